@@ -1,0 +1,65 @@
+"""Multiply-adds of a stage, in closed form (no network is built).
+
+They are the multiply-adds that a FLOP counter sees in the built network: convolutions
+and projection shortcuts; batch norm, activations and sums count nothing.
+"""
+
+from collections.abc import Iterator
+
+from genets.structure.structure import WIDTH_STEP, Structure, SuperBlock
+
+
+def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: int) -> int:
+    """Multiply-adds of one stage for one image.
+
+    input_width: channels that the stage reads.
+    input_resolution: pixels along one side of the feature map that it reads.
+    """
+    first = _block_multiply_adds(stage, input_width, stage.stride, input_resolution)
+    if stage.depth == 1:
+        return first
+    inner = output_resolution(stage, input_resolution)
+    return first + (stage.depth - 1) * _block_multiply_adds(stage, stage.width, 1, inner)
+
+
+def output_resolution(stage: SuperBlock, input_resolution: int) -> int:
+    """Pixels along one side of the feature map that the stage hands on."""
+    return -(-input_resolution // stage.stride)
+
+
+def input_resolutions(structure: Structure) -> Iterator[int]:
+    """For each stage the pixels along one side of the feature map that it reads."""
+    resolution = structure.resolution
+    for stage in structure.stages:
+        yield resolution
+        resolution = output_resolution(stage, resolution)
+
+
+def middle_width(stage: SuperBlock) -> int:
+    """Channels inside a BL or DW block: ratio times its width, in timm's rounding.
+
+    timm's `make_divisible`: to the nearest multiple of 8, but never below 0.9 times the value.
+    """
+    exact = stage.width * stage.ratio
+    rounded = max(WIDTH_STEP, int(exact + WIDTH_STEP / 2) // WIDTH_STEP * WIDTH_STEP)
+    return rounded if rounded >= 0.9 * exact else rounded + WIDTH_STEP
+
+
+def _block_multiply_adds(stage: SuperBlock, input_width: int, stride: int, resolution: int) -> int:
+    area_in = resolution**2
+    area_out = (-(-resolution // stride)) ** 2
+    window, width = stage.kernel**2, stage.width
+    if stage.type == "Conv":
+        return area_out * window * input_width * width
+    projected = input_width != width or stride != 1
+    projection = area_out * input_width * width if projected else 0
+    if stage.type == "XX":
+        return projection + area_out * window * width * (input_width + width)
+    middle = middle_width(stage)
+    groups = middle if stage.type == "DW" else 1
+    # The first 1x1 still reads the full feature map: the k x k layer carries the stride.
+    return (
+        projection
+        + area_in * input_width * middle
+        + area_out * (window * middle * middle // groups + middle * width)
+    )

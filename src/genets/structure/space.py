@@ -1,0 +1,158 @@
+"""Design space: what a search may do to each super-block of a MasterNet (paper, section 5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING
+
+from genets.errors import StructureError, shown
+from genets.structure.block import Block, check_integer
+from genets.structure.structure import MAX_RESOLUTION, WIDTH_STEP, Structure, SuperBlock
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PAPER_BLOCKS = (
+    *(Block("XX", kernel) for kernel in (3, 5)),
+    *(Block("BL", kernel, ratio) for kernel in (3, 5) for ratio in (0.5, 0.25)),
+    *(Block("DW", kernel, ratio) for kernel in (3, 5) for ratio in (3, 6, 9)),
+)
+
+
+@dataclass(frozen=True)
+class DesignSpace:
+    """The ranges; together with a MasterNet they give the choices of every super-block.
+
+    Defaults are the paper's: kernel 3 or 5, BL ratio 0.5 or 0.25, DW ratio 3, 6 or 9,
+    width from 0.5c to 2c, depth from d - 2 to d + 2, resolution 192, 224 or 256.
+
+    blocks: the types, kernels and ratios that a super-block may take.
+    width_range: smallest and largest width, as factors of the MasterNet's.
+    width_step: widths are multiples of this (and of 8).
+    depth_change: how many blocks may be taken away or added; at least one is left.
+    resolutions: input sizes in pixels; empty means the MasterNet's own.
+    """
+
+    blocks: tuple[Block, ...] = PAPER_BLOCKS
+    width_range: tuple[float, float] = (0.5, 2.0)
+    width_step: int = WIDTH_STEP
+    depth_change: int = 2
+    resolutions: tuple[int, ...] = (192, 224, 256)
+
+    def __post_init__(self) -> None:
+        for name in ("blocks", "width_range", "resolutions"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.blocks or len(set(self.blocks)) < len(self.blocks):
+            raise StructureError("blocks of a design space must be at least one, each named once")
+        if any(block.type == "Conv" for block in self.blocks):
+            raise StructureError("blocks of a design space cannot be Conv; stem and head are fixed")
+        match self.width_range:
+            case (int() | float() as low, int() | float() as high) if 0 < low <= 1 <= high <= 64:
+                pass
+            case _:
+                raise StructureError(
+                    "width_range must hold two factors, one above 0 and at most 1 and one "
+                    f"from 1 to 64, not {shown(self.width_range)}",
+                    field="width_range",
+                )
+        check_integer("width_step", self.width_step, WIDTH_STEP, 65536)
+        if self.width_step % WIDTH_STEP:
+            raise StructureError(
+                f"width_step must be a multiple of {WIDTH_STEP}, not {self.width_step}"
+            )
+        check_integer("depth_change", self.depth_change, 0, 100)
+        for resolution in self.resolutions:
+            check_integer("resolution", resolution, 1, MAX_RESOLUTION)
+
+    def around(self, master: Structure) -> SpaceAround:
+        """The choices that this space leaves for each super-block of `master`."""
+        return SpaceAround(self, master)
+
+
+@dataclass(frozen=True)
+class SpaceAround:
+    """A design space applied to one MasterNet."""
+
+    space: DesignSpace
+    master: Structure
+
+    def __post_init__(self) -> None:
+        for resolution in self.resolutions:
+            self.master.with_resolution(resolution)  # refuses those too small for the strides
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[Block, ...], ...]:
+        """For each super-block its blocks; the MasterNet's own is always among them."""
+        return tuple(
+            (*self.space.blocks, *({s.block} - set(self.space.blocks)))
+            for s in self.master.super_blocks
+        )
+
+    @cached_property
+    def widths(self) -> tuple[tuple[int, ...], ...]:
+        """For each super-block its widths, ascending; the MasterNet's own is always among them."""
+        return tuple(self._widths_around(s.width) for s in self.master.super_blocks)
+
+    def _widths_around(self, width: int) -> tuple[int, ...]:
+        low, high = self.space.width_range
+        step = self.space.width_step
+        # Rounded before ceil and floor: 0.28 * 200 is 56.00000000000001 in floating point.
+        least = max(1, math.ceil(round(width * low / step, 6)))
+        most = math.floor(round(width * high / step, 6))
+        return tuple(sorted({width, *(step * n for n in range(least, most + 1))}))
+
+    @cached_property
+    def depths(self) -> tuple[tuple[int, ...], ...]:
+        """For each super-block its depths, ascending."""
+        change = self.space.depth_change
+        return tuple(
+            tuple(range(max(1, s.depth - change), s.depth + change + 1))
+            for s in self.master.super_blocks
+        )
+
+    @cached_property
+    def resolutions(self) -> tuple[int, ...]:
+        """Input sizes, ascending; the MasterNet's own where the space names none."""
+        return tuple(sorted(set(self.space.resolutions))) or (self.master.resolution,)
+
+    def choices(self, index: int) -> tuple[SuperBlock, ...]:
+        """Every super-block that may stand at `index`, the MasterNet's own included."""
+        stride = self.master.super_blocks[index].stride
+        return tuple(
+            SuperBlock(block.type, depth, width, stride, block.kernel, block.ratio)
+            for block, width, depth in product(
+                self.blocks[index], self.widths[index], self.depths[index]
+            )
+        )
+
+    @cached_property
+    def size(self) -> int:
+        """The number of structures."""
+        per_super_block = (
+            len(b) * len(w) * len(d)
+            for b, w, d in zip(self.blocks, self.widths, self.depths, strict=True)
+        )
+        return math.prod(per_super_block) * len(self.resolutions)
+
+    def sample(self, rng: np.random.Generator) -> Structure:
+        """One structure, uniform over the space."""
+        stages = [self.master.stem]
+        for stage, blocks, widths, depths in zip(
+            self.master.super_blocks, self.blocks, self.widths, self.depths, strict=True
+        ):
+            block = blocks[rng.integers(len(blocks))]
+            stages.append(
+                replace(
+                    stage,
+                    type=block.type,
+                    kernel=block.kernel,
+                    ratio=block.ratio,
+                    width=widths[rng.integers(len(widths))],
+                    depth=depths[rng.integers(len(depths))],
+                )
+            )
+        resolution = self.resolutions[rng.integers(len(self.resolutions))]
+        return Structure((*stages, self.master.head), resolution)

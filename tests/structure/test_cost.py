@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from genets.networks import count
+from genets.structure import DesignSpace, Structure
+from genets.structure.cost import (
+    input_resolutions,
+    middle_width,
+    output_resolution,
+    stage_multiply_adds,
+)
+from genets.structure.structure import SuperBlock
+
+MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @33")
+
+
+def multiply_adds(structure):
+    """All stages and a classifier of 1000 classes."""
+    widths_in = [3, *(stage.width for stage in structure.stages)]
+    resolutions = input_resolutions(structure)
+    stages = zip(structure.stages, widths_in, resolutions, strict=False)
+    total = sum(stage_multiply_adds(stage, width, size) for stage, width, size in stages)
+    return total + structure.head.width * 1000
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equals_the_flop_counter_on_the_built_network(seed):
+    space = DesignSpace(resolutions=(32, 33, 47, 64)).around(MASTER)
+    structure = space.sample(np.random.default_rng(seed))
+    assert multiply_adds(structure) == count(structure).multiply_adds
+
+
+def test_equals_the_flop_counter_without_strides():
+    structure = Structure.parse("Conv3x16s2 XX5x16*2 BL3x16r0.5*2 DW5x16r6 DW3x24r9*3 Conv1x32 @20")
+    assert multiply_adds(structure) == count(structure).multiply_adds
+
+
+def test_by_hand():
+    # 8 x 8 pixels in, 4 x 4 out; a projection, a 3x3 from 16 to 32 channels, one from 32 to 32.
+    stage = SuperBlock("XX", 1, 32, 2)
+    assert stage_multiply_adds(stage, 16, 8) == 16 * (16 * 32 + 9 * 16 * 32 + 9 * 32 * 32)
+    assert output_resolution(stage, 7) == 4
+
+
+def test_middle_width_is_rounded_as_timm_does():
+    assert middle_width(SuperBlock("BL", 1, 640, ratio=0.25)) == 160
+    assert middle_width(SuperBlock("BL", 1, 8, ratio=0.25)) == 8
+    assert middle_width(SuperBlock("BL", 1, 72, ratio=0.25)) == 24  # 16 is below 0.9 * 18
