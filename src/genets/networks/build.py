@@ -1,0 +1,130 @@
+"""A structure becomes a timm ByobNet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from timm.models import build_model_with_cfg, get_pretrained_cfg
+from timm.models._pretrained import PretrainedCfg
+from timm.models.byobnet import ByobNet
+
+from genets.errors import GenetsError
+from genets.networks.blocks import model_config
+from genets.structure import Structure, zoo
+from genets.structure.block import check_integer
+
+# The GENets of Table 2 under timm's names, the only networks with published weights.
+TIMM_NAMES = {"genet_light": "gernet_s", "genet_normal": "gernet_m", "genet_large": "gernet_l"}
+HUB_TAG = "idstcv_in1k"
+HUB_FILE = "model.safetensors"  # named, so that timm never falls back to a pickle
+
+
+def build(
+    structure: Structure,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    *,
+    pretrained: bool = False,
+) -> ByobNet:
+    """The network of a structure: (N, in_channels, H, W) float images to (N, num_classes) logits.
+
+    Fresh weights come from torch's global generator, in timm's way: He initialisation, the
+    last norm of each residual branch zero. The inner width of a block (width times ratio) is
+    rounded to a multiple of 8, as timm rounds it.
+
+    pretrained: load the published ImageNet weights. Only structures with the stages of
+    genet_light, genet_normal or genet_large have them. timm adapts the first convolution to
+    `in_channels`, and leaves the classifier fresh where `num_classes` is not 1000.
+
+    Raises GenetsError: no published weights for this structure, or they cannot be fetched;
+    StructureError: a number out of range, or a structure with a single super-block.
+    """
+    check_integer("num_classes", num_classes, 0, 10**7)
+    check_integer("in_channels", in_channels, 1, 65536)
+    name = genet_name(structure)
+    if pretrained and name is None:
+        raise GenetsError(
+            f"no pretrained weights exist for this structure; those with weights are "
+            f"{', '.join(TIMM_NAMES)}"
+        )
+    variant = name or "genets"
+    config = timm_config(structure, name)
+    if not pretrained:
+        return create(variant, structure, config, num_classes=num_classes, in_chans=in_channels)
+    try:
+        _reach_hub(config)
+        return create(
+            variant, structure, config,
+            pretrained=True, num_classes=num_classes, in_chans=in_channels,
+        )  # fmt: skip
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise GenetsError(
+            f"cannot load the pretrained weights of {name} from {config.hf_hub_id} on the Hugging "
+            f"Face hub ({reason}); with a file of your own call timm.create_model({name!r}, "
+            f"pretrained=True, pretrained_cfg_overlay={{'file': PATH}})"
+        ) from error
+
+
+def create(
+    variant: str,
+    structure: Structure,
+    pretrained_cfg: Any,
+    *,
+    pretrained: bool = False,
+    **options: Any,
+) -> ByobNet:
+    """timm's own path from a configuration to a network; `options` are ByobNet's and timm's."""
+    # ByobNet would turn strides beyond its default of 32 into dilation.
+    options.setdefault("output_stride", structure.reduction)
+    levels = structure.reduction.bit_length() - 1
+    return build_model_with_cfg(
+        ByobNet,
+        variant,
+        pretrained,
+        pretrained_cfg=pretrained_cfg,
+        model_cfg=model_config(structure),
+        feature_cfg={"flatten_sequential": True, "out_indices": tuple(range(levels))},
+        **options,
+    )
+
+
+def genet_name(structure: Structure) -> str | None:
+    """The GENet with the stages of this structure, at whatever resolution."""
+    return next((name for name in TIMM_NAMES if zoo[name].stages == structure.stages), None)
+
+
+def timm_config(structure: Structure, name: str | None) -> PretrainedCfg:
+    """timm's description of the network: input, preprocessing, and where its weights are."""
+    side = -(-structure.resolution // structure.reduction)
+    genet = get_pretrained_cfg("gernet_l")
+    assert genet is not None
+    hub_id = f"timm/{TIMM_NAMES[name]}.{HUB_TAG}" if name in TIMM_NAMES else None
+    return replace(
+        genet,
+        architecture=None,
+        tag=None,
+        url=None,
+        hf_hub_id=hub_id,
+        hf_hub_filename=HUB_FILE if hub_id else None,
+        input_size=(3, structure.resolution, structure.resolution),
+        pool_size=(side, side),
+    )
+
+
+def _reach_hub(config: PretrainedCfg) -> None:
+    """Raise OSError at once where the weights are neither cached nor reachable.
+
+    The hub's own download would first repeat itself, aloud, for half a minute.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    assert config.hf_hub_id is not None
+    cached = try_to_load_from_cache(config.hf_hub_id, HUB_FILE)
+    if isinstance(cached, str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(config.hf_hub_id, HUB_FILE))
+    except Exception as error:  # the type depends on the hub's version and its HTTP client
+        raise OSError(str(error)) from error

@@ -1,0 +1,98 @@
+"""Weights in safetensors files, and networks from results folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from timm.models.byobnet import ByobNet
+from torch import nn
+
+from genets.errors import GenetsError
+from genets.files import write_atomic
+from genets.networks.build import build
+from genets.structure import Structure
+
+STRUCTURE_FILE = "structure.toml"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def save_weights(net: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write the state of `net` and the texts of `metadata`; never leaves half a file.
+
+    `load` reads `num_classes` and, where it is not 3, `in_channels` from the metadata.
+    Raises GenetsError: the file cannot be written.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    try:
+        write_atomic(path, save(tensors, dict(metadata)))
+    except OSError as error:
+        raise GenetsError(f"cannot write weights {str(path)!r}: {error.strerror}") from error
+
+
+def load_weights(net: nn.Module, path: str | Path) -> dict[str, str]:
+    """Load weights of exactly this network and return the file's metadata.
+
+    Raises GenetsError, with `net` unchanged: the file is missing, truncated, not of this
+    network, or of other shapes.
+    """
+    tensors, metadata = _read(path)
+    own = net.state_dict()
+    differing = sorted(own.keys() ^ tensors.keys())
+    if differing:
+        missing = [name for name in differing if name in own]
+        foreign = [name for name in differing if name not in own]
+        parts = [f"{what} {_first(names)}" for what, names in
+                 (("it lacks", missing), ("it has unknown", foreign)) if names]  # fmt: skip
+        raise GenetsError(f"weights {str(path)!r} are not of this network: {' and '.join(parts)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise GenetsError(
+                f"weights {str(path)!r} are of another network: {name} has shape "
+                f"{tuple(tensor.shape)}, this network needs {tuple(own[name].shape)}"
+            )
+    net.load_state_dict(tensors)
+    return metadata
+
+
+def load(folder: str | Path) -> ByobNet:
+    """The trained network of a results folder, in eval mode on the CPU.
+
+    Raises GenetsError: a file is missing, damaged, or they do not belong together.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise GenetsError(f"no results folder {str(folder)!r}")
+    structure = Structure.load(folder / STRUCTURE_FILE)
+    path = folder / WEIGHTS_FILE
+    _, metadata = _read(path)
+    sizes = {}
+    for key, default in (("num_classes", ""), ("in_channels", "3")):
+        text = metadata.get(key, default)
+        if not (text.isascii() and text.isdigit()):
+            raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {text!r}")
+        sizes[key] = int(text)
+    net = build(structure, sizes["num_classes"], sizes["in_channels"])
+    load_weights(net, path)
+    return net.eval()
+
+
+def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    path = Path(path)
+    if not path.is_file():
+        raise GenetsError(f"no weights file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise GenetsError(
+            f"weights {str(path)!r} are truncated or not a safetensors file ({error})"
+        ) from error
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

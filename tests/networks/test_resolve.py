@@ -1,0 +1,76 @@
+"""What a person may type where a command takes a network."""
+
+import pytest
+import timm
+
+from genets.errors import GenetsError, StructureError
+from genets.networks import build, resolve_network, save_weights
+from genets.structure import zoo
+
+NOTATION = "Conv3x8s2 XX3x16s2 BL3x32s2r0.25*2 DW3x32r3 Conv1x64 @32"
+
+
+def test_zoo_name() -> None:
+    found = resolve_network(" master_small ", 10)
+    assert (found.name, found.resolution) == ("master_small", 32)
+    assert found.structure == zoo["master_small"]
+    assert found.network.num_classes == 10
+
+
+def test_timm_name() -> None:
+    found = resolve_network("timm:resnet10t", 10)
+    assert (found.name, found.structure) == ("timm:resnet10t", None)
+    assert found.resolution == timm.get_pretrained_cfg("resnet10t").input_size[-1]
+    assert found.network.num_classes == 10
+
+
+def test_notation() -> None:
+    found = resolve_network(NOTATION)
+    assert (found.name, str(found.structure)) == (NOTATION, NOTATION)
+    assert found.resolution == 32
+    assert found.network.num_classes == 1000
+
+
+def test_structure_file(tmp_path) -> None:
+    zoo["master_small"].save(tmp_path / "my net.toml")
+    found = resolve_network(str(tmp_path / "my net.toml"), 10)
+    assert found.name == "my net"
+    assert found.structure == zoo["master_small"]
+
+
+def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> None:
+    structure = zoo["master_small"]
+    net = randomise(build(structure, 7))
+    structure.save(tmp_path / "structure.toml")
+    save_weights(net, tmp_path / "weights.safetensors", {"num_classes": "7"})
+    found = resolve_network(str(tmp_path))
+    assert found.structure == structure
+    own = found.network.state_dict()
+    assert all(v.equal(own[k]) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("genet_larg", r"unknown network 'genet_larg'; did you mean genet_large"),
+        ("", r"unknown network ''; known are .* \(a network is a zoo name, timm:NAME"),
+        ("timm:resnet10d_t", r"unknown timm network 'resnet10d_t'; did you mean .*resnet10t"),
+        ("timm:resnet10t.nope", r"timm cannot create 'resnet10t.nope': Invalid pretrained tag"),
+        ("runs/mine/results", r"no results folder 'runs/mine/results'"),
+        ("absent.toml", r"absent.toml"),
+    ],
+)
+def test_unknown_names(text: str, message: str) -> None:
+    with pytest.raises(GenetsError, match=message) as error:
+        resolve_network(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_notation_is_a_structure_error() -> None:
+    with pytest.raises(StructureError):
+        resolve_network("Conv3x8s2 ZZ3x16s2 Conv1x64 @32")
+
+
+def test_an_empty_folder_is_no_network(tmp_path) -> None:
+    with pytest.raises(GenetsError, match=r"structure\.toml"):
+        resolve_network(str(tmp_path))
