@@ -1,0 +1,29 @@
+"""Data sets, cut into training, validation and test split."""
+
+from genets.data.digits import DigitsSplit, load_digits
+from genets.data.folder import load_folder
+from genets.data.images import LOADERS, load_data
+from genets.data.nuisance import Nuisance, render
+from genets.data.pool import Augmentation
+from genets.data.seeds import generator_of, seed_of, seeded_globals
+from genets.data.split import Batch, ImageData, Split, steps_per_epoch
+from genets.data.timm_name import load_timm
+
+__all__ = [
+    "LOADERS",
+    "Augmentation",
+    "Batch",
+    "DigitsSplit",
+    "ImageData",
+    "Nuisance",
+    "Split",
+    "generator_of",
+    "load_data",
+    "load_digits",
+    "load_folder",
+    "load_timm",
+    "render",
+    "seed_of",
+    "seeded_globals",
+    "steps_per_epoch",
+]

@@ -1,0 +1,118 @@
+"""The digits data set: scikit-learn's 1,797 real 8x8 digits, enlarged, with nuisance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from genets.data.nuisance import Nuisance, render
+from genets.data.seeds import generator_of
+from genets.data.split import (
+    Batch,
+    ImageData,
+    check_positive,
+    check_resolution,
+    check_share,
+    cut,
+    slices,
+)
+
+TEST_SHARE = 0.25
+RESOLUTIONS = (8, 64)
+
+
+@dataclass(frozen=True, eq=False)
+class DigitsSplit:
+    """Some of the digits. An evaluation pass shows `views` fixed drawings of each.
+
+    sources: (N, 8, 8), ink from 0 to 1. labels: (N,), int64.
+    """
+
+    purpose: str
+    sources: Tensor
+    labels: Tensor
+    resolution: int
+    nuisance: Nuisance
+    mean: float
+    std: float
+    views: int = 1
+
+    def __len__(self) -> int:
+        return len(self.sources) * self.views
+
+    def batches(
+        self, batch_size: int, *, epoch: int | None = None, seed: int = 0
+    ) -> Iterator[Batch]:
+        """See `Split.batches`. Every epoch draws fresh nuisance."""
+        check_positive("batch_size", batch_size)
+        images, labels = self._fixed if epoch is None else self._epoch(seed, epoch)
+        for part in slices(len(self), batch_size, drop_last=epoch is not None):
+            yield images[part], labels[part]
+
+    @cached_property
+    def _fixed(self) -> Batch:
+        order = torch.arange(len(self.sources)).repeat(self.views)
+        return self._draw(order, generator_of("digits", self.purpose, "views"))
+
+    def _epoch(self, seed: int, epoch: int) -> Batch:
+        generator = generator_of("digits", self.purpose, seed, epoch)
+        order = torch.randperm(len(self), generator=generator) % len(self.sources)
+        return self._draw(order, generator)
+
+    def _draw(self, order: Tensor, generator: torch.Generator) -> Batch:
+        images = render(self.sources[order], self.resolution, self.nuisance, generator)
+        return images.sub_(self.mean).div_(self.std), self.labels[order]
+
+
+def load_digits(
+    resolution: int,
+    *,
+    seed: int = 0,
+    validation_share: float = 0.2,
+    nuisance: Nuisance | None = None,
+    views: int = 4,
+) -> ImageData:
+    """The digits at `resolution` (8 to 64) pixels, ten classes.
+
+    A quarter is the test split, the same for every seed; `validation_share` of the rest is the
+    validation split, by `seed`. Both show `views` fixed drawings of each digit, so that scores
+    are less noisy. Raises DataError.
+    """
+    check_resolution(resolution, *RESOLUTIONS, "digits")
+    check_share(validation_share)
+    check_positive("views", views)
+    nuisance = nuisance or Nuisance()
+    sources, labels = _sources()
+    rest, test = cut(labels.tolist(), TEST_SHARE, purpose="digits test")
+    kept, off = cut(labels[rest].tolist(), validation_share, purpose="digits validation", seed=seed)
+    # All that is not test sets the scale, so that it does not depend on the seed.
+    sample = render(sources[rest], resolution, nuisance, generator_of("digits scale"))
+    mean, std = sample.mean().item(), sample.std().item()
+
+    def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
+        return DigitsSplit(
+            purpose, sources[positions], labels[positions], resolution, nuisance, mean, std, views
+        )
+
+    return ImageData(
+        name="digits",
+        resolution=resolution,
+        class_names=tuple("0123456789"),
+        train=split("train", torch.tensor(rest)[kept], 1),
+        validation=split("validation", torch.tensor(rest)[off], views),
+        test=split("test", torch.tensor(test), views),
+        mean=(mean, mean, mean),
+        std=(std, std, std),
+    )
+
+
+def _sources() -> Batch:
+    """(1797, 8, 8) ink from 0 to 1, and the classes (1797,)."""
+    from sklearn.datasets import load_digits as load_sklearn_digits
+
+    digits = load_sklearn_digits()
+    return torch.tensor(digits.images, dtype=torch.float32) / 16, torch.tensor(digits.target)

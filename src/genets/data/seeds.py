@@ -1,0 +1,39 @@
+"""Seeds derived from names and numbers, so that no global generator is needed."""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def seed_of(*key: str | int) -> int:
+    """A 63-bit seed that depends on every part of `key`, equal on every machine."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator_of(*key: str | int) -> torch.Generator:
+    """A CPU generator seeded with `seed_of(*key)`."""
+    return torch.Generator().manual_seed(seed_of(*key))
+
+
+@contextmanager
+def seeded_globals(*key: str | int) -> Iterator[None]:
+    """Seed the global CPU generators from `key` and restore them afterwards.
+
+    For library code that draws from them, such as timm's transforms.
+    """
+    seed = seed_of(*key)
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.default_generator.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

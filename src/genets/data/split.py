@@ -1,0 +1,134 @@
+"""What every data set gives: three splits of images, and the seeded cuts that make them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from genets.data.seeds import seed_of
+from genets.errors import DataError
+
+Batch = tuple[Tensor, Tensor]
+"""Images (N, 3, H, W), float32, normalised, channels last in memory; classes (N,), int64."""
+
+
+class Split(Protocol):
+    """Images of one purpose: training, validation or test."""
+
+    def __len__(self) -> int:
+        """The number of images in one pass."""
+
+    def batches(
+        self, batch_size: int, *, epoch: int | None = None, seed: int = 0
+    ) -> Iterator[Batch]:
+        """One pass over the images.
+
+        epoch None: every image once, in a fixed order, without augmentation.
+        An epoch number: shuffled and augmented, fully determined by (seed, epoch); the last
+        incomplete batch is dropped if there is a complete one.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set cut into three splits that share no source image.
+
+    train: for training. validation: split off for scoring trials, never trained on.
+    test: for the last number only; a search never reads it.
+    mean, std: what was taken off and divided by, for each of the channels R, G, B in 0 to 1.
+    skipped: files left out because they cannot be read.
+    """
+
+    name: str
+    resolution: int
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    skipped: tuple[Path, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """The number of batches that an epoch of `images` images gives."""
+    return max(1, images // batch_size)
+
+
+def slices(images: int, batch_size: int, *, drop_last: bool) -> Iterator[slice]:
+    """Where the batches of a pass begin and end."""
+    stop = steps_per_epoch(images, batch_size) * batch_size if drop_last else images
+    for start in range(0, stop, batch_size):
+        yield slice(start, min(start + batch_size, images))
+
+
+def cut(
+    labels: Sequence[int], share: float, *, purpose: str, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """Positions that stay and positions that are cut off, both ascending.
+
+    `share` of each class is cut off, at least one image, and at least one stays. The cut is
+    determined by (purpose, seed). The caller makes sure that each class has two images.
+    """
+    rng = np.random.default_rng(seed_of(purpose, seed))
+    classes = np.asarray(labels)
+    off: list[int] = []
+    for label in np.unique(classes):
+        positions = rng.permutation(np.flatnonzero(classes == label))
+        assert len(positions) >= 2, "a class with one image cannot be cut"
+        count = min(max(1, round(share * len(positions))), len(positions) - 1)
+        off.extend(positions[:count].tolist())
+    return sorted(set(range(len(classes))) - set(off)), sorted(off)
+
+
+def check_classes(name: str, labels: Sequence[int], names: Sequence[str], needed: int) -> None:
+    """Raise DataError unless there are two classes with at least `needed` images in each."""
+    if len(names) < 2:
+        raise DataError(f"{name} has only one class ({names[0]}); at least two are needed")
+    counts = Counter(labels)
+    empty = [names[label] for label in range(len(names)) if counts[label] == 0]
+    if empty:
+        raise DataError(f"{name} has no image of class {name_some(empty)}")
+    for label, class_name in enumerate(names):
+        if counts[label] < needed:
+            raise DataError(
+                f"class {class_name} of {name} has {counts[label]} training image(s); at least "
+                f"{needed} are needed, one for each split that is made from them"
+            )
+
+
+def name_some(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def check_share(validation_share: float) -> None:
+    """Raise DataError unless the share is above 0 and below 1 (NaN is neither)."""
+    if not 0 < validation_share < 1:
+        raise DataError(f"validation_share must be above 0 and below 1, not {validation_share}")
+
+
+def check_resolution(resolution: int, low: int, high: int, name: str) -> None:
+    """Raise DataError unless `resolution` is an integer number of pixels in the range."""
+    whole = isinstance(resolution, int) and not isinstance(resolution, bool)
+    if not whole or not low <= resolution <= high:
+        raise DataError(
+            f"resolution for {name} must be from {low} to {high} pixels, not {resolution!r}"
+        )
+
+
+def check_positive(field: str, value: int) -> None:
+    """Raise DataError unless `value` is a positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise DataError(f"{field} must be a positive integer, not {value!r}")

@@ -1,0 +1,19 @@
+"""Recipes, the training loop, and scores."""
+
+from genets.training.features import FeatureSplit
+from genets.training.loop import Score, Teacher, evaluate, train, train_together
+from genets.training.recipe import RECIPES, Recipe, loss_of, lr_at, optimizer_of
+
+__all__ = [
+    "RECIPES",
+    "FeatureSplit",
+    "Recipe",
+    "Score",
+    "Teacher",
+    "evaluate",
+    "loss_of",
+    "lr_at",
+    "optimizer_of",
+    "train",
+    "train_together",
+]

@@ -1,0 +1,205 @@
+"""Training and scoring a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genets.data import Split, seed_of, steps_per_epoch
+from genets.errors import TrainingError
+from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
+
+Teacher = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """top1: share of correct images, 0 to 1. cross_entropy: nats per image. images: how many."""
+
+    top1: float
+    cross_entropy: float
+    images: int
+
+
+def train(
+    net: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher: Teacher | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Train `net` in place, on `device`, and leave it there in eval mode, channels last.
+
+    Frozen parameters stay as they are, and so do the statistics of layers whose parameters are
+    all frozen. The result is determined by the weights, `seed`, and on a CPU the number of
+    threads; the global generators are not touched.
+    teacher: from images (N, 3, H, W) to logits (N, classes), called without gradients.
+    on_epoch: called with the epoch (from 0) and its mean loss.
+    Raises TrainingError when the loss is no longer finite.
+    """
+
+    def tell(epoch: int, losses: Sequence[float]) -> None:
+        if on_epoch is not None and math.isfinite(losses[0]):
+            on_epoch(epoch, losses[0])
+
+    (fault,) = train_together(
+        [net], split, recipe, seed=seed, teacher=teacher, on_epoch=tell, device=device
+    )
+    if fault is not None:
+        raise fault
+
+
+def train_together(
+    nets: Sequence[nn.Module],
+    split: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher: Teacher | None = None,
+    on_epoch: Callable[[int, Sequence[float]], None] | None = None,
+    device: str | torch.device = "cpu",
+) -> list[TrainingError | None]:
+    """Train each network as `train` would alone, reading each batch once for all of them.
+
+    The teacher too is asked once per batch. A network whose loss is no longer finite stops at
+    the end of that epoch; the others go on. Gives for each network what went wrong, or None.
+    on_epoch: called with the epoch and each network's mean loss, NaN for those that stopped.
+    """
+    students = [_Student(net, recipe, device) for net in nets]
+    steps = recipe.epochs * steps_per_epoch(len(split), recipe.batch_size)
+    if isinstance(teacher, nn.Module):
+        teacher.eval()
+    step = 0
+    with _seeded(device, seed):
+        for epoch in range(recipe.epochs):
+            learning = [student for student in students if student.fault is None]
+            if not learning:
+                break
+            for batch in split.batches(recipe.batch_size, epoch=epoch, seed=seed):
+                images, labels = (part.to(device, non_blocking=True) for part in batch)
+                soft = _soft_labels(teacher, images, recipe)
+                for student in learning:
+                    student.step(images, labels, soft, lr_at(step, steps, recipe))
+                step += 1
+            losses = [student.end_epoch(epoch) for student in students]
+            if on_epoch is not None:
+                on_epoch(epoch, losses)
+    for net in nets:
+        net.eval()
+    return [student.fault for student in students]
+
+
+def _soft_labels(teacher: Teacher | None, images: Tensor, recipe: Recipe) -> Tensor | None:
+    if teacher is None or recipe.soft_label_weight == 0:
+        return None
+    with torch.no_grad(), _autocast(images.device, recipe.precision):
+        return teacher(images)
+
+
+class _Student:
+    """A network in training, its optimizer, and the losses of the epoch so far."""
+
+    def __init__(self, net: nn.Module, recipe: Recipe, device: str | torch.device) -> None:
+        _move(net, device)
+        self.net = net
+        self.recipe = recipe
+        self.optimizer = optimizer_of(net, recipe)
+        self.losses: list[Tensor] = []
+        self.fault: TrainingError | None = None
+        _train_mode(net)
+
+    def step(self, images: Tensor, labels: Tensor, soft: Tensor | None, rate: float) -> None:
+        """One step of the optimizer, at a learning rate of `rate`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with _autocast(images.device, self.recipe.precision):
+            loss = loss_of(self.net(images).float(), labels, self.recipe, soft)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses.append(loss.detach())
+
+    def end_epoch(self, epoch: int) -> float:
+        """The epoch's mean loss; fetched only here, as that makes the host wait for the device."""
+        if self.fault is not None:
+            return math.nan
+        losses = torch.stack(self.losses).tolist()
+        self.losses = []
+        for step, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                self.fault = TrainingError(
+                    f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}; "
+                    "a lower learning rate may help"
+                )
+                return math.nan
+        return math.fsum(losses) / len(losses)
+
+
+def evaluate(
+    net: nn.Module,
+    split: Split,
+    batch_size: int = 256,
+    device: str | torch.device = "cpu",
+) -> Score:
+    """Score `net`, moved to `device` and left in eval mode, on every image of `split`.
+
+    Raises TrainingError if the network's outputs are not finite.
+    """
+    _move(net, device)
+    net.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    images = 0
+    for batch, labels in split.batches(batch_size):
+        # Only here: what is made in inference mode, such as cached images, cannot be trained on.
+        with torch.inference_mode():
+            logits = net(batch.to(device, non_blocking=True)).float()
+            labels = labels.to(device, non_blocking=True)
+            correct += (logits.argmax(dim=1) == labels).sum()
+            total += F.cross_entropy(logits, labels, reduction="sum")
+        images += len(labels)
+    score = Score(correct.item() / images, total.item() / images, images)
+    if not math.isfinite(score.cross_entropy):
+        raise TrainingError(f"the network's cross-entropy is {score.cross_entropy}, no score")
+    return score
+
+
+def _move(net: nn.Module, device: str | torch.device) -> None:
+    net.to(device)
+    net.to(memory_format=torch.channels_last)
+
+
+def _train_mode(net: nn.Module) -> None:
+    net.train()
+    for module in net.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def _autocast(device: str | torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(
+        torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16"
+    )
+
+
+@contextmanager
+def _seeded(device: str | torch.device, seed: int) -> Iterator[None]:
+    """The generators that dropout and the like draw from, seeded here and restored after."""
+    device = torch.device(device)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed_of("training", seed))
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed_of("training", seed))
+        yield

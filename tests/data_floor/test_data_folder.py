@@ -1,0 +1,244 @@
+"""Folders of images."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genets.data import Augmentation, load_data
+from genets.data import folder as folder_module
+from genets.errors import DataError
+
+
+def write(path, seed=0, size=(12, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def fill(root, classes=("cat", "dog"), count=10, suffix=".png"):
+    for number, name in enumerate(classes):
+        for i in range(count):
+            write(root / name / f"{i}{suffix}", seed=1000 * number + i)
+    return root
+
+
+def together(batches):
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def paths(split):
+    return {split.images.paths[position] for position in split.positions}
+
+
+def test_class_folders_are_cut_into_three_splits(tmp_path):
+    data = load_data(fill(tmp_path), 16)
+    assert data.class_names == ("cat", "dog")
+    sizes = [len(split) for split in (data.train, data.validation, data.test)]
+    assert sizes == [12, 4, 4]
+    everything = [paths(split) for split in (data.train, data.validation, data.test)]
+    assert len(set().union(*everything)) == 20
+    for split in (data.validation, data.test):
+        assert together(split.batches(8))[1].bincount().tolist() == [2, 2]
+
+
+def test_seed_moves_validation_and_never_test(tmp_path):
+    fill(tmp_path, count=40)
+    one, other = load_data(tmp_path, 8, seed=0), load_data(tmp_path, 8, seed=1)
+    assert paths(one.test) == paths(other.test)
+    assert paths(one.validation) != paths(other.validation)
+    assert paths(load_data(tmp_path, 8, seed=1).train) == paths(other.train)
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("training", "validation", "testing")])
+def test_own_split_folders_are_used(tmp_path, names):
+    for name, count in zip(names, (6, 3, 2), strict=True):
+        fill(tmp_path / name, count=count)
+    data = load_data(str(tmp_path), 8)
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [12, 6, 4]
+
+
+def test_missing_splits_are_cut_off_training(tmp_path):
+    fill(tmp_path / "train", count=10)
+    fill(tmp_path / "val", count=3)
+    data = load_data(tmp_path, 8)
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [16, 6, 4]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    data = load_data(fill(tmp_path, classes=("plane", "train")), 8)
+    assert data.class_names == ("plane", "train")
+
+
+def test_jpeg_grey_palette_nested_and_unicode(tmp_path):
+    fill(tmp_path, classes=("Käse", "寿司", "with space"), suffix=".JPG")
+    (tmp_path / "Käse" / "nested").mkdir()
+    Image.new("L", (5, 9), 100).save(tmp_path / "Käse" / "nested" / "grey.png")
+    Image.new("P", (5, 9), 3).save(tmp_path / "寿司" / "palette.png")
+    Image.new("RGBA", (5, 9), (1, 2, 3, 4)).save(tmp_path / "寿司" / "ünï.webp")
+    (tmp_path / "Käse" / "notes.txt").write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    data = load_data(tmp_path, 8)
+    assert data.class_names == ("Käse", "with space", "寿司")
+    assert sum(len(s) for s in (data.train, data.validation, data.test)) == 33
+    images, _ = together(data.train.batches(4, epoch=0))
+    assert images.shape[1:] == (3, 8, 8)
+
+
+def test_batches_are_determined_by_seed_and_epoch_whatever_the_workers(tmp_path):
+    fill(tmp_path)
+    augmentation = Augmentation(auto_augment="rand-m9-mstd0.5", erase=0.5)
+    data = load_data(tmp_path, 16, augmentation=augmentation)
+    reference, labels = together(data.train.batches(5, epoch=4, seed=2))
+    assert reference.is_contiguous(memory_format=torch.channels_last)
+    assert labels.dtype == torch.int64
+    assert len(reference) == 10
+    together(data.train.batches(5, epoch=0))
+    shared = load_data(tmp_path, 16, augmentation=augmentation, workers=2)
+    assert torch.equal(together(shared.train.batches(5, epoch=4, seed=2))[0], reference)
+    assert not torch.equal(together(data.train.batches(5, epoch=5, seed=2))[0], reference)
+    fixed = together(data.train.batches(5))
+    assert torch.equal(fixed[0], together(data.train.batches(12))[0])
+    assert len(fixed[0]) == 12
+
+
+def test_global_generators_are_not_touched(tmp_path):
+    data = load_data(fill(tmp_path), 16)
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    list(data.train.batches(4, epoch=0))
+    list(data.validation.batches(4))
+    assert before[0] == random.getstate()
+    assert np.array_equal(before[1], np.random.get_state()[1])
+    assert torch.equal(before[2], torch.get_rng_state())
+
+
+def test_evaluation_is_timms_standard(tmp_path):
+    from timm.data import create_transform
+
+    data = load_data(fill(tmp_path), 16)
+    images, _ = together(data.test.batches(4))
+    transform = create_transform(16, interpolation="bicubic")
+    for image, position in zip(images, data.test.positions, strict=True):
+        assert torch.equal(image, transform(data.test.images[position][0]))
+
+
+def test_few_broken_images_are_left_out_with_a_warning(tmp_path):
+    fill(tmp_path, count=60)
+    broken = tmp_path / "cat" / "7.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.warns(UserWarning, match=r"1 of 120 images in .* cannot be read, such as .*7\.png"):
+        data = load_data(tmp_path, 8)
+    assert data.skipped == (broken,)
+    assert broken not in paths(data.train) | paths(data.validation) | paths(data.test)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("kept", [0, 20, 0.5])
+def test_many_broken_images_stop(tmp_path, suffix, kept):
+    fill(tmp_path, suffix=suffix)
+    broken = tmp_path / "dog" / f"3{suffix}"
+    content = broken.read_bytes()
+    broken.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    with pytest.raises(DataError, match=r"1 of 20 images.*3.*at most 1% may be broken"):
+        load_data(tmp_path, 8)
+
+
+def test_an_image_that_vanishes_is_named(tmp_path):
+    data = load_data(fill(tmp_path), 8)
+    (tmp_path / "cat" / "0.png").unlink()
+    images = data.train.images
+    with pytest.raises(DataError, match=r"image .*0\.png cannot be read"):
+        images[images.paths.index(tmp_path / "cat" / "0.png")]
+
+
+def one_class(root):
+    fill(root, classes=("cat",))
+
+
+def empty_class(root):
+    fill(root)
+    (root / "ёлка").mkdir()
+    (root / "ёлка" / "readme.txt").write_text("")
+
+
+def images_only(root):
+    write(root / "0.png")
+
+
+def no_train(root):
+    fill(root / "val")
+    fill(root / "test")
+
+
+def small_class(root):
+    fill(root)
+    fill(root, classes=("ant",), count=2)
+
+
+def foreign_class(root):
+    fill(root / "train")
+    fill(root / "val", classes=("cat", "cow"))
+
+
+def empty_in_validation(root):
+    fill(root / "train")
+    fill(root / "val", classes=("cat",))
+    (root / "val" / "dog").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "has no class folders; it needs one folder of images for each class"),
+        (images_only, "has no class folders"),
+        (one_class, r"has only one class \(cat\); at least two are needed"),
+        (empty_class, "has no image of class ёлка"),
+        (no_train, "has test, val but no train folder"),
+        (small_class, r"class ant of .* has 2 training image\(s\); at least 3 are needed"),
+        (foreign_class, "val has class cow, which the train folder lacks"),
+        (empty_in_validation, "val has no image of class dog"),
+    ],
+)
+def test_bad_folders(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load_data(tmp_path, 8)
+
+
+def test_missing_folder_and_file(tmp_path):
+    for name in (tmp_path / "none", str(tmp_path / "none"), "./none"):
+        with pytest.raises(DataError, match=r"folder .*none does not exist"):
+            load_data(name, 8)
+    write(tmp_path / "0.png")
+    with pytest.raises(DataError, match=r"0\.png is a file, not a folder of images"):
+        load_data(tmp_path / "0.png", 8)
+
+
+def test_unreadable_folder(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(folder_module.os, "scandir", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        load_data(tmp_path, 8)
+
+
+def test_bad_resolution(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(DataError, match="must be from 8 to 2048 pixels, not 4"):
+        load_data(tmp_path, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digit", "unknown data set 'digit'; did you mean digits.*; a folder of images or a name"),
+        ("zzz", "unknown data set 'zzz'; known are digits; a folder of images"),
+    ],
+)
+def test_unknown_name(name, message):
+    with pytest.raises(DataError, match=message):
+        load_data(name, 16)

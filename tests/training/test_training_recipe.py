@@ -1,0 +1,109 @@
+"""Recipes, learning rates, losses and the optimizer."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+from genets.errors import GenetsError
+from genets.training import RECIPES, Recipe, loss_of, lr_at, optimizer_of
+
+
+def test_rate_closed_form():
+    recipe = Recipe(epochs=10, batch_size=128, learning_rate=0.1, warmup_epochs=2)
+    rates = [lr_at(step, 100, recipe) for step in range(100)]
+    assert recipe.peak_rate == 0.05
+    assert rates[0] == pytest.approx(0.05 / 21)
+    assert rates[19] == pytest.approx(0.05 * 20 / 21)
+    assert rates[20] == 0.05
+    assert rates[60] == pytest.approx(0.025)
+    assert rates[99] == pytest.approx(0.025 * (1 + math.cos(math.pi * 79 / 80)))
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 40), (1.0, 40), (2.5, 88)])
+def test_rate_equals_timms_schedule(warmup, steps):
+    recipe = Recipe(epochs=4, warmup_epochs=warmup)
+    rise = round(steps * warmup / 4)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.peak_rate)
+    schedule = CosineLRScheduler(
+        optimizer,
+        t_initial=steps - rise,
+        warmup_t=rise,
+        warmup_lr_init=recipe.peak_rate / (rise + 1),
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    for step in range(steps):
+        schedule.step_update(step)
+        assert lr_at(step, steps, recipe) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_rate_of_very_short_trainings_is_positive():
+    for steps in (1, 2, 3):
+        recipe = Recipe(epochs=1, warmup_epochs=0.9)
+        assert all(0 < lr_at(step, steps, recipe) <= recipe.peak_rate for step in range(steps))
+
+
+def test_loss_closed_form():
+    logits = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3]])
+    teacher = torch.tensor([[1.0, 0.0, 0.0], [3.0, -1.0, 0.5]])
+    labels = torch.tensor([0, 2])
+    recipe = Recipe(epochs=1, label_smoothing=0.3, soft_label_weight=0.25)
+    log_p = [[x - math.log(sum(math.exp(y) for y in row)) for x in row] for row in logits.tolist()]
+    soft_p = [
+        [math.exp(x) / sum(math.exp(y) for y in row) for x in row] for row in teacher.tolist()
+    ]
+    true = -sum(0.7 * log_p[i][y] + 0.1 * sum(log_p[i]) for i, y in enumerate((0, 2))) / 2
+    soft = -sum(soft_p[i][j] * log_p[i][j] for i in range(2) for j in range(3)) / 2
+    assert loss_of(logits, labels, recipe).item() == pytest.approx(true, rel=1e-6)
+    mixed = loss_of(logits, labels, recipe, teacher).item()
+    assert mixed == pytest.approx(0.75 * true + 0.25 * soft, rel=1e-6)
+    only_true = loss_of(logits, labels, replace(recipe, soft_label_weight=0.0), teacher)
+    assert only_true.item() == pytest.approx(true, rel=1e-6)
+
+
+def test_decay_of_norms_and_biases_is_a_choice():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    recipe = Recipe(epochs=1, weight_decay=0.01)
+    assert [g["weight_decay"] for g in optimizer_of(net, recipe).param_groups] == [0.01]
+    groups = optimizer_of(net, replace(recipe, decay_norm_and_bias=False)).param_groups
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(2, 0.01), (4, 0.0)]
+
+
+def test_nothing_to_train():
+    net = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(GenetsError, match="no parameter to train; all are frozen"):
+        optimizer_of(net, Recipe(epochs=1))
+
+
+def test_presets_follow_the_paper():
+    assert RECIPES["final"].epochs == 480
+    assert RECIPES["candidate"].epochs == 120
+    assert RECIPES["final"].peak_rate == 0.1
+    assert RECIPES["final"].weight_decay == 4e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a positive integer, not 0"),
+        ({"epochs": 2.5}, "epochs must be a positive integer, not 2.5"),
+        ({"batch_size": True}, "batch_size must be a positive integer, not True"),
+        ({"learning_rate": math.nan}, "learning_rate must be above 0, not nan"),
+        ({"learning_rate": 0}, "learning_rate must be above 0, not 0"),
+        ({"learning_rate": "0.1"}, "learning_rate must be above 0, not '0.1'"),
+        ({"momentum": 1.0}, "momentum must be from 0 to below 1, not 1.0"),
+        ({"weight_decay": -1e-5}, "weight_decay must be 0 or above, not -1e-05"),
+        ({"weight_decay": math.inf}, "weight_decay must be 0 or above, not inf"),
+        ({"warmup_epochs": 4}, r"warmup_epochs must be from 0 to below epochs \(4\), not 4"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be from 0 to below 1, not -0.1"),
+        ({"soft_label_weight": 1.5}, "soft_label_weight must be from 0 to 1, not 1.5"),
+        ({"precision": "fp8"}, "precision of training must be fp32 or bf16, not 'fp8'"),
+    ],
+)
+def test_bad_recipes(change, message):
+    with pytest.raises(GenetsError, match=message):
+        Recipe(**{"epochs": 4, **change})
