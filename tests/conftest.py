@@ -1,4 +1,9 @@
-"""Settings of all tests: Hypothesis draws the same examples in every run and times nothing."""
+"""Settings of all tests: one thread for each worker, and the same examples in every run."""
+
+import os
+
+# Test workers share the cores; threads of their own would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from hypothesis import settings
 

@@ -6,9 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-# Test workers share the cores; threads of their own would only wait for each other.
-torch.set_num_threads(1)
-
 Randomise = Callable[[nn.Module], nn.Module]
 
 

@@ -31,15 +31,15 @@ class Nuisance:
     noise: standard deviation of the noise added to each pixel and channel.
     """
 
-    rotation_degrees: float = 20.0
-    scale: tuple[float, float] = (0.65, 1.0)
+    rotation_degrees: float = 30.0
+    scale: tuple[float, float] = (0.55, 1.0)
     stretch: float = 0.15
-    shear: float = 0.15
-    shift: float = 0.1
-    contrast: tuple[float, float] = (0.5, 1.0)
+    shear: float = 0.25
+    shift: float = 0.12
+    contrast: tuple[float, float] = (0.4, 1.0)
     colour: float = 0.3
     tint: float = 0.1
-    noise: float = 0.12
+    noise: float = 0.15
 
     def __post_init__(self) -> None:
         for name in ("scale", "contrast"):
