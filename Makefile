@@ -1,0 +1,49 @@
+# Everything runs in a private environment, .venv, that `make setup` makes from requirements.lock.
+# Needed beforehand: Python 3.11 or newer with pip, and make.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+RUN := .venv/bin/python -m
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lock clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
+
+setup: $(STAMP) ## make .venv with the locked dependencies and this package
+
+demo: setup ## find, train and hand over a network for the digits data set
+	.venv/bin/genets search --data digits --budget 0.5x --preset quick --out runs/demo
+
+test: setup ## run the tests
+	$(RUN) pytest
+
+check: setup ## lint, formatting, types
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: setup ## format the code and sort the imports
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LOCK_FLAGS=--upgrade for newer ones)
+	$(UV) pip compile pyproject.toml --extra onnx --group dev --output-file requirements.lock \
+		--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+		--quiet --custom-compile-command "make lock" $(LOCK_FLAGS)
+
+clean: ## remove environments and caches, but not the studies in runs/
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# An activated environment (VIRTUAL_ENV) must not be taken for ours: hence --python everywhere.
+$(STAMP): requirements.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
+	test -x .venv/bin/python || { rm -rf .venv && $(UV) venv --quiet .venv; }
+	$(UV) pip sync --python .venv/bin/python requirements.lock
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
+	touch $@
+
+.uv/bin/uv:
+	$(PYTHON) -m pip install --quiet --target .uv uv==$(UV_VERSION)
