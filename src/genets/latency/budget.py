@@ -1,0 +1,54 @@
+"""Budget: the latency that a search must keep."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from genets.errors import TargetError
+
+UNITS = {"ms": 1.0, "us": 1e-3, "µs": 1e-3, "x": None}  # in ms; x: times the MasterNet
+_EXAMPLES = "ms or us per image, or x (times the MasterNet), as in 0.2ms, 150us or 0.5x"
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)"
+_BUDGET = re.compile(rf"\s*({_NUMBER})\s*([^\s\d]*)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """An amount in ms per image (`unit` ms), or in MasterNet latencies (`unit` x)."""
+
+    amount: float
+    unit: str = "ms"
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("ms", "x"):
+            raise TargetError(f"unit of a budget must be ms or x, not {self.unit!r}")
+        if not (math.isfinite(self.amount) and self.amount > 0):
+            raise TargetError(f"budget must be above 0 and finite, not {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read `0.2ms`, `150us` or `0.5x`. Raises TargetError."""
+        match = _BUDGET.fullmatch(text)
+        if match is None:
+            raise TargetError(f"budget must be a number in {_EXAMPLES}, not {text!r}")
+        number, unit = match.groups()
+        if not unit:
+            raise TargetError(f"budget {text!r} has no unit; give it in {_EXAMPLES}")
+        if unit not in UNITS:
+            raise TargetError(f"unknown unit {unit!r} in budget {text!r}; give it in {_EXAMPLES}")
+        in_ms = UNITS[unit]
+        return cls(float(number), "x") if in_ms is None else cls(float(number) * in_ms, "ms")
+
+    @property
+    def is_relative(self) -> bool:
+        """True if the MasterNet's latency must be measured to know this budget."""
+        return self.unit == "x"
+
+    def ms_per_image(self, master_ms_per_image: float) -> float:
+        """The budget in ms per image, given the MasterNet's measured latency."""
+        return self.amount * master_ms_per_image if self.is_relative else self.amount
+
+    def __str__(self) -> str:
+        return f"{self.amount:.6g}{self.unit}"

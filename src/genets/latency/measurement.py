@@ -1,0 +1,166 @@
+"""Measurement: the latency of a network on a target, with its interval and its conditions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genets.errors import TargetError
+from genets.latency.clock import Protocol, find_protocol, is_noisy, sample_interleaved
+from genets.latency.engines import ENGINES
+from genets.latency.environment import describe_environment
+from genets.latency.statistics import Array, median_interval
+from genets.latency.target import Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NOISY_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Device time with inputs resident.
+
+    ms_per_image: the protocol's estimate; the median for `genets-1`.
+    low_ms_per_image, high_ms_per_image: 95 % interval of the median, from order statistics.
+    p90_ms_per_image, p99_ms_per_image: percentiles of the samples.
+    samples_ms: every sample, ms per batch; a short network's sample is a mean over several runs.
+    noisy: the interval did not come within 1 % of the median in the time given.
+    load_seconds: to copy, fold and place the network and run it for the first time.
+    """
+
+    ms_per_image: float
+    low_ms_per_image: float
+    high_ms_per_image: float
+    p90_ms_per_image: float
+    p99_ms_per_image: float
+    samples_ms: tuple[float, ...]
+    noisy: bool
+    load_seconds: float
+    protocol: str
+    target: Target
+    resolution: int
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ms_per_batch(self) -> float:
+        return self.ms_per_image * self.target.batch_size
+
+    def to_json(self) -> dict[str, Any]:
+        """A record that `json.dumps` takes and `from_json` reads back without loss."""
+        return {**asdict(self), "samples_ms": list(self.samples_ms)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Measurement:
+        """Raises TargetError if `record` is no measurement."""
+        try:
+            values = dict(record)
+            values["target"] = Target.from_json(values["target"])
+            values["samples_ms"] = tuple(values["samples_ms"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise TargetError(f"not a measurement: {error}") from error
+
+    def __str__(self) -> str:
+        noisy = ", noisy" if self.noisy else ""
+        return (
+            f"{self.ms_per_image:.4g} ms/image "
+            f"[{self.low_ms_per_image:.4g}, {self.high_ms_per_image:.4g}]{noisy}"
+        )
+
+
+def measure(
+    network: nn.Module,
+    target: Target,
+    resolution: int,
+    *,
+    protocol: str = "genets-1",
+    min_samples: int | None = None,
+    time_limit_s: float = 10.0,
+) -> Measurement:
+    """The latency of `network`, which is not changed. Raises TargetError.
+
+    min_samples: in place of the protocol's own number (100 for `genets-1`, 30 for `paper`).
+    time_limit_s: of sampling; when it has passed, the result may say `noisy`.
+    """
+    return measure_interleaved(
+        {"": network},
+        target,
+        resolution,
+        protocol=protocol,
+        min_samples=min_samples,
+        time_limit_s=time_limit_s,
+    )[""]
+
+
+def measure_interleaved(
+    networks: Mapping[str, nn.Module],
+    target: Target,
+    resolution: int | Mapping[str, int],
+    *,
+    protocol: str = "genets-1",
+    min_samples: int | None = None,
+    time_limit_s: float = 10.0,
+) -> dict[str, Measurement]:
+    """Networks that are to be compared, sampled in turn, A B A B, in one run.
+
+    resolution: one for all, or one for each name. time_limit_s: for each network.
+    Raises TargetError; see `measure`.
+    """
+    rule = find_protocol(protocol)
+    _check_limits(min_samples, time_limit_s)
+    resolutions = (
+        resolution if isinstance(resolution, Mapping) else dict.fromkeys(networks, resolution)
+    )
+    engine = ENGINES[target.engine]
+    runs, load_seconds = {}, {}
+    with engine.open(target) as clock:
+        environment = describe_environment(target)
+        for name, network in networks.items():
+            start = time.perf_counter()
+            runs[name] = engine.prepare(network, target, resolutions[name])
+            load_seconds[name] = time.perf_counter() - start
+        samples = sample_interleaved(
+            clock, runs, rule, min_samples=min_samples, time_limit_s=time_limit_s
+        )
+    return {
+        name: _summary(
+            samples[name],
+            rule,
+            load_seconds=load_seconds[name],
+            protocol=protocol,
+            target=target.resolved(),
+            resolution=resolutions[name],
+            environment=environment,
+        )
+        for name in networks
+    }
+
+
+def _summary(samples_s: Array, rule: Protocol, **conditions: Any) -> Measurement:
+    batch_size = conditions["target"].batch_size
+    per_image = samples_s * 1e3 / batch_size
+    low, high = median_interval(per_image)
+    p90, p99 = (float(np.quantile(per_image, share)) for share in (0.9, 0.99))
+    return Measurement(
+        ms_per_image=rule.estimate(per_image),
+        low_ms_per_image=low,
+        high_ms_per_image=high,
+        p90_ms_per_image=p90,
+        p99_ms_per_image=p99,
+        samples_ms=tuple((samples_s * 1e3).tolist()),
+        noisy=is_noisy(per_image, rule.interval_share or NOISY_SHARE),
+        **conditions,
+    )
+
+
+def _check_limits(min_samples: int | None, time_limit_s: float) -> None:
+    if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
+        raise TargetError(f"min_samples must be an integer above 0, not {min_samples!r}")
+    if not time_limit_s > 0:
+        raise TargetError(f"time_limit_s must be above 0, not {time_limit_s!r}")

@@ -1,0 +1,138 @@
+"""Probes: the pieces of networks whose device time makes a latency table."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from genets.latency.work import CHANNEL_TILE
+from genets.networks import build
+from genets.structure import Block, SpaceAround, Structure, SuperBlock
+from genets.structure.cost import input_resolutions
+
+if TYPE_CHECKING:
+    from timm.models.byobnet import ByobNet
+
+CHAIN_EXTRA = 2  # a long chain has this many blocks more than a short one
+GRID_WIDTHS = 3
+LIVE_GAIN = 0.25
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Piece:
+    """A chain of `depth` blocks as they stand at super-block `index`.
+
+    input_width: channels that the first block reads.
+    resolution: pixels along one side of what the first block reads.
+    """
+
+    index: int
+    block: Block
+    input_width: int
+    width: int
+    stride: int
+    resolution: int
+    depth: int = 1
+
+    def network(self) -> nn.Module:
+        """The chain with fresh weights: (N, input_width, resolution, resolution) in."""
+        block = self.block
+        pair = SuperBlock(block.type, 2, self.width, self.stride, block.kernel, block.ratio)
+        stem = SuperBlock("Conv", 1, self.input_width, stride=2)
+        # Only the pair is used; ByobNet wants a second super-block and a head.
+        end = (SuperBlock("XX", 1, 8, kernel=1), SuperBlock("Conv", 1, 8, kernel=1))
+        first, rest = build_live(Structure((stem, pair, *end), resolution=64), 1).stages[0]
+        return nn.Sequential(first, *(copy.deepcopy(rest) for _ in range(self.depth - 1)))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Piece:
+        return cls(**{**record, "block": Block(**record["block"])})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class End:
+    """The stem (input_width is the images' 3), or head and classifier, at `resolution`."""
+
+    name: str
+    input_width: int
+    resolution: int
+
+    def network(self, master: Structure, num_classes: int) -> nn.Module:
+        """The part with fresh weights, cut out of the MasterNet."""
+        if self.name == "stem":
+            return nn.Sequential(build_live(master, num_classes).stem)
+        last = master.super_blocks[-1]
+        end = SuperBlock("XX", 1, self.input_width, last.stride, kernel=1)
+        stages = (*master.stages[:-2], end, master.head)
+        network = build_live(Structure(stages, master.resolution), num_classes)
+        return nn.Sequential(network.final_conv, network.head)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> End:
+        return cls(**record)
+
+
+def build_live(structure: Structure, num_classes: int) -> ByobNet:
+    """A network with fresh weights, seeded, none of them zero.
+
+    timm starts the last norm of a residual branch at zero. Multiplying zeros takes less power
+    and with it, on some devices, less time.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(structure, num_classes)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and not bool(module.weight.any()):
+            nn.init.constant_(module.weight, LIVE_GAIN)
+    return network
+
+
+def pieces_of(space: SpaceAround, resolution: int) -> Iterator[Piece]:
+    """Every chain that is timed for one input resolution.
+
+    For each super-block, block and width of a coarse grid: one block, and a longer chain.
+    They read the middle one of the widths before them; how time grows with the width that is
+    read follows from the work.
+    """
+    sides = list(input_resolutions(space.master.with_resolution(resolution)))[1:]
+    before: tuple[int, ...] = (space.master.stem.width,)
+    for index, stage in enumerate(space.master.super_blocks):
+        reads = before[len(before) // 2]
+        for block in space.blocks[index]:
+            for width in coarse(space.widths[index]):
+                # Where a stride-1 block of equal widths is timed, the projection is missing.
+                other = [w for w in before if w != width] if stage.stride == 1 else [reads]
+                read = min(other, key=lambda w: abs(w - reads), default=reads)
+                for depth in (1, 1 + CHAIN_EXTRA):
+                    yield Piece(index, block, read, width, stage.stride, sides[index], depth)
+        before = space.widths[index]
+
+
+def ends_of(space: SpaceAround, resolution: int) -> Iterator[End]:
+    """Stem, and head with classifier for a coarse grid of the widths before it."""
+    yield End("stem", 3, resolution)
+    side = list(input_resolutions(space.master.with_resolution(resolution)))[-1]
+    for width in coarse(space.widths[-1]):
+        yield End("head", width, side)
+
+
+def coarse(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """Smallest, a middle one and largest; the middle one fills no whole tile, if there is one."""
+    if len(widths) <= GRID_WIDTHS:
+        return widths
+    centre = (widths[0] + widths[-1]) / 2
+    inner = widths[1:-1]
+    odd = [width for width in inner if width % CHANNEL_TILE]
+    middle = min(odd or inner, key=lambda width: abs(width - centre))
+    return (widths[0], middle, widths[-1])

@@ -1,0 +1,250 @@
+"""Latency table: predicts the latency of every structure of a design space on one target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from genets.errors import TargetError
+from genets.files import write_atomic
+from genets.latency.calibration import Calibration
+from genets.latency.costs import StageCosts
+from genets.latency.measurement import Measurement
+from genets.latency.probes import End, Piece
+from genets.latency.statistics import rmspe
+from genets.latency.target import Target
+from genets.latency.work import Array
+from genets.structure import DesignSpace, SpaceAround, Structure, SuperBlock
+from genets.structure.cost import input_resolutions
+
+if TYPE_CHECKING:
+    from genets.latency.table_file import TableSettings
+
+CORRECTION_WEIGHT = 4.0  # a network that a selection was made of counts as much as four others
+
+Use = Literal["calibration", "held-out", "correction"]
+
+
+@dataclass(frozen=True)
+class WholeNetwork:
+    """A measured network: for calibration, held out of it, or measured after a selection."""
+
+    structure: Structure
+    ms_per_batch: float
+    use: Use
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Costs of super-blocks, stem and head on a target, calibrated on whole networks.
+
+    timed_ms: ms per batch of every timed piece. networks: whole networks, measured.
+    """
+
+    space: SpaceAround
+    target: Target
+    num_classes: int
+    timed_ms: Mapping[Piece | End, float]
+    networks: tuple[WholeNetwork, ...]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        master: Structure,
+        space: SpaceAround | DesignSpace,
+        target: Target,
+        num_classes: int,
+        *,
+        seed: int = 0,
+        time_limit_s: float = 30.0,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> LatencyTable:
+        """Time what is needed. Raises TargetError.
+
+        time_limit_s: of timing; the preparation of some hundred small networks comes on top.
+        on_progress: called with the share done, 0 to 1.
+        """
+        from genets.latency.building import build_table
+
+        around = space.around(master) if isinstance(space, DesignSpace) else space
+        assert around.master == master
+        return build_table(
+            around,
+            target,
+            num_classes,
+            seed=seed,
+            time_limit_s=time_limit_s,
+            on_progress=on_progress,
+        )
+
+    def predict_ms_per_image(self, structure: Structure) -> float:
+        """Predicted latency of one structure. Raises TargetError if the table is not for it."""
+        self._check_structure(structure)
+        resolution = structure.resolution
+        total, width = 0.0, structure.stem.width
+        for index, super_block in enumerate(structure.super_blocks):
+            stage = self.stage_ms_per_image(index, [width], [super_block], resolution=resolution)
+            total += float(stage[0, 0])
+            width = super_block.width
+        head = float(self.head_ms_per_image([width], resolution=resolution)[0])
+        return total + head + self.offset_ms_per_image_at(resolution)
+
+    def stage_ms_per_image(
+        self,
+        index: int,
+        input_widths: Sequence[int],
+        super_blocks: Sequence[SuperBlock],
+        *,
+        resolution: int | None = None,
+    ) -> Array:
+        """(input widths, super-blocks): ms per image of each as super-block `index`, from 0.
+
+        The sum over super-blocks, plus `head_ms_per_image`, plus the offset, is the
+        prediction. resolution: of the images; by default the MasterNet's.
+        """
+        costs = self._stages(resolution)[index]
+        factor = self.calibration.factors[index] / self.target.batch_size
+        return np.asarray(costs.stage_ms(input_widths, super_blocks) * factor)
+
+    def head_ms_per_image(
+        self, input_widths: Sequence[int], *, resolution: int | None = None
+    ) -> Array:
+        """(input widths,): ms per image of head and classifier behind the last super-block."""
+        factor = self.calibration.factors[-2] / self.target.batch_size
+        return np.asarray(self._head_ms(input_widths, self._resolution(resolution)) * factor)
+
+    @property
+    def offset_ms_per_image(self) -> float:
+        """What every structure at the MasterNet's resolution has: the stem, and a constant."""
+        return self.offset_ms_per_image_at(self._resolution(None))
+
+    def offset_ms_per_image_at(self, resolution: int) -> float:
+        stem = self._stem_ms(resolution) * float(self.calibration.factors[-1])
+        return (stem + self.calibration.offset_ms) / self.target.batch_size
+
+    @property
+    def rmspe(self) -> float:
+        """Root mean squared relative error on whole networks that no fit has seen."""
+        predicted, measured = np.array(self.held_out_ms_per_image).T
+        return rmspe(predicted, measured)
+
+    @property
+    def held_out_ms_per_image(self) -> list[tuple[float, float]]:
+        """(predicted, measured) of each network that was held out."""
+        return [
+            (self.predict_ms_per_image(n.structure), n.ms_per_batch / self.target.batch_size)
+            for n in self.networks
+            if n.use == "held-out"
+        ]
+
+    def correct(self, measurements: Mapping[Structure, Measurement | float]) -> LatencyTable:
+        """A table whose calibration knows these whole networks too; floats are ms per image."""
+        added = tuple(
+            WholeNetwork(
+                structure,
+                (m.ms_per_image if isinstance(m, Measurement) else m) * self.target.batch_size,
+                "correction",
+            )
+            for structure, m in measurements.items()
+        )
+        for network in added:
+            self._check_structure(network.structure)
+        return replace(self, networks=(*self.networks, *added))
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        used = [n for n in self.networks if n.use != "held-out"]
+        if not used:
+            return Calibration.none(len(self.space.master.stages))
+        return Calibration.fit(
+            np.array([self._part_costs_ms(n.structure) for n in used]),
+            np.array([n.ms_per_batch for n in used]),
+            [CORRECTION_WEIGHT if n.use == "correction" else 1.0 for n in used],
+        )
+
+    @cached_property
+    def _costs(self) -> dict[int, list[StageCosts]]:
+        """For each image resolution the costs of each super-block."""
+        grouped: dict[tuple[int, int], dict[Piece, float]] = {}
+        for piece, ms in self.timed_ms.items():
+            if isinstance(piece, Piece):
+                grouped.setdefault((piece.index, piece.resolution), {})[piece] = ms
+        fitted = {key: StageCosts.fit(timed) for key, timed in grouped.items()}
+        count = len(self.space.master.super_blocks)
+        return {
+            resolution: [fitted[index, side[index + 1]] for index in range(count)]
+            for resolution in self.space.resolutions
+            for side in [self._sides(resolution)]
+        }
+
+    def _part_costs_ms(self, structure: Structure) -> Array:
+        """ms per batch before calibration: super-blocks, head, stem."""
+        stages = self._stages(structure.resolution)
+        costs, width = [], structure.stem.width
+        for stage, super_block in zip(stages, structure.super_blocks, strict=True):
+            costs.append(float(stage.stage_ms([width], [super_block])[0, 0]))
+            width = super_block.width
+        head = float(self._head_ms([width], structure.resolution)[0])
+        return np.array([*costs, head, self._stem_ms(structure.resolution)])
+
+    def _head_ms(self, input_widths: Sequence[int], resolution: int) -> Array:
+        side = self._sides(resolution)[-1]
+        heads = sorted(
+            (end.input_width, ms)
+            for end, ms in self.timed_ms.items()
+            if isinstance(end, End) and (end.name, end.resolution) == ("head", side)
+        )
+        widths, ms = np.array(heads).T
+        return np.asarray(np.interp(input_widths, widths, np.maximum.accumulate(ms)))
+
+    def _stem_ms(self, resolution: int) -> float:
+        return self.timed_ms[End("stem", 3, resolution)]
+
+    def _sides(self, resolution: int) -> list[int]:
+        return list(input_resolutions(self.space.master.with_resolution(resolution)))
+
+    def _stages(self, resolution: int | None) -> list[StageCosts]:
+        return self._costs[self._resolution(resolution)]
+
+    def _resolution(self, resolution: int | None) -> int:
+        known = self.space.resolutions
+        wanted = self.space.master.resolution if resolution is None else resolution
+        if wanted not in known:
+            raise TargetError(
+                f"the latency table has resolution {' and '.join(map(str, known))}, not {wanted}"
+            )
+        return wanted
+
+    def _check_structure(self, structure: Structure) -> None:
+        def fixed(s: Structure) -> tuple[object, ...]:
+            return (s.stem, s.head, tuple(stage.stride for stage in s.super_blocks))
+
+        self._resolution(structure.resolution)
+        if fixed(structure) != fixed(self.space.master):
+            raise TargetError(
+                f"the latency table is for structures with the stem, head and strides of "
+                f"{self.space.master}, not for {structure}"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as JSON, atomically. Raises OSError."""
+        write_atomic(path, json.dumps(self.to_json(), indent=1))
+
+    @classmethod
+    def load(cls, path: str | Path, expect: TableSettings | None = None) -> LatencyTable:
+        """Read a table. Raises TargetError if it is damaged, or not what is expected."""
+        from genets.latency.table_file import read_table
+
+        return read_table(Path(path), expect)
+
+    def to_json(self) -> dict[str, Any]:
+        from genets.latency.table_file import table_to_json
+
+        return table_to_json(self)

@@ -1,0 +1,110 @@
+"""The file of a latency table: JSON with everything that the table was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from genets.errors import GenetsError, TargetError
+from genets.latency.environment import describe_environment
+from genets.latency.probes import End, Piece
+from genets.latency.table import LatencyTable, WholeNetwork
+from genets.latency.target import Target
+from genets.structure import Block, DesignSpace, SpaceAround, Structure
+
+VERSION = 1
+
+
+def table_to_json(table: LatencyTable) -> dict[str, Any]:
+    """Settings, conditions, timings, whole networks; and, for readers, what follows from them."""
+    predicted = {n.structure: table.predict_ms_per_image(n.structure) for n in table.networks}
+    return {
+        "version": VERSION,
+        "target": table.target.to_json(),
+        "master": str(table.space.master),
+        "space": asdict(table.space.space),
+        "num_classes": table.num_classes,
+        "environment": dict(table.environment),
+        "rmspe": table.rmspe,
+        "calibration": {
+            "factors": table.calibration.factors.tolist(),
+            "offset_ms": table.calibration.offset_ms,
+        },
+        "networks": [
+            {
+                "structure": str(n.structure),
+                "use": n.use,
+                "ms_per_batch": n.ms_per_batch,
+                "predicted_ms_per_batch": predicted[n.structure] * table.target.batch_size,
+            }
+            for n in table.networks
+        ],
+        "entries": [{**piece.to_json(), "ms": ms} for piece, ms in table.timed_ms.items()],
+    }
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What a table must be for, to be used again; and the device must be the one here."""
+
+    space: SpaceAround
+    target: Target
+    num_classes: int
+
+    def differences(self, table: LatencyTable) -> Iterator[str]:
+        """Each difference as `name: in the table, here`."""
+        here = describe_environment(self.target)
+        there = table.environment
+        pairs = {
+            "MasterNet": (str(table.space.master), str(self.space.master)),
+            "design space": (table.space.space, self.space.space),
+            "target": (table.target.name, self.target.name),
+            "number of classes": (table.num_classes, self.num_classes),
+            "device": (there.get("device_name"), here["device_name"]),
+            "threads": (there.get("threads"), here["threads"]),
+            "torch": (there.get("packages", {}).get("torch"), here["packages"]["torch"]),
+        }
+        for name, (old, new) in pairs.items():
+            if old != new:
+                yield f"{name} {old} there, {new} here"
+
+
+def read_table(path: Path, expect: TableSettings | None) -> LatencyTable:
+    """See `LatencyTable.load`."""
+    try:
+        table = _from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise TargetError(f"cannot read latency table {path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:  # GenetsError is a ValueError
+        reason = str(error) if isinstance(error, GenetsError) else "it is damaged or foreign"
+        raise TargetError(f"{path} is not a latency table of this version: {reason}") from error
+    found = list(expect.differences(table)) if expect else []
+    if found:
+        raise TargetError(f"latency table {path} is for other settings: {'; '.join(found)}")
+    return table
+
+
+def _from_json(record: Mapping[str, Any]) -> LatencyTable:
+    if record["version"] != VERSION:
+        raise TargetError(f"version is {record['version']}, not {VERSION}")
+    space = dict(record["space"])
+    space["blocks"] = tuple(Block(**block) for block in space["blocks"])
+    return LatencyTable(
+        DesignSpace(**space).around(Structure.parse(record["master"])),
+        Target.from_json(record["target"]),
+        record["num_classes"],
+        {_piece(entry): float(entry["ms"]) for entry in record["entries"]},
+        tuple(
+            WholeNetwork(Structure.parse(n["structure"]), float(n["ms_per_batch"]), n["use"])
+            for n in record["networks"]
+        ),
+        record["environment"],
+    )
+
+
+def _piece(entry: Mapping[str, Any]) -> Piece | End:
+    fields = {name: value for name, value in entry.items() if name != "ms"}
+    return Piece.from_json(fields) if "block" in fields else End.from_json(fields)

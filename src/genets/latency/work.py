@@ -1,0 +1,99 @@
+"""Work: what a block does, counted, as a first guess of how its time grows with its widths."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from genets.structure import Block, SuperBlock
+from genets.structure.cost import middle_width
+
+Array = NDArray[np.float64]
+
+# Wide vector units and tensor cores compute whole tiles of channels: 24 cost what 32 cost.
+CHANNEL_TILE = 16
+
+WORK = (
+    "1x1", "1x1 tiled", "kxk", "kxk tiled", "5x5 and more tiled", "depth-wise",
+    "depth-wise 5x5 and more", "moved", "written", "layers", "pooled",
+)  # fmt: skip
+# Multiply-adds and values are counted in millions per image, layers one by one.
+_MILLION = 1e-6
+
+
+def block_work(
+    block: Block, input_width: ArrayLike, width: int, stride: int, resolution: int
+) -> Array:
+    """Work of one block for one image: (len(WORK), *shape of input_width).
+
+    input_width: channels that the block reads. resolution: pixels along one side of the
+    feature map that it reads. The order follows timm's BasicBlock and BottleneckBlock.
+    """
+    inputs = np.asarray(input_width, dtype=np.float64)
+    work = _Work(inputs.shape)
+    side = -(-resolution // stride)
+    _shortcut(work, inputs, width, stride, resolution)
+    if block.type == "XX":
+        work.convolution(inputs, width, block.kernel, resolution, side)
+        work.convolution(width, width, block.kernel, side, side)
+        return work.counts
+    middle = middle_width(SuperBlock(block.type, 1, width, 1, block.kernel, block.ratio))
+    work.convolution(inputs, middle, 1, resolution, resolution)
+    if block.type == "DW":
+        work.depth_wise(middle, block.kernel, resolution, side)
+    else:
+        work.convolution(middle, middle, block.kernel, resolution, side)
+    work.convolution(middle, width, 1, side, side)
+    return work.counts
+
+
+def _shortcut(work: _Work, inputs: Array, width: int, stride: int, resolution: int) -> None:
+    """Average pooling where the block strides, and a projection where shapes differ."""
+    side = -(-resolution // stride)
+    if stride != 1:
+        work.add("pooled", inputs * side**2 * _MILLION)
+    projected = np.ones_like(inputs) if stride != 1 else (inputs != width).astype(np.float64)
+    work.convolution(inputs, width, 1, side, side, share=projected)
+
+
+class _Work:
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.counts = np.zeros((len(WORK), *shape))
+
+    def add(self, kind: str, amount: ArrayLike) -> None:
+        self.counts[WORK.index(kind)] += amount
+
+    def convolution(
+        self,
+        inputs: ArrayLike,
+        width: int,
+        kernel: int,
+        side_in: int,
+        side_out: int,
+        share: float | Array = 1.0,
+    ) -> None:
+        inputs = np.asarray(inputs, dtype=np.float64)
+        window = share * np.float64(side_out**2 * kernel**2) * _MILLION
+        tiled = window * tiles(inputs) * tiles(width)
+        kind = "1x1" if kernel == 1 else "kxk"
+        self.add(kind, window * inputs * width)
+        self.add("5x5 and more tiled" if kernel > 3 else f"{kind} tiled", tiled)
+        self._move(inputs, width, side_in, side_out, share)
+
+    def depth_wise(self, width: int, kernel: int, side_in: int, side_out: int) -> None:
+        kind = "depth-wise 5x5 and more" if kernel > 3 else "depth-wise"
+        self.add(kind, side_out**2 * kernel**2 * _MILLION * tiles(width))
+        self._move(width, width, side_in, side_out, 1.0)
+
+    def _move(
+        self, inputs: ArrayLike, width: int, side_in: int, side_out: int, share: float | Array
+    ) -> None:
+        written = np.float64(side_out**2 * width) * _MILLION
+        self.add("moved", share * (np.asarray(inputs) * float(side_in**2) * _MILLION + written))
+        self.add("written", share * written)
+        self.add("layers", share)
+
+
+def tiles(width: ArrayLike) -> Array:
+    """Width rounded up to whole tiles of channels."""
+    return np.ceil(np.asarray(width, dtype=np.float64) / CHANNEL_TILE) * CHANNEL_TILE

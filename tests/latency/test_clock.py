@@ -1,0 +1,130 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import binom, trim_mean
+
+from genets.errors import TargetError
+from genets.latency.clock import PROTOCOLS, WARM_UP_LIMIT_S, WARM_UP_S, sample_interleaved, warm_up
+from genets.latency.statistics import median_interval, trimmed_mean
+
+GENETS_1 = PROTOCOLS["genets-1"]
+
+
+@pytest.mark.parametrize("cost_s", [3e-6, 1e-3, 0.02, 1.5])
+def test_known_cost_is_recovered(device, cost_s: float) -> None:
+    samples = sample_interleaved(device, {"a": device.runner("a", cost_s)}, GENETS_1)["a"]
+    assert samples == pytest.approx(cost_s, rel=1e-9)
+    assert device.pending_s == 0
+    assert sum(count for _, count in device.windows) == len(device.launches)
+
+
+def test_short_runs_fill_a_window(device) -> None:
+    sample_interleaved(device, {"a": device.runner("a", 3e-6)}, GENETS_1)
+    assert device.windows[-1][1] * 3e-6 == pytest.approx(device.min_window_s, rel=0.01)
+
+
+def test_a_constant_cost_takes_exactly_the_samples_of_the_protocol(device) -> None:
+    for name, count in (("genets-1", 100), ("paper", 30)):
+        runs = {"a": device.runner("a", 2e-3)}
+        assert len(sample_interleaved(device, runs, PROTOCOLS[name])["a"]) == count
+    assert len(sample_interleaved(device, runs, GENETS_1, min_samples=7)["a"]) == 7
+
+
+def test_the_paper_takes_one_run_for_a_sample(device) -> None:
+    sample_interleaved(device, {"a": device.runner("a", 1e-5)}, PROTOCOLS["paper"])
+    assert device.windows[-30:] == [("a", 1)] * 30
+
+
+def test_twice_the_cost_is_twice_the_time_and_the_same_is_the_same(device) -> None:
+    runs = {name: device.runner(name, cost) for name, cost in (("a", 1), ("b", 2), ("c", 1))}
+    samples = sample_interleaved(device, runs, GENETS_1, min_samples=6, time_limit_s=1e9)
+    assert np.median(samples["b"]) == 2 * np.median(samples["a"])
+    assert np.array_equal(samples["a"], samples["c"])
+
+
+def test_samples_of_networks_alternate(device) -> None:
+    runs = {name: device.runner(name, 0.01) for name in "ab"}
+    sample_interleaved(device, runs, GENETS_1, min_samples=20, time_limit_s=1e9)
+    # Each turn: one run to warm the caches, then the sample.
+    turns = [name for name, _ in device.windows[-80:]]
+    assert turns == list("aabb") * 20
+
+
+def test_networks_that_alternate_share_a_drift(device) -> None:
+    device.slowness = lambda now_s: 1 + now_s  # ever slower
+    runs = {name: device.runner(name, 0.01) for name in "ab"}
+    samples = sample_interleaved(device, runs, GENETS_1, min_samples=50, time_limit_s=2.0)
+    assert np.median(samples["a"]) == pytest.approx(np.median(samples["b"]), rel=0.03)
+
+
+def test_warm_up_lasts_and_waits_for_agreement(device) -> None:
+    assert warm_up(device, device.runner("a", 1e-3)) == pytest.approx(1e-3)
+    assert WARM_UP_S <= device.now_s < 2 * WARM_UP_S
+    start = device.now_s
+    device.slowness = lambda now_s: max(1.0, 5.0 - 5 * (now_s - start))  # settles after 0.8 s
+    assert warm_up(device, device.runner("a", 1e-3)) == pytest.approx(1e-3, rel=0.02)
+    assert device.now_s - start >= 0.8
+
+
+def test_warm_up_without_agreement_ends(device) -> None:
+    turns = itertools.cycle([1.0, 2.0, 4.0])
+    runner = [1.0]
+
+    def run() -> None:
+        device.launches.append("a")
+        device.pending_s += 0.05 * runner[0]
+        runner[0] = next(turns)
+
+    warm_up(device, run)
+    assert WARM_UP_LIMIT_S <= device.now_s < WARM_UP_LIMIT_S + 1
+
+
+def test_sampling_goes_on_until_the_interval_is_narrow(device) -> None:
+    rng = np.random.default_rng(0)
+    device.slowness = lambda now_s: rng.uniform(0.9, 1.1)
+    samples = sample_interleaved(device, {"a": device.runner("a", 1e-3)}, GENETS_1)["a"]
+    low, high = median_interval(samples)
+    assert len(samples) > 100
+    assert max(high / np.median(samples), np.median(samples) / low) < 1.0102
+
+
+def test_the_time_limit_ends_sampling(device) -> None:
+    runs = {"a": device.runner("a", 0.5)}
+    samples = sample_interleaved(device, runs, GENETS_1, time_limit_s=2.0)["a"]
+    assert len(samples) == 4
+
+
+def brute_force_interval(ordered: np.ndarray) -> tuple[float, float]:
+    """The narrowest symmetric pair of order statistics with coverage of at least 95 %."""
+    n, best = len(ordered), (ordered[0], ordered[-1])
+    for k in range(1, n // 2 + 1):
+        if binom.cdf(n - k, n, 0.5) - binom.cdf(k - 1, n, 0.5) >= 0.95:
+            best = (ordered[k - 1], ordered[n - k])
+    return best
+
+
+@pytest.mark.parametrize("count", [*range(1, 41), 99, 100, 101, 1000])
+def test_median_interval_against_brute_force(count: int) -> None:
+    samples = np.random.default_rng(count).exponential(size=count)
+    assert median_interval(samples) == brute_force_interval(np.sort(samples))
+
+
+def test_median_interval_covers_the_median() -> None:
+    draws = np.random.default_rng(0).exponential(size=(2000, 50))
+    bounds = np.array([median_interval(row) for row in draws])
+    share = np.mean((bounds[:, 0] <= np.log(2)) & (np.log(2) <= bounds[:, 1]))
+    assert 0.95 <= share < 0.98  # 0.967 by the binomial distribution
+
+
+def test_trimmed_mean_drops_three_of_thirty_at_each_end() -> None:
+    assert trimmed_mean(np.array([*range(24), 1e9, 1e9, 1e9, -1e9, -1e9, -1e9])) == 11.5
+    samples = np.random.default_rng(0).normal(size=30)
+    assert trimmed_mean(samples) == pytest.approx(trim_mean(samples, 0.1))
+
+
+def test_unknown_protocol() -> None:
+    from genets.latency.clock import find_protocol
+
+    with pytest.raises(TargetError, match="unknown protocol 'genets1'; did you mean genets-1"):
+        find_protocol("genets1")

@@ -1,0 +1,185 @@
+import copy
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from genets.errors import TargetError
+from genets.latency import Measurement, Target, measure, measure_interleaved
+from genets.latency.engines.torch_engine import CpuClock, CudaClock
+from genets.networks import build
+from genets.structure import Structure
+
+SMALL = Structure.parse("Conv3x8s2 XX3x8 DW3x16s2r3 Conv1x16 @16")
+
+
+def quick(network: nn.Module, target: Target, resolution: int = 16, **more: object) -> Measurement:
+    return measure(network, target, resolution, min_samples=6, time_limit_s=0.01, **more)
+
+
+def test_the_callers_network_and_process_are_not_changed() -> None:
+    network = build(SMALL, 5)
+    network.train()
+    network.stages[0].eval()
+    before = copy.deepcopy(network.state_dict())
+    training = [module.training for module in network.modules()]
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    quick(network, Target(batch_size=2, threads=1))
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert before.keys() == after.keys()
+    assert [module.training for module in network.modules()] == training
+    assert all(p.requires_grad and p.grad is None for p in network.parameters())
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_run_is_the_folded_network_in_inference_mode_with_pinned_threads() -> None:
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not isinstance(x, torch.fx.Proxy):
+                seen.append((x, torch.get_num_threads(), torch.is_inference_mode_enabled()))
+            return self.conv(x)
+
+    quick(Spy(), Target(batch_size=4, threads=1, precision="fp32"))
+    inputs, threads, inference = seen[-1]
+    assert inputs.shape == (4, 3, 16, 16)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+    assert abs(float(inputs.std()) - 1) < 0.1
+    assert (threads, inference) == (1, True)
+    assert all(x.data_ptr() == inputs.data_ptr() for x, *_ in seen)
+
+
+def test_measurement_of_a_known_device(fake_engine) -> None:
+    fake_engine(lambda network, target, resolution: 4e-3 * target.batch_size)
+    m = measure(nn.Identity(), Target(engine="fake", batch_size=8), 16)
+    values = (m.ms_per_image, m.low_ms_per_image, m.high_ms_per_image)
+    assert values == pytest.approx((4.0, 4.0, 4.0))
+    assert (m.p90_ms_per_image, m.p99_ms_per_image) == pytest.approx((4.0, 4.0))
+    assert m.ms_per_batch == pytest.approx(32.0)
+    assert m.samples_ms == pytest.approx([32.0] * 100)
+    assert not m.noisy
+
+
+def test_a_network_twice_as_deep_takes_twice_as_long(fake_engine) -> None:
+    fake_engine(lambda network, target, resolution: 1e-3 * len(network))
+    deep = {str(n): nn.Sequential(*(nn.Identity() for _ in range(n))) for n in (1, 2, 4)}
+    found = measure_interleaved(deep, Target(engine="fake", batch_size=1), 8)
+    assert [m.ms_per_image for m in found.values()] == pytest.approx([1, 2, 4])
+
+
+def test_few_samples_are_noisy_where_they_scatter(fake_engine, device) -> None:
+    factors = iter([1.0] * 1000)
+    fake_engine(lambda *_: 1.0)
+    device.slowness = lambda now_s: 1.5 if int(now_s) % 2 else next(factors)
+    m = measure(nn.Identity(), Target(engine="fake"), 8, time_limit_s=5)
+    assert m.noisy
+    assert m.low_ms_per_image < m.high_ms_per_image
+
+
+def test_one_resolution_for_each_network(fake_engine) -> None:
+    fake_engine(lambda network, target, resolution: 1e-3 * resolution)
+    networks = {"a": nn.Identity(), "b": nn.Identity()}
+    target = Target(engine="fake", batch_size=1)
+    found = measure_interleaved(networks, target, {"a": 8, "b": 24})
+    assert (found["a"].ms_per_image, found["b"].ms_per_image) == pytest.approx((8, 24))
+
+
+def test_json_round_trip() -> None:
+    m = quick(build(SMALL, 5), Target(batch_size=2))
+    assert Measurement.from_json(json.loads(json.dumps(m.to_json()))) == m
+    assert m.environment["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert m.environment["threads"] == m.target.threads
+    assert "device_name" in m.environment
+    assert re.match(r"[\d.e-]+ ms/image \[", str(m))
+    with pytest.raises(TargetError, match="not a measurement"):
+        Measurement.from_json({"target": {}})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precisions_on_a_cpu(precision: str) -> None:
+    assert quick(build(SMALL, 5), Target(batch_size=2, precision=precision)).ms_per_image > 0
+
+
+@pytest.mark.parametrize(
+    ("resolution", "message"),
+    [
+        (3, "resolution must be at least 4, the product of the network's strides, not 3"),
+        (0, "resolution must be an integer above 0, not 0"),
+        (-1, "resolution must be an integer above 0, not -1"),
+        (16.0, "resolution must be an integer above 0, not 16.0"),
+    ],
+)
+def test_wrong_resolution(resolution: int, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        quick(build(SMALL, 5), Target(batch_size=1), resolution)
+
+
+def test_a_network_that_cannot_run() -> None:
+    with pytest.raises(TargetError, match="the network does not run on cpu-torch-fp32-b1-t"):
+        quick(nn.Sequential(nn.Conv2d(3, 4, 7)), Target(batch_size=1), 4)
+
+
+def test_a_batch_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genets.latency.engines.torch_engine.available_bytes", lambda: 10_000)
+    with pytest.raises(TargetError, match="batch_size 512 at resolution 16 does not fit into"):
+        quick(build(SMALL, 5), Target(batch_size=512))
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("genets.latency.engines.torch_engine.fold_batchnorm", fail)
+    with pytest.raises(TargetError, match="does not fit into the memory of cpu; use a smaller"):
+        quick(build(SMALL, 5), Target(batch_size=1))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"min_samples": 0}, "min_samples must be an integer above 0, not 0"),
+        ({"time_limit_s": 0}, "time_limit_s must be above 0, not 0"),
+        ({"time_limit_s": float("nan")}, "time_limit_s must be above 0, not nan"),
+        ({"protocol": "papr"}, "unknown protocol 'papr'; did you mean paper?"),
+    ],
+)
+def test_wrong_limits(more: dict[str, object], message: str) -> None:
+    with pytest.raises(TargetError, match=re.escape(message)):
+        measure(nn.Conv2d(3, 4, 1), Target(batch_size=1), 8, **more)  # type: ignore[arg-type]
+
+
+def test_the_cpu_clock_counts_runs() -> None:
+    calls = []
+    assert CpuClock().time_runs(lambda: calls.append(1), 5) > 0
+    assert len(calls) == 5
+
+
+def test_the_cuda_clock_waits_before_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            log.append("record")
+
+        def synchronize(self) -> None:
+            log.append("wait")
+
+        def elapsed_time(self, end: "Event") -> float:
+            assert log[-1] == "wait"
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("idle"))
+    assert CudaClock().time_runs(lambda: log.append("run"), 3) == 0.25
+    assert log == ["idle", "record", "run", "run", "run", "record", "wait"]

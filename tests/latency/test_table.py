@@ -1,0 +1,228 @@
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genets.errors import TargetError
+from genets.latency import LatencyTable, TableSettings, Target, measure
+from genets.latency.probes import End, Piece, build_live
+from genets.structure import Block, DesignSpace, Structure
+
+MASTER = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16")
+SPACE = DesignSpace(
+    blocks=(Block("XX"), Block("BL", 3, 0.5), Block("DW", 3, 3)),
+    width_step=16,
+    depth_change=1,
+    resolutions=(),
+)
+CLASSES = 5
+PRICES = {"dense": 3e-9, "depth_wise": 9e-9, "layer": 2e-6, "written": 1e-9}
+
+
+@pytest.fixture
+def target(fake_engine, layer_costs) -> Target:
+    """A device whose cost is a sum over convolutions: exactly of the table's form."""
+    fake_engine(partial(layer_costs, **PRICES))
+    return Target(engine="fake", batch_size=4)
+
+
+def build(target: Target, **more: object) -> LatencyTable:
+    return LatencyTable.build(MASTER, SPACE, target, CLASSES, time_limit_s=1e-3, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def table(target: Target) -> LatencyTable:
+    return build(target)
+
+
+def unseen(table: LatencyTable, count: int) -> list[Structure]:
+    rng = np.random.default_rng(99)
+    known = {network.structure for network in table.networks}
+    drawn = (table.space.sample(rng) for _ in range(10 * count))
+    return [structure for structure in drawn if structure not in known][:count]
+
+
+def test_unseen_structures_on_a_device_of_the_models_form(table, target) -> None:
+    assert table.rmspe < 1e-6
+    for structure in unseen(table, 10):
+        measured = measure(build_live(structure, CLASSES), target, 16, min_samples=6)
+        predicted = table.predict_ms_per_image(structure)
+        assert predicted == pytest.approx(measured.ms_per_image, rel=1e-6)
+
+
+def test_drift_while_the_table_is_made_is_taken_out(target, device) -> None:
+    device.slowness = lambda now_s: 1.0 + 0.3 * np.sin(now_s * 3.0)
+    assert build(target).rmspe < 0.02
+
+
+def test_prediction_is_the_sum_over_stages(table) -> None:
+    for structure in unseen(table, 20):
+        total, width = 0.0, structure.stem.width
+        for index, super_block in enumerate(structure.super_blocks):
+            stage = table.stage_ms_per_image(
+                index, (16, width), (MASTER.super_blocks[index], super_block)
+            )
+            assert stage.shape == (2, 2)
+            total += float(stage[1, 1])
+            width = super_block.width
+        total += float(table.head_ms_per_image((16, width))[1]) + table.offset_ms_per_image
+        assert total == table.predict_ms_per_image(structure)
+
+
+def test_a_whole_stage_at_once(table) -> None:
+    options, inputs = table.space.choices(1), table.space.widths[0]
+    found = table.stage_ms_per_image(1, inputs, options)
+    assert found.shape == (len(inputs), len(options))
+    assert (found > 0).all()
+    assert found[0, 5] == table.stage_ms_per_image(1, inputs[:1], options[5:6])[0, 0]
+
+
+def test_the_same_seed_gives_the_same_table(target) -> None:
+    assert build(target, seed=3) == build(target, seed=3)
+    assert build(target, seed=3).networks != build(target, seed=4).networks
+
+
+def test_held_out_networks_are_not_fitted(table) -> None:
+    uses = [network.use for network in table.networks]
+    assert (uses.count("calibration"), uses.count("held-out")) == (11, 10)
+    assert len(table.held_out_ms_per_image) == 10
+    wrong = [
+        replace(n, ms_per_batch=2 * n.ms_per_batch) if n.use == "held-out" else n
+        for n in table.networks
+    ]
+    other = replace(table, networks=tuple(wrong))
+    assert np.array_equal(other.calibration.factors, table.calibration.factors)
+    assert other.rmspe == pytest.approx(0.5)
+
+
+def test_progress_rises_to_one(target) -> None:
+    shares: list[float] = []
+    build(target, on_progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+
+
+def test_several_resolutions(target) -> None:
+    space = replace(SPACE, resolutions=(16, 24))
+    table = LatencyTable.build(MASTER, space, target, CLASSES, time_limit_s=1e-3)
+    structure = MASTER.with_resolution(24)
+    measured = measure(build_live(structure, CLASSES), target, 24, min_samples=6)
+    assert table.predict_ms_per_image(structure) == pytest.approx(measured.ms_per_image, rel=1e-6)
+    small, large = (table.stage_ms_per_image(0, [16], [MASTER.super_blocks[0]], resolution=r)
+                    for r in (16, 24))  # fmt: skip
+    assert small[0, 0] < large[0, 0]
+    with pytest.raises(TargetError, match="has resolution 16 and 24, not 32"):
+        table.predict_ms_per_image(MASTER.with_resolution(32))
+
+
+def test_a_correction_moves_the_prediction_towards_the_measurement(table) -> None:
+    chosen = unseen(table, 3)
+    before = [table.predict_ms_per_image(s) for s in chosen]
+    corrected = table.correct({s: 1.2 * ms for s, ms in zip(chosen, before, strict=True)})
+    after = [corrected.predict_ms_per_image(s) for s in chosen]
+    assert all(1.05 * b < a < 1.2 * b for a, b in zip(after, before, strict=True))
+    assert corrected.held_out_ms_per_image != table.held_out_ms_per_image
+    assert len(corrected.networks) == len(table.networks) + 3
+
+
+def test_structures_of_other_ends_or_strides_are_refused(table) -> None:
+    for text in (
+        "Conv3x32s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16",
+        "Conv3x16s2 XX3x16 BL3x32r0.5*2 DW3x32s2r3 Conv1x64 @16",
+        "Conv3x16s2 XX3x16 BL3x32s2r0.5*2 Conv1x64 @16",
+    ):
+        with pytest.raises(TargetError, match="is for structures with the stem, head and strides"):
+            table.predict_ms_per_image(Structure.parse(text))
+    seven = Structure.parse("Conv3x16s2 XX7x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16")
+    with pytest.raises(TargetError, match="unknown block of the latency table 'XX7'"):
+        table.predict_ms_per_image(seven)
+
+
+def test_file_round_trip(table, tmp_path: Path) -> None:
+    corrected = table.correct({MASTER: 1.0})
+    corrected.save(tmp_path / "t.json")
+    again = LatencyTable.load(tmp_path / "t.json")
+    assert again == corrected
+    structure = unseen(table, 1)[0]
+    assert again.predict_ms_per_image(structure) == corrected.predict_ms_per_image(structure)
+    record = json.loads((tmp_path / "t.json").read_text())
+    assert record["rmspe"] == corrected.rmspe
+    assert record["environment"]["packages"]["torch"]
+    assert {"structure", "use", "ms_per_batch", "predicted_ms_per_batch"} == set(
+        record["networks"][0]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_file_of_the_same_settings_is_taken(table, target, tmp_path: Path) -> None:
+    table.save(tmp_path / "t.json")
+    expect = TableSettings(SPACE.around(MASTER), target, CLASSES)
+    assert LatencyTable.load(tmp_path / "t.json", expect) == table
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": {"batch_size": 8}}, r"target cpu-fake-fp32-b4-t\d+ there, cpu-fake-fp32-b8-t"),
+        ({"target": {"threads": 77}}, r"target cpu-fake-fp32-b4-t\d+ there, cpu-fake-fp32-b4-t77"),
+        ({"num_classes": 9}, "number of classes 5 there, 9 here"),
+        ({"space": SPACE.around(MASTER.with_resolution(24))}, "MasterNet Conv3x16s2.* @24 here"),
+        ({"space": replace(SPACE, depth_change=2).around(MASTER)}, "design space DesignSpace"),
+    ],
+)
+def test_file_of_other_settings_is_refused(
+    table, target, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    table.save(tmp_path / "t.json")
+    expect = TableSettings(SPACE.around(MASTER), target, CLASSES)
+    if isinstance(change.get("target"), dict):
+        change = {"target": replace(target, **change["target"])}  # type: ignore[arg-type]
+    with pytest.raises(TargetError, match=f"is for other settings: .*{message}"):
+        LatencyTable.load(tmp_path / "t.json", replace(expect, **change))  # type: ignore[arg-type]
+
+
+def test_file_of_another_device_is_refused(table, target, tmp_path: Path) -> None:
+    other = replace(table, environment={**table.environment, "device_name": "Abacus 9"})
+    other.save(tmp_path / "t.json")
+    with pytest.raises(TargetError, match="device Abacus 9 there"):
+        LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "it is damaged or foreign"),
+        (lambda text: "[]", "it is damaged or foreign"),
+        (lambda text: re.sub('"version": 1', '"version": 7', text), "version is 7, not 1"),
+        (lambda text: text.replace('"XX"', '"ZZ"'), "unknown block type 'ZZ'"),
+    ],
+)
+def test_damaged_file(table, tmp_path: Path, edit: Callable[[str], str], message: str) -> None:
+    path = tmp_path / "t.json"
+    table.save(path)
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(TargetError, match=f"not a latency table of this version: {message}"):
+        LatencyTable.load(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="cannot read latency table .*No such file"):
+        LatencyTable.load(tmp_path / "none.json")
+
+
+def test_pieces_are_what_they_say() -> None:
+    piece = Piece(2, Block("DW", 5, 6), 24, 40, 2, 8, 3)
+    network = piece.network()
+    assert len(network) == 3
+    import torch
+
+    assert network.eval()(torch.zeros(1, 24, 8, 8)).shape == (1, 40, 4, 4)
+    assert End("head", 24, 2).network(MASTER, 7).eval()(torch.zeros(1, 24, 2, 2)).shape == (1, 7)
+    assert End("stem", 3, 16).network(MASTER, 7).eval()(torch.zeros(1, 3, 16, 16)).shape[1] == 16
+    weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(bool((w != 0).all()) for w in weights)

@@ -1,0 +1,67 @@
+import re
+
+import pytest
+import torch
+
+from genets.errors import TargetError
+from genets.latency import Target, measure
+from genets.latency.target import physical_cores
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"device": "gpu"}, "unknown device 'gpu'; did you mean cpu?"),
+        ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:NUMBER, not 'cuda:x'"),
+        ({"device": "cuda:-1"}, "device must be cpu, cuda or cuda:NUMBER, not 'cuda:-1'"),
+        ({"device": None}, "unknown device 'None'"),
+        ({"engine": "torhc"}, "unknown engine 'torhc'; did you mean torch?"),
+        ({"precision": "fp61"}, "unknown precision 'fp61'; did you mean fp"),
+        ({"batch_size": 0}, "batch_size must be an integer from 1 to 65536, not 0"),
+        ({"batch_size": -8}, "batch_size must be an integer from 1 to 65536, not -8"),
+        ({"batch_size": 10**9}, "batch_size must be an integer from 1 to 65536, not 1000000000"),
+        ({"batch_size": 1.5}, "batch_size must be an integer from 1 to 65536, not 1.5"),
+        ({"batch_size": True}, "batch_size must be an integer from 1 to 65536, not True"),
+        ({"threads": 0}, "threads must be an integer from 1 to 1024, not 0"),
+        ({"device": "cuda", "threads": 2}, "threads are for a CPU, not for device 'cuda'"),
+    ],
+)
+def test_wrong_target(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(TargetError, match=re.escape(message)):
+        Target(**fields)  # type: ignore[arg-type]
+
+
+def test_name_fits_a_file_name() -> None:
+    assert Target(threads=2).name == "cpu-torch-fp32-b64-t2"
+    assert Target("cuda:1", precision="fp16", batch_size=1).name == "cuda1-torch-fp16-b1"
+    assert Target().name == Target(threads=physical_cores()).name
+
+
+def test_json_round_trip_and_unknown_field() -> None:
+    target = Target(batch_size=3, threads=1)
+    assert Target.from_json(target.to_json()) == target
+    with pytest.raises(TargetError, match="unknown field of a target 'batchsize'; did you mean"):
+        Target.from_json({"batchsize": 3})
+
+
+def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TargetError, match="device 'cuda' asked for, but there is no CUDA device"):
+        Target("cuda").check()
+    with pytest.raises(TargetError, match="no CUDA device here"):
+        measure(torch.nn.Conv2d(3, 4, 1), Target("cuda"), 8)
+
+
+def test_cuda_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(TargetError, match=r"'cuda:1' asked for, but there are 1 CUDA device\(s\)"):
+        Target("cuda:1").check()
+
+
+def test_precision_that_a_cpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TargetError, match="fp16 is for CUDA devices; on a CPU use fp32 or bf16"):
+        Target(precision="fp16").check()
+    monkeypatch.setattr("genets.latency.engines.torch_engine.cpu_has_bf16", lambda: False)
+    with pytest.raises(TargetError, match="bf16 is not supported by this CPU"):
+        Target(precision="bf16").check()
