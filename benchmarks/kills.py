@@ -1,0 +1,135 @@
+"""Ten SIGKILLs at random moments of a search, each resumed, against a search left alone.
+
+Run from the repository: python benchmarks/kills.py [--kills 10]. Writes results/kills.json.
+Both searches have the same settings. The killed one is given the latency tables and the
+measurements of the one left alone, as another measuring would be other numbers; everything
+else it has to find again by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from conditions import write_result
+from genets.networks import load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="genets-kills-") as folder:
+        figures = compare(Path(folder), options.kills, random.Random(options.seed))
+    write_result("kills", figures)
+    assert figures["finished_trials_lost"] == figures["trials_run_twice"] == 0
+    assert figures["same_trials"]
+    assert figures["same_structure"]
+    assert figures["same_weights"]
+
+
+def compare(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
+    alone, killed = folder / "alone", folder / "killed"
+    start = time.monotonic()
+    subprocess.run(command(alone), check=True)
+    seconds = time.monotonic() - start
+    shutil.copytree(alone / "latency", folder / "latency")
+    lost = moments = 0
+    seen: dict[tuple[Any, ...], dict[str, Any]] = {}
+    log: list[dict[str, float | int]] = []
+    while moments < kills:
+        # A kill in the middle of what is left, more or less, so that none comes too late.
+        wait = rng.uniform(2, max(8.0, 1.5 * seconds / kills))
+        finished = run_for(killed, folder / "latency", wait)
+        now = rows(killed)
+        lost += sum(now.get(key) != row for key, row in seen.items())
+        seen = now
+        log.append({"seconds": round(wait, 1), "finished_trials": len(now)})
+        if finished:
+            raise SystemExit(f"the search ended before kill {moments + 1}; give fewer --kills")
+        moments += 1
+    subprocess.run(command(killed), check=True)
+    final, expected = rows(killed), rows(alone)
+    lost += sum(final.get(key) != row for key, row in seen.items())
+    return {
+        "kills": log,
+        "trials": len(expected),
+        "finished_trials_lost": lost,
+        "trials_run_twice": sum(
+            final[key]["seconds"] != row["seconds"] for key, row in seen.items()
+        ),
+        "same_trials": scores(final) == scores(expected),
+        "same_structure": structure(killed) == structure(alone),
+        "same_weights": weights(killed) == weights(alone),
+        "structure": structure(alone),
+        "seconds_left_alone": round(seconds, 1),
+    }
+
+
+def command(study: Path) -> list[str]:
+    options = {"--data": "digits", "--budget": "0.5x", "--preset": "quick", "--out": str(study)}
+    program = [sys.executable, "-m", "genets", "search"]
+    return [*program, *(word for option in options.items() for word in option)]
+
+
+def run_for(study: Path, latency: Path, wait: float) -> bool:
+    """Start or resume the search, kill it after `wait` seconds; True if it had ended before."""
+    process = subprocess.Popen(command(study), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + wait
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return True
+        give_latency(study, latency)
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return False
+
+
+def give_latency(study: Path, latency: Path) -> None:
+    """Put the stored tables into a study that was just begun."""
+    if (study / "latency").is_dir() and not any((study / "latency").iterdir()):
+        for path in latency.iterdir():
+            shutil.copy(path, study / "latency" / path.name)
+
+
+def rows(study: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Every recorded trial by its key. Its seconds tell whether it was run a second time."""
+    path = study / "trials.sqlite"
+    if not path.exists():
+        return {}
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        database.row_factory = sqlite3.Row
+        try:
+            found = [dict(row) for row in database.execute("SELECT * FROM trials")]
+        except sqlite3.OperationalError:  # killed before the table was made
+            return {}
+    return {(row["super_block"], row["notation"], row["repeat"]): row for row in found}
+
+
+def scores(found: dict[tuple[Any, ...], dict[str, Any]]) -> dict[tuple[Any, ...], Any]:
+    return {key: (row["status"], row["top1"], row["cross_entropy"]) for key, row in found.items()}
+
+
+def structure(study: Path) -> str:
+    return (study / "results" / "structure.toml").read_text(encoding="utf-8")
+
+
+def weights(study: Path) -> dict[str, Any]:
+    net = load(study / "results")
+    return {name: tensor.tolist() for name, tensor in net.state_dict().items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Selection: equality with brute force, and the time of the whole frontier on large spaces.
+
+Run from the repository: python benchmarks/selection.py. Writes results/selection.json.
+"""
+
+import itertools
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from genets.nas.chain import ChainStage
+from genets.nas.selection import frontier, random_selection
+from genets.structure import DesignSpace, SpaceAround, Structure, SuperBlock
+from genets.structure.cost import input_resolutions, stage_multiply_adds
+
+SMALL = "Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32"
+LARGE = (
+    "Conv3x32s2 XX3x128s2 XX3x192s2*2 BL3x640s2r0.25*6 DW3x640s2r3*5 DW3x640r3*4 Conv1x2560 @256"
+)
+# MasterNet, width step, repetitions.
+SPACES = ((SMALL, 8, 7), (LARGE, 32, 7), (LARGE, 8, 3))
+
+
+def synthetic_chain(space: SpaceAround, rng: np.random.Generator) -> list[ChainStage]:
+    """Tables as a search would bring them: smooth in width and depth, with noise on top.
+
+    Latency: an efficiency per block, a fixed time per layer, multiply-adds, 3 % noise.
+    Accuracy: an intercept and slopes in log depth and log width for each block.
+    """
+    master, stages = space.master, []
+    widths_in: tuple[int, ...] = (master.stem.width,)
+    sizes = list(input_resolutions(master))[1:]
+    for index, original in enumerate(master.super_blocks):
+        options = space.choices(index)
+        adds = np.array(
+            [[stage_multiply_adds(o, w, sizes[index]) for o in options] for w in widths_in]
+        )
+        speed = {block: rng.uniform(0.3, 1) for block in space.blocks[index]}
+        slope = {block: rng.uniform(0.2, 1, 2) * 0.02 for block in space.blocks[index]}
+        zero = {block: rng.normal(0, 0.01) for block in space.blocks[index]}
+        fixed = np.array([0.002 * o.depth for o in options])
+        latency = fixed + adds / np.array([speed[o.block] for o in options]) / 3e10
+        latency *= rng.normal(1, 0.03, adds.shape).clip(0.9, 1.1)
+        worth = [
+            zero[o.block]
+            + slope[o.block] @ np.log([o.depth / original.depth, o.width / original.width])
+            for o in options
+        ]
+        accuracy = np.array(worth) + 0.004 * np.log(adds / adds.mean())
+        stages.append(ChainStage(options, widths_in, latency, accuracy))
+        widths_in = space.widths[index]
+    head = master.head
+    cost = np.array([[stage_multiply_adds(head, w, sizes[-1]) / 3e10] for w in widths_in])
+    stages.append(ChainStage((head,), widths_in, cost, np.zeros_like(cost)))
+    return stages
+
+
+def matches_brute_force(rng: np.random.Generator) -> bool:
+    """One small random space, every structure tried: the same best accuracy at every budget."""
+    stages = small_chain(rng)
+    found = frontier(stages)
+    choices = itertools.product(*(range(len(stage.options)) for stage in stages))
+    every = [path_sums(stages, choice) for choice in choices]
+    claims = [path_sums(stages, chosen) for chosen in found.chosen]
+    honest = claims == list(zip(found.latency_ms, found.accuracy, strict=True))
+    best = (max(a for other, a in every if other <= budget) for budget, _ in every)
+    reached = (found.accuracy[found.best(budget) or 0] for budget, _ in every)
+    return honest and all(a == b for a, b in zip(best, reached, strict=True))
+
+
+def small_chain(rng: np.random.Generator) -> list[ChainStage]:
+    """Costs are multiples of 1/64, so that sums are exact and ties are ties."""
+    stages, widths_in = [], (16,)
+    for _ in range(rng.integers(2, 5)):
+        widths = rng.choice(np.arange(8, 64, 8), size=rng.integers(1, 4), replace=False)
+        depths = range(1, 2 + rng.integers(0, 3))
+        options = tuple(SuperBlock("XX", d, int(w)) for w in widths for d in depths)
+        shape = (len(widths_in), len(options))
+        latency, accuracy = rng.integers(0, 64, shape) / 64, rng.integers(-64, 64, shape) / 64
+        stages.append(ChainStage(options, widths_in, latency, accuracy))
+        widths_in = tuple(int(width) for width in widths)
+    return stages
+
+
+def path_sums(stages: list[ChainStage], choice: Iterable[int]) -> tuple[float, float]:
+    latency, accuracy, width = 0.0, 0.0, stages[0].input_widths[0]
+    for stage, option in zip(stages, choice, strict=True):
+        row = stage.input_widths.index(width)
+        latency += stage.latency_ms[row, option]
+        accuracy += stage.accuracy[row, option]
+        width = stage.options[option].width
+    return latency, accuracy
+
+
+def timing(master: str, width_step: int, repetitions: int) -> dict[str, object]:
+    """Seconds for the whole frontier, and what random selection reaches beside it."""
+    design_space = DesignSpace(resolutions=(), width_step=width_step)
+    space = design_space.around(Structure.parse(master))
+    stages = synthetic_chain(space, np.random.default_rng(0))
+    seconds = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        found = frontier(stages)
+        seconds.append(time.perf_counter() - start)
+    budget = float(np.median(found.latency_ms))
+    drawn = random_selection(stages, budget, 10_000, np.random.default_rng(0))
+    return {
+        "master": master,
+        "width_step": width_step,
+        "structures": space.size,
+        "widths": [len(widths) for widths in space.widths],
+        "frontier_points": len(found),
+        "seconds_median": round(float(np.median(seconds)), 3),
+        "seconds_all": [round(s, 3) for s in seconds],
+        "accuracy_at_median_latency": found.accuracy[found.best(budget) or 0],
+        "accuracy_of_10000_random_there": drawn.accuracy[-1],
+    }
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    equal = sum(matches_brute_force(rng) for _ in range(200))
+    result = {
+        "brute_force": {"spaces": 200, "equal": equal},
+        "timing": [timing(*space) for space in SPACES],
+        "conditions": {
+            "tables": "synthetic: smooth in multiply-adds, depth and width, with noise; seed 0",
+            "cpu_count": os.cpu_count(),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+    }
+    path = Path(__file__).parent / "results" / "selection.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

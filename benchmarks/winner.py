@@ -1,0 +1,127 @@
+"""The found network against the MasterNet scaled by one width factor, at equal latency.
+
+Run from the repository: python benchmarks/winner.py [--seeds 3]. Writes results/winner.json.
+For each seed one search, and from its trials a network for 1.0x and one for 0.5x of the
+MasterNet's latency. Each rival is the MasterNet with all widths scaled by one factor: of all
+such networks the fastest that is not faster than the winner, measured beside it in one run, so
+the rounding of widths to multiples of 8 favours the rival. Both are trained alike, from
+scratch, by the recipe of the search's own final training, with the MasterNet as teacher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from conditions import write_result
+from genets.data import ImageData, load_data
+from genets.data.seeds import seeded_globals
+from genets.latency import Target, measure_interleaved
+from genets.nas.presets import PRESETS
+from genets.nas.run import search, select
+from genets.nas.settings import SearchSettings
+from genets.networks import build, load_weights
+from genets.structure import Structure
+from genets.training import evaluate, train
+
+BUDGETS = ("1.0x", "0.5x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--preset", default="quick", choices=PRESETS)
+    options = parser.parse_args()
+    runs = []
+    with tempfile.TemporaryDirectory(prefix="genets-winner-") as folder:
+        for seed in range(options.seeds):
+            runs += compare(Path(folder) / str(seed), seed, options.preset)
+    figures = {
+        "preset": options.preset,
+        "seeds": options.seeds,
+        "mean": {budget: summary([r for r in runs if r["budget"] == budget]) for budget in BUDGETS},
+        "runs": runs,
+    }
+    write_result("winner", figures)
+
+
+def compare(folder: Path, seed: int, preset: str) -> list[dict[str, Any]]:
+    settings = SearchSettings(**PRESETS[preset], data="digits", budget="1.0x", seed=seed)
+    start = time.monotonic()
+    search(settings, folder)
+    print(f"seed {seed}: searched in {time.monotonic() - start:.0f} s", flush=True)
+    data = load_data(settings.data, settings.resolution, seed=seed)
+    teacher = build(settings.structure, data.num_classes)
+    load_weights(teacher, folder / "master.safetensors")
+    runs = []
+    for budget in BUDGETS:
+        winner = select(folder, budget).structure
+        rival = rival_of(winner, settings.structure, settings.target)
+        names = {"winner": winner, "rival": rival}
+        nets = {name: build(structure, data.num_classes) for name, structure in names.items()}
+        measured = measure_interleaved(nets, settings.target, settings.resolution)
+        run: dict[str, Any] = {"seed": seed, "budget": budget}
+        for name, structure in names.items():
+            score = trained_score(structure, teacher, data, settings)
+            run[name] = {
+                "structure": str(structure),
+                "ms_per_image": measured[name].ms_per_image,
+                "low": measured[name].low_ms_per_image,
+                "high": measured[name].high_ms_per_image,
+                "test_top1": score.top1,
+                "test_cross_entropy": score.cross_entropy,
+            }
+        print(run, flush=True)
+        runs.append(run)
+    return runs
+
+
+def rival_of(winner: Structure, master: Structure, target: Target) -> Structure:
+    """The fastest scaled MasterNet that is at least as slow as the winner."""
+    factors = np.linspace(0.2, 1.6, 57)
+    scaled = list(dict.fromkeys(master.scale_width(float(factor)) for factor in factors))
+    scaled.append(master)
+    measured = measure_interleaved(
+        {str(s): build(s, 10) for s in [winner, *scaled]},
+        target,
+        master.resolution,
+        time_limit_s=1.0,
+    )
+    own = measured[str(winner)].ms_per_image
+    slower = [s for s in scaled if measured[str(s)].ms_per_image >= own]
+    return min(slower, key=lambda s: measured[str(s)].ms_per_image)
+
+
+def trained_score(
+    structure: Structure, teacher: nn.Module, data: ImageData, settings: SearchSettings
+) -> Any:
+    with seeded_globals("final", settings.seed):
+        net = build(structure, data.num_classes)
+    recipe = settings.final_training.recipe()
+    train(net, data.train, recipe, seed=settings.seed, teacher=teacher)
+    return evaluate(net, data.test)
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
+    def mean(name: str, field: str) -> float:
+        return float(np.mean([run[name][field] for run in runs]))
+
+    fields = ("test_top1", "test_cross_entropy", "ms_per_image")
+    means = {
+        f"{name}_{field}": mean(name, field) for name in ("winner", "rival") for field in fields
+    }
+    ahead = [run["winner"]["test_top1"] - run["rival"]["test_top1"] for run in runs]
+    return means | {
+        "winner_ahead_top1_mean": float(np.mean(ahead)),
+        "winner_ahead_top1_each": ahead,
+    }
+
+
+if __name__ == "__main__":
+    main()

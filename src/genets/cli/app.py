@@ -1,0 +1,76 @@
+"""The `genets` command: its sub-commands, and how errors leave it."""
+
+import errno
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from genets.cli.measure import measure
+from genets.cli.search import search
+from genets.cli.select import select
+from genets.cli.zoo import zoo
+from genets.errors import GenetsError, InfeasibleBudgetError
+
+# What the user can cure on the disk; any other OSError would be a fault of ours.
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+INTERRUPTED = 130  # what shells report for a command stopped by Ctrl-C
+
+
+class _Commands(TyperGroup):
+    """Turns errors that a user can cause into one sentence and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GenetsError as error:
+            if isinstance(error, InfeasibleBudgetError):
+                _show_fastest(error)
+            _fail(str(error), error.exit_status)
+        except KeyboardInterrupt:
+            _fail("stopped", INTERRUPTED)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            _fail(f"{place}{error.strerror}; what was finished is kept", GenetsError.exit_status)
+
+
+app = typer.Typer(
+    name="genets",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: rich would cost a third of the start-up time
+    pretty_exceptions_enable=False,
+    help="""Find, train and hand over the most accurate image network for your device, data
+    and latency budget.
+
+    A NETWORK is a name of the zoo (see `genets zoo`), `timm:NAME`, a structure file (.toml) or
+    a quoted notation. Latencies are ms per image at the target's batch size.
+
+    Exit status: 0 done; 2 wrong input, told in one sentence on standard error (with --json,
+    too); 3 no network keeps the budget; 130 stopped by Ctrl-C.
+    """,
+)
+for _command in (search, select, zoo, measure):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point of the `genets` script."""
+    app(prog_name="genets")
+
+
+def _fail(sentence: str, status: int) -> NoReturn:
+    typer.echo(f"genets: {' '.join(sentence.split())}", err=True)
+    raise typer.Exit(status)
+
+
+def _show_fastest(error: InfeasibleBudgetError) -> None:
+    from genets.cli.output import error_console
+    from genets.report import fastest_table
+
+    table = fastest_table(error)
+    if table is not None:
+        error_console().print(table)

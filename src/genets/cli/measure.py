@@ -1,0 +1,73 @@
+"""`genets measure`: the latency of one network on one target."""
+
+from typing import Annotated
+
+import typer
+
+from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Threads
+
+
+def measure(
+    network: Annotated[
+        str,
+        typer.Argument(help="Zoo name, timm:NAME, structure file (.toml) or quoted notation."),
+    ],
+    device: Device = None,
+    engine: Engine = None,
+    precision: Precision = None,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="genets-1, or paper: 30 runs, trimmed mean (section 3.2)."),
+    ] = "genets-1",
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds of sampling before the result is called noisy.")
+    ] = 10.0,
+    seed: Annotated[int, typer.Option(help="Seed of the network's fresh weights.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure a network: ms per image with its 95 % interval, percentiles, images per second.
+
+    Device time with inputs resident and batch norm folded.
+
+    \b
+    genets measure genet_light --device cuda --precision fp16
+    genets measure timm:resnet18 --batch-size 1 --threads 1
+    genets measure "Conv3x16s2 XX3x24 DW3x64s2r3 Conv1x128 @32" --json
+    """
+    import torch
+
+    from genets.cli.output import print_json, print_tables
+    from genets.cli.targets import given, make_target
+    from genets.latency import measure as measure_network
+    from genets.networks import resolve_network
+    from genets.report import measurement_table
+
+    target = make_target(
+        given(
+            device=device,
+            engine=engine,
+            precision=precision,
+            batch_size=batch_size,
+            threads=threads,
+        )
+    )
+    target.check()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        named = resolve_network(network)
+    measurement = measure_network(
+        named.network,
+        target,
+        named.resolution if resolution is None else resolution,
+        protocol=protocol,
+        time_limit_s=time_limit,
+    )
+    if json:
+        print_json({"network": named.name, **measurement.to_json()})
+    else:
+        print_tables(measurement_table(named.name, measurement))

@@ -1,0 +1,87 @@
+"""`genets zoo`: the named structures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genets.cli.options import Json
+
+if TYPE_CHECKING:
+    from genets.report import ZooRow
+    from genets.structure import Structure
+
+
+def zoo(
+    name: Annotated[
+        str | None, typer.Argument(help="A network, to see its stages; all of them if left out.")
+    ] = None,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print the structure file (.toml) of NAME.")
+    ] = False,
+    json: Json = False,
+    seed: Annotated[
+        int, typer.Option(help="Accepted by every command; nothing here is drawn at random.")
+    ] = 0,
+) -> None:
+    """List the named networks: resolution, parameters (1000 classes), multiply-adds of one image.
+
+    \b
+    genets zoo
+    genets zoo genet_large
+    genets zoo master_small --toml > mine.toml
+    """
+    if toml and name is None:
+        raise typer.BadParameter("needs a NAME", param_hint="--toml")
+    if toml and json:
+        raise typer.BadParameter("cannot go with --json", param_hint="--toml")
+    if name is None:
+        _list_all(json)
+    else:
+        _show_one(name, toml, json)
+
+
+def _list_all(json: bool) -> None:
+    from genets import structure
+    from genets.cli.output import print_json, print_tables
+    from genets.report import zoo_table
+
+    rows = [_row(name, structure.zoo[name]) for name in structure.zoo]
+    if json:
+        print_json([row.to_json() for row in rows])
+    else:
+        print_tables(zoo_table(rows))
+
+
+def _show_one(name: str, toml: bool, json: bool) -> None:
+    from dataclasses import asdict
+
+    from genets import structure
+    from genets.cli.output import print_json, print_tables
+    from genets.report import stages_table, zoo_table
+    from genets.structure.toml_file import format_toml
+
+    network = structure.zoo[name]
+    if toml:
+        typer.echo(format_toml(network), nl=False)
+        return
+    row = _row(name, network)
+    if json:
+        print_json({**row.to_json(), "stages": [asdict(stage) for stage in network.stages]})
+    else:
+        print_tables(stages_table(name, network), zoo_table([row]))
+
+
+def _row(name: str, structure: Structure) -> ZooRow:
+    from genets.networks import count
+    from genets.report import ZooRow
+
+    counted = count(structure)
+    return ZooRow(
+        name,
+        structure.resolution,
+        counted.parameters,
+        counted.multiply_adds,
+        str(structure),
+    )

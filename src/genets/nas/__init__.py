@@ -1,0 +1,1 @@
+"""Trials, regression, selection, the study and the search that joins them."""

@@ -1,0 +1,30 @@
+"""What a running search tells whoever watches it."""
+
+from dataclasses import dataclass
+
+PHASES = (
+    "latency table",
+    "MasterNet training",
+    "trials",
+    "verification",
+    "final training",
+    "hand-over",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`done` of `total` steps of `phase` are finished; a step is an epoch, a trial, a network.
+
+    A resumed phase starts with what an earlier run has finished. `detail` is a few words
+    on the step that just ended.
+    """
+
+    phase: str
+    done: int
+    total: int
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.phase in PHASES, self.phase
+        assert 0 <= self.done <= self.total, self

@@ -1,0 +1,13 @@
+"""Executors: where trials run. The driver alone writes to the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from genets.nas.executors.inline import run_inline
+from genets.nas.fine_tuning import TrialJob
+from genets.nas.trial import Trial, TrialResult
+
+Executor = Callable[[TrialJob, Sequence[tuple[Trial, ...]], int], Iterator[TrialResult]]
+
+EXECUTORS: dict[str, Executor] = {"inline": run_inline}

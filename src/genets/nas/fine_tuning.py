@@ -1,0 +1,114 @@
+"""Fine-tuning perturbed super-blocks inside the MasterNet (section 4.2, Distillation)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from timm.models.byobnet import ByobNet
+from torch import nn
+
+from genets.data import ImageData, load_data
+from genets.data.seeds import seeded_globals
+from genets.errors import GenetsError, TrainingError
+from genets.nas.trial import Trial, TrialResult
+from genets.networks import build, load_weights
+from genets.networks.surgery import inherit_weights, split_at
+from genets.structure import Structure, format_super_block
+from genets.training import FeatureSplit, Recipe, evaluate, train_together
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """All that a trial depends on besides its key; small enough to be sent to a worker.
+
+    thaw: `after` trains the new super-block and all that follows it, and computes what comes
+        before, which is frozen, once per batch for the whole group; `all` trains everything.
+    seed: of the study. Initial weights derive from it and from the trial's key; the images
+        and their order are the same for every trial.
+    """
+
+    master: Structure
+    master_weights: Path
+    data: str
+    recipe: Recipe
+    thaw: str
+    seed: int
+    device: str = "cpu"
+
+
+class TrialRunner:
+    """Runs groups of trials of one study; holds what they share."""
+
+    def __init__(self, job: TrialJob) -> None:
+        self.job = job
+        self.data: ImageData = load_data(job.data, job.master.resolution, seed=job.seed)
+        self.master_net = build(job.master, self.data.num_classes)
+        load_weights(self.master_net, job.master_weights)
+        self.master_net.to(job.device)
+        self.master_net.to(memory_format=torch.channels_last)
+        self.master_net.eval()
+
+    def run(self, group: Sequence[Trial]) -> list[TrialResult]:
+        """Fine-tune and score trials of one super-block, reading each batch once for all.
+
+        A trial whose loss becomes NaN, or for which memory runs out, is a failed one.
+        """
+        start = time.perf_counter()
+        try:
+            outcomes = self._run(group)
+        except (GenetsError, torch.OutOfMemoryError, MemoryError) as error:
+            outcomes = [TrialResult(trial, "failed", reason=_reason(error)) for trial in group]
+        seconds = (time.perf_counter() - start) / len(group)
+        return [
+            TrialResult(r.trial, r.status, r.top1, r.cross_entropy, seconds, r.reason)
+            for r in outcomes
+        ]
+
+    def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
+        job, index = self.job, group[0].index
+        assert all(trial.index == index for trial in group)
+        shared, teacher = self._split(self.master_net, index)
+        students = [self._student(trial) for trial in group]
+        training = FeatureSplit(self.data.train, shared, job.device)
+        validation = FeatureSplit(self.data.validation, shared, job.device)
+        faults = train_together(
+            students, training, job.recipe, seed=job.seed, teacher=teacher, device=job.device
+        )
+        return [
+            self._score(trial, student, fault, validation)
+            for trial, student, fault in zip(group, students, faults, strict=True)
+        ]
+
+    def _student(self, trial: Trial) -> nn.Module:
+        key = (self.job.seed, trial.index, format_super_block(trial.super_block), trial.repeat)
+        with seeded_globals("trial", *key):
+            net = build(trial.structure(self.job.master), self.data.num_classes)
+        inherit_weights(net, self.master_net, fresh_stages={trial.index})
+        return self._split(net, trial.index)[1]
+
+    def _split(self, net: ByobNet, index: int) -> tuple[nn.Module, nn.Module]:
+        """What is frozen and shared, and what is trained."""
+        return split_at(net, index) if self.job.thaw == "after" else (nn.Identity(), net)
+
+    def _score(
+        self,
+        trial: Trial,
+        student: nn.Module,
+        fault: TrainingError | None,
+        validation: FeatureSplit,
+    ) -> TrialResult:
+        if fault is not None:
+            return TrialResult(trial, "failed", reason=_reason(fault))
+        try:
+            score = evaluate(student, validation, device=self.job.device)
+        except TrainingError as error:
+            return TrialResult(trial, "failed", reason=_reason(error))
+        return TrialResult(trial, "done", score.top1, score.cross_entropy)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0][:500] if str(error) else type(error).__name__

@@ -1,0 +1,139 @@
+"""The budget is a promise: what is selected by prediction is accepted by measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from genets.errors import InfeasibleBudgetError
+from genets.latency import LatencyTable, Measurement
+from genets.nas.chain import ChainStage, Floats, Frontier
+from genets.nas.regression import AccuracyModel
+from genets.nas.result import Selected
+from genets.nas.selection import frontier
+from genets.structure import SpaceAround, Structure, SuperBlock
+
+StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
+Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measurement]]
+Select = Callable[[LatencyTable], Frontier]
+
+ROUNDS = 3
+CANDIDATES = 3
+LEAST_SPACING = 0.01
+
+
+def keep_promise(
+    master: Structure,
+    budget_ms: float,
+    table: LatencyTable,
+    model: AccuracyModel,
+    select: Select,
+    measure: Measure,
+    on_round: Callable[[int, int], None] = lambda done, total: None,
+) -> Selected:
+    """The most accurate structure whose measured 95 % bound keeps the budget.
+
+    Each round selects with the latency table, measures the best few candidates, and corrects
+    the table by what it measured; it ends early when a round proposes nothing new. Of all
+    that was measured, the best predicted one whose bound is within the budget is taken.
+
+    Raises InfeasibleBudgetError, which carries the fastest structure, where none is.
+    """
+    measured: dict[Structure, Measurement] = {}
+    corrected = table
+    spacing = max(table.rmspe, LEAST_SPACING)
+    for number in range(ROUNDS):
+        proposed = _candidates(select(corrected), master, budget_ms, spacing)
+        fresh = [structure for structure in proposed if structure not in measured]
+        if not fresh:
+            break
+        measured |= measure(fresh)
+        corrected = table.correct(measured)
+        on_round(number + 1, ROUNDS)
+    on_round(ROUNDS, ROUNDS)
+    fitting = _within(measured, budget_ms)
+    if not fitting:
+        front = select(corrected)
+        measured |= measure([front.structure(front.fastest, master)])
+        fitting = _within(measured, budget_ms)
+    if not fitting:
+        raise _infeasible(measured, budget_ms)
+    best = max(fitting, key=lambda s: model.predict(s).mean)
+    prediction, measurement = model.predict(best), measured[best]
+    return Selected(
+        structure=best,
+        budget_ms=budget_ms,
+        predicted_ms=table.predict_ms_per_image(best),
+        measured_ms=measurement.ms_per_image,
+        low_ms=measurement.low_ms_per_image,
+        high_ms=measurement.high_ms_per_image,
+        predicted_accuracy=prediction.value,
+        predicted_accuracy_std=prediction.std,
+        table_rmspe=table.rmspe,
+    )
+
+
+def check_feasible(
+    around: SpaceAround, budget_ms: float, table: LatencyTable, measure: Measure
+) -> None:
+    """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
+    front = frontier(chain_of(around, table), table.offset_ms_per_image, max_latency_ms=0.0)
+    if front.latency_ms[front.fastest] > budget_ms:
+        measured = measure([front.structure(front.fastest, around.master)])
+        if not _within(measured, budget_ms):
+            raise _infeasible(measured, budget_ms)
+
+
+def chain_of(
+    around: SpaceAround, table: LatencyTable, stage_accuracy: StageAccuracy | None = None
+) -> tuple[ChainStage, ...]:
+    """The design space as a chain: cost from a latency table, worth from an accuracy model.
+
+    Without a model every structure is worth the same.
+    """
+    stages = []
+    widths: tuple[int, ...] = (around.master.stem.width,)
+    for index in range(len(around.master.super_blocks)):
+        options = around.choices(index)
+        latency_ms = table.stage_ms_per_image(index, widths, options)
+        accuracy = (
+            stage_accuracy(index, widths, options)
+            if stage_accuracy is not None
+            else np.zeros_like(latency_ms)
+        )
+        stages.append(ChainStage(options, widths, latency_ms, accuracy))
+        widths = around.widths[index]
+    head_ms = table.head_ms_per_image(widths)[:, None]
+    stages.append(ChainStage((around.master.head,), widths, head_ms, np.zeros_like(head_ms)))
+    return tuple(stages)
+
+
+def _candidates(
+    front: Frontier, master: Structure, budget_ms: float, error: float
+) -> list[Structure]:
+    """The best at the budget and a little below it, spaced by the error of the predictions.
+
+    Neighbours on the frontier cost nearly the same, so measuring them tells one thing thrice.
+    """
+    points = (front.best(budget_ms * (1 - step * error)) for step in range(CANDIDATES))
+    found = {point for point in points if point is not None} or {front.fastest}
+    return [front.structure(point, master) for point in sorted(found, reverse=True)]
+
+
+def _within(measured: Mapping[Structure, Measurement], budget_ms: float) -> list[Structure]:
+    return [s for s, m in measured.items() if m.high_ms_per_image <= budget_ms]
+
+
+def _infeasible(
+    measured: Mapping[Structure, Measurement], budget_ms: float
+) -> InfeasibleBudgetError:
+    fastest = min(measured, key=lambda structure: measured[structure].high_ms_per_image)
+    fastest_ms = measured[fastest].high_ms_per_image
+    return InfeasibleBudgetError(
+        f"no structure of the design space keeps {budget_ms:.4g} ms per image; "
+        f"the fastest takes up to {fastest_ms:.4g} ms",
+        fastest=str(fastest),
+        fastest_ms=fastest_ms,
+        budget_ms=budget_ms,
+    )

@@ -1,0 +1,171 @@
+"""The accuracy model: from trials to the predicted accuracy of any structure (section 4.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from genets.errors import GenetsError, unknown_name
+from genets.nas.bayes import TREND_MEAN, TREND_STD, BayesEffects, LeaveOneOut
+from genets.nas.gaussian import Floats
+from genets.nas.observations import Observations, Response, oriented
+from genets.nas.paper_gradient import PaperEffects
+from genets.nas.trial import TrialResult
+from genets.structure import Structure, SuperBlock
+
+Form = Literal["bayes", "paper"]
+FORMS: tuple[Form, ...] = ("bayes", "paper")
+
+LEAST_ERROR = 0.01  # stands for the error of a MasterNet that makes (almost) none
+
+
+class Effects(Protocol):
+    """What a form of the regression gives: `BayesEffects`, `PaperEffects`."""
+
+    def stage(
+        self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
+    ) -> Floats: ...
+
+    def std(self, structure: Structure) -> float: ...
+
+    def leave_one_out(self) -> LeaveOneOut | None: ...
+
+    def gradients(self) -> list[dict[str, object]]: ...
+
+    def warnings(self) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Predicted change of value against the MasterNet, and its standard deviation.
+
+    The value is top-1 (0 to 1) or minus the cross-entropy (nats): more is better.
+    `std` is that of the change, without the noise of measuring it; NaN where the form has none.
+    """
+
+    mean: float
+    std: float
+    master_value: float
+
+    @property
+    def value(self) -> float:
+        """The MasterNet's value and the change."""
+        return self.master_value + self.mean
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyModel:
+    """A fitted model. Make one with `AccuracyModel.fit`.
+
+    master_value: the MasterNet's, of which more is better.
+    excluded: the results that are not used, as they failed or are not finite.
+    """
+
+    master: Structure
+    master_value: float
+    response: Response
+    form: Form
+    effects: Effects
+    trials: int
+    excluded: tuple[TrialResult, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        master: Structure,
+        results: Sequence[TrialResult],
+        master_score: float,
+        *,
+        response: Response = "top1",
+        form: Form = "bayes",
+        trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
+        beyond_trials: float = 0.0,
+    ) -> AccuracyModel:
+        """Fit to the results of trials; their order does not matter.
+
+        master_score: the trained MasterNet's own top-1 (0 to 1) or cross-entropy (nats) on the
+            images that the trials were scored on.
+        form: "bayes", or "paper" for the literal formula of section 4.2.
+        trend: for "bayes" the prior mean and standard deviation of the gain from e times the
+            multiply-adds, as a share of the MasterNet's error.
+        beyond_trials: what to add to that gain after the fit, in the same unit: short trials
+            do not show all that a larger network gains from full training, and no amount of
+            them would. 0 believes the trials.
+        Raises GenetsError where no result has a finite score.
+        """
+        if form not in FORMS:
+            raise GenetsError(unknown_name("regression", form, FORMS))
+        if not (math.isfinite(master_score) and master_score >= 0):
+            raise GenetsError(
+                f"master_score must be a {response} of at least 0, not {master_score}"
+            )
+        observations = Observations.of(master, results, response)
+        value = oriented(master_score, response)
+        effects: Effects
+        if form == "paper":
+            effects = PaperEffects.fit(master, observations, value)
+        else:
+            error = 1 - master_score if response == "top1" else master_score
+            error = max(error, LEAST_ERROR)
+            effects = BayesEffects.fit(master, observations, value, error, trend, beyond_trials)
+        used, excluded = len(observations.trials), observations.excluded
+        return cls(master, value, response, form, effects, used, excluded)
+
+    def predict(self, structure: Structure) -> Prediction:
+        """The sum of `stage_accuracy` over all super-blocks.
+
+        Always at the MasterNet's resolution: pseudo-gradients serve every resolution (paper,
+        section 4.2, Searching for Resolution).
+        Raises GenetsError for another number of super-blocks.
+        """
+        places = len(self.master.super_blocks)
+        if len(structure.super_blocks) != places:
+            raise GenetsError(
+                f"a structure to predict must have the MasterNet's {places} super-blocks, "
+                f"not {len(structure.super_blocks)}"
+            )
+        mean = sum(
+            float(self.effects.stage(index, [structure.stages[index].width], [super_block])[0, 0])
+            for index, super_block in enumerate(structure.super_blocks)
+        )
+        return Prediction(mean, self.effects.std(structure), self.master_value)
+
+    def stage_accuracy(
+        self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
+    ) -> Floats:
+        """(input widths, super-blocks): what each adds to the predicted change of value.
+
+        0 for the MasterNet's own super-block behind its own input width.
+        """
+        return np.asarray(self.effects.stage(index, input_widths, super_blocks))
+
+    def leave_one_out(self) -> LeaveOneOut | None:
+        """How well trials are predicted from the others; None for the paper's form."""
+        return self.effects.leave_one_out()
+
+    def warnings(self) -> list[str]:
+        """One sentence for each thing that the trials do not support."""
+        found = self.effects.warnings()
+        if self.excluded:
+            total = self.trials + len(self.excluded)
+            found.insert(0, f"{len(self.excluded)} of {total} trials failed and are left out")
+        return found
+
+    def to_json(self) -> dict[str, object]:
+        """A summary for files: pseudo-gradients with standard deviations, errors, warnings."""
+        left_out = self.leave_one_out()
+        return {
+            "form": self.form,
+            "response": self.response,
+            "master_value": self.master_value,
+            "trials": self.trials,
+            "excluded": len(self.excluded),
+            "leave_one_out_rmse": left_out and left_out.rmse,
+            "leave_one_out_spearman": left_out and left_out.spearman,
+            "pseudo_gradients": self.effects.gradients(),
+            "warnings": self.warnings(),
+        }

@@ -1,0 +1,95 @@
+"""What a search hands over: the selected network, its promise and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from genets.structure import Structure
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A structure that keeps its budget, by measurement. All latencies are ms per image.
+
+    predicted_ms: the latency table's prediction, corrected where measurements corrected it.
+    measured_ms, low_ms, high_ms: median of the measurement and its 95 % interval.
+    predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
+        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says.
+    table_rmspe: error of the latency table on whole networks that it never saw, as a fraction.
+    """
+
+    structure: Structure
+    budget_ms: float
+    predicted_ms: float
+    measured_ms: float
+    low_ms: float
+    high_ms: float
+    predicted_accuracy: float
+    predicted_accuracy_std: float
+    table_rmspe: float
+
+    @property
+    def margin(self) -> float:
+        """The share of the budget left by the upper bound: 0.05 means 5 % below the budget."""
+        return 1 - self.high_ms / self.budget_ms
+
+    def to_json(self) -> dict[str, Any]:
+        values = {name: value for name, value in vars(self).items() if name != "structure"}
+        return {
+            "structure": str(self.structure),
+            "resolution": self.structure.resolution,
+            **values,
+            "margin": self.margin,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Selected:
+        """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
+        values = {field.name: record[field.name] for field in fields(cls)}
+        return cls(**values | {"structure": Structure.parse(record["structure"])})
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The outcome of one search.
+
+    master, winner: scores on the test split, {"top1": share of correct images,
+        "cross_entropy": nats per image}.
+    master_measured_ms: of the MasterNet on the same target, ms per image.
+    seconds: wall time of each phase that ran.
+    files: what was handed over, from a word on each ("structure", "weights") to its path.
+    folder: the study.
+    """
+
+    selected: Selected
+    master: dict[str, float]
+    winner: dict[str, float]
+    master_measured_ms: float
+    trials_done: int
+    trials_failed: int
+    folder: Path
+    files: dict[str, Path]
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> Path:
+        """The folder that `genets.load` reads."""
+        return self.folder / "results"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "selected": self.selected.to_json(),
+            "master": self.master,
+            "winner": self.winner,
+            "master_measured_ms": self.master_measured_ms,
+            "trials_done": self.trials_done,
+            "trials_failed": self.trials_failed,
+            "seconds": self.seconds,
+            "folder": str(self.folder),
+            "files": {name: str(path) for name, path in self.files.items()},
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,287 @@
+"""Settings of a search: one frozen value, checked when it is made, kept in `study.toml`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from genets.errors import GenetsError, SettingsError, shown, unknown_name
+from genets.latency.budget import Budget
+from genets.latency.target import Target
+from genets.nas.toml_writer import format_toml_tables
+from genets.structure import Block, DesignSpace, Structure, zoo
+from genets.structure.notation import format_notation
+from genets.structure.space import PAPER_BLOCKS
+
+if TYPE_CHECKING:
+    from genets.training import Recipe
+
+_BLOCK = re.compile(r"([A-Za-z]+)(\d+)(?:r(\d+(?:\.\d+)?))?")
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TrainingSettings(_Model):
+    """How long and how fast one kind of network is trained; see `genets.training.Recipe`.
+
+    learning_rate: per 256 images of a batch; it grows linearly with the batch size.
+    """
+
+    epochs: Positive
+    batch_size: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.8
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise SettingsError(
+                f"warmup_epochs must be below epochs ({self.epochs}), not {self.warmup_epochs}"
+            )
+        return self
+
+    def recipe(self) -> Recipe:
+        from genets.training import Recipe
+
+        return Recipe(**{field: getattr(self, field) for field in TrainingSettings.model_fields})
+
+
+class TrialSettings(TrainingSettings):
+    """How a trial is fine-tuned.
+
+    thaw: `after` trains the new super-block and all that follows it; what comes before stays
+        frozen and is computed once for all trials trained together. `all` trains everything.
+    """
+
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.5
+    thaw: Literal["after", "all"] = "after"
+
+
+class SpaceSettings(_Model):
+    """The design space; defaults are the paper's (see `genets.structure.DesignSpace`).
+
+    blocks: the types, kernels and ratios allowed, as `XX3`, `BL5r0.25`, `DW3r6`.
+    """
+
+    blocks: tuple[str, ...] = tuple(str(block) for block in PAPER_BLOCKS)
+    width_range: tuple[float, float] = (0.5, 2.0)
+    width_step: int = 8
+    depth_change: int = 2
+
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """On the command line blocks are one text, `XX3,BL3r0.25`."""
+        return value.replace(",", " ").split() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_a_space(self) -> Self:
+        self.design_space()
+        return self
+
+    def design_space(self) -> DesignSpace:
+        """The space, at the MasterNet's own resolution. Raises StructureError."""
+        blocks = tuple(_parse_block(text) for text in self.blocks)
+        return DesignSpace(blocks, self.width_range, self.width_step, self.depth_change, ())
+
+
+def _structure_text(text: Any) -> str:
+    """The one-line notation of a zoo name, a TOML structure file or a notation."""
+    if isinstance(text, Structure):
+        return format_notation(text)
+    if not isinstance(text, str):
+        raise SettingsError(f"master must be a name, a file or a notation, not {shown(text)}")
+    if "@" in text or any(character.isspace() for character in text):
+        return format_notation(Structure.parse(text))
+    return format_notation(Structure.load(text) if text.endswith(".toml") else zoo[text])
+
+
+def _parse_block(text: str) -> Block:
+    match = _BLOCK.fullmatch(text)
+    if match is None:
+        raise SettingsError(f"a block is written as XX3, BL3r0.25 or DW5r6, not {shown(text)}")
+    kind, kernel, ratio = match.groups()
+    return Block(kind, int(kernel), float(ratio or 1))
+
+
+def _as_target(value: Any) -> Any:
+    target = Target.from_json(value) if isinstance(value, Mapping) else value
+    # The threads of this machine are part of what a latency means: fix them in the study.
+    return target.resolved() if isinstance(target, Target) else target
+
+
+class SearchSettings(_Model):
+    """Everything that decides what a search finds. Raises GenetsError for a wrong value.
+
+    data: name of a data set, or a folder of images.
+    budget: ms or us per image, or times the MasterNet's latency: `0.2ms`, `150us`, `0.5x`.
+    master: the MasterNet as a zoo name, a TOML file or a notation; kept as a notation.
+    target: what a latency means; the thread count of this machine is filled in.
+    trials_per_super_block: perturbed super-blocks drawn for each super-block, at least one
+        of every block in the space.
+    controls_per_super_block: repeats of the original super-block, re-initialised.
+    response: the validation score that the regression predicts.
+    regression: "paper" is the literal formula of section 4.2.
+    selection: "random" samples the space as the paper does.
+    training_device: where networks are trained, whatever the target; "auto" is CUDA if there is.
+    table_seconds: for timing the pieces of a latency table.
+    measure_seconds: for measuring one whole network, at most.
+
+    `resolution=PIXELS` may be given beside `master`, to set the input size of the MasterNet.
+    """
+
+    data: str = Field(min_length=1)
+    budget: str
+    master: str = Field("master_small", validate_default=True)
+    seed: int = Field(0, ge=0, lt=2**63)
+    trials_per_super_block: Positive = 16
+    controls_per_super_block: Positive = 2
+    response: Literal["cross_entropy", "top1"] = "cross_entropy"
+    regression: Literal["bayes", "paper"] = "bayes"
+    selection: Literal["exact", "random"] = "exact"
+    target: Annotated[InstanceOf[Target], BeforeValidator(_as_target)] = Field(
+        default_factory=Target, validate_default=True
+    )
+    training_device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    space: SpaceSettings = SpaceSettings()
+    table_seconds: Seconds = 30.0
+    measure_seconds: Seconds = 5.0
+    master_training: TrainingSettings = TrainingSettings(epochs=60)
+    trial_training: TrialSettings = TrialSettings(epochs=8)
+    final_training: TrainingSettings = TrainingSettings(epochs=120)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _explain(error) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_resolution(cls, values: dict[str, Any]) -> dict[str, Any]:
+        values = dict(values)
+        resolution = values.pop("resolution", None)
+        if resolution is not None:
+            master = Structure.parse(_structure_text(values.get("master", "master_small")))
+            values["master"] = format_notation(master.with_resolution(resolution))
+        return values
+
+    @field_validator("budget")
+    @classmethod
+    def _is_a_budget(cls, value: str) -> str:
+        Budget.parse(value)
+        return value
+
+    _as_notation = field_validator("master", mode="before")(_structure_text)
+
+    @property
+    def structure(self) -> Structure:
+        """The MasterNet."""
+        return Structure.parse(self.master)
+
+    @property
+    def resolution(self) -> int:
+        """Input pixels along one side."""
+        return self.structure.resolution
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; what is None is left out."""
+        values = self.model_dump(exclude={"target"}) | {"target": self.target.to_json()}
+        return {name: _without_none(value) for name, value in values.items()}
+
+    def to_toml(self) -> str:
+        return format_toml_tables(self.to_dict())
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Raises GenetsError."""
+        return cls(**parse_settings(text))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: inner for name, inner in value.items() if inner is not None}
+    return value
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """Values of a TOML settings file, which need not hold every setting."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings are not valid TOML: {error}") from error
+
+
+def load_settings_file(path: str | Path) -> dict[str, Any]:
+    """Values of a TOML settings file. Raises GenetsError."""
+    try:
+        return parse_settings(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read settings file {path}: {error}") from error
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One dict of settings; later layers win, field by field in sub-tables."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+            merged[name] = merge(merged[name], value) if both else value
+    return merged
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names: `target.batch_size`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _explain(error: ValidationError) -> GenetsError:
+    """The first fault, as one sentence that names field, value and what is allowed."""
+    fault = error.errors()[0]
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, GenetsError):
+        return cause
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return SettingsError(unknown_name("setting", name, _names(fault["loc"])))
+    if fault["type"] == "missing":
+        return SettingsError(f"setting {name} must be given")
+    rule = fault["msg"].replace("Input should", "must").partition(", unable")[0]
+    return SettingsError(f"{name} {rule[0].lower()}{rule[1:]}, not {shown(fault['input'])}")
+
+
+def _names(location: tuple[int | str, ...]) -> list[str]:
+    """The dotted names that are allowed where an unknown one stood."""
+    model: type[BaseModel] = SearchSettings
+    for part in location[:-1]:
+        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
+    prefix = "".join(f"{part}." for part in location[:-1])
+    own = ["resolution"] if model is SearchSettings else []
+    return [prefix + name for name in (*model.model_fields, *own)]

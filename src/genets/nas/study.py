@@ -1,0 +1,230 @@
+"""A study: the folder that holds one search, and that survives whatever stops it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from genets.errors import StudyError
+from genets.files import write_atomic
+from genets.nas.settings import SearchSettings, flatten
+from genets.nas.trial import Trial, TrialResult
+from genets.nas.trial_database import TrialDatabase
+
+SETTINGS = "study.toml"
+LOCK = "study.lock"
+TRIALS = "trials.sqlite"
+
+
+class Study:
+    """An open study, locked against other processes until it is closed.
+
+        study.toml          every setting, written once
+        trials.sqlite       one row for each finished trial
+        master.safetensors  weights of the trained MasterNet
+        latency/            one table for each target
+        results/            what is handed over
+
+    Worker processes must be spawned, not forked: a forked one would hold the lock too.
+    """
+
+    def __init__(self, folder: Path, settings: SearchSettings, lock: int) -> None:
+        """Use `create_or_resume` or `open`."""
+        self.folder = folder
+        self.settings = settings
+        self._lock: int | None = lock  # a file descriptor; None once closed
+        self._trials = TrialDatabase(folder / TRIALS)
+
+    @classmethod
+    def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
+        """Begin a study in a new or empty folder, or go on with the one that is there.
+
+        Raises StudyError if it has other settings, is damaged, is in use, or cannot be
+        written, or if the folder holds something else.
+        """
+        folder = Path(folder)
+        with _explained(folder):
+            if folder.exists() and not is_study(folder):
+                _check_empty(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder) as lock:
+                if not is_study(folder):
+                    write_atomic(folder / SETTINGS, settings.to_toml())
+                _check_equal(folder, load_settings(folder), settings)
+                return cls._prepared(folder, settings, lock)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Open a study that is there, with its own settings. Raises StudyError."""
+        folder = Path(folder)
+        with _explained(folder):
+            settings = load_settings(folder)
+            with _locked(folder) as lock:
+                return cls._prepared(folder, settings, lock)
+
+    @classmethod
+    def _prepared(cls, folder: Path, settings: SearchSettings, lock: int) -> Self:
+        (folder / "latency").mkdir(exist_ok=True)
+        (folder / "results").mkdir(exist_ok=True)
+        return cls(folder, settings, lock)
+
+    @property
+    def latency_folder(self) -> Path:
+        return self.folder / "latency"
+
+    @property
+    def results_folder(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def master_weights(self) -> Path:
+        return self.folder / "master.safetensors"
+
+    def record(self, result: TrialResult) -> None:
+        """Add a trial that ended; on disk when this returns.
+
+        A failed trial may be replaced, a finished one never. Raises StudyError.
+        """
+        self._trials.record(result)
+
+    def results(self) -> list[TrialResult]:
+        """Every trial that ended, failed ones too, ordered by trial."""
+        return self._trials.results()
+
+    def missing(self, trials: Iterable[Trial], *, retry_failed: bool = False) -> list[Trial]:
+        """Those of `trials` that have not ended, in the given order, each once."""
+        ended = {
+            result.trial for result in self.results() if result.status == "done" or not retry_failed
+        }
+        return [trial for trial in dict.fromkeys(trials) if trial not in ended]
+
+    def save_json(self, name: str, value: Any) -> Path:
+        """Write `value` to `<name>.json` in the study, wholly or not at all. Raises StudyError."""
+        path = self.folder / f"{name}.json"
+        with _explained(self.folder):
+            write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+        return path
+
+    def load_json(self, name: str) -> Any:
+        """What `save_json` wrote, or None if it never did. Raises StudyError if it is damaged."""
+        path = self.folder / f"{name}.json"
+        with _explained(self.folder):
+            try:
+                return json.loads(path.read_bytes())
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise StudyError(
+                    f"{path} is damaged ({error}); remove it to have it computed again"
+                ) from error
+
+    def close(self) -> None:
+        """Release the study for other processes."""
+        self._trials.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study was begun in `folder`."""
+    return (folder / SETTINGS).is_file()
+
+
+def load_settings(folder: Path) -> SearchSettings:
+    """The settings that a study was begun with. Raises StudyError."""
+    if not is_study(folder):
+        raise StudyError(f"{folder} is not a study folder: it holds no {SETTINGS}")
+    try:
+        return SearchSettings.from_toml((folder / SETTINGS).read_text(encoding="utf-8"))
+    except ValueError as error:  # GenetsError, or bytes that are not UTF-8
+        raise StudyError(
+            f"{folder / SETTINGS} is damaged or of another version: {error}"
+        ) from error
+
+
+def differences(stored: SearchSettings, asked: SearchSettings) -> list[str]:
+    """What differs, field by field: `budget: 0.2ms in the study, 0.1ms asked`."""
+    old, new = flatten(stored.to_dict()), flatten(asked.to_dict())
+    return [
+        f"{name}: {old.get(name, 'not set')} in the study, {new.get(name, 'not set')} asked"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _check_equal(folder: Path, stored: SearchSettings, asked: SearchSettings) -> None:
+    changed = differences(stored, asked)
+    if changed:
+        raise StudyError(
+            f"{folder} is a study of other settings ({'; '.join(changed)}); "
+            f"give the same settings to go on with it, or another folder"
+        )
+
+
+def _check_empty(folder: Path) -> None:
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is a file; a study needs a folder")
+    others = [name for name in sorted(os.listdir(folder)) if not _may_precede_settings(name)]
+    if others:
+        raise StudyError(
+            f"{folder} is neither empty nor a study (it holds {others[0]} but no {SETTINGS}); "
+            f"take another folder"
+        )
+
+
+def _may_precede_settings(name: str) -> bool:
+    """Whether a new study that was killed at once can have left the file `name` behind."""
+    return name == LOCK or (name.startswith(f".{SETTINGS}.") and name.endswith(".tmp"))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Lock the study; the lock outlives the block, unless the block fails."""
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+            raise StudyError(
+                f"study {folder} is in use by process {owner}; wait until it ends, or stop it"
+            ) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield lock
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn what the file system complains about into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "free some space" if full else "check the path and its permissions"
+        raise StudyError(
+            f"cannot use study {folder}: {error.strerror}; every finished trial is kept, "
+            f"so {cure} and give the same command again"
+        ) from error

@@ -1,0 +1,175 @@
+"""Tables for the screen: values in, rich renderables out.
+
+Names that users chose go in as `rich.text.Text`, so that brackets in them are not markup.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from genets.errors import InfeasibleBudgetError
+from genets.latency import Measurement
+from genets.nas.result import SearchResult, Selected
+from genets.structure import Structure
+
+Fact = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ZooRow:
+    """One network of the zoo. multiply_adds: for one image at `resolution` pixels."""
+
+    name: str
+    resolution: int
+    parameters: int
+    multiply_adds: int
+    notation: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def search_table(result: SearchResult) -> Table:
+    """What a search found: the promise, the scores on test images, and where the files are."""
+    failed = f", {result.trials_failed} failed" if result.trials_failed else ""
+    return _facts_table(
+        "Result",
+        [
+            *promise_facts(result.selected),
+            ("MasterNet", f"{_ms(result.master_measured_ms)}; {_scores(result.master)}"),
+            ("winner", f"{_ms(result.selected.measured_ms)}; {_scores(result.winner)}"),
+            ("trials", f"{result.trials_done} done{failed}"),
+            ("time", _duration(sum(result.seconds.values()))),
+            *((name, str(path)) for name, path in result.files.items()),
+            ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
+        ],
+    )
+
+
+def selected_table(selected: Selected) -> Table:
+    """A structure selected from a study, with its promise."""
+    value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
+    accuracy = f"{value:.4f} ± {std:.4f} (top-1, or minus the cross-entropy, on validation images)"
+    return _facts_table(
+        "Selected",
+        [
+            *promise_facts(selected),
+            ("predicted value", accuracy),
+            ("structure", str(selected.structure)),
+        ],
+    )
+
+
+def promise_facts(selected: Selected) -> list[Fact]:
+    """Budget, predicted, measured, bound and margin."""
+    interval = f"95 % interval {selected.low_ms:.4g} to {selected.high_ms:.4g}"
+    side = "below" if selected.margin >= 0 else "ABOVE"
+    return [
+        ("budget", _ms(selected.budget_ms)),
+        (
+            "predicted",
+            f"{_ms(selected.predicted_ms)}; table error {selected.table_rmspe:.1%} RMSPE",
+        ),
+        ("measured", f"{_ms(selected.measured_ms)}; {interval}"),
+        ("bound", _ms(selected.high_ms)),
+        ("margin", f"{abs(selected.margin):.1%} {side} the budget"),
+    ]
+
+
+def measurement_table(name: str, measurement: Measurement) -> Table:
+    """One measured network with its conditions."""
+    m = measurement
+    noisy = "yes: the interval did not come within 1 % in time" if m.noisy else "no"
+    return _facts_table(
+        name,
+        [
+            ("median", _ms(m.ms_per_image)),
+            (
+                "95 % interval",
+                f"{m.low_ms_per_image:.4g} to {m.high_ms_per_image:.4g} ms per image",
+            ),
+            ("90th percentile", _ms(m.p90_ms_per_image)),
+            ("99th percentile", _ms(m.p99_ms_per_image)),
+            ("throughput", f"{1e3 / m.ms_per_image:.4g} images per second"),
+            ("noisy", noisy),
+            ("samples", str(len(m.samples_ms))),
+            ("target", f"{m.target.name}, {m.resolution} pixels, protocol {m.protocol}"),
+        ],
+    )
+
+
+def fastest_table(error: InfeasibleBudgetError) -> Table | None:
+    """The fastest network there is, for a budget that none keeps; None if it is not known."""
+    if error.fastest is None:
+        return None
+    facts = [("structure", error.fastest)]
+    if error.fastest_ms is not None:
+        facts.append(("latency", _ms(error.fastest_ms)))
+    if error.budget_ms is not None:
+        facts.append(("budget", _ms(error.budget_ms)))
+    return _facts_table("Fastest network of the design space", facts)
+
+
+def zoo_table(rows: Iterable[ZooRow]) -> Table:
+    """One line for each network."""
+    table = _table(None, left=("name",), right=("pixels", "parameters", "multiply-adds"))
+    table.add_column("notation", overflow="fold")
+    for row in rows:
+        counts = (f"{row.parameters / 1e6:.2f} M", f"{row.multiply_adds / 1e6:.0f} M")
+        table.add_row(Text(row.name), str(row.resolution), *counts, Text(row.notation))
+    return table
+
+
+def stages_table(name: str, structure: Structure) -> Table:
+    """One line for each stage; `pixels` along one side of what it hands on."""
+    numbers = ("depth", "width", "stride", "kernel", "ratio", "pixels")
+    table = _table(f"{name}, {structure.resolution} pixels", left=("stage", "type"), right=numbers)
+    pixels = structure.resolution
+    for number, stage in enumerate(structure.stages, start=1):
+        pixels = -(-pixels // stage.stride)
+        values = (stage.depth, stage.width, stage.stride, stage.kernel, f"{stage.ratio:g}", pixels)
+        table.add_row(str(number), stage.type, *map(str, values))
+    return table
+
+
+def _facts_table(title: str, facts: Iterable[Fact]) -> Table:
+    table = Table(title=Text(title), title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def _table(title: str | None, *, left: Iterable[str], right: Iterable[str]) -> Table:
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def _ms(ms_per_image: float) -> str:
+    return f"{ms_per_image:.4g} ms per image"
+
+
+def _scores(score: dict[str, float]) -> str:
+    return f"{score['top1']:.2%} of test images right, cross-entropy {score['cross_entropy']:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,311 @@
+"""The commands against a stubbed driver: options in, tables and JSON out."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from genets.cli import app
+from genets.errors import InfeasibleBudgetError
+from genets.latency import Target
+from genets.nas.events import PHASES, Event
+from genets.nas.presets import PRESETS
+from genets.nas.result import SearchResult, Selected
+from genets.nas.settings import SearchSettings
+from genets.nas.study import Study
+from genets.structure import parse_toml, zoo
+
+SELECTED = Selected(
+    structure=zoo["master_small"],
+    budget_ms=0.2,
+    predicted_ms=0.18,
+    measured_ms=0.19,
+    low_ms=0.185,
+    high_ms=0.195,
+    predicted_accuracy=0.93,
+    predicted_accuracy_std=0.01,
+    table_rmspe=0.031,
+)
+
+
+class Driver:
+    """What `genets.nas.run` will be asked."""
+
+    def __init__(self):
+        self.asked = None
+        self.error = None
+
+    def search(self, settings, out, *, workers=None, on_event=None):
+        self.asked = SimpleNamespace(settings=settings, out=out, workers=workers)
+        for phase in PHASES:
+            on_event(Event(phase, 0, 2))
+            on_event(Event(phase, 2, 2, "[red]fine"))
+        if self.error:
+            raise self.error
+        return SearchResult(
+            selected=SELECTED,
+            master={"top1": 0.9, "cross_entropy": 0.3},
+            winner={"top1": 0.92, "cross_entropy": 0.25},
+            master_measured_ms=0.4,
+            trials_done=60,
+            trials_failed=1,
+            folder=out,
+            files={"structure": out / "results" / "structure.toml"},
+            seconds={"trials": 61.0},
+            warnings=("the clock was [b]noisy",),
+        )
+
+    def select(self, folder, budget, *, target=None, on_event=None):
+        self.asked = SimpleNamespace(folder=folder, budget=budget, target=target)
+        on_event(Event("verification", 1, 1))
+        return SELECTED
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    driver = Driver()
+    monkeypatch.setitem(sys.modules, "genets.nas.run", driver)
+    monkeypatch.setattr(sys.modules["genets.nas"], "run", driver, raising=False)
+    return driver
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def fails(result, *parts, status=2):
+    """One sentence on standard error, nothing on standard output."""
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("genets: ")
+    for part in parts:
+        assert part in line
+    return line
+
+
+SEARCH = ("search", "--data", "digits", "--budget", "0.5x", "--preset", "quick")
+
+
+def test_search_prints_the_promise_and_how_to_load(driver, tmp_path):
+    out = tmp_path / "de[mo]"
+    result = invoke(*SEARCH, "--out", out, "--seed", 3, "--workers", 2)
+    assert result.exit_code == 0, result.output
+    for part in (
+        "0.2 ms per image",
+        "0.18 ms per image; table error 3.1% RMSPE",
+        "95 % interval 0.185 to 0.195",
+        "2.5% below the budget",
+        "90.00% of test images right",
+        "92.00% of test images right",
+        "60 done, 1 failed",
+        "1 min 01 s",
+        str(out / "results" / "structure.toml"),
+        f'import genets; network = genets.load("{out}/results")',
+    ):
+        assert part in result.stdout
+    assert "warning: the clock was [b]noisy" in result.stderr
+    assert [line.split(":")[0] for line in result.stderr.splitlines()][:-1] == list(PHASES)
+    assert "trials: 2 of 2 in" in result.stderr
+    assert "([red]fine)" in result.stderr
+    assert (driver.asked.out, driver.asked.workers) == (out, 2)
+
+
+def test_search_json_is_alone_on_standard_output(driver, tmp_path):
+    result = invoke(*SEARCH, "--out", tmp_path / "a", "--json")
+    printed = json.loads(result.stdout)
+    assert printed["selected"]["structure"] == str(zoo["master_small"])
+    assert printed["selected"]["margin"] == pytest.approx(0.025)
+    assert printed["files"] == {"structure": str(tmp_path / "a/results/structure.toml")}
+    assert printed["warnings"] == ["the clock was [b]noisy"]
+
+
+def test_search_options_override_file_overrides_preset(driver, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('data = "cats"\nseed = 4\n[trial_training]\nepochs = 6\nlearning_rate = 0.02\n')
+    options = ("--blocks", "XX3,DW3r6", "--width-range", 0.75, 1.5, "--width-step", 16)
+    target = ("--batch-size", 8, "--threads", 1, "--precision", "bf16")
+    rest = ("--trials", 5, "--controls", 1, "--regression", "paper", "--resolution", 24)
+    invoke(*SEARCH, "--settings", file, "--out", tmp_path / "a", *options, *target, *rest)
+    expected = PRESETS["quick"] | {
+        "data": "digits",
+        "budget": "0.5x",
+        "seed": 4,
+        "resolution": 24,
+        "trials_per_super_block": 5,
+        "controls_per_super_block": 1,
+        "regression": "paper",
+        "trial_training": {"epochs": 6, "learning_rate": 0.02},
+        "target": {"batch_size": 8, "threads": 1, "precision": "bf16"},
+        "space": {"blocks": ["XX3", "DW3r6"], "width_range": [0.75, 1.5], "width_step": 16},
+    }
+    assert driver.asked.settings == SearchSettings(**expected)
+
+
+def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
+    settings = SearchSettings(data="digits", budget="0.2ms", seed=7, target={"batch_size": 4})
+    Study.create_or_resume(tmp_path, settings).close()
+    assert invoke("search", "--out", tmp_path).exit_code == 0
+    assert driver.asked.settings == settings
+    assert invoke("search", "--out", tmp_path, "--budget", "0.2ms").exit_code == 0
+    assert driver.asked.settings == settings
+    invoke("search", "--out", tmp_path, "--budget", "0.1ms", "--threads", 1)
+    assert driver.asked.settings.budget == "0.1ms"  # for the driver to refuse
+    assert driver.asked.settings.target == Target(batch_size=4, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("--budget", "0.2"), ("budget '0.2' has no unit",)),
+        (("--budget", "0ms"), ("budget must be above 0",)),
+        (("--preset", "quik"), ("unknown preset 'quik'; did you mean quick?",)),
+        (("--master", "genet_larg"), ("'genet_larg'; did you mean genet_large",)),
+        (("--blocks", "QQ3"), ("unknown block type 'QQ'",)),
+        (("--device", "gpu0"), ("unknown device 'gpu0'",)),
+        (("--device", "cuda", "--threads", 2), ("threads are for a CPU",)),
+        (("--selection", "best"), ("selection must be 'exact' or 'random', not 'best'",)),
+        (("--settings", "/no/such.toml"), ("cannot read settings file /no/such.toml",)),
+    ],
+)
+def test_wrong_search_options_are_one_sentence(driver, tmp_path, options, parts):
+    fails(invoke(*SEARCH, "--out", tmp_path / "a", *options), *parts)
+    fails(invoke(*SEARCH, "--out", tmp_path / "a", *options, "--json"), *parts)
+    assert driver.asked is None
+
+
+def test_a_new_study_needs_data_and_budget(driver, tmp_path):
+    fails(invoke("search", "--out", tmp_path, "--budget", "1ms"), "setting data must be given")
+    fails(invoke("search", "--out", tmp_path, "--data", "x"), "setting budget must be given")
+
+
+def test_an_infeasible_budget_shows_the_fastest_network(driver, tmp_path):
+    driver.error = InfeasibleBudgetError(
+        "no structure keeps 0.01 ms per image",
+        fastest=str(zoo["master_small"]),
+        fastest_ms=0.05,
+        budget_ms=0.01,
+    )
+    result = invoke(*SEARCH, "--out", tmp_path, "--json")
+    fails(result, "no structure keeps", status=3)
+    assert str(zoo["master_small"]) in result.stderr
+    assert "0.05 ms per image" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(driver, tmp_path):
+    driver.error = KeyboardInterrupt()
+    result = invoke(*SEARCH, "--out", tmp_path / "my study")
+    fails(result, "stopped", status=130)
+    assert f"to go on: genets search --out '{tmp_path}/my study'" in result.stderr
+
+
+def test_a_full_disk_is_one_sentence(driver, tmp_path):
+    driver.error = OSError(28, "No space left on device", "/runs/a.bin")
+    fails(invoke(*SEARCH, "--out", tmp_path), "/runs/a.bin: No space left on device")
+
+
+def test_faults_of_ours_are_not_hidden(driver, tmp_path):
+    driver.error = ZeroDivisionError()
+    assert isinstance(invoke(*SEARCH, "--out", tmp_path).exception, ZeroDivisionError)
+
+
+def test_select(driver, tmp_path):
+    settings = SearchSettings(data="digits", budget="0.2ms", target={"batch_size": 4, "threads": 1})
+    Study.create_or_resume(tmp_path, settings).close()
+    result = invoke("select", tmp_path, "--budget", "0.1ms")
+    assert result.exit_code == 0
+    assert str(zoo["master_small"]) in result.stdout
+    assert driver.asked == SimpleNamespace(folder=tmp_path, budget="0.1ms", target=None)
+    result = invoke("select", tmp_path, "--budget", "0.1ms", "--batch-size", 1, "--json")
+    assert json.loads(result.stdout)["measured_ms"] == 0.19
+    assert driver.asked.target == Target(batch_size=1, threads=1)
+    invoke("select", tmp_path, "--budget", "0.1ms", "--device", "cuda", "--precision", "fp16")
+    assert driver.asked.target == Target("cuda", "torch", "fp16", 4)
+
+
+def test_select_from_what_is_no_study(driver, tmp_path):
+    result = invoke("select", tmp_path / "none", "--budget", "0.1ms", "--threads", 1)
+    fails(result, "is not a study folder")
+
+
+def test_zoo_lists_every_network():
+    rows = json.loads(invoke("zoo", "--json", "--seed", 1).stdout)
+    assert {row["name"]: row["notation"] for row in rows} == {n: str(zoo[n]) for n in zoo}
+    normal = next(row for row in rows if row["name"] == "genet_normal")
+    assert normal["parameters"] == pytest.approx(21e6, rel=0.025)  # paper, Table 2
+    assert normal["multiply_adds"] == pytest.approx(2.2e9, rel=0.025)
+
+
+def test_zoo_shows_one_network():
+    table = invoke("zoo", "genet_large").stdout
+    assert "genet_large, 256 pixels" in table
+    assert table.count("DW") >= 2
+    assert parse_toml(invoke("zoo", "genet_large", "--toml").stdout) == zoo["genet_large"]
+    shown = json.loads(invoke("zoo", "genet_large", "--json").stdout)
+    assert shown["stages"][3] == {
+        "type": "BL",
+        "depth": 6,
+        "width": 640,
+        "stride": 2,
+        "kernel": 3,
+        "ratio": 0.25,
+    }
+
+
+def test_zoo_faults():
+    fails(invoke("zoo", "genet_lite"), "'genet_lite'; did you mean genet_light")
+    assert invoke("zoo", "--toml").exit_code == 2
+    assert invoke("zoo", "genet_light", "--toml", "--json").exit_code == 2
+
+
+MEASURE = ("measure", "master_small", "--batch-size", 2, "--threads", 1, "--time-limit", 0.05)
+
+
+def test_measure():
+    result = invoke(*MEASURE)
+    assert result.exit_code == 0, result.output
+    for part in ("median", "95 % interval", "90th", "99th", "images per second", "noisy"):
+        assert part in result.stdout
+    assert "cpu-torch-fp32-b2-t1, 16 pixels, protocol genets-1" in result.stdout
+
+
+def test_measure_json():
+    printed = json.loads(
+        invoke(*MEASURE, "--resolution", 16, "--protocol", "paper", "--json").stdout
+    )
+    assert printed["network"] == "master_small"
+    assert (printed["resolution"], printed["protocol"]) == (16, "paper")
+    assert len(printed["samples_ms"]) >= 1
+    assert printed["low_ms_per_image"] <= printed["ms_per_image"]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("measure", "genet_larg"), ("'genet_larg'; did you mean genet_large",)),
+        (("measure", "no/such.toml"), ("no/such.toml",)),
+        ((*MEASURE, "--protocol", "genet-1"), ("did you mean genets-1",)),
+        ((*MEASURE, "--device", "cuda:77"), ("cuda",)),
+        ((*MEASURE, "--precision", "int8"), ("unknown precision 'int8'",)),
+        ((*MEASURE, "--resolution", 0), ("resolution",)),
+    ],
+)
+def test_measure_faults(words, parts):
+    fails(invoke(*words), *parts)
+
+
+@pytest.mark.parametrize("words", [("serch",), ("zoo", "--jsn"), ("search",), ("measure",)])
+def test_usage_faults_exit_with_2(words):
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+def test_settings_file_that_is_no_toml(driver, tmp_path):
+    (tmp_path / "bad.toml").write_text("data = ")
+    result = invoke(*SEARCH, "--out", tmp_path / "a", "--settings", tmp_path / "bad.toml")
+    fails(result, "not valid TOML")
+    assert not Path(tmp_path / "a").exists()

@@ -1,0 +1,46 @@
+"""Help texts, and that they come at once."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from genets.cli import app
+from genets.nas.presets import PRESETS
+
+COMMANDS = ("search", "select", "zoo", "measure")
+HEAVY = ("torch", "timm", "numpy", "scipy", "sklearn", "pydantic", "rich")
+
+
+def help_of(*words):
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0
+    return " ".join(result.stdout.split())
+
+
+def test_the_commands_are_listed():
+    text = help_of()
+    assert all(command in text for command in COMMANDS)
+    assert "Exit status" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_json_seed_and_an_example(command):
+    text = help_of(command)
+    assert "--json" in text
+    assert "--seed" in text
+    assert f"genets {command} " in text
+
+
+def test_units_and_presets_are_named():
+    text = help_of("search")
+    assert "0.2ms, 150us, 0.5x" in text
+    assert "Input size in pixels" in text
+    assert all(preset in text for preset in PRESETS)
+
+
+def test_nothing_heavy_is_imported_for_help():
+    code = f"import sys, genets, genets.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

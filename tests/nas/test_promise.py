@@ -1,0 +1,159 @@
+"""The promise loop on a device whose true latency is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from genets.errors import InfeasibleBudgetError
+from genets.latency import Measurement, Target
+from genets.nas.chain import Floats, Frontier
+from genets.nas.promise import chain_of, check_feasible, keep_promise
+from genets.nas.regression import Prediction
+from genets.nas.selection import frontier
+from genets.structure import Block, DesignSpace, Structure, SuperBlock
+
+MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
+SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), depth_change=2, resolutions=())
+AROUND = SPACE.around(MASTER)
+
+
+def cost(width_in: int, super_block: SuperBlock) -> float:
+    return 1e-4 * super_block.depth * (width_in + super_block.width)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Predicts `scale` times the truth; `correct` learns the scale from what was measured."""
+
+    scale: float = 1.0
+    rmspe: float = 0.03
+    offset_ms_per_image: float = 0.01
+
+    def stage_ms_per_image(
+        self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
+    ) -> Floats:
+        return self.scale * np.array([[cost(w, o) for o in options] for w in widths])
+
+    def head_ms_per_image(self, widths: Sequence[int]) -> Floats:
+        return self.scale * 1e-4 * np.array(widths, float)
+
+    def predict_ms_per_image(self, structure: Structure) -> float:
+        return self.offset_ms_per_image + self.scale * (true_ms(structure) - 0.01)
+
+    def correct(self, measured: dict[Structure, Measurement]) -> Table:
+        ratios = [
+            (m.ms_per_image - 0.01) / (true_ms(structure) - 0.01)
+            for structure, m in measured.items()
+        ]
+        return replace(self, scale=float(np.mean(ratios)))
+
+
+def true_ms(structure: Structure) -> float:
+    widths = [stage.width for stage in structure.stages]
+    blocks = zip(widths, structure.super_blocks, strict=False)
+    return 0.01 + sum(cost(w, s) for w, s in blocks) + 1e-4 * widths[-2]
+
+
+class Model:
+    """More depth and width are better, and XX is better than DW."""
+
+    def stage_accuracy(
+        self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
+    ) -> Floats:
+        return np.array([[self.worth(o) for o in options] for _ in widths])
+
+    def worth(self, s: SuperBlock) -> float:
+        return float(np.log(s.depth * s.width) + (s.type == "XX"))
+
+    def predict(self, structure: Structure) -> Prediction:
+        return Prediction(sum(map(self.worth, structure.super_blocks)), 0.1, 0.0)
+
+
+class Device:
+    """Measures the truth times `slower`, with an interval of 1 %; counts what it measures."""
+
+    def __init__(self, slower: float = 1.0) -> None:
+        self.slower = slower
+        self.measured: list[Structure] = []
+
+    def measure(self, structures: Sequence[Structure]) -> dict[Structure, Measurement]:
+        self.measured += structures
+        return {s: self._measurement(self.slower * true_ms(s)) for s in structures}
+
+    def _measurement(self, ms: float) -> Measurement:
+        return Measurement(
+            ms, ms * 0.99, ms * 1.01, ms, ms, (ms,), False, 0.0, "genets-1", Target(), 16
+        )
+
+
+def promise(table: Table, device: Device, budget_ms: float):
+    model = Model()
+
+    def select(corrected: Table) -> Frontier:
+        return frontier(
+            chain_of(AROUND, corrected, model.stage_accuracy), corrected.offset_ms_per_image
+        )
+
+    return keep_promise(MASTER, budget_ms, table, model, select, device.measure)
+
+
+def best_by_brute_force(limit_ms: float) -> float:
+    model = Model()
+    structures = (
+        MASTER.with_super_block(0, a).with_super_block(1, b)
+        for a in AROUND.choices(0)
+        for b in AROUND.choices(1)
+    )
+    return max(model.predict(s).mean for s in structures if true_ms(s) <= limit_ms)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.25, 0.8])
+def test_the_bound_keeps_the_budget_whatever_the_table_errs(slower: float) -> None:
+    device = Device(slower)
+    selected = promise(Table(), device, budget_ms=0.06)
+    assert selected.high_ms <= 0.06
+    assert selected.measured_ms == pytest.approx(slower * true_ms(selected.structure))
+    assert selected.margin == pytest.approx(1 - selected.high_ms / 0.06)
+    assert len(set(device.measured)) == len(device.measured), "nothing is measured twice"
+
+
+def test_of_what_fits_the_best_is_taken() -> None:
+    selected = promise(Table(), Device(), budget_ms=0.06)
+    # The best there is within the budget less the spacing of the candidates and the interval.
+    assert Model().predict(selected.structure).mean >= best_by_brute_force(0.06 * 0.97 / 1.01)
+
+
+def test_a_table_that_is_wrong_is_corrected_in_the_next_round() -> None:
+    selected = promise(Table(scale=0.5), Device(), budget_ms=0.06)
+    assert Model().predict(selected.structure).mean >= best_by_brute_force(0.06 * 0.97 / 1.01)
+
+
+def test_an_infeasible_budget_carries_the_fastest_structure() -> None:
+    fastest = min(
+        true_ms(MASTER.with_super_block(0, a).with_super_block(1, b))
+        for a in AROUND.choices(0)
+        for b in AROUND.choices(1)
+    )
+    with pytest.raises(InfeasibleBudgetError, match=r"keeps 0\.001 ms per image") as caught:
+        promise(Table(), Device(), budget_ms=0.001)
+    assert caught.value.exit_status == 3
+    assert caught.value.fastest_ms == pytest.approx(fastest * 1.01)
+    assert true_ms(Structure.parse(caught.value.fastest)) == pytest.approx(fastest)
+    with pytest.raises(InfeasibleBudgetError):
+        check_feasible(AROUND, 0.001, Table(), Device().measure)
+
+
+def test_a_feasible_budget_costs_no_measurement_before_the_trials() -> None:
+    device = Device()
+    check_feasible(AROUND, 0.06, Table(), device.measure)
+    assert device.measured == []
+
+
+def test_a_pessimistic_table_is_not_believed_without_measuring() -> None:
+    device = Device()
+    check_feasible(AROUND, 0.06, Table(scale=100.0), device.measure)
+    assert len(device.measured) == 1

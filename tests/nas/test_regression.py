@@ -1,0 +1,399 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal, spearmanr
+from threadpoolctl import threadpool_limits
+
+from genets.errors import GenetsError
+from genets.nas.bayes import BayesEffects
+from genets.nas.features import FeatureMap
+from genets.nas.gaussian import (
+    LinearModel,
+    _log_evidence_with_inverse,
+    fit_scales,
+    log_evidence,
+    posterior,
+    with_scales,
+)
+from genets.nas.observations import Observations, RepeatNoise
+from genets.nas.regression import AccuracyModel
+from genets.nas.trial import Trial, TrialResult
+from genets.structure import Block, DesignSpace, Structure, SuperBlock
+
+MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32")
+BLOCKS = (Block("XX"), Block("BL", ratio=0.25), Block("BL", ratio=0.5), Block("DW", ratio=3))
+SPACE = DesignSpace(blocks=BLOCKS, resolutions=()).around(MASTER)
+LEVELS = (0.91, 0.86, 0.9, 0.915)
+MASTER_TOP1 = 0.92
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+def true_change(index, super_block):
+    """XX is best in front and DW at the back; log depth and log width help everywhere."""
+    own = MASTER.super_blocks[index]
+    worth = {"XX": 0.0, "BL": -0.02 + 0.008 * index, "DW": -0.03 + 0.012 * index}
+    slope_depth, slope_width = 0.01 + 0.002 * index, 0.02
+    return (
+        worth[super_block.type]
+        - worth[own.type]
+        + slope_depth * math.log(super_block.depth / own.depth)
+        + slope_width * math.log(super_block.width / own.width)
+    )
+
+
+def synthetic_results(noise, per_place=20, controls=3, seed=0):
+    rng = np.random.default_rng(seed)
+    results = []
+    for index, own in enumerate(MASTER.super_blocks):
+        choices = SPACE.choices(index)
+        picked = [choices[n] for n in rng.permutation(len(choices))[:per_place]]
+        trials = [Trial(index, own, repeat) for repeat in range(controls)]
+        trials += [Trial(index, super_block) for super_block in picked if super_block != own]
+        for trial in trials:
+            value = LEVELS[index] + true_change(index, trial.super_block) + rng.normal(0, noise)
+            results.append(TrialResult(trial, "done", value, 4 * (1 - value)))
+    return results
+
+
+def samples(count, seed=1):
+    rng = np.random.default_rng(seed)
+    return [SPACE.sample(rng) for _ in range(count)]
+
+
+def true_total(structure):
+    return sum(true_change(index, s) for index, s in enumerate(structure.super_blocks))
+
+
+def random_model(rng, observations=12, columns=7):
+    return LinearModel(
+        rng.normal(size=(observations, columns)),
+        rng.normal(size=observations),
+        rng.normal(size=columns),
+        rng.uniform(0.1, 2, columns),
+        rng.uniform(0.1, 1, observations),
+    )
+
+
+# The linear algebra, against formulas written another way
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_posterior_equals_the_normal_equations_and_the_gaussian_process(seed):
+    model = random_model(np.random.default_rng(seed))
+    x, precision = model.features, np.diag(1 / model.noise_variance)
+    prior = np.diag(1 / model.prior_variance)
+    covariance = np.linalg.inv(x.T @ precision @ x + prior)
+    mean = covariance @ (x.T @ precision @ model.target + prior @ model.prior_mean)
+    found = posterior(model)
+    np.testing.assert_allclose(found.mean, mean, atol=1e-10)
+    np.testing.assert_allclose(found.covariance, covariance, atol=1e-10)
+
+    # A Gaussian process by conditioning the joint normal of data and a new point.
+    new = np.random.default_rng(seed + 100).normal(size=7)
+    joint = np.vstack((x, new))
+    k = joint @ np.diag(model.prior_variance) @ joint.T
+    gain = k[-1, :-1] @ np.linalg.inv(k[:-1, :-1] + np.diag(model.noise_variance))
+    expected = new @ model.prior_mean + gain @ (model.target - x @ model.prior_mean)
+    assert new @ found.mean == pytest.approx(expected)
+    assert new @ found.covariance @ new == pytest.approx(k[-1, -1] - gain @ k[:-1, -1])
+
+
+def test_leave_one_out_equals_refits():
+    model = random_model(np.random.default_rng(3))
+    found = posterior(model)
+    for n in range(len(model.target)):
+        rest = np.arange(len(model.target)) != n
+        refit = posterior(
+            LinearModel(
+                model.features[rest],
+                model.target[rest],
+                model.prior_mean,
+                model.prior_variance,
+                model.noise_variance[rest],
+            )
+        )
+        row = model.features[n]
+        assert found.left_out_residual[n] == pytest.approx(model.target[n] - row @ refit.mean)
+        variance = row @ refit.covariance @ row + model.noise_variance[n]
+        assert found.left_out_variance[n] == pytest.approx(variance)
+
+
+def test_evidence_is_the_density_of_the_data():
+    model = random_model(np.random.default_rng(4))
+    mean = model.features @ model.prior_mean
+    expected = multivariate_normal(mean, model.covariance).logpdf(model.target)
+    assert log_evidence(model) == pytest.approx(expected)
+    assert _log_evidence_with_inverse(model)[1] @ model.covariance == pytest.approx(np.eye(12))
+
+
+def test_fitted_scales_are_the_most_probable():
+    rng = np.random.default_rng(5)
+    model = random_model(rng, observations=40)
+    groups, log_std = np.array([0, 0, 0, 1, 1, 1, -1]), np.array([1.0, 0.5, 2.0])
+
+    def log_posterior(log_scales):
+        evidence = log_evidence(with_scales(model, groups, log_scales))
+        return evidence - ((log_scales / log_std) ** 2).sum() / 2
+
+    best = fit_scales(model, groups, log_std)
+    assert all(
+        log_posterior(best) > log_posterior(best + step)
+        for step in rng.normal(0, 0.05, size=(50, 3))
+    )
+
+
+# The Bayesian form
+
+
+def test_recovers_what_the_trials_were_made_of_as_their_noise_vanishes():
+    truth = np.array([true_total(structure) for structure in samples(200)])
+    errors = []
+    for noise in (3e-2, 3e-3, 3e-5):
+        model = AccuracyModel.fit(MASTER, synthetic_results(noise, 60), MASTER_TOP1)
+        predicted = np.array([model.predict(s).mean for s in samples(200)])
+        errors.append(float(np.sqrt(np.mean((predicted - truth) ** 2))))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.05 * truth.std()
+
+
+def test_sixty_trials_rank_structures_and_know_their_error():
+    results = synthetic_results(0.004, per_place=12)
+    assert len(results) <= 60
+    truth = np.array([true_total(structure) for structure in samples(200)])
+    model = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
+    predictions = [model.predict(structure) for structure in samples(200)]
+    mean = np.array([p.mean for p in predictions])
+    standardised = (mean - truth) / [p.std for p in predictions]
+    assert spearmanr(mean, truth).statistic > 0.85
+    assert 0.4 < np.sqrt(np.mean(standardised**2)) < 1.6
+    paper = AccuracyModel.fit(MASTER, results, MASTER_TOP1, form="paper")
+    assert spearmanr([paper.predict(s).mean for s in samples(200)], truth).statistic < 0.6
+
+
+@pytest.mark.parametrize("form", ["bayes", "paper"])
+@pytest.mark.parametrize("response", ["top1", "cross_entropy"])
+def test_predictions_are_sums_over_super_blocks(form, response):
+    score = MASTER_TOP1 if response == "top1" else 0.32
+    results = synthetic_results(0.004)
+    model = AccuracyModel.fit(MASTER, results, score, response=response, form=form)
+    for structure in samples(20):
+        parts = [
+            model.stage_accuracy(index, [8, structure.stages[index].width], [s])[1, 0]
+            for index, s in enumerate(structure.super_blocks)
+        ]
+        assert model.predict(structure).mean == pytest.approx(sum(parts), abs=1e-12)
+    for index, choices in enumerate(map(SPACE.choices, range(4))):
+        table = model.stage_accuracy(index, [16, 24], choices)
+        assert table.shape == (2, len(choices))
+    own = model.predict(MASTER)
+    assert own.mean == pytest.approx(0, abs=1e-12)
+    assert own.value == (score if response == "top1" else -score)
+
+
+def test_deviation_is_that_of_the_same_sum():
+    """The mean of predict is features times posterior mean, so its std belongs to it."""
+    model = AccuracyModel.fit(MASTER, synthetic_results(0.004), MASTER_TOP1)
+    effects = model.effects
+    assert isinstance(effects, BayesEffects)
+    for structure in samples(5):
+        row = effects.map.structure(structure)
+        assert row @ effects.posterior.mean == pytest.approx(model.predict(structure).mean)
+    assert model.predict(MASTER).std == pytest.approx(0, abs=1e-12)
+    assert model.predict(samples(1)[0]).std > 0
+
+
+def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
+    feature_map = FeatureMap(MASTER, BLOCKS)
+    assert sum(feature_map.shares) == pytest.approx(1)
+    whole = FeatureMap(MASTER, BLOCKS).structure(samples(1)[0])
+    expected = 0.0
+    for index, super_block in enumerate(samples(1)[0].super_blocks):
+        own_width, width = MASTER.stages[index].width, samples(1)[0].stages[index].width
+        own = feature_map.multiply_adds(index, own_width, MASTER.super_blocks[index])
+        adds = feature_map.multiply_adds(index, width, super_block)
+        expected += feature_map.shares[index] * math.log(adds / own)
+    assert whole[feature_map.columns["trend", "", ""]] == pytest.approx(expected)
+    # A wider input costs a super-block more multiply-adds, so the trend reads the input width.
+    narrow, own, wide = feature_map.trend(2, [16, 32, 64], [MASTER.super_blocks[2]])[:, 0]
+    assert narrow < own == 0 < wide
+
+
+def test_cross_entropy_counts_as_better_when_lower():
+    results = synthetic_results(0.001, 40)
+    top1 = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
+    entropy = AccuracyModel.fit(MASTER, results, 4 * (1 - MASTER_TOP1), response="cross_entropy")
+    # The cross-entropies were made four times the error, so all changes are four times as large.
+    for structure in samples(10):
+        expected = 4 * top1.predict(structure).mean
+        assert entropy.predict(structure).mean == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_does_not_depend_on_the_order_of_trials():
+    results = synthetic_results(0.004)
+    shuffled = [results[n] for n in np.random.default_rng(2).permutation(len(results))]
+    for form in ("bayes", "paper"):
+        first = AccuracyModel.fit(MASTER, results, MASTER_TOP1, form=form)
+        second = AccuracyModel.fit(MASTER, shuffled, MASTER_TOP1, form=form)
+        assert first.to_json() == second.to_json()
+        assert [first.predict(s).mean for s in samples(5)] == [
+            second.predict(s).mean for s in samples(5)
+        ]
+
+
+def test_few_trials_fall_back_on_the_prior_with_more_doubt():
+    control = TrialResult(Trial(0, MASTER.super_blocks[0]), "done", 0.9)
+    bare = AccuracyModel.fit(MASTER, [control], MASTER_TOP1)
+    full = AccuracyModel.fit(MASTER, synthetic_results(0.004, 40), MASTER_TOP1)
+    feature_map = FeatureMap(MASTER, BLOCKS)
+    trend = feature_map.columns["trend", "", ""]
+    for structure in samples(10):
+        by_trend = 0.15 * (1 - MASTER_TOP1) * feature_map.structure(structure)[trend]
+        assert bare.predict(structure).mean == pytest.approx(by_trend, abs=1e-6)
+    unseen = MASTER.with_super_block(1, SuperBlock("DW", 2, 32, 2, 7, 9))
+    seen = MASTER.with_super_block(1, SuperBlock("DW", 2, 32, 2, 3, 3))
+    assert full.predict(unseen).std > full.predict(seen).std
+    assert math.isfinite(full.predict(unseen).mean)
+    assert "super-block 2 has no control trial; its zero is an estimate" in bare.warnings()
+    assert bare.leave_one_out().spearman is None
+
+
+def test_worth_beyond_the_trials_is_added_on_multiply_adds():
+    results = synthetic_results(0.004)
+    plain = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
+    raised = AccuracyModel.fit(MASTER, results, MASTER_TOP1, beyond_trials=0.1)
+    feature_map = FeatureMap(MASTER, BLOCKS)
+    trend = feature_map.columns["trend", "", ""]
+    for structure in samples(5):
+        more = 0.1 * (1 - MASTER_TOP1) * feature_map.structure(structure)[trend]
+        gain = raised.predict(structure).mean - plain.predict(structure).mean
+        assert gain == pytest.approx(more)
+        assert raised.predict(structure).std > plain.predict(structure).std
+    assert raised.leave_one_out().rmse == plain.leave_one_out().rmse
+
+
+def test_noise_of_a_super_block_is_shrunk_to_the_pool():
+    own = MASTER.super_blocks
+    values = {0: (0.9, 0.9, 0.9), 1: (0.8, 0.84), 2: (0.9,)}
+    results = [
+        TrialResult(Trial(index, own[index], n), "done", value)
+        for index, row in values.items()
+        for n, value in enumerate(row)
+    ]
+    noise = RepeatNoise.of(Observations.of(MASTER, results, "top1"), 4)
+    assert noise.freedom == (2, 1, 0, 0)
+    assert noise.squares == pytest.approx((0, 2 * 0.02**2, 0, 0))
+    quiet, loud, unknown, _ = noise.variances(1e-4)
+    pooled = (2 * 0.02**2 + 1e-4) / 4
+    assert quiet == pytest.approx(4 * pooled / 6)
+    assert loud == pytest.approx((2 * 0.02**2 + 4 * pooled) / 5)
+    assert unknown == pytest.approx(pooled)
+
+
+def test_leave_one_out_says_whether_trials_predict_one_another():
+    good = AccuracyModel.fit(MASTER, synthetic_results(0.002, 30), MASTER_TOP1).leave_one_out()
+    assert good.spearman > 0.8
+    assert good.rmse < 0.01
+    rng = np.random.default_rng(0)
+    noise = [TrialResult(r.trial, "done", 0.9 + rng.normal(0, 0.01)) for r in synthetic_results(0)]
+    bad = AccuracyModel.fit(MASTER, noise, MASTER_TOP1)
+    assert bad.leave_one_out().spearman < 0.4
+    assert any("is within noise" in sentence for sentence in bad.warnings())
+
+
+def test_warnings_name_the_choice_that_is_within_noise():
+    clear = AccuracyModel.fit(MASTER, synthetic_results(1e-4, 60), MASTER_TOP1)
+    first = [s for s in clear.warnings() if "super-block 1 " in s]
+    assert not first  # XX is ahead by 0.02 in front
+    noisy = AccuracyModel.fit(MASTER, synthetic_results(0.05, 20), MASTER_TOP1)
+    assert any(s.endswith("in super-block 1 is within noise") for s in noisy.warnings())
+
+
+def test_pseudo_gradients_are_those_the_trials_were_made_of():
+    model = AccuracyModel.fit(MASTER, synthetic_results(1e-4, 100), MASTER_TOP1)
+    summary = json.loads(json.dumps(model.to_json(), allow_nan=False))
+    rows = {(row["super_block"], row["block"]): row for row in summary["pseudo_gradients"]}
+    assert len(rows) == 4 * len(BLOCKS)
+    for index, own in enumerate(MASTER.super_blocks):
+        row = rows[index, "BL3r0.25"]
+        swapped = SuperBlock("BL", own.depth, own.width, own.stride, 3, 0.25)
+        assert row["g0"]["mean"] == pytest.approx(true_change(index, swapped), abs=2e-3)
+        assert row["g1"]["mean"] == pytest.approx(0.01 + 0.002 * index, abs=3e-3)
+        assert row["g2"]["mean"] == pytest.approx(0.02, abs=3e-3)
+        assert row["g0"]["std"] >= 0
+
+
+# The paper's form
+
+
+def test_paper_form_is_least_squares_for_each_super_block_and_block():
+    own = MASTER.super_blocks[2]
+    rows = [(1, 64), (5, 96), (3, 192), (2, 160)]
+    values = (0.88, 0.93, 0.95, 0.9)
+    results = [
+        TrialResult(Trial(2, SuperBlock("BL", d, c, 2, 3, 0.25)), "done", a)
+        for (d, c), a in zip(rows, values, strict=True)
+    ]
+    lonely = SuperBlock("XX", own.depth + 1, own.width, 2)
+    results.append(TrialResult(Trial(2, lonely), "done", MASTER_TOP1 - 0.01))
+    model = AccuracyModel.fit(MASTER, results, MASTER_TOP1, form="paper")
+
+    changes = np.array([(d - own.depth, c - own.width) for d, c in rows], float)
+    # By the normal equations, 2 x 2.
+    g = np.linalg.solve(changes.T @ changes, changes.T @ (np.array(values) - MASTER_TOP1))
+    new = SuperBlock("BL", 4, 128, 2, 3, 0.25)
+    expected = g[0] * (4 - own.depth) + g[1] * (128 - own.width)
+    assert model.stage_accuracy(2, [24, 32], [new]) == pytest.approx(np.full((2, 1), expected))
+    # Under-determined: of all solutions the shortest, so no slope on a width that never changed.
+    wider = SuperBlock("XX", own.depth + 2, own.width + 64, 2)
+    assert model.stage_accuracy(2, [32], [wider])[0, 0] == pytest.approx(-0.02)
+    # A change of type alone changes nothing, nor does a block without trials: the letter of it.
+    untried = SuperBlock("DW", 5, 192, 2, 3, 6)
+    assert model.stage_accuracy(2, [32], [untried])[0, 0] == 0
+    assert math.isnan(model.predict(MASTER).std)
+    assert model.leave_one_out() is None
+    assert model.warnings() == ["1 pseudo-gradients rest on fewer than 3 trials each"]
+    json.dumps(model.to_json(), allow_nan=False)
+
+
+# What cannot be used
+
+
+def test_failed_and_not_finite_results_are_left_out_and_reported():
+    results = synthetic_results(0.004)
+    trial = Trial(0, SuperBlock("XX", 2, 24), 9)
+    broken = [
+        TrialResult(trial, "failed", reason="out of memory"),
+        TrialResult(trial, "done", math.nan, 0.3),
+        TrialResult(trial, "done", None, 0.3),
+    ]
+    model = AccuracyModel.fit(MASTER, [*broken, *results], MASTER_TOP1)
+    assert model.excluded == tuple(broken)
+    assert model.trials == len(results)
+    assert model.warnings()[0] == f"3 of {len(results) + 3} trials failed and are left out"
+    whole = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
+    assert model.predict(samples(1)[0]) == whole.predict(samples(1)[0])
+
+
+def test_wrong_input_is_refused_in_one_sentence():
+    results = synthetic_results(0.004, 2)
+    with pytest.raises(GenetsError, match="no finished trial with a finite top1 among 0 results"):
+        AccuracyModel.fit(MASTER, [], 0.9)
+    with pytest.raises(GenetsError, match="unknown response 'top5'; did you mean top1"):
+        AccuracyModel.fit(MASTER, results, 0.9, response="top5")
+    with pytest.raises(GenetsError, match="unknown regression 'papper'; did you mean paper"):
+        AccuracyModel.fit(MASTER, results, 0.9, form="papper")
+    with pytest.raises(GenetsError, match="master_score must be a top1 of at least 0, not nan"):
+        AccuracyModel.fit(MASTER, results, math.nan)
+    foreign = TrialResult(Trial(4, MASTER.super_blocks[0]), "done", 0.9)
+    with pytest.raises(GenetsError, match=r"index of a trial must be from 0 to 3, .* not 4"):
+        AccuracyModel.fit(MASTER, [foreign], 0.9)
+    short = Structure.parse("Conv3x16s2 XX3x24 Conv1x128 @32")
+    with pytest.raises(GenetsError, match="the MasterNet's 4 super-blocks, not 1"):
+        AccuracyModel.fit(MASTER, results, 0.9).predict(short)

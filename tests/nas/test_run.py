@@ -1,0 +1,201 @@
+"""The search from end to end, on the real digits, with a network as small as can be."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import genets
+from genets.data import DigitsSplit
+from genets.errors import DataError, GenetsError, InfeasibleBudgetError, StudyError, TargetError
+from genets.nas import run
+from genets.nas.events import PHASES, Event
+from genets.nas.fine_tuning import TrialRunner
+from genets.nas.settings import SearchSettings
+from genets.nas.trial import TrialResult
+
+SETTINGS: dict[str, Any] = {
+    "data": "digits",
+    "budget": "5x",
+    "master": "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8",
+    "space": {"blocks": ["XX3", "DW3r3"], "depth_change": 1},
+    "target": {"batch_size": 8, "threads": 1},
+    "trials_per_super_block": 2,
+    "controls_per_super_block": 2,
+    "table_seconds": 0.5,
+    "measure_seconds": 0.3,
+    "master_training": {"epochs": 8, "learning_rate": 1.2},
+    "trial_training": {"epochs": 1},
+    "final_training": {"epochs": 2},
+}
+
+
+def settings(**changes: Any) -> SearchSettings:
+    return SearchSettings(**{**SETTINGS, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[Event]]:
+    folder = tmp_path_factory.mktemp("runs") / "study"
+    events: list[Event] = []
+    result = run.search(settings(), folder, workers=1, on_event=events.append)
+    return folder, result, events
+
+
+def test_the_result_keeps_the_budget(finished: tuple[Path, Any, list[Event]]) -> None:
+    _, result, _ = finished
+    selected = result.selected
+    assert selected.low_ms <= selected.measured_ms <= selected.high_ms <= selected.budget_ms
+    assert selected.budget_ms == pytest.approx(5 * result.master_measured_ms)
+    assert (result.trials_done, result.trials_failed) == (8, 0)
+    assert 0.2 < result.master["top1"] <= 1
+
+
+def test_what_is_handed_over_belongs_together(finished: tuple[Path, Any, list[Event]]) -> None:
+    import onnxruntime
+
+    folder, result, _ = finished
+    net = genets.load(folder / "results")
+    assert genets.Structure.load(result.files["structure"]) == result.selected.structure
+    images = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(result.files["onnx"])
+    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, net(images).numpy(), atol=1e-4)
+    record = json.loads(result.files["result"].read_text())
+    assert record["winner"] == result.winner
+    assert record["input"]["shape"] == ["N", 3, 8, 8]
+    assert len(record["input"]["class_names"]) == 10
+
+
+def test_every_phase_tells_its_progress_to_the_end(
+    finished: tuple[Path, Any, list[Event]],
+) -> None:
+    _, _, events = finished
+    last = {event.phase: event for event in events}
+    assert set(last) == set(PHASES)
+    assert all(event.done == event.total for event in last.values()), last
+
+
+def test_a_finished_study_gives_the_same_result_at_once(
+    finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result, _ = finished
+    weights = genets.load(folder / "results").state_dict()
+    monkeypatch.setattr(run, "train", lambda *a, **k: pytest.fail("trained again"))
+    again = run.search(settings(), folder, workers=1)
+    assert again.selected == result.selected
+    assert again.winner == result.winner
+    for name, tensor in genets.load(folder / "results").state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+
+
+def test_other_settings_are_refused_with_the_difference(
+    finished: tuple[Path, Any, list[Event]],
+) -> None:
+    with pytest.raises(StudyError, match="budget: 5x in the study, 4x asked"):
+        run.search(settings(budget="4x"), finished[0])
+
+
+def test_select_answers_another_budget_without_training(
+    finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result, _ = finished
+    monkeypatch.setattr(run, "train", lambda *a, **k: pytest.fail("trained"))
+    other = run.select(folder, f"{2 * result.selected.budget_ms}ms")
+    assert other.high_ms <= other.budget_ms == pytest.approx(2 * result.selected.budget_ms)
+    with pytest.raises(InfeasibleBudgetError, match="no structure of the design space keeps"):
+        run.select(folder, "1e-9ms")
+
+
+def test_trials_that_are_missing_are_run_and_only_those(
+    finished: tuple[Path, Any, list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill; two worker processes give what one process gave."""
+    import shutil
+
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    for name in ("selected.json", "winner.safetensors"):
+        (folder / name).unlink()
+    with sqlite3.connect(folder / "trials.sqlite") as database:
+        rows = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
+        database.execute("DELETE FROM trials WHERE repeat = 1 OR super_block = 0")
+        database.commit()
+    result = run.search(settings(), folder, workers=2)
+    with sqlite3.connect(folder / "trials.sqlite") as database:
+        again = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
+    assert [row[:4] for row in again] == [row[:4] for row in rows]
+    for old, new in zip(rows, again, strict=True):
+        assert new[4:6] == pytest.approx(old[4:6], rel=1e-3), old
+        assert (new[6] == old[6]) == (old[2] == 0 and old[0] == 1), "seconds tell what was run"
+    assert result.selected.structure == finished[1].selected.structure
+
+
+def test_the_test_split_is_read_only_for_the_hand_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    batches = DigitsSplit.batches
+    phases: list[str] = []
+
+    def watched(self: DigitsSplit, *args: Any, **options: Any) -> Any:
+        reads.append(f"{self.purpose} {phases[-1] if phases else ''}")
+        return batches(self, *args, **options)
+
+    monkeypatch.setattr(DigitsSplit, "batches", watched)
+    run.search(settings(), tmp_path, workers=1, on_event=lambda event: phases.append(event.phase))
+    assert {read for read in reads if read.startswith("test")} == {"test hand-over"}
+
+
+def test_an_infeasible_budget_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "train", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        run.search(settings(budget="0.0001x"), tmp_path)
+    assert caught.value.fastest is not None
+
+
+def test_a_trial_that_fails_is_recorded_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_dw(self: TrialRunner, group: Any) -> list[TrialResult]:
+        return [
+            TrialResult(t, "failed", reason="out of memory")
+            if t.super_block.type == "DW" and not t.is_control(self.job.master)
+            else TrialResult(t, "done", 0.5, 1.5)
+            for t in group
+        ]
+
+    monkeypatch.setattr(TrialRunner, "_run", without_dw)
+    result = run.search(settings(), tmp_path, workers=1)
+    assert result.trials_failed == 2
+    assert any("2 of 8 trials failed" in warning for warning in result.warnings)
+
+
+def test_a_master_that_did_not_learn_stops_the_search(tmp_path: Path) -> None:
+    with pytest.raises(GenetsError, match=r"did not learn: .* guessing gives 10\.0%"):
+        run.search(settings(master_training={"epochs": 1, "learning_rate": 1e-9,
+                                             "warmup_epochs": 0}), tmp_path)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"data": "digitz"}, DataError),
+        ({"target": {"device": "cuda:7"}}, TargetError),
+    ],
+)
+def test_a_wrong_name_leaves_no_study_behind(
+    tmp_path: Path, changes: dict[str, Any], error: type[GenetsError]
+) -> None:
+    with pytest.raises(error):
+        run.search(settings(**changes), tmp_path / "study")
+    assert not (tmp_path / "study").exists()

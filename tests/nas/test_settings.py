@@ -1,0 +1,122 @@
+"""Search settings: one sentence for a wrong value, TOML without loss."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genets.errors import DataError, GenetsError, SettingsError, StructureError, TargetError
+from genets.latency import Target
+from genets.nas.presets import PRESETS
+from genets.nas.settings import SearchSettings, flatten, merge
+from genets.structure import Block, DesignSpace, zoo
+
+GIVEN = {"data": "digits", "budget": "0.2ms"}
+
+
+def test_defaults_are_complete():
+    settings = SearchSettings(**GIVEN)
+    assert settings.structure == zoo["master_small"]
+    assert settings.resolution == zoo["master_small"].resolution
+    assert settings.target == Target().resolved()
+    assert settings.space.design_space() == DesignSpace(resolutions=())
+
+
+def test_master_is_kept_as_a_notation_from_any_form(tmp_path):
+    structure = zoo["genet_light"]
+    structure.save(tmp_path / "mine.toml")
+    forms = ("genet_light", str(structure), str(tmp_path / "mine.toml"), structure)
+    texts = {SearchSettings(**GIVEN, master=form).master for form in forms}
+    assert texts == {str(structure)}
+    at_96 = SearchSettings(**GIVEN, master="genet_light", resolution=96)
+    assert at_96.structure == structure.with_resolution(96)
+
+
+def test_blocks_from_the_command_line():
+    settings = SearchSettings(**GIVEN, space={"blocks": "XX3, BL5r0.25,DW3r6"})
+    assert settings.space.design_space().blocks == (
+        Block("XX", 3),
+        Block("BL", 5, 0.25),
+        Block("DW", 3, 6.0),
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_toml_gives_back_equal_settings(preset):
+    settings = SearchSettings(**merge(PRESETS[preset], GIVEN))
+    assert SearchSettings.from_toml(settings.to_toml()) == settings
+
+
+@given(
+    data=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    seed=st.integers(0, 2**63 - 1),
+    rate=st.floats(1e-300, 1e300, exclude_min=True),
+    threads=st.none() | st.integers(1, 64),
+)
+def test_toml_gives_back_any_values(data, seed, rate, threads):
+    settings = SearchSettings(
+        data=data,
+        budget="1e-3ms",
+        seed=seed,
+        target={"threads": threads},
+        final_training={"epochs": 3, "learning_rate": rate},
+    )
+    assert SearchSettings.from_toml(settings.to_toml()) == settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "sentence"),
+    [
+        ({"budgte": "1ms"}, SettingsError, "unknown setting 'budgte'; did you mean budget?"),
+        (
+            {"trial_training": {"epoch": 1, "epochs": 2}},
+            SettingsError,
+            "unknown setting 'trial_training.epoch'; did you mean trial_training.epochs",
+        ),
+        ({"target": {"batchsize": 1}}, TargetError, "'batchsize'; did you mean batch_size?"),
+        ({"target": {"device": "cdua"}}, TargetError, "'cdua'; did you mean cuda"),
+        ({"target": {"batch_size": 0}}, TargetError, "batch_size must be an integer from 1"),
+        ({"budget": "0.2"}, TargetError, "budget '0.2' has no unit"),
+        ({"budget": "-1ms"}, TargetError, "budget must be above 0"),
+        ({"budget": "nanms"}, TargetError, "budget must be above 0"),
+        ({"budget": 0.2}, SettingsError, "budget must be a valid string, not 0.2"),
+        ({"data": ""}, SettingsError, "data "),
+        ({"seed": -1}, SettingsError, "seed must be greater than or equal to 0, not -1"),
+        ({"seed": "x"}, SettingsError, "seed must be a valid integer, not 'x'"),
+        (
+            {"regression": "bays"},
+            SettingsError,
+            "regression must be 'bayes' or 'paper', not 'bays'",
+        ),
+        (
+            {"final_training": {"epochs": 0}},
+            SettingsError,
+            "final_training.epochs must be greater than 0, not 0",
+        ),
+        ({"master": "master_smal"}, StructureError, "did you mean master_small"),
+        ({"master": "Conv3x16s2 YY3x8 @32"}, StructureError, "YY"),
+        ({"master": 7}, SettingsError, "master must be a name, a file or a notation, not 7"),
+        ({"resolution": "big"}, StructureError, "resolution must be an integer"),
+        ({"space": {"blocks": "XX3,ZZ3"}}, StructureError, "unknown block type 'ZZ'"),
+        ({"space": {"blocks": "XX"}}, SettingsError, "a block is written as XX3"),
+        ({"space": {"width_step": 12}}, StructureError, "width_step must be a multiple of 8"),
+        ({"space": 3}, SettingsError, "space must be a valid dictionary"),
+    ],
+)
+def test_wrong_values_are_one_sentence(changes, kind, sentence):
+    with pytest.raises(kind) as caught:
+        SearchSettings(**(GIVEN | changes))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, GenetsError)
+    assert not isinstance(caught.value, DataError)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(SettingsError, match="setting data must be given"):
+        SearchSettings(budget="1ms")
+
+
+def test_merge_and_flatten():
+    merged = merge({"a": 1, "t": {"x": 1, "y": 2}}, {"t": {"y": 3}}, {"b": 2})
+    assert merged == {"a": 1, "t": {"x": 1, "y": 3}, "b": 2}
+    assert flatten(merged) == {"a": 1, "t.x": 1, "t.y": 3, "b": 2}

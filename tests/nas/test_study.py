@@ -1,0 +1,247 @@
+"""Studies: resumable after any kill, closed to others, plain about damage."""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+import warnings
+from dataclasses import replace
+
+import pytest
+
+from genets.errors import StudyError
+from genets.nas.settings import SearchSettings
+from genets.nas.study import Study
+from genets.nas.trial import Trial, TrialResult
+from genets.structure import SuperBlock
+
+SETTINGS = SearchSettings(data="digits", budget="0.2ms")
+
+
+def trial(number, repeat=0):
+    return Trial(number % 4, SuperBlock("BL", 1 + number // 4, 64, 2, 5, 0.1 + 0.2), repeat)
+
+
+def done(number):
+    return TrialResult(trial(number), "done", number / 1000, 1 / (number + 3), 0.5)
+
+
+def record_all(study, numbers):
+    for number in numbers:
+        study.record(done(number))
+
+
+@pytest.fixture
+def study(tmp_path):
+    with Study.create_or_resume(tmp_path / "study", SETTINGS) as study:
+        yield study
+
+
+def test_results_come_back_as_they_were_and_in_order(study):
+    failed = TrialResult(trial(9), "failed", reason="diverged: 'loss' is [nan]")
+    for result in (done(7), failed, done(2), replace(done(2), trial=trial(2, repeat=1))):
+        study.record(result)
+    study.close()
+    with Study.open(study.folder) as again:
+        assert again.settings == SETTINGS
+        assert [r.trial for r in again.results()] == sorted(r.trial for r in again.results())
+        assert {failed, done(7), done(2)} < set(again.results())
+
+
+def test_a_trial_is_recorded_once(study):
+    study.record(done(1))
+    with pytest.raises(StudyError, match="recorded already"):
+        study.record(replace(done(1), top1=0.5))
+    assert study.results() == [done(1)]
+
+
+def test_a_failed_trial_counts_as_ended_and_may_be_replaced(study):
+    study.record(TrialResult(trial(1), "failed", reason="out of memory"))
+    trials = [trial(n) for n in (2, 1, 2, 0)]
+    assert study.missing(trials) == [trial(2), trial(0)]
+    assert study.missing(trials, retry_failed=True) == [trial(2), trial(1), trial(0)]
+    study.record(done(1))
+    assert study.results() == [done(1)]
+
+
+def test_changed_settings_are_refused_field_by_field(study):
+    study.close()
+    other = SearchSettings(
+        data="digits", budget="0.1ms", target={"batch_size": 1}, trial_training={"epochs": 99}
+    )
+    with pytest.raises(StudyError) as caught:
+        Study.create_or_resume(study.folder, other)
+    message = str(caught.value)
+    assert "budget: 0.2ms in the study, 0.1ms asked" in message
+    assert "target.batch_size: 64 in the study, 1 asked" in message
+    assert "trial_training.epochs: 8 in the study, 99 asked" in message
+    assert "seed" not in message
+    Study.create_or_resume(study.folder, SETTINGS).close()
+
+
+def test_folders_that_are_no_studies_are_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("dear")
+    with pytest.raises(StudyError, match=r"holds thesis\.tex but no study\.toml"):
+        Study.create_or_resume(tmp_path, SETTINGS)
+    with pytest.raises(StudyError, match="is a file"):
+        Study.create_or_resume(tmp_path / "thesis.tex", SETTINGS)
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(StudyError, match="not a study folder"):
+            Study.open(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_folder_and_one_killed_at_its_birth_become_studies(tmp_path):
+    (tmp_path / "study.lock").write_text("123\n")
+    (tmp_path / ".study.toml.abcd.tmp").write_text("data = ")
+    Study.create_or_resume(tmp_path, SETTINGS).close()
+    (tmp_path / "trials.sqlite").unlink()
+    (tmp_path / ".trials.sqlite.tmp").write_bytes(b"half a data")
+    with Study.create_or_resume(tmp_path, SETTINGS) as study:
+        study.record(done(1))
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7])
+def test_a_truncated_database_is_refused_and_left_alone(study, share):
+    record_all(study, range(200))
+    study.close()
+    path = study.folder / "trials.sqlite"
+    content = path.read_bytes()[: int(path.stat().st_size * share)]
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=r"trials\.sqlite (is damaged|was not written by genets)"):
+        Study.create_or_resume(study.folder, SETTINGS)
+    assert path.read_bytes() == content
+
+
+def test_damage_inside_the_database_is_found(study):
+    record_all(study, range(200))
+    study.close()
+    path = study.folder / "trials.sqlite"
+    content = bytearray(path.read_bytes())
+    content[4096:12288] = b"\x5a" * 8192
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=r"damaged.*or move it away to run the trials again"):
+        Study.open(study.folder)
+
+
+def test_foreign_files_are_refused(study):
+    study.close()
+    path = study.folder / "trials.sqlite"
+    path.write_text("no database at all, but long enough to be mistaken for one" * 20)
+    with pytest.raises(StudyError, match="damaged"):
+        Study.open(study.folder)
+    path.unlink()
+    foreign = sqlite3.connect(path)
+    foreign.execute("CREATE TABLE trials (mine TEXT)")
+    foreign.close()
+    with pytest.raises(StudyError, match="not written by genets"):
+        Study.open(study.folder)
+
+
+def test_another_schema_is_refused(study):
+    study.close()
+    newer = sqlite3.connect(study.folder / "trials.sqlite")
+    newer.execute("PRAGMA user_version = 9")
+    newer.close()
+    with pytest.raises(StudyError, match="schema version 9, this genets reads 1"):
+        Study.open(study.folder)
+
+
+def test_damaged_settings_are_refused(study):
+    study.close()
+    for content in (b'data = "dig', b"\xff\xfe", b"", b'data = "digits"\nbudgte = "1ms"'):
+        (study.folder / "study.toml").write_bytes(content)
+        with pytest.raises(StudyError, match=r"study\.toml is damaged or of another version"):
+            Study.open(study.folder)
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(study):
+    study.record(done(0))
+    study._trials._connection.execute("PRAGMA max_page_count = 1")  # as if the disk ended here
+    with pytest.raises(StudyError, match="disk is full; every recorded trial is kept"):
+        record_all(study, range(1, 1000))
+    kept = study.results()
+    study.close()
+    with Study.create_or_resume(study.folder, SETTINGS) as again:
+        assert again.results() == kept
+        assert len(kept) >= 1
+        again.record(done(999))
+
+
+def test_a_full_disk_while_writing_a_document(study, monkeypatch):
+    study.save_json("master", {"top1": 0.9})
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StudyError, match=r"No space left on device.*free some space"):
+        study.save_json("master", {"top1": 0.1})
+    assert study.load_json("master") == {"top1": 0.9}
+    assert not list(study.folder.glob(".*.tmp"))
+
+
+def test_a_read_only_place_is_one_sentence(tmp_path):
+    with pytest.raises(StudyError, match="cannot use study"):
+        Study.create_or_resume("/proc/no/study", SETTINGS)
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match="cannot use study"):
+        Study.create_or_resume(tmp_path / "file" / "study", SETTINGS)
+
+
+def test_documents(study):
+    assert study.load_json("verification") is None
+    path = study.save_json("verification", {"net": [0.1, None]})
+    assert study.load_json("verification") == {"net": [0.1, None]}
+    path.write_text('{"net": [0.1')
+    with pytest.raises(StudyError, match=r"verification\.json is damaged"):
+        study.load_json("verification")
+
+
+def test_one_process_at_a_time(study):
+    with pytest.raises(StudyError, match=f"is in use by process {os.getpid()}"):
+        Study.open(study.folder)
+    study.close()
+    Study.open(study.folder).close()
+
+
+def write_until_killed(folder, pipe):
+    """In a forked child: tell the number of each trial after it was recorded."""
+    with Study.create_or_resume(folder, SETTINGS) as study:
+        for missing in study.missing([trial(n) for n in range(2000)]):
+            number = missing.index + 4 * (missing.super_block.depth - 1)
+            study.record(done(number))
+            os.write(pipe, f"{number}\n".encode())
+
+
+def fork_writer(folder):
+    """Process id, and the end of the pipe that its numbers come out of."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            write_until_killed(folder, writing)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    return pid, os.fdopen(reading)
+
+
+def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path):
+    rng, told = random.Random(0), []
+    for _ in range(10):
+        pid, numbers = fork_writer(tmp_path / "study")
+        with numbers:
+            told.append(int(numbers.readline()))
+            time.sleep(rng.uniform(0, 0.05))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            told += map(int, numbers)
+    assert len(set(told)) == len(told)
+    with Study.create_or_resume(tmp_path / "study", SETTINGS) as study:
+        results = study.results()
+    assert set(map(done, told)) <= set(results)
+    assert len(results) <= len(told) + 10  # a kill may come between a row and its number

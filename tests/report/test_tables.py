@@ -1,0 +1,53 @@
+"""Tables: what they say, and that names are not taken for markup."""
+
+import pytest
+from rich.console import Console
+
+from genets.errors import InfeasibleBudgetError
+from genets.latency import Measurement, Target
+from genets.nas.result import Selected
+from genets.report import ZooRow, fastest_table, measurement_table, selected_table, zoo_table
+from genets.structure import zoo
+
+
+def text_of(table):
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def selected(high_ms):
+    return Selected(zoo["master_small"], 0.2, 0.18, 0.19, 0.185, high_ms, -0.4, 0.02, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("high_ms", "margin", "said"),
+    [(0.195, 0.025, "2.5% below the budget"), (0.2, 0, "0.0% below"), (0.22, -0.1, "10.0% ABOVE")],
+)
+def test_margin_is_what_the_bound_leaves_of_the_budget(high_ms, margin, said):
+    assert selected(high_ms).margin == pytest.approx(margin)
+    assert said in text_of(selected_table(selected(high_ms)))
+
+
+def test_names_are_not_markup():
+    row = ZooRow("[red]mine[/]", 32, 1_234_567, 2_000_000, "[b]Conv3x16")
+    text = text_of(zoo_table([row]))
+    assert "[red]mine[/]" in text
+    assert "[b]Conv3x16" in text
+    assert "1.23 M" in text
+
+
+def test_measurement():
+    target = Target("cuda", batch_size=50)
+    values = (0.5, 0.49, 0.51, 0.6, 0.7, (25.0, 25.1), True, 1.0, "genets-1", target, 32)
+    text = text_of(measurement_table("[/oops]", Measurement(*values)))
+    assert "[/oops]" in text
+    assert "2000 images per second" in text
+    assert "0.49 to 0.51 ms per image" in text
+    assert "yes: the interval" in text
+
+
+def test_fastest():
+    assert fastest_table(InfeasibleBudgetError("none")) is None
+    assert "Conv" in text_of(fastest_table(InfeasibleBudgetError("none", fastest="Conv3x16s2")))
