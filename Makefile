@@ -16,7 +16,7 @@ help: ## show the targets
 setup: $(STAMP) ## make .venv with the locked dependencies and this package
 
 demo: setup ## find, train and hand over a network for the digits data set
-	.venv/bin/genets search --data digits --budget 0.5x --preset quick --out runs/demo
+	.venv/bin/genets search --data digits --budget 0.5x --out runs/demo
 
 test: setup ## run the tests
 	$(RUN) pytest

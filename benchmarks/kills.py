@@ -78,7 +78,7 @@ def compare(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
 
 
 def command(study: Path) -> list[str]:
-    options = {"--data": "digits", "--budget": "0.5x", "--preset": "quick", "--out": str(study)}
+    options = {"--data": "digits", "--budget": "0.5x", "--out": str(study)}
     program = [sys.executable, "-m", "genets", "search"]
     return [*program, *(word for option in options.items() for word in option)]
 

@@ -4,8 +4,8 @@ Run from the repository:
     python benchmarks/search_quality.py truth   random structures: results/truth_digits.json
     python benchmarks/search_quality.py         ways to predict: results/search_quality.json
 
-The truth is the test score of each structure trained from scratch by the preset's final
-recipe, once per seed. The ceiling beside the correlations is the square root of the truth's
+The truth is the test score of each structure trained from scratch by the final recipe
+of a search, once per seed. The ceiling beside the correlations is the square root of the truth's
 reliability: what a perfect predictor would reach, given the noise between seeds.
 """
 
@@ -34,7 +34,6 @@ from genets.data.seeds import seeded_globals
 from genets.nas.executors.inline import run_inline
 from genets.nas.fine_tuning import TrialJob
 from genets.nas.planning import group_trials, plan_trials
-from genets.nas.presets import PRESETS
 from genets.nas.regression import AccuracyModel
 from genets.nas.settings import SearchSettings
 from genets.nas.trial import TrialResult
@@ -61,9 +60,7 @@ def main() -> None:
 
 
 def settings(seed: int = 0, **trial: Any) -> SearchSettings:
-    values = {**PRESETS["quick"], "data": "digits", "budget": "1x", "seed": seed}
-    values["trial_training"] = {**values["trial_training"], **trial}
-    return SearchSettings(**values)
+    return SearchSettings(data="digits", budget="1x", seed=seed, trial_training=trial)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

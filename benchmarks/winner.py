@@ -23,7 +23,6 @@ from conditions import write_result
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.latency import Target, measure_interleaved
-from genets.nas.presets import PRESETS
 from genets.nas.run import search, select
 from genets.nas.settings import SearchSettings
 from genets.networks import build, load_weights
@@ -36,14 +35,12 @@ BUDGETS = ("1.0x", "0.5x")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--preset", default="quick", choices=PRESETS)
     options = parser.parse_args()
     runs = []
     with tempfile.TemporaryDirectory(prefix="genets-winner-") as folder:
         for seed in range(options.seeds):
-            runs += compare(Path(folder) / str(seed), seed, options.preset)
+            runs += compare(Path(folder) / str(seed), seed)
     figures = {
-        "preset": options.preset,
         "seeds": options.seeds,
         "mean": {budget: summary([r for r in runs if r["budget"] == budget]) for budget in BUDGETS},
         "runs": runs,
@@ -51,8 +48,8 @@ def main() -> None:
     write_result("winner", figures)
 
 
-def compare(folder: Path, seed: int, preset: str) -> list[dict[str, Any]]:
-    settings = SearchSettings(**PRESETS[preset], data="digits", budget="1.0x", seed=seed)
+def compare(folder: Path, seed: int) -> list[dict[str, Any]]:
+    settings = SearchSettings(data="digits", budget="1.0x", seed=seed)
     start = time.monotonic()
     search(settings, folder)
     print(f"seed {seed}: searched in {time.monotonic() - start:.0f} s", flush=True)
@@ -84,14 +81,13 @@ def compare(folder: Path, seed: int, preset: str) -> list[dict[str, Any]]:
 
 def rival_of(winner: Structure, master: Structure, target: Target) -> Structure:
     """The fastest scaled MasterNet that is at least as slow as the winner."""
-    factors = np.linspace(0.2, 1.6, 57)
-    scaled = list(dict.fromkeys(master.scale_width(float(factor)) for factor in factors))
-    scaled.append(master)
+    factors = np.linspace(0.1, 1.6, 31)
+    scaled = list(dict.fromkeys(master.scale_width(float(factor)) for factor in (*factors, 1.0)))
     measured = measure_interleaved(
-        {str(s): build(s, 10) for s in [winner, *scaled]},
+        {str(s): build(s, 10) for s in (winner, *scaled)},
         target,
         master.resolution,
-        time_limit_s=1.0,
+        time_limit_s=0.5,
     )
     own = measured[str(winner)].ms_per_image
     slower = [s for s in scaled if measured[str(s)].ms_per_image >= own]

@@ -1,5 +1,7 @@
 """Search settings: one sentence for a wrong value, TOML without loss."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from genets.latency import Target
 from genets.nas.presets import PRESETS
 from genets.nas.settings import SearchSettings, flatten, merge
 from genets.structure import Block, DesignSpace, zoo
+from genets.structure.space import PAPER_BLOCKS
 
 GIVEN = {"data": "digits", "budget": "0.2ms"}
 
@@ -18,7 +21,9 @@ def test_defaults_are_complete():
     assert settings.structure == zoo["master_small"]
     assert settings.resolution == zoo["master_small"].resolution
     assert settings.target == Target().resolved()
-    assert settings.space.design_space() == DesignSpace(resolutions=())
+    space = settings.space.design_space()
+    assert replace(space, blocks=PAPER_BLOCKS) == DesignSpace(resolutions=())
+    assert set(space.blocks) < set(PAPER_BLOCKS)
 
 
 def test_master_is_kept_as_a_notation_from_any_form(tmp_path):

@@ -23,9 +23,7 @@ def search(
         str | None,
         typer.Option(help="ms or us per image, or times the MasterNet: 0.2ms, 150us, 0.5x."),
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="quick or standard.  [default: standard]")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(help="quick or paper.  [default: quick]")] = None,
     settings: Annotated[
         Path | None, typer.Option(help="TOML file of settings; options override it.")
     ] = None,
@@ -140,9 +138,8 @@ def _settings(
     if preset is not None and preset not in PRESETS:
         raise SettingsError(unknown_name("preset", preset, PRESETS))
     stored = load_settings(out).to_dict() if is_study(out) else {}
-    default = {} if stored else PRESETS["standard"]
     from_file = load_settings_file(file) if file else {}
-    base = merge(stored, PRESETS[preset] if preset else default, from_file)
+    base = merge(stored, PRESETS[preset] if preset else {}, from_file)
     values = merge(base, options)
     if "target" in options:
         values["target"] = make_target(options["target"], Target.from_json(base.get("target", {})))

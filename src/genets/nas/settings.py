@@ -25,7 +25,6 @@ from genets.latency.target import Target
 from genets.nas.toml_writer import format_toml_tables
 from genets.structure import Block, DesignSpace, Structure, zoo
 from genets.structure.notation import format_notation
-from genets.structure.space import PAPER_BLOCKS
 
 if TYPE_CHECKING:
     from genets.training import Recipe
@@ -46,9 +45,9 @@ class TrainingSettings(_Model):
     learning_rate: per 256 images of a batch; it grows linearly with the batch size.
     """
 
-    epochs: Positive
+    epochs: Positive = 36
     batch_size: Positive = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 0.8
+    learning_rate: Annotated[float, Field(gt=0)] = 1.2
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -74,17 +73,19 @@ class TrialSettings(TrainingSettings):
         frozen and is computed once for all trials trained together. `all` trains everything.
     """
 
+    epochs: Positive = 6
+    learning_rate: Annotated[float, Field(gt=0)] = 0.8
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.5
     thaw: Literal["after", "all"] = "after"
 
 
 class SpaceSettings(_Model):
-    """The design space; defaults are the paper's (see `genets.structure.DesignSpace`).
+    """The design space (see `genets.structure.DesignSpace`); ranges as in the paper.
 
     blocks: the types, kernels and ratios allowed, as `XX3`, `BL5r0.25`, `DW3r6`.
     """
 
-    blocks: tuple[str, ...] = tuple(str(block) for block in PAPER_BLOCKS)
+    blocks: tuple[str, ...] = ("XX3", "BL3r0.5", "BL3r0.25", "DW3r3", "DW3r6")
     width_range: tuple[float, float] = (0.5, 2.0)
     width_step: int = 8
     depth_change: int = 2
@@ -134,12 +135,14 @@ def _as_target(value: Any) -> Any:
 class SearchSettings(_Model):
     """Everything that decides what a search finds. Raises GenetsError for a wrong value.
 
+    The defaults are for small images and a few minutes on two CPU cores; `presets` has others.
+
     data: name of a data set, or a folder of images.
     budget: ms or us per image, or times the MasterNet's latency: `0.2ms`, `150us`, `0.5x`.
     master: the MasterNet as a zoo name, a TOML file or a notation; kept as a notation.
     target: what a latency means; the thread count of this machine is filled in.
-    trials_per_super_block: perturbed super-blocks drawn for each super-block, at least one
-        of every block in the space.
+    trials_per_super_block: perturbed super-blocks tried for each super-block; the blocks of
+        the space take turns.
     controls_per_super_block: repeats of the original super-block, re-initialised.
     response: the validation score that the regression predicts.
     regression: "paper" is the literal formula of section 4.2.
@@ -155,7 +158,7 @@ class SearchSettings(_Model):
     budget: str
     master: str = Field("master_small", validate_default=True)
     seed: int = Field(0, ge=0, lt=2**63)
-    trials_per_super_block: Positive = 16
+    trials_per_super_block: Positive = 14
     controls_per_super_block: Positive = 2
     response: Literal["cross_entropy", "top1"] = "cross_entropy"
     regression: Literal["bayes", "paper"] = "bayes"
@@ -167,9 +170,9 @@ class SearchSettings(_Model):
     space: SpaceSettings = SpaceSettings()
     table_seconds: Seconds = 30.0
     measure_seconds: Seconds = 5.0
-    master_training: TrainingSettings = TrainingSettings(epochs=60)
-    trial_training: TrialSettings = TrialSettings(epochs=8)
-    final_training: TrainingSettings = TrainingSettings(epochs=120)
+    master_training: TrainingSettings = TrainingSettings()
+    trial_training: TrialSettings = TrialSettings()
+    final_training: TrainingSettings = TrainingSettings()
 
     def __init__(self, **values: Any) -> None:
         try:
