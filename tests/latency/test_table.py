@@ -211,7 +211,7 @@ def test_damaged_file(table, tmp_path: Path, edit: Callable[[str], str], message
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="cannot read latency table .*No such file"):
+    with pytest.raises(TargetError, match=r"cannot read latency table .*No such file"):
         LatencyTable.load(tmp_path / "none.json")
 
 

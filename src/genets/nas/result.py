@@ -14,7 +14,7 @@ from genets.structure import Structure
 class Selected:
     """A structure that keeps its budget, by measurement. All latencies are ms per image.
 
-    predicted_ms: the latency table's prediction, corrected where measurements corrected it.
+    predicted_ms: the latency table's prediction, made before this network was measured.
     measured_ms, low_ms, high_ms: median of the measurement and its 95 % interval.
     predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
         top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says.

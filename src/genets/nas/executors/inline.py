@@ -9,10 +9,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from genets.errors import StudyError
-from genets.nas.fine_tuning import TrialJob, TrialRunner
 from genets.nas.trial import Trial, TrialResult
+
+if TYPE_CHECKING:
+    from genets.nas.fine_tuning import TrialJob, TrialRunner
 
 _runner: TrialRunner | None = None  # one for each worker process
 
@@ -26,13 +31,14 @@ def run_inline(
     faster than one process of several threads. Raises StudyError if one of them dies.
     """
     if workers == 1 or len(groups) < 2:
-        runner = TrialRunner(job)
+        runner = _runner_of(job)
         for group in groups:
             yield from runner.run(group)
         return
     # Spawned: a forked child would inherit torch's thread pool and the study's lock.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(groups)), context, _begin_worker, (job,))
+    life, lifeline = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(min(workers, len(groups)), context, _begin_worker, (job, life))
     try:
         for future in as_completed([pool.submit(_run_group, group) for group in groups]):
             yield from future.result()
@@ -41,25 +47,33 @@ def run_inline(
             "a worker process died (out of memory, or killed); every finished trial is kept, "
             "so give the same command again, with fewer --workers if memory ran out"
         ) from error
+    except BaseException:
+        lifeline.close()  # the workers end at once, not with their groups
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker(job: TrialJob) -> None:
+def _begin_worker(job: TrialJob, life: Connection) -> None:
     global _runner
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver to handle
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    threading.Thread(target=_end_with_driver, args=(life,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
-    _runner = TrialRunner(job)
+    _runner = _runner_of(job)
 
 
-def _end_with_driver() -> None:
-    """A driver that is killed cannot tell its workers; they would wait for it forever."""
-    driver = multiprocessing.parent_process()
-    assert driver is not None
-    driver.join()
+def _runner_of(job: TrialJob) -> TrialRunner:
+    from genets.nas.fine_tuning import TrialRunner
+
+    return TrialRunner(job)
+
+
+def _end_with_driver(life: Connection) -> None:
+    """Wait for the driver to let go of the other end, as it does when it is killed, too."""
+    with suppress(EOFError, OSError):
+        life.recv()
     os._exit(1)
 
 
