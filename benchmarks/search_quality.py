@@ -39,7 +39,7 @@ from genets.nas.settings import SearchSettings
 from genets.nas.trial import TrialResult
 from genets.networks import build, count, save_weights
 from genets.structure import Structure
-from genets.training import Score, evaluate, train
+from genets.training import Score, evaluate, fitting_threads, train
 
 TRUTH = RESULTS / "truth_digits.json"
 WORKERS = os.cpu_count() or 1
@@ -182,7 +182,9 @@ def run_trials(chosen: SearchSettings) -> tuple[list[TrialResult], Score, float]
         weights = Path(folder) / "master.safetensors"
         with seeded_globals("master", chosen.seed):
             net = build(chosen.structure, data.num_classes)
-        train(net, data.train, chosen.master_training.recipe(), seed=chosen.seed)
+        recipe = chosen.master_training.recipe()
+        with fitting_threads(net, chosen.resolution, recipe.batch_size):
+            train(net, data.train, recipe, seed=chosen.seed)
         save_weights(net, weights, {})
         job = TrialJob(
             chosen.structure, weights, chosen.data, chosen.trial_training.recipe(),

@@ -27,7 +27,7 @@ from genets.nas.run import search, select
 from genets.nas.settings import SearchSettings
 from genets.networks import build, load_weights
 from genets.structure import Structure
-from genets.training import evaluate, train
+from genets.training import evaluate, fitting_threads, train
 
 BUDGETS = ("1.0x", "0.5x")
 
@@ -100,7 +100,8 @@ def trained_score(
     with seeded_globals("final", settings.seed):
         net = build(structure, data.num_classes)
     recipe = settings.final_training.recipe()
-    train(net, data.train, recipe, seed=settings.seed, teacher=teacher)
+    with fitting_threads(net, settings.resolution, recipe.batch_size):
+        train(net, data.train, recipe, seed=settings.seed, teacher=teacher)
     return evaluate(net, data.test)
 
 

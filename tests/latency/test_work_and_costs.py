@@ -115,10 +115,11 @@ def test_a_block_that_was_not_timed() -> None:
         StageCosts.fit(pieces(work_cost)).rest_ms(Block("XX", 7), 16)
 
 
-def test_coarse_grid_holds_the_ends_and_a_width_between_tiles() -> None:
+def test_coarse_grid_holds_the_ends_and_a_middle_width_of_whole_tiles() -> None:
     assert coarse((16, 24)) == (16, 24)
-    assert coarse(tuple(range(16, 72, 8))) == (16, 40, 64)
-    assert coarse(tuple(range(48, 200, 8))) == (48, 120, 192)
+    assert coarse(tuple(range(16, 72, 8))) == (16, 32, 64)
+    assert coarse(tuple(range(48, 200, 8))) == (48, 112, 192)
+    assert coarse((8, 24, 40)) == (8, 24, 40)
     assert coarse((16, 32, 48, 64)) in {(16, 32, 64), (16, 48, 64)}
 
 

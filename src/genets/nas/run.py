@@ -32,7 +32,7 @@ from genets.nas.study import Study
 from genets.nas.trial import Trial, TrialResult
 from genets.networks import build, load_weights, save_weights
 from genets.structure import Structure, format_super_block
-from genets.training import Recipe, Score, evaluate, train
+from genets.training import Recipe, Score, evaluate, fitting_threads, train
 
 if TYPE_CHECKING:
     from torch import nn
@@ -314,16 +314,17 @@ class _Search:
         teacher: nn.Module | None = None,
     ) -> None:
         tell = self._tell(phase)
-        tell(0, recipe.epochs, "")
-        train(
-            net,
-            self.data.train,
-            recipe,
-            seed=self.settings.seed,
-            teacher=teacher,
-            on_epoch=lambda epoch, loss: tell(epoch + 1, recipe.epochs, f"loss {loss:.3f}"),
-            device=self.device,
-        )
+        tell(0, recipe.epochs)
+        with fitting_threads(net, self.master.resolution, recipe.batch_size):
+            train(
+                net,
+                self.data.train,
+                recipe,
+                seed=self.settings.seed,
+                teacher=teacher,
+                on_epoch=lambda epoch, loss: tell(epoch + 1, recipe.epochs, f"loss {loss:.3f}"),
+                device=self.device,
+            )
 
     def _tell(self, phase: str) -> Tell:
         def tell(done: int, total: int, detail: str = "") -> None:

@@ -3,6 +3,7 @@
 from genets.training.features import FeatureSplit
 from genets.training.loop import Score, Teacher, evaluate, train, train_together
 from genets.training.recipe import RECIPES, Recipe, loss_of, lr_at, optimizer_of
+from genets.training.threads import fitting_threads
 
 __all__ = [
     "RECIPES",
@@ -11,6 +12,7 @@ __all__ = [
     "Score",
     "Teacher",
     "evaluate",
+    "fitting_threads",
     "loss_of",
     "lr_at",
     "optimizer_of",

@@ -1,0 +1,89 @@
+"""Trials: what they share, and that sharing changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from genets.nas.fine_tuning import TrialJob, TrialRunner
+from genets.nas.trial import Trial
+from genets.networks import build, save_weights
+from genets.structure import Structure, SuperBlock
+from genets.training import Recipe
+
+MASTER = Structure.parse("Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8")
+TRIALS = (
+    Trial(1, MASTER.super_blocks[1], 0),
+    Trial(1, MASTER.super_blocks[1], 1),
+    Trial(1, SuperBlock("XX", 2, 24), 0),
+)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> TrialJob:
+    weights = tmp_path_factory.mktemp("job") / "master.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_weights(build(MASTER, 10), weights, {})
+    recipe = Recipe(epochs=1, learning_rate=0.8, label_smoothing=0.0)
+    return TrialJob(MASTER, weights, "digits", recipe, "after", seed=3)
+
+
+@pytest.fixture(scope="module")
+def runner(job: TrialJob) -> TrialRunner:
+    return TrialRunner(job)
+
+
+@pytest.mark.parametrize("thaw", ["after", "all"])
+def test_a_trial_gives_the_same_alone_or_in_a_group(job: TrialJob, thaw: str) -> None:
+    runner = TrialRunner(replace(job, thaw=thaw))
+    together = runner.run(TRIALS)
+    for trial, expected in zip(TRIALS, together, strict=True):
+        (alone,) = runner.run([trial])
+        assert (alone.trial, alone.status) == (trial, "done")
+        assert alone.top1 == pytest.approx(expected.top1, abs=2e-3)
+        assert alone.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-3)
+
+
+def test_another_machine_gives_the_same(job: TrialJob, runner: TrialRunner) -> None:
+    (here,), (there,) = runner.run(TRIALS[2:]), TrialRunner(job).run(TRIALS[2:])
+    assert here.cross_entropy == pytest.approx(there.cross_entropy, rel=1e-6)
+
+
+def test_repeats_and_studies_have_weights_of_their_own(job: TrialJob, runner: TrialRunner) -> None:
+    first, second = (runner._student(trial).state_dict() for trial in TRIALS[:2])
+    other = TrialRunner(replace(job, seed=4))._student(TRIALS[0]).state_dict()
+    name = "0.0.conv1_1x1.conv.weight"
+    assert not torch.equal(first[name], second[name])
+    assert not torch.equal(first[name], other[name])
+
+
+def test_a_control_trial_is_fresh_and_the_rest_is_the_masters(runner: TrialRunner) -> None:
+    student, master = runner._student(TRIALS[0]), runner.master_net
+    fresh, own = student[0][0].conv1_1x1.conv.weight, master.stages[1][0].conv1_1x1.conv.weight
+    assert fresh.shape == own.shape
+    assert not torch.equal(fresh, own)
+    assert torch.equal(student[1].conv.weight, master.final_conv.conv.weight)
+
+
+def test_the_master_is_left_as_it_was(runner: TrialRunner) -> None:
+    before = {name: t.clone() for name, t in runner.master_net.state_dict().items()}
+    runner.run(TRIALS)
+    for name, tensor in runner.master_net.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_diverging_trial_fails_with_its_reason(job: TrialJob) -> None:
+    recipe = replace(job.recipe, learning_rate=1e30)
+    results = TrialRunner(replace(job, recipe=recipe)).run(TRIALS[:2])
+    for result in results:
+        assert (result.status, result.top1, result.cross_entropy) == ("failed", None, None)
+        assert "the loss became" in result.reason or "cross-entropy is" in result.reason
+
+
+def test_a_missing_master_is_one_sentence(job: TrialJob, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no weights file"):
+        TrialRunner(replace(job, master_weights=tmp_path / "none.safetensors"))
