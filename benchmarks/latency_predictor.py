@@ -48,7 +48,7 @@ def run(seed: int, target: Target, table_seconds: float) -> dict[str, Any]:
             known.add(structure)
     networks = {str(s): build_live(s, CLASSES) for s in (master, *structures)}
     measured = measure_interleaved(
-        networks, target, master.resolution, min_samples=25, time_limit_s=2.0
+        networks, target, master.resolution, min_samples=25, time_limit_s=1.5
     )
     actual = np.array([measured[str(s)].ms_per_image for s in structures])
     predicted = np.array([table.predict_ms_per_image(s) for s in structures])
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--table-seconds", type=float, default=25.0)
+    parser.add_argument("--table-seconds", type=float, default=30.0)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     target = Target().resolved()

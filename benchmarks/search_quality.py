@@ -132,9 +132,11 @@ def compare(variants: list[str], search_seeds: int) -> dict[str, Any]:
     return figures
 
 
-def spread(values: np.ndarray) -> dict[str, float]:
-    """Between networks and between seeds; values: (structures, seeds)."""
-    within = float(values.var(axis=1, ddof=1).mean()) if values.shape[1] > 1 else float("nan")
+def spread(values: np.ndarray) -> dict[str, float] | None:
+    """Between networks and between seeds; values: (structures, seeds). None for one seed."""
+    if values.shape[1] < 2:
+        return None
+    within = float(values.var(axis=1, ddof=1).mean())
     mean_variance = float(values.mean(axis=1).var(ddof=1))
     between = mean_variance - within / values.shape[1]
     return {
