@@ -17,11 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from conditions import write_result
+from genets.nas.study import Study, load_settings
 from genets.networks import load
 
 
@@ -44,21 +45,20 @@ def compare(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
     start = time.monotonic()
     subprocess.run(command(alone), check=True)
     seconds = time.monotonic() - start
-    shutil.copytree(alone / "latency", folder / "latency")
-    lost = moments = 0
+    with Study.create_or_resume(killed, load_settings(alone)):
+        for path in (alone / "latency").iterdir():
+            shutil.copy(path, killed / "latency" / path.name)
+    lost = 0
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     log: list[dict[str, float | int]] = []
-    while moments < kills:
-        # A kill in the middle of what is left, more or less, so that none comes too late.
-        wait = rng.uniform(2, max(8.0, 1.5 * seconds / kills))
-        finished = run_for(killed, folder / "latency", wait)
+    for _ in range(kills):
+        wait = rng.uniform(0.05, 0.2) * seconds  # the start of Python and torch included
+        if run_for(killed, wait):
+            raise SystemExit(f"the search ended before kill {len(log) + 1}; give fewer --kills")
         now = rows(killed)
         lost += sum(now.get(key) != row for key, row in seen.items())
         seen = now
         log.append({"seconds": round(wait, 1), "finished_trials": len(now)})
-        if finished:
-            raise SystemExit(f"the search ended before kill {moments + 1}; give fewer --kills")
-        moments += 1
     subprocess.run(command(killed), check=True)
     final, expected = rows(killed), rows(alone)
     lost += sum(final.get(key) != row for key, row in seen.items())
@@ -83,25 +83,15 @@ def command(study: Path) -> list[str]:
     return [*program, *(word for option in options.items() for word in option)]
 
 
-def run_for(study: Path, latency: Path, wait: float) -> bool:
-    """Start or resume the search, kill it after `wait` seconds; True if it had ended before."""
-    process = subprocess.Popen(command(study), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + wait
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            return True
-        give_latency(study, latency)
-        time.sleep(0.02)
+def run_for(study: Path, wait: float) -> bool:
+    """Resume the search and kill it after `wait` seconds; True if it had ended before."""
+    process = subprocess.Popen(command(study), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=wait)
+        return True
     process.send_signal(signal.SIGKILL)
     process.wait()
     return False
-
-
-def give_latency(study: Path, latency: Path) -> None:
-    """Put the stored tables into a study that was just begun."""
-    if (study / "latency").is_dir() and not any((study / "latency").iterdir()):
-        for path in latency.iterdir():
-            shutil.copy(path, study / "latency" / path.name)
 
 
 def rows(study: Path) -> dict[tuple[Any, ...], dict[str, Any]]:

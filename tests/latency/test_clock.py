@@ -46,7 +46,7 @@ def test_twice_the_cost_is_twice_the_time_and_the_same_is_the_same(device) -> No
 def test_samples_of_networks_alternate(device) -> None:
     runs = {name: device.runner(name, 0.01) for name in "ab"}
     sample_interleaved(device, runs, GENETS_1, min_samples=20, time_limit_s=1e9)
-    # Each turn: one run to warm the caches, then the sample.
+    # Each turn: untimed runs for 10 ms to bring the caches back, then the sample.
     turns = [name for name, _ in device.windows[-80:]]
     assert turns == list("aabb") * 20
 

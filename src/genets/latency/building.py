@@ -43,27 +43,28 @@ def build_table(
         pieces: list[Piece | End] = []
         for resolution in space.resolutions:
             pieces += [*pieces_of(space, resolution), *ends_of(space, resolution)]
-        ratios = session.time_pieces(
+        timed_s = session.time_pieces(
             pieces, PIECES_SHARE * time_limit_s, lambda share: report(0.7 * share)
         )
-        whole = session.time_structures(
-            structures, (1 - PIECES_SHARE) * time_limit_s, lambda share: report(0.7 + 0.3 * share)
+        whole_s = session.time_structures(
+            [master, *structures],
+            (1 - PIECES_SHARE) * time_limit_s,
+            lambda share: report(0.7 + 0.3 * share),
         )
-    master_ms = float(np.median(session.reference_s)) * 1e3
     networks = []
     for number, structure in enumerate(structures):
         use: Use = "calibration" if number < CALIBRATION_NETWORKS else "held-out"
-        networks.append(WholeNetwork(structure, whole[structure] * master_ms, use))
+        networks.append(WholeNetwork(structure, 1e3 * whole_s[structure], use))
     # The search starts from the MasterNet, so the prediction should fit there above all.
-    networks.append(WholeNetwork(master, master_ms, "calibration"))
-    timed_ms = {piece: ratio * master_ms for piece, ratio in ratios.items()}
+    networks.append(WholeNetwork(master, 1e3 * whole_s[master], "calibration"))
+    timed_ms = {piece: 1e3 * seconds for piece, seconds in timed_s.items()}
     return LatencyTable(
         space, target.resolved(), num_classes, timed_ms, tuple(networks), environment
     )
 
 
 class _Session:
-    """An open engine with the MasterNet as its reference."""
+    """An open engine, and what is to be prepared with it."""
 
     def __init__(
         self,
@@ -76,44 +77,35 @@ class _Session:
     ) -> None:
         self.engine, self.clock, self.target, self.rng = engine, clock, target, rng
         self.num_classes, self.master = num_classes, space.master
-        self.reference = self._prepare_structure(space.master)
-        self.reference_s: list[float] = []
 
     def time_pieces(
         self, pieces: list[Piece | End], time_limit_s: float, report: Progress
     ) -> dict[Piece | End, float]:
-        """Time of each piece over the MasterNet's."""
-        ratios: dict[Piece | End, float] = {}
+        """Seconds of one run of each piece."""
+        timed_s: dict[Piece | End, float] = {}
         for chunk in _chunks(pieces, RESIDENT_VALUES // self.target.batch_size):
-            start, share = len(ratios) / len(pieces), len(chunk) / len(pieces)
+            start, share = len(timed_s) / len(pieces), len(chunk) / len(pieces)
             runs = {}
             for number, piece in enumerate(chunk, start=1):
                 runs[piece] = self._prepare_piece(piece)
                 report(start + 0.3 * share * number / len(chunk))
             part = partial(_part, report, start + 0.3 * share, 0.7 * share)
-            ratios |= self._time(runs, time_limit_s * share, part)
-        return ratios
+            timed_s |= self._time(runs, time_limit_s * share, part)
+        return timed_s
 
     def time_structures(
         self, structures: list[Structure], time_limit_s: float, report: Progress
     ) -> dict[Structure, float]:
-        """Time of each whole network over the MasterNet's."""
+        """Seconds of one run of each whole network."""
         runs = {structure: self._prepare_structure(structure) for structure in structures}
         return self._time(runs, time_limit_s, report)
 
     def _time(
         self, runs: Mapping[Key, Run], time_limit_s: float, report: Progress
     ) -> dict[Key, float]:
-        ratios, reference_s = time_in_rounds(
-            self.clock,
-            runs,
-            self.reference,
-            rng=self.rng,
-            time_limit_s=time_limit_s,
-            on_progress=report,
+        return time_in_rounds(
+            self.clock, runs, rng=self.rng, time_limit_s=time_limit_s, on_progress=report
         )
-        self.reference_s += reference_s
-        return ratios
 
     def _prepare_structure(self, structure: Structure) -> Run:
         network = build_live(structure, self.num_classes)

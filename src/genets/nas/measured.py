@@ -3,50 +3,83 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genets.errors import StudyError
 from genets.files import write_atomic
-from genets.latency import Measurement, Target, measure_interleaved
+from genets.latency import Budget, Measurement, Target, measure_interleaved
 from genets.networks import build
 from genets.structure import Structure
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network's measurement, and the MasterNet's latency as it was measured in between.
+
+    A budget of 0.5x means half of the latter: a machine that is slow for a while is slow for
+    both.
+    """
+
+    network: Measurement
+    master_ms_per_image: float
+
+    def budget_ms(self, budget: Budget) -> float:
+        return budget.ms_per_image(self.master_ms_per_image)
+
+    def keeps(self, budget: Budget) -> bool:
+        """Whether the upper 95 % bound is within the budget."""
+        return self.network.high_ms_per_image <= self.budget_ms(budget)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.network.to_json(), "master_ms_per_image": self.master_ms_per_image}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Measured:
+        values = dict(record)
+        master_ms = float(values.pop("master_ms_per_image"))
+        return cls(Measurement.from_json(values), master_ms)
 
 
 class MeasuredNetworks:
     """Measurements by structure, in one JSON file that grows with each measuring."""
 
-    def __init__(self, path: Path, target: Target, num_classes: int, time_limit_s: float) -> None:
+    def __init__(
+        self, path: Path, master: Structure, target: Target, num_classes: int, time_limit_s: float
+    ) -> None:
         """time_limit_s: for each network; a noisy machine uses it up."""
         self.path = path
+        self.master = master
         self.target = target
         self.num_classes = num_classes
         self.time_limit_s = time_limit_s
         self._known = _load(path)
 
-    def __getitem__(self, structure: Structure) -> Measurement:
-        return self._known[str(structure)]
-
-    def measure(self, structures: Sequence[Structure]) -> dict[Structure, Measurement]:
-        """Measure those that are not known yet, interleaved with each other, and store them."""
-        fresh = {
-            str(s): build(s, self.num_classes) for s in structures if str(s) not in self._known
-        }
+    def measure(self, structures: Sequence[Structure]) -> dict[Structure, Measured]:
+        """Measure those that are not known yet and the MasterNet in turn, and store them."""
+        fresh = [s for s in structures if str(s) not in self._known]
         if fresh:
-            resolution = structures[0].resolution
-            self._known |= measure_interleaved(
-                fresh, self.target, resolution, time_limit_s=self.time_limit_s
+            in_turn = dict.fromkeys([self.master, *fresh])
+            nets = {str(s): build(s, self.num_classes) for s in in_turn}
+            measured = measure_interleaved(
+                nets, self.target, self.master.resolution, time_limit_s=self.time_limit_s
             )
-            record = {text: m.to_json() for text, m in self._known.items()}
+            master_ms = measured[str(self.master)].ms_per_image
+            for structure in fresh:
+                text = str(structure)
+                self._known[text] = Measured(measured[text], master_ms)
+            record = {text: known.to_json() for text, known in self._known.items()}
             write_atomic(self.path, json.dumps(record) + "\n")
-        return {structure: self[structure] for structure in structures}
+        return {structure: self._known[str(structure)] for structure in structures}
 
 
-def _load(path: Path) -> dict[str, Measurement]:
+def _load(path: Path) -> dict[str, Measured]:
     if not path.exists():
         return {}
     try:
         record = json.loads(path.read_bytes())
-        return {text: Measurement.from_json(value) for text, value in record.items()}
-    except (ValueError, AttributeError) as error:
+        return {text: Measured.from_json(value) for text, value in record.items()}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise StudyError(f"{path} is damaged ({error}); remove it to measure again") from error

@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from genets.errors import InfeasibleBudgetError
-from genets.latency import LatencyTable, Measurement
+from genets.latency import Budget, LatencyTable
 from genets.nas.chain import ChainStage, Floats, Frontier
+from genets.nas.measured import Measured
 from genets.nas.regression import AccuracyModel
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
 from genets.structure import SpaceAround, Structure, SuperBlock
 
 StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
-Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measurement]]
-Select = Callable[[LatencyTable], Frontier]
+Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
+Select = Callable[[LatencyTable, float], Frontier]  # up to a latency in ms per image
 
 ROUNDS = 3
 CANDIDATES = 3
@@ -25,7 +26,7 @@ LEAST_SPACING = 0.01
 
 def keep_promise(
     master: Structure,
-    budget_ms: float,
+    budget: Budget,
     table: LatencyTable,
     model: AccuracyModel,
     select: Select,
@@ -40,34 +41,36 @@ def keep_promise(
 
     Raises InfeasibleBudgetError, which carries the fastest structure, where none is.
     """
-    measured: dict[Structure, Measurement] = {}
+    aim_ms = measure([master])[master].budget_ms(budget)
+    measured: dict[Structure, Measured] = {}
     corrected = table
     spacing = max(table.rmspe, LEAST_SPACING)
     for number in range(ROUNDS):
-        proposed = _candidates(select(corrected), master, budget_ms, spacing)
+        proposed = _candidates(select(corrected, aim_ms), master, aim_ms, spacing)
         fresh = [structure for structure in proposed if structure not in measured]
         if not fresh:
             break
         measured |= measure(fresh)
-        corrected = table.correct(measured)
+        corrected = table.correct({s: m.network for s, m in measured.items()})
+        aim_ms = measured[fresh[0]].budget_ms(budget)
         on_round(number + 1, ROUNDS)
     on_round(ROUNDS, ROUNDS)
-    fitting = _within(measured, budget_ms)
-    if not fitting:
-        front = select(corrected)
+    if not any(m.keeps(budget) for m in measured.values()):
+        front = select(corrected, aim_ms)
         measured |= measure([front.structure(front.fastest, master)])
-        fitting = _within(measured, budget_ms)
+    fitting = [structure for structure, m in measured.items() if m.keeps(budget)]
     if not fitting:
-        raise _infeasible(measured, budget_ms)
-    best = max(fitting, key=lambda s: model.predict(s).mean)
-    prediction, measurement = model.predict(best), measured[best]
+        raise _infeasible(measured, budget)
+    best = max(fitting, key=lambda structure: model.predict(structure).mean)
+    prediction, kept = model.predict(best), measured[best]
     return Selected(
         structure=best,
-        budget_ms=budget_ms,
+        budget_ms=kept.budget_ms(budget),
         predicted_ms=table.predict_ms_per_image(best),
-        measured_ms=measurement.ms_per_image,
-        low_ms=measurement.low_ms_per_image,
-        high_ms=measurement.high_ms_per_image,
+        measured_ms=kept.network.ms_per_image,
+        low_ms=kept.network.low_ms_per_image,
+        high_ms=kept.network.high_ms_per_image,
+        master_ms=kept.master_ms_per_image,
         predicted_accuracy=prediction.value,
         predicted_accuracy_std=prediction.std,
         table_rmspe=table.rmspe,
@@ -75,14 +78,15 @@ def keep_promise(
 
 
 def check_feasible(
-    around: SpaceAround, budget_ms: float, table: LatencyTable, measure: Measure
+    around: SpaceAround, budget: Budget, table: LatencyTable, measure: Measure
 ) -> None:
     """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
+    master = around.master
     front = frontier(chain_of(around, table), table.offset_ms_per_image, max_latency_ms=0.0)
-    if front.latency_ms[front.fastest] > budget_ms:
-        measured = measure([front.structure(front.fastest, around.master)])
-        if not _within(measured, budget_ms):
-            raise _infeasible(measured, budget_ms)
+    if front.latency_ms[front.fastest] > measure([master])[master].budget_ms(budget):
+        measured = measure([front.structure(front.fastest, master)])
+        if not any(m.keeps(budget) for m in measured.values()):
+            raise _infeasible(measured, budget)
 
 
 def chain_of(
@@ -121,15 +125,10 @@ def _candidates(
     return [front.structure(point, master) for point in sorted(found, reverse=True)]
 
 
-def _within(measured: Mapping[Structure, Measurement], budget_ms: float) -> list[Structure]:
-    return [s for s, m in measured.items() if m.high_ms_per_image <= budget_ms]
-
-
-def _infeasible(
-    measured: Mapping[Structure, Measurement], budget_ms: float
-) -> InfeasibleBudgetError:
-    fastest = min(measured, key=lambda structure: measured[structure].high_ms_per_image)
-    fastest_ms = measured[fastest].high_ms_per_image
+def _infeasible(measured: Mapping[Structure, Measured], budget: Budget) -> InfeasibleBudgetError:
+    fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)
+    fastest_ms = measured[fastest].network.high_ms_per_image
+    budget_ms = measured[fastest].budget_ms(budget)
     return InfeasibleBudgetError(
         f"no structure of the design space keeps {budget_ms:.4g} ms per image; "
         f"the fastest takes up to {fastest_ms:.4g} ms",

@@ -16,6 +16,7 @@ class Selected:
 
     predicted_ms: the latency table's prediction, made before this network was measured.
     measured_ms, low_ms, high_ms: median of the measurement and its 95 % interval.
+    master_ms: the MasterNet's, measured in turn with this network.
     predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
         top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says.
     table_rmspe: error of the latency table on whole networks that it never saw, as a fraction.
@@ -27,6 +28,7 @@ class Selected:
     measured_ms: float
     low_ms: float
     high_ms: float
+    master_ms: float
     predicted_accuracy: float
     predicted_accuracy_std: float
     table_rmspe: float
@@ -58,7 +60,6 @@ class SearchResult:
 
     master, winner: scores on the test split, {"top1": share of correct images,
         "cross_entropy": nats per image}.
-    master_measured_ms: of the MasterNet on the same target, ms per image.
     seconds: wall time of each phase that ran.
     files: what was handed over, from a word on each ("structure", "weights") to its path.
     folder: the study.
@@ -67,7 +68,6 @@ class SearchResult:
     selected: Selected
     master: dict[str, float]
     winner: dict[str, float]
-    master_measured_ms: float
     trials_done: int
     trials_failed: int
     folder: Path
@@ -85,7 +85,6 @@ class SearchResult:
             "selected": self.selected.to_json(),
             "master": self.master,
             "winner": self.winner,
-            "master_measured_ms": self.master_measured_ms,
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
             "seconds": self.seconds,

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genets.data import ImageData, load_data
-from genets.data.seeds import seeded_globals
 from genets.errors import GenetsError
 from genets.latency import Budget, LatencyTable, Target
 from genets.latency.table_file import TableSettings
-from genets.latency.target import physical_cores
 from genets.nas.chain import Frontier
-from genets.nas.events import Event
 from genets.nas.executors import EXECUTORS
 from genets.nas.fine_tuning import TrialJob
 from genets.nas.hand_over import hand_over
@@ -27,24 +22,16 @@ from genets.nas.promise import chain_of, check_feasible, keep_promise
 from genets.nas.regression import AccuracyModel
 from genets.nas.result import SearchResult, Selected
 from genets.nas.selection import frontier, random_selection
+from genets.nas.session import OnEvent, Session, load_data_of, training_device
 from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
 from genets.nas.trial import Trial, TrialResult
-from genets.networks import build, load_weights, save_weights
+from genets.networks import load_weights, save_weights
 from genets.structure import Structure, format_super_block
-from genets.training import Recipe, Score, evaluate, fitting_threads, train
+from genets.training import Score, evaluate
 
 if TYPE_CHECKING:
     from torch import nn
-
-OnEvent = Callable[[Event], None]
-
-
-class Tell(Protocol):
-    """Reports progress of one phase."""
-
-    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
-
 
 RANDOM_SAMPLES = 100_000  # structures drawn by --selection random
 
@@ -64,9 +51,10 @@ def search(
     """
     # Before the folder is made, so that a wrong name does not leave a study behind.
     settings.target.check()
-    data = _load_data(settings)
+    training_device(settings.training_device)
+    data = load_data_of(settings)
     with Study.create_or_resume(out, settings) as study:
-        return _Search(study, data, workers, on_event or _ignore).run()
+        return _search(Session(study, data, workers=workers, on_event=on_event))
 
 
 def select(
@@ -81,262 +69,99 @@ def select(
     A relative budget such as 0.5x is relative to the MasterNet on that target.
     Raises GenetsError, and InfeasibleBudgetError if the budget cannot be kept.
     """
+    wanted = Budget.parse(budget)
     with Study.open(folder) as study:
-        run = _Search(study, _load_data(study.settings), 1, on_event or _ignore)
-        return run.select(Budget.parse(budget), (target or study.settings.target).resolved())
-
-
-def _ignore(event: Event) -> None:
-    pass
-
-
-def _load_data(settings: SearchSettings) -> ImageData:
-    return load_data(settings.data, settings.resolution, seed=settings.seed)
-
-
-class _Search:
-    """One run over a study; each method is a phase, or gives what a phase has stored."""
-
-    def __init__(
-        self, study: Study, data: ImageData, workers: int | None, on_event: OnEvent
-    ) -> None:
-        self.study = study
-        self.data = data
-        self.settings = study.settings
-        self.master = self.settings.structure
-        self.around = self.settings.space.design_space().around(self.master)
-        self.device = _training_device(self.settings.training_device)
-        # Small networks train faster in two processes of one thread than in one of two.
-        self.workers = workers or (physical_cores() if self.device == "cpu" else 1)
-        self.on_event = on_event
-        self.seconds: dict[str, float] = {}
-
-    def run(self) -> SearchResult:
-        target = self.settings.target
-        table, measured = self.latency(target)
-        budget_ms = self.budget_ms(Budget.parse(self.settings.budget), measured)
-        check_feasible(self.around, budget_ms, table, measured.measure)
-        master_net, master_score = self.master_network()
-        results = self.trials()
-        model = self.accuracy_model(results, master_score)
-        selected = self.selected(budget_ms, table, measured, model)
-        winner_net = self.final_network(selected.structure, master_net)
-        with self._phase("hand-over"):
-            tell = self._tell("hand-over")
-            tell(0, 1)
-            result = SearchResult(
-                selected=selected,
-                master=_scores(evaluate(master_net, self.data.test, device=self.device)),
-                winner=_scores(evaluate(winner_net, self.data.test, device=self.device)),
-                master_measured_ms=measured[self.master].ms_per_image,
-                trials_done=sum(r.status == "done" for r in results),
-                trials_failed=sum(r.status == "failed" for r in results),
-                folder=self.study.folder,
-                files={},
-                seconds=self.seconds,
-                warnings=tuple(model.warnings()),
-            )
-            result = hand_over(result, winner_net, self.data)
-            tell(1, 1)
-            return result
-
-    def select(self, budget: Budget, target: Target) -> Selected:
+        target = (target or study.settings.target).resolved()
         target.check()
-        results = self.study.results()
-        score = self.study.load_json("master")
+        results, score = study.results(), study.load_json("master")
         if not results or score is None:
-            raise GenetsError(f"study {self.study.folder} has no trials yet; run its search first")
-        table, measured = self.latency(target)
-        model = self.accuracy_model(results, Score(**score))
-        return self.promise(self.budget_ms(budget, measured), table, measured, model)
+            raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
+        session = Session(study, load_data_of(study.settings), on_event=on_event)
+        table, measured = _latency(session, target)
+        model = _accuracy_model(session, results, Score(**score))
+        return _promise(session, wanted, table, measured, model)
 
-    # Phases. Each gives what is stored, or makes and stores it.
 
-    def master_network(self) -> tuple[nn.Module, Score]:
-        """The trained MasterNet, and its score on the validation split."""
-        net = self._fresh_network(self.master, "master")
-        stored = self.study.load_json("master")
-        if stored is not None:
-            load_weights(net, self.study.master_weights)
-            return net, Score(**stored)
-        recipe = self.settings.master_training.recipe()
-        with self._phase("MasterNet training"):
-            self._train(net, recipe, "MasterNet training")
-            score = evaluate(net, self.data.validation, device=self.device)
-            _check_learned(score, self.data.num_classes)
-            save_weights(net, self.study.master_weights, {"structure": str(self.master)})
-            self.study.save_json("master", _scores(score) | {"images": score.images})
-        return net, score
-
-    def latency(self, target: Target) -> tuple[LatencyTable, MeasuredNetworks]:
-        """The latency table of a target, and the networks measured on it so far."""
-        path = self.study.latency_folder / f"{target.name}.json"
-        measured = MeasuredNetworks(
-            self.study.latency_folder / f"{target.name}-measured.json",
-            target,
-            self.data.num_classes,
-            self.settings.measure_seconds,
+def _search(session: Session) -> SearchResult:
+    study, settings = session.study, session.settings
+    table, measured = _latency(session, settings.target)
+    budget = Budget.parse(settings.budget)
+    check_feasible(session.around, budget, table, measured.measure)
+    master_net, master_score = _trained_master(session)
+    results = _trials(session)
+    model = _accuracy_model(session, results, master_score)
+    stored = study.load_json("selected")
+    if stored is None:
+        selected = _promise(session, budget, table, measured, model)
+        study.save_json("selected", selected.to_json())
+    else:
+        selected = Selected.from_json(stored)
+    winner_net = _trained_winner(session, selected.structure, master_net)
+    tell = session.tell("hand-over")
+    tell(0, 1)
+    with session.phase("hand-over"):
+        result = SearchResult(
+            selected=selected,
+            master=_scores(evaluate(master_net, session.data.test, device=session.device)),
+            winner=_scores(evaluate(winner_net, session.data.test, device=session.device)),
+            trials_done=sum(r.status == "done" for r in results),
+            trials_failed=sum(r.status == "failed" for r in results),
+            folder=study.folder,
+            files={},
+            seconds=session.seconds,
+            warnings=tuple(model.warnings()),
         )
-        with self._phase("latency table"):
-            if path.exists():
-                expected = TableSettings(self.around, target, self.data.num_classes)
-                table = LatencyTable.load(path, expected)
-            else:
-                tell = self._tell("latency table")
-                table = LatencyTable.build(
-                    self.master,
-                    self.around,
-                    target,
-                    self.data.num_classes,
-                    seed=self.settings.seed,
-                    time_limit_s=self.settings.table_seconds,
-                    on_progress=lambda share: tell(round(100 * share), 100),
-                )
-                table.save(path)
-            measured.measure([self.master])
-        return table, measured
+        result = hand_over(result, winner_net, session.data)
+    tell(1, 1)
+    return result
 
-    def trials(self) -> list[TrialResult]:
-        """The results of all trials; those that are missing are run and recorded as they end."""
-        planned = plan_trials(
-            self.around,
-            self.settings.trials_per_super_block,
-            self.settings.controls_per_super_block,
-            seed=self.settings.seed,
-        )
-        missing = self.study.missing(planned)
-        if missing:
-            self._run_trials(missing, len(planned))
-        return self.study.results()
 
-    def _run_trials(self, missing: Sequence[Trial], planned: int) -> None:
-        tell, done = self._tell("trials"), planned - len(missing)
-        tell(done, planned)
-        job = TrialJob(
-            master=self.master,
-            master_weights=self.study.master_weights,
-            data=self.settings.data,
-            recipe=self.settings.trial_training.recipe(),
-            thaw=self.settings.trial_training.thaw,
-            seed=self.settings.seed,
-            device=self.device,
-        )
-        with self._phase("trials"):
-            for result in EXECUTORS["inline"](job, group_trials(missing), self.workers):
-                self.study.record(result)
-                done += 1
-                tell(done, planned, format_super_block(result.trial.super_block))
-
-    def accuracy_model(self, results: Sequence[TrialResult], master: Score) -> AccuracyModel:
-        response = self.settings.response
-        return AccuracyModel.fit(
-            self.master,
-            results,
-            getattr(master, response),
-            response=response,
-            form=self.settings.regression,
-        )
-
-    def budget_ms(self, budget: Budget, measured: MeasuredNetworks) -> float:
-        return budget.ms_per_image(measured[self.master].ms_per_image)
-
-    def selected(
-        self,
-        budget_ms: float,
-        table: LatencyTable,
-        measured: MeasuredNetworks,
-        model: AccuracyModel,
-    ) -> Selected:
-        stored = self.study.load_json("selected")
-        if stored is not None:
-            return Selected.from_json(stored)
-        selected = self.promise(budget_ms, table, measured, model)
-        self.study.save_json("selected", selected.to_json())
-        return selected
-
-    def promise(
-        self,
-        budget_ms: float,
-        table: LatencyTable,
-        measured: MeasuredNetworks,
-        model: AccuracyModel,
-    ) -> Selected:
-        with self._phase("verification"):
-            return keep_promise(
-                self.master,
-                budget_ms,
-                table,
-                model,
-                lambda corrected: self._frontier(corrected, model, budget_ms),
-                measured.measure,
-                self._tell("verification"),
-            )
-
-    def _frontier(self, table: LatencyTable, model: AccuracyModel, budget_ms: float) -> Frontier:
-        chain = chain_of(self.around, table, model.stage_accuracy)
-        offset_ms = table.offset_ms_per_image
-        if self.settings.selection == "random":
-            rng = np.random.default_rng(self.settings.seed)
-            front = random_selection(chain, budget_ms, RANDOM_SAMPLES, rng, offset_ms)
-            if not len(front):
-                raise GenetsError(
-                    f"none of {RANDOM_SAMPLES} random structures is predicted to keep "
-                    f"{budget_ms:.4g} ms per image; selection 'exact' finds the fastest there is"
-                )
-            return front
-        return frontier(chain, offset_ms, max_latency_ms=budget_ms)
-
-    def final_network(self, structure: Structure, teacher: nn.Module) -> nn.Module:
-        """The winner, trained from scratch with the MasterNet as its teacher."""
-        path = self.study.folder / "winner.safetensors"
-        net = self._fresh_network(structure, "final")
+def _latency(session: Session, target: Target) -> tuple[LatencyTable, MeasuredNetworks]:
+    """The latency table of a target, and the networks measured on it so far."""
+    folder, num_classes = session.study.latency_folder, session.data.num_classes
+    path = folder / f"{target.name}.json"
+    measured = MeasuredNetworks(
+        folder / f"{target.name}-measured.json",
+        session.master,
+        target,
+        num_classes,
+        session.settings.measure_seconds,
+    )
+    with session.phase("latency table"):
         if path.exists():
-            load_weights(net, path)
-            return net
-        with self._phase("final training"):
-            self._train(net, self.settings.final_training.recipe(), "final training", teacher)
-            save_weights(net, path, {"structure": str(structure)})
-        return net
-
-    # What the phases share.
-
-    def _fresh_network(self, structure: Structure, purpose: str) -> nn.Module:
-        """A network whose initial weights depend on the seed and the purpose alone."""
-        with seeded_globals(purpose, self.settings.seed):
-            net = build(structure, self.data.num_classes)
-        return net.to(self.device).eval()
-
-    def _train(
-        self,
-        net: nn.Module,
-        recipe: Recipe,
-        phase: str,
-        teacher: nn.Module | None = None,
-    ) -> None:
-        tell = self._tell(phase)
-        tell(0, recipe.epochs)
-        with fitting_threads(net, self.master.resolution, recipe.batch_size):
-            train(
-                net,
-                self.data.train,
-                recipe,
-                seed=self.settings.seed,
-                teacher=teacher,
-                on_epoch=lambda epoch, loss: tell(epoch + 1, recipe.epochs, f"loss {loss:.3f}"),
-                device=self.device,
+            expected = TableSettings(session.around, target, num_classes)
+            table = LatencyTable.load(path, expected)
+        else:
+            tell = session.tell("latency table")
+            table = LatencyTable.build(
+                session.master,
+                session.around,
+                target,
+                num_classes,
+                seed=session.settings.seed,
+                time_limit_s=session.settings.table_seconds,
+                on_progress=lambda share: tell(round(100 * share), 100),
             )
+            table.save(path)
+        measured.measure([session.master])
+    return table, measured
 
-    def _tell(self, phase: str) -> Tell:
-        def tell(done: int, total: int, detail: str = "") -> None:
-            self.on_event(Event(phase, done, total, detail))
 
-        return tell
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+def _trained_master(session: Session) -> tuple[nn.Module, Score]:
+    """The trained MasterNet, and its score on the validation split."""
+    study = session.study
+    net = session.fresh_network(session.master, "master")
+    stored = study.load_json("master")
+    if stored is not None:
+        load_weights(net, study.master_weights)
+        return net, Score(**stored)
+    with session.phase("MasterNet training"):
+        session.train(net, session.settings.master_training.recipe(), "MasterNet training")
+        score = evaluate(net, session.data.validation, device=session.device)
+        _check_learned(score, session.data.num_classes)
+        save_weights(net, study.master_weights, {"structure": str(session.master)})
+        study.save_json("master", asdict(score))
+    return net, score
 
 
 def _check_learned(score: Score, num_classes: int) -> None:
@@ -349,13 +174,97 @@ def _check_learned(score: Score, num_classes: int) -> None:
         )
 
 
-def _training_device(name: str) -> str:
-    import torch
+def _trials(session: Session) -> list[TrialResult]:
+    """The results of all trials; those that are missing are run and recorded as they end."""
+    settings = session.settings
+    planned = plan_trials(
+        session.around,
+        settings.trials_per_super_block,
+        settings.controls_per_super_block,
+        seed=settings.seed,
+    )
+    missing = session.study.missing(planned)
+    if missing:
+        with session.phase("trials"):
+            _run_trials(session, missing, len(planned))
+    return session.study.results()
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    Target(device=name).check()
-    return name
+
+def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> None:
+    settings = session.settings
+    job = TrialJob(
+        master=session.master,
+        master_weights=session.study.master_weights,
+        data=settings.data,
+        recipe=settings.trial_training.recipe(),
+        thaw=settings.trial_training.thaw,
+        seed=settings.seed,
+        device=session.device,
+    )
+    tell, done = session.tell("trials"), planned - len(missing)
+    tell(done, planned)
+    for result in EXECUTORS["inline"](job, group_trials(missing), session.workers):
+        session.study.record(result)
+        done += 1
+        tell(done, planned, format_super_block(result.trial.super_block))
+
+
+def _accuracy_model(
+    session: Session, results: Sequence[TrialResult], master: Score
+) -> AccuracyModel:
+    response = session.settings.response
+    return AccuracyModel.fit(
+        session.master,
+        results,
+        getattr(master, response),
+        response=response,
+        form=session.settings.regression,
+    )
+
+
+def _promise(
+    session: Session,
+    budget: Budget,
+    table: LatencyTable,
+    measured: MeasuredNetworks,
+    model: AccuracyModel,
+) -> Selected:
+    def select(corrected: LatencyTable, limit_ms: float) -> Frontier:
+        return _frontier(session, corrected, model, limit_ms)
+
+    with session.phase("verification"):
+        tell = session.tell("verification")
+        return keep_promise(session.master, budget, table, model, select, measured.measure, tell)
+
+
+def _frontier(
+    session: Session, table: LatencyTable, model: AccuracyModel, limit_ms: float
+) -> Frontier:
+    chain = chain_of(session.around, table, model.stage_accuracy)
+    offset_ms = table.offset_ms_per_image
+    if session.settings.selection == "exact":
+        return frontier(chain, offset_ms, max_latency_ms=limit_ms)
+    rng = np.random.default_rng(session.settings.seed)
+    front = random_selection(chain, limit_ms, RANDOM_SAMPLES, rng, offset_ms)
+    if not len(front):
+        raise GenetsError(
+            f"none of {RANDOM_SAMPLES} random structures is predicted to keep "
+            f"{limit_ms:.4g} ms per image; selection 'exact' finds the fastest there is"
+        )
+    return front
+
+
+def _trained_winner(session: Session, structure: Structure, teacher: nn.Module) -> nn.Module:
+    """The winner, trained from scratch with the MasterNet as its teacher."""
+    path = session.study.winner_weights
+    net = session.fresh_network(structure, "final")
+    if path.exists():
+        load_weights(net, path)
+        return net
+    with session.phase("final training"):
+        session.train(net, session.settings.final_training.recipe(), "final training", teacher)
+        save_weights(net, path, {"structure": str(structure)})
+    return net
 
 
 def _scores(score: Score) -> dict[str, float]:

@@ -29,6 +29,7 @@ class Study:
         study.toml          every setting, written once
         trials.sqlite       one row for each finished trial
         master.safetensors  weights of the trained MasterNet
+        winner.safetensors  weights of the trained winner
         latency/            one table for each target
         results/            what is handed over
 
@@ -86,6 +87,10 @@ class Study:
     @property
     def master_weights(self) -> Path:
         return self.folder / "master.safetensors"
+
+    @property
+    def winner_weights(self) -> Path:
+        return self.folder / "winner.safetensors"
 
     def record(self, result: TrialResult) -> None:
         """Add a trial that ended; on disk when this returns.

@@ -43,7 +43,7 @@ def search_table(result: SearchResult) -> Table:
         "Result",
         [
             *promise_facts(result.selected),
-            ("MasterNet", f"{_ms(result.master_measured_ms)}; {_scores(result.master)}"),
+            ("MasterNet", f"{_ms(result.selected.master_ms)}; {_scores(result.master)}"),
             ("winner", f"{_ms(result.selected.measured_ms)}; {_scores(result.winner)}"),
             ("trials", f"{result.trials_done} done{failed}"),
             ("time", _duration(sum(result.seconds.values()))),

@@ -1,0 +1,111 @@
+"""What the phases of a search share: the study, the data, the device, and who is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from genets.data import ImageData, load_data
+from genets.data.seeds import seeded_globals
+from genets.latency import Target
+from genets.latency.target import physical_cores
+from genets.nas.events import Event
+from genets.nas.settings import SearchSettings
+from genets.nas.study import Study
+from genets.networks import build
+from genets.structure import Structure
+from genets.training import Recipe, fitting_threads, train
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OnEvent = Callable[[Event], None]
+
+
+class Tell(Protocol):
+    """Reports progress of one phase."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
+
+
+class Session:
+    """An open study at work.
+
+    workers: processes for trials; None means one for each core where a CPU trains.
+    seconds: wall time of each phase that ran.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        data: ImageData,
+        *,
+        workers: int | None = None,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        self.study = study
+        self.data = data
+        self.settings = study.settings
+        self.master = self.settings.structure
+        self.around = self.settings.space.design_space().around(self.master)
+        self.device = training_device(self.settings.training_device)
+        # Small networks train faster in two processes of one thread than in one of two.
+        self.workers = workers or (physical_cores() if self.device == "cpu" else 1)
+        self.seconds: dict[str, float] = {}
+        self._on_event = on_event
+
+    def tell(self, phase: str) -> Tell:
+        """What to call with the progress of a phase."""
+
+        def tell(done: int, total: int, detail: str = "") -> None:
+            if self._on_event is not None:
+                self._on_event(Event(phase, done, total, detail))
+
+        return tell
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time of the block to the phase's."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def fresh_network(self, structure: Structure, purpose: str) -> nn.Module:
+        """A network whose initial weights depend on the seed and the purpose alone."""
+        with seeded_globals(purpose, self.settings.seed):
+            net = build(structure, self.data.num_classes)
+        return net.to(self.device).eval()
+
+    def train(
+        self, net: nn.Module, recipe: Recipe, phase: str, teacher: nn.Module | None = None
+    ) -> None:
+        """Train on the training split, telling each epoch. Raises TrainingError."""
+        tell = self.tell(phase)
+        tell(0, recipe.epochs)
+        with fitting_threads(net, self.master.resolution, recipe.batch_size):
+            train(
+                net,
+                self.data.train,
+                recipe,
+                seed=self.settings.seed,
+                teacher=teacher,
+                on_epoch=lambda epoch, loss: tell(epoch + 1, recipe.epochs, f"loss {loss:.3f}"),
+                device=self.device,
+            )
+
+
+def load_data_of(settings: SearchSettings) -> ImageData:
+    """The data set of a search. Raises DataError."""
+    return load_data(settings.data, settings.resolution, seed=settings.seed)
+
+
+def training_device(name: str) -> str:
+    """`auto` resolved; TargetError if this machine has no such device."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    Target(device=name).check()
+    return name
