@@ -89,9 +89,9 @@ def rival_of(winner: Structure, master: Structure, target: Target) -> Structure:
         master.resolution,
         time_limit_s=0.5,
     )
-    own = measured[str(winner)].ms_per_image
-    slower = [s for s in scaled if measured[str(s)].ms_per_image >= own]
-    return min(slower, key=lambda s: measured[str(s)].ms_per_image)
+    ms = {s: measured[str(s)].ms_per_image for s in (winner, *scaled)}
+    slower = [s for s in scaled if ms[s] >= ms[winner]]
+    return min(slower, key=ms.__getitem__) if slower else max(scaled, key=ms.__getitem__)
 
 
 def trained_score(
