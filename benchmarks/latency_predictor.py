@@ -20,9 +20,9 @@ from genets.files import write_atomic
 from genets.latency import LatencyTable, Target, measure_interleaved
 from genets.latency.probes import build_live
 from genets.latency.statistics import rmspe
-from genets.structure import DesignSpace, Structure
+from genets.structure import DesignSpace, Structure, zoo
 
-MASTER = "Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32"
+MASTER = zoo["master_small"]
 CLASSES = 10
 NETWORKS = 20
 RESULT = Path(__file__).parent / "results" / "latency_predictor.json"
@@ -30,7 +30,7 @@ RESULT = Path(__file__).parent / "results" / "latency_predictor.json"
 
 def run(seed: int, target: Target, table_seconds: float) -> dict[str, Any]:
     """One table and one set of networks."""
-    master = Structure.parse(MASTER)
+    master = MASTER
     space = DesignSpace(resolutions=()).around(master)
     start = time.perf_counter()
     table = LatencyTable.build(
@@ -88,7 +88,7 @@ def main() -> None:
         shown = {k: v for k, v in runs[-1].items() if isinstance(v, int | float)}
         print(json.dumps(shown))
     figures = {
-        "master": MASTER,
+        "master": str(MASTER),
         "target": target.to_json(),
         "rmspe_mean": float(np.mean([r["rmspe"] for r in runs])),
         "rmspe_largest": max(r["rmspe"] for r in runs),

@@ -26,6 +26,7 @@ SELECTED = Selected(
     low_ms=0.185,
     high_ms=0.195,
     master_ms=0.4,
+    noisy=False,
     predicted_accuracy=0.93,
     predicted_accuracy_std=0.01,
     table_rmspe=0.031,

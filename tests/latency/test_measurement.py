@@ -2,12 +2,14 @@ import copy
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from genets.errors import TargetError
 from genets.latency import Measurement, Target, measure, measure_interleaved
+from genets.latency.clock import is_noisy
 from genets.latency.engines.torch_engine import CpuClock, CudaClock
 from genets.networks import build
 from genets.structure import Structure
@@ -183,3 +185,8 @@ def test_the_cuda_clock_waits_before_it_reads(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("idle"))
     assert CudaClock().time_runs(lambda: log.append("run"), 3) == 0.25
     assert log == ["idle", "record", "run", "run", "run", "record", "wait"]
+
+
+def test_too_few_samples_for_an_interval_are_noisy():
+    assert is_noisy(np.full(5, 1.0), 0.01)
+    assert not is_noisy(np.full(6, 1.0), 0.01)

@@ -16,23 +16,44 @@ from genets.nas.executors import inline
 from genets.nas.trial import Trial, TrialResult
 from genets.structure import SuperBlock
 
-# A driver whose trials take for ever; it tells the process numbers of its workers.
-DRIVER = """
-import os, sys, time, types
-sys.modules["torch"] = types.SimpleNamespace(set_num_threads=str)  # quick to start
+# Stands for the real runner in the driver and, as the job brings it along, in the workers.
+STUBS = """
+import os, time
 from genets.nas.executors import inline
+class Job:
+    def __init__(self, seconds): self.seconds = seconds
 class Runner:
-    def __init__(self, job): pass
+    def __init__(self, job): self.job = job
     def run(self, group):
         print(os.getpid(), flush=True)
-        time.sleep(600)
+        time.sleep(self.job.seconds)
+        return [f"{name} is done" for name in group]
 inline._runner_of = Runner
-if __name__ == "__main__":
-    try:
-        list(inline.run_inline(None, [("a",), ("b",)], 2))
-    except KeyboardInterrupt:
-        sys.exit(130)
 """
+# No `if __name__ == "__main__"`: the workers must not run the user's script again.
+DRIVER = """
+import sys, stubs
+from genets.nas.executors import inline
+try:
+    print(*inline.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> list[str]:
+    """The start of a command; its last word, to be added, is how many seconds a trial takes."""
+    (tmp_path / "stubs.py").write_text(STUBS)
+    (tmp_path / "torch.py").write_text("def set_num_threads(count): pass")  # quick to import
+    (tmp_path / "driver.py").write_text(DRIVER)
+    return [sys.executable, str(tmp_path / "driver.py")]
+
+
+def test_a_script_needs_no_guard(driver: list[str]) -> None:
+    done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert set(done.stdout.splitlines()[-1].split("; ")) == {"a is done", "b is done"}
 
 
 def alive(process: int) -> bool:
@@ -43,17 +64,15 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_driver(tmp_path: Path, how: signal.Signals) -> None:
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
+def test_workers_end_with_the_driver(driver: list[str], how: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as driver:
-        assert driver.stdout is not None
-        workers = [int(driver.stdout.readline()) for _ in range(2)]
+        [*driver, "600"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        workers = [int(process.stdout.readline()) for _ in range(2)]
         assert all(map(alive, workers))
-        driver.send_signal(how)
-        assert driver.wait(timeout=30) == (130 if how == signal.SIGINT else -signal.SIGKILL)
+        process.send_signal(how)
+        assert process.wait(timeout=30) == (130 if how == signal.SIGINT else -signal.SIGKILL)
     deadline = time.monotonic() + 30
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)

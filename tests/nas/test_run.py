@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def test_the_result_keeps_the_budget(finished: tuple[Path, Any, list[Event]]) ->
     _, result, _ = finished
     selected = result.selected
     assert selected.low_ms <= selected.measured_ms <= selected.high_ms <= selected.budget_ms
-    assert selected.budget_ms == pytest.approx(5 * selected.master_ms)
+    assert selected.budget_ms == pytest.approx(5 * selected.master_ms, rel=0.2)
     assert (result.trials_done, result.trials_failed) == (8, 0)
     assert 0.2 < result.master["top1"] <= 1
 
@@ -118,8 +119,6 @@ def test_trials_that_are_missing_are_run_and_only_those(
     finished: tuple[Path, Any, list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a kill; two worker processes give what one process gave."""
-    import shutil
-
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     for name in ("selected.json", "winner.safetensors"):
@@ -199,3 +198,45 @@ def test_a_wrong_name_leaves_no_study_behind(
     with pytest.raises(error):
         run.search(settings(**changes), tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_other_images_in_the_folder_are_noticed(
+    finished: tuple[Path, Any, list[Event]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    record = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps(record | {"train": 999}))
+    with pytest.raises(
+        StudyError, match=r"images in digits have changed .*train: 999 then, 1078 now"
+    ):
+        run.search(settings(), folder)
+
+
+@pytest.mark.parametrize("name", ["master", "selected", "data", "seconds"])
+@pytest.mark.parametrize("content", ["[]", '{"foo": 1}', "{"])
+def test_a_damaged_file_is_one_sentence(
+    finished: tuple[Path, Any, list[Event]], tmp_path: Path, name: str, content: str
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    (folder / f"{name}.json").write_text(content)
+    if name == "seconds" and content != "{":
+        run.search(settings(), folder)
+        return
+    with pytest.raises(StudyError):
+        run.search(settings(), folder)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_are_at_least_one(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(GenetsError, match=f"workers must be at least 1, not {workers}"):
+        run.search(settings(), tmp_path / "study", workers=workers)
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_paper_form_is_selected_with_too(
+    finished: tuple[Path, Any, list[Event]], tmp_path: Path
+) -> None:
+    result = run.search(settings(regression="paper", selection="random"), tmp_path, workers=1)
+    assert result.selected.predicted_accuracy_std is None

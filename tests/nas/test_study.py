@@ -75,7 +75,7 @@ def test_changed_settings_are_refused_field_by_field(study):
     message = str(caught.value)
     assert "budget: 0.2ms in the study, 0.1ms asked" in message
     assert "target.batch_size: 64 in the study, 1 asked" in message
-    assert "trial_training.epochs: 8 in the study, 99 asked" in message
+    assert "trial_training.epochs: 6 in the study, 99 asked" in message
     assert "seed" not in message
     Study.create_or_resume(study.folder, SETTINGS).close()
 
@@ -178,7 +178,7 @@ def test_a_full_disk_while_writing_a_document(study, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StudyError, match=r"No space left on device.*free some space"):
         study.save_json("master", {"top1": 0.1})
-    assert study.load_json("master") == {"top1": 0.9}
+    assert study.load_json("master", dict) == {"top1": 0.9}
     assert not list(study.folder.glob(".*.tmp"))
 
 
@@ -191,12 +191,12 @@ def test_a_read_only_place_is_one_sentence(tmp_path):
 
 
 def test_documents(study):
-    assert study.load_json("verification") is None
+    assert study.load_json("verification", dict) is None
     path = study.save_json("verification", {"net": [0.1, None]})
-    assert study.load_json("verification") == {"net": [0.1, None]}
+    assert study.load_json("verification", dict) == {"net": [0.1, None]}
     path.write_text('{"net": [0.1')
     with pytest.raises(StudyError, match=r"verification\.json is damaged"):
-        study.load_json("verification")
+        study.load_json("verification", dict)
 
 
 def test_one_process_at_a_time(study):

@@ -18,7 +18,8 @@ def text_of(table):
 
 
 def selected(high_ms):
-    return Selected(zoo["master_small"], 0.2, 0.18, 0.19, 0.185, high_ms, 0.4, -0.4, 0.02, 0.05)
+    values = (0.2, 0.18, 0.19, 0.185, high_ms, 0.4, False, -0.4, 0.02, 0.05)
+    return Selected(zoo["master_small"], *values)
 
 
 @pytest.mark.parametrize(

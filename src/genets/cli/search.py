@@ -74,7 +74,7 @@ def search(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything.  [default: 0]")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that run trials.  [default: chosen]")
+        int | None, typer.Option(min=1, help="Processes that run trials.  [default: chosen]")
     ] = None,
     json: Json = False,
 ) -> None:

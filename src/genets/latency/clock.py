@@ -10,7 +10,7 @@ import numpy as np
 
 from genets.errors import TargetError, unknown_name
 from genets.latency.engines import DeviceClock, Run
-from genets.latency.statistics import Array, median, median_interval, trimmed_mean
+from genets.latency.statistics import LEAST_SAMPLES, Array, median, median_interval, trimmed_mean
 
 WARM_UP_S = 0.2
 WARM_UP_LIMIT_S = 2.0
@@ -135,7 +135,12 @@ def _is_enough(samples_s: Sequence[float], protocol: Protocol, min_samples: int 
 
 
 def is_noisy(samples: Array, share: float) -> bool:
-    """True if an end of the median's 95 % interval is further away than `share` of the median."""
+    """True if an end of the median's 95 % interval is further away than `share` of the median.
+
+    Also with so few samples that they give no such interval.
+    """
+    if len(samples) < LEAST_SAMPLES:
+        return True
     low, high = median_interval(samples)
     middle = median(samples)
     return max(high - middle, middle - low) > share * middle

@@ -13,7 +13,7 @@ from torch import nn
 
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
-from genets.errors import GenetsError, TrainingError
+from genets.errors import TrainingError
 from genets.nas.trial import Trial, TrialResult
 from genets.networks import build, load_weights
 from genets.networks.surgery import inherit_weights, split_at
@@ -55,12 +55,15 @@ class TrialRunner:
     def run(self, group: Sequence[Trial]) -> list[TrialResult]:
         """Fine-tune and score trials of one super-block, reading each batch once for all.
 
-        A trial whose loss becomes NaN, or for which memory runs out, is a failed one.
+        A trial whose loss becomes NaN, or for which alone memory runs out, is a failed one.
+        Raises DataError: the fault is not the trial's, and a resumed study runs it again.
         """
         start = time.perf_counter()
         try:
             outcomes = self._run(group)
-        except (GenetsError, torch.OutOfMemoryError, MemoryError) as error:
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if len(group) > 1:
+                return [result for trial in group for result in self.run([trial])]
             outcomes = [TrialResult(trial, "failed", reason=_reason(error)) for trial in group]
         seconds = (time.perf_counter() - start) / len(group)
         return [

@@ -19,28 +19,37 @@ from genets.structure import Structure
 class Measured:
     """A network's measurement, and the MasterNet's latency as it was measured in between.
 
-    A budget of 0.5x means half of the latter: a machine that is slow for a while is slow for
-    both.
+    A budget of 0.5x means half of the latter, as a machine that is slow for a while is slow
+    for both; of the lower end of its interval, so that the promise bears the noise of both.
     """
 
     network: Measurement
     master_ms_per_image: float
+    master_low_ms_per_image: float
+
+    @property
+    def bound_over_median(self) -> float:
+        return self.network.high_ms_per_image / self.network.ms_per_image
 
     def budget_ms(self, budget: Budget) -> float:
-        return budget.ms_per_image(self.master_ms_per_image)
+        return budget.ms_per_image(self.master_low_ms_per_image)
 
     def keeps(self, budget: Budget) -> bool:
         """Whether the upper 95 % bound is within the budget."""
         return self.network.high_ms_per_image <= self.budget_ms(budget)
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.network.to_json(), "master_ms_per_image": self.master_ms_per_image}
+        return {
+            **self.network.to_json(),
+            "master_ms_per_image": self.master_ms_per_image,
+            "master_low_ms_per_image": self.master_low_ms_per_image,
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Measured:
         values = dict(record)
-        master_ms = float(values.pop("master_ms_per_image"))
-        return cls(Measurement.from_json(values), master_ms)
+        master = (values.pop("master_ms_per_image"), values.pop("master_low_ms_per_image"))
+        return cls(Measurement.from_json(values), *map(float, master))
 
 
 class MeasuredNetworks:
@@ -66,10 +75,11 @@ class MeasuredNetworks:
             measured = measure_interleaved(
                 nets, self.target, self.master.resolution, time_limit_s=self.time_limit_s
             )
-            master_ms = measured[str(self.master)].ms_per_image
+            master = measured[str(self.master)]
             for structure in fresh:
-                text = str(structure)
-                self._known[text] = Measured(measured[text], master_ms)
+                self._known[str(structure)] = Measured(
+                    measured[str(structure)], master.ms_per_image, master.low_ms_per_image
+                )
             record = {text: known.to_json() for text, known in self._known.items()}
             write_atomic(self.path, json.dumps(record) + "\n")
         return {structure: self._known[str(structure)] for structure in structures}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -19,9 +20,10 @@ StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
 Select = Callable[[LatencyTable, float], Frontier]  # up to a latency in ms per image
 
-ROUNDS = 3
+ROUNDS = 5
 CANDIDATES = 3
 LEAST_SPACING = 0.01
+LOWER_AIM = 0.9  # where nothing fits and nothing new is proposed
 
 
 def keep_promise(
@@ -35,9 +37,10 @@ def keep_promise(
 ) -> Selected:
     """The most accurate structure whose measured 95 % bound keeps the budget.
 
-    Each round selects with the latency table, measures the best few candidates, and corrects
-    the table by what it measured; it ends early when a round proposes nothing new. Of all
-    that was measured, the best predicted one whose bound is within the budget is taken.
+    Each round selects with the latency table, measures the best few candidates, corrects the
+    table by what it measured, and aims as far below the budget as the intervals are wide; it
+    ends when something fits and a round proposes nothing new. Of all that was measured, the
+    best predicted one whose bound is within the budget is taken.
 
     Raises InfeasibleBudgetError, which carries the fastest structure, where none is.
     """
@@ -48,11 +51,15 @@ def keep_promise(
     for number in range(ROUNDS):
         proposed = _candidates(select(corrected, aim_ms), master, aim_ms, spacing)
         fresh = [structure for structure in proposed if structure not in measured]
-        if not fresh:
+        if fresh:
+            measured |= measure(fresh)
+            corrected = table.correct({s: m.network for s, m in measured.items()})
+            widest = max(measured[structure].bound_over_median for structure in fresh)
+            aim_ms = measured[fresh[0]].budget_ms(budget) / widest
+        elif any(m.keeps(budget) for m in measured.values()):
             break
-        measured |= measure(fresh)
-        corrected = table.correct({s: m.network for s, m in measured.items()})
-        aim_ms = measured[fresh[0]].budget_ms(budget)
+        else:
+            aim_ms *= LOWER_AIM
         on_round(number + 1, ROUNDS)
     on_round(ROUNDS, ROUNDS)
     if not any(m.keeps(budget) for m in measured.values()):
@@ -71,8 +78,9 @@ def keep_promise(
         low_ms=kept.network.low_ms_per_image,
         high_ms=kept.network.high_ms_per_image,
         master_ms=kept.master_ms_per_image,
+        noisy=kept.network.noisy,
         predicted_accuracy=prediction.value,
-        predicted_accuracy_std=prediction.std,
+        predicted_accuracy_std=None if math.isnan(prediction.std) else prediction.std,
         table_rmspe=table.rmspe,
     )
 

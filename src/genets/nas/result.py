@@ -17,8 +17,10 @@ class Selected:
     predicted_ms: the latency table's prediction, made before this network was measured.
     measured_ms, low_ms, high_ms: median of the measurement and its 95 % interval.
     master_ms: the MasterNet's, measured in turn with this network.
+    noisy: the interval did not come within 1 % of the median in the time given.
     predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
-        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says.
+        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says;
+        the literal formula of the paper has no standard deviation.
     table_rmspe: error of the latency table on whole networks that it never saw, as a fraction.
     """
 
@@ -29,8 +31,9 @@ class Selected:
     low_ms: float
     high_ms: float
     master_ms: float
+    noisy: bool
     predicted_accuracy: float
-    predicted_accuracy_std: float
+    predicted_accuracy_std: float | None
     table_rmspe: float
 
     @property

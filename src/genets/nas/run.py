@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genets.errors import GenetsError
+from genets.data import ImageData, load_data
+from genets.errors import GenetsError, SettingsError, StudyError, TargetError
 from genets.latency import Budget, LatencyTable, Target
 from genets.latency.table_file import TableSettings
 from genets.nas.chain import Frontier
@@ -22,11 +23,12 @@ from genets.nas.promise import chain_of, check_feasible, keep_promise
 from genets.nas.regression import AccuracyModel
 from genets.nas.result import SearchResult, Selected
 from genets.nas.selection import frontier, random_selection
-from genets.nas.session import OnEvent, Session, load_data_of, training_device
+from genets.nas.session import OnEvent, Session, training_device
 from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
 from genets.nas.trial import Trial, TrialResult
 from genets.networks import load_weights, save_weights
+from genets.networks.onnx_export import check_export_installed
 from genets.structure import Structure, format_super_block
 from genets.training import Score, evaluate
 
@@ -50,11 +52,16 @@ def search(
     Raises GenetsError, and InfeasibleBudgetError if the budget cannot be kept.
     """
     # Before the folder is made, so that a wrong name does not leave a study behind.
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers must be at least 1, not {workers}")
     settings.target.check()
     training_device(settings.training_device)
-    data = load_data_of(settings)
+    check_export_installed()
+    data = load_data(settings.data, settings.resolution, seed=settings.seed)
     with Study.create_or_resume(out, settings) as study:
-        return _search(Session(study, data, workers=workers, on_event=on_event))
+        _check_same_data(study, data)
+        session = Session(study, data.num_classes, workers=workers, on_event=on_event)
+        return _search(session, data)
 
 
 def select(
@@ -73,37 +80,36 @@ def select(
     with Study.open(folder) as study:
         target = (target or study.settings.target).resolved()
         target.check()
-        results, score = study.results(), study.load_json("master")
-        if not results or score is None:
+        results, score = study.results(), study.load_json("master", _read_score)
+        num_classes = study.load_json("data", lambda record: len(record["class_names"]))
+        if not results or score is None or num_classes is None:
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
-        session = Session(study, load_data_of(study.settings), on_event=on_event)
+        session = Session(study, num_classes, on_event=on_event)
         table, measured = _latency(session, target)
-        model = _accuracy_model(session, results, Score(**score))
+        model = _accuracy_model(session, results, score)
         return _promise(session, wanted, table, measured, model)
 
 
-def _search(session: Session) -> SearchResult:
+def _search(session: Session, data: ImageData) -> SearchResult:
     study, settings = session.study, session.settings
     table, measured = _latency(session, settings.target)
     budget = Budget.parse(settings.budget)
     check_feasible(session.around, budget, table, measured.measure)
-    master_net, master_score = _trained_master(session)
+    master_net, master_score = _trained_master(session, data)
     results = _trials(session)
     model = _accuracy_model(session, results, master_score)
-    stored = study.load_json("selected")
-    if stored is None:
+    selected = study.load_json("selected", Selected.from_json)
+    if selected is None:
         selected = _promise(session, budget, table, measured, model)
         study.save_json("selected", selected.to_json())
-    else:
-        selected = Selected.from_json(stored)
-    winner_net = _trained_winner(session, selected.structure, master_net)
+    winner_net = _trained_winner(session, data, selected.structure, master_net)
     tell = session.tell("hand-over")
     tell(0, 1)
     with session.phase("hand-over"):
         result = SearchResult(
             selected=selected,
-            master=_scores(evaluate(master_net, session.data.test, device=session.device)),
-            winner=_scores(evaluate(winner_net, session.data.test, device=session.device)),
+            master=_scores(evaluate(master_net, data.test, device=session.device)),
+            winner=_scores(evaluate(winner_net, data.test, device=session.device)),
             trials_done=sum(r.status == "done" for r in results),
             trials_failed=sum(r.status == "failed" for r in results),
             folder=study.folder,
@@ -111,14 +117,14 @@ def _search(session: Session) -> SearchResult:
             seconds=session.seconds,
             warnings=tuple(model.warnings()),
         )
-        result = hand_over(result, winner_net, session.data)
+        result = hand_over(result, winner_net, data)
     tell(1, 1)
     return result
 
 
 def _latency(session: Session, target: Target) -> tuple[LatencyTable, MeasuredNetworks]:
     """The latency table of a target, and the networks measured on it so far."""
-    folder, num_classes = session.study.latency_folder, session.data.num_classes
+    folder, num_classes = session.study.latency_folder, session.num_classes
     path = folder / f"{target.name}.json"
     measured = MeasuredNetworks(
         folder / f"{target.name}-measured.json",
@@ -130,7 +136,10 @@ def _latency(session: Session, target: Target) -> tuple[LatencyTable, MeasuredNe
     with session.phase("latency table"):
         if path.exists():
             expected = TableSettings(session.around, target, num_classes)
-            table = LatencyTable.load(path, expected)
+            try:
+                table = LatencyTable.load(path, expected)
+            except TargetError as error:
+                raise StudyError(f"{error}; remove {folder} to have it measured here") from error
         else:
             tell = session.tell("latency table")
             table = LatencyTable.build(
@@ -147,18 +156,19 @@ def _latency(session: Session, target: Target) -> tuple[LatencyTable, MeasuredNe
     return table, measured
 
 
-def _trained_master(session: Session) -> tuple[nn.Module, Score]:
+def _trained_master(session: Session, data: ImageData) -> tuple[nn.Module, Score]:
     """The trained MasterNet, and its score on the validation split."""
     study = session.study
     net = session.fresh_network(session.master, "master")
-    stored = study.load_json("master")
-    if stored is not None:
+    score = study.load_json("master", _read_score)
+    if score is not None:
         load_weights(net, study.master_weights)
-        return net, Score(**stored)
+        return net, score
+    recipe = session.settings.master_training.recipe()
     with session.phase("MasterNet training"):
-        session.train(net, session.settings.master_training.recipe(), "MasterNet training")
-        score = evaluate(net, session.data.validation, device=session.device)
-        _check_learned(score, session.data.num_classes)
+        session.train(net, data.train, recipe, "MasterNet training")
+        score = evaluate(net, data.validation, device=session.device)
+        _check_learned(score, data.num_classes)
         save_weights(net, study.master_weights, {"structure": str(session.master)})
         study.save_json("master", asdict(score))
     return net, score
@@ -170,7 +180,8 @@ def _check_learned(score: Score, num_classes: int) -> None:
     if score.top1 < chance + 0.1 * (1 - chance):
         raise GenetsError(
             f"the MasterNet did not learn: {score.top1:.1%} of the validation images are right, "
-            f"where guessing gives {chance:.1%}; give it more epochs or check the data"
+            f"where guessing gives {chance:.1%}; check the data, or give it more "
+            "epochs, in another study folder"
         )
 
 
@@ -183,7 +194,7 @@ def _trials(session: Session) -> list[TrialResult]:
         settings.controls_per_super_block,
         seed=settings.seed,
     )
-    missing = session.study.missing(planned)
+    missing = session.study.missing(planned, retry_failed=not session.study.is_selected)
     if missing:
         with session.phase("trials"):
             _run_trials(session, missing, len(planned))
@@ -254,17 +265,47 @@ def _frontier(
     return front
 
 
-def _trained_winner(session: Session, structure: Structure, teacher: nn.Module) -> nn.Module:
+def _trained_winner(
+    session: Session, data: ImageData, structure: Structure, teacher: nn.Module
+) -> nn.Module:
     """The winner, trained from scratch with the MasterNet as its teacher."""
     path = session.study.winner_weights
     net = session.fresh_network(structure, "final")
     if path.exists():
         load_weights(net, path)
         return net
+    recipe = session.settings.final_training.recipe()
     with session.phase("final training"):
-        session.train(net, session.settings.final_training.recipe(), "final training", teacher)
+        session.train(net, data.train, recipe, "final training", teacher)
         save_weights(net, path, {"structure": str(structure)})
     return net
+
+
+def _check_same_data(study: Study, data: ImageData) -> None:
+    """Raise StudyError if the images are not those that the study began with.
+
+    Other images would be cut into other splits: what was trained on could be scored on.
+    """
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    now = {"class_names": list(data.class_names)} | {name: len(s) for name, s in splits.items()}
+    before = study.load_json("data", dict)
+    if before is None:
+        study.save_json("data", now)
+        return
+    changed = [
+        f"{name}: {before.get(name)} then, {value} now"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise StudyError(
+            f"the images in {data.name} have changed since study {study.folder} began "
+            f"({'; '.join(changed)}); begin another study"
+        )
+
+
+def _read_score(record: Any) -> Score:
+    return Score(**record)
 
 
 def _scores(score: Score) -> dict[str, float]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from genets.data import ImageData, load_data
+from genets.data import Split
 from genets.data.seeds import seeded_globals
+from genets.errors import TrainingError
 from genets.latency import Target
 from genets.latency.target import physical_cores
 from genets.nas.events import Event
-from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
 from genets.networks import build
 from genets.structure import Structure
@@ -34,26 +34,26 @@ class Session:
     """An open study at work.
 
     workers: processes for trials; None means one for each core where a CPU trains.
-    seconds: wall time of each phase that ran.
+    seconds: wall time of each phase, over all runs of the study.
     """
 
     def __init__(
         self,
         study: Study,
-        data: ImageData,
+        num_classes: int,
         *,
         workers: int | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
         self.study = study
-        self.data = data
+        self.num_classes = num_classes
         self.settings = study.settings
         self.master = self.settings.structure
         self.around = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
         # Small networks train faster in two processes of one thread than in one of two.
         self.workers = workers or (physical_cores() if self.device == "cpu" else 1)
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = study.load_json("seconds", dict) or {}
         self._on_event = on_event
 
     def tell(self, phase: str) -> Tell:
@@ -71,23 +71,30 @@ class Session:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.study.save_json("seconds", self.seconds)
 
     def fresh_network(self, structure: Structure, purpose: str) -> nn.Module:
         """A network whose initial weights depend on the seed and the purpose alone."""
         with seeded_globals(purpose, self.settings.seed):
-            net = build(structure, self.data.num_classes)
+            net = build(structure, self.num_classes)
         return net.to(self.device).eval()
 
     def train(
-        self, net: nn.Module, recipe: Recipe, phase: str, teacher: nn.Module | None = None
+        self,
+        net: nn.Module,
+        split: Split,
+        recipe: Recipe,
+        phase: str,
+        teacher: nn.Module | None = None,
     ) -> None:
-        """Train on the training split, telling each epoch. Raises TrainingError."""
+        """Train on `split`, telling each epoch. Raises TrainingError, also out of memory."""
         tell = self.tell(phase)
         tell(0, recipe.epochs)
-        with fitting_threads(net, self.master.resolution, recipe.batch_size):
+        memory = _explained_memory(recipe.batch_size)
+        with memory, fitting_threads(net, self.master.resolution, recipe.batch_size):
             train(
                 net,
-                self.data.train,
+                split,
                 recipe,
                 seed=self.settings.seed,
                 teacher=teacher,
@@ -96,9 +103,18 @@ class Session:
             )
 
 
-def load_data_of(settings: SearchSettings) -> ImageData:
-    """The data set of a search. Raises DataError."""
-    return load_data(settings.data, settings.resolution, seed=settings.seed)
+@contextmanager
+def _explained_memory(batch_size: int) -> Iterator[None]:
+    """Turns a lack of memory into one sentence."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(
+            f"memory ran out while training with {batch_size} images in a batch; "
+            "take a smaller batch_size, in another study folder"
+        ) from error
 
 
 def training_device(name: str) -> str:

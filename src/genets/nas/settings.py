@@ -196,6 +196,11 @@ class SearchSettings(_Model):
         Budget.parse(value)
         return value
 
+    @field_validator("data")
+    @classmethod
+    def _is_found_from_anywhere(cls, value: str) -> str:
+        return str(Path(value).resolve()) if Path(value).is_dir() else value
+
     _as_notation = field_validator("master", mode="before")(_structure_text)
 
     @property

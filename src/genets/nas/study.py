@@ -6,17 +6,19 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from genets.errors import StudyError
 from genets.files import write_atomic
 from genets.nas.settings import SearchSettings, flatten
 from genets.nas.trial import Trial, TrialResult
 from genets.nas.trial_database import TrialDatabase
+
+Read = TypeVar("Read")
 
 SETTINGS = "study.toml"
 LOCK = "study.lock"
@@ -89,6 +91,11 @@ class Study:
         return self.folder / "master.safetensors"
 
     @property
+    def is_selected(self) -> bool:
+        """Whether a structure was selected, after which no trial is run any more."""
+        return (self.folder / "selected.json").exists()
+
+    @property
     def winner_weights(self) -> Path:
         return self.folder / "winner.safetensors"
 
@@ -117,15 +124,18 @@ class Study:
             write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
         return path
 
-    def load_json(self, name: str) -> Any:
-        """What `save_json` wrote, or None if it never did. Raises StudyError if it is damaged."""
+    def load_json(self, name: str, read: Callable[[Any], Read]) -> Read | None:
+        """What `read` makes of what `save_json` wrote, or None if it never did.
+
+        Raises StudyError if it is damaged.
+        """
         path = self.folder / f"{name}.json"
         with _explained(self.folder):
             try:
-                return json.loads(path.read_bytes())
+                return read(json.loads(path.read_bytes()))
             except FileNotFoundError:
                 return None
-            except ValueError as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise StudyError(
                     f"{path} is damaged ({error}); remove it to have it computed again"
                 ) from error

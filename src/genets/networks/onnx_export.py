@@ -39,7 +39,7 @@ def export_onnx(
     untouched. Raises GenetsError: the `onnx` extra is not installed, the network cannot be
     exported, its outputs differ, or the file cannot be written.
     """
-    _check_installed()
+    check_export_installed()
     path = Path(path)
     if not path.parent.is_dir():
         raise GenetsError(f"cannot write ONNX file {str(path)!r}: its folder does not exist")
@@ -58,7 +58,8 @@ def export_onnx(
     return difference
 
 
-def _check_installed() -> None:
+def check_export_installed() -> None:
+    """Raise GenetsError unless the packages that export needs are there."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise GenetsError(

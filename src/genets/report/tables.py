@@ -56,7 +56,8 @@ def search_table(result: SearchResult) -> Table:
 def selected_table(selected: Selected) -> Table:
     """A structure selected from a study, with its promise."""
     value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
-    accuracy = f"{value:.4f} ± {std:.4f} (top-1, or minus the cross-entropy, on validation images)"
+    spread = "" if std is None else f" ± {std:.4f}"
+    accuracy = f"{value:.4f}{spread} (top-1, or minus the cross-entropy, on validation images)"
     return _facts_table(
         "Selected",
         [
@@ -77,7 +78,7 @@ def promise_facts(selected: Selected) -> list[Fact]:
             "predicted",
             f"{_ms(selected.predicted_ms)}; table error {selected.table_rmspe:.1%} RMSPE",
         ),
-        ("measured", f"{_ms(selected.measured_ms)}; {interval}"),
+        ("measured", f"{_ms(selected.measured_ms)}; {interval}{', noisy' * selected.noisy}"),
         ("bound", _ms(selected.high_ms)),
         ("margin", f"{abs(selected.margin):.1%} {side} the budget"),
     ]

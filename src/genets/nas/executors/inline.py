@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genets.errors import StudyError
 from genets.nas.trial import Trial, TrialResult
@@ -30,7 +32,7 @@ def run_inline(
     Several workers are processes of one thread each, which on a CPU train small networks
     faster than one process of several threads. Raises StudyError if one of them dies.
     """
-    if workers == 1 or len(groups) < 2:
+    if workers == 1:
         runner = _runner_of(job)
         for group in groups:
             yield from runner.run(group)
@@ -38,9 +40,12 @@ def run_inline(
     # Spawned: a forked child would inherit torch's thread pool and the study's lock.
     context = multiprocessing.get_context("spawn")
     life, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(workers, len(groups)), context, _begin_worker, (job, life))
+    begin = (pickle.dumps(job), life)
+    pool = ProcessPoolExecutor(min(workers, len(groups)), context, _begin_worker, begin)
     try:
-        for future in as_completed([pool.submit(_run_group, group) for group in groups]):
+        with _hidden_main():
+            futures = [pool.submit(_run_group, group) for group in groups]
+        for future in as_completed(futures):
             yield from future.result()
     except BrokenProcessPool as error:
         raise StudyError(
@@ -54,20 +59,29 @@ def run_inline(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker(job: TrialJob, life: Connection) -> None:
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Processes spawned here do not run the user's script again; they need nothing of it."""
+    main = sys.modules["__main__"]
+    names = [name for name in ("__file__", "__spec__") if name in vars(main)]
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in names}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
+
+
+def _begin_worker(pickled_job: bytes, life: Connection) -> None:
+    """The job comes pickled: to read it imports torch, and until then Ctrl-C is ignored."""
     global _runner
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the driver to handle
     threading.Thread(target=_end_with_driver, args=(life,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+    job = pickle.loads(pickled_job)
     _runner = _runner_of(job)
-
-
-def _runner_of(job: TrialJob) -> TrialRunner:
-    from genets.nas.fine_tuning import TrialRunner
-
-    return TrialRunner(job)
 
 
 def _end_with_driver(life: Connection) -> None:
@@ -75,6 +89,12 @@ def _end_with_driver(life: Connection) -> None:
     with suppress(EOFError, OSError):
         life.recv()
     os._exit(1)
+
+
+def _runner_of(job: TrialJob) -> TrialRunner:
+    from genets.nas.fine_tuning import TrialRunner
+
+    return TrialRunner(job)
 
 
 def _run_group(group: tuple[Trial, ...]) -> list[TrialResult]:
