@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def main() -> None:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    ours = ("VIRTUAL_ENV", "PYTHONPATH")  # nothing of the caller's on the path
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
     with tempfile.TemporaryDirectory(prefix="genets-demo-") as folder:
         clone = Path(folder) / "a clone"
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)

@@ -92,7 +92,7 @@ def test_classifier_reset_and_preprocessing_are_timms() -> None:
     net = build(zoo["master_small"], 10)
     net.reset_classifier(4)
     assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
-    assert timm.data.resolve_data_config(model=net)["input_size"] == (3, 32, 32)
+    assert timm.data.resolve_data_config(model=net)["input_size"] == (3, 16, 16)
 
 
 @pytest.mark.parametrize(("arguments", "field"), [((-1,), "num_classes"), ((10, 0), "in_channels")])

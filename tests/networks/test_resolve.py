@@ -12,7 +12,7 @@ NOTATION = "Conv3x8s2 XX3x16s2 BL3x32s2r0.25*2 DW3x32r3 Conv1x64 @32"
 
 def test_zoo_name() -> None:
     found = resolve_network(" master_small ", 10)
-    assert (found.name, found.resolution) == ("master_small", 32)
+    assert (found.name, found.resolution) == ("master_small", 16)
     assert found.structure == zoo["master_small"]
     assert found.network.num_classes == 10
 

@@ -201,8 +201,16 @@ def test_bf16():
 
 
 def test_a_tiny_network_learns_the_digits():
-    easy = Nuisance(rotation_degrees=10, scale=(0.9, 1.0), shift=0.05, contrast=(0.9, 1.0),
-                    colour=0.0, tint=0.0, noise=0.05)  # fmt: skip
+    easy = Nuisance(
+        rotation_degrees=10,
+        scale=(0.9, 1.0),
+        shear=0.0,
+        shift=0.05,
+        contrast=(0.9, 1.0),
+        colour=0.0,
+        tint=0.0,
+        noise=0.05,
+    )
     data = load_digits(16, nuisance=easy, views=1)
     blocks = [ByoBlockCfg("basic", d=1, c=c, s=2, gs=0, br=1.0) for c in (16, 32)]
     config = ByoModelCfg(tuple(blocks), stem_chs=8, stem_type="3x3", stem_pool="", num_features=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -199,7 +200,7 @@ class SearchSettings(_Model):
     @field_validator("data")
     @classmethod
     def _is_found_from_anywhere(cls, value: str) -> str:
-        return str(Path(value).resolve()) if Path(value).is_dir() else value
+        return os.path.abspath(value) if os.path.isdir(value) else value
 
     _as_notation = field_validator("master", mode="before")(_structure_text)
 
