@@ -9,6 +9,7 @@ else it has to find again by itself.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import signal
@@ -16,7 +17,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--alone", type=Path, help="study of a finished search left alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genets-kills-") as folder:
-        figures = compare(Path(folder), options.kills, random.Random(options.seed))
+        alone = options.alone or Path(folder) / "alone"
+        figures = compare(alone, Path(folder), options.kills, random.Random(options.seed))
     write_result("kills", figures)
     assert figures["finished_trials_lost"] == figures["trials_run_twice"] == 0
     assert figures["same_trials"]
@@ -40,11 +42,10 @@ def main() -> None:
     assert figures["same_weights"]
 
 
-def compare(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
-    alone, killed = folder / "alone", folder / "killed"
-    start = time.monotonic()
-    subprocess.run(command(alone), check=True)
-    seconds = time.monotonic() - start
+def compare(alone: Path, folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
+    killed = folder / "killed"
+    subprocess.run(command(alone), check=True)  # at once, if it is finished
+    seconds = sum(json.loads((alone / "seconds.json").read_text()).values())
     with Study.create_or_resume(killed, load_settings(alone)):
         for path in (alone / "latency").iterdir():
             shutil.copy(path, killed / "latency" / path.name)
@@ -52,7 +53,7 @@ def compare(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     log: list[dict[str, float | int]] = []
     for _ in range(kills):
-        wait = rng.uniform(0.05, 0.2) * seconds  # the start of Python and torch included
+        wait = rng.uniform(0.04, 0.09) * seconds  # the start of Python and torch included
         if run_for(killed, wait):
             raise SystemExit(f"the search ended before kill {len(log) + 1}; give fewer --kills")
         now = rows(killed)
