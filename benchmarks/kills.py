@@ -30,11 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--keep-master", action="store_true", help="start with its MasterNet")
     parser.add_argument("--alone", type=Path, help="study of a finished search left alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genets-kills-") as folder:
         alone = options.alone or Path(folder) / "alone"
-        figures = compare(alone, Path(folder), options.kills, random.Random(options.seed))
+        rng = random.Random(options.seed)
+        figures = compare(alone, Path(folder), options.kills, rng, options.keep_master)
     write_result("kills", figures)
     assert figures["finished_trials_lost"] == figures["trials_run_twice"] == 0
     assert figures["same_trials"]
@@ -42,18 +44,23 @@ def main() -> None:
     assert figures["same_weights"]
 
 
-def compare(alone: Path, folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
+def compare(
+    alone: Path, folder: Path, kills: int, rng: random.Random, keep_master: bool
+) -> dict[str, Any]:
     killed = folder / "killed"
     subprocess.run(command(alone), check=True)  # at once, if it is finished
     seconds = sum(json.loads((alone / "seconds.json").read_text()).values())
     with Study.create_or_resume(killed, load_settings(alone)):
-        for path in (alone / "latency").iterdir():
-            shutil.copy(path, killed / "latency" / path.name)
+        given = [*(alone / "latency").iterdir()]
+        if keep_master:  # so that the kills fall into trials and what follows
+            given += [alone / "master.safetensors", alone / "master.json"]
+        for path in given:
+            shutil.copy(path, killed / path.relative_to(alone))
     lost = 0
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     log: list[dict[str, float | int]] = []
     for _ in range(kills):
-        wait = rng.uniform(0.04, 0.09) * seconds  # the start of Python and torch included
+        wait = rng.uniform(0.1, 0.3) * seconds  # the start of Python and torch included
         if run_for(killed, wait):
             raise SystemExit(f"the search ended before kill {len(log) + 1}; give fewer --kills")
         now = rows(killed)
