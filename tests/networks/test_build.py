@@ -107,7 +107,7 @@ def test_a_single_super_block_is_refused() -> None:
 
 
 # Table 2. Light's 552 M cannot be met by multiply-adds of convolutions and classifier alone
-# (547 M, as timm counts for gernet_s too): the authors also count batch norms and sums.
+# (547 M, as timm counts for gernet_s too): what the authors count beside it is not known.
 TABLE_2 = {
     "genet_light": (8.17e6, 0.005e6, 552e6, 0.01 * 552e6),
     "genet_normal": (21e6, 0.5e6, 2.2e9, 0.05e9),
