@@ -264,20 +264,6 @@ def test_few_trials_fall_back_on_the_prior_with_more_doubt():
     assert bare.leave_one_out().spearman is None
 
 
-def test_worth_beyond_the_trials_is_added_on_multiply_adds():
-    results = synthetic_results(0.004)
-    plain = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
-    raised = AccuracyModel.fit(MASTER, results, MASTER_TOP1, beyond_trials=0.1)
-    feature_map = FeatureMap(MASTER, BLOCKS)
-    trend = feature_map.columns["trend", "", ""]
-    for structure in samples(5):
-        more = 0.1 * (1 - MASTER_TOP1) * feature_map.structure(structure)[trend]
-        gain = raised.predict(structure).mean - plain.predict(structure).mean
-        assert gain == pytest.approx(more)
-        assert raised.predict(structure).std > plain.predict(structure).std
-    assert raised.leave_one_out().rmse == plain.leave_one_out().rmse
-
-
 def test_noise_of_a_super_block_is_shrunk_to_the_pool():
     own = MASTER.super_blocks
     values = {0: (0.9, 0.9, 0.9), 1: (0.8, 0.84), 2: (0.9,)}

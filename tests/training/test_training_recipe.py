@@ -9,7 +9,7 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from genets.errors import GenetsError
-from genets.training import RECIPES, Recipe, loss_of, lr_at, optimizer_of
+from genets.training import Recipe, loss_of, lr_at, optimizer_of
 
 
 def test_rate_closed_form():
@@ -77,13 +77,6 @@ def test_nothing_to_train():
     net = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(GenetsError, match="no parameter to train; all are frozen"):
         optimizer_of(net, Recipe(epochs=1))
-
-
-def test_presets_follow_the_paper():
-    assert RECIPES["final"].epochs == 480
-    assert RECIPES["candidate"].epochs == 120
-    assert RECIPES["final"].peak_rate == 0.1
-    assert RECIPES["final"].weight_decay == 4e-5
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,10 @@ class BayesEffects:
         master_value: float,
         error: float,
         trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
-        beyond_trials: float = 0.0,
     ) -> BayesEffects:
         """master_value: of which more is better; error: the MasterNet's, above 0.
 
         trend: mean and standard deviation of the slope on log multiply-adds, in errors.
-        beyond_trials: added to the fitted slope, in errors, with as much doubt.
         """
         feature_map = FeatureMap(master, {t.super_block.block for t in observations.trials})
         start, freedom = _prior(feature_map, observations, master_value, error, trend)
@@ -95,9 +93,6 @@ class BayesEffects:
             log_scales = fit_scales(start, feature_map.groups, log_scale_std)
             model = with_scales(start, feature_map.groups, log_scales)
             fitted = posterior(model)
-        column = feature_map.columns["trend", EVERYWHERE, EVERYWHERE]
-        fitted.mean[column] += beyond_trials * error
-        fitted.covariance[column, column] += (beyond_trials * error) ** 2
         return cls(feature_map, observations, model, fitted)
 
     def stage(

@@ -83,7 +83,6 @@ class AccuracyModel:
         response: Response = "top1",
         form: Form = "bayes",
         trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
-        beyond_trials: float = 0.0,
     ) -> AccuracyModel:
         """Fit to the results of trials; their order does not matter.
 
@@ -92,9 +91,6 @@ class AccuracyModel:
         form: "bayes", or "paper" for the literal formula of section 4.2.
         trend: for "bayes" the prior mean and standard deviation of the gain from e times the
             multiply-adds, as a share of the MasterNet's error.
-        beyond_trials: what to add to that gain after the fit, in the same unit: short trials
-            do not show all that a larger network gains from full training, and no amount of
-            them would. 0 believes the trials.
         Raises GenetsError where no result has a finite score.
         """
         if form not in FORMS:
@@ -111,7 +107,7 @@ class AccuracyModel:
         else:
             error = 1 - master_score if response == "top1" else master_score
             error = max(error, LEAST_ERROR)
-            effects = BayesEffects.fit(master, observations, value, error, trend, beyond_trials)
+            effects = BayesEffects.fit(master, observations, value, error, trend)
         used, excluded = len(observations.trials), observations.excluded
         return cls(master, value, response, form, effects, used, excluded)
 

@@ -2,11 +2,10 @@
 
 from genets.training.features import FeatureSplit
 from genets.training.loop import Score, Teacher, evaluate, train, train_together
-from genets.training.recipe import RECIPES, Recipe, loss_of, lr_at, optimizer_of
+from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
 from genets.training.threads import fitting_threads
 
 __all__ = [
-    "RECIPES",
     "FeatureSplit",
     "Recipe",
     "Score",

@@ -82,15 +82,6 @@ class Recipe:
         return self.learning_rate * self.batch_size / REFERENCE_BATCH
 
 
-RECIPES: dict[str, Recipe] = {
-    "quick": Recipe(epochs=36, learning_rate=1.2, warmup_epochs=1),
-    "candidate": Recipe(epochs=120, batch_size=256, warmup_epochs=5),
-    "final": Recipe(epochs=480, batch_size=256, warmup_epochs=5),
-}
-"""`quick` is for small networks and data, where a high rate saves half of the epochs; the
-others are the paper's, without its augmentation, which belongs to the data (section 5)."""
-
-
 def lr_at(step: int, steps: int, recipe: Recipe) -> float:
     """The learning rate of step `step` (from 0) of `steps`.
 
