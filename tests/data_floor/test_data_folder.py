@@ -242,3 +242,10 @@ def test_bad_resolution(tmp_path):
 def test_unknown_name(name, message):
     with pytest.raises(DataError, match=message):
         load_data(name, 16)
+
+
+def test_fingerprint_tells_a_renamed_image(tmp_path):
+    before = load_data(fill(tmp_path), 8).fingerprint
+    assert load_data(tmp_path, 8, seed=1).fingerprint == before
+    (tmp_path / "cat" / "3.png").rename(tmp_path / "cat" / "other.png")
+    assert load_data(tmp_path, 8).fingerprint != before

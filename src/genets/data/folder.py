@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import warnings
@@ -81,6 +82,7 @@ def load_folder(
         augmentation=augmentation,
         workers=workers,
         skipped=skipped,
+        fingerprint=_fingerprint(root, files),
     )
 
 
@@ -133,6 +135,15 @@ def _scan(part: Path, names: list[str]) -> list[tuple[Path, int]]:
             f"{', '.join(IMG_EXTENSIONS)} count as images"
         )
     return [(Path(path), label) for path, label in found]
+
+
+def _fingerprint(root: Path, files: dict[str, list[tuple[Path, int]]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for purpose, part in files.items():
+        for path, label in part:
+            name = path.relative_to(root).as_posix()
+            digest.update(repr((purpose, name, label, path.stat().st_size)).encode())
+    return digest.hexdigest()
 
 
 def _broken(root: Path, paths: list[Path]) -> tuple[Path, ...]:

@@ -149,6 +149,7 @@ def assemble(
     augmentation: Augmentation | None,
     workers: int | None,
     skipped: tuple[Path, ...] = (),
+    fingerprint: str = "",
 ) -> ImageData:
     """Make the splits; those that are missing are cut off the training pool.
 
@@ -189,4 +190,5 @@ def assemble(
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
         skipped=skipped,
+        fingerprint=fingerprint,
     )

@@ -43,6 +43,8 @@ class ImageData:
     test: for the last number only; a search never reads it.
     mean, std: what was taken off and divided by, for each of the channels R, G, B in 0 to 1.
     skipped: files left out because they cannot be read.
+    fingerprint: changes when an image is added, removed, renamed or of another size in bytes;
+        empty where the source cannot tell.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ImageData:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     skipped: tuple[Path, ...] = ()
+    fingerprint: str = ""
 
     @property
     def num_classes(self) -> int:

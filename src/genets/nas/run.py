@@ -287,7 +287,11 @@ def _check_same_data(study: Study, data: ImageData) -> None:
     Other images would be cut into other splits: what was trained on could be scored on.
     """
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    now = {"class_names": list(data.class_names)} | {name: len(s) for name, s in splits.items()}
+    now = {
+        "class_names": list(data.class_names),
+        **{name: len(split) for name, split in splits.items()},
+        "files": data.fingerprint,
+    }
     before = study.load_json("data", dict)
     if before is None:
         study.save_json("data", now)
