@@ -65,6 +65,13 @@ def test_timm(name: str, randomise) -> None:
     assert relative_change(net, folded, 64) < 1e-5
 
 
+def test_inside_modules_that_timm_keeps_out_of_traces(randomise) -> None:
+    net = randomise(timm.create_model("efficientvit_b0", num_classes=10))
+    folded = fold_batchnorm(net)
+    assert norms(folded) == 0
+    assert relative_change(net, folded, 64) < 1e-5
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_torchvision(name: str, randomise) -> None:
     net = randomise(torchvision.models.get_model(name, num_classes=10))

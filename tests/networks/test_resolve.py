@@ -24,6 +24,18 @@ def test_timm_name() -> None:
     assert found.network.num_classes == 10
 
 
+@pytest.mark.parametrize("typed", ["OFANet-9ms", "ofanet-9MS"])
+def test_baseline(typed: str) -> None:
+    found = resolve_network(typed, 10)
+    assert (found.name, found.structure, found.resolution) == ("OFANet-9ms", None, 188)
+    assert found.network.num_classes == 10
+
+
+def test_a_genet_under_its_paper_name_has_its_structure() -> None:
+    found = resolve_network("GENet-light", 10)
+    assert (found.name, found.structure) == ("GENet-light", zoo["genet_light"])
+
+
 def test_notation() -> None:
     found = resolve_network(NOTATION)
     assert (found.name, str(found.structure)) == (NOTATION, NOTATION)
@@ -53,7 +65,8 @@ def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> N
     ("text", "message"),
     [
         ("genet_larg", r"unknown network 'genet_larg'; did you mean genet_large"),
-        ("", r"unknown network ''; known are .* \(a network is a zoo name, timm:NAME"),
+        ("EficientNet-B3", r"unknown network 'EficientNet-B3'; did you mean EfficientNet-B3"),
+        ("", r"unknown network ''; known are .* \(a network is a zoo name, a baseline, timm:NAME"),
         ("timm:resnet10d_t", r"unknown timm network 'resnet10d_t'; did you mean .*resnet10t"),
         ("timm:resnet10t.nope", r"timm cannot create 'resnet10t.nope': Invalid pretrained tag"),
         ("runs/mine/results", r"no results folder 'runs/mine/results'"),

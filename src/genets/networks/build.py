@@ -53,7 +53,7 @@ def build(
     if not pretrained:
         return create(variant, structure, config, num_classes=num_classes, in_chans=in_channels)
     try:
-        _reach_hub(config)
+        reach_hub(config)
         return create(
             variant, structure, config,
             pretrained=True, num_classes=num_classes, in_chans=in_channels,
@@ -113,7 +113,7 @@ def timm_config(structure: Structure, name: str | None) -> PretrainedCfg:
     )
 
 
-def _reach_hub(config: PretrainedCfg) -> None:
+def reach_hub(config: PretrainedCfg) -> None:
     """Raise OSError at once where the weights are neither cached nor reachable.
 
     The hub's own download would first repeat itself, aloud, for half a minute.

@@ -50,6 +50,11 @@ def _fold_inside(net: nn.Module) -> None:
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
         net.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
         net.set_submodule(norm_name, _rest(norm))
+    # timm keeps some modules out of traces (EfficientViT's attention), not out of folding.
+    for name in {str(node.target) for node in graph.nodes if node.op == "call_module"}:
+        leaf = net.get_submodule(name)
+        if is_notrace_module(type(leaf)):
+            _fold_inside(leaf)
 
 
 def _trace(net: nn.Module) -> fx.Graph | None:

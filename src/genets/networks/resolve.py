@@ -10,6 +10,7 @@ import timm
 from torch import nn
 
 from genets.errors import GenetsError, unknown_name
+from genets.networks.baselines import baselines
 from genets.networks.build import build
 from genets.networks.weights import STRUCTURE_FILE, load
 from genets.structure import Structure, zoo
@@ -33,8 +34,9 @@ class NamedNetwork:
 def resolve_network(text: str, num_classes: int = 1000) -> NamedNetwork:
     """The network that `text` names, with fresh weights unless it names a results folder.
 
-    text: a zoo name (`genet_large`), `timm:NAME`, a structure file (`mine.toml`), a notation
-    (`Conv3x32s2 ... @256`), or a results folder, whose own weights and class count are loaded.
+    text: a zoo name (`genet_large`), a baseline in any case (`EfficientNet-B3`), `timm:NAME`,
+    a structure file (`mine.toml`), a notation (`Conv3x32s2 ... @256`), or a results folder,
+    whose own weights and class count are loaded.
     Raises GenetsError: none of these, with the nearest names; StructureError: a bad structure.
     """
     text = text.strip()
@@ -50,16 +52,24 @@ def resolve_network(text: str, num_classes: int = 1000) -> NamedNetwork:
         return _built(text, Structure.parse(text), num_classes)
     if "/" in text:
         raise GenetsError(f"no results folder {text!r}")
-    if text not in zoo:
-        raise GenetsError(
-            f"{unknown_name('network', text, zoo)} (a network is a zoo name, timm:NAME, a .toml "
-            f"structure file, a quoted notation or a results folder)"
-        )
-    return _built(text, zoo[text], num_classes)
+    if text in zoo:
+        return _built(text, zoo[text], num_classes)
+    if text in baselines:
+        return _baseline(text, num_classes)
+    raise GenetsError(
+        f"{unknown_name('network', text, (*zoo, *baselines))} (a network is a zoo name, a "
+        f"baseline, timm:NAME, a .toml structure file, a quoted notation or a results folder)"
+    )
 
 
 def _built(name: str, structure: Structure, num_classes: int) -> NamedNetwork:
     return NamedNetwork(name, build(structure, num_classes), structure, structure.resolution)
+
+
+def _baseline(name: str, num_classes: int) -> NamedNetwork:
+    baseline = baselines[name]
+    network = baseline.network(num_classes)
+    return NamedNetwork(baseline.name, network, baseline.structure, baseline.resolution)
 
 
 def _timm_network(name: str, num_classes: int) -> NamedNetwork:

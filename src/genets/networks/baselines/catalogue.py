@@ -1,0 +1,129 @@
+"""The networks to compare with, by the names that the paper gives them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from torch import nn
+
+from genets.errors import GenetsError, unknown_name
+from genets.networks.baselines.builders import build_network
+from genets.networks.baselines.published import published_tables
+from genets.structure import Structure, zoo
+
+SETS = ("paper34", "modern")
+
+
+class UnknownBaselineError(GenetsError, KeyError):
+    """No baseline, or no set of them, has this name. A KeyError too, as a Mapping must raise."""
+
+    __str__ = GenetsError.__str__  # KeyError would put the sentence in quotes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A network to compare with, and what was published about it; None where nothing was.
+
+    set: `paper34` (Table 7) or `modern` (what one would pick today).
+    network: where it comes from: `timm:NAME`, `torchvision:NAME`, `zoo:NAME`, or `dna`, `df`,
+        `ofa` for the facts kept here. options: what its builder there is told besides.
+    resolution: pixels along one side of its own input.
+    parameters_m, multiply_adds_m: published, in millions; `note` says what they deviate by.
+    top1_percent: top-1 accuracy on ImageNet, of the weights that `source` trained. Weights
+        that timm has for the networks of `paper34` are other ones.
+    ms_per_image: the paper's latencies, `table7`, `table8`, `table9` -> batch size -> ms.
+    """
+
+    name: str
+    set: str
+    family: str
+    network_from: str
+    resolution: int
+    source: str
+    note: str = ""
+    parameters_m: float | None = None
+    multiply_adds_m: float | None = None
+    top1_percent: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    ms_per_image: Mapping[str, Mapping[int, float]] = field(default_factory=dict, compare=False)
+
+    def network(self, num_classes: int = 1000, pretrained: bool = False) -> nn.Module:
+        """The network in eval mode: (N, 3, H, W) float images to (N, num_classes) logits.
+
+        Blocks with several branches (RepViT, FastViT) are as trained; `fold_batchnorm` makes
+        the form that is deployed, and measuring does so by itself.
+        Raises GenetsError: `num_classes` out of range, no pretrained weights for this
+        network, or they cannot be fetched.
+        """
+        return build_network(
+            self.name, self.network_from, self.options, num_classes, pretrained
+        ).eval()
+
+    @property
+    def structure(self) -> Structure | None:
+        """The structure of a GENet; None for networks that are not of this design space."""
+        library, _, name = self.network_from.partition(":")
+        return zoo[name] if library == "zoo" else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return asdict(self)
+
+
+class Baselines(Mapping[str, Baseline]):
+    """Name -> Baseline, read only, in the order of Table 7; read at the first use.
+
+    Names are found in any case: `baselines["efficientnet-b3"]`.
+    """
+
+    @cached_property
+    def _entries(self) -> dict[str, Baseline]:
+        text = files(__package__).joinpath("baselines.toml").read_text(encoding="utf-8")
+        return {name: _baseline(name, facts) for name, facts in tomllib.loads(text).items()}
+
+    @cached_property
+    def _by_lower_name(self) -> dict[str, Baseline]:
+        return {name.lower(): baseline for name, baseline in self._entries.items()}
+
+    def of(self, set_name: str) -> tuple[Baseline, ...]:
+        """The networks of a set, `paper34` or `modern`. Raises GenetsError for another name."""
+        if set_name not in SETS:
+            raise UnknownBaselineError(unknown_name("set of baselines", set_name, SETS))
+        return tuple(baseline for baseline in self.values() if baseline.set == set_name)
+
+    def __getitem__(self, name: str) -> Baseline:
+        try:
+            return self._by_lower_name[name.lower()]
+        except KeyError:
+            message = unknown_name("baseline", name, self._entries)
+            raise UnknownBaselineError(message) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _baseline(name: str, facts: dict[str, Any]) -> Baseline:
+    tables = published_tables()
+    if facts["set"] == "paper34":
+        facts["top1_percent"] = tables["table7"].top1_percent[name]
+    return Baseline(
+        name=name,
+        network_from=facts.pop("network"),
+        ms_per_image={
+            table.name: table.ms_per_image[name]
+            for table in tables.values()
+            if name in table.ms_per_image
+        },
+        **facts,
+    )
+
+
+baselines = Baselines()
