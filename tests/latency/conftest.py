@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from genets.latency import ENGINES, Target
+from genets.latency.engines import Prepared
 
 
 class FakeDevice:
@@ -23,6 +24,7 @@ class FakeDevice:
         self.pending_s = 0.0
         self.launches: list[str] = []
         self.windows: list[tuple[str, int]] = []
+        self.enqueue_cost_s: float | None = None
         self.slowness: Callable[[float], float] = lambda now_s: 1.0
 
     def runner(self, name: str, cost_s: float) -> Callable[[], None]:
@@ -41,9 +43,17 @@ class FakeDevice:
         self.windows.append((self.launches[-1], count))
         return seconds
 
+    def enqueue_s(self, run: Callable[[], object]) -> float | None:
+        """Nothing, as of a CPU, or what a test says that handing over a run takes."""
+        return self.enqueue_cost_s
+
 
 class FakeEngine:
     """An engine whose networks cost what `cost_s(network, target, resolution)` says."""
+
+    precisions = ("fp32",)
+    providers = ()
+    packages = ()
 
     def __init__(self, device: FakeDevice, cost_s: Callable[..., float]) -> None:
         self.device, self.cost_s = device, cost_s
@@ -58,10 +68,14 @@ class FakeEngine:
         yield self.device
         self.is_open = False
 
-    def prepare(self, network: nn.Module, target: Target, resolution: int) -> Callable[[], None]:
+    def prepare(
+        self, network: nn.Module, target: Target, resolution: int, calibration: Any = None
+    ) -> Prepared:
         assert self.is_open
         cost_s = self.cost_s(network, target, resolution)
-        return self.device.runner(getattr(network, "label", "network"), cost_s)
+        run = self.device.runner(getattr(network, "label", "network"), cost_s)
+        shape = (target.batch_size, 3, resolution, resolution)
+        return Prepared(run, lambda images: images.mean((2, 3)), shape, {"load": 0.5})
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from genets.latency.target import physical_cores
         ({"batch_size": 1.5}, "batch_size must be an integer from 1 to 65536, not 1.5"),
         ({"batch_size": True}, "batch_size must be an integer from 1 to 65536, not True"),
         ({"threads": 0}, "threads must be an integer from 1 to 1024, not 0"),
+        ({"provider": "cuda"}, "engine torch has no providers; 'cuda' was given as one"),
+        ({"engine": "onnxruntime", "provider": "tensort"}, "'tensort'; did you mean tensorrt?"),
         ({"device": "cuda", "threads": 2}, "threads are for a CPU, not for device 'cuda'"),
     ],
 )
@@ -34,6 +36,8 @@ def test_wrong_target(fields: dict[str, object], message: str) -> None:
 def test_name_fits_a_file_name() -> None:
     assert Target(threads=2).name == "cpu-torch-fp32-b64-t2"
     assert Target("cuda:1", precision="fp16", batch_size=1).name == "cuda1-torch-fp16-b1"
+    tensorrt = Target("cuda", "onnxruntime", "int8", 1, provider="tensorrt")
+    assert tensorrt.name == "cuda-onnxruntime-tensorrt-int8-b1"
     assert Target().name == Target(threads=physical_cores()).name
 
 

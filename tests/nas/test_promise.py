@@ -103,7 +103,7 @@ class Device:
 
     def _measurement(self, ms: float) -> Measurement:
         low, high = ms * (1 - self.width), ms * (1 + self.width)
-        return Measurement(ms, low, high, ms, ms, (ms,), False, 0.0, "genets-1", Target(), 16)
+        return Measurement(ms, low, high, ms, ms, (ms,), False, {}, "genets-1", Target(), 16)
 
 
 def promise(table: Table, device: Device, budget: str) -> Selected:

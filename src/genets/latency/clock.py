@@ -95,20 +95,25 @@ def sample_interleaved(
     *,
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
+    on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Array]:
     """Warm up, then take one sample of each in turn, A B A B; seconds per run of each sample.
 
     min_samples: in place of the protocol's own number.
     time_limit_s: of sampling, for each network; at least one sample is taken.
+    on_progress: told the share of the time limit, or of the least samples, that is done.
     """
     timed = []
     for run in runs.values():
         per_run = warm_up(clock, run)
         count = math.ceil(clock.min_window_s / per_run) if protocol.fills_window else 1
         timed.append(_Timed(run, max(1, count), []))
-    spent = 0.0
-    while True:
+    spent, wanted = 0.0, protocol.samples if min_samples is None else min_samples
+    while timed:
         spent += sum(_sample(clock, one, alone=len(timed) == 1) for one in timed)
+        if on_progress is not None:
+            in_time, in_number = spent / (time_limit_s * len(timed)), len(timed[0].samples_s)
+            on_progress(min(1.0, max(in_time, in_number / wanted)))
         enough = all(_is_enough(one.samples_s, protocol, min_samples) for one in timed)
         if enough or spent >= time_limit_s * len(timed):
             break

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from genets.latency.engines import ENGINES
 from genets.latency.engines.host_memory import keep_freed_memory
 from genets.latency.target import Target
 
@@ -22,7 +25,7 @@ def describe_environment(target: Target) -> dict[str, Any]:
     return {
         **device,
         "threads": target.resolved().threads,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": _versions((*PACKAGES, *ENGINES[target.engine].packages)),
         "python": platform.python_version(),
         "system": platform.platform(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -74,8 +77,10 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

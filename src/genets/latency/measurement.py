@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,16 @@ import numpy as np
 
 from genets.errors import TargetError
 from genets.latency.clock import Protocol, find_protocol, is_noisy, sample_interleaved
-from genets.latency.engines import ENGINES
+from genets.latency.engines import ENGINES, DeviceClock, Prepared
 from genets.latency.environment import describe_environment
-from genets.latency.statistics import Array, median_interval
+from genets.latency.statistics import Array, median, median_interval
 from genets.latency.target import Target
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 NOISY_SHARE = 0.01
+LAUNCH_BOUND_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,13 @@ class Measurement:
     p90_ms_per_image, p99_ms_per_image: percentiles of the samples.
     samples_ms: every sample, ms per batch; a short network's sample is a mean over several runs.
     noisy: the interval did not come within 1 % of the median in the time given.
-    load_seconds: to copy, fold and place the network and run it for the first time.
+    seconds: what came before the first timed run, step by step: fold, export, quantise,
+        compile, load, graph, first_run, whichever the engine has. None of it is latency.
+    quantisation: how the network was brought to int8; ranges taken from `noise` give a latency,
+        and no network that one could use. None for other precisions.
+    launch_bound: on CUDA, True if the host took over 0.8 of the device's time to hand over a
+        run, so that the host was measured as much as the device; None on a CPU.
+    memory_bytes: device memory of this network at its peak; None where it is not known.
     """
 
     ms_per_image: float
@@ -41,11 +47,14 @@ class Measurement:
     p99_ms_per_image: float
     samples_ms: tuple[float, ...]
     noisy: bool
-    load_seconds: float
+    seconds: dict[str, float]
     protocol: str
     target: Target
     resolution: int
     environment: dict[str, Any] = field(default_factory=dict)
+    quantisation: dict[str, Any] | None = None
+    launch_bound: bool | None = None
+    memory_bytes: int | None = None
 
     @property
     def ms_per_batch(self) -> float:
@@ -82,11 +91,13 @@ def measure(
     protocol: str = "genets-1",
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
+    calibration: Tensor | None = None,
 ) -> Measurement:
     """The latency of `network`, which is not changed. Raises TargetError.
 
     min_samples: in place of the protocol's own number (100 for `genets-1`, 30 for `paper`).
     time_limit_s: of sampling; when it has passed, the result may say `noisy`.
+    calibration: (N, channels, resolution, resolution) images for int8; see `Engine.prepare`.
     """
     return measure_interleaved(
         {"": network},
@@ -95,6 +106,7 @@ def measure(
         protocol=protocol,
         min_samples=min_samples,
         time_limit_s=time_limit_s,
+        calibration=None if calibration is None else {"": calibration},
     )[""]
 
 
@@ -106,10 +118,16 @@ def measure_interleaved(
     protocol: str = "genets-1",
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
+    calibration: Mapping[str, Tensor] | None = None,
+    on_error: Callable[[str, TargetError], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Measurement]:
     """Networks that are to be compared, sampled in turn, A B A B, in one run.
 
     resolution: one for all, or one for each name. time_limit_s: for each network.
+    calibration: images for int8, by name; see `Engine.prepare`.
+    on_error: told of each network that cannot be prepared, which is then left out.
+    on_progress: told the share of the sampling that is done, 0 to 1.
     Raises TargetError; see `measure`.
     """
     rule = find_protocol(protocol)
@@ -118,28 +136,47 @@ def measure_interleaved(
         resolution if isinstance(resolution, Mapping) else dict.fromkeys(networks, resolution)
     )
     engine = ENGINES[target.engine]
-    runs, load_seconds = {}, {}
+    runs: dict[str, Prepared] = {}
     with engine.open(target) as clock:
         environment = describe_environment(target)
         for name, network in networks.items():
-            start = time.perf_counter()
-            runs[name] = engine.prepare(network, target, resolutions[name])
-            load_seconds[name] = time.perf_counter() - start
+            try:
+                runs[name] = engine.prepare(
+                    network, target, resolutions[name], (calibration or {}).get(name)
+                )
+            except TargetError as error:
+                if on_error is None:
+                    raise
+                on_error(name, error)
         samples = sample_interleaved(
-            clock, runs, rule, min_samples=min_samples, time_limit_s=time_limit_s
+            clock,
+            runs,
+            rule,
+            min_samples=min_samples,
+            time_limit_s=time_limit_s,
+            on_progress=on_progress,
         )
+        bound = {name: _is_launch_bound(clock, run, samples[name]) for name, run in runs.items()}
     return {
         name: _summary(
             samples[name],
             rule,
-            load_seconds=load_seconds[name],
+            seconds=run.seconds,
+            quantisation=run.quantisation,
+            memory_bytes=run.memory_bytes,
+            launch_bound=bound[name],
             protocol=protocol,
             target=target.resolved(),
             resolution=resolutions[name],
             environment=environment,
         )
-        for name in networks
+        for name, run in runs.items()
     }
+
+
+def _is_launch_bound(clock: DeviceClock, run: Prepared, samples_s: Array) -> bool | None:
+    enqueue_s = clock.enqueue_s(run)
+    return None if enqueue_s is None else enqueue_s > LAUNCH_BOUND_SHARE * median(samples_s)
 
 
 def _summary(samples_s: Array, rule: Protocol, **conditions: Any) -> Measurement:

@@ -11,7 +11,7 @@ from typing import Any
 
 from genets.errors import TargetError, unknown_name
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 DEVICES = ("cpu", "cuda")
 MAX_BATCH_SIZE = 65536
 MAX_THREADS = 1024
@@ -23,10 +23,13 @@ class Target:
 
     device: `cpu`, `cuda` or `cuda:N`.
     engine: a name in `genets.latency.ENGINES`.
-    precision: `fp32`, `bf16` or `fp16`, of weights and inputs alike.
+    precision: `fp32`, `bf16` or `fp16`, of weights and arithmetic; `int8`: quantised after
+        training, with what the engine does not quantise in floating point.
     batch_size: images per run.
     threads: CPU threads of one operation; None means one for each physical core that this
         process may use. Only for a CPU.
+    provider: who computes inside an engine that leaves a choice, as `tensorrt` in `onnxruntime`;
+        None means the engine's own for the device.
 
     Making a Target checks the words; `check` asks whether this machine has it.
     """
@@ -36,6 +39,7 @@ class Target:
     precision: str = "fp32"
     batch_size: int = 64
     threads: int | None = None
+    provider: str | None = None
 
     def __post_init__(self) -> None:
         from genets.latency.engines import ENGINES
@@ -50,6 +54,8 @@ class Target:
             _check_integer("threads", self.threads, MAX_THREADS)
             if not self.is_cpu:
                 raise TargetError(f"threads are for a CPU, not for device {self.device!r}")
+        if self.provider is not None:
+            _check_provider(self.engine, str(self.provider), ENGINES[self.engine].providers)
 
     @property
     def is_cpu(self) -> bool:
@@ -58,9 +64,16 @@ class Target:
     @property
     def name(self) -> str:
         """A short name, fit for a file: `cpu-torch-fp32-b64-t2`, `cuda1-torch-fp16-b64`."""
-        words = (self.device.replace(":", ""), self.engine, self.precision, f"b{self.batch_size}")
         threads = self.resolved().threads
-        return "-".join(words if threads is None else (*words, f"t{threads}"))
+        words = (
+            self.device.replace(":", ""),
+            self.engine,
+            self.provider,
+            self.precision,
+            f"b{self.batch_size}",
+            None if threads is None else f"t{threads}",
+        )
+        return "-".join(word for word in words if word is not None)
 
     def resolved(self) -> Target:
         """The same target with the thread count of this machine filled in."""
@@ -96,6 +109,13 @@ def _check_device(device: object) -> None:
         if kind in DEVICES:
             raise TargetError(f"device must be cpu, cuda or cuda:NUMBER, not {device!r}")
         raise TargetError(unknown_name("device", str(device), DEVICES))
+
+
+def _check_provider(engine: str, provider: str, known: tuple[str, ...]) -> None:
+    if not known:
+        raise TargetError(f"engine {engine} has no providers; {provider!r} was given as one")
+    if provider not in known:
+        raise TargetError(unknown_name("provider", provider, known))
 
 
 def _check_integer(field: str, value: object, high: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +19,16 @@ from torch import nn
 from genets.errors import GenetsError
 from genets.files import write_atomic
 from genets.networks.count import input_channels
+from genets.networks.faults import what_failed
 from genets.networks.fuse import fold_batchnorm
+from genets.networks.quiet import quiet
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "images"
 OUTPUT = "logits"
 # The exported graph sums in another order than torch: float32 noise, relative to the logits.
 TOLERANCE = 1e-3
+_TRANSLATIONS = "torch.onnx._internal.exporter._registration"
 
 
 def export_onnx(
@@ -46,10 +49,7 @@ def export_onnx(
     batch = batch_size or 2  # 1 would be taken for a constant
     shape = (batch, input_channels(net), resolution, resolution)
     folded = fold_batchnorm(net).cpu().float()
-    with tempfile.TemporaryDirectory(prefix="genets-onnx-") as folder:
-        draft = Path(folder) / "network.onnx"
-        _export(folded, draft, torch.zeros(shape), dynamic=batch_size is None)
-        content = draft.read_bytes()
+    content = to_onnx(folded, torch.zeros(shape), free_batch=batch_size is None)
     difference = _difference(net, content, shape)
     try:
         write_atomic(path, content)
@@ -67,30 +67,50 @@ def check_export_installed() -> None:
         )
 
 
-def _export(net: nn.Module, path: Path, images: torch.Tensor, *, dynamic: bool) -> None:
-    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
-    try:
-        with _quiet():
-            torch.onnx.export(
-                net, (images,), path, dynamo=True, verbose=False, external_data=False,
-                input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=shapes,
-            )  # fmt: skip
-    except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).strip().split("\n")[0]
-        raise GenetsError(f"torch cannot export this network to ONNX: {reason}") from error
+def to_onnx(net: nn.Module, images: torch.Tensor, *, free_batch: bool = False) -> bytes:
+    """The ONNX file of `net`, as it is, for inputs of the shape and type of `images`.
+
+    free_batch: leave the number of images open. Raises GenetsError, with the operator named.
+    """
+    shapes = ({0: torch.export.Dim("batch")},) if free_batch else None
+    with tempfile.TemporaryDirectory(prefix="genets-onnx-") as folder:
+        path = Path(folder) / "network.onnx"
+        try:
+            with quiet(), _operators_read_once():
+                torch.onnx.export(
+                    net, (images,), path, dynamo=True, verbose=False, external_data=False,
+                    input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=shapes,
+                )  # fmt: skip
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise GenetsError(
+                f"torch cannot export this network to ONNX: {what_failed(error)}"
+            ) from error
+        return path.read_bytes()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter reports its progress on stdout and in its own warnings and logs."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+def _operators_read_once() -> Iterator[None]:
+    """torch parses the source of its 500 translations at every export, half of its time.
+
+    A latency table exports hundreds of small networks. Where torch's inside is not what it was,
+    nothing is done.
+    """
     try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
+        apis: Any = import_module(_TRANSLATIONS).onnxscript_apis
+        read = apis.get_torchlib_ops
+    except (ImportError, AttributeError):
+        yield
+        return
+    apis.get_torchlib_ops = lambda: _read_once(read)
+    try:
+        yield
     finally:
-        logging.disable(previous)
+        apis.get_torchlib_ops = read
+
+
+@functools.cache
+def _read_once(read: Callable[[], Any]) -> Any:
+    return read()
 
 
 def _difference(net: nn.Module, content: bytes, shape: tuple[int, ...]) -> float:

@@ -5,18 +5,19 @@ A new engine is a new file here and one line in ENGINES.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from genets.latency.engines.onnxruntime_engine import OnnxRuntimeEngine
+from genets.latency.engines.openvino_engine import OpenVinoEngine
+from genets.latency.engines.prepared import ModelFiles, Prepared, Run
+from genets.latency.engines.torch_compile import TorchCompileEngine
 from genets.latency.engines.torch_engine import TorchEngine
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from genets.latency.target import Target
-
-Run = Callable[[], object]
 
 
 class DeviceClock(Protocol):
@@ -29,9 +30,24 @@ class DeviceClock(Protocol):
         """Seconds that `count` runs in a row take on the device, the last one's end included."""
         ...
 
+    def enqueue_s(self, run: Run) -> float | None:
+        """Host seconds to hand one run to an idle device; None where the host computes."""
+        ...
+
 
 class Engine(Protocol):
-    """What a file in this folder offers."""
+    """What a file in this folder offers.
+
+    precisions: those it has on some device. providers: the values of `Target.provider`.
+    packages: distributions whose versions belong to the conditions of a measurement.
+    """
+
+    @property
+    def precisions(self) -> tuple[str, ...]: ...
+    @property
+    def providers(self) -> tuple[str, ...]: ...
+    @property
+    def packages(self) -> tuple[str, ...]: ...
 
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
@@ -41,16 +57,28 @@ class Engine(Protocol):
         """Set the process up for `target` (threads, modes) and back again afterwards."""
         ...
 
-    def prepare(self, network: nn.Module, target: Target, resolution: int) -> Run:
-        """One run of a copy of `network`, inputs resident. Call it inside `open`.
+    def prepare(
+        self,
+        network: nn.Module,
+        target: Target,
+        resolution: int,
+        calibration: Tensor | None = None,
+    ) -> Prepared:
+        """A copy of `network`, ready to run, inputs resident. Call it inside `open`.
 
-        Raises TargetError if the network cannot run at this batch size and resolution.
+        calibration: (N, channels, resolution, resolution) images that set the ranges of int8;
+        None takes normal noise, good enough for a latency and for nothing else.
+        Raises TargetError if the network cannot run at this batch size and resolution, or
+        cannot be brought into the engine's form.
         """
         ...
 
 
 ENGINES: dict[str, Engine] = {
     "torch": TorchEngine(),
+    "torch-compile": TorchCompileEngine(),
+    "onnxruntime": OnnxRuntimeEngine(),
+    "openvino": OpenVinoEngine(),
 }
 
-__all__ = ["ENGINES", "DeviceClock", "Engine", "Run"]
+__all__ = ["ENGINES", "DeviceClock", "Engine", "ModelFiles", "Prepared", "Run"]

@@ -1,0 +1,104 @@
+"""The clock against operations of known cost, on this machine's CPU.
+
+    python benchmarks/clock.py
+
+1. A busy loop of known length (it reads `perf_counter` until its time is up) is recovered.
+2. Twice, four times the depth costs two, four times the time: the same convolution repeated.
+3. The same network twice, under two names, comes out the same.
+
+Writes benchmarks/results/clock.json.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from conditions import write_result
+from genets.latency import PROTOCOLS, Target, measure_interleaved
+from genets.latency.clock import sample_interleaved
+from genets.latency.engines import ENGINES
+from genets.latency.probes import build_live
+from genets.latency.statistics import median, median_interval
+from genets.structure import zoo
+
+LENGTHS_S = (20e-6, 1e-3, 20e-3)
+DEPTHS = (4, 8, 16)
+TARGET = Target(batch_size=8, threads=1)
+
+
+def busy(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def known_costs() -> list[dict[str, float]]:
+    """Loops of one known length each, all timed in turn."""
+    runs = {str(length): lambda length=length: busy(length) for length in LENGTHS_S}
+    with ENGINES["torch"].open(TARGET) as clock:
+        samples = sample_interleaved(clock, runs, PROTOCOLS["genets-1"], time_limit_s=3)
+    rows = []
+    for length in LENGTHS_S:
+        told = median(samples[str(length)])
+        low, high = median_interval(samples[str(length)])
+        rows.append(
+            {
+                "cost_s": length,
+                "told_s": told,
+                "low_s": low,
+                "high_s": high,
+                "error": told / length - 1,
+            }
+        )
+    return rows
+
+
+def depths() -> list[dict[str, Any]]:
+    """A chain of equal convolutions, long enough that the rest of a run does not count."""
+    torch.manual_seed(0)
+    chains = {
+        str(depth): nn.Sequential(
+            nn.Conv2d(3, 64, 1), *(nn.Conv2d(64, 64, 3, padding=1) for _ in range(depth))
+        )
+        for depth in DEPTHS
+    }
+    found = measure_interleaved(chains, TARGET, 32, time_limit_s=6)
+    ms = {depth: found[str(depth)].ms_per_batch for depth in DEPTHS}
+    # The first layer and the start of a run cost something too: slopes between depths do not.
+    slopes = [(ms[b] - ms[a]) / (b - a) for a, b in pairwise(DEPTHS)]
+    return [
+        {
+            "depths": [a, b],
+            "ms": [ms[a], ms[b]],
+            "ms_per_layer": slope,
+            "ratio_over_expected": ms[b] / ms[a] / (b / a),
+        }
+        for (a, b), slope in zip(pairwise(DEPTHS), slopes, strict=True)
+    ]
+
+
+def same_twice() -> dict[str, Any]:
+    """One network under two names. `agree`: neither median is outside the other's interval."""
+    network = build_live(zoo["master_small"], 10)
+    found = measure_interleaved({"a": network, "b": network}, TARGET, 16, time_limit_s=6)
+    a, b = found["a"], found["b"]
+    return {
+        "ms_per_image": [a.ms_per_image, b.ms_per_image],
+        "intervals": [[m.low_ms_per_image, m.high_ms_per_image] for m in (a, b)],
+        "ratio": b.ms_per_image / a.ms_per_image,
+        "intervals_touch": a.low_ms_per_image <= b.high_ms_per_image
+        and b.low_ms_per_image <= a.high_ms_per_image,
+    }
+
+
+if __name__ == "__main__":
+    write_result(
+        "clock",
+        {"known_costs": known_costs(), "depths": depths(), "same_twice": same_twice()},
+        TARGET,
+    )

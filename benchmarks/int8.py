@@ -1,0 +1,116 @@
+"""INT8 against FP32 and BF16: latency and accuracy of a network trained on the digits.
+
+    python benchmarks/int8.py --weights FOLDER [--epochs 60]     # train, once
+    python benchmarks/int8.py --weights FOLDER --batch-size 64   # score and time
+
+Every precision of every engine that this machine has, on the test split (which training never
+saw), ranges of INT8 from 300 training images. All are prepared first and then timed in turn, in
+rounds, forwards and backwards. Writes benchmarks/results/int8_b64.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from conditions import write_result
+from genets.data import load_digits
+from genets.errors import TargetError
+from genets.latency import ENGINES, PROTOCOLS, Target
+from genets.latency.accuracy import calibration_images, score
+from genets.latency.clock import sample_interleaved
+from genets.latency.engines import Prepared
+from genets.latency.statistics import Array, median, median_interval
+from genets.networks import build, load_weights, save_weights
+from genets.structure import zoo
+from genets.training import Recipe, fitting_threads, train
+
+STRUCTURE = zoo["master_small"]
+PIXELS = STRUCTURE.resolution
+ROUNDS = 4
+SAMPLES = 25
+
+
+def trained(path: Path, epochs: int, data: Any) -> nn.Module:
+    """The network, with the weights of `path`, which are made where they are missing."""
+    torch.manual_seed(0)
+    net = build(STRUCTURE, 10)
+    if path.exists():
+        load_weights(net, path)
+        return net.eval()
+    with fitting_threads(net, PIXELS, 64):
+        train(net, data.train, Recipe(epochs, learning_rate=1.2, warmup_epochs=1), seed=0)
+    save_weights(net, path, {"num_classes": "10", "epochs": str(epochs)})
+    return net
+
+
+def targets(batch_size: int) -> list[Target]:
+    found = []
+    for name, engine in ENGINES.items():
+        for precision in engine.precisions:
+            target = Target(engine=name, precision=precision, batch_size=batch_size)
+            try:
+                target.check()
+            except TargetError:
+                continue
+            found.append(target)
+    return found
+
+
+def timed(prepared: dict[str, tuple[Target, Prepared]]) -> dict[str, Array]:
+    """ms per image, every sample, of each."""
+    samples: dict[str, list[Array]] = {name: [] for name in prepared}
+    names = list(prepared)
+    for turn in range(ROUNDS):
+        for name in names if turn % 2 == 0 else reversed(names):
+            target, run = prepared[name]
+            with ENGINES[target.engine].open(target) as clock:
+                seconds = sample_interleaved(
+                    clock, {"": run}, PROTOCOLS["genets-1"], min_samples=SAMPLES, time_limit_s=0.4
+                )[""]
+            samples[name].append(seconds * 1e3 / target.batch_size)
+    return {name: np.concatenate(parts) for name, parts in samples.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--batch-size", type=int, default=64)
+    options = parser.parse_args()
+    data = load_digits(PIXELS)
+    path = options.weights / "int8.safetensors"
+    fresh = not path.exists()
+    net = trained(path, options.epochs, data)
+    if fresh:
+        print(f"trained into {path}; run again to score and time")
+        return
+    images = calibration_images(data.train)
+    prepared, rows = {}, {}
+    for target in targets(options.batch_size):
+        engine, name = ENGINES[target.engine], f"{target.engine}-{target.precision}"
+        with engine.open(target):
+            prepared[name] = target, engine.prepare(net, target, PIXELS, images)
+            scores = score(prepared[name][1].predict, data.test, 64)
+        rows[name] = dict(zip(("top1", "top5", "cross_entropy", "images"), scores, strict=True))
+        rows[name] |= {"seconds_before": prepared[name][1].seconds}
+    samples = timed(prepared)
+    for name, row in rows.items():
+        low, high = median_interval(samples[name])
+        row["ms_per_image"] = median(samples[name])
+        row |= {"low_ms_per_image": low, "high_ms_per_image": high}
+    base = rows["torch-fp32"]
+    for row in rows.values():
+        row["top1_points_lost"] = 100 * (base["top1"] - row["top1"])
+        row["speed_over_torch_fp32"] = base["ms_per_image"] / row["ms_per_image"]
+    figures = {"structure": str(STRUCTURE), "test_images": len(data.test), "rows": rows}
+    write_result(f"int8_b{options.batch_size}", figures, Target(engine="openvino"))
+
+
+if __name__ == "__main__":
+    main()

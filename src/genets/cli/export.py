@@ -1,0 +1,78 @@
+"""`genets export`: the files of a network as an engine runs it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genets.cli.options import BatchSize, Device, Json, Precision, Provider, Threads
+
+
+def export(
+    network: Annotated[
+        str,
+        typer.Argument(help="Results folder (its weights), or any other NETWORK, untrained."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write into; made if it is not there.")],
+    engine: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data whose training images set the ranges of int8 (needed there)."),
+    ] = None,
+    device: Device = None,
+    provider: Provider = None,
+    precision: Precision = None,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the validation cut, and of fresh weights.")
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Write what was measured: ONNX (engine onnxruntime) or OpenVINO IR, with contract.json.
+
+    Batch norm folded, the batch size fixed. The contract says what the input must be, how the
+    network was quantised, and how the files must be loaded to run as they did. They have been
+    loaded again, and give the same outputs, when this returns.
+
+    \b
+    genets export runs/demo/results --out deploy
+    genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
+    """
+    from genets.cli.networks import calibration_for, named_network
+    from genets.cli.output import print_json, print_tables
+    from genets.cli.targets import given, make_target
+    from genets.data import load_data
+    from genets.latency.exporting import export_network
+    from genets.report.accuracy_table import export_table
+
+    options = given(
+        device=device,
+        engine=engine,
+        provider=provider,
+        precision=precision,
+        batch_size=batch_size,
+        threads=threads,
+    )
+    target = make_target(options)
+    target.check()
+    if target.precision == "int8" and data is None:
+        raise typer.BadParameter("is needed for precision int8", param_hint="--data")
+    loaded = named_network(network, seed, data=data, resolution=resolution)
+    images = None if data is None else load_data(data, loaded.resolution, seed=seed)
+    contract = export_network(
+        loaded.network,
+        target,
+        loaded.resolution,
+        out,
+        loaded.images(images),
+        calibration=None if images is None else calibration_for(target, images),
+        facts={"network": loaded.name, "trained": loaded.trained, "data": data},
+    )
+    if json:
+        print_json({"folder": str(out), **contract})
+    else:
+        print_tables(export_table(loaded.name, out, contract))

@@ -1,0 +1,90 @@
+"""Accuracy from logits, against counting by hand."""
+
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from genets.data import load_digits
+from genets.errors import TargetError
+from genets.latency import Target
+from genets.latency.accuracy import Accuracy, calibration_images, measure_accuracy, score
+from genets.networks import build
+from genets.structure import Structure
+from genets.training import evaluate
+
+SMALL = Structure.parse("Conv3x8s2 XX3x8 DW3x8r2 Conv1x16 @8")
+TARGET = Target(batch_size=64, threads=1)
+
+
+class Listed:
+    """Images (N, 3, 1, 1) of value 0, 1, 2, ... and their classes."""
+
+    def __init__(self, labels: list[int]) -> None:
+        self.labels = torch.tensor(labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, batch_size, *, epoch=None, seed=0):
+        order = torch.arange(len(self)) if epoch is None else torch.arange(len(self)).flip(0)
+        for part in order.split(batch_size):
+            yield part.float().reshape(-1, 1, 1, 1).expand(-1, 3, 1, 1), self.labels[part]
+
+
+def test_shares_and_cross_entropy_by_hand() -> None:
+    table = torch.eye(7)[:, [0]].T.repeat(4, 1) * 2.0  # class 0 best, then 1, 2, ... by position
+    table = table - torch.arange(7) * 0.1
+    top1, top5, cross_entropy, images = score(
+        lambda x: table[x[:, 0, 0, 0].long()], Listed([0, 4, 5, 6]), 3
+    )
+    assert (top1, top5, images) == (0.25, 0.5, 4)
+    weights = [math.exp(2.0 * (i == 0) - 0.1 * i) for i in range(7)]
+    chosen = [weights[label] / sum(weights) for label in (0, 4, 5, 6)]
+    assert cross_entropy == pytest.approx(-sum(map(math.log, chosen)) / 4, rel=1e-6)
+
+
+def test_fewer_than_five_classes() -> None:
+    assert score(lambda x: torch.tensor([[1.0, 2.0]] * len(x)), Listed([1, 0, 0]), 2)[:2] == (
+        pytest.approx(1 / 3),
+        1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("logits", "sentence"),
+    [
+        ([1.0, math.nan], "the network's outputs are not finite"),
+        ([1.0, 2.0], "the network has 2 outputs, too few for class 3 of the data"),
+    ],
+)
+def test_outputs_that_give_no_accuracy(logits, sentence) -> None:
+    with pytest.raises(TargetError, match=sentence):
+        score(lambda x: torch.tensor([logits] * len(x)), Listed([1, 3]), 2)
+
+
+def test_an_engine_scores_as_the_training_does() -> None:
+    torch.manual_seed(0)
+    net, data = build(SMALL, 10), load_digits(8, views=1)
+    found = measure_accuracy(net, TARGET, 8, data.test)
+    expected = evaluate(net, data.test)
+    assert isinstance(found, Accuracy)
+    assert (found.top1, found.images) == (pytest.approx(expected.top1), expected.images)
+    assert found.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-5)
+    assert found.top1 <= found.top5 <= 1
+    assert found.to_json()["quantisation"] is None
+
+
+def test_int8_accuracy_needs_images() -> None:
+    target = Target(engine="openvino", precision="int8")
+    sentence = "the accuracy of precision int8 needs calibration images"
+    with pytest.raises(TargetError, match=re.escape(sentence)):
+        measure_accuracy(nn.Identity(), target, 8, Listed([0, 1]))
+
+
+def test_calibration_images_are_shuffled_and_as_many_as_wanted() -> None:
+    images = calibration_images(Listed(list(range(9))), 5)
+    assert images[:, 0, 0, 0].tolist() == [8, 7, 6, 5, 4]
+    assert len(calibration_images(Listed([0, 1, 2]), 300)) == 3

@@ -1,0 +1,181 @@
+"""CUDA without a GPU: a queue that works on while the host does something else."""
+
+import ast
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import genets.latency
+from genets.latency import ENGINES, Target, measure
+from genets.latency.engines import Prepared, cuda
+from genets.latency.engines.cuda import CudaClock, CudaHostClock
+from genets.latency.engines.torch_engine import TorchEngine
+
+
+class FakeGpu:
+    """Host and device have a time each. Launching takes host time, running takes device time."""
+
+    def __init__(self) -> None:
+        self.host_s = 0.0
+        self.done_s = 0.0  # when the device will have done all that it was given
+
+    def launch(self, host_s: float, device_s: float) -> None:
+        self.host_s += host_s
+        self.done_s = max(self.done_s, self.host_s) + device_s
+
+    def synchronize(self, device: object = None) -> None:
+        self.host_s = max(self.host_s, self.done_s)
+
+    def event(self, enable_timing: bool) -> "FakeEvent":
+        assert enable_timing
+        return FakeEvent(self)
+
+
+class FakeEvent:
+    def __init__(self, gpu: FakeGpu) -> None:
+        self.gpu, self.waited = gpu, False
+
+    def record(self) -> None:
+        self.reached_s = max(self.gpu.done_s, self.gpu.host_s)
+
+    def synchronize(self) -> None:
+        self.gpu.host_s = max(self.gpu.host_s, self.reached_s)
+        self.waited = True
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        assert end.waited, "an event was read before the device had reached it"
+        return (end.reached_s - self.reached_s) * 1e3
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    gpu = FakeGpu()
+    monkeypatch.setattr(torch.cuda, "Event", gpu.event)
+    monkeypatch.setattr(torch.cuda, "synchronize", gpu.synchronize)
+    monkeypatch.setattr(cuda.time, "perf_counter", lambda: gpu.host_s)
+    return gpu
+
+
+@pytest.mark.parametrize("clock", [CudaClock(), CudaHostClock()])
+@pytest.mark.parametrize("count", [1, 10])
+def test_the_time_of_the_device_is_told_not_that_of_the_launches(gpu, clock, count) -> None:
+    gpu.launch(0.0, 5.0)  # what went before is waited for and not counted
+    seconds = clock.time_runs(lambda: gpu.launch(1e-3, 1.0), count)
+    assert seconds == pytest.approx(count, rel=2e-3)
+    assert gpu.host_s == gpu.done_s
+
+
+@pytest.mark.parametrize("clock", [CudaClock(), CudaHostClock()])
+def test_handing_over_is_timed_on_an_idle_device(gpu, clock) -> None:
+    gpu.launch(0.0, 5.0)
+    assert clock.enqueue_s(lambda: gpu.launch(0.25, 1.0)) == pytest.approx(0.25)
+    assert gpu.host_s == gpu.done_s
+
+
+@pytest.mark.parametrize(("launch_s", "bound"), [(0.7e-3, False), (0.9e-3, True), (3e-3, True)])
+def test_a_launch_bound_network_is_flagged(gpu, monkeypatch, launch_s, bound) -> None:
+    class Engine:
+        packages = ()
+
+        @contextmanager
+        def open(self, target):
+            yield CudaClock()
+
+        def prepare(self, network, target, resolution, calibration=None):
+            run = lambda: gpu.launch(launch_s, 1e-3)  # noqa: E731
+            return Prepared(run, lambda x: x, (1, 3, 8, 8), memory_bytes=2**20)
+
+    monkeypatch.setitem(ENGINES, "torch", Engine())
+    monkeypatch.setattr("genets.latency.environment._describe_cuda", lambda device: {})
+    found = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
+    assert found.launch_bound is bound
+    assert found.memory_bytes == 2**20
+    assert found.ms_per_image == pytest.approx(1e3 * max(launch_s, 1e-3), rel=0.1)
+
+
+def test_a_cpu_is_never_launch_bound(fake_engine, device) -> None:
+    fake_engine(lambda *_: 1e-3)
+    target = Target(engine="fake", batch_size=1)
+    assert measure(nn.Identity(), target, 8, min_samples=6).launch_bound is None
+    device.enqueue_cost_s = 0.9e-3
+    assert measure(nn.Identity(), target, 8, min_samples=6).launch_bound
+
+
+def test_steps_of_the_preparation_wait_for_the_device(gpu) -> None:
+    waiting = cuda.wait_for("cuda")
+    gpu.launch(0.0, 2.0)
+    waiting()
+    assert gpu.host_s == 2.0
+    gpu.launch(0.0, 2.0)
+    cuda.wait_for("cpu")()
+    assert gpu.host_s == 2.0
+
+
+def test_memory_is_the_peak_above_what_was_there(monkeypatch) -> None:
+    peaks = {"memory_allocated": 1000, "max_memory_allocated": 5000}
+    for name, value in peaks.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    for name in ("reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: None)
+    with cuda.watch_memory("cuda:1") as memory:
+        pass
+    assert memory.bytes == 4000
+    with cuda.watch_memory("cpu") as memory:
+        pass
+    assert memory.bytes is None
+
+
+def test_a_graph_is_captured_after_a_warm_up_on_a_side_stream(monkeypatch) -> None:
+    log = []
+
+    class Stream:
+        def wait_stream(self, other) -> None:
+            log.append("wait")
+
+    class Graph:
+        def replay(self) -> None:
+            log.append("replay")
+
+    @contextmanager
+    def graph(_):
+        log.append("capture")
+        yield
+
+    for name, fake in (
+        ("Stream", Stream),
+        ("current_stream", Stream),
+        ("stream", lambda _: nullcontext()),
+        ("CUDAGraph", Graph),
+        ("graph", graph),
+    ):
+        monkeypatch.setattr(torch.cuda, name, fake)
+    run, output = cuda.captured(lambda x: log.append("step") or x + 1, torch.zeros(1))
+    run()
+    assert log == ["wait", *["step"] * 3, "wait", "capture", "step", "replay"]
+    assert output.item() == 1
+
+
+def test_precision_and_number_of_a_device(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: False)
+    assert cuda.check_device("cuda:1") == 1
+    with pytest.raises(ValueError, match="precision bf16 is not supported by device 'cuda:1'"):
+        TorchEngine().check(Target("cuda:1", precision="bf16"))
+    TorchEngine().check(Target("cuda", precision="fp16"))
+
+
+def test_clocks_are_read_in_few_places() -> None:
+    """Where a new file reads a clock, it must be seen to wait for the device first."""
+    folder = Path(genets.latency.__file__).parent
+    readers = {
+        path.relative_to(folder).as_posix()
+        for path in [*folder.rglob("engines/*.py"), folder / "clock.py", folder / "measurement.py"]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("perf_counter", "elapsed_time", "time")
+    }
+    assert readers == {"engines/cpu.py", "engines/cuda.py", "engines/prepared.py"}

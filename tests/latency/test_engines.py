@@ -1,0 +1,331 @@
+"""One contract for all engines, in every precision that this machine has."""
+
+import ast
+import copy
+import gc
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import genets.latency.engines
+from genets.errors import TargetError
+from genets.latency import ENGINES, Target
+from genets.latency.engines import Prepared, torch_compile
+from genets.latency.engines.preparation import normal_images
+from genets.networks import build
+from genets.structure import Structure
+
+BATCH, SIDE, CLASSES = 4, 16, 5
+TOLERANCES = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.03, "int8": 0.1}  # of the largest logit
+SEEDED = torch.Generator().manual_seed(3)
+CALIBRATION = torch.randn(11, 3, SIDE, SIDE, generator=SEEDED)
+IMAGES = torch.randn(7, 3, SIDE, SIDE, generator=SEEDED)
+
+
+def available() -> list[Target]:
+    """Every engine and precision of this machine; those that it lacks say so by an error."""
+    found = []
+    for name, engine in ENGINES.items():
+        for precision in engine.precisions:
+            target = Target(engine=name, precision=precision, batch_size=BATCH, threads=1)
+            try:
+                target.check()
+            except TargetError:
+                continue
+            found.append(target)
+    return found
+
+
+TARGETS = available()
+FILES = [target for target in TARGETS if target.engine in ("onnxruntime", "openvino")]
+INT8 = [target for target in TARGETS if target.precision == "int8"]
+
+
+def name_of(target: Target) -> str:
+    return f"{target.engine}-{target.precision}"
+
+
+@torch.no_grad()
+def make_network() -> nn.Module:
+    """Small, as torch-compile takes seconds, with a skip, strides and lively statistics."""
+    network = build(Structure.parse("Conv3x8s2 XX3x8 DW3x8r2 Conv1x16 @16"), CLASSES)
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.uniform_(0.5, 1.5, generator=generator)
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return network.train()
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return make_network()
+
+
+@pytest.fixture(scope="module", params=TARGETS, ids=name_of)
+def case(request: pytest.FixtureRequest, network: nn.Module) -> tuple[Target, Prepared, dict]:
+    """A target, the network on it, and the network's weights before."""
+    before = copy.deepcopy(network.state_dict())
+    target = request.param
+    with ENGINES[target.engine].open(target):
+        calibration = CALIBRATION if target.precision == "int8" else None
+        prepared = ENGINES[target.engine].prepare(network, target, SIDE, calibration)
+    return target, prepared, before
+
+
+@pytest.fixture(scope="module")
+def expected(network: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return copy.deepcopy(network).eval()(IMAGES)
+
+
+@pytest.mark.parametrize("count", [1, BATCH, 7])
+def test_outputs_are_those_of_torch_for_any_number_of_images(case, expected, count) -> None:
+    target, prepared, _ = case
+    logits = prepared.predict(IMAGES[:count])
+    assert logits.shape == (count, CLASSES)
+    assert (logits.dtype, logits.device.type) == (torch.float32, "cpu")
+    limit = TOLERANCES[target.precision] * expected.abs().max()
+    assert (logits - expected[:count]).abs().max() < limit
+    if target.precision != "fp32":
+        assert not torch.equal(logits, expected[:count]), "computed in fp32 after all"
+
+
+def test_many_images_in_another_memory_layout(case) -> None:
+    """Also found where an engine read arrays that were gone by then."""
+    _, prepared, _ = case
+    many = IMAGES[:BATCH].repeat(50, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    logits = prepared.predict(many).reshape(50, BATCH, CLASSES)
+    assert torch.equal(logits, prepared.predict(IMAGES[:BATCH]).expand_as(logits))
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("onnxruntime", lambda run: run.kept[1].numpy()),
+        ("openvino", lambda run: run.request.get_output_tensor().data),
+    ],
+)
+def test_the_timed_run_computes_the_normal_images(name, outputs, network) -> None:
+    """Its inputs live as long as it does: garbage would have another cost, and no meaning."""
+    pytest.importorskip(name)
+    target = Target(engine=name, batch_size=BATCH, threads=1)
+    with ENGINES[name].open(target):
+        prepared = ENGINES[name].prepare(network, target, SIDE)
+        gc.collect()
+        junk = [torch.full((BATCH, 3, SIDE, SIDE), 1e9) for _ in range(200)]
+        prepared()
+    assert len(junk) == 200
+    expected = prepared.predict(normal_images((BATCH, 3, SIDE, SIDE))).numpy()
+    assert outputs(prepared.run) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_callers_network_is_not_changed(case, network) -> None:
+    _, _, before = case
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(module.training for module in network.modules())
+
+
+def test_runs_take_time_and_preparing_is_told_apart(case) -> None:
+    target, prepared, _ = case
+    with ENGINES[target.engine].open(target) as clock:
+        assert clock.time_runs(prepared, 3) > 0
+        assert clock.enqueue_s(prepared) is None
+    assert "fold" in prepared.seconds
+    assert all(seconds > 0 for seconds in prepared.seconds.values())
+    assert ("quantise" in prepared.seconds) == (target.precision == "int8")
+    assert prepared.memory_bytes is None
+
+
+def test_predicting_leaves_the_timed_inputs_alone(case) -> None:
+    target, prepared, _ = case
+    first = prepared.predict(IMAGES)
+    with ENGINES[target.engine].open(target):
+        prepared()
+    assert torch.equal(prepared.predict(IMAGES), first)
+
+
+def test_images_of_another_shape(case) -> None:
+    _, prepared, _ = case
+    for wrong in (torch.zeros(2, 3, 8, 8), torch.zeros(0, 3, SIDE, SIDE), torch.zeros(3, 16, 16)):
+        sentence = f"images must have shape (N, 3, 16, 16), not {tuple(wrong.shape)}"
+        with pytest.raises(TargetError, match=re.escape(sentence)):
+            prepared.predict(wrong)
+
+
+def test_what_is_written_is_what_ran(case, tmp_path) -> None:
+    target, prepared, _ = case
+    if target not in FILES:
+        with pytest.raises(TargetError, match="this engine writes no files; onnxruntime and open"):
+            prepared.save(tmp_path)
+        return
+    paths = prepared.save(tmp_path)
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    assert torch.equal(prepared.files.load(tmp_path)(IMAGES[:BATCH]), prepared.predict(IMAGES[:4]))
+
+
+@pytest.mark.parametrize("target", INT8, ids=name_of)
+def test_int8_says_where_its_ranges_are_from_and_nothing_aloud(target, network, capfd) -> None:
+    engine = ENGINES[target.engine]
+    with engine.open(target):
+        quantisation = engine.prepare(network, target, SIDE).quantisation
+        assert capfd.readouterr() == ("", "")
+        assert (quantisation["ranges_from"], quantisation["images"]) == ("noise", BATCH)
+        wrong = torch.zeros(2, 3, 8, 8)
+        with pytest.raises(TargetError, match=r"calibration images must have shape \(N, 3, 16, 16"):
+            engine.prepare(network, target, SIDE, wrong)
+
+
+def test_int8_takes_the_images_that_it_is_given(case) -> None:
+    target, prepared, _ = case
+    if target.precision == "int8":
+        assert prepared.quantisation["ranges_from"] == "images"
+        assert prepared.quantisation["images"] == len(CALIBRATION)
+    else:
+        assert prepared.quantisation is None
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_resolution_that_does_not_fit(name, network) -> None:
+    target = Target(engine=name, batch_size=1, threads=1)
+    with ENGINES[name].open(target):
+        with pytest.raises(TargetError, match="resolution must be at least 2, the product of the"):
+            ENGINES[name].prepare(network, target, 1)
+        with pytest.raises(TargetError, match=f"{name} cannot|does not run on {target.name}"):
+            ENGINES[name].prepare(nn.Sequential(nn.Conv2d(3, 4, 7)), target, 4)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_batch_that_does_not_fit(name, network, monkeypatch) -> None:
+    place = "genets.latency.engines.preparation.available_bytes"
+    monkeypatch.setattr(place, lambda: 10_000)
+    target = Target(engine=name, batch_size=512, threads=1)
+    sentence = "batch_size 512 at resolution 16 does not fit into the memory of cpu; use a smaller"
+    with ENGINES[name].open(target), pytest.raises(TargetError, match=sentence):
+        ENGINES[name].prepare(network, target, SIDE)
+
+
+class Bessel(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x).mean((2, 3))
+
+
+class Undecided(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+
+@pytest.mark.parametrize("name", sorted({target.engine for target in FILES}))
+@pytest.mark.parametrize(
+    ("network", "named"), [(Bessel(), "operator .*bessel_j0"), (Undecided(), "module Undecided: ")]
+)
+def test_a_network_that_cannot_be_exported(name, network, named, capfd) -> None:
+    target = Target(engine=name, batch_size=2, threads=1)
+    with ENGINES[name].open(target), pytest.raises(TargetError) as error:
+        ENGINES[name].prepare(network, target, SIDE)
+    assert re.match(f"engine {name} cannot run this network: .*{named}", str(error.value))
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing", "sentence"),
+    [
+        ({"engine": "onnxruntime"}, "onnxscript", "pip install 'genets[onnx]'"),
+        ({"engine": "openvino"}, "openvino", "pip install 'genets[openvino]'"),
+        ({"engine": "openvino", "precision": "int8"}, "nncf", "pip install 'genets[openvino]'"),
+    ],
+)
+def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> None:
+    find = importlib.util.find_spec
+    place = "genets.latency.engines.preparation.find_spec"
+    monkeypatch.setattr(place, lambda name: None if name == missing else find(name))
+    with pytest.raises(TargetError) as error:
+        Target(**fields).check()
+    assert str(error.value).endswith(sentence)
+    assert f"needs the package {missing}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"engine": "torch", "precision": "int8"}, "engine torch; it has fp32, bf16, fp16 there"),
+        (
+            {"engine": "onnxruntime", "precision": "bf16"},
+            "bf16 is not available on device 'cpu' in engine onnxruntime; it has fp32, int8",
+        ),
+        (
+            {"engine": "onnxruntime", "provider": "tensorrt"},
+            "provider tensorrt needs a CUDA device, not device 'cpu'",
+        ),
+        (
+            {"engine": "onnxruntime", "provider": "cpu", "device": "cuda"},
+            "provider cpu needs device cpu, not device 'cuda'",
+        ),
+        ({"engine": "openvino", "device": "cuda"}, "engine openvino runs on device cpu, not on"),
+    ],
+)
+def test_what_an_engine_does_not_have(fields, sentence) -> None:
+    with pytest.raises(TargetError, match=re.escape(sentence)):
+        Target(**fields).check()
+
+
+def test_openvino_refuses_a_precision_that_the_cpu_lacks(monkeypatch) -> None:
+    pytest.importorskip("openvino")
+    from genets.latency.engines import openvino_engine
+
+    class Core:
+        def get_property(self, *_: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino_engine, "_openvino", lambda: type("openvino", (), {"Core": Core}))
+    with pytest.raises(TargetError, match=r"bf16 is not available .* it has fp32, int8 there"):
+        Target(engine="openvino", precision="bf16").check()
+
+
+def test_openvino_cannot_import_its_telemetry(monkeypatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    Target(engine="openvino").check()
+    assert sys.modules["openvino_telemetry"] is None
+
+
+def test_telemetry_that_was_imported_before_sends_nothing(monkeypatch) -> None:
+    pytest.importorskip("openvino")
+
+    class TelemetrySender:
+        def send(self, backend: object, message: object) -> None:
+            raise AssertionError("sent")
+
+    module = SimpleNamespace(main=SimpleNamespace(TelemetrySender=TelemetrySender))
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", module)
+    Target(engine="openvino").check()
+    TelemetrySender().send("backend", "message")
+
+
+def test_every_compiled_network_has_code_of_its_own(monkeypatch) -> None:
+    """Dynamo gives up on the ninth network that shares its code, without a word."""
+    kept = []
+    monkeypatch.setattr(torch, "compile", lambda step, **_: kept.append(step) or step)
+    for _ in range(9):
+        torch_compile._compiled(nn.Identity())
+    assert len({id(step.__code__) for step in kept}) == 9
+
+
+def test_engines_that_are_not_used_are_not_imported() -> None:
+    heavy = {"onnxruntime", "openvino", "nncf", "onnx", "onnxscript"}
+    for path in Path(genets.latency.engines.__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert heavy.isdisjoint(name.partition(".")[0] for name in names), path
