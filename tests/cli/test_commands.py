@@ -16,6 +16,7 @@ from genets.nas.presets import PRESETS
 from genets.nas.result import SearchResult, Selected
 from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
+from genets.networks.baselines import baselines
 from genets.structure import parse_toml, zoo
 
 SELECTED = Selected(
@@ -233,11 +234,28 @@ def test_select_from_what_is_no_study(driver, tmp_path):
 
 
 def test_zoo_lists_every_network():
-    rows = json.loads(invoke("zoo", "--json", "--seed", 1).stdout)
+    printed = json.loads(invoke("zoo", "--json", "--seed", 1).stdout)
+    rows = printed["structures"]
     assert {row["name"]: row["notation"] for row in rows} == {n: str(zoo[n]) for n in zoo}
     normal = next(row for row in rows if row["name"] == "genet_normal")
     assert normal["parameters"] == pytest.approx(21e6, rel=0.025)  # paper, Table 2
     assert normal["multiply_adds"] == pytest.approx(2.2e9, rel=0.025)
+    assert [row["name"] for row in printed["baselines"]] == list(baselines)
+
+
+def test_zoo_shows_baselines_apart():
+    structures, _, others = invoke("zoo").stdout.partition("Baselines, published figures")
+    assert "genet_large" in structures
+    assert "EfficientNet-B3" not in structures
+    assert all(name in others for name in baselines)
+
+
+def test_zoo_shows_one_baseline():
+    shown = invoke("zoo", "ofanet-9ms").stdout
+    for part in ("OFANet-9ms", "188 pixels", "313 M", "75.3 %", "V100, PyTorch, fp16", "5.04"):
+        assert part in shown
+    printed = json.loads(invoke("zoo", "OFANet-9ms", "--json").stdout)
+    assert printed["ms_per_image"]["table9"]["32"] == 0.15
 
 
 def test_zoo_shows_one_network():
@@ -258,6 +276,8 @@ def test_zoo_shows_one_network():
 
 def test_zoo_faults():
     fails(invoke("zoo", "genet_lite"), "'genet_lite'; did you mean genet_light")
+    fails(invoke("zoo", "EficientNet-B3"), "did you mean EfficientNet-B3")
+    fails(invoke("zoo", "ResNet-18", "--toml"), "ResNet-18 is a baseline")
     assert invoke("zoo", "--toml").exit_code == 2
     assert invoke("zoo", "genet_light", "--toml", "--json").exit_code == 2
 
@@ -290,7 +310,8 @@ def test_measure_json():
         (("measure", "no/such.toml"), ("no/such.toml",)),
         ((*MEASURE, "--protocol", "genet-1"), ("did you mean genets-1",)),
         ((*MEASURE, "--device", "cuda:77"), ("cuda",)),
-        ((*MEASURE, "--precision", "int8"), ("unknown precision 'int8'",)),
+        ((*MEASURE, "--precision", "int9"), ("unknown precision 'int9'; did you mean int8?",)),
+        ((*MEASURE, "--precision", "int8"), ("in engine torch; it has fp32, bf16, fp16 there",)),
         ((*MEASURE, "--resolution", 0), ("resolution",)),
     ],
 )

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from genets.cli import app
 from genets.nas.presets import PRESETS
 
-COMMANDS = ("search", "select", "zoo", "measure")
+COMMANDS = ("search", "select", "zoo", "measure", "compare", "profile", "eval", "export")
 HEAVY = ("torch", "timm", "numpy", "scipy", "sklearn", "pydantic", "rich")
 
 

@@ -41,7 +41,7 @@ def test_names_are_not_markup():
 
 def test_measurement():
     target = Target("cuda", batch_size=50)
-    values = (0.5, 0.49, 0.51, 0.6, 0.7, (25.0, 25.1), True, 1.0, "genets-1", target, 32)
+    values = (0.5, 0.49, 0.51, 0.6, 0.7, (25.0, 25.1), True, {"load": 1.0}, "genets-1", target, 32)
     text = text_of(measurement_table("[/oops]", Measurement(*values)))
     assert "[/oops]" in text
     assert "2000 images per second" in text

@@ -6,7 +6,11 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from genets.cli.compare import compare
+from genets.cli.eval import eval_
+from genets.cli.export import export
 from genets.cli.measure import measure
+from genets.cli.profile import profile
 from genets.cli.search import search
 from genets.cli.select import select
 from genets.cli.zoo import zoo
@@ -53,8 +57,9 @@ app = typer.Typer(
     too); 3 no network keeps the budget; 130 stopped by Ctrl-C.
     """,
 )
-for _command in (search, select, zoo, measure):
+for _command in (search, select, zoo, measure, compare, profile, export):
     app.command()(_command)
+app.command("eval")(eval_)
 
 
 def main() -> None:

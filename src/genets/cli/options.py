@@ -11,11 +11,17 @@ Device = Annotated[
 ]
 Engine = Annotated[
     str | None,
-    typer.Option(help="What runs the network: torch.  [default: torch]"),
+    typer.Option(help="torch, torch-compile, onnxruntime or openvino.  [default: torch]"),
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(help="fp32, bf16 or fp16.  [default: fp32]"),
+    typer.Option(help="fp32, bf16, fp16 or int8, where the engine has it.  [default: fp32]"),
+]
+Provider = Annotated[
+    str | None,
+    typer.Option(
+        help="Who computes in onnxruntime: cpu, cuda or tensorrt.  [default: as the device]"
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -24,4 +30,17 @@ BatchSize = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(help="CPU threads of one run.  [default: all physical cores]"),
+]
+# Each may be given several times.
+Engines = Annotated[
+    list[str] | None,
+    typer.Option("--engine", help="What runs the networks; may be repeated.  [default: torch]"),
+]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option("--precision", help="fp32, bf16, fp16, int8; may be repeated.  [default: fp32]"),
+]
+BatchSizes = Annotated[
+    list[int] | None,
+    typer.Option("--batch-size", help="Images in one run; may be repeated.  [default: 64]"),
 ]

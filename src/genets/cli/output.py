@@ -1,6 +1,7 @@
 """Printing: tables for people, JSON for machines."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -17,6 +18,12 @@ def print_tables(*tables: RenderableType) -> None:
     console = _console(stderr=False)
     for table in tables:
         console.print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Plain text: no markup, and no breaks in paths."""
+    for line in lines:
+        print(line)
 
 
 def error_console() -> Console:

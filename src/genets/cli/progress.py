@@ -1,13 +1,13 @@
-"""A search's events as a progress bar with time left, or as one line for each phase."""
+"""Events as a progress bar with time left, or as one line for each phase."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -16,7 +16,20 @@ from rich.progress import (
 )
 
 from genets.cli.output import error_console
-from genets.nas.events import Event
+
+
+class Event(Protocol):
+    """What a floor tells: `done` of `total` steps of `phase` are finished."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def done(self) -> float: ...
+    @property
+    def total(self) -> float: ...
+    @property
+    def detail(self) -> str: ...
+
 
 OnEvent = Callable[[Event], None]
 
@@ -34,7 +47,7 @@ def show_progress(*, plain: bool) -> Iterator[OnEvent]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -52,7 +65,7 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         if event.phase not in self._tasks:
             self._tasks[event.phase] = self._progress.add_task(
-                event.phase, total=event.total, completed=event.done, detail=event.detail
+                event.phase, total=event.total, detail=event.detail
             )
         self._progress.update(
             self._tasks[event.phase],
@@ -75,5 +88,5 @@ class _Lines:
         self._ended.add(event.phase)
         seconds = time.monotonic() - start
         detail = f" ({event.detail})" if event.detail else ""
-        line = f"{event.phase}: {event.done} of {event.total} in {seconds:.1f} s{detail}"
+        line = f"{event.phase}: {event.done:g} of {event.total:g} in {seconds:.1f} s{detail}"
         self._console.print(line, markup=False, soft_wrap=True)

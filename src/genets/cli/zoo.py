@@ -1,4 +1,4 @@
-"""`genets zoo`: the named structures."""
+"""`genets zoo`: the named structures, and the networks to compare with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def zoo(
     name: Annotated[
-        str | None, typer.Argument(help="A network, to see its stages; all of them if left out.")
+        str | None, typer.Argument(help="A network, to see what it is; all of them if left out.")
     ] = None,
     toml: Annotated[
         bool, typer.Option("--toml", help="Print the structure file (.toml) of NAME.")
@@ -25,11 +25,14 @@ def zoo(
         int, typer.Option(help="Accepted by every command; nothing here is drawn at random.")
     ] = 0,
 ) -> None:
-    """List the named networks: resolution, parameters (1000 classes), multiply-adds of one image.
+    """List the named structures (counted), then the networks to compare with (as published).
+
+    Parameters with 1000 classes, multiply-adds of one image at the network's own resolution.
 
     \b
     genets zoo
     genets zoo genet_large
+    genets zoo EfficientNet-B3
     genets zoo master_small --toml > mine.toml
     """
     if toml and name is None:
@@ -45,13 +48,19 @@ def zoo(
 def _list_all(json: bool) -> None:
     from genets import structure
     from genets.cli.output import print_json, print_tables
-    from genets.report import zoo_table
+    from genets.networks.baselines import baselines
+    from genets.report import baselines_table, zoo_table
 
     rows = [_row(name, structure.zoo[name]) for name in structure.zoo]
     if json:
-        print_json([row.to_json() for row in rows])
+        print_json(
+            {
+                "structures": [row.to_json() for row in rows],
+                "baselines": [baseline.to_json() for baseline in baselines.values()],
+            }
+        )
     else:
-        print_tables(zoo_table(rows))
+        print_tables(zoo_table(rows), baselines_table(baselines.values()))
 
 
 def _show_one(name: str, toml: bool, json: bool) -> None:
@@ -62,6 +71,9 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
     from genets.report import stages_table, zoo_table
     from genets.structure.toml_file import format_toml
 
+    if name not in structure.zoo:
+        _show_baseline(name, toml, json)
+        return
     network = structure.zoo[name]
     if toml:
         typer.echo(format_toml(network), nl=False)
@@ -71,6 +83,24 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
         print_json({**row.to_json(), "stages": [asdict(stage) for stage in network.stages]})
     else:
         print_tables(stages_table(name, network), zoo_table([row]))
+
+
+def _show_baseline(name: str, toml: bool, json: bool) -> None:
+    from genets.cli.output import print_json, print_tables
+    from genets.errors import GenetsError, unknown_name
+    from genets.networks.baselines import baselines
+    from genets.report import baseline_tables
+    from genets.structure import zoo
+
+    if name not in baselines:
+        raise GenetsError(unknown_name("network", name, (*zoo, *baselines)))
+    baseline = baselines[name]
+    if toml:
+        raise GenetsError(f"{baseline.name} is a baseline, which has no structure file")
+    if json:
+        print_json(baseline.to_json())
+    else:
+        print_tables(*baseline_tables(baseline))
 
 
 def _row(name: str, structure: Structure) -> ZooRow:

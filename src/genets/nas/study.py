@@ -23,6 +23,7 @@ Read = TypeVar("Read")
 SETTINGS = "study.toml"
 LOCK = "study.lock"
 TRIALS = "trials.sqlite"
+LATENCY = "latency"
 
 
 class Study:
@@ -74,13 +75,13 @@ class Study:
 
     @classmethod
     def _prepared(cls, folder: Path, settings: SearchSettings, lock: int) -> Self:
-        (folder / "latency").mkdir(exist_ok=True)
+        (folder / LATENCY).mkdir(exist_ok=True)
         (folder / "results").mkdir(exist_ok=True)
         return cls(folder, settings, lock)
 
     @property
     def latency_folder(self) -> Path:
-        return self.folder / "latency"
+        return self.folder / LATENCY
 
     @property
     def results_folder(self) -> Path:
@@ -207,8 +208,11 @@ def _check_empty(folder: Path) -> None:
 
 
 def _may_precede_settings(name: str) -> bool:
-    """Whether a new study that was killed at once can have left the file `name` behind."""
-    return name == LOCK or (name.startswith(f".{SETTINGS}.") and name.endswith(".tmp"))
+    """Whether `name` can be there before a study: its latency tables, made ahead, or what a
+    new study that was killed at once has left behind.
+    """
+    begun = name.startswith(f".{SETTINGS}.") and name.endswith(".tmp")
+    return name in (LOCK, LATENCY) or begun
 
 
 @contextmanager

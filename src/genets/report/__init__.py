@@ -1,7 +1,17 @@
 """Results as people read them. Nothing here prints."""
 
+from genets.report.comparison_page import write_comparison
+from genets.report.comparison_tables import comparison_tables
+from genets.report.profile_page import (
+    profile_record,
+    profile_sentences,
+    profile_table,
+    write_profile,
+)
 from genets.report.tables import (
     ZooRow,
+    baseline_tables,
+    baselines_table,
     fastest_table,
     measurement_table,
     search_table,
@@ -12,10 +22,18 @@ from genets.report.tables import (
 
 __all__ = [
     "ZooRow",
+    "baseline_tables",
+    "baselines_table",
+    "comparison_tables",
     "fastest_table",
     "measurement_table",
+    "profile_record",
+    "profile_sentences",
+    "profile_table",
     "search_table",
     "selected_table",
     "stages_table",
+    "write_comparison",
+    "write_profile",
     "zoo_table",
 ]

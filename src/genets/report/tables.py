@@ -17,6 +17,7 @@ from rich.text import Text
 from genets.errors import InfeasibleBudgetError
 from genets.latency import Measurement
 from genets.nas.result import SearchResult, Selected
+from genets.networks.baselines import Baseline, published_tables
 from genets.structure import Structure
 
 Fact = tuple[str, str]
@@ -102,8 +103,28 @@ def measurement_table(name: str, measurement: Measurement) -> Table:
             ("noisy", noisy),
             ("samples", str(len(m.samples_ms))),
             ("target", f"{m.target.name}, {m.resolution} pixels, protocol {m.protocol}"),
+            ("before, in s", ", ".join(f"{name} {s:.3g}" for name, s in m.seconds.items())),
+            *_special_facts(m),
         ],
     )
+
+
+def _special_facts(m: Measurement) -> Iterable[Fact]:
+    """What only int8 and CUDA devices have."""
+    if m.quantisation is not None:
+        yield (
+            "int8 ranges",
+            f"from {m.quantisation['images']} images of "
+            + (
+                "noise: no accuracy stands behind this latency"
+                if m.quantisation["ranges_from"] == "noise"
+                else "the data"
+            ),
+        )
+    if m.launch_bound is not None:
+        yield "launch-bound", "yes: the host is as slow as the device" if m.launch_bound else "no"
+    if m.memory_bytes is not None:
+        yield "memory", f"{m.memory_bytes / 2**20:.4g} MiB at its peak"
 
 
 def fastest_table(error: InfeasibleBudgetError) -> Table | None:
@@ -125,6 +146,49 @@ def zoo_table(rows: Iterable[ZooRow]) -> Table:
     for row in rows:
         counts = (f"{row.parameters / 1e6:.2f} M", f"{row.multiply_adds / 1e6:.0f} M")
         table.add_row(Text(row.name), str(row.resolution), *counts, Text(row.notation))
+    return table
+
+
+def baselines_table(rows: Iterable[Baseline]) -> Table:
+    """One line for each network to compare with; every figure as published, `-` for none."""
+    numbers = ("pixels", "parameters", "multiply-adds", "top-1")
+    table = _table("Baselines, published figures", left=("name", "set"), right=numbers)
+    table.add_column("from", overflow="fold")
+    for row in rows:
+        counts = [_or_dash(row.parameters_m, "{:g} M"), _or_dash(row.multiply_adds_m, "{:g} M")]
+        top1 = _or_dash(row.top1_percent, "{:.1f} %")
+        origin = Text(f"{row.network_from}; {row.source}")
+        table.add_row(Text(row.name), row.set, str(row.resolution), *counts, top1, origin)
+    return table
+
+
+def baseline_tables(baseline: Baseline) -> list[Table]:
+    """What is known of one baseline, and the paper's latencies of it by batch size."""
+    facts = [
+        ("set", baseline.set),
+        ("family", baseline.family),
+        ("network", baseline.network_from),
+        ("resolution", f"{baseline.resolution} pixels"),
+        ("parameters", _or_dash(baseline.parameters_m, "{:g} M")),
+        ("multiply-adds", _or_dash(baseline.multiply_adds_m, "{:g} M")),
+        ("top-1", _or_dash(baseline.top1_percent, "{:.1f} %")),
+        ("source", baseline.source),
+        *([("note", baseline.note)] if baseline.note else []),
+    ]
+    if not baseline.ms_per_image:
+        return [_facts_table(baseline.name, facts)]
+    return [_facts_table(baseline.name, facts), _published_table(baseline)]
+
+
+def _published_table(baseline: Baseline) -> Table:
+    """A line for each of the paper's latency tables, a column for each batch size."""
+    batch_sizes = sorted({size for row in baseline.ms_per_image.values() for size in row})
+    title = "The paper's latencies in ms per image, by batch size"
+    table = _table(title, left=("measured on",), right=map(str, batch_sizes))
+    for name, row in baseline.ms_per_image.items():
+        published = published_tables()[name]
+        conditions = f"{published.device}, {published.engine}, {published.precision}"
+        table.add_row(conditions, *(_or_dash(row.get(size), "{:g}") for size in batch_sizes))
     return table
 
 
@@ -156,6 +220,10 @@ def _table(title: str | None, *, left: Iterable[str], right: Iterable[str]) -> T
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
 
 
 def _quoted(path: Path) -> str:

@@ -1,0 +1,34 @@
+"""What networks and blocks cost on a target, and what that shows."""
+
+from genets.analysis.candidates import SET_NAMES, Candidate, find_candidate, find_candidates
+from genets.analysis.comparison import OnProgress, Progress, Timing, compare
+from genets.analysis.findings import (
+    RankCorrelation,
+    SpeedUp,
+    findings,
+    frontier,
+    rank_correlation,
+    run_note,
+    speed_ups,
+)
+from genets.analysis.row import Comparison, Row
+
+__all__ = [
+    "SET_NAMES",
+    "Candidate",
+    "Comparison",
+    "OnProgress",
+    "Progress",
+    "RankCorrelation",
+    "Row",
+    "SpeedUp",
+    "Timing",
+    "compare",
+    "find_candidate",
+    "find_candidates",
+    "findings",
+    "frontier",
+    "rank_correlation",
+    "run_note",
+    "speed_ups",
+]

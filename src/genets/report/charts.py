@@ -1,0 +1,72 @@
+"""What all charts share: looks, and pictures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from genets.files import write_atomic
+
+HEIGHT = 340
+PICTURE_WIDTH = 620
+PICTURE_PPI = 144
+LEGEND_COLUMNS = 2  # fit a phone
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+# Okabe and Ito's colours, told apart by colour-blind readers too, then darker and lighter kin.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F",
+    "#7A3E9D", "#999999",
+)  # fmt: skip
+STAR = "M0,-1L.24,-.31L.95,-.31L.37,.12L.59,.81L0,.38L-.59,.81L-.37,.12L-.95,-.31L-.24,-.31Z"
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", STAR,
+          "triangle-right", "triangle-left", "M-1,-.5L0,-1L1,-.5L1,.5L0,1L-1,.5Z")  # fmt: skip
+
+
+def chart_of(values: Iterable[dict[str, Any]]) -> Any:
+    """A chart with these values in it."""
+    import altair
+
+    data: Any = altair.Data  # has no types
+    return altair.Chart(data(values=list(values)))
+
+
+def styled(chart: Any) -> Any:
+    """The looks of all charts."""
+    return (
+        chart.properties(height=HEIGHT)
+        .configure(font=FONT)
+        .configure_axis(labelFontSize=12, titleFontSize=13, gridColor="#e6e8eb",
+                        labelOverlap=True)
+        .configure_legend(labelFontSize=12, titleFontSize=12, orient="bottom",
+                          columns=LEGEND_COLUMNS,
+                          labelLimit=220, symbolStrokeWidth=2)
+        .configure_title(fontSize=14, anchor="start", subtitleColor="#5b6570", offset=12)
+        .configure_view(stroke="#d5d9de")
+    )  # fmt: skip
+
+
+def colours(alt: Any, field: str, names: Sequence[str], title: str | None = None) -> Any:
+    """A colour for each name, in the order given."""
+    palette = [COLOURS[number % len(COLOURS)] for number in range(len(names))]
+    return alt.Color(f"{field}:N", title=title, sort=None,
+                     scale=alt.Scale(domain=list(names), range=palette))  # fmt: skip
+
+
+def shapes(alt: Any, field: str, names: Sequence[str], title: str | None = None) -> Any:
+    """A shape for each name, so that colour is not all that tells them apart."""
+    marks = [SHAPES[number % len(SHAPES)] for number in range(len(names))]
+    return alt.Shape(f"{field}:N", title=title, sort=None,
+                     scale=alt.Scale(domain=list(names), range=marks))  # fmt: skip
+
+
+def save_picture(chart: Any, title: str, conditions: str, path: Path) -> None:
+    """Write a PNG, atomically. conditions: for a line below the title. Raises OSError."""
+    import altair
+
+    picture = BytesIO()
+    head = altair.TitleParams(title, subtitle=conditions)
+    titled = chart.properties(width=PICTURE_WIDTH, title=head)
+    titled.save(picture, format="png", ppi=PICTURE_PPI)
+    write_atomic(path, picture.getvalue())

@@ -1,0 +1,147 @@
+"""A page: one HTML file with everything in it, for a browser without a network.
+
+All text that goes in is escaped here; callers hand over plain text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+# Without the menu's links to an editor on the web.
+EMBED_OPTIONS = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    text: str
+    quiet: bool = False
+
+    def html(self) -> str:
+        return f"<p{_class('quiet' if self.quiet else '')}>{escape(self.text)}</p>"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """style: `text` for prose, `quiet` for what stands beside the point."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """A table; numbers are right-aligned, the first column stays in sight on a narrow screen.
+
+    strong: the rows that stand out, by their number from 0.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell | str]]
+    strong: frozenset[int] = frozenset()
+
+    def html(self) -> str:
+        head = "".join(f"<th scope=col>{escape(name)}</th>" for name in self.header)
+        body = "".join(
+            f"<tr{_class('strong' if number in self.strong else '')}>"
+            f"{''.join(_cell(cell) for cell in row)}</tr>"
+            for number, row in enumerate(self.rows)
+        )
+        return (
+            f'<div class="table"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart as wide as its place on the page. chart: one view (or layers), without a width."""
+
+    chart: Any
+    caption: str
+
+    def html(self, number: int) -> str:
+        return (
+            f"<figure><figcaption>{escape(self.caption)}</figcaption>"
+            f'<div class="chart" id="chart{number}"></div></figure>'
+        )
+
+    def spec(self) -> dict[str, Any]:
+        record: dict[str, Any] = self.chart.properties(width="container").to_dict()
+        return record
+
+
+Block = Paragraph | PageTable | Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    blocks: Sequence[Block]
+
+
+def page(title: str, conditions: Mapping[str, str], sections: Iterable[Section]) -> str:
+    """The page as HTML. conditions: what the figures hold for, shown under the title."""
+    specs: list[dict[str, Any]] = []
+    body = "".join(_section(section, specs) for section in sections)
+    facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in conditions.items())
+    css = files("genets.report").joinpath("page.css").read_text(encoding="utf-8")
+    scripts = _scripts(specs) if specs else ""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{css}</style></head>\n"
+        f"<body><h1>{escape(title)}</h1><dl>{facts}</dl>{body}{scripts}</body></html>\n"
+    )
+
+
+def _section(section: Section, specs: list[dict[str, Any]]) -> str:
+    parts, figures = [f"<h2>{escape(section.title)}</h2>"], []
+    for block in section.blocks:
+        if isinstance(block, Figure):
+            figures.append(block.html(len(specs)))
+            specs.append(block.spec())
+            continue
+        parts += _grid(figures)
+        figures = []
+        parts.append(block.html())
+    return f"<section>{''.join(parts + _grid(figures))}</section>\n"
+
+
+def _grid(figures: Sequence[str]) -> list[str]:
+    return [f'<div class="charts">{"".join(figures)}</div>'] if figures else []
+
+
+def _cell(cell: Cell | str) -> str:
+    cell = cell if isinstance(cell, Cell) else Cell(cell)
+    return f"<td{_class(cell.style)}>{escape(cell.text)}</td>"
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
+
+
+def _scripts(specs: Sequence[Mapping[str, Any]]) -> str:
+    # No "<" may stand in a script as such: "</script>" in a name would end it.
+    values = json.dumps(specs, allow_nan=False).replace("<", "\\u003c")
+    return (
+        f"<script>{_library()}</script>\n<script>const specs = {values};\n"
+        f"specs.forEach((spec, i) => vegaEmbed('#chart' + i, spec, {json.dumps(EMBED_OPTIONS)}));"
+        "</script>"
+    )
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and vega-embed as one script."""
+    import altair as alt
+    import vl_convert
+
+    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])  # of Vega-Lite, as the charts have it
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
+    return bundle

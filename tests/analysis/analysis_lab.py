@@ -1,0 +1,48 @@
+"""Networks of known latency: what is measured is looked up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from genets.analysis import Candidate
+from genets.errors import TargetError
+from genets.latency import Measurement, Target
+
+
+def measurement_of(ms: float, target: Target, resolution: int, protocol="genets-1", **packages):
+    environment = {"device_name": "a device", "threads": target.threads, "packages": packages}
+    return Measurement(
+        ms, 0.99 * ms, 1.01 * ms, 1.1 * ms, 1.2 * ms, (ms,) * 8, False, {"load": 0.1}, protocol,
+        target, resolution, environment,
+    )  # fmt: skip
+
+
+@dataclass
+class Lab:
+    """ms: per image, by network. together: the most networks that a run can hold."""
+
+    ms: dict[str, float]
+    failing: dict[str, str] = field(default_factory=dict)
+    crowded: set[str] = field(default_factory=set)
+    runs: list[tuple[Target, list[str]]] = field(default_factory=list)
+    stop_at: int = 10**9
+
+    def measure(self, networks, target, resolution, *, protocol, on_error, on_progress, **_):
+        if len(self.runs) >= self.stop_at:
+            raise KeyboardInterrupt
+        self.runs.append((target, list(networks)))
+        found = {}
+        for name in networks:
+            if name in self.failing or (name in self.crowded and len(networks) > 1):
+                on_error(name, TargetError(self.failing.get(name, "no memory is left")))
+                continue
+            ms = self.ms[name] * (1 + 1 / target.batch_size)
+            found[name] = measurement_of(ms, target, resolution[name], protocol)
+        on_progress(1.0)
+        return found
+
+
+def candidate(name, width=8, **facts):
+    return Candidate(name, name[0], 8, lambda: nn.Conv2d(3, width, 3), **facts)

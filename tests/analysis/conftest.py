@@ -1,0 +1,15 @@
+"""The lab in place of the clock."""
+
+import pytest
+from analysis_lab import Lab
+
+from genets.analysis import comparison
+
+
+@pytest.fixture
+def lab(monkeypatch):
+    lab = Lab({})
+    monkeypatch.setattr(comparison, "measure_interleaved", lab.measure)
+    environment = {"device_name": "a device", "threads": 1, "packages": {}}
+    monkeypatch.setattr("genets.analysis.row_file.describe_environment", lambda t: environment)
+    return lab

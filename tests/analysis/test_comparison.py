@@ -1,0 +1,190 @@
+"""Comparisons against a lab of known latencies."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from analysis_lab import candidate
+from torch import nn
+
+from genets.analysis import Candidate, Timing, compare, find_candidates, run_note
+from genets.analysis.chunks import in_chunks, resident_bytes
+from genets.errors import GenetsError, TargetError
+from genets.latency import Target
+from genets.networks.baselines import baselines
+
+SMALL, LARGE = (Target(batch_size=size, threads=1) for size in (1, 4))
+
+
+def test_all_networks_of_a_target_share_a_run(lab):
+    lab.ms = {"a": 1.0, "b": 2.0, "c": 3.0}
+    found = compare([candidate(name) for name in "abc"], [SMALL, LARGE])
+    assert [(target, set(names)) for target, names in lab.runs] == [
+        (SMALL, set("abc")),
+        (LARGE, set("abc")),
+    ]
+    assert [row.ms_per_image for row in found.on(LARGE)] == [1.25, 2.5, 3.75]
+    assert found.networks == ("a", "b", "c")
+    assert {row.run for row in found.rows} == {1}
+    assert run_note(found, SMALL) is None
+
+
+def test_sizes_are_counted(lab):
+    lab.ms = {"a": 1.0}
+    (row,) = compare([candidate("a", width=5)], [SMALL]).rows
+    assert (row.parameters, row.multiply_adds) == (5 * 3 * 9 + 5, 5 * 27 * 6 * 6)
+
+
+def test_a_network_that_cannot_be_measured_is_a_row_that_says_why(lab):
+    lab.ms, lab.failing = {"a": 1.0, "c": 3.0}, {"b": "operator aten::odd is not exported"}
+    found = compare([candidate(name) for name in "abc"], [SMALL])
+    assert [row.error for row in found.rows] == [None, "operator aten::odd is not exported", None]
+    assert [len(names) for _, names in lab.runs] == [3, 1]  # tried once more, alone
+
+
+def test_a_network_that_fits_alone_is_measured_alone(lab):
+    lab.ms, lab.crowded = {"a": 1.0, "b": 2.0}, {"b"}
+    found = compare([candidate("a"), candidate("b")], [LARGE])
+    assert [row.ms_per_image for row in found.rows] == [1.25, 2.5]
+    assert found.rows[0].run != found.rows[1].run
+    assert "2 runs" in run_note(found, LARGE)
+
+
+def test_a_network_that_does_not_run_at_all_is_not_tried(lab):
+    lab.ms = {"a": 1.0}
+    broken = Candidate("broken", "x", 1, lambda: nn.Conv2d(3, 4, 3))
+    found = compare([candidate("a"), broken], [SMALL])
+    assert "does not run at resolution 1" in found.row("broken", SMALL).error
+    assert found.row("broken", SMALL).parameters is None
+    assert lab.runs == [(SMALL, ["a"])]
+
+
+def test_chunks_share_the_reference(lab, monkeypatch):
+    lab.ms = dict.fromkeys("abcd", 1.0)
+    networks = [candidate(name, width) for name, width in zip("abcd", (64, 8, 64, 64), strict=True)]
+    sizes = {c.name: resident_bytes(c.size, 4) for c in networks}
+    limit = sizes["a"] + sizes["b"] + sizes["c"]
+    monkeypatch.setattr("genets.analysis.comparison.free_bytes", lambda target: limit)
+    found = compare(networks, [LARGE])
+    assert [names for _, names in lab.runs] == [["b", "a", "c"], ["b", "d"]]
+    assert found.networks == tuple("abcd")
+    note = run_note(found, LARGE)
+    assert "2 runs" in note
+    assert "b, the reference in 2 of them, took 1.25 to 1.25 ms" in note
+
+
+def test_in_chunks_keeps_every_key_once():
+    sizes = {"r": 1, "a": 5, "b": 5, "huge": 100, "c": 1}
+    chunks = list(in_chunks(sizes, 11, "r"))
+    assert all(chunk[0] == "r" for chunk in chunks)
+    assert [key for chunk in chunks for key in chunk[1:]] == ["a", "b", "huge", "c"]
+    assert chunks[0] == ["r", "a", "b"]
+    assert list(in_chunks({"r": 9}, 1, "r")) == [["r"]]
+
+
+def test_rows_are_kept_when_stopped_and_used_again(lab, tmp_path):
+    lab.ms = {"a": 1.0, "b": 2.0, "c": 3.0}
+    file, networks = tmp_path / "rows.json", [candidate("a"), candidate("b")]
+    lab.stop_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        compare(networks, [SMALL, LARGE], file=file)
+    assert len(json.loads(file.read_text())["rows"]) == 2
+    lab.stop_at = 10
+    first = compare(networks, [SMALL, LARGE], file=file)
+    assert [target for target, _ in lab.runs] == [SMALL, LARGE]
+    more = compare([*networks, candidate("c", 64)], [SMALL], file=file)
+    assert lab.runs[-1] == (SMALL, ["a", "c"])  # the reference beside the one that is missing
+    assert more.rows[:2] == first.on(SMALL)
+    assert "a, the reference in 2 of them" in run_note(more, SMALL)
+
+
+def test_failed_rows_are_tried_again(lab, tmp_path):
+    lab.ms, lab.failing = {"a": 1.0}, {"a": "the extra is missing"}
+    file = tmp_path / "rows.json"
+    assert compare([candidate("a")], [SMALL], file=file).rows[0].error
+    lab.failing = {}
+    assert compare([candidate("a")], [SMALL], file=file).rows[0].ms_per_image == 2.0
+
+
+def test_rows_from_other_conditions_are_refused(lab, tmp_path, monkeypatch):
+    lab.ms, file = {"a": 1.0}, tmp_path / "rows.json"
+    compare([candidate("a")], [SMALL], file=file)
+    with pytest.raises(GenetsError, match="protocol genets-1 there, paper here"):
+        compare([candidate("a")], [SMALL], file=file, timing=Timing("paper"))
+    other = {"device_name": "another", "threads": 1, "packages": {}}
+    monkeypatch.setattr("genets.analysis.row_file.describe_environment", lambda t: other)
+    with pytest.raises(GenetsError, match="device_name a device there, another here"):
+        compare([candidate("a")], [SMALL], file=file)
+    compare([candidate("a")], [LARGE], file=file)  # nothing there to use again
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}', '{"version": 1, "rows": 3}'])
+def test_a_damaged_file_is_refused(lab, tmp_path, text):
+    file = tmp_path / "rows.json"
+    file.write_text(text)
+    with pytest.raises(GenetsError, match=r"rows\.json is damaged"):
+        compare([candidate("a")], [SMALL], file=file)
+
+
+def test_targets_that_are_not_here(lab, monkeypatch):
+    lab.ms = {"a": 1.0}
+
+    def check(target):
+        if target.batch_size == 4:
+            raise TargetError("no such device here")
+
+    monkeypatch.setattr(Target, "check", check)
+    found = compare([candidate("a")], [SMALL, LARGE])
+    assert [row.error for row in found.rows] == [None, "no such device here"]
+    with pytest.raises(TargetError, match="no such device here"):
+        compare([candidate("a")], [LARGE])
+
+
+def test_progress_comes_to_the_total(lab):
+    lab.ms, told = {"a": 1.0, "b": 2.0}, []
+    compare([candidate("a"), candidate("b")], [SMALL, LARGE], on_progress=told.append)
+    done = [p.done for p in told]
+    assert done == sorted(done)
+    assert (done[0], done[-1], told[0].total) == (0, 4, 4)
+
+
+def test_candidates_of_the_paper():
+    found = find_candidates(["genet_light", "master_small"], "genets")
+    assert [c.name for c in found] == [
+        "GENet-light", "GENet-normal", "GENet-large", "genet_light", "master_small",
+    ]  # fmt: skip
+    light, named = found[0], found[3]
+    assert light.published_ms["table7"][64] == named.published_ms["table7"][64] == 0.09
+    assert (light.top1_percent, named.top1_percent, found[4].top1_percent) == (75.7, 75.7, None)
+    assert len(find_candidates([], "paper34")) == 34
+    assert [c.name for c in find_candidates(["efficientnet-b0"], resolution=64)] == [
+        baselines["EfficientNet-B0"].name
+    ]
+
+
+def test_candidates_are_the_same_every_time_and_have_no_zero_layers():
+    (one,) = find_candidates(["timm:resnet18"])
+    first, second = one.network(), one.network()
+    assert all((a == b).all() for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(m.weight.any() for m in first.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize(
+    ("names", "set_name", "resolution", "message"),
+    [
+        ([], None, None, "name the networks to compare, or a set: paper34"),
+        (["genet_lite"], None, None, "did you mean genet_light"),
+        ([], "paper43", None, "unknown set of networks 'paper43'; did you mean paper34"),
+        (["genet_light"], None, 0, "resolution must be an integer above 0, not 0"),
+    ],
+)
+def test_candidate_faults(names, set_name, resolution, message):
+    with pytest.raises(GenetsError, match=message):
+        find_candidates(names, set_name, resolution)
+
+
+def test_a_row_must_be_one_or_the_other(lab):
+    lab.ms = {"a": 1.0}
+    (row,) = compare([candidate("a")], [SMALL]).rows
+    with pytest.raises(AssertionError):
+        replace(row, error="and a reason")

@@ -1,0 +1,147 @@
+"""`genets compare` and `genets profile` from options to files, with small networks."""
+
+import csv
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from genets.cli import app
+from genets.latency import LatencyTable, Target
+from genets.nas.settings import SearchSettings
+from genets.nas.study import Study
+
+NETWORKS = ("Conv3x8s2 XX3x8s2 XX3x8 Conv1x8 @16", "Conv3x8s2 XX3x16s2 DW3x8r2 Conv1x8 @16")
+COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-size", 2,
+           "--batch-size", 1)  # fmt: skip
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def fails(result, *parts):
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("genets: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Without the script library, which takes seconds to bundle."""
+    monkeypatch.setattr("genets.report.page._library", lambda: "")
+
+
+@pytest.fixture
+def quick_clock(monkeypatch):
+    monkeypatch.setattr("genets.latency.clock.WARM_UP_S", 0.01)
+    monkeypatch.setattr("genets.latency.clock.WARM_UP_LIMIT_S", 0.02)
+    monkeypatch.setattr("genets.latency.clock.BRING_BACK_S", 0.0)
+
+
+def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
+    out = tmp_path / "new [folder]"
+    result = invoke(*COMPARE, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "ms per image: cpu, torch, fp32, 1 thread" in result.stdout
+    assert str(out / "comparison.html") in result.stdout
+    assert NETWORKS[1].replace("&", "&amp;") in (out / "comparison.html").read_text()
+    records = list(csv.DictReader((out / "comparison.csv").read_text().splitlines()))
+    assert [(r["network"], r["batch_size"]) for r in records] == [
+        (name, size) for name in NETWORKS for size in ("1", "2")
+    ]
+    before = (out / "rows.json").read_bytes()
+    again = invoke(*COMPARE, "--out", out, "--json")
+    assert (out / "rows.json").read_bytes() == before
+    printed = json.loads(again.stdout)
+    assert printed == json.loads((out / "comparison.json").read_text())
+    assert [row["ms_per_image"] for row in printed["rows"]] == [
+        float(record["ms_per_image"]) for record in records
+    ]
+    assert "samples_ms" not in printed["rows"][0]
+
+
+def test_compare_keeps_finished_rows_on_ctrl_c(quick_clock, tmp_path, monkeypatch):
+    from genets.analysis import comparison
+
+    measure, runs = comparison.measure_interleaved, []
+
+    def once(*words, **options):
+        runs.append(words)
+        if len(runs) > 1:
+            raise KeyboardInterrupt
+        return measure(*words, **options)
+
+    monkeypatch.setattr(comparison, "measure_interleaved", once)
+    result = invoke(*COMPARE, "--out", tmp_path)
+    assert result.exit_code == 130
+    assert "batch 1" in result.stdout
+    assert "batch 2" not in result.stdout
+    assert "Finished rows are kept" in result.stderr
+    assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("compare",), ("name the networks to compare, or a set: paper34, modern, genets",)),
+        (("compare", "genet_lite"), ("did you mean genet_light",)),
+        (("compare", "--set", "moden"), ("did you mean modern",)),
+        (("compare", NETWORKS[0], "--batch-size", 0), ("batch_size must be an integer from 1",)),
+        (("compare", NETWORKS[0], "--engine", "torhc"), ("unknown engine 'torhc'",)),
+        (("compare", NETWORKS[0], "--precision", "fp31"), ("did you mean fp32",)),
+        (("compare", NETWORKS[0], "--protocol", "genet-1"), ("did you mean genets-1",)),
+        (("compare", NETWORKS[0], "--device", "cuda:77"), ("cuda:77",)),
+        (("profile", "--ratio", 2), ("ratio must be above 0 and at most 1, not 2",)),
+        (("profile", "--network", "genet_lite"), ("did you mean genet_light",)),
+        (("profile", "--table", "master_small"), ("needs --out",)),
+        (("profile", "--table", "no/such", "--out", "x"), ("no/such",)),
+    ],
+)
+def test_faults(words, parts):
+    fails(invoke(*words), *parts)
+
+
+def test_profile_writes_everything(plain, quick_clock, tmp_path):
+    options = ("--threads", 1, "--time-limit", 0.01, "--sweep", 1, "--sweep", 2, "--width", 16,
+               "--ratio", 1, "--resolution", 16, "--block-resolution", 4)  # fmt: skip
+    named = [word for name in NETWORKS for word in ("--network", name)]
+    result = invoke("profile", *options, *named, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "Latency per image by batch size:" in result.stdout
+    assert (tmp_path / "figure2a.png").read_bytes().startswith(b"\x89PNG")
+    record = json.loads((tmp_path / "profile.json").read_text())
+    assert [row["figure"] for row in record["rows"]] == ["2a"] * 4 + ["2bc"] * 2 + ["3"] * 3
+    assert "XX width 16" in (tmp_path / "profile.html").read_text()
+    again = json.loads(invoke("profile", *options, *named, "--out", tmp_path, "--json").stdout)
+    assert again == record
+
+
+def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
+    build, built = LatencyTable.build, []
+
+    def quick(*words, **options):
+        built.append(words)
+        return build(*words, **{**options, "time_limit_s": 0.1})
+
+    monkeypatch.setattr(LatencyTable, "build", quick)
+    words = ("--table", NETWORKS[0], "--blocks", "XX3", "--num-classes", 10, "--batch-size", 1,
+             "--threads", 1, "--out", tmp_path)  # fmt: skip
+    made = json.loads(invoke("profile", *words, "--json").stdout)
+    path = tmp_path / "latency" / f"{Target(batch_size=1, threads=1).name}.json"
+    assert made["table"] == str(path)
+    assert "RMSPE" in invoke("profile", *words).stdout
+    assert len(built) == 1
+    settings = SearchSettings(
+        data="digits", budget="1x", master=NETWORKS[0], space={"blocks": ["XX3"]},
+        target=Target(batch_size=1, threads=1),
+    )  # fmt: skip
+    with Study.create_or_resume(tmp_path, settings) as study:
+        assert study.latency_folder == path.parent
+        study.save_json("data", {"class_names": list("0123456789")})
+    assert json.loads(invoke("profile", "--table", tmp_path, "--json").stdout) == made
+    fails(invoke("profile", *words), "is a study already")
+    assert LatencyTable.load(path).space.master.stages == settings.structure.stages

@@ -1,0 +1,143 @@
+"""A comparison as tables, CSV and page; a profile as page."""
+
+import csv
+from dataclasses import replace
+from io import StringIO
+from itertools import pairwise
+
+import pytest
+from rich.console import Console
+
+from genets.analysis import Comparison, Row
+from genets.analysis.blocks import chains_of
+from genets.analysis.profile import Profile, ProfileSettings
+from genets.latency import Measurement, Target
+from genets.networks.baselines import baselines
+from genets.report import comparison_charts, comparison_page, profile_page
+from genets.report import comparison_tables as shown_tables
+from genets.report.comparison_tables import comparison_csv
+
+ONE, MANY = (Target(batch_size=size, threads=2) for size in (1, 64))
+
+
+def row(name, target, ms, error=None):
+    known = baselines.get(name)
+    measurement = None
+    if error is None:
+        environment = {"device_name": "a <device>", "packages": {"torch": "2"}}
+        measurement = Measurement(
+            ms, ms, ms, ms, ms, (ms,) * 3, ms > 8, {"load": 0.1}, "genets-1", target, 224,
+            environment,
+        )  # fmt: skip
+    paper = known.ms_per_image["table7"][target.batch_size] if known else None
+    return Row(name, known.family if known else "own", target, 224, 10**6, 10**9,
+               known.top1_percent if known else None, "table7", paper, 1, measurement,
+               error)  # fmt: skip
+
+
+@pytest.fixture
+def comparison():
+    rows = [
+        row(name, target, ms * (2 if target == ONE else 1))
+        for name, ms in {"ResNet-34": 4.0, "EfficientNet-B2": 6.0, "GENet-light": 2.0,
+                         "[b]mine[/b]<i>": 5.0}.items()
+        for target in (ONE, MANY)
+    ]  # fmt: skip
+    return Comparison((*rows, row("OFANet-9ms", MANY, 0, "operator <odd> is not exported")))
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Without the script library, which takes seconds to bundle."""
+    monkeypatch.setattr("genets.report.page._library", lambda: "")
+
+
+def text_of(shown):
+    console = Console(width=200, file=StringIO())
+    for part in shown:
+        console.print(part)
+    return console.file.getvalue()
+
+
+def test_the_screen_shows_networks_by_batch_sizes(comparison):
+    text = text_of(shown_tables(comparison))
+    line = next(line for line in text.splitlines() if "ResNet-34" in line)
+    assert [cell.strip() for cell in line.strip("│ ").split("│")] == [
+        "ResNet-34", "224", "74.4 %", "8", "4", "5.13", "0.22",
+    ]  # fmt: skip
+    assert "[b]mine[/b]<i>" in text
+    assert "12~" in text
+    assert "~: noisy" in text
+    assert "OFANet-9ms on cpu, torch, fp32, batch 64, 2 threads: operator <odd>" in text
+
+
+def test_the_screen_shows_speed_ups_and_agreement(comparison):
+    text = text_of(shown_tables(comparison))
+    assert "Speed-ups at equal accuracy (Table 3): cpu, torch, fp32, batch 64" in text
+    line = [line for line in text.splitlines() if "ResNet-34" in line][-1]
+    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
+    assert cells == ["ResNet-34", "74.4 %", "4", "GENet-light", "2", "2.00", "2.2",
+                     "GENet-light", "2.00"]  # fmt: skip
+    assert "rank correlation 1.00 with the paper's Table 7 (V100, PyTorch, FP16)" in text
+    assert "over 3 networks" in text
+
+
+def test_int8_rows_say_whose_accuracy_it_is(comparison):
+    rows = tuple(row(name, replace(ONE, precision="int8"), 1.0) for name in comparison.networks)
+    text = text_of(shown_tables(Comparison(rows)))
+    assert "published FP top-1" in text
+    assert "of the full-precision networks, not of what was timed" in text
+
+
+def test_csv_has_every_row(comparison):
+    records = list(csv.DictReader(StringIO(comparison_csv(comparison))))
+    assert len(records) == 9
+    assert records[0]["network"] == "ResNet-34"
+    assert float(records[0]["ms_per_image"]) == 8.0
+    assert float(records[0]["paper_ms_per_image"]) == 5.13
+    assert records[-1]["error"] == "operator <odd> is not exported"
+    assert records[-1]["ms_per_image"] == ""
+
+
+def test_the_page(comparison, plain):
+    html = comparison_page.comparison_page(comparison, "today")
+    assert html.count('class="chart"') == 2
+    assert "[b]mine[/b]&lt;i&gt;" in html
+    assert "a &lt;device&gt;" in html
+    assert "operator &lt;odd&gt; is not exported" in html
+    assert "<dd>1, 64</dd>" in html
+    assert "Table 7 (V100, PyTorch, FP16)" in html
+
+
+def test_a_comparison_without_accuracies_has_no_figure(plain):
+    html = comparison_page.comparison_page(Comparison((row("mine", ONE, 1.0),)), "today")
+    assert "Figure 5" not in html
+    assert "Latency of 1 network<" in html
+
+
+def test_names_on_the_frontier_do_not_cover_each_other(comparison):
+    best = [{"network": "n" * 12, "ms": 1 + i / 50, "top1": 70 + i / 10} for i in range(8)]
+    rest = [{"network": "far", "ms": 100.0, "top1": 50.0}]
+    placed = comparison_charts._placed(best, [*best, *rest])
+    heights = sorted(point["label"] for point in placed)
+    line = comparison_charts.LINE / (340 - 40) * (70.7 - 50)
+    assert all(b - a > 0.99 * line for a, b in pairwise(heights))
+
+
+def test_a_profile_page(plain):
+    settings = ProfileSettings(ONE, batch_sizes=(1, 64), widths=(32, 64), ratios=(1.0,))
+    chains = {chain.name: chain for chain in chains_of((32, 64), (1.0,))}
+    found = Profile(
+        Comparison(tuple(row("ResNet-34", t, ms) for t, ms in ((ONE, 4.0), (MANY, 1.0)))),
+        Comparison(tuple(row(n, ONE, 1.0) for n in ("ResNet-34", "ResNet-50"))),
+        Comparison(tuple(row(name, ONE, chain.width / 8) for name, chain in chains.items())),
+        chains,
+        settings,
+    )
+    html = profile_page.profile_page(found, "today")
+    assert html.count('class="chart"') == 7
+    assert "ResNet-34 4 ms at batch size 1, 1 ms at 64 (4 times less" in html
+    assert "XX width 32" in html
+    records = profile_page.profile_record(found)["rows"]
+    assert {record["figure"] for record in records} == {"2a", "2bc", "3"}
+    assert "ResNet-34" in text_of([profile_page.profile_table(found)])
