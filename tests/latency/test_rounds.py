@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from genets.latency.rounds import MAX_ROUNDS, MIN_ROUNDS, time_in_rounds, without_drift
+from genets.latency.rounds import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, time_in_rounds, without_drift
 
 
 def rounds(device, costs: dict[str, float], time_limit_s: float) -> dict[str, float]:
@@ -23,16 +23,36 @@ def test_known_costs_are_recovered(device) -> None:
 def test_number_of_rounds(device, limit: float, expected: int) -> None:
     rounds(device, {"a": 1.0, "b": 1.0}, limit)
     after_warm_up = [name for name, count in device.windows].count("b")
-    assert after_warm_up == 2 * expected  # an untimed and a timed window
+    assert after_warm_up == (1 + SAMPLES) * expected  # one window is not timed
 
 
-def test_speed_that_changes_from_round_to_round_is_taken_out() -> None:
-    costs = np.array([1.0, 2.0, 5.0, 7.0])
-    speed = np.array([[1.0], [1.5], [0.7], [1.1], [1.0]])
-    assert without_drift(speed * costs) == pytest.approx(costs)
+COSTS = np.geomspace(1.0, 7.0, 40)
+
+
+def visits(count: int) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return np.concatenate([rng.permutation(len(COSTS)) for _ in range(count)])
+
+
+def test_speed_that_changes_in_the_middle_of_rounds_is_taken_out() -> None:
+    visited = visits(5)
+    speed = np.where((np.arange(len(visited)) // 55) % 3 == 1, 1.3, 1.0)
+    assert without_drift(visited, speed * COSTS[visited]) == pytest.approx(COSTS)
+
+
+def test_a_slow_time_that_slows_networks_differently_is_left_out() -> None:
+    visited = visits(6)
+    slow = np.arange(len(visited)) < 90
+    slowness = np.where(slow, np.linspace(1.2, 1.6, len(COSTS))[visited], 1.0)
+    assert without_drift(visited, slowness * COSTS[visited]) == pytest.approx(COSTS)
 
 
 def test_a_disturbance_of_one_network_changes_no_other() -> None:
-    seconds = np.tile([1.0, 2.0, 5.0], (5, 1))
-    seconds[2, 1] = 100.0
-    assert without_drift(seconds) == pytest.approx([1.0, 2.0, 5.0])
+    visited = visits(5)
+    seconds = COSTS[visited]
+    seconds[np.flatnonzero(visited == 3)[2]] *= 100
+    assert without_drift(visited, seconds) == pytest.approx(COSTS)
+
+
+def test_two_networks_are_enough() -> None:
+    assert without_drift(np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 2.0, 1.0])) == [1.0, 2.0]

@@ -92,8 +92,8 @@ def test_the_same_seed_gives_the_same_table(target) -> None:
 
 def test_held_out_networks_are_not_fitted(table) -> None:
     uses = [network.use for network in table.networks]
-    assert (uses.count("calibration"), uses.count("held-out")) == (11, 10)
-    assert len(table.held_out_ms_per_image) == 10
+    assert (uses.count("calibration"), uses.count("held-out")) == (21, 20)
+    assert len(table.held_out_ms_per_image) == 20
     wrong = [
         replace(n, ms_per_batch=2 * n.ms_per_batch) if n.use == "held-out" else n
         for n in table.networks

@@ -29,11 +29,19 @@ def cost(width_in: int, super_block: SuperBlock) -> float:
 
 @dataclass(frozen=True)
 class Table:
-    """Predicts `scale` times the truth; `correct` learns the scale from what was measured."""
+    """Predicts `scale` times the truth; `correct` learns the scale from what was measured.
+
+    The MasterNet was measured with it, at `pace` times the truth.
+    """
 
     scale: float = 1.0
     rmspe: float = 0.03
     offset_ms_per_image: float = 0.01
+    pace: float = 1.0
+
+    @property
+    def master_ms_per_image(self) -> float:
+        return self.pace * true_ms(MASTER)
 
     def stage_ms_per_image(
         self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
@@ -46,10 +54,10 @@ class Table:
     def predict_ms_per_image(self, structure: Structure) -> float:
         return self.offset_ms_per_image + self.scale * (true_ms(structure) - 0.01)
 
-    def correct(self, measured: dict[Structure, Measurement]) -> Table:
+    def correct(self, measured: dict[Structure, float]) -> Table:
         ratios = [
-            (m.ms_per_image - 0.01) / (true_ms(structure) - 0.01)
-            for structure, m in measured.items()
+            (ms - 0.01) / (true_ms(structure) - 0.01)
+            for structure, ms in measured.items()
         ]
         return replace(self, scale=float(np.mean(ratios)))
 
@@ -162,6 +170,15 @@ def test_a_relative_budget_follows_the_speed_of_the_machine(speeds: tuple[float,
     assert selected.budget_ms == pytest.approx(0.7 * 0.99 * selected.master_ms)
     assert true_ms(selected.structure) * 1.01 <= 0.7 * 0.99 * true_ms(MASTER)
     assert true_ms(selected.structure) >= 0.6 * true_ms(MASTER)
+
+
+def test_a_slower_machine_than_the_tables_is_told_by_the_master_net() -> None:
+    table = Table()  # right, but for a machine that has become 1.4 times slower since
+    device = Device(slower=1.4)
+    selected = promise(table, device, "0.06ms")
+    assert selected.predicted_ms == pytest.approx(selected.measured_ms)
+    # Nothing had to be measured to find that out: every candidate fits.
+    assert all(1.4 * true_ms(structure) <= 0.06 for structure in device.order[1:])
 
 
 def test_an_infeasible_budget_carries_the_fastest_structure() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.environment import describe_environment
@@ -16,10 +17,14 @@ from genets.latency.table import LatencyTable, Use, WholeNetwork
 from genets.latency.target import Target
 from genets.structure import SpaceAround, Structure
 
-CALIBRATION_NETWORKS = 10
-HELD_OUT_NETWORKS = 10
+CALIBRATION_NETWORKS = 20
+HELD_OUT_NETWORKS = 20
 PREPARING = 0.25  # share of the progress
 RESIDENT_VALUES = 2**28  # inputs held at once: 1 GiB in fp32
+# Written between two runs of a piece on a CPU. In a network the other layers use the caches in
+# between: the sum of pieces that were run in a row came out 13 % below whole networks, with this
+# 5 %, and after calibration its error fell from 3.0 to 2.6 %.
+PASSING_VALUES = 2**21  # 8 MiB
 
 Progress = Callable[[float], None]
 Item = Piece | End | Structure
@@ -84,10 +89,12 @@ class _Session:
             for number, item in enumerate(chunk, start=1):
                 runs[item] = self._prepare(item)
                 report(start + PREPARING * share * number / len(chunk))
+            pieces = [item for item in chunk if not isinstance(item, Structure)]
             timed_s |= time_in_rounds(
                 self.clock,
                 runs,
                 rng=self.rng,
+                before=dict.fromkeys(pieces, passing_data()) if self.target.is_cpu else {},
                 time_limit_s=time_limit_s * share,
                 on_progress=partial(
                     _part, report, start + PREPARING * share, (1 - PREPARING) * share
@@ -103,6 +110,12 @@ class _Session:
         else:
             network = build_live(item, self.num_classes)
         return self.engine.prepare(network, self.target, item.resolution)
+
+
+def passing_data() -> Run:
+    """Writes as much memory as other layers do between two runs of a piece."""
+    data = torch.zeros(PASSING_VALUES)
+    return lambda: data.add_(1)
 
 
 def _part(report: Progress, start: float, share: float, done: float) -> None:

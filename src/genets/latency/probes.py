@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from timm.models.byobnet import ByobNet
 
 CHAIN_EXTRA = 2  # a long chain has this many blocks more than a short one
-GRID_WIDTHS = 3
+GRID_WIDTHS = 5
 LIVE_GAIN = 0.25
 
 
@@ -128,16 +128,18 @@ def ends_of(space: SpaceAround, resolution: int) -> Iterator[End]:
 
 
 def coarse(widths: tuple[int, ...]) -> tuple[int, ...]:
-    """Smallest, a middle one and largest.
+    """Smallest, largest, and widths a quarter, half and three quarters of the way between.
 
-    The middle one fills whole tiles of channels where one does: a width between tiles has a
-    cost of its own (216 channels inside a DW block cost a third more than their work says),
-    which interpolation would spread over its neighbours.
+    The middle one fills whole tiles of channels, the other two do not, where there are such:
+    a width between tiles has a cost of its own (216 channels inside a DW block cost a third
+    more than their multiply-adds say).
     """
     if len(widths) <= GRID_WIDTHS:
         return widths
-    centre = (widths[0] + widths[-1]) / 2
-    inner = widths[1:-1]
-    whole = [width for width in inner if width % CHANNEL_TILE == 0]
-    middle = min(whole or inner, key=lambda width: abs(width - centre))
-    return (widths[0], middle, widths[-1])
+    chosen = {widths[0], widths[-1]}
+    for share, ragged in ((0.25, True), (0.5, False), (0.75, True)):
+        wanted = widths[0] + share * (widths[-1] - widths[0])
+        free = [width for width in widths if width not in chosen]
+        fitting = [width for width in free if (width % CHANNEL_TILE != 0) == ragged]
+        chosen.add(min(fitting or free, key=lambda width: abs(width - wanted)))
+    return tuple(sorted(chosen))

@@ -130,6 +130,15 @@ class LatencyTable:
         return (stem + self.calibration.offset_ms) / self.target.batch_size
 
     @property
+    def master_ms_per_image(self) -> float:
+        """The MasterNet as it was measured with the table, or predicted where it was not."""
+        master = self.space.master
+        for network in self.networks:
+            if network.structure == master and network.use == "calibration":
+                return network.ms_per_batch / self.target.batch_size
+        return self.predict_ms_per_image(master)
+
+    @property
     def rmspe(self) -> float:
         """Root mean squared relative error on whole networks that no fit has seen."""
         predicted, measured = np.array(self.held_out_ms_per_image).T

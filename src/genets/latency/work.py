@@ -15,7 +15,8 @@ CHANNEL_TILE = 16
 
 WORK = (
     "1x1", "1x1 tiled", "kxk", "kxk tiled", "5x5 and more tiled", "depth-wise",
-    "depth-wise 5x5 and more", "moved", "written", "layers", "pooled",
+    "depth-wise 5x5 and more", "1x1 ragged", "kxk ragged", "depth-wise ragged",
+    "moved", "written", "layers", "pooled",
 )  # fmt: skip
 # Multiply-adds and values are counted in millions per image, layers one by one.
 _MILLION = 1e-6
@@ -78,11 +79,15 @@ class _Work:
         kind = "1x1" if kernel == 1 else "kxk"
         self.add(kind, window * inputs * width)
         self.add("5x5 and more tiled" if kernel > 3 else f"{kind} tiled", tiled)
+        self.add(f"{kind} ragged", tiled * ((tiles(inputs) != inputs) | (tiles(width) != width)))
         self._move(inputs, width, side_in, side_out, share)
 
     def depth_wise(self, width: int, kernel: int, side_in: int, side_out: int) -> None:
         kind = "depth-wise 5x5 and more" if kernel > 3 else "depth-wise"
-        self.add(kind, side_out**2 * kernel**2 * _MILLION * tiles(width))
+        tiled = side_out**2 * kernel**2 * _MILLION * tiles(width)
+        self.add(kind, tiled)
+        if tiles(width) != width:
+            self.add("depth-wise ragged", tiled)
         self._move(width, width, side_in, side_out, 1.0)
 
     def _move(

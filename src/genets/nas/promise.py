@@ -40,11 +40,13 @@ def keep_promise(
     Each round selects with the latency table, measures the best few candidates, corrects the
     table by what it measured, and aims as far below the budget as the intervals are wide; it
     ends when something fits and a round proposes nothing new. Of all that was measured, the
-    best predicted one whose bound is within the budget is taken.
+    best predicted one whose bound is within the budget is taken. A machine that has become
+    slower or faster since the table was made is told by the MasterNet, measured in turn.
 
     Raises InfeasibleBudgetError, which carries the fastest structure, where none is.
     """
-    aim_ms = measure([master])[master].budget_ms(budget)
+    latest = measure([master])[master]
+    aim_ms = latest.budget_ms(budget) / _pace(latest, table)
     measured: dict[Structure, Measured] = {}
     corrected = table
     spacing = max(table.rmspe, LEAST_SPACING)
@@ -53,9 +55,12 @@ def keep_promise(
         fresh = [structure for structure in proposed if structure not in measured]
         if fresh:
             measured |= measure(fresh)
-            corrected = table.correct({s: m.network for s, m in measured.items()})
+            corrected = table.correct(
+                {s: m.network.ms_per_image / _pace(m, table) for s, m in measured.items()}
+            )
             widest = max(measured[structure].bound_over_median for structure in fresh)
-            aim_ms = measured[fresh[0]].budget_ms(budget) / widest
+            latest = measured[fresh[0]]
+            aim_ms = latest.budget_ms(budget) / _pace(latest, table) / widest
         elif any(m.keeps(budget) for m in measured.values()):
             break
         else:
@@ -73,7 +78,7 @@ def keep_promise(
     return Selected(
         structure=best,
         budget_ms=kept.budget_ms(budget),
-        predicted_ms=table.predict_ms_per_image(best),
+        predicted_ms=table.predict_ms_per_image(best) * _pace(kept, table),
         measured_ms=kept.network.ms_per_image,
         low_ms=kept.network.low_ms_per_image,
         high_ms=kept.network.high_ms_per_image,
@@ -91,7 +96,8 @@ def check_feasible(
     """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
     master = around.master
     front = frontier(chain_of(around, table), table.offset_ms_per_image, max_latency_ms=0.0)
-    if front.latency_ms[front.fastest] > measure([master])[master].budget_ms(budget):
+    known = measure([master])[master]
+    if front.latency_ms[front.fastest] * _pace(known, table) > known.budget_ms(budget):
         measured = measure([front.structure(front.fastest, master)])
         if not any(m.keeps(budget) for m in measured.values()):
             raise _infeasible(measured, budget)
@@ -119,6 +125,11 @@ def chain_of(
     head_ms = table.head_ms_per_image(widths)[:, None]
     stages.append(ChainStage((around.master.head,), widths, head_ms, np.zeros_like(head_ms)))
     return tuple(stages)
+
+
+def _pace(measured: Measured, table: LatencyTable) -> float:
+    """How many times slower the machine was then than when the table was made."""
+    return measured.master_ms_per_image / table.master_ms_per_image
 
 
 def _candidates(

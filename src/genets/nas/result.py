@@ -14,7 +14,8 @@ from genets.structure import Structure
 class Selected:
     """A structure that keeps its budget, by measurement. All latencies are ms per image.
 
-    predicted_ms: the latency table's prediction, made before this network was measured.
+    predicted_ms: the latency table's prediction, which knows nothing of this network's
+        measurement, at the pace that the machine had when it was measured.
     measured_ms, low_ms, high_ms: median of the measurement and its 95 % interval.
     master_ms: the MasterNet's, measured in turn with this network.
     noisy: the interval did not come within 1 % of the median in the time given.
