@@ -55,10 +55,7 @@ class Table:
         return self.offset_ms_per_image + self.scale * (true_ms(structure) - 0.01)
 
     def correct(self, measured: dict[Structure, float]) -> Table:
-        ratios = [
-            (ms - 0.01) / (true_ms(structure) - 0.01)
-            for structure, ms in measured.items()
-        ]
+        ratios = [(ms - 0.01) / (true_ms(structure) - 0.01) for structure, ms in measured.items()]
         return replace(self, scale=float(np.mean(ratios)))
 
 
