@@ -1,0 +1,82 @@
+"""The same comparison in fresh processes: do medians repeat, does the order stay?
+
+    python benchmarks/repeatability.py [--times 3] [--engine torch] [--time-limit 5]
+
+The networks of Table 3 by `genets compare`, each time a process and a folder of its own. Writes
+benchmarks/results/repeatability_<engine>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from conditions import write_result
+from genets.networks.baselines import published_speed_ups
+
+NAMES = list(dict.fromkeys(line.network for line in published_speed_ups()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--engine", default="torch")
+    parser.add_argument("--time-limit", type=float, default=5.0)
+    options = parser.parse_args()
+    runs = [compare(options.engine, options.time_limit) for _ in range(options.times)]
+    ms = np.array([[run[name]["ms_per_image"] for name in NAMES] for run in runs])
+    common = np.exp(np.median(np.log(ms / np.median(ms, axis=0)), axis=1, keepdims=True))
+    write_result(
+        f"repeatability_{options.engine}",
+        {
+            "largest_deviation_from_the_median_of_runs": deviation(ms),
+            "the_same_at_one_pace": deviation(ms / common),
+            "pace_of_each_run": common[:, 0].tolist(),
+            "pairs_in_another_order_though_intervals_do_not_touch": flips(runs),
+            "noisy": [sum(bool(run[name]["noisy"]) for name in NAMES) for run in runs],
+            "ms_per_image": dict(zip(NAMES, ms.T.tolist(), strict=True)),
+        },
+    )
+
+
+def compare(engine: str, time_limit_s: float) -> dict[str, Any]:
+    """Rows by network."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--engine", engine, "--batch-size", "1", "--time-limit", str(time_limit_s)]
+        program = [sys.executable, "-m", "genets", "compare", *NAMES, *options]
+        done = subprocess.run(
+            [*program, "--out", folder, "--json"], check=True, capture_output=True, text=True
+        )
+    return {row["network"]: row for row in json.loads(done.stdout)["rows"]}
+
+
+def deviation(ms: np.ndarray) -> float:
+    return float(np.abs(ms / np.median(ms, axis=0) - 1).max())
+
+
+def flips(runs: list[dict[str, Any]]) -> int:
+    """Pairs of which one run says surely faster and another surely slower."""
+
+    def surely_faster(run: dict[str, Any], one: str, other: str) -> bool:
+        return bool(run[one]["high_ms_per_image"] < run[other]["low_ms_per_image"])
+
+    pairs = itertools.permutations(NAMES, 2)
+    return (
+        sum(
+            any(surely_faster(run, a, b) for run in runs)
+            and any(surely_faster(run, b, a) for run in runs)
+            for a, b in pairs
+        )
+        // 2
+    )
+
+
+if __name__ == "__main__":
+    main()
