@@ -9,6 +9,7 @@ from torch import nn
 
 from genets.analysis import Candidate, Timing, compare, find_candidates, run_note
 from genets.analysis.chunks import in_chunks, resident_bytes
+from genets.analysis.row_file import only_user
 from genets.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks.baselines import baselines
@@ -48,6 +49,24 @@ def test_a_network_that_fits_alone_is_measured_alone(lab):
     assert [row.ms_per_image for row in found.rows] == [1.25, 2.5]
     assert found.rows[0].run != found.rows[1].run
     assert "2 runs" in run_note(found, LARGE)
+
+
+def test_a_failing_reference_is_tried_once_alone(lab, monkeypatch):
+    lab.ms, lab.failing = dict.fromkeys("bcd", 1.0), {"a": "operator aten::odd is not exported"}
+    monkeypatch.setattr("genets.analysis.comparison.free_bytes", lambda target: 0)
+    found = compare([candidate(name, 8 + 8 * (name != "a")) for name in "abcd"], [SMALL])
+    assert [names for _, names in lab.runs] == [["a", "b"], ["a", "c"], ["a", "d"], ["a"]]
+    assert [row.error is None for row in found.rows] == [False, True, True, True]
+
+
+def test_a_known_reference_that_fails_now_keeps_its_row(lab, tmp_path):
+    lab.ms, file = {"a": 1.0, "b": 2.0}, tmp_path / "rows.json"
+    networks = [candidate("a"), candidate("b", 64)]
+    first = compare(networks[:1], [SMALL], file=file)
+    lab.failing = {"a": "no memory is left"}
+    found = compare(networks, [SMALL], file=file)
+    assert found.row("a", SMALL) == first.rows[0]
+    assert found.row("b", SMALL).ms_per_image == 4.0
 
 
 def test_a_network_that_does_not_run_at_all_is_not_tried(lab):
@@ -116,6 +135,20 @@ def test_rows_from_other_conditions_are_refused(lab, tmp_path, monkeypatch):
     with pytest.raises(GenetsError, match="device_name a device there, another here"):
         compare([candidate("a")], [SMALL], file=file)
     compare([candidate("a")], [LARGE], file=file)  # nothing there to use again
+
+
+def test_rows_of_another_network_of_the_same_name_are_refused(lab, tmp_path):
+    lab.ms, file = {"mine": 1.0}, tmp_path / "rows.json"
+    compare([candidate("mine")], [SMALL], file=file)
+    with pytest.raises(GenetsError, match="holds mine as a network of 224 parameters"):
+        compare([candidate("mine", 16)], [SMALL], file=file)
+
+
+def test_one_process_at_a_time_writes_the_rows(lab, tmp_path):
+    lab.ms, file = {"a": 1.0}, tmp_path / "rows.json"
+    with only_user(file), pytest.raises(GenetsError, match="in use by another process"):
+        compare([candidate("a")], [SMALL], file=file)
+    assert compare([candidate("a")], [SMALL], file=file).rows[0].measurement
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}', '{"version": 1, "rows": 3}'])

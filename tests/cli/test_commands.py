@@ -60,10 +60,12 @@ class Driver:
             warnings=("the clock was [b]noisy",),
         )
 
-    def select(self, folder, budget, *, target=None, on_event=None):
-        self.asked = SimpleNamespace(folder=folder, budget=budget, target=target)
+    def select_top(self, folder, budget, top, *, target=None, caution=0.0, on_event=None):
+        self.asked = SimpleNamespace(
+            folder=folder, budget=budget, top=top, target=target, caution=caution
+        )
         on_event(Event("verification", 1, 1))
-        return SELECTED
+        return [SELECTED] * min(top, 2)
 
 
 @pytest.fixture
@@ -220,12 +222,36 @@ def test_select(driver, tmp_path):
     result = invoke("select", tmp_path, "--budget", "0.1ms")
     assert result.exit_code == 0
     assert str(zoo["master_small"]) in result.stdout
-    assert driver.asked == SimpleNamespace(folder=tmp_path, budget="0.1ms", target=None)
+    assert driver.asked == SimpleNamespace(
+        folder=tmp_path, budget="0.1ms", top=1, target=None, caution=0.0
+    )
     result = invoke("select", tmp_path, "--budget", "0.1ms", "--batch-size", 1, "--json")
     assert json.loads(result.stdout)["measured_ms"] == 0.19
     assert driver.asked.target == Target(batch_size=1, threads=1)
     invoke("select", tmp_path, "--budget", "0.1ms", "--device", "cuda", "--precision", "fp16")
     assert driver.asked.target == Target("cuda", "torch", "fp16", 4)
+
+
+def test_select_alternatives(driver, tmp_path):
+    Study.create_or_resume(tmp_path, SearchSettings(data="digits", budget="0.2ms")).close()
+    result = invoke("select", tmp_path, "--budget", "0.1ms", "--top", 3)
+    assert driver.asked.top == 3
+    assert result.stdout.count(str(zoo["master_small"])) == 2
+    assert "note: only 2 of 3: no other block types keep the budget" in result.stderr
+    printed = json.loads(invoke("select", tmp_path, "--budget", "1x", "--top", 2, "--json").stdout)
+    assert printed["asked"] == 2
+    assert [one["measured_ms"] for one in printed["alternatives"]] == [0.19, 0.19]
+    assert invoke("select", tmp_path, "--budget", "1x", "--top", 0).exit_code == 2
+
+
+def test_select_cautiously(driver, tmp_path):
+    Study.create_or_resume(tmp_path, SearchSettings(data="digits", budget="0.2ms")).close()
+    words = ("select", tmp_path, "--budget", "0.1ms", "--cautious")
+    assert "0.9200, 1 standard deviations below" in invoke(*words).stdout
+    assert driver.asked.caution == 1.0
+    assert "0.9200" in invoke(*words, "--top", 1).stdout
+    printed = json.loads(invoke(*words, "--json").stdout)
+    assert printed["predicted_accuracy_bound"] == pytest.approx(0.92)
 
 
 def test_select_from_what_is_no_study(driver, tmp_path):
@@ -311,7 +337,7 @@ def test_measure_json():
         ((*MEASURE, "--protocol", "genet-1"), ("did you mean genets-1",)),
         ((*MEASURE, "--device", "cuda:77"), ("cuda",)),
         ((*MEASURE, "--precision", "int9"), ("unknown precision 'int9'; did you mean int8?",)),
-        ((*MEASURE, "--precision", "int8"), ("in engine torch; it has fp32, bf16, fp16 there",)),
+        ((*MEASURE, "--precision", "int8"), ("in engine torch; it has fp32, bf16 there",)),
         ((*MEASURE, "--resolution", 0), ("resolution",)),
     ],
 )

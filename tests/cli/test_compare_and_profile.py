@@ -105,6 +105,15 @@ def test_faults(words, parts):
     fails(invoke(*words), *parts)
 
 
+@pytest.mark.parametrize("command", [("compare", NETWORKS[0]), ("profile",)])
+def test_a_file_in_place_of_the_folder(command, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    fails(invoke(*command, "--out", file), f"{file}: File exists")
+    fails(invoke(*command, "--out", file / "below"), "below: Not a directory")
+    assert file.read_text() == "mine"
+
+
 def test_profile_writes_everything(plain, quick_clock, tmp_path):
     options = ("--threads", 1, "--time-limit", 0.01, "--sweep", 1, "--sweep", 2, "--width", 16,
                "--ratio", 1, "--resolution", 16, "--block-resolution", 4)  # fmt: skip

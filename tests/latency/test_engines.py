@@ -205,6 +205,23 @@ def test_a_resolution_that_does_not_fit(name, network) -> None:
             ENGINES[name].prepare(nn.Sequential(nn.Conv2d(3, 4, 7)), target, 4)
 
 
+class _Particular(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.layer, self.error = nn.Conv2d(3, 4, 1), error
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [AssertionError("height 4"), ValueError("height 4")])
+def test_a_network_that_checks_its_images_itself(error) -> None:
+    target = Target(batch_size=1, threads=1)
+    sentence = f"does not run on {target.name} at resolution 4: height 4"
+    with ENGINES["torch"].open(target), pytest.raises(TargetError, match=sentence):
+        ENGINES["torch"].prepare(_Particular(error), target, 4)
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_batch_that_does_not_fit(name, network, monkeypatch) -> None:
     place = "genets.latency.engines.preparation.available_bytes"
@@ -259,7 +276,7 @@ def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> No
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"engine": "torch", "precision": "int8"}, "engine torch; it has fp32, bf16, fp16 there"),
+        ({"engine": "torch", "precision": "int8"}, "engine torch; it has fp32, bf16 there"),
         (
             {"engine": "onnxruntime", "precision": "bf16"},
             "bf16 is not available on device 'cpu' in engine onnxruntime; it has fp32, int8",

@@ -1,5 +1,6 @@
 """Exported files: what they compute and what their contract says."""
 
+import errno
 import json
 
 import numpy as np
@@ -79,6 +80,19 @@ def test_a_place_that_cannot_be_written(network, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TargetError, match=r"cannot write into '.*file'"):
         export_network(network, ONNX, 8, tmp_path / "file", IMAGES)
+
+
+def test_a_full_disk_under_openvino_files(network, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("openvino")
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("genets.latency.engines.openvino_engine.write_atomic", full)
+    target = Target(engine="openvino", batch_size=2, threads=1)
+    with pytest.raises(TargetError, match=r"cannot write into '.*ir': No space left on device"):
+        export_network(network, target, 8, tmp_path / "ir", IMAGES)
+    assert not list((tmp_path / "ir").iterdir())
 
 
 def test_files_that_compute_something_else(network, tmp_path, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from genets.analysis.candidates import Candidate
 from genets.analysis.chunks import free_bytes, in_chunks, resident_bytes
 from genets.analysis.paper import paper_table
 from genets.analysis.row import Comparison, Reference, Row
-from genets.analysis.row_file import check_still_valid, load_rows, save_rows
+from genets.analysis.row_file import check_still_valid, load_rows, only_user, save_rows
 from genets.errors import GenetsError, TargetError
 from genets.latency import Target, measure_interleaved
 
@@ -56,9 +57,22 @@ def compare(
 
     file: rows are kept there as they finish, and rows that it has are not measured again.
     on_rows: told what there is after each run.
-    Raises TargetError: no target can be run here, or `file` is from other conditions.
+    Raises TargetError: no target can be run here; GenetsError: `file` is from other conditions
+    or of other networks, or another process writes it.
     """
-    timing = timing or Timing()
+    with only_user(file) if file else nullcontext():
+        return _compare(candidates, targets, timing or Timing(), file, on_progress, on_rows)
+
+
+def _compare(
+    candidates: Sequence[Candidate],
+    targets: Sequence[Target],
+    timing: Timing,
+    file: Path | None,
+    on_progress: OnProgress | None,
+    on_rows: Callable[[Comparison], None] | None,
+) -> Comparison:
+    """See `compare`."""
     targets = [target.resolved() for target in dict.fromkeys(targets)]
     refused = _refused(targets)
     if len(refused) == len(targets):
@@ -67,6 +81,7 @@ def compare(
     broken = _broken(candidates)
     keys = [(c.name, target, c.resolution) for c in candidates for target in targets]
     check_still_valid(known.only(keys), timing.protocol, file)
+    _check_same_networks(known.only(keys), [c for c in candidates if c.name not in broken], file)
     tell = _Teller(len(keys), on_progress)
     for target in targets:
         reasons = dict(broken)
@@ -101,6 +116,24 @@ def _broken(candidates: Sequence[Candidate]) -> dict[str, str]:
         except GenetsError as error:
             reasons[candidate.name] = str(error)
     return reasons
+
+
+def _check_same_networks(
+    known: Comparison, candidates: Sequence[Candidate], file: Path | None
+) -> None:
+    """Raise GenetsError if a name stands for another network now, as after a file was edited."""
+    for candidate in candidates:
+        size = candidate.size
+        for row in known.rows:
+            there = (row.parameters, row.multiply_adds)
+            if row.network != candidate.name or not row.measurement:
+                continue
+            if there != (size.parameters, size.multiply_adds):
+                raise GenetsError(
+                    f"{file} holds {row.network} as a network of {there[0]} parameters and "
+                    f"{there[1]} multiply-adds; now it has {size.parameters} and "
+                    f"{size.multiply_adds}; take another folder, or remove it"
+                )
 
 
 class _Teller:
@@ -149,16 +182,24 @@ class _Session:
             yield _Finished([self._row(c, number, self.reasons[c.name]) for c in hopeless])
             tell(len(hopeless), "")
         wanted = [c.name for c in missing if c.name in able]
-        alone: list[str] = []
+        finally_known: set[str] = set()
         for names in self._chunks(able, wanted):
             finished = self._run([able[name] for name in names], number, tell)
-            if len(names) > 1:  # perhaps they only fail beside the others
-                alone += [row.network for row in finished.rows if row.error]
-            rows = [r for r in finished.rows if r.network in wanted and r.network not in alone]
+            beside_others = len(names) > 1  # perhaps they only fail there
+            rows = [
+                row
+                for row in finished.rows
+                if row.network in wanted
+                and row.network not in finally_known
+                and (row.measurement or not beside_others)
+            ]
+            finally_known |= {row.network for row in rows}
             yield _Finished(rows, finished.references)
             tell(len(rows), "")
             number += 1
-        for name in alone:
+        for name in wanted:
+            if name in finally_known:
+                continue
             yield _Finished(self._run([able[name]], number, tell).rows)
             tell(1, "")
             number += 1

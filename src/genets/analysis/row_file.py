@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,19 @@ from genets.latency.environment import describe_environment
 
 VERSION = 1
 SAME = ("device_name", "threads", "packages")  # of the environment, for rows to stand together
+
+
+@contextmanager
+def only_user(path: Path) -> Iterator[None]:
+    """Keep other processes from writing the same rows. Raises GenetsError if one does; OSError."""
+    with open(path.with_name(f".{path.name}.lock"), "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise GenetsError(
+                f"{path} is in use by another process; wait until it ends, or take another folder"
+            ) from error
+        yield
 
 
 def save_rows(comparison: Comparison, path: Path) -> None:

@@ -85,16 +85,19 @@ class _Session:
         timed_s: dict[Item, float] = {}
         for chunk in _chunks(items, RESIDENT_VALUES // self.target.batch_size):
             start, share = len(timed_s) / len(items), len(chunk) / len(items)
-            runs = {}
+            runs: dict[Item, Run] = {}
             for number, item in enumerate(chunk, start=1):
                 runs[item] = self._prepare(item)
                 report(start + PREPARING * share * number / len(chunk))
-            pieces = [item for item in chunk if not isinstance(item, Structure)]
+            before: dict[Item, Run] = {}
+            if self.target.is_cpu:
+                pieces = (item for item in chunk if not isinstance(item, Structure))
+                before = dict.fromkeys(pieces, passing_data())
             timed_s |= time_in_rounds(
                 self.clock,
                 runs,
                 rng=self.rng,
-                before=dict.fromkeys(pieces, passing_data()) if self.target.is_cpu else {},
+                before=before,
                 time_limit_s=time_limit_s * share,
                 on_progress=partial(
                     _part, report, start + PREPARING * share, (1 - PREPARING) * share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genets.errors import TargetError
+from genets.files import write_atomic
 from genets.latency.engines.cpu import CpuClock
 from genets.latency.engines.cuda import wait_for
 from genets.latency.engines.host_memory import keep_freed_memory
@@ -102,8 +104,13 @@ class OpenVinoFiles:
 
     def save(self, folder: Path) -> list[Path]:
         path = folder / MODEL_FILE
-        _openvino().save_model(self.model, path, compress_to_fp16=False)
-        return [path, path.with_suffix(".bin")]
+        paths = [path, path.with_suffix(".bin")]
+        # OpenVINO does not write atomically, and calls a full disk an iostream error.
+        with tempfile.TemporaryDirectory(prefix="genets-openvino-") as draft:
+            _openvino().save_model(self.model, Path(draft) / MODEL_FILE, compress_to_fp16=False)
+            for part in reversed(paths):
+                write_atomic(part, (Path(draft) / part.name).read_bytes())
+        return paths
 
     def load(self, folder: Path) -> Predict:
         model = _openvino().Core().read_model(folder / MODEL_FILE)

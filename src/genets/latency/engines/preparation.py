@@ -97,7 +97,8 @@ def explained(target: Target, resolution: int) -> Iterator[None]:
         raise
     except GenetsError as error:  # of the export: it names the operator
         raise TargetError(f"engine {target.engine} cannot run this network: {error}") from error
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, AssertionError, ValueError) as error:
+        # The network's own code checks its inputs with whatever it likes.
         raise TargetError(_reason(error, target, resolution)) from error
 
 

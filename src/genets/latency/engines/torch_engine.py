@@ -37,10 +37,11 @@ class TorchEngine:
 
     def check(self, target: Target) -> None:
         """See `Engine.check`."""
-        check_precision(target, self.precisions)
         if target.is_cpu:
             _check_cpu_precision(target.precision)
+            check_precision(target, tuple(p for p in self.precisions if p != "fp16"))
             return
+        check_precision(target, self.precisions)
         check_device(target.device)
         if target.precision == "bf16" and not has_bf16(target.device):
             raise TargetError(f"precision bf16 is not supported by device {target.device!r}")
