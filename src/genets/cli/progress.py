@@ -65,7 +65,7 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         if event.phase not in self._tasks:
             self._tasks[event.phase] = self._progress.add_task(
-                event.phase, total=event.total, detail=event.detail
+                event.phase, total=event.total, completed=int(event.done), detail=event.detail
             )
         self._progress.update(
             self._tasks[event.phase],

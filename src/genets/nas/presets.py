@@ -3,6 +3,15 @@
 from typing import Any
 
 from genets.structure.space import PAPER_BLOCKS
+from genets.training.recipes import named_recipe
+
+
+def _of_recipe(name: str, *fields: str) -> dict[str, Any]:
+    recipe = named_recipe(name)
+    return {field: recipe[field] for field in fields}
+
+
+_RATE = ("batch_size", "learning_rate", "warmup_epochs")
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The defaults of `SearchSettings`: a few minutes on two CPU cores, for small images.
@@ -14,19 +23,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "controls_per_super_block": 9,
         "space": {"blocks": [str(block) for block in PAPER_BLOCKS]},
         "table_seconds": 300.0,
-        "master_training": {
-            "epochs": 120,
-            "batch_size": 256,
-            "learning_rate": 0.1,
-            "warmup_epochs": 5.0,
-        },
-        "trial_training": {"epochs": 30, "batch_size": 256, "learning_rate": 0.01},
-        "final_training": {
-            "epochs": 480,
-            "batch_size": 256,
-            "learning_rate": 0.1,
-            "warmup_epochs": 5.0,
-            "label_smoothing": 0.1,
-        },
+        "master_training": {"epochs": 120, **_of_recipe("paper", *_RATE)},
+        "trial_training": _of_recipe("nas", "epochs", "batch_size", "learning_rate"),
+        "final_training": _of_recipe("paper", "epochs", *_RATE, "label_smoothing"),
     },
 }

@@ -8,8 +8,8 @@ from genets.networks.build import build
 from genets.networks.count import Count, count
 from genets.networks.fuse import fold_batchnorm
 from genets.networks.onnx_export import export_onnx
-from genets.networks.resolve import NamedNetwork, resolve_network
-from genets.networks.weights import load, load_weights, save_weights
+from genets.networks.resolve import NamedNetwork, load, resolve_network
+from genets.networks.weights import load_weights, save_weights
 
 __all__ = [
     "Count",

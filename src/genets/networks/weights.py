@@ -39,7 +39,16 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, str]:
     Raises GenetsError, with `net` unchanged: the file is missing, truncated, not of this
     network, or of other shapes.
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = read_weights(path)
+    load_tensors(net, tensors, path)
+    return metadata
+
+
+def load_tensors(net: nn.Module, tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Load the state of exactly this network; `path` is where it came from.
+
+    Raises GenetsError, with `net` unchanged: not of this network, or of other shapes.
+    """
     own = net.state_dict()
     differing = sorted(own.keys() ^ tensors.keys())
     if differing:
@@ -55,32 +64,37 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, str]:
                 f"{tuple(tensor.shape)}, this network needs {tuple(own[name].shape)}"
             )
     net.load_state_dict(tensors)
-    return metadata
 
 
-def load(folder: str | Path) -> ByobNet:
-    """The trained network of a results folder, in eval mode on the CPU.
+def load_structure_network(folder: str | Path) -> ByobNet:
+    """The network of a results folder with a structure file, trained, in eval mode, on the CPU.
 
     Raises GenetsError: a file is missing, damaged, or they do not belong together.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise GenetsError(f"no results folder {str(folder)!r}")
     structure = Structure.load(folder / STRUCTURE_FILE)
     path = folder / WEIGHTS_FILE
-    _, metadata = _read(path)
+    _, metadata = read_weights(path)
     sizes = {}
     for key, default in (("num_classes", ""), ("in_channels", "3")):
-        text = metadata.get(key, default)
-        if not (text.isascii() and text.isdigit()):
-            raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {text!r}")
-        sizes[key] = int(text)
+        sizes[key] = stated_number(metadata, key, path, default)
     net = build(structure, sizes["num_classes"], sizes["in_channels"])
     load_weights(net, path)
     return net.eval()
 
 
-def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def stated_number(
+    metadata: Mapping[str, str], key: str, path: str | Path, default: str = ""
+) -> int:
+    """A number that a weights file states. Raises GenetsError if it does not."""
+    text = metadata.get(key, default)
+    if not (text.isascii() and text.isdigit()):
+        raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {text!r}")
+    return int(text)
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises GenetsError."""
     path = Path(path)
     if not path.is_file():
         raise GenetsError(f"no weights file {str(path)!r}")

@@ -101,7 +101,7 @@ def train_together(
 def _soft_labels(teacher: Teacher | None, images: Tensor, recipe: Recipe) -> Tensor | None:
     if teacher is None or recipe.soft_label_weight == 0:
         return None
-    with torch.no_grad(), _autocast(images.device, recipe.precision):
+    with torch.no_grad(), autocast(images.device, recipe.precision):
         return teacher(images)
 
 
@@ -109,19 +109,19 @@ class _Student:
     """A network in training, its optimizer, and the losses of the epoch so far."""
 
     def __init__(self, net: nn.Module, recipe: Recipe, device: str | torch.device) -> None:
-        _move(net, device)
+        move(net, device)
         self.net = net
         self.recipe = recipe
         self.optimizer = optimizer_of(net, recipe)
         self.losses: list[Tensor] = []
         self.fault: TrainingError | None = None
-        _train_mode(net)
+        train_mode(net)
 
     def step(self, images: Tensor, labels: Tensor, soft: Tensor | None, rate: float) -> None:
         """One step of the optimizer, at a learning rate of `rate`."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with _autocast(images.device, self.recipe.precision):
+        with autocast(images.device, self.recipe.precision):
             loss = loss_of(self.net(images).float(), labels, self.recipe, soft)
         torch.autograd.backward(loss)
         self.optimizer.step()
@@ -149,12 +149,15 @@ def evaluate(
     split: Split,
     batch_size: int = 256,
     device: str | torch.device = "cpu",
+    *,
+    channels_last: bool = True,
 ) -> Score:
     """Score `net`, moved to `device` and left in eval mode, on every image of `split`.
 
+    channels_last: how weights lie in memory from then on; else they stay as they are.
     Raises TrainingError if the network's outputs are not finite.
     """
-    _move(net, device)
+    move(net, device, channels_last=channels_last)
     net.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
@@ -173,12 +176,15 @@ def evaluate(
     return score
 
 
-def _move(net: nn.Module, device: str | torch.device) -> None:
+def move(net: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> None:
+    """Move `net` to the device, in place."""
     net.to(device)
-    net.to(memory_format=torch.channels_last)
+    if channels_last:
+        net.to(memory_format=torch.channels_last)
 
 
-def _train_mode(net: nn.Module) -> None:
+def train_mode(net: nn.Module) -> None:
+    """Train mode, but for layers whose own parameters are all frozen."""
     net.train()
     for module in net.modules():
         own = list(module.parameters(recurse=False))
@@ -186,7 +192,8 @@ def _train_mode(net: nn.Module) -> None:
             module.eval()
 
 
-def _autocast(device: str | torch.device, precision: str) -> torch.autocast:
+def autocast(device: str | torch.device, precision: str) -> torch.autocast:
+    """Computes in bf16 where it is safe, if that is the precision."""
     return torch.autocast(
         torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16"
     )

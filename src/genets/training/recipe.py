@@ -100,7 +100,7 @@ def loss_of(
 ) -> Tensor:
     """Mean cross-entropy against the true labels, mixed with the teacher's soft labels.
 
-    logits, teacher_logits: (N, classes); labels: (N,).
+    logits, teacher_logits: (N, classes); labels: (N,), or probabilities (N, classes).
     """
     true = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if teacher_logits is None or recipe.soft_label_weight == 0:

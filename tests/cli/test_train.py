@@ -1,0 +1,101 @@
+"""`genets train`, on the digits and on a folder of images."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from genets.cli import app
+
+NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x32 @16"
+SHORT = ("--epochs", 1, "--batch-size", 512, "--set", "warmup_epochs=0", "--device", "cpu")
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, ["train", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    result = invoke(NETWORK, "--data", "digits", *SHORT, "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    return out, json.loads(result.stdout)
+
+
+def test_run_folder(trained) -> None:
+    out, printed = trained
+    assert printed["results"] == str(out / "results")
+    assert (printed["epoch"], printed["epochs"], printed["test"]["images"]) == (1, 1, 1800)
+    pictures = (out / "curves-loss.png", out / "curves-accuracy.png")
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["recipe"]["learning_rate"] == 1.2
+    assert settings["recipe_name"] == "quick"
+
+
+def test_out_alone_goes_on(trained) -> None:
+    out, printed = trained
+    result = invoke("--out", out)
+    assert result.exit_code == 0, result.output
+    assert "weights of epoch 1 of 1" in result.stdout
+    assert invoke("--out", out, "--seed", 3).stderr.count("seed: 0 in the run, 3 asked") == 1
+    assert json.loads(invoke("--out", out, "--json").stdout) == printed
+
+
+def test_eval_and_measure_take_the_results(trained) -> None:
+    out, printed = trained
+    words = ["eval", str(out / "results"), "--data", "digits", "--threads", "1", "--json"]
+    accuracy = json.loads(CliRunner().invoke(app, words).stdout)["accuracy"]
+    (score,) = accuracy.values()
+    assert score["top1"] == pytest.approx(printed["test"]["top1"], abs=0.001)
+
+
+def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
+    random = np.random.default_rng(0)
+    for name, level in (("cats", 60), ("dogs", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = random.normal(level, 30, (20, 24, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    (tmp_path / "r.toml").write_text('epochs = 2\nwarmup_epochs = 0\nauto_augment = "original"\n')
+    out, _ = trained
+    words = (out / "results", "--data", tmp_path / "photos", "--out", tmp_path / "run",
+             "--recipe-file", tmp_path / "r.toml", "--device", "cpu")  # fmt: skip
+    assert "--set batch_size=16 fits" in invoke(*words).stderr
+    result = invoke(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
+    assert result.exit_code == 0, result.output
+    assert "note: weights" in result.stderr
+    assert "the head (head.fc) is made anew for 2" in result.stderr
+    assert "epoch 2 of 2: loss" in result.stderr
+    stored = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert stored["recipe_name"] == "finetune"
+    assert (stored["recipe"]["ema_decay"], stored["recipe"]["auto_augment"]) == (0.99, "original")
+    again = invoke(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
+    assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "network must be given, or --out with a run"),
+        (("--out", "gone"), "network must be given: gone is no run to go on with"),
+        ((NETWORK,), "data must be given"),
+        ((NETWORK, "--data", "digits", "--recipe", "papre"), "'papre'; did you mean paper?"),
+        ((NETWORK, "--data", "digits", "--set", "epohcs=3"), "did you mean epochs"),
+        ((NETWORK, "--data", "digits", "--learning-rate", "nan"), "learning_rate must be above 0"),
+        ((NETWORK, "--data", "digits", "--weights", "gone.pth"), "no weights file 'gone.pth'"),
+        ((NETWORK, "--data", "digits", "--resolution", "0"), "resolution for digits must be"),
+        (
+            (NETWORK, "--data", "digits", "--pretrained"),
+            "no pretrained weights exist for this structure",
+        ),
+    ],
+)
+def test_faults(words, sentence, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*words)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert sentence in result.stderr

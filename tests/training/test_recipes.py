@@ -1,0 +1,140 @@
+"""Recipes as data, and what a person may change."""
+
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.loss import SoftTargetCrossEntropy
+
+from genets.errors import GenetsError, SettingsError
+from genets.nas.presets import PRESETS
+from genets.training import RunRecipe, loss_of, make_recipe, named_recipe, recipes
+from genets.training.recipes import FIELDS, parse_changes, read_recipe_file
+
+
+def test_every_recipe_is_one():
+    assert set(recipes()) == {"paper", "nas", "finetune", "quick"}
+    for name in recipes():
+        assert make_recipe(named_recipe(name)).epochs == named_recipe(name)["epochs"]
+
+
+def test_paper_recipe_is_section_5():
+    recipe = make_recipe(named_recipe("paper"))
+    stated = {
+        "epochs": 480,
+        "batch_size": 256,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 4e-5,
+        "warmup_epochs": 5,
+        "soft_label_weight": 0.5,
+        "auto_augment": "original",
+    }
+    assert {name: getattr(recipe, name) for name in stated} == stated
+    assert min(recipe.mixup, recipe.erase, recipe.label_smoothing) > 0
+    assert recipe.peak_rate == pytest.approx(0.1)
+
+
+def test_presets_of_the_search_follow_the_recipes():
+    paper = PRESETS["paper"]
+    assert paper["master_training"] == {
+        "epochs": 120,
+        "batch_size": 256,
+        "learning_rate": 0.1,
+        "warmup_epochs": 5.0,
+    }
+    assert paper["trial_training"] == {"epochs": 30, "batch_size": 256, "learning_rate": 0.01}
+    assert paper["final_training"] == {
+        "epochs": 480,
+        "batch_size": 256,
+        "learning_rate": 0.1,
+        "warmup_epochs": 5.0,
+        "label_smoothing": 0.1,
+    }
+
+
+def test_changes_of_every_kind():
+    changes = parse_changes(
+        ["epochs=3", "crop_area = [0.5, 1]", "auto_augment=rand-m9-mstd0.5", "compile=true",
+         "mixup=0.2"]
+    )  # fmt: skip
+    recipe = make_recipe(named_recipe("quick") | changes)
+    assert (recipe.epochs, recipe.crop_area, recipe.compile) == (3, (0.5, 1.0), True)
+    assert (recipe.auto_augment, recipe.mixup) == ("rand-m9-mstd0.5", 0.2)
+    assert make_recipe(asdict(recipe)) == recipe
+
+
+def test_file(tmp_path):
+    (tmp_path / "r.toml").write_text("epochs = 7\nerase = 0.5\n")
+    assert read_recipe_file(tmp_path / "r.toml") == {"epochs": 7, "erase": 0.5}
+    (tmp_path / "bad.toml").write_text("epochs = ")
+    with pytest.raises(SettingsError, match=r"bad\.toml is not valid TOML"):
+        read_recipe_file(tmp_path / "bad.toml")
+    with pytest.raises(SettingsError, match=r"cannot read recipe .*gone\.toml"):
+        read_recipe_file(tmp_path / "gone.toml")
+
+
+def test_every_field_can_be_set_to_its_own_value():
+    for name, value in asdict(RunRecipe(epochs=2)).items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        text = str(list(value)) if isinstance(value, tuple) else text
+        assert make_recipe({"epochs": 2} | parse_changes([f"{name}={text}"])).epochs == 2
+    assert len(FIELDS) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs", "a change is written as epochs=10, not 'epochs'"),
+        ("epoch=3", "unknown field of a recipe 'epoch'; did you mean epochs?"),
+        ("epochs=many", "epochs must be a positive integer, not 'many'"),
+        ("learning_rate=nan", "learning_rate must be above 0, not nan"),
+        ("mixup=-1", "mixup must be 0 or above, not -1"),
+        ("erase=2", "erase must be from 0 to 1, not 2"),
+        ("flip=true", "flip must be from 0 to 1, not True"),
+        ("ema_decay=1", "ema_decay must be from 0 to below 1, not 1"),
+        ("compile=1", "compile must be true or false, not 1"),
+        ("crop_area=[1, 0.5]", r"crop_area must be two ascending shares .*, not \[1, 0.5\]"),
+        ("crop_area=0.5", "crop_area must be two ascending shares .*, not 0.5"),
+        ("auto_augment=autoaugment", "auto_augment must be a policy of timm or empty, not 'auto"),
+        ("auto_augment=rand-zz9", "auto_augment must be a policy of timm or empty, not 'rand-zz9'"),
+        ("auto_augment=3", "auto_augment must be a policy of timm or empty, not 3"),
+    ],
+)
+def test_bad_changes(text, message):
+    with pytest.raises(GenetsError, match=message):
+        make_recipe({"epochs": 4} | parse_changes([text]))
+
+
+def test_pairs_need_an_even_batch():
+    with pytest.raises(GenetsError, match="batch_size must be even for mixup and cutmix"):
+        RunRecipe(epochs=1, batch_size=33, mixup=0.1)
+
+
+def test_unknown_recipe():
+    with pytest.raises(SettingsError, match=r"unknown recipe 'papr'; did you mean paper\?"):
+        named_recipe("papr")
+
+
+def test_mixed_and_smoothed_labels_are_timms():
+    """Smoothing in the loss equals timm's smoothing in its mix-up."""
+    from timm.data.mixup import Mixup
+
+    logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
+    recipe = RunRecipe(epochs=1, mixup=0.4, label_smoothing=0.2)
+    state = np.random.get_state()
+    try:
+        np.random.seed(1)
+        ours = recipe.mixing(5)(torch.zeros(8, 3, 2, 2), labels)[1]
+        np.random.seed(1)
+        theirs = Mixup(0.4, label_smoothing=0.2, num_classes=5)(torch.zeros(8, 3, 2, 2), labels)[1]
+    finally:
+        np.random.set_state(state)
+    assert not torch.equal(ours, F.one_hot(labels, 5).float())
+    expected = SoftTargetCrossEntropy()(logits, theirs).item()
+    assert loss_of(logits, ours, recipe).item() == pytest.approx(expected, rel=1e-6)
+    assert math.isfinite(expected)

@@ -1,0 +1,70 @@
+"""A teacher sees what it was trained on, whatever its student sees."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from genets.data import load_digits
+from genets.errors import GenetsError
+from genets.networks import build, save_weights
+from genets.structure import Structure
+from genets.training import Listener, RunRecipe, RunSettings, train_network
+from genets.training.teacher import TeacherNetwork, load_teacher
+
+NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x32 @16"
+
+
+class Echo(nn.Module):
+    def forward(self, images):
+        return images
+
+
+def test_the_same_normalisation_and_size_pass_untouched():
+    data = load_digits(16)
+    images = next(iter(data.validation.batches(4)))[0]
+    teacher = TeacherNetwork(Echo(), 16, data.mean, data.std, data)
+    assert torch.equal(teacher(images), images)
+
+
+def test_other_normalisation_and_size():
+    data = load_digits(16)
+    images = next(iter(data.validation.batches(4)))[0].double()
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    teacher = TeacherNetwork(Echo(), 24, mean, std, data).double()
+    pixels = images * data.std[0] + data.mean[0]
+    wanted = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    wanted = F.interpolate(wanted, (24, 24), mode="bicubic", antialias=True)
+    assert torch.allclose(teacher(images), wanted, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("teacher")
+    settings = RunSettings(
+        network=NETWORK, data="digits", resolution=24, recipe=RunRecipe(epochs=1, batch_size=128)
+    )
+    return train_network(settings, out, device="cpu").results
+
+
+def test_a_results_folder_teaches_at_its_own_resolution(trained, tmp_path):
+    teacher = load_teacher(str(trained), load_digits(16))
+    assert (teacher.resolution, teacher.training) == (24, False)
+    recipe = RunRecipe(epochs=1, batch_size=256, soft_label_weight=0.5)
+    losses = []
+    for folder in ("", str(trained)):
+        settings = RunSettings(network=NETWORK, data="digits", recipe=recipe, teacher=folder)
+        listener = Listener(epoch=lambda record, epochs: losses.append(record.loss))
+        train_network(settings, tmp_path / f"run{bool(folder)}", device="cpu", listener=listener)
+    assert losses[0] != losses[1]
+
+
+def test_other_classes_are_refused(tmp_path):
+    structure = Structure.parse(NETWORK)
+    structure.save(tmp_path / "structure.toml")
+    names = {"num_classes": "3", "class_names": json.dumps(["a", "b", "c"])}
+    save_weights(build(structure, 3), tmp_path / "weights.safetensors", names)
+    with pytest.raises(GenetsError, match=r"knows 3 classes, and they are not the 10 of digits"):
+        load_teacher(str(tmp_path), load_digits(16))
