@@ -1,0 +1,218 @@
+"""Rank of networks: the claim, the advice, and weights from files."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from genets.analysis.rank import MEASURES, NetworkRank, StageRank, claim_sentence, rank, rank_of
+from genets.analysis.rank_advice import advise, load_block_latencies
+from genets.analysis.rank_networks import load_kernels, weighted_network
+from genets.analysis.rank_spectrum import Spectrum
+from genets.errors import GenetsError
+from genets.networks import build, save_weights
+from genets.structure import Structure
+
+NOTATION = "Conv3x8s2 XX3x16s2 XX3x32s2 BL3x32r0.5 Conv1x8 @16"
+STRUCTURE = Structure.parse(NOTATION)
+
+
+def stage(number, decay, kind="full", channels=64):
+    """A stage whose singular values fall as exp(-decay * index / channels)."""
+    values = np.exp(-decay * np.arange(channels) / channels)
+    return StageRank(number, f"layer{number}", 2**number, (channels, channels, 3, 3), 1, kind,
+                     Spectrum(values, 1.0), 0.82)  # fmt: skip
+
+
+def network(*stages, weights="pretrained"):
+    return NetworkRank("mine", weights, 224, stages)
+
+
+def profile_in(folder, ms):
+    rows = [
+        {"figure": "3", "type": kind, "ratio": ratio, "width": width, "ms_per_image": value,
+         "device": "cpu", "engine": "torch", "precision": "fp32", "batch_size": 1,
+         "resolution": 112}
+        for (kind, ratio, width), value in ms.items()
+    ]  # fmt: skip
+    rows.append({"figure": "2a", "ms_per_image": 1.0})
+    (folder / "profile.json").write_text(json.dumps({"rows": rows, "findings": {}}))
+    return load_block_latencies(folder)
+
+
+def test_rank_by_stage_and_by_super_block():
+    net = build(STRUCTURE, 10)
+    found = rank(net, 16)
+    assert [(s.stage, s.layer, s.shape[0]) for s in found.stages] == [
+        (1, "stages.0.0.conv2_kxk.conv", 16), (2, "stages.2.0.conv2_kxk.conv", 16),
+    ]  # fmt: skip
+    blocks = rank(net, 16, super_blocks=3)
+    assert [(s.kind, s.channels) for s in blocks.stages] == [
+        ("full", 16), ("full", 32), ("bottleneck", 16),
+    ]  # fmt: skip
+    first = found.stages[0]
+    assert (first.fan_in, first.reduction) == (144, 4)
+    expected = torch.linalg.svdvals(net.stages[0][0].conv2_kxk.conv.weight.detach().flatten(1))
+    assert first.spectrum.values == pytest.approx((expected / expected[0]).numpy(), abs=1e-5)
+
+
+def test_a_layer_without_a_rank_is_named():
+    net = build(STRUCTURE, 10)
+    torch.nn.init.zeros_(net.stages[0][0].conv2_kxk.conv.weight)
+    with pytest.raises(GenetsError, match=r"conv2_kxk\.conv of network has no rank"):
+        rank(net, 16)
+
+
+def test_the_claim_shows_where_all_measures_fall():
+    sentence = claim_sentence(network(stage(1, 1.0), stage(2, 3.0), stage(3, 6.0)))
+    assert "shows in mine: in stages 1 and 3" in sentence
+    for name, measure in MEASURES.items():
+        first, last = (measure(stage(0, decay).spectrum) for decay in (1.0, 6.0))
+        assert f"{name} {first:.0%} and {last:.0%}" in sentence
+
+
+def test_the_claim_does_not_show_where_none_falls():
+    assert "does not show in mine" in claim_sentence(network(stage(1, 3.0), stage(2, 1.0)))
+    assert "does not show in mine" in claim_sentence(network(stage(1, 3.0), stage(2, 3.01)))
+
+
+def test_only_layers_of_one_kind_are_compared():
+    mixed = network(stage(1, 1.0), stage(2, 6.0, "bottleneck"), stage(3, 9.0, "depth-wise"))
+    assert "has no two stages that end with one" in claim_sentence(mixed)
+    bottlenecks = network(*(stage(n, n, "bottleneck") for n in (1, 2, 3)))
+    assert "in stages 1 and 3" in claim_sentence(bottlenecks)
+    assert "Bottlenecks are what the paper leaves out here" in claim_sentence(bottlenecks)
+
+
+def test_fresh_weights_say_nothing():
+    fresh = network(stage(1, 1.0), stage(2, 6.0), weights="fresh")
+    assert "says nothing about the claim of section 3.3" in claim_sentence(fresh)
+    assert advise(fresh) == []
+
+
+def test_advice_is_the_smallest_ratio_that_keeps_the_energy():
+    # 90 % of the energy: ln(10) / (2 * decay) of the directions.
+    full, half, quarter = advise(network(stage(1, 1.0), stage(2, 3.0), stage(3, 6.0)))
+    assert full.best is None
+    assert full.sentence.endswith("no ratio below 1 that was looked at can keep that: XX.")
+    assert half.best.ratio == 0.5
+    assert quarter.best.ratio == 0.25
+    assert quarter.sentence == (
+        "Stage 3: 20% of 64 directions hold 90 %: BL3x64r0.25 or DW3x16r4 can keep 95%."
+    )
+    assert [choice.kept for choice in half.choices][::2] == [
+        half.stage.spectrum.kept(0.5), half.stage.spectrum.kept(0.25),
+    ]  # fmt: skip
+
+
+def test_no_advice_for_layers_that_are_no_full_convolutions():
+    kinds = ("bottleneck", "grouped", "depth-wise")
+    assert advise(network(*(stage(n, 6.0, kind) for n, kind in enumerate(kinds)))) == []
+
+
+def test_advice_counts_the_latency_of_the_nearest_width(tmp_path):
+    latencies = profile_in(tmp_path, {
+        ("XX", 1.0, 32): 1.0, ("XX", 1.0, 256): 10.0, ("XX", 1.0, 80): 2.0,
+        ("BL", 1.0, 80): 3.0, ("BL", 0.5, 80): 1.5, ("BL", 0.25, 80): 0.8,
+        ("DW", 0.5, 80): 1.0, ("DW", 0.25, 80): 0.5,
+    })  # fmt: skip
+    half, quarter = advise(network(stage(1, 3.0), stage(2, 6.0)), latencies)
+    assert (half.width, latencies.target, latencies.resolution) == (
+        80, "cpu, torch, fp32, batch 1", 112,
+    )  # fmt: skip
+    assert (half.best.type, half.best.ratio, half.best.times_latency) == ("DW", 0.5, 0.5)
+    assert (quarter.best.type, quarter.best.ratio) == ("DW", 0.25)
+    assert quarter.sentence.endswith(
+        "DW3x16r4 can keep 95%, at 0.25 times the latency of XX (profile: width 80)."
+    )
+    assert quarter.to_json()["block"] == "DW3x16r4"
+
+
+def test_a_block_that_is_no_faster_is_not_advised(tmp_path):
+    latencies = profile_in(tmp_path, {("XX", 1.0, 64): 1.0, ("BL", 0.5, 64): 1.2})
+    (advice,) = advise(network(stage(1, 3.0)), latencies)
+    assert advice.best is None
+    assert advice.sentence.endswith("no block that can keep that is faster than XX: XX.")
+
+
+def test_bad_profiles_are_refused(tmp_path):
+    with pytest.raises(GenetsError, match=r"no profile in .*; `genets profile --out"):
+        load_block_latencies(tmp_path / "none")
+    for text in ("{", "[]", '{"rows": [{"figure": "3", "ms_per_image": 1}]}'):
+        (tmp_path / "profile.json").write_text(text)
+        with pytest.raises(GenetsError, match="is damaged, or no profile"):
+            load_block_latencies(tmp_path)
+    with pytest.raises(GenetsError, match="has no latency of an XX block"):
+        profile_in(tmp_path, {("BL", 0.5, 64): 1.2})
+
+
+def test_fresh_weights_are_seeded():
+    state = torch.get_rng_state()
+    one, same, other = (weighted_network(NOTATION, seed=seed) for seed in (1, 1, 2))
+    weights = [w.named.network.stages[0][0].conv2_kxk.conv.weight for w in (one, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not one.trained
+    with pytest.raises(GenetsError, match="resnet18 has no super-blocks"):
+        rank_of(weighted_network("timm:resnet18"), super_blocks=True)
+
+
+def test_a_results_folder_has_weights_of_its_own(tmp_path):
+    net = build(STRUCTURE, 3)
+    STRUCTURE.save(tmp_path / "structure.toml")
+    save_weights(net, tmp_path / "weights.safetensors", {"num_classes": "3"})
+    found = rank_of(weighted_network(str(tmp_path), pretrained=True))
+    assert (found.trained, found.weights) == (True, "results folder")
+    expected = rank(net, 16).stages[0].spectrum.values
+    assert found.stages[0].spectrum.values == pytest.approx(expected)
+    with pytest.raises(GenetsError, match="is a results folder, which has weights of its own"):
+        weighted_network(str(tmp_path), checkpoint=tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    "form", ["weights.safetensors", "plain.pth", "wrapped.pth", "run.safetensors"]
+)
+def test_checkpoints(form, tmp_path):
+    trained = build(STRUCTURE, 7)  # of other classes
+    state, path = trained.state_dict(), tmp_path / form
+    if form == "run.safetensors":  # as `genets train` writes them
+        average = {f"average.{name}": tensor for name, tensor in state.items()}
+        save_file(average | {f"network.{n}": torch.zeros_like(t) for n, t in state.items()}, path)
+    elif form == "weights.safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state, "epoch": 3} if form == "wrapped.pth" else state, path)
+    weighted = weighted_network(NOTATION, checkpoint=path)
+    assert weighted.weights == "checkpoint"
+    assert str(path) in weighted.named.name
+    found, expected = rank_of(weighted), rank(trained, 16)
+    for one, other in zip(found.stages, expected.stages, strict=True):
+        assert one.spectrum.values == pytest.approx(other.spectrum.values)
+
+
+def test_bad_checkpoints_are_refused(tmp_path):
+    net, path = build(STRUCTURE, 10), tmp_path / "a.pth"
+    with pytest.raises(GenetsError, match=f"no checkpoint {re.escape(repr(str(path)))}"):
+        load_kernels(net, path)
+    path.write_bytes(b"no weights")
+    with pytest.raises(GenetsError, match="is not a file of plain tensors"):
+        load_kernels(net, path)
+    path.write_bytes(pickle.dumps({"weight": re.compile("x")}))
+    with pytest.raises(GenetsError, match="is not a file of plain tensors"):
+        load_kernels(net, path)
+    (tmp_path / "a.safetensors").write_bytes(b"short")
+    with pytest.raises(GenetsError, match="is not a file of plain tensors"):
+        load_kernels(net, tmp_path / "a.safetensors")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    torch.save({"conv1.weight": torch.zeros(1)}, path)
+    with pytest.raises(GenetsError, match=r"it lacks stem.conv.weight, .*; it has conv1.weight"):
+        load_kernels(net, path)
+    torch.save(build(STRUCTURE.scale_width(2), 10).state_dict(), path)
+    with pytest.raises(GenetsError, match=r"stem.conv.weight has shape \(16, 3, 3, 3\)"):
+        load_kernels(net, path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())

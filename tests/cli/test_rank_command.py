@@ -1,0 +1,126 @@
+"""`genets rank` from options to files, with small networks."""
+
+import csv
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from genets.cli import app
+from genets.networks import build, save_weights
+from genets.structure import Structure
+
+NETWORKS = ("Conv3x8s2 XX3x16s2 XX3x32s2 Conv1x8 @16", "Conv3x8s2 XX3x8s2 DW3x8s2r2 Conv1x8 @16")
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in ("rank", *words)])
+
+
+def fails(result, *parts):
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("genets: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Without the script library, which takes seconds to bundle."""
+    monkeypatch.setattr("genets.report.page._library", lambda: "")
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A results folder whose second stage has rank 4 of 32."""
+    structure = Structure.parse(NETWORKS[0])
+    net = build(structure, 3)
+    weight = net.stages[1][0].conv2_kxk.conv.weight
+    generator = torch.Generator().manual_seed(0)
+    low = torch.randn(32, 4, generator=generator) @ torch.randn(4, 288, generator=generator)
+    weight.data.copy_(low.reshape(weight.shape))
+    folder = tmp_path / "mine <b>"
+    folder.mkdir()
+    structure.save(folder / "structure.toml")
+    save_weights(net, folder / "weights.safetensors", {"num_classes": "3"})
+    return folder
+
+
+def test_fresh_networks_and_all_files(plain, tmp_path):
+    out = tmp_path / "new [folder]"
+    result = invoke(*NETWORKS, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "stages.1.0.conv2_kxk.conv" in result.stdout
+    assert "depth-wise" in result.stdout
+    assert result.stdout.count("says nothing about the claim of section 3.3") == 2
+    assert str(out / "rank.html") in result.stdout
+    html = (out / "rank.html").read_text()
+    assert html.count('class="chart"') == 3  # Figure 4 of each, and both by stage
+    assert "says nothing about" in html
+    assert "Advice" not in html
+    for name in ("figure4.png", "rank_by_stage.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    record = json.loads((out / "rank.json").read_text())
+    stages = list(csv.DictReader((out / "rank.csv").read_text().splitlines()))
+    values = list(csv.DictReader((out / "singular_values.csv").read_text().splitlines()))
+    assert [row["network"] for row in stages] == [name for name in NETWORKS for _ in range(2)]
+    first = record["networks"][0]["stages"][0]
+    assert float(stages[0]["stable_rank"]) == first["stable_rank"]
+    own = [row for row in values if row["network"] == NETWORKS[0] and row["stage"] == "1"]
+    assert [float(row["value_over_largest"]) for row in own] == first["values"]
+    assert own[0]["index_over_channels"] == "0.0625"
+    assert first["values"][0] == 1
+
+
+def test_trained_weights_bring_claim_and_advice(plain, trained, tmp_path):
+    result = invoke(trained, "--super-blocks", "--json", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record == json.loads((tmp_path / "out" / "rank.json").read_text())
+    (network,) = record["networks"]
+    assert "shows in" in network["claim"]
+    second = network["stages"][1]
+    assert sum(value > 1e-4 for value in second["values"]) == 4
+    assert second["kept_at_0.25"] == pytest.approx(1)
+    assert network["advice"][1]["block"] == "BL3x32r0.25"
+    html = (tmp_path / "out" / "rank.html").read_text()
+    assert "mine &lt;b&gt;" in html
+    assert '<tr class="strong">' in html
+    assert "No profile was given" in html
+    text = invoke(trained).stdout
+    assert "BL3x32r0.25 or DW3x8r4 can keep 100%" in text
+
+
+def test_checkpoints_and_their_number(tmp_path):
+    net = build(Structure.parse(NETWORKS[0]), 3)
+    path = tmp_path / "a.pth"
+    torch.save(net.state_dict(), path)
+    twice = invoke(NETWORKS[0], NETWORKS[0], "--checkpoint", path, "--checkpoint", path, "--json")
+    assert [one["trained"] for one in json.loads(twice.stdout)["networks"]] == [True, True]
+    fails(invoke(*NETWORKS, "--checkpoint", path), "2 times, not 1 times")
+    fails(invoke(NETWORKS[0], "--checkpoint", path, "--pretrained"), "not both")
+    fails(invoke(NETWORKS[1], "--checkpoint", path), "is not of this network", "it lacks")
+
+
+def test_wrong_input_is_one_sentence(tmp_path):
+    fails(invoke("genet_lrge"), "did you mean genet_large")
+    fails(invoke("timm:vit_tiny_patch16_224"), "no convolution with a kernel above 1")
+    fails(invoke(NETWORKS[0], "--profile", tmp_path), "no profile in")
+    fails(invoke("timm:resnet18", "--super-blocks"), "no super-blocks")
+    fails(invoke(NETWORKS[0], "--pretrained"), "no pretrained weights")
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch):
+    def unreachable(_):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("genets.networks.baselines.builders.reach_hub", unreachable)
+    fails(invoke("timm:resnet18", "--pretrained"), "pretrained weights", "Name or service")
+
+
+def test_help():
+    text = " ".join(invoke("--help").stdout.split())
+    assert all(word in text for word in ("--json", "--seed", "genets rank timm:resnet18"))
