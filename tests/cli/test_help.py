@@ -9,7 +9,18 @@ from typer.testing import CliRunner
 from genets.cli import app
 from genets.nas.presets import PRESETS
 
-COMMANDS = ("search", "select", "zoo", "measure", "compare", "profile", "eval", "export")
+COMMANDS = (
+    "search",
+    "select",
+    "report",
+    "train",
+    "zoo",
+    "measure",
+    "compare",
+    "profile",
+    "eval",
+    "export",
+)
 HEAVY = ("torch", "timm", "numpy", "scipy", "sklearn", "pydantic", "rich")
 
 

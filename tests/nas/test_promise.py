@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,10 @@ import pytest
 
 from genets.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
+from genets.nas.alternatives import Types, frontier_without, types_of
 from genets.nas.chain import Floats, Frontier
 from genets.nas.measured import Measured
-from genets.nas.promise import chain_of, check_feasible, keep_promise
+from genets.nas.promise import chain_of, check_feasible, keep_promise, keep_promises
 from genets.nas.regression import Prediction
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
@@ -191,6 +192,44 @@ def test_an_infeasible_budget_carries_the_fastest_structure() -> None:
     assert true_ms(Structure.parse(caught.value.fastest)) == pytest.approx(fastest)
     with pytest.raises(InfeasibleBudgetError):
         check_feasible(AROUND, Budget.parse("0.001ms"), Table(), Device().measure)
+
+
+def alternatives(top: int, budget: str, device: Device) -> list[Selected]:
+    model, table = Model(), Table()
+
+    def keep(
+        used: Sequence[Types],
+        known: Mapping[Structure, Measured],
+        measure: Callable[[Sequence[Structure]], Mapping[Structure, Measured]],
+    ) -> Selected:
+        def select(corrected: Table, limit_ms: float) -> Frontier:
+            chain = chain_of(AROUND, corrected, model.stage_accuracy)
+            offset_ms = corrected.offset_ms_per_image
+            return frontier_without(
+                chain, used, lambda stages: frontier(stages, offset_ms, max_latency_ms=limit_ms)
+            )
+
+        wanted = Budget.parse(budget)
+        return keep_promise(MASTER, wanted, table, model, select, measure, known=known)
+
+    return keep_promises(top, keep, (frozenset({"XX", "DW"}),) * 2, device.measure)
+
+
+def test_alternatives_differ_in_types_and_each_keeps_the_budget() -> None:
+    found = alternatives(3, "0.06ms", Device(slower=1.2))
+    types = [types_of(selected.structure) for selected in found]
+    assert len(set(types)) == len(types) == 3
+    assert all(selected.high_ms <= 0.06 for selected in found)
+    worths = [selected.predicted_accuracy for selected in found]
+    assert worths == sorted(worths, reverse=True)
+    alone = promise(Table(), Device(slower=1.2), "0.06ms")
+    assert found[0] == alone
+
+
+def test_there_are_no_more_alternatives_than_types() -> None:
+    assert len(alternatives(9, "0.06ms", Device())) == 4
+    with pytest.raises(InfeasibleBudgetError):
+        alternatives(3, "0.001ms", Device())
 
 
 def test_a_feasible_budget_costs_no_measurement_before_the_trials() -> None:

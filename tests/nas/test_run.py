@@ -16,6 +16,7 @@ import genets
 from genets.data import DigitsSplit
 from genets.errors import DataError, GenetsError, InfeasibleBudgetError, StudyError, TargetError
 from genets.nas import run, session
+from genets.nas.alternatives import types_of
 from genets.nas.events import PHASES, Event
 from genets.nas.fine_tuning import TrialRunner
 from genets.nas.settings import SearchSettings
@@ -115,6 +116,19 @@ def test_select_answers_another_budget_without_training(
         run.select(folder, "1e-9ms")
 
 
+def test_alternatives_and_caution_without_training(
+    finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result, _ = finished
+    monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
+    budget = f"{4 * result.selected.budget_ms}ms"
+    found = run.select_top(folder, budget, 2, caution=1.0)
+    assert len({types_of(selected.structure) for selected in found}) == 2
+    assert all(selected.high_ms <= selected.budget_ms for selected in found)
+    with pytest.raises(GenetsError, match="top must be at least 1, not 0"):
+        run.select_top(folder, budget, 0)
+
+
 def test_trials_that_are_missing_are_run_and_only_those(
     finished: tuple[Path, Any, list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +174,8 @@ def test_an_infeasible_budget_is_told_before_anything_is_trained(
     with pytest.raises(InfeasibleBudgetError) as caught:
         run.search(settings(budget="0.0001x"), tmp_path)
     assert caught.value.fastest is not None
+    noted = json.loads((tmp_path / "failure.json").read_text())
+    assert noted == {"sentence": str(caught.value)}
 
 
 def test_a_trial_that_fails_is_recorded_and_left_out(

@@ -11,13 +11,19 @@ from genets.cli.eval import eval_
 from genets.cli.export import export
 from genets.cli.measure import measure
 from genets.cli.profile import profile
+from genets.cli.rank import rank
+from genets.cli.report import report
 from genets.cli.search import search
 from genets.cli.select import select
+from genets.cli.train import train
 from genets.cli.zoo import zoo
 from genets.errors import GenetsError, InfeasibleBudgetError
 
 # What the user can cure on the disk; any other OSError would be a fault of ours.
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+DISK_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
 INTERRUPTED = 130  # what shells report for a command stopped by Ctrl-C
 
 
@@ -57,7 +63,7 @@ app = typer.Typer(
     too); 3 no network keeps the budget; 130 stopped by Ctrl-C.
     """,
 )
-for _command in (search, select, zoo, measure, compare, profile, export):
+for _command in (search, select, report, train, zoo, measure, compare, profile, rank, export):
     app.command()(_command)
 app.command("eval")(eval_)
 

@@ -1,11 +1,15 @@
 """`genets select`: another budget or device from the trials of a study."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Threads
+
+CAUTION = 1.0  # standard deviations that --cautious takes off
 
 
 def select(
@@ -14,6 +18,16 @@ def select(
         str,
         typer.Option(help="ms or us per image, or times the MasterNet: 0.2ms, 150us, 0.5x."),
     ],
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Alternatives of other block types, the best first."),
+    ] = None,
+    cautious: Annotated[
+        bool,
+        typer.Option(
+            "--cautious", help="Select by predicted accuracy less one standard deviation."
+        ),
+    ] = False,
     device: Device = None,
     engine: Engine = None,
     precision: Precision = None,
@@ -24,21 +38,24 @@ def select(
     ] = 0,
     json: Json = False,
 ) -> None:
-    """Select a network for another budget or target from a finished study, in seconds.
+    """Select a network for another budget or target from a study's trials, in seconds.
 
     Nothing is trained. Options of the target that are left out are those of the study; for a
-    new target its latency table is measured first. The structure is measured before it is shown.
+    new target its latency table is measured first. What is shown was measured, and keeps the
+    budget. Each alternative of --top is the best whose block types, super-block by super-block,
+    are not those of any before it.
 
     \b
     genets select runs/mine --budget 0.1ms
     genets select runs/mine --budget 0.5x --device cuda --precision fp16
+    genets select runs/mine --budget 0.5x --top 5 --cautious
     """
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import error_console, print_json, print_tables
     from genets.cli.progress import show_progress
     from genets.cli.targets import given, make_target
     from genets.nas import run
     from genets.nas.study import load_settings
-    from genets.report import selected_table
+    from genets.report import alternatives_table, selected_record, selected_table
 
     options = given(
         device=device,
@@ -48,9 +65,22 @@ def select(
         threads=threads,
     )
     target = make_target(options, load_settings(study).target) if options else None
+    caution = CAUTION if cautious else 0.0
     with show_progress(plain=json) as on_event:
-        selected = run.select(study, budget, target=target, on_event=on_event)
+        found = run.select_top(
+            study, budget, top or 1, target=target, caution=caution, on_event=on_event
+        )
+    records = [selected_record(selected, caution) for selected in found]
+    if top is None:
+        if json:
+            print_json(records[0])
+        else:
+            print_tables(selected_table(found[0], caution))
+        return
     if json:
-        print_json(selected.to_json())
+        print_json({"asked": top, "alternatives": records})
     else:
-        print_tables(selected_table(selected))
+        print_tables(alternatives_table(found, caution))
+    if len(found) < top:
+        sentence = f"only {len(found)} of {top}: no other block types keep the budget"
+        error_console().print(f"note: {sentence}", markup=False, soft_wrap=True)

@@ -85,6 +85,11 @@ class MeasuredNetworks:
         return {structure: self._known[str(structure)] for structure in structures}
 
 
+def load_measured(path: Path) -> dict[Structure, Measured]:
+    """What is stored there; empty if nothing is. Raises StudyError."""
+    return {Structure.parse(text): known for text, known in _load(path).items()}
+
+
 def _load(path: Path) -> dict[str, Measured]:
     if not path.exists():
         return {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from genets.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
+from genets.nas.alternatives import Product, Types, products_without, types_of
 from genets.nas.chain import ChainStage, Floats, Frontier
 from genets.nas.measured import Measured
 from genets.nas.regression import AccuracyModel
@@ -19,6 +20,7 @@ from genets.structure import SpaceAround, Structure, SuperBlock
 StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
 Select = Callable[[LatencyTable, float], Frontier]  # up to a latency in ms per image
+Worth = Callable[[Structure], float]
 
 ROUNDS = 5
 CANDIDATES = 3
@@ -34,6 +36,9 @@ def keep_promise(
     select: Select,
     measure: Measure,
     on_round: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    worth: Worth | None = None,
+    known: Mapping[Structure, Measured] | None = None,
 ) -> Selected:
     """The most accurate structure whose measured 95 % bound keeps the budget.
 
@@ -43,21 +48,21 @@ def keep_promise(
     best predicted one whose bound is within the budget is taken. A machine that has become
     slower or faster since the table was made is told by the MasterNet, measured in turn.
 
+    worth: what is best, as `select` sees it; by default the predicted change of value.
+    known: other networks measured on this target; they correct the table from the start.
     Raises InfeasibleBudgetError, which carries the fastest structure, where none is.
     """
     latest = measure([master])[master]
     aim_ms = latest.budget_ms(budget) / _pace(latest, table)
     measured: dict[Structure, Measured] = {}
-    corrected = table
+    corrected = _corrected(table, known or {})
     spacing = max(table.rmspe, LEAST_SPACING)
     for number in range(ROUNDS):
         proposed = _candidates(select(corrected, aim_ms), master, aim_ms, spacing)
         fresh = [structure for structure in proposed if structure not in measured]
         if fresh:
             measured |= measure(fresh)
-            corrected = table.correct(
-                {s: m.network.ms_per_image / _pace(m, table) for s, m in measured.items()}
-            )
+            corrected = _corrected(table, {**(known or {}), **measured})
             widest = max(measured[structure].bound_over_median for structure in fresh)
             latest = measured[fresh[0]]
             aim_ms = latest.budget_ms(budget) / _pace(latest, table) / widest
@@ -73,7 +78,7 @@ def keep_promise(
     fitting = [structure for structure, m in measured.items() if m.keeps(budget)]
     if not fitting:
         raise _infeasible(measured, budget)
-    best = max(fitting, key=lambda structure: model.predict(structure).mean)
+    best = max(fitting, key=worth or (lambda structure: model.predict(structure).mean))
     prediction, kept = model.predict(best), measured[best]
     return Selected(
         structure=best,
@@ -88,6 +93,38 @@ def keep_promise(
         predicted_accuracy_std=None if math.isnan(prediction.std) else prediction.std,
         table_rmspe=table.rmspe,
     )
+
+
+def keep_promises(
+    top: int,
+    keep: Callable[[Sequence[Types], Mapping[Structure, Measured], Measure], Selected],
+    products: Product,
+    measure: Measure,
+) -> list[Selected]:
+    """Up to `top` alternatives, best first; see `alternatives`. Each has kept its promise.
+
+    keep: `keep_promise` over all structures but those of the types in its first argument.
+    products: the types that each super-block may be of.
+    Raises InfeasibleBudgetError where not even one keeps the budget.
+    """
+    found: list[Selected] = []
+    seen: dict[Structure, Measured] = {}
+
+    def measure_and_remember(structures: Sequence[Structure]) -> Mapping[Structure, Measured]:
+        seen.update(measured := measure(structures))
+        return measured
+
+    while len(found) < top:
+        used = [types_of(selected.structure) for selected in found]
+        if not products_without(products, used):
+            break
+        try:
+            found.append(keep(used, seen, measure_and_remember))
+        except InfeasibleBudgetError:
+            if not found:
+                raise
+            break
+    return found
 
 
 def check_feasible(
@@ -130,6 +167,12 @@ def chain_of(
 def _pace(measured: Measured, table: LatencyTable) -> float:
     """How many times slower the machine was then than when the table was made."""
     return measured.master_ms_per_image / table.master_ms_per_image
+
+
+def _corrected(table: LatencyTable, measured: Mapping[Structure, Measured]) -> LatencyTable:
+    """The table, told of networks as they would have measured at its own pace."""
+    at_its_pace = {s: m.network.ms_per_image / _pace(m, table) for s, m in measured.items()}
+    return table.correct(at_its_pace) if measured else table
 
 
 def _candidates(

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from genets.data import ImageData, load_data
 from genets.errors import GenetsError, SettingsError, StudyError, TargetError
 from genets.latency import Budget, LatencyTable, Target
 from genets.latency.table_file import TableSettings
-from genets.nas.chain import Frontier
+from genets.nas.cautious import check_caution
 from genets.nas.executors import EXECUTORS
 from genets.nas.fine_tuning import TrialJob
 from genets.nas.hand_over import hand_over
 from genets.nas.measured import MeasuredNetworks
 from genets.nas.planning import group_trials, plan_trials
-from genets.nas.promise import chain_of, check_feasible, keep_promise
+from genets.nas.promise import check_feasible
 from genets.nas.regression import AccuracyModel
 from genets.nas.result import SearchResult, Selected
-from genets.nas.selection import frontier, random_selection
+from genets.nas.selecting import keep_selected
 from genets.nas.session import OnEvent, Session, training_device
 from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
@@ -35,7 +34,7 @@ from genets.training import Score, evaluate
 if TYPE_CHECKING:
     from torch import nn
 
-RANDOM_SAMPLES = 100_000  # structures drawn by --selection random
+FAILURE = "failure"  # why the last run of a search stopped
 
 
 def search(
@@ -58,10 +57,22 @@ def search(
     training_device(settings.training_device)
     check_export_installed()
     data = load_data(settings.data, settings.resolution, seed=settings.seed)
-    with Study.create_or_resume(out, settings) as study:
+    with Study.create_or_resume(out, settings) as study, _failure_noted(study):
         _check_same_data(study, data)
         session = Session(study, data.num_classes, workers=workers, on_event=on_event)
         return _search(session, data)
+
+
+@contextmanager
+def _failure_noted(study: Study) -> Iterator[None]:
+    """Keeps the sentence that a search ends with in the study, for its report."""
+    (study.folder / f"{FAILURE}.json").unlink(missing_ok=True)
+    try:
+        yield
+    except GenetsError as error:
+        with suppress(StudyError):  # a full disk must not hide what went wrong
+            study.save_json(FAILURE, {"sentence": str(error)})
+        raise
 
 
 def select(
@@ -69,13 +80,34 @@ def select(
     budget: str,
     *,
     target: Target | None = None,
+    caution: float = 0.0,
     on_event: OnEvent | None = None,
 ) -> Selected:
     """Another budget or target from the trials of a study, without any training.
 
     A relative budget such as 0.5x is relative to the MasterNet on that target.
+    caution: standard deviations that are taken off each structure's predicted change of value
+        before the best is chosen; see `cautious`.
     Raises GenetsError, and InfeasibleBudgetError if the budget cannot be kept.
     """
+    return select_top(folder, budget, 1, target=target, caution=caution, on_event=on_event)[0]
+
+
+def select_top(
+    folder: str | Path,
+    budget: str,
+    top: int,
+    *,
+    target: Target | None = None,
+    caution: float = 0.0,
+    on_event: OnEvent | None = None,
+) -> list[Selected]:
+    """Up to `top` alternatives of other block types, the best first; see `select`.
+
+    Fewer where no more types keep the budget. Each is measured, and within it.
+    """
+    if top < 1:
+        raise GenetsError(f"top must be at least 1, not {top}")
     wanted = Budget.parse(budget)
     with Study.open(folder) as study:
         target = (target or study.settings.target).resolved()
@@ -85,9 +117,10 @@ def select(
         if not results or score is None or num_classes is None:
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
         session = Session(study, num_classes, on_event=on_event)
-        table, measured = _latency(session, target)
         model = _accuracy_model(session, results, score)
-        return _promise(session, wanted, table, measured, model)
+        check_caution(caution, model)
+        table, measured = _latency(session, target)
+        return keep_selected(session, wanted, table, measured, model, top, caution)
 
 
 def _search(session: Session, data: ImageData) -> SearchResult:
@@ -100,7 +133,7 @@ def _search(session: Session, data: ImageData) -> SearchResult:
     model = _accuracy_model(session, results, master_score)
     selected = study.load_json("selected", Selected.from_json)
     if selected is None:
-        selected = _promise(session, budget, table, measured, model)
+        selected = keep_selected(session, budget, table, measured, model)[0]
         study.save_json("selected", selected.to_json())
     winner_net = _trained_winner(session, data, selected.structure, master_net)
     tell = session.tell("hand-over")
@@ -231,38 +264,6 @@ def _accuracy_model(
         response=response,
         form=session.settings.regression,
     )
-
-
-def _promise(
-    session: Session,
-    budget: Budget,
-    table: LatencyTable,
-    measured: MeasuredNetworks,
-    model: AccuracyModel,
-) -> Selected:
-    def select(corrected: LatencyTable, limit_ms: float) -> Frontier:
-        return _frontier(session, corrected, model, limit_ms)
-
-    with session.phase("verification"):
-        tell = session.tell("verification")
-        return keep_promise(session.master, budget, table, model, select, measured.measure, tell)
-
-
-def _frontier(
-    session: Session, table: LatencyTable, model: AccuracyModel, limit_ms: float
-) -> Frontier:
-    chain = chain_of(session.around, table, model.stage_accuracy)
-    offset_ms = table.offset_ms_per_image
-    if session.settings.selection == "exact":
-        return frontier(chain, offset_ms, max_latency_ms=limit_ms)
-    rng = np.random.default_rng(session.settings.seed)
-    front = random_selection(chain, limit_ms, RANDOM_SAMPLES, rng, offset_ms)
-    if not len(front):
-        raise GenetsError(
-            f"none of {RANDOM_SAMPLES} random structures is predicted to keep "
-            f"{limit_ms:.4g} ms per image; selection 'exact' finds the fastest there is"
-        )
-    return front
 
 
 def _trained_winner(

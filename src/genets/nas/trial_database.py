@@ -105,6 +105,21 @@ class TrialDatabase:
             ) from error
 
 
+def read_in_order(path: Path) -> list[TrialResult]:
+    """Every recorded trial in the order in which they were first recorded; nothing is written.
+
+    Also while a search runs. Raises StudyError where the file is damaged or foreign.
+    """
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
+        return [_result(row) for row in rows]
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise StudyError(f"{path} is damaged or foreign ({error})") from error
+
+
 def _create(path: Path) -> None:
     # Made under another name, so that a file called trials.sqlite is always a whole one
     # and an empty one is known to be damaged (SQLite itself takes it for a new database).

@@ -8,6 +8,9 @@ from genets.report.profile_page import (
     profile_table,
     write_profile,
 )
+from genets.report.study_facts import state_sentences, study_record
+from genets.report.study_page import write_study_page
+from genets.report.study_tables import alternatives_table, selected_record
 from genets.report.tables import (
     ZooRow,
     baseline_tables,
@@ -22,6 +25,7 @@ from genets.report.tables import (
 
 __all__ = [
     "ZooRow",
+    "alternatives_table",
     "baseline_tables",
     "baselines_table",
     "comparison_tables",
@@ -31,9 +35,13 @@ __all__ = [
     "profile_sentences",
     "profile_table",
     "search_table",
+    "selected_record",
     "selected_table",
     "stages_table",
+    "state_sentences",
+    "study_record",
     "write_comparison",
     "write_profile",
+    "write_study_page",
     "zoo_table",
 ]

@@ -54,8 +54,11 @@ def search_table(result: SearchResult) -> Table:
     )
 
 
-def selected_table(selected: Selected) -> Table:
-    """A structure selected from a study, with its promise."""
+def selected_table(selected: Selected, caution: float = 0.0) -> Table:
+    """A structure selected from a study, with its promise.
+
+    caution: the standard deviations that were taken off when it was selected.
+    """
     value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
     spread = "" if std is None else f" ± {std:.4f}"
     accuracy = f"{value:.4f}{spread} (top-1, or minus the cross-entropy, on validation images)"
@@ -64,6 +67,17 @@ def selected_table(selected: Selected) -> Table:
         [
             *promise_facts(selected),
             ("predicted value", accuracy),
+            *(
+                [
+                    (
+                        "lower bound",
+                        f"{value - caution * (std or 0):.4f}, {caution:g} standard "
+                        "deviations below; by this it was selected",
+                    )
+                ]
+                if caution
+                else []
+            ),
             ("structure", str(selected.structure)),
         ],
     )

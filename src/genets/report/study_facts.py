@@ -1,0 +1,124 @@
+"""What a study's figures hold for, in words; and its record for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genets.nas.snapshot import OnTarget, Snapshot
+from genets.report.conditions import described
+
+
+def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
+    """The settings that all figures share."""
+    s = snapshot.settings
+    space = s.space
+    done = len(snapshot.results) - len(snapshot.failed)
+    failed = f", {len(snapshot.failed)} failed" if snapshot.failed else ""
+    return {
+        "study": str(snapshot.folder),
+        "data": s.data,
+        "target": described(s.target),
+        "budget": s.budget,
+        "MasterNet": s.master,
+        "design space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
+        f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
+        f"{space.depth_change}",
+        "trials": f"{done} done of {snapshot.planned}{failed}",
+        "prediction": f"{s.response}, regression {s.regression}, selection {s.selection}",
+        "seed": str(s.seed),
+        "time": _times(snapshot),
+        "page made": date,
+    }
+
+
+def _times(snapshot: Snapshot) -> str:
+    phases = [f"{name} {_duration(seconds)}" for name, seconds in snapshot.seconds.items()]
+    return ", ".join(phases) or "no phase has ended yet"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def latency_conditions(on: OnTarget) -> str:
+    """Device, target, protocol, versions and table error, in one sentence."""
+    environment = on.table.environment
+    packages = environment.get("packages") or {}
+    versions = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
+    protocols = sorted({m.network.protocol for m in on.measured.values()})
+    held_out = len(on.table.held_out_ms_per_image)
+    error = f"{on.table.rmspe:.1%} (RMSPE) on {held_out} networks that it never saw"
+    parts = [
+        str(environment.get("device_name") or on.target.device),
+        described(on.target),
+        f"{on.table.space.master.resolution} pixels",
+        *([f"protocol {', '.join(protocols)}"] if protocols else []),
+        versions,
+        f"error of the latency table {error}" if held_out else "no network was held out",
+    ]
+    return "Latency: " + "; ".join(part for part in parts if part) + "."
+
+
+def accuracy_conditions(snapshot: Snapshot) -> str:
+    """On what and how accuracies were observed, in one sentence."""
+    s, score = snapshot.settings, snapshot.master_score
+    images = f"{score['images']:.0f} validation images" if score else "validation images"
+    trial, master = s.trial_training, s.master_training
+    return (
+        f"Accuracy: {images} of {s.data}, {s.structure.resolution} pixels; trials of "
+        f"{trial.epochs} epochs inside a MasterNet trained for {master.epochs}, one training each, "
+        f"seed {s.seed}."
+    )
+
+
+def state_sentences(snapshot: Snapshot) -> list[str]:
+    """Finished, or what stopped it and what is missing."""
+    missing = snapshot.missing()
+    if not missing:
+        return ["This study is finished."]
+    found = []
+    if snapshot.failure:
+        found.append(f"The last run of this search stopped: {snapshot.failure}.")
+    return [*found, f"This study is unfinished: {'; '.join(missing)}."]
+
+
+def warnings(snapshot: Snapshot) -> list[str]:
+    """What trials and clock do not support."""
+    found = [] if snapshot.model is None else snapshot.model.warnings()
+    if snapshot.model is None and snapshot.results:
+        found.append(f"no accuracy model can be fitted: {snapshot.model_failure}")
+    for on in snapshot.targets:
+        noisy = sum(known.network.noisy for known in on.measured.values())
+        if noisy:
+            found.append(
+                f"{noisy} of {len(on.measured)} networks measured on {on.target.name} are noisy: "
+                "their 95 % interval did not come within 1 % of the median in the time given"
+            )
+    return found
+
+
+def study_record(snapshot: Snapshot) -> dict[str, Any]:
+    """The figures of the page, for machines."""
+    model, selected = snapshot.model, snapshot.selected
+    return {
+        "study": str(snapshot.folder),
+        "finished": not snapshot.missing(),
+        "missing": snapshot.missing(),
+        "failure": snapshot.failure,
+        "trials": {
+            "planned": snapshot.planned,
+            "done": len(snapshot.results) - len(snapshot.failed),
+            "failed": len(snapshot.failed),
+        },
+        "targets": [
+            {
+                "target": on.target.name,
+                "table_rmspe": on.table.rmspe if on.table.held_out_ms_per_image else None,
+                "measured_networks": len(on.measured),
+            }
+            for on in snapshot.targets
+        ],
+        "selected": selected and selected.to_json(),
+        "accuracy_model": model and model.to_json(),
+        "warnings": warnings(snapshot),
+    }

@@ -1,0 +1,222 @@
+"""The page of a study, at every stage of it, and with names that are no friends."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parent))
+from study_lab import make_study, network_ms
+
+from genets.cli import app
+from genets.errors import StudyError
+from genets.nas.snapshot import Snapshot
+from genets.report.study_facts import study_record
+from genets.report.study_page import study_page
+
+EVIL = "<script>alert('x')<"  # a folder name, so without a slash
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plain():
+    """Without the script library, which takes seconds to bundle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("genets.report.page._library", lambda: "")
+        yield
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("study") / "mine")
+
+
+@pytest.fixture(scope="module")
+def html(selected, _plain):
+    return study_page(Snapshot.read(selected), "today")
+
+
+def specs_of(html):
+    found = re.search(r"<script>const specs = (.*);\nspecs\.forEach", html)
+    return json.loads(found.group(1)) if found else []
+
+
+def sections(html):
+    return re.findall(r"<h2>(.*?)</h2>", html)
+
+
+def values(html, *fields):
+    """The different rows of all charts that have these fields."""
+
+    def within(spec):
+        yield from spec.get("data", {}).get("values", [])
+        for layer in spec.get("layer", []):
+            yield from within(layer)
+
+    rows = {json.dumps(row): row for spec in specs_of(html) for row in within(spec)}
+    return [row for row in rows.values() if all(field in row for field in fields)]
+
+
+def test_everything_is_there(selected, html):
+    snapshot = Snapshot.read(selected)
+    assert sections(html) == [
+        "State", "Result", "Frontier: cpu, torch, fp32, batch 8, 1 thread",
+        "The chosen structure beside the MasterNet", "Pseudo-gradients", "Trials",
+        "Predicted against measured", "Warnings",
+    ]  # fmt: skip
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    assert len(captions) == len(specs_of(html)) == 9
+    marks = {row["structure"]: row for row in values(html, "network", "latency", "score")
+             if row["network"] != "frontier"}  # fmt: skip
+    assert set(marks) == {str(snapshot.master), str(snapshot.selected.structure)}
+    for structure, known in snapshot.targets[0].measured.items():
+        assert marks[str(structure)]["ms"] == pytest.approx(known.network.ms_per_image)
+        assert known.network.ms_per_image == pytest.approx(network_ms(structure) / 8)
+    assert marks[str(snapshot.master)]["score"] == pytest.approx(0.5)
+    trials = values(html, "minutes", "tried")
+    assert len(trials) == snapshot.planned == 4 * 8
+    assert max(row["minutes"] for row in trials) == pytest.approx(len(trials) * 2 / 60)
+    assert len(values(html, "observed", "tried")) == len(trials)
+    assert {row["series"] for row in values(html, "predicted", "measured", "series")} == {
+        "held out of the table", "candidate"}  # fmt: skip
+    for condition in ("protocol genets-1", "torch 2", "on 6 networks", "500 validation images"):
+        assert condition in html
+
+
+def test_the_frontier_ascends_and_is_the_models(html):
+    line = [row for row in values(html, "network", "latency")
+            if row["network"] == "frontier"]  # fmt: skip
+    assert [row["ms"] for row in line] == sorted(row["ms"] for row in line)
+    losses = [row["score"] for row in line]
+    assert losses == sorted(losses, reverse=True)
+    assert all(row["low"] < row["score"] < row["high"] for row in line)
+
+
+@pytest.mark.parametrize(
+    ("upto", "missing", "shown"),
+    [
+        ("settings", "the latency table has not been measured yet", ["The MasterNet"]),
+        ("table", "the MasterNet has not been trained yet", ["Predicted against measured"]),
+        ("master", "32 of 32 trials have not ended", ["The MasterNet"]),
+        ("trials", "no structure has been selected yet", ["Pseudo-gradients", "Trials"]),
+    ],
+)
+def test_an_unfinished_study_says_what_is_missing(tmp_path, upto, missing, shown):
+    folder = make_study(tmp_path / "study", upto)
+    before = {path.name for path in folder.rglob("*")}
+    html = study_page(Snapshot.read(folder), "today")
+    assert f"This study is unfinished: {missing if upto != 'table' else ''}" in html
+    assert missing in html
+    assert set(shown) <= set(sections(html))
+    assert {path.name for path in folder.rglob("*")} - before <= {
+        "trials.sqlite-wal", "trials.sqlite-shm"}  # fmt: skip
+
+
+def test_a_study_in_use_can_be_reported(selected):
+    from genets.nas.study import Study
+
+    with Study.open(selected):
+        assert Snapshot.read(selected).selected is not None
+
+
+def test_a_search_that_failed_says_why(tmp_path):
+    sentence = "the MasterNet did not learn: 10 % <i>are right</i>"
+    html = study_page(Snapshot.read(make_study(tmp_path / "a", "table", failure=sentence)), "")
+    assert (
+        "The last run of this search stopped: the MasterNet did not learn: 10 % &lt;i&gt;" in html
+    )
+
+
+def test_failed_trials_have_their_reasons(tmp_path):
+    folder = make_study(tmp_path / "some", "trials", lambda trial: trial.index == 1)
+    html = study_page(Snapshot.read(folder), "")
+    assert "8 trials failed and are left out." in html
+    assert "&lt;img src=x&gt; out of memory" in html
+    assert "8 of 32 trials failed and are left out" in html
+    snapshot = Snapshot.read(make_study(tmp_path / "all", "trials", lambda trial: True))
+    html = study_page(snapshot, "")
+    assert "all 32 trials that ended have failed" in html
+    assert "no accuracy model can be fitted: there is no finished trial" in html
+    assert study_record(snapshot)["accuracy_model"] is None
+
+
+def test_names_are_no_markup(tmp_path):
+    data = tmp_path / EVIL / "photos"
+    data.mkdir(parents=True)
+    folder = make_study(tmp_path / f"{EVIL}study", data=str(data), failure=f"{EVIL}/script>")
+    html = study_page(Snapshot.read(folder), EVIL)
+
+    class Reader(HTMLParser):
+        tags: list[str] = []  # noqa: RUF012
+        text = ""
+
+        def handle_starttag(self, tag, attributes):
+            self.tags.append(tag)
+            assert not [name for name, _ in attributes if name.startswith("on")]
+
+        def handle_data(self, data):
+            self.text += data
+
+    reader = Reader()
+    reader.feed(html)
+    assert reader.tags.count("script") == 2  # the library, and the charts
+    assert not {"img", "i", "b"} & set(reader.tags)
+    assert reader.text.count(EVIL) >= 6  # title, heading, study, data, state, date
+    assert "<script>alert" not in html
+    assert not re.search(r'(src|href)="', html)
+
+
+@pytest.mark.parametrize("changes", [{"response": "top1"}, {"regression": "paper"}])
+def test_other_settings(tmp_path, changes):
+    html = study_page(Snapshot.read(make_study(tmp_path / "study", **changes)), "")
+    if "response" in changes:
+        assert "predicted top-1, %" in html
+        assert all(row["score"] > 50 for row in values(html, "minutes", "score"))
+    else:
+        assert "it has no error bars" in html
+        assert "Accuracy of trials: leave one out" not in html
+
+
+def test_a_damaged_file_is_one_sentence(tmp_path):
+    folder = make_study(tmp_path / "study")
+    (folder / "trials.sqlite").write_bytes(b"no database at all" * 99)
+    with pytest.raises(StudyError, match=r"trials\.sqlite is damaged or foreign"):
+        Snapshot.read(folder)
+    (folder / "selected.json").write_text("[]")
+    (folder / "trials.sqlite").unlink()
+    with pytest.raises(StudyError, match=r"selected\.json is damaged"):
+        Snapshot.read(folder)
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_the_command(selected, tmp_path):
+    result = invoke("report", selected, "--out", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert f"page: {tmp_path / 'page.html'}" in result.stdout
+    assert "This study is unfinished: the winner has not been trained" in result.stdout
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+    printed = json.loads(invoke("report", selected, "--json").stdout)
+    assert printed["page"] == str(selected / "report.html")
+    assert printed["trials"] == {"planned": 32, "done": 32, "failed": 0}
+    assert printed["accuracy_model"]["leave_one_out_rmse"] < 0.05
+    assert not printed["finished"]
+
+
+@pytest.mark.parametrize(
+    ("study", "out", "sentence"),
+    [
+        ("none", "a.html", "is not a study folder"),
+        (None, "no/such/a.html", "--out must be a file in a folder that is there, not"),
+        (None, ".", "--out must be a file in a folder that is there, not"),
+    ],
+)
+def test_faults(selected, tmp_path, study, out, sentence):
+    result = invoke("report", tmp_path / study if study else selected, "--out", tmp_path / out)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert sentence in result.stderr
