@@ -80,6 +80,13 @@ def test_the_claim_does_not_show_where_none_falls():
     assert "does not show in mine" in claim_sentence(network(stage(1, 3.0), stage(2, 3.01)))
 
 
+def test_a_difference_of_a_channel_is_none():
+    narrow, wide = (stage(n, 3.0, channels=c) for n, c in ((1, 8), (2, 64)))
+    first, last = (MEASURES["90 % of the energy"](s.spectrum) for s in (narrow, wide))
+    assert 0.05 * first < first - last < 1 / 8
+    assert "does not show in mine" in claim_sentence(network(narrow, wide))
+
+
 def test_only_layers_of_one_kind_are_compared():
     mixed = network(stage(1, 1.0), stage(2, 6.0, "bottleneck"), stage(3, 9.0, "depth-wise"))
     assert "has no two stages that end with one" in claim_sentence(mixed)

@@ -2,15 +2,11 @@
 
 import json
 import re
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parent))
 from study_lab import make_study, network_ms
+from typer.testing import CliRunner
 
 from genets.cli import app
 from genets.errors import StudyError

@@ -15,7 +15,7 @@ from genets.analysis.rank_spectrum import Spectrum, spectrum_of
 from genets.errors import GenetsError
 
 RATIOS = (0.5, 0.25)  # of BL blocks in the paper's design space
-SAME = 0.05  # a relative difference below this is none
+SAME = 0.05  # a relative difference below this is none, and so is one of less than a channel
 MEASURES: Mapping[str, Callable[[Spectrum], float]] = {
     "stable rank": lambda s: s.stable_rank / s.channels,
     "effective rank": lambda s: s.effective_rank / s.channels,
@@ -167,10 +167,11 @@ def claim_sentence(found: NetworkRank) -> str:
             "convolutions: it has no two stages that end with one."
         )
     first, last = stages[0], stages[-1]
+    one_channel = 1 / min(first.channels, last.channels)
     parts, falls = [], 0
     for name, measure in MEASURES.items():
         before, after = measure(first.spectrum), measure(last.spectrum)
-        falls += after < before * (1 - SAME)
+        falls += before - after > max(SAME * before, one_channel)
         parts.append(f"{name} {before:.0%} and {after:.0%}")
     verdict = {0: "does not show", len(MEASURES): "shows"}.get(falls, "shows in part")
     note = "" if first.kind == FULL else " Bottlenecks are what the paper leaves out here."
