@@ -6,7 +6,7 @@ from scipy.stats import binom, trim_mean
 
 from genets.errors import TargetError
 from genets.latency.clock import PROTOCOLS, WARM_UP_LIMIT_S, WARM_UP_S, sample_interleaved, warm_up
-from genets.latency.statistics import median_interval, trimmed_mean
+from genets.latency.statistics import LEAST_SAMPLES, median_interval, trimmed_mean
 
 GENETS_1 = PROTOCOLS["genets-1"]
 
@@ -90,9 +90,20 @@ def test_sampling_goes_on_until_the_interval_is_narrow(device) -> None:
 
 
 def test_the_time_limit_ends_sampling(device) -> None:
-    runs = {"a": device.runner("a", 0.5)}
+    runs = {"a": device.runner("a", 0.25)}
     samples = sample_interleaved(device, runs, GENETS_1, time_limit_s=2.0)["a"]
-    assert len(samples) == 4
+    assert len(samples) == 8
+
+
+def test_even_a_slow_network_gets_samples_for_an_interval(device) -> None:
+    runs = {name: device.runner(name, 5.0) for name in "ab"}
+    samples = sample_interleaved(device, runs, GENETS_1, time_limit_s=2.0)
+    assert {len(taken) for taken in samples.values()} == {LEAST_SAMPLES}
+    # Runs of seconds do not notice what the caches held: one untimed run of each will do.
+    assert device.launches.count("a") <= LEAST_SAMPLES + 3
+    assert (
+        len(sample_interleaved(device, runs, GENETS_1, min_samples=2, time_limit_s=2.0)["a"]) == 2
+    )
 
 
 def brute_force_interval(ordered: np.ndarray) -> tuple[float, float]:

@@ -18,6 +18,7 @@ WARM_UP_WINDOWS = 10  # windows that make up WARM_UP_S
 WARM_UP_AGREEMENT = 0.01
 MAX_SAMPLES = 10_000
 BRING_BACK_S = 0.01
+LONG_RUN_S = 0.5  # a run so long does not notice what the caches held before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ def sample_interleaved(
     """Warm up, then take one sample of each in turn, A B A B; seconds per run of each sample.
 
     min_samples: in place of the protocol's own number.
-    time_limit_s: of sampling, for each network; at least one sample is taken.
+    time_limit_s: of sampling, for each network; but LEAST_SAMPLES are taken (or min_samples, if
+        that is less), as fewer give no interval.
     on_progress: told the share of the time limit, or of the least samples, that is done.
     """
     timed = []
@@ -115,14 +117,16 @@ def sample_interleaved(
             in_time, in_number = spent / (time_limit_s * len(timed)), len(timed[0].samples_s)
             on_progress(min(1.0, max(in_time, in_number / wanted)))
         enough = all(_is_enough(one.samples_s, protocol, min_samples) for one in timed)
-        if enough or spent >= time_limit_s * len(timed):
+        late = spent >= time_limit_s * len(timed)
+        if enough or (late and len(timed[0].samples_s) >= min(wanted, LEAST_SAMPLES)):
             break
     return {name: np.array(one.samples_s) for name, one in zip(runs, timed, strict=True)}
 
 
 def _sample(clock: DeviceClock, one: _Timed, *, alone: bool) -> float:
     """Add one sample; device seconds spent."""
-    spent = 0.0 if alone else bring_back(clock, one.run)[0]
+    long = bool(one.samples_s) and one.samples_s[-1] > LONG_RUN_S
+    spent = 0.0 if alone or long else bring_back(clock, one.run)[0]
     window = clock.time_runs(one.run, one.runs_per_sample)
     one.samples_s.append(window / one.runs_per_sample)
     return spent + window

@@ -63,8 +63,9 @@ def keep_promise(
         if fresh:
             measured |= measure(fresh)
             corrected = _corrected(table, {**(known or {}), **measured})
-            widest = max(measured[structure].bound_over_median for structure in fresh)
-            latest = measured[fresh[0]]
+            steady = _steady({structure: measured[structure] for structure in fresh})
+            latest = next(iter(steady.values()))
+            widest = max(m.bound_over_median for m in steady.values())
             aim_ms = latest.budget_ms(budget) / _pace(latest, table) / widest
         elif any(m.keeps(budget) for m in measured.values()):
             break
@@ -171,8 +172,14 @@ def _pace(measured: Measured, table: LatencyTable) -> float:
 
 def _corrected(table: LatencyTable, measured: Mapping[Structure, Measured]) -> LatencyTable:
     """The table, told of networks as they would have measured at its own pace."""
-    at_its_pace = {s: m.network.ms_per_image / _pace(m, table) for s, m in measured.items()}
+    steady = _steady(measured)
+    at_its_pace = {s: m.network.ms_per_image / _pace(m, table) for s, m in steady.items()}
     return table.correct(at_its_pace) if measured else table
+
+
+def _steady(measured: Mapping[Structure, Measured]) -> Mapping[Structure, Measured]:
+    """Those not disturbed, as the others would teach the disturbance; all if there is no other."""
+    return {s: m for s, m in measured.items() if not m.disturbed} or measured
 
 
 def _candidates(
@@ -191,9 +198,14 @@ def _infeasible(measured: Mapping[Structure, Measured], budget: Budget) -> Infea
     fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)
     fastest_ms = measured[fastest].network.high_ms_per_image
     budget_ms = measured[fastest].budget_ms(budget)
+    doubt = (
+        "; but the device was busy with something else while it was measured, so try again"
+        if measured[fastest].disturbed
+        else ""
+    )
     return InfeasibleBudgetError(
         f"no structure of the design space keeps {budget_ms:.4g} ms per image; "
-        f"the fastest takes up to {fastest_ms:.4g} ms",
+        f"the fastest takes up to {fastest_ms:.4g} ms{doubt}",
         fastest=str(fastest),
         fastest_ms=fastest_ms,
         budget_ms=budget_ms,

@@ -1,0 +1,70 @@
+"""Measurements of a study: kept in a file, taken again where something disturbed them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genets.latency import Measurement, Target
+from genets.nas import measured
+from genets.nas.measured import ATTEMPTS, MeasuredNetworks, load_measured
+from genets.structure import Structure
+
+MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
+OTHER, ANOTHER = (MASTER.with_super_block(1, b) for b in MASTER.super_blocks)
+
+
+class Engine:
+    """Stands for `measure_interleaved`; each measuring has intervals of the next width."""
+
+    def __init__(self, widths: dict[str, list[float]]) -> None:
+        self.widths = widths
+        self.measured: list[set[str]] = []
+
+    def __call__(self, networks: dict[str, object], *_: object, **__: object) -> object:
+        self.measured.append(set(networks))
+        return {name: self._measurement(name) for name in networks}
+
+    def _measurement(self, name: str) -> Measurement:
+        left = self.widths.get(name, [])
+        width = left.pop(0) if left else 0.01
+        return Measurement(
+            1.0, 1 - width, 1 + width, 1.0, 1.0, (1.0,), False, {}, "genets-1", Target(), 16
+        )
+
+
+def networks_on(monkeypatch: pytest.MonkeyPatch, engine: Engine, path: Path) -> MeasuredNetworks:
+    monkeypatch.setattr(measured, "measure_interleaved", engine)
+    return MeasuredNetworks(path, MASTER, Target(), 10, 0.1)
+
+
+def test_a_steady_measurement_is_taken_once_and_outlives_the_process(monkeypatch, tmp_path):
+    engine = Engine({})
+    networks = networks_on(monkeypatch, engine, tmp_path / "measured.json")
+    first = networks.measure([OTHER])
+    again = networks_on(monkeypatch, engine, tmp_path / "measured.json")
+    assert again.measure([OTHER]) == first == load_measured(tmp_path / "measured.json")
+    assert engine.measured == [{str(MASTER), str(OTHER)}]
+
+
+def test_only_what_was_disturbed_is_measured_again(monkeypatch, tmp_path):
+    engine = Engine({str(OTHER): [0.5, 0.02]})
+    networks = networks_on(monkeypatch, engine, tmp_path / "measured.json")
+    found = networks.measure([OTHER, ANOTHER])
+    assert not found[OTHER].disturbed
+    assert found[OTHER].network.high_ms_per_image == 1.02
+    assert engine.measured[1:] == [{str(MASTER), str(OTHER)}]
+
+
+def test_a_disturbed_master_net_disturbs_what_was_measured_beside_it(monkeypatch, tmp_path):
+    engine = Engine({str(MASTER): [0.5]})
+    networks_on(monkeypatch, engine, tmp_path / "measured.json").measure([OTHER, ANOTHER])
+    assert engine.measured == [{str(MASTER), str(OTHER), str(ANOTHER)}] * 2
+
+
+def test_it_gives_up_on_a_device_that_is_always_busy(monkeypatch, tmp_path):
+    engine = Engine({str(OTHER): [0.5] * 99})
+    networks = networks_on(monkeypatch, engine, tmp_path / "measured.json")
+    assert networks.measure([OTHER])[OTHER].disturbed
+    assert len(engine.measured) == ATTEMPTS
