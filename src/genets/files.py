@@ -1,8 +1,11 @@
-"""Files that are either wholly there or not there at all."""
+"""Files that are either wholly there or not there at all, and whose they are meanwhile."""
 
+import fcntl
 import os
 import secrets
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -24,6 +27,49 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+class FileLock:
+    """Holds `path` against other processes until it is closed, or this process ends.
+
+    Processes that are forked meanwhile hold it too; spawned ones do not.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises BlockingIOError, whose strerror names the process that holds it; OSError."""
+        self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._take(self._handle, path)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _take(handle: int, path: str | Path) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            raise BlockingIOError(error.errno, f"in use by process {owner}", str(path)) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Release it; nothing happens where that was done before."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -146,7 +146,7 @@ def test_rows_of_another_network_of_the_same_name_are_refused(lab, tmp_path):
 
 def test_one_process_at_a_time_writes_the_rows(lab, tmp_path):
     lab.ms, file = {"a": 1.0}, tmp_path / "rows.json"
-    with only_user(file), pytest.raises(GenetsError, match="in use by another process"):
+    with only_user(file), pytest.raises(GenetsError, match="in use by process"):
         compare([candidate("a")], [SMALL], file=file)
     assert compare([candidate("a")], [SMALL], file=file).rows[0].measurement
 

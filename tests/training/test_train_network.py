@@ -292,7 +292,7 @@ def test_in_use(tmp_path):
     seen = []
 
     def epoch(record, epochs):
-        with pytest.raises(TrainingError, match="in use by another process"):
+        with pytest.raises(TrainingError, match="in use by process"):
             run(tmp_path)
         seen.append(record.epoch)
 

@@ -122,10 +122,6 @@ class Comparison:
     def networks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.network for row in self.rows))
 
-    @property
-    def next_run(self) -> int:
-        return 1 + max((row.run for row in self.rows), default=0)
-
     def on(self, target: Target) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.target == target)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 from genets.analysis.row import Comparison, Reference, Row
 from genets.errors import GenetsError
-from genets.files import write_atomic
+from genets.files import FileLock, write_atomic
 from genets.latency.environment import describe_environment
 
 VERSION = 1
@@ -21,13 +20,13 @@ SAME = ("device_name", "threads", "packages")  # of the environment, for rows to
 @contextmanager
 def only_user(path: Path) -> Iterator[None]:
     """Keep other processes from writing the same rows. Raises GenetsError if one does; OSError."""
-    with open(path.with_name(f".{path.name}.lock"), "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise GenetsError(
-                f"{path} is in use by another process; wait until it ends, or take another folder"
-            ) from error
+    try:
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+    except BlockingIOError as error:
+        raise GenetsError(
+            f"{path} is {error.strerror}; wait until it ends, or take another folder"
+        ) from error
+    with lock:
         yield
 
 

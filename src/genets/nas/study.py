@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from genets.errors import StudyError
-from genets.files import write_atomic
+from genets.files import FileLock, write_atomic
 from genets.nas.settings import SearchSettings, flatten
 from genets.nas.trial import Trial, TrialResult
 from genets.nas.trial_database import TrialDatabase
@@ -39,11 +38,11 @@ class Study:
     Worker processes must be spawned, not forked: a forked one would hold the lock too.
     """
 
-    def __init__(self, folder: Path, settings: SearchSettings, lock: int) -> None:
+    def __init__(self, folder: Path, settings: SearchSettings, lock: FileLock) -> None:
         """Use `create_or_resume` or `open`."""
         self.folder = folder
         self.settings = settings
-        self._lock: int | None = lock  # a file descriptor; None once closed
+        self._lock = lock
         self._trials = TrialDatabase(folder / TRIALS)
 
     @classmethod
@@ -74,7 +73,7 @@ class Study:
                 return cls._prepared(folder, settings, lock)
 
     @classmethod
-    def _prepared(cls, folder: Path, settings: SearchSettings, lock: int) -> Self:
+    def _prepared(cls, folder: Path, settings: SearchSettings, lock: FileLock) -> Self:
         (folder / LATENCY).mkdir(exist_ok=True)
         (folder / "results").mkdir(exist_ok=True)
         return cls(folder, settings, lock)
@@ -82,10 +81,6 @@ class Study:
     @property
     def latency_folder(self) -> Path:
         return self.folder / LATENCY
-
-    @property
-    def results_folder(self) -> Path:
-        return self.folder / "results"
 
     @property
     def master_weights(self) -> Path:
@@ -144,9 +139,7 @@ class Study:
     def close(self) -> None:
         """Release the study for other processes."""
         self._trials.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -216,22 +209,18 @@ def _may_precede_settings(name: str) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
+def _locked(folder: Path) -> Iterator[FileLock]:
     """Lock the study; the lock outlives the block, unless the block fails."""
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
-            raise StudyError(
-                f"study {folder} is in use by process {owner}; wait until it ends, or stop it"
-            ) from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        lock = FileLock(folder / LOCK)
+    except BlockingIOError as error:
+        raise StudyError(
+            f"study {folder} is {error.strerror}; wait until it ends, or stop it"
+        ) from error
+    try:
         yield lock
     except BaseException:
-        os.close(lock)
+        lock.close()
         raise
 
 

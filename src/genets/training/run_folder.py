@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 from genets.data import ImageData
 from genets.errors import TrainingError
-from genets.files import write_atomic
+from genets.files import FileLock, write_atomic
 from genets.training.settings import RunSettings, differences
 
 SETTINGS, IMAGES, LOG, LOCK = "settings.json", "images.json", "log.jsonl", "run.lock"
@@ -50,7 +49,7 @@ def open_run(folder: Path, settings: RunSettings) -> Iterator[None]:
     if folder.exists() and not is_run(folder):
         _check_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with _lock(folder):
         if has_checkpoints(folder):
             changed = differences(load_settings(folder), settings)
             if changed:
@@ -102,13 +101,10 @@ def _check_empty(folder: Path) -> None:
         )
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with open(folder / LOCK, "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"run {folder} is in use by another process; wait until it ends, or stop it"
-            ) from error
-        yield
+def _lock(folder: Path) -> FileLock:
+    try:
+        return FileLock(folder / LOCK)
+    except BlockingIOError as error:
+        raise TrainingError(
+            f"run {folder} is {error.strerror}; wait until it ends, or stop it"
+        ) from error

@@ -14,7 +14,6 @@ from genets.structure import Structure
 from genets.training.recipes import make_recipe
 from genets.training.run_recipe import RunRecipe
 
-TRUTHS = ("pretrained",)
 TEXTS = ("network", "data", "recipe_name", "weights", "teacher")
 
 

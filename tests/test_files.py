@@ -1,0 +1,57 @@
+"""Files that are wholly there or not at all, and locks that end with their process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from genets.files import FileLock, write_atomic
+
+HOLD = """
+import sys, time
+from genets.files import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomic(path, "before")
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "after")
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_lock_is_held_by_one_and_names_its_owner(tmp_path):
+    held = pytest.raises(BlockingIOError, match=f"in use by process {os.getpid()}")
+    with FileLock(tmp_path / "lock"), held:
+        FileLock(tmp_path / "lock")
+    lock = FileLock(tmp_path / "lock")
+    lock.close()
+    lock.close()
+    FileLock(tmp_path / "lock").close()
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    path = tmp_path / "lock"
+    program = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=f"in use by process {process.pid}"):
+            FileLock(path)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        FileLock(path).close()
