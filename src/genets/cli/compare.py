@@ -89,7 +89,7 @@ def compare(
     except KeyboardInterrupt:
         if finished and not json:
             print_tables(*comparison_tables(finished[-1]))
-        if out:
+        if out and (out / ROWS).exists():
             error_console().print("Finished rows are kept; the same command goes on with the rest.")
         raise
     record = _record(result)

@@ -89,6 +89,7 @@ def profile(
     genets profile --table genet_normal --num-classes 10 --out runs/mine
     genets profile --table runs/mine --device cuda --precision fp16
     """
+    from genets.cli.profile_table import make_table
     from genets.cli.targets import given
 
     target = given(
@@ -101,7 +102,7 @@ def profile(
     )
     if table is not None:
         space = given(blocks=blocks, width_range=width_range, width_step=width_step)
-        _table(table, out, target, space, num_classes, seed, json)
+        make_table(table, out, target, space, num_classes, seed, json)
         return
     figures = given(
         batch_sizes=batch_sizes,
@@ -159,58 +160,3 @@ def _write(result: Any, record: dict[str, Any], out: Path) -> dict[str, Path]:
 
     write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return {**write_profile(result, out, f"{datetime.now():%Y-%m-%d %H:%M}"), "JSON": out / RESULT}
-
-
-def _table(
-    name: str,
-    out: Path | None,
-    options: dict[str, Any],
-    space: dict[str, Any],
-    num_classes: int,
-    seed: int,
-    json: bool,
-) -> None:
-    from genets.analysis import Progress
-    from genets.cli.output import print_json, print_lines
-    from genets.cli.progress import show_progress
-    from genets.cli.targets import make_target
-    from genets.errors import SettingsError
-    from genets.nas.settings import SearchSettings
-    from genets.nas.study import is_study, load_settings
-    from genets.nas.table_ahead import table_ahead, table_for_study
-
-    with show_progress(plain=json) as on_event:
-
-        def tell(share: float) -> None:
-            on_event(Progress("latency table", round(100 * share), 100))
-
-        if is_study(Path(name)):
-            target = make_target(options, load_settings(Path(name)).target) if options else None
-            made, path = table_for_study(Path(name), target, tell)
-        else:
-            if out is None:
-                raise SettingsError(
-                    "--table with a MasterNet needs --out: where the search will be"
-                )
-            settings = SearchSettings(
-                data="none", budget="1x", master=name, space=space, target=make_target(options)
-            )
-            around = settings.space.design_space().around(settings.structure)
-            made, path = table_ahead(
-                around, settings.target, num_classes, out, seed=seed, on_progress=tell
-            )
-    facts = {
-        "table": str(path),
-        "target": made.target.name,
-        "entries": len(made.timed_ms),
-        "rmspe": made.rmspe,
-    }
-    if json:
-        print_json(facts)
-    else:
-        print_lines(
-            [
-                f"{len(made.timed_ms)} entries for {made.target.name} in {path}; error on whole "
-                f"networks that no fit has seen: {made.rmspe:.1%} RMSPE"
-            ]
-        )
