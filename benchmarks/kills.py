@@ -1,9 +1,10 @@
-"""Ten SIGKILLs at random moments of a search, each resumed, against a search left alone.
+"""Ten SIGKILLs at random moments of searches, each resumed, against a search left alone.
 
 Run from the repository: python benchmarks/kills.py [--kills 10]. Writes results/kills.json.
-Both searches have the same settings. The killed one is given the latency tables and the
+All searches have the same settings. A killed one is given the latency tables and the
 measurements of the one left alone, as another measuring would be other numbers; everything
-else it has to find again by itself.
+else it has to find again by itself. Moments are spread over the time of a whole search, so some
+fall into its final training; where a search ends before its next kill, another is begun.
 """
 
 from __future__ import annotations
@@ -30,58 +31,73 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    parser.add_argument("--keep-master", action="store_true", help="start with its MasterNet")
     parser.add_argument("--alone", type=Path, help="study of a finished search left alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genets-kills-") as folder:
         alone = options.alone or Path(folder) / "alone"
         rng = random.Random(options.seed)
-        figures = compare(alone, Path(folder), options.kills, rng, options.keep_master)
+        figures = compare(alone, Path(folder), options.kills, rng)
     write_result("kills", figures)
     assert figures["finished_trials_lost"] == figures["trials_run_twice"] == 0
-    assert figures["same_trials"]
-    assert figures["same_structure"]
-    assert figures["same_weights"]
+    assert figures["searches_with_other_trials"] == 0
+    assert figures["searches_with_another_structure"] == 0
+    assert figures["searches_with_other_weights"] == 0
 
 
-def compare(
-    alone: Path, folder: Path, kills: int, rng: random.Random, keep_master: bool
-) -> dict[str, Any]:
-    killed = folder / "killed"
+def compare(alone: Path, folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
     subprocess.run(command(alone), check=True)  # at once, if it is finished
-    seconds = sum(json.loads((alone / "seconds.json").read_text()).values())
-    with Study.create_or_resume(killed, load_settings(alone)):
-        given = [*(alone / "latency").iterdir()]
-        if keep_master:  # so that the kills fall into trials and what follows
-            given += [alone / "master.safetensors", alone / "master.json"]
-        for path in given:
-            shutil.copy(path, killed / path.relative_to(alone))
-    lost = 0
-    seen: dict[tuple[Any, ...], dict[str, Any]] = {}
-    log: list[dict[str, float | int]] = []
-    for _ in range(kills):
-        wait = rng.uniform(0.1, 0.3) * seconds  # the start of Python and torch included
-        if run_for(killed, wait):
-            raise SystemExit(f"the search ended before kill {len(log) + 1}; give fewer --kills")
-        now = rows(killed)
-        lost += sum(now.get(key) != row for key, row in seen.items())
-        seen = now
-        log.append({"seconds": round(wait, 1), "finished_trials": len(now)})
-    subprocess.run(command(killed), check=True)
-    final, expected = rows(killed), rows(alone)
-    lost += sum(final.get(key) != row for key, row in seen.items())
+    phases = json.loads((alone / "seconds.json").read_text())
+    seconds = sum(s for phase, s in phases.items() if phase != "latency table")  # that is given
+    searches = []
+    while (left := kills - sum(len(search["kills"]) for search in searches)) > 0:
+        searches.append(
+            killed_search(alone, folder / f"killed-{len(searches)}", left, rng, seconds)
+        )
+        print(searches[-1], flush=True)
     return {
-        "kills": log,
-        "trials": len(expected),
-        "finished_trials_lost": lost,
-        "trials_run_twice": sum(
-            final[key]["seconds"] != row["seconds"] for key, row in seen.items()
-        ),
-        "same_trials": scores(final) == scores(expected),
-        "same_structure": structure(killed) == structure(alone),
-        "same_weights": weights(killed) == weights(alone),
+        "kills": kills,
+        "trials": len(rows(alone)),
+        "finished_trials_lost": sum(search["lost"] for search in searches),
+        "trials_run_twice": sum(search["run_twice"] for search in searches),
+        "searches_with_other_trials": sum(not search["same_trials"] for search in searches),
+        "searches_with_another_structure": sum(not search["same_structure"] for search in searches),
+        "searches_with_other_weights": sum(not search["same_weights"] for search in searches),
+        "searches": searches,
         "structure": structure(alone),
         "seconds_left_alone": round(seconds, 1),
+    }
+
+
+def killed_search(
+    alone: Path, killed: Path, kills: int, rng: random.Random, seconds: float
+) -> dict[str, Any]:
+    """One search, killed up to `kills` times before it ended, against the one left alone."""
+    with Study.create_or_resume(killed, load_settings(alone)):
+        for path in (alone / "latency").iterdir():
+            shutil.copy(path, killed / path.relative_to(alone))
+    lost = run_twice = 0
+    seen: dict[tuple[Any, ...], dict[str, Any]] = {}
+    log: list[dict[str, Any]] = []
+    ended = False
+    while not ended:
+        wait = rng.uniform(0.05, 1.0) * seconds if len(log) < kills else None
+        ended = run_for(killed, wait)
+        now = rows(killed)
+        lost += sum(key not in now for key in seen)
+        run_twice += sum(key in now and now[key] != row for key, row in seen.items())
+        seen = now
+        if not ended and wait is not None:
+            trained = (killed / "winner.safetensors").exists()
+            selected = (killed / "selected.json").exists()
+            state = {"finished_trials": len(now), "selected": selected, "winner_trained": trained}
+            log.append({"seconds": round(wait, 1), **state})
+    return {
+        "kills": log,
+        "lost": lost,
+        "run_twice": run_twice,
+        "same_trials": scores(rows(killed)) == scores(rows(alone)),
+        "same_structure": structure(killed) == structure(alone),
+        "same_weights": weights(killed) == weights(alone),
     }
 
 
@@ -91,11 +107,15 @@ def command(study: Path) -> list[str]:
     return [*program, *(word for option in options.items() for word in option)]
 
 
-def run_for(study: Path, wait: float) -> bool:
-    """Resume the search and kill it after `wait` seconds; True if it had ended before."""
+def run_for(study: Path, wait: float | None) -> bool:
+    """Resume the search and kill it after `wait` seconds; True if it had ended before.
+
+    The start of Python and torch counts. None waits until it ends.
+    """
     process = subprocess.Popen(command(study), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=wait)
+        if process.wait(timeout=wait):
+            raise SystemExit(f"the search in {study} failed")
         return True
     process.send_signal(signal.SIGKILL)
     process.wait()
