@@ -8,7 +8,7 @@ from analysis_lab import candidate
 from torch import nn
 
 from genets.analysis import Candidate, Timing, compare, find_candidates, run_note
-from genets.analysis.chunks import in_chunks, resident_bytes
+from genets.analysis.chunks import in_chunks
 from genets.analysis.row_file import only_user
 from genets.errors import GenetsError, TargetError
 from genets.latency import Target
@@ -81,7 +81,7 @@ def test_a_network_that_does_not_run_at_all_is_not_tried(lab):
 def test_chunks_share_the_reference(lab, monkeypatch):
     lab.ms = dict.fromkeys("abcd", 1.0)
     networks = [candidate(name, width) for name, width in zip("abcd", (64, 8, 64, 64), strict=True)]
-    sizes = {c.name: resident_bytes(c.size, 4) for c in networks}
+    sizes = {c.name: c.size.resident_bytes(4) for c in networks}
     limit = sizes["a"] + sizes["b"] + sizes["c"]
     monkeypatch.setattr("genets.analysis.comparison.free_bytes", lambda target: limit)
     found = compare(networks, [LARGE])
@@ -193,6 +193,16 @@ def test_candidates_of_the_paper():
     assert [c.name for c in find_candidates(["efficientnet-b0"], resolution=64)] == [
         baselines["EfficientNet-B0"].name
     ]
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2-1.0", "genet_light", "GENet-light"])
+def test_what_was_published_holds_for_the_own_resolution_alone(name):
+    own, smaller = (find_candidates([name], resolution=pixels)[0] for pixels in (None, 64))
+    assert own.top1_percent is not None
+    assert own.published_ms["table7"]
+    assert (smaller.top1_percent, smaller.published_ms) == (None, {})
+    (same,) = find_candidates([name], resolution=own.resolution)
+    assert same.top1_percent == own.top1_percent
 
 
 def test_candidates_are_the_same_every_time_and_have_no_zero_layers():

@@ -18,6 +18,7 @@ from genets.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines import Prepared, torch_compile
 from genets.latency.engines.preparation import normal_images
+from genets.latency.engines.prepared import Stopwatch
 from genets.networks import build
 from genets.structure import Structure
 
@@ -105,6 +106,18 @@ def test_many_images_in_another_memory_layout(case) -> None:
     many = IMAGES[:BATCH].repeat(50, 1, 1, 1).contiguous(memory_format=torch.channels_last)
     logits = prepared.predict(many).reshape(50, BATCH, CLASSES)
     assert torch.equal(logits, prepared.predict(IMAGES[:BATCH]).expand_as(logits))
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=name_of)
+def test_prepared_quickly_it_computes_the_same(target, network, expected) -> None:
+    if target.engine == "torch-compile":
+        pytest.skip("the same code, and seconds to compile")
+    with ENGINES[target.engine].open(target):
+        prepared = ENGINES[target.engine].prepare(network, target, SIDE, quickly=True)
+    limit = TOLERANCES[target.precision] * expected.abs().max()
+    if target.precision != "int8":  # ranges from noise
+        assert (prepared.predict(IMAGES) - expected).abs().max() < limit
+    assert prepared.predict(IMAGES).shape == expected.shape
 
 
 @pytest.mark.parametrize(
@@ -214,7 +227,9 @@ class _Particular(nn.Module):
         raise self.error
 
 
-@pytest.mark.parametrize("error", [AssertionError("height 4"), ValueError("height 4")])
+@pytest.mark.parametrize(
+    "error", [kind("height 4") for kind in (AssertionError, ValueError, TypeError, IndexError)]
+)
 def test_a_network_that_checks_its_images_itself(error) -> None:
     target = Target(batch_size=1, threads=1)
     sentence = f"does not run on {target.name} at resolution 4: height 4"
@@ -328,6 +343,22 @@ def test_telemetry_that_was_imported_before_sends_nothing(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino_telemetry", module)
     Target(engine="openvino").check()
     TelemetrySender().send("backend", "message")
+
+
+def test_compiled_weights_are_part_of_the_code() -> None:
+    """Else convolutions are not fused with what follows them, and nothing says so."""
+    from torch._inductor.utils import fresh_cache, run_and_get_code
+
+    layers = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()).eval()
+    images = torch.ones(1, 3, 8, 8)
+    engine = ENGINES["torch-compile"]
+    target = Target(engine="torch-compile", batch_size=1, threads=1)
+    with engine.open(target), fresh_cache():
+        _, (code,) = run_and_get_code(engine.start, layers, images, Stopwatch(lambda: None))
+    calls = [line for line in code.splitlines() if "mkldnn._convolution_pointwise" in line]
+    assert len(calls) == 1
+    assert "_frozen_param" in calls[0]
+    assert "'relu'" in calls[0]
 
 
 def test_every_compiled_network_has_code_of_its_own(monkeypatch) -> None:

@@ -1,17 +1,23 @@
 import numpy as np
 import pytest
 
-from genets.latency.rounds import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, time_in_rounds, without_drift
+from genets.latency import rounds as module
+from genets.latency.rounds import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, time_in_rounds
+
+
+def without_drift(visited: np.ndarray, seconds: np.ndarray) -> list[float]:
+    return [found.seconds for found in module.without_drift(visited, seconds)]
 
 
 def rounds(device, costs: dict[str, float], time_limit_s: float) -> dict[str, float]:
-    return time_in_rounds(
+    found = time_in_rounds(
         device,
         {name: device.runner(name, cost) for name, cost in costs.items()},
         rng=np.random.default_rng(0),
         time_limit_s=time_limit_s,
         on_progress=lambda share: None,
     )
+    return {name: timed.seconds for name, timed in found.items()}
 
 
 def test_known_costs_are_recovered(device) -> None:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_device import FakeDevice, FakeEngine, layer_costs_s
+from torch import nn
 
 from genets.errors import TargetError
-from genets.latency import LatencyTable, TableSettings, Target, measure
+from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.probes import End, Piece, build_live
+from genets.latency.resident import resident_bytes_of
+from genets.latency.rounds import time_in_rounds
 from genets.structure import Block, DesignSpace, Structure
 
 MASTER = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16")
@@ -35,9 +39,12 @@ def build(target: Target, **more: object) -> LatencyTable:
     return LatencyTable.build(MASTER, SPACE, target, CLASSES, time_limit_s=1e-3, **more)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def table(target: Target) -> LatencyTable:
-    return build(target)
+@pytest.fixture(scope="module")
+def table() -> LatencyTable:
+    """Built once: no test changes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINES, "fake", FakeEngine(FakeDevice(), partial(layer_costs_s, **PRICES)))
+        return build(Target(engine="fake", batch_size=4))
 
 
 def unseen(table: LatencyTable, count: int) -> list[Structure]:
@@ -103,6 +110,33 @@ def test_held_out_networks_are_not_fitted(table) -> None:
     assert other.rmspe == pytest.approx(0.5)
 
 
+def test_more_networks_held_out(target) -> None:
+    assert len(build(target, held_out=30).held_out_ms_per_image) == 30
+
+
+def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeypatch) -> None:
+    monkeypatch.setattr("genets.latency.building.free_bytes", lambda target: 10_000_000)
+    turns = []
+    monkeypatch.setattr(
+        "genets.latency.building.time_in_rounds",
+        lambda *args, **more: turns.append(len(args[1])) or time_in_rounds(*args, **more),
+    )
+    shares: list[float] = []
+    small = build(target, on_progress=shares.append)
+    assert len(turns) > 3
+    assert sum(turns) == len(small.timed_ms) + len(small.networks)
+    assert small.timed_ms == pytest.approx(table.timed_ms)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+
+
+def test_what_is_resident_counts_weights_and_feature_maps() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    parameters, inputs, largest = 24 + 18, 3 * 16, 16 * 16
+    expected = 4 * (2 * parameters + 5 * (inputs + 2 * largest))
+    assert resident_bytes_of(network, 4, 5) == expected
+
+
 def test_progress_rises_to_one(target) -> None:
     shares: list[float] = []
     build(target, on_progress=shares.append)
@@ -146,11 +180,13 @@ def test_structures_of_other_ends_or_strides_are_refused(table) -> None:
         table.predict_ms_per_image(seven)
 
 
-def test_file_round_trip(table, tmp_path: Path) -> None:
+def test_file_round_trip(table, target, tmp_path: Path) -> None:
     corrected = table.correct({MASTER: 1.0})
     corrected.save(tmp_path / "t.json")
     again = LatencyTable.load(tmp_path / "t.json")
     assert again == corrected
+    assert again.seconds == table.seconds
+    assert set(table.seconds) == {"preparing", "timing"}
     structure = unseen(table, 1)[0]
     assert again.predict_ms_per_image(structure) == corrected.predict_ms_per_image(structure)
     record = json.loads((tmp_path / "t.json").read_text())
@@ -211,6 +247,13 @@ def test_damaged_file(table, tmp_path: Path, edit: Callable[[str], str], message
     path.write_text(edit(path.read_text()))
     with pytest.raises(TargetError, match=f"not a latency table of this version: {message}"):
         LatencyTable.load(path)
+
+
+def test_a_table_without_the_seconds_that_it_took(table, target, tmp_path: Path) -> None:
+    record = table.to_json()
+    del record["seconds"]
+    (tmp_path / "t.json").write_text(json.dumps(record))
+    assert LatencyTable.load(tmp_path / "t.json") == table
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from genets.structure.block import format_ratio
 STEM = SuperBlock("Conv", 1, 32, stride=2)
 HEAD = SuperBlock("Conv", 1, 128, kernel=1)
 MIDDLE = SuperBlock("BL", 3, 64, stride=2, ratio=0.25)
-SMALL = Structure((STEM, MIDDLE, HEAD), 32)
+LAST = SuperBlock("XX", 1, 64)
+SMALL = Structure((STEM, MIDDLE, LAST, HEAD), 32)
 
 
 @pytest.mark.parametrize(
@@ -61,19 +62,25 @@ def test_super_block_rules(fields, field, message):
 @pytest.mark.parametrize(
     ("stages", "resolution", "stage", "field", "message"),
     [
-        ((STEM, HEAD), 32, None, None, "a structure needs a stem, at least one super-block and a"),
-        ((MIDDLE, MIDDLE, HEAD), 32, 1, "type", "the first stage must be the stem, a Conv of kern"),
+        ((STEM, MIDDLE, HEAD), 32, None, None, "a structure needs a stem, at least two super-blo"),
         (
-            (STEM, MIDDLE, MIDDLE),
+            (MIDDLE, MIDDLE, MIDDLE, HEAD),
             32,
-            3,
+            1,
+            "type",
+            "the first stage must be the stem, a Conv of kern",
+        ),
+        (
+            (STEM, MIDDLE, MIDDLE, MIDDLE),
+            32,
+            4,
             "type",
             "the last stage must be the head, a Conv of kernel",
         ),
         (
-            (STEM, MIDDLE, STEM),
+            (STEM, MIDDLE, MIDDLE, STEM),
             32,
-            3,
+            4,
             "kernel",
             "the last stage must be the head, a Conv of kernel",
         ),
@@ -84,9 +91,15 @@ def test_super_block_rules(fields, field, message):
             "type",
             "stage 3 is a Conv; only the stem and the head",
         ),
-        ((STEM, MIDDLE, HEAD), 3, None, "resolution", "resolution must be at least 4, the product"),
         (
-            (STEM, MIDDLE, HEAD),
+            (STEM, MIDDLE, LAST, HEAD),
+            3,
+            None,
+            "resolution",
+            "resolution must be at least 4, the product",
+        ),
+        (
+            (STEM, MIDDLE, LAST, HEAD),
             0,
             None,
             "resolution",
@@ -125,22 +138,22 @@ def test_shortest_ratio_text():
 
 
 def test_parts_of_a_structure():
-    assert (SMALL.stem, SMALL.super_blocks, SMALL.head) == (STEM, (MIDDLE,), HEAD)
+    assert (SMALL.stem, SMALL.super_blocks, SMALL.head) == (STEM, (MIDDLE, LAST), HEAD)
     assert SMALL.reduction == 4
     assert SMALL.with_resolution(64).resolution == 64
 
 
 def test_replacing_a_super_block():
     other = SuperBlock("XX", 1, 48)
-    assert SMALL.with_super_block(0, other).stages == (STEM, other, HEAD)
-    assert SMALL.with_super_block(-1, other) == SMALL.with_super_block(0, other)
+    assert SMALL.with_super_block(0, other).stages == (STEM, other, LAST, HEAD)
+    assert SMALL.with_super_block(-2, other) == SMALL.with_super_block(0, other)
     with pytest.raises(IndexError):
-        SMALL.with_super_block(1, other)
+        SMALL.with_super_block(2, other)
 
 
 def test_scaling_widths():
-    assert [s.width for s in SMALL.scale_width(0.3).stages] == [10, 16, 38]
-    assert [s.width for s in SMALL.scale_width(1e-9).stages] == [1, 8, 1]
+    assert [s.width for s in SMALL.scale_width(0.3).stages] == [10, 16, 16, 38]
+    assert [s.width for s in SMALL.scale_width(1e-9).stages] == [1, 8, 8, 1]
     assert SMALL.scale_width(1) == SMALL
 
 

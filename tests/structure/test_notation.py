@@ -91,7 +91,7 @@ WRONG_STAGES = [
 @pytest.mark.parametrize(("stage", "field", "character", "message"), WRONG_STAGES)
 def test_faults_of_a_stage_name_stage_field_and_spot(stage, field, character, message):
     with pytest.raises(StructureError) as caught:
-        parse_notation(f"Conv3x32s2 {stage} Conv1x64 @64")
+        parse_notation(f"Conv3x32s2 {stage} XX3x8 Conv1x64 @64")
     error = caught.value
     position = len("Conv3x32s2 ") + character
     assert (error.stage, error.field, error.position) == (2, field, position)
@@ -109,9 +109,10 @@ def test_faults_of_a_stage_name_stage_field_and_spot(stage, field, character, me
         (
             "@224",
             1,
-            "a structure needs a stem, at least one super-block and a head, not 0 stage(s)",
+            "a structure needs a stem, at least two super-blocks and a head, not 0 stage(s)",
         ),
-        ("Conv3x8s2 Conv1x8 @64", 19, "a structure needs a stem, at least one super-block and a"),
+        ("Conv3x8s2 Conv1x8 @64", 19, "at least two super-blocks and a head, not 2 stage(s)"),
+        ("Conv3x8s2 XX3x8 Conv1x8 @64", 25, "at least two super-blocks and a head, not 3 stage(s)"),
         ("Conv3x8s2 XX3x8 Conv1x8", 23, "must end with @<resolution>, such as @224, not with 'Con"),
         (
             "Conv3x8s2 XX3x8 Conv1x8 @",
@@ -120,11 +121,23 @@ def test_faults_of_a_stage_name_stage_field_and_spot(stage, field, character, me
         ),
         ("Conv3x8s2 XX3x8 Conv1x8 @6 4", 25, "@<resolution> must stand once, after the last stage"),
         ("Conv3x8s2 XX3x8 Conv1x8 @6x", 25, "a whole number of pixels, not by '6x'"),
-        ("Conv3x8s2 XX3x8 Conv1x8 @0", 25, "resolution must be an integer from 1 to 8192, not 0"),
+        (
+            "Conv3x8s2 XX3x8 XX3x8 Conv1x8 @0",
+            31,
+            "resolution must be an integer from 1 to 8192, not 0",
+        ),
         ("Conv3x8s2 XX3x8 Conv1x8 @" + "9" * 5000, 25, "a whole number of pixels, not by '999"),
-        ("Conv3x8s2 XX3x8s2 Conv1x8 @3", 27, "resolution must be at least 4, the product of the"),
-        ("Conv3x8 XX3x8 Conv1x8 @64", 1, "the first stage must be the stem, a Conv of kernel 3"),
-        ("Conv3x8s2 XX3x8 Conv3x8 @64", 21, "the last stage must be the head, a Conv of kernel 1"),
+        (
+            "Conv3x8s2 XX3x8s2 XX3x8 Conv1x8 @3",
+            33,
+            "resolution must be at least 4, the product of the",
+        ),
+        (
+            "Conv3x8 XX3x8 XX3x8 Conv1x8 @64",
+            1,
+            "the first stage must be the stem, a Conv of kernel 3",
+        ),
+        ("Conv3x8s2 XX3x8 XX3x8 Conv3x8 @64", 27, "the last stage must be the head, a Conv of"),
     ],
 )
 def test_faults_of_the_whole(text, position, message):

@@ -79,7 +79,7 @@ def test_equal_seeds_draw_equal_structures():
 
 
 def test_a_width_at_the_very_edge_belongs_to_the_space():
-    master = Structure.parse("Conv3x8s2 XX3x200 Conv1x32 @32")
+    master = Structure.parse("Conv3x8s2 XX3x200 XX3x8 Conv1x32 @32")
     widths = DesignSpace(width_range=(0.28, 1.0)).around(master).widths[0]
     assert widths[0] == 56  # 0.28 * 200 is 56.00000000000001 in floating point
     assert widths[-1] == 200

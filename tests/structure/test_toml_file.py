@@ -5,7 +5,7 @@ import pytest
 from genets.errors import StructureError
 from genets.structure import Structure, format_toml, load_structure, parse_toml, zoo
 
-STRUCTURE = Structure.parse("Conv3x32s2 BL5x64s2r0.3*2 Conv1x96 @64")
+STRUCTURE = Structure.parse("Conv3x32s2 BL5x64s2r0.3*2 XX3x32 Conv1x96 @64")
 TEXT = """\
 resolution = 64
 
@@ -24,6 +24,14 @@ width = 64
 stride = 2
 kernel = 5
 ratio = 0.3
+
+[[stage]]
+type = "XX"
+depth = 1
+width = 32
+stride = 1
+kernel = 3
+ratio = 1
 
 [[stage]]
 type = "Conv"
@@ -62,7 +70,7 @@ def test_defaults_may_be_missing_and_any_toml_will_do(text):
         (TEXT, "resolution = 64", 1, "stage is missing"),
         (TEXT, "resolution = 64\nstage = 3", 2, "stage must be written as tables [[stage]], one"),
         (TEXT, "resolution = 64\nstage = [{}]", 2, "stage 1: type is missing"),
-        (TEXT, "resolution = 64\nstage = []", 2, "a structure needs a stem, at least one super-bl"),
+        (TEXT, "resolution = 64\nstage = []", 2, "a structure needs a stem, at least two super-bl"),
         ('"BL"', '"B"', 12, "stage 2: unknown block type 'B'; did you mean BL?"),
         ('"BL"', '["BL"]', 12, "stage 2: type must be a text, not ['BL']"),
         ('"BL"', '"Conv"', 17, "stage 2: ratio of a Conv block must be exactly 1"),
@@ -77,7 +85,7 @@ def test_defaults_may_be_missing_and_any_toml_will_do(text):
         ("0.3", "nan", 17, "stage 2: ratio of a BL block must be above 0 and at most 1, not nan"),
         ("0.3", "1e400", 17, "stage 2: ratio of a BL block must be above 0 and at most 1, not inf"),
         ("0.3", "-0.3", 17, "stage 2: ratio of a BL block must be above 0 and at most 1, not -0.3"),
-        ("kernel = 1", "kernel = 3", 24, "the last stage must be the head, a Conv of kernel 1"),
+        ("kernel = 1", "kernel = 3", 32, "the last stage must be the head, a Conv of kernel 1"),
         ("0.3", "", 17, "this is not TOML: invalid value"),
         ("0.3", "\0", 17, "this is not TOML: invalid value"),
         ("resolution = 64", "[" * 100_000, 1, "this is not TOML: "),

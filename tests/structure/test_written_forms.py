@@ -46,7 +46,7 @@ def structures(draw: st.DrawFn) -> Structure:
     widths = st.integers(1, 65536)
     stem = SuperBlock("Conv", 1, draw(widths), stride=2, kernel=3)
     head = SuperBlock("Conv", 1, draw(widths), stride=1, kernel=1)
-    middle = draw(st.lists(super_blocks(), min_size=1, max_size=9))
+    middle = draw(st.lists(super_blocks(), min_size=2, max_size=9))
     return Structure((stem, *middle, head), draw(st.integers(1024, 8192)))
 
 

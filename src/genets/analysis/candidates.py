@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -12,6 +11,7 @@ from torch import nn
 
 from genets.errors import GenetsError, unknown_name
 from genets.latency.probes import LIVE_GAIN
+from genets.latency.resident import largest_values, resident_bytes
 from genets.networks import count, resolve_network
 from genets.networks.baselines import SETS, baselines
 from genets.networks.count import input_channels
@@ -35,6 +35,10 @@ class Size:
     multiply_adds: int
     largest_values: int
     input_values: int
+
+    def resident_bytes(self, batch_size: int) -> int:
+        """What a prepared network keeps, generously."""
+        return resident_bytes(self.parameters, self.input_values, self.largest_values, batch_size)
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ class Candidate:
         network, resolution = self.network(), self.resolution
         try:
             counted = count(network, resolution)
-            largest = _largest_values(network, resolution)
-        except (RuntimeError, AssertionError, ValueError) as error:  # whatever its forward raises
+            largest = largest_values(network, resolution)
+        except Exception as error:  # whatever its forward raises
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise GenetsError(f"does not run at resolution {resolution}: {reason}") from error
         inputs = input_channels(network) * resolution**2
@@ -107,19 +111,21 @@ def _names_of(set_name: str | None) -> tuple[str, ...]:
 
 
 def find_candidate(name: str, resolution: int | None = None, seed: int = 0) -> Candidate:
-    """See `find_candidates`."""
+    """See `find_candidates`. What was published holds for a network's own resolution alone."""
     known = baselines.get(PAPER_NAMES.get(name, name))
     if known is not None:
+        own = resolution in (None, known.resolution)
         return Candidate(
             name if name in PAPER_NAMES else known.name,
             known.family,
             resolution or known.resolution,
             partial(_seeded, known.network, seed),
-            known.top1_percent,
-            known.ms_per_image,
+            known.top1_percent if own else None,
+            known.ms_per_image if own else {},
         )
     named = resolve_network(name)
-    published = zoo.entry(name).top1_percent if name in zoo else None
+    own = resolution in (None, named.resolution)
+    published = zoo.entry(name).top1_percent if own and name in zoo else None
     return Candidate(
         name,
         "timm" if named.structure is None else "structure",
@@ -133,20 +139,3 @@ def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
-
-
-def _largest_values(network: nn.Module, resolution: int) -> int:
-    network = copy.deepcopy(network).to("meta").eval()
-    largest = 0
-
-    def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        nonlocal largest
-        tensors = (t for t in (*inputs, output) if isinstance(t, torch.Tensor))
-        largest = max(largest, sum(t.numel() for t in tensors))
-
-    for module in network.modules():
-        if not any(module.children()):
-            module.register_forward_hook(note)
-    with torch.no_grad():
-        network(torch.empty(1, input_channels(network), resolution, resolution, device="meta"))
-    return largest

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genets.analysis.candidates import Candidate
-from genets.analysis.chunks import free_bytes, in_chunks, resident_bytes
+from genets.analysis.chunks import in_chunks
 from genets.analysis.paper import paper_table
 from genets.analysis.row import Comparison, Reference, Row
 from genets.analysis.row_file import check_still_valid, load_rows, only_user, save_rows
 from genets.errors import GenetsError, TargetError
 from genets.latency import Target, measure_interleaved
+from genets.latency.resident import free_bytes
 
 if TYPE_CHECKING:
     from genets.latency import Measurement
@@ -209,7 +210,7 @@ class _Session:
         if not wanted:
             return
         held = {
-            name: resident_bytes(candidate.size, self.target.batch_size)
+            name: candidate.size.resident_bytes(self.target.batch_size)
             for name, candidate in able.items()
         }
         reference = min(held, key=held.__getitem__)

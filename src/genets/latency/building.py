@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
+from torch import nn
 
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.environment import describe_environment
-from genets.latency.probes import End, Piece, build_live, ends_of, pieces_of
+from genets.latency.probes import Edge, End, Piece, Probe, build_live, edges_of, ends_of, pieces_of
+from genets.latency.resident import free_bytes, resident_bytes_of
 from genets.latency.rounds import time_in_rounds
+from genets.latency.suspicion import suspicious
 from genets.latency.table import LatencyTable, Use, WholeNetwork
 from genets.latency.target import Target
 from genets.structure import SpaceAround, Structure
 
 CALIBRATION_NETWORKS = 20
-HELD_OUT_NETWORKS = 20
-PREPARING = 0.25  # share of the progress
-RESIDENT_VALUES = 2**28  # inputs held at once: 1 GiB in fp32
-# Written between two runs of a piece on a CPU. In a network the other layers use the caches in
-# between: the sum of pieces that were run in a row came out 13 % below whole networks, with this
-# 5 %, and after calibration its error fell from 3.0 to 2.6 %.
-PASSING_VALUES = 2**21  # 8 MiB
+PREPARING = 0.5  # share of the progress
+# Read and again as many written between two runs of a piece on a CPU: 8 MiB in fp32. In a network
+# the other layers use the caches in between.
+PASSING_VALUES = 2**20
+PASSING_CHANNELS = 64
 
 Progress = Callable[[float], None]
-Item = Piece | End | Structure
+Item = Probe | Structure
 
 
 def build_table(
@@ -37,20 +38,25 @@ def build_table(
     *,
     seed: int,
     time_limit_s: float,
+    held_out: int,
     on_progress: Progress | None,
 ) -> LatencyTable:
     """See `LatencyTable.build`."""
     rng = np.random.default_rng(seed)
-    report = on_progress or (lambda share: None)
     master, engine = space.master, ENGINES[target.engine]
-    structures = _sample(space, rng, CALIBRATION_NETWORKS + HELD_OUT_NETWORKS)
-    items: list[Item] = [master, *structures]
+    structures = _sample(space, rng, CALIBRATION_NETWORKS + held_out)
+    found: list[Item] = [master, *structures]
     for resolution in space.resolutions:
-        items += [*pieces_of(space, resolution), *ends_of(space, resolution)]
+        found += [*pieces_of(space, resolution), *ends_of(space, resolution)]
+        found += edges_of(space, resolution)
+    items = list(dict.fromkeys(found))
     with engine.open(target) as clock:
         environment = describe_environment(target)
-        session = _Session(engine, clock, target, num_classes, master, rng)
-        timed_s = session.time(items, time_limit_s, report)
+        session = _Session(
+            engine, clock, target, num_classes, master, rng, time_limit_s / len(items),
+            _Told(on_progress or (lambda share: None), len(items)),
+        )  # fmt: skip
+        timed_s = session.time(items)
     networks = []
     for number, structure in enumerate(structures):
         use: Use = "calibration" if number < CALIBRATION_NETWORKS else "held-out"
@@ -61,13 +67,28 @@ def build_table(
         item: 1e3 * seconds for item, seconds in timed_s.items() if not isinstance(item, Structure)
     }
     return LatencyTable(
-        space, target.resolved(), num_classes, timed_ms, tuple(networks), environment
-    )
+        space, target.resolved(), num_classes, timed_ms, tuple(networks), environment,
+        session.seconds,
+    )  # fmt: skip
+
+
+@dataclass
+class _Told:
+    """How far the building is, told as a share that never falls."""
+
+    report: Progress
+    items: int
+    prepared: int = 0
+    timed: float = 0.0
+
+    def tell(self) -> None:
+        share = PREPARING * self.prepared + (1 - PREPARING) * self.timed
+        self.report(min(1.0, share / self.items))
 
 
 @dataclass(frozen=True)
 class _Session:
-    """An open engine, and what is to be prepared with it."""
+    """An open engine, what is to be prepared with it, and the seconds that both parts took."""
 
     engine: Engine
     clock: DeviceClock
@@ -75,69 +96,72 @@ class _Session:
     num_classes: int
     master: Structure
     rng: np.random.Generator
+    seconds_per_item: float
+    told: _Told
+    seconds: dict[str, float] = field(default_factory=lambda: {"preparing": 0.0, "timing": 0.0})
 
-    def time(self, items: list[Item], time_limit_s: float, report: Progress) -> dict[Item, float]:
+    def time(self, items: list[Item]) -> dict[Item, float]:
         """Seconds of one run of each: pieces and whole networks side by side.
 
         How memory happens to be laid out changes small networks by some percent; timed at
         another time than their pieces, they would not be the sum of them.
         """
         timed_s: dict[Item, float] = {}
-        for chunk in _chunks(items, RESIDENT_VALUES // self.target.batch_size):
-            start, share = len(timed_s) / len(items), len(chunk) / len(items)
-            runs: dict[Item, Run] = {}
-            for number, item in enumerate(chunk, start=1):
-                runs[item] = self._prepare(item)
-                report(start + PREPARING * share * number / len(chunk))
-            before: dict[Item, Run] = {}
-            if self.target.is_cpu:
-                pieces = (item for item in chunk if not isinstance(item, Structure))
-                before = dict.fromkeys(pieces, passing_data())
-            timed_s |= time_in_rounds(
-                self.clock,
-                runs,
-                rng=self.rng,
-                before=before,
-                time_limit_s=time_limit_s * share,
-                on_progress=partial(
-                    _part, report, start + PREPARING * share, (1 - PREPARING) * share
-                ),
-            )
-        return timed_s
+        runs: dict[Item, Run] = {}
+        held, limit = 0, free_bytes(self.target)
+        for item in items:
+            start = time.perf_counter()
+            network = self._network(item)
+            size = resident_bytes_of(network, item.resolution, self.target.batch_size)
+            if runs and held + size > limit:
+                timed_s |= self._timed(runs)
+                start, runs, held = time.perf_counter(), {}, 0
+            runs[item] = self.engine.prepare(network, self.target, item.resolution, quickly=True)
+            held += size
+            self.seconds["preparing"] += time.perf_counter() - start
+            self.told.prepared += 1
+            self.told.tell()
+        return timed_s | self._timed(runs)
 
-    def _prepare(self, item: Item) -> Run:
-        if isinstance(item, Piece):
-            network = item.network()
-        elif isinstance(item, End):
-            network = item.network(self.master, self.num_classes)
-        else:
-            network = build_live(item, self.num_classes)
-        return self.engine.prepare(network, self.target, item.resolution)
+    def _timed(self, runs: dict[Item, Run]) -> dict[Item, float]:
+        start, already = time.perf_counter(), self.told.timed
+        before: dict[Item, Run] = {}
+        if self.target.is_cpu:
+            pieces = (item for item in runs if not isinstance(item, Structure))
+            before = dict.fromkeys(pieces, self._passing())
 
+        def on_progress(share: float) -> None:
+            self.told.timed = already + share * len(runs)
+            self.told.tell()
 
-def passing_data() -> Run:
-    """Writes as much memory as other layers do between two runs of a piece."""
-    data = torch.zeros(PASSING_VALUES)
-    return lambda: data.add_(1)
+        timed = time_in_rounds(
+            self.clock,
+            runs,
+            rng=self.rng,
+            before=before,
+            time_limit_s=self.seconds_per_item * len(runs),
+            on_progress=on_progress,
+            doubtful=suspicious,
+        )
+        self.seconds["timing"] += time.perf_counter() - start
+        return {item: found.seconds for item, found in timed.items()}
 
+    def _network(self, item: Item) -> nn.Module:
+        if isinstance(item, Piece | Edge):
+            return item.network()
+        if isinstance(item, End):
+            return item.network(self.master, self.num_classes)
+        return build_live(item, self.num_classes)
 
-def _part(report: Progress, start: float, share: float, done: float) -> None:
-    report(start + share * done)
+    def _passing(self) -> Run:
+        """Moves as much memory as other layers do between two runs of a piece.
 
-
-def _chunks(items: Iterable[Item], values: int) -> Iterator[list[Item]]:
-    """Runs of items whose inputs, `values` for one image, can be held at once."""
-    chunk: list[Item] = []
-    held = 0
-    for item in items:
-        channels = 3 if isinstance(item, Structure) else item.input_width
-        size = channels * item.resolution**2
-        if chunk and held + size > values:
-            yield chunk
-            chunk, held = [], 0
-        chunk.append(item)
-        held += size
-    yield chunk
+        By the engine itself: the threads of another library would spin on, beside its own.
+        """
+        layer = nn.Conv2d(PASSING_CHANNELS, PASSING_CHANNELS, 1, groups=PASSING_CHANNELS)
+        pixels = PASSING_VALUES / (PASSING_CHANNELS * self.target.batch_size)
+        side = max(1, round(math.sqrt(pixels)))
+        return self.engine.prepare(layer.eval(), self.target, side, quickly=True)
 
 
 def _sample(space: SpaceAround, rng: np.random.Generator, count: int) -> list[Structure]:

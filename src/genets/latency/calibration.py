@@ -49,7 +49,3 @@ class Calibration:
         # A factor below this would make wider networks all but free.
         factors = np.maximum(1 + solution[:parts] + solution[parts], 0.1)
         return cls(factors, float(solution[-1] * scale))
-
-    def predict_ms(self, costs: Array) -> Array:
-        """(networks,) ms per batch, from (networks, parts)."""
-        return np.asarray(costs @ self.factors + self.offset_ms)

@@ -83,6 +83,42 @@ class End:
         return cls(**record)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Edge:
+    """A chain of `length` layers that compute next to nothing, (N, width, resolution, resolution).
+
+    What a piece pays at its two ends and a network only once: taking inputs into the engine's own
+    layout or type and giving outputs back, reading what no layer has just written, starting.
+    """
+
+    width: int
+    resolution: int
+    length: int = 1
+
+    @property
+    def input_width(self) -> int:
+        return self.width
+
+    def network(self) -> nn.Module:
+        """The chain with fresh weights: one multiply-add for each value."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layers = (
+                nn.Conv2d(self.width, self.width, 1, groups=self.width) for _ in range(self.length)
+            )
+            return nn.Sequential(*layers)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Edge:
+        return cls(**record)
+
+
+Probe = Piece | End | Edge
+
+
 def build_live(structure: Structure, num_classes: int) -> ByobNet:
     """A network with fresh weights, seeded, none of them zero.
 
@@ -125,6 +161,14 @@ def ends_of(space: SpaceAround, resolution: int) -> Iterator[End]:
     side = list(input_resolutions(space.master.with_resolution(resolution)))[-1]
     for width in coarse(space.widths[-1]):
         yield End("head", width, side)
+
+
+def edges_of(space: SpaceAround, resolution: int) -> Iterator[Edge]:
+    """Two chains for a coarse grid of the widths that are read and written by pieces."""
+    sides = list(input_resolutions(space.master.with_resolution(resolution)))[1:]
+    for widths, side in zip(((space.master.stem.width,), *space.widths), sides, strict=True):
+        for width in coarse(widths):
+            yield from (Edge(width, side, length) for length in (1, 1 + CHAIN_EXTRA))
 
 
 def coarse(widths: tuple[int, ...]) -> tuple[int, ...]:

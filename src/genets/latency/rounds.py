@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,22 @@ Key = TypeVar("Key", bound=Hashable)
 
 MIN_ROUNDS = 3
 MAX_ROUNDS = 10
-# Without untimed runs a piece of 1 ms came out 6 % too slow and one of 10 ms right, so that sums
-# of small pieces meant nothing.
+# Caches and frequencies that another network left behind would count as part of a short run.
 UNTIMED_S = 0.005
 SAMPLES = 5  # of one visit; their median counts
 NEIGHBOURS = 31  # visits that tell the speed of the device at one moment
 SWEEPS = 3
 SAME_SPEED = 0.07
+AGAIN_ROUNDS = 3  # at most, for what is doubtful
+AGAIN_VISITS = 2  # of one network in each of them
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """seconds: of one run. error: standard error of their logarithm, that is, as a share."""
+
+    seconds: float
+    error: float
 
 
 def time_in_rounds(
@@ -35,33 +45,70 @@ def time_in_rounds(
     time_limit_s: float,
     on_progress: Callable[[float], None],
     before: Mapping[Key, Run] | None = None,
-) -> dict[Key, float]:
-    """Seconds of one run of each network, drift taken out.
+    doubtful: Callable[[Mapping[Key, Timed]], Collection[Key]] = lambda _: (),
+) -> dict[Key, Timed]:
+    """The time of one run of each network, drift taken out.
 
     In a round every network is visited once, in random order. time_limit_s: from MIN_ROUNDS
     on, no round starts that would probably end later. before: what is done, untimed, before
-    each single run of these networks; the others run many times in a row.
+    each single run of these networks; the others run many times in a row. doubtful: those whose
+    times cannot be; they are visited again, AGAIN_ROUNDS times at most, after the limit.
     """
-    keys = list(runs)
-    warm_up(clock, runs[keys[0]])
-    visited: list[int] = []
-    seconds: list[float] = []
-    spent = 0.0
+    rounds = _Rounds(clock, runs, before or {}, rng)
+    warm_up(clock, next(iter(runs.values())))
     for done in range(1, MAX_ROUNDS + 1):
-        for which in rng.permutation(len(keys)):
-            key = keys[which]
-            per_run, cost = _visit(clock, runs[key], (before or {}).get(key))
-            visited.append(which)
-            seconds.append(per_run)
-            spent += cost
-            on_progress(min(1.0, spent / time_limit_s))
-        if done >= MIN_ROUNDS and spent * (done + 1) / done > time_limit_s:
+        rounds.visit(runs, lambda spent_s: on_progress(min(1.0, spent_s / time_limit_s)))
+        if done >= MIN_ROUNDS and rounds.spent_s * (done + 1) / done > time_limit_s:
             break
+    for _ in range(AGAIN_ROUNDS):
+        again = list(doubtful(rounds.times()))
+        if not again:
+            break
+        rounds.visit_again(again)
     on_progress(1.0)
-    return dict(zip(keys, without_drift(np.array(visited), np.array(seconds)), strict=True))
+    return rounds.times()
 
 
-def without_drift(visited: NDArray[np.int_], seconds: Array) -> list[float]:
+class _Rounds(Generic[Key]):
+    """What was visited, in the order of time."""
+
+    def __init__(
+        self,
+        clock: DeviceClock,
+        runs: Mapping[Key, Run],
+        before: Mapping[Key, Run],
+        rng: np.random.Generator,
+    ) -> None:
+        self.clock, self.runs, self.before, self.rng = clock, runs, before, rng
+        self.number = {key: number for number, key in enumerate(runs)}
+        self.visited: list[int] = []
+        self.seconds: list[float] = []
+        self.spent_s = 0.0
+
+    def visit(self, keys: Collection[Key], tell: Callable[[float], None]) -> None:
+        """Each of `keys` once, in random order."""
+        listed = list(keys)
+        for which in self.rng.permutation(len(listed)):
+            key = listed[which]
+            per_run, cost = _visit(self.clock, self.runs[key], self.before.get(key))
+            self.visited.append(self.number[key])
+            self.seconds.append(per_run)
+            self.spent_s += cost
+            tell(self.spent_s)
+
+    def visit_again(self, keys: list[Key]) -> None:
+        """Among as many others: they alone would be taken for a change of the device's speed."""
+        others = [key for key in self.runs if key not in set(keys)]
+        for _ in range(AGAIN_VISITS):
+            chosen = self.rng.permutation(len(others))[: len(keys)]
+            self.visit([*keys, *(others[which] for which in chosen)], lambda _: None)
+
+    def times(self) -> dict[Key, Timed]:
+        found = without_drift(np.array(self.visited), np.array(self.seconds))
+        return dict(zip(self.runs, found, strict=True))
+
+
+def without_drift(visited: NDArray[np.int_], seconds: Array) -> list[Timed]:
     """Median seconds of each network, at the speed that the device had most of the time.
 
     visited: (visits,) which network, from 0, in the order of time. seconds: (visits,).
@@ -81,7 +128,18 @@ def without_drift(visited: NDArray[np.int_], seconds: Array) -> list[float]:
     at_any_speed = _medians(logarithm - drift, visited, count)
     at_usual = _medians((logarithm - drift)[usual], visited[usual], count)
     chosen = np.where(np.isnan(at_usual), at_any_speed, at_usual)
-    return [float(value) for value in np.exp(chosen)]
+    errors = _errors(np.abs(logarithm - drift - chosen[visited]), visited, count)
+    return [Timed(*pair) for pair in zip(np.exp(chosen).tolist(), errors.tolist(), strict=True)]
+
+
+def _errors(deviations: Array, visited: NDArray[np.int_], count: int) -> Array:
+    """(count,) standard errors of medians of normal values, from median absolute deviations.
+
+    The deviations of few visits may be small by chance: at least what is common is assumed.
+    """
+    spread = 1.4826 * _medians(deviations, visited, count)
+    spread = np.maximum(spread, np.median(spread))
+    return np.asarray(math.sqrt(math.pi / 2) * spread / np.sqrt(np.bincount(visited)))
 
 
 def _medians(values: Array, visited: NDArray[np.int_], count: int) -> Array:

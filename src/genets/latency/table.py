@@ -15,8 +15,9 @@ from genets.errors import TargetError
 from genets.files import write_atomic
 from genets.latency.calibration import Calibration
 from genets.latency.costs import StageCosts
+from genets.latency.edges import without_edges
 from genets.latency.measurement import Measurement
-from genets.latency.probes import End, Piece
+from genets.latency.probes import End, Piece, Probe
 from genets.latency.statistics import rmspe
 from genets.latency.target import Target
 from genets.latency.work import Array
@@ -26,6 +27,7 @@ from genets.structure.cost import input_resolutions
 if TYPE_CHECKING:
     from genets.latency.table_file import TableSettings
 
+HELD_OUT_NETWORKS = 20
 CORRECTION_WEIGHT = 4.0  # a network that a selection was made of counts as much as four others
 
 Use = Literal["calibration", "held-out", "correction"]
@@ -45,14 +47,16 @@ class LatencyTable:
     """Costs of super-blocks, stem and head on a target, calibrated on whole networks.
 
     timed_ms: ms per batch of every timed piece. networks: whole networks, measured.
+    seconds: what building it took, `preparing` and `timing`.
     """
 
     space: SpaceAround
     target: Target
     num_classes: int
-    timed_ms: Mapping[Piece | End, float]
+    timed_ms: Mapping[Probe, float]
     networks: tuple[WholeNetwork, ...]
     environment: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @classmethod
     def build(
@@ -64,11 +68,14 @@ class LatencyTable:
         *,
         seed: int = 0,
         time_limit_s: float = 30.0,
+        held_out: int = HELD_OUT_NETWORKS,
         on_progress: Callable[[float], None] | None = None,
     ) -> LatencyTable:
         """Time what is needed. Raises TargetError.
 
-        time_limit_s: of timing; the preparation of some hundred small networks comes on top.
+        time_limit_s: of timing; the preparation of some hundred small networks comes on top, and
+            so do pieces that are timed again because their times contradict each other.
+        held_out: whole networks that only tell the error.
         on_progress: called with the share done, 0 to 1.
         """
         from genets.latency.building import build_table
@@ -81,6 +88,7 @@ class LatencyTable:
             num_classes,
             seed=seed,
             time_limit_s=time_limit_s,
+            held_out=held_out,
             on_progress=on_progress,
         )
 
@@ -179,10 +187,15 @@ class LatencyTable:
         )
 
     @cached_property
+    def _parts_ms(self) -> dict[Piece | End, float]:
+        """ms per batch of pieces and ends as parts of a network."""
+        return without_edges(self.timed_ms)
+
+    @cached_property
     def _costs(self) -> dict[int, list[StageCosts]]:
         """For each image resolution the costs of each super-block."""
         grouped: dict[tuple[int, int], dict[Piece, float]] = {}
-        for piece, ms in self.timed_ms.items():
+        for piece, ms in self._parts_ms.items():
             if isinstance(piece, Piece):
                 grouped.setdefault((piece.index, piece.resolution), {})[piece] = ms
         fitted = {key: StageCosts.fit(timed) for key, timed in grouped.items()}
@@ -207,14 +220,14 @@ class LatencyTable:
         side = self._sides(resolution)[-1]
         heads = sorted(
             (end.input_width, ms)
-            for end, ms in self.timed_ms.items()
+            for end, ms in self._parts_ms.items()
             if isinstance(end, End) and (end.name, end.resolution) == ("head", side)
         )
         widths, ms = np.array(heads).T
         return np.asarray(np.interp(input_widths, widths, np.maximum.accumulate(ms)))
 
     def _stem_ms(self, resolution: int) -> float:
-        return self.timed_ms[End("stem", 3, resolution)]
+        return self._parts_ms[End("stem", 3, resolution)]
 
     def _sides(self, resolution: int) -> list[int]:
         return list(input_resolutions(self.space.master.with_resolution(resolution)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from genets.errors import GenetsError, TargetError
 from genets.latency.environment import describe_environment
-from genets.latency.probes import End, Piece
+from genets.latency.probes import Edge, End, Piece, Probe
 from genets.latency.table import LatencyTable, WholeNetwork
 from genets.latency.target import Target
 from genets.structure import Block, DesignSpace, SpaceAround, Structure
@@ -28,6 +28,7 @@ def table_to_json(table: LatencyTable) -> dict[str, Any]:
         "space": asdict(table.space.space),
         "num_classes": table.num_classes,
         "environment": dict(table.environment),
+        "seconds": dict(table.seconds),
         "rmspe": table.rmspe,
         "calibration": {
             "factors": table.calibration.factors.tolist(),
@@ -102,9 +103,12 @@ def _from_json(record: Mapping[str, Any]) -> LatencyTable:
             for n in record["networks"]
         ),
         record["environment"],
+        record.get("seconds", {}),
     )
 
 
-def _piece(entry: Mapping[str, Any]) -> Piece | End:
+def _piece(entry: Mapping[str, Any]) -> Probe:
     fields = {name: value for name, value in entry.items() if name != "ms"}
-    return Piece.from_json(fields) if "block" in fields else End.from_json(fields)
+    if "block" in fields:
+        return Piece.from_json(fields)
+    return End.from_json(fields) if "name" in fields else Edge.from_json(fields)

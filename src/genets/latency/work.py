@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from genets.structure import Block, SuperBlock
+from genets.structure import BLOCK_TYPES, Block, SuperBlock
 from genets.structure.cost import middle_width
+from genets.structure.layers import Layer
 
 Array = NDArray[np.float64]
 
@@ -31,6 +35,11 @@ def block_work(
     feature map that it reads. The order follows timm's BasicBlock and BottleneckBlock.
     """
     inputs = np.asarray(input_width, dtype=np.float64)
+    layers_at = BLOCK_TYPES[block.type].layers_at
+    if layers_at is not None:
+        layers = layers_at(block, stride, resolution)
+        changing = _layers_work(layers.changing, inputs, width)
+        return np.where(inputs == width, _layers_work(layers.keeping, inputs, width), changing)
     work = _Work(inputs.shape)
     side = -(-resolution // stride)
     _shortcut(work, inputs, width, stride, resolution)
@@ -45,6 +54,19 @@ def block_work(
     else:
         work.convolution(middle, middle, block.kernel, resolution, side)
     work.convolution(middle, width, 1, side, side)
+    return work.counts
+
+
+def _layers_work(layers: Sequence[Layer], input_width: Array, width: int) -> Array:
+    """Work of a block of the user's own: its convolutions alone."""
+    work = _Work(input_width.shape)
+    for layer in layers:
+        outputs = layer.outputs.at(input_width, width)
+        shape = math.sqrt(layer.window), layer.side_in, layer.side_out
+        if layer.depth_wise:
+            work.depth_wise(outputs, *shape)
+        else:
+            work.convolution(layer.per_group.at(input_width, width), outputs, *shape)
     return work.counts
 
 
@@ -67,8 +89,8 @@ class _Work:
     def convolution(
         self,
         inputs: ArrayLike,
-        width: int,
-        kernel: int,
+        width: float | Array,
+        kernel: float,
         side_in: int,
         side_out: int,
         share: float | Array = 1.0,
@@ -82,18 +104,22 @@ class _Work:
         self.add(f"{kind} ragged", tiled * ((tiles(inputs) != inputs) | (tiles(width) != width)))
         self._move(inputs, width, side_in, side_out, share)
 
-    def depth_wise(self, width: int, kernel: int, side_in: int, side_out: int) -> None:
+    def depth_wise(self, width: float | Array, kernel: float, side_in: int, side_out: int) -> None:
         kind = "depth-wise 5x5 and more" if kernel > 3 else "depth-wise"
         tiled = side_out**2 * kernel**2 * _MILLION * tiles(width)
         self.add(kind, tiled)
-        if tiles(width) != width:
-            self.add("depth-wise ragged", tiled)
+        self.add("depth-wise ragged", tiled * (tiles(width) != width))
         self._move(width, width, side_in, side_out, 1.0)
 
     def _move(
-        self, inputs: ArrayLike, width: int, side_in: int, side_out: int, share: float | Array
+        self,
+        inputs: ArrayLike,
+        width: float | Array,
+        side_in: int,
+        side_out: int,
+        share: float | Array,
     ) -> None:
-        written = np.float64(side_out**2 * width) * _MILLION
+        written = side_out**2 * np.asarray(width, dtype=np.float64) * _MILLION
         self.add("moved", share * (np.asarray(inputs) * float(side_in**2) * _MILLION + written))
         self.add("written", share * written)
         self.add("layers", share)

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from timm.models import reparameterize_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,13 +29,15 @@ class Count:
 def count(net: nn.Module | Structure, resolution: int | None = None) -> Count:
     """Count a structure (with 1000 classes, at its own resolution by default) or a network.
 
-    No arithmetic is done: the network runs on torch's meta device, the caller's is untouched.
+    Of a structure the form that is deployed is counted, multi-branch blocks merged; a network
+    is counted as it is. No arithmetic is done: the network runs on torch's meta device, the
+    caller's is untouched.
     Raises GenetsError: a network without a resolution.
     """
     if isinstance(net, Structure):
         resolution = resolution or net.resolution
         with torch.device("meta"):
-            network: nn.Module = build(net)
+            network: nn.Module = reparameterize_model(build(net), inplace=True)
     else:
         network = copy.deepcopy(net).to("meta")
     if resolution is None:

@@ -1,22 +1,34 @@
 """Block types: what a super-block repeats (paper, section 3.1 and Figure 1)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from genets.errors import StructureError, shown, unknown_name
+
+if TYPE_CHECKING:
+    from genets.structure.layers import BlockLayers
 
 
 @dataclass(frozen=True, slots=True)
 class BlockType:
-    """What the ratio of a block type may be; its layers are in `genets.networks.blocks`."""
+    """What the ratio of a block type may be; its layers are in `genets.networks.blocks`.
+
+    layers_at: of a type of the user's own, the layers of a block at (stride, resolution), which
+        its costs are counted from; None for the paper's types, whose costs are written down.
+    """
 
     name: str
     layers: str
     ratio_rule: str
     allows_ratio: Callable[[float], bool]
+    layers_at: Callable[[Block, int, int], BlockLayers] | None = None
 
 
+# The paper's; `genets.networks.register_block` adds those of the user's own.
 BLOCK_TYPES: dict[str, BlockType] = {
     t.name: t
     for t in (
@@ -46,8 +58,7 @@ class Block:
         if not isinstance(self.type, str):
             raise StructureError(f"type must be a text, not {shown(self.type)}", field="type")
         if self.type not in BLOCK_TYPES:
-            message = unknown_name("block type", self.type, BLOCK_TYPES)
-            raise StructureError(message, field="type")
+            raise StructureError(unknown_type(self.type), field="type")
         check_integer("kernel", self.kernel, 1, MAX_KERNEL)
         if self.kernel % 2 == 0:
             raise StructureError(f"kernel must be odd, not {self.kernel}", field="kernel")
@@ -64,6 +75,17 @@ class Block:
         """The block in the one-line notation, without a width: `BL3r0.25`."""
         ratio = "" if self.ratio == 1 else f"r{format_ratio(self.ratio)}"
         return f"{self.type}{self.kernel}{ratio}"
+
+
+def unknown_type(name: str) -> str:
+    """One sentence for a block type that is not known."""
+    sentence = unknown_name("block type", name, BLOCK_TYPES)
+    if sentence.endswith("?"):
+        return sentence
+    return (
+        f"{sentence} (for a type of your own give its file: genets --own-blocks FILE, or "
+        "genets.load_blocks(FILE))"
+    )
 
 
 def format_ratio(ratio: float) -> str:

@@ -1,12 +1,15 @@
 """Multiply-adds of a stage, in closed form (no network is built).
 
 They are the multiply-adds that a FLOP counter sees in the built network: convolutions
-and projection shortcuts; batch norm, activations and sums count nothing.
+and projection shortcuts; batch norm, activations and sums count nothing. Of a block type of the
+user's own the layers were counted once, in the form that is deployed.
 """
 
 from collections.abc import Iterator
 
-from genets.structure.structure import WIDTH_STEP, Structure, SuperBlock
+from genets.structure.block import BLOCK_TYPES
+from genets.structure.layers import divisible
+from genets.structure.structure import Structure, SuperBlock
 
 
 def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: int) -> int:
@@ -36,16 +39,15 @@ def input_resolutions(structure: Structure) -> Iterator[int]:
 
 
 def middle_width(stage: SuperBlock) -> int:
-    """Channels inside a BL or DW block: ratio times its width, in timm's rounding.
-
-    timm's `make_divisible`: to the nearest multiple of 8, but never below 0.9 times the value.
-    """
-    exact = stage.width * stage.ratio
-    rounded = max(WIDTH_STEP, int(exact + WIDTH_STEP / 2) // WIDTH_STEP * WIDTH_STEP)
-    return rounded if rounded >= 0.9 * exact else rounded + WIDTH_STEP
+    """Channels inside a BL or DW block: ratio times its width, in timm's rounding."""
+    return int(divisible(stage.width * stage.ratio))
 
 
 def _block_multiply_adds(stage: SuperBlock, input_width: int, stride: int, resolution: int) -> int:
+    layers_at = BLOCK_TYPES[stage.type].layers_at
+    if layers_at is not None:
+        layers = layers_at(stage.block, stride, resolution).at(input_width, stage.width)
+        return sum(layer.multiply_adds(input_width, stage.width) for layer in layers)
     area_in = resolution**2
     area_out = (-(-resolution // stride)) ** 2
     window, width = stage.kernel**2, stage.width

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from genets.errors import StructureError, shown, unknown_name
-from genets.structure.block import BLOCK_TYPES, format_ratio
+from genets.errors import StructureError, shown
+from genets.structure.block import BLOCK_TYPES, format_ratio, unknown_type
 from genets.structure.structure import Structure, SuperBlock
 
 _TOKEN = re.compile(r"[^ \t\r\n]+")
@@ -164,7 +164,7 @@ class _StageReader:
         if name.removesuffix("x") in BLOCK_TYPES:
             name = name.removesuffix("x")  # of a width: the kernel before it is missing
         if name not in BLOCK_TYPES:
-            raise self._fault("type", unknown_name("block type", name, BLOCK_TYPES))
+            raise self._fault("type", unknown_type(name))
         self.at = len(name)
         return name
 

@@ -58,9 +58,9 @@ class Structure:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         check_integer("resolution", self.resolution, 1, MAX_RESOLUTION)
-        if len(self.stages) < 3:
+        if len(self.stages) < 4:  # timm's ByobNet asserts two super-blocks
             raise StructureError(
-                f"a structure needs a stem, at least one super-block and a head, "
+                f"a structure needs a stem, at least two super-blocks and a head, "
                 f"not {len(self.stages)} stage(s)"
             )
         self._check_ends()

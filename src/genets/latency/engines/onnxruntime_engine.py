@@ -13,22 +13,15 @@ from torch import Tensor, nn
 
 from genets.errors import TargetError
 from genets.files import write_atomic
+from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.cpu import CpuClock
-from genets.latency.engines.cuda import CudaHostClock, check_device, wait_for
+from genets.latency.engines.cuda import CudaHostClock, check_device
 from genets.latency.engines.host_memory import keep_freed_memory
 from genets.latency.engines.onnx_quantise import quantise
-from genets.latency.engines.preparation import (
-    calibration_batches,
-    check_memory,
-    check_packages,
-    check_precision,
-    explained,
-    normal_images,
-    shape_of,
-)
-from genets.latency.engines.prepared import Predict, Prepared, Run, Stopwatch
+from genets.latency.engines.plain_onnx import plain_onnx
+from genets.latency.engines.preparation import check_packages, check_precision, normal_images
+from genets.latency.engines.prepared import Predict, Run
 from genets.latency.target import Target
-from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, OUTPUT, to_onnx
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -42,8 +35,10 @@ MODEL_FILE = "network.onnx"
 ERRORS_ONLY = 3
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(ConvertedEngine):
     """BN folded, static shapes, all graph optimisations, inputs and outputs bound in place."""
+
+    starting = "load"
 
     precisions = ("fp32", "fp16", "int8")
     providers = tuple(PROVIDERS)
@@ -80,35 +75,34 @@ class OnnxRuntimeEngine:
             with torch.cuda.device(target.device):
                 yield CudaHostClock()
 
-    def prepare(
-        self,
-        network: nn.Module,
-        target: Target,
-        resolution: int,
-        calibration: Tensor | None = None,
-    ) -> Prepared:
-        """See `Engine.prepare`."""
-        shape = shape_of(network, target, resolution)
-        watch, quantisation = Stopwatch(wait_for(target.device)), None
-        with explained(target, resolution):
-            with watch.step("fold"):
-                folded = fold_batchnorm(network).cpu().float()
-                check_memory(folded, shape, torch.float32)
-            with watch.step("export"):
-                model = _exported(folded, shape, target)
-            if target.precision == "int8":
-                batches, source = calibration_batches(shape, calibration)
-                with watch.step("quantise"):
-                    model, how = quantise(model, batches, provider_of(target))
-                quantisation = how | source
-            with watch.step("load"):
-                session = _session(model, target)
-            run = _bound(session, target, shape)
-            with watch.step("first_run"):  # TensorRT builds its engine in here
-                run()
-        files = OnnxFiles(model, target)
-        predict = _predicting(session)
-        return Prepared(run, predict, shape, watch.seconds, quantisation, files=files)
+    def converted(self, folded: nn.Module, shape: Shape, target: Target, *, quickly: bool) -> bytes:
+        """An ONNX file. Raises GenetsError, the operator named."""
+        dtype = _export_type(target)
+        folded = folded.to(dtype)
+        plain = plain_onnx(folded, shape) if quickly else None
+        return plain or to_onnx(folded, torch.zeros(shape, dtype=dtype))
+
+    def quantised(
+        self, model: bytes, batches: list[Tensor], target: Target, *, quickly: bool
+    ) -> tuple[bytes, dict[str, Any]]:
+        """See `quantise`; there is no quicker way."""
+        return quantise(model, batches, provider_of(target))
+
+    def started(self, model: bytes, target: Target) -> Any:
+        """An InferenceSession."""
+        return _session(model, target)
+
+    def bound(self, started: Any, target: Target, shape: Shape) -> Run:
+        """See `ConvertedEngine.bound`."""
+        return _bound(started, target, shape)
+
+    def predicting(self, started: Any) -> Predict:
+        """See `ConvertedEngine.predicting`."""
+        return _predicting(started)
+
+    def files(self, model: bytes, target: Target) -> OnnxFiles:
+        """See `ConvertedEngine.files`."""
+        return OnnxFiles(model, target)
 
 
 @dataclass(frozen=True)
@@ -153,11 +147,6 @@ def _provider(target: Target) -> tuple[str, dict[str, str]]:
     return PROVIDERS[provider][0], options
 
 
-def _exported(folded: nn.Module, shape: tuple[int, ...], target: Target) -> bytes:
-    dtype = _export_type(target)
-    return to_onnx(folded.to(dtype), torch.zeros(shape, dtype=dtype))
-
-
 def _export_type(target: Target) -> torch.dtype:
     """The CUDA provider computes what the file says; TensorRT chooses for itself."""
     half = target.precision == "fp16" and provider_of(target) == "cuda"
@@ -173,6 +162,9 @@ def _session(model: bytes, target: Target) -> Any:
     options.inter_op_num_threads = 1
     if target.is_cpu:
         options.intra_op_num_threads = target.resolved().threads
+        # Threads of a session that ran before would spin on, and make the next network, timed in
+        # turn with it, up to three times slower.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     name, provider_options = _provider(target)
     with _runtime_errors():
         session = onnxruntime.InferenceSession(model, options, providers=[(name, provider_options)])
@@ -198,7 +190,7 @@ class _BoundRun:
             self.session.run_with_iobinding(self.binding, self.options)
 
 
-def _bound(session: Any, target: Target, shape: tuple[int, ...]) -> Run:
+def _bound(session: Any, target: Target, shape: Shape) -> Run:
     """A run of inputs that lie on the device; its outputs stay there."""
     import onnxruntime
 

@@ -15,21 +15,13 @@ from torch import Tensor, nn
 
 from genets.errors import TargetError
 from genets.files import write_atomic
+from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.cpu import CpuClock
-from genets.latency.engines.cuda import wait_for
 from genets.latency.engines.host_memory import keep_freed_memory
-from genets.latency.engines.preparation import (
-    calibration_batches,
-    check_memory,
-    check_packages,
-    check_precision,
-    explained,
-    normal_images,
-    shape_of,
-)
-from genets.latency.engines.prepared import Predict, Prepared, Run, Stopwatch
+from genets.latency.engines.plain_onnx import plain_onnx
+from genets.latency.engines.preparation import check_packages, check_precision, normal_images
+from genets.latency.engines.prepared import Predict, Run
 from genets.latency.target import Target
-from genets.networks import fold_batchnorm
 from genets.networks.faults import what_failed
 from genets.networks.onnx_export import INPUT, OUTPUT
 from genets.networks.quiet import quiet
@@ -40,8 +32,10 @@ CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 MODEL_FILE = "network.xml"
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(ConvertedEngine):
     """BN folded, static shapes, one stream tuned for latency."""
+
+    starting = "compile"
 
     precisions = tuple(HINTS)
     providers: tuple[str, ...] = ()
@@ -64,35 +58,32 @@ class OpenVinoEngine:
         keep_freed_memory()
         yield CpuClock()
 
-    def prepare(
-        self,
-        network: nn.Module,
-        target: Target,
-        resolution: int,
-        calibration: Tensor | None = None,
-    ) -> Prepared:
-        """See `Engine.prepare`."""
-        shape = shape_of(network, target, resolution)
-        watch, quantisation = Stopwatch(wait_for(target.device)), None
-        with explained(target, resolution):
-            with watch.step("fold"):
-                folded = fold_batchnorm(network).cpu().float()
-                check_memory(folded, shape, torch.float32)
-            with watch.step("export"):
-                model = _converted(folded, shape)
-            if target.precision == "int8":
-                batches, source = calibration_batches(shape, calibration)
-                with watch.step("quantise"):
-                    model, how = _quantised(model, batches)
-                quantisation = how | source
-            with watch.step("compile"):
-                compiled = _compiled(model, target)
-            run = _bound(compiled, shape)
-            with watch.step("first_run"):
-                run()
-        files = OpenVinoFiles(model, target)
-        predict = _predicting(compiled)
-        return Prepared(run, predict, shape, watch.seconds, quantisation, files=files)
+    def converted(self, folded: nn.Module, shape: Shape, target: Target, *, quickly: bool) -> Any:
+        """An openvino.Model. Raises TargetError, the operator named."""
+        plain = plain_onnx(folded, shape) if quickly else None
+        return _openvino().Core().read_model(plain) if plain else _converted(folded, shape)
+
+    def quantised(
+        self, model: Any, batches: list[Tensor], target: Target, *, quickly: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """The model with NNCF's FakeQuantize layers."""
+        return _quantised(model, batches, correct_bias=not quickly)
+
+    def started(self, model: Any, target: Target) -> Any:
+        """An openvino.CompiledModel. Raises TargetError: a precision that the CPU lacks."""
+        return _compiled(model, target)
+
+    def bound(self, started: Any, target: Target, shape: Shape) -> Run:
+        """See `ConvertedEngine.bound`."""
+        return _bound(started, shape)
+
+    def predicting(self, started: Any) -> Predict:
+        """See `ConvertedEngine.predicting`."""
+        return _predicting(started)
+
+    def files(self, model: Any, target: Target) -> OpenVinoFiles:
+        """See `ConvertedEngine.files`."""
+        return OpenVinoFiles(model, target)
 
 
 @dataclass(frozen=True)
@@ -165,7 +156,9 @@ def _converted(folded: nn.Module, shape: tuple[int, ...]) -> Any:
     return model
 
 
-def _quantised(model: Any, batches: list[Tensor]) -> tuple[Any, dict[str, Any]]:
+def _quantised(
+    model: Any, batches: list[Tensor], *, correct_bias: bool
+) -> tuple[Any, dict[str, Any]]:
     """The model with NNCF's FakeQuantize layers, and how it was quantised."""
     with quiet():
         import nncf
@@ -173,12 +166,19 @@ def _quantised(model: Any, batches: list[Tensor]) -> tuple[Any, dict[str, Any]]:
         dataset = nncf.Dataset([batch.numpy() for batch in batches])
         try:
             model = nncf.quantize(
-                model, dataset, target_device=nncf.TargetDevice.CPU, subset_size=len(batches)
+                model,
+                dataset,
+                target_device=nncf.TargetDevice.CPU,
+                subset_size=len(batches),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    disable_bias_correction=not correct_bias
+                ),
             )
         except Exception as error:  # NNCF's own, which have no common class
             raise TargetError(f"NNCF cannot quantise this network: {what_failed(error)}") from error
     return model, {
-        "tool": "nncf.quantize, preset performance, fast bias correction",
+        "tool": "nncf.quantize, preset performance"
+        + (", fast bias correction" if correct_bias else ""),
         "weights": "int8, symmetric, per channel",
         "activations": "8 bits, symmetric, unsigned after ReLU",
     }
@@ -205,7 +205,7 @@ class _BoundRun:
         self.request.wait()
 
 
-def _bound(compiled: Any, shape: tuple[int, ...]) -> Run:
+def _bound(compiled: Any, shape: Shape) -> Run:
     request = compiled.create_infer_request()
     request.set_input_tensor(_owned(normal_images(shape)))
     return _BoundRun(request)

@@ -97,8 +97,7 @@ def explained(target: Target, resolution: int) -> Iterator[None]:
         raise
     except GenetsError as error:  # of the export: it names the operator
         raise TargetError(f"engine {target.engine} cannot run this network: {error}") from error
-    except (RuntimeError, MemoryError, AssertionError, ValueError) as error:
-        # The network's own code checks its inputs with whatever it likes.
+    except Exception as error:  # the network's own code, and the engine's, raise what they like
         raise TargetError(_reason(error, target, resolution)) from error
 
 

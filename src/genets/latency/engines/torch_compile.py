@@ -21,8 +21,12 @@ class TorchCompileEngine(TorchEngine):
 
     def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
         """See `TorchEngine.start`; compiling happens in the first run."""
+        from torch._inductor import config  # slow to import
+
         step = _compiled(network)
-        with watch.step("compile"), quiet():
+        # Set here and not as an option of torch.compile: Dynamo must know of it as well, or it
+        # hands the weights over as inputs, which are then not frozen, and says nothing.
+        with watch.step("compile"), quiet(), config.patch(freezing=True):
             step(inputs)
         if not inputs.is_cuda:
             return lambda: step(inputs), lambda images: _predict(step, images, inputs)
@@ -57,4 +61,4 @@ def _compiled(network: nn.Module) -> Step:
         return network(images)
 
     step.__code__ = step.__code__.replace(co_name=f"step_{next(_NUMBERS)}")
-    return torch.compile(step, dynamic=False, options={"freezing": True})
+    return torch.compile(step, dynamic=False)

@@ -64,8 +64,10 @@ class TorchEngine:
         target: Target,
         resolution: int,
         calibration: Tensor | None = None,
+        *,
+        quickly: bool = False,
     ) -> Prepared:
-        """See `Engine.prepare`; nothing is quantised here."""
+        """See `Engine.prepare`; nothing is quantised here, and nothing could be left out."""
         shape = shape_of(network, target, resolution)
         watch = Stopwatch(wait_for(target.device))
         with explained(target, resolution), watch_memory(target.device) as memory:

@@ -1,0 +1,115 @@
+"""A device of known cost, which counts launches and knows whether anyone waited for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from genets.latency import Target
+from genets.latency.engines import Prepared
+
+
+class FakeDevice:
+    """Runs queue up and take no host time; only `time_runs` waits and tells the time."""
+
+    min_window_s = 1e-3
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.pending_s = 0.0
+        self.launches: list[str] = []
+        self.windows: list[tuple[str, int]] = []
+        self.enqueue_cost_s: float | None = None
+        self.slowness: Callable[[float], float] = lambda now_s: 1.0
+
+    def runner(self, name: str, cost_s: float) -> Callable[[], None]:
+        def run() -> None:
+            self.launches.append(name)
+            self.pending_s += cost_s * self.slowness(self.now_s + self.pending_s)
+
+        return run
+
+    def time_runs(self, run: Callable[[], object], count: int) -> float:
+        assert self.pending_s == 0, "a window began before the one before it had ended"
+        for _ in range(count):
+            run()
+        seconds, self.pending_s = self.pending_s, 0.0
+        self.now_s += seconds
+        self.windows.append((self.launches[-1], count))
+        return seconds
+
+    def enqueue_s(self, run: Callable[[], object]) -> float | None:
+        """Nothing, as of a CPU, or what a test says that handing over a run takes."""
+        return self.enqueue_cost_s
+
+
+class FakeEngine:
+    """An engine whose networks cost what `cost_s(network, target, resolution)` says."""
+
+    precisions = ("fp32",)
+    providers = ()
+    packages = ()
+
+    def __init__(self, device: FakeDevice, cost_s: Callable[..., float]) -> None:
+        self.device, self.cost_s = device, cost_s
+        self.is_open = False
+
+    def check(self, target: Target) -> None:
+        pass
+
+    @contextmanager
+    def open(self, target: Target) -> Iterator[FakeDevice]:
+        self.is_open = True
+        yield self.device
+        self.is_open = False
+
+    def prepare(
+        self,
+        network: nn.Module,
+        target: Target,
+        resolution: int,
+        calibration: Any = None,
+        *,
+        quickly: bool = False,
+    ) -> Prepared:
+        assert self.is_open
+        cost_s = self.cost_s(network, target, resolution)
+        run = self.device.runner(getattr(network, "label", "network"), cost_s)
+        shape = (target.batch_size, 3, resolution, resolution)
+        return Prepared(run, lambda images: images.mean((2, 3)), shape, {"load": 0.5})
+
+
+def layer_costs_s(network: nn.Module, target: Target, resolution: int, **kinds: float) -> float:
+    """Seconds of one run: the cost of each convolution by its own counts, plus the rest.
+
+    An oracle apart from the package: it looks at the tensors of a forward pass.
+    """
+    total = 0.0
+
+    def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            area = output.shape[-2] * output.shape[-1]
+            window = module.kernel_size[0] ** 2
+            per_channel = area * window * output.shape[1]
+            if module.groups > 1:
+                total += kinds["depth_wise"] * per_channel
+            else:
+                total += kinds["dense"] * per_channel * module.in_channels
+            total += kinds["layer"]
+            total += kinds["written"] * output[0].numel()
+        elif isinstance(module, nn.Linear):
+            total += kinds["layer"]
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    convolution = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    network = network.eval()
+    with torch.no_grad():
+        network(torch.zeros(1, convolution.in_channels, resolution, resolution))
+    for hook in hooks:
+        hook.remove()
+    return total * target.batch_size

@@ -1,0 +1,107 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from genets.latency.probes import CHAIN_EXTRA, End, Piece
+from genets.latency.rounds import AGAIN_ROUNDS, Timed, time_in_rounds
+from genets.latency.suspicion import suspicious
+from genets.structure import Block, Structure
+
+LONG = 1 + CHAIN_EXTRA
+
+
+def piece(width: int, depth: int = 1, reads: int = 16) -> Piece:
+    return Piece(1, Block("XX"), reads, width, 2, 8, depth)
+
+
+def grid() -> dict:
+    """Times in proportion to width and depth; errors of 1 %."""
+    widths, depths = (16, 32, 64), (1, LONG)
+    timed = {
+        piece(w, d): Timed(w * (1 + d) * 1e-6, 0.01) for w, d in itertools.product(widths, depths)
+    }
+    timed |= {End("head", w, 2): Timed(w * 1e-6, 0.01) for w in widths}
+    return timed
+
+
+def test_times_that_rise_are_not_suspected() -> None:
+    assert suspicious(grid()) == []
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast"),
+    [
+        (piece(16), piece(32)),
+        (piece(32, LONG), piece(64, LONG)),
+        (piece(32, 1), piece(32, LONG)),
+        (End("head", 32, 2), End("head", 64, 2)),
+    ],
+    ids=str,
+)
+def test_a_narrower_or_shallower_piece_that_is_slower(slow, fast) -> None:
+    timed = grid()
+    for share, expected in ((1.02, set()), (1.04, {slow, fast})):
+        timed[slow] = Timed(timed[fast].seconds * share, 0.01)
+        found = suspicious({slow: timed[slow], fast: timed[fast]})
+        assert set(found) == expected
+    assert {slow, fast} <= set(suspicious(timed))
+
+
+def test_pieces_that_read_more_and_whole_networks_are_not_compared() -> None:
+    timed = {piece(16, reads=32): Timed(9.0, 0.01), piece(32, reads=16): Timed(1.0, 0.01)}
+    assert suspicious(timed) == []
+    structure = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 Conv1x64 @16")
+    assert suspicious({structure: Timed(1.0, 0.01), piece(16): Timed(9.0, 0.01)}) == []
+
+
+def test_what_is_suspected_is_timed_again(device) -> None:
+    """A piece that was slow for as long as the rounds went on is told from one that is slow."""
+    costs = {piece(w): w * 1e-3 for w in range(16, 16 * 12, 16)}
+    disturbed, rounds_end = piece(32), 6 * 3 * len(costs)
+
+    def run(item: Piece):
+        def once() -> None:
+            slow = item == disturbed and len(device.windows) < rounds_end
+            device.launches.append(str(item))
+            device.pending_s += costs[item] * (2.0 if slow else 1.0)
+
+        return once
+
+    asked = []
+
+    def doubtful(timed):
+        asked.append(timed[disturbed].seconds)
+        return suspicious(timed)
+
+    found = time_in_rounds(
+        device,
+        {item: run(item) for item in costs},
+        rng=np.random.default_rng(0),
+        time_limit_s=1e-9,
+        on_progress=lambda share: None,
+        doubtful=doubtful,
+    )
+    assert asked[0] == pytest.approx(2 * costs[disturbed])
+    assert {item: timed.seconds for item, timed in found.items()} == pytest.approx(costs)
+    assert len(asked) <= 1 + AGAIN_ROUNDS
+
+
+def test_a_piece_that_is_slow_is_asked_again_only_so_often(device) -> None:
+    costs = {piece(16): 3e-3, piece(32): 1e-3, piece(64): 5e-3}
+    asked = []
+
+    def doubtful(timed):
+        asked.append(suspicious(timed))
+        return asked[-1]
+
+    found = time_in_rounds(
+        device,
+        {item: device.runner(str(item), cost) for item, cost in costs.items()},
+        rng=np.random.default_rng(0),
+        time_limit_s=1e-9,
+        on_progress=lambda share: None,
+        doubtful=doubtful,
+    )
+    assert asked == [[piece(16), piece(32)]] * AGAIN_ROUNDS
+    assert {item: timed.seconds for item, timed in found.items()} == pytest.approx(costs)
