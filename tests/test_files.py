@@ -28,8 +28,9 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", no_space)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as error:
         write_atomic(path, "after")
+    assert error.value.filename == str(path), "a full disk names no file"
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["a.json"]
 

@@ -36,6 +36,10 @@ class StructureError(GenetsError):
         self.position = position
 
 
+class BlockFileError(GenetsError):
+    """A file with block types of the user's own is missing, fails, or has changed."""
+
+
 class DataError(GenetsError):
     """A data set is unknown, unreadable or unfit for what was asked."""
 

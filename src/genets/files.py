@@ -12,7 +12,8 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) to `path`, so that no crash leaves half a file.
 
     A temporary file in the same folder is written, synced and renamed; on failure it is
-    removed and what stood at `path` before is untouched. Raises OSError.
+    removed and what stood at `path` before is untouched. Raises OSError, with `path` as its
+    filename: a full disk names none.
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -23,9 +24,10 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     _sync_folder(path.parent)
 
 

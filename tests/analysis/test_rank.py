@@ -32,9 +32,12 @@ def network(*stages, weights="pretrained"):
     return NetworkRank("mine", weights, 224, stages)
 
 
-def profile_in(folder, ms):
+def profile_in(folder, ms, share=0.01):
+    """share: of the latency, from the median to either end of the interval."""
     rows = [
         {"figure": "3", "type": kind, "ratio": ratio, "width": width, "ms_per_image": value,
+         "low_ms_per_image": value * (1 - share), "high_ms_per_image": value * (1 + share),
+         "noisy": share > 0.01,
          "device": "cpu", "engine": "torch", "precision": "fp32", "batch_size": 1,
          "resolution": 112}
         for (kind, ratio, width), value in ms.items()
@@ -105,11 +108,15 @@ def test_advice_is_the_smallest_ratio_that_keeps_the_energy():
     # 90 % of the energy: ln(10) / (2 * decay) of the directions.
     full, half, quarter = advise(network(stage(1, 1.0), stage(2, 3.0), stage(3, 6.0)))
     assert full.best is None
-    assert full.sentence.endswith("no ratio below 1 that was looked at can keep that: XX.")
+    assert full.sentence == (
+        f"Stage 1: {full.stage.spectrum.directions()} of 64 directions (77%) hold 90 % of the "
+        f"energy; 0.5 of the channels keep {full.stage.spectrum.kept(0.5):.0%} at most: XX."
+    )
     assert half.best.ratio == 0.5
     assert quarter.best.ratio == 0.25
     assert quarter.sentence == (
-        "Stage 3: 20% of 64 directions hold 90 %: BL3x64r0.25 or DW3x16r4 can keep 95%."
+        "Stage 3: 13 of 64 directions (20%) hold 90 % of the energy: "
+        "BL3x64r0.25 or DW3x16r4 can keep 95%."
     )
     assert [choice.kept for choice in half.choices][::2] == [
         half.stage.spectrum.kept(0.5), half.stage.spectrum.kept(0.25),
@@ -143,7 +150,23 @@ def test_a_block_that_is_no_faster_is_not_advised(tmp_path):
     latencies = profile_in(tmp_path, {("XX", 1.0, 64): 1.0, ("BL", 0.5, 64): 1.2})
     (advice,) = advise(network(stage(1, 3.0)), latencies)
     assert advice.best is None
-    assert advice.sentence.endswith("no block that can keep that is faster than XX: XX.")
+    assert advice.sentence.endswith("no block that can keep that is surely faster than XX: XX.")
+
+
+def test_what_is_faster_within_its_interval_is_not_advised(tmp_path):
+    ms = {("XX", 1.0, 64): 1.0, ("BL", 0.5, 64): 0.9}
+    (sure,) = advise(network(stage(1, 3.0)), profile_in(tmp_path, ms))
+    (unsure,) = advise(network(stage(1, 3.0)), profile_in(tmp_path, ms, share=0.1))
+    assert (sure.best.type, sure.best.noisy) == ("BL", False)
+    assert unsure.best is None
+    (choice,) = unsure.choices
+    assert (choice.times_latency, choice.faster, choice.noisy) == (0.9, False, True)
+
+
+def test_a_profile_without_other_blocks_gives_no_advice(tmp_path):
+    (advice,) = advise(network(stage(1, 3.0)), profile_in(tmp_path, {("XX", 1.0, 32): 1.0}))
+    assert advice.best is None
+    assert advice.sentence.endswith("; the profile has no BL or DW block of width 32.")
 
 
 def test_bad_profiles_are_refused(tmp_path):
@@ -204,16 +227,16 @@ def test_checkpoints(form, tmp_path):
 
 def test_bad_checkpoints_are_refused(tmp_path):
     net, path = build(STRUCTURE, 10), tmp_path / "a.pth"
-    with pytest.raises(GenetsError, match=f"no checkpoint {re.escape(repr(str(path)))}"):
+    with pytest.raises(GenetsError, match=f"no weights file {re.escape(repr(str(path)))}"):
         load_kernels(net, path)
     path.write_bytes(b"no weights")
-    with pytest.raises(GenetsError, match="is not a file of plain tensors"):
+    with pytest.raises(GenetsError, match="no file of plain tensors"):
         load_kernels(net, path)
     path.write_bytes(pickle.dumps({"weight": re.compile("x")}))
-    with pytest.raises(GenetsError, match="is not a file of plain tensors"):
+    with pytest.raises(GenetsError, match="no file of plain tensors"):
         load_kernels(net, path)
     (tmp_path / "a.safetensors").write_bytes(b"short")
-    with pytest.raises(GenetsError, match="is not a file of plain tensors"):
+    with pytest.raises(GenetsError, match="truncated or not a safetensors file"):
         load_kernels(net, tmp_path / "a.safetensors")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     torch.save({"conv1.weight": torch.zeros(1)}, path)

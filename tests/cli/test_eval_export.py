@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from typer.testing import CliRunner
 
 from genets.cli import app
 from genets.data import load_digits
 from genets.files import write_atomic
 from genets.networks import build, save_weights
+from genets.networks.published_weights import published_names
 from genets.structure import Structure
 from genets.structure.toml_file import format_toml
 from genets.training import Recipe, evaluate, train
@@ -17,6 +19,7 @@ from genets.training import Recipe, evaluate, train
 pytest.importorskip("onnxruntime")
 
 STRUCTURE = Structure.parse("Conv3x16s2 XX3x32s2 XX3x48s2 Conv1x64 @16")
+OTHER = "Conv3x16s2 XX3x32s2 XX3x32 Conv1x64 @16"
 RECIPE = Recipe(12, batch_size=32, learning_rate=1.2, warmup_epochs=1, label_smoothing=0.0)
 QUICK = ("--batch-size", 64, "--threads", 1)
 
@@ -62,8 +65,99 @@ def test_eval_table_of_one_target(results) -> None:
     folder, _ = results
     result = invoke("eval", folder, "--data", "digits", "--split", "validation", *QUICK)
     assert result.exit_code == 0, result.output
-    assert "images of digits, validation" in result.stdout
+    assert "images of digits, validation" in " ".join(result.stdout.split())
     assert result.stdout.count("cpu-torch-fp32-b64-t1") == 1
+
+
+def scores(*words):
+    """top-1 and cross-entropy of the only target, and the whole record."""
+    result = invoke("eval", *words, "--data", "digits", *QUICK, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    (one,) = record["accuracy"].values()
+    return (one["top1"], one["cross_entropy"]), record
+
+
+def test_eval_by_class_and_its_files(results, tmp_path) -> None:
+    folder, _ = results
+    words = ("eval", folder, "--data", "digits", *QUICK, "--out", tmp_path / "scores")
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert "most often taken for" in result.stdout
+    assert str(tmp_path / "scores" / "confusion-cpu-torch-fp32-b64-t1.png") in result.stdout
+    record = json.loads((tmp_path / "scores" / "eval.json").read_text())
+    (one,) = record["accuracy"].values()
+    assert [row["class"] for row in one["classes"]] == list("0123456789")
+    assert sum(row["images"] for row in one["classes"]) == one["images"]
+    wrong = sum(pair["images"] for pair in one["confusions"])
+    assert one["top1"] == pytest.approx(1 - wrong / one["images"])
+    assert one["confusions"][0]["images"] == max(pair["images"] for pair in one["confusions"])
+
+
+def test_all_splits_together(results) -> None:
+    folder, _ = results
+    data = load_digits(16)
+    _, record = scores(folder, "--split", "all")
+    (one,) = record["accuracy"].values()
+    assert one["images"] == len(data.test) + len(data.validation) + len(data.train)
+
+
+def test_weights_from_files(results, tmp_path) -> None:
+    folder, _ = results
+    expected, record = scores(folder)
+    assert record["weights"] == "results folder"
+    found, record = scores(str(STRUCTURE), "--weights", folder / "weights.safetensors")
+    assert found == expected
+    assert (record["weights"], record["trained"]) == (str(folder / "weights.safetensors"), True)
+    # Under the names that the paper's authors use.
+    state = load_file(folder / "weights.safetensors")
+    theirs = {name: state[own] for name, own in published_names(state).items()}
+    torch.save({"state_dict": theirs, "acc": 0.5}, tmp_path / "GENet.pth")
+    assert scores(str(STRUCTURE), "--weights", tmp_path / "GENet.pth")[0] == expected
+    assert scores(str(STRUCTURE))[0] != expected
+
+
+def test_images_are_normalised_as_the_weights_expect(results, tmp_path) -> None:
+    folder, _ = results
+    expected, _ = scores(folder)
+    state, other = load_file(folder / "weights.safetensors"), tmp_path / "other.safetensors"
+    metadata = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.5, 0.5, 0.9]"}
+    other.write_bytes(save(state, metadata))
+    found, record = scores(str(STRUCTURE), "--weights", other)
+    assert found != expected
+    assert (record["mean"], record["std"]) == ([0.1, 0.2, 0.3], [0.5, 0.5, 0.9])
+
+
+def test_weights_that_do_not_fit(results, tmp_path) -> None:
+    folder, _ = results
+    digits = ("--data", "digits", *QUICK)
+    own = load_file(folder / "weights.safetensors")
+    (tmp_path / "other").mkdir()
+    for name in ("structure.toml", "weights.safetensors"):
+        (tmp_path / "other" / name).write_bytes((folder / name).read_bytes())
+    names = {"num_classes": "10", "class_names": json.dumps([*"012345678", "nine"])}
+    (tmp_path / "other" / "weights.safetensors").write_bytes(save(own, names))
+    seven = build(STRUCTURE, 7)
+    torch.save(seven.state_dict(), tmp_path / "seven.pth")
+    for words, sentence in (
+        (
+            (str(STRUCTURE), "--weights", tmp_path / "seven.pth"),
+            "knows 7 classes and digits has 10",
+        ),
+        ((str(STRUCTURE), "--weights", tmp_path / "no.pth"), "no weights file"),
+        (
+            (OTHER, "--weights", folder / "weights.safetensors"),
+            "are not of this network",
+        ),
+        ((folder, "--weights", folder / "weights.safetensors"), "has weights of its own"),
+        ((folder, "--pretrained"), "leave --pretrained out"),
+        (("genet_light", "--pretrained", "--weights", "x"), "not both"),
+        ((tmp_path / "other",), "1 of 10 have other names, first 'nine' where the data has '9'"),
+    ):
+        result = invoke("eval", *words, *digits)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert sentence in result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 def test_export_int8(results, tmp_path) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from genets.cli import app
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x32 @16"
-SHORT = ("--epochs", 1, "--batch-size", 512, "--set", "warmup_epochs=0", "--device", "cpu")
+SHORT = ("--epochs", 1, "--batch-size", 512, "--device", "cpu")
 
 
 def invoke(*words):

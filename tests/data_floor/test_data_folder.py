@@ -1,13 +1,14 @@
 """Folders of images."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from genets.data import Augmentation, load_data
+from genets.data import Augmentation, Share, load_data
 from genets.data import folder as folder_module
 from genets.errors import DataError
 
@@ -31,7 +32,7 @@ def together(batches):
 
 
 def paths(split):
-    return {split.images.paths[position] for position in split.positions}
+    return {Path(split.images.paths[position]) for position in split.positions}
 
 
 def test_class_folders_are_cut_into_three_splits(tmp_path):
@@ -125,14 +126,87 @@ def test_evaluation_is_timms_standard(tmp_path):
         assert torch.equal(image, transform(data.test.images[position][0]))
 
 
-def test_few_broken_images_are_left_out_with_a_warning(tmp_path):
-    fill(tmp_path, count=60)
-    broken = tmp_path / "cat" / "7.png"
-    broken.write_bytes(broken.read_bytes()[:60])
-    with pytest.warns(UserWarning, match=r"1 of 120 images in .* cannot be read, such as .*7\.png"):
+def read_all(data, size):
+    for split in (data.train, data.validation, data.test):
+        list(split.batches(size))
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:60])
+    return path
+
+
+def test_few_broken_images_are_named_and_stay_out_of_the_batches(tmp_path):
+    broken = damage(fill(tmp_path, count=60) / "cat" / "7.png")
+    with pytest.warns(UserWarning, match=r"image .*7\.png cannot be read \(.*\) and is skipped"):
         data = load_data(tmp_path, 8)
-    assert data.skipped == (broken,)
-    assert broken not in paths(data.train) | paths(data.validation) | paths(data.test)
+    assert list(data.broken.reasons) == [str(broken)]
+    splits = (data.train, data.validation, data.test)
+    shown = [len(together(split.batches(50))[0]) for split in splits]
+    assert sum(shown) == 119
+    assert sum(len(split) for split in splits) == 120
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_met_while_training_is_replaced_by_the_one_after_it(tmp_path, workers):
+    fill(tmp_path, count=110)
+    whole, _ = together(load_data(tmp_path, 8).train.batches(176, epoch=0))
+    data = load_data(tmp_path, 8, check=False, workers=workers)
+    told = []
+    data.broken.tell = lambda name, reason: told.append(name)
+    names = [data.train.images.paths[position] for position in data.train.positions]
+    damage(Path(names[7]))
+    images, labels = together(data.train.batches(len(names), epoch=0))
+    assert told == [names[7]]
+    different = [i for i in range(len(names)) if not torch.equal(images[i], whole[i])]
+    assert len(different) == 1
+    assert len(labels) == len(names)
+    together(data.train.batches(len(names), epoch=1))
+    assert told == [names[7]]
+
+
+def test_more_than_one_percent_met_on_the_way_stop(tmp_path):
+    data = load_data(fill(tmp_path, count=60), 8, check=False)
+    data.broken.tell = lambda name, reason: None
+    damage(tmp_path / "cat" / "7.png")
+    read_all(data, 16)
+    damage(tmp_path / "dog" / "8.png")
+    with pytest.raises(DataError, match=r"^2 of 120 images of .* cannot be read.*8\.png"):
+        read_all(data, 16)
+
+
+def test_nothing_but_broken_images_end(tmp_path):
+    data = load_data(fill(tmp_path), 8, check=False)
+    for path in tmp_path.rglob("*.png"):
+        damage(path)
+    with pytest.raises(DataError, match="at most 1% may be broken"):
+        list(data.train.batches(4, epoch=0))
+
+
+@pytest.mark.parametrize(("size", "count"), [(8, 2), (12, 4), (10, 2), (6, 3), (5, 1)])
+def test_shares_of_a_batch_make_it_up_with_their_mirrored_pairs(size, count):
+    shares = [Share(number, count).of_batch(size) for number in range(count)]
+    assert sorted(place for share in shares for place in share) == list(range(size))
+    assert {len(share) for share in shares} == {size // count}
+    if size // count % 2 == 0:
+        for share in shares:
+            assert [size - 1 - place for place in share] == share[::-1]
+
+
+@pytest.mark.parametrize("source", ["folder", "digits"])
+def test_shares_of_processes_are_the_batches_of_one(tmp_path, source):
+    name = "digits" if source == "digits" else fill(tmp_path, count=20)
+    whole = load_data(name, 8)
+    parts = [load_data(name, 8, share=Share(number, 2)) for number in range(2)]
+    batches = zip(*(d.train.batches(8, epoch=3) for d in (whole, *parts)), strict=True)
+    for (images, labels), *shares in batches:
+        for number, (some, its_labels) in enumerate(shares):
+            places = Share(number, 2).of_batch(8)
+            assert torch.equal(some, images[places])
+            assert torch.equal(its_labels, labels[places])
+    fixed = [together(d.validation.batches(8))[0] for d in (whole, *parts)]
+    assert torch.equal(fixed[0][0::2], fixed[1])
+    assert torch.equal(fixed[0][1::2], fixed[2])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -149,9 +223,8 @@ def test_many_broken_images_stop(tmp_path, suffix, kept):
 def test_an_image_that_vanishes_is_named(tmp_path):
     data = load_data(fill(tmp_path), 8)
     (tmp_path / "cat" / "0.png").unlink()
-    images = data.train.images
-    with pytest.raises(DataError, match=r"image .*0\.png cannot be read"):
-        images[images.paths.index(tmp_path / "cat" / "0.png")]
+    with pytest.raises(DataError, match=r"cat/0\.png \(No such file"):
+        read_all(data, 4)
 
 
 def one_class(root):
@@ -183,6 +256,11 @@ def foreign_class(root):
     fill(root / "val", classes=("cat", "cow"))
 
 
+def lacking_class(root):
+    fill(root / "train")
+    fill(root / "val", classes=("cat",))
+
+
 def empty_in_validation(root):
     fill(root / "train")
     fill(root / "val", classes=("cat",))
@@ -198,6 +276,7 @@ def empty_in_validation(root):
         (empty_class, "has no image of class ёлка"),
         (no_train, "has test, val but no train folder"),
         (small_class, r"class ant of .* has 2 training image\(s\); at least 3 are needed"),
+        (lacking_class, "val lacks class dog, which the train folder has"),
         (foreign_class, "val has class cow, which the train folder lacks"),
         (empty_in_validation, "val has no image of class dog"),
     ],

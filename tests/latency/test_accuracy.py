@@ -5,6 +5,13 @@ import re
 
 import pytest
 import torch
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    precision_score,
+    recall_score,
+    top_k_accuracy_score,
+)
 from torch import nn
 
 from genets.data import load_digits
@@ -37,20 +44,41 @@ class Listed:
 def test_shares_and_cross_entropy_by_hand() -> None:
     table = torch.eye(7)[:, [0]].T.repeat(4, 1) * 2.0  # class 0 best, then 1, 2, ... by position
     table = table - torch.arange(7) * 0.1
-    top1, top5, cross_entropy, images = score(
-        lambda x: table[x[:, 0, 0, 0].long()], Listed([0, 4, 5, 6]), 3
-    )
-    assert (top1, top5, images) == (0.25, 0.5, 4)
+    found = score(lambda x: table[x[:, 0, 0, 0].long()], Listed([0, 4, 5, 6]), 3)
+    assert (found.top1, found.top5, found.images) == (0.25, 0.5, 4)
     weights = [math.exp(2.0 * (i == 0) - 0.1 * i) for i in range(7)]
     chosen = [weights[label] / sum(weights) for label in (0, 4, 5, 6)]
-    assert cross_entropy == pytest.approx(-sum(map(math.log, chosen)) / 4, rel=1e-6)
+    assert found.cross_entropy == pytest.approx(-sum(map(math.log, chosen)) / 4, rel=1e-6)
 
 
 def test_fewer_than_five_classes() -> None:
-    assert score(lambda x: torch.tensor([[1.0, 2.0]] * len(x)), Listed([1, 0, 0]), 2)[:2] == (
-        pytest.approx(1 / 3),
-        1.0,
+    found = score(lambda x: torch.tensor([[1.0, 2.0]] * len(x)), Listed([1, 0, 0]), 2)
+    assert (found.top1, found.top5) == (pytest.approx(1 / 3), 1.0)
+
+
+def test_classes_against_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, 6, (50,), generator=generator)  # of 7: one has no images
+    logits = torch.randn(50, 7, generator=generator) + 1.5 * torch.eye(7)[labels]
+    logits[:, 3] = -9.0  # and one is never chosen
+    found = score(lambda x: logits[x[:, 0, 0, 0].long()], Listed(labels.tolist()), 8)
+    taken = logits.argmax(1)
+    assert (found.confusion == confusion_matrix(labels, taken, labels=range(7))).all()
+    assert found.top1 == pytest.approx(accuracy_score(labels, taken))
+    assert found.top5 == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=range(7)))
+    recall, precision = (
+        of(labels, taken, labels=range(7), average=None, zero_division=math.nan)
+        for of in (recall_score, precision_score)
     )
+    for number, one in enumerate(found.classes):
+        assert one.images == (labels == number).sum()
+        for share, expected in ((one.top1, recall[number]), (one.precision, precision[number])):
+            assert (share is None) == math.isnan(expected)
+            assert share is None or share == pytest.approx(expected)
+        among = logits.topk(5).indices[labels == number] == number
+        assert one.top5_right == among.sum()
+    assert (found.classes[6].top1, found.classes[6].top5) == (None, None)
+    assert found.classes[3].precision is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from timm.loss import SoftTargetCrossEntropy
 from genets.errors import GenetsError, SettingsError
 from genets.nas.presets import PRESETS
 from genets.training import RunRecipe, loss_of, make_recipe, named_recipe, recipes
-from genets.training.recipes import FIELDS, parse_changes, read_recipe_file
+from genets.training.recipes import FIELDS, changed, parse_changes, read_recipe_file
 
 
 def test_every_recipe_is_one():
@@ -138,3 +138,13 @@ def test_mixed_and_smoothed_labels_are_timms():
     expected = SoftTargetCrossEntropy()(logits, theirs).item()
     assert loss_of(logits, ours, recipe).item() == pytest.approx(expected, rel=1e-6)
     assert math.isfinite(expected)
+
+
+def test_other_epochs_take_the_warm_up_with_them():
+    paper = named_recipe("paper")
+    assert changed(paper, {"epochs": 48})["warmup_epochs"] == pytest.approx(0.5)
+    assert changed(paper, {"epochs": 48, "warmup_epochs": 3})["warmup_epochs"] == 3
+    assert changed(paper, {"mixup": 0.1})["warmup_epochs"] == 5
+    assert make_recipe(changed(named_recipe("quick"), {"epochs": 1})).warmup_epochs < 1
+    with pytest.raises(GenetsError, match="epochs must be a positive integer, not 'many'"):
+        make_recipe(changed(paper, {"epochs": "many"}))

@@ -19,25 +19,35 @@ BLOCKS_FIGURE = "3"
 KINDS = ("BL", "DW")
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A chain's latency in ms per image, with its 95 % interval. noisy: see `Measurement`."""
+
+    ms: float
+    low: float
+    high: float
+    noisy: bool
+
+
 @dataclass(frozen=True)
 class BlockLatencies:
-    """Figure 3 of a profile: ms per image of chains of equal visual region.
+    """Figure 3 of a profile: latencies of chains of equal visual region.
 
-    ms: by (type, ratio, width), where the width of DW is that of its depth-wise layer, and its
-        ratio the width it hands on over that one, as in section 3.2. target: in words.
+    timed: by (type, ratio, width), where the width of DW is that of its depth-wise layer, and
+        its ratio the width it hands on over that one, as in section 3.2. target: in words.
     """
 
-    ms: Mapping[tuple[str, float, int], float]
+    timed: Mapping[tuple[str, float, int], Timed]
     target: str
     resolution: int
 
     @property
     def ratios(self) -> tuple[float, ...]:
         """Those below 1, descending."""
-        return tuple(sorted({ratio for _, ratio, _ in self.ms if ratio < 1}, reverse=True))
+        return tuple(sorted({ratio for _, ratio, _ in self.timed if ratio < 1}, reverse=True))
 
     def nearest_width(self, channels: int) -> int:
-        widths = {width for kind, _, width in self.ms if kind == "XX"}
+        widths = {width for kind, _, width in self.timed if kind == "XX"}
         return min(widths, key=lambda width: abs(math.log(width / channels)))
 
 
@@ -47,12 +57,15 @@ class Choice:
 
     type: `BL` or `DW`. kept: the share of the kernel's energy that it can keep at most.
     times_latency: its latency over that of XX of the same width; None without a profile.
+    faster: than XX, by more than their 95 % intervals. noisy: one of the two latencies is.
     """
 
     type: str
     ratio: float
     kept: float
-    times_latency: float | None
+    times_latency: float | None = None
+    faster: bool = False
+    noisy: bool = False
 
     @property
     def enough(self) -> bool:
@@ -79,16 +92,15 @@ class Advice:
 
     @property
     def best(self) -> Choice | None:
-        """The fastest that can keep 90 % of the energy and is faster than XX; None for XX.
+        """The fastest that can keep 90 % of the energy and is surely faster than XX; None for XX.
 
         Without a profile the one with the smallest ratio.
         """
         enough = [choice for choice in self.choices if choice.enough]
         if self.width is None:
             return min(enough, key=lambda choice: choice.ratio, default=None)
-        timed = [(c.times_latency, i) for i, c in enumerate(enough) if c.times_latency is not None]
-        times, index = min(timed, default=(1.0, 0))
-        return enough[index] if times < 1 else None
+        faster = [choice for choice in enough if choice.faster]
+        return min(faster, key=lambda choice: choice.times_latency or 1.0, default=None)
 
     def to_json(self) -> dict[str, Any]:
         best = self.best
@@ -104,12 +116,18 @@ class Advice:
     @property
     def sentence(self) -> str:
         stage, best = self.stage, self.best
-        share = stage.spectrum.directions() / stage.channels
-        head = f"Stage {stage.stage}: {share:.0%} of {stage.channels} directions hold 90 %"
+        needed = stage.spectrum.directions()
+        head = (
+            f"Stage {stage.stage}: {needed} of {stage.channels} directions "
+            f"({needed / stage.channels:.0%}) hold 90 % of the energy"
+        )
+        if not self.choices:
+            return f"{head}; the profile has no BL or DW block of width {self.width}."
         if best is None and any(choice.enough for choice in self.choices):
-            return f"{head}, but no block that can keep that is faster than XX: XX."
+            return f"{head}; no block that can keep that is surely faster than XX: XX."
         if best is None:
-            return f"{head}, and no ratio below 1 that was looked at can keep that: XX."
+            most = max(self.choices, key=lambda choice: choice.ratio)
+            return f"{head}; {most.ratio:g} of the channels keep {most.kept:.0%} at most: XX."
         if best.times_latency is None:
             blocks = " or ".join(replace(best, type=kind).block(stage) for kind in KINDS)
             return f"{head}: {blocks} can keep {best.kept:.0%}."
@@ -132,18 +150,19 @@ def advise(found: NetworkRank, latencies: BlockLatencies | None = None) -> list[
 
 
 def _advice(stage: StageRank, latencies: BlockLatencies | None) -> Advice:
+    kept = stage.spectrum.kept
     if latencies is None:
-        return Advice(stage, tuple(Choice(kind, ratio, stage.spectrum.kept(ratio), None)
-                                   for ratio in RATIOS for kind in KINDS), None)  # fmt: skip
-    width, ms = latencies.nearest_width(stage.channels), latencies.ms
-    choices = tuple(
-        Choice(kind, ratio, stage.spectrum.kept(ratio),
-               ms[kind, ratio, width] / ms["XX", 1.0, width])
+        choices = [Choice(kind, ratio, kept(ratio)) for ratio in RATIOS for kind in KINDS]
+        return Advice(stage, tuple(choices), None)
+    width = latencies.nearest_width(stage.channels)
+    xx = latencies.timed["XX", 1.0, width]
+    choices = [
+        Choice(kind, ratio, kept(ratio), one.ms / xx.ms, one.high < xx.low, one.noisy or xx.noisy)
         for ratio in latencies.ratios
         for kind in KINDS
-        if (kind, ratio, width) in ms
-    )  # fmt: skip
-    return Advice(stage, choices, width)
+        if (one := latencies.timed.get((kind, ratio, width)))
+    ]
+    return Advice(stage, tuple(choices), width)
 
 
 def load_block_latencies(folder: Path) -> BlockLatencies:
@@ -152,13 +171,12 @@ def load_block_latencies(folder: Path) -> BlockLatencies:
     try:
         rows = [row for row in json.loads(path.read_bytes())["rows"]
                 if row["figure"] == BLOCKS_FIGURE and row["ms_per_image"] is not None]  # fmt: skip
-        ms = {(row["type"], float(row["ratio"]), int(row["width"])): float(row["ms_per_image"])
-              for row in rows}  # fmt: skip
-        if not any(kind == "XX" for kind, _, _ in ms):
+        timed = {(row["type"], float(row["ratio"]), int(row["width"])): _timed(row) for row in rows}
+        if not any(kind == "XX" for kind, _, _ in timed):
             raise GenetsError(f"{path} has no latency of an XX block; make the profile again")
         row = rows[0]
         words = (row["device"], row["engine"], row["precision"], f"batch {row['batch_size']}")
-        return BlockLatencies(ms, ", ".join(words), int(row["resolution"]))
+        return BlockLatencies(timed, ", ".join(words), int(row["resolution"]))
     except OSError as error:
         raise GenetsError(
             f"no profile in {str(folder)!r}; `genets profile --out {folder}` makes one"
@@ -167,3 +185,8 @@ def load_block_latencies(folder: Path) -> BlockLatencies:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise GenetsError(f"{path} is damaged, or no profile ({error!r})") from error
+
+
+def _timed(row: Mapping[str, Any]) -> Timed:
+    low, high = (float(row[f"{end}_ms_per_image"]) for end in ("low", "high"))
+    return Timed(float(row["ms_per_image"]), low, high, bool(row["noisy"]))

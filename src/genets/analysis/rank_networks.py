@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from timm.models import load_state_dict
-from torch import Tensor, nn
+from torch import nn
 
 from genets.errors import GenetsError
 from genets.networks import NamedNetwork, resolve_network
-from genets.networks.quiet import quiet
+from genets.networks.weight_files import tensors_for
 
 FRESH = "fresh"
-# What `genets train` puts before the names in its checkpoints, the better weights first.
-PREFIXES = ("average.", "network.")
 
 
 @dataclass(frozen=True)
@@ -59,11 +54,10 @@ def weighted_network(
 def load_kernels(net: nn.Module, path: Path) -> None:
     """Load the kernels of all convolutions from a checkpoint (.safetensors, or .pth of tensors).
 
-    What else the checkpoint holds is ignored. An average of the weights is taken in place of
-    the weights where there is one.
+    path: see `tensors_for`. What else it holds is ignored.
     Raises GenetsError: the file is missing, no file of tensors, or of another network.
     """
-    known = _tensors(path)
+    known = tensors_for(net, path)
     kernels = {f"{name}.weight": conv.weight for name, conv in net.named_modules()
                if isinstance(conv, nn.Conv2d)}  # fmt: skip
     missing = [name for name in kernels if name not in known]
@@ -80,27 +74,6 @@ def load_kernels(net: nn.Module, path: Path) -> None:
             )
     for name, kernel in kernels.items():
         kernel.copy_(known[name])
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise GenetsError(f"no checkpoint {str(path)!r}")
-    try:
-        with quiet():  # torch warns of pickles that it then refuses
-            state = load_state_dict(str(path), weights_only=True)
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError,
-            AttributeError, TypeError) as error:  # fmt: skip
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise GenetsError(
-            f"checkpoint {str(path)!r} is not a file of plain tensors ({reason})"
-        ) from error
-    for prefix in PREFIXES:
-        own = {name.removeprefix(prefix): value for name, value in tensors.items()
-               if name.startswith(prefix)}  # fmt: skip
-        if own:
-            return own
-    return tensors
 
 
 def _first(names: list[str]) -> str:

@@ -1,19 +1,40 @@
 """`genets eval`: the accuracy of a network as an engine runs it."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Provider, Threads
 
+if TYPE_CHECKING:
+    from genets.cli.networks import Loaded
+    from genets.latency import Target
+    from genets.report.evaluation import Evaluation
+
 
 def eval_(
     network: Annotated[
         str,
-        typer.Argument(help="Results folder (its weights), or any other NETWORK, untrained."),
+        typer.Argument(help="Results folder (its weights), or any other NETWORK."),
     ],
     data: Annotated[str, typer.Option(help="digits, a folder of images, or a timm name.")],
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="test, validation, train, or all three together.")
+    ] = "test",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of tensors: .safetensors or .pth; also GENet_large.pth of the paper's "
+            "authors."
+        ),
+    ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="With published weights, fetched from timm's hub."),
+    ] = False,
     device: Device = None,
     engine: Engine = None,
     provider: Provider = None,
@@ -23,6 +44,9 @@ def eval_(
     resolution: Annotated[
         int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for confusion pictures, CSV and JSON.")
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the validation cut, and of fresh weights.")
     ] = 0,
@@ -30,20 +54,21 @@ def eval_(
 ) -> None:
     """Score a network in an engine and precision, beside PyTorch in fp32 on the same images.
 
-    int8 takes its ranges from images of the training split.
+    top-1, top-5 and cross-entropy; by class how many images are recognised and what the others
+    are taken for. int8 takes its ranges from images of the training split. --out writes all
+    classes, all confusions, and a picture of them for each target.
 
     \b
-    genets eval runs/demo/results --data digits
+    genets eval runs/demo/results --data digits --out runs/scores
     genets eval runs/demo/results --data digits --engine openvino --precision int8 --json
+    genets eval genet_large --weights GENet_large.pth --data imagenet/ --split validation
+    genets eval timm:resnet18 --pretrained --data imagenet/ --split validation
     """
-    from dataclasses import replace
-
-    from genets.cli.networks import calibration_for, named_network, split_of
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.networks import named_network
+    from genets.cli.output import print_json, print_lines, print_tables
     from genets.cli.targets import given, make_target
-    from genets.data import load_data
-    from genets.latency.accuracy import measure_accuracy
-    from genets.report.accuracy_table import accuracy_table
+    from genets.report.accuracy_files import write_evaluation
+    from genets.report.accuracy_table import accuracy_table, classes_table
 
     options = given(
         device=device,
@@ -55,23 +80,42 @@ def eval_(
     )
     target = make_target(options)
     target.check()
-    loaded = named_network(network, seed, data=data, resolution=resolution)
-    images = load_data(data, loaded.resolution, seed=seed)
-    chosen = split_of(images, split)
+    loaded = named_network(
+        network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
+    )
+    loaded.check_classes()
+    found = _evaluation(loaded, target, split)
+    files = write_evaluation(found, out) if out else {}
+    if json:
+        print_json(found.to_json())
+    else:
+        print_tables(accuracy_table(found), classes_table(found))
+        print_lines(f"{name}: {path}" for name, path in files.items())
+
+
+def _evaluation(loaded: Loaded, target: Target, split: str) -> Evaluation:
+    """On `target`, and on torch in fp32."""
+    from dataclasses import replace
+
+    from genets.cli.networks import calibration_for
+    from genets.latency.accuracy import measure_accuracy
+    from genets.report.evaluation import Evaluation
+
+    data, images = loaded.data, loaded.split(split)
+    assert data is not None
+    mean, std = loaded.normalisation or (data.mean, data.std)
     reference = replace(target, engine="torch", precision="fp32", provider=None)
-    scores = {
-        one.name: measure_accuracy(
+    accuracy = {
+        one: measure_accuracy(
             loaded.network,
             one,
             loaded.resolution,
-            chosen,
-            calibration=calibration_for(one, images),
+            images,
+            calibration=calibration_for(one, loaded),
         )
         for one in dict.fromkeys((target.resolved(), reference.resolved()))
     }
-    if json:
-        record = {"network": loaded.name, "trained": loaded.trained, "data": images.name}
-        accuracies = {name: accuracy.to_json() for name, accuracy in scores.items()}
-        print_json(record | {"split": split, "accuracy": accuracies})
-    else:
-        print_tables(accuracy_table(loaded.name, f"{images.name}, {split}", scores))
+    return Evaluation(
+        loaded.name, loaded.weights, data.name, split, data.class_names, loaded.resolution,
+        tuple(mean), tuple(std), accuracy,
+    )  # fmt: skip

@@ -45,7 +45,6 @@ def export(
     from genets.cli.networks import calibration_for, named_network
     from genets.cli.output import print_json, print_tables
     from genets.cli.targets import given, make_target
-    from genets.data import load_data
     from genets.latency.exporting import export_network
     from genets.report.accuracy_table import export_table
 
@@ -62,14 +61,13 @@ def export(
     if target.precision == "int8" and data is None:
         raise typer.BadParameter("is needed for precision int8", param_hint="--data")
     loaded = named_network(network, seed, data=data, resolution=resolution)
-    images = None if data is None else load_data(data, loaded.resolution, seed=seed)
     contract = export_network(
         loaded.network,
         target,
         loaded.resolution,
         out,
-        loaded.images(images),
-        calibration=None if images is None else calibration_for(target, images),
+        loaded.images(),
+        calibration=calibration_for(target, loaded),
         facts={"network": loaded.name, "trained": loaded.trained, "data": data},
     )
     if json:

@@ -61,6 +61,16 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that read images.  [default: chosen]")
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Processes that share each batch, one for each GPU.  [default: 1]"),
+    ] = None,
+    check_data: Annotated[
+        bool, typer.Option("--check-data", help="Look for broken images before training.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard files beside the log.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of everything.  [default: 0]")] = None,
     json: Json = False,
 ) -> None:
@@ -75,6 +85,7 @@ def train(
     genets train master_small --data digits --recipe quick --out runs/small
     genets train timm:resnet18 --data photos/ --recipe paper --teacher runs/big/results
     genets train genet_light --data photos/ --recipe paper --set mixup=0.1 --set epochs=90
+    genets train genet_large --data imagenet/ --recipe paper --processes 8
     """
     from genets.cli.targets import given
 
@@ -90,7 +101,9 @@ def train(
     fields = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     folder = out or _usual_folder(options)
     settings = _settings(options, recipe, recipe_file, changes or [], fields, folder)
-    _run(settings, folder, device, workers, json)
+    how = {"device": device, "workers": workers, "processes": processes,
+           "check_data": check_data, "tensorboard": tensorboard}  # fmt: skip
+    _run(settings, folder, how, json)
 
 
 def _settings(
@@ -104,7 +117,7 @@ def _settings(
     """Those of the run at `out`, or a recipe; under those of `file`; under the others."""
     from genets.errors import SettingsError
     from genets.training import RunSettings, make_recipe, named_recipe
-    from genets.training.recipes import parse_changes, read_recipe_file
+    from genets.training.recipes import changed, parse_changes, read_recipe_file
     from genets.training.run_folder import is_run, load_settings
 
     if "weights" in options and not Path(options["weights"]).is_file():
@@ -115,8 +128,8 @@ def _settings(
         values.pop("weights", None)  # the folder has them
     name = recipe or values.get("recipe_name") or _usual_recipe(options)
     base = named_recipe(name) if recipe or not stored_recipe else stored_recipe
-    base |= read_recipe_file(file) if file else {}
-    base |= parse_changes(changes) | fields
+    from_file = read_recipe_file(file) if file else {}
+    base = changed(base, from_file | parse_changes(changes) | fields)
     values |= options | {"recipe_name": name}
     for needed in ("network", "data"):
         if needed not in values:
@@ -147,28 +160,30 @@ def _usual_folder(options: dict[str, Any]) -> Path:
     return Path("runs") / "-".join(words)
 
 
-def _run(settings: RunSettings, out: Path, device: str, workers: int | None, json: bool) -> None:
+def _run(settings: RunSettings, out: Path, how: dict[str, Any], json: bool) -> None:
+    """how: what `train_network` takes and no weight depends on."""
     from genets.cli.output import error_console, print_json, print_lines, print_tables
     from genets.cli.progress import show_progress
     from genets.cli.training_watch import TrainingWatch
     from genets.report.training_report import training_table
     from genets.training import Listener, train_network
+    from genets.training.processes import is_first_process
 
     console = error_console()
+    first = is_first_process()
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
     title = f"{settings.network[:60]} on {settings.data}, recipe {settings.recipe_name}"
-    lines = json or not console.is_terminal
+    lines = json or not console.is_terminal or not first
     watch = TrainingWatch(out, title, say if lines else None)
     try:
-        with show_progress(plain=json) as on_event:
+        with show_progress(plain=lines) as on_event:
             result = train_network(
                 settings,
                 out,
-                device=device,
-                workers=workers,
+                **how,
                 listener=Listener(
                     progress=(lambda progress: None) if lines else on_event,
                     epoch=watch.epoch,
@@ -176,10 +191,13 @@ def _run(settings: RunSettings, out: Path, device: str, workers: int | None, jso
                 ),
             )
     except KeyboardInterrupt:
-        say(f"The run is kept; to go on: genets train --out {shlex.quote(str(out))}")
+        if first:
+            say(f"The run is kept; to go on: genets train --out {shlex.quote(str(out))}")
         raise
     finally:
         watch.draw()
+    if not is_first_process():  # only now is it known where machines were met
+        return
     if json:
         print_json(result.to_json())
     else:

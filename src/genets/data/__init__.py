@@ -1,22 +1,28 @@
 """Data sets, cut into training, validation and test split."""
 
+from genets.data.broken import BrokenImages, broken_files
 from genets.data.digits import DigitsSplit, load_digits
 from genets.data.folder import load_folder
 from genets.data.images import LOADERS, load_data
 from genets.data.nuisance import Nuisance, render
 from genets.data.pool import Augmentation
 from genets.data.seeds import generator_of, seed_of, seeded_globals
+from genets.data.share import WHOLE, Share
 from genets.data.split import Batch, ImageData, Split, steps_per_epoch
 from genets.data.timm_name import load_timm
 
 __all__ = [
     "LOADERS",
+    "WHOLE",
     "Augmentation",
     "Batch",
+    "BrokenImages",
     "DigitsSplit",
     "ImageData",
     "Nuisance",
+    "Share",
     "Split",
+    "broken_files",
     "generator_of",
     "load_data",
     "load_digits",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genets.data.nuisance import Nuisance, render
 from genets.data.seeds import generator_of
+from genets.data.share import WHOLE, Share
 from genets.data.split import (
     Batch,
     ImageData,
@@ -40,6 +41,7 @@ class DigitsSplit:
     mean: float
     std: float
     views: int = 1
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         return len(self.sources) * self.views
@@ -49,9 +51,21 @@ class DigitsSplit:
     ) -> Iterator[Batch]:
         """See `Split.batches`. Every epoch draws fresh nuisance."""
         check_positive("batch_size", batch_size)
-        images, labels = self._fixed if epoch is None else self._epoch(seed, epoch)
-        for part in slices(len(self), batch_size, drop_last=epoch is not None):
-            yield images[part], labels[part]
+        if epoch is None:
+            images, labels = (part[self.share.of_pass()] for part in self._fixed)
+            batch_size = max(1, batch_size // self.share.count)
+        else:
+            images, labels = self._epoch(seed, epoch)
+        for part in slices(len(images), batch_size, drop_last=epoch is not None):
+            batch = images[part], labels[part]
+            yield batch if epoch is None else self._shared(batch)
+
+    def _shared(self, batch: Batch) -> Batch:
+        if self.share == WHOLE:
+            return batch
+        images, labels = batch
+        own = self.share.of_batch(len(labels))
+        return images[own], labels[own]
 
     @cached_property
     def _fixed(self) -> Batch:
@@ -75,12 +89,13 @@ def load_digits(
     validation_share: float = 0.2,
     nuisance: Nuisance | None = None,
     views: int = 4,
+    share: Share = WHOLE,
 ) -> ImageData:
     """The digits at `resolution` (8 to 64) pixels, ten classes.
 
     A quarter is the test split, the same for every seed; `validation_share` of the rest is the
     validation split, by `seed`. Both show `views` fixed drawings of each digit, so that scores
-    are less noisy. Raises DataError.
+    are less noisy. share: what this process reads. Raises DataError.
     """
     check_resolution(resolution, *RESOLUTIONS, "digits")
     check_share(validation_share)
@@ -95,8 +110,9 @@ def load_digits(
 
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
         return DigitsSplit(
-            purpose, sources[positions], labels[positions], resolution, nuisance, mean, std, views
-        )
+            purpose, sources[positions], labels[positions], resolution, nuisance, mean, std, views,
+            share,
+        )  # fmt: skip
 
     return ImageData(
         name="digits",

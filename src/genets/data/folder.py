@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
-import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from genets.data.pool import Augmentation, Pool, assemble
+from genets.data.share import WHOLE, Share
 from genets.data.split import ImageData, name_some
 from genets.errors import DataError
 
@@ -23,28 +21,22 @@ SPLIT_FOLDERS = {
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
 }
-MOST_BROKEN = 0.01
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises for files that are no images, or only the beginning of one."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
     """Image files and their classes."""
 
-    paths: Sequence[Path]
+    paths: Sequence[str]
     labels: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, position: int) -> tuple[Image.Image, int]:
-        path = self.paths[position]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB"), self.labels[position]
-        except BROKEN as error:
-            raise DataError(f"image {path} cannot be read: {error}") from error
+        """Raises one of `BROKEN`."""
+        with Image.open(self.paths[position]) as image:
+            return image.convert("RGB"), self.labels[position]
 
 
 def load_folder(
@@ -55,22 +47,24 @@ def load_folder(
     validation_share: float = 0.2,
     augmentation: Augmentation | None = None,
     workers: int | None = None,
+    share: Share = WHOLE,
+    check: bool = True,
 ) -> ImageData:
     """Read a folder of images.
 
     Either class folders lie directly below, or folders train, validation (val) and test with
-    class folders in them; of these, validation and test may be missing. Every image is read
-    once for a check: if at most 1 % are broken they are left out with a warning.
+    class folders in them; of these, validation and test may be missing.
     workers: processes that read images; None chooses by the number of images.
-    Raises DataError.
+    share: what this process reads. check: read every image once beforehand, so that broken ones
+    are named and counted now, and not when they are met.
+    Raises DataError: among others, more than 1 % of the images are broken.
     """
     root = Path(folder).expanduser()
     parts = _parts(root)
     names = _folders(parts["train"])
     files = {purpose: _scan(part, names) for purpose, part in parts.items()}
-    skipped = _broken(root, [path for part in files.values() for path, _ in part])
-    pools = {purpose: _pool(part, set(skipped)) for purpose, part in files.items()}
-    return assemble(
+    pools = {purpose: _pool(part) for purpose, part in files.items()}
+    data = assemble(
         str(folder),
         resolution,
         names,
@@ -81,9 +75,13 @@ def load_folder(
         validation_share=validation_share,
         augmentation=augmentation,
         workers=workers,
-        skipped=skipped,
+        share=share,
+        paths=[str(path) for part in files.values() for path, _ in part],
         fingerprint=_fingerprint(root, files),
     )
+    if check and data.broken is not None:
+        data.broken.meet(data.broken.scan())
+    return data
 
 
 def _parts(root: Path) -> dict[str, Path]:
@@ -128,6 +126,11 @@ def _scan(part: Path, names: list[str]) -> list[tuple[Path, int]]:
         )
     classes = {name: names.index(name) for name in own}
     found = make_dataset(part, classes, extensions=IMG_EXTENSIONS, allow_empty=True)
+    lacking = sorted(set(names) - set(own))
+    if lacking:
+        raise DataError(
+            f"folder {part} lacks class {name_some(lacking)}, which the train folder has"
+        )
     empty = sorted(set(own) - {names[label] for _, label in found})
     if empty:
         raise DataError(
@@ -146,36 +149,6 @@ def _fingerprint(root: Path, files: dict[str, list[tuple[Path, int]]]) -> str:
     return digest.hexdigest()
 
 
-def _broken(root: Path, paths: list[Path]) -> tuple[Path, ...]:
-    """Files that cannot be read, after a warning. Raises DataError if they are too many."""
-    with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(_fault, paths, chunksize=64))
-    broken = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
-    if not broken:
-        return ()
-    path, reason = broken[0]
-    what = (
-        f"{len(broken)} of {len(paths)} images in {root} cannot be read, such as {path} ({reason})"
-    )
-    if len(broken) > MOST_BROKEN * len(paths):
-        raise DataError(f"{what}; at most {MOST_BROKEN:.0%} may be broken")
-    warnings.warn(f"{what}; they are left out", stacklevel=3)
-    return tuple(path for path, _ in broken)
-
-
-def _fault(path: Path) -> str:
-    """Why the image cannot be read, or nothing."""
-    try:
-        with Image.open(path) as image:
-            # JPEG decodes at an eighth of the size, several times as fast; others ignore it.
-            image.draft("RGB", (1, 1))
-            image.load()
-    except BROKEN as error:
-        return str(error) or type(error).__name__
-    return ""
-
-
-def _pool(files: list[tuple[Path, int]], skipped: set[Path]) -> Pool:
-    good = [(path, label) for path, label in files if path not in skipped]
-    labels = [label for _, label in good]
-    return Pool(ImageFiles([path for path, _ in good], labels), labels)
+def _pool(files: list[tuple[Path, int]]) -> Pool:
+    labels = [label for _, label in files]
+    return Pool(ImageFiles([str(path) for path, _ in files], labels), labels)

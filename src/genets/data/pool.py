@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.transforms_factory import create_transform
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from genets.data.seeds import generator_of, seeded_globals
+from genets.data.broken import BrokenImages
+from genets.data.image_reader import ImageReader, Images, Pick, collate
+from genets.data.seeds import generator_of
+from genets.data.share import WHOLE, Share
 from genets.data.split import (
     Batch,
     ImageData,
@@ -24,6 +24,7 @@ from genets.data.split import (
     check_resolution,
     check_share,
     cut,
+    slices,
 )
 
 TEST_SHARE = 0.2
@@ -31,11 +32,7 @@ RESOLUTIONS = (8, 2048)
 MANY_IMAGES = 5000
 MOST_WORKERS = 8
 
-
-class Images(Sized, Protocol):
-    """Images and their classes, read one by one."""
-
-    def __getitem__(self, position: int, /) -> tuple[Image.Image, Any]: ...
+_Loader = tuple[DataLoader[Any], list[Pick]]  # and what it reads next
 
 
 @dataclass(frozen=True)
@@ -78,14 +75,17 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class PoolSplit:
-    """The images of a pool at some positions."""
+    """The images of a pool at some positions, ascending; `share` of them is read here."""
 
     purpose: str
     images: Images
     positions: Sequence[int]
     training_transform: Any
     fixed_transform: Any
+    broken: BrokenImages
     workers: int = 0
+    share: Share = WHOLE
+    _loaders: dict[tuple[int, bool], _Loader] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -93,47 +93,55 @@ class PoolSplit:
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
-        """See `Split.batches`. Equal for any number of workers. Raises DataError."""
+        """See `Split.batches`. Equal for any number of workers, which stay from pass to pass.
+
+        Raises DataError: more than 1 % of the images are broken.
+        """
         check_positive("batch_size", batch_size)
-        generator = generator_of("pool", self.purpose, seed, -1 if epoch is None else epoch)
-        dataset: Dataset[tuple[Tensor, int]]
-        if epoch is None:
-            dataset = _Pass(self.images, self.positions, self.fixed_transform, None)
-        else:
-            shuffled = torch.randperm(len(self), generator=generator).tolist()
-            positions = [self.positions[i] for i in shuffled]
-            dataset = _Pass(self.images, positions, self.training_transform, (seed, epoch))
-        loader = DataLoader(
-            dataset,
-            batch_size,
-            drop_last=epoch is not None and len(self) >= batch_size,
-            num_workers=self.workers,
-            generator=generator,
+        kind = batch_size, epoch is not None
+        # Taken out while it is used: a pass within a pass gets another.
+        loader, picks = (
+            self._loaders.pop(kind) if kind in self._loaders else self._loader(batch_size)
         )
-        for images, labels in loader:
-            yield images.contiguous(memory_format=torch.channels_last), labels
+        picks[:] = self._picks(batch_size, epoch, seed)
+        for batch, broken in loader:
+            self.broken.meet(broken)
+            if batch is not None:
+                images, labels = batch
+                yield images.contiguous(memory_format=torch.channels_last), labels
+        self._loaders[kind] = loader, picks
 
+    def _loader(self, batch_size: int) -> _Loader:
+        picks: list[Pick] = []
+        loader = DataLoader(
+            ImageReader(
+                self.images,
+                self.purpose,
+                self.positions,
+                self.training_transform,
+                self.fixed_transform,
+            ),
+            max(1, batch_size // self.share.count),
+            sampler=picks,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            generator=generator_of("pool", self.purpose),  # or the global one would be used
+            collate_fn=collate,
+        )
+        return loader, picks
 
-@dataclass(frozen=True, eq=False)
-class _Pass(Dataset[tuple[Tensor, int]]):
-    """One pass; each image's augmentation has a seed of its own."""
-
-    images: Images
-    positions: Sequence[int]
-    transform: Any
-    key: tuple[int, int] | None
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        position = self.positions[index]
-        image, label = self.images[position]
-        image = image.convert("RGB")
-        if self.key is None:
-            return self.transform(image), int(label)
-        with seeded_globals("augmentation", *self.key, position):
-            return self.transform(image), int(label)
+    def _picks(self, batch_size: int, epoch: int | None, seed: int) -> list[Pick]:
+        """What is read here of a pass, batch by batch."""
+        if epoch is None:
+            return [(position, None) for position in self.positions[self.share.of_pass()]]
+        generator = generator_of("pool", self.purpose, seed, epoch)
+        order = torch.randperm(len(self), generator=generator).tolist()
+        batches = (order[part] for part in slices(len(self), batch_size, drop_last=True))
+        return [
+            (self.positions[batch[place]], (seed, epoch))
+            for batch in batches
+            for place in self.share.of_batch(len(batch))
+        ]
 
 
 def assemble(
@@ -148,13 +156,16 @@ def assemble(
     validation_share: float,
     augmentation: Augmentation | None,
     workers: int | None,
-    skipped: tuple[Path, ...] = (),
+    share: Share = WHOLE,
+    paths: Sequence[str] = (),
     fingerprint: str = "",
 ) -> ImageData:
     """Make the splits; those that are missing are cut off the training pool.
 
     A missing test split is cut the same way for every seed (20 % of each class), so that no
-    search ever sees it; the validation split depends on `seed`. Raises DataError.
+    search ever sees it; the validation split depends on `seed`.
+    share: what this process reads. paths: the files of all images, where they are files.
+    Raises DataError.
     """
     check_resolution(resolution, *RESOLUTIONS, name)
     check_share(validation_share)
@@ -163,9 +174,11 @@ def assemble(
         workers = min(MOST_WORKERS, os.cpu_count() or 1) if len(train.labels) > MANY_IMAGES else 0
     training = (augmentation or Augmentation()).training_transform(resolution)
     fixed = create_transform(resolution, interpolation="bicubic")
+    pools = [pool for pool in (train, validation, test) if pool is not None]
+    broken = BrokenImages(name, sum(len(pool.labels) for pool in pools), paths)
 
     def split(purpose: str, pool: Pool, positions: Sequence[int]) -> PoolSplit:
-        return PoolSplit(purpose, pool.images, positions, training, fixed, workers)
+        return PoolSplit(purpose, pool.images, positions, training, fixed, broken, workers, share)
 
     kept: Sequence[int] = range(len(train.labels))
     if test is None:
@@ -189,6 +202,6 @@ def assemble(
         test=test_split,
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
-        skipped=skipped,
+        broken=broken,
         fingerprint=fingerprint,
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
+from genets.data.broken import BrokenImages
 from genets.data.seeds import seed_of
 from genets.errors import DataError
 
@@ -32,6 +32,8 @@ class Split(Protocol):
         epoch None: every image once, in a fixed order, without augmentation.
         An epoch number: shuffled and augmented, fully determined by (seed, epoch); the last
         incomplete batch is dropped if there is a complete one.
+        A split that was made for one of several processes gives that one's share: of every
+        training batch of `batch_size` images, or of the images of a pass of evaluation.
         """
 
 
@@ -42,7 +44,7 @@ class ImageData:
     train: for training. validation: split off for scoring trials, never trained on.
     test: for the last number only; a search never reads it.
     mean, std: what was taken off and divided by, for each of the channels R, G, B in 0 to 1.
-    skipped: files left out because they cannot be read.
+    broken: the images that cannot be read; None where none are read from files.
     fingerprint: changes when an image is added, removed, renamed or of another size in bytes;
         empty where the source cannot tell.
     """
@@ -55,7 +57,7 @@ class ImageData:
     test: Split
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    skipped: tuple[Path, ...] = ()
+    broken: BrokenImages | None = None
     fingerprint: str = ""
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
 from genets.data.pool import Augmentation, Pool, assemble
+from genets.data.share import WHOLE, Share
 from genets.data.split import ImageData
 from genets.errors import DataError
 
@@ -31,6 +33,7 @@ def load_timm(
     root: str | Path | None = None,
     augmentation: Augmentation | None = None,
     workers: int | None = None,
+    share: Share = WHOLE,
 ) -> ImageData:
     """Load a data set by a name such as `torch/cifar10` or `hfds/food101`.
 
@@ -38,6 +41,7 @@ def load_timm(
     `~/.cache/genets`. Splits `validation` and `test` are used where the data set has them with
     labels, otherwise cut off the training split. torchvision's second split is the test split.
     Streams (tfds, wds, hfids) are read into memory, up to 100,000 images in a split.
+    share: what this process reads.
     Raises DataError.
     """
     prefix = name.partition("/")[0].lower()
@@ -69,6 +73,7 @@ def load_timm(
         validation_share=validation_share,
         augmentation=augmentation,
         workers=workers,
+        share=share,
     )
 
 
@@ -102,7 +107,27 @@ def _pool(name: str, dataset: Any) -> Pool | None:
         labels = [dataset[position][1] for position in range(len(dataset))]
     if any(label is None or int(label) < 0 for label in labels):
         return None
-    return Pool(dataset, [int(label) for label in labels])
+    reader = getattr(dataset, "reader", None)
+    images = dataset if reader is None else ReaderImages(reader)
+    return Pool(images, [int(label) for label in labels])
+
+
+@dataclass(frozen=True, eq=False)
+class ReaderImages:
+    """Images of a timm reader.
+
+    timm's own data set would, in place of an image that cannot be read, quietly give the next.
+    """
+
+    reader: Any
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, position: int) -> tuple[Image.Image, Any]:
+        file, label, *_ = self.reader[position]
+        with Image.open(file) as image:
+            return image.convert("RGB"), label
 
 
 def _in_memory(name: str, stream: Any) -> list[tuple[Image.Image, Any]]:

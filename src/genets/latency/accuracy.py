@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genets.data import Split
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 CALIBRATION_IMAGES = 300  # NNCF's own default
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Accuracy:
     """top1, top5: shares of images, 0 to 1. cross_entropy: nats per image. images: how many.
 
+    confusion: (outputs, outputs), images by their class (rows) and what they were taken for.
+    top5_right: (outputs,), images of each class that is among the five best outputs.
     quantisation: see `Measurement`.
     """
 
@@ -33,10 +37,48 @@ class Accuracy:
     top5: float
     cross_entropy: float
     images: int
+    confusion: NDArray[np.int64]
+    top5_right: NDArray[np.int64]
     quantisation: dict[str, Any] | None = None
 
+    @property
+    def classes(self) -> list[ClassAccuracy]:
+        """One for each output, in their order."""
+        right, taken = np.diag(self.confusion), self.confusion.sum(0)
+        counts = zip(self.confusion.sum(1), right, self.top5_right, taken, strict=True)
+        return [ClassAccuracy(*map(int, row)) for row in counts]
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what is by class."""
+        names = ("top1", "top5", "cross_entropy", "images", "quantisation")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """Counts of images. images: of this class. taken: of any class that were taken for this one.
+
+    right: of this class, and taken for it. top5_right: with this class among the best five.
+    """
+
+    images: int
+    right: int
+    top5_right: int
+    taken: int
+
+    @property
+    def top1(self) -> float | None:
+        """The share of its images that are recognised; None without images."""
+        return self.right / self.images if self.images else None
+
+    @property
+    def top5(self) -> float | None:
+        return self.top5_right / self.images if self.images else None
+
+    @property
+    def precision(self) -> float | None:
+        """The share of images taken for this class that are of it; None if none was."""
+        return self.right / self.taken if self.taken else None
 
 
 def measure_accuracy(
@@ -58,25 +100,34 @@ def measure_accuracy(
     engine = ENGINES[target.engine]
     with engine.open(target):
         prepared = engine.prepare(network, target, resolution, calibration)
-        scores = score(prepared.predict, split, target.batch_size)
-    return Accuracy(*scores, quantisation=prepared.quantisation)
+        found = score(prepared.predict, split, target.batch_size)
+    return replace(found, quantisation=prepared.quantisation)
 
 
-def score(
-    predict: Callable[[Tensor], Tensor], split: Split, batch_size: int
-) -> tuple[float, float, float, int]:
-    """top-1, top-5, cross-entropy and number of images. Raises TargetError."""
-    hits = torch.zeros(2, dtype=torch.int64)
-    total, images = 0.0, 0
+def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) -> Accuracy:
+    """Accuracy on every image of `split`. Raises TargetError."""
+    total = 0.0
+    confusion = torch.zeros(0, dtype=torch.int64)
+    top5_right = torch.zeros(0, dtype=torch.int64)
     for batch, labels in split.batches(batch_size):
         logits = predict(batch).float()
         _check_outputs(logits, labels)
-        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        hits += torch.stack((best[:, 0].sum(), best.sum()))
+        outputs = logits.shape[1]
+        best = logits.topk(min(5, outputs)).indices
+        among = labels[(best == labels[:, None]).any(1)]
+        if not len(confusion):
+            confusion = torch.zeros(outputs * outputs, dtype=torch.int64)
+            top5_right = torch.zeros(outputs, dtype=torch.int64)
+        # Counted where they are: a table of its own for each batch would be slow for many classes.
+        confusion.index_add_(0, labels * outputs + best[:, 0], torch.ones_like(labels))
+        top5_right.index_add_(0, among, torch.ones_like(among))
         total += F.cross_entropy(logits.double(), labels, reduction="sum").item()
-        images += len(labels)
-    top1, top5 = (hits.double() / images).tolist()
-    return top1, top5, total / images, images
+    outputs, images = len(top5_right), int(confusion.sum())
+    table = confusion.reshape(outputs, outputs)
+    return Accuracy(
+        table.trace().item() / images, top5_right.sum().item() / images, total / images, images,
+        table.numpy(), top5_right.numpy(),
+    )  # fmt: skip
 
 
 def calibration_images(split: Split, count: int = CALIBRATION_IMAGES) -> Tensor:

@@ -10,18 +10,64 @@ from rich.table import Table
 from rich.text import Text
 
 from genets.latency.accuracy import Accuracy
+from genets.report.evaluation import Evaluation
+
+MOST_CLASSES = 20  # in a table on the screen
+FEW_CLASSES = 5  # of which the right one is always among the best five
 
 
-def accuracy_table(name: str, images: str, accuracies: Mapping[str, Accuracy]) -> Table:
-    """One line for each target. images: which data and split."""
-    counted = next(iter(accuracies.values())).images
-    table = Table(title=Text(f"{name} on {counted} images of {images}"), title_justify="left")
+def accuracy_table(found: Evaluation) -> Table:
+    """One line for each target."""
+    counted = next(iter(found.accuracy.values())).images
+    untrained = "" if found.trained else ", fresh weights"
+    title = f"{found.network}{untrained} on {counted} images of {found.data}, {found.split}"
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("target", no_wrap=True)
     for column in ("top-1", "top-5", "cross-entropy"):
         table.add_column(column, justify="right", no_wrap=True)
-    for target, one in accuracies.items():
-        table.add_row(target, f"{one.top1:.2%}", f"{one.top5:.2%}", f"{one.cross_entropy:.4f}")
+    for target, one in found.accuracy.items():
+        top5 = f"{one.top5:.2%}" if len(found.class_names) > FEW_CLASSES else "-"
+        table.add_row(target.name, f"{one.top1:.2%}", top5, f"{one.cross_entropy:.4f}")
     return table
+
+
+def classes_table(found: Evaluation) -> Table:
+    """By class; of many, those that the first target recognises least."""
+    scores = list(found.accuracy.values())
+    first = scores[0].classes
+    numbers = [number for number, one in enumerate(first) if one.images]
+    title = "By class"
+    if len(numbers) > MOST_CLASSES:
+        title = f"The {MOST_CLASSES} classes of {len(numbers)} that are recognised least"
+        numbers = sorted(numbers, key=lambda n: first[n].top1 or 0.0)[:MOST_CLASSES]
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("class", overflow="fold")
+    table.add_column("images", justify="right")
+    for target in found.accuracy:
+        table.add_column(f"top-1, {target.engine} {target.precision}", justify="right")
+    table.add_column("precision", justify="right")
+    table.add_column("most often taken for", overflow="fold")
+    for number in numbers:
+        shares = [_percent(one.classes[number].top1) for one in scores]
+        table.add_row(
+            Text(found.class_names[number]),
+            str(first[number].images),
+            *shares,
+            _percent(first[number].precision),
+            Text(_most_often(found, scores[0], number)),
+        )
+    return table
+
+
+def _most_often(found: Evaluation, accuracy: Accuracy, number: int) -> str:
+    row = accuracy.confusion[number].copy()
+    row[number] = 0
+    other = int(row.argmax())
+    return f"{found.class_names[other]} ({row[other]})" if row[other] else ""
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def export_table(name: str, folder: Path, contract: Mapping[str, Any]) -> Table:

@@ -71,13 +71,25 @@ def _figures(comparison: Comparison) -> Section:
             "point for its name and figures."
         )
         blocks.insert(0, Paragraph(accuracy))
+        unrated = dict.fromkeys(
+            row.network for row in comparison.rows if row.measurement and row.top1_percent is None
+        )
+        if unrated:
+            missing = f"Not in the figure, as no accuracy is known here: {', '.join(unrated)}."
+            blocks.append(Paragraph(missing, True))
     return Section("Accuracy over latency (Figure 5)", blocks)
 
 
 def _latencies(comparison: Comparison, setting: Setting) -> Section:
     table = page_table(latency_header(comparison, setting), latency_rows(comparison, setting))
     notes = [s for target in setting.targets for s in sentences(comparison, target)]
-    explained = "ms per image by batch size; to the right, in grey, what the paper prints."
+    printed = {paper_title(row.paper_table) for target in setting.targets
+               for row in comparison.on(target) if row.paper_ms is not None}  # fmt: skip
+    explained = "ms per image by batch size" + (
+        f"; to the right, in grey, what the paper prints: {', '.join(sorted(printed))}."
+        if printed
+        else "."
+    )
     lines = [explained, *notes, *legend(comparison)]
     return Section(f"Latency: {setting.title}", [table, *(Paragraph(x, True) for x in lines)])
 

@@ -61,10 +61,13 @@ TITLES = {"gmacs": "multiply-adds, billions", "mparams": "parameters, millions"}
 def figures(profile: Profile) -> dict[str, tuple[str, Any]]:
     """By file name the title and the chart; those without data are left out."""
     target = profile.settings.target
-    batch = f"batch size {target.batch_size}"
-    pixels = profile.settings.block_resolution
+    batch = f"{profile.settings.resolution} pixels, batch size {target.batch_size}"
+    blocks = f"{profile.settings.block_resolution} pixels, batch size {target.batch_size}"
     make: dict[str, tuple[str, Callable[[], Any | None]]] = {
-        "figure2a": ("Figure 2a: latency by batch size", lambda: batch_chart(profile)),
+        "figure2a": (
+            f"Figure 2a: latency by batch size, {profile.settings.resolution} pixels",
+            lambda: batch_chart(profile),
+        ),
         "figure2b": (
             f"Figure 2b: latency by multiply-adds, {batch}",
             lambda: cost_chart(profile, "gmacs"),
@@ -80,7 +83,7 @@ def figures(profile: Profile) -> dict[str, tuple[str, Any]]:
         ("c", "DW", "mparams", "parameters"),
         ("d", "BL", "mparams", "parameters"),
     ):
-        title = f"Figure 3{letter}: XX and {kind} by {by}, {pixels} pixels, {batch}"
+        title = f"Figure 3{letter}: XX and {kind} by {by}, {blocks}"
         make[f"figure3{letter}"] = (title, _later(profile, kind, field))
     charts = {name: (title, chart()) for name, (title, chart) in make.items()}
     return {name: pair for name, pair in charts.items() if pair[1] is not None}
@@ -103,8 +106,8 @@ def _lines(
     scale = alt.Scale(type="log", base=base, nice=False, padding=12)
     shared = chart_of(values).encode(
         x=alt.X(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(values=ticks)),
-        y=alt.Y("ms:Q", title=f"{MS} (log scale)", scale=alt.Scale(type="log", nice=False,
-                                                                  padding=12)),
+        y=alt.Y("ms:Q", title=f"{MS} (log scale)", axis=alt.Axis(format=".3~r"),
+                scale=alt.Scale(type="log", nice=False, padding=12)),
         color=colours(alt, "series", series),
     )  # fmt: skip
     points = shared.mark_point(size=60, filled=True).encode(

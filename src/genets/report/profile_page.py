@@ -42,7 +42,7 @@ def profile_sentences(profile: Profile) -> dict[str, str]:
     if noisy:
         found["noisy"] = (
             f"{noisy} of {len(profile.rows)} latencies are noisy: their 95 % interval did not come "
-            "within 1 % of the median in the time given."
+            "within 1 % of the median in the time given (~ in the table)."
         )
     return found
 
@@ -105,17 +105,21 @@ def profile_table(profile: Profile) -> Table:
 
 
 def _data(profile: Profile) -> PageTable:
-    header = ["network", "figure", "batch", "M parameters", "M multiply-adds", "ms per image"]
+    header = ["network", "figure", "pixels", "batch", "M parameters", "M multiply-adds",
+              "ms per image", "95 % interval"]  # fmt: skip
     rows = []
     for record in _records(profile):
         ms, size, work = (record[n] for n in ("ms_per_image", "parameters", "multiply_adds"))
+        low, high = (record[f"{end}_ms_per_image"] for end in ("low", "high"))
         rows.append([
             record["network"],
             record["figure"],
+            str(record["resolution"]),
             str(record["batch_size"]),
             "" if size is None else f"{size / 1e6:.3g}",
             "" if work is None else f"{work / 1e6:.4g}",
             "-" if ms is None else f"{ms:.4g}{'~' if record['noisy'] else ''}",
+            "" if ms is None else f"{low:.4g} to {high:.4g}",
         ])  # fmt: skip
     return PageTable(header, rows)
 

@@ -108,8 +108,10 @@ def _advice(
     note = "No profile was given, so nothing is said on latency."
     if latencies is not None:
         note = (
-            f"Latencies are those of a profile's chains of blocks ({latencies.target}, "
-            f"{latencies.resolution} pixels), at its width that is nearest to the layer's."
+            f"Latencies are those of a profile's chains of blocks, 5 XX beside 10 BL or DW, which "
+            f"see the same region ({latencies.target}, {latencies.resolution} pixels), at its "
+            "width that is nearest to the layer's. Faster than XX is what is so by more than both "
+            "95 % intervals. ~: noisy, an interval did not come within 1 % of the median."
         )
     return [Paragraph(ADVICE, True), Paragraph(note, True), *blocks]
 
@@ -121,11 +123,11 @@ def _choices(found: Sequence[Advice]) -> PageTable:
         for one in found
         for choice in one.choices
     ]
-    times = [choice.times_latency for one in found for choice in one.choices]
-    if any(time is not None for time in times):
-        header.append("times XX's latency")
-        for row, time in zip(rows, times, strict=True):
-            row.append("" if time is None else f"{time:.2f}")
+    if any(one.width is not None for one in found):
+        header += ["timed at width", "times XX's latency"]
+        timed = [(one.width, choice) for one in found for choice in one.choices]
+        for row, (width, choice) in zip(rows, timed, strict=True):
+            row += [str(width), f"{choice.times_latency:.2f}{'~' * choice.noisy}"]
     best = {(one.stage.stage, one.best.block(one.stage)) for one in found if one.best}
     strong = frozenset(n for n, row in enumerate(rows) if (int(row[0]), row[1]) in best)
     return PageTable(header, rows, strong)

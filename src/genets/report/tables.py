@@ -46,12 +46,23 @@ def search_table(result: SearchResult) -> Table:
             *promise_facts(result.selected),
             ("MasterNet", f"{_ms(result.selected.master_ms)}; {_scores(result.master)}"),
             ("winner", f"{_ms(result.selected.measured_ms)}; {_scores(result.winner)}"),
+            *_confirmed_facts(result),
             ("trials", f"{result.trials_done} done{failed}"),
             ("time", _duration(sum(result.seconds.values()))),
             *((name, str(path)) for name, path in result.files.items()),
             ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
         ],
     )
+
+
+def _confirmed_facts(result: SearchResult) -> Iterable[Fact]:
+    """What the winner was chosen among, the best predicted first."""
+    if result.confirmed:
+        scores = ["failed" if one.top1 is None else f"{one.top1:.2%}" for one in result.confirmed]
+        structures = [one.structure for one in result.confirmed]
+        scores[structures.index(result.selected.structure)] += " (winner)"
+        told = f"{', '.join(scores)} of validation images right"
+        yield "candidates", f"{told} after {result.confirmed[0].epochs} epochs"
 
 
 def selected_table(selected: Selected, caution: float = 0.0) -> Table:

@@ -41,7 +41,7 @@ class Checkpoints:
         self.on_note = on_note
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            left_over.unlink()
+            left_over.unlink(missing_ok=True)
 
     def paths(self) -> list[Path]:
         """All there are, ascending."""

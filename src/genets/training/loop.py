@@ -151,26 +151,27 @@ def evaluate(
     device: str | torch.device = "cpu",
     *,
     channels_last: bool = True,
+    total: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> Score:
     """Score `net`, moved to `device` and left in eval mode, on every image of `split`.
 
     channels_last: how weights lie in memory from then on; else they stay as they are.
+    total: adds up sums over processes, where each has its share of the split.
     Raises TrainingError if the network's outputs are not finite.
     """
     move(net, device, channels_last=channels_last)
     net.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    images = 0
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     for batch, labels in split.batches(batch_size):
         # Only here: what is made in inference mode, such as cached images, cannot be trained on.
         with torch.inference_mode():
             logits = net(batch.to(device, non_blocking=True)).float()
             labels = labels.to(device, non_blocking=True)
-            correct += (logits.argmax(dim=1) == labels).sum()
-            total += F.cross_entropy(logits, labels, reduction="sum")
-        images += len(labels)
-    score = Score(correct.item() / images, total.item() / images, images)
+            sums[0] += (logits.argmax(dim=1) == labels).sum()
+            sums[1] += F.cross_entropy(logits, labels, reduction="sum")
+            sums[2] += len(labels)
+    correct, entropy, images = total(sums).tolist()
+    score = Score(correct / images, entropy / images, int(images))
     if not math.isfinite(score.cross_entropy):
         raise TrainingError(f"the network's cross-entropy is {score.cross_entropy}, no score")
     return score

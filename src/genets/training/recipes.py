@@ -30,6 +30,15 @@ def named_recipe(name: str) -> dict[str, Any]:
     return dict(recipes()[name])
 
 
+def changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with these changes; other epochs alone shorten or lengthen the warm-up with them."""
+    values = {**base, **changes}
+    before, after = base.get("epochs"), changes.get("epochs")
+    if "warmup_epochs" not in changes and before and isinstance(after, int):
+        values["warmup_epochs"] = base.get("warmup_epochs", 0.0) * after / before
+    return values
+
+
 def make_recipe(values: Mapping[str, Any]) -> RunRecipe:
     """A recipe of these fields. Raises GenetsError: an unknown field, or a value out of range."""
     for name in values:

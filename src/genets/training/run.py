@@ -6,9 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,36 +16,13 @@ from genets.errors import TrainingError
 from genets.training.checkpoint import Checkpoints
 from genets.training.loop import Teacher, evaluate
 from genets.training.memory import is_out_of_memory, largest_that_fits
+from genets.training.position import Position
 from genets.training.recipe import lr_at
 from genets.training.run_log import EpochRecord, Listener, Progress
 from genets.training.trainee import Trainee
 
 CHECKPOINT_SECONDS = 600.0
 LOOK_EVERY = 25  # steps: reading a loss makes the host wait for a GPU
-
-
-@dataclass
-class Position:
-    """Where a run stands: `epoch` whole epochs, and `step` steps of the next.
-
-    losses, seconds: of these steps. records: of the whole epochs. best: the number of whole
-    epochs after which validation top-1 was highest; None before the first.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    records: list[EpochRecord] = field(default_factory=list)
-    best: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        records = [record.to_json() for record in self.records]
-        return {**vars(self), "records": records}
-
-    @classmethod
-    def from_json(cls, state: dict[str, Any]) -> Position:
-        return cls(**{**state, "records": [EpochRecord(**one) for one in state["records"]]})
 
 
 class Run:
@@ -79,13 +54,24 @@ class Run:
         self.checkpoint_seconds = checkpoint_seconds
         self.steps = steps_per_epoch(len(data.train), self.recipe.batch_size)
         self.position = Position()
+        self.processes = trainee.processes
         self._pending: list[Tensor] = []
         self._saved_at = time.monotonic()
-        if self.recipe.batch_size > len(data.train):
+        self._check_batch_size()
+
+    def _check_batch_size(self) -> None:
+        size, data, count = self.recipe.batch_size, self.data, self.processes.count
+        if size > len(data.train):
             raise TrainingError(
-                f"batch_size {self.recipe.batch_size} is larger than the training split of "
-                f"{data.name}, {len(data.train)} images; "
+                f"batch_size {size} is larger than the training split of {data.name}, "
+                f"{len(data.train)} images; "
                 f"--set batch_size={2 ** (len(data.train).bit_length() - 1)} fits"
+            )
+        pairs = 2 if self.recipe.mixup or self.recipe.cutmix else 1
+        if size % (count * pairs):
+            raise TrainingError(
+                f"batch_size {size} must be a multiple of {count * pairs}, as {count} processes "
+                f"share it{' and mix pairs of images' if pairs == 2 else ''}"
             )
 
     def resume(self) -> bool:
@@ -122,12 +108,11 @@ class Run:
         for batch in islice(batches, at.step, None):
             self._pending.append(self._step(*self.trainee.on_device(*batch)))
             at.step += 1
-            if self.trainee.device.type == "cpu" or len(self._pending) == LOOK_EVERY:
-                self._look()
-            if time.monotonic() - self._saved_at > self.checkpoint_seconds and at.step < self.steps:
-                self._look()
+            looks = self.trainee.device.type == "cpu" or len(self._pending) == LOOK_EVERY
+            if looks and self._look() and at.step < self.steps:
                 self._save()
-        self._look()
+        if self._pending:
+            self._look()
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         at = self.position
@@ -135,8 +120,7 @@ class Run:
         rate = self._rate(done)
         try:
             with seeded_globals("step", self.seed, at.epoch, at.step):
-                if images.is_cuda:
-                    torch.cuda.manual_seed(seed_of("step", self.seed, at.epoch, at.step))
+                self._seed_dropout(images)
                 return self.trainee.step(images, labels, self.teacher, rate, done + 1)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -144,12 +128,26 @@ class Run:
         # Here, as the handler's traceback would hold the tensors of the step that failed.
         raise TrainingError(self._what_fits(images, labels))
 
+    def _seed_dropout(self, images: Tensor) -> None:
+        """torch's generators; mix-up draws from numpy's, which is alike in all processes."""
+        at, number = self.position, self.processes.share.number
+        if images.is_cuda:
+            torch.cuda.manual_seed(seed_of("step", self.seed, at.epoch, at.step, number))
+        if number:
+            torch.default_generator.manual_seed(
+                seed_of("step", self.seed, at.epoch, at.step, number)
+            )
+
     def _rate(self, step: int) -> float:
         return lr_at(step, self.recipe.epochs * self.steps, self.recipe)
 
     def _what_fits(self, images: Tensor, labels: Tensor) -> str:
         """Whole steps are tried, which is the end of this network's weights."""
         least = 2 if self.recipe.mixup or self.recipe.cutmix else 1
+
+        if self.processes.count > 1:  # a step on its own would wait for the others'
+            here = f"{len(images)} images in this process's share of a batch"
+            return f"memory ran out with {here}; --batch-size must be smaller{self._kept()}"
 
         def attempt(size: int) -> None:
             with seeded_globals("attempt", size):
@@ -159,10 +157,17 @@ class Run:
         advice = "no smaller one fits" if fits is None else f"{fits} fits: --set batch_size={fits}"
         return f"memory ran out with {len(images)} images in a batch; {advice}{self._kept()}"
 
-    def _look(self) -> None:
-        """Fetch losses, which makes the host wait for the device, and check them."""
-        at = self.position
-        for loss in torch.stack(self._pending).tolist() if self._pending else []:
+    def _look(self) -> bool:
+        """Fetch losses, which makes the host wait for the device, check them, and tell.
+
+        Gives whether a checkpoint is due, which the first process decides for all.
+        """
+        at, count = self.position, self.processes.count
+        due = time.monotonic() - self._saved_at > self.checkpoint_seconds
+        due_here = torch.tensor(float(due and self.processes.is_first), device=self.trainee.device)
+        sums = self.processes.sum(torch.stack([*self._pending, due_here]))
+        *losses, due_there = sums.tolist()
+        for loss in (total / count for total in losses):
             at.losses.append(loss)
             if not math.isfinite(loss):
                 raise TrainingError(
@@ -173,9 +178,9 @@ class Run:
         rate = len(self._pending) * self.recipe.batch_size / max(now - self._look_at, 1e-9)
         at.seconds += now - self._look_at
         self._look_at = now
-        if self._pending:
-            self._tell(f"loss {at.losses[-1]:.3f}, {rate:.0f} images/s")
+        self._tell(f"loss {at.losses[-1]:.3f}, {rate:.0f} images/s")
         self._pending = []
+        return bool(due_there)
 
     def _kept(self) -> str:
         path = self.checkpoints.last_path()
@@ -183,6 +188,7 @@ class Run:
 
     def _end_epoch(self) -> None:
         at = self.position
+        self.trainee.begin_scoring()
         try:
             score = evaluate(
                 self.trainee.scored,
@@ -190,6 +196,7 @@ class Run:
                 self.recipe.batch_size,
                 self.trainee.device,
                 channels_last=self.recipe.channels_last,
+                total=self.processes.sum,
             )
         except TrainingError as error:
             raise TrainingError(f"after epoch {at.epoch + 1} {error}{self._kept()}") from error
@@ -205,12 +212,23 @@ class Run:
             seconds=at.seconds,
             images_per_second=self.steps * self.recipe.batch_size / max(at.seconds, 1e-9),
             best=best,
+            images=score.images,
+            broken=self.gather_broken(),
         )
         at.records.append(record)
         at.step, at.losses, at.seconds = 0, [], 0.0
         at.best = at.epoch if best else at.best
         self._save()
         self.listener.epoch(record, self.recipe.epochs)
+
+    def gather_broken(self) -> int:
+        """Broken images that any process met so far. Raises DataError if they are too many."""
+        broken = self.data.broken
+        if broken is None:
+            return 0
+        for found in self.processes.gather(dict(broken.reasons)):
+            broken.meet(found)
+        return len(broken.reasons)
 
     def _save(self) -> None:
         if not self.trainee.is_finite():
@@ -219,7 +237,9 @@ class Run:
                 f"weights are no longer finite after {at.epoch} epochs and {at.step} steps; a "
                 f"lower learning rate may help{self._kept()}"
             )
-        self.checkpoints.save(self.trainee.tensors(), self.position.to_json())
+        self.processes.first(
+            lambda: self.checkpoints.save(self.trainee.tensors(), self.position.to_json())
+        )
         self._saved_at = time.monotonic()
         self._look_at = time.perf_counter()
 

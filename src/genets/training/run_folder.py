@@ -15,7 +15,8 @@ from genets.files import FileLock, write_atomic
 from genets.training.settings import RunSettings, differences
 
 SETTINGS, IMAGES, LOG, LOCK = "settings.json", "images.json", "log.jsonl", "run.lock"
-CHECKPOINTS, RESULTS = "checkpoints", "results"
+CHECKPOINTS, RESULTS, TENSORBOARD = "checkpoints", "results", "tensorboard"
+BROKEN = "broken.jsonl"
 
 
 def is_run(folder: Path) -> bool:

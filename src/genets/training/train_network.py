@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
-from genets.data import LOADERS, ImageData, load_data, seeded_globals
+from genets.data import ImageData
 from genets.errors import GenetsError, TrainingError
-from genets.networks import NamedNetwork, resolve_network
-from genets.networks.faults import what_failed
+from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.checkpoint import Checkpoints
 from genets.training.hand_over import RunResult, hand_over
 from genets.training.loop import Score, evaluate
+from genets.training.processes import Processes
 from genets.training.run import CHECKPOINT_SECONDS, Run
 from genets.training.run_folder import (
+    BROKEN,
     CHECKPOINTS,
     LOG,
     RESULTS,
+    TENSORBOARD,
     check_images,
     has_checkpoints,
     open_run,
 )
+from genets.training.run_images import check_all, keep_broken, load_images
 from genets.training.run_log import EpochRecord, Listener, write_log
-from genets.training.run_recipe import RunRecipe
+from genets.training.run_network import run_network
 from genets.training.settings import RunSettings
-from genets.training.starting_weights import head_of, start_from
 from genets.training.teacher import load_teacher
+from genets.training.tensorboard import TensorBoard
 from genets.training.threads import fitting_threads
 from genets.training.trainee import Trainee, scored_tensors
 
@@ -40,177 +42,129 @@ def train_network(
     out: str | Path,
     *,
     device: str = "auto",
+    processes: int | None = None,
     workers: int | None = None,
+    check_data: bool = False,
+    tensorboard: bool = False,
     listener: Listener | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> RunResult:
     """Train in the folder `out`, from its last checkpoint where there is one.
 
-    On a CPU with the same number of threads a run that was killed and gone on with ends with
-    the weights, bit for bit, of one that was left alone.
-    device: auto, cpu, cuda or cuda:NUMBER. workers: processes that read images, None chooses.
+    On a CPU with the same number of threads and processes a run that was killed and gone on with
+    ends with the weights, bit for bit, of one that was left alone.
+    device, processes: see `Processes`; several share each batch, and only the first one writes
+        and calls the listener. workers: processes that read images, for each of these; None
+        chooses.
+    check_data: read every image once beforehand, to name broken ones at once.
+    tensorboard: write event files beside the log.
     Raises GenetsError.
     """
+    team = Processes(device, processes, settings.recipe.precision)
+    outer = listener if listener and team.is_first else Listener()
     notes: list[str] = []
-    outer = listener or Listener()
 
     def note(text: str) -> None:
         notes.append(text)
         outer.note(text)
 
-    listener = replace(outer, note=note)
-    where = training_device(device)
     out = Path(out).expanduser()
     if settings.resolution is None:
         settings = _at_own_resolution(settings)
-    with open_run(out, settings):
-        data = _images(settings, workers, listener)
-        check_images(out, data)
-        network, structure = _network(settings, data, not has_checkpoints(out), listener)
-        with fitting_threads(network, data.resolution, settings.recipe.batch_size):
-            return _trained(
-                settings, out, data, network, structure, where, listener, notes, checkpoint_seconds
+    try:
+        with ExitStack() as stack:
+            team.first(lambda: stack.enter_context(open_run(out, settings)))
+            data = load_images(settings, team, workers, note)
+            team.first(lambda: check_images(out, data))
+            keep_broken(data, out / BROKEN, team, outer.note)
+            if check_data:
+                check_all(data, team, note)
+            network, structure = run_network(settings, data, not has_checkpoints(out), note)
+            share = settings.recipe.batch_size // team.count
+            stack.enter_context(fitting_threads(network, data.resolution, share))
+            trainee = Trainee(network, settings.recipe, data.num_classes, team)
+            checkpoints = Checkpoints(out / CHECKPOINTS, note)
+            teacher = load_teacher(settings.teacher, data) if settings.teacher else None
+            run = Run(
+                trainee,
+                data,
+                settings.seed,
+                checkpoints,
+                teacher=teacher.to(team.device) if teacher else None,
+                listener=replace(outer, note=note),
+                checkpoint_seconds=checkpoint_seconds,
             )
+            board = TensorBoard(out / TENSORBOARD) if tensorboard and team.is_first else None
+            _train(run, out, board)
+            return _handed_over(run, out, structure, settings, notes)
+    except GenetsError as error:
+        if team.is_first:
+            raise
+        raise TrainingError(f"process {team.share.number + 1} of {team.count}: {error}") from error
 
 
-def _trained(
-    settings: RunSettings,
-    out: Path,
-    data: ImageData,
-    network: nn.Module,
-    structure: Structure | None,
-    device: torch.device,
-    listener: Listener,
-    notes: list[str],
-    checkpoint_seconds: float,
-) -> RunResult:
-    checkpoints = Checkpoints(out / CHECKPOINTS, listener.note)
-    teacher = load_teacher(settings.teacher, data).to(device) if settings.teacher else None
+def _train(run: Run, out: Path, board: TensorBoard | None) -> None:
+    """To the end, from the last checkpoint; the first process keeps the log."""
+    outer = run.listener
 
     def logged(record: EpochRecord, epochs: int) -> None:
         write_log(out / LOG, run.position.records)
-        listener.epoch(record, epochs)
+        if board is not None:
+            board.epoch(record)
+        outer.epoch(record, epochs)
 
-    run = Run(
-        Trainee(network, settings.recipe, data.num_classes, device),
-        data,
-        settings.seed,
-        checkpoints,
-        teacher=teacher,
-        listener=replace(listener, epoch=logged),
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    if run.resume():
+    if run.resume() and run.processes.is_first:
         write_log(out / LOG, run.position.records)
-    records = run.train()
-    best = _best(run, checkpoints, listener)
-    network = run.trainee.net
-    test = evaluate(network, data.test, settings.recipe.batch_size, device)
-    validation = Score(best.top1, best.cross_entropy, len(data.validation))
+    if board is not None:
+        board.go_on_after(run.position.epoch)
+    run.listener = replace(outer, epoch=logged if run.processes.is_first else outer.epoch)
+    try:
+        run.train()
+    finally:
+        if board is not None:
+            board.close()
+
+
+def _handed_over(
+    run: Run, out: Path, structure: Structure | None, settings: RunSettings, notes: list[str]
+) -> RunResult:
+    data, team, recipe = run.data, run.processes, settings.recipe
+    best = _best(run)
+    net = run.trainee.net
+    test = evaluate(net, data.test, recipe.batch_size, team.device, total=team.sum)
+    run.gather_broken()
     result = RunResult(
-        out / RESULTS, settings.network, data.name, best.epoch, len(records), validation, test,
-        tuple(notes),
-    )  # fmt: skip
-    hand_over(result, network, structure, data, settings)
+        results=out / RESULTS,
+        network=settings.network,
+        data=data.name,
+        epoch=best.epoch,
+        epochs=len(run.position.records),
+        validation=Score(best.top1, best.cross_entropy, best.images),
+        test=test,
+        notes=(*notes, *_broken_note(data, out)),
+    )
+    team.first(lambda: hand_over(result, net, structure, data, settings))
     return result
 
 
-def _best(run: Run, checkpoints: Checkpoints, listener: Listener) -> EpochRecord:
+def _best(run: Run) -> EpochRecord:
     """Put the best weights into the run's network; the last ones where those are lost."""
     records, epochs = run.position.records, run.position.best
     assert epochs is not None, "a finished run has a best epoch"
-    checkpoint = checkpoints.best(epochs)
+    checkpoint = run.checkpoints.best(epochs)
     if checkpoint is None:
-        listener.note("the last epoch's weights are handed over")
+        run.listener.note("the last epoch's weights are handed over")
         epochs = len(records)
     tensors = run.trainee.tensors() if checkpoint is None else checkpoint.tensors
     run.trainee.net.load_state_dict(scored_tensors(tensors))
     return records[epochs - 1]
 
 
-def training_device(name: str) -> torch.device:
-    """`auto` is CUDA if there is. Raises TrainingError if this machine has no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise TrainingError(f"device must be auto, cpu, cuda or cuda:NUMBER, not {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise TrainingError(f"this machine has no device {name}")
-    return device
+def _broken_note(data: ImageData, out: Path) -> list[str]:
+    count = len(data.broken.reasons) if data.broken else 0
+    return [f"{count} images cannot be read and were skipped; see {out / BROKEN}"] if count else []
 
 
 def _at_own_resolution(settings: RunSettings) -> RunSettings:
     with torch.random.fork_rng():
         return replace(settings, resolution=resolve_network(settings.network, 2).resolution)
-
-
-def _images(settings: RunSettings, workers: int | None, listener: Listener) -> ImageData:
-    assert settings.resolution is not None
-    options: dict[str, Any] = {"augmentation": settings.recipe.augmentation(), "workers": workers}
-    if settings.data in LOADERS:  # they draw their images, and augment them while they do
-        options = {}
-        _tell_what_is_not_used(settings.recipe, settings.data, listener)
-    data = load_data(settings.data, settings.resolution, seed=settings.seed, **options)
-    if data.skipped:
-        listener.note(f"{len(data.skipped)} broken images are left out, {data.skipped[0]} first")
-    return data
-
-
-def _tell_what_is_not_used(recipe: RunRecipe, data: str, listener: Listener) -> None:
-    unused = [name for name in ("auto_augment", "erase") if getattr(recipe, name)]
-    if unused:
-        listener.note(f"{data} has nuisance of its own: {' and '.join(unused)} are not used")
-
-
-def _network(
-    settings: RunSettings, data: ImageData, fresh: bool, listener: Listener
-) -> tuple[nn.Module, Structure | None]:
-    """The network at the images' resolution. fresh: with its weights to begin with."""
-    with seeded_globals("network", settings.seed):
-        named = resolve_network(
-            settings.network, data.num_classes, pretrained=settings.pretrained and fresh
-        )
-    structure = named.structure
-    if structure is not None:
-        structure = structure.with_resolution(data.resolution)
-    else:
-        _check_resolution(named, data)
-    if fresh and settings.weights:
-        start_from(named.network, settings.weights, data.num_classes, listener.note)
-    if fresh and settings.pretrained:
-        _tell_pretrained(named, data, listener)
-    return named.network, structure
-
-
-def _tell_pretrained(named: NamedNetwork, data: ImageData, listener: Listener) -> None:
-    config = getattr(named.network, "pretrained_cfg", None) or {}
-    classes = config.get("num_classes", data.num_classes)
-    if classes != data.num_classes:
-        listener.note(
-            f"the published weights of {named.name} are of {classes} classes: the head "
-            f"({head_of(named.network)}) is made anew for {data.num_classes}"
-        )
-    for name, own in (("mean", data.mean), ("std", data.std)):
-        theirs = tuple(config.get(name, own))
-        if theirs != own:
-            listener.note(f"{named.name} was trained with {name} {theirs}, {data.name} has {own}")
-
-
-def _check_resolution(named: NamedNetwork, data: ImageData) -> None:
-    """Structures check themselves; other networks are tried. Raises TrainingError."""
-    size = data.resolution
-    named.network.eval()
-    try:
-        with torch.no_grad():
-            logits = named.network(torch.zeros(1, 3, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        if isinstance(error, GenetsError):
-            raise
-        raise TrainingError(
-            f"{named.name} cannot take images of {size} pixels: {what_failed(error)}"
-        ) from error
-    assert logits.shape == (1, data.num_classes), logits.shape

@@ -9,7 +9,8 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from genets.training.loop import Teacher, autocast, move, train_mode
+from genets.training.loop import Teacher, move, train_mode
+from genets.training.processes import Processes
 from genets.training.recipe import loss_of, optimizer_of
 from genets.training.run_recipe import RunRecipe
 
@@ -17,17 +18,22 @@ NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
 
 
 class Trainee:
-    """Trains `net` in place, on `device`. Raises GenetsError if all its parameters are frozen."""
+    """Trains `net` in place, where several do so each with its share of every batch.
+
+    Raises GenetsError if all its parameters are frozen.
+    """
 
     def __init__(
-        self, net: nn.Module, recipe: RunRecipe, num_classes: int, device: torch.device
+        self, net: nn.Module, recipe: RunRecipe, num_classes: int, processes: Processes
     ) -> None:
-        move(net, device, channels_last=recipe.channels_last)
+        self.processes = processes
+        self.device = processes.device
+        move(net, self.device, channels_last=recipe.channels_last)
         self.net = net
         self.recipe = recipe
-        self.device = device
         self.optimizer = optimizer_of(net, recipe)
-        self._forward: Any = torch.compile(net) if recipe.compile else net
+        forward: Any = torch.compile(net) if recipe.compile else net
+        self._forward = processes.fabric.setup_module(forward)
         self._mixing = recipe.mixing(num_classes)
         self._average = (
             ModelEmaV3(net, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
@@ -42,12 +48,18 @@ class Trainee:
     def begin_epoch(self) -> None:
         train_mode(self.net)
 
+    def begin_scoring(self) -> None:
+        """Statistics of batch normalisation are each process's own while it trains."""
+        for net in dict.fromkeys((self.net, self.scored)):
+            self.processes.spread_buffers(net)
+
     def step(
         self, images: Tensor, labels: Tensor, teacher: Teacher | None, rate: float, number: int
     ) -> Tensor:
         """One step at a learning rate of `rate`; gives the loss, a tensor on the device.
 
-        images: (N, 3, H, W), which mix-up changes in place; labels: (N,), int64.
+        images: (N, 3, H, W), which mix-up changes in place; labels: (N,), int64. The loss is
+        that of these; gradients are averaged over the processes.
         number: of the steps since the run began, from 1.
         """
         for group in self.optimizer.param_groups:
@@ -55,13 +67,13 @@ class Trainee:
         self.optimizer.zero_grad(set_to_none=True)
         if self._mixing is not None:
             images, labels = self._mixing(images, labels)
-        with autocast(images.device, self.recipe.precision):
+        with self.processes.fabric.autocast():
             soft = None
             if teacher is not None and self.recipe.soft_label_weight > 0:
                 with torch.no_grad():
                     soft = teacher(images).float()
             loss = loss_of(self._forward(images).float(), labels, self.recipe, soft)
-        torch.autograd.backward(loss)
+        self.processes.fabric.backward(loss)
         self.optimizer.step()
         if self._average is not None:
             self._average.update(self.net, step=number)

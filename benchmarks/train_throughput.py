@@ -1,0 +1,171 @@
+"""Images per second of `genets train` and of the loop of timm's train.py, epoch by epoch in turn.
+
+Same network, images, augmentation, mix-up, loss, optimizer, batch, precision, layout, workers and
+threads. timm's side is put together from timm's own pieces as its train.py does: loader with the
+prefetcher and mix-up in the collation, SGD, moving average, schedule, the loss read at every step.
+Run from the repository: python benchmarks/train_throughput.py.
+Writes results/train_throughput.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import FastCollateMixup, create_dataset, create_loader
+from timm.loss import SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import AverageMeter, ModelEmaV3
+
+from conditions import write_result
+from genets.networks import resolve_network
+from genets.training import EpochRecord, Listener, RunRecipe, RunSettings, train_network
+
+CLASSES, VALIDATION, SIDES = 10, 2, (320, 240)
+MIXUP, ERASE, POLICY, SMOOTHING, DECAY = 0.2, 0.25, "original", 0.1, 0.999
+
+
+@dataclass(frozen=True)
+class Case:
+    network: str
+    resolution: int
+    images: int
+    batch_size: int
+
+
+CASES = (Case("timm:resnet18", 128, 640, 64), Case("master_small", 32, 640, 64))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=4, help="epochs of each; the first warms up")
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    cases = []
+    with tempfile.TemporaryDirectory(prefix="genets-throughput-") as folder:
+        for number, case in enumerate(CASES):
+            data = make_photos(Path(folder) / f"photos-{number}", case.images)
+            out = Path(folder) / f"run-{number}"
+            cases.append(compare(case, data, out, options.rounds, options.workers))
+    write_result("train_throughput", {"workers": options.workers, "cases": cases})
+
+
+def make_photos(root: Path, images: int) -> Path:
+    """Noise of several scales, as large as photographs when stored as JPEG."""
+    random = np.random.default_rng(0)
+    width, height = SIDES
+    for part, count in (("train", images // CLASSES), ("val", VALIDATION), ("test", VALIDATION)):
+        for label in range(CLASSES):
+            folder = root / part / f"class-{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = np.zeros((height, width, 3))
+                for scale in (4, 16, 80):
+                    cells = random.normal(0, 30, (height // scale, width // scale, 3))
+                    pixels += np.kron(cells, np.ones((scale, scale, 1)))
+                pixels = (pixels + 128).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=90)
+    return root
+
+
+def compare(case: Case, data: Path, out: Path, rounds: int, workers: int) -> dict[str, Any]:
+    recipe = RunRecipe(
+        epochs=rounds,
+        batch_size=case.batch_size,
+        learning_rate=0.1,
+        weight_decay=4e-5,
+        label_smoothing=SMOOTHING,
+        mixup=MIXUP,
+        auto_augment=POLICY,
+        erase=ERASE,
+        ema_decay=DECAY,
+    )
+    theirs_loop = TimmLoop(case, data, recipe, workers)
+    ours: list[float] = []
+    theirs: list[float] = []
+
+    def epoch(record: EpochRecord, _: int) -> None:
+        ours.append(record.seconds)
+        theirs.append(theirs_loop.epoch(record.epoch - 1))
+
+    settings = RunSettings(
+        network=case.network, data=str(data), recipe=recipe, resolution=case.resolution
+    )
+    train_network(settings, out, device="cpu", workers=workers, listener=Listener(epoch=epoch))
+    warm = zip(ours[1:], theirs[1:], strict=True)
+    speed = case.images // case.batch_size * case.batch_size
+    return {
+        **vars(case),
+        "genets_images_per_second": [speed / seconds for seconds in ours[1:]],
+        "timm_images_per_second": [speed / seconds for seconds in theirs[1:]],
+        "times_timm": statistics.median(timm / own for own, timm in warm),
+    }
+
+
+class TimmLoop:
+    """What timm's train.py does, on a CPU."""
+
+    def __init__(self, case: Case, data: Path, recipe: RunRecipe, workers: int) -> None:
+        self.net = resolve_network(case.network, CLASSES).network
+        self.net.to(memory_format=torch.channels_last)
+        collate = FastCollateMixup(
+            mixup_alpha=MIXUP, label_smoothing=SMOOTHING, num_classes=CLASSES
+        )
+        self.loader = create_loader(
+            create_dataset("", root=str(data / "train")),
+            input_size=(3, case.resolution, case.resolution),
+            batch_size=case.batch_size,
+            is_training=True,
+            re_prob=ERASE,
+            auto_augment=POLICY,
+            interpolation="bicubic",
+            num_workers=workers,
+            collate_fn=collate,
+            device=torch.device("cpu"),
+            use_prefetcher=True,
+        )
+        self.loss = SoftTargetCrossEntropy()
+        self.optimizer = create_optimizer_v2(
+            self.net, opt="sgd", lr=recipe.peak_rate, momentum=0.9, weight_decay=4e-5
+        )
+        self.scheduler, _ = create_scheduler_v2(
+            self.optimizer,
+            num_epochs=recipe.epochs,
+            step_on_epochs=False,
+            updates_per_epoch=len(self.loader),
+        )
+        self.average = ModelEmaV3(self.net, decay=DECAY, use_warmup=True)
+
+    def epoch(self, epoch: int) -> float:
+        """Seconds of one pass over the training images."""
+        start = time.perf_counter()
+        self.net.train()
+        losses, times = AverageMeter(), AverageMeter()
+        updates = epoch * len(self.loader)
+        end = time.time()
+        for images, labels in self.loader:
+            images = images.contiguous(memory_format=torch.channels_last)
+            loss = self.loss(self.net(images), labels)
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            updates += 1
+            self.average.update(self.net, step=updates)
+            losses.update(loss.item(), images.size(0))
+            times.update(time.time() - end)
+            self.scheduler.step_update(num_updates=updates, metric=losses.avg)
+            end = time.time()
+        return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What two processes do together; run by test_processes.py: python team_lab.py FOLDER.
+
+Fabric starts the second process by running this command line again.
+"""
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from genets.errors import GenetsError
+from genets.training import Listener, RunRecipe, RunSettings, train_network
+from genets.training.processes import is_first_process
+from genets.training.trainee import Trainee
+
+BN_FREE = "timm:test_mambaout"
+WITH_BN = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
+DRAWING = RunRecipe(  # all that draws random numbers, and all that keeps state
+    epochs=2, batch_size=256, learning_rate=0.05, mixup=0.4, ema_decay=0.9, weight_decay=0.01
+)
+PLAIN = RunRecipe(epochs=2, batch_size=256, learning_rate=0.4)
+PHOTOS = RunRecipe(epochs=1, batch_size=32, learning_rate=0.1)
+
+
+class KilledError(Exception):
+    pass
+
+
+def settings(network, recipe, data="digits", resolution=None):
+    return RunSettings(network=network, data=str(data), recipe=recipe, resolution=resolution)
+
+
+def run(what, out, notes=None, **options):
+    listener = Listener(note=[].append if notes is None else notes.append)
+    return train_network(what, out, device="cpu", listener=listener, **options)
+
+
+def killed(what, out, step):
+    """Every process dies when that step (from 1) begins."""
+    original, calls = Trainee.step, iter(range(1, 10**6))
+
+    def dying(self, *arguments):
+        if next(calls) == step:
+            raise KilledError
+        return original(self, *arguments)
+
+    Trainee.step = dying
+    with suppress(KilledError):
+        run(what, out, processes=2, checkpoint_seconds=0.0)
+    Trainee.step = original
+
+
+def main(folder):
+    run(settings(BN_FREE, DRAWING, resolution=16), folder / "bn-free", processes=2)
+    run(settings(WITH_BN, PLAIN), folder / "alone", processes=2)
+    for step in (3, 4):
+        killed(settings(WITH_BN, PLAIN), folder / "killed", step)
+    run(settings(WITH_BN, PLAIN), folder / "killed", processes=2)
+    notes, faults = [], []
+    photos = settings(WITH_BN, PHOTOS, folder / "photos")
+    run(photos, folder / "broken", notes, processes=2)
+    odd = RunRecipe(epochs=1, batch_size=31)
+    for wrong in (settings(BN_FREE, PLAIN, resolution=16), settings(WITH_BN, odd)):
+        try:
+            run(wrong, folder / ("alone" if wrong.recipe == PLAIN else "odd"), processes=2)
+        except GenetsError as error:
+            faults.append(str(error))
+    number = 1 if is_first_process() else 2
+    (folder / f"seen-{number}.json").write_text(json.dumps({"notes": notes, "faults": faults}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,135 @@
+"""Two processes train one network: the same losses as one, and nothing lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from team_lab import BN_FREE, DRAWING, run, settings
+
+import genets
+from genets.data import load_data
+from genets.errors import TrainingError
+from genets.training import evaluate, processes
+
+
+def make_photos(root):
+    """122 images, of which one is broken, in what the second process reads for validation."""
+    random = np.random.default_rng(0)
+    for name, level in (("cats", 60), ("dogs", 180)):
+        (root / name).mkdir(parents=True)
+        for number in range(61):
+            pixels = random.normal(level, 30, (20, 24, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    data = load_data(root, 16)
+    path = Path(data.validation.images.paths[data.validation.positions[1]])
+    path.write_bytes(path.read_bytes()[:60])
+    return path
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("team")
+    broken = make_photos(folder / "photos")
+    script = Path(__file__).with_name("team_lab.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder, broken
+
+
+def log(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def weights(out):
+    return load_file(out / "results" / "weights.safetensors")
+
+
+def test_same_losses_as_one_process(team, tmp_path):
+    folder, _ = team
+    run(settings(BN_FREE, DRAWING, resolution=16), tmp_path)
+    for one, two in zip(log(tmp_path), log(folder / "bn-free"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], rel=1e-5)
+        assert (two["top1"], two["steps"], two["images"]) == pytest.approx(
+            (one["top1"], one["steps"], one["images"]), abs=0.002
+        )
+    alone, together = weights(tmp_path), weights(folder / "bn-free")
+    assert all(torch.allclose(alone[n], together[n], rtol=1e-3, atol=1e-5) for n in alone)
+
+
+def test_killed_and_gone_on_with_ends_with_the_same_bits(team):
+    folder, _ = team
+    expected, gone_on = weights(folder / "alone"), weights(folder / "killed")
+    assert all(torch.equal(expected[name], gone_on[name]) for name in expected)
+    keys = ("loss", "top1", "cross_entropy", "best")
+    for one, other in zip(log(folder / "alone"), log(folder / "killed"), strict=True):
+        assert [one[key] for key in keys] == [other[key] for key in keys]
+
+
+def test_the_score_is_that_of_the_weights_that_are_handed_over(team):
+    folder, _ = team
+    stored = json.loads((folder / "alone" / "results" / "result.json").read_text())
+    net = genets.load(folder / "alone" / "results")
+    for split in ("validation", "test"):
+        score = evaluate(net, getattr(load_data("digits", 16), split))
+        assert stored[split]["top1"] == score.top1
+        assert stored[split]["cross_entropy"] == pytest.approx(score.cross_entropy, rel=1e-6)
+
+
+def test_a_broken_image_of_one_process_is_known_to_all(team):
+    folder, broken = team
+    (line,) = (folder / "broken" / "broken.jsonl").read_text().splitlines()
+    assert json.loads(line)["image"] == str(broken)
+    assert log(folder / "broken")[0]["broken"] == 1
+    first, second = (json.loads((folder / f"seen-{n}.json").read_text()) for n in (1, 2))
+    assert len([note for note in first["notes"] if str(broken) in note]) == 1
+    assert second["notes"] == []
+
+
+def test_faults_reach_all(team):
+    folder, _ = team
+    first, second = (json.loads((folder / f"seen-{n}.json").read_text()) for n in (1, 2))
+    changed, odd = first["faults"]
+    assert "is a run of other settings" in changed
+    assert "batch_size 31 must be a multiple of 2, as 2 processes share it" in odd
+    assert second["faults"] == [f"process 2 of 2: {fault}" for fault in first["faults"]]
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "message"),
+    [
+        ("cpu", 0, "processes must be 1 or more, not 0"),
+        ("cuda", 3, "this machine has no device cuda|3 processes need as many GPUs"),
+    ],
+)
+def test_what_there_is_not(device, here, message):
+    with pytest.raises(TrainingError, match=message):
+        processes.Processes(device, here)
+
+
+def test_torchrun_says_how_many_there_are(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert processes._places(None) == processes._places(4) == (4, 2)
+    with pytest.raises(TrainingError, match="processes 3 were asked for, but torchrun started 4"):
+        processes._places(3)
+
+
+def test_several_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert processes._gpus(torch.device("cuda"), 2) == 2
+    assert processes._gpus(torch.device("cuda:1"), 1) == [1]
+    with pytest.raises(TrainingError, match="4 processes need as many GPUs; this machine has 2"):
+        processes._gpus(torch.device("cuda"), 4)
+    with pytest.raises(TrainingError, match="take a GPU each: device cuda, not cuda:1"):
+        processes._gpus(torch.device("cuda:1"), 2)

@@ -1,0 +1,97 @@
+"""Images that cannot be read, in whole runs: named, counted, and too many of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genets.data import load_data
+from genets.errors import GenetsError
+from genets.training import Listener, RunRecipe, RunSettings, train_network
+
+NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
+RECIPE = RunRecipe(epochs=2, batch_size=20, learning_rate=0.1)  # 140 images: none is dropped
+COUNT = 110  # of each of two classes: two broken ones are not too many
+
+
+@pytest.fixture
+def photos(tmp_path):
+    random = np.random.default_rng(0)
+    for name, level in (("cats", 60), ("dogs", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(COUNT):
+            pixels = random.normal(level, 30, (20, 24, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def damage(photos, split, *places):
+    """Cut off the end of some files of a split."""
+    chosen = getattr(load_data(photos, 16, check=False), split)
+    paths = [Path(chosen.images.paths[chosen.positions[place]]) for place in places]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:70])
+    return [str(path) for path in paths]
+
+
+def run(photos, out, **options):
+    notes = []
+    settings = RunSettings(network=NETWORK, data=str(photos), recipe=RECIPE)
+    listener = Listener(note=notes.append)
+    return train_network(settings, out, device="cpu", listener=listener, **options), notes
+
+
+def named(out):
+    path = out / "broken.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["image"] for line in lines]
+
+
+def test_met_on_the_way_or_scanned_is_the_same_run(photos, tmp_path):
+    broken = [*damage(photos, "train", 3), *damage(photos, "validation", 0)]
+    way, notes = run(photos, tmp_path / "way")
+    scanned, scan_notes = run(photos, tmp_path / "scanned", check_data=True)
+    assert sorted(named(tmp_path / "way")) == sorted(named(tmp_path / "scanned")) == sorted(broken)
+    for path in broken:
+        assert len([note for note in notes if path in note]) == 1
+        assert len([note for note in scan_notes if path in note]) == 1
+    assert (way.validation, way.test) == (scanned.validation, scanned.test)
+    assert way.validation.images == len(load_data(photos, 16, check=False).validation) - 1
+    (said,) = way.notes
+    assert said.startswith("2 images cannot be read and were skipped; see ")
+    records = [json.loads(x) for x in (tmp_path / "way" / "log.jsonl").read_text().splitlines()]
+    assert records[-1]["broken"] == 2
+
+
+def test_a_run_that_goes_on_looks_again_at_those_it_knows(photos, tmp_path):
+    (broken,) = damage(photos, "validation", 0)
+    run(photos, tmp_path / "run")
+    with open(tmp_path / "run" / "broken.jsonl", "a") as file:
+        file.write('{"image": "half a li')
+    _, notes = run(photos, tmp_path / "run")
+    assert named(tmp_path / "run") == [broken]
+    assert len([note for note in notes if broken in note]) == 1
+    Image.new("RGB", (20, 24)).save(broken)
+    (tmp_path / "run" / "images.json").unlink()
+    with pytest.raises(GenetsError, match=r"images\.json is missing or damaged"):
+        run(photos, tmp_path / "run")
+
+
+@pytest.mark.parametrize("check_data", [True, False])
+def test_too_many_stop(photos, tmp_path, check_data):
+    damage(photos, "train", 3, 4, 5)
+    with pytest.raises(GenetsError, match=r"3 of 220 images of .* cannot be read, such as"):
+        run(photos, tmp_path / "run", check_data=check_data)
+    assert not (tmp_path / "run" / "results").exists()
+
+
+def test_digits_have_no_files_to_check(tmp_path):
+    notes = []
+    settings = RunSettings(
+        network=NETWORK, data="digits", recipe=RunRecipe(epochs=1, batch_size=512)
+    )
+    listener = Listener(note=notes.append)
+    train_network(settings, tmp_path, device="cpu", listener=listener, check_data=True)
+    assert notes == ["digits is no folder of images: they are checked when they are read"]
