@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from genets.latency import Budget, LatencyTable, Measurement, Target, measure
     from genets.nas.run import search, select
     from genets.nas.settings import SearchSettings
-    from genets.networks import export_onnx, fold_batchnorm, load
+    from genets.networks import (
+        export_onnx,
+        fold_batchnorm,
+        load,
+        load_blocks,
+        register_block,
+    )
     from genets.networks.build import build
     from genets.networks.count import count
     from genets.structure import Block, DesignSpace, Structure, SuperBlock, zoo
@@ -41,7 +47,9 @@ __all__ = [
     "export_onnx",
     "fold_batchnorm",
     "load",
+    "load_blocks",
     "measure",
+    "register_block",
     "search",
     "select",
     "zoo",
@@ -60,6 +68,8 @@ _FLOOR_OF = {
     "export_onnx": "genets.networks",
     "fold_batchnorm": "genets.networks",
     "load": "genets.networks",
+    "load_blocks": "genets.networks",
+    "register_block": "genets.networks",
     "Budget": "genets.latency",
     "LatencyTable": "genets.latency",
     "Measurement": "genets.latency",

@@ -13,7 +13,7 @@ from genets.errors import InfeasibleBudgetError
 from genets.latency import Target
 from genets.nas.events import PHASES, Event
 from genets.nas.presets import PRESETS
-from genets.nas.result import SearchResult, Selected
+from genets.nas.result import Confirmed, SearchResult, Selected
 from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
 from genets.networks.baselines import baselines
@@ -58,6 +58,10 @@ class Driver:
             files={"structure": out / "results" / "structure.toml"},
             seconds={"trials": 61.0},
             warnings=("the clock was [b]noisy",),
+            confirmed=(
+                Confirmed(zoo["genet_light"], "failed", 36, reason="out of memory"),
+                Confirmed(zoo["master_small"], "done", 36, 0.91, 0.27, 9.0),
+            ),
         )
 
     def select_top(self, folder, budget, top, *, target=None, caution=0.0, on_event=None):
@@ -106,6 +110,7 @@ def test_search_prints_the_promise_and_how_to_load(driver, tmp_path):
         "90.00% of test images right",
         "92.00% of test images right",
         "60 done, 1 failed",
+        "failed, 91.00% (winner) of validation images right after 36 epochs",
         "1 min 01 s",
         str(out / "results" / "structure.toml"),
         f'import genets; network = genets.load("{out}/results")',
@@ -125,6 +130,8 @@ def test_search_json_is_alone_on_standard_output(driver, tmp_path):
     assert printed["selected"]["margin"] == pytest.approx(0.025)
     assert printed["files"] == {"structure": str(tmp_path / "a/results/structure.toml")}
     assert printed["warnings"] == ["the clock was [b]noisy"]
+    assert [one["status"] for one in printed["confirmed"]] == ["failed", "done"]
+    assert printed["confirmed"][1]["structure"] == str(zoo["master_small"])
 
 
 def test_search_options_override_file_overrides_preset(driver, tmp_path):
@@ -132,7 +139,16 @@ def test_search_options_override_file_overrides_preset(driver, tmp_path):
     file.write_text('data = "cats"\nseed = 4\n[trial_training]\nepochs = 6\nlearning_rate = 0.02\n')
     options = ("--blocks", "XX3,DW3r6", "--width-range", 0.75, 1.5, "--width-step", 16)
     target = ("--batch-size", 8, "--threads", 1, "--precision", "bf16")
-    rest = ("--trials", 5, "--controls", 1, "--regression", "paper", "--resolution", 24)
+    rest = (
+        "--trials-per-super-block",
+        5,
+        "--controls-per-super-block",
+        1,
+        "--regression",
+        "paper",
+        "--resolution",
+        24,
+    )
     invoke(*SEARCH, "--settings", file, "--out", tmp_path / "a", *options, *target, *rest)
     expected = PRESETS["quick"] | {
         "data": "digits",
@@ -147,6 +163,19 @@ def test_search_options_override_file_overrides_preset(driver, tmp_path):
         "space": {"blocks": ["XX3", "DW3r6"], "width_range": [0.75, 1.5], "width_step": 16},
     }
     assert driver.asked.settings == SearchSettings(**expected)
+
+
+def test_the_papers_own_way_is_at_hand(driver, tmp_path):
+    ways = ("--sampling", "random", "--thaw", "block", "--trials", "separate")
+    fits = ("--regression", "paper", "--selection", "random")
+    trains = ("--confirm", 1, "--confirm-epochs", 7, "--final-epochs", 9)
+    assert invoke(*SEARCH, "--out", tmp_path, *ways, *fits, *trains).exit_code == 0
+    chosen = driver.asked.settings
+    assert (chosen.sampling, chosen.trials, chosen.trial_training.thaw) == (
+        "random", "separate", "block",
+    )  # fmt: skip
+    assert (chosen.regression, chosen.selection) == ("paper", "random")
+    assert (chosen.confirm, chosen.confirm_epochs, chosen.final_training.epochs) == (1, 7, 9)
 
 
 def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
@@ -172,6 +201,10 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
         (("--device", "gpu0"), ("unknown device 'gpu0'",)),
         (("--device", "cuda", "--threads", 2), ("threads are for a CPU",)),
         (("--selection", "best"), ("selection must be 'exact' or 'random', not 'best'",)),
+        (("--trials", "14"), ("trials must be 'together' or 'separate', not '14'",)),
+        (("--sampling", "dsign"), ("sampling must be 'design', 'balanced' or 'random'",)),
+        (("--thaw", "head"), ("trial_training.thaw must be 'block', 'after' or 'all'",)),
+        (("--confirm", 0), ("confirm must be greater than 0, not 0",)),
         (("--settings", "/no/such.toml"), ("cannot read settings file /no/such.toml",)),
     ],
 )

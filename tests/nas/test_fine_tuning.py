@@ -37,7 +37,7 @@ def runner(job: TrialJob) -> TrialRunner:
     return TrialRunner(job)
 
 
-@pytest.mark.parametrize("thaw", ["after", "all"])
+@pytest.mark.parametrize("thaw", ["block", "after", "all"])
 def test_a_trial_gives_the_same_alone_or_in_a_group(job: TrialJob, thaw: str) -> None:
     runner = TrialRunner(replace(job, thaw=thaw))
     together = runner.run(TRIALS)
@@ -67,6 +67,13 @@ def test_a_control_trial_is_fresh_and_the_rest_is_the_masters(runner: TrialRunne
     assert fresh.shape == own.shape
     assert not torch.equal(fresh, own)
     assert torch.equal(student[1].conv.weight, master.final_conv.conv.weight)
+
+
+def test_thawing_the_block_leaves_what_follows_as_it_was(job: TrialJob) -> None:
+    runner = TrialRunner(replace(job, thaw="block"))
+    student = runner._student(Trial(0, SuperBlock("DW", 1, 8, 2, ratio=3)))
+    assert all(p.requires_grad for p in student[0].parameters())
+    assert not any(p.requires_grad for part in student[1:] for p in part.parameters())
 
 
 def test_the_master_is_left_as_it_was(runner: TrialRunner) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from genets.latency import Budget, Measurement, Target
 from genets.nas.alternatives import Types, frontier_without, types_of
 from genets.nas.chain import Floats, Frontier
 from genets.nas.measured import Measured
-from genets.nas.promise import chain_of, check_feasible, keep_promise, keep_promises
+from genets.nas.promise import chain_of, check_feasible, keep_promises
 from genets.nas.regression import Prediction
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
@@ -121,17 +121,30 @@ class Device:
         return Measurement(ms, low, high, ms, ms, (ms,), False, {}, "genets-1", Target(), 16)
 
 
-def promise(table: Table, device: Device, budget: str) -> Selected:
+def promises(top: int, table: Table, device: Device, budget: str) -> list[Selected]:
     model = Model()
 
-    def select(corrected: Table, limit_ms: float) -> Frontier:
-        return frontier(
-            chain_of(AROUND, corrected, model.stage_accuracy),
-            corrected.offset_ms_per_image,
-            max_latency_ms=limit_ms,
+    def select(corrected: Table, limit_ms: float, used: Sequence[Types]) -> Frontier:
+        chain = chain_of(AROUND, corrected, model.stage_accuracy)
+        offset_ms = corrected.offset_ms_per_image
+        return frontier_without(
+            chain, used, lambda stages: frontier(stages, offset_ms, max_latency_ms=limit_ms)
         )
 
-    return keep_promise(MASTER, Budget.parse(budget), table, model, select, device.measure)
+    return keep_promises(
+        MASTER,
+        Budget.parse(budget),
+        table,
+        model,
+        select,
+        device.measure,
+        products=(frozenset({"XX", "DW"}),) * 2,
+        top=top,
+    )
+
+
+def promise(table: Table, device: Device, budget: str) -> Selected:
+    return promises(1, table, device, budget)[0]
 
 
 def best_by_brute_force(limit_ms: float) -> float:
@@ -217,42 +230,31 @@ def test_an_infeasible_budget_carries_the_fastest_structure() -> None:
         check_feasible(AROUND, Budget.parse("0.001ms"), Table(), Device().measure)
 
 
-def alternatives(top: int, budget: str, device: Device) -> list[Selected]:
-    model, table = Model(), Table()
-
-    def keep(
-        used: Sequence[Types],
-        known: Mapping[Structure, Measured],
-        measure: Callable[[Sequence[Structure]], Mapping[Structure, Measured]],
-    ) -> Selected:
-        def select(corrected: Table, limit_ms: float) -> Frontier:
-            chain = chain_of(AROUND, corrected, model.stage_accuracy)
-            offset_ms = corrected.offset_ms_per_image
-            return frontier_without(
-                chain, used, lambda stages: frontier(stages, offset_ms, max_latency_ms=limit_ms)
-            )
-
-        wanted = Budget.parse(budget)
-        return keep_promise(MASTER, wanted, table, model, select, measure, known=known)
-
-    return keep_promises(top, keep, (frozenset({"XX", "DW"}),) * 2, device.measure)
-
-
 def test_alternatives_differ_in_types_and_each_keeps_the_budget() -> None:
-    found = alternatives(3, "0.06ms", Device(slower=1.2))
+    device = Device(slower=1.2)
+    found = promises(3, Table(), device, "0.06ms")
     types = [types_of(selected.structure) for selected in found]
     assert len(set(types)) == len(types) == 3
     assert all(selected.high_ms <= 0.06 for selected in found)
     worths = [selected.predicted_accuracy for selected in found]
     assert worths == sorted(worths, reverse=True)
     alone = promise(Table(), Device(slower=1.2), "0.06ms")
-    assert found[0] == alone
+    assert found[0].structure == alone.structure
+    assert len(device.order) <= 1 + 2 * 4  # in common rounds: two of the best types, two others
+
+
+def test_blocks_that_always_failed_are_no_options() -> None:
+    failed = frozenset({(1, Block("DW", 3, 3))})
+    chain = chain_of(AROUND, Table(), Model().stage_accuracy, failed)
+    assert {option.type for option in chain[0].options} == {"XX", "DW"}
+    assert {option.type for option in chain[1].options} == {"XX"}
+    assert chain[1].distinct_output_widths == AROUND.widths[1]
 
 
 def test_there_are_no_more_alternatives_than_types() -> None:
-    assert len(alternatives(9, "0.06ms", Device())) == 4
+    assert len(promises(9, Table(), Device(), "0.06ms")) == 4
     with pytest.raises(InfeasibleBudgetError):
-        alternatives(3, "0.001ms", Device())
+        promises(3, Table(), Device(), "0.001ms")
 
 
 def test_a_feasible_budget_costs_no_measurement_before_the_trials() -> None:

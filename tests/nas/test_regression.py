@@ -260,7 +260,13 @@ def test_few_trials_fall_back_on_the_prior_with_more_doubt():
     seen = MASTER.with_super_block(1, SuperBlock("DW", 2, 32, 2, 3, 3))
     assert full.predict(unseen).std > full.predict(seen).std
     assert math.isfinite(full.predict(unseen).mean)
-    assert "super-block 2 has no control trial; its zero is an estimate" in bare.warnings()
+    doubt = "what is predicted there rests mostly on the other super-blocks"
+    assert f"super-block 2 has no trial: {doubt}" in bare.warnings()
+    few = [TrialResult(Trial(1, SPACE.choices(1)[n]), "done", 0.9) for n in (0, -1)]
+    warned = AccuracyModel.fit(MASTER, few, MASTER_TOP1).warnings()
+    assert "super-block 2 has no control trial; its zero is an estimate" in warned
+    assert f"super-block 2 has 2 trials for 2 blocks: {doubt}" in warned
+    assert not any(doubt in sentence for sentence in full.warnings())
     assert bare.leave_one_out().spearman is None
 
 
@@ -367,6 +373,23 @@ def test_failed_and_not_finite_results_are_left_out_and_reported():
     assert model.predict(samples(1)[0]) == whole.predict(samples(1)[0])
 
 
+@pytest.mark.parametrize("form", ["bayes", "paper"])
+def test_a_block_of_which_every_trial_failed_is_named(form):
+    bl, dw = SuperBlock("BL", 1, 24, 1, 3, 0.5), SuperBlock("DW", 1, 24, 1, 3, 3)
+    failing = [
+        TrialResult(Trial(0, bl, 7), "failed", reason="the loss became nan"),
+        TrialResult(Trial(0, dw, 7), "failed", reason="the loss became nan"),
+        TrialResult(Trial(0, MASTER.super_blocks[0], 7), "failed", reason="the loss became nan"),
+    ]
+    results = [r for r in synthetic_results(0.004) if r.trial.super_block.block != bl.block]
+    model = AccuracyModel.fit(MASTER, [*failing, *results], MASTER_TOP1, form=form)
+    assert model.failed == {(0, bl.block)}  # the other two have trials that did not fail
+    sentence = "every trial of BL3r0.5 in super-block 1 failed; it is not selected there"
+    assert sentence in model.warnings()
+    with pytest.raises(GenetsError, match="the first failed: the loss became nan"):
+        AccuracyModel.fit(MASTER, failing, MASTER_TOP1, form=form)
+
+
 def test_wrong_input_is_refused_in_one_sentence():
     results = synthetic_results(0.004, 2)
     with pytest.raises(GenetsError, match="no finished trial with a finite top1 among 0 results"):
@@ -380,6 +403,6 @@ def test_wrong_input_is_refused_in_one_sentence():
     foreign = TrialResult(Trial(4, MASTER.super_blocks[0]), "done", 0.9)
     with pytest.raises(GenetsError, match=r"index of a trial must be from 0 to 3, .* not 4"):
         AccuracyModel.fit(MASTER, [foreign], 0.9)
-    short = Structure.parse("Conv3x16s2 XX3x24 Conv1x128 @32")
-    with pytest.raises(GenetsError, match="the MasterNet's 4 super-blocks, not 1"):
+    short = Structure.parse("Conv3x16s2 XX3x24 XX3x24 Conv1x128 @32")
+    with pytest.raises(GenetsError, match="the MasterNet's 4 super-blocks, not 2"):
         AccuracyModel.fit(MASTER, results, 0.9).predict(short)

@@ -14,7 +14,15 @@ import torch
 
 import genets
 from genets.data import DigitsSplit
-from genets.errors import DataError, GenetsError, InfeasibleBudgetError, StudyError, TargetError
+from genets.errors import (
+    DataError,
+    GenetsError,
+    InfeasibleBudgetError,
+    SettingsError,
+    StudyError,
+    TargetError,
+)
+from genets.latency import LatencyTable
 from genets.nas import run, session
 from genets.nas.alternatives import types_of
 from genets.nas.events import PHASES, Event
@@ -35,6 +43,8 @@ SETTINGS: dict[str, Any] = {
     "master_training": {"epochs": 8, "learning_rate": 1.2},
     "trial_training": {"epochs": 1},
     "final_training": {"epochs": 2},
+    "confirm": 2,
+    "confirm_epochs": 1,
 }
 
 
@@ -48,6 +58,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[
     events: list[Event] = []
     result = run.search(settings(), folder, workers=1, on_event=events.append)
     return folder, result, events
+
+
+@pytest.fixture
+def known_table(
+    finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> LatencyTable:
+    """A search finds the latency table that another one has built."""
+    (path,) = (p for p in finished[0].glob("latency/*.json") if "-measured" not in p.name)
+    table = LatencyTable.load(path)
+    monkeypatch.setattr(LatencyTable, "build", lambda *a, **k: table)
+    return table
 
 
 def test_the_result_keeps_the_budget(finished: tuple[Path, Any, list[Event]]) -> None:
@@ -135,7 +156,7 @@ def test_trials_that_are_missing_are_run_and_only_those(
     """As after a kill; two worker processes give what one process gave."""
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
-    for name in ("selected.json", "winner.safetensors"):
+    for name in ("candidates.json", "confirmed.json", "selected.json", "winner.safetensors"):
         (folder / name).unlink()
     with sqlite3.connect(folder / "trials.sqlite") as database:
         rows = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
@@ -151,6 +172,7 @@ def test_trials_that_are_missing_are_run_and_only_those(
     assert result.selected.structure == finished[1].selected.structure
 
 
+@pytest.mark.usefixtures("known_table")
 def test_the_test_split_is_read_only_for_the_hand_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +189,7 @@ def test_the_test_split_is_read_only_for_the_hand_over(
     assert {read for read in reads if read.startswith("test")} == {"test hand-over"}
 
 
+@pytest.mark.usefixtures("known_table")
 def test_an_infeasible_budget_is_told_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,9 +198,16 @@ def test_an_infeasible_budget_is_told_before_anything_is_trained(
         run.search(settings(budget="0.0001x"), tmp_path)
     assert caught.value.fastest is not None
     noted = json.loads((tmp_path / "failure.json").read_text())
-    assert noted == {"sentence": str(caught.value)}
+    assert noted == {"sentence": str(caught.value), "infeasible_budget": True}
+    assert "a larger budget may be given for the same study" in noted["sentence"]
+    with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
+        run.search(settings(budget="5x", seed=1), tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="trained"):  # it goes on
+        run.search(settings(budget="5x"), tmp_path)
+    assert SearchSettings.from_toml((tmp_path / "study.toml").read_text()).budget == "5x"
 
 
+@pytest.mark.usefixtures("known_table")
 def test_a_trial_that_fails_is_recorded_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +225,7 @@ def test_a_trial_that_fails_is_recorded_and_left_out(
     assert any("2 of 8 trials failed" in warning for warning in result.warnings)
 
 
+@pytest.mark.usefixtures("known_table")
 def test_a_master_that_did_not_learn_stops_the_search(tmp_path: Path) -> None:
     with pytest.raises(GenetsError, match=r"did not learn: .* guessing gives 10\.0%"):
         run.search(settings(master_training={"epochs": 1, "learning_rate": 1e-9,
@@ -205,6 +236,13 @@ def test_a_master_that_did_not_learn_stops_the_search(tmp_path: Path) -> None:
     ("changes", "error"),
     [
         ({"data": "digitz"}, DataError),
+        (
+            {
+                "space": {"blocks": ["XX3"], "depth_change": 0, "width_range": (1, 1)},
+                "master": "Conv3x8s2 XX3x8s2 XX3x16 Conv1x16 @8",
+            },
+            SettingsError,
+        ),
         ({"target": {"device": "cuda:7"}}, TargetError),
     ],
 )
@@ -229,7 +267,7 @@ def test_other_images_in_the_folder_are_noticed(
         run.search(settings(), folder)
 
 
-@pytest.mark.parametrize("name", ["master", "selected", "data", "seconds"])
+@pytest.mark.parametrize("name", ["master", "selected", "data", "seconds", "confirmed"])
 @pytest.mark.parametrize("content", ["[]", '{"foo": 1}', "{"])
 def test_a_damaged_file_is_one_sentence(
     finished: tuple[Path, Any, list[Event]], tmp_path: Path, name: str, content: str
@@ -237,7 +275,7 @@ def test_a_damaged_file_is_one_sentence(
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     (folder / f"{name}.json").write_text(content)
-    if name == "seconds" and content != "{":
+    if (name == "seconds" and content != "{") or (name == "confirmed" and content == "[]"):
         run.search(settings(), folder)
         return
     with pytest.raises(StudyError):
@@ -251,8 +289,7 @@ def test_workers_are_at_least_one(tmp_path: Path, workers: int) -> None:
     assert not (tmp_path / "study").exists()
 
 
-def test_the_paper_form_is_selected_with_too(
-    finished: tuple[Path, Any, list[Event]], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("known_table")
+def test_the_paper_form_is_selected_with_too(tmp_path: Path) -> None:
     result = run.search(settings(regression="paper", selection="random"), tmp_path, workers=1)
     assert result.selected.predicted_accuracy_std is None

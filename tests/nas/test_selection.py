@@ -123,11 +123,12 @@ def test_a_last_stage_of_one_option_adds_the_cost_of_the_last_width():
 
 def test_structure_takes_stem_head_and_resolution_from_the_masternet():
     first, last = two_stage_chain()
-    stem = SuperBlock("Conv", 1, 16, 2)
-    master = Structure((stem, first.options[1], last.options[0]), 32)
-    found = frontier([first, last])
+    stem, more = SuperBlock("Conv", 1, 16, 2), SuperBlock("XX", 1, 8)
+    between = ChainStage((more,), (8, 16), np.zeros((2, 1)), np.zeros((2, 1)))
+    master = Structure((stem, first.options[1], more, last.options[0]), 32)
+    found = frontier([first, between, last])
     assert found.structure(2, master) == master.with_super_block(0, first.options[2])
-    assert frontier([first]).structure(1, master) == master
+    assert frontier([first, between]).structure(1, master) == master
 
 
 def test_of_equal_structures_the_first_is_kept():

@@ -101,13 +101,8 @@ def test_numbers_out_of_range(arguments: tuple[int, ...], field: str) -> None:
         build(zoo["master_small"], *arguments)
 
 
-def test_a_single_super_block_is_refused() -> None:
-    with pytest.raises(StructureError, match="at least 2 super-blocks, not 1"):
-        build(small(SuperBlock("XX", 1, 8, 2)))
-
-
 # Table 2. Light's 552 M cannot be met by multiply-adds of convolutions and classifier alone
-# (547 M, as timm counts for gernet_s too): what the authors count beside it is not known.
+# (547 M, as timm counts for gernet_s too): see docs/networks.md.
 TABLE_2 = {
     "genet_light": (8.17e6, 0.005e6, 552e6, 0.01 * 552e6),
     "genet_normal": (21e6, 0.5e6, 2.2e9, 0.05e9),

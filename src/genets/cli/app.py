@@ -1,7 +1,8 @@
 """The `genets` command: its sub-commands, and how errors leave it."""
 
 import errno
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -63,6 +64,22 @@ app = typer.Typer(
     too); 3 no network keeps the budget; 130 stopped by Ctrl-C.
     """,
 )
+
+
+@app.callback()
+def _own_blocks(
+    own_blocks: Annotated[
+        list[Path] | None,
+        typer.Option(help="File that registers block types of your own; may be repeated."),
+    ] = None,
+) -> None:
+    if own_blocks:
+        from genets.networks import load_blocks
+
+        for path in own_blocks:
+            load_blocks(path)
+
+
 for _command in (search, select, report, train, zoo, measure, compare, profile, rank, export):
     app.command()(_command)
 app.command("eval")(eval_)

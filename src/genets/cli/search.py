@@ -4,78 +4,59 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from genets.cli import search_options as options
 from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Threads
 
 if TYPE_CHECKING:
     from genets.nas.settings import SearchSettings
 
 
+NOT_SETTINGS = ("out", "preset", "settings", "masternet", "workers", "json")
+# The settings that have another name than their option, or stand in a table.
+SETTINGS = {
+    **{name: f"target.{name}" for name in
+       ("device", "engine", "precision", "batch_size", "threads")},
+    **{name: f"space.{name}" for name in ("blocks", "width_range", "width_step", "depth_change")},
+    "thaw": "trial_training.thaw",
+    **{f"{name}_epochs": f"{name}_training.epochs" for name in ("master", "trial", "final")},
+}  # fmt: skip
+
+
 def search(
-    out: Annotated[Path, typer.Option(help="Folder of the study, new or to go on with.")],
-    data: Annotated[
-        str | None, typer.Option(help="Name of a data set (digits), or a folder of images.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(help="ms or us per image, or times the MasterNet: 0.2ms, 150us, 0.5x."),
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="quick or paper.  [default: quick]")] = None,
-    settings: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; options override it.")
-    ] = None,
-    master: Annotated[
-        str | None,
-        typer.Option(help="MasterNet: zoo name, file or notation.  [default: master_small]"),
-    ] = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Input size in pixels.  [default: the MasterNet's]")
-    ] = None,
-    blocks: Annotated[
-        str | None, typer.Option(help="Blocks to choose from, as XX3,BL3r0.25,DW5r6.")
-    ] = None,
-    width_range: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Least and largest width, times the MasterNet's."),
-    ] = None,
-    width_step: Annotated[
-        int | None, typer.Option(help="Widths are multiples of this, and of 8.")
-    ] = None,
-    depth_change: Annotated[
-        int | None, typer.Option(help="Blocks that may be added or taken away.")
-    ] = None,
+    out: options.Out,
+    data: options.Data = None,
+    budget: options.Budget = None,
+    preset: options.Preset = None,
+    settings: options.SettingsFile = None,
+    master: options.Master = None,
+    masternet: options.MasterNet = None,
+    resolution: options.Resolution = None,
+    blocks: options.Blocks = None,
+    width_range: options.WidthRange = None,
+    width_step: options.WidthStep = None,
+    depth_change: options.DepthChange = None,
     device: Device = None,
     engine: Engine = None,
     precision: Precision = None,
     batch_size: BatchSize = None,
     threads: Threads = None,
-    trials: Annotated[int | None, typer.Option(help="Trials for each super-block.")] = None,
-    controls: Annotated[
-        int | None, typer.Option(help="Control trials for each super-block.")
-    ] = None,
-    master_epochs: Annotated[
-        int | None, typer.Option(help="Epochs that the MasterNet is trained.")
-    ] = None,
-    trial_epochs: Annotated[int | None, typer.Option(help="Epochs of one trial.")] = None,
-    final_epochs: Annotated[
-        int | None, typer.Option(help="Epochs that the winner is trained.")
-    ] = None,
-    response: Annotated[
-        str | None, typer.Option(help="Score that is predicted: cross_entropy or top1.")
-    ] = None,
-    regression: Annotated[
-        str | None, typer.Option(help="bayes, or paper: the literal formula of section 4.2.")
-    ] = None,
-    selection: Annotated[
-        str | None, typer.Option(help="exact, or random: sampling, as in the paper.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything.  [default: 0]")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that run trials.  [default: chosen]")
-    ] = None,
+    trials_per_super_block: options.TrialsEach = None,
+    controls_per_super_block: options.ControlsEach = None,
+    trials: options.Trials = None,
+    sampling: options.Sampling = None,
+    thaw: options.Thaw = None,
+    master_epochs: options.MasterEpochs = None,
+    trial_epochs: options.TrialEpochs = None,
+    final_epochs: options.FinalEpochs = None,
+    response: options.Response = None,
+    regression: options.Regression = None,
+    selection: options.Selection = None,
+    confirm: options.Confirm = None,
+    confirm_epochs: options.ConfirmEpochs = None,
+    seed: options.Seed = None,
+    workers: options.Workers = None,
     json: Json = False,
 ) -> None:
     """Find, train and hand over the best network for a data set within a latency budget.
@@ -88,46 +69,31 @@ def search(
     genets search --data photos/ --budget 0.2ms --device cuda --precision fp16 --out runs/photos
     genets search --out runs/photos
     """
-    from genets.cli.targets import given
+    given = _given(locals())
+    _run(out, _settings(out, preset, settings, given, masternet, json), workers, json)
 
-    options = given(
-        data=data,
-        budget=budget,
-        master=master,
-        resolution=resolution,
-        seed=seed,
-        trials_per_super_block=trials,
-        controls_per_super_block=controls,
-        response=response,
-        regression=regression,
-        selection=selection,
-    )
-    tables = {
-        "target": given(
-            device=device,
-            engine=engine,
-            precision=precision,
-            batch_size=batch_size,
-            threads=threads,
-        ),
-        "space": given(
-            blocks=blocks,
-            width_range=width_range,
-            width_step=width_step,
-            depth_change=depth_change,
-        ),
-        "master_training": given(epochs=master_epochs),
-        "trial_training": given(epochs=trial_epochs),
-        "final_training": given(epochs=final_epochs),
-    }
-    options |= {name: table for name, table in tables.items() if table}
-    _run(out, _settings(out, preset, settings, options), workers, json)
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings among the options, those that are left out not among them."""
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None or name in NOT_SETTINGS:
+            continue
+        table, _, field = SETTINGS.get(name, name).rpartition(".")
+        (given.setdefault(table, {}) if table else given)[field] = value
+    return given
 
 
 def _settings(
-    out: Path, preset: str | None, file: Path | None, options: dict[str, Any]
+    out: Path,
+    preset: str | None,
+    file: Path | None,
+    given: dict[str, Any],
+    masternet: str | None,
+    json: bool,
 ) -> SearchSettings:
-    """Those of the study at `out`, or a preset; under those of `file`; under `options`."""
+    """Those of the study at `out`, or a preset; under those of `file`; under `given`."""
+    from genets.cli.masters import choose_master
     from genets.cli.targets import make_target
     from genets.errors import SettingsError, unknown_name
     from genets.latency import Target
@@ -140,9 +106,13 @@ def _settings(
     stored = load_settings(out).to_dict() if is_study(out) else {}
     from_file = load_settings_file(file) if file else {}
     base = merge(stored, PRESETS[preset] if preset else {}, from_file)
-    values = merge(base, options)
-    if "target" in options:
-        values["target"] = make_target(options["target"], Target.from_json(base.get("target", {})))
+    values = merge(base, given)
+    if "target" in given:
+        values["target"] = make_target(given["target"], Target.from_json(base.get("target", {})))
+    if masternet is not None:
+        if "master" in given:
+            raise SettingsError("give --master or --masternet, not both")
+        values["master"] = choose_master(masternet, values, out, plain=json)
     return SearchSettings(**values)
 
 

@@ -32,6 +32,7 @@ from genets.nas.gaussian import (
     with_scales,
 )
 from genets.nas.observations import Observations, RepeatNoise
+from genets.nas.trial import Trial
 from genets.structure import Block, Structure, SuperBlock
 
 # Prior standard deviations of the effects, by scale group, in spreads of the trials' values;
@@ -180,16 +181,28 @@ class BayesEffects:
         master, trials = self.map.master, self.observations.trials
         found = []
         for index in range(len(master.super_blocks)):
-            if not any(t.index == index and t.is_control(master) for t in trials):
+            own = [trial for trial in trials if trial.index == index]
+            if own and not any(trial.is_control(master) for trial in own):
                 found.append(
                     f"super-block {index + 1} has no control trial; its zero is an estimate"
                 )
             tried = [b for b in self.map.blocks if self._trials_of(index, b)]
+            found += self._too_few(index, len(tried), [t for t in own if not t.is_control(master)])
             found += self._close_call(index, tried)
         rank = self.leave_one_out().spearman
         if rank is not None and rank < 0.2:
             found.append(f"trials hardly predict one another: leave-one-out Spearman {rank:.2f}")
         return found
+
+    def _too_few(self, index: int, blocks: int, perturbed: Sequence[Trial]) -> list[str]:
+        """Three trials of each block would tell its g0, g1 and g2; half of that is little."""
+        if perturbed and len(perturbed) >= 1.5 * blocks:
+            return []
+        count = f"{len(perturbed)} trials for {blocks} blocks" if perturbed else "no trial"
+        return [
+            f"super-block {index + 1} has {count}: what is predicted there rests mostly on the "
+            "other super-blocks"
+        ]
 
     def _close_call(self, index: int, blocks: Sequence[Block]) -> list[str]:
         """The two best of the tried blocks, where their difference is below 2 std."""

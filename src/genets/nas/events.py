@@ -7,6 +7,7 @@ PHASES = (
     "MasterNet training",
     "trials",
     "verification",
+    "confirmation",
     "final training",
     "hand-over",
 )

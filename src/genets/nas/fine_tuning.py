@@ -15,7 +15,7 @@ from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.errors import TrainingError
 from genets.nas.trial import Trial, TrialResult
-from genets.networks import build, load_weights
+from genets.networks import build, load_blocks, load_weights
 from genets.networks.surgery import inherit_weights, split_at
 from genets.structure import Structure, format_super_block
 from genets.training import FeatureSplit, Recipe, evaluate, train_together
@@ -26,7 +26,9 @@ class TrialJob:
     """All that a trial depends on besides its key; small enough to be sent to a worker.
 
     thaw: `after` trains the new super-block and all that follows it, and computes what comes
-        before, which is frozen, once per batch for the whole group; `all` trains everything.
+        before, which is frozen, once per batch for the whole group; `block` freezes what
+        follows as well; `all` trains everything.
+    own_blocks: files of block types of the user's own.
     seed: of the study. Initial weights derive from it and from the trial's key; the images
         and their order are the same for every trial.
     """
@@ -38,6 +40,10 @@ class TrialJob:
     thaw: str
     seed: int
     device: str = "cpu"
+    own_blocks: tuple[str, ...] = ()
+
+    def runner(self) -> TrialRunner:
+        return TrialRunner(self)
 
 
 class TrialRunner:
@@ -45,6 +51,8 @@ class TrialRunner:
 
     def __init__(self, job: TrialJob) -> None:
         self.job = job
+        for file in job.own_blocks:  # another process does not know these block types
+            load_blocks(file)
         self.data: ImageData = load_data(job.data, job.master.resolution, seed=job.seed)
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
@@ -91,11 +99,15 @@ class TrialRunner:
         with seeded_globals("trial", *key):
             net = build(trial.structure(self.job.master), self.data.num_classes)
         inherit_weights(net, self.master_net, fresh_stages={trial.index})
-        return self._split(net, trial.index)[1]
+        student = self._split(net, trial.index)[1]
+        if self.job.thaw == "block":
+            assert isinstance(student, nn.Sequential)
+            student[1:].requires_grad_(False)
+        return student
 
     def _split(self, net: ByobNet, index: int) -> tuple[nn.Module, nn.Module]:
         """What is frozen and shared, and what is trained."""
-        return split_at(net, index) if self.job.thaw == "after" else (nn.Identity(), net)
+        return (nn.Identity(), net) if self.job.thaw == "all" else split_at(net, index)
 
     def _score(
         self,

@@ -10,6 +10,7 @@ from genets.data import ImageData
 from genets.files import write_atomic
 from genets.nas.result import SearchResult
 from genets.networks import export_onnx, save_weights
+from genets.networks.own_blocks import files_of
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure.toml_file import format_toml
 
@@ -28,6 +29,8 @@ def hand_over(result: SearchResult, net: nn.Module, data: ImageData) -> SearchRe
     """
     folder, structure = result.results, result.selected.structure
     write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
+    for file in files_of(stage.type for stage in structure.stages):
+        file.copy_to(folder)
     metadata = {
         "structure": str(structure),
         "num_classes": str(data.num_classes),

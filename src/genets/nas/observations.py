@@ -50,9 +50,10 @@ class Observations:
             ((r.trial, value_of(r, response)) for r in results if _usable(r, response)),
         )
         if not usable:
+            reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
             raise GenetsError(
                 f"there is no finished trial with a finite {response} "
-                f"among {len(results)} results; the accuracy model needs at least one"
+                f"among {len(results)} results{reason}; the accuracy model needs at least one"
             )
         excluded = tuple(result for result in results if not _usable(result, response))
         return cls(

@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "table_seconds": 300.0,
         "master_training": {"epochs": 120, **_of_recipe("paper", *_RATE)},
         "trial_training": _of_recipe("nas", "epochs", "batch_size", "learning_rate"),
+        "confirm_epochs": 120,  # as long as the networks of each resolution are compared there
         "final_training": _of_recipe("paper", "epochs", *_RATE, "label_smoothing"),
     },
 }

@@ -12,14 +12,15 @@ from genets.latency import Budget, LatencyTable
 from genets.nas.alternatives import Product, Types, products_without, types_of
 from genets.nas.chain import ChainStage, Floats, Frontier
 from genets.nas.measured import Measured
-from genets.nas.regression import AccuracyModel
+from genets.nas.regression import AccuracyModel, Failed
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
 from genets.structure import SpaceAround, Structure, SuperBlock
 
 StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
-Select = Callable[[LatencyTable, float], Frontier]  # up to a latency in ms per image
+# Up to a latency in ms per image, over all structures but those of the given types.
+Select = Callable[[LatencyTable, float, Sequence[Types]], Frontier]
 Worth = Callable[[Structure], float]
 
 ROUNDS = 5
@@ -28,7 +29,7 @@ LEAST_SPACING = 0.01
 LOWER_AIM = 0.9  # where nothing fits and nothing new is proposed
 
 
-def keep_promise(
+def keep_promises(
     master: Structure,
     budget: Budget,
     table: LatencyTable,
@@ -38,53 +39,112 @@ def keep_promise(
     on_round: Callable[[int, int], None] = lambda done, total: None,
     *,
     worth: Worth | None = None,
-    known: Mapping[Structure, Measured] | None = None,
-) -> Selected:
-    """The most accurate structure whose measured 95 % bound keeps the budget.
+    products: Product = (),
+    top: int = 1,
+) -> list[Selected]:
+    """The most accurate structures whose measured 95 % bounds keep the budget, best first.
 
     Each round selects with the latency table, measures the best few candidates, corrects the
     table by what it measured, and aims as far below the budget as the intervals are wide; it
     ends when something fits and a round proposes nothing new. Of all that was measured, the
-    best predicted one whose bound is within the budget is taken. A machine that has become
+    best predicted whose bound is within the budget are taken. A machine that has become
     slower or faster since the table was made is told by the MasterNet, measured in turn.
 
     worth: what is best, as `select` sees it; by default the predicted change of value.
-    known: other networks measured on this target; they correct the table from the start.
-    Raises InfeasibleBudgetError, which carries the fastest structure, where none is.
+    top: how many; each is of other block types, see `alternatives`, and all are measured in the
+        same rounds. Fewer where no more types keep the budget.
+    products: for `top` above 1 the types that each super-block may be of.
+    Raises InfeasibleBudgetError, which carries the fastest structure, where none does.
     """
-    latest = measure([master])[master]
-    aim_ms = latest.budget_ms(budget) / _pace(latest, table)
-    measured: dict[Structure, Measured] = {}
-    corrected = _corrected(table, known or {})
-    spacing = max(table.rmspe, LEAST_SPACING)
+    known = _Knowledge(master, budget, table, measure)
     for number in range(ROUNDS):
-        proposed = _candidates(select(corrected, aim_ms), master, aim_ms, spacing)
-        fresh = [structure for structure in proposed if structure not in measured]
+        proposed = _proposed(known, select, products, top)
+        fresh = [structure for structure in proposed if structure not in known.measured]
         if fresh:
-            measured |= measure(fresh)
-            corrected = _corrected(table, {**(known or {}), **measured})
-            steady = _steady({structure: measured[structure] for structure in fresh})
-            latest = next(iter(steady.values()))
-            widest = max(m.bound_over_median for m in steady.values())
-            aim_ms = latest.budget_ms(budget) / _pace(latest, table) / widest
-        elif any(m.keeps(budget) for m in measured.values()):
+            known.add(fresh)
+        elif known.fitting:
             break
         else:
-            aim_ms *= LOWER_AIM
+            known.aim_ms *= LOWER_AIM
         on_round(number + 1, ROUNDS)
     on_round(ROUNDS, ROUNDS)
-    if not any(m.keeps(budget) for m in measured.values()):
-        front = select(corrected, aim_ms)
-        measured |= measure([front.structure(front.fastest, master)])
-    fitting = [structure for structure, m in measured.items() if m.keeps(budget)]
+    if not known.fitting:
+        front = select(known.corrected, known.aim_ms, ())
+        known.add([front.structure(front.fastest, master)])
+    fitting = known.fitting
     if not fitting:
-        raise _infeasible(measured, budget)
-    best = max(fitting, key=worth or (lambda structure: model.predict(structure).mean))
-    prediction, kept = model.predict(best), measured[best]
+        raise _infeasible(known.measured, budget)
+    best = sorted(fitting, key=worth or (lambda s: model.predict(s).mean), reverse=True)
+    first_of_types = {types_of(structure): structure for structure in reversed(best)}
+    taken = [structure for structure in best if structure in first_of_types.values()][:top]
+    return [_promised(structure, fitting[structure], budget, table, model) for structure in taken]
+
+
+class _Knowledge:
+    """What has been measured so far, and what follows from it for the next round."""
+
+    def __init__(
+        self, master: Structure, budget: Budget, table: LatencyTable, measure: Measure
+    ) -> None:
+        self.master = master
+        self.budget = budget
+        self.table = table
+        self.corrected = table
+        self.measured: dict[Structure, Measured] = {}
+        self.aim_ms = self._aim(measure([master])[master])
+        self._measure = measure
+
+    @property
+    def fitting(self) -> dict[Structure, Measured]:
+        """What keeps the budget, of all that was measured."""
+        return {structure: m for structure, m in self.measured.items() if m.keeps(self.budget)}
+
+    def add(self, structures: Sequence[Structure]) -> None:
+        """Measure them, correct the table, and move the aim."""
+        measured = self._measure(structures)
+        self.measured |= measured
+        self.corrected = _corrected(self.table, self.measured)
+        steady = [*_steady(measured).values()]
+        self.aim_ms = self._aim(steady[0]) / max(m.bound_over_median for m in steady)
+
+    def _aim(self, latest: Measured) -> float:
+        """The budget at the pace of the table."""
+        return latest.budget_ms(self.budget) / _pace(latest, self.table)
+
+
+def _proposed(
+    known: _Knowledge, select: Select, products: Product, top: int
+) -> Sequence[Structure]:
+    """The best by prediction at the aim and a little below it, and the best of other types.
+
+    Types of which something keeps the budget already are not proposed again, but the best's.
+    """
+    spacing = max(known.table.rmspe, LEAST_SPACING)
+    front = select(known.corrected, known.aim_ms, ())
+    near = max(2, CANDIDATES + 1 - top)  # other types are measured beside them
+    proposed = _candidates(front, known.master, known.aim_ms, spacing, near)
+    used = [types_of(proposed[0])]
+    kept = {types_of(structure) for structure in known.fitting}
+    while len(used) < top and products_without(products, used):
+        front = select(known.corrected, known.aim_ms, used)
+        point = front.best(known.aim_ms)
+        if point is None:
+            break
+        structure = front.structure(point, known.master)
+        used.append(types_of(structure))
+        if used[-1] not in kept:
+            proposed.append(structure)
+    return proposed
+
+
+def _promised(
+    structure: Structure, kept: Measured, budget: Budget, table: LatencyTable, model: AccuracyModel
+) -> Selected:
+    prediction = model.predict(structure)
     return Selected(
-        structure=best,
+        structure=structure,
         budget_ms=kept.budget_ms(budget),
-        predicted_ms=table.predict_ms_per_image(best) * _pace(kept, table),
+        predicted_ms=table.predict_ms_per_image(structure) * _pace(kept, table),
         measured_ms=kept.network.ms_per_image,
         low_ms=kept.network.low_ms_per_image,
         high_ms=kept.network.high_ms_per_image,
@@ -94,38 +154,6 @@ def keep_promise(
         predicted_accuracy_std=None if math.isnan(prediction.std) else prediction.std,
         table_rmspe=table.rmspe,
     )
-
-
-def keep_promises(
-    top: int,
-    keep: Callable[[Sequence[Types], Mapping[Structure, Measured], Measure], Selected],
-    products: Product,
-    measure: Measure,
-) -> list[Selected]:
-    """Up to `top` alternatives, best first; see `alternatives`. Each has kept its promise.
-
-    keep: `keep_promise` over all structures but those of the types in its first argument.
-    products: the types that each super-block may be of.
-    Raises InfeasibleBudgetError where not even one keeps the budget.
-    """
-    found: list[Selected] = []
-    seen: dict[Structure, Measured] = {}
-
-    def measure_and_remember(structures: Sequence[Structure]) -> Mapping[Structure, Measured]:
-        seen.update(measured := measure(structures))
-        return measured
-
-    while len(found) < top:
-        used = [types_of(selected.structure) for selected in found]
-        if not products_without(products, used):
-            break
-        try:
-            found.append(keep(used, seen, measure_and_remember))
-        except InfeasibleBudgetError:
-            if not found:
-                raise
-            break
-    return found
 
 
 def check_feasible(
@@ -142,16 +170,19 @@ def check_feasible(
 
 
 def chain_of(
-    around: SpaceAround, table: LatencyTable, stage_accuracy: StageAccuracy | None = None
+    around: SpaceAround,
+    table: LatencyTable,
+    stage_accuracy: StageAccuracy | None = None,
+    failed: Failed = frozenset(),
 ) -> tuple[ChainStage, ...]:
     """The design space as a chain: cost from a latency table, worth from an accuracy model.
 
-    Without a model every structure is worth the same.
+    Without a model every structure is worth the same. failed: blocks that are left out.
     """
     stages = []
     widths: tuple[int, ...] = (around.master.stem.width,)
     for index in range(len(around.master.super_blocks)):
-        options = around.choices(index)
+        options = tuple(o for o in around.choices(index) if (index, o.block) not in failed)
         latency_ms = table.stage_ms_per_image(index, widths, options)
         accuracy = (
             stage_accuracy(index, widths, options)
@@ -183,13 +214,13 @@ def _steady(measured: Mapping[Structure, Measured]) -> Mapping[Structure, Measur
 
 
 def _candidates(
-    front: Frontier, master: Structure, budget_ms: float, error: float
+    front: Frontier, master: Structure, budget_ms: float, error: float, count: int
 ) -> list[Structure]:
     """The best at the budget and a little below it, spaced by the error of the predictions.
 
     Neighbours on the frontier cost nearly the same, so measuring them tells one thing thrice.
     """
-    points = (front.best(budget_ms * (1 - step * error)) for step in range(CANDIDATES))
+    points = (front.best(budget_ms * (1 - step * error)) for step in range(count))
     found = {point for point in points if point is not None} or {front.fastest}
     return [front.structure(point, master) for point in sorted(found, reverse=True)]
 

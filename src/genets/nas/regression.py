@@ -15,12 +15,15 @@ from genets.nas.gaussian import Floats
 from genets.nas.observations import Observations, Response, oriented
 from genets.nas.paper_gradient import PaperEffects
 from genets.nas.trial import TrialResult
-from genets.structure import Structure, SuperBlock
+from genets.structure import Block, Structure, SuperBlock
 
 Form = Literal["bayes", "paper"]
 FORMS: tuple[Form, ...] = ("bayes", "paper")
 
 LEAST_ERROR = 0.01  # stands for the error of a MasterNet that makes (almost) none
+
+
+Failed = frozenset[tuple[int, Block]]  # at a super-block, counted from 0
 
 
 class Effects(Protocol):
@@ -63,6 +66,8 @@ class AccuracyModel:
 
     master_value: the MasterNet's, of which more is better.
     excluded: the results that are not used, as they failed or are not finite.
+    failed: blocks of which every trial at a super-block is excluded. Nothing is known of them
+        there but that they fail, so they are not selected.
     """
 
     master: Structure
@@ -72,6 +77,7 @@ class AccuracyModel:
     effects: Effects
     trials: int
     excluded: tuple[TrialResult, ...]
+    failed: Failed
 
     @classmethod
     def fit(
@@ -109,7 +115,8 @@ class AccuracyModel:
             error = max(error, LEAST_ERROR)
             effects = BayesEffects.fit(master, observations, value, error, trend)
         used, excluded = len(observations.trials), observations.excluded
-        return cls(master, value, response, form, effects, used, excluded)
+        failed = _failed(master, observations)
+        return cls(master, value, response, form, effects, used, excluded, failed)
 
     def predict(self, structure: Structure) -> Prediction:
         """The sum of `stage_accuracy` over all super-blocks.
@@ -149,6 +156,10 @@ class AccuracyModel:
         if self.excluded:
             total = self.trials + len(self.excluded)
             found.insert(0, f"{len(self.excluded)} of {total} trials failed and are left out")
+        found += [
+            f"every trial of {block} in super-block {index + 1} failed; it is not selected there"
+            for index, block in sorted(self.failed)
+        ]
         return found
 
     def to_json(self) -> dict[str, object]:
@@ -165,3 +176,11 @@ class AccuracyModel:
             "pseudo_gradients": self.effects.gradients(),
             "warnings": self.warnings(),
         }
+
+
+def _failed(master: Structure, observations: Observations) -> Failed:
+    """The MasterNet's own blocks are never among them: there they were trained."""
+    failed = {(r.trial.index, r.trial.super_block.block) for r in observations.excluded}
+    used = {(trial.index, trial.super_block.block) for trial in observations.trials}
+    own = {(index, own.block) for index, own in enumerate(master.super_blocks)}
+    return frozenset(failed - used - own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genets.structure import Structure
 
@@ -58,6 +58,33 @@ class Selected:
         return cls(**values | {"structure": Structure.parse(record["structure"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A candidate that was trained from scratch, and its scores on the validation split.
+
+    epochs: how long it was trained. A failed one has a reason and no scores.
+    top1: share of correct images, 0 to 1. cross_entropy: nats per image.
+    """
+
+    structure: Structure
+    status: Literal["done", "failed"]
+    epochs: int
+    top1: float | None = None
+    cross_entropy: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"structure": str(self.structure)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Confirmed:
+        """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
+        values = {field.name: record[field.name] for field in fields(cls)}
+        return cls(**values | {"structure": Structure.parse(record["structure"])})
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """The outcome of one search.
@@ -65,6 +92,8 @@ class SearchResult:
     master, winner: scores on the test split, {"top1": share of correct images,
         "cross_entropy": nats per image}.
     seconds: wall time of each phase that ran.
+    confirmed: the candidates that were trained to choose among them, the best predicted first;
+        empty where the best predicted was taken as it was.
     files: what was handed over, from a word on each ("structure", "weights") to its path.
     folder: the study.
     """
@@ -78,6 +107,7 @@ class SearchResult:
     files: dict[str, Path]
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    confirmed: tuple[Confirmed, ...] = ()
 
     @property
     def results(self) -> Path:
@@ -95,4 +125,5 @@ class SearchResult:
             "folder": str(self.folder),
             "files": {name: str(path) for name, path in self.files.items()},
             "warnings": list(self.warnings),
+            "confirmed": [candidate.to_json() for candidate in self.confirmed],
         }

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from genets.errors import GenetsError
 from genets.latency import Budget, LatencyTable
-from genets.nas.alternatives import Types, frontier_without
+from genets.nas.alternatives import Product, Types, frontier_without
 from genets.nas.bayes import BayesEffects
 from genets.nas.cautious import cautious_frontier, lower_bound
 from genets.nas.chain import ChainStage, Frontier
-from genets.nas.measured import Measured, MeasuredNetworks
-from genets.nas.promise import ROUNDS, Measure, chain_of, keep_promise, keep_promises
-from genets.nas.regression import AccuracyModel
+from genets.nas.measured import MeasuredNetworks
+from genets.nas.promise import chain_of, keep_promises
+from genets.nas.regression import AccuracyModel, Failed
 from genets.nas.result import Selected
 from genets.nas.selection import frontier, random_selection
 from genets.nas.session import Session
-from genets.structure import Structure
+from genets.structure import SpaceAround
 
 RANDOM_SAMPLES = 100_000  # structures drawn by --selection random
 
@@ -39,30 +39,30 @@ def keep_selected(
     """
     tell = session.tell("verification")
 
-    def keep(
-        used: Sequence[Types], known: Mapping[Structure, Measured], measure: Measure
-    ) -> Selected:
-        def select(corrected: LatencyTable, limit_ms: float) -> Frontier:
-            return _frontier(session, corrected, model, limit_ms, used, caution)
+    def select(corrected: LatencyTable, limit_ms: float, used: Sequence[Types]) -> Frontier:
+        return _frontier(session, corrected, model, limit_ms, used, caution)
 
-        return keep_promise(
+    with session.phase("verification"):
+        return keep_promises(
             session.master,
             budget,
             table,
             model,
             select,
-            measure,
-            lambda done, total: tell(len(used) * total + done, top * total),
+            measured.measure,
+            tell,
             worth=lambda structure: lower_bound(model, structure, caution),
-            known=known,
+            products=_types(session.around, model.failed),
+            top=top,
         )
 
-    with session.phase("verification"):
-        blocks = session.around.blocks
-        products = tuple(frozenset(block.type for block in own) for own in blocks)
-        found = keep_promises(top, keep, products, measured.measure)
-        tell(top * ROUNDS, top * ROUNDS)
-        return found
+
+def _types(around: SpaceAround, failed: Failed) -> Product:
+    """The types that each super-block may be of."""
+    return tuple(
+        frozenset(block.type for block in blocks if (index, block) not in failed)
+        for index, blocks in enumerate(around.blocks)
+    )
 
 
 def _frontier(
@@ -88,9 +88,9 @@ def _frontier(
         rng = np.random.default_rng(session.settings.seed)
         return random_selection(stages, limit_ms, RANDOM_SAMPLES, rng, offset_ms)
 
-    chain = chain_of(session.around, table, model.stage_accuracy)
+    chain = chain_of(session.around, table, model.stage_accuracy, model.failed)
     front = frontier_without(chain, used, solve)
-    if not len(front):
+    if not len(front) and not used:
         raise GenetsError(
             f"none of {RANDOM_SAMPLES} random structures is predicted to keep "
             f"{limit_ms:.4g} ms per image; selection 'exact' finds the fastest there is"

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     InstanceOf,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -24,13 +25,16 @@ from genets.errors import GenetsError, SettingsError, shown, unknown_name
 from genets.latency.budget import Budget
 from genets.latency.target import Target
 from genets.nas.toml_writer import format_toml_tables
-from genets.structure import Block, DesignSpace, Structure, zoo
+from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
 from genets.structure.notation import format_notation
 
 if TYPE_CHECKING:
     from genets.training import Recipe
 
 _BLOCK = re.compile(r"([A-Za-z]+)(\d+)(?:r(\d+(?:\.\d+)?))?")
+
+# What a study did that was begun before there was a setting.
+BEFORE: dict[str, Any] = {"confirm": 1, "sampling": "balanced"}
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -71,13 +75,14 @@ class TrialSettings(TrainingSettings):
     """How a trial is fine-tuned.
 
     thaw: `after` trains the new super-block and all that follows it; what comes before stays
-        frozen and is computed once for all trials trained together. `all` trains everything.
+        frozen and is computed once for all trials trained together. `block` trains the new
+        super-block alone, as the paper says; `all` trains everything.
     """
 
     epochs: Positive = 6
     learning_rate: Annotated[float, Field(gt=0)] = 0.8
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.5
-    thaw: Literal["after", "all"] = "after"
+    thaw: Literal["block", "after", "all"] = "after"
 
 
 class SpaceSettings(_Model):
@@ -119,6 +124,14 @@ def _structure_text(text: Any) -> str:
     return format_notation(Structure.load(text) if text.endswith(".toml") else zoo[text])
 
 
+def _load_blocks(files: Any) -> tuple[str, ...]:
+    """Each file with what it holds now; see `BlockFile`."""
+    from genets.networks import load_blocks
+
+    given = [files] if isinstance(files, str | Path) else files
+    return tuple(str(load_blocks(file)) for file in given)
+
+
 def _parse_block(text: str) -> Block:
     match = _BLOCK.fullmatch(text)
     if match is None:
@@ -145,9 +158,19 @@ class SearchSettings(_Model):
     trials_per_super_block: perturbed super-blocks tried for each super-block; the blocks of
         the space take turns.
     controls_per_super_block: repeats of the original super-block, re-initialised.
+    sampling: which perturbations are tried; `design` chooses those that tell the most, `random`
+        leaves it to chance, as the paper does. See `genets.nas.planning`.
+    trials: `together` fine-tunes up to four at once, which share batches and what is frozen;
+        `separate` each alone, as in the paper. The results are the same.
     response: the validation score that the regression predicts.
     regression: "paper" is the literal formula of section 4.2.
     selection: "random" samples the space as the paper does.
+    confirm: how many candidates are trained to choose the winner by their validation scores; 1
+        takes the best predicted as it is.
+    confirm_epochs: how long each of them is trained by the recipe of `final_training`, but not
+        longer than the winner; where it is as long, the best needs no further training.
+    own_blocks: files that register block types of your own, with the SHA-256 of what they held;
+        those of the types that `master` and `space` name are added. See `genets.load_blocks`.
     training_device: where networks are trained, whatever the target; "auto" is CUDA if there is.
     table_seconds: for timing the pieces of a latency table.
     measure_seconds: for measuring one whole network, at most.
@@ -164,6 +187,10 @@ class SearchSettings(_Model):
     response: Literal["cross_entropy", "top1"] = "cross_entropy"
     regression: Literal["bayes", "paper"] = "bayes"
     selection: Literal["exact", "random"] = "exact"
+    sampling: Literal["design", "balanced", "random"] = "design"
+    trials: Literal["together", "separate"] = "together"
+    confirm: Positive = 4
+    confirm_epochs: Positive = 36
     target: Annotated[InstanceOf[Target], BeforeValidator(_as_target)] = Field(
         default_factory=Target, validate_default=True
     )
@@ -174,6 +201,7 @@ class SearchSettings(_Model):
     master_training: TrainingSettings = TrainingSettings()
     trial_training: TrialSettings = TrialSettings()
     final_training: TrainingSettings = TrainingSettings()
+    own_blocks: tuple[str, ...] = Field((), validate_default=True)  # last: it reads the others
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -185,6 +213,8 @@ class SearchSettings(_Model):
     @classmethod
     def _set_resolution(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
+        if values.get("own_blocks"):  # before any notation is read
+            values["own_blocks"] = _load_blocks(values["own_blocks"])
         resolution = values.pop("resolution", None)
         if resolution is not None:
             master = Structure.parse(_structure_text(values.get("master", "master_small")))
@@ -201,6 +231,20 @@ class SearchSettings(_Model):
     @classmethod
     def _is_found_from_anywhere(cls, value: str) -> str:
         return os.path.abspath(value) if os.path.isdir(value) else value
+
+    @field_validator("own_blocks")
+    @classmethod
+    def _are_all_named(cls, files: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """With the files of the types in use: whoever resumes the study must find them again."""
+        if not {"master", "space"} <= info.data.keys():
+            return files  # they are faulty themselves
+        used = [stage.type for stage in Structure.parse(info.data["master"]).stages]
+        used += [block.type for block in info.data["space"].design_space().blocks]
+        if all(BLOCK_TYPES[name].layers_at is None for name in used):
+            return files
+        from genets.networks.own_blocks import files_of
+
+        return tuple(dict.fromkeys((*files, *map(str, files_of(used)))))
 
     _as_notation = field_validator("master", mode="before")(_structure_text)
 
@@ -224,8 +268,8 @@ class SearchSettings(_Model):
 
     @classmethod
     def from_toml(cls, text: str) -> Self:
-        """Raises GenetsError."""
-        return cls(**parse_settings(text))
+        """Settings of a study. Raises GenetsError."""
+        return cls(**merge(BEFORE, parse_settings(text)))
 
 
 def _without_none(value: Any) -> Any:

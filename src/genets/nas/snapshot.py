@@ -13,10 +13,10 @@ from genets.errors import GenetsError, StudyError
 from genets.latency import LatencyTable, Target
 from genets.nas.chain import Frontier
 from genets.nas.measured import Measured, load_measured
-from genets.nas.planning import plan_trials
+from genets.nas.planning import changeable
 from genets.nas.promise import chain_of
 from genets.nas.regression import AccuracyModel
-from genets.nas.result import Selected
+from genets.nas.result import Confirmed, Selected
 from genets.nas.selection import frontier
 from genets.nas.settings import SearchSettings
 from genets.nas.study import LATENCY, TRIALS, load_settings
@@ -46,7 +46,8 @@ class Snapshot:
     """All that is there; what is not there yet is None or empty.
 
     targets: the study's own first. results: trials in the order in which they ended.
-    master_score: on the validation split, with `images`. result: the record of the hand-over.
+    master_score: on the validation split, with `images`. confirmed: the candidates that have been
+        trained so far, the best predicted first. result: the record of the hand-over.
     failure: the sentence that the last run of the search stopped with.
     model: None where no accuracy model can be fitted; `model_failure` says why.
     """
@@ -57,6 +58,7 @@ class Snapshot:
     results: tuple[TrialResult, ...]
     master_score: dict[str, float] | None
     selected: Selected | None
+    confirmed: tuple[Confirmed, ...]
     result: dict[str, Any] | None
     failure: str | None
     seconds: dict[str, float]
@@ -78,6 +80,7 @@ class Snapshot:
             results=results,
             master_score=score,
             selected=_read(folder / "selected.json", Selected.from_json),
+            confirmed=_read(folder / "confirmed.json", _confirmed) or (),
             result=_read(folder / "results" / "result.json", dict),
             failure=_read(folder / "failure.json", lambda record: str(record["sentence"])),
             seconds=_read(folder / "seconds.json", _floats) or {},
@@ -98,8 +101,8 @@ class Snapshot:
         """How many trials the search plans."""
         settings = self.settings
         around = settings.space.design_space().around(self.master)
-        each = (settings.trials_per_super_block, settings.controls_per_super_block)
-        return len(plan_trials(around, *each, seed=settings.seed))
+        each = settings.trials_per_super_block + settings.controls_per_super_block
+        return each * len(changeable(around))
 
     def missing(self) -> list[str]:
         """What a finished study has and this one has not, in the order of the phases."""
@@ -128,7 +131,7 @@ class Snapshot:
         """The best predicted structure for every predicted latency; None without a model."""
         if self.model is None:
             return None
-        chain = chain_of(table.space, table, self.model.stage_accuracy)
+        chain = chain_of(table.space, table, self.model.stage_accuracy, self.model.failed)
         return frontier(chain, table.offset_ms_per_image)
 
 
@@ -167,6 +170,10 @@ def _read(path: Path, read: Callable[[Any], Read]) -> Read | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{path} is damaged ({error})") from error
+
+
+def _confirmed(rows: list[Mapping[str, Any]]) -> tuple[Confirmed, ...]:
+    return tuple(Confirmed.from_json(row) for row in rows)
 
 
 def _floats(record: Mapping[str, Any]) -> dict[str, float]:

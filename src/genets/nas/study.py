@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from genets.errors import StudyError
+from genets.errors import BlockFileError, StudyError
 from genets.files import FileLock, write_atomic
 from genets.nas.settings import SearchSettings, flatten
 from genets.nas.trial import Trial, TrialResult
@@ -23,6 +23,8 @@ SETTINGS = "study.toml"
 LOCK = "study.lock"
 TRIALS = "trials.sqlite"
 LATENCY = "latency"
+FAILURE = "failure"  # why the last run of a search stopped
+INFEASIBLE = "infeasible_budget"  # whether it was that nothing keeps the budget
 
 
 class Study:
@@ -31,6 +33,7 @@ class Study:
         study.toml          every setting, written once
         trials.sqlite       one row for each finished trial
         master.safetensors  weights of the trained MasterNet
+        confirmed/          weights of the candidates that the winner was chosen from
         winner.safetensors  weights of the trained winner
         latency/            one table for each target
         results/            what is handed over
@@ -49,8 +52,9 @@ class Study:
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
         """Begin a study in a new or empty folder, or go on with the one that is there.
 
-        Raises StudyError if it has other settings, is damaged, is in use, or cannot be
-        written, or if the folder holds something else.
+        Where nothing kept the budget, the study may go on with another: nothing that it has
+        done so far depends on the budget. Raises StudyError if it has other settings, is damaged,
+        is in use, or cannot be written, or if the folder holds something else.
         """
         folder = Path(folder)
         with _explained(folder):
@@ -58,7 +62,7 @@ class Study:
                 _check_empty(folder)
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder) as lock:
-                if not is_study(folder):
+                if not is_study(folder) or _has_another_budget(folder, settings):
                     write_atomic(folder / SETTINGS, settings.to_toml())
                 _check_equal(folder, load_settings(folder), settings)
                 return cls._prepared(folder, settings, lock)
@@ -87,8 +91,17 @@ class Study:
         return self.folder / "master.safetensors"
 
     @property
+    def confirmed_folder(self) -> Path:
+        return self.folder / "confirmed"
+
+    @property
     def is_selected(self) -> bool:
-        """Whether a structure was selected, after which no trial is run any more."""
+        """Whether structures were selected, after which no trial is run any more."""
+        return self.has_winner or (self.folder / "candidates.json").exists()
+
+    @property
+    def has_winner(self) -> bool:
+        """Whether one of the selected structures was chosen to be handed over."""
         return (self.folder / "selected.json").exists()
 
     @property
@@ -164,6 +177,8 @@ def load_settings(folder: Path) -> SearchSettings:
         raise StudyError(f"{folder} is not a study folder: it holds no {SETTINGS}")
     try:
         return SearchSettings.from_toml((folder / SETTINGS).read_text(encoding="utf-8"))
+    except BlockFileError:
+        raise
     except ValueError as error:  # GenetsError, or bytes that are not UTF-8
         raise StudyError(
             f"{folder / SETTINGS} is damaged or of another version: {error}"
@@ -178,6 +193,18 @@ def differences(stored: SearchSettings, asked: SearchSettings) -> list[str]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
+
+
+def _has_another_budget(folder: Path, asked: SearchSettings) -> bool:
+    """Whether only the budget differs, and the study's own was found to be infeasible."""
+    try:
+        failure = json.loads((folder / f"{FAILURE}.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    if not (isinstance(failure, dict) and failure.get(INFEASIBLE)):
+        return False
+    same_budget = load_settings(folder).model_copy(update={"budget": asked.budget})
+    return not differences(same_budget, asked)
 
 
 def _check_equal(folder: Path, stored: SearchSettings, asked: SearchSettings) -> None:
@@ -201,11 +228,11 @@ def _check_empty(folder: Path) -> None:
 
 
 def _may_precede_settings(name: str) -> bool:
-    """Whether `name` can be there before a study: its latency tables, made ahead, or what a
-    new study that was killed at once has left behind.
+    """Whether `name` can be there before a study: its latency tables, made ahead, the ranking
+    that its MasterNet was chosen by, or what a new study that was killed at once has left behind.
     """
     begun = name.startswith(f".{SETTINGS}.") and name.endswith(".tmp")
-    return name in (LOCK, LATENCY) or begun
+    return name in (LOCK, LATENCY, "masternets.json") or begun
 
 
 @contextmanager

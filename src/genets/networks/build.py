@@ -38,7 +38,7 @@ def build(
     `in_channels`, and leaves the classifier fresh where `num_classes` is not 1000.
 
     Raises GenetsError: no published weights for this structure, or they cannot be fetched;
-    StructureError: a number out of range, or a structure with a single super-block.
+    StructureError: a number out of range.
     """
     check_integer("num_classes", num_classes, 0, 10**7)
     check_integer("in_channels", in_channels, 1, 65536)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from genets.nas.executors.inline import run_inline
-from genets.nas.trial import Trial, TrialResult
+from genets.nas.executors.job import Item, Job, Result
 
-if TYPE_CHECKING:
-    from genets.nas.fine_tuning import TrialJob
 
-Executor = Callable[["TrialJob", Sequence[tuple[Trial, ...]], int], Iterator[TrialResult]]
+class Executor(Protocol):
+    """Runs groups of items in `workers` processes; gives each result as its group ends."""
+
+    def __call__(
+        self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]], workers: int, /
+    ) -> Iterator[Result]: ...
+
 
 EXECUTORS: dict[str, Executor] = {"inline": run_inline}

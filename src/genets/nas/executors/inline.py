@@ -1,4 +1,4 @@
-"""The inline executor: trials on this machine, in this process or in several."""
+"""The inline executor: on this machine, in this process or in several."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genets.errors import StudyError
-from genets.nas.trial import Trial, TrialResult
+from genets.nas.executors.job import Item, Job, Result, Runner
 
-if TYPE_CHECKING:
-    from genets.nas.fine_tuning import TrialJob, TrialRunner
-
-_runner: TrialRunner | None = None  # one for each worker process
+_runner: Runner[Any, Any] | None = None  # one for each worker process
 
 
 def run_inline(
-    job: TrialJob, groups: Sequence[tuple[Trial, ...]], workers: int
-) -> Iterator[TrialResult]:
-    """Run groups of trials and give each result as its group ends.
+    job: Job[Item, Result], groups: Sequence[tuple[Item, ...]], workers: int
+) -> Iterator[Result]:
+    """Run groups of items and give each result as its group ends.
 
     Several workers are processes of one thread each, which on a CPU train small networks
     faster than one process of several threads. Raises StudyError if one of them dies.
     """
     if workers == 1:
-        runner = _runner_of(job)
+        runner = job.runner()
         for group in groups:
             yield from runner.run(group)
         return
@@ -80,8 +77,7 @@ def _begin_worker(pickled_job: bytes, life: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
-    job = pickle.loads(pickled_job)
-    _runner = _runner_of(job)
+    _runner = pickle.loads(pickled_job).runner()
 
 
 def _end_with_driver(life: Connection) -> None:
@@ -91,12 +87,6 @@ def _end_with_driver(life: Connection) -> None:
     os._exit(1)
 
 
-def _runner_of(job: TrialJob) -> TrialRunner:
-    from genets.nas.fine_tuning import TrialRunner
-
-    return TrialRunner(job)
-
-
-def _run_group(group: tuple[Trial, ...]) -> list[TrialResult]:
+def _run_group(group: tuple[Any, ...]) -> Sequence[Any]:
     assert _runner is not None
     return _runner.run(group)

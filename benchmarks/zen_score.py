@@ -1,0 +1,66 @@
+"""Zen-score, a zero-cost score: how expressive a network is with random weights.
+
+Lin, Wang, Sun, Chen, Sun, Qian, Li, Jin: Zen-NAS: A Zero-Shot NAS for High-Performance Deep Image
+Recognition, ICCV 2021, algorithm 1. Weights and images are standard normal, residual links are
+taken out, batch norm uses the statistics of the batch. With f the network up to its last feature
+map, the score is the mean of log |f(x + a e) - f(x)|, which knows no scale because of the batch
+norms, plus for each of these the log of the scale that it took out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.models.byobnet import ByobNet
+from torch import Tensor, nn
+
+from genets.data.seeds import generator_of
+from genets.networks import build
+from genets.structure import Structure
+
+STEP = 0.01  # a
+REPEATS = 32
+BATCH = 16
+
+
+@torch.no_grad()
+def zen_score(structure: Structure, seed: int = 0) -> float:
+    """Nats; more is taken for better. Mean over REPEATS draws of weights and images."""
+    generator = generator_of("zen", seed)
+    net = _without_links(build(structure, 10)).train()
+    return sum(_score(net, structure.resolution, generator) for _ in range(REPEATS)) / REPEATS
+
+
+def _without_links(net: ByobNet) -> ByobNet:
+    for module in net.modules():
+        if hasattr(module, "shortcut"):
+            module.shortcut = None
+    return net
+
+
+def _score(net: ByobNet, resolution: int, generator: torch.Generator) -> float:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.normal_(generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.fill_(1.0)
+            module.bias.zero_()
+    images, noise = torch.randn(2, BATCH, 3, resolution, resolution, generator=generator)
+    scales: list[float] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: scales.append(_log_scale(inputs[0])))
+        for module in net.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    features = net.forward_features(images)
+    for hook in hooks:
+        hook.remove()
+    moved = net.forward_features(images + STEP * noise)
+    change = (moved - features).abs().sum(dim=(1, 2, 3)).mean().item()
+    return math.log(change) + sum(scales)
+
+
+def _log_scale(features: Tensor) -> float:
+    """Log of the root mean square, over channels, of what a batch norm divides by."""
+    return 0.5 * math.log(features.var(dim=(0, 2, 3), unbiased=False).mean().item())

@@ -1,0 +1,98 @@
+"""Confirmation: candidates are trained as the winner will be, and scored on validation images.
+
+A linear model of trials holds near the MasterNet only, and of many structures the best predicted
+is one whose error is likely upward. So the best few are trained from scratch by the final
+recipe, at its full length or a shorter one. Weights inherited from the MasterNet would be
+cheaper, but they favour what has kept its block types; `docs/search.md` has figures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from genets.data import ImageData, load_data
+from genets.data.seeds import seed_of, seeded_globals
+from genets.errors import TrainingError
+from genets.nas.result import Confirmed
+from genets.networks import build, load_blocks, load_weights, save_weights
+from genets.structure import Structure
+from genets.training import Recipe, Score, evaluate, fitting_threads, train
+
+
+@dataclass(frozen=True)
+class ConfirmJob:
+    """All that a candidate's score depends on besides its structure.
+
+    folder: where the trained weights are left, see `weights_of`.
+    seed: of the study. A candidate trained as long as the winner gets the winner's weights.
+    own_blocks: files of block types of the user's own.
+    """
+
+    master: Structure
+    master_weights: Path
+    data: str
+    recipe: Recipe
+    seed: int
+    folder: Path
+    device: str = "cpu"
+    own_blocks: tuple[str, ...] = ()
+
+    def runner(self) -> ConfirmRunner:
+        return ConfirmRunner(self)
+
+    def weights_of(self, structure: Structure) -> Path:
+        return self.folder / f"{seed_of(str(structure)):016x}.safetensors"
+
+
+class ConfirmRunner:
+    """Trains candidates of one study; holds what they share."""
+
+    def __init__(self, job: ConfirmJob) -> None:
+        self.job = job
+        for file in job.own_blocks:  # another process does not know these block types
+            load_blocks(file)
+        self.data: ImageData = load_data(job.data, job.master.resolution, seed=job.seed)
+        self.teacher = build(job.master, self.data.num_classes)
+        load_weights(self.teacher, job.master_weights)
+        self.teacher.to(job.device)
+        self.teacher.to(memory_format=torch.channels_last)
+
+    def run(self, group: Sequence[Structure]) -> list[Confirmed]:
+        """Train and score each. One whose loss becomes NaN, or for which memory runs out, is a
+        failed one. Raises DataError, and GenetsError where weights cannot be written.
+        """
+        return [self._confirmed(structure) for structure in group]
+
+    def _confirmed(self, structure: Structure) -> Confirmed:
+        start = time.perf_counter()
+        epochs = self.job.recipe.epochs
+        try:
+            score = self._trained_score(structure)
+        except (TrainingError, torch.OutOfMemoryError, MemoryError) as error:
+            seconds = time.perf_counter() - start
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            return Confirmed(structure, "failed", epochs, seconds=seconds, reason=reason)
+        seconds = time.perf_counter() - start
+        return Confirmed(structure, "done", epochs, score.top1, score.cross_entropy, seconds)
+
+    def _trained_score(self, structure: Structure) -> Score:
+        job = self.job
+        with seeded_globals("final", job.seed):
+            net = build(structure, self.data.num_classes)
+        with fitting_threads(net, job.master.resolution, job.recipe.batch_size):
+            train(
+                net,
+                self.data.train,
+                job.recipe,
+                seed=job.seed,
+                teacher=self.teacher,
+                device=job.device,
+            )
+        score = evaluate(net, self.data.validation, device=job.device)
+        save_weights(net, job.weights_of(structure), {"structure": str(structure)})
+        return score

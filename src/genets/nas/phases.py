@@ -1,0 +1,171 @@
+"""The phases of a search up to its trials, and the last one; each stored in the study as it ends.
+
+Selection is in `selecting`, confirmation in `confirmation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from genets.data import ImageData
+from genets.errors import GenetsError, StudyError, TargetError
+from genets.latency import LatencyTable, Target
+from genets.latency.table_file import TableSettings
+from genets.nas.confirmation import confirm_job
+from genets.nas.executors import EXECUTORS
+from genets.nas.fine_tuning import TrialJob
+from genets.nas.measured import MeasuredNetworks
+from genets.nas.planning import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.regression import AccuracyModel
+from genets.nas.session import Session
+from genets.nas.trial import Trial, TrialResult
+from genets.networks import load_weights, save_weights
+from genets.structure import Structure, format_super_block
+from genets.training import Score, evaluate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def latency_of(session: Session, target: Target) -> tuple[LatencyTable, MeasuredNetworks]:
+    """The latency table of a target, and the networks measured on it so far."""
+    folder, num_classes = session.study.latency_folder, session.num_classes
+    path = folder / f"{target.name}.json"
+    measured = MeasuredNetworks(
+        folder / f"{target.name}-measured.json",
+        session.master,
+        target,
+        num_classes,
+        session.settings.measure_seconds,
+    )
+    with session.phase("latency table"):
+        if path.exists():
+            expected = TableSettings(session.around, target, num_classes)
+            try:
+                table = LatencyTable.load(path, expected)
+            except TargetError as error:
+                raise StudyError(f"{error}; remove {folder} to have it measured here") from error
+        else:
+            tell = session.tell("latency table")
+            table = LatencyTable.build(
+                session.master,
+                session.around,
+                target,
+                num_classes,
+                seed=session.settings.seed,
+                time_limit_s=session.settings.table_seconds,
+                on_progress=lambda share: tell(round(100 * share), 100),
+            )
+            table.save(path)
+        measured.measure([session.master])
+    return table, measured
+
+
+def trained_master(session: Session, data: ImageData) -> tuple[nn.Module, Score]:
+    """The trained MasterNet, and its score on the validation split."""
+    study = session.study
+    net = session.fresh_network(session.master, "master")
+    score = study.load_json("master", read_score)
+    if score is not None:
+        load_weights(net, study.master_weights)
+        return net, score
+    recipe = session.settings.master_training.recipe()
+    with session.phase("MasterNet training"):
+        session.train(net, data.train, recipe, "MasterNet training")
+        score = evaluate(net, data.validation, device=session.device)
+        _check_learned(score, data.num_classes)
+        save_weights(net, study.master_weights, {"structure": str(session.master)})
+        study.save_json("master", asdict(score))
+    return net, score
+
+
+def _check_learned(score: Score, num_classes: int) -> None:
+    """A MasterNet at chance level has nothing to teach and no trial would mean anything."""
+    chance = 1 / num_classes
+    if score.top1 < chance + 0.1 * (1 - chance):
+        raise GenetsError(
+            f"the MasterNet did not learn: {score.top1:.1%} of the validation images are right, "
+            f"where guessing gives {chance:.1%}; check the data, or give it more "
+            "epochs, in another study folder"
+        )
+
+
+def run_trials(session: Session) -> list[TrialResult]:
+    """The results of all trials; those that are missing are run and recorded as they end."""
+    settings = session.settings
+    planned = plan_trials(
+        session.around,
+        settings.trials_per_super_block,
+        settings.controls_per_super_block,
+        seed=settings.seed,
+        sampling=settings.sampling,
+    )
+    missing = session.study.missing(planned, retry_failed=not session.study.is_selected)
+    if missing:
+        with session.phase("trials"):
+            _run_trials(session, missing, len(planned))
+    return session.study.results()
+
+
+def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> None:
+    settings = session.settings
+    job = TrialJob(
+        master=session.master,
+        master_weights=session.study.master_weights,
+        data=settings.data,
+        recipe=settings.trial_training.recipe(),
+        thaw=settings.trial_training.thaw,
+        seed=settings.seed,
+        device=session.device,
+        own_blocks=settings.own_blocks,
+    )
+    tell, done = session.tell("trials"), planned - len(missing)
+    tell(done, planned)
+    groups = group_trials(missing, 1 if settings.trials == "separate" else GROUP_SIZE)
+    for result in EXECUTORS["inline"](job, groups, session.workers):
+        session.study.record(result)
+        done += 1
+        tell(done, planned, format_super_block(result.trial.super_block))
+
+
+def accuracy_model(
+    session: Session, results: Sequence[TrialResult], master: Score
+) -> AccuracyModel:
+    response = session.settings.response
+    return AccuracyModel.fit(
+        session.master,
+        results,
+        getattr(master, response),
+        response=response,
+        form=session.settings.regression,
+    )
+
+
+def trained_winner(
+    session: Session, data: ImageData, structure: Structure, teacher: nn.Module
+) -> nn.Module:
+    """The winner, trained from scratch with the MasterNet as its teacher.
+
+    Where the candidates were trained as long as that, it is trained already.
+    """
+    path = session.study.winner_weights
+    net = session.fresh_network(structure, "final")
+    if path.exists():
+        load_weights(net, path)
+        return net
+    recipe = session.settings.final_training.recipe()
+    job = confirm_job(session)
+    confirmed = job.weights_of(structure)
+    if job.recipe == recipe and confirmed.exists():
+        load_weights(net, confirmed)
+    else:
+        with session.phase("final training"):
+            session.train(net, data.train, recipe, "final training", teacher)
+    save_weights(net, path, {"structure": str(structure)})
+    return net
+
+
+def read_score(record: Any) -> Score:
+    return Score(**record)

@@ -1,0 +1,234 @@
+"""Block types of the user's own: a Python file that registers them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from timm.models import byobnet
+from torch import nn
+
+from genets.errors import BlockFileError, GenetsError, shown
+from genets.files import write_atomic
+from genets.networks.blocks import BLOCKS
+from genets.networks.own_layers import block_stage, read_layers
+from genets.structure import BLOCK_TYPES, Block, BlockType
+
+MAX_RATIO = 64
+_NAME = re.compile(r"[A-Z][A-Za-z]{0,30}")
+_MARK = "#sha256="  # between the path and the digest of a file, as in pip's requirements
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFile:
+    """A file that was loaded: its absolute path, the SHA-256 of its content, and its types."""
+
+    path: Path
+    digest: str
+    content: bytes
+    types: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """What a study keeps: `load_blocks` takes it, and refuses a file that has changed."""
+        return f"{self.path}{_MARK}{self.digest}"
+
+    def copy_to(self, folder: Path) -> None:
+        """Keep what the file held; another file of its name in `folder` is left alone."""
+        path = folder / self.path.name
+        if path.exists() and path.read_bytes() != self.content:
+            path = folder / f"{self.path.stem}-{self.digest[:12]}.py"
+        write_atomic(path, self.content)
+
+
+_loaded: dict[str, BlockFile] = {}  # by digest
+
+
+def register_block(
+    name: str,
+    block: Callable[..., nn.Module],
+    *,
+    ratios: tuple[float, float] = (1, 1),
+    layers: str = "",
+) -> None:
+    """Make `block` a block type, under `name` in notations, files and design spaces.
+
+    name: letters, the first one upper case, the last one not x, as `RepVGG` in `RepVGG3x64s2`.
+    block: a class or function that timm's `register_block` takes; it is called as
+        `block(in_chs, out_chs, kernel_size=, stride=, dilation=, group_size=None,
+        bottle_ratio=, downsample=, drop_block=, drop_path_rate=, layers=, device=, dtype=)`, where
+        bottle_ratio is the ratio of the notation, and maps (N, in_chs, H, W) to
+        (N, out_chs, ceil(H / stride), ceil(W / stride)). What has a `reparameterize` method is
+        merged by it before it is counted, timed or exported.
+    ratios: least and largest ratio; of a block without an inner width (1, 1).
+    layers: a few words for readers.
+    Raises GenetsError: a name that is taken or malformed, or a block that does not do this.
+    """
+    _check(name, block, ratios)
+    low, high = float(ratios[0]), float(ratios[1])
+    rule = "exactly 1" if low == high == 1 else f"from {low:g} to {high:g}"
+    with _all_or_nothing():
+        byobnet.register_block(f"genets.{name}", block)  # type: ignore[arg-type]  # timm's hint
+        BLOCKS[name] = partial(byobnet.ByoBlockCfg, f"genets.{name}")
+        BLOCK_TYPES[name] = BlockType(
+            name, layers or "the user's own", rule, lambda r: low <= r <= high, cache(read_layers)
+        )
+        _try(Block(name, 3, low))
+
+
+def load_blocks(file: str | Path) -> BlockFile:
+    """Run a Python file that calls `register_block`; once, however often it is asked for.
+
+    file: its path, or what `BlockFile` writes; then a file that has changed is refused.
+    It is run as any Python file is, so it can do anything: load only files that you trust.
+    Raises BlockFileError: the file is missing, fails, registers nothing or what exists already.
+    """
+    place, _, expected = str(file).partition(_MARK)
+    path = Path(place).absolute()
+    if path.suffix != ".py":
+        raise BlockFileError(f"block file {place!r} must be a Python file, whose name ends in .py")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BlockFileError(f"cannot read block file {place!r}: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if expected and digest != expected:
+        raise BlockFileError(
+            f"block file {place!r} is not what it was when the study began (SHA-256 "
+            f"{expected[:12]}... then, {digest[:12]}... now); bring back its content, of which "
+            "the study folder has a copy, or begin another study"
+        )
+    if digest in _loaded:
+        return replace(_loaded[digest], path=path)
+    with _all_or_nothing():
+        _forget(path)
+        before = set(BLOCK_TYPES)
+        _run(path, content, digest)
+        types = tuple(name for name in BLOCK_TYPES if name not in before)
+        if not types:
+            raise BlockFileError(
+                f"block file {place!r} registers no block type; it must call "
+                "genets.register_block(NAME, BLOCK)"
+            )
+        _loaded[digest] = BlockFile(path, digest, content, types)
+    return _loaded[digest]
+
+
+def files_of(types: Iterable[str]) -> tuple[BlockFile, ...]:
+    """The files that were loaded for these block types.
+
+    Raises BlockFileError where a type was registered without a file: another process, which a
+    search needs, could not know it.
+    """
+    wanted = [name for name in dict.fromkeys(types) if BLOCK_TYPES[name].layers_at is not None]
+    found = [file for file in _loaded.values() if set(file.types) & set(wanted)]
+    homeless = set(wanted) - {name for file in found for name in file.types}
+    if homeless:
+        raise BlockFileError(
+            f"block type {min(homeless)} was registered without a file; a search needs the file "
+            "that registers it, loaded with genets.load_blocks(FILE)"
+        )
+    return tuple(found)
+
+
+def _check(name: str, block: object, ratios: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("x"):
+        raise GenetsError(
+            "name of a block type must be letters, at most 31, the first one upper case and the "
+            f"last one not x, not {shown(name)}"
+        )
+    same = next((known for known in BLOCK_TYPES if known.lower() == name.lower()), None)
+    if same is not None and same not in _notebook_types():
+        raise GenetsError(f"block type {name} exists already{_origin(same)}; take another name")
+    if not callable(block):
+        raise GenetsError(f"block of {name} must be a class or function, not {shown(block)}")
+    match ratios:
+        case (int() | float() as low, int() | float() as high) if 0 < low <= high <= MAX_RATIO:
+            return
+    raise GenetsError(
+        f"ratios of {name} must be the least and the largest, above 0 and at most {MAX_RATIO}, "
+        f"not {shown(ratios)}"
+    )
+
+
+def _notebook_types() -> set[str]:
+    """Types that were registered without a file; a cell that does so may be run again."""
+    filed = {name for file in _loaded.values() for name in file.types}
+    return {n for n, t in BLOCK_TYPES.items() if t.layers_at is not None and n not in filed}
+
+
+def _origin(name: str) -> str:
+    file = next((file for file in _loaded.values() if name in file.types), None)
+    return "" if file is None else f" (of {file.path})"
+
+
+def _try(block: Block) -> None:
+    """Run two blocks of a new type, without memory or arithmetic, at an odd resolution."""
+    with torch.device("meta"), torch.no_grad():
+        try:
+            stage = block_stage(block, 16, 24, stride=2, depth=2).eval()
+            received = tuple(stage(torch.empty(2, 16, 7, 7, device="meta")).shape)
+            read_layers(block, 1, 7)
+        except GenetsError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise GenetsError(
+                f"block type {block.type} cannot be built and run: {reason}"
+            ) from error
+    if received != (2, 24, 4, 4):
+        raise GenetsError(
+            f"block type {block.type} of 24 channels and stride 2 must map (2, 16, 7, 7) to "
+            f"(2, 24, 4, 4), not to {received}"
+        )
+
+
+def _run(path: Path, content: bytes, digest: str) -> None:
+    module = ModuleType(f"genets_blocks_{digest[:12]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and others look their module up
+    try:
+        exec(compile(content, str(path), "exec"), vars(module))
+    except GenetsError as error:
+        raise BlockFileError(f"block file {str(path)!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame.lineno for frame in frames if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else own[-1] if own else None
+        raise BlockFileError(f"block file {str(path)!r}, line {line}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _forget(path: Path) -> None:
+    """Of a file that was edited, the types of its old content make room for the new ones."""
+    for file in [file for file in _loaded.values() if file.path == path]:
+        del _loaded[file.digest]
+        for name in file.types:
+            del BLOCK_TYPES[name], BLOCKS[name]
+
+
+@contextmanager
+def _all_or_nothing() -> Iterator[None]:
+    """A failure leaves the types as they were."""
+    tables: tuple[dict[str, Any], ...] = (BLOCK_TYPES, BLOCKS, _loaded)
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    except BaseException:
+        for table, old in zip(tables, before, strict=True):
+            table.clear()
+            table.update(old)
+        raise

@@ -1,0 +1,153 @@
+"""Ranking MasterNets: the arithmetic by hand, the file, and a real training."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from genets.analysis import master_training
+from genets.analysis.master_training import rank_masters
+from genets.analysis.masters import MasterRanking, MasterScore
+from genets.data import load_data
+from genets.errors import GenetsError
+from genets.report.masters_table import masters_table
+from genets.structure import Structure, zoo
+from genets.training import Recipe
+
+NETS = {
+    "wide": Structure.parse("Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"),
+    "thin": Structure.parse("Conv3x8s2 XX3x8s2 XX3x8 Conv1x16 @8"),
+    "deep": Structure.parse("Conv3x8s2 XX3x8s2*2 XX3x8 Conv1x16 @8"),
+}
+RECIPE = Recipe(epochs=1, batch_size=256)
+
+
+def scored(values: dict[str, list[float]], **options: Any) -> MasterRanking:
+    scores = [
+        MasterScore(name, seed, top1=value, cross_entropy=1 - value)
+        for name, row in values.items()
+        for seed, value in enumerate(row)
+    ]
+    return MasterRanking({name: NETS[name] for name in values}, tuple(scores), **options)
+
+
+def test_a_seed_that_is_better_for_all_is_no_noise() -> None:
+    ranking = scored({"wide": [0.8, 0.9], "thin": [0.7, 0.8], "deep": [0.6, 0.7]})
+    assert ranking.noise == pytest.approx(0, abs=1e-12)
+    assert [row.name for row in ranking.ranked] == ["wide", "thin", "deep"]
+    assert [row.tied for row in ranking.ranked] == [True, False, False]
+    assert ranking.best == NETS["wide"]
+
+
+def test_interval_is_student_s_of_the_two_way_residual() -> None:
+    values = {"wide": [0.80, 0.84, 0.79], "thin": [0.81, 0.80, 0.80], "deep": [0.6, 0.63, 0.61]}
+    ranking = scored(values)
+    table = np.array(list(values.values()))
+    # The same by least squares: one effect for each structure and each seed.
+    rows = np.repeat(np.arange(3), 3)
+    columns = np.tile(np.arange(3), 3)
+    design = np.hstack([np.eye(3)[rows], np.eye(3)[columns]])
+    residual = table.ravel() - design @ np.linalg.lstsq(design, table.ravel())[0]
+    noise = math.sqrt((residual**2).sum() / 4)
+    assert ranking.noise == pytest.approx(noise)
+    half = stats.t.ppf(0.975, 4) * noise / math.sqrt(3)
+    first, second, third = ranking.ranked
+    assert (first.name, second.name, third.name) == ("wide", "thin", "deep")
+    assert (first.low, first.high) == (
+        pytest.approx(first.mean - half), pytest.approx(first.mean + half),
+    )  # fmt: skip
+    assert second.behind == pytest.approx(table[0].mean() - table[1].mean())
+    assert (second.tied, third.tied) == (True, False)
+
+
+def test_less_cross_entropy_is_better() -> None:
+    values = {"wide": [0.8, 0.8], "thin": [0.9, 0.9]}
+    assert scored(values, response="cross_entropy").best == NETS["thin"]
+    assert scored(values, response="cross_entropy").ranked[0].mean == pytest.approx(0.1)
+
+
+def test_one_training_each_tells_nothing_of_its_error() -> None:
+    ranking = scored({"wide": [0.8], "thin": [0.7]})
+    assert math.isnan(ranking.noise)
+    assert all(row.tied and math.isnan(row.low) for row in ranking.ranked)
+
+
+def test_a_failed_training_is_shown_and_its_structure_not_ranked() -> None:
+    known = scored({"wide": [0.8, 0.9], "thin": [0.7, 0.8]})
+    failed = MasterScore("deep", 1, reason="the loss became nan")
+    scores = (*known.scores, MasterScore("deep", 0, 0.99, 0.1), failed)
+    ranking = MasterRanking(NETS, scores)
+    assert [row.name for row in ranking.ranked] == ["wide", "thin"]
+    assert ranking.failed == (failed,)
+    with pytest.raises(GenetsError, match=r"no structure was trained .* \(deep: the loss became n"):
+        MasterRanking(NETS, (failed,))
+
+
+@pytest.mark.parametrize(
+    ("structures", "message"),
+    [
+        ({"wide": NETS["wide"]}, r"needs at least two structures, not \['wide'\]"),
+        ({"a": zoo["net1"], "b": zoo["genet_light"]}, r"need one resolution, not \[192, 224\]"),
+        ({"a": NETS["wide"], "b": NETS["wide"]}, "must differ; 1 stand there twice"),
+    ],
+)
+def test_what_cannot_be_ranked(structures: dict[str, Structure], message: str) -> None:
+    data = load_data("digits", 8, seed=0)
+    with pytest.raises(GenetsError, match=message):
+        rank_masters(structures, data, RECIPE)
+    with pytest.raises(GenetsError, match=r"seeds must be at least one, each named once, not \[1"):
+        rank_masters(NETS, data, RECIPE, seeds=(1, 1))
+
+
+def test_trainings_are_real_kept_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data("digits", 8, seed=0)
+    path = tmp_path / "masternets.json"
+    told: list[tuple[int, int, str]] = []
+    ranking = rank_masters(
+        NETS, data, RECIPE, seeds=(3,), keep=path, on_training=lambda *step: told.append(step)
+    )
+    assert told == [(1, 3, "wide"), (2, 3, "thin"), (3, 3, "deep")]
+    assert all(0 < score.top1 < 1 for score in ranking.scores if score.top1 is not None)
+
+    monkeypatch.setattr(
+        master_training, "_trained", lambda name, *a: MasterScore(name, a[3], 0.5, 1.0)
+    )
+    more = rank_masters(NETS, data, RECIPE, seeds=(3, 4), keep=path)
+    assert more.scores[:3] == ranking.scores
+    assert [score.seed for score in more.scores] == [3, 3, 3, 4, 4, 4]
+    assert rank_masters(NETS, data, RECIPE, seeds=(3,), keep=path) == ranking
+
+    with pytest.raises(GenetsError, match="is a ranking of other recipe; remove it"):
+        rank_masters(NETS, data, Recipe(epochs=2), seeds=(3,), keep=path)
+    path.write_text(json.dumps({"scores": [1]}))
+    with pytest.raises(GenetsError, match="is not a ranking of MasterNets; remove it"):
+        rank_masters(NETS, data, RECIPE, keep=path)
+
+
+def test_a_training_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, batch_size=256, learning_rate=1e30)
+    with pytest.raises(GenetsError, match="no structure was trained with every seed"):
+        rank_masters(NETS, load_data("digits", 8, seed=0), recipe, keep=tmp_path / "m.json")
+    record = json.loads((tmp_path / "m.json").read_text())
+    assert all("the loss became" in score["reason"] for score in record["scores"])
+
+
+def test_the_table_marks_what_is_not_told_from_the_best() -> None:
+    ranking = scored({"wide": [0.80, 0.84], "thin": [0.81, 0.80], "deep": [0.1, 0.1]})
+    console = Console(width=120, record=True, file=None, quiet=True)
+    console.quiet = False
+    with console.capture() as captured:
+        console.print(masters_table(ranking.ranked, "top1"))
+    lines = captured.get().splitlines()
+    assert any("thin" in line and "~" in line for line in lines)
+    assert any("deep" in line and "~" not in line for line in lines)
+    assert "not told from the best" in captured.get()

@@ -1,0 +1,114 @@
+"""`genets search --masternet`, and `genets --own-blocks`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from genets.analysis import master_training
+from genets.analysis.masters import MasterScore
+from genets.cli import app
+from genets.nas import run
+from genets.networks import own_blocks
+from genets.networks.blocks import BLOCKS
+from genets.structure import BLOCK_TYPES, Structure
+
+WIDE = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"
+THIN = "Conv3x8s2 XX3x8s2 XX3x8 Conv1x16 @8"
+SEARCH = ("search", "--data", "digits", "--budget", "1x", "--batch-size", 8, "--threads", 1)
+BLOCKS_FILE = """
+from timm.models.byobnet import RepVggBlock
+import genets
+genets.register_block("Typed", RepVggBlock)
+"""
+
+
+def genets(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The settings that searches were started with, in place of searching."""
+    found: list[Any] = []
+
+    def search(settings: Any, out: Path, **options: Any) -> None:
+        found.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "search", search)
+    return found
+
+
+def test_the_best_becomes_the_master(
+    tmp_path: Path, searched: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[str, int]] = []
+
+    def score(name: str, structure: Structure, data: Any, recipe: Any, seed: int, device: str
+              ) -> MasterScore:  # fmt: skip
+        trained.append((name, seed))
+        return MasterScore(name, seed, 0.5, 1.0 + structure.stages[1].width / 100 + seed / 1000)
+
+    monkeypatch.setattr(master_training, "_trained", score)
+    file = tmp_path / "thin.toml"
+    Structure.parse(THIN).save(file)
+    settings = tmp_path / "quick.toml"
+    settings.write_text("measure_seconds = 0.2\n")
+    words = (*SEARCH, "--masternet", f"{WIDE}, {file}", "--settings", settings, "--seed", 3)
+    result = genets(*words, "--out", tmp_path / "study")
+    assert result.exit_code == 130, result.output
+    assert trained == [(WIDE, 3), (str(file), 3), (WIDE, 4), (str(file), 4)]
+    assert [one.master for one in searched] == [THIN]
+    assert "thin.toml" in result.stderr
+    assert "1.0835" in result.stderr
+    record = json.loads((tmp_path / "study" / "masternets.json").read_text())
+    assert len(record["scores"]) == 4
+
+    genets(*words, "--out", tmp_path / "study")
+    assert len(trained) == 4, "what is in the file is not trained again"
+    assert searched[1] == searched[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--masternet", "net1"), "needs at least two structures, not ['net1']"),
+        (("--masternet", "net1,nett2"), "unknown zoo name 'nett2'; did you mean net2"),
+        (("--masternet", "net1,genet_light"), "need one resolution, not [192, 224]"),
+        (("--masternet", "net1,net2", "--master", "net3"), "--master or --masternet, not both"),
+    ],
+)
+def test_what_cannot_be_chosen_from(
+    tmp_path: Path, searched: list[Any], words: tuple[str, ...], message: str
+) -> None:
+    result = genets(*SEARCH, *words, "--out", tmp_path / "study")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not searched
+    assert not (tmp_path / "study").exists()
+
+
+def test_own_blocks_are_for_every_command(tmp_path: Path, searched: list[Any]) -> None:
+    file = tmp_path / "typed.py"
+    file.write_text(BLOCKS_FILE)
+    out = ("--out", tmp_path / "study")
+    result = genets(*SEARCH, "--blocks", "Typed3", *out)
+    assert result.exit_code == 2
+    assert "unknown block type 'Typed'" in result.stderr
+    assert "--own-blocks FILE" in result.stderr
+    try:
+        genets("--own-blocks", file, *SEARCH, "--blocks", "XX3,Typed3", *out)
+        (settings,) = searched
+        assert settings.own_blocks == (str(own_blocks.load_blocks(file)),)
+    finally:
+        BLOCK_TYPES.pop("Typed", None)
+        BLOCKS.pop("Typed", None)
+        own_blocks._loaded.clear()
+    result = genets("--own-blocks", tmp_path / "none.py", "zoo")
+    assert result.exit_code == 2
+    assert "cannot read block file" in result.stderr

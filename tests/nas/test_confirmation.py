@@ -1,0 +1,190 @@
+"""Confirmation: candidates are trained, scored on validation images, and recorded one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from genets.data import DigitsSplit, load_data
+from genets.errors import GenetsError, StudyError, TrainingError
+from genets.nas import confirming
+from genets.nas.confirmation import best_confirmed, confirm, confirm_job, stored_confirmations
+from genets.nas.confirming import ConfirmRunner
+from genets.nas.result import Confirmed, Selected
+from genets.nas.session import Session
+from genets.nas.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
+from genets.nas.study import Study
+from genets.networks import build, save_weights
+from genets.networks.weights import read_weights
+from genets.structure import Structure
+
+MASTER = "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8"
+STRUCTURES = tuple(
+    Structure.parse(f"Conv3x8s2 {blocks} Conv1x16 @8")
+    for blocks in ("XX3x8s2 XX3x8", "DW3x8s2r3 XX3x8", "XX3x8s2 DW3x8r3")
+)
+
+
+def settings(**changes: Any) -> SearchSettings:
+    values: dict[str, Any] = {
+        "data": "digits",
+        "budget": "1x",
+        "master": MASTER,
+        "target": {"threads": 1, "batch_size": 8},
+        "confirm_epochs": 1,
+        "final_training": {"epochs": 2},
+    }
+    return SearchSettings(**values | changes)
+
+
+def promised(structure: Structure) -> Selected:
+    return Selected(structure, 1.0, 0.9, 0.9, 0.89, 0.91, 2.0, False, -0.5, 0.01, 0.03)
+
+
+CANDIDATES = [promised(structure) for structure in STRUCTURES]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Study]:
+    with begun(tmp_path / "study", settings()) as study:
+        yield study
+
+
+def begun(folder: Path, chosen: SearchSettings) -> Study:
+    study = Study.create_or_resume(folder, chosen)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_weights(build(chosen.structure, 10), study.master_weights, {})
+    return study
+
+
+def session_of(study: Study, workers: int = 1) -> Session:
+    return Session(study, 10, workers=workers)
+
+
+def plain(confirmed: list[Confirmed]) -> list[Confirmed]:
+    return [replace(one, seconds=0.0) for one in confirmed]
+
+
+def test_candidates_are_scored_on_validation_images_alone(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: set[str] = set()
+    batches = DigitsSplit.batches
+
+    def watched(self: DigitsSplit, *args: Any, **options: Any) -> Any:
+        reads.add(self.purpose)
+        return batches(self, *args, **options)
+
+    monkeypatch.setattr(DigitsSplit, "batches", watched)
+    confirmed = confirm(session_of(study), CANDIDATES)
+    assert reads == {"train", "validation"}
+    assert [one.structure for one in confirmed] == list(STRUCTURES)
+    assert all(one.status == "done" and one.epochs == 1 and one.seconds > 0 for one in confirmed)
+    data, net = load_data("digits", 8, seed=0), build(STRUCTURES[1], 10)
+    tensors, _ = read_weights(confirm_job(session_of(study)).weights_of(STRUCTURES[1]))
+    net.load_state_dict(tensors)
+    score = confirming.evaluate(net, data.validation)
+    assert score.cross_entropy == pytest.approx(confirmed[1].cross_entropy, rel=1e-5)
+
+
+def test_a_kill_costs_the_unfinished_candidate_alone(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Structure] = []
+    work = ConfirmRunner._confirmed
+
+    def killed_at_the_second(self: ConfirmRunner, structure: Structure) -> Confirmed:
+        trained.append(structure)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return work(self, structure)
+
+    monkeypatch.setattr(ConfirmRunner, "_confirmed", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        confirm(session_of(study), CANDIDATES)
+    first = stored_confirmations(session_of(study))
+    assert [one.structure for one in first] == [STRUCTURES[0]]
+    resumed = confirm(session_of(study), CANDIDATES)
+    assert trained == [STRUCTURES[0], STRUCTURES[1], STRUCTURES[1], STRUCTURES[2]]
+    assert resumed[0] == first[0]
+    monkeypatch.setattr(confirming, "train", lambda *a, **k: pytest.fail("trained again"))
+    assert confirm(session_of(study), CANDIDATES) == resumed
+
+
+def test_another_run_gives_the_same(study: Study, tmp_path: Path) -> None:
+    with begun(tmp_path / "other", settings()) as other:
+        there = confirm(session_of(other), CANDIDATES[:2])
+    assert plain(confirm(session_of(study), CANDIDATES[:2])) == plain(there)
+
+
+def fails_for(structures: tuple[Structure, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained_score(self: ConfirmRunner, structure: Structure) -> Any:
+        if structure in structures:
+            raise TrainingError("the loss became nan in epoch 1, step 1")
+        return confirming.Score(0.5, 1.5, 100)
+
+    monkeypatch.setattr(ConfirmRunner, "_trained_score", trained_score)
+
+
+def test_failed_candidates_are_left_out_and_tried_again(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_for(STRUCTURES[:1], monkeypatch)
+    confirmed = confirm(session_of(study), CANDIDATES)
+    assert (confirmed[0].status, confirmed[0].cross_entropy) == ("failed", None)
+    assert "the loss became nan" in confirmed[0].reason
+    assert best_confirmed(confirmed, "cross_entropy") == STRUCTURES[1]
+    fails_for((), monkeypatch)
+    assert confirm(session_of(study), CANDIDATES)[0].status == "done"
+
+
+def test_all_failed_is_one_sentence(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails_for(STRUCTURES, monkeypatch)
+    with pytest.raises(GenetsError, match=r"all 3 candidates failed .*the loss became nan"):
+        confirm(session_of(study), CANDIDATES)
+
+
+def test_the_best_by_the_response_and_of_equals_the_better_predicted() -> None:
+    scores = ((0.9, 0.5), (0.8, 0.4), (0.9, 0.4))
+    confirmed = [
+        Confirmed(structure, "done", 1, top1, entropy)
+        for structure, (top1, entropy) in zip(STRUCTURES, scores, strict=True)
+    ]
+    assert best_confirmed(confirmed, "top1") == STRUCTURES[0]
+    assert best_confirmed(confirmed, "cross_entropy") == STRUCTURES[1]
+
+
+def test_no_longer_than_the_winner_and_warmed_up_in_time(tmp_path: Path) -> None:
+    short = settings(final_training={"epochs": 3, "warmup_epochs": 2}, confirm_epochs=9)
+    with begun(tmp_path / "long", short) as study:
+        assert confirm_job(session_of(study)).recipe == short.final_training.recipe()
+    paper = settings(confirm_epochs=1)
+    with begun(tmp_path / "short", paper) as study:
+        assert confirm_job(session_of(study)).recipe.warmup_epochs == 0.5
+
+
+def test_records_come_back_as_they_were(study: Study) -> None:
+    one = Confirmed(STRUCTURES[0], "done", 3, 0.1 + 0.2, 1 / 3, 2.5)
+    assert Confirmed.from_json(json.loads(json.dumps(one.to_json()))) == one
+    study.save_json("confirmed", [one.to_json()])
+    assert Snapshot.read(study.folder).confirmed == (one,)
+    study.save_json("confirmed", [{"structure": str(STRUCTURES[0])}])
+    with pytest.raises(StudyError, match=r"confirmed\.json is damaged"):
+        stored_confirmations(session_of(study))
+
+
+def test_a_study_from_before_confirmation_has_none(study: Study) -> None:
+    study.close()
+    path = study.folder / "study.toml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("confirm")]
+    path.write_text("\n".join(lines))
+    with Study.open(study.folder) as old:
+        assert old.settings.confirm == 1

@@ -1,0 +1,125 @@
+"""A search over block types of the user's own, from end to end."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import genets
+from genets.errors import BlockFileError, StructureError
+from genets.nas import run
+from genets.nas.fine_tuning import TrialJob, TrialRunner
+from genets.nas.settings import SearchSettings
+from genets.nas.study import Study, load_settings
+from genets.networks import own_blocks, save_weights
+from genets.networks.blocks import BLOCKS
+from genets.structure import BLOCK_TYPES, Structure
+from genets.training import Recipe
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SETTINGS: dict[str, Any] = {
+    "data": "digits",
+    "budget": "5x",
+    "master": "Conv3x8s2 RepVGG3x8s2 MobileOne3x16 Conv1x16 @8",
+    # One width: a space of 36 structures, so that a latency table is quickly made.
+    "space": {"blocks": ["RepVGG3", "ExtraDW3r2"], "depth_change": 1, "width_range": [1, 1]},
+    "target": {"batch_size": 8, "threads": 1},
+    "trials_per_super_block": 2,
+    "controls_per_super_block": 1,
+    "table_seconds": 0.5,
+    "measure_seconds": 0.3,
+    "master_training": {"epochs": 8, "learning_rate": 1.2},
+    "trial_training": {"epochs": 1},
+    "final_training": {"epochs": 1, "warmup_epochs": 0},
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_types_from_elsewhere() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    """As in a new process: the paper's types alone."""
+    for name in [name for name, kind in BLOCK_TYPES.items() if kind.layers_at is not None]:
+        del BLOCK_TYPES[name], BLOCKS[name]
+    own_blocks._loaded.clear()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return [Path(shutil.copy(EXAMPLES / n, tmp_path)) for n in ("rep_blocks.py", "uib_blocks.py")]
+
+
+def test_search_resume_and_load(tmp_path: Path, files: list[Path]) -> None:
+    out = tmp_path / "study"
+    result = run.search(SearchSettings(**SETTINGS, own_blocks=files), out, workers=1)
+    structure = result.selected.structure
+    used = {stage.type for stage in structure.super_blocks}
+    assert used <= {"RepVGG", "MobileOne", "ExtraDW"}
+    assert all((out / file.name).read_bytes() == file.read_bytes() for file in files)
+
+    forget()
+    with pytest.raises(StructureError, match="give its file: genets --own-blocks FILE"):
+        genets.load(out / "results")
+    for copy in (out / "results").glob("*.py"):
+        genets.load_blocks(copy)
+    network = genets.load(out / "results")
+    assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 10)
+
+    forget()
+    again_settings = load_settings(out)
+    again = run.search(again_settings, out)
+    assert again.selected.structure == structure
+
+    forget()
+    files[0].write_text(files[0].read_text() + "\n# edited")
+    with pytest.raises(BlockFileError, match="is not what it was when the study began"):
+        load_settings(out)
+    files[0].unlink()
+    with pytest.raises(BlockFileError, match="cannot read block file"):
+        load_settings(out)
+    shutil.copy(out / "rep_blocks.py", files[0])
+    assert load_settings(out).own_blocks == again_settings.own_blocks
+
+
+def test_settings_name_the_files_of_the_types_in_use(files: list[Path]) -> None:
+    for file in files:
+        genets.load_blocks(file)
+    settings = SearchSettings(**SETTINGS)
+    assert [text.partition("#")[0] for text in settings.own_blocks] == list(map(str, files))
+    assert SearchSettings.from_toml(settings.to_toml()) == settings
+    of_paper = SETTINGS | {"master": "master_small", "space": {"blocks": ["XX3", "RepVGG3"]}}
+    assert len(SearchSettings(**of_paper).own_blocks) == 1
+    assert not SearchSettings(data="digits", budget="1x").own_blocks
+
+
+def test_a_study_of_other_blocks_is_refused(tmp_path: Path, files: list[Path]) -> None:
+    with Study.create_or_resume(tmp_path / "s", SearchSettings(**SETTINGS, own_blocks=files)):
+        pass
+    files[0].write_text(files[0].read_text() + "\n# edited")
+    forget()
+    with pytest.raises(BlockFileError, match="is not what it was when the study began"):
+        Study.create_or_resume(tmp_path / "s", SearchSettings(**SETTINGS, own_blocks=files))
+
+
+def test_a_worker_process_learns_the_types_from_its_job(tmp_path: Path, files: list[Path]) -> None:
+    settings = SearchSettings(**SETTINGS, own_blocks=files)
+    weights = tmp_path / "master.safetensors"
+    save_weights(genets.build(settings.structure, 10), weights, {})
+    recipe = Recipe(epochs=1, batch_size=64, warmup_epochs=0)
+    job = TrialJob(settings.structure, weights, "digits", recipe, "after", 0,
+                   own_blocks=settings.own_blocks)  # fmt: skip
+    sent = pickle.dumps(job)
+    forget()
+    runner = TrialRunner(pickle.loads(sent))
+    assert isinstance(runner.job.master, Structure)
+    assert {"RepVGG", "ConvNext"} <= BLOCK_TYPES.keys()
