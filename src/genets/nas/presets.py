@@ -23,6 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "controls_per_super_block": 9,
         "space": {"blocks": [str(block) for block in PAPER_BLOCKS]},
         "table_seconds": 300.0,
+        "measure_seconds": 10.0,
         "master_training": {"epochs": 120, **_of_recipe("paper", *_RATE)},
         "trial_training": _of_recipe("nas", "epochs", "batch_size", "learning_rate"),
         "confirm_epochs": 120,  # as long as the networks of each resolution are compared there

@@ -197,7 +197,7 @@ class SearchSettings(_Model):
     training_device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     space: SpaceSettings = SpaceSettings()
     table_seconds: Seconds = 30.0
-    measure_seconds: Seconds = 5.0
+    measure_seconds: Seconds = 2.5
     master_training: TrainingSettings = TrainingSettings()
     trial_training: TrialSettings = TrialSettings()
     final_training: TrainingSettings = TrainingSettings()
