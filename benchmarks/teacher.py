@@ -2,7 +2,7 @@
 
 The recipe is `paper` with fewer epochs, a smaller batch and, as there are few steps, a higher
 rate. The teacher is a wider network, trained the same way on the same split of each seed.
-Run from the repository: python benchmarks/teacher.py [--seeds 3] [--epochs 60].
+Run from the repository: python benchmarks/teacher.py [--seeds 3] [--epochs 30].
 Writes results/teacher.json.
 """
 
@@ -34,7 +34,7 @@ SHORTER = {"batch_size": 64, "learning_rate": 0.8, "erase": 0.0, "auto_augment":
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=30)
     options = parser.parse_args()
     changes = SHORTER | {"epochs": options.epochs}
     with tempfile.TemporaryDirectory(prefix="genets-teacher-") as folder:

@@ -1,6 +1,7 @@
 """Folders of images."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genets.data import Augmentation, Share, load_data
+from genets.data import Augmentation, Share, load_data, pool, seeded_globals
 from genets.data import folder as folder_module
 from genets.errors import DataError
 
@@ -123,7 +124,24 @@ def test_evaluation_is_timms_standard(tmp_path):
     images, _ = together(data.test.batches(4))
     transform = create_transform(16, interpolation="bicubic")
     for image, position in zip(images, data.test.positions, strict=True):
-        assert torch.equal(image, transform(data.test.images[position][0]))
+        torch.testing.assert_close(image, transform(data.test.images[position][0]))
+
+
+def test_training_is_timms_standard(tmp_path):
+    from timm.data import create_transform
+
+    data = load_data(fill(tmp_path), 16, augmentation=Augmentation(erase=0.5))
+    transform = create_transform(16, is_training=True, interpolation="bicubic", re_prob=0.5)
+    position = data.train.positions[0]
+    split = replace(data.train, positions=[position])
+    shown = [next(split.batches(1, seed=3, epoch=epoch))[0][0] for epoch in range(20)]
+    for epoch, image in enumerate(shown):
+        with seeded_globals("augmentation", 3, epoch, position):
+            expected = transform(data.train.images[position][0])
+        # What is erased has the mean, which is not quite a whole byte.
+        torch.testing.assert_close(image, expected, atol=0.01, rtol=0)
+    erased = [bool((image.abs() < 0.01).all(dim=0).any()) for image in shown]
+    assert 3 < sum(erased) < 17
 
 
 def read_all(data, size):
@@ -328,3 +346,13 @@ def test_fingerprint_tells_a_renamed_image(tmp_path):
     assert load_data(tmp_path, 8, seed=1).fingerprint == before
     (tmp_path / "cat" / "3.png").rename(tmp_path / "cat" / "other.png")
     assert load_data(tmp_path, 8).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("images", "count", "device", "workers"),
+    [(5000, 1, "cpu", 0), (5001, 1, "cpu", 8), (5001, 4, "cpu", 3), (10, 1, "cuda", 8),
+     (10, 4, "cuda", 3), (10, 100, "cuda", 1)],
+)  # fmt: skip
+def test_processes_that_read_images(monkeypatch, images, count, device, workers):
+    monkeypatch.setattr(pool.os, "cpu_count", lambda: 12)
+    assert pool._usual_workers(images, Share(0, count), torch.device(device)) == workers

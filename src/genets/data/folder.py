@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-from genets.data.pool import Augmentation, Pool, assemble
+from genets.data.image_reader import as_rgb
+from genets.data.pool import CPU, Augmentation, Pool, assemble
 from genets.data.share import WHOLE, Share
 from genets.data.split import ImageData, name_some
 from genets.errors import DataError
@@ -36,7 +38,7 @@ class ImageFiles:
     def __getitem__(self, position: int) -> tuple[Image.Image, int]:
         """Raises one of `BROKEN`."""
         with Image.open(self.paths[position]) as image:
-            return image.convert("RGB"), self.labels[position]
+            return as_rgb(image), self.labels[position]
 
 
 def load_folder(
@@ -48,6 +50,7 @@ def load_folder(
     augmentation: Augmentation | None = None,
     workers: int | None = None,
     share: Share = WHOLE,
+    device: torch.device = CPU,
     check: bool = True,
 ) -> ImageData:
     """Read a folder of images.
@@ -55,8 +58,8 @@ def load_folder(
     Either class folders lie directly below, or folders train, validation (val) and test with
     class folders in them; of these, validation and test may be missing.
     workers: processes that read images; None chooses by the number of images.
-    share: what this process reads. check: read every image once beforehand, so that broken ones
-    are named and counted now, and not when they are met.
+    share: what this process reads. device: that images are given on. check: read every image
+    once beforehand, so that broken ones are named and counted now, and not when they are met.
     Raises DataError: among others, more than 1 % of the images are broken.
     """
     root = Path(folder).expanduser()
@@ -76,6 +79,7 @@ def load_folder(
         augmentation=augmentation,
         workers=workers,
         share=share,
+        device=device,
         paths=[str(path) for part in files.values() for path, _ in part],
         fingerprint=_fingerprint(root, files),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from genets.data.broken import BROKEN, reason_of
-from genets.data.seeds import seeded_globals
+from genets.data.seeds import kept_globals, seed_globals
 
 MOST_STAND_INS = 50
 
@@ -24,7 +24,7 @@ class Images(Sized, Protocol):
 
 
 Item = tuple[tuple[Tensor, int] | None, dict[str, str]]
-"""An image, or None, and the broken ones that were met on the way to it."""
+"""Pixels (H, W, 3), bytes, and the class, or None; and the broken ones met on the way to it."""
 
 
 Pick = tuple[int, tuple[int, int] | None]
@@ -33,9 +33,10 @@ Pick = tuple[int, tuple[int, int] | None]
 
 @dataclass(frozen=True, eq=False)
 class ImageReader(Dataset[Item]):
-    """Gives an image of a split as it is shown in a pass; keeps no state, so workers can stay.
+    """Gives images of a split as they are shown in a pass; keeps no state, so workers can stay.
 
     positions: those of the split, ascending.
+    training_transform, fixed_transform: from an image to pixels (3, H, W), bytes.
     """
 
     images: Images
@@ -44,17 +45,22 @@ class ImageReader(Dataset[Item]):
     training_transform: Any
     fixed_transform: Any
 
-    def __getitem__(self, pick: Pick) -> Item:
-        first, key = pick
+    def __getitems__(self, picks: Sequence[Pick]) -> list[Item]:
+        """What a DataLoader asks for: a batch at a time."""
+        with kept_globals():
+            return [self._item(*pick) for pick in picks]
+
+    def _item(self, first: int, key: tuple[int, int] | None) -> Item:
         broken: dict[str, str] = {}
         for position in [first] if key is None else self._candidates(first):
             try:
                 image, label = self.images[position]
-                image = image.convert("RGB")
+                image = as_rgb(image)
             except BROKEN as error:
                 broken[self._name(position)] = reason_of(error)
                 continue
-            return (self._transformed(image, position, key), int(label)), broken
+            pixels = self._transformed(image, position, key)
+            return (pixels.permute(1, 2, 0), int(label)), broken
         return None, broken
 
     def _candidates(self, position: int) -> Iterator[int]:
@@ -67,17 +73,21 @@ class ImageReader(Dataset[Item]):
         self, image: Image.Image, position: int, key: tuple[int, int] | None
     ) -> Tensor:
         """Each image's augmentation has a seed of its own, whoever reads it."""
-        transformed: Tensor
-        if key is None:
-            transformed = self.fixed_transform(image)
-        else:
-            with seeded_globals("augmentation", *key, position):
-                transformed = self.training_transform(image)
-        return transformed
+        if key is not None:
+            seed_globals("augmentation", *key, position)
+        transform = self.fixed_transform if key is None else self.training_transform
+        pixels: Tensor = transform(image)
+        return pixels
 
     def _name(self, position: int) -> str:
         paths = getattr(self.images, "paths", None)
         return f"{position} of the {self.purpose} split" if paths is None else paths[position]
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The image read, in RGB; `convert` alone would copy one that is."""
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def collate(items: Sequence[Item]) -> tuple[Any, dict[str, str]]:

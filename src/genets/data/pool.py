@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from PIL import Image
 from timm.data.transforms_factory import create_transform
+from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms import Compose
 
 from genets.data.broken import BrokenImages
 from genets.data.image_reader import ImageReader, Images, Pick, collate
+from genets.data.pixels import MEAN, STD, Erasing, normalised
 from genets.data.seeds import generator_of
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
@@ -31,7 +34,9 @@ TEST_SHARE = 0.2
 RESOLUTIONS = (8, 2048)
 MANY_IMAGES = 5000
 MOST_WORKERS = 8
+CPU = torch.device("cpu")
 
+Pixels = Callable[[Image.Image], Tensor]
 _Loader = tuple[DataLoader[Any], list[Pick]]  # and what it reads next
 
 
@@ -52,17 +57,23 @@ class Augmentation:
     auto_augment: str = ""
     erase: float = 0.0
 
-    def training_transform(self, resolution: int) -> Any:
-        return create_transform(
+    def training_transform(self, resolution: int) -> Pixels:
+        """From an image to pixels (3, resolution, resolution), bytes.
+
+        It draws from the global generators.
+        """
+        transform: Any = create_transform(
             resolution,
             is_training=True,
+            use_prefetcher=True,  # or numbers come out, normalised
             scale=self.crop_area,
             hflip=self.flip,
             color_jitter=self.colour_jitter,
             auto_augment=self.auto_augment or None,
             interpolation="bicubic",
-            re_prob=self.erase,
         )
+        both: Any = Compose([transform, Erasing(self.erase)])
+        return cast(Pixels, both if self.erase else transform)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +86,10 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class PoolSplit:
-    """The images of a pool at some positions, ascending; `share` of them is read here."""
+    """The images of a pool at some positions, ascending; `share` of them is read here.
+
+    device: that images are given on.
+    """
 
     purpose: str
     images: Images
@@ -85,6 +99,7 @@ class PoolSplit:
     broken: BrokenImages
     workers: int = 0
     share: Share = WHOLE
+    device: torch.device = CPU
     _loaders: dict[tuple[int, bool], _Loader] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -107,8 +122,8 @@ class PoolSplit:
         for batch, broken in loader:
             self.broken.meet(broken)
             if batch is not None:
-                images, labels = batch
-                yield images.contiguous(memory_format=torch.channels_last), labels
+                pixels, labels = batch
+                yield normalised(pixels.to(self.device, non_blocking=True)), labels
         self._loaders[kind] = loader, picks
 
     def _loader(self, batch_size: int) -> _Loader:
@@ -125,6 +140,7 @@ class PoolSplit:
             sampler=picks,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            pin_memory=self.device.type == "cuda",
             generator=generator_of("pool", self.purpose),  # or the global one would be used
             collate_fn=collate,
         )
@@ -144,6 +160,13 @@ class PoolSplit:
         ]
 
 
+def _usual_workers(images: int, share: Share, device: torch.device) -> int:
+    """A CPU has no time to spare while it trains: there they pay only where images are many."""
+    if device.type == "cpu" and images <= MANY_IMAGES:
+        return 0
+    return min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // share.count))
+
+
 def assemble(
     name: str,
     resolution: int,
@@ -157,6 +180,7 @@ def assemble(
     augmentation: Augmentation | None,
     workers: int | None,
     share: Share = WHOLE,
+    device: torch.device = CPU,
     paths: Sequence[str] = (),
     fingerprint: str = "",
 ) -> ImageData:
@@ -164,21 +188,24 @@ def assemble(
 
     A missing test split is cut the same way for every seed (20 % of each class), so that no
     search ever sees it; the validation split depends on `seed`.
-    share: what this process reads. paths: the files of all images, where they are files.
+    share: what this process reads. device: that images are given on. paths: the files of all
+    images, where they are files.
     Raises DataError.
     """
     check_resolution(resolution, *RESOLUTIONS, name)
     check_share(validation_share)
     check_classes(name, train.labels, class_names, 1 + (validation is None) + (test is None))
     if workers is None:
-        workers = min(MOST_WORKERS, os.cpu_count() or 1) if len(train.labels) > MANY_IMAGES else 0
+        workers = _usual_workers(len(train.labels), share, device)
     training = (augmentation or Augmentation()).training_transform(resolution)
-    fixed = create_transform(resolution, interpolation="bicubic")
+    fixed = create_transform(resolution, use_prefetcher=True, interpolation="bicubic")
     pools = [pool for pool in (train, validation, test) if pool is not None]
     broken = BrokenImages(name, sum(len(pool.labels) for pool in pools), paths)
 
     def split(purpose: str, pool: Pool, positions: Sequence[int]) -> PoolSplit:
-        return PoolSplit(purpose, pool.images, positions, training, fixed, broken, workers, share)
+        return PoolSplit(
+            purpose, pool.images, positions, training, fixed, broken, workers, share, device
+        )
 
     kept: Sequence[int] = range(len(train.labels))
     if test is None:
@@ -200,8 +227,8 @@ def assemble(
         train=split("train", train, kept),
         validation=validation_split,
         test=test_split,
-        mean=IMAGENET_DEFAULT_MEAN,
-        std=IMAGENET_DEFAULT_STD,
+        mean=MEAN,
+        std=STD,
         broken=broken,
         fingerprint=fingerprint,
     )

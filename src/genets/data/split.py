@@ -15,7 +15,10 @@ from genets.data.seeds import seed_of
 from genets.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
-"""Images (N, 3, H, W), float32, normalised, channels last in memory; classes (N,), int64."""
+"""Images (N, 3, H, W), float32, normalised, channels last in memory; classes (N,), int64.
+
+On the CPU, but images where their data set was loaded for another device are there already.
+"""
 
 
 class Split(Protocol):

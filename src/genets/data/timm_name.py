@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
-from genets.data.pool import Augmentation, Pool, assemble
+from genets.data.image_reader import as_rgb
+from genets.data.pool import CPU, Augmentation, Pool, assemble
 from genets.data.share import WHOLE, Share
 from genets.data.split import ImageData
 from genets.errors import DataError
@@ -34,6 +36,7 @@ def load_timm(
     augmentation: Augmentation | None = None,
     workers: int | None = None,
     share: Share = WHOLE,
+    device: torch.device = CPU,
 ) -> ImageData:
     """Load a data set by a name such as `torch/cifar10` or `hfds/food101`.
 
@@ -41,7 +44,7 @@ def load_timm(
     `~/.cache/genets`. Splits `validation` and `test` are used where the data set has them with
     labels, otherwise cut off the training split. torchvision's second split is the test split.
     Streams (tfds, wds, hfids) are read into memory, up to 100,000 images in a split.
-    share: what this process reads.
+    share: what this process reads. device: that images are given on.
     Raises DataError.
     """
     prefix = name.partition("/")[0].lower()
@@ -74,6 +77,7 @@ def load_timm(
         augmentation=augmentation,
         workers=workers,
         share=share,
+        device=device,
     )
 
 
@@ -127,7 +131,7 @@ class ReaderImages:
     def __getitem__(self, position: int) -> tuple[Image.Image, Any]:
         file, label, *_ = self.reader[position]
         with Image.open(file) as image:
-            return image.convert("RGB"), label
+            return as_rgb(image), label
 
 
 def _in_memory(name: str, stream: Any) -> list[tuple[Image.Image, Any]]:

@@ -62,7 +62,7 @@ def build(
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise GenetsError(
             f"cannot load the pretrained weights of {name} from {config.hf_hub_id} on the Hugging "
-            f"Face hub ({reason}); with a file of your own call timm.create_model({name!r}, "
+            f"Face hub ({reason}); a file will do: --weights, or timm.create_model({name!r}, "
             f"pretrained=True, pretrained_cfg_overlay={{'file': PATH}})"
         ) from error
 

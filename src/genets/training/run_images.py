@@ -23,7 +23,8 @@ def load_images(
     if settings.data in LOADERS:  # they draw their images, and augment them while they do
         _tell_what_is_not_used(settings.recipe, settings.data, note)
     else:
-        options |= {"augmentation": settings.recipe.augmentation(), "workers": workers}
+        augmentation = settings.recipe.augmentation()
+        options |= {"augmentation": augmentation, "workers": workers, "device": processes.device}
     if Path(settings.data).is_dir():
         options["check"] = False
     return load_data(settings.data, settings.resolution, seed=settings.seed, **options)

@@ -113,4 +113,5 @@ def _source(text: str) -> tuple[str, str]:
 
 def _anywhere(path: str) -> str:
     """An absolute path where there is such a file or folder; names stay as they are."""
-    return os.path.abspath(path) if path and os.path.exists(path) else path
+    whole = os.path.expanduser(path)
+    return os.path.abspath(whole) if path and os.path.exists(whole) else path

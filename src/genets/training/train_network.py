@@ -10,6 +10,7 @@ import torch
 
 from genets.data import ImageData
 from genets.errors import GenetsError, TrainingError
+from genets.host_memory import keep_freed_memory
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.checkpoint import Checkpoints
@@ -61,6 +62,8 @@ def train_network(
     Raises GenetsError.
     """
     team = Processes(device, processes, settings.recipe.precision)
+    if team.device.type == "cpu":
+        keep_freed_memory()  # every step takes the same again
     outer = listener if listener and team.is_first else Listener()
     notes: list[str] = []
 

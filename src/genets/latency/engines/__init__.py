@@ -1,6 +1,6 @@
 """Inference engines: how a network is prepared for a target, run and timed.
 
-A new engine is a new file here and one line in ENGINES.
+A new engine is a new file here, one line in ENGINES, and its name in `genets.latency.target`.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ class DeviceClock(Protocol):
 class Engine(Protocol):
     """What a file in this folder offers.
 
-    precisions: those it has on some device. providers: the values of `Target.provider`.
-    packages: distributions whose versions belong to the conditions of a measurement.
+    precisions: those it has on some device. packages: distributions whose versions belong to
+        the conditions of a measurement.
     """
 
     @property
     def precisions(self) -> tuple[str, ...]: ...
-    @property
-    def providers(self) -> tuple[str, ...]: ...
     @property
     def packages(self) -> tuple[str, ...]: ...
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from genets.errors import TargetError
 from genets.files import write_atomic
+from genets.host_memory import keep_freed_memory
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.cpu import CpuClock
 from genets.latency.engines.cuda import CudaHostClock, check_device
-from genets.latency.engines.host_memory import keep_freed_memory
 from genets.latency.engines.onnx_quantise import quantise
 from genets.latency.engines.plain_onnx import plain_onnx
 from genets.latency.engines.preparation import check_packages, check_precision, normal_images
@@ -41,7 +41,6 @@ class OnnxRuntimeEngine(ConvertedEngine):
     starting = "load"
 
     precisions = ("fp32", "fp16", "int8")
-    providers = tuple(PROVIDERS)
     packages = ("onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript")
 
     def check(self, target: Target) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from genets.errors import TargetError
 from genets.files import write_atomic
+from genets.host_memory import keep_freed_memory
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.cpu import CpuClock
-from genets.latency.engines.host_memory import keep_freed_memory
 from genets.latency.engines.plain_onnx import plain_onnx
 from genets.latency.engines.preparation import check_packages, check_precision, normal_images
 from genets.latency.engines.prepared import Predict, Run
@@ -38,7 +38,6 @@ class OpenVinoEngine(ConvertedEngine):
     starting = "compile"
 
     precisions = tuple(HINTS)
-    providers: tuple[str, ...] = ()
     packages = ("openvino", "nncf")
 
     def check(self, target: Target) -> None:

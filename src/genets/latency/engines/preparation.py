@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genets.errors import GenetsError, TargetError
-from genets.latency.engines.host_memory import available_bytes
+from genets.host_memory import available_bytes
 from genets.latency.target import Target
 from genets.networks.count import input_channels
 

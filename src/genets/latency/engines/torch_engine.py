@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from genets.errors import TargetError
+from genets.host_memory import keep_freed_memory
 from genets.latency.engines.cpu import CpuClock
 from genets.latency.engines.cuda import CudaClock, check_device, has_bf16, wait_for, watch_memory
-from genets.latency.engines.host_memory import keep_freed_memory
 from genets.latency.engines.preparation import (
     check_memory,
     check_precision,
@@ -32,7 +32,6 @@ class TorchEngine:
     """BN folded, inference mode, static shapes; channels last but for fp32 on CUDA."""
 
     precisions = tuple(DTYPES)
-    providers: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
 
     def check(self, target: Target) -> None:

@@ -1,4 +1,4 @@
-"""Memory of the host, as far as it bears on timing."""
+"""Memory of the host, as far as it bears on speed."""
 
 from __future__ import annotations
 
