@@ -130,6 +130,10 @@ def test_rows_from_other_conditions_are_refused(lab, tmp_path, monkeypatch):
     compare([candidate("a")], [SMALL], file=file)
     with pytest.raises(GenetsError, match="protocol genets-1 there, paper here"):
         compare([candidate("a")], [SMALL], file=file, timing=Timing("paper"))
+    with pytest.raises(GenetsError, match=r"time limit 10\.0 there, 2\.0 here"):
+        compare([candidate("a")], [SMALL], file=file, timing=Timing(time_limit_s=2.0))
+    with pytest.raises(GenetsError, match="seed 0 there, 7 here"):
+        compare([candidate("a", seed=7)], [SMALL], file=file)
     other = {"device_name": "another", "threads": 1, "packages": {}}
     monkeypatch.setattr("genets.analysis.row_file.describe_environment", lambda t: other)
     with pytest.raises(GenetsError, match="device_name a device there, another here"):

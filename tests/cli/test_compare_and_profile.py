@@ -80,8 +80,43 @@ def test_compare_keeps_finished_rows_on_ctrl_c(quick_clock, tmp_path, monkeypatc
     assert result.exit_code == 130
     assert "batch 1" in result.stdout
     assert "batch 2" not in result.stdout
-    assert "Finished rows are kept" in result.stderr
+    assert f"2 finished rows are kept in {tmp_path}" in result.stderr
     assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == 2
+
+
+@pytest.mark.parametrize("measured", [0, 1])
+def test_ctrl_c_says_what_is_kept_and_nothing_where_nothing_is(
+    quick_clock, tmp_path, monkeypatch, measured
+):
+    from genets.analysis import comparison
+
+    measure, runs = comparison.measure_interleaved, []
+
+    def stopped(*words, **options):
+        runs.append(words)
+        if len(runs) > measured:
+            raise KeyboardInterrupt
+        return measure(*words, **options)
+
+    monkeypatch.setattr(comparison, "measure_interleaved", stopped)
+    result = invoke(
+        "profile", "--network", NETWORKS[0], "--sweep", 1, "--sweep", 2, "--width", 32,
+        "--ratio", 1, "--out", tmp_path,
+    )  # fmt: skip
+    assert result.exit_code == 130
+    kept = "1 finished row is kept in" in result.stderr
+    assert kept == bool(measured)
+
+
+def test_a_row_that_says_why_it_failed_is_not_said_to_be_kept(tmp_path, monkeypatch):
+    def stopped(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genets.analysis.comparison.measure_interleaved", stopped)
+    result = invoke(*COMPARE, "--precision", "int8", "--precision", "fp32", "--out", tmp_path)
+    assert result.exit_code == 130
+    assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == 4
+    assert "kept" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from fake_device import FakeDevice, FakeEngine, layer_costs_s
 
 from genets.latency import ENGINES
+from genets.latency.target import ENGINE_PROVIDERS
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def fake_engine(
     def put(cost_s: Callable[..., float]) -> FakeEngine:
         engine = FakeEngine(device, cost_s)
         monkeypatch.setitem(ENGINES, "fake", engine)
+        monkeypatch.setitem(ENGINE_PROVIDERS, "fake", ())
         return engine
 
     return put

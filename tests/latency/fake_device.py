@@ -51,7 +51,6 @@ class FakeEngine:
     """An engine whose networks cost what `cost_s(network, target, resolution)` says."""
 
     precisions = ("fp32",)
-    providers = ()
     packages = ()
 
     def __init__(self, device: FakeDevice, cost_s: Callable[..., float]) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from genets.latency import rounds as module
-from genets.latency.rounds import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, time_in_rounds
+from genets.latency.rounds import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, VISIT_S, time_in_rounds
 
 
 def without_drift(visited: np.ndarray, seconds: np.ndarray) -> list[float]:
@@ -27,9 +27,28 @@ def test_known_costs_are_recovered(device) -> None:
 
 @pytest.mark.parametrize(("limit", "expected"), [(1e-9, MIN_ROUNDS), (1e9, MAX_ROUNDS)])
 def test_number_of_rounds(device, limit: float, expected: int) -> None:
-    rounds(device, {"a": 1.0, "b": 1.0}, limit)
+    rounds(device, {"a": 0.01, "b": 0.01}, limit)
     after_warm_up = [name for name, count in device.windows].count("b")
     assert after_warm_up == (1 + SAMPLES) * expected  # one window is not timed
+
+
+@pytest.mark.parametrize(
+    ("run_s", "runs"), [(VISIT_S / 6, 1 + SAMPLES), (VISIT_S / 2, 1 + 2), (VISIT_S, 1), (3.0, 1)]
+)
+def test_a_long_run_is_repeated_less_often(device, run_s: float, runs: int) -> None:
+    found = rounds(device, {"a": run_s, "b": run_s}, 1e-9)
+    assert found == pytest.approx({"a": run_s, "b": run_s})
+    assert [name for name, count in device.windows].count("b") == runs * MIN_ROUNDS
+
+
+def test_doubt_that_does_not_end_costs_no_more_than_half_as_much_again(device) -> None:
+    costs = dict.fromkeys("abcdefgh", 1.0)
+    runs = {name: device.runner(name, cost) for name, cost in costs.items()}
+    rng = np.random.default_rng(0)
+    time_in_rounds(device, runs, rng=rng, time_limit_s=1e-9, on_progress=lambda share: None,
+                   doubtful=lambda times: list(times)[:4])  # fmt: skip
+    ordinary, one_more = MIN_ROUNDS * len(costs), 2 * len(costs)
+    assert ordinary < len(device.windows) - 1 <= 1.5 * ordinary + one_more
 
 
 COSTS = np.geomspace(1.0, 7.0, 40)

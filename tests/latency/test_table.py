@@ -12,10 +12,13 @@ from torch import nn
 
 from genets.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
+from genets.latency.long_runs import piece_batch_size
 from genets.latency.probes import End, Piece, build_live
 from genets.latency.resident import resident_bytes_of
 from genets.latency.rounds import time_in_rounds
+from genets.latency.target import ENGINE_PROVIDERS
 from genets.structure import Block, DesignSpace, Structure
+from genets.structure.cost import multiply_adds
 
 MASTER = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16")
 SPACE = DesignSpace(
@@ -44,6 +47,7 @@ def table() -> LatencyTable:
     """Built once: no test changes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ENGINES, "fake", FakeEngine(FakeDevice(), partial(layer_costs_s, **PRICES)))
+        patch.setitem(ENGINE_PROVIDERS, "fake", ())
         return build(Target(engine="fake", batch_size=4))
 
 
@@ -79,7 +83,7 @@ def test_prediction_is_the_sum_over_stages(table) -> None:
             assert stage.shape == (2, 2)
             total += float(stage[1, 1])
             width = super_block.width
-        total += float(table.head_ms_per_image((16, width))[1]) + table.offset_ms_per_image
+        total += float(table.head_ms_per_image((16, width))[1]) + table.offset_ms_per_image_at(16)
         assert total == pytest.approx(table.predict_ms_per_image(structure), rel=1e-14)
 
 
@@ -128,6 +132,35 @@ def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeyp
     assert small.timed_ms == pytest.approx(table.timed_ms)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
+
+
+def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine) -> None:
+    prices = {name: 1e4 * price for name, price in PRICES.items()}
+    batches = []
+
+    def costs(network: nn.Module, at: Target, resolution: int) -> float:
+        batches.append(at.batch_size)
+        return layer_costs_s(network, at, resolution, **prices)
+
+    fake_engine(costs)
+    slow = build(replace(target, batch_size=64))
+    size = slow.environment["piece_batch_size"]
+    assert size < 64
+    assert batches.count(64) == len(slow.networks) + 1  # the MasterNet once more, to see
+    assert batches.count(size) >= len(slow.timed_ms)
+    assert slow.rmspe < 1e-6
+    drawn = [multiply_adds(slow.space.sample(np.random.default_rng(n))) for n in range(100)]
+    taken = [multiply_adds(network.structure) for network in slow.networks]
+    assert np.mean(taken) < np.quantile(drawn, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("run_s", "batch_size", "expected"),
+    [(0.1, 64, 64), (0.2, 64, 64), (0.21, 64, 32), (1.4, 64, 8), (100.0, 64, 1), (9.0, 1, 1),
+     (0.5, 3, 1), (0.3, 3, 2)],
+)  # fmt: skip
+def test_the_batch_of_pieces_is_halved_until_a_run_is_short(run_s, batch_size, expected) -> None:
+    assert piece_batch_size(run_s, batch_size) == expected
 
 
 def test_what_is_resident_counts_weights_and_feature_maps() -> None:

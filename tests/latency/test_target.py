@@ -1,11 +1,14 @@
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from genets.errors import TargetError
-from genets.latency import Target, measure
-from genets.latency.target import physical_cores
+from genets.latency import ENGINES, Target, measure
+from genets.latency.engines.onnxruntime_engine import PROVIDERS
+from genets.latency.target import ENGINE_PROVIDERS, physical_cores
 
 
 @pytest.mark.parametrize(
@@ -69,3 +72,28 @@ def test_precision_that_a_cpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genets.latency.engines.torch_engine.cpu_has_bf16", lambda: False)
     with pytest.raises(TargetError, match="bf16 is not supported by this CPU"):
         Target(precision="bf16").check()
+
+
+def test_the_words_of_a_target_are_those_of_the_engines() -> None:
+    assert set(ENGINE_PROVIDERS) == set(ENGINES)
+    assert ENGINE_PROVIDERS["onnxruntime"] == tuple(PROVIDERS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("measure", "genet_light", "--engine", "foo"),
+        ("compare", "genet_light", "--precision", "foo"),
+        ("eval", "genet_light", "--data", "digits", "--device", "foo"),
+        ("export", "genet_light", "--out", "x", "--batch-size", "0"),
+        ("profile", "--provider", "foo", "--engine", "onnxruntime"),
+    ],
+)
+def test_a_wrong_word_does_not_wait_for_pytorch(words: tuple[str, ...]) -> None:
+    script = (
+        "import sys; from typer.testing import CliRunner; from genets.cli import app; "
+        "status = CliRunner().invoke(app, sys.argv[1:]).exit_code; "
+        "print(status, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    assert done.stdout == "2 False\n"

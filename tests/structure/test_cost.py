@@ -4,11 +4,11 @@ import pytest
 from genets.networks import count
 from genets.structure import DesignSpace, Structure
 from genets.structure.cost import (
-    input_resolutions,
     middle_width,
     output_resolution,
     stage_multiply_adds,
 )
+from genets.structure.cost import multiply_adds as multiply_adds_of_stages
 from genets.structure.structure import SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @33")
@@ -16,11 +16,7 @@ MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r
 
 def multiply_adds(structure):
     """All stages and a classifier of 1000 classes."""
-    widths_in = [3, *(stage.width for stage in structure.stages)]
-    resolutions = input_resolutions(structure)
-    stages = zip(structure.stages, widths_in, resolutions, strict=False)
-    total = sum(stage_multiply_adds(stage, width, size) for stage, width, size in stages)
-    return total + structure.head.width * 1000
+    return multiply_adds_of_stages(structure) + structure.head.width * 1000
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -47,7 +47,7 @@ def test_choices_and_size_equal_brute_force(space):
         assert set(listed) == choices
         assert len(listed) == len(choices)
         assert MASTER.super_blocks[index] in choices
-    resolutions = set(space.resolutions) or {MASTER.resolution}
+    resolutions = {MASTER.resolution, *space.resolutions}
     assert around.size == len(expected[0]) * len(expected[1]) * len(resolutions)
 
 

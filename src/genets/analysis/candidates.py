@@ -48,6 +48,7 @@ class Candidate:
     top1_percent: the published top-1 accuracy on ImageNet, of the full-precision network at
         its own resolution; None where none is known.
     published_ms: ms per image by batch size, in the paper's `table7`, `table8` and `table9`.
+    seed: of its fresh weights.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Candidate:
     make: Callable[[], nn.Module]
     top1_percent: float | None = None
     published_ms: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    seed: int = 0
 
     def network(self) -> nn.Module:
         """The network, no layer of it zero.
@@ -122,6 +124,7 @@ def find_candidate(name: str, resolution: int | None = None, seed: int = 0) -> C
             partial(_seeded, known.network, seed),
             known.top1_percent if own else None,
             known.ms_per_image if own else {},
+            seed,
         )
     named = resolve_network(name)
     own = resolution in (None, named.resolution)
@@ -132,6 +135,7 @@ def find_candidate(name: str, resolution: int | None = None, seed: int = 0) -> C
         resolution or named.resolution,
         partial(_seeded, lambda: resolve_network(name).network, seed),
         published,
+        seed=seed,
     )
 
 

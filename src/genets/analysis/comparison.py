@@ -81,7 +81,7 @@ def _compare(
     known = load_rows(file) if file else Comparison()
     broken = _broken(candidates)
     keys = [(c.name, target, c.resolution) for c in candidates for target in targets]
-    check_still_valid(known.only(keys), timing.protocol, file)
+    check_still_valid(known.only(keys), timing, {c.name: c.seed for c in candidates}, file)
     _check_same_networks(known.only(keys), [c for c in candidates if c.name not in broken], file)
     tell = _Teller(len(keys), on_progress)
     for target in targets:
@@ -252,6 +252,8 @@ class _Session:
             paper_table=table,
             paper_ms=candidate.published_ms.get(table, {}).get(self.target.batch_size),
             run=run,
+            time_limit_s=self.timing.time_limit_s,
+            seed=candidate.seed,
             measurement=None if isinstance(outcome, str) else outcome,
             error=outcome if isinstance(outcome, str) else None,
         )

@@ -21,6 +21,7 @@ class Row:
     paper_table, paper_ms: the paper's table of the nearest setting (`table7` ...), and what it
         prints for this network and batch size, ms per image; None where it has nothing.
     run: rows of one run were timed in turn, A B A B.
+    time_limit_s: of its sampling. seed: of its weights.
     """
 
     network: str
@@ -33,6 +34,8 @@ class Row:
     paper_table: str
     paper_ms: float | None
     run: int
+    time_limit_s: float
+    seed: int
     measurement: Measurement | None = None
     error: str | None = None
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genets.analysis.row import Comparison, Reference, Row
 from genets.errors import GenetsError
 from genets.files import FileLock, write_atomic
 from genets.latency.environment import describe_environment
 
-VERSION = 1
+if TYPE_CHECKING:
+    from genets.analysis.comparison import Timing
+
+VERSION = 2
 SAME = ("device_name", "threads", "packages")  # of the environment, for rows to stand together
 
 
@@ -56,15 +59,22 @@ def load_rows(path: Path) -> Comparison:
         ) from error
 
 
-def check_still_valid(known: Comparison, protocol: str, path: Path | None) -> None:
-    """Raise GenetsError if rows that would be used again are from other conditions."""
+def check_still_valid(
+    known: Comparison, timing: Timing, seeds: Mapping[str, int], path: Path | None
+) -> None:
+    """Raise GenetsError if rows that would be used again are from other conditions.
+
+    seeds: of the weights, by network.
+    """
     for target in known.targets:
         here = describe_environment(target)
         for row in known.measured_on(target):
             assert row.measurement is not None
             there = row.measurement.environment
             pairs: dict[str, tuple[Any, Any]] = {n: (there.get(n), here.get(n)) for n in SAME}
-            pairs["protocol"] = (row.measurement.protocol, protocol)
+            pairs["protocol"] = (row.measurement.protocol, timing.protocol)
+            pairs["time limit"] = (row.time_limit_s, timing.time_limit_s)
+            pairs["seed"] = (row.seed, seeds[row.network])
             found = [
                 f"{n} {old} there, {new} here" for n, (old, new) in pairs.items() if old != new
             ]

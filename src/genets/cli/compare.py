@@ -62,16 +62,18 @@ def compare(
         --out runs/table7
     genets compare genet_light timm:resnet18 mine.toml --batch-size 1
     """
-    from genets.analysis import Timing, find_candidates
-    from genets.analysis import compare as compare_networks
-    from genets.cli.output import error_console, print_json, print_lines, print_tables
-    from genets.cli.progress import show_progress
     from genets.cli.targets import make_targets
-    from genets.report import comparison_tables
 
     targets = make_targets(
         engine, precision, batch_size, {"device": device, "provider": provider, "threads": threads}
     )
+    from genets.analysis import Timing, find_candidates
+    from genets.analysis import compare as compare_networks
+    from genets.cli.kept import tell_kept
+    from genets.cli.output import print_json, print_lines, print_tables
+    from genets.cli.progress import show_progress
+    from genets.report import comparison_tables
+
     candidates = find_candidates(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
     if out:
@@ -89,8 +91,7 @@ def compare(
     except KeyboardInterrupt:
         if finished and not json:
             print_tables(*comparison_tables(finished[-1]))
-        if out and (out / ROWS).exists():
-            error_console().print("Finished rows are kept; the same command goes on with the rest.")
+        tell_kept(out)
         raise
     record = _record(result)
     files = _write(result, record, out) if out else {}

@@ -65,25 +65,28 @@ def eval_(
     genets eval timm:resnet18 --pretrained --data imagenet/ --split validation
     """
     from genets.cli.networks import named_network
-    from genets.cli.output import print_json, print_lines, print_tables
     from genets.cli.targets import given, make_target
-    from genets.report.accuracy_files import write_evaluation
-    from genets.report.accuracy_table import accuracy_table, classes_table
 
-    options = given(
-        device=device,
-        engine=engine,
-        provider=provider,
-        precision=precision,
-        batch_size=batch_size,
-        threads=threads,
+    target = make_target(
+        given(
+            device=device,
+            engine=engine,
+            provider=provider,
+            precision=precision,
+            batch_size=batch_size,
+            threads=threads,
+        )
     )
-    target = make_target(options)
     target.check()
     loaded = named_network(
         network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
     )
     loaded.check_classes()
+    # From here on with charts, for which no wrong word has to wait.
+    from genets.cli.output import print_json, print_lines, print_tables
+    from genets.report.accuracy_files import write_evaluation
+    from genets.report.accuracy_table import accuracy_table, classes_table
+
     found = _evaluation(loaded, target, split)
     files = write_evaluation(found, out) if out else {}
     if json:

@@ -43,23 +43,26 @@ def export(
     genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
     """
     from genets.cli.networks import calibration_for, named_network
-    from genets.cli.output import print_json, print_tables
     from genets.cli.targets import given, make_target
+
+    target = make_target(
+        given(
+            device=device,
+            engine=engine,
+            provider=provider,
+            precision=precision,
+            batch_size=batch_size,
+            threads=threads,
+        )
+    )
+    if target.precision == "int8" and data is None:
+        raise typer.BadParameter("is needed for precision int8", param_hint="--data")
+    target.check()
+    # From here on with PyTorch, for which no wrong word has to wait.
+    from genets.cli.output import print_json, print_tables
     from genets.latency.exporting import export_network
     from genets.report.accuracy_table import export_table
 
-    options = given(
-        device=device,
-        engine=engine,
-        provider=provider,
-        precision=precision,
-        batch_size=batch_size,
-        threads=threads,
-    )
-    target = make_target(options)
-    target.check()
-    if target.precision == "int8" and data is None:
-        raise typer.BadParameter("is needed for precision int8", param_hint="--data")
     loaded = named_network(network, seed, data=data, resolution=resolution)
     contract = export_network(
         loaded.network,

@@ -43,13 +43,7 @@ def measure(
     genets measure genet_light --engine openvino --precision int8
     genets measure "Conv3x16s2 XX3x24 DW3x64s2r3 Conv1x128 @32" --json
     """
-    import torch
-
-    from genets.cli.output import print_json, print_tables
     from genets.cli.targets import given, make_target
-    from genets.latency import measure as measure_network
-    from genets.networks import resolve_network
-    from genets.report import measurement_table
 
     target = make_target(
         given(
@@ -61,6 +55,14 @@ def measure(
             threads=threads,
         )
     )
+    # From here on with PyTorch, for which no wrong word has to wait.
+    import torch
+
+    from genets.cli.output import print_json, print_tables
+    from genets.latency import measure as measure_network
+    from genets.networks import resolve_network
+    from genets.report import measurement_table
+
     target.check()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -80,8 +80,8 @@ def profile(
     """Show what latency depends on, on your device: Figures 2 and 3 of the paper.
 
     Latency by batch size, multiply-adds and parameters; XX, BL and DW blocks by width, ratio and
-    parameters. With its defaults it takes 2 to 3 minutes on 2 CPU cores. Stop it at any moment:
-    finished rows are kept in OUT, and the same command goes on.
+    parameters. With its defaults it takes some minutes on a CPU. Stop it at any moment: finished
+    rows are kept in OUT, and the same command goes on.
 
     \b
     genets profile --out runs/profile
@@ -89,7 +89,6 @@ def profile(
     genets profile --table genet_normal --num-classes 10 --out runs/mine
     genets profile --table runs/mine --device cuda --precision fp16
     """
-    from genets.cli.profile_table import make_table
     from genets.cli.targets import given
 
     target = given(
@@ -101,6 +100,8 @@ def profile(
         threads=threads,
     )
     if table is not None:
+        from genets.cli.profile_table import make_table
+
         space = given(blocks=blocks, width_range=width_range, width_step=width_step)
         make_table(table, out, target, space, num_classes, seed, json)
         return
@@ -123,24 +124,30 @@ def _figures(
     time_limit: float,
     json: bool,
 ) -> None:
-    from genets.analysis import Timing
-    from genets.analysis.profile import ProfileSettings
-    from genets.analysis.profile import profile as make_profile
-    from genets.cli.output import print_json, print_lines, print_tables
-    from genets.cli.progress import show_progress
     from genets.cli.targets import make_target
-    from genets.report import profile_record, profile_sentences, profile_table
 
     if options.get("device", "cpu") == "cpu":  # what a CPU can do in about the same time
         options = {"batch_size": 1} | options
         figures = {"block_resolution": 112} | figures
-    settings = ProfileSettings(
-        target=make_target(options), timing=Timing(time_limit_s=time_limit), **figures
-    )
+    target = make_target(options)
+    # From here on with PyTorch, for which no wrong word has to wait.
+    from genets.analysis import Timing
+    from genets.analysis.profile import ProfileSettings
+    from genets.analysis.profile import profile as make_profile
+    from genets.cli.kept import tell_kept
+    from genets.cli.output import print_json, print_lines, print_tables
+    from genets.cli.progress import show_progress
+    from genets.report import profile_record, profile_sentences, profile_table
+
+    settings = ProfileSettings(target=target, timing=Timing(time_limit_s=time_limit), **figures)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-    with show_progress(plain=json) as on_event:
-        result = make_profile(settings, folder=out, on_progress=on_event)
+    try:
+        with show_progress(plain=json) as on_event:
+            result = make_profile(settings, folder=out, on_progress=on_event)
+    except KeyboardInterrupt:
+        tell_kept(out)
+        raise
     record = profile_record(result)
     files = _write(result, record, out) if out else {}
     if json:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from genets.latency import ENGINES, Target
+from genets.latency.target import ENGINE_PROVIDERS, Target
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -39,8 +39,7 @@ def make_targets(
     targets = []
     for pairs in combinations:
         values = dict(pair for pair in pairs if pair) | given(**options)
-        engine = ENGINES.get(str(values.get("engine")))
-        if engine and len(engines or ()) > 1 and not engine.providers:
+        if len(engines or ()) > 1 and not ENGINE_PROVIDERS.get(str(values.get("engine"))):
             values.pop("provider", None)
         targets.append(make_target(values))
     return targets

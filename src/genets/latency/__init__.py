@@ -1,12 +1,22 @@
-"""Targets, budgets, the clock and the latency predictor."""
+"""Targets, budgets, the clock and the latency predictor.
 
-from genets.latency.budget import Budget
-from genets.latency.clock import PROTOCOLS
-from genets.latency.engines import ENGINES
-from genets.latency.measurement import Measurement, measure, measure_interleaved
-from genets.latency.table import LatencyTable, WholeNetwork
-from genets.latency.table_file import TableSettings
-from genets.latency.target import Target
+Names are imported from their files when they are first used: targets and budgets are words, which
+need no PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genets.latency.budget import Budget
+    from genets.latency.clock import PROTOCOLS
+    from genets.latency.engines import ENGINES
+    from genets.latency.measurement import Measurement, measure, measure_interleaved
+    from genets.latency.table import LatencyTable, WholeNetwork
+    from genets.latency.table_file import TableSettings
+    from genets.latency.target import Target
 
 __all__ = [
     "ENGINES",
@@ -20,3 +30,28 @@ __all__ = [
     "measure",
     "measure_interleaved",
 ]
+
+_FILE_OF = {
+    "ENGINES": "engines",
+    "PROTOCOLS": "clock",
+    "Budget": "budget",
+    "LatencyTable": "table",
+    "Measurement": "measurement",
+    "TableSettings": "table_file",
+    "Target": "target",
+    "WholeNetwork": "table",
+    "measure": "measurement",
+    "measure_interleaved": "measurement",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
 
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.environment import describe_environment
+from genets.latency.long_runs import DRAWN_FOR_ONE, lightest, piece_batch_size
 from genets.latency.probes import Edge, End, Piece, Probe, build_live, edges_of, ends_of, pieces_of
 from genets.latency.resident import free_bytes, resident_bytes_of
 from genets.latency.rounds import time_in_rounds
@@ -21,6 +22,7 @@ from genets.latency.target import Target
 from genets.structure import SpaceAround, Structure
 
 CALIBRATION_NETWORKS = 20
+LOOKS = 3  # at the MasterNet, to see how long its runs are
 PREPARING = 0.5  # share of the progress
 # Read and again as many written between two runs of a piece on a CPU: 8 MiB in fp32. In a network
 # the other layers use the caches in between.
@@ -43,17 +45,18 @@ def build_table(
 ) -> LatencyTable:
     """See `LatencyTable.build`."""
     rng = np.random.default_rng(seed)
-    master, engine = space.master, ENGINES[target.engine]
-    structures = _sample(space, rng, CALIBRATION_NETWORKS + held_out)
-    found: list[Item] = [master, *structures]
-    for resolution in space.resolutions:
-        found += [*pieces_of(space, resolution), *ends_of(space, resolution)]
-        found += edges_of(space, resolution)
-    items = list(dict.fromkeys(found))
+    master, engine, count = space.master, ENGINES[target.engine], CALIBRATION_NETWORKS + held_out
     with engine.open(target) as clock:
-        environment = describe_environment(target)
+        master_s = _run_s(engine, clock, target, master, num_classes)
+        pieces = replace(target, batch_size=piece_batch_size(master_s, target.batch_size))
+        environment = describe_environment(target) | {"piece_batch_size": pieces.batch_size}
+        if pieces == target:
+            structures = _sample(space, rng, count)
+        else:
+            structures = lightest(_sample(space, rng, DRAWN_FOR_ONE * count), count, rng)
+        items = _items(space, structures)
         session = _Session(
-            engine, clock, target, num_classes, master, rng, time_limit_s / len(items),
+            engine, clock, target, pieces, num_classes, master, rng, time_limit_s / len(items),
             _Told(on_progress or (lambda share: None), len(items)),
         )  # fmt: skip
         timed_s = session.time(items)
@@ -72,6 +75,23 @@ def build_table(
     )  # fmt: skip
 
 
+def _run_s(
+    engine: Engine, clock: DeviceClock, target: Target, master: Structure, num_classes: int
+) -> float:
+    """Seconds of one run of the MasterNet, roughly: the least of some, as others may disturb."""
+    network = build_live(master, num_classes)
+    run = engine.prepare(network, target, master.resolution, quickly=True)
+    return min(clock.time_runs(run, 1) for _ in range(LOOKS))
+
+
+def _items(space: SpaceAround, structures: list[Structure]) -> list[Item]:
+    found: list[Item] = [space.master, *structures]
+    for resolution in space.resolutions:
+        found += [*pieces_of(space, resolution), *ends_of(space, resolution)]
+        found += edges_of(space, resolution)
+    return list(dict.fromkeys(found))
+
+
 @dataclass
 class _Told:
     """How far the building is, told as a share that never falls."""
@@ -88,11 +108,15 @@ class _Told:
 
 @dataclass(frozen=True)
 class _Session:
-    """An open engine, what is to be prepared with it, and the seconds that both parts took."""
+    """An open engine, what is to be prepared with it, and the seconds that both parts took.
+
+    pieces: the target with the batch size at which pieces are timed.
+    """
 
     engine: Engine
     clock: DeviceClock
     target: Target
+    pieces: Target
     num_classes: int
     master: Structure
     rng: np.random.Generator
@@ -101,7 +125,7 @@ class _Session:
     seconds: dict[str, float] = field(default_factory=lambda: {"preparing": 0.0, "timing": 0.0})
 
     def time(self, items: list[Item]) -> dict[Item, float]:
-        """Seconds of one run of each: pieces and whole networks side by side.
+        """Seconds of one run of each at the target: pieces and whole networks side by side.
 
         How memory happens to be laid out changes small networks by some percent; timed at
         another time than their pieces, they would not be the sum of them.
@@ -111,12 +135,12 @@ class _Session:
         held, limit = 0, free_bytes(self.target)
         for item in items:
             start = time.perf_counter()
-            network = self._network(item)
-            size = resident_bytes_of(network, item.resolution, self.target.batch_size)
+            network, at = self._network(item), self._at(item)
+            size = resident_bytes_of(network, item.resolution, at.batch_size)
             if runs and held + size > limit:
                 timed_s |= self._timed(runs)
                 start, runs, held = time.perf_counter(), {}, 0
-            runs[item] = self.engine.prepare(network, self.target, item.resolution, quickly=True)
+            runs[item] = self.engine.prepare(network, at, item.resolution, quickly=True)
             held += size
             self.seconds["preparing"] += time.perf_counter() - start
             self.told.prepared += 1
@@ -144,7 +168,11 @@ class _Session:
             doubtful=suspicious,
         )
         self.seconds["timing"] += time.perf_counter() - start
-        return {item: found.seconds for item, found in timed.items()}
+        whole = self.target.batch_size
+        return {i: found.seconds * whole / self._at(i).batch_size for i, found in timed.items()}
+
+    def _at(self, item: Item) -> Target:
+        return self.target if isinstance(item, Structure) else self.pieces
 
     def _network(self, item: Item) -> nn.Module:
         if isinstance(item, Piece | Edge):
@@ -159,9 +187,9 @@ class _Session:
         By the engine itself: the threads of another library would spin on, beside its own.
         """
         layer = nn.Conv2d(PASSING_CHANNELS, PASSING_CHANNELS, 1, groups=PASSING_CHANNELS)
-        pixels = PASSING_VALUES / (PASSING_CHANNELS * self.target.batch_size)
+        pixels = PASSING_VALUES / (PASSING_CHANNELS * self.pieces.batch_size)
         side = max(1, round(math.sqrt(pixels)))
-        return self.engine.prepare(layer.eval(), self.target, side, quickly=True)
+        return self.engine.prepare(layer.eval(), self.pieces, side, quickly=True)
 
 
 def _sample(space: SpaceAround, rng: np.random.Generator, count: int) -> list[Structure]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from genets.host_memory import keep_freed_memory
 from genets.latency.engines import ENGINES
-from genets.latency.engines.host_memory import keep_freed_memory
 from genets.latency.target import Target
 
 PACKAGES = ("genets", "torch", "timm")

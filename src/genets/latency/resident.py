@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from genets.latency.engines.host_memory import available_bytes
+from genets.host_memory import available_bytes
 from genets.latency.target import Target
 from genets.networks.count import input_channels
 

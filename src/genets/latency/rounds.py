@@ -22,11 +22,15 @@ MAX_ROUNDS = 10
 # Caches and frequencies that another network left behind would count as part of a short run.
 UNTIMED_S = 0.005
 SAMPLES = 5  # of one visit; their median counts
+# Fewer where they take longer than this; a single run so long is a sample by itself: it notices
+# neither the timer nor what the caches held.
+VISIT_S = 0.05
 NEIGHBOURS = 31  # visits that tell the speed of the device at one moment
 SWEEPS = 3
 SAME_SPEED = 0.07
 AGAIN_ROUNDS = 3  # at most, for what is doubtful
 AGAIN_VISITS = 2  # of one network in each of them
+AGAIN_SHARE = 0.5  # of the time of all others; when it has passed, no such round starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,10 @@ def time_in_rounds(
         rounds.visit(runs, lambda spent_s: on_progress(min(1.0, spent_s / time_limit_s)))
         if done >= MIN_ROUNDS and rounds.spent_s * (done + 1) / done > time_limit_s:
             break
+    limit_s = rounds.spent_s + AGAIN_SHARE * max(rounds.spent_s, time_limit_s)
     for _ in range(AGAIN_ROUNDS):
         again = list(doubtful(rounds.times()))
-        if not again:
+        if not again or rounds.spent_s > limit_s:
             break
         rounds.visit_again(again)
     on_progress(1.0)
@@ -152,12 +157,14 @@ def _visit(clock: DeviceClock, run: Run, before: Run | None) -> tuple[float, flo
     """Seconds of one run; and the seconds that it took to find out."""
     per_run = max(clock.time_runs(run, 1), 1e-9)
     spent = per_run
+    if per_run >= VISIT_S:
+        return per_run, spent
     if per_run < UNTIMED_S:
         count = math.ceil((UNTIMED_S - per_run) / per_run)
         spent += clock.time_runs(run, count)
     count = 1 if before else max(1, math.ceil(clock.min_window_s / per_run))
     windows = []
-    for _ in range(SAMPLES):
+    for _ in range(min(SAMPLES, math.ceil(VISIT_S / per_run))):
         if before:
             spent += clock.time_runs(before, 1)
         windows.append(clock.time_runs(run, count))

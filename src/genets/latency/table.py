@@ -128,12 +128,8 @@ class LatencyTable:
         factor = self.calibration.factors[-2] / self.target.batch_size
         return np.asarray(self._head_ms(input_widths, self._resolution(resolution)) * factor)
 
-    @property
-    def offset_ms_per_image(self) -> float:
-        """What every structure at the MasterNet's resolution has: the stem, and a constant."""
-        return self.offset_ms_per_image_at(self._resolution(None))
-
     def offset_ms_per_image_at(self, resolution: int) -> float:
+        """What every structure at this resolution has: the stem, and a constant."""
         stem = self._stem_ms(resolution) * float(self.calibration.factors[-1])
         return (stem + self.calibration.offset_ms) / self.target.batch_size
 

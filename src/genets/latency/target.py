@@ -11,6 +11,14 @@ from typing import Any
 
 from genets.errors import TargetError, unknown_name
 
+# The engines, and the values of `provider` where one has some. What stands behind a name is in
+# `genets.latency.engines`, which imports PyTorch: a wrong word must not wait for that.
+ENGINE_PROVIDERS: dict[str, tuple[str, ...]] = {
+    "torch": (),
+    "torch-compile": (),
+    "onnxruntime": ("cpu", "cuda", "tensorrt"),
+    "openvino": (),
+}
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 DEVICES = ("cpu", "cuda")
 MAX_BATCH_SIZE = 65536
@@ -42,11 +50,9 @@ class Target:
     provider: str | None = None
 
     def __post_init__(self) -> None:
-        from genets.latency.engines import ENGINES
-
         _check_device(self.device)
-        if self.engine not in ENGINES:
-            raise TargetError(unknown_name("engine", str(self.engine), ENGINES))
+        if self.engine not in ENGINE_PROVIDERS:
+            raise TargetError(unknown_name("engine", str(self.engine), ENGINE_PROVIDERS))
         if self.precision not in PRECISIONS:
             raise TargetError(unknown_name("precision", str(self.precision), PRECISIONS))
         _check_integer("batch_size", self.batch_size, MAX_BATCH_SIZE)
@@ -55,7 +61,7 @@ class Target:
             if not self.is_cpu:
                 raise TargetError(f"threads are for a CPU, not for device {self.device!r}")
         if self.provider is not None:
-            _check_provider(self.engine, str(self.provider), ENGINES[self.engine].providers)
+            _check_provider(self.engine, str(self.provider), ENGINE_PROVIDERS[self.engine])
 
     @property
     def is_cpu(self) -> bool:

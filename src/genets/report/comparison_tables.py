@@ -150,7 +150,16 @@ def legend(comparison: Comparison) -> list[str]:
 
 
 def failures(rows: Iterable[Row]) -> list[str]:
-    return [f"{row.network} on {described(row.target)}: {row.error}" for row in rows if row.error]
+    """A sentence for each reason; a precision that an engine lacks is the same for all networks."""
+    by_reason: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.error:
+            by_reason.setdefault(row.error, []).append(row)
+    return [
+        f"{failed[0].network} on {described(failed[0].target)}"
+        f"{f' and {len(failed) - 1} more' if len(failed) > 1 else ''}: {reason}"
+        for reason, failed in by_reason.items()
+    ]
 
 
 def comparison_csv(comparison: Comparison) -> str:

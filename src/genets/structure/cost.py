@@ -25,6 +25,15 @@ def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: i
     return first + (stage.depth - 1) * _block_multiply_adds(stage, stage.width, 1, inner)
 
 
+def multiply_adds(structure: Structure) -> int:
+    """Multiply-adds of all stages for one image; the classifier's are not among them."""
+    total, width = 0, 3
+    for stage, resolution in zip(structure.stages, input_resolutions(structure), strict=True):
+        total += stage_multiply_adds(stage, width, resolution)
+        width = stage.width
+    return total
+
+
 def output_resolution(stage: SuperBlock, input_resolution: int) -> int:
     """Pixels along one side of the feature map that the stage hands on."""
     return -(-input_resolution // stage.stride)
