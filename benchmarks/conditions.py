@@ -25,3 +25,10 @@ def write_result(name: str, figures: dict[str, Any], target: Target | None = Non
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=2))
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """What an earlier run wrote; empty if there was none."""
+    path = RESULTS / f"{name}.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return record

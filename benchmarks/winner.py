@@ -54,8 +54,7 @@ def compare(folder: Path, seed: int) -> list[dict[str, Any]]:
     search(settings, folder)
     print(f"seed {seed}: searched in {time.monotonic() - start:.0f} s", flush=True)
     data = load_data(settings.data, settings.resolution, seed=seed)
-    teacher = build(settings.structure, data.num_classes)
-    load_weights(teacher, folder / "master.safetensors")
+    teacher = teacher_of(settings, folder, data.num_classes)
     runs = []
     for budget in BUDGETS:
         winner = select(folder, budget).structure
@@ -92,6 +91,13 @@ def rival_of(winner: Structure, master: Structure, target: Target) -> Structure:
     ms = {s: measured[str(s)].ms_per_image for s in (winner, *scaled)}
     slower = [s for s in scaled if ms[s] >= ms[winner]]
     return min(slower, key=ms.__getitem__) if slower else max(scaled, key=ms.__getitem__)
+
+
+def teacher_of(settings: SearchSettings, folder: Path, num_classes: int) -> nn.Module:
+    """The MasterNet, as the study in `folder` trained it."""
+    teacher = build(settings.structure, num_classes)
+    load_weights(teacher, folder / "master.safetensors")
+    return teacher
 
 
 def trained_score(

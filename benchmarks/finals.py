@@ -1,0 +1,80 @@
+"""The winners of several methods: trained alike, scored on the test split, measured in turn."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genets.data import ImageData, load_data
+from genets.latency import measure_interleaved
+from genets.nas.settings import SearchSettings
+from genets.networks import build
+from genets.structure import Structure
+from winner import teacher_of, trained_score
+
+Methods = dict[str, dict[str, Any]]  # figures by method, with its `structure`
+
+
+@cache
+def images(name: str, resolution: int, seed: int) -> ImageData:
+    """Of a process, once."""
+    return load_data(name, resolution, seed=seed)
+
+
+def final_scores(
+    settings: SearchSettings,
+    folder: Path,
+    seeds: int,
+    methods: Methods,
+    pool: Executor,
+) -> Methods:
+    """Test scores of each method's structure: means over the final seeds, and each."""
+    jobs = [(name, seed) for name in methods for seed in range(seeds)]
+    texts = [methods[name]["structure"] for name, _ in jobs]
+    final = partial(full_training, settings, folder)
+    scores = [*pool.map(final, texts, [seed for _, seed in jobs])]
+    found: Methods = {}
+    for name in methods:
+        own = [score for (other, _), score in zip(jobs, scores, strict=True) if other == name]
+        top1, cross_entropy = np.transpose(own).tolist()
+        found[name] = {
+            "test_top1": float(np.mean(top1)),
+            "test_cross_entropy": float(np.mean(cross_entropy)),
+            "test_top1_each": top1,
+            "test_cross_entropy_each": cross_entropy,
+        }
+    return found
+
+
+def full_training(
+    settings: SearchSettings, folder: Path, notation: str, seed: int
+) -> tuple[float, float]:
+    data = images(settings.data, settings.resolution, settings.seed)
+    teacher = teacher_of(settings, folder, data.num_classes)
+    once = settings.model_copy(update={"seed": seed})
+    score = trained_score(Structure.parse(notation), teacher, data, once)
+    return score.top1, score.cross_entropy
+
+
+def final_latencies(settings: SearchSettings, methods: Methods) -> dict[str, dict[str, float]]:
+    """All in turn with the MasterNet."""
+    texts = dict.fromkeys([settings.master, *(m["structure"] for m in methods.values())])
+    nets = {text: build(Structure.parse(text), 10) for text in texts}
+    measured = measure_interleaved(
+        nets, settings.target, settings.resolution, time_limit_s=2 * settings.measure_seconds
+    )
+    master_ms = measured[settings.master].ms_per_image
+    found = {}
+    for name, method in methods.items():
+        latency = measured[method["structure"]]
+        found[name] = {
+            "ms_per_image": latency.ms_per_image,
+            "low_ms_per_image": latency.low_ms_per_image,
+            "high_ms_per_image": latency.high_ms_per_image,
+            "times_master": latency.ms_per_image / master_ms,
+        }
+    return found

@@ -1,0 +1,256 @@
+"""What the search would cost on ImageNet, in hours of one GPU, against the paper's 1,440.
+
+Run from the repository: python benchmarks/projection.py [--gpu v100 --master genet_normal].
+Writes results/projection.json, and prints the arithmetic:
+
+    hours = (MasterNet's epochs + trials * their epochs * cost + candidates * their epochs * cost)
+            * images / images per second / 3600
+
+Counted by the package: the trials of a plan for the paper's space, and what one computes for an
+image, in units of one full training step of the MasterNet on that image (forward, and backward as
+twice the forward). In a group of trials the frozen part before their super-block runs forward once
+for all of them, and so does the teacher; the new super-block and what follows run forward and
+backward in each.
+Measured: how far that count is from seconds, on digits and this machine (`check`); and, by
+`search_quality` and `trial_cost` on digits, what so many trials predict.
+Assumed: the GPU's images per second, from published measurements (see SPEEDS and GPUS) unless
+given; that a trial is as fast per multiply-add as full training; that trials which predict on
+digits after `--trial-epochs` do so on ImageNet, where an epoch has three hundred times the steps;
+the paper's 120 epochs for a MasterNet; candidates of the MasterNet's size, which are trained for a
+quarter of that. No network was trained on ImageNet here, and none on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from conditions import read_result, write_result
+from genets.data import load_data
+from genets.nas.fine_tuning import TrialJob
+from genets.nas.planning import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.settings import SearchSettings
+from genets.nas.trial import Trial
+from genets.networks import build, save_weights
+from genets.structure import DesignSpace, Structure, zoo
+from genets.structure.cost import input_resolutions, stage_multiply_adds
+from genets.training import Recipe, train
+
+TRAINED_IMAGES = 1_281_167 - 50_000  # ImageNet's training images, without the validation split
+PAPER_GPU_HOURS = 60 * 24  # of V100, section 5
+# GENets in full training on an RTX 3090: resolution, images per second. Mixed precision, channels
+# last, batch 512, without reading images. timm (huggingface/pytorch-image-models),
+# results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv: gernet_s, gernet_m, gernet_l.
+SPEEDS = {
+    "genet_light": (224, 4165.03),
+    "genet_normal": (224, 1822.12),
+    "genet_large": (256, 1201.09),
+}
+# ResNet-50 in full training, mixed precision, images per second of one GPU: the RTX 3090 from the
+# same file, the others from NVIDIA/DeepLearningExamples, README of PyTorch resnet50v1.5 (V100 16GB
+# of a DGX-1, A100 80GB of a DGX A100, images read). A GENet is assumed to gain what ResNet-50 does.
+GPUS = {"rtx3090": 1218.01, "v100": 1200.0, "a100": 2470.0}
+BACKWARD = 2.0  # times the forward multiply-adds: gradients of inputs and of weights
+OTHER_EPOCHS = (6, 12, 20, 30)  # of a trial; the paper's are "up to 30"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = SearchSettings(data="digits", budget="1x")
+    parser.add_argument("--master", default="genet_large", choices=SPEEDS)
+    parser.add_argument("--gpu", default="v100", help=f"{', '.join(GPUS)}, or any with its speed")
+    parser.add_argument("--images-per-second", type=float, help="of --gpu in full training")
+    parser.add_argument("--trials", type=int, default=defaults.trials_per_super_block)
+    parser.add_argument("--controls", type=int, default=defaults.controls_per_super_block)
+    parser.add_argument("--trial-epochs", type=int, default=defaults.trial_training.epochs)
+    parser.add_argument("--master-epochs", type=int, default=120)
+    parser.add_argument("--candidates", type=int, default=defaults.confirm)
+    parser.add_argument("--candidate-epochs", type=int, default=30)
+    parser.add_argument("--check-epochs", type=int, default=6, help="on digits; 0 checks nothing")
+    parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True,
+                        help="write the results")  # fmt: skip
+    options = parser.parse_args()
+    if options.gpu not in GPUS and options.images_per_second is None:
+        parser.error(f"--gpu {options.gpu} needs --images-per-second; known are {', '.join(GPUS)}")
+    figures = projection(options, options.master, options.gpu, options.images_per_second)
+    print(arithmetic(figures))
+    figures["gpu_hours_of_others"] = {
+        gpu: {m: projection(options, m, gpu)["gpu_hours"]["all"] for m in SPEEDS} for gpu in GPUS
+    }
+    if options.check_epochs:
+        figures["check"] = check(defaults, options.check_epochs)
+    figures["measured_elsewhere"] = measured_elsewhere()
+    if options.keep:
+        write_result("projection", figures)
+    else:
+        print(json.dumps(figures, indent=2))
+
+
+def projection(
+    options: argparse.Namespace, name: str, gpu: str, images_per_second: float | None = None
+) -> dict[str, Any]:
+    resolution, speed = SPEEDS[name]
+    speed = images_per_second or speed * GPUS[gpu] / GPUS["rtx3090"]
+    master = zoo[name].with_resolution(resolution)
+    around = DesignSpace(resolutions=()).around(master)
+    planned = plan_trials(around, options.trials, options.controls, seed=0)
+    trial = mean_cost(master, group_trials(planned))
+    epoch_hours = TRAINED_IMAGES / speed / 3600
+    by_epochs = {
+        epochs: hours_of(options, len(planned), trial, epochs, epoch_hours)
+        for epochs in sorted({options.trial_epochs, *OTHER_EPOCHS})
+    }
+    hours = by_epochs[options.trial_epochs]
+    return {
+        "gpu": gpu,
+        "master": name,
+        "resolution": resolution,
+        "images_per_second": speed,
+        "images_per_epoch": TRAINED_IMAGES,
+        "hours_per_epoch": epoch_hours,
+        "super_blocks": len(master.super_blocks),
+        "trials": len(planned),
+        "group_size": GROUP_SIZE,
+        "trial_over_full_step": trial,
+        "separate_trial_over_full_step": mean_cost(master, group_trials(planned, 1)),
+        "trial_epochs": options.trial_epochs,
+        "master_epochs": options.master_epochs,
+        "candidates": options.candidates,
+        "candidate_epochs": options.candidate_epochs,
+        "gpu_hours": hours,
+        "gpu_hours_by_trial_epochs": {str(e): other["all"] for e, other in by_epochs.items()},
+        "paper_v100_hours": PAPER_GPU_HOURS,
+        "paper_over_ours": PAPER_GPU_HOURS / hours["all"],
+    }
+
+
+def hours_of(
+    options: argparse.Namespace, trials: int, trial: float, epochs: int, epoch_hours: float
+) -> dict[str, float]:
+    """Candidates are counted as large as the MasterNet, and asking the teacher as a forward."""
+    candidate = 1 + 1 / (1 + BACKWARD)
+    hours = {
+        "MasterNet": options.master_epochs * epoch_hours,
+        "trials": trials * epochs * trial * epoch_hours,
+        "candidates": options.candidates * options.candidate_epochs * candidate * epoch_hours,
+    }
+    return hours | {"all": sum(hours.values())}
+
+
+def mean_cost(master: Structure, groups: Sequence[Sequence[Trial]]) -> float:
+    return float(np.mean([cost for group in groups for cost in group_costs(master, group)]))
+
+
+def group_costs(master: Structure, group: Sequence[Trial]) -> list[float]:
+    """What each trial of a group computes for an image, in full training steps of the MasterNet."""
+    index = group[0].index
+    own = stage_costs(master)
+    frozen, teacher = sum(own[: index + 1]), sum(own[index + 1 :])  # the stem comes first
+    shared = (frozen + teacher) / len(group)
+    full = (1 + BACKWARD) * sum(own)
+    return [
+        (shared + (1 + BACKWARD) * sum(stage_costs(trial.structure(master))[index + 1 :])) / full
+        for trial in group
+    ]
+
+
+def stage_costs(structure: Structure) -> list[int]:
+    """Forward multiply-adds of each stage for one image; the classifier is left out."""
+    widths = [3, *(stage.width for stage in structure.stages)]
+    stages = zip(structure.stages, widths, input_resolutions(structure), strict=False)
+    return [stage_multiply_adds(stage, width, side) for stage, width, side in stages]
+
+
+def arithmetic(figures: dict[str, Any]) -> str:
+    f, hours = figures, figures["gpu_hours"]
+    by_epochs = f["gpu_hours_by_trial_epochs"].items()
+    return "\n".join(
+        (
+            f"One epoch: {f['images_per_epoch']:,} images / {f['images_per_second']:,.0f} a second "
+            f"(assumed: {f['master']} at {f['resolution']} pixels on one {f['gpu']}) / 3600 "
+            f"= {f['hours_per_epoch']:.4f} h",
+            f"MasterNet: {f['master_epochs']} epochs (assumed) = {hours['MasterNet']:.1f} h",
+            f"Trials: {f['trials']} (planned, {f['super_blocks']} super-blocks) "
+            f"x {f['trial_epochs']} epochs (assumed to be enough, as on digits) "
+            f"x {f['trial_over_full_step']:.3f} full steps (counted, in groups of "
+            f"{f['group_size']}; separately {f['separate_trial_over_full_step']:.3f}) "
+            f"= {hours['trials']:.1f} h",
+            f"Candidates: {f['candidates']} x {f['candidate_epochs']} epochs (assumed), with a "
+            f"teacher = {hours['candidates']:.1f} h",
+            f"Together: {hours['all']:.0f} hours of one {f['gpu']}, against the paper's "
+            f"{f['paper_v100_hours']:,} V100-hours: 1/{f['paper_over_ours']:.1f}",
+            "By epochs of a trial: " + ", ".join(f"{n}: {total:.0f} h" for n, total in by_epochs),
+        )
+    )
+
+
+def check(settings: SearchSettings, epochs: int) -> dict[str, Any]:
+    """Seconds of trials over seconds of full training, on digits, beside the counted ratio.
+
+    The first group of each super-block, in one process of one thread.
+    """
+    torch.set_num_threads(1)
+    around = settings.space.design_space().around(settings.structure)
+    each = (settings.trials_per_super_block, settings.controls_per_super_block)
+    groups = {g[0].index: g for g in reversed(group_trials(plan_trials(around, *each, seed=0)))}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "master.safetensors"
+        save_weights(build(settings.structure, 10), weights, {})
+        recipe = Recipe(epochs=epochs)
+        job = TrialJob(
+            settings.structure, weights, settings.data, recipe, settings.trial_training.thaw, 0
+        )
+        runner = job.runner()
+        full = full_seconds(settings, recipe)
+        measured = {i: [r.seconds / full for r in runner.run(g)] for i, g in groups.items()}
+    counted = {index: group_costs(settings.structure, group) for index, group in groups.items()}
+    return {
+        "trials": sum(map(len, groups.values())),
+        "epochs": epochs,
+        "full_training_seconds": full,
+        "measured_ratio": float(np.mean([*measured.values()])),
+        "counted_ratio": float(np.mean([*counted.values()])),
+        "by_super_block": {
+            str(index + 1): {
+                "measured": float(np.mean(measured[index])),
+                "counted": float(np.mean(counted[index])),
+            }
+            for index in sorted(groups)
+        },
+    }
+
+
+def full_seconds(settings: SearchSettings, recipe: Recipe) -> float:
+    """Training the whole MasterNet, after a first epoch that warms up."""
+    data = load_data(settings.data, settings.resolution, seed=0)
+    net = build(settings.structure, data.num_classes)
+    train(net, data.train, Recipe(epochs=1), seed=0)
+    start = time.perf_counter()
+    train(net, data.train, recipe, seed=0)
+    return time.perf_counter() - start
+
+
+def measured_elsewhere() -> dict[str, Any]:
+    """What `search_quality` and `trial_cost` found on digits, where they have been run."""
+    quality = read_result("search_quality").get("default", {})
+    cost = read_result("trial_cost")
+    runs = quality.get("runs", [])
+    return {
+        "trials_on_digits": runs[0]["trials"] if runs else None,
+        "correlation_on_digits": quality.get("mean", {}).get("bayes cross_entropy"),
+        "trial_cost": {name: cost[name] for name in ("points", "read") if name in cost},
+    }
+
+
+if __name__ == "__main__":
+    main()

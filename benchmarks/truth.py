@@ -1,0 +1,182 @@
+"""The yardstick: random structures of a design space, each trained from scratch, per seed.
+
+The truth is the test score of each structure, trained by the final recipe of a search. It is
+kept in results/truth_<data>.json and grows: more structures or seeds train what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from conditions import RESULTS
+from genets.data import load_data
+from genets.data.nuisance import Nuisance
+from genets.data.seeds import seeded_globals
+from genets.latency import measure_interleaved
+from genets.nas.settings import SearchSettings
+from genets.networks import build
+from genets.structure import Structure
+from genets.training import evaluate, train
+from shapes import NUISANCE
+
+T = TypeVar("T")
+
+WORKERS = os.cpu_count() or 1
+DATA: dict[str, dict[str, Any]] = {
+    "digits": {"data": "digits"},
+    "shapes": {"data": "shapes", "resolution": 24},
+}
+NUISANCES = {"digits": Nuisance(), "shapes": NUISANCE}
+TINY = {
+    "trials_per_super_block": 2,
+    "controls_per_super_block": 1,
+    "master_training": {"epochs": 8},  # a search stops where it has learned nothing
+    "trial_training": {"epochs": 1, "warmup_epochs": 0},
+    "final_training": {"epochs": 1, "warmup_epochs": 0},
+}
+
+
+def truth_file(data: str) -> Path:
+    return RESULTS / f"truth_{data}.json"
+
+
+@contextmanager
+def training_pool() -> Iterator[Executor]:
+    """Processes of one thread each, which train small networks faster than one of several."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, context, torch.set_num_threads, (1,)) as pool:
+        yield pool
+
+
+def alone(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function returns in a fresh process of its own, with all threads."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def make_truth(path: Path, base: dict[str, Any], structures: int, seeds: int) -> None:
+    """Train, and store after each network, so that a stopped run goes on."""
+    settings = SearchSettings(**base)
+    around = settings.space.design_space().around(settings.structure)
+    rng = np.random.default_rng(2020)
+    drawn = [str(around.sample(rng)) for _ in range(structures)]
+    record = json.loads(path.read_text()) if path.exists() else {}
+    conditions = {
+        "recipe": settings.final_training.model_dump(),
+        "master": settings.master,
+        "nuisance": json.loads(json.dumps(asdict(NUISANCES[settings.data]))),
+    }
+    if {name: record.get(name) for name in conditions} != conditions:
+        record = conditions | {"scores": {}}
+    jobs = [
+        (base, structure, seed)
+        for seed in range(seeds)
+        for structure in drawn
+        if str(seed) not in record["scores"].get(structure, {})
+    ]
+    with training_pool() as pool:
+        pairs = zip(jobs, pool.map(true_score, jobs), strict=True)
+        for (_, structure, seed), score in pairs:
+            record["scores"].setdefault(structure, {})[str(seed)] = score
+            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            print(structure, seed, score, flush=True)
+
+
+def true_score(job: tuple[dict[str, Any], str, int]) -> tuple[float, float]:
+    base, notation, seed = job
+    settings = SearchSettings(**base)
+    data = load_data(settings.data, settings.resolution, seed=0)
+    with seeded_globals("truth", seed):
+        net = build(Structure.parse(notation), data.num_classes)
+    train(net, data.train, settings.final_training.recipe(), seed=1000 + seed)
+    score = evaluate(net, data.test)
+    return score.top1, score.cross_entropy
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Structures and their test scores.
+
+    scores: (structures, seeds, 2), top-1 and cross-entropy. Only seeds that all structures have.
+    """
+
+    structures: tuple[Structure, ...]
+    scores: np.ndarray
+
+    @classmethod
+    def load(cls, path: Path) -> Truth:
+        if not path.exists():
+            raise SystemExit(f"{path} is not there; make it first: search_quality.py truth")
+        record = json.loads(path.read_text())["scores"]
+        seeds = sorted(set.intersection(*(set(scores) for scores in record.values())))
+        if not seeds:
+            raise SystemExit(f"{path} has no seed that all structures have; go on with it first")
+        table = np.array([[scores[seed] for seed in seeds] for scores in record.values()])
+        return cls(tuple(map(Structure.parse, record)), table)
+
+    @cached_property
+    def ms_per_image(self) -> np.ndarray:
+        """(structures,), measured here and now in turn."""
+        target = SearchSettings(data="digits", budget="1x").target
+        nets = {str(s): build(s, 10) for s in self.structures}
+        resolution = self.structures[0].resolution
+        measured = measure_interleaved(nets, target, resolution, time_limit_s=0.5)
+        return np.array([measured[str(s)].ms_per_image for s in self.structures])
+
+    def correlation(self, predicted: Sequence[float]) -> dict[str, float]:
+        """Spearman, over all structures and at equal latency; more of `predicted` is better."""
+        found = self.rank_correlations(predicted)
+        for name, true in self._oriented():
+            found[f"{name}_at_equal_latency"] = partial(predicted, true, self.ms_per_image)
+        return found
+
+    def rank_correlations(self, predicted: Sequence[float]) -> dict[str, float]:
+        """Spearman over all structures alone, for which nothing need be measured."""
+        return {name: rank_correlation(predicted, true) for name, true in self._oriented()}
+
+    def spread(self) -> dict[str, dict[str, float] | None]:
+        names = enumerate(("top1", "cross_entropy"))
+        return {name: spread(self.scores[:, :, i]) for i, name in names}
+
+    def _oriented(self) -> tuple[tuple[str, np.ndarray], ...]:
+        means = self.scores.mean(axis=1).T
+        return ("top1", means[0]), ("cross_entropy", -means[1])
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    return float(spearmanr(first, second).statistic)
+
+
+def partial(first: Sequence[float], second: Sequence[float], given: Sequence[float]) -> float:
+    """Spearman's partial rank correlation of the first two, given the third."""
+    pairs = ((first, second), (first, given), (second, given))
+    both, one, other = (rank_correlation(a, b) for a, b in pairs)
+    return float((both - one * other) / np.sqrt((1 - one**2) * (1 - other**2)))
+
+
+def spread(values: np.ndarray) -> dict[str, float] | None:
+    """Between networks and between seeds; values: (structures, seeds). None for one seed."""
+    if values.shape[1] < 2:
+        return None
+    within = float(values.var(axis=1, ddof=1).mean())
+    mean_variance = float(values.mean(axis=1).var(ddof=1))
+    between = max(0.0, mean_variance - within / values.shape[1])
+    return {
+        "std_networks": between**0.5,
+        "std_seeds": within**0.5,
+        "ratio": (between / within) ** 0.5,
+        "ceiling": (between / mean_variance) ** 0.5,
+    }
