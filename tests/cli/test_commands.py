@@ -64,10 +64,8 @@ class Driver:
             ),
         )
 
-    def select_top(self, folder, budget, top, *, target=None, caution=0.0, on_event=None):
-        self.asked = SimpleNamespace(
-            folder=folder, budget=budget, top=top, target=target, caution=caution
-        )
+    def select_top(self, folder, budget, top, *, on_event=None, **options):
+        self.asked = SimpleNamespace(folder=folder, budget=budget, top=top, **options)
         on_event(Event("verification", 1, 1))
         return [SELECTED] * min(top, 2)
 
@@ -110,7 +108,8 @@ def test_search_prints_the_promise_and_how_to_load(driver, tmp_path):
         "90.00% of test images right",
         "92.00% of test images right",
         "60 done, 1 failed",
-        "failed, 91.00% (winner) of validation images right after 36 epochs",
+        "failed at 192 pixels; cross-entropy 0.27, 91.00% right at 16 pixels (winner)",
+        "on validation images after 36 epochs; cross-entropy decides",
         "1 min 01 s",
         str(out / "results" / "structure.toml"),
         f'import genets; network = genets.load("{out}/results")',
@@ -176,6 +175,14 @@ def test_the_papers_own_way_is_at_hand(driver, tmp_path):
     )  # fmt: skip
     assert (chosen.regression, chosen.selection) == ("paper", "random")
     assert (chosen.confirm, chosen.confirm_epochs, chosen.final_training.epochs) == (1, 7, 9)
+
+
+def test_search_takes_a_number_of_rounds(driver, tmp_path):
+    assert invoke(*SEARCH, "--out", tmp_path, "--rounds", 3).exit_code == 0
+    assert driver.asked.settings.rounds == 3
+    wrong = invoke(*SEARCH, "--out", tmp_path, "--rounds", 0)
+    assert wrong.exit_code == 2
+    assert "rounds must be greater than or equal to 1, not 0" in wrong.stderr
 
 
 def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
@@ -256,7 +263,7 @@ def test_select(driver, tmp_path):
     assert result.exit_code == 0
     assert str(zoo["master_small"]) in result.stdout
     assert driver.asked == SimpleNamespace(
-        folder=tmp_path, budget="0.1ms", top=1, target=None, caution=0.0
+        folder=tmp_path, budget="0.1ms", top=1, target=None, caution=0.0, resolution=None
     )
     result = invoke("select", tmp_path, "--budget", "0.1ms", "--batch-size", 1, "--json")
     assert json.loads(result.stdout)["measured_ms"] == 0.19
@@ -282,7 +289,8 @@ def test_select_cautiously(driver, tmp_path):
     words = ("select", tmp_path, "--budget", "0.1ms", "--cautious")
     assert "0.9200, 1 standard deviations below" in invoke(*words).stdout
     assert driver.asked.caution == 1.0
-    assert "0.9200" in invoke(*words, "--top", 1).stdout
+    assert "0.9200" in invoke(*words, "--top", 1, "--resolution", 12).stdout
+    assert driver.asked.resolution == 12
     printed = json.loads(invoke(*words, "--json").stdout)
     assert printed["predicted_accuracy_bound"] == pytest.approx(0.92)
 

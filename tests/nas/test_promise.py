@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), depth_change=2, resolution
 AROUND = SPACE.around(MASTER)
 
 
-def cost(width_in: int, super_block: SuperBlock) -> float:
-    return 1e-4 * super_block.depth * (width_in + super_block.width)
+def cost(width_in: int, super_block: SuperBlock, resolution: int = 16) -> float:
+    area = (resolution / 16) ** 2
+    return 1e-4 * area * super_block.depth * (width_in + super_block.width)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ class Table:
 
     scale: float = 1.0
     rmspe: float = 0.03
-    offset_ms_per_image: float = 0.01
     pace: float = 1.0
 
     @property
@@ -45,15 +46,24 @@ class Table:
         return self.pace * true_ms(MASTER)
 
     def stage_ms_per_image(
-        self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
+        self,
+        index: int,
+        widths: Sequence[int],
+        options: Sequence[SuperBlock],
+        *,
+        resolution: int | None = None,
     ) -> Floats:
-        return self.scale * np.array([[cost(w, o) for o in options] for w in widths])
+        costs = [[cost(w, o, resolution or 16) for o in options] for w in widths]
+        return self.scale * np.array(costs)
 
-    def head_ms_per_image(self, widths: Sequence[int]) -> Floats:
+    def head_ms_per_image(self, widths: Sequence[int], *, resolution: int | None = None) -> Floats:
         return self.scale * 1e-4 * np.array(widths, float)
 
+    def offset_ms_per_image_at(self, resolution: int) -> float:
+        return 0.01
+
     def predict_ms_per_image(self, structure: Structure) -> float:
-        return self.offset_ms_per_image + self.scale * (true_ms(structure) - 0.01)
+        return 0.01 + self.scale * (true_ms(structure) - 0.01)
 
     def correct(self, measured: dict[Structure, float]) -> Table:
         ratios = [(ms - 0.01) / (true_ms(structure) - 0.01) for structure, ms in measured.items()]
@@ -63,11 +73,15 @@ class Table:
 def true_ms(structure: Structure) -> float:
     widths = [stage.width for stage in structure.stages]
     blocks = zip(widths, structure.super_blocks, strict=False)
-    return 0.01 + sum(cost(w, s) for w, s in blocks) + 1e-4 * widths[-2]
+    costs = (cost(w, s, structure.resolution) for w, s in blocks)
+    return 0.01 + sum(costs) + 1e-4 * widths[-2]
 
 
 class Model:
     """More depth and width are better, and XX is better than DW."""
+
+    master = MASTER
+    tried = SimpleNamespace(outside=lambda structure: ())
 
     def stage_accuracy(
         self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
@@ -121,12 +135,14 @@ class Device:
         return Measurement(ms, low, high, ms, ms, (ms,), False, {}, "genets-1", Target(), 16)
 
 
-def promises(top: int, table: Table, device: Device, budget: str) -> list[Selected]:
+def promises(
+    top: int, table: Table, device: Device, budget: str, resolution: int | None = None
+) -> list[Selected]:
     model = Model()
 
     def select(corrected: Table, limit_ms: float, used: Sequence[Types]) -> Frontier:
-        chain = chain_of(AROUND, corrected, model.stage_accuracy)
-        offset_ms = corrected.offset_ms_per_image
+        chain = chain_of(AROUND, corrected, model.stage_accuracy, resolution=resolution)
+        offset_ms = corrected.offset_ms_per_image_at(resolution or 16)
         return frontier_without(
             chain, used, lambda stages: frontier(stages, offset_ms, max_latency_ms=limit_ms)
         )
@@ -138,6 +154,7 @@ def promises(top: int, table: Table, device: Device, budget: str) -> list[Select
         model,
         select,
         device.measure,
+        resolution=resolution,
         products=(frozenset({"XX", "DW"}),) * 2,
         top=top,
     )
@@ -147,10 +164,11 @@ def promise(table: Table, device: Device, budget: str) -> Selected:
     return promises(1, table, device, budget)[0]
 
 
-def best_by_brute_force(limit_ms: float) -> float:
+def best_by_brute_force(limit_ms: float, resolution: int = 16) -> float:
     model = Model()
+    master = MASTER.with_resolution(resolution)
     structures = (
-        MASTER.with_super_block(0, a).with_super_block(1, b)
+        master.with_super_block(0, a).with_super_block(1, b)
         for a in AROUND.choices(0)
         for b in AROUND.choices(1)
     )
@@ -241,6 +259,48 @@ def test_alternatives_differ_in_types_and_each_keeps_the_budget() -> None:
     alone = promise(Table(), Device(slower=1.2), "0.06ms")
     assert found[0].structure == alone.structure
     assert len(device.order) <= 1 + 2 * 4  # in common rounds: two of the best types, two others
+
+
+@pytest.mark.parametrize("resolution", [12, 16, 24])
+def test_at_each_resolution_the_best_of_what_fits_is_taken(resolution: int) -> None:
+    found = promises(2, Table(), Device(slower=1.2), "0.06ms", resolution)
+    for selected in found:
+        assert selected.structure.resolution == resolution
+        assert selected.high_ms <= selected.budget_ms == 0.06
+        assert selected.measured_ms == pytest.approx(1.2 * true_ms(selected.structure))
+        assert selected.predicted_ms == pytest.approx(selected.measured_ms)
+        assert selected.master_ms == pytest.approx(1.2 * true_ms(MASTER))
+    limit = 0.06 / 1.2 * 0.97 / 1.01
+    assert Model().predict(found[0].structure).mean >= best_by_brute_force(limit, resolution)
+
+
+def test_no_accuracy_is_claimed_at_a_resolution_without_trials() -> None:
+    (own,) = promises(1, Table(), Device(), "0.06ms", 16)
+    (other,) = promises(1, Table(), Device(), "0.06ms", 24)
+    assert own.predicted_accuracy == Model().predict(own.structure).value
+    assert (other.predicted_accuracy, other.predicted_accuracy_std) == (None, None)
+
+
+def test_a_budget_that_one_resolution_keeps_is_feasible() -> None:
+    around = replace(SPACE, resolutions=(4, 32)).around(MASTER)
+    fastest = {
+        r: min(
+            true_ms(MASTER.with_resolution(r).with_super_block(0, a).with_super_block(1, b))
+            for a in around.choices(0)
+            for b in around.choices(1)
+        )
+        for r in around.resolutions
+    }
+    assert list(fastest) == [4, 16, 32]
+    assert fastest[4] < fastest[16] / 1.3
+    budget = f"{1.02 * fastest[4]}ms"
+    check_feasible(around, Budget.parse(budget), Table(), Device().measure)
+    with pytest.raises(InfeasibleBudgetError, match="no structure of the design space at 16 pix"):
+        promises(1, Table(), Device(), budget, 16)
+    with pytest.raises(InfeasibleBudgetError, match="of the design space keeps") as caught:
+        check_feasible(around, Budget.parse("0.001ms"), Table(), Device().measure)
+    assert Structure.parse(caught.value.fastest).resolution == 4
+    assert caught.value.fastest_ms == pytest.approx(1.01 * fastest[4])
 
 
 def test_blocks_that_always_failed_are_no_options() -> None:

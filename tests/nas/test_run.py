@@ -172,6 +172,28 @@ def test_trials_that_are_missing_are_run_and_only_those(
     assert result.selected.structure == finished[1].selected.structure
 
 
+def test_a_finished_study_takes_more_trials(
+    finished: tuple[Path, Any, list[Event]], tmp_path: Path
+) -> None:
+    """Those that are done stay; what was trained and measured is used again."""
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    query = "SELECT * FROM trials ORDER BY rowid"
+    with sqlite3.connect(folder / "trials.sqlite") as database:
+        rows = database.execute(query).fetchall()
+    result = run.search(settings(trials_per_super_block=4), folder, workers=1)
+    with sqlite3.connect(folder / "trials.sqlite") as database:
+        again = database.execute(query).fetchall()
+    assert again[: len(rows)] == rows
+    assert (len(rows), len(again), result.trials_done) == (8, 12, 12)
+    assert json.loads((folder / "results" / "result.json").read_text())["trials_done"] == 12
+    done = {one.structure: one for one in finished[1].confirmed}
+    for one in result.confirmed:
+        assert done.get(one.structure, one) == one
+    with pytest.raises(StudyError, match="trials_per_super_block: 4 in the study, 2 asked"):
+        run.search(settings(), folder)
+
+
 @pytest.mark.usefixtures("known_table")
 def test_the_test_split_is_read_only_for_the_hand_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

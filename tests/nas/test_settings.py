@@ -45,6 +45,22 @@ def test_blocks_from_the_command_line():
     )
 
 
+def test_resolutions_in_any_order_and_form_are_the_same():
+    forms = ("12,20, 16", [16, 12, 20], (12, 16, 20))
+    found = [SearchSettings(**GIVEN, space={"resolutions": form}) for form in forms]
+    assert found[0] == found[1] == found[2]
+    around = found[0].space.design_space().around(found[0].structure.with_resolution(24))
+    assert around.resolutions == (12, 16, 20, 24)
+    assert SearchSettings.from_toml(found[0].to_toml()) == found[0]
+
+
+def test_a_study_from_before_resolutions_has_the_masternets_alone():
+    text = SearchSettings(**GIVEN).to_toml()
+    older = "\n".join(line for line in text.splitlines() if not line.startswith("resolutions"))
+    assert older != text.rstrip()
+    assert SearchSettings.from_toml(older) == SearchSettings(**GIVEN)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_toml_gives_back_equal_settings(preset):
     settings = SearchSettings(**merge(PRESETS[preset], GIVEN))
@@ -104,6 +120,31 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
         ({"space": {"blocks": "XX3,ZZ3"}}, StructureError, "unknown block type 'ZZ'"),
         ({"space": {"blocks": "XX"}}, SettingsError, "a block is written as XX3"),
         ({"space": {"width_step": 12}}, StructureError, "width_step must be a multiple of 8"),
+        (
+            {"space": {"resolutions": "12,0"}},
+            StructureError,
+            "resolution must be an integer from 1",
+        ),
+        (
+            {"space": {"resolutions": "12,x"}},
+            SettingsError,
+            "resolutions.1 must be a valid integer",
+        ),
+        (
+            {"space": {"resolutions": "12.5"}},
+            SettingsError,
+            "resolutions.0 must be a valid integer",
+        ),
+        (
+            {"space": {"resolutions": "16,12,16"}},
+            SettingsError,
+            "resolutions must name each input size once, not 16 twice",
+        ),
+        (
+            {"space": {"resolutions": list(range(8, 308))}},
+            SettingsError,
+            "resolutions must be at most 16 input sizes, as candidates of each are trained, not 3",
+        ),
         ({"space": 3}, SettingsError, "space must be a valid dictionary"),
     ],
 )

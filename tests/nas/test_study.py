@@ -158,7 +158,7 @@ def test_damaged_settings_are_refused(study):
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(study):
     study.record(done(0))
-    study._trials._connection.execute("PRAGMA max_page_count = 1")  # as if the disk ended here
+    study._trials[1]._connection.execute("PRAGMA max_page_count = 1")  # as if the disk ended here
     with pytest.raises(StudyError, match="disk is full; every recorded trial is kept"):
         record_all(study, range(1, 1000))
     kept = study.results()

@@ -15,7 +15,7 @@ from genets.latency import Measurement, Target
 from genets.networks.baselines import baselines
 from genets.report import comparison_charts, comparison_page, profile_page
 from genets.report import comparison_tables as shown_tables
-from genets.report.comparison_tables import comparison_csv
+from genets.report.comparison_tables import comparison_csv, failures
 
 ONE, MANY = (Target(batch_size=size, threads=2) for size in (1, 64))
 
@@ -31,8 +31,8 @@ def row(name, target, ms, error=None):
         )  # fmt: skip
     paper = known.ms_per_image["table7"][target.batch_size] if known else None
     return Row(name, known.family if known else "own", target, 224, 10**6, 10**9,
-               known.top1_percent if known else None, "table7", paper, 1, measurement,
-               error)  # fmt: skip
+               known.top1_percent if known else None, "table7", paper, 1, 10.0, 0,
+               measurement, error)  # fmt: skip
 
 
 @pytest.fixture
@@ -69,6 +69,15 @@ def test_the_screen_shows_networks_by_batch_sizes(comparison):
     assert "12~" in text
     assert "~: noisy" in text
     assert "OFANet-9ms on cpu, torch, fp32, batch 64, 2 threads: operator <odd>" in text
+
+
+def test_a_reason_that_rows_share_is_told_once():
+    rows = [row(name, target, 0, "no int8 here") for name in "ab" for target in (ONE, MANY)]
+    found = failures([*rows, row("c", ONE, 0, "no memory"), row("d", ONE, 1.0)])
+    assert found == [
+        "a on cpu, torch, fp32, batch 1, 2 threads and 3 more: no int8 here",
+        "c on cpu, torch, fp32, batch 1, 2 threads: no memory",
+    ]
 
 
 def test_the_screen_shows_speed_ups_and_agreement(comparison):

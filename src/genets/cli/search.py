@@ -18,7 +18,8 @@ NOT_SETTINGS = ("out", "preset", "settings", "masternet", "workers", "json")
 SETTINGS = {
     **{name: f"target.{name}" for name in
        ("device", "engine", "precision", "batch_size", "threads")},
-    **{name: f"space.{name}" for name in ("blocks", "width_range", "width_step", "depth_change")},
+    **{name: f"space.{name}" for name in
+       ("blocks", "width_range", "width_step", "depth_change", "resolutions")},
     "thaw": "trial_training.thaw",
     **{f"{name}_epochs": f"{name}_training.epochs" for name in ("master", "trial", "final")},
 }  # fmt: skip
@@ -33,6 +34,7 @@ def search(
     master: options.Master = None,
     masternet: options.MasterNet = None,
     resolution: options.Resolution = None,
+    resolutions: options.Resolutions = None,
     blocks: options.Blocks = None,
     width_range: options.WidthRange = None,
     width_step: options.WidthStep = None,
@@ -55,6 +57,7 @@ def search(
     selection: options.Selection = None,
     confirm: options.Confirm = None,
     confirm_epochs: options.ConfirmEpochs = None,
+    rounds: options.Rounds = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
     json: Json = False,

@@ -33,6 +33,13 @@ MasterNet = Annotated[
 Resolution = Annotated[
     int | None, typer.Option(help="Input size in pixels.  [default: the MasterNet's]")
 ]
+Resolutions = Annotated[
+    str | None,
+    typer.Option(
+        help="Further input sizes, as 12,16,20: the best of each is selected under the same "
+        "budget and trained."
+    ),
+]
 Blocks = Annotated[str | None, typer.Option(help="Blocks to choose from, as XX3,BL3r0.25,DW5r6.")]
 WidthRange = Annotated[
     tuple[float, float] | None,
@@ -81,6 +88,13 @@ Confirm = Annotated[
 ]
 ConfirmEpochs = Annotated[
     int | None, typer.Option(help="Epochs that each candidate is trained.  [default: 36]")
+]
+Rounds = Annotated[
+    int | None,
+    typer.Option(
+        help="Rounds of trials; each after the first moves the MasterNet to the best candidate.  "
+        "[default: 1]"
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything.  [default: 0]")]
 Workers = Annotated[

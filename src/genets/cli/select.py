@@ -28,6 +28,12 @@ def select(
             "--cautious", help="Select by predicted accuracy less one standard deviation."
         ),
     ] = False,
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            help="One of the study's input sizes.  [default: the winner's, else the MasterNet's]"
+        ),
+    ] = None,
     device: Device = None,
     engine: Engine = None,
     precision: Precision = None,
@@ -68,7 +74,13 @@ def select(
     caution = CAUTION if cautious else 0.0
     with show_progress(plain=json) as on_event:
         found = run.select_top(
-            study, budget, top or 1, target=target, caution=caution, on_event=on_event
+            study,
+            budget,
+            top or 1,
+            target=target,
+            caution=caution,
+            resolution=resolution,
+            on_event=on_event,
         )
     records = [selected_record(selected, caution) for selected in found]
     if top is None:

@@ -84,7 +84,8 @@ class BayesEffects:
 
         trend: mean and standard deviation of the slope on log multiply-adds, in errors.
         """
-        feature_map = FeatureMap(master, {t.super_block.block for t in observations.trials})
+        blocks = {t.super_block.block for t in observations.trials}
+        feature_map = FeatureMap(master, blocks, whole=bool(observations.whole))
         start, freedom = _prior(feature_map, observations, master_value, error, trend)
         # Repeats tell the noise: the more, the less the fit may move it.
         noise_log_std = max(0.25, 1 / np.sqrt(1 + freedom))
@@ -106,24 +107,26 @@ class BayesEffects:
         return changes
 
     def std(self, structure: Structure) -> float:
-        return self._std(self.map.structure(structure))
+        return self.std_of(self.map.structure(structure))
 
-    def _std(self, row: Floats) -> float:
+    def std_of(self, row: Floats) -> float:
+        """Standard deviation of the sum of effects, each times its number in `row`."""
         return math.sqrt(max(0.0, float(row @ self.posterior.covariance @ row)))
 
     def leave_one_out(self) -> LeaveOneOut:
-        residual = self.posterior.left_out_residual
-        master = self.map.master
+        count, master = len(self.observations.trials), self.map.master
+        residual = self.posterior.left_out_residual[:count]  # of trials, not of whole structures
         changed = np.array([not t.is_control(master) for t in self.observations.trials], bool)
         level_columns = [n for c, n in self.map.columns.items() if c[0] == "level"]
-        level = self.model.features[:, level_columns] @ self.posterior.mean[level_columns]
-        observed = (self.model.target - level)[changed]
+        level = self.model.features[:count, level_columns] @ self.posterior.mean[level_columns]
+        observed = (self.model.target[:count] - level)[changed]
         predicted = observed - residual[changed]
         rank = None
         if min(len(np.unique(observed)), len(np.unique(predicted))) >= 3:
             rank = float(spearmanr(observed, predicted).statistic)
         rmse = float(np.sqrt(np.mean(residual**2)))
-        return LeaveOneOut(rmse, rank, residual, np.sqrt(self.posterior.left_out_variance))
+        std = np.sqrt(self.posterior.left_out_variance[:count])
+        return LeaveOneOut(rmse, rank, residual, std)
 
     def gradients(self) -> list[dict[str, object]]:
         """For each super-block and tried block g0, g1, g2 with standard deviations.
@@ -134,21 +137,25 @@ class BayesEffects:
         rows: list[dict[str, object]] = []
         for index in range(len(self.map.master.super_blocks)):
             for block in self.map.blocks:
-                effects = self._gradient_rows(index, block)
+                effects = self.gradient_rows(index, block)
                 rows.append(
                     {
                         "super_block": index,
                         "block": str(block),
-                        "trials": self._trials_of(index, block),
+                        "trials": self.trials_of(index, block),
                         **{
-                            name: {"mean": float(row @ self.posterior.mean), "std": self._std(row)}
+                            name: {
+                                "mean": float(row @ self.posterior.mean),
+                                "std": self.std_of(row),
+                            }
                             for name, row in effects.items()
                         },
                     }
                 )
         return rows
 
-    def _gradient_rows(self, index: int, block: Block) -> dict[str, Floats]:
+    def gradient_rows(self, index: int, block: Block) -> dict[str, Floats]:
+        """(columns,) each: what g0, g1 and g2 are sums of; see `gradients`."""
         own = self.map.master.super_blocks[index]
         base, deeper, wider = (
             self._change(
@@ -171,7 +178,8 @@ class BayesEffects:
         row[self.map.columns["trend", EVERYWHERE, EVERYWHERE]] = trend
         return row
 
-    def _trials_of(self, index: int, block: Block) -> int:
+    def trials_of(self, index: int, block: Block) -> int:
+        """How many trials tried this block at this super-block."""
         return sum(
             t.index == index and t.super_block.block == block for t in self.observations.trials
         )
@@ -186,9 +194,8 @@ class BayesEffects:
                 found.append(
                     f"super-block {index + 1} has no control trial; its zero is an estimate"
                 )
-            tried = [b for b in self.map.blocks if self._trials_of(index, b)]
+            tried = [b for b in self.map.blocks if self.trials_of(index, b)]
             found += self._too_few(index, len(tried), [t for t in own if not t.is_control(master)])
-            found += self._close_call(index, tried)
         rank = self.leave_one_out().spearman
         if rank is not None and rank < 0.2:
             found.append(f"trials hardly predict one another: leave-one-out Spearman {rank:.2f}")
@@ -204,17 +211,6 @@ class BayesEffects:
             "other super-blocks"
         ]
 
-    def _close_call(self, index: int, blocks: Sequence[Block]) -> list[str]:
-        """The two best of the tried blocks, where their difference is below 2 std."""
-        rows = {block: self._gradient_rows(index, block)["g0"] for block in blocks}
-        ranked = sorted(blocks, key=lambda b: (-float(rows[b] @ self.posterior.mean), b))[:2]
-        if len(ranked) < 2:
-            return []
-        difference = rows[ranked[0]] - rows[ranked[1]]
-        if difference @ self.posterior.mean >= 2 * self._std(difference):
-            return []
-        return [f"{ranked[0]} against {ranked[1]} in super-block {index + 1} is within noise"]
-
 
 def _prior(
     feature_map: FeatureMap,
@@ -226,6 +222,7 @@ def _prior(
     """The model before its scales are fitted, and the degrees of freedom of all repeats."""
     trials = observations.trials
     target = observations.values - master_value
+    whole = observations.whole_values - master_value
     place = np.array([trial.index for trial in trials])
     spread = _spread(target, place, error)
     repeats = RepeatNoise.of(observations, len(feature_map.master.super_blocks))
@@ -236,11 +233,28 @@ def _prior(
     for column, number in feature_map.columns.items():
         if column[0] == "level":  # wide: trials of any super-block may lose a lot
             variance[number] = 4 * np.abs(target).max() ** 2 + spread**2
+        elif column[0] == "whole":  # as wide: another recipe, and a teacher
+            variance[number] = 4 * np.abs(whole).max() ** 2 + spread**2
         elif column[0] == "trend":
             mean[number], variance[number] = trend[0] * error, (trend[1] * error) ** 2
     features = np.array([feature_map.trial(t.index, t.super_block) for t in trials])
-    model = LinearModel(features, target, mean, variance, noise[place])
+    noises = noise[place]
+    if observations.whole:
+        features = np.vstack((features, [feature_map.whole(s) for s in observations.whole]))
+        target = np.concatenate((target, whole))
+        noises = np.concatenate((noises, _whole_noise(feature_map, observations.whole, noise)))
+    model = LinearModel(features, target, mean, variance, noises)
     return model, sum(repeats.freedom)
+
+
+def _whole_noise(feature_map: FeatureMap, structures: Sequence[Structure], noise: Floats) -> Floats:
+    """(structures,): what trials of each changed super-block have, summed: the form is wrong in
+    all of these places at once. Of one that changes nothing, that of a mean trial.
+    """
+    own = feature_map.master.super_blocks
+    sums = [noise[[a != b for a, b in zip(s.super_blocks, own, strict=True)]].sum()
+            for s in structures]  # fmt: skip
+    return np.asarray(np.maximum(sums, noise.mean()))
 
 
 def _spread(target: Floats, place: Floats, error: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from genets.errors import GenetsError
@@ -10,25 +10,29 @@ from genets.nas.confirming import ConfirmJob
 from genets.nas.executors import EXECUTORS
 from genets.nas.observations import Response, oriented
 from genets.nas.result import Confirmed, Selected
+from genets.nas.round import CONFIRMED, file_of
 from genets.nas.session import Session
 from genets.structure import Structure
 
-CONFIRMED = "confirmed"  # the record of what was trained, in the order of the candidates
-
 
 def confirm(session: Session, candidates: Sequence[Selected]) -> list[Confirmed]:
-    """The candidates' scores, in their order; those that are missing are trained.
+    """The candidates' scores, in their order; those that no round has trained yet are trained.
 
-    Each is recorded as it ends. Failed ones are tried again, until a winner has been chosen.
+    Each is recorded as it ends. Failed ones are tried again, until one of the round was chosen.
     Raises GenetsError where all of them failed.
     """
+    number = session.round.number
     structures = [candidate.structure for candidate in candidates]
-    known = {one.structure: one for one in stored_confirmations(session)}
-    retried = not session.study.has_winner
+    known = {one.structure: one for one in confirmations_before(session, number)}
+    known |= {one.structure: one for one in stored_confirmations(session)}
+    retried = not session.study.is_decided(number)
     missing = [s for s in structures if s not in known or (retried and known[s].status != "done")]
     if missing:
         with session.phase("confirmation"):
             _train(session, structures, missing, known)
+    elif [one.structure for one in stored_confirmations(session)] != structures:
+        # All were trained in rounds before, or before there were more trials.
+        _save(session, structures, known)
     confirmed = [known[structure] for structure in structures]
     if all(one.status == "failed" for one in confirmed):
         raise GenetsError(
@@ -39,9 +43,29 @@ def confirm(session: Session, candidates: Sequence[Selected]) -> list[Confirmed]
     return confirmed
 
 
-def stored_confirmations(session: Session) -> list[Confirmed]:
-    read = session.study.load_json(CONFIRMED, lambda rows: [Confirmed.from_json(r) for r in rows])
+def stored_confirmations(session: Session, number: int | None = None) -> list[Confirmed]:
+    """Those of a round, by default of the one at work."""
+    name = file_of(number or session.round.number, CONFIRMED)
+    read = session.study.load_json(name, lambda rows: [Confirmed.from_json(r) for r in rows])
     return read or []
+
+
+def confirmations_before(session: Session, number: int) -> list[Confirmed]:
+    """Those of all rounds before one that did not fail, each structure once."""
+    found = {
+        one.structure: one
+        for earlier in range(1, number)
+        for one in stored_confirmations(session, earlier)
+        if one.status == "done"
+    }
+    return list(found.values())
+
+
+def _save(
+    session: Session, structures: Sequence[Structure], known: Mapping[Structure, Confirmed]
+) -> None:
+    rows = [known[structure].to_json() for structure in structures if structure in known]
+    session.study.save_json(session.round.file(CONFIRMED), rows)
 
 
 def _train(
@@ -56,8 +80,7 @@ def _train(
     job.folder.mkdir(exist_ok=True)
     for one in EXECUTORS["inline"](job, [(structure,) for structure in missing], session.workers):
         known[one.structure] = one
-        rows = [known[structure].to_json() for structure in structures if structure in known]
-        session.study.save_json(CONFIRMED, rows)
+        _save(session, structures, known)
         done += 1
         tell(done, len(structures), str(one.structure))
 

@@ -22,6 +22,7 @@ from genets.nas.result import Confirmed
 from genets.networks import build, load_blocks, load_weights, save_weights
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, fitting_threads, train
+from genets.training.teacher import TeacherNetwork
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,17 @@ class ConfirmRunner:
         self.job = job
         for file in job.own_blocks:  # another process does not know these block types
             load_blocks(file)
-        self.data: ImageData = load_data(job.data, job.master.resolution, seed=job.seed)
-        self.teacher = build(job.master, self.data.num_classes)
-        load_weights(self.teacher, job.master_weights)
-        self.teacher.to(job.device)
-        self.teacher.to(memory_format=torch.channels_last)
+        self._data: dict[int, ImageData] = {}
+        own = self.data_at(job.master.resolution)
+        self.master_net = build(job.master, own.num_classes)
+        load_weights(self.master_net, job.master_weights)
+        self.master_net.to(job.device)
+        self.master_net.to(memory_format=torch.channels_last)
+
+    def data_at(self, resolution: int) -> ImageData:
+        if resolution not in self._data:
+            self._data[resolution] = load_data(self.job.data, resolution, seed=self.job.seed)
+        return self._data[resolution]
 
     def run(self, group: Sequence[Structure]) -> list[Confirmed]:
         """Train and score each. One whose loss becomes NaN, or for which memory runs out, is a
@@ -81,18 +88,20 @@ class ConfirmRunner:
         return Confirmed(structure, "done", epochs, score.top1, score.cross_entropy, seconds)
 
     def _trained_score(self, structure: Structure) -> Score:
-        job = self.job
+        job, data = self.job, self.data_at(structure.resolution)
+        own = self.data_at(job.master.resolution)
+        teacher = TeacherNetwork(self.master_net, own.resolution, own.mean, own.std, data)
         with seeded_globals("final", job.seed):
-            net = build(structure, self.data.num_classes)
-        with fitting_threads(net, job.master.resolution, job.recipe.batch_size):
+            net = build(structure, data.num_classes)
+        with fitting_threads(net, structure.resolution, job.recipe.batch_size):
             train(
                 net,
-                self.data.train,
+                data.train,
                 job.recipe,
                 seed=job.seed,
-                teacher=self.teacher,
+                teacher=teacher.to(job.device),
                 device=job.device,
             )
-        score = evaluate(net, self.data.validation, device=job.device)
+        score = evaluate(net, data.validation, device=job.device)
         save_weights(net, job.weights_of(structure), {"structure": str(structure)})
         return score

@@ -15,7 +15,8 @@ and that of a super-block a sum of effects which are all zero for the MasterNet'
 - `local slope`: the same in one super-block, and for one block in one super-block.
 
 `level` is no effect of a structure but of trials: what re-initialising a super-block costs
-after a trial's short training, the zero that control trials measure.
+after a trial's short training, the zero that control trials measure. `whole` is the same for
+structures that were trained from scratch: what their training gives beside the MasterNet's.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ class FeatureMap:
     """Columns of the design matrix, and their values for super-blocks of a design space.
 
     blocks: the blocks that trials have tried; all others share one column.
+    whole: whether structures that were trained from scratch are observed beside trials.
     """
 
-    def __init__(self, master: Structure, blocks: Iterable[Block]) -> None:
+    def __init__(self, master: Structure, blocks: Iterable[Block], *, whole: bool = False) -> None:
         self.master = master
         self.blocks = tuple(sorted({*blocks, *(s.block for s in master.super_blocks)}))
         self._resolutions = tuple(input_resolutions(master))[1:-1]
@@ -54,6 +56,8 @@ class FeatureMap:
         self._own_multiply_adds = own
         self.shares = tuple(adds / sum(own) for adds in own)
         kinds = dict(self._columns())
+        if whole:
+            kinds["whole", EVERYWHERE, EVERYWHERE] = (-1, 1)
         self.columns = {column: number for number, column in enumerate(kinds)}
         self.groups: Integers = np.array([g for g, _ in kinds.values()], np.int64)
         self.base_variance: Floats = np.array([variance for _, variance in kinds.values()])
@@ -148,4 +152,10 @@ class FeatureMap:
         row = self.structure(self.master.with_super_block(index, super_block))
         for place in (EVERYWHERE, index):
             row[self.columns["level", place, EVERYWHERE]] = 1.0
+        return row
+
+    def whole(self, structure: Structure) -> Floats:
+        """(columns,): a structure that was trained from scratch, and the level of such."""
+        row = self.structure(structure)
+        row[self.columns["whole", EVERYWHERE, EVERYWHERE]] = 1.0
         return row

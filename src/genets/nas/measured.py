@@ -95,7 +95,10 @@ class MeasuredNetworks:
         in_turn = dict.fromkeys([self.master, *structures])
         nets = {str(s): build(s, self.num_classes) for s in in_turn}
         measured = measure_interleaved(
-            nets, self.target, self.master.resolution, time_limit_s=self.time_limit_s
+            nets,
+            self.target,
+            {str(s): s.resolution for s in in_turn},
+            time_limit_s=self.time_limit_s,
         )
         master = measured[str(self.master)]
         for structure in structures:

@@ -12,6 +12,7 @@ import numpy as np
 
 from genets.errors import GenetsError, unknown_name
 from genets.nas.gaussian import Floats
+from genets.nas.result import Confirmed
 from genets.nas.trial import Trial, TrialResult
 from genets.structure import Structure
 
@@ -25,17 +26,28 @@ class Observations:
 
     values: (trials,), top-1 from 0 to 1, or minus the cross-entropy in nats.
     excluded: results that failed or are not finite.
+    whole, whole_values: structures that were trained from scratch, in the order of their
+        notations, and their values.
     """
 
     trials: tuple[Trial, ...]
     values: Floats
     excluded: tuple[TrialResult, ...]
+    whole: tuple[Structure, ...]
+    whole_values: Floats
 
     @classmethod
     def of(
-        cls, master: Structure, results: Sequence[TrialResult], response: Response
+        cls,
+        master: Structure,
+        results: Sequence[TrialResult],
+        response: Response,
+        confirmed: Sequence[Confirmed] = (),
     ) -> Observations:
-        """Raises GenetsError where no trial has a value, or one is of another MasterNet."""
+        """confirmed: of them those at the MasterNet's resolution, of which its trials tell.
+
+        Raises GenetsError where no trial has a value, or one is of another MasterNet.
+        """
         if response not in RESPONSES:
             raise GenetsError(unknown_name("response", response, RESPONSES))
         places = len(master.super_blocks)
@@ -56,8 +68,17 @@ class Observations:
                 f"among {len(results)} results{reason}; the accuracy model needs at least one"
             )
         excluded = tuple(result for result in results if not _usable(result, response))
+        whole = {
+            one.structure: value_of(one, response)
+            for one in sorted(confirmed, key=lambda one: str(one.structure))
+            if _usable(one, response) and one.structure.resolution == master.resolution
+        }
         return cls(
-            tuple(trial for trial, _ in usable), np.array([value for _, value in usable]), excluded
+            tuple(trial for trial, _ in usable),
+            np.array([value for _, value in usable]),
+            excluded,
+            tuple(whole),
+            np.array(list(whole.values())),
         )
 
 
@@ -66,12 +87,12 @@ def oriented(score: float, response: Response) -> float:
     return score if response == "top1" else -score
 
 
-def value_of(result: TrialResult, response: Response) -> float:
+def value_of(result: TrialResult | Confirmed, response: Response) -> float:
     score = getattr(result, response)
     return math.nan if score is None else oriented(float(score), response)
 
 
-def _usable(result: TrialResult, response: Response) -> bool:
+def _usable(result: TrialResult | Confirmed, response: Response) -> bool:
     return result.status == "done" and math.isfinite(value_of(result, response))
 
 

@@ -19,6 +19,7 @@ from genets.nas.fine_tuning import TrialJob
 from genets.nas.measured import MeasuredNetworks
 from genets.nas.planning import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.regression import AccuracyModel
+from genets.nas.result import Confirmed
 from genets.nas.session import Session
 from genets.nas.trial import Trial, TrialResult
 from genets.networks import load_weights, save_weights
@@ -73,7 +74,7 @@ def trained_master(session: Session, data: ImageData) -> tuple[nn.Module, Score]
         return net, score
     recipe = session.settings.master_training.recipe()
     with session.phase("MasterNet training"):
-        session.train(net, data.train, recipe, "MasterNet training")
+        session.train(net, data, recipe, "MasterNet training")
         score = evaluate(net, data.validation, device=session.device)
         _check_learned(score, data.num_classes)
         save_weights(net, study.master_weights, {"structure": str(session.master)})
@@ -93,27 +94,28 @@ def _check_learned(score: Score, num_classes: int) -> None:
 
 
 def run_trials(session: Session) -> list[TrialResult]:
-    """The results of all trials; those that are missing are run and recorded as they end."""
-    settings = session.settings
+    """The results of a round's trials; those that are missing are run and recorded as they end."""
+    settings, study, number = session.settings, session.study, session.round.number
     planned = plan_trials(
-        session.around,
+        session.round.around,
         settings.trials_per_super_block,
         settings.controls_per_super_block,
         seed=settings.seed,
         sampling=settings.sampling,
+        grown_from=session.study.grown_from,
     )
-    missing = session.study.missing(planned, retry_failed=not session.study.is_selected)
+    missing = study.missing(planned, number, retry_failed=not study.is_selected(number))
     if missing:
         with session.phase("trials"):
             _run_trials(session, missing, len(planned))
-    return session.study.results()
+    return study.results(number)
 
 
 def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> None:
     settings = session.settings
     job = TrialJob(
-        master=session.master,
-        master_weights=session.study.master_weights,
+        master=session.round.master,
+        master_weights=session.round.weights,
         data=settings.data,
         recipe=settings.trial_training.recipe(),
         thaw=settings.trial_training.thaw,
@@ -125,21 +127,29 @@ def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> Non
     tell(done, planned)
     groups = group_trials(missing, 1 if settings.trials == "separate" else GROUP_SIZE)
     for result in EXECUTORS["inline"](job, groups, session.workers):
-        session.study.record(result)
+        session.study.record(result, session.round.number)
         done += 1
         tell(done, planned, format_super_block(result.trial.super_block))
 
 
 def accuracy_model(
-    session: Session, results: Sequence[TrialResult], master: Score
+    session: Session,
+    results: Sequence[TrialResult],
+    master: Score,
+    confirmed: Sequence[Confirmed] = (),
 ) -> AccuracyModel:
-    response = session.settings.response
+    """Fitted to a round's trials, and to structures that were trained from scratch.
+
+    master: the first MasterNet's score; a later one has that of its confirmation.
+    """
+    response, start = session.settings.response, session.round.start
     return AccuracyModel.fit(
-        session.master,
+        session.round.master,
         results,
-        getattr(master, response),
+        start.score(response) if start else getattr(master, response),
         response=response,
         form=session.settings.regression,
+        confirmed=confirmed,
     )
 
 
@@ -148,6 +158,7 @@ def trained_winner(
 ) -> nn.Module:
     """The winner, trained from scratch with the MasterNet as its teacher.
 
+    data: at the winner's resolution.
     Where the candidates were trained as long as that, it is trained already.
     """
     path = session.study.winner_weights
@@ -162,7 +173,7 @@ def trained_winner(
         load_weights(net, confirmed)
     else:
         with session.phase("final training"):
-            session.train(net, data.train, recipe, "final training", teacher)
+            session.train(net, data, recipe, "final training", teacher)
     save_weights(net, path, {"structure": str(structure)})
     return net
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain, repeat
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice, pairwise, repeat
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -20,7 +20,13 @@ GROUP_SIZE = 4  # trials fine-tuned together: what a kill can cost at most
 
 
 def plan_trials(
-    around: SpaceAround, trials: int, controls: int, *, seed: int, sampling: Sampling = "design"
+    around: SpaceAround,
+    trials: int,
+    controls: int,
+    *,
+    seed: int,
+    sampling: Sampling = "design",
+    grown_from: Sequence[int] = (),
 ) -> tuple[Trial, ...]:
     """`trials` perturbations of every super-block and `controls` repeats of its control trial.
 
@@ -28,24 +34,57 @@ def plan_trials(
         other, to one; so do depths and widths, in random pairs (a Latin hypercube). `design`:
         the same, with the pairs of block, depth and width chosen so that the trials tell the
         most, see `design`. `random`: each drawn from all that may stand there (paper, section 5).
+    grown_from: the smaller numbers of trials, ascending, that were planned before. The trials of
+        those plans stay, and those added are chosen beside them.
     A super-block that the space leaves as it is gets no trials. The plan is determined by the
     arguments.
     """
+    assert list(grown_from) == sorted({*grown_from} - {trials}), grown_from
+    own = around.master.super_blocks
+    fixed = [(index, own[index]) for index in changeable(around) for _ in range(controls)]
     places: list[Place] = []
-    fixed: list[Place] = []
-    for index in changeable(around):
-        rng = np.random.default_rng([seed, index])
-        drawn = _random if sampling == "random" else _balanced
-        places += [(index, super_block) for super_block in drawn(around, index, trials, rng)]
-        fixed += [(index, around.master.super_blocks[index])] * controls
-    if sampling == "design":
-        places = exchanged(around, places, fixed)
+    for before, count in pairwise((0, *grown_from, trials)):
+        entropy = [seed, before] if before else [seed]
+        added = _added(around, places, count - before, entropy, sampling)
+        places += exchanged(around, added, [*fixed, *places]) if sampling == "design" else added
+    return _with_repeats((*fixed, *places))
+
+
+def more_trials(
+    around: SpaceAround, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
+) -> tuple[Trial, ...]:
+    """About what `count` more trials for each super-block would be, beside those done.
+
+    Without the exchange of a `design`, which takes longer and would tell a little more.
+    """
+    own = around.master.super_blocks
+    places = [(t.index, t.super_block) for t in done if t.super_block != own[t.index]]
+    return _with_repeats(_added(around, places, count, [seed, len(done)], sampling))
+
+
+def _with_repeats(places: Iterable[Place]) -> tuple[Trial, ...]:
     repeats: Counter[Place] = Counter()
     planned = []
-    for index, super_block in sorted((*fixed, *places), key=lambda place: place[0]):
+    for index, super_block in sorted(places, key=lambda place: place[0]):
         planned.append(Trial(index, super_block, repeats[index, super_block]))
         repeats[index, super_block] += 1
     return tuple(planned)
+
+
+def _added(
+    around: SpaceAround, places: Sequence[Place], count: int, entropy: list[int], sampling: Sampling
+) -> list[Place]:
+    """`count` more for each super-block, beside those that are planned already."""
+    added: list[Place] = []
+    for index in changeable(around):
+        rng = np.random.default_rng([*entropy, index])
+        if sampling == "random":
+            drawn = _random(around, index, count, rng)
+        else:
+            there = [super_block for place, super_block in places if place == index]
+            drawn = _balanced(around, index, count, rng, there)
+        added += [(index, super_block) for super_block in drawn]
+    return added
 
 
 def changeable(around: SpaceAround) -> list[int]:
@@ -62,13 +101,18 @@ def _random(
 
 
 def _balanced(
-    around: SpaceAround, index: int, count: int, rng: np.random.Generator
+    around: SpaceAround,
+    index: int,
+    count: int,
+    rng: np.random.Generator,
+    before: Sequence[SuperBlock],
 ) -> list[SuperBlock]:
+    """before: those that are planned already; what they have less of is drawn first."""
     stride = around.master.super_blocks[index].stride
     values = zip(
-        _evenly(around.blocks[index], count, rng),
-        _evenly(around.depths[index], count, rng),
-        _evenly(around.widths[index], count, rng),
+        _evenly(around.blocks[index], count, rng, [s.block for s in before]),
+        _evenly(around.depths[index], count, rng, [s.depth for s in before]),
+        _evenly(around.widths[index], count, rng, [s.width for s in before]),
         strict=True,
     )
     return [
@@ -77,12 +121,15 @@ def _balanced(
     ]
 
 
-def _evenly(values: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
-    """`count` of `values` in random order, each as often as any other, to one."""
+def _evenly(values: Sequence[T], count: int, rng: np.random.Generator, before: list[T]) -> list[T]:
+    """`count` of `values` in random order; with those before each as often as any other, to one."""
+    most = max(map(before.count, values))
+    rare = [value for value in values if before.count(value) < most]
+    first = (rare[i] for i in rng.permutation(len(rare))) if rare else ()
     rounds = chain.from_iterable(
         (values[i] for i in rng.permutation(len(values))) for _ in repeat(None)
     )
-    drawn = [next(rounds) for _ in range(count)]
+    drawn = list(islice(chain(first, rounds), count))
     return [drawn[i] for i in rng.permutation(count)]
 
 

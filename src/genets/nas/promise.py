@@ -22,6 +22,7 @@ Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
 # Up to a latency in ms per image, over all structures but those of the given types.
 Select = Callable[[LatencyTable, float, Sequence[Types]], Frontier]
 Worth = Callable[[Structure], float]
+OnRound = Callable[[int, int], None]
 
 ROUNDS = 5
 CANDIDATES = 3
@@ -36,8 +37,9 @@ def keep_promises(
     model: AccuracyModel,
     select: Select,
     measure: Measure,
-    on_round: Callable[[int, int], None] = lambda done, total: None,
+    on_round: OnRound = lambda done, total: None,
     *,
+    resolution: int | None = None,
     worth: Worth | None = None,
     products: Product = (),
     top: int = 1,
@@ -50,13 +52,14 @@ def keep_promises(
     best predicted whose bound is within the budget are taken. A machine that has become
     slower or faster since the table was made is told by the MasterNet, measured in turn.
 
+    resolution: of the structures; by default the MasterNet's.
     worth: what is best, as `select` sees it; by default the predicted change of value.
     top: how many; each is of other block types, see `alternatives`, and all are measured in the
         same rounds. Fewer where no more types keep the budget.
     products: for `top` above 1 the types that each super-block may be of.
     Raises InfeasibleBudgetError, which carries the fastest structure, where none does.
     """
-    known = _Knowledge(master, budget, table, measure)
+    known = _Knowledge(master, resolution or master.resolution, budget, table, measure)
     for number in range(ROUNDS):
         proposed = _proposed(known, select, products, top)
         fresh = [structure for structure in proposed if structure not in known.measured]
@@ -70,23 +73,32 @@ def keep_promises(
     on_round(ROUNDS, ROUNDS)
     if not known.fitting:
         front = select(known.corrected, known.aim_ms, ())
-        known.add([front.structure(front.fastest, master)])
+        known.add([front.structure(front.fastest, known.frame)])
     fitting = known.fitting
     if not fitting:
-        raise _infeasible(known.measured, budget)
+        raise _infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
     best = sorted(fitting, key=worth or (lambda s: model.predict(s).mean), reverse=True)
     first_of_types = {types_of(structure): structure for structure in reversed(best)}
     taken = [structure for structure in best if structure in first_of_types.values()][:top]
-    return [_promised(structure, fitting[structure], budget, table, model) for structure in taken]
+    return [_promised(known, structure, table, model) for structure in taken]
 
 
 class _Knowledge:
-    """What has been measured so far, and what follows from it for the next round."""
+    """What has been measured so far, and what follows from it for the next round.
+
+    frame: the MasterNet at the resolution of what is selected.
+    """
 
     def __init__(
-        self, master: Structure, budget: Budget, table: LatencyTable, measure: Measure
+        self,
+        master: Structure,
+        resolution: int,
+        budget: Budget,
+        table: LatencyTable,
+        measure: Measure,
     ) -> None:
         self.master = master
+        self.frame = master.with_resolution(resolution)
         self.budget = budget
         self.table = table
         self.corrected = table
@@ -122,7 +134,7 @@ def _proposed(
     spacing = max(known.table.rmspe, LEAST_SPACING)
     front = select(known.corrected, known.aim_ms, ())
     near = max(2, CANDIDATES + 1 - top)  # other types are measured beside them
-    proposed = _candidates(front, known.master, known.aim_ms, spacing, near)
+    proposed = _candidates(front, known.frame, known.aim_ms, spacing, near)
     used = [types_of(proposed[0])]
     kept = {types_of(structure) for structure in known.fitting}
     while len(used) < top and products_without(products, used):
@@ -130,7 +142,7 @@ def _proposed(
         point = front.best(known.aim_ms)
         if point is None:
             break
-        structure = front.structure(point, known.master)
+        structure = front.structure(point, known.frame)
         used.append(types_of(structure))
         if used[-1] not in kept:
             proposed.append(structure)
@@ -138,9 +150,13 @@ def _proposed(
 
 
 def _promised(
-    structure: Structure, kept: Measured, budget: Budget, table: LatencyTable, model: AccuracyModel
+    known: _Knowledge, structure: Structure, table: LatencyTable, model: AccuracyModel
 ) -> Selected:
+    kept, budget = known.measured[structure], known.budget
     prediction = model.predict(structure)
+    # Trials tell which structure is better at any resolution, but not how good it is there.
+    at_own = known.frame.resolution == model.master.resolution
+    std = prediction.std if at_own else math.nan
     return Selected(
         structure=structure,
         budget_ms=kept.budget_ms(budget),
@@ -150,9 +166,10 @@ def _promised(
         high_ms=kept.network.high_ms_per_image,
         master_ms=kept.master_ms_per_image,
         noisy=kept.network.noisy,
-        predicted_accuracy=prediction.value,
-        predicted_accuracy_std=None if math.isnan(prediction.std) else prediction.std,
+        predicted_accuracy=prediction.value if at_own else None,
+        predicted_accuracy_std=None if math.isnan(std) else std,
         table_rmspe=table.rmspe,
+        outside=model.tried.outside(structure),
     )
 
 
@@ -161,12 +178,23 @@ def check_feasible(
 ) -> None:
     """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
     master = around.master
-    front = frontier(chain_of(around, table), table.offset_ms_per_image, max_latency_ms=0.0)
+    fastest_ms, fastest = min(
+        (_fastest(around, table, resolution) for resolution in around.resolutions),
+        key=lambda found: found[0],
+    )
     known = measure([master])[master]
-    if front.latency_ms[front.fastest] * _pace(known, table) > known.budget_ms(budget):
-        measured = measure([front.structure(front.fastest, master)])
+    if fastest_ms * _pace(known, table) > known.budget_ms(budget):
+        measured = measure([fastest])
         if not any(m.keeps(budget) for m in measured.values()):
             raise _infeasible(measured, budget)
+
+
+def _fastest(around: SpaceAround, table: LatencyTable, resolution: int) -> tuple[float, Structure]:
+    """Of the structures of one resolution; with its predicted ms per image."""
+    chain = chain_of(around, table, resolution=resolution)
+    front = frontier(chain, table.offset_ms_per_image_at(resolution), max_latency_ms=0.0)
+    structure = front.structure(front.fastest, around.master.with_resolution(resolution))
+    return float(front.latency_ms[front.fastest]), structure
 
 
 def chain_of(
@@ -174,16 +202,20 @@ def chain_of(
     table: LatencyTable,
     stage_accuracy: StageAccuracy | None = None,
     failed: Failed = frozenset(),
+    *,
+    resolution: int | None = None,
 ) -> tuple[ChainStage, ...]:
     """The design space as a chain: cost from a latency table, worth from an accuracy model.
 
     Without a model every structure is worth the same. failed: blocks that are left out.
+    resolution: of the images; by default the MasterNet's. The worth is the same at any: the
+    pseudo-gradients serve them all (paper, section 4.2, Searching for Resolution).
     """
     stages = []
     widths: tuple[int, ...] = (around.master.stem.width,)
     for index in range(len(around.master.super_blocks)):
         options = tuple(o for o in around.choices(index) if (index, o.block) not in failed)
-        latency_ms = table.stage_ms_per_image(index, widths, options)
+        latency_ms = table.stage_ms_per_image(index, widths, options, resolution=resolution)
         accuracy = (
             stage_accuracy(index, widths, options)
             if stage_accuracy is not None
@@ -191,7 +223,7 @@ def chain_of(
         )
         stages.append(ChainStage(options, widths, latency_ms, accuracy))
         widths = around.widths[index]
-    head_ms = table.head_ms_per_image(widths)[:, None]
+    head_ms = table.head_ms_per_image(widths, resolution=resolution)[:, None]
     stages.append(ChainStage((around.master.head,), widths, head_ms, np.zeros_like(head_ms)))
     return tuple(stages)
 
@@ -225,7 +257,9 @@ def _candidates(
     return [front.structure(point, master) for point in sorted(found, reverse=True)]
 
 
-def _infeasible(measured: Mapping[Structure, Measured], budget: Budget) -> InfeasibleBudgetError:
+def _infeasible(
+    measured: Mapping[Structure, Measured], budget: Budget, where: str = ""
+) -> InfeasibleBudgetError:
     fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)
     fastest_ms = measured[fastest].network.high_ms_per_image
     budget_ms = measured[fastest].budget_ms(budget)
@@ -235,7 +269,7 @@ def _infeasible(measured: Mapping[Structure, Measured], budget: Budget) -> Infea
         else ""
     )
     return InfeasibleBudgetError(
-        f"no structure of the design space keeps {budget_ms:.4g} ms per image; "
+        f"no structure of the design space{where} keeps {budget_ms:.4g} ms per image; "
         f"the fastest takes up to {fastest_ms:.4g} ms{doubt}",
         fastest=str(fastest),
         fastest_ms=fastest_ms,

@@ -11,10 +11,13 @@ import numpy as np
 
 from genets.errors import GenetsError, unknown_name
 from genets.nas.bayes import TREND_MEAN, TREND_STD, BayesEffects, LeaveOneOut
+from genets.nas.close_calls import CloseCall, close_calls
 from genets.nas.gaussian import Floats
 from genets.nas.observations import Observations, Response, oriented
 from genets.nas.paper_gradient import PaperEffects
+from genets.nas.result import Confirmed
 from genets.nas.trial import TrialResult
+from genets.nas.tried_range import TriedRange
 from genets.structure import Block, Structure, SuperBlock
 
 Form = Literal["bayes", "paper"]
@@ -68,6 +71,7 @@ class AccuracyModel:
     excluded: the results that are not used, as they failed or are not finite.
     failed: blocks of which every trial at a super-block is excluded. Nothing is known of them
         there but that they fail, so they are not selected.
+    tried: what the predictions rest on; see `TriedRange.outside`.
     """
 
     master: Structure
@@ -78,6 +82,7 @@ class AccuracyModel:
     trials: int
     excluded: tuple[TrialResult, ...]
     failed: Failed
+    tried: TriedRange
 
     @classmethod
     def fit(
@@ -89,6 +94,7 @@ class AccuracyModel:
         response: Response = "top1",
         form: Form = "bayes",
         trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
+        confirmed: Sequence[Confirmed] = (),
     ) -> AccuracyModel:
         """Fit to the results of trials; their order does not matter.
 
@@ -97,6 +103,8 @@ class AccuracyModel:
         form: "bayes", or "paper" for the literal formula of section 4.2.
         trend: for "bayes" the prior mean and standard deviation of the gain from e times the
             multiply-adds, as a share of the MasterNet's error.
+        confirmed: structures trained from scratch, which "bayes" is fitted to as well; "paper" is
+            literal.
         Raises GenetsError where no result has a finite score.
         """
         if form not in FORMS:
@@ -105,7 +113,7 @@ class AccuracyModel:
             raise GenetsError(
                 f"master_score must be a {response} of at least 0, not {master_score}"
             )
-        observations = Observations.of(master, results, response)
+        observations = Observations.of(master, results, response, confirmed)
         value = oriented(master_score, response)
         effects: Effects
         if form == "paper":
@@ -116,7 +124,8 @@ class AccuracyModel:
             effects = BayesEffects.fit(master, observations, value, error, trend)
         used, excluded = len(observations.trials), observations.excluded
         failed = _failed(master, observations)
-        return cls(master, value, response, form, effects, used, excluded, failed)
+        tried = TriedRange.of(master, observations.trials)
+        return cls(master, value, response, form, effects, used, excluded, failed, tried)
 
     def predict(self, structure: Structure) -> Prediction:
         """The sum of `stage_accuracy` over all super-blocks.
@@ -152,6 +161,16 @@ class AccuracyModel:
 
     def warnings(self) -> list[str]:
         """One sentence for each thing that the trials do not support."""
+        return [*self.doubts(), *map(str, self.close_calls())]
+
+    def close_calls(self) -> list[CloseCall]:
+        """Choices of a block that are within noise; the paper's form knows of none."""
+        if not isinstance(self.effects, BayesEffects):
+            return []
+        return close_calls(self.effects, "nats" if self.response == "cross_entropy" else "of top-1")
+
+    def doubts(self) -> list[str]:
+        """All warnings but close calls."""
         found = self.effects.warnings()
         if self.excluded:
             total = self.trials + len(self.excluded)

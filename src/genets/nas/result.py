@@ -21,8 +21,10 @@ class Selected:
     noisy: the interval did not come within 1 % of the median in the time given.
     predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
         top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says;
-        the literal formula of the paper has no standard deviation.
+        the literal formula of the paper has no standard deviation. None at another resolution
+        than the MasterNet's, of which trials say nothing.
     table_rmspe: error of the latency table on whole networks that it never saw, as a fraction.
+    outside: where the predicted accuracy is an extrapolation, see `TriedRange.outside`.
     """
 
     structure: Structure
@@ -33,9 +35,10 @@ class Selected:
     high_ms: float
     master_ms: float
     noisy: bool
-    predicted_accuracy: float
+    predicted_accuracy: float | None
     predicted_accuracy_std: float | None
     table_rmspe: float
+    outside: tuple[str, ...] = ()
 
     @property
     def margin(self) -> float:
@@ -54,7 +57,8 @@ class Selected:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Selected:
         """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
-        values = {field.name: record[field.name] for field in fields(cls)}
+        values = {f.name: record[f.name] for f in fields(cls) if f.name != "outside"}
+        values["outside"] = tuple(record.get("outside", ()))  # older studies have none
         return cls(**values | {"structure": Structure.parse(record["structure"])})
 
 
@@ -86,6 +90,36 @@ class Confirmed:
 
 
 @dataclass(frozen=True)
+class RoundResult:
+    """What one round of a search came to.
+
+    number: from 1. master: the structure that its trials were taken around.
+    score: the MasterNet's on the validation split, {"top1": share of correct images,
+        "cross_entropy": nats per image}.
+    candidates, confirmed: those of this round, also the ones that were trained in an earlier one.
+    """
+
+    number: int
+    master: Structure
+    score: dict[str, float]
+    trials_done: int
+    trials_failed: int
+    candidates: tuple[Selected, ...]
+    confirmed: tuple[Confirmed, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "round": self.number,
+            "master": str(self.master),
+            "master_validation": self.score,
+            "trials_done": self.trials_done,
+            "trials_failed": self.trials_failed,
+            "candidates": [candidate.to_json() for candidate in self.candidates],
+            "confirmed": [candidate.to_json() for candidate in self.confirmed],
+        }
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """The outcome of one search.
 
@@ -93,7 +127,10 @@ class SearchResult:
         "cross_entropy": nats per image}.
     seconds: wall time of each phase that ran.
     confirmed: the candidates that were trained to choose among them, the best predicted first;
-        empty where the best predicted was taken as it was.
+        empty where the best predicted was taken as it was. Of all rounds, each once.
+    trials_done, trials_failed: in all rounds.
+    rounds: what each round came to; empty where the search was asked for one.
+    response: the validation score that decided which candidate won.
     files: what was handed over, from a word on each ("structure", "weights") to its path.
     folder: the study.
     """
@@ -108,6 +145,8 @@ class SearchResult:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     confirmed: tuple[Confirmed, ...] = ()
+    rounds: tuple[RoundResult, ...] = ()
+    response: Literal["cross_entropy", "top1"] = "cross_entropy"
 
     @property
     def results(self) -> Path:
@@ -126,4 +165,6 @@ class SearchResult:
             "files": {name: str(path) for name, path in self.files.items()},
             "warnings": list(self.warnings),
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
+            "response": self.response,
+            **({"rounds": [one.to_json() for one in self.rounds]} if self.rounds else {}),
         }

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genets.data import ImageData, load_data
 from genets.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.latency import Budget, Target
+from genets.nas.advice import study_warnings
 from genets.nas.cautious import check_caution
-from genets.nas.confirmation import best_confirmed, confirm, stored_confirmations
+from genets.nas.confirmation import confirmations_before
 from genets.nas.hand_over import hand_over
 from genets.nas.phases import (
     accuracy_model,
     latency_of,
     read_score,
-    run_trials,
     trained_master,
     trained_winner,
 )
 from genets.nas.promise import check_feasible
-from genets.nas.result import SearchResult, Selected
+from genets.nas.resolutions import left_out, resolution_of
+from genets.nas.result import RoundResult, SearchResult, Selected
+from genets.nas.rounds import round_at, round_results, search_rounds
 from genets.nas.selecting import keep_selected
 from genets.nas.session import OnEvent, Session, training_device
 from genets.nas.settings import SearchSettings
@@ -30,12 +32,12 @@ from genets.nas.study import FAILURE, INFEASIBLE, Study
 from genets.networks import load_blocks
 from genets.networks.onnx_export import check_export_installed
 from genets.training import Score, evaluate
+from genets.training.teacher import TeacherNetwork
 
 if TYPE_CHECKING:
     from torch import nn
 
     from genets.nas.regression import AccuracyModel
-    from genets.nas.trial import TrialResult
 
 
 def search(
@@ -59,6 +61,7 @@ def search(
     training_device(settings.training_device)
     check_export_installed()
     data = load_data(settings.data, settings.resolution, seed=settings.seed)
+    _check_resolutions(settings)
     with Study.create_or_resume(out, settings) as study, _failure_noted(study):
         _check_same_data(study, data)
         for file in settings.own_blocks:
@@ -69,11 +72,18 @@ def search(
 
 def _check_space(settings: SearchSettings) -> None:
     """Raise SettingsError where there is nothing to choose."""
-    if settings.space.design_space().around(settings.structure).size == 1:
+    around = settings.space.design_space().around(settings.structure)
+    if around.size == len(around.resolutions):
         raise SettingsError(
             "the design space holds one structure, the MasterNet's own; give space.blocks more "
             "blocks, or a wider space.width_range or space.depth_change"
         )
+
+
+def _check_resolutions(settings: SearchSettings) -> None:
+    """Raise DataError where the data cannot be had so small or so large."""
+    for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
+        load_data(settings.data, resolution, seed=settings.seed)
 
 
 @contextmanager
@@ -97,6 +107,7 @@ def select(
     *,
     target: Target | None = None,
     caution: float = 0.0,
+    resolution: int | None = None,
     on_event: OnEvent | None = None,
 ) -> Selected:
     """Another budget or target from the trials of a study, without any training.
@@ -104,9 +115,19 @@ def select(
     A relative budget such as 0.5x is relative to the MasterNet on that target.
     caution: standard deviations that are taken off each structure's predicted change of value
         before the best is chosen; see `cautious`.
+    resolution: one of the study's, as trials cannot tell which is best; by default the winner's,
+        or the MasterNet's where there is no winner yet.
     Raises GenetsError, and InfeasibleBudgetError if the budget cannot be kept.
     """
-    return select_top(folder, budget, 1, target=target, caution=caution, on_event=on_event)[0]
+    return select_top(
+        folder,
+        budget,
+        1,
+        target=target,
+        caution=caution,
+        resolution=resolution,
+        on_event=on_event,
+    )[0]
 
 
 def select_top(
@@ -116,6 +137,7 @@ def select_top(
     *,
     target: Target | None = None,
     caution: float = 0.0,
+    resolution: int | None = None,
     on_event: OnEvent | None = None,
 ) -> list[Selected]:
     """Up to `top` alternatives of other block types, the best first; see `select`.
@@ -128,80 +150,80 @@ def select_top(
     with Study.open(folder) as study:
         target = (target or study.settings.target).resolved()
         target.check()
-        results, score = study.results(), study.load_json("master", read_score)
+        score = study.load_json("master", read_score)
         num_classes = study.load_json("data", lambda record: len(record["class_names"]))
-        if not results or score is None or num_classes is None:
+        if not study.results() or score is None or num_classes is None:
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
         session = Session(study, num_classes, on_event=on_event)
-        model = accuracy_model(session, results, score)
+        model = _latest_model(session, score)
         check_caution(caution, model)
+        resolution = resolution_of(session, resolution)
         table, measured = latency_of(session, target)
-        return keep_selected(session, wanted, table, measured, model, top, caution)
+        return keep_selected(
+            session, wanted, table, measured, model, top, caution, resolution=resolution
+        )
+
+
+def _latest_model(session: Session, master: Score) -> AccuracyModel:
+    """Of the last round that has got to its selection; it knows all that was confirmed since.
+
+    master: the first MasterNet's score.
+    """
+    there = round_at(session, selected=True)
+    confirmed = confirmations_before(session, there.number + 1)
+    results = session.study.results(there.number)
+    return accuracy_model(session.in_round(there), results, master, confirmed)
 
 
 def _search(session: Session, data: ImageData) -> SearchResult:
-    study, settings = session.study, session.settings
+    settings = session.settings
     table, measured = latency_of(session, settings.target)
     budget = Budget.parse(settings.budget)
     check_feasible(session.around, budget, table, measured.measure)
     master_net, master_score = trained_master(session, data)
-    results = run_trials(session)
-    model = accuracy_model(session, results, master_score)
-    selected = study.load_json("selected", Selected.from_json)
-    if selected is None:
-        candidates = study.load_json("candidates", _read_candidates)
-        if candidates is None:
-            candidates = keep_selected(session, budget, table, measured, model, settings.confirm)
-            study.save_json("candidates", [candidate.to_json() for candidate in candidates])
-        selected = _chosen(session, candidates)
-        study.save_json("selected", selected.to_json())
-    winner_net = trained_winner(session, data, selected.structure, master_net)
+    selected, model = search_rounds(session, master_score, budget, table, measured)
+    winner_data = data
+    if selected.structure.resolution != data.resolution:
+        winner_data = load_data(settings.data, selected.structure.resolution, seed=settings.seed)
+    teacher = TeacherNetwork(master_net, data.resolution, data.mean, data.std, winner_data)
+    teacher.to(session.device)
+    winner_net = trained_winner(session, winner_data, selected.structure, teacher)
     with session.phase("hand-over"):
-        return _handed_over(session, data, selected, model, (master_net, winner_net), results)
+        scored = ((master_net, data), (winner_net, winner_data))
+        rounds = round_results(session, master_score)
+        return _handed_over(session, selected, model, scored, rounds)
 
 
 def _handed_over(
     session: Session,
-    data: ImageData,
     selected: Selected,
     model: AccuracyModel,
-    nets: tuple[nn.Module, nn.Module],
-    results: Sequence[TrialResult],
+    scored: tuple[tuple[nn.Module, ImageData], tuple[nn.Module, ImageData]],
+    rounds: tuple[RoundResult, ...],
 ) -> SearchResult:
-    """nets: the MasterNet and the winner, scored here, and only here, on the test split."""
+    """scored: MasterNet and winner, here, and only here, on the test split of their images."""
     tell = session.tell("hand-over")
     tell(0, 1)
-    scores = [_scores(evaluate(net, data.test, device=session.device)) for net in nets]
+    scores = [_scores(evaluate(net, data.test, device=session.device)) for net, data in scored]
+    confirmed = tuple({one.structure: one for each in rounds for one in each.confirmed}.values())
+    warned = study_warnings(model, session.settings, session.study.folder)
     result = SearchResult(
         selected=selected,
         master=scores[0],
         winner=scores[1],
-        trials_done=sum(r.status == "done" for r in results),
-        trials_failed=sum(r.status == "failed" for r in results),
+        trials_done=sum(each.trials_done for each in rounds),
+        trials_failed=sum(each.trials_failed for each in rounds),
         folder=session.study.folder,
         files={},
         seconds=session.seconds,
-        warnings=tuple(model.warnings()),
-        confirmed=tuple(stored_confirmations(session)),
+        warnings=(*left_out(session.around, selected, confirmed), *warned),
+        confirmed=confirmed,
+        response=session.settings.response,
+        rounds=rounds if session.settings.rounds > 1 else (),
     )
-    result = hand_over(result, nets[1], data)
+    result = hand_over(result, *scored[1])
     tell(1, 1)
     return result
-
-
-def _chosen(session: Session, candidates: Sequence[Selected]) -> Selected:
-    """The best on validation images, where there is a choice."""
-    if len(candidates) == 1:
-        return candidates[0]
-    best = best_confirmed(confirm(session, candidates), session.settings.response)
-    return next(candidate for candidate in candidates if candidate.structure == best)
-
-
-def _read_candidates(record: Any) -> list[Selected]:
-    candidates = [Selected.from_json(row) for row in record]
-    if not candidates:
-        raise ValueError("it names no candidate")
-    return candidates
 
 
 def _check_same_data(study: Study, data: ImageData) -> None:

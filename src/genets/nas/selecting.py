@@ -13,7 +13,7 @@ from genets.nas.bayes import BayesEffects
 from genets.nas.cautious import cautious_frontier, lower_bound
 from genets.nas.chain import ChainStage, Frontier
 from genets.nas.measured import MeasuredNetworks
-from genets.nas.promise import chain_of, keep_promises
+from genets.nas.promise import OnRound, chain_of, keep_promises
 from genets.nas.regression import AccuracyModel, Failed
 from genets.nas.result import Selected
 from genets.nas.selection import frontier, random_selection
@@ -31,16 +31,21 @@ def keep_selected(
     model: AccuracyModel,
     top: int = 1,
     caution: float = 0.0,
+    *,
+    resolution: int | None = None,
+    on_round: OnRound | None = None,
 ) -> list[Selected]:
     """Up to `top` alternatives (see `alternatives`), the best first, each within the budget.
 
+    resolution: of all of them; by default the MasterNet's.
+    on_round: told of the rounds done and their number, in place of who watches the session.
     caution: see `cautious`; selection is exact then, whatever the study's setting.
     Raises InfeasibleBudgetError where no structure keeps the budget.
     """
-    tell = session.tell("verification")
+    pixels = resolution or session.master.resolution
 
     def select(corrected: LatencyTable, limit_ms: float, used: Sequence[Types]) -> Frontier:
-        return _frontier(session, corrected, model, limit_ms, used, caution)
+        return _frontier(session, corrected, model, limit_ms, used, caution, pixels)
 
     with session.phase("verification"):
         return keep_promises(
@@ -50,7 +55,8 @@ def keep_selected(
             model,
             select,
             measured.measure,
-            tell,
+            on_round or session.tell("verification"),
+            resolution=resolution,
             worth=lambda structure: lower_bound(model, structure, caution),
             products=_types(session.around, model.failed),
             top=top,
@@ -72,9 +78,10 @@ def _frontier(
     limit_ms: float,
     used: Sequence[Types],
     caution: float,
+    resolution: int,
 ) -> Frontier:
     """Up to a latency; of all structures but those of the types in `used`."""
-    offset_ms = table.offset_ms_per_image
+    offset_ms = table.offset_ms_per_image_at(resolution)
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
         if caution:
@@ -88,7 +95,9 @@ def _frontier(
         rng = np.random.default_rng(session.settings.seed)
         return random_selection(stages, limit_ms, RANDOM_SAMPLES, rng, offset_ms)
 
-    chain = chain_of(session.around, table, model.stage_accuracy, model.failed)
+    chain = chain_of(
+        session.around, table, model.stage_accuracy, model.failed, resolution=resolution
+    )
     front = frontier_without(chain, used, solve)
     if not len(front) and not used:
         raise GenetsError(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from genets.data import Split
+from genets.data import ImageData
 from genets.data.seeds import seeded_globals
 from genets.errors import TrainingError
 from genets.latency import Target
 from genets.latency.target import physical_cores
 from genets.nas.events import Event
+from genets.nas.round import Round
 from genets.nas.study import Study
 from genets.networks import build
 from genets.structure import Structure
@@ -33,6 +35,8 @@ class Tell(Protocol):
 class Session:
     """An open study at work.
 
+    master, around: of the first round, to which the budget, the latency table and the space
+        belong. round: the one at work, with a MasterNet and choices of trials of its own.
     workers: processes for trials; None means one for each core where a CPU trains.
     seconds: wall time of each phase, over all runs of the study.
     """
@@ -54,21 +58,29 @@ class Session:
         # Small networks train faster in two processes of one thread than in one of two.
         self.workers = workers or (physical_cores() if self.device == "cpu" else 1)
         self.seconds: dict[str, float] = study.load_json("seconds", dict) or {}
+        self.round = Round(1, self.around, study.master_weights)
         self._on_event = on_event
+
+    def in_round(self, there: Round) -> Session:
+        """The same session at work in another round."""
+        session = copy.copy(self)
+        session.round = there
+        return session
 
     def tell(self, phase: str) -> Tell:
         """What to call with the progress of a phase."""
+        name = self.round.phase(phase)
 
         def tell(done: int, total: int, detail: str = "") -> None:
             if self._on_event is not None:
-                self._on_event(Event(phase, done, total, detail))
+                self._on_event(Event(name, done, total, detail))
 
         return tell
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, phase: str) -> Iterator[None]:
         """Adds the time of the block to the phase's."""
-        start = time.perf_counter()
+        start, name = time.perf_counter(), self.round.phase(phase)
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         self.study.save_json("seconds", self.seconds)
@@ -82,19 +94,22 @@ class Session:
     def train(
         self,
         net: nn.Module,
-        split: Split,
+        data: ImageData,
         recipe: Recipe,
         phase: str,
         teacher: nn.Module | None = None,
     ) -> None:
-        """Train on `split`, telling each epoch. Raises TrainingError, also out of memory."""
+        """Train on the training split, telling each epoch.
+
+        Raises TrainingError, also where memory runs out.
+        """
         tell = self.tell(phase)
         tell(0, recipe.epochs)
         memory = _explained_memory(recipe.batch_size)
-        with memory, fitting_threads(net, self.master.resolution, recipe.batch_size):
+        with memory, fitting_threads(net, data.resolution, recipe.batch_size):
             train(
                 net,
-                split,
+                data.train,
                 recipe,
                 seed=self.settings.seed,
                 teacher=teacher,

@@ -31,10 +31,14 @@ from genets.structure.notation import format_notation
 if TYPE_CHECKING:
     from genets.training import Recipe
 
+MOST_RESOLUTIONS = 16  # each is timed, and has candidates of its own that are trained
+
+MOST_ROUNDS = 10  # each costs as many trials as the first
+
 _BLOCK = re.compile(r"([A-Za-z]+)(\d+)(?:r(\d+(?:\.\d+)?))?")
 
 # What a study did that was begun before there was a setting.
-BEFORE: dict[str, Any] = {"confirm": 1, "sampling": "balanced"}
+BEFORE: dict[str, Any] = {"confirm": 1, "sampling": "balanced", "rounds": 1}
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -89,18 +93,33 @@ class SpaceSettings(_Model):
     """The design space (see `genets.structure.DesignSpace`); ranges as in the paper.
 
     blocks: the types, kernels and ratios allowed, as `XX3`, `BL5r0.25`, `DW3r6`.
+    resolutions: input sizes in pixels, beside the MasterNet's own; kept in ascending order.
     """
 
     blocks: tuple[str, ...] = ("XX3", "BL3r0.5", "BL3r0.25", "DW3r3", "DW3r6")
     width_range: tuple[float, float] = (0.5, 2.0)
     width_step: int = 8
     depth_change: int = 2
+    resolutions: tuple[int, ...] = ()
 
-    @field_validator("blocks", mode="before")
+    @field_validator("blocks", "resolutions", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """On the command line blocks are one text, `XX3,BL3r0.25`."""
+        """On the command line they are one text, `XX3,BL3r0.25`."""
         return value.replace(",", " ").split() if isinstance(value, str) else value
+
+    @field_validator("resolutions")
+    @classmethod
+    def _are_few(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(resolutions)) < len(resolutions):
+            twice = next(r for r in resolutions if resolutions.count(r) > 1)
+            raise SettingsError(f"resolutions must name each input size once, not {twice} twice")
+        if len(resolutions) > MOST_RESOLUTIONS:
+            raise SettingsError(
+                f"resolutions must be at most {MOST_RESOLUTIONS} input sizes, as candidates of "
+                f"each are trained, not {len(resolutions)}"
+            )
+        return tuple(sorted(resolutions))
 
     @model_validator(mode="after")
     def _is_a_space(self) -> Self:
@@ -108,9 +127,11 @@ class SpaceSettings(_Model):
         return self
 
     def design_space(self) -> DesignSpace:
-        """The space, at the MasterNet's own resolution. Raises StructureError."""
+        """Raises StructureError."""
         blocks = tuple(_parse_block(text) for text in self.blocks)
-        return DesignSpace(blocks, self.width_range, self.width_step, self.depth_change, ())
+        return DesignSpace(
+            blocks, self.width_range, self.width_step, self.depth_change, self.resolutions
+        )
 
 
 def _structure_text(text: Any) -> str:
@@ -166,9 +187,12 @@ class SearchSettings(_Model):
     regression: "paper" is the literal formula of section 4.2.
     selection: "random" samples the space as the paper does.
     confirm: how many candidates are trained to choose the winner by their validation scores; 1
-        takes the best predicted as it is.
+        takes the best predicted as it is. Where `space.resolutions` names some, as many of each
+        as share it evenly, rounded up: one of each is trained at least.
     confirm_epochs: how long each of them is trained by the recipe of `final_training`, but not
         longer than the winner; where it is as long, the best needs no further training.
+    rounds: how often trials are run, the first time around `master`, then around the best network
+        that was confirmed; fewer where no candidate is better than that.
     own_blocks: files that register block types of your own, with the SHA-256 of what they held;
         those of the types that `master` and `space` name are added. See `genets.load_blocks`.
     training_device: where networks are trained, whatever the target; "auto" is CUDA if there is.
@@ -191,6 +215,7 @@ class SearchSettings(_Model):
     trials: Literal["together", "separate"] = "together"
     confirm: Positive = 4
     confirm_epochs: Positive = 36
+    rounds: int = Field(1, ge=1, le=MOST_ROUNDS)
     target: Annotated[InstanceOf[Target], BeforeValidator(_as_target)] = Field(
         default_factory=Target, validate_default=True
     )

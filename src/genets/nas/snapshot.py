@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from genets.errors import GenetsError, StudyError
 from genets.latency import LatencyTable, Target
 from genets.nas.chain import Frontier
 from genets.nas.measured import Measured, load_measured
+from genets.nas.observations import RESPONSES
 from genets.nas.planning import changeable
 from genets.nas.promise import chain_of
 from genets.nas.regression import AccuracyModel
 from genets.nas.result import Confirmed, Selected
+from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
 from genets.nas.selection import frontier
 from genets.nas.settings import SearchSettings
 from genets.nas.study import LATENCY, TRIALS, load_settings
 from genets.nas.trial import TrialResult
 from genets.nas.trial_database import read_in_order
-from genets.structure import Structure
+from genets.structure import SpaceAround, Structure
 
 Read = TypeVar("Read")
 
@@ -42,23 +44,53 @@ class OnTarget:
 
 
 @dataclass(frozen=True, eq=False)
+class RoundSnapshot:
+    """What a round holds; see `nas.round`.
+
+    results: trials in the order in which they ended. score: its MasterNet's, on the validation
+        split. confirmed: the candidates that have been trained so far, the best predicted first.
+    selected: whether it has got to its selection.
+    """
+
+    number: int
+    master: Structure
+    results: tuple[TrialResult, ...]
+    score: dict[str, float] | None
+    confirmed: tuple[Confirmed, ...]
+    selected: bool
+
+    @classmethod
+    def read(
+        cls, folder: Path, number: int, master: Structure, score: dict[str, float] | None
+    ) -> Self:
+        own = folder / file_of(number, "")
+        return cls(
+            number=number,
+            master=master,
+            results=tuple(read_in_order(own / TRIALS)),
+            score=score,
+            confirmed=_read(own / f"{CONFIRMED}.json", _confirmed) or (),
+            selected=(own / f"{CANDIDATES}.json").exists(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """All that is there; what is not there yet is None or empty.
 
-    targets: the study's own first. results: trials in the order in which they ended.
-    master_score: on the validation split, with `images`. confirmed: the candidates that have been
-        trained so far, the best predicted first. result: the record of the hand-over.
+    targets: the study's own first. rounds: those that have begun, the first always among them.
+    master_score: the first MasterNet's on the validation split, with `images`.
+    result: the record of the hand-over.
     failure: the sentence that the last run of the search stopped with.
-    model: None where no accuracy model can be fitted; `model_failure` says why.
+    model: of the `latest` round; None where none can be fitted; `model_failure` says why.
     """
 
     folder: Path
     settings: SearchSettings
     targets: tuple[OnTarget, ...]
-    results: tuple[TrialResult, ...]
+    rounds: tuple[RoundSnapshot, ...]
     master_score: dict[str, float] | None
     selected: Selected | None
-    confirmed: tuple[Confirmed, ...]
     result: dict[str, Any] | None
     failure: str | None
     seconds: dict[str, float]
@@ -70,17 +102,16 @@ class Snapshot:
         """Raises StudyError where the folder is no study, or a file in it is damaged."""
         folder = Path(folder)
         settings = load_settings(folder)
-        results = tuple(read_in_order(folder / TRIALS))
         score = _read(folder / "master.json", _floats)
-        model, model_failure = _fit(settings, results, score)
+        rounds = tuple(_rounds(folder, settings, score))
+        model, model_failure = _fit(settings, rounds)
         return cls(
             folder=folder,
             settings=settings,
             targets=tuple(_targets(folder / LATENCY, settings)),
-            results=results,
+            rounds=rounds,
             master_score=score,
             selected=_read(folder / "selected.json", Selected.from_json),
-            confirmed=_read(folder / "confirmed.json", _confirmed) or (),
             result=_read(folder / "results" / "result.json", dict),
             failure=_read(folder / "failure.json", lambda record: str(record["sentence"])),
             seconds=_read(folder / "seconds.json", _floats) or {},
@@ -93,16 +124,35 @@ class Snapshot:
         return self.settings.structure
 
     @property
+    def latest(self) -> RoundSnapshot:
+        """The last round that has got to its selection, or the first."""
+        return _latest(self.rounds)
+
+    @property
+    def results(self) -> list[TrialResult]:
+        """Of all rounds."""
+        return [result for each in self.rounds for result in each.results]
+
+    @property
+    def confirmed(self) -> tuple[Confirmed, ...]:
+        """Of all rounds, each structure once."""
+        found = {one.structure: one for each in self.rounds for one in each.confirmed}
+        return tuple(found.values())
+
+    @property
     def failed(self) -> list[TrialResult]:
         return [result for result in self.results if result.status == "failed"]
 
     @cached_property
+    def around(self) -> SpaceAround:
+        return self.settings.space.design_space().around(self.master)
+
+    @cached_property
     def planned(self) -> int:
-        """How many trials the search plans."""
-        settings = self.settings
-        around = settings.space.design_space().around(self.master)
+        """How many trials the search plans, in the rounds that have begun."""
+        settings, around = self.settings, self.around
         each = settings.trials_per_super_block + settings.controls_per_super_block
-        return each * len(changeable(around))
+        return each * len(changeable(around)) * len(self.rounds)
 
     def missing(self) -> list[str]:
         """What a finished study has and this one has not, in the order of the phases."""
@@ -127,26 +177,56 @@ class Snapshot:
             if absent
         ]
 
-    def frontier(self, table: LatencyTable) -> Frontier | None:
-        """The best predicted structure for every predicted latency; None without a model."""
+    def frontier(self, table: LatencyTable, resolution: int) -> Frontier | None:
+        """The best predicted structure for every predicted latency; None without a model.
+
+        At another resolution than the MasterNet's the order alone of the predictions counts.
+        """
         if self.model is None:
             return None
-        chain = chain_of(table.space, table, self.model.stage_accuracy, self.model.failed)
-        return frontier(chain, table.offset_ms_per_image)
+        chain = chain_of(
+            table.space,
+            table,
+            self.model.stage_accuracy,
+            self.model.failed,
+            resolution=resolution,
+        )
+        return frontier(chain, table.offset_ms_per_image_at(resolution))
+
+
+def _rounds(
+    folder: Path, settings: SearchSettings, score: dict[str, float] | None
+) -> Iterator[RoundSnapshot]:
+    master, number = settings.structure, 1
+    while True:
+        yield RoundSnapshot.read(folder, number, master, score)
+        number += 1
+        start = _read(folder / f"{file_of(number, MASTER)}.json", Start.from_json)
+        if start is None:
+            return
+        master, score = start.structure, {name: start.score(name) for name in RESPONSES}
+
+
+def _latest(rounds: Sequence[RoundSnapshot]) -> RoundSnapshot:
+    return next((each for each in reversed(rounds) if each.selected), rounds[0])
 
 
 def _fit(
-    settings: SearchSettings, results: tuple[TrialResult, ...], score: dict[str, float] | None
+    settings: SearchSettings, rounds: Sequence[RoundSnapshot]
 ) -> tuple[AccuracyModel | None, str | None]:
-    if score is None or not results:
+    latest = _latest(rounds)
+    if latest.score is None or not latest.results:
         return None, "there are no trials yet"
+    confirmed = {one.structure: one for each in rounds[: latest.number] for one in each.confirmed
+                 if one.status == "done"}  # fmt: skip
     try:
         model = AccuracyModel.fit(
-            settings.structure,
-            results,
-            score[settings.response],
+            latest.master,
+            latest.results,
+            latest.score[settings.response],
             response=settings.response,
             form=settings.regression,
+            confirmed=tuple(confirmed.values()),
         )
     except GenetsError as error:
         return None, str(error)

@@ -13,13 +13,14 @@ from typing import Any, Self, TypeVar
 
 from genets.errors import BlockFileError, StudyError
 from genets.files import FileLock, write_atomic
+from genets.nas.growth import SETTINGS, asks_for_more_trials, grow, read_grown_from, write_settings
+from genets.nas.round import CANDIDATES, MASTER, ROUNDS, Start, file_of
 from genets.nas.settings import SearchSettings, flatten
 from genets.nas.trial import Trial, TrialResult
 from genets.nas.trial_database import TrialDatabase
 
 Read = TypeVar("Read")
 
-SETTINGS = "study.toml"
 LOCK = "study.lock"
 TRIALS = "trials.sqlite"
 LATENCY = "latency"
@@ -36,6 +37,7 @@ class Study:
         confirmed/          weights of the candidates that the winner was chosen from
         winner.safetensors  weights of the trained winner
         latency/            one table for each target
+        rounds/2/           trials and candidates of the second round, and so on
         results/            what is handed over
 
     Worker processes must be spawned, not forked: a forked one would hold the lock too.
@@ -46,15 +48,17 @@ class Study:
         self.folder = folder
         self.settings = settings
         self._lock = lock
-        self._trials = TrialDatabase(folder / TRIALS)
+        self._trials = {1: TrialDatabase(folder / TRIALS)}  # by round
 
     @classmethod
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
         """Begin a study in a new or empty folder, or go on with the one that is there.
 
         Where nothing kept the budget, the study may go on with another: nothing that it has
-        done so far depends on the budget. Raises StudyError if it has other settings, is damaged,
-        is in use, or cannot be written, or if the folder holds something else.
+        done so far depends on the budget. More trials for each super-block are added to those
+        that are there, and selection begins anew, but for a study that has moved its MasterNet
+        (`rounds`). Raises StudyError if it has other settings, is
+        damaged, is in use, or cannot be written, or if the folder holds something else.
         """
         folder = Path(folder)
         with _explained(folder):
@@ -63,7 +67,11 @@ class Study:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder) as lock:
                 if not is_study(folder) or _has_another_budget(folder, settings):
-                    write_atomic(folder / SETTINGS, settings.to_toml())
+                    write_settings(folder, settings)
+                elif not (folder / ROUNDS).exists() and asks_for_more_trials(
+                    load_settings(folder), settings
+                ):
+                    grow(folder, load_settings(folder), settings)
                 _check_equal(folder, load_settings(folder), settings)
                 return cls._prepared(folder, settings, lock)
 
@@ -95,34 +103,68 @@ class Study:
         return self.folder / "confirmed"
 
     @property
-    def is_selected(self) -> bool:
-        """Whether structures were selected, after which no trial is run any more."""
-        return self.has_winner or (self.folder / "candidates.json").exists()
+    def grown_from(self) -> tuple[int, ...]:
+        """The smaller numbers of trials for each super-block that it had before, ascending."""
+        return read_grown_from(self.folder, self.settings)
+
+    def is_selected(self, number: int = 1) -> bool:
+        """Whether a round's structures were selected, after which it runs no trial any more."""
+        return self.has_winner or (self.folder / f"{file_of(number, CANDIDATES)}.json").exists()
+
+    def is_decided(self, number: int = 1) -> bool:
+        """Whether one of a round's structures was chosen, to be handed over or to go on from."""
+        following = self.folder / f"{file_of(number + 1, MASTER)}.json"
+        return self.has_winner or following.exists()
 
     @property
     def has_winner(self) -> bool:
         """Whether one of the selected structures was chosen to be handed over."""
         return (self.folder / "selected.json").exists()
 
+    def starts(self) -> list[Start]:
+        """What the rounds after the first started from, as far as they have begun.
+
+        Raises StudyError if a file is damaged.
+        """
+        found: list[Start] = []
+        while start := self.load_json(file_of(len(found) + 2, MASTER), Start.from_json):
+            found.append(start)
+        return found
+
+    def begin_round(self, number: int, start: Start) -> None:
+        """From now on the round before is decided. Raises StudyError."""
+        with _explained(self.folder):
+            (self.folder / ROUNDS / str(number)).mkdir(parents=True, exist_ok=True)
+        self.save_json(file_of(number, MASTER), start.to_json())
+
     @property
     def winner_weights(self) -> Path:
         return self.folder / "winner.safetensors"
 
-    def record(self, result: TrialResult) -> None:
-        """Add a trial that ended; on disk when this returns.
+    def record(self, result: TrialResult, number: int = 1) -> None:
+        """Add a trial of a round that ended; on disk when this returns.
 
         A failed trial may be replaced, a finished one never. Raises StudyError.
         """
-        self._trials.record(result)
+        self._trials_of(number).record(result)
 
-    def results(self) -> list[TrialResult]:
-        """Every trial that ended, failed ones too, ordered by trial."""
-        return self._trials.results()
+    def results(self, number: int = 1) -> list[TrialResult]:
+        """Every trial of a round that ended, failed ones too, ordered by trial."""
+        return self._trials_of(number).results()
 
-    def missing(self, trials: Iterable[Trial], *, retry_failed: bool = False) -> list[Trial]:
-        """Those of `trials` that have not ended, in the given order, each once."""
+    def _trials_of(self, number: int) -> TrialDatabase:
+        if number not in self._trials:
+            self._trials[number] = TrialDatabase(self.folder / ROUNDS / str(number) / TRIALS)
+        return self._trials[number]
+
+    def missing(
+        self, trials: Iterable[Trial], number: int = 1, *, retry_failed: bool = False
+    ) -> list[Trial]:
+        """Those of a round's `trials` that have not ended, in the given order, each once."""
         ended = {
-            result.trial for result in self.results() if result.status == "done" or not retry_failed
+            result.trial
+            for result in self.results(number)
+            if result.status == "done" or not retry_failed
         }
         return [trial for trial in dict.fromkeys(trials) if trial not in ended]
 
@@ -151,7 +193,8 @@ class Study:
 
     def close(self) -> None:
         """Release the study for other processes."""
-        self._trials.close()
+        for trials in self._trials.values():
+            trials.close()
         self._lock.close()
 
     def __enter__(self) -> Self:

@@ -10,8 +10,8 @@ import numpy as np
 
 from genets.latency import Budget
 from genets.nas.measured import Measured
-from genets.nas.observations import value_of
-from genets.nas.snapshot import OnTarget, Snapshot
+from genets.nas.observations import Response, value_of
+from genets.nas.snapshot import OnTarget, RoundSnapshot, Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study_scores import SHOWN, Shown
 from genets.structure import Structure
@@ -40,20 +40,27 @@ def role_of(structure: Structure, snapshot: Snapshot) -> str:
     return "MasterNet" if structure == snapshot.master else "measured"
 
 
-def frontier_chart(snapshot: Snapshot, on: OnTarget) -> Any | None:
+def frontier_chart(snapshot: Snapshot, on: OnTarget, resolution: int) -> Any | None:
     """Predicted score over latency; every measured network at its measured latency."""
     import altair as alt
 
-    model, front = snapshot.model, snapshot.frontier(on.table)
+    model, front = snapshot.model, snapshot.frontier(on.table, resolution)
     if model is None or front is None:
         return None
     shown = SHOWN[model.response]
     picked = np.unique(np.linspace(0, len(front) - 1, MOST_POINTS).round().astype(int))
-    best = [_network(front.structure(int(n), snapshot.master), snapshot, on, shown) for n in picked]
-    points = [_network(s, snapshot, on, shown, m) for s, m in on.measured.items()]
+    own = model.master.resolution
+    frame = snapshot.master.with_resolution(resolution)
+    best = [_network(front.structure(int(n), frame), snapshot, on, shown) for n in picked]
+    points = [
+        _network(structure, snapshot, on, shown, measured)
+        for structure, measured in on.measured.items()
+        if structure.resolution == resolution
+    ]
     x = alt.X("ms:Q", title="ms per image (log scale)",
               scale=alt.Scale(type="log", nice=False, padding=12))  # fmt: skip
-    y = _score_axis(alt, "score", f"predicted {shown.name} ({shown.unit})", shown)
+    where = "" if resolution == own else f" at {own} pixels"
+    y = _score_axis(alt, "score", f"predicted {shown.name}{where} ({shown.unit})", shown)
     layers = []
     if "low" in best[0]:
         layers.append(chart_of(best).mark_area(color="#0072B2", opacity=0.12)
@@ -62,11 +69,10 @@ def frontier_chart(snapshot: Snapshot, on: OnTarget) -> Any | None:
     layers.append(line.encode(x=x, y=y, tooltip=_network_tooltip(alt, shown)))
     budget = [{"ms": budget_ms(snapshot, on)}]
     layers.append(chart_of(budget).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="ms:Q"))
-    layers.append(
-        chart_of(points)
-        .mark_point(size=90, filled=True, opacity=0.9)
-        .encode(x=x, y=y, tooltip=_network_tooltip(alt, shown), **_role_marks(alt))
-    )
+    if points:
+        marks = chart_of(points).mark_point(size=90, filled=True, opacity=0.9)
+        tooltip = _network_tooltip(alt, shown)
+        layers.append(marks.encode(x=x, y=y, tooltip=tooltip, **_role_marks(alt)))
     return styled(alt.layer(*layers))
 
 
@@ -223,18 +229,17 @@ def _gradients(snapshot: Snapshot) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def trials_chart(snapshot: Snapshot) -> Any | None:
-    """The score of each trial over the compute time spent so far."""
+def trials_chart(there: RoundSnapshot, response: Response) -> Any | None:
+    """The score of each trial of a round over the compute time spent so far."""
     import altair as alt
 
-    response = snapshot.settings.response
     shown, minutes = SHOWN[response], 0.0
     rows: list[dict[str, Any]] = []
-    for result in snapshot.results:
+    for result in there.results:
         minutes += result.seconds / 60
         value = value_of(result, response)
         if result.status == "done" and math.isfinite(value):
-            control = result.trial.is_control(snapshot.master)
+            control = result.trial.is_control(there.master)
             rows.append({
                 "minutes": minutes, "score": shown.score(value), "seconds": result.seconds,
                 "super-block": str(result.trial.index + 1),
@@ -252,8 +257,8 @@ def trials_chart(snapshot: Snapshot) -> Any | None:
         tooltip=["super-block:N", "tried:N", "trial:N", alt.Tooltip("score:Q", format=".4g"),
                  alt.Tooltip("seconds:Q", format=".3g")],
     )  # fmt: skip
-    if snapshot.master_score is None:
+    if there.score is None:
         return styled(points)
-    own = snapshot.master_score[response] * (100 if response == "top1" else 1)
+    own = there.score[response] * (100 if response == "top1" else 1)
     rule = chart_of([{"score": own}]).mark_rule(color=GREY, strokeDash=[4, 3])
     return styled(alt.layer(rule.encode(y="score:Q"), points))

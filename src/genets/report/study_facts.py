@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from genets.nas.advice import study_warnings
+from genets.nas.resolutions import left_out
 from genets.nas.snapshot import OnTarget, Snapshot
 from genets.report.conditions import described
 
@@ -22,13 +25,29 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "MasterNet": s.master,
         "design space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
         f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
-        f"{space.depth_change}",
-        "trials": f"{done} done of {snapshot.planned}{failed}",
+        f"{space.depth_change}" + _resolutions(snapshot),
+        "trials": f"{done} done of {snapshot.planned}{failed}{_rounds(snapshot)}",
         "prediction": f"{s.response}, regression {s.regression}, selection {s.selection}",
         "seed": str(s.seed),
         "time": _times(snapshot),
         "page made": date,
     }
+
+
+def _rounds(snapshot: Snapshot) -> str:
+    begun, asked = len(snapshot.rounds), snapshot.settings.rounds
+    return f"; {begun} of {asked} rounds begun" if asked > 1 else ""
+
+
+def _resolutions(snapshot: Snapshot) -> str:
+    around = snapshot.around
+    return f"; {pixels_text(around.resolutions)}" if len(around.resolutions) > 1 else ""
+
+
+def pixels_text(resolutions: Sequence[int]) -> str:
+    """As `12, 16 and 20 pixels`."""
+    *others, last = map(str, resolutions)
+    return f"{', '.join(others)} and {last} pixels" if others else f"{last} pixels"
 
 
 def _times(snapshot: Snapshot) -> str:
@@ -51,7 +70,7 @@ def latency_conditions(on: OnTarget) -> str:
     parts = [
         str(environment.get("device_name") or on.target.device),
         described(on.target),
-        f"{on.table.space.master.resolution} pixels",
+        pixels_text(on.table.space.resolutions),
         *([f"protocol {', '.join(protocols)}"] if protocols else []),
         versions,
         f"error of the latency table {error}" if held_out else "no network was held out",
@@ -84,7 +103,15 @@ def state_sentences(snapshot: Snapshot) -> list[str]:
 
 def warnings(snapshot: Snapshot) -> list[str]:
     """What trials and clock do not support."""
-    found = [] if snapshot.model is None else snapshot.model.warnings()
+    found = []
+    if snapshot.selected is not None:
+        found += left_out(snapshot.around, snapshot.selected, snapshot.confirmed)
+    if snapshot.model is not None:
+        found += (
+            snapshot.model.warnings()
+            if len(snapshot.results) < snapshot.planned
+            else study_warnings(snapshot.model, snapshot.settings, snapshot.folder)
+        )
     if snapshot.model is None and snapshot.results:
         found.append(f"no accuracy model can be fitted: {snapshot.model_failure}")
     for on in snapshot.targets:
@@ -119,6 +146,17 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
             for on in snapshot.targets
         ],
         "selected": selected and selected.to_json(),
+        "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
+        "rounds": [
+            {
+                "round": each.number,
+                "master": str(each.master),
+                "master_validation": each.score,
+                "trials": len(each.results),
+                "confirmed": [str(one.structure) for one in each.confirmed],
+            }
+            for each in snapshot.rounds
+        ],
         "accuracy_model": model and model.to_json(),
         "warnings": warnings(snapshot),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from genets.files import write_atomic
 from genets.nas.snapshot import OnTarget, Snapshot
 from genets.report.conditions import described
 from genets.report.page import Block, Cell, Figure, PageTable, Paragraph, Section, page
+from genets.report.study_candidates import candidates_section
 from genets.report.study_charts import (
     at_table_pace,
     budget_ms,
@@ -23,11 +24,14 @@ from genets.report.study_checks import accuracy_check_chart, latency_check_chart
 from genets.report.study_facts import (
     accuracy_conditions,
     latency_conditions,
+    pixels_text,
     state_sentences,
     study_conditions,
     warnings,
 )
+from genets.report.study_rounds import rounds_section
 from genets.report.study_scores import SHOWN
+from genets.structure import Structure
 from genets.structure.notation import format_super_block
 
 MOST_REASONS = 20  # of failed trials, on a page
@@ -43,6 +47,8 @@ def study_page(snapshot: Snapshot, date: str) -> str:
     found = [
         Section("State", [Paragraph(sentence) for sentence in state_sentences(snapshot)]),
         _result(snapshot),
+        rounds_section(snapshot),
+        candidates_section(snapshot),
         *(_frontier(snapshot, on) for on in snapshot.targets),
         _structures(snapshot),
         _gradients(snapshot),
@@ -82,8 +88,9 @@ def _result(snapshot: Snapshot) -> Section:
 
 def _frontier(snapshot: Snapshot, on: OnTarget) -> Section:
     title = f"Frontier: {described(on.target)}"
-    chart = frontier_chart(snapshot, on)
-    if chart is None:
+    resolutions = on.table.space.resolutions
+    charts = [frontier_chart(snapshot, on, resolution) for resolution in resolutions]
+    if charts[0] is None:
         reason = snapshot.model_failure or "there are no trials yet"
         said = f"No frontier, as no accuracy can be predicted: {reason}."
         return Section(title, [Paragraph(said), *_measured_table(snapshot, on)])
@@ -95,13 +102,26 @@ def _frontier(snapshot: Snapshot, on: OnTarget) -> Section:
         "the latency table by the MasterNet that was measured in turn with each. Touch or hover "
         "for the structure."
     )
+    several = len(resolutions) > 1
     return Section(title, [
         Paragraph(explained),
-        Figure(chart, "Predicted accuracy over latency"),
+        *([Paragraph(_other_resolutions(snapshot, resolutions))] if several else []),
+        *(Figure(chart, "Predicted accuracy over latency" + f", {resolution} pixels" * several)
+          for chart, resolution in zip(charts, resolutions, strict=True)),
         Paragraph(latency_conditions(on), True),
         Paragraph(accuracy_conditions(snapshot), True),
         *_measured_table(snapshot, on),
     ])  # fmt: skip
+
+
+def _other_resolutions(snapshot: Snapshot, resolutions: Sequence[int]) -> str:
+    own = snapshot.latest.master.resolution
+    return (
+        f"Structures are selected at {pixels_text(resolutions)} by the same predictions, those for "
+        f"{own} pixels, where the trials were made. Elsewhere they say which structure is better, "
+        "not how good it is: heights in different charts are not to be compared. Which "
+        "resolution is best is decided by training candidates of each."
+    )
 
 
 def _measured_table(snapshot: Snapshot, on: OnTarget) -> list[Block]:
@@ -114,7 +134,9 @@ def _measured_table(snapshot: Snapshot, on: OnTarget) -> list[Block]:
     for structure, known in sorted(
         on.measured.items(), key=lambda item: at_table_pace(item[1], on)
     ):
-        m, prediction = known.network, model.predict(structure) if model else None
+        m, prediction = known.network, None
+        if model and structure.resolution == model.master.resolution:
+            prediction = model.predict(structure)
         role = role_of(structure, snapshot)
         strong |= {len(rows)} if role == "selected" else set()
         std = prediction.std if prediction else float("nan")
@@ -143,13 +165,18 @@ def _structures(snapshot: Snapshot) -> Section:
         blocks.append(Figure(structure_chart(chosen, both), f"Chosen: {chosen}"))
     blocks.append(Paragraph(_BARS, True))
     if chosen is not None:
-        names = ["stem", *map(str, range(1, len(master.stages) - 1)), "head"]
-        pairs = list(zip(names, master.stages, chosen.stages, strict=True))
-        rows = [[n, format_super_block(a), format_super_block(b)] for n, a, b in pairs]
+        names = ["input", "stem", *map(str, range(1, len(master.stages) - 1)), "head"]
+        pairs = list(zip(names, _rows(master), _rows(chosen), strict=True))
+        rows = [[name, *pair] for name, *pair in pairs]
         changed = frozenset(n for n, (_, a, b) in enumerate(pairs) if a != b)
         blocks.append(PageTable(["super-block", "MasterNet", "chosen"], rows, changed))
     title = "The chosen structure beside the MasterNet" if chosen else "The MasterNet"
     return Section(title, blocks)
+
+
+def _rows(structure: Structure) -> list[str]:
+    stages = (format_super_block(stage) for stage in structure.stages)
+    return [f"{structure.resolution} pixels", *stages]
 
 
 _BARS = (
@@ -159,7 +186,7 @@ _BARS = (
 
 
 def _gradients(snapshot: Snapshot) -> Section:
-    title = "Pseudo-gradients"
+    title = "Pseudo-gradients" + _of_round(snapshot)
     if snapshot.model is None:
         return Section(title, [])
     gain = SHOWN[snapshot.model.response].gain_unit
@@ -189,11 +216,15 @@ def _gradients(snapshot: Snapshot) -> Section:
 
 def _trials(snapshot: Snapshot) -> Section:
     blocks: list[Block] = []
-    chart = trials_chart(snapshot)
-    if chart is not None:
+    several = len(snapshot.rounds) > 1
+    for each in snapshot.rounds:
+        chart = trials_chart(each, snapshot.settings.response)
+        if chart is not None:
+            of_round = f", round {each.number}" * several
+            blocks.append(Figure(chart, f"Trials over time{of_round}"))
+    if blocks:
         said = "In the order in which they ended. The dashed line is the trained MasterNet."
-        blocks += [Paragraph(said), Figure(chart, "Trials over time")]
-        blocks.append(Paragraph(accuracy_conditions(snapshot), True))
+        blocks = [Paragraph(said), *blocks, Paragraph(accuracy_conditions(snapshot), True)]
     failed = snapshot.failed
     if failed:
         rows: list[list[Cell | str]] = [
@@ -216,7 +247,8 @@ def _checks(snapshot: Snapshot) -> Section:
             notes.append(latency_conditions(on))
     chart = accuracy_check_chart(snapshot)
     if chart is not None:
-        figures.append(Figure(chart, "Accuracy of trials: leave one out"))
+        title = f"Accuracy of trials{_of_round(snapshot)}: leave one out"
+        figures.append(Figure(chart, title))
         notes += [_left_out(snapshot), accuracy_conditions(snapshot)]
     if not figures:
         return Section("", [])
@@ -226,6 +258,11 @@ def _checks(snapshot: Snapshot) -> Section:
         "each trial predicted from all others, with one standard deviation to either side."
     )
     return Section("Predicted against measured", [Paragraph(said), *figures, *_quiet(notes)])
+
+
+def _of_round(snapshot: Snapshot) -> str:
+    """Where there are several, which round the accuracy model is of."""
+    return f", round {snapshot.latest.number}" * (len(snapshot.rounds) > 1)
 
 
 def _left_out(snapshot: Snapshot) -> str:

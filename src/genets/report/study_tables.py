@@ -13,9 +13,8 @@ from genets.nas.result import Selected
 
 def lower_bound(selected: Selected, caution: float) -> float | None:
     """Predicted value less `caution` standard deviations; None where nothing was taken off."""
-    if not caution or selected.predicted_accuracy_std is None:
-        return None
-    return selected.predicted_accuracy - caution * selected.predicted_accuracy_std
+    value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
+    return None if not caution or value is None or std is None else value - caution * std
 
 
 def selected_record(selected: Selected, caution: float) -> dict[str, Any]:
@@ -36,8 +35,9 @@ def alternatives_table(found: Sequence[Selected], caution: float) -> Table:
     table.add_column("structure", overflow="fold", min_width=24)
     for number, one in enumerate(found, start=1):
         std, bound = one.predicted_accuracy_std, lower_bound(one, caution)
-        cells = [str(number), f"{one.predicted_accuracy:.4f}", "-" if std is None else f"{std:.4f}"]
-        cells += [] if bound is None else [f"{bound:.4f}"]
+        values = (one.predicted_accuracy, std, *([bound] if caution else []))
+        cells = [str(number), *("-" if value is None else f"{value:.4f}" for value in values)]
+        cells[1] += "*" * bool(one.outside)
         cells += [f"{ms:.4g}" for ms in (one.budget_ms, one.predicted_ms)]
         cells += [f"{one.measured_ms:.4g}{'~' * one.noisy}"]
         cells += [f"{one.measured_ms / one.master_ms:.2f}", f"{one.high_ms:.4g}"]
@@ -51,5 +51,6 @@ def alternatives_table(found: Sequence[Selected], caution: float) -> Table:
 
 _LEGEND = (
     "value: predicted top-1, or minus the cross-entropy, on validation images. up to: the upper "
-    "end of the 95 % interval; below: what it leaves of the budget. ~ noisy"
+    "end of the 95 % interval; below: what it leaves of the budget. ~ noisy. * beyond what trials "
+    "have tried there"
 )

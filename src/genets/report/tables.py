@@ -16,7 +16,7 @@ from rich.text import Text
 
 from genets.errors import InfeasibleBudgetError
 from genets.latency import Measurement
-from genets.nas.result import SearchResult, Selected
+from genets.nas.result import Confirmed, SearchResult, Selected
 from genets.networks.baselines import Baseline, published_tables
 from genets.structure import Structure
 
@@ -44,9 +44,11 @@ def search_table(result: SearchResult) -> Table:
         "Result",
         [
             *promise_facts(result.selected),
+            *_outside_facts(result.selected),
             ("MasterNet", f"{_ms(result.selected.master_ms)}; {_scores(result.master)}"),
             ("winner", f"{_ms(result.selected.measured_ms)}; {_scores(result.winner)}"),
             *_confirmed_facts(result),
+            *_round_facts(result),
             ("trials", f"{result.trials_done} done{failed}"),
             ("time", _duration(sum(result.seconds.values()))),
             *((name, str(path)) for name, path in result.files.items()),
@@ -56,13 +58,33 @@ def search_table(result: SearchResult) -> Table:
 
 
 def _confirmed_facts(result: SearchResult) -> Iterable[Fact]:
-    """What the winner was chosen among, the best predicted first."""
+    """What the winner was chosen among, the best predicted first, and by which score."""
     if result.confirmed:
-        scores = ["failed" if one.top1 is None else f"{one.top1:.2%}" for one in result.confirmed]
-        structures = [one.structure for one in result.confirmed]
-        scores[structures.index(result.selected.structure)] += " (winner)"
-        told = f"{', '.join(scores)} of validation images right"
-        yield "candidates", f"{told} after {result.confirmed[0].epochs} epochs"
+        several = len({one.structure.resolution for one in result.confirmed}) > 1
+        scores = [
+            _confirmed_scores(one)
+            + f" at {one.structure.resolution} pixels" * several
+            + " (winner)" * (one.structure == result.selected.structure)
+            for one in result.confirmed
+        ]
+        epochs = f"on validation images after {result.confirmed[0].epochs} epochs"
+        decides = result.response.replace("_", "-")
+        yield "candidates", f"{'; '.join(scores)}; {epochs}; {decides} decides"
+
+
+def _confirmed_scores(one: Confirmed) -> str:
+    if one.top1 is None or one.cross_entropy is None:
+        return "failed"
+    return f"cross-entropy {one.cross_entropy:.4g}, {one.top1:.2%} right"
+
+
+def _round_facts(result: SearchResult) -> Iterable[Fact]:
+    """Which MasterNet each round took its trials around, and its score on validation images."""
+    for each in result.rounds:
+        around = f"{each.trials_done} trials around {each.master}"
+        right = f"{each.score['top1']:.2%} of validation images right"
+        own = f"{right}, cross-entropy {each.score['cross_entropy']:.4g}"
+        yield f"round {each.number}", f"{around}; {own}"
 
 
 def selected_table(selected: Selected, caution: float = 0.0) -> Table:
@@ -70,28 +92,29 @@ def selected_table(selected: Selected, caution: float = 0.0) -> Table:
 
     caution: the standard deviations that were taken off when it was selected.
     """
+    facts = [*promise_facts(selected), *_value_facts(selected, caution)]
+    return _facts_table("Selected", [*facts, ("structure", str(selected.structure))])
+
+
+def _value_facts(selected: Selected, caution: float) -> Iterable[Fact]:
     value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
+    if value is None:
+        pixels = f"{selected.structure.resolution} pixels"
+        yield "predicted value", f"none, as trials say nothing of what {pixels} bring"
+        return
     spread = "" if std is None else f" ± {std:.4f}"
-    accuracy = f"{value:.4f}{spread} (top-1, or minus the cross-entropy, on validation images)"
-    return _facts_table(
-        "Selected",
-        [
-            *promise_facts(selected),
-            ("predicted value", accuracy),
-            *(
-                [
-                    (
-                        "lower bound",
-                        f"{value - caution * (std or 0):.4f}, {caution:g} standard "
-                        "deviations below; by this it was selected",
-                    )
-                ]
-                if caution
-                else []
-            ),
-            ("structure", str(selected.structure)),
-        ],
-    )
+    said = "top-1, or minus the cross-entropy, on validation images"
+    yield "predicted value", f"{value:.4f}{spread} ({said})"
+    yield from _outside_facts(selected)
+    if caution:
+        bound = f"{value - caution * (std or 0):.4f}, {caution:g} standard deviations below"
+        yield "lower bound", f"{bound}; by this it was selected"
+
+
+def _outside_facts(selected: Selected) -> Iterable[Fact]:
+    """Where a prediction goes beyond what trials have tried."""
+    if selected.outside:
+        yield "extrapolated", "; ".join(selected.outside)
 
 
 def promise_facts(selected: Selected) -> list[Fact]:

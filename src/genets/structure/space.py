@@ -33,7 +33,7 @@ class DesignSpace:
     width_range: smallest and largest width, as factors of the MasterNet's.
     width_step: widths are multiples of this (and of 8).
     depth_change: how many blocks may be taken away or added; at least one is left.
-    resolutions: input sizes in pixels; empty means the MasterNet's own.
+    resolutions: input sizes in pixels, beside the MasterNet's own.
     """
 
     blocks: tuple[Block, ...] = PAPER_BLOCKS
@@ -115,8 +115,8 @@ class SpaceAround:
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
-        """Input sizes, ascending; the MasterNet's own where the space names none."""
-        return tuple(sorted(set(self.space.resolutions))) or (self.master.resolution,)
+        """Input sizes, ascending; the MasterNet's own is always among them."""
+        return tuple(sorted({self.master.resolution, *self.space.resolutions}))
 
     def choices(self, index: int) -> tuple[SuperBlock, ...]:
         """Every super-block that may stand at `index`, the MasterNet's own included."""

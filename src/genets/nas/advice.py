@@ -1,0 +1,57 @@
+"""The warnings of a study: what its trials do not support, and the command that would help."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from genets.nas.bayes import BayesEffects
+from genets.nas.close_calls import MOST_MORE, CloseCall, trials_to_settle
+from genets.nas.planning import more_trials
+from genets.nas.regression import AccuracyModel
+from genets.nas.settings import SearchSettings
+
+
+def study_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path) -> list[str]:
+    """One sentence for each thing that the trials, all of which have ended, do not support.
+
+    Where two blocks are within noise: how many more trials would likely tell them apart, and last
+    the command that runs as many as the choices need.
+    """
+    if model.master != settings.structure:
+        return model.warnings()  # of a later round, for which a study takes no more trials
+    found, calls = model.doubts(), model.close_calls()
+    if not calls:
+        return found
+    needed = _needed(model, settings, calls)
+    for call, more in zip(calls, needed, strict=True):
+        cure = (
+            f"more than {MOST_MORE} more trials for each super-block would be needed to settle it"
+            if more is None
+            else f"about {more} more trials for each super-block would settle it"
+        )
+        found.append(f"{call}; {cure}")
+    enough = max((more for more in needed if more is not None), default=0)
+    if enough:
+        command = (
+            f"genets search --out {shlex.quote(str(folder))} "
+            f"--trials-per-super-block {settings.trials_per_super_block + enough}"
+        )
+        found.append(f"to run {enough} more trials for each super-block in this study: {command}")
+    return found
+
+
+def _needed(
+    model: AccuracyModel, settings: SearchSettings, calls: Sequence[CloseCall]
+) -> list[int | None]:
+    assert isinstance(model.effects, BayesEffects)
+    around = settings.space.design_space().around(model.master)
+    done = model.effects.observations.trials
+    seed, sampling = settings.seed, settings.sampling
+    return trials_to_settle(
+        model.effects,
+        calls,
+        lambda count: more_trials(around, done, count, seed=seed, sampling=sampling),
+        step=max(map(len, around.blocks)),
+    )

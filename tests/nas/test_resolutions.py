@@ -1,0 +1,267 @@
+"""A search at several resolutions: trained for real, on a device of closed form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import genets
+from genets.data import load_data
+from genets.errors import (
+    DataError,
+    GenetsError,
+    InfeasibleBudgetError,
+    SettingsError,
+    StructureError,
+)
+from genets.latency import LatencyTable, Measurement, Target
+from genets.latency.environment import describe_environment
+from genets.latency.probes import ends_of, pieces_of
+from genets.latency.table import WholeNetwork
+from genets.nas import confirming, measured, phases, run, session
+from genets.nas.fine_tuning import TrialRunner
+from genets.nas.promise import OnRound
+from genets.nas.resolutions import keep_at_each, left_out
+from genets.nas.result import Confirmed, SearchResult, Selected
+from genets.nas.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
+from genets.nas.trial import TrialResult
+from genets.networks.weights import read_weights
+from genets.report.study_page import study_page
+from genets.structure import Structure, SuperBlock
+from genets.structure.cost import input_resolutions, stage_multiply_adds
+from genets.training import Score, evaluate
+
+SETTINGS: dict[str, Any] = {
+    "data": "digits",
+    "budget": "0.9x",
+    "master": "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @12",
+    "space": {"blocks": ["XX3", "DW3r3"], "depth_change": 0, "resolutions": [8, 16, 64]},
+    "target": {"batch_size": 8, "threads": 1},
+    "trials_per_super_block": 2,
+    "controls_per_super_block": 1,
+    "master_training": {"epochs": 1, "warmup_epochs": 0},
+    "final_training": {"epochs": 1, "warmup_epochs": 0},
+    "confirm": 2,
+    "confirm_epochs": 1,
+}
+
+
+def stage_ms(stage: SuperBlock, width: int, pixels: int) -> float:
+    return 0.02 * stage.depth + 1e-5 * stage_multiply_adds(stage, width, pixels)
+
+
+def network_ms(structure: Structure) -> float:
+    widths = [3, *(stage.width for stage in structure.stages)]
+    return sum(map(stage_ms, structure.stages, widths, input_resolutions(structure)))
+
+
+def closed_form_table(*_: object, **__: object) -> LatencyTable:
+    settings = SearchSettings(**SETTINGS)
+    around = settings.space.design_space().around(settings.structure)
+    timed: dict[Any, float] = {}
+    for resolution in around.resolutions:
+        for piece in pieces_of(around, resolution):
+            b = piece.block
+            stage = SuperBlock(b.type, piece.depth, piece.width, piece.stride, b.kernel, b.ratio)
+            timed[piece] = stage_ms(stage, piece.input_width, piece.resolution)
+        stem, *heads = ends_of(around, resolution)
+        timed[stem] = stage_ms(around.master.stem, 3, resolution)
+        timed |= {e: stage_ms(around.master.head, e.input_width, e.resolution) for e in heads}
+    master = settings.structure
+    rng = np.random.default_rng(0)
+    networks = [WholeNetwork(master, network_ms(master), "calibration")]
+    held_out = (around.sample(rng) for _ in range(8))
+    networks += [WholeNetwork(s, network_ms(s), "held-out") for s in held_out]
+    target = settings.target.resolved()
+    here = describe_environment(target)
+    return LatencyTable(around, target, 10, timed, tuple(networks), here)
+
+
+def measure(
+    nets: Mapping[str, Any], target: Target, resolution: Mapping[str, int], **_: object
+) -> dict[str, Measurement]:
+    found = {}
+    for name in nets:
+        structure = Structure.parse(name)
+        assert resolution[name] == structure.resolution
+        ms = network_ms(structure) / target.batch_size
+        times = (ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,))
+        found[name] = Measurement(*times, False, {}, "genets-1", target, structure.resolution)
+    return found
+
+
+def better_if_larger(net: Any, split: Any, **_: object) -> Score:
+    """In place of scores on validation images, so that another resolution wins for certain."""
+    assert split.purpose == "validation"
+    return Score(split.resolution / 100, 1 / split.resolution, len(split))
+
+
+def learnt(self: TrialRunner, group: Any) -> list[TrialResult]:
+    return [TrialResult(t, "done", 0.5, 2 - t.super_block.width / 64) for t in group]
+
+
+@pytest.fixture(scope="module")
+def closed_form() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LatencyTable, "build", closed_form_table)
+        patch.setattr(measured, "measure_interleaved", measure)
+        patch.setattr(confirming, "evaluate", better_if_larger)
+        patch.setattr(TrialRunner, "_run", learnt)
+        patch.setattr(phases, "_check_learned", lambda *_: None)
+        patch.setattr("genets.report.page._library", lambda: "")
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, closed_form: None) -> SearchResult:
+    folder = tmp_path_factory.mktemp("runs") / "study"
+    return run.search(SearchSettings(**SETTINGS), folder, workers=1)
+
+
+def test_the_best_of_each_resolution_is_trained_and_the_best_of_all_is_taken(
+    finished: SearchResult,
+) -> None:
+    rows = json.loads((finished.folder / "candidates.json").read_text())
+    candidates = [Selected.from_json(row) for row in rows]
+    assert [candidate.structure.resolution for candidate in candidates] == [8, 12, 16]
+    assert all(candidate.high_ms <= candidate.budget_ms for candidate in candidates)
+    assert all(c.master_ms == pytest.approx(network_ms(master()) / 8) for c in candidates)
+    assert [one.structure for one in finished.confirmed] == [c.structure for c in candidates]
+    assert [one.top1 for one in finished.confirmed] == [0.08, 0.12, 0.16]
+    assert finished.selected == candidates[2]
+    assert finished.warnings[0] == (
+        "no structure at 64 pixels was found to keep the budget, so none was trained"
+    )
+
+
+def master() -> Structure:
+    return SearchSettings(**SETTINGS).structure
+
+
+def test_at_each_resolution_the_widest_of_brute_force_is_selected(finished: SearchResult) -> None:
+    """By these trials wider is better, and a wider network that keeps the budget is not left."""
+    around = SearchSettings(**SETTINGS).space.design_space().around(master())
+    model = Snapshot.read(finished.folder).model
+    assert model is not None
+    budget_ms = finished.selected.budget_ms * 8
+    for one in finished.confirmed:
+        frame = master().with_resolution(one.structure.resolution)
+        structures = (
+            frame.with_super_block(0, a).with_super_block(1, b)
+            for a in around.choices(0)
+            for b in around.choices(1)
+        )
+        fitting = [s for s in structures if network_ms(s) * 1.001 <= budget_ms * 0.97]
+        assert model.predict(one.structure).mean >= max(model.predict(s).mean for s in fitting)
+
+
+def test_what_is_handed_over_has_the_winners_resolution(finished: SearchResult) -> None:
+    record = json.loads(finished.files["result"].read_text())
+    assert record["input"]["shape"] == ["N", 3, 16, 16]
+    assert record["selected"]["resolution"] == 16
+    assert genets.Structure.load(finished.files["structure"]).resolution == 16
+    data = load_data("digits", 16)
+    _, metadata = read_weights(finished.files["weights"])
+    assert json.loads(metadata["mean"]) == list(data.mean)
+    net = genets.load(finished.results)
+    assert finished.winner["cross_entropy"] == pytest.approx(
+        evaluate(net, data.test).cross_entropy, rel=1e-4
+    )
+
+
+def test_a_resumed_study_trains_nothing_again(
+    finished: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained again"))
+    again = run.search(SearchSettings(**SETTINGS), finished.folder, workers=1)
+    assert (again.selected, again.winner) == (finished.selected, finished.winner)
+    assert again.master == finished.master
+
+
+def test_select_is_at_the_winners_resolution_or_the_one_asked_for(finished: SearchResult) -> None:
+    def selected(**options: Any) -> Selected:
+        return run.select(finished.folder, "0.8x", **options)
+
+    assert selected().structure.resolution == 16
+    assert selected().predicted_accuracy is None
+    assert selected(resolution=12).predicted_accuracy is not None
+    with pytest.raises(GenetsError, match="one of the study's, 8, 12, 16, 64, not 13"):
+        selected(resolution=13)
+    with pytest.raises(InfeasibleBudgetError, match="of the design space at 64 pixels keeps"):
+        selected(resolution=64)
+
+
+def test_the_page_compares_resolutions_by_training_alone(finished: SearchResult) -> None:
+    html = study_page(Snapshot.read(finished.folder), "today")
+    assert "<h2>Candidates</h2>" in html
+    assert "Predicted accuracy over latency, 12 pixels" in html
+    assert "by the same predictions, those for 12 pixels" in html
+    assert "<td>input</td><td>12 pixels</td><td>16 pixels</td>" in html
+    assert "no structure at 64 pixels was found to keep the budget" in html
+
+
+@pytest.mark.parametrize(
+    ("confirm", "each"), [(1, 1), (3, 1), (4, 2), (9, 3)], ids=lambda value: str(value)
+)
+def test_every_resolution_has_as_many_candidates(
+    monkeypatch: pytest.MonkeyPatch, confirm: int, each: int
+) -> None:
+    asked: list[tuple[int, int]] = []
+    told: list[tuple[int, int, str]] = []
+
+    def keep_selected(*args: Any, resolution: int, on_round: OnRound) -> list[Any]:
+        on_round(5, 5)
+        asked.append((resolution, args[-1]))
+        if resolution == 12:
+            raise InfeasibleBudgetError("too slow", fastest_ms=resolution)
+        return [resolution]
+
+    monkeypatch.setattr("genets.nas.resolutions.keep_selected", keep_selected)
+    search: Any = SimpleNamespace(
+        around=SimpleNamespace(resolutions=(12, 16, 20)),
+        settings=SimpleNamespace(confirm=confirm),
+        tell=lambda phase: lambda *step: told.append(step),
+    )
+    unused: Any = None
+    assert keep_at_each(search, unused, unused, unused, unused) == [16, 20]
+    assert asked == [(12, each), (16, each), (20, each)]
+    assert told == [(5, 15, "12 pixels"), (10, 15, "16 pixels"), (15, 15, "20 pixels")]
+
+
+def test_nothing_is_left_out_where_there_is_one_resolution() -> None:
+    around = SearchSettings(**SETTINGS).space.design_space().around(master())
+    structures = [master().with_resolution(r) for r in around.resolutions]
+    chosen: Any = SimpleNamespace(structure=structures[0])
+    rivals = [Confirmed(s, "failed", 1) for s in structures]
+    assert left_out(around, chosen, rivals) == []
+    assert len(left_out(around, chosen, ())) == 3
+
+
+@pytest.mark.parametrize(
+    ("space", "kind", "sentence"),
+    [
+        ({"resolutions": [8, 65]}, DataError, "65"),
+        ({"resolutions": [2]}, StructureError, "resolution must be at least 4, the product of the"),
+        (
+            {"blocks": ["XX3"], "width_range": (1, 1), "depth_change": 0, "resolutions": [8, 16]},
+            SettingsError,
+            "the design space holds one structure",
+        ),
+    ],
+)
+def test_bad_resolutions_leave_no_study_behind(
+    tmp_path: Path, space: dict[str, Any], kind: type[GenetsError], sentence: str
+) -> None:
+    changes = {"space": space}
+    if "blocks" in space:
+        changes["master"] = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @12"  # type: ignore[assignment]
+    with pytest.raises(kind, match=sentence):
+        run.search(SearchSettings(**SETTINGS | changes), tmp_path / "study")
+    assert not (tmp_path / "study").exists()

@@ -1,0 +1,288 @@
+"""Rounds: the MasterNet moves to the best that was trained, and trials are taken around it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rounds_lab
+from rounds_lab import in_closed_form, loss, settings
+
+from genets.errors import SettingsError, StudyError
+from genets.nas import run
+from genets.nas.events import Event
+from genets.nas.fine_tuning import TrialRunner
+from genets.nas.result import SearchResult
+from genets.nas.snapshot import Snapshot
+from genets.nas.study import Study
+from genets.networks.weights import read_weights
+from genets.structure import Structure
+
+Finished = tuple[Path, SearchResult, list[Event]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("rounds") / "study"
+    events: list[Event] = []
+    with pytest.MonkeyPatch.context() as patch:
+        in_closed_form(patch)
+        result = run.search(settings(), folder, workers=1, on_event=events.append)
+    return folder, result, events
+
+
+@pytest.fixture
+def closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_closed_form(monkeypatch)
+
+
+def test_the_second_round_starts_at_the_best_of_the_first(finished: Finished) -> None:
+    _, result, _ = finished
+    first, second = result.rounds
+    assert first.master == settings().structure
+    best = min(first.confirmed, key=lambda one: one.cross_entropy or 0)
+    assert second.master == best.structure != first.master
+    assert second.score == {"top1": best.top1, "cross_entropy": best.cross_entropy}
+    assert (first.trials_done, second.trials_done, result.trials_done) == (10, 10, 20)
+    assert min(loss(one.structure) for one in second.confirmed) < loss(second.master), "it helped"
+
+
+def test_the_winner_is_the_best_of_all_rounds_within_the_budget(finished: Finished) -> None:
+    _, result, _ = finished
+    everything = {one.structure for each in result.rounds for one in each.confirmed}
+    assert {one.structure for one in result.confirmed} == everything
+    assert result.selected.structure == min(everything, key=loss)
+    assert result.selected.high_ms <= result.selected.budget_ms
+    first = result.rounds[0].candidates[0]
+    for each in result.rounds:
+        for candidate in each.candidates:
+            assert candidate.master_ms == first.master_ms, "a budget in x is of the first MasterNet"
+            assert candidate.budget_ms == first.budget_ms
+
+
+def test_trials_of_the_second_round_are_of_the_first_space(finished: Finished) -> None:
+    folder, result, _ = finished
+    around = settings().space.design_space().around(settings().structure)
+    with Study.open(folder) as study:
+        trials = [r.trial for r in study.results(2)]
+        assert len(study.results()) == 10
+    assert all(trial.super_block in around.choices(trial.index) for trial in trials)
+    controls = [trial for trial in trials if trial.is_control(result.rounds[1].master)]
+    assert {trial.index for trial in controls} == {0, 1}
+
+
+def test_every_phase_of_every_round_tells_its_progress(finished: Finished) -> None:
+    folder, _, events = finished
+    last = {event.phase: event for event in events}
+    for phase in ("trials", "verification", "confirmation"):
+        assert {phase, f"{phase}, round 2"} <= set(last)
+    assert all(event.done == event.total for event in last.values()), last
+    assert "trials, round 2" in json.loads((folder / "seconds.json").read_text())
+
+
+def test_the_record_of_a_search_tells_its_rounds(finished: Finished) -> None:
+    record = json.loads(json.dumps(finished[1].to_json()))
+    assert [row["round"] for row in record["rounds"]] == [1, 2]
+    assert record["rounds"][1]["master"] == str(finished[1].rounds[1].master)
+    assert len(record["rounds"][1]["candidates"]) == 2
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_select_uses_the_model_of_the_last_round(finished: Finished) -> None:
+    folder, result, _ = finished
+    assert run.select(folder, "0.9x").structure
+    model = Snapshot.read(folder).model
+    assert model is not None
+    assert model.master == result.rounds[1].master
+    assert model.master_value == -result.rounds[1].score["cross_entropy"]
+    around = settings().space.design_space().around(settings().structure)
+    fastest = min(around.widths[0]), min(around.widths[1])
+    found = run.select(folder, "0.5x").structure
+    assert found.super_blocks[0].width >= fastest[0]
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_killed_again_and_again_it_finds_the_same(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three writes, then a kill: before the fourth where runs are even, after it where odd."""
+    left, odd, kills = 0, False, 0
+
+    def killing(write: Any) -> Any:
+        def wrapper(self: Study, *args: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0 and not odd:
+                raise KeyboardInterrupt
+            written = write(self, *args)
+            if left < 0:
+                raise KeyboardInterrupt
+            return written
+
+        return wrapper
+
+    for name in ("save_json", "record", "begin_round"):
+        monkeypatch.setattr(Study, name, killing(getattr(Study, name)))
+    while True:
+        left, odd = 3, not odd
+        try:
+            result = run.search(settings(), tmp_path, workers=1)
+            break
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills > 8
+    assert result.selected == finished[1].selected
+    assert [each.master for each in result.rounds] == [e.master for e in finished[1].rounds]
+    for number in (1, 2):
+        with Study.open(tmp_path) as again, Study.open(finished[0]) as once:
+            assert plain(again.results(number)) == plain(once.results(number))
+
+
+def plain(results: Any) -> Any:
+    return [(r.trial, r.status, r.top1, r.cross_entropy) for r in results]
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_one_round_is_what_it_was(finished: Finished, tmp_path: Path) -> None:
+    """The same files as the first round of more, and none besides."""
+    result = run.search(settings(rounds=1), tmp_path, workers=1)
+    assert result.rounds == ()
+    assert "rounds" not in result.to_json()
+    assert not (tmp_path / "rounds").exists()
+    for name in ("candidates.json", "master.json"):
+        assert (tmp_path / name).read_bytes() == (finished[0] / name).read_bytes()
+    with sqlite3.connect(tmp_path / "trials.sqlite") as here:
+        assert len(here.execute("SELECT * FROM trials").fetchall()) == 10
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_a_study_from_before_rounds_goes_on(tmp_path: Path) -> None:
+    run.search(settings(rounds=1), tmp_path, workers=1)
+    path = tmp_path / "study.toml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("rounds")]
+    path.write_text("\n".join(lines))
+    assert run.search(settings(rounds=1), tmp_path, workers=1).rounds == ()
+
+
+def test_rounds_end_where_the_masternet_is_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the budget, and is better than whatever was trained."""
+    in_closed_form(monkeypatch, master_loss=0.1)
+    result = run.search(settings(budget="3x", rounds=3), tmp_path, workers=1)
+    assert len(result.rounds) == 1
+    assert not (tmp_path / "rounds").exists()
+    assert result.selected.structure in {one.structure for one in result.confirmed}
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_rounds_end_where_nothing_is_better_than_the_best_so_far(tmp_path: Path) -> None:
+    result = run.search(settings(rounds=10), tmp_path, workers=1)
+    last = result.rounds[-1]
+    assert 2 <= len(result.rounds) < 10
+    assert all(loss(one.structure) >= loss(last.master) for one in last.confirmed)
+    assert result.selected.structure == last.master
+    losses = [loss(each.master) for each in result.rounds[1:]]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_a_single_candidate_is_trained_where_another_round_may_start_there(tmp_path: Path) -> None:
+    result = run.search(settings(confirm=1), tmp_path, workers=1)
+    assert [len(each.confirmed) for each in result.rounds] == [1, 1]
+
+
+def test_trials_stand_in_the_trained_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trials of a later round read the weights of its MasterNet's confirmation."""
+    in_closed_form(monkeypatch)
+    runners: list[TrialRunner] = []
+    closed = TrialRunner._run
+
+    def noted(self: TrialRunner, group: Any) -> Any:
+        runners.append(self)
+        return closed(self, group)
+
+    monkeypatch.setattr(TrialRunner, "_run", noted)
+    result = run.search(settings(), tmp_path, workers=1)
+    last = runners[-1]
+    assert last.job.master == result.rounds[1].master
+    assert last.job.master_weights.parent == tmp_path / "confirmed"
+    tensors, _ = read_weights(last.job.master_weights)
+    for name, tensor in last.master_net.state_dict().items():
+        assert tensor.equal(tensors[name]), name
+
+
+@pytest.mark.parametrize(
+    ("rounds", "rule"),
+    [
+        (0, "rounds must be greater than or equal to 1, not 0"),
+        (-3, "rounds must be greater than or equal to 1, not -3"),
+        (10**9, "rounds must be less than or equal to 10, not 1000000000"),
+        ("two", "rounds must be a valid integer"),
+        (1.5, "rounds must be a valid integer"),
+    ],
+)
+def test_a_wrong_number_of_rounds_is_one_sentence(rounds: Any, rule: str) -> None:
+    with pytest.raises(SettingsError, match=rule):
+        settings(rounds=rounds)
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_other_rounds_or_more_trials_are_refused_for_the_same_study(finished: Finished) -> None:
+    with pytest.raises(StudyError, match="rounds: 2 in the study, 3 asked"):
+        run.search(settings(rounds=3), finished[0])
+    with pytest.raises(StudyError, match="trials_per_super_block: 4 in the study, 5 asked"):
+        run.search(settings(trials_per_super_block=5), finished[0])
+
+
+@pytest.mark.parametrize("name", ["master", "candidates", "confirmed"])
+@pytest.mark.parametrize("content", ["{", '{"foo": 1}', "[]", "7"])
+@pytest.mark.usefixtures("closed_form")
+def test_a_damaged_round_is_one_sentence(
+    finished: Finished, tmp_path: Path, name: str, content: str
+) -> None:
+    import shutil
+
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    (folder / f"rounds/2/{name}.json").write_text(content)
+    if (name, content) == ("confirmed", "[]"):
+        return
+    with pytest.raises(StudyError, match=rf"{name}\.json is damaged"):
+        run.search(settings(), folder, workers=1)
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_a_masternet_outside_the_space_is_refused(finished: Finished, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    path = folder / "rounds/2/master.json"
+    text = path.read_text().replace(str(finished[1].rounds[1].master), WIDE)
+    path.write_text(text)
+    with pytest.raises(StudyError, match="must be of the study's design space, not Conv3x8s2 XX3x"):
+        run.search(settings(), folder, workers=1)
+
+
+WIDE = str(Structure.parse("Conv3x8s2 XX3x512s2 DW3x16r3 Conv1x16 @8"))
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_the_page_shows_every_round(finished: Finished) -> None:
+    from genets.report.study_page import study_page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("genets.report.page._library", lambda: "")
+        html = study_page(Snapshot.read(finished[0]), "today")
+    assert "<h2>Rounds</h2>" in html
+    assert "20 done of 20; 2 of 2 rounds begun" in html
+    for caption in ("Trials over time, round 1", "Trials over time, round 2"):
+        assert f"<figcaption>{caption}</figcaption>" in html
+    assert str(finished[1].rounds[1].master) in html
+    assert rounds_lab.MASTER in html
