@@ -7,12 +7,10 @@ cannot hold: the best structure near one MasterNet is not the best near another.
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from closed_form_device import ClosedFormDevice
 from genets.latency import LatencyTable, Measurement
-from genets.latency.probes import Piece, ends_of, pieces_of
-from genets.latency.table import WholeNetwork
 from genets.nas import phases, run
 from genets.nas.confirming import ConfirmRunner
 from genets.nas.fine_tuning import TrialRunner
@@ -21,8 +19,6 @@ from genets.nas.session import Session
 from genets.nas.settings import SearchSettings
 from genets.nas.trial import TrialResult
 from genets.networks import build, save_weights
-from genets.structure import SuperBlock
-from genets.structure.cost import input_resolutions, stage_multiply_adds
 from genets.training import Score
 
 MASTER = "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8"
@@ -57,40 +53,12 @@ def score(value):
     return Score(math.exp(-value), value, 100)
 
 
-def stage_ms(stage, width, pixels):
-    return 1e-3 * stage.depth + 1e-6 * stage_multiply_adds(stage, width, pixels)
-
-
-def network_ms(structure):
-    widths = [3, *(stage.width for stage in structure.stages)]
-    return sum(map(stage_ms, structure.stages, widths, input_resolutions(structure)))
-
-
-def _piece_ms(item):
-    if not isinstance(item, Piece):
-        return 1e-3 + 1e-6 * item.input_width
-    block = item.block
-    stage = SuperBlock(block.type, item.depth, item.width, item.stride, block.kernel, block.ratio)
-    return stage_ms(stage, item.input_width, item.resolution)
-
-
-def table_of(chosen):
-    master = chosen.structure
-    around = chosen.space.design_space().around(master)
-    rng = np.random.default_rng(0)
-    networks = [WholeNetwork(master, network_ms(master), "calibration")]
-    for number in range(12):
-        structure = around.sample(rng)
-        use = "held-out" if number % 2 else "calibration"
-        networks.append(WholeNetwork(structure, network_ms(structure), use))
-    items = [*pieces_of(around, master.resolution), *ends_of(around, master.resolution)]
-    timed = {item: _piece_ms(item) for item in items}
-    return LatencyTable(around, chosen.target.resolved(), 10, timed, tuple(networks), {})
+DEVICE = ClosedFormDevice(block_ms=1e-3, end_ms=1e-3, end_channel_ms=1e-6)
 
 
 def _measured(self, structures):
     def measurement(structure):
-        ms = network_ms(structure) / self.target.batch_size
+        ms = DEVICE.network_ms(structure) / self.target.batch_size
         return Measurement(ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,), False, {}, "genets-1",
                            self.target, 16)  # fmt: skip
 
@@ -120,7 +88,7 @@ def _confirmed_score(self, structure):
 def in_closed_form(patch, *, master_loss=None):
     """With a MonkeyPatch: every phase but the hand-over's scores."""
     value = loss(settings().structure) if master_loss is None else master_loss
-    patch.setattr(LatencyTable, "build", lambda *a, **k: table_of(settings()))
+    patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(settings()))
     patch.setattr("genets.latency.table_file.describe_environment",
                   lambda target: {"device_name": None, "threads": None,
                                   "packages": {"torch": None}})  # fmt: skip

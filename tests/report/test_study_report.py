@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from study_lab import make_study, network_ms
+from study_lab import DEVICE, make_study
 from typer.testing import CliRunner
 
 from genets.cli import app
@@ -70,7 +70,7 @@ def test_everything_is_there(selected, html):
     assert set(marks) == {str(snapshot.master), str(snapshot.selected.structure)}
     for structure, known in snapshot.targets[0].measured.items():
         assert marks[str(structure)]["ms"] == pytest.approx(known.network.ms_per_image)
-        assert known.network.ms_per_image == pytest.approx(network_ms(structure) / 8)
+        assert known.network.ms_per_image == pytest.approx(DEVICE.network_ms(structure) / 8)
     assert marks[str(snapshot.master)]["score"] == pytest.approx(0.5)
     trials = values(html, "minutes", "tried")
     assert len(trials) == snapshot.planned == 4 * 8

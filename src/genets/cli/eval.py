@@ -65,17 +65,17 @@ def eval_(
     genets eval timm:resnet18 --pretrained --data imagenet/ --split validation
     """
     from genets.cli.networks import named_network
-    from genets.cli.targets import given, make_target
+    from genets.cli.targets import make_target
 
     target = make_target(
-        given(
-            device=device,
-            engine=engine,
-            provider=provider,
-            precision=precision,
-            batch_size=batch_size,
-            threads=threads,
-        )
+        {
+            "device": device,
+            "engine": engine,
+            "provider": provider,
+            "precision": precision,
+            "batch_size": batch_size,
+            "threads": threads,
+        }
     )
     target.check()
     loaded = named_network(

@@ -43,17 +43,17 @@ def export(
     genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
     """
     from genets.cli.networks import calibration_for, named_network
-    from genets.cli.targets import given, make_target
+    from genets.cli.targets import make_target
 
     target = make_target(
-        given(
-            device=device,
-            engine=engine,
-            provider=provider,
-            precision=precision,
-            batch_size=batch_size,
-            threads=threads,
-        )
+        {
+            "device": device,
+            "engine": engine,
+            "provider": provider,
+            "precision": precision,
+            "batch_size": batch_size,
+            "threads": threads,
+        }
     )
     if target.precision == "int8" and data is None:
         raise typer.BadParameter("is needed for precision int8", param_hint="--data")

@@ -43,17 +43,17 @@ def measure(
     genets measure genet_light --engine openvino --precision int8
     genets measure "Conv3x16s2 XX3x24 DW3x64s2r3 Conv1x128 @32" --json
     """
-    from genets.cli.targets import given, make_target
+    from genets.cli.targets import make_target
 
     target = make_target(
-        given(
-            device=device,
-            engine=engine,
-            provider=provider,
-            precision=precision,
-            batch_size=batch_size,
-            threads=threads,
-        )
+        {
+            "device": device,
+            "engine": engine,
+            "provider": provider,
+            "precision": precision,
+            "batch_size": batch_size,
+            "threads": threads,
+        }
     )
     # From here on with PyTorch, for which no wrong word has to wait.
     import torch

@@ -13,7 +13,8 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def make_target(options: dict[str, Any], base: Target | None = None) -> Target:
-    """`base`, or the default target, with the given options. Raises TargetError."""
+    """`base`, or the default target, with the options that are not None. Raises TargetError."""
+    options = given(**options)
     values = base.to_json() if base else {}
     if options.get("device", "cpu") != "cpu":
         values.pop("threads", None)  # those of the CPU that `base` was for
@@ -38,7 +39,7 @@ def make_targets(
     combinations = product(*(pairs or [None] for pairs in lists))
     targets = []
     for pairs in combinations:
-        values = dict(pair for pair in pairs if pair) | given(**options)
+        values = dict(pair for pair in pairs if pair) | options
         if len(engines or ()) > 1 and not ENGINE_PROVIDERS.get(str(values.get("engine"))):
             values.pop("provider", None)
         targets.append(make_target(values))

@@ -1,0 +1,54 @@
+"""A device whose latencies are a closed form of depth and multiply-adds: nothing is timed."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from genets.latency import LatencyTable
+from genets.latency.probes import Piece, ends_of, pieces_of
+from genets.latency.table import WholeNetwork
+from genets.structure import SuperBlock
+from genets.structure.cost import input_resolutions, stage_multiply_adds
+
+MS_PER_MULTIPLY_ADD = 1e-6
+
+
+@dataclass(frozen=True)
+class ClosedFormDevice:
+    """ms per batch. block_ms: of each block. end_ms, end_channel_ms: of stem and head pieces."""
+
+    block_ms: float
+    end_ms: float
+    end_channel_ms: float
+    environment: dict = field(default_factory=dict)
+
+    def stage_ms(self, stage, width, pixels):
+        multiply_adds = stage_multiply_adds(stage, width, pixels)
+        return self.block_ms * stage.depth + MS_PER_MULTIPLY_ADD * multiply_adds
+
+    def network_ms(self, structure):
+        widths = [3, *(stage.width for stage in structure.stages)]
+        return sum(map(self.stage_ms, structure.stages, widths, input_resolutions(structure)))
+
+    def piece_ms(self, item):
+        if not isinstance(item, Piece):
+            return self.end_ms + self.end_channel_ms * item.input_width
+        block = item.block
+        stage = SuperBlock(
+            block.type, item.depth, item.width, item.stride, block.kernel, block.ratio
+        )
+        return self.stage_ms(stage, item.input_width, item.resolution)
+
+    def table_of(self, settings):
+        master = settings.structure
+        around = settings.space.design_space().around(master)
+        rng = np.random.default_rng(0)
+        networks = [WholeNetwork(master, self.network_ms(master), "calibration")]
+        for number in range(12):
+            structure = around.sample(rng)
+            use = "held-out" if number % 2 else "calibration"
+            networks.append(WholeNetwork(structure, self.network_ms(structure), use))
+        items = [*pieces_of(around, master.resolution), *ends_of(around, master.resolution)]
+        timed = {item: self.piece_ms(item) for item in items}
+        target = settings.target.resolved()
+        return LatencyTable(around, target, 10, timed, tuple(networks), self.environment)
