@@ -85,7 +85,7 @@ class Proposals:
             new = replace(old, depth=self._other(self.around.depths[index], old.depth))
         else:
             new = replace(old, width=self._other(self.around.widths[index], old.width))
-        return parent.with_super_block(index, new)
+        return parent.with_stage(index, new)
 
     def _other(self, values: Sequence[T], own: T) -> T:
         others = [value for value in values if value != own] or [own]

@@ -15,11 +15,9 @@ MS_PER_MULTIPLY_ADD = 1e-6
 
 @dataclass(frozen=True)
 class ClosedFormDevice:
-    """ms per batch. block_ms: of each block. end_ms, end_channel_ms: of stem and head pieces."""
+    """ms per batch: `block_ms` for each block, and its multiply-adds."""
 
     block_ms: float
-    end_ms: float
-    end_channel_ms: float
     environment: dict = field(default_factory=dict)
 
     def stage_ms(self, stage, width, pixels):
@@ -31,12 +29,11 @@ class ClosedFormDevice:
         return sum(map(self.stage_ms, structure.stages, widths, input_resolutions(structure)))
 
     def piece_ms(self, item):
-        if not isinstance(item, Piece):
-            return self.end_ms + self.end_channel_ms * item.input_width
-        block = item.block
-        stage = SuperBlock(
-            block.type, item.depth, item.width, item.stride, block.kernel, block.ratio
-        )
+        if isinstance(item, Piece):
+            b = item.block
+            stage = SuperBlock(b.type, item.depth, item.width, item.stride, b.kernel, b.ratio)
+        else:
+            stage = SuperBlock("Conv", 1, item.width, *((2, 3) if item.name == "stem" else (1, 1)))
         return self.stage_ms(stage, item.input_width, item.resolution)
 
     def table_of(self, settings):

@@ -21,7 +21,7 @@ def grid() -> dict:
     timed = {
         piece(w, d): Timed(w * (1 + d) * 1e-6, 0.01) for w, d in itertools.product(widths, depths)
     }
-    timed |= {End("head", w, 2): Timed(w * 1e-6, 0.01) for w in widths}
+    timed |= {End("head", r, w, 2): Timed(r * w * 1e-6, 0.01) for r in widths for w in (8, 16)}
     return timed
 
 
@@ -35,7 +35,8 @@ def test_times_that_rise_are_not_suspected() -> None:
         (piece(16), piece(32)),
         (piece(32, LONG), piece(64, LONG)),
         (piece(32, 1), piece(32, LONG)),
-        (End("head", 32, 2), End("head", 64, 2)),
+        (End("head", 32, 8, 2), End("head", 64, 8, 2)),
+        (End("head", 32, 8, 2), End("head", 32, 16, 2)),
     ],
     ids=str,
 )

@@ -66,6 +66,22 @@ def test_unseen_structures_on_a_device_of_the_models_form(table, target) -> None
         assert predicted == pytest.approx(measured.ms_per_image, rel=1e-6)
 
 
+def test_stems_and_heads_of_other_widths(target) -> None:
+    space = replace(SPACE, stem_width_range=(0.5, 2.0), head_width_range=(0.25, 1.5))
+    table = LatencyTable.build(MASTER, space, target, CLASSES, time_limit_s=1e-3)
+    assert table.rmspe < 1e-6
+    ends = {(n.structure.stem.width, n.structure.head.width) for n in table.networks}
+    assert len(ends) > 8
+    for stem, head in ((16, 16), (24, 80), (32, 96)):
+        stages = [replace(MASTER.stem, width=stem), *MASTER.super_blocks]
+        structure = Structure((*stages, replace(MASTER.head, width=head)), 16)
+        measured = measure(build_live(structure, CLASSES), target, 16, min_samples=6)
+        predicted = table.predict_ms_per_image(structure)
+        assert predicted == pytest.approx(measured.ms_per_image, rel=1e-6)
+    with pytest.raises(TargetError, match="is for structures with the stem, head and strides"):
+        table.predict_ms_per_image(MASTER.with_stage(-1, replace(MASTER.stem, width=40)))
+
+
 def test_a_device_that_slows_down_while_the_table_is_made(target, device) -> None:
     device.slowness = lambda now_s: 1.0 + now_s / 40
     table = build(target)
@@ -75,15 +91,15 @@ def test_a_device_that_slows_down_while_the_table_is_made(target, device) -> Non
 
 def test_prediction_is_the_sum_over_stages(table) -> None:
     for structure in unseen(table, 20):
-        total, width = 0.0, structure.stem.width
-        for index, super_block in enumerate(structure.super_blocks):
+        total = table.offset_ms_per_image
+        for index in structure.indices:
             stage = table.stage_ms_per_image(
-                index, (16, width), (MASTER.super_blocks[index], super_block)
+                index,
+                (16, structure.input_width(index)),
+                (MASTER.stage(index), structure.stage(index)),
             )
             assert stage.shape == (2, 2)
             total += float(stage[1, 1])
-            width = super_block.width
-        total += float(table.head_ms_per_image((16, width))[1]) + table.offset_ms_per_image_at(16)
         assert total == pytest.approx(table.predict_ms_per_image(structure), rel=1e-14)
 
 
@@ -270,7 +286,7 @@ def test_file_of_another_device_is_refused(table, target, tmp_path: Path) -> Non
     [
         (lambda text: text[: len(text) // 2], "it is damaged or foreign"),
         (lambda text: "[]", "it is damaged or foreign"),
-        (lambda text: re.sub('"version": 1', '"version": 7', text), "version is 7, not 1"),
+        (lambda text: re.sub('"version": 2', '"version": 7', text), "version is 7, not 2"),
         (lambda text: text.replace('"XX"', '"ZZ"'), "unknown block type 'ZZ'"),
     ],
 )
@@ -301,7 +317,9 @@ def test_pieces_are_what_they_say() -> None:
     import torch
 
     assert network.eval()(torch.zeros(1, 24, 8, 8)).shape == (1, 40, 4, 4)
-    assert End("head", 24, 2).network(MASTER, 7).eval()(torch.zeros(1, 24, 2, 2)).shape == (1, 7)
-    assert End("stem", 3, 16).network(MASTER, 7).eval()(torch.zeros(1, 3, 16, 16)).shape[1] == 16
+    head, stem = End("head", 24, 40, 2).network(7).eval(), End("stem", 3, 12, 16).network(7).eval()
+    assert head(torch.zeros(1, 24, 2, 2)).shape == (1, 7)
+    assert [m.out_channels for m in head.modules() if isinstance(m, nn.Conv2d)] == [40]
+    assert stem(torch.zeros(1, 3, 16, 16)).shape == (1, 12, 8, 8)
     weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(bool((w != 0).all()) for w in weights)

@@ -36,7 +36,7 @@ def chain(rng, stages=3):
 
 
 def types_at(stages, chosen):
-    pairs = zip(stages[:-1], chosen, strict=False)
+    pairs = zip(stages, chosen, strict=True)
     return tuple(stage.options[option].type for stage, option in pairs)
 
 
@@ -77,5 +77,6 @@ def test_one_after_another_equals_brute_force(seed):
 
 def test_types():
     structure = Structure.parse("Conv3x16s2 XX3x32*2 BL3x64s2r0.5*3 Conv1x64 @16")
-    assert types_of(structure) == ("XX", "BL")
-    assert allowed_types(chain(np.random.default_rng(0))) == (frozenset(NAMES),) * 3
+    assert types_of(structure) == ("Conv", "XX", "BL", "Conv")
+    ends = (frozenset({"Conv"}),)
+    assert allowed_types(chain(np.random.default_rng(0))) == (*(frozenset(NAMES),) * 3, *ends)

@@ -37,7 +37,8 @@ def fitted(seed, form="bayes"):
 def chain(model, seed):
     """A few options for each super-block, and latencies that follow width and depth."""
     rng = np.random.default_rng(seed)
-    stages, widths = [], (MASTER.stem.width,)
+    widths = (MASTER.stem.width,)
+    stages = [ChainStage((MASTER.stem,), (3,), np.zeros((1, 1)), np.zeros((1, 1)))]
     for index in range(3):
         choices = SPACE.choices(index)
         options = tuple(choices[n] for n in sorted(rng.permutation(len(choices))[:OPTIONS]))
@@ -50,8 +51,8 @@ def chain(model, seed):
 
 
 def structure_of(stages, chosen):
-    blocks = [stage.options[n] for stage, n in zip(stages[:-1], chosen, strict=False)]
-    return Structure((MASTER.stem, *blocks, MASTER.head), MASTER.resolution)
+    chosen_stages = (stage.options[n] for stage, n in zip(stages, chosen, strict=True))
+    return Structure(tuple(chosen_stages), MASTER.resolution)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,9 +64,11 @@ def test_against_brute_force(seed, caution):
     front, ceiling = cautious_frontier(stages, model.effects, caution, max_latency_ms=limit)
     best = front.best(limit)
     found = front.accuracy[best]
-    assert found == pytest.approx(lower_bound(model, front.structure(best, MASTER), caution))
+    assert found == pytest.approx(
+        lower_bound(model, front.structure(best, MASTER.resolution), caution)
+    )
     truth = -math.inf
-    for chosen in itertools.product(range(OPTIONS), repeat=3):
+    for chosen in itertools.product(*(range(len(stage.options)) for stage in stages)):
         structure = structure_of(stages, chosen)
         if _latency(stages, structure) <= limit + 1e-12:
             truth = max(truth, lower_bound(model, structure, caution))
@@ -74,11 +77,10 @@ def test_against_brute_force(seed, caution):
 
 
 def _latency(stages, structure):
-    width, total = MASTER.stem.width, 0.0
-    for stage, block in zip(stages, structure.super_blocks, strict=False):
-        row, column = stage.input_widths.index(width), stage.options.index(block)
-        total += stage.latency_ms[row, column]
-        width = block.width
+    total = 0.0
+    for stage, index in zip(stages, structure.indices, strict=True):
+        row = stage.input_widths.index(structure.input_width(index))
+        total += stage.latency_ms[row, stage.options.index(structure.stage(index))]
     return total
 
 

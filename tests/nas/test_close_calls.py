@@ -44,7 +44,7 @@ def model_of(gain: float, noise: float = 0.01, regression: str = "bayes") -> Acc
         TrialResult(t, "done", 0.8 - gain * (t.super_block.type == "DW") + rng.normal(0, noise))
         for t in dict.fromkeys(trials)
     ]
-    whole = MASTER.with_super_block(0, SuperBlock("DW", 1, 24, 1, 3, 3))
+    whole = MASTER.with_stage(0, SuperBlock("DW", 1, 24, 1, 3, 3))
     confirmed = [Confirmed(whole, "done", 9, 0.88, 0.5)]
     return AccuracyModel.fit(
         MASTER,
@@ -140,8 +140,8 @@ def test_predictions_beyond_the_trials_are_marked() -> None:
     results = [TrialResult(trial, "done", 0.7) for trial in trials]
     tried = AccuracyModel.fit(MASTER, results, 0.9).tried
     assert tried.outside(MASTER) == ()
-    assert tried.outside(MASTER.with_super_block(0, SuperBlock("BL", 2, 32, 1, 3, 0.5))) == ()
-    beyond = MASTER.with_super_block(0, SuperBlock("XX", 4, 16)).with_super_block(
+    assert tried.outside(MASTER.with_stage(0, SuperBlock("BL", 2, 32, 1, 3, 0.5))) == ()
+    beyond = MASTER.with_stage(0, SuperBlock("XX", 4, 16)).with_stage(
         2, SuperBlock("XX", own[2].depth, own[2].width, 2)
     )
     assert tried.outside(beyond) == (

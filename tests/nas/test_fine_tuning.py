@@ -48,6 +48,34 @@ def test_a_trial_gives_the_same_alone_or_in_a_group(job: TrialJob, thaw: str) ->
         assert alone.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("thaw", "trained", "frozen"),
+    [
+        ("after", {-1: {"stem", "stages", "final_conv", "head"}, 2: {"final_conv", "head"}}, {}),
+        ("block", {-1: {"stem"}, 2: {"final_conv"}},
+         {-1: {"stages", "final_conv", "head"}, 2: {"head"}}),
+    ],
+)  # fmt: skip
+def test_trials_of_stem_and_head(
+    job: TrialJob, thaw: str, trained: dict[int, set[str]], frozen: dict[int, set[str]]
+) -> None:
+    runner = TrialRunner(replace(job, thaw=thaw))
+    for index, width in ((-1, 16), (2, 32)):
+        own = MASTER.stage(index)
+        group = [Trial(index, own), Trial(index, replace(own, width=width))]
+        wider, before = runner._student(group[1]), runner.master_net
+        kept = {id(p) for p in wider.parameters() if not p.requires_grad}
+        assert len(kept) == sum(
+            len([*getattr(before, part).parameters()]) for part in frozen.get(index, ())
+        )
+        assert len([*wider.parameters()]) - len(kept) == sum(
+            len([*getattr(before, part).parameters()]) for part in trained[index]
+        )
+        for result in runner.run(group):
+            assert (result.status, result.reason) == ("done", "")
+            assert result.cross_entropy is not None
+
+
 def test_another_machine_gives_the_same(job: TrialJob, runner: TrialRunner) -> None:
     (here,), (there,) = runner.run(TRIALS[2:]), TrialRunner(job).run(TRIALS[2:])
     assert here.cross_entropy == pytest.approx(there.cross_entropy, rel=1e-6)

@@ -12,7 +12,7 @@ from genets.nas.measured import ATTEMPTS, MeasuredNetworks, load_measured
 from genets.structure import Structure
 
 MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
-OTHER, ANOTHER = (MASTER.with_super_block(1, b) for b in MASTER.super_blocks)
+OTHER, ANOTHER = (MASTER.with_stage(1, b) for b in MASTER.super_blocks)
 
 
 class Engine:

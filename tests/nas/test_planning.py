@@ -57,7 +57,7 @@ def test_determined_by_the_seed(around: SpaceAround) -> None:
 
 def information(around: SpaceAround, planned: Sequence[Trial]) -> float:
     """Log determinant of what is known of the effects after these trials, by its definition."""
-    features = FeatureMap(around.master, (block for own in around.blocks for block in own))
+    features = FeatureMap(around.master, (block for own in around.blocks.values() for block in own))
     rows = np.array([features.trial(t.index, t.super_block) for t in planned]) / NOISE_STD
     information = np.diag(1 / prior_variance(features)) + rows.T @ rows
     return float(np.linalg.slogdet(information)[1])
@@ -102,7 +102,7 @@ def test_a_design_is_nearly_the_best_by_brute_force() -> None:
 def test_a_swap_is_judged_by_the_determinant_itself(around: SpaceAround) -> None:
     planned = plan_trials(around, 6, 1, seed=2, sampling="balanced")
     places = [(trial.index, trial.super_block) for trial in planned]
-    features = FeatureMap(MASTER, (block for own in around.blocks for block in own))
+    features = FeatureMap(MASTER, (block for own in around.blocks.values() for block in own))
     judge = Information(features, places)
     first, second = places[1], places[2]
     swapped = (

@@ -211,7 +211,8 @@ def test_deviation_is_that_of_the_same_sum():
 
 def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
     feature_map = FeatureMap(MASTER, BLOCKS)
-    assert sum(feature_map.shares) == pytest.approx(1)
+    places = range(len(MASTER.super_blocks))
+    assert sum(feature_map.shares[index] for index in places) == pytest.approx(1)
     whole = FeatureMap(MASTER, BLOCKS).structure(samples(1)[0])
     expected = 0.0
     for index, super_block in enumerate(samples(1)[0].super_blocks):
@@ -256,8 +257,8 @@ def test_few_trials_fall_back_on_the_prior_with_more_doubt():
     for structure in samples(10):
         by_trend = 0.15 * (1 - MASTER_TOP1) * feature_map.structure(structure)[trend]
         assert bare.predict(structure).mean == pytest.approx(by_trend, abs=1e-6)
-    unseen = MASTER.with_super_block(1, SuperBlock("DW", 2, 32, 2, 7, 9))
-    seen = MASTER.with_super_block(1, SuperBlock("DW", 2, 32, 2, 3, 3))
+    unseen = MASTER.with_stage(1, SuperBlock("DW", 2, 32, 2, 7, 9))
+    seen = MASTER.with_stage(1, SuperBlock("DW", 2, 32, 2, 3, 3))
     assert full.predict(unseen).std > full.predict(seen).std
     assert math.isfinite(full.predict(unseen).mean)
     doubt = "what is predicted there rests mostly on the other super-blocks"
@@ -278,10 +279,10 @@ def test_noise_of_a_super_block_is_shrunk_to_the_pool():
         for index, row in values.items()
         for n, value in enumerate(row)
     ]
-    noise = RepeatNoise.of(Observations.of(MASTER, results, "top1"), 4)
-    assert noise.freedom == (2, 1, 0, 0)
-    assert noise.squares == pytest.approx((0, 2 * 0.02**2, 0, 0))
-    quiet, loud, unknown, _ = noise.variances(1e-4)
+    noise = RepeatNoise.of(Observations.of(MASTER, results, "top1"), MASTER)
+    assert noise.freedom == (0, 2, 1, 0, 0, 0)  # the stem comes first
+    assert noise.squares == pytest.approx((0, 0, 2 * 0.02**2, 0, 0, 0))
+    _, quiet, loud, unknown, *_ = noise.variances(1e-4)
     pooled = (2 * 0.02**2 + 1e-4) / 4
     assert quiet == pytest.approx(4 * pooled / 6)
     assert loud == pytest.approx((2 * 0.02**2 + 4 * pooled) / 5)
@@ -400,8 +401,8 @@ def test_wrong_input_is_refused_in_one_sentence():
         AccuracyModel.fit(MASTER, results, 0.9, form="papper")
     with pytest.raises(GenetsError, match="master_score must be a top1 of at least 0, not nan"):
         AccuracyModel.fit(MASTER, results, math.nan)
-    foreign = TrialResult(Trial(4, MASTER.super_blocks[0]), "done", 0.9)
-    with pytest.raises(GenetsError, match=r"index of a trial must be from 0 to 3, .* not 4"):
+    foreign = TrialResult(Trial(5, MASTER.super_blocks[0]), "done", 0.9)
+    with pytest.raises(GenetsError, match=r"index of a trial must be from -1 .* to 4 .* not 5"):
         AccuracyModel.fit(MASTER, [foreign], 0.9)
     short = Structure.parse("Conv3x16s2 XX3x24 XX3x24 Conv1x128 @32")
     with pytest.raises(GenetsError, match="the MasterNet's 4 super-blocks, not 2"):

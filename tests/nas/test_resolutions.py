@@ -154,7 +154,7 @@ def test_at_each_resolution_the_widest_of_brute_force_is_selected(finished: Sear
     for one in finished.confirmed:
         frame = master().with_resolution(one.structure.resolution)
         structures = (
-            frame.with_super_block(0, a).with_super_block(1, b)
+            frame.with_stage(0, a).with_stage(1, b)
             for a in around.choices(0)
             for b in around.choices(1)
         )

@@ -121,14 +121,14 @@ def test_a_last_stage_of_one_option_adds_the_cost_of_the_last_width():
     assert found.top(1, 2) == ()
 
 
-def test_structure_takes_stem_head_and_resolution_from_the_masternet():
+def test_a_chain_from_the_stem_to_the_head_gives_structures():
     first, last = two_stage_chain()
     stem, more = SuperBlock("Conv", 1, 16, 2), SuperBlock("XX", 1, 8)
+    start = ChainStage((stem,), (3,), np.zeros((1, 1)), np.zeros((1, 1)))
     between = ChainStage((more,), (8, 16), np.zeros((2, 1)), np.zeros((2, 1)))
-    master = Structure((stem, first.options[1], more, last.options[0]), 32)
-    found = frontier([first, between, last])
-    assert found.structure(2, master) == master.with_super_block(0, first.options[2])
-    assert frontier([first, between]).structure(1, master) == master
+    found = frontier([start, first, between, last])
+    expected = Structure((stem, first.options[2], more, last.options[0]), 32)
+    assert found.structure(2, 32) == expected
 
 
 def test_of_equal_structures_the_first_is_kept():
@@ -155,7 +155,7 @@ def test_chains_that_do_not_fit_are_refused():
     first, last = two_stage_chain()
     with pytest.raises(GenetsError, match="at least one stage"):
         frontier([])
-    with pytest.raises(GenetsError, match="exactly one input width, the stem's, not 2"):
+    with pytest.raises(GenetsError, match="exactly one input width, that of images, not 2"):
         frontier([last])
     narrow = ChainStage(last.options, (8,), np.zeros((1, 1)), np.zeros((1, 1)))
     with pytest.raises(GenetsError, match=r"stage 2 must have every width .* 16 is missing"):

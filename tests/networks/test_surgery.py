@@ -19,7 +19,7 @@ def master_net() -> torch.nn.Module:
     return net
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", MASTER.indices)
 def test_the_parts_make_the_whole(index: int) -> None:
     net = build(MASTER, 5).eval()
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -35,12 +35,17 @@ def test_a_network_of_the_same_structure_inherits_everything(master_net: torch.n
         assert torch.equal(tensor, master_net.state_dict()[name]), name
 
 
-def test_fresh_stages_keep_their_own_weights(master_net: torch.nn.Module) -> None:
+@pytest.mark.parametrize(("index", "name_of_it"), [(-1, "stem."), (1, "stages.1."),
+                                                   (4, "final_conv.")])  # fmt: skip
+def test_fresh_stages_keep_their_own_weights(
+    master_net: torch.nn.Module, index: int, name_of_it: str
+) -> None:
     net = build(MASTER, 5)
     own = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    inherit_weights(net, master_net, fresh_stages={1})
+    inherit_weights(net, master_net, fresh_stages={index})
+    assert any(name.startswith(name_of_it) for name in own)
     for name, tensor in net.state_dict().items():
-        source = own if name.startswith("stages.1.") else master_net.state_dict()
+        source = own if name.startswith(name_of_it) else master_net.state_dict()
         assert torch.equal(tensor, source[name]), name
 
 
@@ -48,7 +53,7 @@ def test_fresh_stages_keep_their_own_weights(master_net: torch.nn.Module) -> Non
 def test_layers_that_read_another_width_take_the_channels_both_have(
     master_net: torch.nn.Module, width: int
 ) -> None:
-    wider = MASTER.with_super_block(2, SuperBlock("BL", 2, width, 2, 3, 0.25))
+    wider = MASTER.with_stage(2, SuperBlock("BL", 2, width, 2, 3, 0.25))
     net = build(wider, 5)
     before = net.stages[3][0].conv1_1x1.conv.weight.clone()
     inherit_weights(net, master_net, fresh_stages={2})
@@ -60,7 +65,7 @@ def test_layers_that_read_another_width_take_the_channels_both_have(
 
 
 def test_another_kernel_size_is_not_inherited(master_net: torch.nn.Module) -> None:
-    other = build(MASTER.with_super_block(0, SuperBlock("XX", 1, 24, 1, 5)), 5)
+    other = build(MASTER.with_stage(0, SuperBlock("XX", 1, 24, 1, 5)), 5)
     before = other.stages[0][0].conv1_kxk.conv.weight.clone()
     inherit_weights(other, master_net)
     assert torch.equal(other.stages[0][0].conv1_kxk.conv.weight, before)

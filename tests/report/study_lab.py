@@ -18,7 +18,7 @@ ENVIRONMENT = {"device_name": "a <b>device</b>", "packages": {"torch": "2"}}
 MASTER_MS, LOSS = 0.02, 0.5
 
 
-DEVICE = ClosedFormDevice(0.02, end_ms=0.02, end_channel_ms=1e-4, environment=ENVIRONMENT)
+DEVICE = ClosedFormDevice(0.02, environment=ENVIRONMENT)
 
 
 def measured_record(structure, settings, table):
@@ -53,7 +53,7 @@ def make_study(folder, upto="selected", failing=lambda trial: False, failure=Non
         table = DEVICE.table_of(settings)
         path = study.latency_folder / f"{settings.target.resolved().name}.json"
         table.save(path)
-        smaller = master.with_super_block(3, SuperBlock("XX", 1, 48))
+        smaller = master.with_stage(3, SuperBlock("XX", 1, 48))
         records = {str(s): measured_record(s, settings, table) for s in (master, smaller)}
         study.save_json(f"latency/{path.stem}-measured", records)
         if upto == "table":

@@ -143,12 +143,21 @@ def test_parts_of_a_structure():
     assert SMALL.with_resolution(64).resolution == 64
 
 
-def test_replacing_a_super_block():
-    other = SuperBlock("XX", 1, 48)
-    assert SMALL.with_super_block(0, other).stages == (STEM, other, LAST, HEAD)
-    assert SMALL.with_super_block(-2, other) == SMALL.with_super_block(0, other)
-    with pytest.raises(IndexError):
-        SMALL.with_super_block(2, other)
+def test_stages_by_index():
+    assert [SMALL.stage(index) for index in SMALL.indices] == [STEM, MIDDLE, LAST, HEAD]
+    widths = [3, STEM.width, MIDDLE.width, LAST.width]
+    assert [SMALL.input_width(index) for index in SMALL.indices] == widths
+    names = ["stem", "super-block 1", "super-block 2", "head"]
+    assert [SMALL.stage_name(index) for index in SMALL.indices] == names
+
+
+def test_replacing_a_stage():
+    other, narrow = SuperBlock("XX", 1, 48), SuperBlock("Conv", 1, 4, stride=2)
+    assert SMALL.with_stage(0, other).stages == (STEM, other, LAST, HEAD)
+    assert SMALL.with_stage(-1, narrow).stages == (narrow, MIDDLE, LAST, HEAD)
+    for beyond in (-2, 3):
+        with pytest.raises(ValueError, match="not in range"):
+            SMALL.with_stage(beyond, other)
 
 
 def test_scaling_widths():

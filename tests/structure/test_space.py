@@ -1,5 +1,6 @@
 """The design space against a brute-force enumeration from its definition."""
 
+import math
 from fractions import Fraction
 from itertools import product
 
@@ -14,25 +15,31 @@ SPACES = [
     DesignSpace((Block("XX", 3), Block("BL", 5, 0.5)), (0.5, 2.0), 8, 1, (32, 48)),
     DesignSpace((Block("DW", 3, 3), Block("DW", 3, 6)), (0.28, 1.4), 16, 2, ()),
     DesignSpace((Block("BL", 3, 0.25),), (1.0, 1.0), 8, 0, (16,)),
+    DesignSpace((Block("XX", 3),), (0.5, 1.0), 8, 0, (), (0.5, 3.0), (0.75, 1.5)),
 ]
 
 
 def brute_force(space: DesignSpace, master: Structure) -> list[set[SuperBlock]]:
-    """For each super-block its choices, by trying every width and depth there is."""
-    low, high = (Fraction(str(factor)) for factor in space.width_range)
+    """For each stage its choices, by trying every width and depth there is."""
     choices = []
-    for old in master.super_blocks:
+    middle = [space.width_range] * len(master.super_blocks)
+    ranges = [space.stem_width_range, *middle, space.head_width_range]
+    for old, factors in zip(master.stages, ranges, strict=True):
+        low, high = (Fraction(str(factor)) for factor in factors)
+        fixed = old.type == "Conv"
         widths = [
             width
             for width in range(1, 200)
             if width == old.width
             or (width % space.width_step == 0 and low * old.width <= width <= high * old.width)
         ]
-        depths = [d for d in range(1, 50) if abs(d - old.depth) <= space.depth_change]
+        change = 0 if fixed else space.depth_change
+        depths = [d for d in range(1, 50) if abs(d - old.depth) <= change]
+        blocks = {old.block} if fixed else {*space.blocks, old.block}
         choices.append(
             {
                 SuperBlock(block.type, depth, width, old.stride, block.kernel, block.ratio)
-                for block, width, depth in product({*space.blocks, old.block}, widths, depths)
+                for block, width, depth in product(blocks, widths, depths)
             }
         )
     return choices
@@ -42,13 +49,13 @@ def brute_force(space: DesignSpace, master: Structure) -> list[set[SuperBlock]]:
 def test_choices_and_size_equal_brute_force(space):
     around = space.around(MASTER)
     expected = brute_force(space, MASTER)
-    for index, choices in enumerate(expected):
+    for index, choices in zip(MASTER.indices, expected, strict=True):
         listed = around.choices(index)
         assert set(listed) == choices
         assert len(listed) == len(choices)
-        assert MASTER.super_blocks[index] in choices
+        assert MASTER.stage(index) in choices
     resolutions = {MASTER.resolution, *space.resolutions}
-    assert around.size == len(expected[0]) * len(expected[1]) * len(resolutions)
+    assert around.size == math.prod(map(len, expected)) * len(resolutions)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -56,9 +63,8 @@ def test_samples_lie_in_the_space_and_reach_all_of_it(space):
     around = space.around(MASTER)
     rng = np.random.default_rng(0)
     samples = [around.sample(rng) for _ in range(3000)]
-    for index, choices in enumerate(brute_force(space, MASTER)):
-        assert {sample.super_blocks[index] for sample in samples} == choices
-    assert {(sample.stem, sample.head) for sample in samples} == {(MASTER.stem, MASTER.head)}
+    for place, choices in enumerate(brute_force(space, MASTER)):
+        assert {sample.stages[place] for sample in samples} == choices
     assert {sample.resolution for sample in samples} == set(around.resolutions)
 
 
@@ -89,13 +95,10 @@ def test_the_papers_space_around_its_masternet():
     around = DesignSpace().around(zoo["net1"])
     assert around.size >= 10**10
     assert around.resolutions == (192, 224, 256)
-    assert {len(blocks) for blocks in around.blocks} == {12}
+    assert [len(blocks) for blocks in around.blocks.values()] == [1, 12, 12, 12, 12, 12, 1]
     assert around.widths[0] == tuple(range(32, 129, 8))
-    assert around.depths == (
-        (1, 2, 3),
-        *(tuple(range(d - 2, d + 3)) for d in (4, 8, 4)),
-        (1, 2, 3, 4),
-    )
+    middle = [tuple(range(d - 2, d + 3)) for d in (4, 8, 4)]
+    assert [*around.depths.values()] == [(1,), (1, 2, 3), *middle, (1, 2, 3, 4), (1,)]
 
 
 @pytest.mark.parametrize(

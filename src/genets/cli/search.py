@@ -19,7 +19,8 @@ SETTINGS = {
     **{name: f"target.{name}" for name in
        ("device", "engine", "precision", "batch_size", "threads")},
     **{name: f"space.{name}" for name in
-       ("blocks", "width_range", "width_step", "depth_change", "resolutions")},
+       ("blocks", "width_range", "stem_width_range", "head_width_range", "width_step",
+        "depth_change", "resolutions")},
     "thaw": "trial_training.thaw",
     **{f"{name}_epochs": f"{name}_training.epochs" for name in ("master", "trial", "final")},
 }  # fmt: skip
@@ -37,6 +38,8 @@ def search(
     resolutions: options.Resolutions = None,
     blocks: options.Blocks = None,
     width_range: options.WidthRange = None,
+    stem_width_range: options.StemWidthRange = None,
+    head_width_range: options.HeadWidthRange = None,
     width_step: options.WidthStep = None,
     depth_change: options.DepthChange = None,
     device: Device = None,

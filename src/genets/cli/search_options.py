@@ -43,7 +43,15 @@ Resolutions = Annotated[
 Blocks = Annotated[str | None, typer.Option(help="Blocks to choose from, as XX3,BL3r0.25,DW5r6.")]
 WidthRange = Annotated[
     tuple[float, float] | None,
-    typer.Option(help="Least and largest width, times the MasterNet's."),
+    typer.Option(help="Least and largest width of super-blocks, times the MasterNet's."),
+]
+StemWidthRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="The same of the stem.  [default: 1 1, as it is]"),
+]
+HeadWidthRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="The same of the head.  [default: 1 1, as it is]"),
 ]
 WidthStep = Annotated[int | None, typer.Option(help="Widths are multiples of this, and of 8.")]
 DepthChange = Annotated[int | None, typer.Option(help="Blocks that may be added or taken away.")]

@@ -178,7 +178,7 @@ class _Session:
         if isinstance(item, Piece | Edge):
             return item.network()
         if isinstance(item, End):
-            return item.network(self.master, self.num_classes)
+            return item.network(self.num_classes)
         return build_live(item, self.num_classes)
 
     def _passing(self) -> Run:

@@ -21,7 +21,7 @@ PENALTY_OFFSET = 0.01
 class Calibration:
     """`offset_ms + sum(factors * costs)`: one factor for each part, ms per batch.
 
-    The parts are the super-blocks, then the head with the classifier, then the stem.
+    The parts are the stages in order, the classifier with the head.
     """
 
     factors: Array

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression, nnls
 
 from genets.errors import TargetError, unknown_name
-from genets.latency.probes import CHAIN_EXTRA, Piece
+from genets.latency.probes import CHAIN_EXTRA, End, Piece
 from genets.latency.work import WORK, Array, block_work
 from genets.structure import Block, SuperBlock
 
@@ -93,6 +93,35 @@ class StageCosts:
             names = [str(b) for b in self.blocks]
             raise TargetError(unknown_name("block of the latency table", str(block), names))
         return self.blocks[block]
+
+
+@dataclass(frozen=True)
+class EndCosts:
+    """Stem or head: interpolated between the widths that were timed.
+
+    input_widths, widths: the grid, ascending. ms: (input widths, widths), per batch.
+    """
+
+    input_widths: Array
+    widths: Array
+    ms: Array
+
+    @classmethod
+    def of(cls, timed_ms: Mapping[End, float]) -> EndCosts:
+        """timed_ms: ms per batch of the end for every pair of the grid's widths."""
+        input_widths = sorted({end.input_width for end in timed_ms})
+        widths = sorted({end.width for end in timed_ms})
+        found = {(end.input_width, end.width): ms for end, ms in timed_ms.items()}
+        ms = np.array([[found[reads, width] for width in widths] for reads in input_widths])
+        rising = np.maximum.accumulate(np.maximum.accumulate(ms, axis=0), axis=1)
+        return cls(np.array(input_widths, float), np.array(widths, float), rising)
+
+    def stage_ms(self, input_widths: Sequence[int], stages: Sequence[SuperBlock]) -> Array:
+        """(input widths, stages): each behind each input width."""
+        wanted = [stage.width for stage in stages]
+        by_width = np.array([np.interp(wanted, self.widths, row) for row in self.ms])
+        columns = [np.interp(input_widths, self.input_widths, column) for column in by_width.T]
+        return np.array(columns).T
 
 
 def _piece_work(piece: Piece) -> Array:

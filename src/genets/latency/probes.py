@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from genets.latency.work import CHANNEL_TILE
 from genets.networks import build
 from genets.structure import Block, SpaceAround, Structure, SuperBlock
 from genets.structure.cost import input_resolutions
+from genets.structure.structure import IMAGE_CHANNELS
 
 if TYPE_CHECKING:
     from timm.models.byobnet import ByobNet
@@ -59,21 +61,26 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, order=True)
 class End:
-    """The stem (input_width is the images' 3), or head and classifier, at `resolution`."""
+    """The stem (input_width is the images' 3), or head and classifier, at `resolution`.
 
-    name: str
+    width: channels of its convolution.
+    """
+
+    name: Literal["stem", "head"]
     input_width: int
+    width: int
     resolution: int
 
-    def network(self, master: Structure, num_classes: int) -> nn.Module:
-        """The part with fresh weights, cut out of the MasterNet."""
-        if self.name == "stem":
-            return nn.Sequential(build_live(master, num_classes).stem)
-        last = master.super_blocks[-1]
-        end = SuperBlock("XX", 1, self.input_width, last.stride, kernel=1)
-        stages = (*master.stages[:-2], end, master.head)
-        network = build_live(Structure(stages, master.resolution), num_classes)
-        return nn.Sequential(network.final_conv, network.head)
+    def network(self, num_classes: int) -> nn.Module:
+        """The part with fresh weights, cut out of a network of next to nothing else."""
+        is_stem = self.name == "stem"
+        stem = SuperBlock("Conv", 1, self.width if is_stem else 8, stride=2)
+        middle = SuperBlock("XX", 1, 8, kernel=1)
+        last = middle if is_stem else SuperBlock("XX", 1, self.input_width, kernel=1)
+        head = SuperBlock("Conv", 1, 8 if is_stem else self.width, kernel=1)
+        network = build_live(Structure((stem, middle, last, head), resolution=64), num_classes)
+        parts = (network.stem,) if is_stem else (network.final_conv, network.head)
+        return nn.Sequential(*parts)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -142,8 +149,8 @@ def pieces_of(space: SpaceAround, resolution: int) -> Iterator[Piece]:
     read follows from the work.
     """
     sides = list(input_resolutions(space.master.with_resolution(resolution)))[1:]
-    before: tuple[int, ...] = (space.master.stem.width,)
     for index, stage in enumerate(space.master.super_blocks):
+        before = space.widths[index - 1]
         reads = before[len(before) // 2]
         for block in space.blocks[index]:
             for width in coarse(space.widths[index]):
@@ -152,22 +159,23 @@ def pieces_of(space: SpaceAround, resolution: int) -> Iterator[Piece]:
                 read = min(other, key=lambda w: abs(w - reads), default=reads)
                 for depth in (1, 1 + CHAIN_EXTRA):
                     yield Piece(index, block, read, width, stage.stride, sides[index], depth)
-        before = space.widths[index]
 
 
 def ends_of(space: SpaceAround, resolution: int) -> Iterator[End]:
-    """Stem, and head with classifier for a coarse grid of the widths before it."""
-    yield End("stem", 3, resolution)
-    side = list(input_resolutions(space.master.with_resolution(resolution)))[-1]
-    for width in coarse(space.widths[-1]):
-        yield End("head", width, side)
+    """Stem, and head with classifier, for a coarse grid of widths read and handed on."""
+    sides = list(input_resolutions(space.master.with_resolution(resolution)))
+    stem, *_, last, head = space.master.indices
+    for width in coarse(space.widths[stem]):
+        yield End("stem", IMAGE_CHANNELS, width, sides[0])
+    for input_width, width in product(coarse(space.widths[last]), coarse(space.widths[head])):
+        yield End("head", input_width, width, sides[-1])
 
 
 def edges_of(space: SpaceAround, resolution: int) -> Iterator[Edge]:
     """Two chains for a coarse grid of the widths that are read and written by pieces."""
-    sides = list(input_resolutions(space.master.with_resolution(resolution)))[1:]
-    for widths, side in zip(((space.master.stem.width,), *space.widths), sides, strict=True):
-        for width in coarse(widths):
+    sides = list(input_resolutions(space.master.with_resolution(resolution)))
+    for before, side in zip(space.master.indices[:-1], sides[1:], strict=True):
+        for width in coarse(space.widths[before]):
             yield from (Edge(width, side, length) for length in (1, 1 + CHAIN_EXTRA))
 
 

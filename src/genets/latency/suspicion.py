@@ -42,7 +42,8 @@ def _pairs(
             rows.setdefault(replace(piece, width=0), []).append(piece)
             rows.setdefault(replace(piece, length=0), []).append(piece)
         else:
-            rows.setdefault((piece.name, piece.resolution), []).append(piece)
+            rows.setdefault(replace(piece, input_width=0), []).append(piece)
+            rows.setdefault(replace(piece, width=0), []).append(piece)
     for row in rows.values():
         for less, more in pairwise(sorted(row)):
             if less.input_width <= more.input_width:

@@ -14,7 +14,7 @@ import numpy as np
 from genets.errors import TargetError
 from genets.files import write_atomic
 from genets.latency.calibration import Calibration
-from genets.latency.costs import StageCosts
+from genets.latency.costs import EndCosts, StageCosts
 from genets.latency.edges import without_edges
 from genets.latency.measurement import Measurement
 from genets.latency.probes import End, Piece, Probe
@@ -44,7 +44,7 @@ class WholeNetwork:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Costs of super-blocks, stem and head on a target, calibrated on whole networks.
+    """Costs of the stages on a target, calibrated on whole networks.
 
     timed_ms: ms per batch of every timed piece. networks: whole networks, measured.
     seconds: what building it took, `preparing` and `timing`.
@@ -96,42 +96,34 @@ class LatencyTable:
         """Predicted latency of one structure. Raises TargetError if the table is not for it."""
         self._check_structure(structure)
         resolution = structure.resolution
-        total, width = 0.0, structure.stem.width
-        for index, super_block in enumerate(structure.super_blocks):
-            stage = self.stage_ms_per_image(index, [width], [super_block], resolution=resolution)
-            total += float(stage[0, 0])
-            width = super_block.width
-        head = float(self.head_ms_per_image([width], resolution=resolution)[0])
-        return total + head + self.offset_ms_per_image_at(resolution)
+        total = 0.0
+        for index in structure.indices:
+            reads, stage = structure.input_width(index), structure.stage(index)
+            costs = self.stage_ms_per_image(index, [reads], [stage], resolution=resolution)
+            total += float(costs[0, 0])
+        return total + self.offset_ms_per_image
 
     def stage_ms_per_image(
         self,
         index: int,
         input_widths: Sequence[int],
-        super_blocks: Sequence[SuperBlock],
+        stages: Sequence[SuperBlock],
         *,
         resolution: int | None = None,
     ) -> Array:
-        """(input widths, super-blocks): ms per image of each as super-block `index`, from 0.
+        """(input widths, stages): ms per image of each as the stage `index`.
 
-        The sum over super-blocks, plus `head_ms_per_image`, plus the offset, is the
-        prediction. resolution: of the images; by default the MasterNet's.
+        The sum over stages (by `Structure.indices`; the classifier counts to the head) and the
+        offset is the prediction. resolution: of the images; by default the MasterNet's.
         """
-        costs = self._stages(resolution)[index]
-        factor = self.calibration.factors[index] / self.target.batch_size
-        return np.asarray(costs.stage_ms(input_widths, super_blocks) * factor)
+        factor = self.calibration.factors[self.space.master.indices.index(index)]
+        costs = self._stage_ms(index, input_widths, stages, self._resolution(resolution))
+        return np.asarray(costs * (factor / self.target.batch_size))
 
-    def head_ms_per_image(
-        self, input_widths: Sequence[int], *, resolution: int | None = None
-    ) -> Array:
-        """(input widths,): ms per image of head and classifier behind the last super-block."""
-        factor = self.calibration.factors[-2] / self.target.batch_size
-        return np.asarray(self._head_ms(input_widths, self._resolution(resolution)) * factor)
-
-    def offset_ms_per_image_at(self, resolution: int) -> float:
-        """What every structure at this resolution has: the stem, and a constant."""
-        stem = self._stem_ms(resolution) * float(self.calibration.factors[-1])
-        return (stem + self.calibration.offset_ms) / self.target.batch_size
+    @property
+    def offset_ms_per_image(self) -> float:
+        """What every structure has beside its stages."""
+        return self.calibration.offset_ms / self.target.batch_size
 
     @property
     def master_ms_per_image(self) -> float:
@@ -202,34 +194,40 @@ class LatencyTable:
             for side in [self._sides(resolution)]
         }
 
+    @cached_property
+    def _ends(self) -> dict[int, dict[int, EndCosts]]:
+        """For each image resolution the costs of stem and head, by index."""
+        first, *_, last = self.space.master.indices
+        timed = {end: ms for end, ms in self._parts_ms.items() if isinstance(end, End)}
+        return {
+            resolution: {
+                index: EndCosts.of({end: ms for end, ms in timed.items()
+                                    if (end.name, end.resolution) == (name, side)})
+                for index, name, side in ((first, "stem", sides[0]), (last, "head", sides[-1]))
+            }
+            for resolution in self.space.resolutions
+            for sides in [self._sides(resolution)]
+        }  # fmt: skip
+
     def _part_costs_ms(self, structure: Structure) -> Array:
-        """ms per batch before calibration: super-blocks, head, stem."""
-        stages = self._stages(structure.resolution)
-        costs, width = [], structure.stem.width
-        for stage, super_block in zip(stages, structure.super_blocks, strict=True):
-            costs.append(float(stage.stage_ms([width], [super_block])[0, 0]))
-            width = super_block.width
-        head = float(self._head_ms([width], structure.resolution)[0])
-        return np.array([*costs, head, self._stem_ms(structure.resolution)])
+        """ms per batch of each stage before calibration."""
+        costs = [
+            self._stage_ms(index, [reads], [structure.stage(index)], structure.resolution)[0, 0]
+            for index in structure.indices
+            for reads in [structure.input_width(index)]
+        ]
+        return np.array(costs)
 
-    def _head_ms(self, input_widths: Sequence[int], resolution: int) -> Array:
-        side = self._sides(resolution)[-1]
-        heads = sorted(
-            (end.input_width, ms)
-            for end, ms in self._parts_ms.items()
-            if isinstance(end, End) and (end.name, end.resolution) == ("head", side)
-        )
-        widths, ms = np.array(heads).T
-        return np.asarray(np.interp(input_widths, widths, np.maximum.accumulate(ms)))
-
-    def _stem_ms(self, resolution: int) -> float:
-        return self._parts_ms[End("stem", 3, resolution)]
+    def _stage_ms(
+        self, index: int, input_widths: Sequence[int], stages: Sequence[SuperBlock], resolution: int
+    ) -> Array:
+        """(input widths, stages): ms per batch before calibration."""
+        if 0 <= index < len(self.space.master.super_blocks):
+            return self._costs[resolution][index].stage_ms(input_widths, stages)
+        return self._ends[resolution][index].stage_ms(input_widths, stages)
 
     def _sides(self, resolution: int) -> list[int]:
         return list(input_resolutions(self.space.master.with_resolution(resolution)))
-
-    def _stages(self, resolution: int | None) -> list[StageCosts]:
-        return self._costs[self._resolution(resolution)]
 
     def _resolution(self, resolution: int | None) -> int:
         known = self.space.resolutions
@@ -241,14 +239,17 @@ class LatencyTable:
         return wanted
 
     def _check_structure(self, structure: Structure) -> None:
-        def fixed(s: Structure) -> tuple[object, ...]:
-            return (s.stem, s.head, tuple(stage.stride for stage in s.super_blocks))
-
+        """Raise TargetError where it is of other strides, or its ends of widths not timed."""
+        master, widths = self.space.master, self.space.widths
         self._resolution(structure.resolution)
-        if fixed(structure) != fixed(self.space.master):
+        same = [s.stride for s in structure.stages] == [s.stride for s in master.stages]
+        if not same or any(
+            not widths[end][0] <= structure.stage(end).width <= widths[end][-1]
+            for end in (master.indices[0], master.indices[-1])
+        ):
             raise TargetError(
                 f"the latency table is for structures with the stem, head and strides of "
-                f"{self.space.master}, not for {structure}"
+                f"{master}, not for {structure}"
             )
 
     def save(self, path: str | Path) -> None:

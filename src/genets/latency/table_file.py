@@ -15,7 +15,7 @@ from genets.latency.table import LatencyTable, WholeNetwork
 from genets.latency.target import Target
 from genets.structure import Block, DesignSpace, SpaceAround, Structure
 
-VERSION = 1
+VERSION = 2
 
 
 def table_to_json(table: LatencyTable) -> dict[str, Any]:

@@ -53,5 +53,5 @@ def _needed(
         model.effects,
         calls,
         lambda count: more_trials(around, done, count, seed=seed, sampling=sampling),
-        step=max(map(len, around.blocks)),
+        step=max(map(len, around.blocks.values())),
     )

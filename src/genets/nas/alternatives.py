@@ -17,13 +17,13 @@ import numpy as np
 from genets.nas.chain import ChainStage, Frontier, Integers, pareto
 from genets.structure import Structure
 
-Types = tuple[str, ...]  # of the super-blocks, in order
-Product = tuple[frozenset[str], ...]  # for each super-block the types that may stand there
+Types = tuple[str, ...]  # of the stages, in order
+Product = tuple[frozenset[str], ...]  # for each stage the types that may stand there
 Solve = Callable[[Sequence[ChainStage]], Frontier]
 
 
 def types_of(structure: Structure) -> Types:
-    return tuple(super_block.type for super_block in structure.super_blocks)
+    return tuple(stage.type for stage in structure.stages)
 
 
 def products_without(allowed: Product, used: Sequence[Types]) -> list[Product]:
@@ -39,15 +39,15 @@ def _without(product: Product, types: Types) -> Iterator[Product]:
         yield product
         return
     for place, name in enumerate(types):
-        # The first super-block that differs is this one: so no structure is in two parts.
+        # The first stage that differs is this one: so no structure is in two parts.
         same = tuple(frozenset([earlier]) for earlier in types[:place])
         if others := product[place] - {name}:
             yield (*same, others, *product[place + 1 :])
 
 
 def allowed_types(stages: Sequence[ChainStage]) -> Product:
-    """What the super-blocks of a chain, all stages but the head, may be."""
-    return tuple(frozenset(option.type for option in stage.options) for stage in stages[:-1])
+    """What the stages of a chain may be."""
+    return tuple(frozenset(option.type for option in stage.options) for stage in stages)
 
 
 def frontier_without(stages: Sequence[ChainStage], used: Sequence[Types], solve: Solve) -> Frontier:
@@ -61,9 +61,9 @@ def frontier_without(stages: Sequence[ChainStage], used: Sequence[Types], solve:
     for product in products_without(allowed_types(stages), used):
         columns = [
             np.array([n for n, option in enumerate(stage.options) if option.type in names])
-            for stage, names in zip(stages, product, strict=False)
+            for stage, names in zip(stages, product, strict=True)
         ]
-        front = solve([*map(_only, stages, columns), stages[-1]])
+        front = solve([*map(_only, stages, columns)])
         latency.append(front.latency_ms)
         accuracy.append(front.accuracy)
         chosen.append(_of_whole_chain(front.chosen, columns))

@@ -132,11 +132,16 @@ class BayesEffects:
         """For each super-block and tried block g0, g1, g2 with standard deviations.
 
         g1 and g2 are mean slopes from the MasterNet's depth and width to twice that, trend
-        included; super-blocks are counted from 0.
+        included; super-blocks are counted from 0. Stem and head, where they were tried, too.
         """
+        master = self.map.master
         rows: list[dict[str, object]] = []
-        for index in range(len(self.map.master.super_blocks)):
-            for block in self.map.blocks:
+        for index in master.indices:
+            end = master.stage(index).type == "Conv"
+            blocks = (master.stage(index).block,) if end else self.map.blocks
+            for block in blocks:
+                if end and not self.trials_of(index, block):
+                    continue
                 effects = self.gradient_rows(index, block)
                 rows.append(
                     {
@@ -155,8 +160,8 @@ class BayesEffects:
         return rows
 
     def gradient_rows(self, index: int, block: Block) -> dict[str, Floats]:
-        """(columns,) each: what g0, g1 and g2 are sums of; see `gradients`."""
-        own = self.map.master.super_blocks[index]
+        """(columns,) each: what g0, g1 and g2 are sums of; of stem and head g2 alone."""
+        own = self.map.master.stage(index)
         base, deeper, wider = (
             self._change(
                 index,
@@ -168,18 +173,21 @@ class BayesEffects:
                 (own.depth, 2 * own.width),
             )
         )
-        return {"g0": base, "g1": (deeper - base) / np.log(2), "g2": (wider - base) / np.log(2)}
+        slope = {"g2": (wider - base) / np.log(2)}
+        if own.type == "Conv":
+            return slope
+        return {"g0": base, "g1": (deeper - base) / np.log(2)} | slope
 
     def _change(self, index: int, super_block: SuperBlock) -> Floats:
         """(columns,): the super-block alone, with the width that comes in in the MasterNet."""
         row: Floats = self.map.local(index, [super_block])[0]
-        width = self.map.master_input_width(index)
+        width = self.map.master.input_width(index)
         trend = self.map.trend(index, [width], [super_block])[0, 0]
         row[self.map.columns["trend", EVERYWHERE, EVERYWHERE]] = trend
         return row
 
     def trials_of(self, index: int, block: Block) -> int:
-        """How many trials tried this block at this super-block."""
+        """How many trials tried this block at this stage."""
         return sum(
             t.index == index and t.super_block.block == block for t in self.observations.trials
         )
@@ -188,28 +196,26 @@ class BayesEffects:
         """Where the trials do not support a choice. Super-blocks are counted from 1 here."""
         master, trials = self.map.master, self.observations.trials
         found = []
-        for index in range(len(master.super_blocks)):
+        for index in master.indices:
             own = [trial for trial in trials if trial.index == index]
-            if own and not any(trial.is_control(master) for trial in own):
-                found.append(
-                    f"super-block {index + 1} has no control trial; its zero is an estimate"
-                )
-            tried = [b for b in self.map.blocks if self.trials_of(index, b)]
-            found += self._too_few(index, len(tried), [t for t in own if not t.is_control(master)])
+            name, perturbed = master.stage_name(index), [t for t in own if not t.is_control(master)]
+            if own and len(perturbed) == len(own):
+                found.append(f"{name} has no control trial; its zero is an estimate")
+            if own or master.stage(index).type != "Conv":
+                blocks = len({trial.super_block.block for trial in own})
+                found += _too_few(name, blocks, perturbed)
         rank = self.leave_one_out().spearman
         if rank is not None and rank < 0.2:
             found.append(f"trials hardly predict one another: leave-one-out Spearman {rank:.2f}")
         return found
 
-    def _too_few(self, index: int, blocks: int, perturbed: Sequence[Trial]) -> list[str]:
-        """Three trials of each block would tell its g0, g1 and g2; half of that is little."""
-        if perturbed and len(perturbed) >= 1.5 * blocks:
-            return []
-        count = f"{len(perturbed)} trials for {blocks} blocks" if perturbed else "no trial"
-        return [
-            f"super-block {index + 1} has {count}: what is predicted there rests mostly on the "
-            "other super-blocks"
-        ]
+
+def _too_few(name: str, blocks: int, perturbed: Sequence[Trial]) -> list[str]:
+    """Three trials of each block would tell its g0, g1 and g2; half of that is little."""
+    if perturbed and len(perturbed) >= 1.5 * blocks:
+        return []
+    count = f"{len(perturbed)} trials for {blocks} blocks" if perturbed else "no trial"
+    return [f"{name} has {count}: what is predicted there rests mostly on the other super-blocks"]
 
 
 def _prior(
@@ -223,9 +229,10 @@ def _prior(
     trials = observations.trials
     target = observations.values - master_value
     whole = observations.whole_values - master_value
-    place = np.array([trial.index for trial in trials])
+    indices = feature_map.master.indices
+    place = np.array([indices.index(trial.index) for trial in trials])
     spread = _spread(target, place, error)
-    repeats = RepeatNoise.of(observations, len(feature_map.master.super_blocks))
+    repeats = RepeatNoise.of(observations, feature_map.master)
     noise = repeats.variances(0.1 * spread**2) + (1e-4 * spread) ** 2
     stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0]) * spread
     variance = feature_map.base_variance * stds[feature_map.groups] ** 2
@@ -240,21 +247,24 @@ def _prior(
     features = np.array([feature_map.trial(t.index, t.super_block) for t in trials])
     noises = noise[place]
     if observations.whole:
+        of_whole = _whole_noise(feature_map, observations.whole, noise, float(noises.mean()))
         features = np.vstack((features, [feature_map.whole(s) for s in observations.whole]))
         target = np.concatenate((target, whole))
-        noises = np.concatenate((noises, _whole_noise(feature_map, observations.whole, noise)))
+        noises = np.concatenate((noises, of_whole))
     model = LinearModel(features, target, mean, variance, noises)
     return model, sum(repeats.freedom)
 
 
-def _whole_noise(feature_map: FeatureMap, structures: Sequence[Structure], noise: Floats) -> Floats:
-    """(structures,): what trials of each changed super-block have, summed: the form is wrong in
-    all of these places at once. Of one that changes nothing, that of a mean trial.
+def _whole_noise(
+    feature_map: FeatureMap, structures: Sequence[Structure], noise: Floats, least: float
+) -> Floats:
+    """(structures,): what trials of each changed stage have, summed: the form is wrong in all of
+    these places at once. Of one that changes nothing `least`, that of a mean trial.
     """
-    own = feature_map.master.super_blocks
-    sums = [noise[[a != b for a, b in zip(s.super_blocks, own, strict=True)]].sum()
+    own = feature_map.master.stages
+    sums = [noise[[a != b for a, b in zip(s.stages, own, strict=True)]].sum()
             for s in structures]  # fmt: skip
-    return np.asarray(np.maximum(sums, noise.mean()))
+    return np.asarray(np.maximum(sums, least))
 
 
 def _spread(target: Floats, place: Floats, error: float) -> float:

@@ -12,7 +12,7 @@ the least f·w of all effects w within z standard deviations of m, so for each s
 
 and the right side is linear: the exact programme solves it. Frank-Wolfe steps on the convex hull
 of all f(x) find effects w for which the right side is small. What comes out is the best L of all
-structures on the way, improved one super-block at a time, and the least right side as a ceiling:
+structures on the way, improved one stage at a time, and the least right side as a ceiling:
 no structure within the budget has a bound above it. The two need not meet, as the hull has points
 that are no structures; the difference is reported, not hidden.
 """
@@ -60,8 +60,8 @@ def lower_bound(model: AccuracyModel, structure: Structure, caution: float) -> f
 class _Design:
     """The features of every option of a chain: a structure's are the sum over its stages.
 
-    local: by super-block (options, columns). trend: by super-block (input widths, options), the
-    one column that depends on the width that comes in.
+    local: by stage (options, columns). trend: by stage (input widths, options), the one column
+    that depends on the width that comes in.
     """
 
     stages: tuple[ChainStage, ...]
@@ -74,13 +74,13 @@ class _Design:
 
     @classmethod
     def of(cls, stages: Sequence[ChainStage], effects: BayesEffects, caution: float) -> _Design:
-        """Every stage but the last, the head, is a super-block."""
+        """stages: from the stem to the head."""
         features = effects.map
-        blocks = list(enumerate(stages[:-1]))
+        places = list(zip(features.master.indices, stages, strict=True))
         return cls(
             tuple(stages),
-            tuple(features.local(index, stage.options) for index, stage in blocks),
-            tuple(features.trend(i, stage.input_widths, stage.options) for i, stage in blocks),
+            tuple(features.local(index, stage.options) for index, stage in places),
+            tuple(features.trend(i, stage.input_widths, stage.options) for i, stage in places),
             features.columns["trend", EVERYWHERE, EVERYWHERE],
             effects.posterior.mean,
             effects.posterior.covariance,
@@ -92,8 +92,8 @@ class _Design:
         slope = weights[self.trend_column]
         worths = (local @ weights + slope * trend
                   for local, trend in zip(self.local, self.trend, strict=True))  # fmt: skip
-        pairs = zip(self.stages[:-1], worths, strict=True)
-        return [*(replace(stage, accuracy=worth) for stage, worth in pairs), self.stages[-1]]
+        pairs = zip(self.stages, worths, strict=True)
+        return [replace(stage, accuracy=worth) for stage, worth in pairs]
 
     def features(self, chosen: Integers) -> Floats:
         """(structures, columns)."""
@@ -103,9 +103,10 @@ class _Design:
             column = chosen[:, number]
             found += local[column]
             found[:, self.trend_column] += trend[row, column]
-            following = self.stages[number + 1].input_index
-            widths = self.stages[number].output_widths[column]
-            row = np.array([following[int(width)] for width in widths], np.int64)
+            if number + 1 < len(self.stages):
+                following = self.stages[number + 1].input_index
+                widths = self.stages[number].output_widths[column]
+                row = np.array([following[int(width)] for width in widths], np.int64)
         return found
 
     def bounds(self, features: Floats) -> Floats:
@@ -177,8 +178,8 @@ def _merged(design: _Design, chosen: Integers, offset_ms: float) -> Frontier:
 def _improved(
     design: _Design, front: Frontier, offset_ms: float, max_latency_ms: float
 ) -> Integers:
-    """(1, stages): the best structure, with one super-block after another replaced by what is
-    best there, until nothing is.
+    """(1, stages): the best structure, with one stage after another replaced by what is best
+    there, until nothing is.
     """
     best = front.best(max_latency_ms)
     chosen = front.chosen[[front.fastest if best is None else best]]

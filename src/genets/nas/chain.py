@@ -24,11 +24,10 @@ class ChainStage:
 
     options: what may stand here; each hands on its own `width`.
     input_widths: the widths that may come in. The first stage of a chain has exactly one,
-        the stem's; a later one must have every width that the stage before it may hand on.
+        that of images; a later one must have every width that the stage before it may hand on.
     latency_ms: (input widths, options), what each option adds to the latency.
     accuracy: (input widths, options), what each option adds to the predicted accuracy.
 
-    A cost of the last width (the head, say) is a last stage with that one option.
     Raises GenetsError for arrays of another shape or values that are not finite.
     """
 
@@ -75,7 +74,7 @@ def check_chain(stages: Sequence[ChainStage]) -> None:
         raise GenetsError("selection needs at least one stage")
     if len(stages[0].input_widths) != 1:
         raise GenetsError(
-            f"the first stage must have exactly one input width, the stem's, "
+            f"the first stage must have exactly one input width, that of images, "
             f"not {len(stages[0].input_widths)}"
         )
     for number, (before, stage) in enumerate(pairwise(stages), start=2):
@@ -152,10 +151,9 @@ class Frontier:
             for stage, option in zip(self.stages, self.chosen[point], strict=True)
         )
 
-    def structure(self, point: int, master: Structure) -> Structure:
-        """The structure at a point, with the stem, head and resolution of `master`."""
-        super_blocks = self.choice(point)[: len(master.super_blocks)]
-        return Structure((master.stem, *super_blocks, master.head), master.resolution)
+    def structure(self, point: int, resolution: int) -> Structure:
+        """The structure at a point of a chain from the stem to the head."""
+        return Structure(self.choice(point), resolution)
 
 
 def pareto(latency: Floats, accuracy: Floats) -> npt.NDArray[np.int64]:

@@ -43,7 +43,8 @@ def exchanged(around: SpaceAround, planned: Sequence[Place], fixed: Sequence[Pla
     fixed: trials that stay as they are, the controls.
     """
     places = list(planned)
-    features = FeatureMap(around.master, (block for blocks in around.blocks for block in blocks))
+    blocks = (block for blocks in around.blocks.values() for block in blocks)
+    features = FeatureMap(around.master, blocks)
     with threadpool_limits(limits=1, user_api="blas"):
         information = Information(features, [*places, *fixed])
         for _ in range(SWEEPS):

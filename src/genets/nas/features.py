@@ -1,6 +1,6 @@
 """The effects that the accuracy model is made of, as columns of a design matrix.
 
-A structure's predicted change of accuracy is a sum over super-blocks (paper, section 4.2),
+A structure's predicted change of accuracy is a sum over stages (paper, section 4.2),
 and that of a super-block a sum of effects which are all zero for the MasterNet's own:
 
 - `trend`: share_i * log(multiply-adds / the MasterNet's), where share_i is super-block i's
@@ -13,6 +13,8 @@ and that of a super-block a sum of effects which are all zero for the MasterNet'
 - `slope`: of log(depth / the MasterNet's) and log(width / the MasterNet's), for all
   super-blocks and by type.
 - `local slope`: the same in one super-block, and for one block in one super-block.
+
+Stem and head have a slope on their width, each its own, and their part of the trend.
 
 `level` is no effect of a structure but of trials: what re-initialising a super-block costs
 after a trial's short training, the zero that control trials measure. `whole` is the same for
@@ -47,14 +49,16 @@ class FeatureMap:
 
     def __init__(self, master: Structure, blocks: Iterable[Block], *, whole: bool = False) -> None:
         self.master = master
-        self.blocks = tuple(sorted({*blocks, *(s.block for s in master.super_blocks)}))
-        self._resolutions = tuple(input_resolutions(master))[1:-1]
-        own = [
-            self.multiply_adds(index, self.master_input_width(index), super_block)
-            for index, super_block in enumerate(master.super_blocks)
-        ]
+        of_super_blocks = (block for block in blocks if block.type != "Conv")
+        self.blocks = tuple(sorted({*of_super_blocks, *(s.block for s in master.super_blocks)}))
+        self._resolutions = dict(zip(master.indices, input_resolutions(master), strict=True))
+        own = {
+            index: self.multiply_adds(index, master.input_width(index), master.stage(index))
+            for index in master.indices
+        }
         self._own_multiply_adds = own
-        self.shares = tuple(adds / sum(own) for adds in own)
+        total = sum(own[index] for index in range(len(master.super_blocks)))
+        self.shares = {index: adds / total for index, adds in own.items()}
         kinds = dict(self._columns())
         if whole:
             kinds["whole", EVERYWHERE, EVERYWHERE] = (-1, 1)
@@ -65,10 +69,6 @@ class FeatureMap:
     def __len__(self) -> int:
         return len(self.columns)
 
-    def master_input_width(self, index: int) -> int:
-        """The width that super-block `index` reads in the MasterNet."""
-        return self.master.stages[index].width
-
     def multiply_adds(self, index: int, input_width: int, super_block: SuperBlock) -> int:
         return stage_multiply_adds(super_block, input_width, self._resolutions[index])
 
@@ -77,11 +77,11 @@ class FeatureMap:
 
         Within a group the variances are shared out evenly over what is nested in it.
         """
-        places = range(len(self.master.super_blocks))
+        places, ends = range(len(self.master.super_blocks)), self._ends
         types = [name for name in BLOCK_TYPES if name != "Conv"]
         blocks: tuple[Block | str, ...] = (*self.blocks, UNSEEN)
         yield ("trend", EVERYWHERE, EVERYWHERE), (-1, 1)
-        for place in (EVERYWHERE, *places):
+        for place in (EVERYWHERE, *places, *ends):
             yield ("level", place, EVERYWHERE), (-1, 1)
         yield ("kernel", EVERYWHERE, EVERYWHERE), (0, 0.5)
         for name in types:
@@ -98,10 +98,19 @@ class FeatureMap:
             for place in places:
                 yield (kind, place, EVERYWHERE), (3, 1)
                 yield from (((kind, place, block), (3, 0.5)) for block in blocks)
+        yield from ((("width", end, EVERYWHERE), (2, 1)) for end in ends)
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        """Stem and head."""
+        return self.master.indices[0], self.master.indices[-1]
 
     def _terms(self, index: int, super_block: SuperBlock) -> Iterator[tuple[Column, float]]:
-        """The effects of a super-block, less the trend, with their values."""
-        own = self.master.super_blocks[index]
+        """The effects of a stage, less the trend, with their values."""
+        own = self.master.stage(index)
+        if index in self._ends:
+            yield ("width", index, EVERYWHERE), math.log(super_block.width / own.width)
+            return
         name = super_block.type
         block = super_block.block if super_block.block in self.blocks else UNSEEN
         yield ("kernel", EVERYWHERE, EVERYWHERE), 2 * math.log(super_block.kernel / 3)
@@ -124,32 +133,38 @@ class FeatureMap:
         for row, super_block in zip(rows, super_blocks, strict=True):
             for column, value in self._terms(index, super_block):
                 row[self.columns[column]] += value
-            for column, value in self._terms(index, self.master.super_blocks[index]):
+            for column, value in self._terms(index, self.master.stage(index)):
                 row[self.columns[column]] -= value
         return rows
 
     def trend(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
-        """(input widths, super-blocks): share_i * log(multiply-adds / the MasterNet's)."""
+        """(input widths, super-blocks): share_i * log(multiply-adds / the MasterNet's).
+
+        Those of the head are counted behind the MasterNet's own width: what more channels there
+        bring is told by the last super-block's effects.
+        """
+        if index in self._ends:
+            input_widths = [self.master.input_width(index)] * len(input_widths)
         adds = [
             [self.multiply_adds(index, width, s) for s in super_blocks] for width in input_widths
         ]
         return self.shares[index] * np.log(np.array(adds) / self._own_multiply_adds[index])
 
     def structure(self, structure: Structure) -> Floats:
-        """(columns,): the sum over all super-blocks of a structure."""
+        """(columns,): the sum over all stages of a structure."""
         row = np.zeros(len(self))
         trend = self.columns["trend", EVERYWHERE, EVERYWHERE]
-        for index, super_block in enumerate(structure.super_blocks):
-            width = structure.stages[index].width
-            row += self.local(index, [super_block])[0]
-            row[trend] += self.trend(index, [width], [super_block])[0, 0]
+        for index in structure.indices:
+            stage, width = structure.stage(index), structure.input_width(index)
+            row += self.local(index, [stage])[0]
+            row[trend] += self.trend(index, [width], [stage])[0, 0]
         return row
 
     def trial(self, index: int, super_block: SuperBlock) -> Floats:
         """(columns,): a trial's structure and its level."""
-        row = self.structure(self.master.with_super_block(index, super_block))
+        row = self.structure(self.master.with_stage(index, super_block))
         for place in (EVERYWHERE, index):
             row[self.columns["level", place, EVERYWHERE]] = 1.0
         return row

@@ -61,7 +61,7 @@ class TrialRunner:
         self.master_net.eval()
 
     def run(self, group: Sequence[Trial]) -> list[TrialResult]:
-        """Fine-tune and score trials of one super-block, reading each batch once for all.
+        """Fine-tune and score trials of one stage, reading each batch once for all.
 
         A trial whose loss becomes NaN, or for which alone memory runs out, is a failed one.
         Raises DataError: the fault is not the trial's, and a resumed study runs it again.

@@ -50,12 +50,13 @@ class Observations:
         """
         if response not in RESPONSES:
             raise GenetsError(unknown_name("response", response, RESPONSES))
-        places = len(master.super_blocks)
+        indices = master.indices
         for result in results:
-            if not 0 <= result.trial.index < places:
+            if result.trial.index not in indices:
                 raise GenetsError(
-                    f"index of a trial must be from 0 to {places - 1}, as the MasterNet has "
-                    f"{places} super-blocks, not {result.trial.index}"
+                    f"index of a trial must be from {indices[0]} (the stem) to {indices[-1]} (the "
+                    f"head), as the MasterNet has {len(master.super_blocks)} super-blocks, "
+                    f"not {result.trial.index}"
                 )
         # Sorted, so that the fit does not depend on the order in which trials ended.
         usable = sorted(
@@ -98,26 +99,27 @@ def _usable(result: TrialResult | Confirmed, response: Response) -> bool:
 
 @dataclass(frozen=True)
 class RepeatNoise:
-    """Sums of squares and degrees of freedom of repeats around their mean, by super-block."""
+    """Sums of squares and degrees of freedom of repeats around their mean, stage by stage."""
 
     squares: tuple[float, ...]
     freedom: tuple[int, ...]
 
     @classmethod
-    def of(cls, observations: Observations, places: int) -> RepeatNoise:
+    def of(cls, observations: Observations, master: Structure) -> RepeatNoise:
         repeats = defaultdict(list)
         for trial, value in zip(observations.trials, observations.values, strict=True):
             repeats[trial.index, trial.super_block].append(value)
-        squares, freedom = [0.0] * places, [0] * places
+        squares, freedom = [0.0] * len(master.stages), [0] * len(master.stages)
         for (index, _), values in repeats.items():
-            squares[index] += float(((np.array(values) - np.mean(values)) ** 2).sum())
-            freedom[index] += len(values) - 1
+            place = master.indices.index(index)
+            squares[place] += float(((np.array(values) - np.mean(values)) ** 2).sum())
+            freedom[place] += len(values) - 1
         return cls(tuple(squares), tuple(freedom))
 
     def variances(self, prior_variance: float) -> Floats:
-        """(super-blocks,): each super-block's own, shrunk towards the pooled one where few.
+        """(stages,): each stage's own, shrunk towards the pooled one where few.
 
-        The pooled variance counts as 4 repeats of each super-block, `prior_variance` as one
+        The pooled variance counts as 4 repeats of each stage, `prior_variance` as one
         in the pool.
         """
         pooled = (sum(self.squares) + prior_variance) / (sum(self.freedom) + 1)

@@ -36,7 +36,7 @@ class PaperEffects:
     ) -> PaperEffects:
         rows: dict[tuple[int, Block], list[tuple[int, int, float]]] = defaultdict(list)
         for trial, value in zip(observations.trials, observations.values, strict=True):
-            own, tried = master.super_blocks[trial.index], trial.super_block
+            own, tried = master.stage(trial.index), trial.super_block
             row = (tried.depth - own.depth, tried.width - own.width, value - master_value)
             rows[trial.index, tried.block].append(row)
         gradient: dict[tuple[int, Block], Floats] = {}
@@ -50,7 +50,7 @@ class PaperEffects:
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
         """(input widths, super-blocks): the same for every input width."""
-        own = self.master.super_blocks[index]
+        own = self.master.stage(index)
         change = np.array([[s.depth - own.depth, s.width - own.width] for s in super_blocks])
         none = np.zeros(2)
         slopes = np.array([self.gradient.get((index, s.block), none) for s in super_blocks])

@@ -28,7 +28,7 @@ def plan_trials(
     sampling: Sampling = "design",
     grown_from: Sequence[int] = (),
 ) -> tuple[Trial, ...]:
-    """`trials` perturbations of every super-block and `controls` repeats of its control trial.
+    """`trials` perturbations of each stage and `controls` repeats of its control trial.
 
     sampling: `balanced`: blocks take turns, so that each of them gets as many trials as any
         other, to one; so do depths and widths, in random pairs (a Latin hypercube). `design`:
@@ -36,12 +36,12 @@ def plan_trials(
         most, see `design`. `random`: each drawn from all that may stand there (paper, section 5).
     grown_from: the smaller numbers of trials, ascending, that were planned before. The trials of
         those plans stay, and those added are chosen beside them.
-    A super-block that the space leaves as it is gets no trials. The plan is determined by the
-    arguments.
+    A stage that the space leaves as it is, by default stem and head, gets no trials. The plan is
+    determined by the arguments.
     """
     assert list(grown_from) == sorted({*grown_from} - {trials}), grown_from
-    own = around.master.super_blocks
-    fixed = [(index, own[index]) for index in changeable(around) for _ in range(controls)]
+    own = around.master.stage
+    fixed = [(index, own(index)) for index in changeable(around) for _ in range(controls)]
     places: list[Place] = []
     for before, count in pairwise((0, *grown_from, trials)):
         entropy = [seed, before] if before else [seed]
@@ -57,8 +57,8 @@ def more_trials(
 
     Without the exchange of a `design`, which takes longer and would tell a little more.
     """
-    own = around.master.super_blocks
-    places = [(t.index, t.super_block) for t in done if t.super_block != own[t.index]]
+    own = around.master.stage
+    places = [(t.index, t.super_block) for t in done if t.super_block != own(t.index)]
     return _with_repeats(_added(around, places, count, [seed, len(done)], sampling))
 
 
@@ -77,7 +77,7 @@ def _added(
     """`count` more for each super-block, beside those that are planned already."""
     added: list[Place] = []
     for index in changeable(around):
-        rng = np.random.default_rng([*entropy, index])
+        rng = np.random.default_rng([*entropy, index % 2**32])  # the stem's index is below 0
         if sampling == "random":
             drawn = _random(around, index, count, rng)
         else:
@@ -88,14 +88,14 @@ def _added(
 
 
 def changeable(around: SpaceAround) -> list[int]:
-    """The super-blocks (from 0) in whose place the space allows something else."""
-    return [index for index in range(len(around.blocks)) if len(around.choices(index)) > 1]
+    """The stages (by index) in whose place the space allows something else."""
+    return [index for index in around.master.indices if len(around.choices(index)) > 1]
 
 
 def _random(
     around: SpaceAround, index: int, count: int, rng: np.random.Generator
 ) -> list[SuperBlock]:
-    own = around.master.super_blocks[index]
+    own = around.master.stage(index)
     others = [choice for choice in around.choices(index) if choice != own]
     return [others[n] for n in rng.integers(len(others), size=count)]
 
@@ -108,15 +108,18 @@ def _balanced(
     before: Sequence[SuperBlock],
 ) -> list[SuperBlock]:
     """before: those that are planned already; what they have less of is drawn first."""
-    stride = around.master.super_blocks[index].stride
+    own = around.master.stage(index)
+    widths = around.widths[index]
+    if own.type == "Conv":  # nothing else changes there: its own width would be a control
+        widths = tuple(width for width in widths if width != own.width)
     values = zip(
         _evenly(around.blocks[index], count, rng, [s.block for s in before]),
         _evenly(around.depths[index], count, rng, [s.depth for s in before]),
-        _evenly(around.widths[index], count, rng, [s.width for s in before]),
+        _evenly(widths, count, rng, [s.width for s in before]),
         strict=True,
     )
     return [
-        SuperBlock(block.type, depth, width, stride, block.kernel, block.ratio)
+        SuperBlock(block.type, depth, width, own.stride, block.kernel, block.ratio)
         for block, depth, width in values
     ]
 
@@ -134,7 +137,7 @@ def _evenly(values: Sequence[T], count: int, rng: np.random.Generator, before: l
 
 
 def group_trials(trials: Sequence[Trial], size: int = GROUP_SIZE) -> list[tuple[Trial, ...]]:
-    """Groups of trials of one super-block; early super-blocks, which take longest, come first."""
+    """Groups of trials of one stage; early stages, which take longest, come first."""
     groups = []
     for index in sorted({trial.index for trial in trials}):
         own = [trial for trial in trials if trial.index == index]

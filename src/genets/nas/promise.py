@@ -16,6 +16,7 @@ from genets.nas.regression import AccuracyModel, Failed
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
 from genets.structure import SpaceAround, Structure, SuperBlock
+from genets.structure.structure import IMAGE_CHANNELS
 
 StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
@@ -27,6 +28,7 @@ OnRound = Callable[[int, int], None]
 ROUNDS = 5
 CANDIDATES = 3
 LEAST_SPACING = 0.01
+MOST_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
 LOWER_AIM = 0.9  # where nothing fits and nothing new is proposed
 
 
@@ -48,7 +50,8 @@ def keep_promises(
 
     Each round selects with the latency table, measures the best few candidates, corrects the
     table by what it measured, and aims as far below the budget as the intervals are wide; it
-    ends when something fits and a round proposes nothing new. Of all that was measured, the
+    ends when something fits, without much of the budget left where there is more to be had, and a
+    round proposes nothing new. Of all that was measured, the
     best predicted whose bound is within the budget are taken. A machine that has become
     slower or faster since the table was made is told by the MasterNet, measured in turn.
 
@@ -59,25 +62,28 @@ def keep_promises(
     products: for `top` above 1 the types that each super-block may be of.
     Raises InfeasibleBudgetError, which carries the fastest structure, where none does.
     """
+    worth = worth or (lambda structure: model.predict(structure).mean)
     known = _Knowledge(master, resolution or master.resolution, budget, table, measure)
     for number in range(ROUNDS):
         proposed = _proposed(known, select, products, top)
         fresh = [structure for structure in proposed if structure not in known.measured]
+        if not fresh and known.fitting:
+            fresh = _closer(known, select, worth)
+            if not fresh:
+                break
         if fresh:
             known.add(fresh)
-        elif known.fitting:
-            break
         else:
             known.aim_ms *= LOWER_AIM
         on_round(number + 1, ROUNDS)
     on_round(ROUNDS, ROUNDS)
     if not known.fitting:
         front = select(known.corrected, known.aim_ms, ())
-        known.add([front.structure(front.fastest, known.frame)])
+        known.add([front.structure(front.fastest, known.resolution)])
     fitting = known.fitting
     if not fitting:
         raise _infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
-    best = sorted(fitting, key=worth or (lambda s: model.predict(s).mean), reverse=True)
+    best = sorted(fitting, key=worth, reverse=True)
     first_of_types = {types_of(structure): structure for structure in reversed(best)}
     taken = [structure for structure in best if structure in first_of_types.values()][:top]
     return [_promised(known, structure, table, model) for structure in taken]
@@ -86,7 +92,7 @@ def keep_promises(
 class _Knowledge:
     """What has been measured so far, and what follows from it for the next round.
 
-    frame: the MasterNet at the resolution of what is selected.
+    resolution: of what is selected.
     """
 
     def __init__(
@@ -98,7 +104,7 @@ class _Knowledge:
         measure: Measure,
     ) -> None:
         self.master = master
-        self.frame = master.with_resolution(resolution)
+        self.resolution = resolution
         self.budget = budget
         self.table = table
         self.corrected = table
@@ -134,7 +140,7 @@ def _proposed(
     spacing = max(known.table.rmspe, LEAST_SPACING)
     front = select(known.corrected, known.aim_ms, ())
     near = max(2, CANDIDATES + 1 - top)  # other types are measured beside them
-    proposed = _candidates(front, known.frame, known.aim_ms, spacing, near)
+    proposed = _candidates(front, known.resolution, known.aim_ms, spacing, near)
     used = [types_of(proposed[0])]
     kept = {types_of(structure) for structure in known.fitting}
     while len(used) < top and products_without(products, used):
@@ -142,11 +148,33 @@ def _proposed(
         point = front.best(known.aim_ms)
         if point is None:
             break
-        structure = front.structure(point, known.frame)
+        structure = front.structure(point, known.resolution)
         used.append(types_of(structure))
         if used[-1] not in kept:
             proposed.append(structure)
     return proposed
+
+
+def _closer(known: _Knowledge, select: Select, worth: Worth) -> list[Structure]:
+    """Where the best that keeps the budget leaves much of it: some that promise more, if any.
+
+    What is predicted to reach the budget may have turned out too slow. Between that and the best
+    there are others, not measured yet; they are taken evenly spread.
+    """
+    best = max(known.fitting, key=worth)
+    kept, least = known.fitting[best], worth(best)
+    if kept.network.high_ms_per_image >= (1 - MOST_UNUSED) * kept.budget_ms(known.budget):
+        return []
+    front = select(known.corrected, known.aim_ms, ())
+    last = front.best(known.aim_ms)
+    points = range(0 if last is None else last + 1)
+    promising = [
+        structure
+        for structure in (front.structure(point, known.resolution) for point in points)
+        if structure not in known.measured and worth(structure) > least
+    ]
+    spread = np.linspace(0, len(promising) - 1, min(CANDIDATES, len(promising)))
+    return [promising[which] for which in spread.round().astype(int)]
 
 
 def _promised(
@@ -155,7 +183,7 @@ def _promised(
     kept, budget = known.measured[structure], known.budget
     prediction = model.predict(structure)
     # Trials tell which structure is better at any resolution, but not how good it is there.
-    at_own = known.frame.resolution == model.master.resolution
+    at_own = known.resolution == model.master.resolution
     std = prediction.std if at_own else math.nan
     return Selected(
         structure=structure,
@@ -192,8 +220,8 @@ def check_feasible(
 def _fastest(around: SpaceAround, table: LatencyTable, resolution: int) -> tuple[float, Structure]:
     """Of the structures of one resolution; with its predicted ms per image."""
     chain = chain_of(around, table, resolution=resolution)
-    front = frontier(chain, table.offset_ms_per_image_at(resolution), max_latency_ms=0.0)
-    structure = front.structure(front.fastest, around.master.with_resolution(resolution))
+    front = frontier(chain, table.offset_ms_per_image, max_latency_ms=0.0)
+    structure = front.structure(front.fastest, resolution)
     return float(front.latency_ms[front.fastest]), structure
 
 
@@ -212,8 +240,8 @@ def chain_of(
     pseudo-gradients serve them all (paper, section 4.2, Searching for Resolution).
     """
     stages = []
-    widths: tuple[int, ...] = (around.master.stem.width,)
-    for index in range(len(around.master.super_blocks)):
+    widths: tuple[int, ...] = (IMAGE_CHANNELS,)
+    for index in around.master.indices:
         options = tuple(o for o in around.choices(index) if (index, o.block) not in failed)
         latency_ms = table.stage_ms_per_image(index, widths, options, resolution=resolution)
         accuracy = (
@@ -223,8 +251,6 @@ def chain_of(
         )
         stages.append(ChainStage(options, widths, latency_ms, accuracy))
         widths = around.widths[index]
-    head_ms = table.head_ms_per_image(widths, resolution=resolution)[:, None]
-    stages.append(ChainStage((around.master.head,), widths, head_ms, np.zeros_like(head_ms)))
     return tuple(stages)
 
 
@@ -246,7 +272,7 @@ def _steady(measured: Mapping[Structure, Measured]) -> Mapping[Structure, Measur
 
 
 def _candidates(
-    front: Frontier, master: Structure, budget_ms: float, error: float, count: int
+    front: Frontier, resolution: int, budget_ms: float, error: float, count: int
 ) -> list[Structure]:
     """The best at the budget and a little below it, spaced by the error of the predictions.
 
@@ -254,7 +280,7 @@ def _candidates(
     """
     points = (front.best(budget_ms * (1 - step * error)) for step in range(count))
     found = {point for point in points if point is not None} or {front.fastest}
-    return [front.structure(point, master) for point in sorted(found, reverse=True)]
+    return [front.structure(point, resolution) for point in sorted(found, reverse=True)]
 
 
 def _infeasible(

@@ -128,7 +128,7 @@ class AccuracyModel:
         return cls(master, value, response, form, effects, used, excluded, failed, tried)
 
     def predict(self, structure: Structure) -> Prediction:
-        """The sum of `stage_accuracy` over all super-blocks.
+        """The sum of `stage_accuracy` over all stages.
 
         Always at the MasterNet's resolution: pseudo-gradients serve every resolution (paper,
         section 4.2, Searching for Resolution).
@@ -141,17 +141,21 @@ class AccuracyModel:
                 f"not {len(structure.super_blocks)}"
             )
         mean = sum(
-            float(self.effects.stage(index, [structure.stages[index].width], [super_block])[0, 0])
-            for index, super_block in enumerate(structure.super_blocks)
+            float(
+                self.effects.stage(index, [structure.input_width(index)], [structure.stage(index)])[
+                    0, 0
+                ]
+            )
+            for index in structure.indices
         )
         return Prediction(mean, self.effects.std(structure), self.master_value)
 
     def stage_accuracy(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
-        """(input widths, super-blocks): what each adds to the predicted change of value.
+        """(input widths, super-blocks): what each adds, as stage `index`, to the predicted change.
 
-        0 for the MasterNet's own super-block behind its own input width.
+        0 for the MasterNet's own stage behind its own input width.
         """
         return np.asarray(self.effects.stage(index, input_widths, super_blocks))
 
@@ -176,7 +180,8 @@ class AccuracyModel:
             total = self.trials + len(self.excluded)
             found.insert(0, f"{len(self.excluded)} of {total} trials failed and are left out")
         found += [
-            f"every trial of {block} in super-block {index + 1} failed; it is not selected there"
+            f"every trial of {block} in {self.master.stage_name(index)} failed; it is not selected "
+            "there"
             for index, block in sorted(self.failed)
         ]
         return found
@@ -201,5 +206,5 @@ def _failed(master: Structure, observations: Observations) -> Failed:
     """The MasterNet's own blocks are never among them: there they were trained."""
     failed = {(r.trial.index, r.trial.super_block.block) for r in observations.excluded}
     used = {(trial.index, trial.super_block.block) for trial in observations.trials}
-    own = {(index, own.block) for index, own in enumerate(master.super_blocks)}
+    own = {(index, master.stage(index).block) for index in master.indices}
     return frozenset(failed - used - own)

@@ -95,15 +95,15 @@ class MovedSpace(SpaceAround):
     first: SpaceAround
 
     @cached_property
-    def blocks(self) -> tuple[tuple[Block, ...], ...]:
+    def blocks(self) -> Mapping[int, tuple[Block, ...]]:
         return self.first.blocks
 
     @cached_property
-    def widths(self) -> tuple[tuple[int, ...], ...]:
+    def widths(self) -> Mapping[int, tuple[int, ...]]:
         return self.first.widths
 
     @cached_property
-    def depths(self) -> tuple[tuple[int, ...], ...]:
+    def depths(self) -> Mapping[int, tuple[int, ...]]:
         return self.first.depths
 
     @cached_property
@@ -113,8 +113,8 @@ class MovedSpace(SpaceAround):
 
 def moved(first: SpaceAround, master: Structure) -> MovedSpace:
     """Raises StudyError where `master` is none of the space's structures."""
-    of_space = len(master.super_blocks) == len(first.blocks) and all(
-        super_block in first.choices(index) for index, super_block in enumerate(master.super_blocks)
+    of_space = master.indices == first.master.indices and all(
+        master.stage(index) in first.choices(index) for index in master.indices
     )
     if not of_space:
         raise StudyError(

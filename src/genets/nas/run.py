@@ -76,7 +76,8 @@ def _check_space(settings: SearchSettings) -> None:
     if around.size == len(around.resolutions):
         raise SettingsError(
             "the design space holds one structure, the MasterNet's own; give space.blocks more "
-            "blocks, or a wider space.width_range or space.depth_change"
+            "blocks, or a wider space.width_range, stem_width_range, head_width_range or "
+            "depth_change"
         )
 
 

@@ -64,10 +64,10 @@ def keep_selected(
 
 
 def _types(around: SpaceAround, failed: Failed) -> Product:
-    """The types that each super-block may be of."""
+    """The types that each stage may be of."""
     return tuple(
         frozenset(block.type for block in blocks if (index, block) not in failed)
-        for index, blocks in enumerate(around.blocks)
+        for index, blocks in around.blocks.items()
     )
 
 
@@ -81,7 +81,7 @@ def _frontier(
     resolution: int,
 ) -> Frontier:
     """Up to a latency; of all structures but those of the types in `used`."""
-    offset_ms = table.offset_ms_per_image_at(resolution)
+    offset_ms = table.offset_ms_per_image
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
         if caution:

@@ -93,6 +93,7 @@ class SpaceSettings(_Model):
     """The design space (see `genets.structure.DesignSpace`); ranges as in the paper.
 
     blocks: the types, kernels and ratios allowed, as `XX3`, `BL5r0.25`, `DW3r6`.
+    stem_width_range, head_width_range: as they are unless given; the paper gives none.
     resolutions: input sizes in pixels, beside the MasterNet's own; kept in ascending order.
     """
 
@@ -101,6 +102,8 @@ class SpaceSettings(_Model):
     width_step: int = 8
     depth_change: int = 2
     resolutions: tuple[int, ...] = ()
+    stem_width_range: tuple[float, float] = (1.0, 1.0)
+    head_width_range: tuple[float, float] = (1.0, 1.0)
 
     @field_validator("blocks", "resolutions", mode="before")
     @classmethod
@@ -130,7 +133,13 @@ class SpaceSettings(_Model):
         """Raises StructureError."""
         blocks = tuple(_parse_block(text) for text in self.blocks)
         return DesignSpace(
-            blocks, self.width_range, self.width_step, self.depth_change, self.resolutions
+            blocks,
+            self.width_range,
+            self.width_step,
+            self.depth_change,
+            self.resolutions,
+            self.stem_width_range,
+            self.head_width_range,
         )
 
 

@@ -191,7 +191,7 @@ class Snapshot:
             self.model.failed,
             resolution=resolution,
         )
-        return frontier(chain, table.offset_ms_per_image_at(resolution))
+        return frontier(chain, table.offset_ms_per_image)
 
 
 def _rounds(

@@ -10,7 +10,9 @@ from genets.structure import Structure, SuperBlock
 
 @dataclass(frozen=True, slots=True, order=True)
 class Trial:
-    """Super-block `index` (from 0, stem not counted) of the MasterNet replaced by `super_block`.
+    """The MasterNet's stage `index` replaced by `super_block`.
+
+    index: super-blocks count from 0; the stem is -1 and the head comes after the last of them.
 
     `repeat` tells apart trials of the same super-block with other seeds. A trial of the
     MasterNet's own super-block is a control trial: re-initialised like any other, it is
@@ -22,10 +24,10 @@ class Trial:
     repeat: int = 0
 
     def is_control(self, master: Structure) -> bool:
-        return self.super_block == master.super_blocks[self.index]
+        return self.super_block == master.stage(self.index)
 
     def structure(self, master: Structure) -> Structure:
-        return master.with_super_block(self.index, self.super_block)
+        return master.with_stage(self.index, self.super_block)
 
 
 @dataclass(frozen=True, slots=True)

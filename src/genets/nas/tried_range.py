@@ -1,50 +1,43 @@
-"""What trials have tried at each super-block: beyond it a prediction is an extrapolation."""
+"""What trials have tried at each stage: beyond it a prediction is an extrapolation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from genets.nas.trial import Trial
-from genets.structure import Block, Structure, SuperBlock
+from genets.structure import Structure, SuperBlock
 
 
 @dataclass(frozen=True)
 class TriedRange:
-    """For each super-block what finished trials had in its place, the MasterNet's own included."""
+    """By stage what finished trials had in its place, the MasterNet's own included."""
 
-    blocks: tuple[frozenset[Block], ...]
-    depths: tuple[tuple[int, int], ...]
-    widths: tuple[tuple[int, int], ...]
+    master: Structure
+    tried: Mapping[int, Sequence[SuperBlock]]
 
     @classmethod
     def of(cls, master: Structure, trials: Sequence[Trial]) -> TriedRange:
-        tried = [
-            [own, *(trial.super_block for trial in trials if trial.index == index)]
-            for index, own in enumerate(master.super_blocks)
-        ]
-        return cls(
-            tuple(frozenset(s.block for s in there) for there in tried),
-            tuple(_ends([s.depth for s in there]) for there in tried),
-            tuple(_ends([s.width for s in there]) for there in tried),
-        )
+        tried = {
+            index: [master.stage(index), *(t.super_block for t in trials if t.index == index)]
+            for index in master.indices
+        }
+        return cls(master, tried)
 
     def outside(self, structure: Structure) -> tuple[str, ...]:
-        """A few words on each super-block of `structure` that goes beyond the trials there."""
-        places = enumerate(structure.super_blocks)
-        return tuple(words for index, there in places for words in self._beyond(index, there))
+        """A few words on each stage of `structure` that goes beyond the trials there."""
+        return tuple(
+            words
+            for index in structure.indices
+            for words in self._beyond(index, structure.stage(index))
+        )
 
     def _beyond(self, index: int, there: SuperBlock) -> Iterator[str]:
-        name = f"super-block {index + 1}"
-        if there.block not in self.blocks[index]:
+        name, tried = self.master.stage_name(index), self.tried[index]
+        if there.block not in {one.block for one in tried}:
             yield f"{name}: no trial of {there.block}"
-        for what, value, (least, most) in (
-            ("depth", there.depth, self.depths[index]),
-            ("width", there.width, self.widths[index]),
-        ):
+        for what in ("depth", "width"):
+            value, values = getattr(there, what), [getattr(one, what) for one in tried]
+            least, most = min(values), max(values)
             if not least <= value <= most:
                 yield f"{name}: {what} {value}, tried {least} to {most}"
-
-
-def _ends(values: Sequence[int]) -> tuple[int, int]:
-    return min(values), max(values)

@@ -50,8 +50,7 @@ def frontier_chart(snapshot: Snapshot, on: OnTarget, resolution: int) -> Any | N
     shown = SHOWN[model.response]
     picked = np.unique(np.linspace(0, len(front) - 1, MOST_POINTS).round().astype(int))
     own = model.master.resolution
-    frame = snapshot.master.with_resolution(resolution)
-    best = [_network(front.structure(int(n), frame), snapshot, on, shown) for n in picked]
+    best = [_network(front.structure(int(n), resolution), snapshot, on, shown) for n in picked]
     points = [
         _network(structure, snapshot, on, shown, measured)
         for structure, measured in on.measured.items()
@@ -168,11 +167,11 @@ def _blocks(structure: Structure) -> tuple[list[dict[str, Any]], list[dict[str, 
     bars: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
     at = 0
-    last = len(structure.stages) - 1
-    for number, stage in enumerate(structure.stages):
+    for index in structure.indices:
+        stage = structure.stage(index)
         facts = {name: getattr(stage, name)
                  for name in ("type", "kernel", "ratio", "width", "depth", "stride")}  # fmt: skip
-        facts["place"] = {0: "stem", last: "head"}.get(number, str(number))
+        facts["place"] = structure.stage_label(index)
         facts["notation"] = format_super_block(stage)
         bars += [facts | {"start": at + n + 0.04, "end": at + n + 0.96} for n in range(stage.depth)]
         labels.append(facts | {"middle": at + stage.depth / 2})
@@ -200,7 +199,8 @@ def gradient_chart(snapshot: Snapshot, name: str, title: str) -> Any | None:
             continue
         mean, std = row[name]["mean"] * factor, row[name]["std"]
         half = 0.0 if std is None else INTERVAL * std * factor
-        rows.append({"place": f"{row['super_block'] + 1}", "block": row["block"], "mean": mean,
+        place = snapshot.model.master.stage_label(row["super_block"])
+        rows.append({"place": place, "block": row["block"], "mean": mean,
                      "low": mean - half, "high": mean + half, "trials": row["trials"]})  # fmt: skip
     if not rows:
         return None
@@ -235,6 +235,7 @@ def trials_chart(there: RoundSnapshot, response: Response) -> Any | None:
 
     shown, minutes = SHOWN[response], 0.0
     rows: list[dict[str, Any]] = []
+    label = there.master.stage_label
     for result in there.results:
         minutes += result.seconds / 60
         value = value_of(result, response)
@@ -242,13 +243,13 @@ def trials_chart(there: RoundSnapshot, response: Response) -> Any | None:
             control = result.trial.is_control(there.master)
             rows.append({
                 "minutes": minutes, "score": shown.score(value), "seconds": result.seconds,
-                "super-block": str(result.trial.index + 1),
+                "super-block": label(result.trial.index),
                 "trial": "control" if control else "perturbed",
                 "tried": format_super_block(result.trial.super_block),
             })  # fmt: skip
     if not rows:
         return None
-    places = sorted({row["super-block"] for row in rows}, key=int)
+    places = [label(index) for index in sorted({r.trial.index for r in there.results})]
     points = chart_of(rows).mark_point(size=60, filled=True, opacity=0.85).encode(
         x=alt.X("minutes:Q", title="compute time of trials so far, minutes"),
         y=_score_axis(alt, "score", f"validation {shown.name} ({shown.unit})", shown),

@@ -60,7 +60,7 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
     left_out = model.leave_one_out() if model else None
     if model is None or left_out is None:
         return None
-    shown = SHOWN[model.response]
+    shown, label = SHOWN[model.response], model.master.stage_label
     seen = Observations.of(model.master, snapshot.latest.results, model.response)
     rows: list[dict[str, Any]] = []
     for trial, value, residual, std in zip(
@@ -72,11 +72,11 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
         rows.append({
             "observed": shown.score(float(value)), "predicted": predicted,
             "low": predicted - spread, "high": predicted + spread,
-            "super-block": str(trial.index + 1),
+            "super-block": label(trial.index),
             "trial": "control" if control else "perturbed",
             "tried": format_super_block(trial.super_block),
         })  # fmt: skip
-    places = sorted({row["super-block"] for row in rows}, key=int)
+    places = [label(index) for index in sorted({trial.index for trial in seen.trials})]
     unit = f"{shown.name} ({shown.unit})"
     scale = alt.Scale(zero=False, padding=12, reverse=shown.less_is_better)
     colour = colours(alt, "super-block", places, "super-block")

@@ -7,6 +7,7 @@ from typing import Any
 
 from genets.nas.advice import study_warnings
 from genets.nas.resolutions import left_out
+from genets.nas.settings import SpaceSettings
 from genets.nas.snapshot import OnTarget, Snapshot
 from genets.report.conditions import described
 
@@ -25,13 +26,20 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "MasterNet": s.master,
         "design space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
         f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
-        f"{space.depth_change}" + _resolutions(snapshot),
+        f"{space.depth_change}" + _ends(space) + _resolutions(snapshot),
         "trials": f"{done} done of {snapshot.planned}{failed}{_rounds(snapshot)}",
         "prediction": f"{s.response}, regression {s.regression}, selection {s.selection}",
         "seed": str(s.seed),
         "time": _times(snapshot),
         "page made": date,
     }
+
+
+def _ends(space: SpaceSettings) -> str:
+    ranges = {"stem": space.stem_width_range, "head": space.head_width_range}
+    searched = (f"; {name} {low:g} to {high:g} times"
+                for name, (low, high) in ranges.items() if low < high)  # fmt: skip
+    return "".join(searched)
 
 
 def _rounds(snapshot: Snapshot) -> str:

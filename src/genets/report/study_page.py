@@ -165,7 +165,7 @@ def _structures(snapshot: Snapshot) -> Section:
         blocks.append(Figure(structure_chart(chosen, both), f"Chosen: {chosen}"))
     blocks.append(Paragraph(_BARS, True))
     if chosen is not None:
-        names = ["input", "stem", *map(str, range(1, len(master.stages) - 1)), "head"]
+        names = ["input", *map(master.stage_label, master.indices)]
         pairs = list(zip(names, _rows(master), _rows(chosen), strict=True))
         rows = [[name, *pair] for name, *pair in pairs]
         changed = frozenset(n for n, (_, a, b) in enumerate(pairs) if a != b)
@@ -227,8 +227,9 @@ def _trials(snapshot: Snapshot) -> Section:
         blocks = [Paragraph(said), *blocks, Paragraph(accuracy_conditions(snapshot), True)]
     failed = snapshot.failed
     if failed:
+        label = snapshot.master.stage_label
         rows: list[list[Cell | str]] = [
-            [str(r.trial.index + 1), Cell(format_super_block(r.trial.super_block), "text"),
+            [label(r.trial.index), Cell(format_super_block(r.trial.super_block), "text"),
              Cell(r.reason, "text")] for r in failed[:MOST_REASONS]
         ]  # fmt: skip
         more = f" The first {MOST_REASONS}:" * (len(failed) > MOST_REASONS)

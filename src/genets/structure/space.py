@@ -1,8 +1,9 @@
-"""Design space: what a search may do to each super-block of a MasterNet (paper, section 5)."""
+"""Design space: what a search may do to each stage of a MasterNet (paper, section 5)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -15,6 +16,8 @@ from genets.structure.structure import MAX_RESOLUTION, WIDTH_STEP, Structure, Su
 if TYPE_CHECKING:
     import numpy as np
 
+WIDTH_RANGES = ("width_range", "stem_width_range", "head_width_range")
+
 PAPER_BLOCKS = (
     *(Block("XX", kernel) for kernel in (3, 5)),
     *(Block("BL", kernel, ratio) for kernel in (3, 5) for ratio in (0.5, 0.25)),
@@ -24,13 +27,14 @@ PAPER_BLOCKS = (
 
 @dataclass(frozen=True)
 class DesignSpace:
-    """The ranges; together with a MasterNet they give the choices of every super-block.
+    """The ranges; together with a MasterNet they give the choices of every stage.
 
     Defaults are the paper's: kernel 3 or 5, BL ratio 0.5 or 0.25, DW ratio 3, 6 or 9,
     width from 0.5c to 2c, depth from d - 2 to d + 2, resolution 192, 224 or 256.
 
     blocks: the types, kernels and ratios that a super-block may take.
-    width_range: smallest and largest width, as factors of the MasterNet's.
+    width_range: smallest and largest width of super-blocks, as factors of the MasterNet's.
+    stem_width_range, head_width_range: the same of stem and head; as they are by default.
     width_step: widths are multiples of this (and of 8).
     depth_change: how many blocks may be taken away or added; at least one is left.
     resolutions: input sizes in pixels, beside the MasterNet's own.
@@ -41,23 +45,20 @@ class DesignSpace:
     width_step: int = WIDTH_STEP
     depth_change: int = 2
     resolutions: tuple[int, ...] = (192, 224, 256)
+    stem_width_range: tuple[float, float] = (1.0, 1.0)
+    head_width_range: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("blocks", "width_range", "resolutions"):
+        for name in ("blocks", "resolutions", *WIDTH_RANGES):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.blocks or len(set(self.blocks)) < len(self.blocks):
             raise StructureError("blocks of a design space must be at least one, each named once")
         if any(block.type == "Conv" for block in self.blocks):
-            raise StructureError("blocks of a design space cannot be Conv; stem and head are fixed")
-        match self.width_range:
-            case (int() | float() as low, int() | float() as high) if 0 < low <= 1 <= high <= 64:
-                pass
-            case _:
-                raise StructureError(
-                    "width_range must hold two factors, one above 0 and at most 1 and one "
-                    f"from 1 to 64, not {shown(self.width_range)}",
-                    field="width_range",
-                )
+            raise StructureError(
+                "blocks of a design space cannot be Conv: stem and head alone are, always"
+            )
+        for name in WIDTH_RANGES:
+            _check_range(name, getattr(self, name))
         check_integer("width_step", self.width_step, WIDTH_STEP, 65536)
         if self.width_step % WIDTH_STEP:
             raise StructureError(
@@ -68,13 +69,25 @@ class DesignSpace:
             check_integer("resolution", resolution, 1, MAX_RESOLUTION)
 
     def around(self, master: Structure) -> SpaceAround:
-        """The choices that this space leaves for each super-block of `master`."""
+        """The choices that this space leaves for each stage of `master`."""
         return SpaceAround(self, master)
+
+
+def _check_range(name: str, value: object) -> None:
+    match value:
+        case (int() | float() as low, int() | float() as high) if 0 < low <= 1 <= high <= 64:
+            pass
+        case _:
+            raise StructureError(
+                f"{name} must hold two factors, one above 0 and at most 1 and one "
+                f"from 1 to 64, not {shown(value)}",
+                field=name,
+            )
 
 
 @dataclass(frozen=True)
 class SpaceAround:
-    """A design space applied to one MasterNet."""
+    """A design space applied to one MasterNet: by index of the stage (`Structure.indices`)."""
 
     space: DesignSpace
     master: Structure
@@ -84,20 +97,26 @@ class SpaceAround:
             self.master.with_resolution(resolution)  # refuses those too small for the strides
 
     @cached_property
-    def blocks(self) -> tuple[tuple[Block, ...], ...]:
-        """For each super-block its blocks; the MasterNet's own is always among them."""
-        return tuple(
-            (*self.space.blocks, *({s.block} - set(self.space.blocks)))
-            for s in self.master.super_blocks
-        )
+    def blocks(self) -> Mapping[int, tuple[Block, ...]]:
+        """For each stage its blocks; the MasterNet's own is always among them."""
+        given = self.space.blocks
+        return {
+            index: (s.block,) if s.type == "Conv" else (*given, *({s.block} - set(given)))
+            for index, s in self._stages()
+        }
 
     @cached_property
-    def widths(self) -> tuple[tuple[int, ...], ...]:
-        """For each super-block its widths, ascending; the MasterNet's own is always among them."""
-        return tuple(self._widths_around(s.width) for s in self.master.super_blocks)
+    def widths(self) -> Mapping[int, tuple[int, ...]]:
+        """For each stage its widths, ascending; the MasterNet's own is always among them."""
+        space, indices = self.space, self.master.indices
+        ends = {indices[0]: space.stem_width_range, indices[-1]: space.head_width_range}
+        return {
+            index: self._widths_around(s.width, ends.get(index, space.width_range))
+            for index, s in self._stages()
+        }
 
-    def _widths_around(self, width: int) -> tuple[int, ...]:
-        low, high = self.space.width_range
+    def _widths_around(self, width: int, factors: tuple[float, float]) -> tuple[int, ...]:
+        low, high = factors
         step = self.space.width_step
         # Rounded before ceil and floor: 0.28 * 200 is 56.00000000000001 in floating point.
         least = max(1, math.ceil(round(width * low / step, 6)))
@@ -105,13 +124,16 @@ class SpaceAround:
         return tuple(sorted({width, *(step * n for n in range(least, most + 1))}))
 
     @cached_property
-    def depths(self) -> tuple[tuple[int, ...], ...]:
-        """For each super-block its depths, ascending."""
-        change = self.space.depth_change
-        return tuple(
-            tuple(range(max(1, s.depth - change), s.depth + change + 1))
-            for s in self.master.super_blocks
-        )
+    def depths(self) -> Mapping[int, tuple[int, ...]]:
+        """For each stage its depths, ascending."""
+        return {
+            index: tuple(range(max(1, s.depth - change), s.depth + change + 1))
+            for index, s in self._stages()
+            for change in [0 if s.type == "Conv" else self.space.depth_change]
+        }
+
+    def _stages(self) -> Iterator[tuple[int, SuperBlock]]:
+        return zip(self.master.indices, self.master.stages, strict=True)
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
@@ -119,8 +141,8 @@ class SpaceAround:
         return tuple(sorted({self.master.resolution, *self.space.resolutions}))
 
     def choices(self, index: int) -> tuple[SuperBlock, ...]:
-        """Every super-block that may stand at `index`, the MasterNet's own included."""
-        stride = self.master.super_blocks[index].stride
+        """Every stage that may stand at `index`, the MasterNet's own included."""
+        stride = self.master.stage(index).stride
         return tuple(
             SuperBlock(block.type, depth, width, stride, block.kernel, block.ratio)
             for block, width, depth in product(
@@ -131,18 +153,17 @@ class SpaceAround:
     @cached_property
     def size(self) -> int:
         """The number of structures."""
-        per_super_block = (
-            len(b) * len(w) * len(d)
-            for b, w, d in zip(self.blocks, self.widths, self.depths, strict=True)
+        per_stage = (
+            len(self.blocks[index]) * len(self.widths[index]) * len(self.depths[index])
+            for index in self.master.indices
         )
-        return math.prod(per_super_block) * len(self.resolutions)
+        return math.prod(per_stage) * len(self.resolutions)
 
     def sample(self, rng: np.random.Generator) -> Structure:
         """One structure, uniform over the space."""
-        stages = [self.master.stem]
-        for stage, blocks, widths, depths in zip(
-            self.master.super_blocks, self.blocks, self.widths, self.depths, strict=True
-        ):
+        stages = []
+        for index, stage in self._stages():
+            blocks, widths, depths = self.blocks[index], self.widths[index], self.depths[index]
             block = blocks[rng.integers(len(blocks))]
             stages.append(
                 replace(
@@ -155,4 +176,4 @@ class SpaceAround:
                 )
             )
         resolution = self.resolutions[rng.integers(len(self.resolutions))]
-        return Structure((*stages, self.master.head), resolution)
+        return Structure(tuple(stages), resolution)

@@ -10,6 +10,7 @@ from genets.errors import StructureError, shown
 from genets.structure.block import Block, check_integer
 
 WIDTH_STEP = 8
+IMAGE_CHANNELS = 3
 MAX_DEPTH = 1000
 MAX_WIDTH = 65536
 MAX_RESOLUTION = 8192
@@ -102,10 +103,33 @@ class Structure:
         """Input pixels per pixel of the last feature map, along one side."""
         return math.prod(stage.stride for stage in self.stages)
 
-    def with_super_block(self, index: int, super_block: SuperBlock) -> Structure:
-        """The structure with super-block `index` (counted from 0, stem not counted) replaced."""
+    @property
+    def indices(self) -> range:
+        """Of all stages: super-blocks count from 0, so the stem is -1 and the head comes last."""
+        return range(-1, len(self.stages) - 1)
+
+    def stage(self, index: int) -> SuperBlock:
+        """The stage of one of the `indices`. Raises ValueError for another number."""
+        return self.stages[self.indices.index(index)]
+
+    def stage_label(self, index: int) -> str:
+        """`stem`, `head`, or the number of a super-block, counted from 1."""
+        ends = {self.indices[0]: "stem", self.indices[-1]: "head"}
+        return ends.get(index, str(index + 1))
+
+    def stage_name(self, index: int) -> str:
+        """`stem`, `head`, or `super-block 3`."""
+        label = self.stage_label(index)
+        return f"super-block {label}" if label.isdigit() else label
+
+    def input_width(self, index: int) -> int:
+        """Channels that the stage `index` reads; the stem reads the 3 of an image."""
+        return self.stage(index - 1).width if index >= 0 else IMAGE_CHANNELS
+
+    def with_stage(self, index: int, stage: SuperBlock) -> Structure:
+        """The structure with the stage `index` replaced. Raises ValueError as `stage` does."""
         stages = list(self.stages)
-        stages[1 + range(len(self.super_blocks))[index]] = super_block
+        stages[self.indices.index(index)] = stage
         return replace(self, stages=tuple(stages))
 
     def with_resolution(self, resolution: int) -> Structure:
