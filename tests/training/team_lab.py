@@ -1,16 +1,20 @@
 """What two processes do together; run by test_processes.py: python team_lab.py FOLDER.
 
-Fabric starts the second process by running this command line again.
+They are started as torchrun would start them, but out of one that has imported everything.
 """
 
 import json
+import multiprocessing
+import os
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from genets.errors import GenetsError
-from genets.training import Listener, RunRecipe, RunSettings, train_network
+from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.processes import is_first_process
+from genets.training.train_network import train_network
 from genets.training.trainee import Trainee
 
 BN_FREE = "timm:test_mambaout"
@@ -69,5 +73,25 @@ def main(folder):
     (folder / f"seen-{number}.json").write_text(json.dumps({"notes": notes, "faults": faults}))
 
 
+def member(number, folder):
+    os.environ["LOCAL_RANK"] = str(number)
+    main(folder)
+
+
+def start(folder):
+    """Exit status 0 if both end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    fork = multiprocessing.get_context("fork")
+    team = [fork.Process(target=member, args=(number, folder)) for number in range(2)]
+    for one in team:
+        one.start()
+    for one in team:
+        one.join()
+    return max(abs(one.exitcode) for one in team)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(start(Path(sys.argv[1])))

@@ -1,6 +1,7 @@
 """Two processes train one network: the same losses as one, and nothing lost."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.strategies.launchers import subprocess_script
 from PIL import Image
 from safetensors.torch import load_file
 from team_lab import BN_FREE, DRAWING, run, settings
 
 import genets
-from genets.data import load_data
+from genets.data import Share, load_data
 from genets.errors import TrainingError
 from genets.training import evaluate, processes
 
@@ -37,9 +39,8 @@ def team(tmp_path_factory):
     folder = tmp_path_factory.mktemp("team")
     broken = make_photos(folder / "photos")
     script = Path(__file__).with_name("team_lab.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-W", "ignore:.*fork:DeprecationWarning", str(script), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder, broken
@@ -114,6 +115,47 @@ def test_faults_reach_all(team):
 def test_what_there_is_not(device, here, message):
     with pytest.raises(TrainingError, match=message):
         processes.Processes(device, here)
+
+
+def test_the_others_run_the_same_command_line(monkeypatch):
+    class StartedError(Exception):
+        pass
+
+    def started(command, env, **options):
+        raise StartedError(command, env)
+
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "")  # which the launch sets, to be undone afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--processes", "3"])
+    monkeypatch.setattr(subprocess_script.subprocess, "Popen", started)
+    with pytest.raises(StartedError) as first:
+        processes.Processes("cpu", 3)
+    command, env = first.value.args
+    assert command[-2:] == ["--processes", "3"]
+    assert (env["LOCAL_RANK"], env["WORLD_SIZE"]) == ("1", "3")
+
+
+def test_a_process_that_has_ended_is_told_from_other_faults():
+    alone, team = processes.Processes("cpu"), processes.Processes("cpu")
+    team.share = Share(0, 2)
+    ended = RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
+    assert team.is_lost(ended)
+    assert not team.is_lost(RuntimeError("a kernel failed"))
+    assert not alone.is_lost(ended)
+
+
+def test_no_greeting():
+    said = []
+    handler = logging.Handler(logging.DEBUG)
+    handler.emit = said.append
+    logger = logging.getLogger("lightning_fabric")
+    logger.addHandler(handler)
+    try:
+        processes.Processes("cpu", None, "bf16")
+    finally:
+        logger.removeHandler(handler)
+    assert said == []
 
 
 def test_torchrun_says_how_many_there_are(monkeypatch):
