@@ -26,7 +26,8 @@ from timm.utils import AverageMeter, ModelEmaV3
 
 from conditions import write_result
 from genets.networks import resolve_network
-from genets.training import EpochRecord, Listener, RunRecipe, RunSettings, train_network
+from genets.training import EpochRecord, Listener, RunRecipe, RunSettings
+from genets.training.train_network import train_network
 from photos import write_photos
 
 CLASSES, VALIDATION, SIDES = 10, 2, (320, 240)

@@ -92,6 +92,11 @@ def shown(value: object) -> str:
         return f"a huge {type(value).__name__}"
 
 
+def printable(text: str) -> str:
+    """`text`, with escapes for what tables, pictures and UTF-8 cannot hold, such as line breaks."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
     """One sentence for a name that is not known, with the nearest valid ones."""
     names = {valid_name.lower(): valid_name for valid_name in sorted(valid)}

@@ -55,3 +55,28 @@ def test_nothing_heavy_is_imported_for_help():
     code = f"import sys, genets, genets.cli; print([m for m in {HEAVY} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+WRONG = (
+    "search --out a --data digits --budget 1ms --engine foo",
+    "search --out a --data digits --budget soon",
+    "search --out a --data digits --budget 1ms --trial-epochs -3",
+    "search --out a --data digits --budget 1ms --preset foo",
+    "measure genet_light --engine foo",
+    "compare genet_light --precision int9",
+    "profile --device cpux",
+)
+
+
+def test_wrong_words_do_not_wait_for_pytorch(tmp_path):
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from genets.cli import app
+results = [CliRunner().invoke(app, words.split()) for words in {WRONG}]
+print([result.stderr.startswith("genets: ") for result in results], "torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert shown.stdout.strip() == f"{[True] * len(WRONG)} False"
+    assert not list(tmp_path.iterdir())

@@ -89,6 +89,10 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
         ((NETWORK, "--data", "digits", "--weights", "gone.pth"), "no weights file 'gone.pth'"),
         ((NETWORK, "--data", "digits", "--resolution", "0"), "resolution for digits must be"),
         (
+            (NETWORK, "--data", "digits", "--teacher", NETWORK, "--teacher-weights", "gone.pth"),
+            "no weights file 'gone.pth'",
+        ),
+        (
             (NETWORK, "--data", "digits", "--pretrained"),
             "no pretrained weights exist for this structure",
         ),

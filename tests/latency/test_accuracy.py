@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,6 +92,11 @@ def test_classes_against_scikit_learn() -> None:
 def test_outputs_that_give_no_accuracy(logits, sentence) -> None:
     with pytest.raises(TargetError, match=sentence):
         score(lambda x: torch.tensor([logits] * len(x)), Listed([1, 3]), 2)
+
+
+def test_a_split_of_which_nothing_can_be_read_gives_no_score() -> None:
+    with pytest.raises(TargetError, match="none of the images could be read"):
+        score(lambda x: x, SimpleNamespace(batches=lambda size: iter(())), 2)
 
 
 def test_an_engine_scores_as_the_training_does() -> None:

@@ -79,6 +79,18 @@ def test_unknown_names(text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_folder_of_another_kind_says_where_to_look(tmp_path) -> None:
+    with pytest.raises(GenetsError, match=r"neither structure\.toml nor weights\.safetensors"):
+        resolve_network(str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(GenetsError, match=r"training has not ended; files of weights are in '.*"):
+        resolve_network(str(tmp_path))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "weights.safetensors").touch()
+    with pytest.raises(GenetsError, match=r"is no results folder, but '.*results' is one"):
+        resolve_network(str(tmp_path))
+
+
 def test_a_bad_notation_is_a_structure_error() -> None:
     with pytest.raises(StructureError):
         resolve_network("Conv3x8s2 ZZ3x16s2 Conv1x64 @32")

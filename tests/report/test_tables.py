@@ -1,5 +1,7 @@
 """Tables: what they say, and that names are not taken for markup."""
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -7,6 +9,7 @@ from genets.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target
 from genets.nas.result import Selected
 from genets.report import ZooRow, fastest_table, measurement_table, selected_table, zoo_table
+from genets.report.accuracy_table import export_table
 from genets.structure import zoo
 
 
@@ -47,6 +50,21 @@ def test_measurement():
     assert "2000 images per second" in text
     assert "0.49 to 0.51 ms per image" in text
     assert "yes: the interval" in text
+    quick = text_of(measurement_table("quick", Measurement(0.02045, *values[1:])))
+    assert "48,900 images per second" in quick
+
+
+def test_what_an_export_must_be_fed_is_short():
+    triple = (0.3834129571914673,) * 3
+    fed = {"name": "images", "dtype": "float32", "shape": [1, 3, 8, 8], "values": "pixels"}
+    contract = {
+        "files": [],
+        "input": fed | {"mean": triple, "std": [0.5, 0.25, 1]},
+        "quantisation": None,
+        "largest_difference_when_loaded_again": 0.0,
+    }
+    text = text_of(export_table("net", Path("out"), contract))
+    assert "(0.3834, 0.3834, 0.3834), (0.5, 0.25, 1)" in text
 
 
 def test_fastest():

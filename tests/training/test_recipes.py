@@ -11,8 +11,8 @@ from timm.loss import SoftTargetCrossEntropy
 
 from genets.errors import GenetsError, SettingsError
 from genets.nas.presets import PRESETS
-from genets.training import RunRecipe, loss_of, make_recipe, named_recipe, recipes
-from genets.training.recipes import FIELDS, changed, parse_changes, read_recipe_file
+from genets.training import RunRecipe, loss_of, make_recipe, named_recipe
+from genets.training.recipes import FIELDS, changed, parse_changes, read_recipe_file, recipes
 
 
 def test_every_recipe_is_one():
@@ -90,6 +90,11 @@ def test_every_field_can_be_set_to_its_own_value():
     [
         ("epochs", "a change is written as epochs=10, not 'epochs'"),
         ("epoch=3", "unknown field of a recipe 'epoch'; did you mean epochs?"),
+        (f"epochs={'9' * 400}", "epochs must be at most 1000000000, not 9999"),
+        (f"learning_rate={'9' * 400}", "learning_rate must be above 0, not 9999"),
+        (f"learning_rate={'9' * 5000}", "learning_rate must be above 0, not '9999"),
+        ("decay_norm_and_bias=no", "decay_norm_and_bias must be true or false, not 'no'"),
+        ("colour_jitter=1e300", r"colour_jitter must be from 0 to 10, not 1e\+300"),
         ("epochs=many", "epochs must be a positive integer, not 'many'"),
         ("learning_rate=nan", "learning_rate must be above 0, not nan"),
         ("mixup=-1", "mixup must be 0 or above, not -1"),

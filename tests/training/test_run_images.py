@@ -9,7 +9,8 @@ from PIL import Image
 
 from genets.data import load_data
 from genets.errors import GenetsError
-from genets.training import Listener, RunRecipe, RunSettings, train_network
+from genets.training import Listener, RunRecipe, RunSettings
+from genets.training.train_network import train_network
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
 RECIPE = RunRecipe(epochs=2, batch_size=20, learning_rate=0.1)  # 140 images: none is dropped
@@ -81,10 +82,24 @@ def test_a_run_that_goes_on_looks_again_at_those_it_knows(photos, tmp_path):
 
 @pytest.mark.parametrize("check_data", [True, False])
 def test_too_many_stop(photos, tmp_path, check_data):
-    damage(photos, "train", 3, 4, 5)
+    broken = damage(photos, "train", 3, 4, 5)
     with pytest.raises(GenetsError, match=r"3 of 220 images of .* cannot be read, such as"):
         run(photos, tmp_path / "run", check_data=check_data)
     assert not (tmp_path / "run" / "results").exists()
+    assert sorted(named(tmp_path / "run")) == sorted(broken)
+
+
+def test_a_split_without_an_image_gives_no_score(photos, tmp_path):
+    for part, count in (("train", COUNT), ("validation", 1)):
+        for name in ("cats", "dogs"):
+            (tmp_path / "own" / part / name).mkdir(parents=True)
+            for number in range(count):
+                path = tmp_path / "own" / part / name / f"{number}.png"
+                path.write_bytes((photos / name / f"{number}.png").read_bytes()[: 70 * count])
+    for path in (tmp_path / "own" / "validation").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:70])
+    with pytest.raises(GenetsError, match="after epoch 1 there is no score: none of the images"):
+        run(tmp_path / "own", tmp_path / "run")
 
 
 def test_digits_have_no_files_to_check(tmp_path):

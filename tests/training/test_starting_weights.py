@@ -77,6 +77,16 @@ def test_another_network_is_refused_with_the_first_keys(tmp_path):
     assert same(net, before)
 
 
+def test_a_head_of_another_network_is_not_called_one_of_other_classes(tmp_path):
+    wider = net_of(7).state_dict()
+    wider["head.fc.weight"] = torch.zeros(7, 2 * wider["head.fc.weight"].shape[1])
+    torch.save(wider, tmp_path / "w.pth")
+    notes = []
+    with pytest.raises(GenetsError, match=r"of another network: head\.fc\.weight has shape"):
+        start_from(net_of(7), tmp_path / "w.pth", 7, notes.append)
+    assert notes == []
+
+
 def test_another_width_is_refused(tmp_path):
     wide = build(MASTER.scale_width(2.0), 7)
     save_weights(wide, tmp_path / "w.safetensors", {})

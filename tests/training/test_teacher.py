@@ -11,8 +11,9 @@ from genets.data import load_digits
 from genets.errors import GenetsError
 from genets.networks import build, save_weights
 from genets.structure import Structure
-from genets.training import Listener, RunRecipe, RunSettings, train_network
+from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.teacher import TeacherNetwork, load_teacher
+from genets.training.train_network import train_network
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x32 @16"
 
@@ -59,6 +60,36 @@ def test_a_results_folder_teaches_at_its_own_resolution(trained, tmp_path):
         listener = Listener(epoch=lambda record, epochs: losses.append(record.loss))
         train_network(settings, tmp_path / f"run{bool(folder)}", device="cpu", listener=listener)
     assert losses[0] != losses[1]
+
+
+def test_a_named_teacher_with_a_file_of_weights(trained, tmp_path):
+    net = load_teacher(str(trained), load_digits(16)).net
+    plain = tmp_path / "teacher.pth"
+    torch.save(net.state_dict(), plain)
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    own = load_teacher(str(trained), load_digits(16))
+    for file in (plain, trained / "weights.safetensors"):
+        teacher = load_teacher(NETWORK.replace("@16", "@24"), load_digits(16), str(file))
+        # A plain file knows no mean: that of the digits at 16 pixels is almost that at 24.
+        assert torch.allclose(teacher(images), own(images), atol=1e-4)
+        assert not teacher.training
+    recipe = RunRecipe(epochs=1, batch_size=256)
+    settings = RunSettings(network=NETWORK, data="digits", recipe=recipe, teacher=NETWORK,
+                           teacher_weights=str(plain))  # fmt: skip
+    result = train_network(settings, tmp_path / "run", device="cpu")
+    stored = json.loads((result.results / "result.json").read_text())["settings"]
+    assert (stored["teacher"], stored["teacher_weights"]) == (NETWORK, str(plain))
+
+
+def test_files_of_weights_that_do_not_teach(trained, tmp_path):
+    torch.save(build(Structure.parse(NETWORK), 3).state_dict(), tmp_path / "three.pth")
+    with pytest.raises(GenetsError, match=r"three\.pth knows 3 classes, and they are not the 10"):
+        load_teacher(NETWORK, load_digits(16), str(tmp_path / "three.pth"))
+    recipe = RunRecipe(epochs=1)
+    for teacher in ("", str(trained)):
+        with pytest.raises(GenetsError, match="teacher_weights need a teacher that is named"):
+            RunSettings(network=NETWORK, data="digits", recipe=recipe, teacher=teacher,
+                        teacher_weights="three.pth")  # fmt: skip
 
 
 def test_other_classes_are_refused(tmp_path):

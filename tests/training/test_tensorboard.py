@@ -6,7 +6,8 @@ import json
 import pytest
 
 from genets.errors import TrainingError
-from genets.training import RunRecipe, RunSettings, train_network
+from genets.training import RunRecipe, RunSettings
+from genets.training.train_network import train_network
 
 SETTINGS = RunSettings(
     network="Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16",

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 import genets
 from genets.errors import GenetsError, TrainingError
 from genets.networks import resolve_network
-from genets.training import Listener, RunRecipe, RunSettings, train_network
+from genets.training import Listener, RunRecipe, RunSettings, Score
 from genets.training.run import Run
+from genets.training.train_network import train_network
 from genets.training.trainee import Trainee
 
 NETWORK = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
@@ -242,9 +243,23 @@ def test_weights_that_are_no_numbers_are_never_kept(tmp_path):
     with pytest.raises(TrainingError, match=r"no longer finite|became nan|cross-entropy is"):
         run(tmp_path, RunRecipe(epochs=2, batch_size=256, learning_rate=1e30), seconds=0.0)
     for path in (tmp_path / "checkpoints").glob("epoch-*"):
-        tensors = load_file(path)
-        assert all(value.isfinite().all() for name, value in tensors.items()
-                   if name.startswith("network.") and "running" not in name)  # fmt: skip
+        assert all(value.isfinite().all() for value in load_file(path).values())
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_statistics_that_are_no_numbers_are_never_kept(tmp_path, monkeypatch, average):
+    """Activations may overflow in a variance while the loss, of this batch alone, is finite."""
+    step = Trainee.step
+
+    def overflowing(self, *arguments):
+        loss = step(self, *arguments)
+        self.scored.stem.bn.running_var.fill_(math.inf)
+        return loss
+
+    monkeypatch.setattr(Trainee, "step", overflowing)
+    with pytest.raises(TrainingError, match="weights are no longer finite after 1 epochs"):
+        run(tmp_path, RunRecipe(epochs=1, batch_size=512, ema_decay=average))
+    assert checkpoints(tmp_path) == []
 
 
 def test_out_of_memory_says_what_fits(tmp_path, monkeypatch):
@@ -259,6 +274,26 @@ def test_out_of_memory_says_what_fits(tmp_path, monkeypatch):
     message = r"memory ran out with 256 images in a batch; 64 fits: --set batch_size=64 \(no check"
     with pytest.raises(TrainingError, match=message):
         run(tmp_path)
+
+
+def test_a_compiler_that_fails_is_named(tmp_path, monkeypatch):
+    class CompilerError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def broken(*_):
+        raise CompilerError("No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more")
+
+    monkeypatch.setattr(Trainee, "step", broken)
+    message = r"torch\.compile fails .*\(No working C\+\+ compiler found\); --set compile=false"
+    with pytest.raises(TrainingError, match=message):
+        run(tmp_path, RunRecipe(epochs=1, compile=True))
+
+
+def test_of_equal_top1_the_lower_cross_entropy_is_best(tmp_path, monkeypatch):
+    scores = iter([Score(0.5, 2.0, 9), Score(0.5, 1.0, 9), Score(0.5, 1.5, 9), Score(0.4, 0.5, 9)])
+    monkeypatch.setattr("genets.training.run.evaluate", lambda *_, **__: next(scores))
+    result = run(tmp_path, RunRecipe(epochs=4, batch_size=1024, learning_rate=0.1))
+    assert (result.epoch, result.validation.cross_entropy) == (2, 1.0)
 
 
 def test_other_errors_are_not_called_out_of_memory(tmp_path, monkeypatch):

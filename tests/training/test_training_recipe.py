@@ -86,6 +86,8 @@ def test_nothing_to_train():
         ({"epochs": 2.5}, "epochs must be a positive integer, not 2.5"),
         ({"batch_size": True}, "batch_size must be a positive integer, not True"),
         ({"learning_rate": math.nan}, "learning_rate must be above 0, not nan"),
+        ({"batch_size": 10**400}, "batch_size must be at most 1000000000, not 1000"),
+        ({"decay_norm_and_bias": 1}, "decay_norm_and_bias must be true or false, not 1"),
         ({"learning_rate": 0}, "learning_rate must be above 0, not 0"),
         ({"learning_rate": "0.1"}, "learning_rate must be above 0, not '0.1'"),
         ({"momentum": 1.0}, "momentum must be from 0 to below 1, not 1.0"),

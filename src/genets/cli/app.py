@@ -1,6 +1,7 @@
 """The `genets` command: its sub-commands, and how errors leave it."""
 
 import errno
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -87,6 +88,7 @@ app.command("eval")(eval_)
 
 def main() -> None:
     """Entry point of the `genets` script."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app(prog_name="genets")
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import BatchSizes, Device, Engines, Json, Precisions, Provider, Threads
+from genets.cli.options import (
+    MOST_SEED,
+    BatchSizes,
+    Device,
+    Engines,
+    Json,
+    Precisions,
+    Provider,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from genets.analysis import Comparison
@@ -47,7 +56,9 @@ def compare(
         Path | None,
         typer.Option(help="Folder for page, pictures, CSV and JSON, new or to go on with."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the networks' fresh weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of the networks' fresh weights.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Compare networks: latencies beside the paper's, frontier, speed-ups at equal accuracy.

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Provider, Threads
+from genets.cli.options import (
+    MOST_SEED,
+    BatchSize,
+    Device,
+    Engine,
+    Json,
+    Precision,
+    Provider,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from genets.cli.networks import Loaded
@@ -48,7 +57,10 @@ def eval_(
         Path | None, typer.Option(help="Folder for confusion pictures, CSV and JSON.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Seed of the validation cut, and of fresh weights.")
+        int,
+        typer.Option(
+            min=0, max=MOST_SEED, help="Seed of the validation cut, and of fresh weights."
+        ),
     ] = 0,
     json: Json = False,
 ) -> None:

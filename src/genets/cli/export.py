@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genets.cli.options import BatchSize, Device, Json, Precision, Provider, Threads
+from genets.cli.options import MOST_SEED, BatchSize, Device, Json, Precision, Provider, Threads
 
 
 def export(
@@ -28,7 +28,10 @@ def export(
         int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Seed of the validation cut, and of fresh weights.")
+        int,
+        typer.Option(
+            min=0, max=MOST_SEED, help="Seed of the validation cut, and of fresh weights."
+        ),
     ] = 0,
     json: Json = False,
 ) -> None:

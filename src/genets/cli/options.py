@@ -31,6 +31,7 @@ Threads = Annotated[
     int | None,
     typer.Option(help="CPU threads of one run.  [default: all physical cores]"),
 ]
+MOST_SEED = 2**63 - 1  # that torch takes
 # Each may be given several times.
 Engines = Annotated[
     list[str] | None,

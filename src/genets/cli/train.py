@@ -50,6 +50,9 @@ def train(
         str | None,
         typer.Option(help="Results folder or NETWORK with published weights, to learn from."),
     ] = None,
+    teacher_weights: Annotated[
+        Path | None, typer.Option(help="File of the teacher's weights, if it is no folder.")
+    ] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
     ] = None,
@@ -95,6 +98,7 @@ def train(
         pretrained=pretrained,
         weights=None if weights is None else str(weights),
         teacher=teacher,
+        teacher_weights=None if teacher_weights is None else str(teacher_weights),
         resolution=resolution,
         seed=seed,
     )
@@ -120,8 +124,9 @@ def _settings(
     from genets.training.recipes import changed, parse_changes, read_recipe_file
     from genets.training.run_folder import is_run, load_settings
 
-    if "weights" in options and not Path(options["weights"]).is_file():
-        raise SettingsError(f"no weights file {options['weights']!r}")
+    for name in ("weights", "teacher_weights"):
+        if name in options and not Path(options[name]).is_file():
+            raise SettingsError(f"no weights file {options[name]!r}")
     values = load_settings(out).to_json() if is_run(out) else {}
     stored_recipe = values.pop("recipe", {})
     if _is_folder(options.get("network")):
@@ -166,8 +171,9 @@ def _run(settings: RunSettings, out: Path, how: dict[str, Any], json: bool) -> N
     from genets.cli.progress import show_progress
     from genets.cli.training_watch import TrainingWatch
     from genets.report.training_report import training_table
-    from genets.training import Listener, train_network
+    from genets.training import Listener
     from genets.training.processes import is_first_process
+    from genets.training.train_network import train_network
 
     console = error_console()
     first = is_first_process()

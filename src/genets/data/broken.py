@@ -7,13 +7,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from genets.data.rgb import as_rgb
 from genets.data.share import WHOLE, Share
 from genets.errors import DataError
 
 MOST_BROKEN = 0.01
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+BROKEN = (
+    OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 """What Pillow raises for files that are no images, or only the beginning of one."""
 
 
@@ -61,9 +65,11 @@ def broken_files(paths: Sequence[str]) -> dict[str, str]:
 
 def reason_of(error: BaseException) -> str:
     """One line, as a rule without the path."""
+    if isinstance(error, UnidentifiedImageError):  # which names the file, however it was given
+        return "cannot identify image file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    lines = str(error).partition(" '/")[0].strip().splitlines()
+    lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
@@ -72,7 +78,7 @@ def _fault(path: str) -> str:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (1, 1))  # ignored by other formats than JPEG
-            image.load()
+            as_rgb(image)
     except BROKEN as error:
         return reason_of(error)
     return ""

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-from genets.data.image_reader import as_rgb
 from genets.data.pool import CPU, Augmentation, Pool, assemble
+from genets.data.rgb import as_rgb
 from genets.data.share import WHOLE, Share
 from genets.data.split import ImageData, name_some
 from genets.errors import DataError

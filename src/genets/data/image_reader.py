@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from genets.data.broken import BROKEN, reason_of
+from genets.data.rgb import as_rgb
 from genets.data.seeds import kept_globals, seed_globals
 
 MOST_STAND_INS = 50
@@ -82,12 +83,6 @@ class ImageReader(Dataset[Item]):
     def _name(self, position: int) -> str:
         paths = getattr(self.images, "paths", None)
         return f"{position} of the {self.purpose} split" if paths is None else paths[position]
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """The image read, in RGB; `convert` alone would copy one that is."""
-    image.load()
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def collate(items: Sequence[Item]) -> tuple[Any, dict[str, str]]:

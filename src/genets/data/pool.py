@@ -29,6 +29,7 @@ from genets.data.split import (
     cut,
     slices,
 )
+from genets.errors import printable
 
 TEST_SHARE = 0.2
 RESOLUTIONS = (8, 2048)
@@ -223,7 +224,7 @@ def assemble(
     return ImageData(
         name=name,
         resolution=resolution,
-        class_names=tuple(class_names),
+        class_names=tuple(map(printable, class_names)),
         train=split("train", train, kept),
         validation=validation_split,
         test=test_split,

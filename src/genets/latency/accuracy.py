@@ -123,6 +123,8 @@ def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) ->
         top5_right.index_add_(0, among, torch.ones_like(among))
         total += F.cross_entropy(logits.double(), labels, reduction="sum").item()
     outputs, images = len(top5_right), int(confusion.sum())
+    if not images:
+        raise TargetError("there is no score, as none of the images could be read")
     table = confusion.reshape(outputs, outputs)
     return Accuracy(
         table.trace().item() / images, top5_right.sum().item() / images, total / images, images,

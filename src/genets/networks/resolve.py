@@ -16,6 +16,7 @@ from genets.networks.build import build
 from genets.networks.weights import (
     STRUCTURE_FILE,
     WEIGHTS_FILE,
+    check_results,
     load_structure_network,
     load_tensors,
     read_weights,
@@ -85,8 +86,9 @@ def _trained(folder: Path, name: str = "") -> NamedNetwork:
     """That of a results folder: of its structure, or of the name that its weights state."""
     if not folder.is_dir():
         raise GenetsError(f"no results folder {str(folder)!r}")
+    check_results(folder)
     path = folder / WEIGHTS_FILE
-    if (folder / STRUCTURE_FILE).exists() or not path.exists():
+    if (folder / STRUCTURE_FILE).exists():
         structure = Structure.load(folder / STRUCTURE_FILE)
         network = load_structure_network(folder)
         return NamedNetwork(name, network, structure, structure.resolution)

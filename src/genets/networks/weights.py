@@ -66,6 +66,19 @@ def load_tensors(net: nn.Module, tensors: Mapping[str, torch.Tensor], path: str 
     net.load_state_dict(tensors)
 
 
+def check_results(folder: Path) -> None:
+    """Raise GenetsError, saying where else to look, unless a trained network lies in `folder`."""
+    if (folder / STRUCTURE_FILE).exists() or (folder / WEIGHTS_FILE).exists():
+        return
+    inside, checkpoints = folder / "results", folder / "checkpoints"
+    if (inside / WEIGHTS_FILE).exists():
+        raise GenetsError(f"{str(folder)!r} is no results folder, but {str(inside)!r} is one")
+    reason = f"it has neither {STRUCTURE_FILE} nor {WEIGHTS_FILE}"
+    if checkpoints.is_dir():
+        reason = f"its training has not ended; files of weights are in {str(checkpoints)!r}"
+    raise GenetsError(f"{str(folder)!r} is no results folder: {reason}")
+
+
 def load_structure_network(folder: str | Path) -> ByobNet:
     """The network of a results folder with a structure file, trained, in eval mode, on the CPU.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,17 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
+def _colours(*triples: Iterable[float]) -> str:
+    return ", ".join(f"({', '.join(f'{value:.4g}' for value in triple)})" for triple in triples)
+
+
 def export_table(name: str, folder: Path, contract: Mapping[str, Any]) -> Table:
     """What was written, what it must be fed, and how close it is when loaded again."""
     fed, how = contract["input"], contract["quantisation"]
     facts = [
         *(("file", str(folder / file)) for file in (*contract["files"], "contract.json")),
         ("input", f"{fed['name']}, {fed['dtype']} {tuple(fed['shape'])}, {fed['values']}"),
-        ("mean, std", "not known" if fed["mean"] is None else f"{fed['mean']}, {fed['std']}"),
+        ("mean, std", "not known" if fed["mean"] is None else _colours(fed["mean"], fed["std"])),
         ("quantised", "no" if how is None else f"{how['tool']}; {how['images']} images"),
         ("loaded again", f"differs by {contract['largest_difference_when_loaded_again']:.2g}"),
     ]

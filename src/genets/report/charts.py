@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from genets.errors import printable
 from genets.files import write_atomic
 
 HEIGHT = 340
@@ -66,7 +67,7 @@ def save_picture(chart: Any, title: str, conditions: str, path: Path) -> None:
     import altair
 
     picture = BytesIO()
-    head = altair.TitleParams(title, subtitle=conditions)
+    head = altair.TitleParams(printable(title), subtitle=printable(conditions))
     titled = chart.properties(width=PICTURE_WIDTH, title=head)
     titled.save(picture, format="png", ppi=PICTURE_PPI)
     write_atomic(path, picture.getvalue())

@@ -147,7 +147,7 @@ def measurement_table(name: str, measurement: Measurement) -> Table:
             ),
             ("90th percentile", _ms(m.p90_ms_per_image)),
             ("99th percentile", _ms(m.p99_ms_per_image)),
-            ("throughput", f"{1e3 / m.ms_per_image:.4g} images per second"),
+            ("throughput", f"{_per_second(m.ms_per_image)} images per second"),
             ("noisy", noisy),
             ("samples", str(len(m.samples_ms))),
             ("target", f"{m.target.name}, {m.resolution} pixels, protocol {m.protocol}"),
@@ -155,6 +155,12 @@ def measurement_table(name: str, measurement: Measurement) -> Table:
             *_special_facts(m),
         ],
     )
+
+
+def _per_second(ms: float) -> str:
+    """Four digits, and no exponent: 48,890."""
+    rate = float(f"{1e3 / ms:.4g}")
+    return f"{rate:,.0f}" if rate >= 1e4 else f"{rate:g}"
 
 
 def _special_facts(m: Measurement) -> Iterable[Fact]:

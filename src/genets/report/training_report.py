@@ -12,6 +12,7 @@ from rich.text import Text
 from genets.report.charts import chart_of, colours, save_picture, styled
 from genets.training import EpochRecord, RunResult
 
+MOST_TICKS = 12
 LOSS, ACCURACY = "curves-loss.png", "curves-accuracy.png"
 
 
@@ -37,16 +38,23 @@ def _curves(values: Sequence[dict[str, Any]], title: str) -> Any:
     import altair as alt
 
     series = list(dict.fromkeys(value["series"] for value in values))
+    epochs = alt.Axis(values=_ticks(values[-1]["epoch"]), format="d")
     lines = (
         chart_of(values)
         .mark_line(point=len(values) < 60)
         .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
+            x=alt.X("epoch:Q", title="epoch", axis=epochs, scale=alt.Scale(zero=False, nice=False)),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
             color=colours(alt, "series", series),
         )
     )
     return styled(lines)
+
+
+def _ticks(epochs: int) -> list[int]:
+    """Whole epochs, a dozen at most and the last one among them; an axis takes halves too."""
+    every = -(-epochs // MOST_TICKS)
+    return list(range(epochs, 0, -every))[::-1]
 
 
 def training_table(result: RunResult) -> Table:

@@ -1,15 +1,24 @@
-"""Recipes, the training loops, and scores."""
+"""Recipes, the training loops, and scores.
 
-from genets.training.features import FeatureSplit
-from genets.training.hand_over import RunResult
-from genets.training.loop import Score, Teacher, evaluate, train, train_together
-from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
-from genets.training.recipes import make_recipe, named_recipe, recipes
-from genets.training.run_log import EpochRecord, Listener, Progress
-from genets.training.run_recipe import RunRecipe
-from genets.training.settings import RunSettings
-from genets.training.threads import fitting_threads
-from genets.training.train_network import train_network
+Names are imported from their files when they are first used: recipes and settings are words, which
+need no PyTorch. Functions with the name of their file are imported from there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genets.training.features import FeatureSplit
+    from genets.training.hand_over import RunResult
+    from genets.training.loop import Score, Teacher, evaluate, train, train_together
+    from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
+    from genets.training.recipes import make_recipe, named_recipe
+    from genets.training.run_log import EpochRecord, Listener, Progress
+    from genets.training.run_recipe import RunRecipe
+    from genets.training.settings import RunSettings
+    from genets.training.threads import fitting_threads
 
 __all__ = [
     "EpochRecord",
@@ -29,8 +38,40 @@ __all__ = [
     "make_recipe",
     "named_recipe",
     "optimizer_of",
-    "recipes",
     "train",
-    "train_network",
     "train_together",
 ]
+
+_FILE_OF = {
+    "EpochRecord": "run_log",
+    "FeatureSplit": "features",
+    "Listener": "run_log",
+    "Progress": "run_log",
+    "Recipe": "recipe",
+    "RunRecipe": "run_recipe",
+    "RunResult": "hand_over",
+    "RunSettings": "settings",
+    "Score": "loop",
+    "Teacher": "loop",
+    "evaluate": "loop",
+    "fitting_threads": "threads",
+    "loss_of": "recipe",
+    "lr_at": "recipe",
+    "make_recipe": "recipes",
+    "named_recipe": "recipes",
+    "optimizer_of": "recipe",
+    "train": "loop",
+    "train_together": "loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -45,7 +45,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """All there are, ascending."""
-        return sorted(self.folder.glob("epoch-*.safetensors"))
+        return sorted(self.folder.glob("epoch-*.safetensors"), key=_place)
 
     def last_path(self) -> Path | None:
         return next(reversed(self.paths()), None)
@@ -98,7 +98,7 @@ class Checkpoints:
 
     def _prune(self, newest: Path) -> None:
         """Keep the newest two, and the best of each; of equal ones that just written."""
-        stems = sorted({_stem_of(path) for path in self.paths()})[-NEWEST:]
+        stems = [*dict.fromkeys(_stem_of(path) for path in self.paths())][-NEWEST:]
         bests = {best for path in self.paths() if _stem_of(path) in stems
                  for best in [_best_of(path)] if best}  # fmt: skip
         kept = {*stems, *(_stem(epochs, 0) for epochs in bests)}
@@ -120,6 +120,12 @@ def _best_of(path: Path) -> int | None:
 
 def _stem(epoch: int, step: int) -> str:
     return f"epoch-{epoch:04d}-step-{step:06d}"
+
+
+def _place(path: Path) -> tuple[list[int], str]:
+    """Ascending with epoch and step: by their names 10000 would come before 9999."""
+    numbers = [int(part) for part in _stem_of(path).split("-") if part.isdecimal()]
+    return numbers, path.name
 
 
 def _stem_of(path: Path) -> str:

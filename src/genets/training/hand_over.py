@@ -25,7 +25,7 @@ RESULT_FILE = "result.json"
 class RunResult:
     """A trained network, in `results`.
 
-    epoch: after which validation top-1 was highest; these are the weights.
+    epoch: after which the validation score was best; these are the weights.
     validation, test: their scores. epochs: of the whole run. notes: what was said on the way.
     """
 

@@ -157,7 +157,7 @@ def evaluate(
 
     channels_last: how weights lie in memory from then on; else they stay as they are.
     total: adds up sums over processes, where each has its share of the split.
-    Raises TrainingError if the network's outputs are not finite.
+    Raises TrainingError: the network's outputs are not finite, or no image can be read.
     """
     move(net, device, channels_last=channels_last)
     net.eval()
@@ -171,6 +171,8 @@ def evaluate(
             sums[1] += F.cross_entropy(logits, labels, reduction="sum")
             sums[2] += len(labels)
     correct, entropy, images = total(sums).tolist()
+    if not images:
+        raise TrainingError("there is no score: none of the images could be read")
     score = Score(correct / images, entropy / images, int(images))
     if not math.isfinite(score.cross_entropy):
         raise TrainingError(f"the network's cross-entropy is {score.cross_entropy}, no score")

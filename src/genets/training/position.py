@@ -13,7 +13,7 @@ class Position:
     """Where a run stands: `epoch` whole epochs, and `step` steps of the next.
 
     losses, seconds: of these steps. records: of the whole epochs. best: the number of whole
-    epochs after which validation top-1 was highest; None before the first.
+    epochs after which the validation score was best; None before the first.
     """
 
     epoch: int = 0

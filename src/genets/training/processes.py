@@ -38,13 +38,13 @@ class Processes:
         devices: Any = here
         if chosen.type == "cuda":
             devices = _gpus(chosen, here)
-        self.fabric = Fabric(
-            accelerator=chosen.type,
-            devices=devices,
-            num_nodes=machines,
-            precision=cast(Any, FABRIC_PRECISIONS[precision]),
-        )
         with _quiet():  # or it greets from every process
+            self.fabric = Fabric(
+                accelerator=chosen.type,
+                devices=devices,
+                num_nodes=machines,
+                precision=cast(Any, FABRIC_PRECISIONS[precision]),
+            )
             self.fabric.launch()
         self.device: torch.device = self.fabric.device
         self.share = Share(self.fabric.global_rank, self.fabric.world_size)
@@ -78,6 +78,11 @@ class Processes:
         if self.count > 1:
             for buffer in net.buffers():
                 distributed.broadcast(buffer, 0)
+
+    def is_lost(self, error: RuntimeError) -> bool:
+        """Whether it comes from waiting for a process that has ended."""
+        text = str(error).lower()
+        return self.count > 1 and any(name in text for name in ("gloo", "nccl"))
 
     def first(self, act: Callable[[], object]) -> None:
         """Let the first process act; the others wait, and share its failure.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from genets.errors import GenetsError, shown
 
-from genets.errors import GenetsError
+if TYPE_CHECKING:  # settings are words, and a wrong one must not wait for PyTorch
+    import torch
+    from torch import Tensor, nn
 
 REFERENCE_BATCH = 256
 PRECISIONS = ("fp32", "bf16")
+MOST = 10**9  # epochs of a run, and images in a step
+BELOW_1 = math.nextafter(1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +49,38 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise GenetsError(f"{name} must be a positive integer, not {value!r}")
-        if not (self._is_number("learning_rate") and self.learning_rate > 0):
-            raise GenetsError(f"learning_rate must be above 0, not {self.learning_rate!r}")
-        if not (self._is_number("weight_decay") and self.weight_decay >= 0):
-            raise GenetsError(f"weight_decay must be 0 or above, not {self.weight_decay!r}")
+            self._check_count(name)
+        self._check("learning_rate", math.ulp(0.0), math.inf, "above 0")
+        self._check("weight_decay", 0, math.inf, "0 or above")
         for name in ("momentum", "label_smoothing"):
-            if not (self._is_number(name) and 0 <= getattr(self, name) < 1):
-                raise GenetsError(f"{name} must be from 0 to below 1, not {getattr(self, name)!r}")
-        if not (self._is_number("soft_label_weight") and 0 <= self.soft_label_weight <= 1):
-            raise GenetsError(
-                f"soft_label_weight must be from 0 to 1, not {self.soft_label_weight!r}"
-            )
-        if not (self._is_number("warmup_epochs") and 0 <= self.warmup_epochs < self.epochs):
-            raise GenetsError(
-                f"warmup_epochs must be from 0 to below epochs ({self.epochs}), "
-                f"not {self.warmup_epochs!r}"
-            )
+            self._check(name, 0, BELOW_1, "from 0 to below 1")
+        self._check("soft_label_weight", 0, 1, "from 0 to 1")
+        below_epochs = math.nextafter(self.epochs, 0)
+        self._check("warmup_epochs", 0, below_epochs, f"from 0 to below epochs ({self.epochs})")
+        self._check_flag("decay_norm_and_bias")
         if self.precision not in PRECISIONS:
             raise GenetsError(
-                f"precision of training must be {' or '.join(PRECISIONS)}, not {self.precision!r}"
+                f"precision of training must be {' or '.join(PRECISIONS)}, "
+                f"not {shown(self.precision)}"
             )
 
-    def _is_number(self, name: str) -> bool:
+    def _check_count(self, name: str) -> None:
         value = getattr(self, name)
-        return (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        )
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise GenetsError(f"{name} must be a positive integer, not {shown(value)}")
+        if value > MOST:
+            raise GenetsError(f"{name} must be at most {MOST}, not {shown(value)}")
+
+    def _check(self, name: str, low: float, high: float, rule: str) -> None:
+        value = getattr(self, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        # No infinity, nor an integer that no float can hold.
+        if not (number and low <= value <= min(high, sys.float_info.max)):
+            raise GenetsError(f"{name} must be {rule}, not {shown(value)}")
+
+    def _check_flag(self, name: str) -> None:
+        if not isinstance(getattr(self, name), bool):
+            raise GenetsError(f"{name} must be true or false, not {shown(getattr(self, name))}")
 
     @property
     def peak_rate(self) -> float:
@@ -102,6 +108,9 @@ def loss_of(
 
     logits, teacher_logits: (N, classes); labels: (N,), or probabilities (N, classes).
     """
+    import torch
+    import torch.nn.functional as F
+
     true = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if teacher_logits is None or recipe.soft_label_weight == 0:
         return true
@@ -111,6 +120,8 @@ def loss_of(
 
 def optimizer_of(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD over the parameters that require gradients. Raises GenetsError if none does."""
+    import torch
+
     trained = [p for p in net.parameters() if p.requires_grad]
     if not trained:
         raise GenetsError("the network has no parameter to train; all are frozen")

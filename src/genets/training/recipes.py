@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.errors import SettingsError, unknown_name
+from genets.training.recipe import MOST
 from genets.training.run_recipe import RunRecipe
 
 FIELDS = tuple(field.name for field in fields(RunRecipe))
@@ -34,7 +35,7 @@ def changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     """`base` with these changes; other epochs alone shorten or lengthen the warm-up with them."""
     values = {**base, **changes}
     before, after = base.get("epochs"), changes.get("epochs")
-    if "warmup_epochs" not in changes and before and isinstance(after, int):
+    if "warmup_epochs" not in changes and before and isinstance(after, int) and after <= MOST:
         values["warmup_epochs"] = base.get("warmup_epochs", 0.0) * after / before
     return values
 
@@ -53,10 +54,10 @@ def read_recipe_file(path: str | Path) -> dict[str, Any]:
     """Fields from a TOML file, which need not hold all of them. Raises SettingsError."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"recipe {path} is not valid TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read recipe {path}: {error}") from error
+    except ValueError as error:
+        raise SettingsError(f"recipe {path} is not valid TOML: {error}") from error
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
@@ -75,5 +76,5 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, KeyError):  # no TOML, or a number of more than 4300 digits
         return text

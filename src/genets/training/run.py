@@ -14,7 +14,7 @@ from torch import Tensor
 from genets.data import ImageData, seed_of, seeded_globals, steps_per_epoch
 from genets.errors import TrainingError
 from genets.training.checkpoint import Checkpoints
-from genets.training.loop import Teacher, evaluate
+from genets.training.loop import Score, Teacher, evaluate
 from genets.training.memory import is_out_of_memory, largest_that_fits
 from genets.training.position import Position
 from genets.training.recipe import lr_at
@@ -22,6 +22,7 @@ from genets.training.run_log import EpochRecord, Listener, Progress
 from genets.training.trainee import Trainee
 
 CHECKPOINT_SECONDS = 600.0
+COMPILERS = ("torch._dynamo", "torch._inductor")  # whose errors are not worth their import
 LOOK_EVERY = 25  # steps: reading a loss makes the host wait for a GPU
 
 
@@ -91,13 +92,19 @@ class Run:
     def train(self) -> list[EpochRecord]:
         """Train what is left, and give the record of every epoch.
 
-        Raises TrainingError: the loss is not finite, or memory ran out. OSError: the disk is full.
+        Raises TrainingError: the loss is not finite, memory ran out, or another process has
+        ended. OSError: the disk is full.
         """
-        with _cuda_generators(self.trainee.device):
-            self._tell("")
-            while self.position.epoch < self.recipe.epochs:
-                self._train_epoch()
-                self._end_epoch()
+        try:
+            with _cuda_generators(self.trainee.device):
+                self._tell("")
+                while self.position.epoch < self.recipe.epochs:
+                    self._train_epoch()
+                    self._end_epoch()
+        except RuntimeError as error:
+            if not self.processes.is_lost(error):
+                raise
+            raise TrainingError(f"another process of this run has ended{self._kept()}") from error
         return self.position.records
 
     def _train_epoch(self) -> None:
@@ -123,6 +130,11 @@ class Run:
                 self._seed_dropout(images)
                 return self.trainee.step(images, labels, self.teacher, rate, done + 1)
         except (RuntimeError, MemoryError) as error:
+            if self.recipe.compile and type(error).__module__.startswith(COMPILERS):
+                raise TrainingError(
+                    f"torch.compile fails with this network or machine "
+                    f"({str(error).strip().splitlines()[0]}); --set compile=false does without it"
+                ) from error
             if not is_out_of_memory(error):
                 raise
         # Here, as the handler's traceback would hold the tensors of the step that failed.
@@ -200,7 +212,8 @@ class Run:
             )
         except TrainingError as error:
             raise TrainingError(f"after epoch {at.epoch + 1} {error}{self._kept()}") from error
-        best = not at.records or score.top1 > at.records[(at.best or 1) - 1].top1
+        before = at.records[(at.best or 1) - 1] if at.records else None
+        best = before is None or _rank(score) > _rank(before)
         at.epoch += 1
         record = EpochRecord(
             epoch=at.epoch,
@@ -250,6 +263,11 @@ class Run:
         words = f"epoch {epoch} of {self.recipe.epochs}" + (f", {detail}" if detail else "")
         done = at.epoch * self.steps + at.step
         self.listener.progress(Progress("training", done, total, words))
+
+
+def _rank(score: Score | EpochRecord) -> tuple[float, float]:
+    """By top-1; on few images many epochs share it, and cross-entropy tells them apart."""
+    return score.top1, -score.cross_entropy
 
 
 @contextmanager

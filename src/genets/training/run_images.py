@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from genets.data import LOADERS, ImageData, broken_files, load_data
+from genets.errors import DataError
 from genets.files import write_atomic
 from genets.training.processes import Processes
 from genets.training.run_recipe import RunRecipe
@@ -30,15 +32,18 @@ def load_images(
     return load_data(settings.data, settings.resolution, seed=settings.seed, **options)
 
 
+@contextmanager
 def keep_broken(
     data: ImageData, path: Path, processes: Processes, say: Callable[[str], None]
-) -> None:
+) -> Iterator[None]:
     """From now on name each image that cannot be read: to the user, and in a line of `path`.
 
-    Those that an earlier process met are looked at again. Raises DataError: too many.
+    Those that an earlier process met are looked at again. Raises DataError: too many; all that
+    are known then are in `path`.
     """
     broken = data.broken
     if broken is None:
+        yield
         return
     before = [json.loads(line)["image"] for line in _lines(path)]
     processes.gather(None)  # all have read it
@@ -47,12 +52,19 @@ def keep_broken(
         if processes.is_first:
             say(f"image {name} cannot be read ({reason}) and is skipped")
             with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"image": name, "reason": reason}) + "\n")
+                file.write(_line(name, reason))
 
     broken.tell = tell
     if processes.is_first and before:
         write_atomic(path, "")
-    broken.meet(broken_files([name for name in before if Path(name).is_absolute()]))
+    try:
+        broken.meet(broken_files([name for name in before if Path(name).is_absolute()]))
+        yield
+    except DataError:
+        if processes.is_first and broken.reasons:
+            write_atomic(path, "".join(_line(*one) for one in broken.reasons.items()))
+            say(f"{len(broken.reasons)} images that cannot be read are named in {path}")
+        raise
 
 
 def check_all(data: ImageData, processes: Processes, note: Callable[[str], None]) -> None:
@@ -62,6 +74,10 @@ def check_all(data: ImageData, processes: Processes, note: Callable[[str], None]
         return
     for found in processes.gather(data.broken.scan(processes.share)):
         data.broken.meet(found)
+
+
+def _line(name: str, reason: str) -> str:
+    return json.dumps({"image": name, "reason": reason}) + "\n"
 
 
 def _lines(path: Path) -> list[str]:

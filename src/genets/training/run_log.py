@@ -18,7 +18,8 @@ class EpochRecord:
     steps: of the optimizer, since the run began. learning_rate: of the epoch's last step.
     loss: mean training loss. top1 (0 to 1), cross_entropy: on the validation split.
     seconds: of its training steps. images_per_second: in these.
-    best: whether top1 is the highest so far. images: of the validation split, those scored.
+    best: whether top1 is the highest so far, or as high with a lower cross_entropy.
+    images: of the validation split, those scored.
     broken: images of any split that could not be read, so far.
     """
 

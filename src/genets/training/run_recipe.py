@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from genets.data import Augmentation
-from genets.errors import GenetsError
-from genets.training.recipe import Recipe
+from genets.errors import GenetsError, shown
+from genets.training.recipe import BELOW_1, Recipe
+
+if TYPE_CHECKING:
+    from genets.data import Augmentation
+
+MOST_JITTER = 10  # beyond, images are noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +48,14 @@ class RunRecipe(Recipe):
 
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)  # super() does not work in a dataclass with slots
-        for name in ("mixup", "cutmix", "colour_jitter"):
+        for name in ("mixup", "cutmix"):
             self._check(name, 0, math.inf, "0 or above")
+        self._check("colour_jitter", 0, MOST_JITTER, f"from 0 to {MOST_JITTER}")
         for name in ("flip", "erase"):
             self._check(name, 0, 1, "from 0 to 1")
-        self._check("ema_decay", 0, math.nextafter(1, 0), "from 0 to below 1")
+        self._check("ema_decay", 0, BELOW_1, "from 0 to below 1")
         for name in ("channels_last", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise GenetsError(f"{name} must be true or false, not {getattr(self, name)!r}")
+            self._check_flag(name)
         self._check_crop()
         self._check_policy()
         if (self.mixup or self.cutmix) and self.batch_size % 2:
@@ -60,21 +64,17 @@ class RunRecipe(Recipe):
                 f"not {self.batch_size}"
             )
 
-    def _check(self, name: str, low: float, high: float, rule: str) -> None:
-        if not (self._is_number(name) and low <= getattr(self, name) <= high):
-            raise GenetsError(f"{name} must be {rule}, not {getattr(self, name)!r}")
-
     def _check_crop(self) -> None:
         area = self.crop_area
         numbers = isinstance(area, tuple | list) and len(area) == 2
         if not (numbers and all(_is_share(part) for part in area) and area[0] <= area[1]):
             raise GenetsError(
-                f"crop_area must be two ascending shares from above 0 to 1, not {area!r}"
+                f"crop_area must be two ascending shares from above 0 to 1, not {shown(area)}"
             )
         object.__setattr__(self, "crop_area", tuple(map(float, area)))
 
     def _check_policy(self) -> None:
-        wrong = f"auto_augment must be a policy of timm or empty, not {self.auto_augment!r}"
+        wrong = f"auto_augment must be a policy of timm or empty, not {shown(self.auto_augment)}"
         if not isinstance(self.auto_augment, str):
             raise GenetsError(wrong)
         if self.auto_augment:
@@ -86,6 +86,8 @@ class RunRecipe(Recipe):
 
     def augmentation(self) -> Augmentation:
         """What is done to single images."""
+        from genets.data import Augmentation  # with PyTorch
+
         return Augmentation(
             crop_area=self.crop_area,
             flip=self.flip,

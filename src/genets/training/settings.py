@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from genets.errors import GenetsError, SettingsError, shown, unknown_name
-from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE, read_weights
+from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE, check_results, read_weights
 from genets.structure import Structure
 from genets.training.recipes import make_recipe
 from genets.training.run_recipe import RunRecipe
 
-TEXTS = ("network", "data", "recipe_name", "weights", "teacher")
+TEXTS = ("network", "data", "recipe_name", "weights", "teacher", "teacher_weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class RunSettings:
     recipe_name: where the recipe began; its fields alone count.
     resolution: input pixels along a side; None is the network's own.
     pretrained: begin with published weights. weights: begin with those of this file.
-    teacher: a network that knows the classes; empty for none.
+    teacher: a network that knows the classes; empty for none. teacher_weights: a file of its
+        weights; empty for published ones, or those of a results folder.
     """
 
     network: str
@@ -39,6 +40,7 @@ class RunSettings:
     pretrained: bool = False
     weights: str = ""
     teacher: str = ""
+    teacher_weights: str = ""
 
     def __post_init__(self) -> None:
         for name in TEXTS:
@@ -60,7 +62,12 @@ class RunSettings:
         object.__setattr__(self, "network", network)
         object.__setattr__(self, "weights", own_weights or _anywhere(self.weights))
         object.__setattr__(self, "data", _anywhere(self.data))
-        object.__setattr__(self, "teacher", _anywhere(self.teacher))
+        if self.teacher_weights and (not self.teacher or Path(self.teacher).is_dir()):
+            raise SettingsError(
+                "teacher_weights need a teacher that is named; a results folder has its own"
+            )
+        for name in ("teacher", "teacher_weights"):
+            object.__setattr__(self, name, _anywhere(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -102,6 +109,7 @@ def _source(text: str) -> tuple[str, str]:
         return str(Structure.load(folder)), ""
     if not folder.is_dir():
         return text, ""
+    check_results(folder)
     weights = folder / WEIGHTS_FILE
     if (folder / STRUCTURE_FILE).exists():
         return str(Structure.load(folder / STRUCTURE_FILE)), str(weights.absolute())

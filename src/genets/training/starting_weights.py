@@ -24,14 +24,19 @@ def start_from(
     own = net.state_dict()
     head = head_of(net)
     keys = [name for name in own if name.startswith(f"{head}.")] if head else []
-    if any(name in tensors and tensors[name].shape != own[name].shape for name in keys):
-        theirs = next(len(tensors[name]) for name in keys if name in tensors)
+    counts = {
+        len(tensors[name])
+        for name in keys
+        if name in tensors and tensors[name].ndim and len(tensors[name]) != len(own[name])
+    }
+    if counts:
         tensors = {**tensors, **{name: own[name] for name in keys}}
+    load_tensors(net, tensors, path)
+    if counts:
         on_note(
-            f"weights {str(path)!r} are of {theirs} classes: the head ({head}) is made anew "
+            f"weights {str(path)!r} are of {max(counts)} classes: the head ({head}) is made anew "
             f"for {num_classes}"
         )
-    load_tensors(net, tensors, path)
 
 
 def head_of(net: Any) -> str | None:

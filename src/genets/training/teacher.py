@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from genets.data import ImageData
 from genets.errors import TrainingError
 from genets.networks import resolve_network
-from genets.networks.weights import WEIGHTS_FILE, read_weights
+from genets.networks.weight_files import tensors_for
+from genets.networks.weights import WEIGHTS_FILE, load_tensors, read_weights
+from genets.training.starting_weights import head_of
 
 
 class TeacherNetwork(nn.Module):
@@ -48,40 +51,54 @@ class TeacherNetwork(nn.Module):
         return logits
 
 
-def load_teacher(text: str, data: ImageData) -> TeacherNetwork:
+def load_teacher(text: str, data: ImageData, weights: str = "") -> TeacherNetwork:
     """The trained network that `text` names: a results folder, or one with published weights.
 
+    weights: a file of the weights of a named network, in place of published ones.
     Raises GenetsError: no such network, no weights of it; TrainingError: other classes.
     """
     folder = Path(text.strip())
-    trained = folder.is_dir()
+    metadata: dict[str, str] = {}
     with torch.random.fork_rng():
-        named = (
-            resolve_network(text)
-            if trained
-            else resolve_network(text, data.num_classes, pretrained=True)
-        )
+        if folder.is_dir():
+            named = resolve_network(text)
+            _, metadata = read_weights(folder / WEIGHTS_FILE)
+        else:
+            named = resolve_network(text, data.num_classes, pretrained=not weights)
     config = getattr(named.network, "pretrained_cfg", None) or {}
-    mean, std = (config.get(key, default) for key, default in
-                 (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)))  # fmt: skip
-    classes: tuple[str, ...] | None = None
-    if trained:
-        _, metadata = read_weights(folder / WEIGHTS_FILE)
-        mean, std = (
-            json.loads(metadata.get(key, json.dumps(value)))
-            for key, value in (("mean", mean), ("std", std))
-        )
-        classes = tuple(json.loads(metadata.get("class_names", "null")) or ()) or None
-        count = int(metadata["num_classes"])
-    else:
+    if weights and named.structure is not None:  # whose configuration is a mere default
+        config = {"mean": data.mean, "std": data.std}
+    count = data.num_classes
+    if weights:
+        metadata = _load_file(named.network, weights, data)
+    elif not metadata:
         count = int(config.get("num_classes", 1000))
-    if count != data.num_classes or (classes and classes != data.class_names):
-        raise TrainingError(
-            f"teacher {text} knows {count} classes, and they are not the {data.num_classes} of "
-            f"{data.name}; train it on {data.name} first and name its results folder"
-        )
+    _check_classes(text, int(metadata.get("num_classes", count)), metadata, data)
+    mean, std = (
+        json.loads(metadata[key]) if key in metadata else config.get(key, default)
+        for key, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD))
+    )
     net = TeacherNetwork(named.network, named.resolution, mean, std, data)
     return net.requires_grad_(False).eval()
+
+
+def _load_file(net: nn.Module, path: str, data: ImageData) -> dict[str, str]:
+    """What is stored beside the weights. Raises GenetsError: they do not fit, or other classes."""
+    tensors = tensors_for(net, path)
+    head = tensors.get(f"{head_of(net)}.weight")
+    if head is not None and head.ndim:
+        _check_classes(path, len(head), {}, data)
+    load_tensors(net, tensors, path)
+    return read_weights(path)[1] if path.endswith(".safetensors") else {}
+
+
+def _check_classes(teacher: str, count: int, metadata: Mapping[str, str], data: ImageData) -> None:
+    names = tuple(json.loads(metadata.get("class_names", "null")) or data.class_names)
+    if count != data.num_classes or names != data.class_names:
+        raise TrainingError(
+            f"teacher {teacher} knows {count} classes, and they are not the {data.num_classes} of "
+            f"{data.name}; train it on {data.name} first and name its results folder"
+        )
 
 
 def _channels(values: Any) -> Tensor:

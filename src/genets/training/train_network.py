@@ -79,7 +79,7 @@ def train_network(
             team.first(lambda: stack.enter_context(open_run(out, settings)))
             data = load_images(settings, team, workers, note)
             team.first(lambda: check_images(out, data))
-            keep_broken(data, out / BROKEN, team, outer.note)
+            stack.enter_context(keep_broken(data, out / BROKEN, team, outer.note))
             if check_data:
                 check_all(data, team, note)
             network, structure = run_network(settings, data, not has_checkpoints(out), note)
@@ -87,7 +87,9 @@ def train_network(
             stack.enter_context(fitting_threads(network, data.resolution, share))
             trainee = Trainee(network, settings.recipe, data.num_classes, team)
             checkpoints = Checkpoints(out / CHECKPOINTS, note)
-            teacher = load_teacher(settings.teacher, data) if settings.teacher else None
+            teacher = None
+            if settings.teacher:
+                teacher = load_teacher(settings.teacher, data, settings.teacher_weights)
             run = Run(
                 trainee,
                 data,

@@ -85,8 +85,12 @@ class Trainee:
         return images, labels.to(self.device, non_blocking=True)
 
     def is_finite(self) -> bool:
-        """Whether every weight still is a number."""
-        return all(bool(weight.isfinite().all()) for weight in self.net.parameters())
+        """Whether every weight and every statistic still is a number."""
+        return all(
+            bool(value.isfinite().all())
+            for net in dict.fromkeys((self.net, self.scored))
+            for value in net.state_dict().values()
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the next step depends on, by names for `load`."""

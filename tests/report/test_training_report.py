@@ -1,0 +1,34 @@
+"""Learning curves."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from genets.report.training_report import MOST_TICKS, _curves, _ticks, save_curves
+from genets.training import EpochRecord
+
+
+def record(epoch):
+    return EpochRecord(epoch, 4 * epoch, 0.1, 1 / epoch, 0.5, 2 / epoch, 3.0, 99.0, True, 10)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 12, 13, 40, 480])
+def test_epochs_on_the_axis_are_whole_and_end_with_the_last(epochs):
+    ticks = _ticks(epochs)
+    assert ticks[-1] == epochs
+    assert len(ticks) == len(set(ticks)) <= MOST_TICKS
+    assert min(ticks) >= 1
+    assert {b - a for a, b in pairwise(ticks)} <= {-(-epochs // MOST_TICKS)}
+
+
+def test_the_axis_has_them():
+    values = [{"epoch": epoch, "value": 1 / epoch, "series": "loss"} for epoch in (1, 2, 3)]
+    axis = json.loads(_curves(values, "nats").to_json())["encoding"]["x"]["axis"]
+    assert axis["values"] == [1, 2, 3]
+
+
+def test_pictures_whatever_the_folder_is_called(tmp_path):
+    save_curves([record(1), record(2)], "photos\x1b\udcff", tmp_path)
+    for name in ("curves-loss.png", "curves-accuracy.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,41 @@
+"""Which checkpoints stay, and which is the last."""
+
+import pytest
+import torch
+
+from genets.training.checkpoint import Checkpoints
+
+
+def save(checkpoints, epoch, step=0, best=None):
+    tensors = {"weight": torch.full((2,), float(epoch))}
+    return checkpoints.save(tensors, {"epoch": epoch, "step": step, "best": best})
+
+
+def kept(checkpoints):
+    return [path.name.partition(".")[0] for path in checkpoints.paths()]
+
+
+@pytest.mark.parametrize("before", [8, 9_998, 99_998])
+def test_the_newest_stay_however_many_epochs(tmp_path, before):
+    checkpoints = Checkpoints(tmp_path)
+    for epoch in range(before, before + 4):
+        save(checkpoints, epoch, best=before)
+    newest = f"epoch-{before + 3:04d}-step-000000"
+    assert kept(checkpoints)[-1] == newest
+    assert len(kept(checkpoints)) == 3
+    assert checkpoints.last().state["epoch"] == before + 3
+    assert checkpoints.best(before).tensors["weight"][0] == before
+
+
+def test_steps_ascend_too(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (999_999, 1_000_000, 1_000_001):
+        save(checkpoints, 0, step)
+    assert kept(checkpoints) == ["epoch-0000-step-1000000", "epoch-0000-step-1000001"]
+
+
+def test_of_one_place_that_written_last_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    first = save(checkpoints, 1)
+    second = checkpoints.save({"weight": torch.zeros(3)}, {"epoch": 1, "step": 0, "best": None})
+    assert checkpoints.paths() == [second] != [first]
