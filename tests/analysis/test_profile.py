@@ -92,6 +92,9 @@ def test_a_rise_after_the_best_batch_size_is_told(networks, lab):
         40.0, r.target, 8)) for r in found.batches.rows]  # fmt: skip
     said = batch_sentence(replace(found, batches=Comparison(tuple(rows))))
     assert "a 8 ms at batch size 1, 5 ms at 4 (1.6 times less, then up to 40 ms at 8)" in said
+    rows = [r for r in rows if r.target.batch_size > 2]
+    said = batch_sentence(replace(found, batches=Comparison(tuple(rows))))
+    assert "a 5 ms at batch size 4, the least (then up to 40 ms at 8)" in said
 
 
 def test_sentences_from_too_little():

@@ -24,10 +24,13 @@ def batch_sentence(profile: Profile) -> str:
         ms = [_ms(row) for row in rows]
         first = next(i for i, value in enumerate(ms) if value <= FLAT * min(ms))
         size = rows[first].target.batch_size
+        begin, after = f"{name} {ms[0]:.3g} ms at batch size", _after(rows, first)
+        if first == 0:
+            parts.append(f"{begin} {size}, the least ({after})")
+            continue
         times = f"{ms[0] / ms[first]:.2g} times less"
         parts.append(
-            f"{name} {ms[0]:.3g} ms at batch size {rows[0].target.batch_size}, "
-            f"{ms[first]:.3g} ms at {size} ({times}, {_after(rows, first)})"
+            f"{begin} {rows[0].target.batch_size}, {ms[first]:.3g} ms at {size} ({times}, {after})"
         )
     if not parts:
         return "Too few batch sizes were measured to say how latency depends on them."

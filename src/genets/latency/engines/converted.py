@@ -9,12 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genets.latency.engines.cuda import wait_for
-from genets.latency.engines.preparation import (
-    calibration_batches,
-    check_memory,
-    explained,
-    shape_of,
-)
+from genets.latency.engines.preparation import check_memory, explained, shape_of
 from genets.latency.engines.prepared import ModelFiles, Predict, Prepared, Run, Stopwatch
 from genets.latency.target import Target
 from genets.networks import fold_batchnorm
@@ -49,10 +44,10 @@ class ConvertedEngine(ABC):
             with watch.step("export"):
                 model = self.converted(folded, shape, target, quickly=quickly)
             if target.precision == "int8":
-                batches, source = calibration_batches(shape, calibration)
                 with watch.step("quantise"):
-                    model, how = self.quantised(model, batches, target, quickly=quickly)
-                quantisation = how | source
+                    model, quantisation = self.quantised(
+                        model, shape, target, calibration, quickly=quickly
+                    )
             with watch.step(self.starting):
                 started = self.started(model, target)
             run = self.bound(started, target, shape)
@@ -68,9 +63,9 @@ class ConvertedEngine(ABC):
 
     @abstractmethod
     def quantised(
-        self, model: Any, batches: list[Tensor], target: Target, *, quickly: bool
+        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
     ) -> tuple[Any, dict[str, Any]]:
-        """The model in int8, with ranges from `batches`, and how it was quantised."""
+        """The model in int8, and how it was quantised: see `calibration_batches`."""
 
     @abstractmethod
     def started(self, model: Any, target: Target) -> Any:

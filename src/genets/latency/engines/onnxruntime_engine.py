@@ -17,9 +17,14 @@ from genets.host_memory import keep_freed_memory
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.cpu import CpuClock
 from genets.latency.engines.cuda import CudaHostClock, check_device
-from genets.latency.engines.onnx_quantise import quantise
+from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
 from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.engines.preparation import check_packages, check_precision, normal_images
+from genets.latency.engines.preparation import (
+    calibration_batches,
+    check_packages,
+    check_precision,
+    normal_images,
+)
 from genets.latency.engines.prepared import Predict, Run
 from genets.latency.target import Target
 from genets.networks.onnx_export import INPUT, OUTPUT, to_onnx
@@ -82,10 +87,14 @@ class OnnxRuntimeEngine(ConvertedEngine):
         return plain or to_onnx(folded, torch.zeros(shape, dtype=dtype))
 
     def quantised(
-        self, model: bytes, batches: list[Tensor], target: Target, *, quickly: bool
+        self, model: bytes, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
     ) -> tuple[bytes, dict[str, Any]]:
-        """See `quantise`; there is no quicker way."""
-        return quantise(model, batches, provider_of(target))
+        """See `quantise` and `quantise_quickly`."""
+        if quickly:
+            return quantise_quickly(model, provider_of(target))
+        batches, source = calibration_batches(shape, images)
+        content, how = quantise(model, batches, provider_of(target))
+        return content, how | source
 
     def started(self, model: bytes, target: Target) -> Any:
         """An InferenceSession."""

@@ -19,7 +19,12 @@ from genets.host_memory import keep_freed_memory
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.cpu import CpuClock
 from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.engines.preparation import check_packages, check_precision, normal_images
+from genets.latency.engines.preparation import (
+    calibration_batches,
+    check_packages,
+    check_precision,
+    normal_images,
+)
 from genets.latency.engines.prepared import Predict, Run
 from genets.latency.target import Target
 from genets.networks.faults import what_failed
@@ -63,10 +68,12 @@ class OpenVinoEngine(ConvertedEngine):
         return _openvino().Core().read_model(plain) if plain else _converted(folded, shape)
 
     def quantised(
-        self, model: Any, batches: list[Tensor], target: Target, *, quickly: bool
+        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
     ) -> tuple[Any, dict[str, Any]]:
         """The model with NNCF's FakeQuantize layers."""
-        return _quantised(model, batches, correct_bias=not quickly)
+        batches, source = calibration_batches(shape, images)
+        model, how = _quantised(model, batches, correct_bias=not quickly)
+        return model, how | source
 
     def started(self, model: Any, target: Target) -> Any:
         """An openvino.CompiledModel. Raises TargetError: a precision that the CPU lacks."""

@@ -24,11 +24,11 @@ SUMS = (operator.add, operator.iadd, torch.add)
 
 @dataclass(frozen=True)
 class Operator:
-    """An ONNX operator: its attributes, and the weights that it reads after its input."""
+    """An ONNX operator: its attributes, and the constants that it reads after its input."""
 
     name: str
     attributes: dict[str, Any] = field(default_factory=dict)
-    weights: tuple[Tensor, ...] = ()
+    constants: tuple[Tensor, ...] = ()
 
 
 def plain_onnx(net: nn.Module, shape: tuple[int, ...]) -> bytes | None:
@@ -43,10 +43,19 @@ def plain_onnx(net: nn.Module, shape: tuple[int, ...]) -> bytes | None:
         graph = fx.Tracer().trace(net)
     except Exception:  # tracing runs the network's own code, which may raise anything
         return None
+    _take_out_what_does_nothing(net, graph)
     operators = {node: _operator(net, node) for node in graph.nodes if _computes(node)}
-    if None in operators.values():
+    if not operators or None in operators.values():
         return None
     return _file(net, graph, shape, {n: found for n, found in operators.items() if found})
+
+
+def _take_out_what_does_nothing(net: nn.Module, graph: fx.Graph) -> None:
+    """As torch's exporter does: quantisers put roundings of their own around such layers."""
+    for node in list(graph.nodes):
+        if node.op == "call_module" and type(net.get_submodule(node.target)) in IDENTITIES:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _computes(node: fx.Node) -> bool:
@@ -92,11 +101,16 @@ def _average(module: nn.AvgPool2d) -> Operator | None:
 
 
 def _global_average(module: nn.AdaptiveAvgPool2d) -> Operator | None:
-    return Operator("GlobalAveragePool") if _pair(module.output_size) == (1, 1) else None
+    """As torch's exporter writes it: quantised, GlobalAveragePool would be another kernel."""
+    if _pair(module.output_size) != (1, 1):
+        return None
+    return Operator("ReduceMean", {"keepdims": 1}, (torch.tensor([-1, -2]),))
 
 
 def _flatten(module: nn.Flatten) -> Operator | None:
-    return Operator("Flatten") if (module.start_dim, module.end_dim) == (1, -1) else None
+    if (module.start_dim, module.end_dim) != (1, -1):
+        return None
+    return Operator("Reshape", {}, (torch.tensor([0, -1]),))
 
 
 def _linear(module: nn.Linear) -> Operator:
@@ -118,9 +132,8 @@ OPERATORS: dict[type[nn.Module], Callable[[Any], Operator | None]] = {
     nn.Flatten: _flatten,
     nn.Linear: _linear,
     nn.ReLU: lambda _: Operator("Relu"),
-    nn.Identity: lambda _: Operator("Identity"),
-    nn.Dropout: lambda _: Operator("Identity"),  # in eval mode
 }
+IDENTITIES = (nn.Identity, nn.Dropout)  # in eval mode
 
 
 def _file(
@@ -131,22 +144,22 @@ def _file(
     dtype = next(net.parameters()).dtype
     element = helper.np_dtype_to_tensor_dtype(torch.empty(0, dtype=dtype).numpy().dtype)
     names = _names(graph)
-    nodes, weights = [], []
+    nodes, constants = [], []
     for node, found in operators.items():
         inputs = [names[argument] for argument in node.all_input_nodes]
         if found.name == "Add" and len(inputs) == 1:  # x + x
             inputs *= 2
-        for number, weight in enumerate(found.weights):
+        for number, constant in enumerate(found.constants):
             inputs.append(f"{node.name}.{number}")
-            array = weight.detach().contiguous().numpy()
-            weights.append(numpy_helper.from_array(array, inputs[-1]))
+            array = constant.detach().contiguous().numpy()
+            constants.append(numpy_helper.from_array(array, inputs[-1]))
         nodes.append(helper.make_node(found.name, inputs, [names[node]], **found.attributes))
     with torch.inference_mode():
         (_, *rest) = net(torch.zeros((1, *shape[1:]), dtype=dtype)).shape
     images = helper.make_tensor_value_info(INPUT, element, shape)
     logits = helper.make_tensor_value_info(OUTPUT, element, (shape[0], *rest))
     model = helper.make_model(
-        helper.make_graph(nodes, "network", [images], [logits], weights),
+        helper.make_graph(nodes, "network", [images], [logits], constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
