@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genets.nas.advice import study_warnings
+from genets.nas.advice import study_warnings, table_doubts
 from genets.nas.bayes import BayesEffects
 from genets.nas.close_calls import (
     CloseCall,
@@ -149,3 +149,9 @@ def test_predictions_beyond_the_trials_are_marked() -> None:
         "super-block 1: width 16, tried 24 to 32",
         "super-block 3: no trial of XX3",
     )
+
+
+def test_a_table_that_errs_much_is_warned_of() -> None:
+    assert table_doubts(0.1) == []
+    (sentence,) = table_doubts(0.773)
+    assert sentence.startswith("the latency table is 77% off on networks that it never saw")

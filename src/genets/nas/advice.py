@@ -12,6 +12,8 @@ from genets.nas.planning import more_trials
 from genets.nas.regression import AccuracyModel
 from genets.nas.settings import SearchSettings
 
+POOR_TABLE = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
+
 
 def study_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path) -> list[str]:
     """One sentence for each thing that the trials, all of which have ended, do not support.
@@ -40,6 +42,17 @@ def study_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path)
         )
         found.append(f"to run {enough} more trials for each super-block in this study: {command}")
     return found
+
+
+def table_doubts(rmspe: float) -> list[str]:
+    """A sentence where the latency table errs so much that it hardly led the selection."""
+    if rmspe <= POOR_TABLE:
+        return []
+    return [
+        f"the latency table is {rmspe:.0%} off on networks that it never saw, so better structures "
+        "may have been passed over; search again, in another folder, while nothing else runs on "
+        "the device"
+    ]
 
 
 def _needed(
