@@ -19,7 +19,7 @@ LEVELS = (  # from the top; names on one level do not import each other
     {"training", "latency"},
     {"networks", "data"},
     {"structure"},
-    {"errors", "files", "host_memory"},
+    {"errors", "files", "host_memory", "lazy"},
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 ABOVE_ALL = {"__init__", "__main__"}  # the public API and `python -m genets`

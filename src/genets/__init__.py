@@ -11,8 +11,9 @@ Names are imported from their floors when they are first used, so `import genets
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genets.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.errors import GenetsError
@@ -56,37 +57,32 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_FLOOR_OF = {
-    "GenetsError": "genets.errors",
-    "Block": "genets.structure",
-    "DesignSpace": "genets.structure",
-    "Structure": "genets.structure",
-    "SuperBlock": "genets.structure",
-    "zoo": "genets.structure",
-    "build": "genets.networks",
-    "count": "genets.networks",
-    "export_onnx": "genets.networks",
-    "fold_batchnorm": "genets.networks",
-    "load": "genets.networks",
-    "load_blocks": "genets.networks",
-    "register_block": "genets.networks",
-    "Budget": "genets.latency",
-    "LatencyTable": "genets.latency",
-    "Measurement": "genets.latency",
-    "Target": "genets.latency",
-    "measure": "genets.latency",
-    "SearchSettings": "genets.nas.settings",
-    "search": "genets.nas.run",
-    "select": "genets.nas.run",
+_MODULE_OF = {
+    "GenetsError": "errors",
+    "Block": "structure",
+    "DesignSpace": "structure",
+    "Structure": "structure",
+    "SuperBlock": "structure",
+    "zoo": "structure",
+    "build": "networks",
+    "count": "networks",
+    "export_onnx": "networks",
+    "fold_batchnorm": "networks",
+    "load": "networks",
+    "load_blocks": "networks",
+    "register_block": "networks",
+    "Budget": "latency",
+    "LatencyTable": "latency",
+    "Measurement": "latency",
+    "Target": "latency",
+    "measure": "latency",
+    "SearchSettings": "nas.settings",
+    "search": "nas.run",
+    "select": "nas.run",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _FLOOR_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_FLOOR_OF[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _MODULE_OF)
 
 
 def __dir__() -> list[str]:

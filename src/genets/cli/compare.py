@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genets.cli.options import (
-    MOST_SEED,
     BatchSizes,
     Device,
     Engines,
     Json,
     Precisions,
     Provider,
+    Seed,
     Threads,
 )
 
@@ -56,9 +56,7 @@ def compare(
         Path | None,
         typer.Option(help="Folder for page, pictures, CSV and JSON, new or to go on with."),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, max=MOST_SEED, help="Seed of the networks' fresh weights.")
-    ] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Compare networks: latencies beside the paper's, frontier, speed-ups at equal accuracy.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genets.cli.options import (
-    MOST_SEED,
     BatchSize,
     Device,
     Engine,
     Json,
     Precision,
     Provider,
+    Seed,
     Threads,
 )
 
@@ -56,12 +56,7 @@ def eval_(
     out: Annotated[
         Path | None, typer.Option(help="Folder for confusion pictures, CSV and JSON.")
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, max=MOST_SEED, help="Seed of the validation cut, and of fresh weights."
-        ),
-    ] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Score a network in an engine and precision, beside PyTorch in fp32 on the same images.

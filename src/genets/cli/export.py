@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genets.cli.options import MOST_SEED, BatchSize, Device, Json, Precision, Provider, Threads
+from genets.cli.options import BatchSize, Device, Json, Precision, Provider, Seed, Threads
 
 
 def export(
@@ -27,12 +27,7 @@ def export(
     resolution: Annotated[
         int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, max=MOST_SEED, help="Seed of the validation cut, and of fresh weights."
-        ),
-    ] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Write what was measured: ONNX (engine onnxruntime) or OpenVINO IR, with contract.json.

@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 
 from genets.cli.options import (
-    MOST_SEED,
     BatchSize,
     Device,
     Engine,
     Json,
     Precision,
     Provider,
+    Seed,
     Threads,
 )
 
@@ -37,9 +37,7 @@ def measure(
     time_limit: Annotated[
         float, typer.Option(help="Seconds of sampling before the result is called noisy.")
     ] = 10.0,
-    seed: Annotated[
-        int, typer.Option(min=0, max=MOST_SEED, help="Seed of the network's fresh weights.")
-    ] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Measure a network: ms per image with its 95 % interval, percentiles, images per second.

@@ -31,7 +31,14 @@ Threads = Annotated[
     int | None,
     typer.Option(help="CPU threads of one run.  [default: all physical cores]"),
 ]
-MOST_SEED = 2**63 - 1  # that torch takes
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2**63 - 1,  # that torch takes
+        help="Seed of all that is drawn: fresh weights, a validation cut, a table's networks.",
+    ),
+]
 # Each may be given several times.
 Engines = Annotated[
     list[str] | None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genets.cli.options import MOST_SEED, Device, Engine, Json, Precision, Provider, Threads
+from genets.cli.options import Device, Engine, Json, Precision, Provider, Seed, Threads
 
 RESULT = "profile.json"
 
@@ -74,9 +74,7 @@ def profile(
     num_classes: Annotated[
         int, typer.Option(help="With --table MASTERNET: classes of the data.")
     ] = 1000,
-    seed: Annotated[
-        int, typer.Option(min=0, max=MOST_SEED, help="Seed of fresh weights, and of --table.")
-    ] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Show what latency depends on, on your device: Figures 2 and 3 of the paper.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import MOST_SEED, Json
+from genets.cli.options import Json, Seed
 
 if TYPE_CHECKING:
     from genets.analysis.rank import NetworkRank
@@ -48,7 +48,7 @@ def rank(
     out: Annotated[
         Path | None, typer.Option(help="Folder for page, pictures, CSV and JSON.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of fresh weights.")] = 0,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Show the intrinsic rank of convolutions by stage: Figure 4 of the paper.

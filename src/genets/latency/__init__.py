@@ -6,8 +6,9 @@ need no PyTorch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genets.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.latency.budget import Budget
@@ -45,12 +46,7 @@ _FILE_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _FILE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _FILE_OF)
 
 
 def __dir__() -> list[str]:

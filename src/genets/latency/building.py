@@ -56,7 +56,7 @@ def build_table(
             structures = lightest(_sample(space, rng, DRAWN_FOR_ONE * count), count, rng)
         items = _items(space, structures)
         session = _Session(
-            engine, clock, target, pieces, num_classes, master, rng, time_limit_s / len(items),
+            engine, clock, target, pieces, num_classes, rng, time_limit_s / len(items),
             _Told(on_progress or (lambda share: None), len(items)),
         )  # fmt: skip
         timed_s = session.time(items)
@@ -118,7 +118,6 @@ class _Session:
     target: Target
     pieces: Target
     num_classes: int
-    master: Structure
     rng: np.random.Generator
     seconds_per_item: float
     told: _Told

@@ -180,34 +180,20 @@ class LatencyTable:
         return without_edges(self.timed_ms)
 
     @cached_property
-    def _costs(self) -> dict[int, list[StageCosts]]:
-        """For each image resolution the costs of each super-block."""
-        grouped: dict[tuple[int, int], dict[Piece, float]] = {}
-        for piece, ms in self._parts_ms.items():
-            if isinstance(piece, Piece):
-                grouped.setdefault((piece.index, piece.resolution), {})[piece] = ms
-        fitted = {key: StageCosts.fit(timed) for key, timed in grouped.items()}
-        count = len(self.space.master.super_blocks)
-        return {
-            resolution: [fitted[index, side[index + 1]] for index in range(count)]
-            for resolution in self.space.resolutions
-            for side in [self._sides(resolution)]
+    def _costs(self) -> dict[tuple[int, int], StageCosts | EndCosts]:
+        """By index of the stage, and pixels along one side of what it reads."""
+        stem, *_, head = self.space.master.indices
+        pieces: dict[tuple[int, int], dict[Piece, float]] = {}
+        ends: dict[tuple[int, int], dict[End, float]] = {}
+        for part, ms in self._parts_ms.items():
+            if isinstance(part, Piece):
+                pieces.setdefault((part.index, part.resolution), {})[part] = ms
+            else:
+                index = stem if part.name == "stem" else head
+                ends.setdefault((index, part.resolution), {})[part] = ms
+        return {key: StageCosts.fit(timed) for key, timed in pieces.items()} | {
+            key: EndCosts.of(timed) for key, timed in ends.items()
         }
-
-    @cached_property
-    def _ends(self) -> dict[int, dict[int, EndCosts]]:
-        """For each image resolution the costs of stem and head, by index."""
-        first, *_, last = self.space.master.indices
-        timed = {end: ms for end, ms in self._parts_ms.items() if isinstance(end, End)}
-        return {
-            resolution: {
-                index: EndCosts.of({end: ms for end, ms in timed.items()
-                                    if (end.name, end.resolution) == (name, side)})
-                for index, name, side in ((first, "stem", sides[0]), (last, "head", sides[-1]))
-            }
-            for resolution in self.space.resolutions
-            for sides in [self._sides(resolution)]
-        }  # fmt: skip
 
     def _part_costs_ms(self, structure: Structure) -> Array:
         """ms per batch of each stage before calibration."""
@@ -222,12 +208,22 @@ class LatencyTable:
         self, index: int, input_widths: Sequence[int], stages: Sequence[SuperBlock], resolution: int
     ) -> Array:
         """(input widths, stages): ms per batch before calibration."""
-        if 0 <= index < len(self.space.master.super_blocks):
-            return self._costs[resolution][index].stage_ms(input_widths, stages)
-        return self._ends[resolution][index].stage_ms(input_widths, stages)
+        return self._costs[index, self._sides[resolution][index]].stage_ms(input_widths, stages)
 
-    def _sides(self, resolution: int) -> list[int]:
-        return list(input_resolutions(self.space.master.with_resolution(resolution)))
+    @cached_property
+    def _sides(self) -> dict[int, dict[int, int]]:
+        """For each image resolution, by index, pixels along one side of what a stage reads."""
+        master = self.space.master
+        return {
+            resolution: dict(
+                zip(
+                    master.indices,
+                    input_resolutions(master.with_resolution(resolution)),
+                    strict=True,
+                )
+            )
+            for resolution in self.space.resolutions
+        }
 
     def _resolution(self, resolution: int | None) -> int:
         known = self.space.resolutions

@@ -59,7 +59,7 @@ def keep_promises(
     worth: what is best, as `select` sees it; by default the predicted change of value.
     top: how many; each is of other block types, see `alternatives`, and all are measured in the
         same rounds. Fewer where no more types keep the budget.
-    products: for `top` above 1 the types that each super-block may be of.
+    products: for `top` above 1 the types that each stage may be of.
     Raises InfeasibleBudgetError, which carries the fastest structure, where none does.
     """
     worth = worth or (lambda structure: model.predict(structure).mean)

@@ -6,8 +6,9 @@ need no PyTorch. Functions with the name of their file are imported from there.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genets.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.training.features import FeatureSplit
@@ -65,12 +66,7 @@ _FILE_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _FILE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _FILE_OF)
 
 
 def __dir__() -> list[str]:
