@@ -45,7 +45,10 @@ class ClosedFormDevice:
             structure = around.sample(rng)
             use = "held-out" if number % 2 else "calibration"
             networks.append(WholeNetwork(structure, self.network_ms(structure), use))
-        items = [*pieces_of(around, master.resolution), *ends_of(around, master.resolution)]
-        timed = {item: self.piece_ms(item) for item in items}
+        timed = {
+            item: self.piece_ms(item)
+            for resolution in around.resolutions
+            for item in (*pieces_of(around, resolution), *ends_of(around, resolution))
+        }
         target = settings.target.resolved()
         return LatencyTable(around, target, 10, timed, tuple(networks), self.environment)

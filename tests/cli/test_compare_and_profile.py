@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genets.cli import app
+from genets.errors import TargetError
 from genets.latency import LatencyTable, Target
 from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
@@ -117,6 +118,20 @@ def test_a_row_that_says_why_it_failed_is_not_said_to_be_kept(tmp_path, monkeypa
     assert result.exit_code == 130
     assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == 4
     assert "kept" not in result.stderr
+
+
+def test_where_no_network_can_be_measured_it_fails_after_its_rows(plain, tmp_path, monkeypatch):
+    def nothing(networks, *words, on_error, **options):
+        for name in networks:
+            on_error(name, TargetError(f"no operator for {name}"))
+        return {}
+
+    monkeypatch.setattr("genets.analysis.comparison.measure_interleaved", nothing)
+    result = invoke(*COMPARE, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert f"no operator for {NETWORKS[0]}" in "".join(result.stdout.split("\n"))
+    assert result.stderr.splitlines()[-1].startswith("genets: no network could be measured")
+    assert (tmp_path / "comparison.html").exists()
 
 
 @pytest.mark.parametrize(

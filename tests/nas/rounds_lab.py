@@ -47,7 +47,8 @@ def loss(structure):
     size = math.log(first.width * first.depth * second.width * second.depth / 256)
     types = 0.1 * (first.type == "XX") + 0.2 * (first.type == second.type)
     shape = 0.05 * (math.log(second.width / first.width) - 0.5) ** 2
-    return 1 - 0.05 * size + types + shape - ends
+    pixels = 0.3 * math.log(structure.resolution / 8)
+    return 1 - 0.05 * size + types + shape - ends - pixels
 
 
 def score(value):
@@ -61,7 +62,7 @@ def _measured(self, structures):
     def measurement(structure):
         ms = DEVICE.network_ms(structure) / self.target.batch_size
         return Measurement(ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,), False, {}, "genets-1",
-                           self.target, 16)  # fmt: skip
+                           self.target, structure.resolution)  # fmt: skip
 
     master = measurement(self.master)
     for structure in structures:
@@ -86,14 +87,19 @@ def _confirmed_score(self, structure):
     return score(loss(structure) - 0.1)  # another recipe
 
 
-def in_closed_form(patch, *, master_loss=None, asked=None):
-    """With a MonkeyPatch: every phase but the hand-over's scores. asked: settings."""
-    value = loss(settings().structure) if master_loss is None else master_loss
-    patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(asked or settings()))
+def latency_in_closed_form(patch, asked):
+    """With a MonkeyPatch: the table that a search with these settings builds, and measuring."""
+    patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(asked))
     patch.setattr("genets.latency.table_file.describe_environment",
                   lambda target: {"device_name": None, "threads": None,
                                   "packages": {"torch": None}})  # fmt: skip
     patch.setattr(MeasuredNetworks, "_measure_once", _measured)
+
+
+def in_closed_form(patch, *, master_loss=None, asked=None):
+    """With a MonkeyPatch: every phase but the hand-over's scores. asked: settings."""
+    value = loss(settings().structure) if master_loss is None else master_loss
+    latency_in_closed_form(patch, asked or settings())
     patch.setattr(Session, "train", lambda *a, **k: None)
     patch.setattr(phases, "evaluate", lambda *a, **k: score(value))
     patch.setattr(TrialRunner, "_run", _trials)

@@ -195,6 +195,21 @@ def test_a_single_candidate_is_trained_where_another_round_may_start_there(tmp_p
     assert [len(each.confirmed) for each in result.rounds] == [1, 1]
 
 
+def test_rounds_at_several_resolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round selects at each; trials are taken at that of the round's MasterNet."""
+    asked = settings(budget="1.5x", space={**rounds_lab.SETTINGS["space"], "resolutions": [10, 12]})
+    in_closed_form(monkeypatch, asked=asked)
+    result = run.search(asked, tmp_path, workers=1)
+    first, second = result.rounds
+    for each in result.rounds:
+        assert {one.structure.resolution for one in each.candidates} == {8, 10, 12}
+        assert all(one.high_ms <= one.budget_ms for one in each.candidates)
+    assert second.master == min((one.structure for one in first.confirmed), key=loss)
+    assert second.master.resolution > 8
+    everything = {one.structure for each in result.rounds for one in each.confirmed}
+    assert result.selected.structure == min(everything, key=loss)
+
+
 def test_trials_stand_in_the_trained_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

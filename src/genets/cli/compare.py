@@ -18,6 +18,7 @@ from genets.cli.options import (
     Seed,
     Threads,
 )
+from genets.errors import GenetsError
 
 if TYPE_CHECKING:
     from genets.analysis import Comparison
@@ -109,6 +110,8 @@ def compare(
     else:
         print_tables(*comparison_tables(result))
         print_lines(f"{name}: {path}" for name, path in files.items())
+    if not any(row.measurement for row in result.rows):
+        raise GenetsError("no network could be measured; each row says why")
 
 
 def _record(comparison: Comparison) -> dict[str, Any]:
