@@ -46,7 +46,8 @@ def main() -> None:
         "--tiny", action="store_true", help="one epoch each: whether it runs; no results are kept"
     )
     options = parser.parse_args()
-    multiples = [round(float(m), 4) for m in np.linspace(*options.range, options.budgets)]
+    low, high = options.range
+    multiples = [round(float(m), 4) for m in np.linspace(low, high, options.budgets)]
     with tempfile.TemporaryDirectory(prefix="genets-budgets-") as folder:
         study = options.study or Path(folder) / "study"
         make_study(study, options.seed, tiny=options.tiny)

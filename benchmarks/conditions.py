@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,15 +17,21 @@ RESULTS = Path(__file__).parent / "results"
 
 def write_result(name: str, figures: dict[str, Any], target: Target | None = None) -> None:
     """Write `results/<name>.json` with the command and the machine, and show the figures."""
-    record = {
-        "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "environment": describe_environment(target or Target()),
-        **figures,
-    }
+    environment = describe_environment(target or Target())
+    record = {**provenance(), "environment": environment, **figures}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=2))
+
+
+def provenance() -> dict[str, str]:
+    """The command that runs now, the day, and the commit of the code (-dirty if it was changed)."""
+    described = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    return {
+        "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": subprocess.run(described, capture_output=True, text=True).stdout.strip(),
+    }
 
 
 def read_result(name: str) -> dict[str, Any]:

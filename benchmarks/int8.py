@@ -1,11 +1,11 @@
 """INT8 against FP32 and BF16: latency and accuracy of a network trained on the digits.
 
-    python benchmarks/int8.py --weights FOLDER [--epochs 60]     # train, once
-    python benchmarks/int8.py --weights FOLDER --batch-size 64   # score and time
+    python benchmarks/int8.py [--batch-size 64] [--weights FILE]
 
-Every precision of every engine that this machine has, on the test split (which training never
-saw), ranges of INT8 from 300 training images. All are prepared first and then timed in turn, in
-rounds, forwards and backwards. Writes benchmarks/results/int8_b64.json.
+The weights are those that an earlier run left in FILE, or are trained now. Every precision of every
+engine that this machine has is scored on the test split (which training never saw), ranges of INT8
+from 300 training images, and then all are timed in turn, in rounds, forwards and backwards. Writes
+benchmarks/results/int8_b64.json.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ ROUNDS = 4
 SAMPLES = 25
 
 
-def trained(path: Path, epochs: int, data: Any) -> nn.Module:
-    """The network, with the weights of `path`, which are made where they are missing."""
+def trained(path: Path | None, epochs: int, data: Any) -> nn.Module:
+    """The network, with the weights of `path`, or trained now and left there."""
     torch.manual_seed(0)
     net = build(STRUCTURE, 10)
-    if path.exists():
+    if path and path.exists():
         load_weights(net, path)
         return net.eval()
     with fitting_threads(net, PIXELS, 64):
         train(net, data.train, Recipe(epochs, learning_rate=1.2, warmup_epochs=1), seed=0)
-    save_weights(net, path, {"num_classes": "10", "epochs": str(epochs)})
-    return net
+    if path:
+        save_weights(net, path, {"num_classes": "10", "epochs": str(epochs)})
+    return net.eval()
 
 
 def targets(batch_size: int) -> list[Target]:
@@ -79,26 +80,21 @@ def timed(prepared: dict[str, tuple[Target, Prepared]]) -> dict[str, Array]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="file to read, or to write")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
     data = load_digits(PIXELS)
-    path = options.weights / "int8.safetensors"
-    fresh = not path.exists()
-    net = trained(path, options.epochs, data)
-    if fresh:
-        print(f"trained into {path}; run again to score and time")
-        return
+    net = trained(options.weights, options.epochs, data)
     images = calibration_images(data.train)
-    prepared, rows = {}, {}
+    prepared: dict[str, tuple[Target, Prepared]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for target in targets(options.batch_size):
         engine, name = ENGINES[target.engine], f"{target.engine}-{target.precision}"
         with engine.open(target):
             prepared[name] = target, engine.prepare(net, target, PIXELS, images)
-            scores = score(prepared[name][1].predict, data.test, 64)
-        rows[name] = dict(zip(("top1", "top5", "cross_entropy", "images"), scores, strict=True))
-        rows[name] |= {"seconds_before": prepared[name][1].seconds}
+            scored = score(prepared[name][1].predict, data.test, 64)
+        rows[name] = scored.to_json() | {"seconds_before": prepared[name][1].seconds}
     samples = timed(prepared)
     for name, row in rows.items():
         low, high = median_interval(samples[name])

@@ -48,7 +48,7 @@ def compare(alone: Path, folder: Path, kills: int, rng: random.Random) -> dict[s
     subprocess.run(command(alone), check=True)  # at once, if it is finished
     phases = json.loads((alone / "seconds.json").read_text())
     seconds = sum(s for phase, s in phases.items() if phase != "latency table")  # that is given
-    searches = []
+    searches: list[dict[str, Any]] = []
     while (left := kills - sum(len(search["kills"]) for search in searches)) > 0:
         searches.append(
             killed_search(alone, folder / f"killed-{len(searches)}", left, rng, seconds)

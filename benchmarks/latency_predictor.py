@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from itertools import product
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from conditions import RESULTS, provenance
 from genets.errors import TargetError
 from genets.files import write_atomic
 from genets.latency import LatencyTable, Target, measure_interleaved
@@ -34,7 +34,7 @@ from genets.structure import DesignSpace, Structure, zoo
 MASTER = "master_small"
 CLASSES = {"master_small": 10}  # of the data that a MasterNet is for; 1000 for others
 NETWORKS = 30
-RESULT = Path(__file__).parent / "results" / "latency_predictor.json"
+RESULT = RESULTS / "latency_predictor.json"
 
 
 def run(
@@ -107,8 +107,7 @@ def keep(path: Path, name: str, target: Target, master: Structure, found: dict[s
     targets[name] = {
         **{f"{name}_mean": mean for name, mean in means.items()},
         "seconds_mean": float(np.mean([run["seconds"]["all"] for run in kept])),
-        "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
+        **provenance(),
         "target": target.to_json(),
         "master": str(master),
         "runs": kept,

@@ -18,6 +18,7 @@ Run from the repository: python benchmarks/manual_networks.py. Writes results/ma
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -116,7 +117,7 @@ class Table:
         """Standard deviation of one training, from the rows that are one network."""
         groups = [self.accuracy[self.network == n] for n in range(self.networks)]
         squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-        return (squares / (len(NAMES) - self.networks)) ** 0.5
+        return math.sqrt(squares / (len(NAMES) - self.networks))
 
     def splits(self, size: int, rng: np.random.Generator) -> dict[str, float]:
         """Fitted on `size` networks and predicting the others, SPLITS times."""

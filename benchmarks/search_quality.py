@@ -114,7 +114,11 @@ def predict(
 ) -> Iterator[dict[str, Any]]:
     for seed in range(seeds):
         run = trial_run(SearchSettings(**chosen | {"seed": seed}), kept)
-        figures = {"seed": seed, "trials": len(run.results), "core_seconds": run.core_seconds}
+        figures: dict[str, Any] = {
+            "seed": seed,
+            "trials": len(run.results),
+            "core_seconds": run.core_seconds,
+        }
         for form, response in FORMS:
             predicted = run.predict(truth.structures, form, response)
             figures[f"{form} {response}"] = truth.correlation(predicted)

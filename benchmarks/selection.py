@@ -4,15 +4,12 @@ Run from the repository: python benchmarks/selection.py. Writes results/selectio
 """
 
 import itertools
-import json
-import os
-import platform
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
+from conditions import write_result
 from genets.nas.chain import ChainStage
 from genets.nas.selection import frontier, random_selection
 from genets.structure import DesignSpace, SpaceAround, Structure, SuperBlock
@@ -75,7 +72,8 @@ def matches_brute_force(rng: np.random.Generator) -> bool:
 
 def small_chain(rng: np.random.Generator) -> list[ChainStage]:
     """Costs are multiples of 1/64, so that sums are exact and ties are ties."""
-    stages, widths_in = [], (16,)
+    stages: list[ChainStage] = []
+    widths_in: tuple[int, ...] = (16,)
     for _ in range(rng.integers(2, 5)):
         widths = rng.choice(np.arange(8, 64, 8), size=rng.integers(1, 4), replace=False)
         depths = range(1, 2 + rng.integers(0, 3))
@@ -113,7 +111,7 @@ def timing(master: str, width_step: int, repetitions: int) -> dict[str, object]:
         "master": master,
         "width_step": width_step,
         "structures": space.size,
-        "widths": [len(widths) for widths in space.widths],
+        "widths": [len(space.widths[index]) for index in range(len(space.master.super_blocks))],
         "frontier_points": len(found),
         "seconds_median": round(float(np.median(seconds)), 3),
         "seconds_all": [round(s, 3) for s in seconds],
@@ -128,18 +126,9 @@ def main() -> None:
     result = {
         "brute_force": {"spaces": 200, "equal": equal},
         "timing": [timing(*space) for space in SPACES],
-        "conditions": {
-            "tables": "synthetic: smooth in multiply-adds, depth and width, with noise; seed 0",
-            "cpu_count": os.cpu_count(),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
+        "tables": "synthetic: smooth in multiply-adds, depth and width, with noise; seed 0",
     }
-    path = Path(__file__).parent / "results" / "selection.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    write_result("selection", result)
 
 
 if __name__ == "__main__":

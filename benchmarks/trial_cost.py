@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from conditions import write_result
+from genets.nas.observations import Response
 from genets.nas.settings import SearchSettings, merge
 from trial_runs import trial_run, trials_file
 from truth import DATA, TINY, Truth, make_truth, truth_file
@@ -40,7 +41,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "all": {"trials": "separate", "trial_training": {"thaw": "all"}},
 }
 POINTS = ("together:6", "together:3", "separate:6", "block:30", "all:12")
-RESPONSE = "cross_entropy"
+RESPONSE: Response = "cross_entropy"
 
 
 def main() -> None:

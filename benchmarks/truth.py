@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from conditions import RESULTS
@@ -156,11 +157,11 @@ class Truth:
         return ("top1", means[0]), ("cross_entropy", -means[1])
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     return float(spearmanr(first, second).statistic)
 
 
-def partial(first: Sequence[float], second: Sequence[float], given: Sequence[float]) -> float:
+def partial(first: ArrayLike, second: ArrayLike, given: ArrayLike) -> float:
     """Spearman's partial rank correlation of the first two, given the third."""
     pairs = ((first, second), (first, given), (second, given))
     both, one, other = (rank_correlation(a, b) for a, b in pairs)

@@ -111,7 +111,7 @@ def trained_score(
     return evaluate(net, data.test)
 
 
-def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     def mean(name: str, field: str) -> float:
         return float(np.mean([run[name][field] for run in runs]))
 

@@ -35,7 +35,7 @@ def zen_score(structure: Structure, seed: int = 0) -> float:
 def _without_links(net: ByobNet) -> ByobNet:
     for module in net.modules():
         if hasattr(module, "shortcut"):
-            module.shortcut = None
+            module.register_module("shortcut", None)
     return net
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from genets.nas.features import EVERYWHERE, SCALE_GROUPS, FeatureMap
 from genets.nas.gaussian import (

@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 from scipy.stats import norm
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from genets.nas.bayes import BayesEffects
 from genets.nas.gaussian import Floats

@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from genets.nas.bayes import EFFECT_STD
 from genets.nas.features import SCALE_GROUPS, FeatureMap

@@ -71,7 +71,7 @@ def _trace(net: nn.Module) -> fx.Graph | None:
 
 class _Tracer(fx.Tracer):
     def __init__(self) -> None:
-        functions: list[Callable[..., Any]] = get_notrace_functions()  # type: ignore[no-untyped-call]
+        functions: list[Callable[..., Any]] = get_notrace_functions()
         super().__init__(autowrap_functions=tuple(functions))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -17,7 +17,7 @@ def build_dna(name: str, num_classes: int) -> nn.Module:
     """
     net = facts("dna")[name]
     return EfficientNet(
-        decode_arch_def(net["arch_def"]),  # type: ignore[no-untyped-call]
+        decode_arch_def(net["arch_def"]),
         num_classes=num_classes,
         stem_size=net["stem_channels"],
         num_features=net["head_channels"],

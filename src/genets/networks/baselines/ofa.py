@@ -28,7 +28,7 @@ def _mobilenet_v3(net: dict[str, Any], num_classes: int) -> nn.Module:
     expand, _, mix, dropout, _ = net["head"]
     arch = [*_arch_def(net), [f"cn_r1_k1_s1_c{expand['out']}_nhs"]]
     return MobileNetV3(
-        decode_arch_def(arch),  # type: ignore[no-untyped-call]
+        decode_arch_def(arch),
         num_classes=num_classes,
         stem_size=net["stem"]["out"],
         num_features=mix["out"],
@@ -49,7 +49,7 @@ def _mobilenet_v3(net: dict[str, Any], num_classes: int) -> nn.Module:
 def _proxyless(net: dict[str, Any], num_classes: int) -> nn.Module:
     """Those found for the latency of a V100: ReLU6, no squeeze-and-excitation."""
     return EfficientNet(
-        decode_arch_def(_arch_def(net)),  # type: ignore[no-untyped-call]
+        decode_arch_def(_arch_def(net)),
         num_classes=num_classes,
         stem_size=net["stem"]["out"],
         num_features=net["head"][0]["out"],
