@@ -76,6 +76,8 @@ def resolve_network(
         return _built(text, zoo[text], num_classes, pretrained)
     if text in baselines:
         return _baseline(text, num_classes, pretrained)
+    if timm.is_model(text):
+        raise GenetsError(f"unknown network {text!r}; timm's of this name is {TIMM_PREFIX}{text}")
     raise GenetsError(
         f"{unknown_name('network', text, (*zoo, *baselines))} (a network is a zoo name, a "
         f"baseline, timm:NAME, a .toml structure file, a quoted notation or a results folder)"
