@@ -4,7 +4,7 @@
     net = genets.build(genets.zoo["genet_large"], num_classes=1000)
     target = genets.Target(device="cuda", precision="fp16", batch_size=64)
     print(genets.measure(net, target, resolution=256))
-    result = genets.search(genets.SearchSettings(data="digits", budget="0.5x"), "runs/mine")
+    result = genets.search(data="digits", budget="0.5x", out="runs/mine")
 
 Names are imported from their floors when they are first used, so `import genets` is quick.
 """
@@ -18,7 +18,8 @@ from genets.lazy import lazy_names
 if TYPE_CHECKING:
     from genets.errors import GenetsError
     from genets.latency import Budget, LatencyTable, Measurement, Target, measure
-    from genets.nas.run import search, select
+    from genets.nas.run import select
+    from genets.nas.search import search
     from genets.nas.settings import SearchSettings
     from genets.networks import (
         export_onnx,
@@ -77,7 +78,7 @@ _MODULE_OF = {
     "Target": "latency",
     "measure": "latency",
     "SearchSettings": "nas.settings",
-    "search": "nas.run",
+    "search": "nas.search",
     "select": "nas.run",
 }
 

@@ -101,17 +101,12 @@ def _settings(
     """Those of the study at `out`, or a preset; under those of `file`; under `given`."""
     from genets.cli.masters import choose_master
     from genets.cli.targets import make_target
-    from genets.errors import SettingsError, unknown_name
+    from genets.errors import SettingsError
     from genets.latency import Target
-    from genets.nas.presets import PRESETS
+    from genets.nas.presets import settings_at
     from genets.nas.settings import SearchSettings, load_settings_file, merge
-    from genets.nas.study import is_study, load_settings
 
-    if preset is not None and preset not in PRESETS:
-        raise SettingsError(unknown_name("preset", preset, PRESETS))
-    stored = load_settings(out).to_dict() if is_study(out) else {}
-    from_file = load_settings_file(file) if file else {}
-    base = merge(stored, PRESETS[preset] if preset else {}, from_file)
+    base = settings_at(out, preset, load_settings_file(file) if file else {})
     values = merge(base, given)
     if "target" in given:
         values["target"] = make_target(given["target"], Target.from_json(base.get("target", {})))

@@ -1,7 +1,12 @@
 """Presets: settings for common purposes, which a settings file and options override."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from genets.errors import SettingsError, unknown_name
+from genets.nas.settings import merge
+from genets.nas.study import is_study, load_settings
 from genets.structure.space import PAPER_BLOCKS
 from genets.training.recipes import named_recipe
 
@@ -30,3 +35,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "final_training": _of_recipe("paper", "epochs", *_RATE, "label_smoothing"),
     },
 }
+
+
+def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the study at `out`, if there is one; a preset's over them; the layers on top.
+
+    Raises SettingsError: an unknown preset; StudyError: a damaged study.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise SettingsError(unknown_name("preset", preset, PRESETS))
+    stored = load_settings(out).to_dict() if is_study(out) else {}
+    return merge(stored, PRESETS[preset] if preset else {}, *layers)

@@ -153,6 +153,12 @@ class SearchResult:
         """The folder that `genets.load` reads."""
         return self.folder / "results"
 
+    def select(self, budget: str, **options: Any) -> Selected:
+        """Another budget, or with `target=` another target, without training: see `run.select`."""
+        from genets.nas.run import select  # which makes what is in this file
+
+        return select(self.folder, budget, **options)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "selected": self.selected.to_json(),

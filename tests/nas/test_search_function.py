@@ -1,0 +1,68 @@
+"""A search as one call of Python: what keywords become."""
+
+import pytest
+from rounds_lab import SETTINGS, in_closed_form, settings
+
+import genets
+from genets.errors import SettingsError
+from genets.nas import run
+from genets.nas.presets import PRESETS, settings_at
+from genets.nas.study import load_settings
+
+KEYWORDS = SETTINGS | {"rounds": 1}
+
+
+@pytest.fixture
+def closed_form(monkeypatch):
+    in_closed_form(monkeypatch)
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_keywords_are_settings_and_the_result_answers_other_budgets(tmp_path):
+    target = genets.Target(batch_size=8, threads=1)
+    result = genets.search(**KEYWORDS | {"target": target}, out=tmp_path / "a", workers=1)
+    same = run.search(settings(rounds=1), tmp_path / "b", workers=1)
+    assert result.selected == same.selected
+    again = genets.search(out=tmp_path / "a", workers=1)
+    assert again.selected == result.selected
+    other = result.select("0.8x", target=target)
+    assert other.high_ms <= other.budget_ms < result.selected.budget_ms
+    assert other == genets.select(tmp_path / "b", "0.8x")
+
+
+def test_a_preset_stands_under_what_is_given_and_over_what_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "search", lambda chosen, *words, **options: chosen)
+    given = {"data": "digits", "budget": "1x", "trial_training": {"epochs": 2}}
+    chosen = genets.search(out=tmp_path, preset="paper", **given)
+    assert chosen.trial_training.epochs == 2
+    assert (
+        chosen.trial_training.learning_rate == PRESETS["paper"]["trial_training"]["learning_rate"]
+    )
+    assert chosen.confirm_epochs == 120
+
+
+@pytest.mark.usefixtures("closed_form")
+def test_the_settings_of_a_study_stand_under_all(tmp_path):
+    genets.search(**KEYWORDS, out=tmp_path, workers=1)
+    stored = load_settings(tmp_path).to_dict()
+    assert settings_at(tmp_path, None) == stored
+    assert settings_at(tmp_path, None, {"seed": 5}) == stored | {"seed": 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "papr"}, "unknown preset 'papr'; did you mean paper"),
+        ({"bugdet": "1x"}, "unknown setting 'bugdet'; did you mean budget"),
+        ({"budget": "1"}, "budget '1' has no unit"),
+    ],
+)
+def test_faults(tmp_path, changes, message):
+    with pytest.raises(genets.GenetsError, match=message):
+        genets.search(**KEYWORDS | changes, out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_data_and_budget_must_be_given(tmp_path):
+    with pytest.raises(SettingsError, match="setting data must be given"):
+        genets.search(out=tmp_path / "study")
