@@ -78,6 +78,17 @@ def test_speed_ups_without_the_genet():
     assert (found.fastest, found.fastest_times) == ("other", 2.0)
     (found,) = speed_ups([row("ResNet-34", 2.0, 74.4), row("genet_light", 0.5, 75.7)])
     assert found.times == 4.0
+    assert found.clear is True
+
+
+def test_speed_ups_whose_intervals_touch_are_not_clear():
+    # Intervals reach 1 % to both sides.
+    (found,) = speed_ups([row("ResNet-34", 2.0, 74.4), row("genet_light", 1.99, 75.7)])
+    assert (found.clear, found.fastest, found.fastest_clear) == (False, "genet_light", False)
+    (found,) = speed_ups([row("ResNet-34", 2.0, 74.4), row("genet_light", 2.1, 75.7)])
+    assert (found.clear, found.fastest, found.fastest_clear) == (True, "ResNet-34", True)
+    (found,) = speed_ups([row("ResNet-34", 2.0, 74.4)])
+    assert found.clear is None
 
 
 def test_findings_are_json():

@@ -97,6 +97,50 @@ def test_a_rise_after_the_best_batch_size_is_told(networks, lab):
     assert "a 5 ms at batch size 4, the least (then up to 40 ms at 8)" in said
 
 
+def with_interval(rows, share):
+    """The same rows, each with an interval that reaches that share to both sides."""
+    for row in rows:
+        m = row.measurement
+        ms = m.ms_per_image
+        yield replace(row, measurement=replace(
+            m, low_ms_per_image=(1 - share) * ms, high_ms_per_image=(1 + share) * ms, noisy=True
+        ))  # fmt: skip
+
+
+def noisy(found, share):
+    """The profile with such intervals everywhere."""
+    parts = {name: Comparison(tuple(with_interval(getattr(found, name).rows, share)))
+             for name in ("batches", "costs", "blocks")}  # fmt: skip
+    return replace(found, **parts)
+
+
+def test_what_noise_hides_is_not_claimed(networks):
+    found = noisy(profile(SETTINGS), 0.9)
+    said = block_sentence(found)
+    assert "is faster at 0 of 2 widths, too close to tell at 2" in said
+    assert "so neither for nor against the paper" in said
+    assert "as in the paper" not in said
+    assert "unlike" not in said
+    said = batch_sentence(found)
+    assert "a 8 ms at batch size 1, 4.5 ms at 8 (too close to tell, perhaps still falling" in said
+
+
+def test_what_can_be_told_beside_what_cannot(networks):
+    found = profile(SETTINGS)
+    wide = [row for row in found.blocks.rows if row.network.endswith("width 64")]
+    narrow = [row for row in found.blocks.rows if row not in wide]
+    mixed = Comparison((*narrow, *with_interval(wide, 0.9)))
+    said = block_sentence(replace(found, blocks=mixed))
+    assert "DW with r = 0.25 is faster at 1 of 2 widths, too close to tell at 1" in said
+    assert "as in the paper, where it can be told" in said
+
+
+def test_large_latencies_are_written_out(networks, lab):
+    lab.ms = {name: 1e6 * ms for name, ms in lab.ms.items()}
+    assert "a 8000000 ms at batch size 1, 4500000 ms at 8" in batch_sentence(profile(
+        replace(SETTINGS, run_limit_s=1e9)))  # fmt: skip
+
+
 def test_sentences_from_too_little():
     nothing = Profile(Comparison(), Comparison(), Comparison(), {}, SETTINGS)
     for sentence in (batch_sentence, cost_sentence, block_sentence):

@@ -205,7 +205,7 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
         (("--preset", "quik"), ("unknown preset 'quik'; did you mean quick?",)),
         (("--master", "genet_larg"), ("'genet_larg'; did you mean genet_large",)),
         (("--blocks", "QQ3"), ("unknown block type 'QQ'",)),
-        (("--device", "gpu0"), ("unknown device 'gpu0'",)),
+        (("--device", "gpu0"), ("device must be cpu, cuda or cuda:NUMBER, not 'gpu0'",)),
         (("--device", "cuda", "--threads", 2), ("threads are for a CPU",)),
         (("--selection", "best"), ("selection must be 'exact' or 'random', not 'best'",)),
         (("--trials", "14"), ("trials must be 'together' or 'separate', not '14'",)),
@@ -287,7 +287,7 @@ def test_select_alternatives(driver, tmp_path):
 def test_select_cautiously(driver, tmp_path):
     Study.create_or_resume(tmp_path, SearchSettings(data="digits", budget="0.2ms")).close()
     words = ("select", tmp_path, "--budget", "0.1ms", "--cautious")
-    assert "0.9200, 1 standard deviations below" in invoke(*words).stdout
+    assert "0.9200, 1 standard deviation below;" in invoke(*words).stdout
     assert driver.asked.caution == 1.0
     assert "0.9200" in invoke(*words, "--top", 1, "--resolution", 12).stdout
     assert driver.asked.resolution == 12

@@ -59,6 +59,7 @@ def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
     assert (out / "rows.json").read_bytes() == before
     printed = json.loads(again.stdout)
     assert printed == json.loads((out / "comparison.json").read_text())
+    assert {"device", "versions", "protocol"} <= printed["conditions"].keys()
     assert [row["ms_per_image"] for row in printed["rows"]] == [
         float(record["ms_per_image"]) for record in records
     ]
@@ -203,4 +204,7 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
         study.save_json("data", {"class_names": list("0123456789")})
     assert json.loads(invoke("profile", "--table", tmp_path, "--json").stdout) == made
     fails(invoke("profile", *words), "is a study already")
+    none = invoke("profile", "--table", NETWORKS[0], "--num-classes", 0, "--out", tmp_path / "b")
+    assert none.exit_code == 2
+    assert "num-classes" in none.stderr
     assert LatencyTable.load(path).space.master.stages == settings.structure.stages

@@ -39,6 +39,10 @@ def test_a_stranger_can_run_it_from_the_contract_alone(network, tmp_path) -> Non
     assert contract["quantisation"] is None
     assert contract["largest_difference_when_loaded_again"] == 0
 
+    assert contract["settings"]["session"] == {
+        "inter_op_num_threads": 1, "intra_op_num_threads": ONNX.threads
+    }  # fmt: skip
+
     fed = contract["input"]
     session = onnxruntime.InferenceSession(
         folder / contract["files"][0], providers=contract["settings"]["providers"]

@@ -146,8 +146,9 @@ def test_a_device_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     ("more", "message"),
     [
         ({"min_samples": 0}, "min_samples must be an integer above 0, not 0"),
-        ({"time_limit_s": 0}, "time_limit_s must be above 0, not 0"),
-        ({"time_limit_s": float("nan")}, "time_limit_s must be above 0, not nan"),
+        ({"time_limit_s": 0}, "time_limit_s must be above 0 and finite, not 0"),
+        ({"time_limit_s": float("nan")}, "time_limit_s must be above 0 and finite, not nan"),
+        ({"time_limit_s": float("inf")}, "time_limit_s must be above 0 and finite, not inf"),
         ({"protocol": "papr"}, "unknown protocol 'papr'; did you mean paper?"),
     ],
 )

@@ -282,15 +282,53 @@ def test_file_of_another_device_is_refused(table, target, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"packages": {"torch": "1.2"}}, r"torch 1\.2 there, \d"),
+        ({"driver": "570.1"}, r"driver 570\.1 there, None here"),
+    ],
+)
+def test_file_of_other_versions_is_refused(
+    table, target, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    replace(table, environment={**table.environment, **change}).save(tmp_path / "t.json")
+    with pytest.raises(TargetError, match=f"is for other settings: {message}"):
+        LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
+
+
+def test_file_of_another_version_of_the_engine_is_refused(
+    table, target, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(ENGINES[target.engine], "packages", ("pytest",))
+    packages = {**table.environment["packages"], "pytest": "0.1"}
+    replace(table, environment={**table.environment, "packages": packages}).save(
+        tmp_path / "t.json"
+    )
+    with pytest.raises(TargetError, match=f"pytest 0.1 there, {pytest.__version__} here"):
+        LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
+
+
+@pytest.mark.parametrize(
     ("edit", "message"),
     [
+        (
+            lambda text: re.sub('"entries": .*', '"entries": [1]}', text, flags=re.S),
+            "it is damaged or foreign",
+        ),
+        (
+            lambda text: re.sub('"environment": {', '"environment": 3, "e": {', text),
+            "it is damaged or foreign",
+        ),
+        (lambda text: re.sub('"ms": [0-9.e-]+', '"ms": NaN', text, count=1), "a latency is nan ms"),
         (lambda text: text[: len(text) // 2], "it is damaged or foreign"),
         (lambda text: "[]", "it is damaged or foreign"),
         (lambda text: re.sub('"version": 2', '"version": 7', text), "version is 7, not 2"),
         (lambda text: text.replace('"XX"', '"ZZ"'), "unknown block type 'ZZ'"),
     ],
 )
-def test_damaged_file(table, tmp_path: Path, edit: Callable[[str], str], message: str) -> None:
+def test_damaged_file(
+    table, target, tmp_path: Path, edit: Callable[[str], str], message: str
+) -> None:
     path = tmp_path / "t.json"
     table.save(path)
     path.write_text(edit(path.read_text()))

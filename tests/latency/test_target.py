@@ -14,7 +14,7 @@ from genets.latency.target import ENGINE_PROVIDERS, physical_cores
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"device": "gpu"}, "unknown device 'gpu'; did you mean cpu?"),
+        ({"device": "gpu"}, "device must be cpu, cuda or cuda:NUMBER, not 'gpu'"),
         ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:NUMBER, not 'cuda:x'"),
         ({"device": "cuda:-1"}, "device must be cpu, cuda or cuda:NUMBER, not 'cuda:-1'"),
         ({"device": None}, "unknown device 'None'"),

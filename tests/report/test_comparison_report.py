@@ -71,6 +71,23 @@ def test_the_screen_shows_networks_by_batch_sizes(comparison):
     assert "OFANet-9ms on cpu, torch, fp32, batch 64, 2 threads: operator <odd>" in text
 
 
+def test_speed_ups_within_the_noise_are_marked(comparison):
+    rows = [row("ResNet-34", ONE, 4.0), row("GENet-light", ONE, 4.0)]
+    text = text_of(shown_tables(Comparison(tuple(rows))))
+    assert "1.00≈" in text
+    assert "≈: the 95 % intervals of the two networks touch" in text
+    assert "≈" not in text_of(shown_tables(comparison))
+
+
+def test_only_int8_tables_speak_of_int8(plain):
+    int8 = Target(precision="int8", engine="onnxruntime", threads=2)
+    rows = [row("ResNet-34", target, 4.0) for target in (ONE, int8)]
+    rows[1] = replace(rows[1], paper_table="table9")
+    html = comparison_page.comparison_page(Comparison(tuple(rows)), "today")
+    assert html.count("Accuracies beside INT8") == 1
+    assert html.index("Accuracies beside INT8") > html.index("Latency: cpu, onnxruntime, int8")
+
+
 def test_a_reason_that_rows_share_is_told_once():
     rows = [row(name, target, 0, "no int8 here") for name in "ab" for target in (ONE, MANY)]
     found = failures([*rows, row("c", ONE, 0, "no memory"), row("d", ONE, 1.0)])
@@ -147,6 +164,11 @@ def test_a_profile_page(plain):
     assert html.count('class="chart"') == 7
     assert "ResNet-34 4 ms at batch size 1, 1 ms at 64 (4 times less" in html
     assert "XX width 32" in html
-    records = profile_page.profile_record(found)["rows"]
+    record = profile_page.profile_record(found)
+    assert record["conditions"]["device"] == "a <device> (None)"
+    records = record["rows"]
     assert {record["figure"] for record in records} == {"2a", "2bc", "3"}
     assert "ResNet-34" in text_of([profile_page.profile_table(found)])
+    noisy = replace(found, batches=Comparison((row("ResNet-34", ONE, 9.0),)))
+    assert "9~" in text_of([profile_page.profile_table(noisy)])
+    assert "1 of 9 latencies are noisy" in profile_page.profile_sentences(noisy)["noisy"]

@@ -15,6 +15,8 @@ from genets.analysis.row import Comparison, Reference, Row
 from genets.analysis.row_file import check_still_valid, load_rows, only_user, save_rows
 from genets.errors import GenetsError, TargetError
 from genets.latency import Target, measure_interleaved
+from genets.latency.clock import find_protocol
+from genets.latency.measurement import check_time_limit
 from genets.latency.resident import free_bytes
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ class Timing:
 
     protocol: str = "genets-1"
     time_limit_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Raises TargetError: known at once, not when the first network is ready."""
+        find_protocol(self.protocol)
+        check_time_limit(self.time_limit_s)
 
 
 def compare(

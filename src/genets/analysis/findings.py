@@ -59,14 +59,28 @@ def spearman(pairs: Sequence[tuple[Any, Any]]) -> float | None:
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
+def is_faster(row: Row, other: Row) -> bool | None:
+    """Whether one measured row is faster than another; None where their 95 % intervals touch."""
+    return is_below(_interval(row), _interval(other))
+
+
+def is_below(own: tuple[float, float], other: tuple[float, float]) -> bool | None:
+    """Whether the interval `own` lies below `other`; None where they touch."""
+    if own[1] < other[0]:
+        return True
+    return False if own[0] > other[1] else None
+
+
 @dataclass(frozen=True, slots=True)
 class SpeedUp:
     """One line of Table 3, on one target.
 
     times: how much faster `genet` is than `reference` here; paper_times: as printed.
+    clear: whether their 95 % intervals are apart, so that one of them is the faster one.
     fastest: the fastest network here whose published top-1 is at least the reference's, the
-        reference itself where no other is faster; fastest_times: how much faster that is.
-    All None where a network was not measured. The paper prints accuracies around each other,
+        reference itself where no other is faster; fastest_times: how much faster that is;
+        fastest_clear: as `clear`.
+    None where a network was not measured. The paper prints accuracies around each other,
     not always equal: DFNet-2a has 76.0 % beside GENet-light's 75.7 %.
     """
 
@@ -77,10 +91,12 @@ class SpeedUp:
     genet: str
     genet_ms: float | None
     times: float | None
+    clear: bool | None
     paper_table: str
     paper_times: float
     fastest: str
     fastest_times: float
+    fastest_clear: bool
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -109,10 +125,12 @@ def speed_ups(rows: Sequence[Row]) -> list[SpeedUp]:
                 genet=line.reference,
                 genet_ms=genet_ms,
                 times=reference_ms / genet_ms if genet_ms else None,
+                clear=is_faster(genet, reference) is not None if genet else None,
                 paper_table=reference.paper_table,
                 paper_times=line.speed_up[reference.paper_table],
                 fastest=fastest.network,
                 fastest_times=reference_ms / _ms(fastest),
+                fastest_clear=fastest is reference or is_faster(fastest, reference) is not None,
             )
         )
     return found
@@ -156,3 +174,8 @@ def findings(comparison: Comparison) -> list[dict[str, Any]]:
 def _ms(row: Row) -> float:
     assert row.measurement is not None
     return row.measurement.ms_per_image
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    assert row.measurement is not None
+    return row.measurement.low_ms_per_image, row.measurement.high_ms_per_image

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genets.analysis.findings import spearman
+from genets.analysis.findings import is_below, is_faster, spearman
 from genets.analysis.profile import Profile
 from genets.analysis.row import Row
 
 FLAT = 1.05  # per-image latency this close to the least has stopped falling
+CLOSE = "too close to tell"  # the 95 % intervals touch
 
 
 def batch_sentence(profile: Profile) -> str:
@@ -21,17 +22,17 @@ def batch_sentence(profile: Profile) -> str:
         if len(rows) < 2:
             continue
         rows.sort(key=lambda row: row.target.batch_size)
-        ms = [_ms(row) for row in rows]
-        first = next(i for i, value in enumerate(ms) if value <= FLAT * min(ms))
-        size = rows[first].target.batch_size
-        begin, after = f"{name} {ms[0]:.3g} ms at batch size", _after(rows, first)
+        least = min(map(_ms, rows))
+        first = next(i for i, row in enumerate(rows) if _ms(row) <= FLAT * least)
+        begin = f"{name} {_written(_ms(rows[0]))} ms at batch size {rows[0].target.batch_size}"
         if first == 0:
-            parts.append(f"{begin} {size}, the least ({after})")
+            parts.append(f"{begin}, the least ({_after(rows, first)})")
             continue
-        times = f"{ms[0] / ms[first]:.2g} times less"
-        parts.append(
-            f"{begin} {rows[0].target.batch_size}, {ms[first]:.3g} ms at {size} ({times}, {after})"
-        )
+        best = f"{_written(_ms(rows[first]))} ms at {rows[first].target.batch_size}"
+        times = f"{_written(_ms(rows[0]) / _ms(rows[first]), 2)} times less"
+        if is_faster(rows[first], rows[0]) is None:
+            times = CLOSE
+        parts.append(f"{begin}, {best} ({times}, {_after(rows, first)})")
     if not parts:
         return "Too few batch sizes were measured to say how latency depends on them."
     return f"Latency per image by batch size: {'; '.join(parts)}."
@@ -40,11 +41,13 @@ def batch_sentence(profile: Profile) -> str:
 def _after(rows: Sequence[Row], first: int) -> str:
     """What comes after the batch size that is about the best. rows: by batch size."""
     if first == len(rows) - 1:
-        return "still falling at the largest one"
+        unsure = is_faster(rows[-1], rows[-2]) is None
+        return f"{'perhaps ' * unsure}still falling at the largest one"
     worst = max(rows[first:], key=_ms)
     if _ms(worst) <= FLAT**2 * _ms(rows[first]):
         return "flat from there"
-    return f"then up to {_ms(worst):.3g} ms at {worst.target.batch_size}"
+    noise = ", within the noise" if is_faster(rows[first], worst) is None else ""
+    return f"then up to {_written(_ms(worst))} ms at {worst.target.batch_size}{noise}"
 
 
 def cost_sentence(profile: Profile) -> str:
@@ -59,8 +62,9 @@ def cost_sentence(profile: Profile) -> str:
     return (
         f"Over {len(rows)} networks the rank correlation of latency is {by_work:.2f} with "
         f"multiply-adds and {by_size:.2f} with parameters (1 would be the same order); a billion "
-        f"multiply-adds take {per_work[cheap]:.3g} ms in {cheap} and {per_work[dear]:.3g} ms in "
-        f"{dear}, {per_work[dear] / per_work[cheap]:.2g} times as long."
+        f"multiply-adds take {_written(per_work[cheap])} ms in {cheap} and "
+        f"{_written(per_work[dear])} ms in {dear}, "
+        f"{_written(per_work[dear] / per_work[cheap], 2)} times as long."
     )
 
 
@@ -80,21 +84,18 @@ def block_sentence(profile: Profile) -> str:
 
 def _by_width(profile: Profile, kind: str, ratio: float, *, faster: bool) -> list[str]:
     """The claim that a block is faster (or slower) than XX at equal width."""
-    latency = _block_latency(profile)
+    rows = _block_rows(profile)
     pairs = [
-        (latency[key], latency["XX", 1.0, key[2]])
-        for key in latency
-        if key[:2] == (kind, ratio) and ("XX", 1.0, key[2]) in latency
+        (row, rows["XX", 1.0, key[2]])
+        for key, row in rows.items()
+        if key[:2] == (kind, ratio) and ("XX", 1.0, key[2]) in rows
     ]
     if not pairs:
         return []
-    held = sum((ms < xx) == faster for ms, xx in pairs)
-    times = np.median([xx / ms for ms, xx in pairs])
-    word, median = "faster" if faster else "slower", f"median {times:.2g} times the speed"
-    return [
-        f"at equal width {kind} with r = {ratio:g} is {word} at {held} of {len(pairs)} widths "
-        f"({median}; {_verdict(held, pairs)})"
-    ]
+    orders = [is_faster(row, xx) for row, xx in pairs]
+    times = float(np.median([_ms(xx) / _ms(row) for row, xx in pairs]))
+    told = _told("faster" if faster else "slower", orders, faster, "widths", times)
+    return [f"at equal width {kind} with r = {ratio:g} is {told}"]
 
 
 def _by_parameters(profile: Profile, kind: str) -> str:
@@ -103,42 +104,59 @@ def _by_parameters(profile: Profile, kind: str) -> str:
     line = sorted(_size_and_ms(r) for r in rows if profile.chains[r.network].type == "XX")
     if len(line) < 2:
         return ""
-    sizes, ms = np.log(np.array(line)).T
-    pairs = []
+    sizes, *bounds = np.log(np.array(line)).T
+    orders, times = [], []
     for row in rows:
-        size, own = _size_and_ms(row)
-        if profile.chains[row.network].type == kind and line[0][0] <= size <= line[-1][0]:
-            pairs.append((own, float(np.exp(np.interp(np.log(size), sizes, ms)))))
-    if not pairs:
+        size, ms, low, high = _size_and_ms(row)
+        if profile.chains[row.network].type != kind or not line[0][0] <= size <= line[-1][0]:
+            continue
+        xx, xx_low, xx_high = (float(np.exp(np.interp(np.log(size), sizes, b))) for b in bounds)
+        orders.append(is_below((low, high), (xx_low, xx_high)))
+        times.append(xx / ms)
+    if not orders:
         return ""
-    held = sum(xx < own for own, xx in pairs)
-    times = np.median([xx / own for own, xx in pairs])
+    told = _told("slower", orders, False, "points", float(np.median(times)))
+    return f"at equal parameters {kind} is {told}"
+
+
+def _told(word: str, orders: Sequence[bool | None], claim: bool, places: str, times: float) -> str:
+    """How often a claim of the paper holds, where the noise leaves an answer."""
+    held, unsure = orders.count(claim), orders.count(None)
+    close = f", {CLOSE} at {unsure}" if unsure else ""
+    verdict = "the paper's order holds in part"
+    if unsure == len(orders):
+        verdict = "so neither for nor against the paper"
+    elif held + unsure == len(orders):
+        verdict = "as in the paper" + ", where it can be told" * bool(unsure)
+    elif held == 0:
+        verdict = "unlike the paper" + ", where it can be told" * bool(unsure)
     return (
-        f"at equal parameters {kind} is slower at {held} of {len(pairs)} points "
-        f"(median {times:.2g} times the speed; {_verdict(held, pairs)})"
+        f"{word} at {held} of {len(orders)} {places}{close} "
+        f"(median {_written(times, 2)} times the speed; {verdict})"
     )
 
 
-def _verdict(held: int, pairs: Sequence[object]) -> str:
-    if held == len(pairs):
-        return "as in the paper"
-    return "unlike the paper" if held == 0 else "the paper's order holds in part"
-
-
-def _block_latency(profile: Profile) -> dict[tuple[str, float, int], float]:
+def _block_rows(profile: Profile) -> dict[tuple[str, float, int], Row]:
     chains = profile.chains
     return {
-        (chains[r.network].type, chains[r.network].ratio, chains[r.network].width): _ms(r)
+        (chains[r.network].type, chains[r.network].ratio, chains[r.network].width): r
         for r in profile.blocks.rows
         if r.measurement
     }
 
 
-def _size_and_ms(row: Row) -> tuple[int, float]:
+def _size_and_ms(row: Row) -> tuple[int, float, float, float]:
+    """Parameters; ms per image and the ends of its interval."""
+    m = row.measurement
+    assert m is not None
     assert row.parameters is not None
-    return row.parameters, _ms(row)
+    return row.parameters, m.ms_per_image, m.low_ms_per_image, m.high_ms_per_image
 
 
 def _ms(row: Row) -> float:
-    assert row.measurement is not None
-    return row.measurement.ms_per_image
+    return _size_and_ms(row)[1]
+
+
+def _written(value: float, digits: int = 3) -> str:
+    """Rounded to that many digits, never with an exponent."""
+    return np.format_float_positional(value, digits, fractional=False, trim="-")

@@ -84,6 +84,7 @@ def compare(
     from genets.cli.progress import show_progress
     from genets.report import comparison_tables
 
+    timing = Timing(protocol, time_limit)
     candidates = find_candidates(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
     if out:
@@ -93,7 +94,7 @@ def compare(
             result = compare_networks(
                 candidates,
                 targets,
-                timing=Timing(protocol, time_limit),
+                timing=timing,
                 file=out / ROWS if out else None,
                 on_progress=on_event,
                 on_rows=finished.append,
@@ -116,8 +117,13 @@ def compare(
 
 def _record(comparison: Comparison) -> dict[str, Any]:
     from genets.analysis import findings
+    from genets.report.conditions import conditions
 
-    return {"rows": comparison.summary(), "findings": findings(comparison)}
+    return {
+        "conditions": conditions(comparison.rows),
+        "rows": comparison.summary(),
+        "findings": findings(comparison),
+    }
 
 
 def _write(comparison: Comparison, record: dict[str, Any], out: Path) -> dict[str, Path]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from genets.cli.options import BatchSize, Device, Json, Precision, Provider, Seed, Threads
+from genets.errors import GenetsError
 
 
 def export(
@@ -54,7 +55,7 @@ def export(
         }
     )
     if target.precision == "int8" and data is None:
-        raise typer.BadParameter("is needed for precision int8", param_hint="--data")
+        raise GenetsError("precision int8 needs --data, whose training images set its ranges")
     target.check()
     # From here on with PyTorch, for which no wrong word has to wait.
     from genets.cli.output import print_json, print_tables

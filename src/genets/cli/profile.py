@@ -72,7 +72,7 @@ def profile(
         int | None, typer.Option(help="With --table MASTERNET: as for search.")
     ] = None,
     num_classes: Annotated[
-        int, typer.Option(help="With --table MASTERNET: classes of the data.")
+        int, typer.Option(min=1, help="With --table MASTERNET: classes of the data.")
     ] = 1000,
     seed: Seed = 0,
     json: Json = False,

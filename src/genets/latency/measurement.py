@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,9 @@ def measure_interleaved(
     Raises TargetError; see `measure`.
     """
     rule = find_protocol(protocol)
-    _check_limits(min_samples, time_limit_s)
+    if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
+        raise TargetError(f"min_samples must be an integer above 0, not {min_samples!r}")
+    check_time_limit(time_limit_s)
     resolutions = (
         resolution if isinstance(resolution, Mapping) else dict.fromkeys(networks, resolution)
     )
@@ -196,8 +199,7 @@ def _summary(samples_s: Array, rule: Protocol, **conditions: Any) -> Measurement
     )
 
 
-def _check_limits(min_samples: int | None, time_limit_s: float) -> None:
-    if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
-        raise TargetError(f"min_samples must be an integer above 0, not {min_samples!r}")
-    if not time_limit_s > 0:
-        raise TargetError(f"time_limit_s must be above 0, not {time_limit_s!r}")
+def check_time_limit(time_limit_s: float) -> None:
+    """Raise TargetError unless it is above 0 and finite."""
+    if not 0 < time_limit_s < math.inf:  # without an end noise might never let it stop
+        raise TargetError(f"time_limit_s must be above 0 and finite, not {time_limit_s!r}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from genets.errors import GenetsError, TargetError
+from genets.latency.engines import ENGINES
 from genets.latency.environment import describe_environment
 from genets.latency.probes import Edge, End, Piece, Probe
 from genets.latency.table import LatencyTable, WholeNetwork
@@ -16,6 +18,7 @@ from genets.latency.target import Target
 from genets.structure import Block, DesignSpace, SpaceAround, Structure
 
 VERSION = 2
+CUDA_VERSIONS = ("driver", "cuda", "cudnn")  # in the environment; on a CPU there are none
 
 
 def table_to_json(table: LatencyTable) -> dict[str, Any]:
@@ -59,15 +62,18 @@ class TableSettings:
         """Each difference as `name: in the table, here`."""
         here = describe_environment(self.target)
         there = table.environment
-        pairs = {
+        pairs: dict[str, tuple[Any, Any]] = {
             "MasterNet": (str(table.space.master), str(self.space.master)),
             "design space": (table.space.space, self.space.space),
             "target": (table.target.name, self.target.name),
             "number of classes": (table.num_classes, self.num_classes),
             "device": (there.get("device_name"), here["device_name"]),
             "threads": (there.get("threads"), here["threads"]),
-            "torch": (there.get("packages", {}).get("torch"), here["packages"]["torch"]),
         }
+        pairs |= {name: (there.get(name), here.get(name)) for name in CUDA_VERSIONS}
+        old_packages, new_packages = there.get("packages", {}), here["packages"]
+        for name in ("torch", *ENGINES[self.target.engine].packages):
+            pairs[name] = (old_packages.get(name), new_packages.get(name))
         for name, (old, new) in pairs.items():
             if old != new:
                 yield f"{name} {old} there, {new} here"
@@ -79,7 +85,8 @@ def read_table(path: Path, expect: TableSettings | None) -> LatencyTable:
         table = _from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise TargetError(f"cannot read latency table {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:  # GenetsError is a ValueError
+    # What foreign JSON may raise; GenetsError is a ValueError.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, GenetsError) else "it is damaged or foreign"
         raise TargetError(f"{path} is not a latency table of this version: {reason}") from error
     found = list(expect.differences(table)) if expect else []
@@ -97,12 +104,12 @@ def _from_json(record: Mapping[str, Any]) -> LatencyTable:
         DesignSpace(**space).around(Structure.parse(record["master"])),
         Target.from_json(record["target"]),
         record["num_classes"],
-        {_piece(entry): float(entry["ms"]) for entry in record["entries"]},
+        {_piece(entry): _ms(entry["ms"]) for entry in record["entries"]},
         tuple(
-            WholeNetwork(Structure.parse(n["structure"]), float(n["ms_per_batch"]), n["use"])
+            WholeNetwork(Structure.parse(n["structure"]), _ms(n["ms_per_batch"]), n["use"])
             for n in record["networks"]
         ),
-        record["environment"],
+        dict(record["environment"]),
         record.get("seconds", {}),
     )
 
@@ -112,3 +119,10 @@ def _piece(entry: Mapping[str, Any]) -> Probe:
     if "block" in fields:
         return Piece.from_json(fields)
     return End.from_json(fields) if "name" in fields else Edge.from_json(fields)
+
+
+def _ms(value: Any) -> float:
+    ms = float(value)
+    if not 0 <= ms < math.inf:
+        raise TargetError(f"a latency is {ms} ms")
+    return ms

@@ -112,7 +112,8 @@ class Target:
 def _check_device(device: object) -> None:
     if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
         kind = str(device).partition(":")[0]
-        if kind in DEVICES:
+        # Who writes gpu does not mean the cpu, the nearest word.
+        if kind in DEVICES or kind.startswith("gpu"):
             raise TargetError(f"device must be cpu, cuda or cuda:NUMBER, not {device!r}")
         raise TargetError(unknown_name("device", str(device), DEVICES))
 

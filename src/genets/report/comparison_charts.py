@@ -8,7 +8,7 @@ from typing import Any
 
 from genets.analysis import Row, frontier
 from genets.report.charts import HEIGHT, PICTURE_WIDTH, chart_of, colours, shapes, styled
-from genets.report.conditions import accuracy_name
+from genets.report.conditions import accuracy_name, interval_text
 
 LATENCY = "ms per image (log scale)"
 PADDING, NAMED_PADDING = 20, 80  # pixels around the points, without and with names
@@ -99,8 +99,7 @@ def _point(row: Row) -> dict[str, Any]:
         "network": row.network,
         "family": row.family,
         "ms": m.ms_per_image,
-        "interval": f"{m.low_ms_per_image:.4g} to {m.high_ms_per_image:.4g}"
-        + (", noisy" if m.noisy else ""),
+        "interval": interval_text(m),
         "top1": row.top1_percent,
         "resolution": row.resolution,
         "paper": "" if row.paper_ms is None else f"{row.paper_ms:g}",

@@ -90,7 +90,8 @@ def _latencies(comparison: Comparison, setting: Setting) -> Section:
         if printed
         else "."
     )
-    lines = [explained, *notes, *legend(comparison)]
+    rows = [row for target in setting.targets for row in comparison.on(target)]
+    lines = [explained, *notes, *legend(rows)]
     return Section(f"Latency: {setting.title}", [table, *(Paragraph(x, True) for x in lines)])
 
 

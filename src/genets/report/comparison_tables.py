@@ -22,6 +22,7 @@ from genets.report.page import Cell, PageTable
 NOISY = "~"
 LAUNCH_BOUND = "^"
 FAILED = "-"
+UNCLEAR = "≈"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def latency_rows(comparison: Comparison, setting: Setting) -> list[list[Cell | s
         if one is None:
             continue
         accuracy = "" if one.top1_percent is None else f"{one.top1_percent:.1f} %"
-        ours = [_latency(rows.get(target)) for target in setting.targets]
+        ours = [latency_cell(rows.get(target)) for target in setting.targets]
         theirs = [Cell(_paper(rows.get(target)), "quiet") for target in paper]
         found.append([name, str(one.resolution), accuracy, *ours, *theirs])
     return found
@@ -87,10 +88,10 @@ def speed_up_rows(speeds: Iterable[SpeedUp]) -> list[list[Cell | str]]:
             f"{s.reference_ms:.4g}",
             s.genet,
             FAILED if s.genet_ms is None else f"{s.genet_ms:.4g}",
-            FAILED if s.times is None else f"{s.times:.2f}",
+            FAILED if s.times is None else f"{s.times:.2f}{UNCLEAR * (not s.clear)}",
             Cell(f"{s.paper_times:.1f}", "quiet"),
             s.fastest,
-            f"{s.fastest_times:.2f}",
+            f"{s.fastest_times:.2f}{UNCLEAR * (not s.fastest_clear)}",
         ]
         for s in speeds
     ]
@@ -109,7 +110,7 @@ def comparison_tables(comparison: Comparison) -> list[Table | Text]:
                 title = f"Speed-ups at equal accuracy (Table 3): {described(target)}"
                 shown.append(_screen_table(title, header, speed_up_rows(speeds)))
             shown += [Text(sentence) for sentence in sentences(comparison, target)]
-    shown += [Text(line) for line in (*legend(comparison), *failures(comparison.rows))]
+    shown += [Text(line) for line in (*legend(comparison.rows), *failures(comparison.rows))]
     return shown
 
 
@@ -128,9 +129,9 @@ def sentences(comparison: Comparison, target: Target) -> list[str]:
     return [*found, *([f"{described(target)}: {note}"] if note else [])]
 
 
-def legend(comparison: Comparison) -> list[str]:
-    """What the marks in the latency table mean, as far as they occur."""
-    measured = [row.measurement for row in comparison.rows if row.measurement]
+def legend(rows: Sequence[Row]) -> list[str]:
+    """What the marks in the tables of these rows mean, as far as they occur."""
+    measured = [row.measurement for row in rows if row.measurement]
     lines = []
     if any(m.noisy for m in measured):
         lines.append(
@@ -141,7 +142,14 @@ def legend(comparison: Comparison) -> list[str]:
             f"{LAUNCH_BOUND}: launch-bound, the host took over 0.8 of the device's time to hand "
             "over a run."
         )
-    if any(m.target.precision == "int8" for m in measured):
+    targets = dict.fromkeys(row.target for row in rows)
+    speeds = [s for one in targets for s in speed_ups([r for r in rows if r.target == one])]
+    if any(s.clear is False or not s.fastest_clear for s in speeds):
+        lines.append(
+            f"{UNCLEAR}: the 95 % intervals of the two networks touch; either may be the faster."
+        )
+    rated = (row for row in rows if row.measurement and row.top1_percent is not None)
+    if any(row.target.precision == "int8" for row in rated):
         lines.append(
             "Accuracies beside INT8 latencies are published ones of the full-precision networks, "
             "not of what was timed: networks with fresh weights, quantised for their latency."
@@ -183,7 +191,8 @@ def _with_paper(comparison: Comparison, setting: Setting) -> list[Target]:
     return [t for t in setting.targets if any(r.paper_ms is not None for r in comparison.on(t))]
 
 
-def _latency(row: Row | None) -> str:
+def latency_cell(row: Row | None) -> str:
+    """ms per image with its marks; empty where nothing was asked for."""
     if row is None or row.measurement is None:
         return "" if row is None else FAILED
     m = row.measurement

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from genets.analysis import Row
-from genets.latency import Target
+from genets.latency import Measurement, Target
 
 
-def conditions(rows: Iterable[Row], date: str) -> dict[str, str]:
-    """Device, engines, precisions, batch sizes, threads, protocol, versions and date."""
+def conditions(rows: Iterable[Row], date: str = "") -> dict[str, str]:
+    """Device, engines, precisions, batch sizes, threads, protocol, versions; date where given."""
     rows = list(rows)
     environments = [r.measurement.environment for r in rows if r.measurement]
     targets = [row.target for row in rows]
@@ -39,6 +39,12 @@ def short_conditions(rows: Iterable[Row], date: str) -> str:
     facts = conditions(rows, date)
     return ", ".join(facts[name] for name in ("device", "protocol", "versions", "date")
                      if name in facts)  # fmt: skip
+
+
+def interval_text(measurement: Measurement) -> str:
+    """The 95 % interval, and whether it is noisy, for who points at it."""
+    low, high = measurement.low_ms_per_image, measurement.high_ms_per_image
+    return f"{low:.4g} to {high:.4g}{', noisy' if measurement.noisy else ''}"
 
 
 def accuracy_name(target: Target) -> str:

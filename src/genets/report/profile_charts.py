@@ -8,6 +8,7 @@ from typing import Any
 from genets.analysis.profile import Profile
 from genets.analysis.row import Row
 from genets.report.charts import chart_of, colours, shapes, styled
+from genets.report.conditions import interval_text
 
 MS = "ms per image"
 
@@ -30,18 +31,15 @@ def cost_chart(profile: Profile, field: str) -> Any | None:
     if not values:
         return None
     series = list(dict.fromkeys(value["series"] for value in values))
-    chart = (
-        chart_of(values)
-        .mark_point(size=80, filled=True, opacity=0.9)
-        .encode(
-            x=alt.X(f"{field}:Q", title=TITLES[field]),
-            y=alt.Y("ms:Q", title=MS),
-            color=colours(alt, "series", series),
-            shape=shapes(alt, "series", series),
-            tooltip=_tooltip(alt),
-        )
+    shared = chart_of(values).encode(
+        x=alt.X(f"{field}:Q", title=TITLES[field]),
+        y=alt.Y("ms:Q", title=MS),
+        color=colours(alt, "series", series),
     )
-    return styled(chart)
+    points = shared.mark_point(size=80, filled=True, opacity=0.9).encode(
+        shape=shapes(alt, "series", series), tooltip=_tooltip(alt)
+    )
+    return styled(_intervals(shared) + points)
 
 
 def block_chart(profile: Profile, kind: str, field: str) -> Any | None:
@@ -113,13 +111,19 @@ def _lines(
     points = shared.mark_point(size=60, filled=True).encode(
         shape=shapes(alt, "series", series), tooltip=_tooltip(alt)
     )
-    return styled(shared.mark_line(strokeWidth=1.5) + points)
+    return styled(shared.mark_line(strokeWidth=1.5) + _intervals(shared) + points)
+
+
+def _intervals(chart: Any) -> Any:
+    """The 95 % intervals of the points of `chart`, as upright lines in their colours."""
+    return chart.mark_rule(strokeWidth=1.5, opacity=0.5).encode(y="low:Q", y2="high:Q")
 
 
 def _tooltip(alt: Any) -> list[Any]:
     return [
         alt.Tooltip("network:N", title="network"),
         alt.Tooltip("ms:Q", title=MS, format=".4g"),
+        alt.Tooltip("interval:N", title="95 % interval"),
         alt.Tooltip("batch_size:Q", title="batch size"),
         alt.Tooltip("gmacs:Q", title="multiply-adds, billions", format=".3g"),
         alt.Tooltip("mparams:Q", title="parameters, millions", format=".3g"),
@@ -128,12 +132,16 @@ def _tooltip(alt: Any) -> list[Any]:
 
 
 def _values(row: Row) -> dict[str, Any]:
-    assert row.measurement
+    m = row.measurement
+    assert m
     assert row.multiply_adds is not None
     assert row.parameters is not None
     return {
         "network": row.network,
-        "ms": row.measurement.ms_per_image,
+        "ms": m.ms_per_image,
+        "low": m.low_ms_per_image,
+        "high": m.high_ms_per_image,
+        "interval": interval_text(m),
         "batch_size": row.target.batch_size,
         "gmacs": row.multiply_adds / 1e9,
         "mparams": row.parameters / 1e6,

@@ -14,15 +14,19 @@ from genets.analysis.profile import Profile
 from genets.analysis.profile_findings import batch_sentence, block_sentence, cost_sentence
 from genets.files import write_atomic
 from genets.report.charts import save_picture
-from genets.report.comparison_tables import failures
+from genets.report.comparison_tables import NOISY, failures, latency_cell
 from genets.report.conditions import conditions, described, described_setting, short_conditions
 from genets.report.page import Block, Figure, PageTable, Paragraph, Section, page
 from genets.report.profile_charts import figures
 
 
 def profile_record(profile: Profile) -> dict[str, Any]:
-    """Rows and findings, for JSON."""
-    return {"rows": _records(profile), "findings": profile_sentences(profile)}
+    """Conditions, rows and findings, for JSON."""
+    return {
+        "conditions": conditions(profile.rows),
+        "rows": _records(profile),
+        "findings": profile_sentences(profile),
+    }
 
 
 def profile_sentences(profile: Profile) -> dict[str, str]:
@@ -38,10 +42,11 @@ def profile_sentences(profile: Profile) -> dict[str, str]:
             f"Left out, because one run would take more than {limit:g} s or failed: "
             f"{', '.join(profile.left_out)}."
         )
-    noisy = sum(row.measurement.noisy for row in profile.rows if row.measurement)
+    measured = [row.measurement for row in profile.rows if row.measurement]
+    noisy = sum(one.noisy for one in measured)
     if noisy:
         found["noisy"] = (
-            f"{noisy} of {len(profile.rows)} latencies are noisy: their 95 % interval did not come "
+            f"{noisy} of {len(measured)} latencies are noisy: their 95 % interval did not come "
             "within 1 % of the median in the time given (~ in the table)."
         )
     return found
@@ -67,6 +72,8 @@ def profile_page(profile: Profile, date: str) -> str:
     charts = {name: Figure(chart, title) for name, (title, chart) in figures(profile).items()}
     networks: list[Block] = [Paragraph(said["figure2a"]), Paragraph(said["figure2bc"])]
     networks += [charts[name] for name in charts if name.startswith("figure2")]
+    if charts:
+        networks.append(Paragraph("Upright lines are 95 % intervals of the medians.", True))
     blocks: list[Block] = [Paragraph(_BLOCKS, True), Paragraph(said["figure3"])]
     blocks += [charts[name] for name in charts if name.startswith("figure3")]
     notes = [Paragraph(said[name], True) for name in ("left_out", "noisy") if name in said]
@@ -97,10 +104,8 @@ def profile_table(profile: Profile) -> Table:
     for size in sizes:
         table.add_column(str(size), justify="right")
     for name in profile.batches.networks:
-        ms = {r.target.batch_size: r.ms_per_image for r in profile.batches.rows
-              if r.network == name}  # fmt: skip
-        cells = ("" if ms.get(size) is None else f"{ms[size]:.4g}" for size in sizes)
-        table.add_row(Text(name), *cells)
+        rows = {r.target.batch_size: r for r in profile.batches.rows if r.network == name}
+        table.add_row(Text(name), *(latency_cell(rows.get(size)) for size in sizes))
     return table
 
 
@@ -117,8 +122,8 @@ def _data(profile: Profile) -> PageTable:
             str(record["resolution"]),
             str(record["batch_size"]),
             "" if size is None else f"{size / 1e6:.3g}",
-            "" if work is None else f"{work / 1e6:.4g}",
-            "-" if ms is None else f"{ms:.4g}{'~' if record['noisy'] else ''}",
+            "" if work is None else f"{float(f'{work / 1e6:.4g}'):g}",  # no exponent
+            "-" if ms is None else f"{ms:.4g}{NOISY * record['noisy']}",
             "" if ms is None else f"{low:.4g} to {high:.4g}",
         ])  # fmt: skip
     return PageTable(header, rows)

@@ -134,7 +134,8 @@ class OnnxFiles:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"providers": [_provider(self.target)[0]], "options": _provider(self.target)[1]}
+        name, options = _provider(self.target)
+        return {"providers": [name], "options": options, "session": _threads(self.target)}
 
 
 def provider_of(target: Target) -> str:
@@ -161,15 +162,22 @@ def _export_type(target: Target) -> torch.dtype:
     return torch.float16 if half else torch.float32
 
 
+def _threads(target: Target) -> dict[str, int]:
+    """Fields of ONNX Runtime's SessionOptions."""
+    found = {"inter_op_num_threads": 1}
+    threads = target.resolved().threads
+    return found if threads is None else found | {"intra_op_num_threads": threads}
+
+
 def _session(model: bytes, target: Target) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.inter_op_num_threads = 1
+    for field, number in _threads(target).items():
+        setattr(options, field, number)
     if target.is_cpu:
-        options.intra_op_num_threads = target.resolved().threads
         # Threads of a session that ran before would spin on, and make the next network, timed in
         # turn with it, up to three times slower.
         options.add_session_config_entry("session.force_spinning_stop", "1")
