@@ -68,3 +68,13 @@ def test_it_gives_up_on_a_device_that_is_always_busy(monkeypatch, tmp_path):
     networks = networks_on(monkeypatch, engine, tmp_path / "measured.json")
     assert networks.measure([OTHER])[OTHER].disturbed
     assert len(engine.measured) == ATTEMPTS
+
+
+def test_what_stayed_disturbed_is_tried_again_by_the_next_process(monkeypatch, tmp_path):
+    """Else the advice to try again, where a busy device was the reason, would be of no use."""
+    path, engine = tmp_path / "measured.json", Engine({str(OTHER): [0.5] * ATTEMPTS})
+    assert networks_on(monkeypatch, engine, path).measure([OTHER, ANOTHER])[OTHER].disturbed
+    networks, before = networks_on(monkeypatch, engine, path), len(engine.measured)
+    assert not networks.measure([OTHER, ANOTHER])[OTHER].disturbed
+    assert networks.measure([OTHER, ANOTHER]) == load_measured(path)
+    assert engine.measured[before:] == [{str(MASTER), str(OTHER)}]

@@ -15,7 +15,7 @@ from genets.latency import Budget, Measurement, Target
 from genets.nas.alternatives import Types, frontier_without, types_of
 from genets.nas.chain import Floats, Frontier
 from genets.nas.measured import Measured
-from genets.nas.promise import chain_of, check_feasible, keep_promises
+from genets.nas.promise import FASTEST, chain_of, check_feasible, keep_promises
 from genets.nas.regression import Prediction
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
@@ -349,4 +349,21 @@ def test_a_feasible_budget_costs_no_measurement_before_the_trials() -> None:
 def test_a_pessimistic_table_is_not_believed_without_measuring() -> None:
     device = Device()
     check_feasible(AROUND, Budget.parse("0.06ms"), Table(scale=100.0), device.measure)
-    assert len(device.order) == 2
+    assert len(device.order) == 1 + FASTEST
+
+
+def test_more_than_the_fastest_by_prediction_are_measured_before_a_budget_is_refused() -> None:
+    """Those of other types are as fast here, and the first alone is slower than any table says."""
+    fastest = MASTER.with_stage(0, AROUND.choices(0)[0]).with_stage(1, AROUND.choices(1)[0])
+    budget = Budget.parse(f"{1.02 * true_ms(fastest)}ms")
+    told = Device()
+    check_feasible(AROUND, budget, Table(scale=1.1), told.measure)
+    first, second = told.order[1:3]
+    assert true_ms(first) == true_ms(second) == true_ms(fastest)
+
+    def own(structure: Structure) -> float:
+        return 1.5 if types_of(structure) == types_of(first) else 1.0
+
+    check_feasible(AROUND, budget, Table(scale=1.1), Device(own=own).measure)
+    kept = promise(Table(scale=1.1, learns=False), Device(own=own), str(budget))
+    assert types_of(kept.structure) != types_of(first)

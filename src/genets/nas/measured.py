@@ -74,13 +74,17 @@ class MeasuredNetworks:
         self.num_classes = num_classes
         self.time_limit_s = time_limit_s
         self._known = _load(path)
+        # What was disturbed in an earlier process deserves another try: the device may be calm now.
+        self._doubtful = {text for text, known in self._known.items() if known.disturbed}
 
     def measure(self, structures: Sequence[Structure]) -> dict[Structure, Measured]:
         """Measure those that are not known yet and the MasterNet in turn, and store them.
 
-        What came out disturbed is measured again, up to ATTEMPTS times in all.
+        What came out disturbed is measured again, up to ATTEMPTS times in all, and once more so
+        by another process.
         """
-        fresh = [s for s in structures if str(s) not in self._known]
+        fresh = [s for s in structures if str(s) not in self._known or str(s) in self._doubtful]
+        self._doubtful -= {str(structure) for structure in fresh}
         if fresh:
             for _ in range(ATTEMPTS):
                 self._measure_once(fresh)

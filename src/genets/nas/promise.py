@@ -9,7 +9,14 @@ import numpy as np
 
 from genets.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
-from genets.nas.alternatives import Product, Types, products_without, types_of
+from genets.nas.alternatives import (
+    Product,
+    Types,
+    allowed_types,
+    frontier_without,
+    products_without,
+    types_of,
+)
 from genets.nas.chain import ChainStage, Floats, Frontier
 from genets.nas.measured import Measured
 from genets.nas.regression import AccuracyModel, Failed
@@ -27,6 +34,7 @@ OnRound = Callable[[int, int], None]
 
 ROUNDS = 5
 CANDIDATES = 3
+FASTEST = 3  # measured before a budget is refused, as no table knows which of them is the fastest
 LEAST_SPACING = 0.01
 MOST_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
 LOWER_AIM = 0.9  # where nothing fits and nothing new is proposed
@@ -41,9 +49,9 @@ def keep_promises(
     measure: Measure,
     on_round: OnRound = lambda done, total: None,
     *,
+    products: Product,
     resolution: int | None = None,
     worth: Worth | None = None,
-    products: Product = (),
     top: int = 1,
 ) -> list[Selected]:
     """The most accurate structures whose measured 95 % bounds keep the budget, best first.
@@ -55,11 +63,11 @@ def keep_promises(
     best predicted whose bound is within the budget are taken. A machine that has become
     slower or faster since the table was made is told by the MasterNet, measured in turn.
 
+    products: the types that each stage may be of.
     resolution: of the structures; by default the MasterNet's.
     worth: what is best, as `select` sees it; by default the predicted change of value.
     top: how many; each is of other block types, see `alternatives`, and all are measured in the
         same rounds. Fewer where no more types keep the budget.
-    products: for `top` above 1 the types that each stage may be of.
     Raises InfeasibleBudgetError, which carries the fastest structure, where none does.
     """
     worth = worth or (lambda structure: model.predict(structure).mean)
@@ -78,8 +86,7 @@ def keep_promises(
         on_round(number + 1, ROUNDS)
     on_round(ROUNDS, ROUNDS)
     if not known.fitting:
-        front = select(known.corrected, known.aim_ms, ())
-        known.add([front.structure(front.fastest, known.resolution)])
+        known.add(_fastest(known, select, products))
     fitting = known.fitting
     if not fitting:
         raise _infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
@@ -136,9 +143,12 @@ def _proposed(
     """The best by prediction at the aim and a little below it, and the best of other types.
 
     Types of which something keeps the budget already are not proposed again, but the best's.
+    Where nothing is predicted to reach the aim, the fastest there are.
     """
     spacing = max(known.table.rmspe, LEAST_SPACING)
     front = select(known.corrected, known.aim_ms, ())
+    if front.best(known.aim_ms) is None:
+        return _fastest(known, select, products)
     near = max(2, CANDIDATES + 1 - top)  # other types are measured beside them
     proposed = _candidates(front, known.resolution, known.aim_ms, spacing, near)
     used = [types_of(proposed[0])]
@@ -153,6 +163,30 @@ def _proposed(
         if used[-1] not in kept:
             proposed.append(structure)
     return proposed
+
+
+def _fastest(known: _Knowledge, select: Select, products: Product) -> list[Structure]:
+    return _fastest_few(
+        lambda used: select(known.corrected, known.aim_ms, used), products, known.resolution
+    )
+
+
+def _fastest_few(
+    select: Callable[[Sequence[Types]], Frontier], products: Product, resolution: int
+) -> list[Structure]:
+    """The fastest by prediction, of each choice of types one: what a table errs in is mostly that.
+
+    select: from all structures but those of the given types.
+    """
+    found: list[Structure] = []
+    used: list[Types] = []
+    while len(found) < FASTEST and products_without(products, used):
+        front = select(used)
+        if not len(front):  # drawn at random
+            break
+        found.append(front.structure(front.fastest, resolution))
+        used.append(types_of(found[-1]))
+    return found
 
 
 def _closer(known: _Knowledge, select: Select, worth: Worth) -> list[Structure]:
@@ -205,24 +239,26 @@ def check_feasible(
     around: SpaceAround, budget: Budget, table: LatencyTable, measure: Measure
 ) -> None:
     """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
-    master = around.master
-    fastest_ms, fastest = min(
-        (_fastest(around, table, resolution) for resolution in around.resolutions),
-        key=lambda found: found[0],
+    few = min(
+        (_fastest_at(around, table, resolution) for resolution in around.resolutions),
+        key=lambda found: table.predict_ms_per_image(found[0]),
     )
-    known = measure([master])[master]
-    if fastest_ms * _pace(known, table) > known.budget_ms(budget):
-        measured = measure([fastest])
+    known = measure([around.master])[around.master]
+    if table.predict_ms_per_image(few[0]) * _pace(known, table) > known.budget_ms(budget):
+        measured = measure(few)
         if not any(m.keeps(budget) for m in measured.values()):
             raise _infeasible(measured, budget)
 
 
-def _fastest(around: SpaceAround, table: LatencyTable, resolution: int) -> tuple[float, Structure]:
-    """Of the structures of one resolution; with its predicted ms per image."""
+def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> list[Structure]:
     chain = chain_of(around, table, resolution=resolution)
-    front = frontier(chain, table.offset_ms_per_image, max_latency_ms=0.0)
-    structure = front.structure(front.fastest, resolution)
-    return float(front.latency_ms[front.fastest]), structure
+
+    def solve(stages: Sequence[ChainStage]) -> Frontier:
+        return frontier(stages, table.offset_ms_per_image, max_latency_ms=0.0)
+
+    return _fastest_few(
+        lambda used: frontier_without(chain, used, solve), allowed_types(chain), resolution
+    )
 
 
 def chain_of(

@@ -52,7 +52,10 @@ class DesignSpace:
         for name in ("blocks", "resolutions", *WIDTH_RANGES):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.blocks or len(set(self.blocks)) < len(self.blocks):
-            raise StructureError("blocks of a design space must be at least one, each named once")
+            named = ", ".join(map(str, self.blocks)) or "none"
+            raise StructureError(
+                f"blocks of a design space must be at least one, each named once, not {named}"
+            )
         if any(block.type == "Conv" for block in self.blocks):
             raise StructureError(
                 "blocks of a design space cannot be Conv: stem and head alone are, always"
