@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genets.nas.advice import study_warnings, table_doubts
+from genets.nas.advice import master_doubts, study_warnings, table_doubts
 from genets.nas.bayes import BayesEffects
 from genets.nas.close_calls import (
     CloseCall,
@@ -21,7 +21,7 @@ from genets.nas.close_calls import (
 from genets.nas.gaussian import LinearModel, posterior
 from genets.nas.planning import more_trials
 from genets.nas.regression import AccuracyModel
-from genets.nas.result import Confirmed
+from genets.nas.result import Confirmed, Selected
 from genets.nas.settings import SearchSettings
 from genets.nas.trial import Trial, TrialResult
 from genets.structure import Block, SuperBlock
@@ -155,3 +155,19 @@ def test_a_table_that_errs_much_is_warned_of() -> None:
     assert table_doubts(0.1) == []
     (sentence,) = table_doubts(0.773)
     assert sentence.startswith("the latency table is 77% off on networks that it never saw")
+
+
+@pytest.mark.parametrize(
+    ("own", "master_ms", "doubted"), [(0.9, 1.0, True), (0.7, 1.0, False), (0.9, 3.0, False)]
+)
+def test_a_master_net_that_would_do_better_itself_is_told(
+    own: float, master_ms: float, doubted: bool
+) -> None:
+    selected = Selected(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
+    winner = Confirmed(MASTER, "done", 3, 0.8, 0.5)
+    found = master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
+    assert len(found) == doubted
+    if found:
+        assert "(top1 0.9 after 36 epochs against 0.8 after 3)" in found[0]
+        assert found[0].startswith("the MasterNet, at 1 ms per image within the budget itself,")
+    assert master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, []) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from genets.nas.fine_tuning import TrialJob, TrialRunner
-from genets.nas.trial import Trial
+from genets.nas.trial import Trial, TrialResult
 from genets.networks import build, save_weights
 from genets.structure import Structure, SuperBlock
 from genets.training import Recipe
@@ -122,3 +123,21 @@ def test_a_diverging_trial_fails_with_its_reason(job: TrialJob) -> None:
 def test_a_missing_master_is_one_sentence(job: TrialJob, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no weights file"):
         TrialRunner(replace(job, master_weights=tmp_path / "none.safetensors"))
+
+
+def test_small_steps_take_one_thread(runner: TrialRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another program wants the cores, threads that wait cost a hundred times the work."""
+    seen: list[int] = []
+
+    def _run(self: TrialRunner, group: Sequence[Trial]) -> list[TrialResult]:
+        seen.append(torch.get_num_threads())
+        return [TrialResult(trial, "done", 0.5, 1.0) for trial in group]
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(TrialRunner, "_run", _run)
+    try:
+        torch.set_num_threads(2)
+        runner.run(TRIALS[:1])
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)

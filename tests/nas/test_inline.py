@@ -55,6 +55,18 @@ def test_a_script_needs_no_guard(driver: list[str]) -> None:
     assert set(done.stdout.splitlines()[-1].split("; ")) == {"a is done", "b is done"}
 
 
+FAULT = "from genets.errors import GenetsError; raise GenetsError('no weights file')"
+
+
+def test_what_a_worker_cannot_begin_for_is_the_sentence_told(driver: list[str]) -> None:
+    stubs = Path(driver[1]).with_name("stubs.py")
+    stubs.write_text(STUBS.replace("return Runner(self)", FAULT))
+    done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "genets.errors.GenetsError: no weights file"
+    assert "Exception in initializer" not in done.stderr
+
+
 def alive(process: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()

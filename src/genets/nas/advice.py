@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genets.nas.bayes import BayesEffects
 from genets.nas.close_calls import MOST_MORE, CloseCall, trials_to_settle
+from genets.nas.observations import oriented
 from genets.nas.planning import more_trials
 from genets.nas.regression import AccuracyModel
+from genets.nas.result import Confirmed, Selected
 from genets.nas.settings import SearchSettings
 
 POOR_TABLE = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
@@ -52,6 +54,31 @@ def table_doubts(rmspe: float) -> list[str]:
         f"the latency table is {rmspe:.0%} off on networks that it never saw, so better structures "
         "may have been passed over; search again, in another folder, while nothing else runs on "
         "the device"
+    ]
+
+
+def master_doubts(
+    settings: SearchSettings,
+    selected: Selected,
+    master: Mapping[str, float],
+    confirmed: Sequence[Confirmed],
+) -> list[str]:
+    """A sentence where the MasterNet is within the budget and better than what was selected.
+
+    master: its scores on the validation split, by the name of the response.
+    """
+    response = settings.response
+    winner = next((one for one in confirmed if one.structure == selected.structure), None)
+    if winner is None or winner.status != "done" or selected.master_ms > selected.budget_ms:
+        return []
+    own, score = master[response], float(getattr(winner, response))
+    if oriented(own, response) <= oriented(score, response):
+        return []
+    return [
+        f"the MasterNet, at {selected.master_ms:.4g} ms per image within the budget itself, does "
+        f"better on the validation images than the winner ({response.replace('_', '-')} {own:.4g} "
+        f"after {settings.master_training.epochs} epochs against {score:.4g} after "
+        f"{winner.epochs}); train candidates longer, in another folder, or keep the MasterNet"
     ]
 
 

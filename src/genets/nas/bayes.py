@@ -214,7 +214,8 @@ def _too_few(name: str, blocks: int, perturbed: Sequence[Trial]) -> list[str]:
     """Three trials of each block would tell its g0, g1 and g2; half of that is little."""
     if perturbed and len(perturbed) >= 1.5 * blocks:
         return []
-    count = f"{len(perturbed)} trials for {blocks} blocks" if perturbed else "no trial"
+    number = "1 trial" if len(perturbed) == 1 else f"{len(perturbed)} trials"
+    count = f"{number} for {blocks} block{'s' * (blocks != 1)}" if perturbed else "no trial"
     return [f"{name} has {count}: what is predicted there rests mostly on the other super-blocks"]
 
 

@@ -18,7 +18,7 @@ from genets.nas.trial import Trial, TrialResult
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.surgery import inherit_weights, split_at
 from genets.structure import Structure, format_super_block
-from genets.training import FeatureSplit, Recipe, evaluate, train_together
+from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,10 @@ class TrialRunner:
         Raises DataError: the fault is not the trial's, and a resumed study runs it again.
         """
         start = time.perf_counter()
+        job = self.job
         try:
-            outcomes = self._run(group)
+            with fitting_threads(self.master_net, job.master.resolution, job.recipe.batch_size):
+                outcomes = self._run(group)
         except (torch.OutOfMemoryError, MemoryError) as error:
             if len(group) > 1:
                 return [result for trial in group for result in self.run([trial])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from genets.nas.advice import study_warnings, table_doubts
+from genets.nas.advice import master_doubts, study_warnings, table_doubts
 from genets.nas.resolutions import left_out
 from genets.nas.settings import SpaceSettings
 from genets.nas.snapshot import OnTarget, Snapshot
@@ -115,6 +115,10 @@ def warnings(snapshot: Snapshot) -> list[str]:
     if snapshot.selected is not None:
         found += left_out(snapshot.around, snapshot.selected, snapshot.confirmed)
         found += table_doubts(snapshot.selected.table_rmspe)
+        if snapshot.master_score is not None:
+            found += master_doubts(
+                snapshot.settings, snapshot.selected, snapshot.master_score, snapshot.confirmed
+            )
     if snapshot.model is not None:
         found += (
             snapshot.model.warnings()

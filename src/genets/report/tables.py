@@ -107,7 +107,8 @@ def _value_facts(selected: Selected, caution: float) -> Iterable[Fact]:
     yield "predicted value", f"{value:.4f}{spread} ({said})"
     yield from _outside_facts(selected)
     if caution:
-        bound = f"{value - caution * (std or 0):.4f}, {caution:g} standard deviations below"
+        deviations = "standard deviation" if caution == 1 else "standard deviations"
+        bound = f"{value - caution * (std or 0):.4f}, {caution:g} {deviations} below"
         yield "lower bound", f"{bound}; by this it was selected"
 
 

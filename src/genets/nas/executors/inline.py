@@ -15,10 +15,11 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from genets.errors import StudyError
+from genets.errors import GenetsError, StudyError
 from genets.nas.executors.job import Item, Job, Result, Runner
 
-_runner: Runner[Any, Any] | None = None  # one for each worker process
+# One for each worker process, or why there is none: an error of a worker's beginning would be lost.
+_runner: Runner[Any, Any] | GenetsError | None = None
 
 
 def run_inline(
@@ -27,7 +28,8 @@ def run_inline(
     """Run groups of items and give each result as its group ends.
 
     Several workers are processes of one thread each, which on a CPU train small networks
-    faster than one process of several threads. Raises StudyError if one of them dies.
+    faster than one process of several threads. Raises StudyError if one of them dies, and the
+    GenetsError that the job's runner cannot be made for (weights that are missing).
     """
     if workers == 1:
         runner = job.runner()
@@ -77,7 +79,10 @@ def _begin_worker(pickled_job: bytes, life: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
-    _runner = pickle.loads(pickled_job).runner()
+    try:
+        _runner = pickle.loads(pickled_job).runner()
+    except GenetsError as error:
+        _runner = error
 
 
 def _end_with_driver(life: Connection) -> None:
@@ -89,4 +94,6 @@ def _end_with_driver(life: Connection) -> None:
 
 def _run_group(group: tuple[Any, ...]) -> Sequence[Any]:
     assert _runner is not None
+    if isinstance(_runner, GenetsError):
+        raise _runner
     return _runner.run(group)
