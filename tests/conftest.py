@@ -5,7 +5,14 @@ import os
 # Test workers share the cores; threads of their own would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("genets", derandomize=True, deadline=None, database=None)
 settings.load_profile("genets")
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Pages without the script library, which takes seconds to bundle."""
+    monkeypatch.setattr("genets.report.page._library", lambda: "")

@@ -6,9 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from typer.testing import CliRunner
 
-from genets.cli import app
+from command_line import fails, invoke
 from genets.errors import InfeasibleBudgetError
 from genets.latency import Target
 from genets.nas.events import PHASES, Event
@@ -76,21 +75,6 @@ def driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "genets.nas.run", driver)
     monkeypatch.setattr(sys.modules["genets.nas"], "run", driver, raising=False)
     return driver
-
-
-def invoke(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def fails(result, *parts, status=2):
-    """One sentence on standard error, nothing on standard output."""
-    assert result.exit_code == status, result.output
-    assert result.stdout == ""
-    line = result.stderr.splitlines()[-1]
-    assert line.startswith("genets: ")
-    for part in parts:
-        assert part in line
-    return line
 
 
 SEARCH = ("search", "--data", "digits", "--budget", "0.5x", "--preset", "quick")

@@ -4,9 +4,8 @@ import csv
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from genets.cli import app
+from command_line import fails, invoke
 from genets.errors import TargetError
 from genets.latency import LatencyTable, Target
 from genets.nas.settings import SearchSettings
@@ -15,25 +14,6 @@ from genets.nas.study import Study
 NETWORKS = ("Conv3x8s2 XX3x8s2 XX3x8 Conv1x8 @16", "Conv3x8s2 XX3x16s2 DW3x8r2 Conv1x8 @16")
 COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-size", 2,
            "--batch-size", 1)  # fmt: skip
-
-
-def invoke(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def fails(result, *parts):
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    line = result.stderr.splitlines()[-1]
-    assert line.startswith("genets: ")
-    for part in parts:
-        assert part in line
-
-
-@pytest.fixture
-def plain(monkeypatch):
-    """Without the script library, which takes seconds to bundle."""
-    monkeypatch.setattr("genets.report.page._library", lambda: "")
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save
-from typer.testing import CliRunner
 
-from genets.cli import app
+from command_line import invoke
 from genets.data import load_digits
 from genets.files import write_atomic
 from genets.networks import build, save_weights
@@ -22,10 +21,6 @@ STRUCTURE = Structure.parse("Conv3x16s2 XX3x32s2 XX3x48s2 Conv1x64 @16")
 OTHER = "Conv3x16s2 XX3x32s2 XX3x32 Conv1x64 @16"
 RECIPE = Recipe(12, batch_size=32, learning_rate=1.2, warmup_epochs=1, label_smoothing=0.0)
 QUICK = ("--batch-size", 64, "--threads", 1)
-
-
-def invoke(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
+from command_line import invoke
 from genets.analysis import master_training
 from genets.analysis.masters import MasterScore
-from genets.cli import app
 from genets.nas import run
 from genets.networks import own_blocks
 from genets.networks.blocks import BLOCKS
@@ -25,10 +24,6 @@ from timm.models.byobnet import RepVggBlock
 import genets
 genets.register_block("Typed", RepVggBlock)
 """
-
-
-def genets(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture
@@ -60,7 +55,7 @@ def test_the_best_becomes_the_master(
     settings = tmp_path / "quick.toml"
     settings.write_text("measure_seconds = 0.2\n")
     words = (*SEARCH, "--masternet", f"{WIDE}, {file}", "--settings", settings, "--seed", 3)
-    result = genets(*words, "--out", tmp_path / "study")
+    result = invoke(*words, "--out", tmp_path / "study")
     assert result.exit_code == 130, result.output
     assert trained == [(WIDE, 3), (str(file), 3), (WIDE, 4), (str(file), 4)]
     assert [one.master for one in searched] == [THIN]
@@ -69,7 +64,7 @@ def test_the_best_becomes_the_master(
     record = json.loads((tmp_path / "study" / "masternets.json").read_text())
     assert len(record["scores"]) == 4
 
-    genets(*words, "--out", tmp_path / "study")
+    invoke(*words, "--out", tmp_path / "study")
     assert len(trained) == 4, "what is in the file is not trained again"
     assert searched[1] == searched[0]
 
@@ -86,7 +81,7 @@ def test_the_best_becomes_the_master(
 def test_what_cannot_be_chosen_from(
     tmp_path: Path, searched: list[Any], words: tuple[str, ...], message: str
 ) -> None:
-    result = genets(*SEARCH, *words, "--out", tmp_path / "study")
+    result = invoke(*SEARCH, *words, "--out", tmp_path / "study")
     assert result.exit_code == 2
     assert message in result.stderr
     assert not searched
@@ -97,18 +92,18 @@ def test_own_blocks_are_for_every_command(tmp_path: Path, searched: list[Any]) -
     file = tmp_path / "typed.py"
     file.write_text(BLOCKS_FILE)
     out = ("--out", tmp_path / "study")
-    result = genets(*SEARCH, "--blocks", "Typed3", *out)
+    result = invoke(*SEARCH, "--blocks", "Typed3", *out)
     assert result.exit_code == 2
     assert "unknown block type 'Typed'" in result.stderr
     assert "--own-blocks FILE" in result.stderr
     try:
-        genets("--own-blocks", file, *SEARCH, "--blocks", "XX3,Typed3", *out)
+        invoke("--own-blocks", file, *SEARCH, "--blocks", "XX3,Typed3", *out)
         (settings,) = searched
         assert settings.own_blocks == (str(own_blocks.load_blocks(file)),)
     finally:
         BLOCK_TYPES.pop("Typed", None)
         BLOCKS.pop("Typed", None)
         own_blocks._loaded.clear()
-    result = genets("--own-blocks", tmp_path / "none.py", "zoo")
+    result = invoke("--own-blocks", tmp_path / "none.py", "zoo")
     assert result.exit_code == 2
     assert "cannot read block file" in result.stderr

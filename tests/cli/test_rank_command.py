@@ -5,32 +5,16 @@ import json
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from genets.cli import app
+from command_line import fails, invoke
 from genets.networks import build, save_weights
 from genets.structure import Structure
 
 NETWORKS = ("Conv3x8s2 XX3x16s2 XX3x32s2 Conv1x8 @16", "Conv3x8s2 XX3x8s2 DW3x8s2r2 Conv1x8 @16")
 
 
-def invoke(*words):
-    return CliRunner().invoke(app, [str(word) for word in ("rank", *words)])
-
-
-def fails(result, *parts):
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    line = result.stderr.splitlines()[-1]
-    assert line.startswith("genets: ")
-    for part in parts:
-        assert part in line
-
-
-@pytest.fixture
-def plain(monkeypatch):
-    """Without the script library, which takes seconds to bundle."""
-    monkeypatch.setattr("genets.report.page._library", lambda: "")
+def rank(*words):
+    return invoke("rank", *words)
 
 
 @pytest.fixture
@@ -51,7 +35,7 @@ def trained(tmp_path):
 
 def test_fresh_networks_and_all_files(plain, tmp_path):
     out = tmp_path / "new [folder]"
-    result = invoke(*NETWORKS, "--out", out)
+    result = rank(*NETWORKS, "--out", out)
     assert result.exit_code == 0, result.output
     assert "stages.1.0.conv2_kxk.conv" in result.stdout
     assert "depth-wise" in result.stdout
@@ -76,7 +60,7 @@ def test_fresh_networks_and_all_files(plain, tmp_path):
 
 
 def test_trained_weights_bring_claim_and_advice(plain, trained, tmp_path):
-    result = invoke(trained, "--super-blocks", "--json", "--out", tmp_path / "out")
+    result = rank(trained, "--super-blocks", "--json", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert record == json.loads((tmp_path / "out" / "rank.json").read_text())
@@ -90,7 +74,7 @@ def test_trained_weights_bring_claim_and_advice(plain, trained, tmp_path):
     assert "mine &lt;b&gt;" in html
     assert '<tr class="strong">' in html
     assert "No profile was given" in html
-    text = invoke(trained).stdout
+    text = rank(trained).stdout
     assert "BL3x32r0.25 or DW3x8r4 can keep 100%" in text
 
 
@@ -98,19 +82,19 @@ def test_checkpoints_and_their_number(tmp_path):
     net = build(Structure.parse(NETWORKS[0]), 3)
     path = tmp_path / "a.pth"
     torch.save(net.state_dict(), path)
-    twice = invoke(NETWORKS[0], NETWORKS[0], "--checkpoint", path, "--checkpoint", path, "--json")
+    twice = rank(NETWORKS[0], NETWORKS[0], "--checkpoint", path, "--checkpoint", path, "--json")
     assert [one["trained"] for one in json.loads(twice.stdout)["networks"]] == [True, True]
-    fails(invoke(*NETWORKS, "--checkpoint", path), "2 times, not 1 times")
-    fails(invoke(NETWORKS[0], "--checkpoint", path, "--pretrained"), "not both")
-    fails(invoke(NETWORKS[1], "--checkpoint", path), "is not of this network", "it lacks")
+    fails(rank(*NETWORKS, "--checkpoint", path), "2 times, not 1 times")
+    fails(rank(NETWORKS[0], "--checkpoint", path, "--pretrained"), "not both")
+    fails(rank(NETWORKS[1], "--checkpoint", path), "is not of this network", "it lacks")
 
 
 def test_wrong_input_is_one_sentence(tmp_path):
-    fails(invoke("genet_lrge"), "did you mean genet_large")
-    fails(invoke("timm:vit_tiny_patch16_224"), "no convolution with a kernel above 1")
-    fails(invoke(NETWORKS[0], "--profile", tmp_path), "no profile in")
-    fails(invoke("timm:resnet18", "--super-blocks"), "no super-blocks")
-    fails(invoke(NETWORKS[0], "--pretrained"), "no pretrained weights")
+    fails(rank("genet_lrge"), "did you mean genet_large")
+    fails(rank("timm:vit_tiny_patch16_224"), "no convolution with a kernel above 1")
+    fails(rank(NETWORKS[0], "--profile", tmp_path), "no profile in")
+    fails(rank("timm:resnet18", "--super-blocks"), "no super-blocks")
+    fails(rank(NETWORKS[0], "--pretrained"), "no pretrained weights")
 
 
 def test_weights_that_cannot_be_fetched(monkeypatch):
@@ -118,9 +102,9 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("genets.networks.baselines.builders.reach_hub", unreachable)
-    fails(invoke("timm:resnet18", "--pretrained"), "pretrained weights", "Name or service")
+    fails(rank("timm:resnet18", "--pretrained"), "pretrained weights", "Name or service")
 
 
 def test_help():
-    text = " ".join(invoke("--help").stdout.split())
+    text = " ".join(rank("--help").stdout.split())
     assert all(word in text for word in ("--json", "--seed", "genets rank timm:resnet18"))

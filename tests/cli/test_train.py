@@ -5,22 +5,21 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from genets.cli import app
+from command_line import invoke
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x32 @16"
 SHORT = ("--epochs", 1, "--batch-size", 512, "--device", "cpu")
 
 
-def invoke(*words):
-    return CliRunner().invoke(app, ["train", *map(str, words)])
+def train(*words):
+    return invoke("train", *words)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    result = invoke(NETWORK, "--data", "digits", *SHORT, "--out", out, "--json")
+    result = train(NETWORK, "--data", "digits", *SHORT, "--out", out, "--json")
     assert result.exit_code == 0, result.output
     return out, json.loads(result.stdout)
 
@@ -38,17 +37,17 @@ def test_run_folder(trained) -> None:
 
 def test_out_alone_goes_on(trained) -> None:
     out, printed = trained
-    result = invoke("--out", out)
+    result = train("--out", out)
     assert result.exit_code == 0, result.output
     assert "weights of epoch 1 of 1" in result.stdout
-    assert invoke("--out", out, "--seed", 3).stderr.count("seed: 0 in the run, 3 asked") == 1
-    assert json.loads(invoke("--out", out, "--json").stdout) == printed
+    assert train("--out", out, "--seed", 3).stderr.count("seed: 0 in the run, 3 asked") == 1
+    assert json.loads(train("--out", out, "--json").stdout) == printed
 
 
 def test_eval_and_measure_take_the_results(trained) -> None:
     out, printed = trained
     words = ["eval", str(out / "results"), "--data", "digits", "--threads", "1", "--json"]
-    accuracy = json.loads(CliRunner().invoke(app, words).stdout)["accuracy"]
+    accuracy = json.loads(invoke(*words).stdout)["accuracy"]
     (score,) = accuracy.values()
     assert score["top1"] == pytest.approx(printed["test"]["top1"], abs=0.001)
 
@@ -64,8 +63,8 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
     out, _ = trained
     words = (out / "results", "--data", tmp_path / "photos", "--out", tmp_path / "run",
              "--recipe-file", tmp_path / "r.toml", "--device", "cpu")  # fmt: skip
-    assert "--set batch_size=16 fits" in invoke(*words).stderr
-    result = invoke(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
+    assert "--set batch_size=16 fits" in train(*words).stderr
+    result = train(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
     assert result.exit_code == 0, result.output
     assert "note: weights" in result.stderr
     assert "the head (head.fc) is made anew for 2" in result.stderr
@@ -73,7 +72,7 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
     stored = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert stored["recipe_name"] == "finetune"
     assert (stored["recipe"]["ema_decay"], stored["recipe"]["auto_augment"]) == (0.99, "original")
-    again = invoke(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
+    again = train(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
     assert again.exit_code == 0, again.output
 
 
@@ -100,6 +99,6 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
 )
 def test_faults(words, sentence, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = invoke(*words)
+    result = train(*words)
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert sentence in result.stderr

@@ -46,12 +46,6 @@ def comparison():
     return Comparison((*rows, row("OFANet-9ms", MANY, 0, "operator <odd> is not exported")))
 
 
-@pytest.fixture
-def plain(monkeypatch):
-    """Without the script library, which takes seconds to bundle."""
-    monkeypatch.setattr("genets.report.page._library", lambda: "")
-
-
 def text_of(shown):
     console = Console(width=200, file=StringIO())
     for part in shown:

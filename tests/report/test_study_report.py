@@ -6,9 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 from study_lab import DEVICE, make_study
-from typer.testing import CliRunner
 
-from genets.cli import app
+from command_line import invoke
 from genets.errors import StudyError
 from genets.nas.snapshot import Snapshot
 from genets.report.study_facts import study_record
@@ -185,10 +184,6 @@ def test_a_damaged_file_is_one_sentence(tmp_path):
     (folder / "trials.sqlite").unlink()
     with pytest.raises(StudyError, match=r"selected\.json is damaged"):
         Snapshot.read(folder)
-
-
-def invoke(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_the_command(selected, tmp_path):
