@@ -14,11 +14,13 @@ from genets.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
 from genets.nas.alternatives import Types, frontier_without, types_of
 from genets.nas.chain import Floats, Frontier
+from genets.nas.feasible import FASTEST, check_feasible
 from genets.nas.measured import Measured
-from genets.nas.promise import FASTEST, chain_of, check_feasible, keep_promises
+from genets.nas.promise import keep_promises
 from genets.nas.regression import Prediction
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
+from genets.nas.space_chain import chain_of
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")

@@ -10,7 +10,7 @@ from typing import Any
 
 from genets.errors import StudyError
 from genets.files import write_atomic
-from genets.latency import Budget, Measurement, Target, measure_interleaved
+from genets.latency import Budget, LatencyTable, Measurement, Target, measure_interleaved
 from genets.networks import build
 from genets.structure import Structure
 
@@ -46,6 +46,10 @@ class Measured:
     def keeps(self, budget: Budget) -> bool:
         """Whether the upper 95 % bound is within the budget."""
         return self.network.high_ms_per_image <= self.budget_ms(budget)
+
+    def pace(self, table: LatencyTable) -> float:
+        """How many times slower the machine was then than when the table was made."""
+        return self.master_ms_per_image / table.master_ms_per_image
 
     def to_json(self) -> dict[str, Any]:
         return {

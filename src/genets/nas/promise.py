@@ -7,26 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from genets.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
-from genets.nas.alternatives import (
-    Product,
-    Types,
-    allowed_types,
-    frontier_without,
-    products_without,
-    types_of,
-)
-from genets.nas.chain import ChainStage, Floats, Frontier
+from genets.nas.alternatives import Product, Types, products_without, types_of
+from genets.nas.chain import Frontier
+from genets.nas.feasible import Measure, fastest_few, infeasible
 from genets.nas.measured import Measured
-from genets.nas.regression import AccuracyModel, Failed
+from genets.nas.regression import AccuracyModel
 from genets.nas.result import Selected
-from genets.nas.selection import frontier
-from genets.structure import SpaceAround, Structure, SuperBlock
-from genets.structure.structure import IMAGE_CHANNELS
+from genets.structure import Structure
 
-StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
-Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
 # Up to a latency in ms per image, over all structures but those of the given types.
 Select = Callable[[LatencyTable, float, Sequence[Types]], Frontier]
 Worth = Callable[[Structure], float]
@@ -34,7 +23,6 @@ OnRound = Callable[[int, int], None]
 
 ROUNDS = 5
 CANDIDATES = 3
-FASTEST = 3  # measured before a budget is refused, as no table knows which of them is the fastest
 LEAST_SPACING = 0.01
 MOST_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
 LOWER_AIM = 0.9  # where nothing fits and nothing new is proposed
@@ -89,7 +77,7 @@ def keep_promises(
         known.add(_fastest(known, select, products))
     fitting = known.fitting
     if not fitting:
-        raise _infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
+        raise infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
     best = sorted(fitting, key=worth, reverse=True)
     first_of_types = {types_of(structure): structure for structure in reversed(best)}
     taken = [structure for structure in best if structure in first_of_types.values()][:top]
@@ -134,7 +122,7 @@ class _Knowledge:
 
     def _aim(self, latest: Measured) -> float:
         """The budget at the pace of the table."""
-        return latest.budget_ms(self.budget) / _pace(latest, self.table)
+        return latest.budget_ms(self.budget) / latest.pace(self.table)
 
 
 def _proposed(
@@ -166,27 +154,9 @@ def _proposed(
 
 
 def _fastest(known: _Knowledge, select: Select, products: Product) -> list[Structure]:
-    return _fastest_few(
+    return fastest_few(
         lambda used: select(known.corrected, known.aim_ms, used), products, known.resolution
     )
-
-
-def _fastest_few(
-    select: Callable[[Sequence[Types]], Frontier], products: Product, resolution: int
-) -> list[Structure]:
-    """The fastest by prediction, of each choice of types one: what a table errs in is mostly that.
-
-    select: from all structures but those of the given types.
-    """
-    found: list[Structure] = []
-    used: list[Types] = []
-    while len(found) < FASTEST and products_without(products, used):
-        front = select(used)
-        if not len(front):  # drawn at random
-            break
-        found.append(front.structure(front.fastest, resolution))
-        used.append(types_of(found[-1]))
-    return found
 
 
 def _closer(known: _Knowledge, select: Select, worth: Worth) -> list[Structure]:
@@ -222,7 +192,7 @@ def _promised(
     return Selected(
         structure=structure,
         budget_ms=kept.budget_ms(budget),
-        predicted_ms=table.predict_ms_per_image(structure) * _pace(kept, table),
+        predicted_ms=table.predict_ms_per_image(structure) * kept.pace(table),
         measured_ms=kept.network.ms_per_image,
         low_ms=kept.network.low_ms_per_image,
         high_ms=kept.network.high_ms_per_image,
@@ -235,70 +205,10 @@ def _promised(
     )
 
 
-def check_feasible(
-    around: SpaceAround, budget: Budget, table: LatencyTable, measure: Measure
-) -> None:
-    """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
-    few = min(
-        (_fastest_at(around, table, resolution) for resolution in around.resolutions),
-        key=lambda found: table.predict_ms_per_image(found[0]),
-    )
-    known = measure([around.master])[around.master]
-    if table.predict_ms_per_image(few[0]) * _pace(known, table) > known.budget_ms(budget):
-        measured = measure(few)
-        if not any(m.keeps(budget) for m in measured.values()):
-            raise _infeasible(measured, budget)
-
-
-def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> list[Structure]:
-    chain = chain_of(around, table, resolution=resolution)
-
-    def solve(stages: Sequence[ChainStage]) -> Frontier:
-        return frontier(stages, table.offset_ms_per_image, max_latency_ms=0.0)
-
-    return _fastest_few(
-        lambda used: frontier_without(chain, used, solve), allowed_types(chain), resolution
-    )
-
-
-def chain_of(
-    around: SpaceAround,
-    table: LatencyTable,
-    stage_accuracy: StageAccuracy | None = None,
-    failed: Failed = frozenset(),
-    *,
-    resolution: int | None = None,
-) -> tuple[ChainStage, ...]:
-    """The design space as a chain: cost from a latency table, worth from an accuracy model.
-
-    Without a model every structure is worth the same. failed: blocks that are left out.
-    resolution: of the images; by default the MasterNet's. The worth is the same at any: the
-    pseudo-gradients serve them all (paper, section 4.2, Searching for Resolution).
-    """
-    stages = []
-    widths: tuple[int, ...] = (IMAGE_CHANNELS,)
-    for index in around.master.indices:
-        options = tuple(o for o in around.choices(index) if (index, o.block) not in failed)
-        latency_ms = table.stage_ms_per_image(index, widths, options, resolution=resolution)
-        accuracy = (
-            stage_accuracy(index, widths, options)
-            if stage_accuracy is not None
-            else np.zeros_like(latency_ms)
-        )
-        stages.append(ChainStage(options, widths, latency_ms, accuracy))
-        widths = around.widths[index]
-    return tuple(stages)
-
-
-def _pace(measured: Measured, table: LatencyTable) -> float:
-    """How many times slower the machine was then than when the table was made."""
-    return measured.master_ms_per_image / table.master_ms_per_image
-
-
 def _corrected(table: LatencyTable, measured: Mapping[Structure, Measured]) -> LatencyTable:
     """The table, told of networks as they would have measured at its own pace."""
     steady = _steady(measured)
-    at_its_pace = {s: m.network.ms_per_image / _pace(m, table) for s, m in steady.items()}
+    at_its_pace = {s: m.network.ms_per_image / m.pace(table) for s, m in steady.items()}
     return table.correct(at_its_pace) if measured else table
 
 
@@ -317,23 +227,3 @@ def _candidates(
     points = (front.best(budget_ms * (1 - step * error)) for step in range(count))
     found = {point for point in points if point is not None} or {front.fastest}
     return [front.structure(point, resolution) for point in sorted(found, reverse=True)]
-
-
-def _infeasible(
-    measured: Mapping[Structure, Measured], budget: Budget, where: str = ""
-) -> InfeasibleBudgetError:
-    fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)
-    fastest_ms = measured[fastest].network.high_ms_per_image
-    budget_ms = measured[fastest].budget_ms(budget)
-    doubt = (
-        "; but the device was busy with something else while it was measured, so try again"
-        if measured[fastest].disturbed
-        else ""
-    )
-    return InfeasibleBudgetError(
-        f"no structure of the design space{where} keeps {budget_ms:.4g} ms per image; "
-        f"the fastest takes up to {fastest_ms:.4g} ms{doubt}",
-        fastest=str(fastest),
-        fastest_ms=fastest_ms,
-        budget_ms=budget_ms,
-    )

@@ -13,6 +13,7 @@ from genets.latency import Budget, Target
 from genets.nas.advice import master_doubts, study_warnings, table_doubts
 from genets.nas.cautious import check_caution
 from genets.nas.confirmation import confirmations_before
+from genets.nas.feasible import check_feasible
 from genets.nas.hand_over import hand_over
 from genets.nas.phases import (
     accuracy_model,
@@ -21,7 +22,6 @@ from genets.nas.phases import (
     trained_master,
     trained_winner,
 )
-from genets.nas.promise import check_feasible
 from genets.nas.resolutions import left_out, resolution_of
 from genets.nas.result import RoundResult, SearchResult, Selected
 from genets.nas.rounds import round_at, round_results, search_rounds

@@ -13,11 +13,12 @@ from genets.nas.bayes import BayesEffects
 from genets.nas.cautious import cautious_frontier, lower_bound
 from genets.nas.chain import ChainStage, Frontier
 from genets.nas.measured import MeasuredNetworks
-from genets.nas.promise import OnRound, chain_of, keep_promises
+from genets.nas.promise import OnRound, keep_promises
 from genets.nas.regression import AccuracyModel, Failed
 from genets.nas.result import Selected
 from genets.nas.selection import frontier, random_selection
 from genets.nas.session import Session
+from genets.nas.space_chain import chain_of
 from genets.structure import SpaceAround
 
 RANDOM_SAMPLES = 100_000  # structures drawn by --selection random

@@ -15,12 +15,12 @@ from genets.nas.chain import Frontier
 from genets.nas.measured import Measured, load_measured
 from genets.nas.observations import RESPONSES
 from genets.nas.planning import changeable
-from genets.nas.promise import chain_of
 from genets.nas.regression import AccuracyModel
 from genets.nas.result import Confirmed, Selected
 from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
 from genets.nas.selection import frontier
 from genets.nas.settings import SearchSettings
+from genets.nas.space_chain import chain_of
 from genets.nas.study import LATENCY, TRIALS, load_settings
 from genets.nas.trial import TrialResult
 from genets.nas.trial_database import read_in_order
