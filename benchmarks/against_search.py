@@ -40,7 +40,8 @@ from genets.latency import Budget, LatencyTable
 from genets.nas.measured import MeasuredNetworks
 from genets.nas.result import SearchResult
 from genets.nas.run import search
-from genets.nas.settings import SearchSettings, merge
+from genets.nas.settings import SearchSettings
+from genets.nas.settings_layers import merge
 from genets.nas.study import Study
 from genets.networks import build
 from genets.structure import Structure

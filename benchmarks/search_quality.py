@@ -27,7 +27,8 @@ import numpy as np
 from conditions import write_result
 from genets.nas.observations import Response
 from genets.nas.regression import Form
-from genets.nas.settings import SearchSettings, merge
+from genets.nas.settings import SearchSettings
+from genets.nas.settings_layers import merge
 from genets.networks import count
 from trial_runs import trial_run, trials_file
 from truth import DATA, TINY, Truth, make_truth, truth_file

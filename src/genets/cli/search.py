@@ -104,7 +104,8 @@ def _settings(
     from genets.errors import SettingsError
     from genets.latency import Target
     from genets.nas.presets import settings_at
-    from genets.nas.settings import SearchSettings, load_settings_file, merge
+    from genets.nas.settings import SearchSettings
+    from genets.nas.settings_layers import load_settings_file, merge
 
     base = settings_at(out, preset, load_settings_file(file) if file else {})
     values = merge(base, given)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.errors import SettingsError, unknown_name
-from genets.nas.settings import merge
+from genets.nas.settings_layers import merge
 from genets.nas.study import is_study, load_settings
 from genets.structure.space import PAPER_BLOCKS
 from genets.training.recipes import named_recipe

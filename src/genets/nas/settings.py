@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -24,6 +23,7 @@ from pydantic import (
 from genets.errors import GenetsError, SettingsError, shown, unknown_name
 from genets.latency.budget import Budget
 from genets.latency.target import Target
+from genets.nas.settings_layers import merge, parse_settings
 from genets.nas.toml_writer import format_toml_tables
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
 from genets.structure.notation import format_notation
@@ -310,43 +310,6 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: inner for name, inner in value.items() if inner is not None}
     return value
-
-
-def parse_settings(text: str) -> dict[str, Any]:
-    """Values of a TOML settings file, which need not hold every setting."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"settings are not valid TOML: {error}") from error
-
-
-def load_settings_file(path: str | Path) -> dict[str, Any]:
-    """Values of a TOML settings file. Raises GenetsError."""
-    try:
-        return parse_settings(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read settings file {path}: {error}") from error
-
-
-def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """One dict of settings; later layers win, field by field in sub-tables."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-            merged[name] = merge(merged[name], value) if both else value
-    return merged
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names: `target.batch_size`."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _explain(error: ValidationError) -> GenetsError:

@@ -15,7 +15,8 @@ from genets.errors import BlockFileError, StudyError
 from genets.files import FileLock, write_atomic
 from genets.nas.growth import SETTINGS, asks_for_more_trials, grow, read_grown_from, write_settings
 from genets.nas.round import CANDIDATES, MASTER, ROUNDS, Start, file_of
-from genets.nas.settings import SearchSettings, flatten
+from genets.nas.settings import SearchSettings
+from genets.nas.settings_layers import flatten
 from genets.nas.trial import Trial, TrialResult
 from genets.nas.trial_database import TrialDatabase
 
