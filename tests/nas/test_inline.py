@@ -30,9 +30,11 @@ class Runner:
         return [f"{name} is done" for name in group]
 """
 # No `if __name__ == "__main__"`: the workers must not run the user's script again.
+# A shell has what it runs in the background ignore Ctrl-C, and the tests may run there.
 DRIVER = """
-import sys, stubs
+import signal, sys, stubs
 from genets.nas.executors import inline
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print(*inline.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
 except KeyboardInterrupt:
@@ -83,7 +85,11 @@ def test_workers_end_with_the_driver(driver: list[str], how: signal.Signals) -> 
         workers = [int(process.stdout.readline()) for _ in range(2)]
         assert all(map(alive, workers))
         process.send_signal(how)
-        assert process.wait(timeout=30) == (130 if how == signal.SIGINT else -signal.SIGKILL)
+        try:
+            ended = process.wait(timeout=60)
+        finally:
+            process.kill()
+    assert ended == (130 if how == signal.SIGINT else -signal.SIGKILL)
     deadline = time.monotonic() + 30
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
