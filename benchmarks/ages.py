@@ -7,11 +7,10 @@ A file that names no commit is taken to be of the commit that brought it.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from conditions import RESULTS, read_result
+from conditions import RESULTS, git, read_result
 
 CODE = "src"
 
@@ -34,13 +33,6 @@ def records(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     for target, its in record["targets"].items():
         yield f"{name}: {target}", its
-
-
-def git(*words: str) -> str:
-    root = RESULTS.parent.parent
-    return subprocess.run(
-        ["git", *words], cwd=root, check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

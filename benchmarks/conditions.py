@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -26,12 +27,22 @@ def write_result(name: str, figures: dict[str, Any], target: Target | None = Non
 
 def provenance() -> dict[str, str]:
     """The command that runs now, the day, and the commit of the code (-dirty if it was changed)."""
-    described = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    commit = git("rev-parse", "--short", "HEAD")
+    changed = git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")
     return {
         "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
-        "commit": subprocess.run(described, capture_output=True, text=True).stdout.strip(),
+        "commit": f"{commit}-dirty" if changed else commit,
     }
+
+
+def git(*words: str) -> str:
+    """What git says at the root of the project; empty where it has nothing to say of it."""
+    if shutil.which("git") is None:
+        return ""
+    return subprocess.run(
+        ["git", *words], cwd=RESULTS.parent.parent, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def read_result(name: str) -> dict[str, Any]:
