@@ -38,6 +38,15 @@ def runner(job: TrialJob) -> TrialRunner:
     return TrialRunner(job)
 
 
+def test_each_worker_trains_where_its_number_says(
+    job: TrialJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *where, **how: self)  # there is none
+    devices = [replace(job, device="cuda").runner(worker).job.device for worker in range(3)]
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
+
+
 @pytest.mark.parametrize("thaw", ["block", "after", "all"])
 def test_a_trial_gives_the_same_alone_or_in_a_group(job: TrialJob, thaw: str) -> None:
     runner = TrialRunner(replace(job, thaw=thaw))

@@ -21,11 +21,11 @@ STUBS = """
 import os, time
 class Job:
     def __init__(self, seconds): self.seconds = seconds
-    def runner(self): return Runner(self)
+    def runner(self, worker=0): return Runner(self, worker)
 class Runner:
-    def __init__(self, job): self.job = job
+    def __init__(self, job, worker): self.job, self.worker = job, worker
     def run(self, group):
-        print(os.getpid(), flush=True)
+        print(os.getpid(), self.worker, flush=True)
         time.sleep(self.job.seconds)
         return [f"{name} is done" for name in group]
 """
@@ -62,7 +62,7 @@ FAULT = "from genets.errors import GenetsError; raise GenetsError('no weights fi
 
 def test_what_a_worker_cannot_begin_for_is_the_sentence_told(driver: list[str]) -> None:
     stubs = Path(driver[1]).with_name("stubs.py")
-    stubs.write_text(STUBS.replace("return Runner(self)", FAULT))
+    stubs.write_text(STUBS.replace("return Runner(self, worker)", FAULT))
     done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "genets.errors.GenetsError: no weights file"
@@ -82,7 +82,9 @@ def test_workers_end_with_the_driver(driver: list[str], how: signal.Signals) -> 
         [*driver, "600"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        workers = [int(process.stdout.readline()) for _ in range(2)]
+        told = [map(int, process.stdout.readline().split()) for _ in range(2)]
+        workers, numbers = zip(*told, strict=True)
+        assert sorted(numbers) == [0, 1]
         assert all(map(alive, workers))
         process.send_signal(how)
         try:
@@ -105,7 +107,7 @@ class Dying:
         raise AssertionError
 
 
-def begin_dying(job: object, life: object) -> None:
+def begin_dying(job: object, *_: object) -> None:
     inline._runner = Dying(job)  # type: ignore[assignment]
 
 

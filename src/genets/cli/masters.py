@@ -42,8 +42,8 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
     from genets.cli.progress import show_progress
     from genets.data import load_data
     from genets.errors import StudyError
-    from genets.nas.session import training_device
     from genets.nas.study import is_study
+    from genets.nas.training_device import training_device
 
     structures = {name: one.structure for name, one in settings.items()}
     check_masters(structures)

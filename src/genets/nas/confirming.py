@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from genets.data import ImageData, load_data
 from genets.data.seeds import seed_of, seeded_globals
 from genets.errors import TrainingError
 from genets.nas.result import Confirmed
+from genets.nas.training_device import device_of
 from genets.networks import build, load_blocks, load_weights, save_weights
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, fitting_threads, train
@@ -43,8 +44,8 @@ class ConfirmJob:
     device: str = "cpu"
     own_blocks: tuple[str, ...] = ()
 
-    def runner(self) -> ConfirmRunner:
-        return ConfirmRunner(self)
+    def runner(self, worker: int = 0) -> ConfirmRunner:
+        return ConfirmRunner(replace(self, device=device_of(worker, self.device)))
 
     def weights_of(self, structure: Structure) -> Path:
         return self.folder / f"{seed_of(str(structure)):016x}.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.errors import TrainingError
+from genets.nas.training_device import device_of
 from genets.nas.trial import Trial, TrialResult
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.surgery import inherit_weights, split_at
@@ -42,8 +43,8 @@ class TrialJob:
     device: str = "cpu"
     own_blocks: tuple[str, ...] = ()
 
-    def runner(self) -> TrialRunner:
-        return TrialRunner(self)
+    def runner(self, worker: int = 0) -> TrialRunner:
+        return TrialRunner(replace(self, device=device_of(worker, self.device)))
 
 
 class TrialRunner:

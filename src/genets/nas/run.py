@@ -26,9 +26,10 @@ from genets.nas.resolutions import left_out, resolution_of
 from genets.nas.result import RoundResult, SearchResult, Selected
 from genets.nas.rounds import round_at, round_results, search_rounds
 from genets.nas.selecting import keep_selected
-from genets.nas.session import OnEvent, Session, training_device
+from genets.nas.session import OnEvent, Session
 from genets.nas.settings import SearchSettings
 from genets.nas.study import FAILURE, INFEASIBLE, Study
+from genets.nas.training_device import training_device
 from genets.networks import load_blocks
 from genets.networks.onnx_export import check_export_installed
 from genets.training import Score, evaluate

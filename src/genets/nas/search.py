@@ -24,7 +24,7 @@ def search(
 
     out: the study's folder. One that was interrupted goes on, and needs no further settings.
     preset: a name of `presets.PRESETS`, whose settings stand under the given ones.
-    workers: processes for trials; None means one for each core on a CPU, one on a GPU.
+    workers: processes for trials; None means one for each core, or for each GPU.
     settings: fields of `SearchSettings`: `data` and `budget` must be given, `target`, `master`
         and others may be; of a table such as `trial_training` a dict of the fields that differ.
     Raises GenetsError, and InfeasibleBudgetError if the budget cannot be kept.

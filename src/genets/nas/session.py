@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 from genets.data import ImageData
 from genets.data.seeds import seeded_globals
 from genets.errors import TrainingError
-from genets.latency import Target
-from genets.latency.target import physical_cores
 from genets.nas.events import Event
 from genets.nas.round import Round
 from genets.nas.study import Study
+from genets.nas.training_device import fitting_workers, training_device
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, fitting_threads, train
@@ -37,7 +36,7 @@ class Session:
 
     master, around: of the first round, to which the budget, the latency table and the space
         belong. round: the one at work, with a MasterNet and choices of trials of its own.
-    workers: processes for trials; None means one for each core where a CPU trains.
+    workers: processes for trials; None means as many as `fitting_workers` says.
     seconds: wall time of each phase, over all runs of the study.
     """
 
@@ -55,8 +54,7 @@ class Session:
         self.master = self.settings.structure
         self.around = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
-        # Small networks train faster in two processes of one thread than in one of two.
-        self.workers = workers or (physical_cores() if self.device == "cpu" else 1)
+        self.workers = workers or fitting_workers(self.device)
         self.seconds: dict[str, float] = study.load_json("seconds", dict) or {}
         self.round = Round(1, self.around, study.master_weights)
         self._on_event = on_event
@@ -130,13 +128,3 @@ def _explained_memory(batch_size: int) -> Iterator[None]:
             f"memory ran out while training with {batch_size} images in a batch; "
             "take a smaller batch_size, in another study folder"
         ) from error
-
-
-def training_device(name: str) -> str:
-    """`auto` resolved; TargetError if this machine has no such device."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    Target(device=name).check()
-    return name

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 from genets.errors import GenetsError, StudyError
@@ -39,7 +40,7 @@ def run_inline(
     # Spawned: a forked child would inherit torch's thread pool and the study's lock.
     context = multiprocessing.get_context("spawn")
     life, lifeline = context.Pipe(duplex=False)
-    begin = (pickle.dumps(job), life)
+    begin = (pickle.dumps(job), life, context.Value("i", 0))
     pool = ProcessPoolExecutor(min(workers, len(groups)), context, _begin_worker, begin)
     try:
         with _hidden_main():
@@ -71,16 +72,22 @@ def _hidden_main() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-def _begin_worker(pickled_job: bytes, life: Connection) -> None:
-    """The job comes pickled: to read it imports torch, and until then Ctrl-C is ignored."""
+def _begin_worker(pickled_job: bytes, life: Connection, begun: Synchronized[int]) -> None:
+    """The job comes pickled: to read it imports torch, and until then Ctrl-C is ignored.
+
+    begun: how many workers have been.
+    """
     global _runner
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the driver to handle
+    with begun.get_lock():
+        worker = begun.value
+        begun.value += 1
     threading.Thread(target=_end_with_driver, args=(life,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
     try:
-        _runner = pickle.loads(pickled_job).runner()
+        _runner = pickle.loads(pickled_job).runner(worker)
     except GenetsError as error:
         _runner = error
 

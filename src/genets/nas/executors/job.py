@@ -20,4 +20,5 @@ class Runner(Protocol[Item_contra, Result_co]):
 class Job(Protocol[Item_contra, Result_co]):
     """All that an item depends on besides itself; small enough to be sent to a worker."""
 
-    def runner(self) -> Runner[Item_contra, Result_co]: ...
+    def runner(self, worker: int = 0) -> Runner[Item_contra, Result_co]:
+        """What runs in one process; worker: its number, from 0."""
