@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,17 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     assert error.value.filename == str(path), "a full disk names no file"
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_read_only_folder_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def read_only(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("builtins.open", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(OSError, match="Read-only") as error:
+        write_atomic(tmp_path / "a.json", "text")
+    assert error.value.filename == str(tmp_path / "a.json")
 
 
 def test_a_lock_is_held_by_one_and_names_its_owner(tmp_path):

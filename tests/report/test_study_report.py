@@ -117,6 +117,19 @@ def test_a_study_in_use_can_be_reported(selected):
         assert Snapshot.read(selected).selected is not None
 
 
+def test_a_study_in_a_folder_that_cannot_be_written_can_be_reported(tmp_path):
+    folder = make_study(tmp_path / "study")
+    # SQLite makes these beside it, even to read; here it cannot.
+    log, shared = (folder / f"trials.sqlite-{name}" for name in ("wal", "shm"))
+    log.symlink_to(tmp_path / "nowhere" / "log")
+    shared.symlink_to(tmp_path / "nowhere" / "shared")
+    assert len(Snapshot.read(folder).results) == 32
+    log.unlink()
+    log.write_bytes(b"trials that this file alone has")
+    with pytest.raises(StudyError, match="unable to open"):
+        Snapshot.read(folder)
+
+
 def test_a_search_that_failed_says_why(tmp_path):
     sentence = "the MasterNet did not learn: 10 % <i>are right</i>"
     html = study_page(Snapshot.read(make_study(tmp_path / "a", "table", failure=sentence)), "")

@@ -108,16 +108,33 @@ class TrialDatabase:
 def read_in_order(path: Path) -> list[TrialResult]:
     """Every recorded trial in the order in which they were first recorded; nothing is written.
 
-    Also while a search runs. Raises StudyError where the file is damaged or foreign.
+    Also while a search runs, and in a folder that cannot be written. Raises StudyError where the
+    file is damaged or foreign.
     """
     if not path.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            rows = database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
-        return [_result(row) for row in rows]
+        return [_result(row) for row in _rows_in_order(path)]
     except (sqlite3.DatabaseError, ValueError) as error:
         raise StudyError(f"{path} is damaged or foreign ({error})") from error
+
+
+def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
+    try:
+        return _query(path, "mode=ro")
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        has_more = log.exists() and log.stat().st_size > 0
+        if has_more or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+            raise
+        # Even to read, SQLite makes files beside one that it keeps a log of. In a folder that
+        # cannot be written it may be told that nobody else writes there.
+        return _query(path, "immutable=1")
+
+
+def _query(path: Path, access: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True)) as database:
+        return database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
 
 
 def _create(path: Path) -> None:
