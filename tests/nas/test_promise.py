@@ -16,7 +16,7 @@ from genets.nas.alternatives import Types, frontier_without, types_of
 from genets.nas.chain import Floats, Frontier
 from genets.nas.feasible import FASTEST, check_feasible
 from genets.nas.measured import Measured
-from genets.nas.promise import keep_promises
+from genets.nas.promise import OnRound, keep_promises
 from genets.nas.regression import Prediction
 from genets.nas.result import Selected
 from genets.nas.selection import frontier
@@ -143,7 +143,12 @@ class Device:
 
 
 def promises(
-    top: int, table: Table, device: Device, budget: str, resolution: int | None = None
+    top: int,
+    table: Table,
+    device: Device,
+    budget: str,
+    resolution: int | None = None,
+    on_round: OnRound = lambda done, total: None,
 ) -> list[Selected]:
     model = Model()
 
@@ -161,6 +166,7 @@ def promises(
         model,
         select,
         device.measure,
+        on_round,
         resolution=resolution,
         products=tuple(
             frozenset(block.type for block in blocks) for blocks in AROUND.blocks.values()
@@ -192,6 +198,16 @@ def test_the_bound_keeps_the_budget_whatever_the_table_errs(slower: float) -> No
     assert selected.measured_ms == pytest.approx(slower * true_ms(selected.structure))
     assert selected.margin == pytest.approx(1 - selected.high_ms / 0.06)
     assert selected.master_ms == pytest.approx(slower * true_ms(MASTER))
+
+
+def test_progress_is_told_before_anything_is_measured_for_it() -> None:
+    told: list[tuple[int, int]] = []
+    device = Device()
+    promises(1, Table(), device, "0.06ms",
+             on_round=lambda done, total: told.append((done, len(device.order))))  # fmt: skip
+    assert told[0] == (0, 1), "only the MasterNet was measured"
+    assert told[-1] == (5, len(device.order))
+    assert told == sorted(told)
 
 
 @pytest.mark.parametrize("table", [Table(), Table(scale=0.5), Table(scale=1.5)])

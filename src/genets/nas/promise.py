@@ -61,6 +61,7 @@ def keep_promises(
     worth = worth or (lambda structure: model.predict(structure).mean)
     known = _Knowledge(master, resolution or master.resolution, budget, table, measure)
     for number in range(ROUNDS):
+        on_round(number, ROUNDS)
         proposed = _proposed(known, select, products, top)
         fresh = [structure for structure in proposed if structure not in known.measured]
         if not fresh and known.fitting:
@@ -71,7 +72,6 @@ def keep_promises(
             known.add(fresh)
         else:
             known.aim_ms *= LOWER_AIM
-        on_round(number + 1, ROUNDS)
     on_round(ROUNDS, ROUNDS)
     if not known.fitting:
         known.add(_fastest(known, select, products))
