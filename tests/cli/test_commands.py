@@ -1,6 +1,7 @@
 """The commands against a stubbed driver: options in, tables and JSON out."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,6 +229,22 @@ def test_ctrl_c_says_how_to_go_on(driver, tmp_path):
     result = invoke(*SEARCH, "--out", tmp_path / "my study")
     fails(result, "stopped", status=130)
     assert f"to go on: genets search --out '{tmp_path}/my study'" in result.stderr
+
+
+WAIT = """
+import os, signal, sys
+from genets.cli.app import app, main
+@app.command()
+def wait():
+    os.kill(os.getpid(), signal.SIGTERM)
+sys.argv = ["genets", "wait"]
+main()
+"""
+
+
+def test_what_a_cluster_sends_stops_a_command_as_ctrl_c_does():
+    done = subprocess.run([sys.executable, "-c", WAIT], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "genets: stopped\n")
 
 
 def test_a_full_disk_is_one_sentence(driver, tmp_path):

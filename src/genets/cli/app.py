@@ -1,6 +1,7 @@
 """The `genets` command: its sub-commands, and how errors leave it."""
 
 import errno
+import signal
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,7 +27,11 @@ DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 }  # fmt: skip
-INTERRUPTED = 130  # what shells report for a command stopped by Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # what shells report for a command stopped by Ctrl-C, by SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """A cluster wants its machine back: to a command the same as Ctrl-C."""
 
 
 class _Commands(TyperGroup):
@@ -39,8 +44,8 @@ class _Commands(TyperGroup):
             if isinstance(error, InfeasibleBudgetError):
                 _show_fastest(error)
             _fail(str(error), error.exit_status)
-        except KeyboardInterrupt:
-            _fail("stopped", INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            _fail("stopped", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
@@ -62,7 +67,7 @@ app = typer.Typer(
     a quoted notation. Latencies are ms per image at the target's batch size.
 
     Exit status: 0 done; 2 wrong input, told in one sentence on standard error (with --json,
-    too); 3 no network keeps the budget; 130 stopped by Ctrl-C.
+    too); 3 no network keeps the budget; 130 stopped by Ctrl-C, 143 by SIGTERM.
     """,
 )
 
@@ -89,7 +94,12 @@ app.command("eval")(eval_)
 def main() -> None:
     """Entry point of the `genets` script."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    signal.signal(signal.SIGTERM, _terminate)
     app(prog_name="genets")
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _fail(sentence: str, status: int) -> NoReturn:
