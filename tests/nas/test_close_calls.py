@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genets.nas.advice import master_doubts, study_warnings, table_doubts
+from genets.nas.advice import master_doubts, round_doubts, study_warnings, table_doubts
 from genets.nas.bayes import BayesEffects
 from genets.nas.close_calls import (
     CloseCall,
@@ -171,3 +171,11 @@ def test_a_master_net_that_would_do_better_itself_is_told(
         assert "(top1 0.9 after 36 epochs against 0.8 after 3)" in found[0]
         assert found[0].startswith("the MasterNet, at 1 ms per image within the budget itself,")
     assert master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, []) == []
+
+
+def test_a_round_without_choice_is_told() -> None:
+    same, other = (Confirmed(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20)))
+    (sentence,) = round_doubts(2, MASTER, [same])
+    assert sentence.startswith("the MasterNet that round 2 began with was its only candidate")
+    for number, confirmed in ((1, [same]), (2, [other]), (2, [same, other]), (2, [])):
+        assert round_doubts(number, MASTER, confirmed) == []

@@ -13,6 +13,7 @@ from genets.nas.planning import more_trials
 from genets.nas.regression import AccuracyModel
 from genets.nas.result import Confirmed, Selected
 from genets.nas.settings import SearchSettings
+from genets.structure import Structure
 
 POOR_TABLE = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 
@@ -79,6 +80,16 @@ def master_doubts(
         f"better on the validation images than the winner ({response.replace('_', '-')} {own:.4g} "
         f"after {settings.master_training.epochs} epochs against {score:.4g} after "
         f"{winner.epochs}); train candidates longer, in another folder, or keep the MasterNet"
+    ]
+
+
+def round_doubts(number: int, master: Structure, confirmed: Sequence[Confirmed]) -> list[str]:
+    """A sentence where a later round had nothing to choose from."""
+    if number == 1 or [one.structure for one in confirmed] != [master]:
+        return []
+    return [
+        f"the MasterNet that round {number} began with was its only candidate, so the round could "
+        "not improve on it; that nothing else seemed to keep the budget may be due to a busy device"
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from genets.data import ImageData, load_data
 from genets.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.latency import Budget, Target
-from genets.nas.advice import master_doubts, study_warnings, table_doubts
+from genets.nas.advice import master_doubts, round_doubts, study_warnings, table_doubts
 from genets.nas.cautious import check_caution
 from genets.nas.confirmation import confirmations_before
 from genets.nas.feasible import check_feasible
@@ -210,6 +210,8 @@ def _handed_over(
     confirmed = tuple({one.structure: one for each in rounds for one in each.confirmed}.values())
     warned = table_doubts(selected.table_rmspe)
     warned += master_doubts(session.settings, selected, rounds[0].score, confirmed)
+    for each in rounds:
+        warned += round_doubts(each.number, each.master, each.confirmed)
     warned += study_warnings(model, session.settings, session.study.folder)
     result = SearchResult(
         selected=selected,

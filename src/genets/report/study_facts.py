@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from genets.nas.advice import master_doubts, study_warnings, table_doubts
+from genets.nas.advice import master_doubts, round_doubts, study_warnings, table_doubts
 from genets.nas.resolutions import left_out
 from genets.nas.settings import SpaceSettings
 from genets.nas.snapshot import OnTarget, Snapshot
@@ -119,6 +119,8 @@ def warnings(snapshot: Snapshot) -> list[str]:
             found += master_doubts(
                 snapshot.settings, snapshot.selected, snapshot.master_score, snapshot.confirmed
             )
+    for each in snapshot.rounds:
+        found += round_doubts(each.number, each.master, each.confirmed)
     if snapshot.model is not None:
         found += (
             snapshot.model.warnings()
