@@ -9,7 +9,9 @@ from study_lab import DEVICE, make_study
 
 from command_line import invoke
 from genets.errors import StudyError
+from genets.nas.result import Confirmed
 from genets.nas.snapshot import Snapshot
+from genets.report.study_candidates import candidates_section
 from genets.report.study_facts import study_record
 from genets.report.study_page import study_page
 
@@ -128,6 +130,19 @@ def test_a_study_in_a_folder_that_cannot_be_written_can_be_reported(tmp_path):
     log.write_bytes(b"trials that this file alone has")
     with pytest.raises(StudyError, match="unable to open"):
         Snapshot.read(folder)
+
+
+def test_candidates_stand_with_their_latency_at_the_pace_of_their_own_measuring(tmp_path):
+    folder = make_study(tmp_path / "study")
+    snapshot = Snapshot.read(folder)
+    unknown = snapshot.settings.structure.with_resolution(20)
+    both = [Confirmed(s, "done", 3, 0.8, 0.5) for s in (snapshot.selected.structure, unknown)]
+    (folder / "confirmed.json").write_text(json.dumps([one.to_json() for one in both]))
+    table, _ = candidates_section(Snapshot.read(folder)).blocks
+    ms, master_ms = snapshot.selected.measured_ms, snapshot.selected.master_ms
+    assert table.header[2:4] == ("ms per image", "times the MasterNet")
+    assert [row[2:4] for row in table.rows] == [[f"{ms:.4g}", f"{ms / master_ms:.3g}"], ["-", "-"]]
+    assert table.strong == {0}
 
 
 def test_a_search_that_failed_says_why(tmp_path):
