@@ -193,6 +193,17 @@ def test_a_broken_file_is_one_sentence_and_leaves_nothing(
     assert load_blocks(mine).types == ("Mine",)
 
 
+def test_a_file_that_is_gone_may_be_loaded_from_elsewhere(mine: Path) -> None:
+    known = str(load_blocks(mine))
+    own_blocks._forget(mine)  # as if this were another process
+    copy = mine.rename(mine.with_name("copy.py"))
+    with pytest.raises(BlockFileError, match=r"No such file.* may be given as genets --own-blocks"):
+        load_blocks(known)
+    there = load_blocks(copy)
+    assert str(load_blocks(known)) == known
+    assert own_blocks.where_loaded([known]) == (str(there),), "which workers can find"
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BlockFileError, match=r"cannot read block file '.*none.py': No such file"):
         load_blocks(tmp_path / "none.py")

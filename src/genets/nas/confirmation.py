@@ -12,6 +12,7 @@ from genets.nas.observations import Response, oriented
 from genets.nas.result import Confirmed, Selected
 from genets.nas.round import CONFIRMED, file_of
 from genets.nas.session import Session
+from genets.networks.own_blocks import where_loaded
 from genets.structure import Structure
 
 
@@ -100,7 +101,7 @@ def confirm_job(session: Session) -> ConfirmJob:
         seed=settings.seed,
         folder=session.study.confirmed_folder,
         device=session.device,
-        own_blocks=settings.own_blocks,
+        own_blocks=where_loaded(settings.own_blocks),
     )
 
 

@@ -23,6 +23,7 @@ from genets.nas.result import Confirmed
 from genets.nas.session import Session
 from genets.nas.trial import Trial, TrialResult
 from genets.networks import load_weights, save_weights
+from genets.networks.own_blocks import where_loaded
 from genets.structure import Structure, format_super_block
 from genets.training import Score, evaluate
 
@@ -121,7 +122,7 @@ def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> Non
         thaw=settings.trial_training.thaw,
         seed=settings.seed,
         device=session.device,
-        own_blocks=settings.own_blocks,
+        own_blocks=where_loaded(settings.own_blocks),
     )
     tell, done = session.tell("trials"), planned - len(missing)
     tell(done, planned)

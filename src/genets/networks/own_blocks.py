@@ -88,7 +88,8 @@ def register_block(
 def load_blocks(file: str | Path) -> BlockFile:
     """Run a Python file that calls `register_block`; once, however often it is asked for.
 
-    file: its path, or what `BlockFile` writes; then a file that has changed is refused.
+    file: its path, or what `BlockFile` writes; then a file that has changed is refused, and one
+        that is gone is done without if the same was loaded from elsewhere.
     It is run as any Python file is, so it can do anything: load only files that you trust.
     Raises BlockFileError: the file is missing, fails, registers nothing or what exists already.
     """
@@ -96,10 +97,15 @@ def load_blocks(file: str | Path) -> BlockFile:
     path = Path(place).absolute()
     if path.suffix != ".py":
         raise BlockFileError(f"block file {place!r} must be a Python file, whose name ends in .py")
+    if expected in _loaded and not path.exists():
+        return replace(_loaded[expected], path=path)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BlockFileError(f"cannot read block file {place!r}: {error.strerror}") from error
+        cure = "; a copy, such as the study's, may be given as genets --own-blocks COPY" * bool(
+            expected
+        )
+        raise BlockFileError(f"cannot read block file {place!r}: {error.strerror}{cure}") from error
     digest = hashlib.sha256(content).hexdigest()
     if expected and digest != expected:
         raise BlockFileError(
@@ -121,6 +127,11 @@ def load_blocks(file: str | Path) -> BlockFile:
             )
         _loaded[digest] = BlockFile(path, digest, content, types)
     return _loaded[digest]
+
+
+def where_loaded(files: Iterable[str]) -> tuple[str, ...]:
+    """The same files, as `BlockFile` writes them, where this process has read each."""
+    return tuple(str(_loaded[load_blocks(file).digest]) for file in files)
 
 
 def files_of(types: Iterable[str]) -> tuple[BlockFile, ...]:
