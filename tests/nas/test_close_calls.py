@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genets.nas.advice import master_doubts, round_doubts, study_warnings, table_doubts
+from genets.nas.advice import (
+    master_doubts,
+    measuring_doubts,
+    round_doubts,
+    study_warnings,
+    table_doubts,
+)
 from genets.nas.bayes import BayesEffects
 from genets.nas.close_calls import (
     CloseCall,
@@ -155,6 +161,15 @@ def test_a_table_that_errs_much_is_warned_of() -> None:
     assert table_doubts(0.1) == []
     (sentence,) = table_doubts(0.773)
     assert sentence.startswith("the latency table is 77% off on networks that it never saw")
+
+
+@pytest.mark.parametrize(("times", "doubted"), [(1.0, 0), (1.4, 0), (0.7, 0), (15.0, 1), (0.5, 1)])
+def test_a_measurement_unlike_the_prediction_is_told(times: float, doubted: int) -> None:
+    ms = 2.0 * times
+    found = measuring_doubts(Selected(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05))
+    assert len(found) == doubted
+    if found:
+        assert f"{ms:.4g} ms per image, {times:.2g} times what the latency table" in found[0]
 
 
 @pytest.mark.parametrize(

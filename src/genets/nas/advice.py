@@ -16,6 +16,7 @@ from genets.nas.settings import SearchSettings
 from genets.structure import Structure
 
 POOR_TABLE = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
+FAR_OFF = 1.5
 
 
 def study_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path) -> list[str]:
@@ -55,6 +56,18 @@ def table_doubts(rmspe: float) -> list[str]:
         f"the latency table is {rmspe:.0%} off on networks that it never saw, so better structures "
         "may have been passed over; search again, in another folder, while nothing else runs on "
         "the device"
+    ]
+
+
+def measuring_doubts(selected: Selected) -> list[str]:
+    """A sentence where the winner's measured latency is nothing like its predicted one."""
+    times = selected.measured_ms / selected.predicted_ms
+    if 1 / FAR_OFF < times < FAR_OFF:
+        return []
+    return [
+        f"the winner measured {selected.measured_ms:.4g} ms per image, {times:.2g} times what the "
+        "latency table predicts: something else seems to have used the device, while the table was "
+        "made or since; measure it again (genets measure) before you trust either"
     ]
 
 

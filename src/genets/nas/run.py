@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from genets.data import ImageData, load_data
 from genets.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.latency import Budget, Target
-from genets.nas.advice import master_doubts, round_doubts, study_warnings, table_doubts
+from genets.nas.advice import (
+    master_doubts,
+    measuring_doubts,
+    round_doubts,
+    study_warnings,
+    table_doubts,
+)
 from genets.nas.cautious import check_caution
 from genets.nas.confirmation import confirmations_before
 from genets.nas.feasible import check_feasible
@@ -208,7 +214,7 @@ def _handed_over(
     tell(0, 1)
     scores = [_scores(evaluate(net, data.test, device=session.device)) for net, data in scored]
     confirmed = tuple({one.structure: one for each in rounds for one in each.confirmed}.values())
-    warned = table_doubts(selected.table_rmspe)
+    warned = table_doubts(selected.table_rmspe) + measuring_doubts(selected)
     warned += master_doubts(session.settings, selected, rounds[0].score, confirmed)
     for each in rounds:
         warned += round_doubts(each.number, each.master, each.confirmed)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from genets.nas.advice import master_doubts, round_doubts, study_warnings, table_doubts
+from genets.nas.advice import (
+    master_doubts,
+    measuring_doubts,
+    round_doubts,
+    study_warnings,
+    table_doubts,
+)
 from genets.nas.resolutions import left_out
 from genets.nas.settings import SpaceSettings
 from genets.nas.snapshot import OnTarget, Snapshot
@@ -115,6 +121,7 @@ def warnings(snapshot: Snapshot) -> list[str]:
     if snapshot.selected is not None:
         found += left_out(snapshot.around, snapshot.selected, snapshot.confirmed)
         found += table_doubts(snapshot.selected.table_rmspe)
+        found += measuring_doubts(snapshot.selected)
         if snapshot.master_score is not None:
             found += master_doubts(
                 snapshot.settings, snapshot.selected, snapshot.master_score, snapshot.confirmed
