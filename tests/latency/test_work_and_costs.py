@@ -144,3 +144,14 @@ def test_calibration_leans_towards_heavy_networks() -> None:
     costs = np.array([[1.0, 1.0], [1.0, 1.0]])
     light, heavy = (Calibration.fit(costs, np.array([2.0, 3.0]), [1, w]) for w in (1, 100))
     assert predicted(light, costs)[0] < predicted(heavy, costs)[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_network_is_predicted_to_take_less_than_no_time(seed: int) -> None:
+    """Measured on a device so disturbed that only a large negative offset would fit."""
+    costs = np.random.default_rng(seed).uniform(1, 20, size=(30, 4))
+    total = costs.sum(axis=1)
+    found = Calibration.fit(costs, 5 * total - 4.5 * total.min(), [1.0] * 30)
+    least = costs.min(axis=0)
+    assert found.offset_ms < 0
+    assert predicted(found, least[None]) >= 0.5 * found.factors @ least - 1e-9

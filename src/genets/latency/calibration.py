@@ -15,6 +15,7 @@ from genets.latency.work import Array
 PENALTY_COMMON = 0.003
 PENALTY_PART = 0.3
 PENALTY_OFFSET = 0.01
+MOST_REBATE = 0.5  # of the least that each part takes in any network
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,6 @@ class Calibration:
         solution = np.linalg.solve(weighted.T @ relative + penalty, weighted.T @ missing)
         # A factor below this would make wider networks all but free.
         factors = np.maximum(1 + solution[:parts] + solution[parts], 0.1)
-        return cls(factors, float(solution[-1] * scale))
+        # On a disturbed device anything may fit best, but no network takes less than no time.
+        least = -MOST_REBATE * float(factors @ costs.min(axis=0))
+        return cls(factors, max(least, float(solution[-1] * scale)))
