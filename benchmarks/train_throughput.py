@@ -1,8 +1,9 @@
 """Images per second of `genets train` and of the loop of timm's train.py, epoch by epoch in turn.
 
-Same network, images, augmentation, mix-up, loss, optimizer, batch, precision, layout, workers and
-threads. timm's side is put together from timm's own pieces as its train.py does: loader with the
+Same network, images, augmentation, mix-up, loss, optimizer, batch, precision, layout and workers.
+timm's side is put together from timm's own pieces as its train.py does: loader with the
 prefetcher and mix-up in the collation, SGD, moving average, schedule, the loss read at every step.
+It has all threads, as train.py does, and once more as many as genets chose.
 Run from the repository: python benchmarks/train_throughput.py.
 Writes results/train_throughput.json.
 """
@@ -10,6 +11,7 @@ Writes results/train_throughput.json.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -50,7 +52,7 @@ CASES = (Case("timm:resnet18", 128, 640, 64, 1), Case("master_small", 32, 640, 6
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4, help="the first warms up")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
     cases = []
     with tempfile.TemporaryDirectory(prefix="genets-throughput-") as folder:
@@ -82,25 +84,48 @@ def compare(case: Case, data: Path, out: Path, epochs: int, workers: int) -> dic
         ema_decay=DECAY,
     )
     theirs_loop = TimmLoop(case, data, recipe, workers)
+    all_threads = torch.get_num_threads()
+    chosen = all_threads
     ours: list[float] = []
     theirs: list[float] = []
+    theirs_at_ours: list[float] = []
 
     def epoch(record: EpochRecord, _: int) -> None:
+        nonlocal chosen
+        chosen = torch.get_num_threads()
         ours.append(record.seconds)
+        torch.set_num_threads(all_threads)
         theirs.append(theirs_loop.epoch(record.epoch - 1))
+        torch.set_num_threads(chosen)
+        if chosen != all_threads:
+            theirs_at_ours.append(theirs_loop.epoch(record.epoch - 1))
 
     settings = RunSettings(
         network=case.network, data=str(data), recipe=recipe, resolution=case.resolution
     )
     train_network(settings, out, device="cpu", workers=workers, listener=Listener(epoch=epoch))
-    warm = zip(ours[1:], theirs[1:], strict=True)
-    speed = case.images // case.batch_size * case.batch_size
+    images = case.images // case.batch_size * case.batch_size
+    at_ours = theirs_at_ours or theirs
     return {
         **vars(case),
-        "genets_images_per_second": [speed / seconds for seconds in ours[1:]],
-        "timm_images_per_second": [speed / seconds for seconds in theirs[1:]],
-        "times_timm": statistics.median(timm / own for own, timm in warm),
+        "threads": {"genets": chosen, "timm": all_threads},
+        "genets_images_per_second": speeds(images, ours),
+        "timm_images_per_second": speeds(images, theirs),
+        "timm_images_per_second_at_genets_threads": speeds(images, at_ours),
+        "times_timm": times_as_fast(ours, theirs),
+        "times_timm_at_genets_threads": times_as_fast(ours, at_ours),
     }
+
+
+def speeds(images: int, seconds: list[float]) -> list[float]:
+    """Images per second of each epoch but the first, which warms up."""
+    return [images / each for each in seconds[1:]]
+
+
+def times_as_fast(ours: list[float], theirs: list[float]) -> float:
+    """The median over neighbouring epochs; the first warms up."""
+    warm = zip(ours[1:], theirs[1:], strict=True)
+    return statistics.median(timm / own for own, timm in warm)
 
 
 class TimmLoop:

@@ -1,8 +1,11 @@
 """Folders of images."""
 
+import gc
+import multiprocessing
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,6 +168,26 @@ def test_few_broken_images_are_named_and_stay_out_of_the_batches(tmp_path):
     assert sum(len(split) for split in splits) == 120
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_processes_that_read_end_by_themselves_with_their_split(tmp_path, monkeypatch, whole):
+    """In a cycle of garbage they heard nothing: each was waited for, and then killed."""
+    holder = SimpleNamespace(split=load_data(fill(tmp_path), 16, workers=2).train)
+    holder.batches = holder.split.batches(4, epoch=0)
+    holder.itself = holder
+    others = multiprocessing.active_children()
+    next(holder.batches)
+    readers = [child for child in multiprocessing.active_children() if child not in others]
+    if whole:
+        assert len(list(holder.batches)) == 2
+    killed = []
+    monkeypatch.setattr(type(readers[0]), "terminate", lambda self: killed.append(self))
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 3.0)  # here, not there
+    del holder
+    gc.collect()
+    assert killed == []
+    assert [reader.exitcode for reader in readers] == [0, 0]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_image_met_while_training_is_replaced_by_the_one_after_it(tmp_path, workers):
     fill(tmp_path, count=110)
@@ -305,6 +328,14 @@ def test_bad_folders(tmp_path, make, message):
         load_data(tmp_path, 8)
 
 
+def test_images_are_given_on_the_device(tmp_path):
+    for name in ("digits", fill(tmp_path)):
+        data = load_data(name, 8, device="meta")
+        for batches in (data.train.batches(4, epoch=0), data.validation.batches(4)):
+            images, labels = next(batches)
+            assert (images.device.type, labels.device.type) == ("meta", "cpu")
+
+
 def test_missing_folder_and_file(tmp_path):
     for name in (tmp_path / "none", str(tmp_path / "none"), "./none"):
         with pytest.raises(DataError, match=r"folder .*none does not exist"):
@@ -349,10 +380,12 @@ def test_fingerprint_tells_a_renamed_image(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("images", "count", "device", "workers"),
-    [(5000, 1, "cpu", 0), (5001, 1, "cpu", 8), (5001, 4, "cpu", 3), (10, 1, "cuda", 8),
-     (10, 4, "cuda", 3), (10, 100, "cuda", 1)],
+    ("images", "count", "threads", "device", "workers"),
+    [(500, 1, 12, "cpu", 0), (501, 1, 12, "cpu", 8), (501, 4, 12, "cpu", 3),
+     (501, 1, 2, "cpu", 2), (501, 1, 1, "cpu", 0), (10, 1, 1, "cuda", 8),
+     (10, 4, 1, "cuda", 3), (10, 100, 1, "cuda", 1)],
 )  # fmt: skip
-def test_processes_that_read_images(monkeypatch, images, count, device, workers):
+def test_processes_that_read_images(monkeypatch, images, count, threads, device, workers):
     monkeypatch.setattr(pool.os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert pool._usual_workers(images, Share(0, count), torch.device(device)) == workers

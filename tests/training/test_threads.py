@@ -6,18 +6,21 @@ from genets.structure import zoo
 from genets.training import fitting_threads
 
 
-@pytest.mark.parametrize(("resolution", "threads"), [(16, 1), (64, 2)])
-def test_small_steps_get_one_thread(resolution: int, threads: int) -> None:
+@pytest.mark.parametrize(
+    ("resolution", "reading", "threads"),
+    [(16, False, 1), (32, False, 4), (16, True, 1), (32, True, 2), (64, True, 4)],
+)
+def test_small_steps_get_fewer_threads(resolution: int, reading: bool, threads: int) -> None:
     net = build(zoo["master_small"], 10)
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(4)
     try:
-        with fitting_threads(net, resolution, 64):
+        with fitting_threads(net, resolution, 64, reading=reading):
             assert torch.get_num_threads() == threads
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 4
         with pytest.raises(KeyError), fitting_threads(net, resolution, 64):
             raise KeyError
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
 

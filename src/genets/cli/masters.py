@@ -50,7 +50,8 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
     if is_study(out) and not (out / RANKING_FILE).exists():
         raise StudyError(f"study {out} has its MasterNet already; --masternet is for a new one")
     first = next(iter(settings.values()))
-    data = load_data(first.data, first.resolution, seed=first.seed)
+    device = training_device(first.training_device)
+    data = load_data(first.data, first.resolution, seed=first.seed, device=device)
     out.mkdir(parents=True, exist_ok=True)
     with show_progress(plain=plain) as on_event:
         return rank_masters(
@@ -59,7 +60,7 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
             first.master_training.recipe(),
             seeds=range(first.seed, first.seed + TRAININGS),
             response=first.response,
-            device=training_device(first.training_device),
+            device=device,
             keep=out / RANKING_FILE,
             on_training=lambda done, total, name: on_event(
                 Progress("MasterNets", done, total, name)

@@ -13,6 +13,7 @@ from genets.data.nuisance import Nuisance, render
 from genets.data.seeds import generator_of
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
+    CPU,
     Batch,
     ImageData,
     check_positive,
@@ -42,6 +43,7 @@ class DigitsSplit:
     std: float
     views: int = 1
     share: Share = WHOLE
+    device: torch.device = CPU
 
     def __len__(self) -> int:
         return len(self.sources) * self.views
@@ -79,7 +81,7 @@ class DigitsSplit:
 
     def _draw(self, order: Tensor, generator: torch.Generator) -> Batch:
         images = render(self.sources[order], self.resolution, self.nuisance, generator)
-        return images.sub_(self.mean).div_(self.std), self.labels[order]
+        return images.sub_(self.mean).div_(self.std).to(self.device), self.labels[order]
 
 
 def load_digits(
@@ -90,12 +92,14 @@ def load_digits(
     nuisance: Nuisance | None = None,
     views: int = 4,
     share: Share = WHOLE,
+    device: torch.device = CPU,
 ) -> ImageData:
     """The digits at `resolution` (8 to 64) pixels, ten classes.
 
     A quarter is the test split, the same for every seed; `validation_share` of the rest is the
     validation split, by `seed`. Both show `views` fixed drawings of each digit, so that scores
-    are less noisy. share: what this process reads. Raises DataError.
+    are less noisy. share: what this process reads. device: that images are given on.
+    Raises DataError.
     """
     check_resolution(resolution, *RESOLUTIONS, "digits")
     check_share(validation_share)
@@ -111,7 +115,7 @@ def load_digits(
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
         return DigitsSplit(
             purpose, sources[positions], labels[positions], resolution, nuisance, mean, std, views,
-            share,
+            share, device,
         )  # fmt: skip
 
     return ImageData(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genets.data.digits import load_digits
 from genets.data.folder import load_folder
 from genets.data.split import ImageData
@@ -22,6 +24,8 @@ def load_data(
     *,
     seed: int = 0,
     validation_share: float = 0.2,
+    device: str | torch.device = "cpu",
+    check: bool = True,
     **options: Any,
 ) -> ImageData:
     """Load a data set and cut it into training, validation and test split.
@@ -32,10 +36,23 @@ def load_data(
     seed: decides the cut of the validation split; the test split is the same for every seed.
     validation_share: how much of the training images is cut off for validation, where the data
     set has no validation split of its own.
+    device: that images are given on.
+    check: read every image of a folder once beforehand, so that broken ones are named and
+        counted now, and not when they are met.
     options: what `load_digits`, `load_folder` or `load_timm` takes beyond these.
     Raises DataError.
     """
-    return _loader(name)(name, resolution, seed=seed, validation_share=validation_share, **options)
+    load = _loader(name)
+    if load is load_folder:
+        options["check"] = check
+    return load(
+        name,
+        resolution,
+        seed=seed,
+        validation_share=validation_share,
+        device=torch.device(device),
+        **options,
+    )
 
 
 def _loader(name: str | Path) -> Callable[..., ImageData]:

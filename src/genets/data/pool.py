@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,6 +21,7 @@ from genets.data.pixels import MEAN, STD, Erasing, normalised
 from genets.data.seeds import generator_of
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
+    CPU,
     Batch,
     ImageData,
     check_classes,
@@ -33,12 +35,10 @@ from genets.errors import printable
 
 TEST_SHARE = 0.2
 RESOLUTIONS = (8, 2048)
-MANY_IMAGES = 5000
+FEW_IMAGES = 500
 MOST_WORKERS = 8
-CPU = torch.device("cpu")
 
 Pixels = Callable[[Image.Image], Tensor]
-_Loader = tuple[DataLoader[Any], list[Pick]]  # and what it reads next
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,17 @@ class Pool:
     labels: Sequence[int]
 
 
+@dataclass(eq=False)
+class _Reader:
+    """A loader, whose workers stay from pass to pass, and what it reads next."""
+
+    batch_size: int
+    training: bool
+    loader: DataLoader[Any]
+    picks: list[Pick]
+    busy: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class PoolSplit:
     """The images of a pool at some positions, ascending; `share` of them is read here.
@@ -101,7 +112,12 @@ class PoolSplit:
     workers: int = 0
     share: Share = WHOLE
     device: torch.device = CPU
-    _loaders: dict[tuple[int, bool], _Loader] = field(default_factory=dict, init=False)
+    _readers: list[_Reader] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        # The registry of finalizers holds the readers. As part of a cycle of garbage they would
+        # lose their queues first, and then wait five seconds for each worker to hear of its end.
+        weakref.finalize(self, self._readers.clear).atexit = False
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -114,20 +130,24 @@ class PoolSplit:
         Raises DataError: more than 1 % of the images are broken.
         """
         check_positive("batch_size", batch_size)
-        kind = batch_size, epoch is not None
-        # Taken out while it is used: a pass within a pass gets another.
-        loader, picks = (
-            self._loaders.pop(kind) if kind in self._loaders else self._loader(batch_size)
-        )
-        picks[:] = self._picks(batch_size, epoch, seed)
-        for batch, broken in loader:
-            self.broken.meet(broken)
-            if batch is not None:
-                pixels, labels = batch
-                yield normalised(pixels.to(self.device, non_blocking=True)), labels
-        self._loaders[kind] = loader, picks
+        reader = self._idle_reader(batch_size, training=epoch is not None)
+        reader.picks[:] = self._picks(batch_size, epoch, seed)
+        reader.busy = True  # a pass within a pass gets another
+        try:
+            for batch, broken in reader.loader:
+                self.broken.meet(broken)
+                if batch is not None:
+                    pixels, labels = batch
+                    yield normalised(pixels.to(self.device, non_blocking=True)), labels
+            reader.busy = False
+        finally:
+            if reader.busy:  # left in the middle
+                self._readers[:] = [other for other in self._readers if other is not reader]
 
-    def _loader(self, batch_size: int) -> _Loader:
+    def _idle_reader(self, batch_size: int, *, training: bool) -> _Reader:
+        for reader in self._readers:
+            if not reader.busy and (reader.batch_size, reader.training) == (batch_size, training):
+                return reader
         picks: list[Pick] = []
         loader = DataLoader(
             ImageReader(
@@ -145,7 +165,8 @@ class PoolSplit:
             generator=generator_of("pool", self.purpose),  # or the global one would be used
             collate_fn=collate,
         )
-        return loader, picks
+        self._readers.append(_Reader(batch_size, training, loader, picks))
+        return self._readers[-1]
 
     def _picks(self, batch_size: int, epoch: int | None, seed: int) -> list[Pick]:
         """What is read here of a pass, batch by batch."""
@@ -162,10 +183,12 @@ class PoolSplit:
 
 
 def _usual_workers(images: int, share: Share, device: torch.device) -> int:
-    """A CPU has no time to spare while it trains: there they pay only where images are many."""
-    if device.type == "cpu" and images <= MANY_IMAGES:
+    """One for each core, but none where a CPU has one thread for this process, or few images."""
+    on_cpu = device.type == "cpu"
+    cores = torch.get_num_threads() if on_cpu else os.cpu_count() or 1
+    if on_cpu and (images <= FEW_IMAGES or cores == 1):
         return 0
-    return min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // share.count))
+    return min(MOST_WORKERS, max(1, cores // share.count))
 
 
 def assemble(

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from genets.data.broken import BrokenImages
 from genets.data.seeds import seed_of
 from genets.errors import DataError
+
+CPU = torch.device("cpu")
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, 3, H, W), float32, normalised, channels last in memory; classes (N,), int64.

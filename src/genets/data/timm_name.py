@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
-from genets.data.pool import CPU, Augmentation, Pool, assemble
+from genets.data.pool import Augmentation, Pool, assemble
 from genets.data.rgb import as_rgb
 from genets.data.share import WHOLE, Share
-from genets.data.split import ImageData
+from genets.data.split import CPU, ImageData
 from genets.errors import DataError
 
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")

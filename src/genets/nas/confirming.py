@@ -66,8 +66,11 @@ class ConfirmRunner:
         self.master_net.to(memory_format=torch.channels_last)
 
     def data_at(self, resolution: int) -> ImageData:
+        job = self.job
         if resolution not in self._data:
-            self._data[resolution] = load_data(self.job.data, resolution, seed=self.job.seed)
+            self._data[resolution] = load_data(
+                job.data, resolution, seed=job.seed, device=job.device, check=False
+            )
         return self._data[resolution]
 
     def run(self, group: Sequence[Structure]) -> list[Confirmed]:

@@ -54,7 +54,9 @@ class TrialRunner:
         self.job = job
         for file in job.own_blocks:  # another process does not know these block types
             load_blocks(file)
-        self.data: ImageData = load_data(job.data, job.master.resolution, seed=job.seed)
+        self.data: ImageData = load_data(
+            job.data, job.master.resolution, seed=job.seed, device=job.device, check=False
+        )
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
         self.master_net.to(job.device)

@@ -65,9 +65,9 @@ def search(
         raise SettingsError(f"workers must be at least 1, not {workers}")
     _check_space(settings)
     settings.target.check()
-    training_device(settings.training_device)
+    device = training_device(settings.training_device)
     check_export_installed()
-    data = load_data(settings.data, settings.resolution, seed=settings.seed)
+    data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
     _check_resolutions(settings)
     with Study.create_or_resume(out, settings) as study, _failure_noted(study):
         _check_same_data(study, data)
@@ -91,7 +91,7 @@ def _check_space(settings: SearchSettings) -> None:
 def _check_resolutions(settings: SearchSettings) -> None:
     """Raise DataError where the data cannot be had so small or so large."""
     for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
-        load_data(settings.data, resolution, seed=settings.seed)
+        load_data(settings.data, resolution, seed=settings.seed, check=False)
 
 
 @contextmanager
@@ -192,7 +192,10 @@ def _search(session: Session, data: ImageData) -> SearchResult:
     selected, model = search_rounds(session, master_score, budget, table, measured)
     winner_data = data
     if selected.structure.resolution != data.resolution:
-        winner_data = load_data(settings.data, selected.structure.resolution, seed=settings.seed)
+        resolution = selected.structure.resolution
+        winner_data = load_data(
+            settings.data, resolution, seed=settings.seed, device=session.device, check=False
+        )
     teacher = TeacherNetwork(master_net, data.resolution, data.mean, data.std, winner_data)
     teacher.to(session.device)
     winner_net = trained_winner(session, winner_data, selected.structure, teacher)

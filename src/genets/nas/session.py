@@ -104,7 +104,9 @@ class Session:
         tell = self.tell(phase)
         tell(0, recipe.epochs)
         memory = _explained_memory(recipe.batch_size)
-        with memory, fitting_threads(net, data.resolution, recipe.batch_size):
+        reading = data.broken is not None
+        threads = fitting_threads(net, data.resolution, recipe.batch_size, reading=reading)
+        with memory, threads:
             train(
                 net,
                 data.train,

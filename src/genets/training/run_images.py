@@ -21,15 +21,20 @@ def load_images(
 ) -> ImageData:
     """The share of this process; none are checked yet. Raises DataError."""
     assert settings.resolution is not None
-    options: dict[str, Any] = {"share": processes.share}
+    options: dict[str, Any] = {}
     if settings.data in LOADERS:  # they draw their images, and augment them while they do
         _tell_what_is_not_used(settings.recipe, settings.data, note)
     else:
-        augmentation = settings.recipe.augmentation()
-        options |= {"augmentation": augmentation, "workers": workers, "device": processes.device}
-    if Path(settings.data).is_dir():
-        options["check"] = False
-    return load_data(settings.data, settings.resolution, seed=settings.seed, **options)
+        options = {"augmentation": settings.recipe.augmentation(), "workers": workers}
+    return load_data(
+        settings.data,
+        settings.resolution,
+        seed=settings.seed,
+        device=processes.device,
+        check=False,
+        share=processes.share,
+        **options,
+    )
 
 
 @contextmanager

@@ -84,7 +84,9 @@ def train_network(
                 check_all(data, team, note)
             network, structure = run_network(settings, data, not has_checkpoints(out), note)
             share = settings.recipe.batch_size // team.count
-            stack.enter_context(fitting_threads(network, data.resolution, share))
+            reading = data.broken is not None  # and not by `workers`, which may change
+            threads = fitting_threads(network, data.resolution, share, reading=reading)
+            stack.enter_context(threads)
             trainee = Trainee(network, settings.recipe, data.num_classes, team)
             checkpoints = Checkpoints(out / CHECKPOINTS, note)
             teacher = None
@@ -126,6 +128,7 @@ def _train(run: Run, out: Path, board: TensorBoard | None) -> None:
     try:
         run.train()
     finally:
+        run.listener = outer  # or run and images would stay, in a cycle, and those who read them
         if board is not None:
             board.close()
 
