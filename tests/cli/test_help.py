@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ COMMANDS = (
     "compare",
     "profile",
     "eval",
+    "rank",
     "export",
 )
 HEAVY = ("torch", "timm", "numpy", "scipy", "sklearn", "pydantic", "rich")
@@ -80,3 +82,8 @@ print([result.stderr.startswith("genets: ") for result in results], "torch" in s
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert shown.stdout.strip() == f"{[True] * len(WRONG)} False"
     assert not list(tmp_path.iterdir())
+
+
+def test_version_is_that_of_the_package():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"genets {version('genets')}\n")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from genets import __version__
 from genets.cli.compare import compare
 from genets.cli.eval import eval_
 from genets.cli.export import export
@@ -72,12 +73,24 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"genets {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _own_blocks(
+def _general(
     own_blocks: Annotated[
         list[Path] | None,
         typer.Option(help="File that registers block types of your own; may be repeated."),
     ] = None,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
 ) -> None:
     if own_blocks:
         from genets.networks import load_blocks
