@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
 
+import genets
 from genets.cli import app
 from genets.nas.presets import PRESETS
 
@@ -86,4 +86,4 @@ print([result.stderr.startswith("genets: ") for result in results], "torch" in s
 
 def test_version_is_that_of_the_package():
     result = CliRunner().invoke(app, ["--version"])
-    assert (result.exit_code, result.stdout) == (0, f"genets {version('genets')}\n")
+    assert (result.exit_code, result.stdout) == (0, f"genets {genets.__version__}\n")

@@ -3,13 +3,13 @@
 import errno
 import signal
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from genets import __version__
 from genets.cli.compare import compare
 from genets.cli.eval import eval_
 from genets.cli.export import export
@@ -75,7 +75,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"genets {__version__}")
+        typer.echo(f"genets {version('genets')}")
         raise typer.Exit
 
 
