@@ -16,10 +16,15 @@ from genets.latency.environment import describe_environment
 RESULTS = Path(__file__).parent / "results"
 
 
-def write_result(name: str, figures: dict[str, Any], target: Target | None = None) -> None:
-    """Write `results/<name>.json` with the command and the machine, and show the figures."""
-    environment = describe_environment(target or Target())
-    record = {**provenance(), "environment": environment, **figures}
+def write_result(name: str, figures: dict[str, Any], *targets: Target) -> None:
+    """Write `results/<name>.json` with the command and the machine, and show the figures.
+
+    The machine is described as the first target uses it, with the packages of all.
+    """
+    environments = [describe_environment(target) for target in targets or (Target(),)]
+    packages = {name: one for each in environments for name, one in each["packages"].items()}
+    environment = {**environments[0], "packages": packages}
+    record = {**PROVENANCE, "environment": environment, **figures}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=2))
@@ -50,3 +55,6 @@ def read_result(name: str) -> dict[str, Any]:
     path = RESULTS / f"{name}.json"
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return record
+
+
+PROVENANCE = provenance()  # when a run begins: the code may be another when it ends

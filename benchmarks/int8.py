@@ -105,7 +105,8 @@ def main() -> None:
         row["top1_points_lost"] = 100 * (base["top1"] - row["top1"])
         row["speed_over_torch_fp32"] = base["ms_per_image"] / row["ms_per_image"]
     figures = {"structure": str(STRUCTURE), "test_images": len(data.test), "rows": rows}
-    write_result(f"int8_b{options.batch_size}", figures, Target(engine="openvino"))
+    used = [target for target, _ in prepared.values()]
+    write_result(f"int8_b{options.batch_size}", figures, *used)
 
 
 if __name__ == "__main__":

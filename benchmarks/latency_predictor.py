@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from conditions import RESULTS, provenance
+from conditions import PROVENANCE, RESULTS
 from genets.errors import TargetError
 from genets.files import write_atomic
 from genets.latency import LatencyTable, Target, measure_interleaved
@@ -107,7 +107,7 @@ def keep(path: Path, name: str, target: Target, master: Structure, found: dict[s
     targets[name] = {
         **{f"{name}_mean": mean for name, mean in means.items()},
         "seconds_mean": float(np.mean([run["seconds"]["all"] for run in kept])),
-        **provenance(),
+        **PROVENANCE,
         "target": target.to_json(),
         "master": str(master),
         "runs": kept,

@@ -31,7 +31,12 @@ class ShapesTrialJob(TrialJob):
 
 
 def load_shapes(
-    resolution: int, *, seed: int = 0, validation_share: float = 0.2, views: int = 4
+    resolution: int,
+    *,
+    seed: int = 0,
+    validation_share: float = 0.2,
+    views: int = 4,
+    device: torch.device | None = None,
 ) -> ImageData:
     """As `load_digits`: the test split is the same for every seed."""
     sources, labels = _sources()
@@ -42,8 +47,9 @@ def load_shapes(
 
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
         return DigitsSplit(
-            purpose, sources[positions], labels[positions], resolution, NUISANCE, mean, std, views
-        )
+            purpose, sources[positions], labels[positions], resolution, NUISANCE, mean, std, views,
+            device=device or torch.device("cpu"),
+        )  # fmt: skip
 
     return ImageData(
         name="shapes",

@@ -31,7 +31,8 @@ def main() -> None:
     names = list(dict.fromkeys(line.network for line in published_speed_ups()))
     candidates = find_candidates(names)
     figures: dict[str, Any] = {"time_limit_s": options.time_limit, "targets": {}}
-    for target in targets(options.device, options.engines, options.batch_size):
+    chosen = targets(options.device, options.engines, options.batch_size)
+    for target in chosen:
         found = compare(candidates, [target], timing=Timing(time_limit_s=options.time_limit))
         correlation = rank_correlation(found.rows)
         figures["targets"][target.name] = {
@@ -49,7 +50,7 @@ def main() -> None:
             "rows": [row.summary() for row in found.rows],
         }
         print(target.name, "done", flush=True)
-        write_result(f"table3_{options.device}_b{options.batch_size}", figures)
+        write_result(f"table3_{options.device}_b{options.batch_size}", figures, *chosen)
 
 
 def targets(device: str, engines: list[str], batch_size: int) -> list[Target]:

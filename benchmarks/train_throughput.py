@@ -3,6 +3,7 @@
 Same network, images, augmentation, mix-up, loss, optimizer, batch, precision, layout and workers.
 timm's side is put together from timm's own pieces as its train.py does: loader with the
 prefetcher and mix-up in the collation, SGD, moving average, schedule, the loss read at every step.
+Random erasing is where each has it: in the readers here, after the normalisation there.
 It has all threads, as train.py does, and once more as many as genets chose.
 Run from the repository: python benchmarks/train_throughput.py.
 Writes results/train_throughput.json.
@@ -54,6 +55,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="the first warms up")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2")
     cases = []
     with tempfile.TemporaryDirectory(prefix="genets-throughput-") as folder:
         for number, case in enumerate(CASES):

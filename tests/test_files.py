@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,26 @@ def test_a_lock_ends_with_its_process(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         FileLock(path).close()
+
+
+def test_a_forked_process_does_not_hold_the_lock(tmp_path):
+    """Such as one that reads images, which notices only after seconds that its parent is gone."""
+    reading, writing = os.pipe()
+    telling, told = os.pipe()
+    lock = FileLock(tmp_path / "lock")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside threads
+        child = os.fork()
+    if child == 0:
+        os.write(told, b"x")
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        os.read(telling, 1)
+        with pytest.raises(BlockingIOError, match="in use by process"):
+            FileLock(tmp_path / "lock")
+        lock.close()
+        FileLock(tmp_path / "lock").close()
+    finally:
+        os.write(writing, b"x")
+        os.waitpid(child, 0)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -36,7 +37,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 class FileLock:
     """Holds `path` against other processes until it is closed, or this process ends.
 
-    Processes that are forked meanwhile hold it too; spawned ones do not.
+    Processes that are forked or spawned meanwhile do not hold it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -47,6 +48,7 @@ class FileLock:
         except BaseException:
             self.close()
             raise
+        _held.add(self)
 
     @staticmethod
     def _take(handle: int, path: str | Path) -> None:
@@ -74,6 +76,18 @@ class FileLock:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+_held: WeakSet[FileLock] = WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked child, such as one that reads images, which may outlive its parent."""
+    for lock in list(_held):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 import gc
 import multiprocessing
+import os
 import random
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -379,9 +382,32 @@ def test_fingerprint_tells_a_renamed_image(tmp_path):
     assert load_data(tmp_path, 8).fingerprint != before
 
 
+def test_nobody_else_reads_where_little_memory_is_shared(monkeypatch):
+    """As in a container; one without such a place at all has another way."""
+    few = shutil._ntuple_diskusage(64 << 20, 0, 64 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: few)
+    assert pool._usual_workers(501, Share(), torch.device("cuda")) == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(pool, "SHARED_MEMORY", "/nowhere")
+    assert pool._usual_workers(501, Share(), torch.device("cuda")) > 0
+
+
+class Fatal:
+    """A transform that ends its process."""
+
+    def __call__(self, image):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_reader_that_was_killed(tmp_path):
+    split = replace(load_data(fill(tmp_path), 8, workers=1).train, training_transform=Fatal())
+    with pytest.raises(DataError, match=r"has ended \(DataLoader worker .*\); memory, or"):
+        list(split.batches(4, epoch=0))
+
+
 @pytest.mark.parametrize(
     ("images", "count", "threads", "device", "workers"),
-    [(500, 1, 12, "cpu", 0), (501, 1, 12, "cpu", 8), (501, 4, 12, "cpu", 3),
+    [(500, 1, 12, "cpu", 0), (501, 1, 12, "cpu", 8), (501, 4, 3, "cpu", 3),
      (501, 1, 2, "cpu", 2), (501, 1, 1, "cpu", 0), (10, 1, 1, "cuda", 8),
      (10, 4, 1, "cuda", 3), (10, 100, 1, "cuda", 1)],
 )  # fmt: skip

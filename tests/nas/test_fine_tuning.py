@@ -43,8 +43,10 @@ def test_each_worker_trains_where_its_number_says(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *where, **how: self)  # there is none
+    own: list[str] = []
+    monkeypatch.setattr("torch.cuda.set_device", own.append)
     devices = [replace(job, device="cuda").runner(worker).job.device for worker in range(3)]
-    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
+    assert devices == own == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 @pytest.mark.parametrize("thaw", ["block", "after", "all"])

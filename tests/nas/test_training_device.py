@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genets.latency.target import physical_cores
-from genets.nas.training_device import device_of, fitting_workers
+from genets.nas.training_device import device_of, fitting_readers, fitting_workers, use_device
 
 
 @pytest.fixture
@@ -36,3 +36,17 @@ def test_one_gpu_is_shared(gpus: None) -> None:
 def test_on_a_cpu_each_core_has_a_worker() -> None:
     assert fitting_workers("cpu") == physical_cores()
     assert {device_of(worker, "cpu") for worker in range(3)} == {"cpu"}
+
+
+def test_readers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    assert [fitting_readers(workers, "cuda") for workers in (1, 2, 4, 99)] == [8, 6, 3, 1]
+    assert fitting_readers(2, "cpu") == 0
+
+
+def test_a_worker_makes_its_gpu_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", own.append)
+    for device in ("cpu", "cuda", "cuda:2"):
+        use_device(device)
+    assert own == ["cuda:2"]

@@ -74,8 +74,8 @@ def _trained(
     with seeded_globals("master", seed):
         network = build(structure, data.num_classes)
     try:
-        reading = data.broken is not None
-        with fitting_threads(network, structure.resolution, recipe.batch_size, reading=reading):
+        pixels = structure.resolution
+        with fitting_threads(network, pixels, recipe.batch_size, reading=data.reading):
             train(network, data.train, recipe, seed=seed, device=device)
         score = evaluate(network, data.validation, device=device)
     except TrainingError as error:

@@ -5,7 +5,7 @@ from genets.data.digits import DigitsSplit, load_digits
 from genets.data.folder import load_folder
 from genets.data.images import LOADERS, load_data
 from genets.data.nuisance import Nuisance, render
-from genets.data.pool import Augmentation
+from genets.data.pool import Augmentation, readers_for
 from genets.data.seeds import generator_of, seed_of, seeded_globals
 from genets.data.share import WHOLE, Share
 from genets.data.split import Batch, ImageData, Split, steps_per_epoch
@@ -28,6 +28,7 @@ __all__ = [
     "load_digits",
     "load_folder",
     "load_timm",
+    "readers_for",
     "render",
     "seed_of",
     "seeded_globals",

@@ -16,6 +16,7 @@ from genets.data.timm_name import PREFIXES, load_timm
 from genets.errors import DataError, unknown_name
 
 LOADERS: dict[str, Callable[..., ImageData]] = {"digits": load_digits}
+"""Data sets that lie in memory; each takes resolution, seed, validation_share and device."""
 
 
 def load_data(
@@ -25,6 +26,7 @@ def load_data(
     seed: int = 0,
     validation_share: float = 0.2,
     device: str | torch.device = "cpu",
+    workers: int | None = None,
     check: bool = True,
     **options: Any,
 ) -> ImageData:
@@ -37,12 +39,15 @@ def load_data(
     validation_share: how much of the training images is cut off for validation, where the data
     set has no validation split of its own.
     device: that images are given on.
+    workers: processes that read images, where they do not lie in memory; None chooses.
     check: read every image of a folder once beforehand, so that broken ones are named and
         counted now, and not when they are met.
     options: what `load_digits`, `load_folder` or `load_timm` takes beyond these.
     Raises DataError.
     """
     load = _loader(name)
+    if str(name) not in LOADERS:
+        options["workers"] = workers
     if load is load_folder:
         options["check"] = check
     return load(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,12 +32,14 @@ from genets.data.split import (
     cut,
     slices,
 )
-from genets.errors import printable
+from genets.errors import DataError, printable
 
 TEST_SHARE = 0.2
 RESOLUTIONS = (8, 2048)
 FEW_IMAGES = 500
-MOST_WORKERS = 8
+MOST_READERS = 8
+READER_LOST = ("DataLoader worker", "RuntimeError: unable to allocate shared memory")
+SHARED_MEMORY, ROOM_TO_SHARE = "/dev/shm", 1 << 30  # bytes
 
 Pixels = Callable[[Image.Image], Tensor]
 
@@ -140,6 +143,15 @@ class PoolSplit:
                     pixels, labels = batch
                     yield normalised(pixels.to(self.device, non_blocking=True)), labels
             reader.busy = False
+        except RuntimeError as error:
+            last = str(error).splitlines()[-1:]
+            if not any(line.startswith(READER_LOST) for line in last):
+                raise
+            raise DataError(
+                f"a process that reads images of {self.broken.data} has ended "
+                f"({last[0].partition('. ')[0]}); memory, or shared memory ({SHARED_MEMORY}), "
+                "may be too small; `genets train --workers 0` does without"
+            ) from error
         finally:
             if reader.busy:  # left in the middle
                 self._readers[:] = [other for other in self._readers if other is not reader]
@@ -183,12 +195,28 @@ class PoolSplit:
 
 
 def _usual_workers(images: int, share: Share, device: torch.device) -> int:
-    """One for each core, but none where a CPU has one thread for this process, or few images."""
-    on_cpu = device.type == "cpu"
-    cores = torch.get_num_threads() if on_cpu else os.cpu_count() or 1
-    if on_cpu and (images <= FEW_IMAGES or cores == 1):
-        return 0
-    return min(MOST_WORKERS, max(1, cores // share.count))
+    """One for each core of this process.
+
+    On a CPU its threads tell its cores, and one that has one thread, or few images, reads itself.
+    """
+    if device.type != "cpu":
+        return readers_for((os.cpu_count() or 1) // share.count)
+    threads = torch.get_num_threads()
+    return 0 if images <= FEW_IMAGES or threads == 1 else readers_for(threads)
+
+
+def readers_for(cores: int) -> int:
+    """How many processes read images where they may have so many cores.
+
+    None where they could not pass them on: a container often has 64 MB of shared memory, and a
+    process that writes more is killed.
+    """
+    try:
+        if shutil.disk_usage(SHARED_MEMORY).free < ROOM_TO_SHARE:
+            return 0
+    except OSError:  # a system that shares in another way
+        pass
+    return min(MOST_READERS, max(1, cores))
 
 
 def assemble(
@@ -255,4 +283,5 @@ def assemble(
         std=STD,
         broken=broken,
         fingerprint=fingerprint,
+        reading=len(train.labels) > FEW_IMAGES,
     )

@@ -51,6 +51,7 @@ class ImageData:
     test: for the last number only; a search never reads it.
     mean, std: what was taken off and divided by, for each of the channels R, G, B in 0 to 1.
     broken: the images that cannot be read; None where none are read from files.
+    reading: whether images are read from files, and so many that processes do it meanwhile.
     fingerprint: changes when an image is added, removed, renamed or of another size in bytes;
         empty where the source cannot tell.
     """
@@ -65,6 +66,7 @@ class ImageData:
     std: tuple[float, float, float]
     broken: BrokenImages | None = None
     fingerprint: str = ""
+    reading: bool = False
 
     @property
     def num_classes(self) -> int:

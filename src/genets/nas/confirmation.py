@@ -101,6 +101,7 @@ def confirm_job(session: Session) -> ConfirmJob:
         seed=settings.seed,
         folder=session.study.confirmed_folder,
         device=session.device,
+        readers=session.readers,
         own_blocks=where_loaded(settings.own_blocks),
     )
 

@@ -19,7 +19,7 @@ from genets.data import ImageData, load_data
 from genets.data.seeds import seed_of, seeded_globals
 from genets.errors import TrainingError
 from genets.nas.result import Confirmed
-from genets.nas.training_device import device_of
+from genets.nas.training_device import device_of, use_device
 from genets.networks import build, load_blocks, load_weights, save_weights
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, fitting_threads, train
@@ -32,6 +32,7 @@ class ConfirmJob:
 
     folder: where the trained weights are left, see `weights_of`.
     seed: of the study. A candidate trained as long as the winner gets the winner's weights.
+    readers: processes that read images for each that trains; none: it reads by itself.
     own_blocks: files of block types of the user's own.
     """
 
@@ -42,6 +43,7 @@ class ConfirmJob:
     seed: int
     folder: Path
     device: str = "cpu"
+    readers: int = 0
     own_blocks: tuple[str, ...] = ()
 
     def runner(self, worker: int = 0) -> ConfirmRunner:
@@ -58,6 +60,7 @@ class ConfirmRunner:
         self.job = job
         for file in job.own_blocks:  # another process does not know these block types
             load_blocks(file)
+        use_device(job.device)
         self._data: dict[int, ImageData] = {}
         own = self.data_at(job.master.resolution)
         self.master_net = build(job.master, own.num_classes)
@@ -66,10 +69,17 @@ class ConfirmRunner:
         self.master_net.to(memory_format=torch.channels_last)
 
     def data_at(self, resolution: int) -> ImageData:
-        job = self.job
+        job, own = self.job, self.job.master.resolution
         if resolution not in self._data:
+            # Those of other candidates are let go, and with them who reads them.
+            self._data = {pixels: data for pixels, data in self._data.items() if pixels == own}
             self._data[resolution] = load_data(
-                job.data, resolution, seed=job.seed, device=job.device, check=False
+                job.data,
+                resolution,
+                seed=job.seed,
+                device=job.device,
+                workers=job.readers,
+                check=False,
             )
         return self._data[resolution]
 

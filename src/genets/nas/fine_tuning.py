@@ -14,7 +14,7 @@ from torch import nn
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.errors import TrainingError
-from genets.nas.training_device import device_of
+from genets.nas.training_device import device_of, use_device
 from genets.nas.trial import Trial, TrialResult
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.surgery import inherit_weights, split_at
@@ -29,6 +29,7 @@ class TrialJob:
     thaw: `after` trains the new super-block and all that follows it, and computes what comes
         before, which is frozen, once per batch for the whole group; `block` freezes what
         follows as well; `all` trains everything.
+    readers: processes that read images for each that trains; none: it reads by itself.
     own_blocks: files of block types of the user's own.
     seed: of the study. Initial weights derive from it and from the trial's key; the images
         and their order are the same for every trial.
@@ -41,6 +42,7 @@ class TrialJob:
     thaw: str
     seed: int
     device: str = "cpu"
+    readers: int = 0
     own_blocks: tuple[str, ...] = ()
 
     def runner(self, worker: int = 0) -> TrialRunner:
@@ -54,8 +56,14 @@ class TrialRunner:
         self.job = job
         for file in job.own_blocks:  # another process does not know these block types
             load_blocks(file)
+        use_device(job.device)
         self.data: ImageData = load_data(
-            job.data, job.master.resolution, seed=job.seed, device=job.device, check=False
+            job.data,
+            job.master.resolution,
+            seed=job.seed,
+            device=job.device,
+            workers=job.readers,
+            check=False,
         )
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)

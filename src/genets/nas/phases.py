@@ -122,6 +122,7 @@ def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> Non
         thaw=settings.trial_training.thaw,
         seed=settings.seed,
         device=session.device,
+        readers=session.readers,
         own_blocks=where_loaded(settings.own_blocks),
     )
     tell, done = session.tell("trials"), planned - len(missing)

@@ -196,6 +196,8 @@ def _search(session: Session, data: ImageData) -> SearchResult:
         winner_data = load_data(
             settings.data, resolution, seed=settings.seed, device=session.device, check=False
         )
+        if winner_data.broken and data.broken:
+            winner_data.broken.reasons |= data.broken.reasons  # they were named
     teacher = TeacherNetwork(master_net, data.resolution, data.mean, data.std, winner_data)
     teacher.to(session.device)
     winner_net = trained_winner(session, winner_data, selected.structure, teacher)

@@ -14,7 +14,7 @@ from genets.errors import TrainingError
 from genets.nas.events import Event
 from genets.nas.round import Round
 from genets.nas.study import Study
-from genets.nas.training_device import fitting_workers, training_device
+from genets.nas.training_device import fitting_readers, fitting_workers, training_device
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, fitting_threads, train
@@ -37,6 +37,7 @@ class Session:
     master, around: of the first round, to which the budget, the latency table and the space
         belong. round: the one at work, with a MasterNet and choices of trials of its own.
     workers: processes for trials; None means as many as `fitting_workers` says.
+    readers: processes that read images, for each of these.
     seconds: wall time of each phase, over all runs of the study.
     """
 
@@ -55,6 +56,7 @@ class Session:
         self.around = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
         self.workers = workers or fitting_workers(self.device)
+        self.readers = fitting_readers(self.workers, self.device)
         self.seconds: dict[str, float] = study.load_json("seconds", dict) or {}
         self.round = Round(1, self.around, study.master_weights)
         self._on_event = on_event
@@ -104,8 +106,7 @@ class Session:
         tell = self.tell(phase)
         tell(0, recipe.epochs)
         memory = _explained_memory(recipe.batch_size)
-        reading = data.broken is not None
-        threads = fitting_threads(net, data.resolution, recipe.batch_size, reading=reading)
+        threads = fitting_threads(net, data.resolution, recipe.batch_size, reading=data.reading)
         with memory, threads:
             train(
                 net,

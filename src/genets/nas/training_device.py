@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from genets.latency import Target
 from genets.latency.target import physical_cores
 
@@ -27,6 +29,21 @@ def fitting_workers(device: str) -> int:
     if device == "cpu":
         return physical_cores()
     return torch.cuda.device_count() if device == "cuda" else 1
+
+
+def fitting_readers(workers: int, device: str) -> int:
+    """How many processes read images for each worker; on a CPU none, as all its cores train."""
+    from genets.data import readers_for
+
+    return 0 if device == "cpu" else readers_for((os.cpu_count() or 1) // workers)
+
+
+def use_device(device: str) -> None:
+    """Make a GPU with a number this process's own, which otherwise also holds the first one."""
+    if device.startswith("cuda:"):
+        import torch
+
+        torch.cuda.set_device(device)
 
 
 def device_of(worker: int, device: str) -> str:

@@ -25,12 +25,13 @@ def load_images(
     if settings.data in LOADERS:  # they draw their images, and augment them while they do
         _tell_what_is_not_used(settings.recipe, settings.data, note)
     else:
-        options = {"augmentation": settings.recipe.augmentation(), "workers": workers}
+        options["augmentation"] = settings.recipe.augmentation()
     return load_data(
         settings.data,
         settings.resolution,
         seed=settings.seed,
         device=processes.device,
+        workers=workers,
         check=False,
         share=processes.share,
         **options,

@@ -84,8 +84,8 @@ def train_network(
                 check_all(data, team, note)
             network, structure = run_network(settings, data, not has_checkpoints(out), note)
             share = settings.recipe.batch_size // team.count
-            reading = data.broken is not None  # and not by `workers`, which may change
-            threads = fitting_threads(network, data.resolution, share, reading=reading)
+            # Whatever `workers` is, as it may change between a kill and going on.
+            threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
             trainee = Trainee(network, settings.recipe, data.num_classes, team)
             checkpoints = Checkpoints(out / CHECKPOINTS, note)
