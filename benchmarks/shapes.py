@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, generator_of, render
-from genets.data.split import cut
+from genets.data.split import CPU, cut
 from genets.nas.fine_tuning import TrialJob
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
@@ -36,7 +36,7 @@ def load_shapes(
     seed: int = 0,
     validation_share: float = 0.2,
     views: int = 4,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
 ) -> ImageData:
     """As `load_digits`: the test split is the same for every seed."""
     sources, labels = _sources()
@@ -48,7 +48,7 @@ def load_shapes(
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
         return DigitsSplit(
             purpose, sources[positions], labels[positions], resolution, NUISANCE, mean, std, views,
-            device=device or torch.device("cpu"),
+            device=device,
         )  # fmt: skip
 
     return ImageData(

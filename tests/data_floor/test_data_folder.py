@@ -1,36 +1,18 @@
 """Folders of images."""
 
-import gc
-import multiprocessing
-import os
 import random
-import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from folder_lab import fill, write
 from PIL import Image
 
-from genets.data import Augmentation, Share, load_data, pool, seeded_globals
+from genets.data import Augmentation, Share, load_data, seeded_globals
 from genets.data import folder as folder_module
 from genets.errors import DataError
-
-
-def write(path, seed=0, size=(12, 10)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def fill(root, classes=("cat", "dog"), count=10, suffix=".png"):
-    for number, name in enumerate(classes):
-        for i in range(count):
-            write(root / name / f"{i}{suffix}", seed=1000 * number + i)
-    return root
 
 
 def together(batches):
@@ -169,26 +151,6 @@ def test_few_broken_images_are_named_and_stay_out_of_the_batches(tmp_path):
     shown = [len(together(split.batches(50))[0]) for split in splits]
     assert sum(shown) == 119
     assert sum(len(split) for split in splits) == 120
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_processes_that_read_end_by_themselves_with_their_split(tmp_path, monkeypatch, whole):
-    """In a cycle of garbage they heard nothing: each was waited for, and then killed."""
-    holder = SimpleNamespace(split=load_data(fill(tmp_path), 16, workers=2).train)
-    holder.batches = holder.split.batches(4, epoch=0)
-    holder.itself = holder
-    others = multiprocessing.active_children()
-    next(holder.batches)
-    readers = [child for child in multiprocessing.active_children() if child not in others]
-    if whole:
-        assert len(list(holder.batches)) == 2
-    killed = []
-    monkeypatch.setattr(type(readers[0]), "terminate", lambda self: killed.append(self))
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 3.0)  # here, not there
-    del holder
-    gc.collect()
-    assert killed == []
-    assert [reader.exitcode for reader in readers] == [0, 0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -380,38 +342,3 @@ def test_fingerprint_tells_a_renamed_image(tmp_path):
     assert load_data(tmp_path, 8, seed=1).fingerprint == before
     (tmp_path / "cat" / "3.png").rename(tmp_path / "cat" / "other.png")
     assert load_data(tmp_path, 8).fingerprint != before
-
-
-def test_nobody_else_reads_where_little_memory_is_shared(monkeypatch):
-    """As in a container; one without such a place at all has another way."""
-    few = shutil._ntuple_diskusage(64 << 20, 0, 64 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: few)
-    assert pool._usual_workers(501, Share(), torch.device("cuda")) == 0
-    monkeypatch.undo()
-    monkeypatch.setattr(pool, "SHARED_MEMORY", "/nowhere")
-    assert pool._usual_workers(501, Share(), torch.device("cuda")) > 0
-
-
-class Fatal:
-    """A transform that ends its process."""
-
-    def __call__(self, image):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_reader_that_was_killed(tmp_path):
-    split = replace(load_data(fill(tmp_path), 8, workers=1).train, training_transform=Fatal())
-    with pytest.raises(DataError, match=r"has ended \(DataLoader worker .*\); memory, or"):
-        list(split.batches(4, epoch=0))
-
-
-@pytest.mark.parametrize(
-    ("images", "count", "threads", "device", "workers"),
-    [(500, 1, 12, "cpu", 0), (501, 1, 12, "cpu", 8), (501, 4, 3, "cpu", 3),
-     (501, 1, 2, "cpu", 2), (501, 1, 1, "cpu", 0), (10, 1, 1, "cuda", 8),
-     (10, 4, 1, "cuda", 3), (10, 100, 1, "cuda", 1)],
-)  # fmt: skip
-def test_processes_that_read_images(monkeypatch, images, count, threads, device, workers):
-    monkeypatch.setattr(pool.os, "cpu_count", lambda: 12)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert pool._usual_workers(images, Share(0, count), torch.device(device)) == workers

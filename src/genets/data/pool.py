@@ -89,7 +89,7 @@ class Pool:
 
 
 @dataclass(eq=False)
-class _Reader:
+class _Loader:
     """A loader, whose workers stay from pass to pass, and what it reads next."""
 
     batch_size: int
@@ -115,12 +115,12 @@ class PoolSplit:
     workers: int = 0
     share: Share = WHOLE
     device: torch.device = CPU
-    _readers: list[_Reader] = field(default_factory=list, init=False)
+    _loaders: list[_Loader] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        # The registry of finalizers holds the readers. As part of a cycle of garbage they would
+        # The registry of finalizers holds the loaders. As part of a cycle of garbage they would
         # lose their queues first, and then wait five seconds for each worker to hear of its end.
-        weakref.finalize(self, self._readers.clear).atexit = False
+        weakref.finalize(self, self._loaders.clear).atexit = False
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -133,33 +133,33 @@ class PoolSplit:
         Raises DataError: more than 1 % of the images are broken.
         """
         check_positive("batch_size", batch_size)
-        reader = self._idle_reader(batch_size, training=epoch is not None)
-        reader.picks[:] = self._picks(batch_size, epoch, seed)
-        reader.busy = True  # a pass within a pass gets another
+        own = self._idle_loader(batch_size, training=epoch is not None)
+        own.picks[:] = self._picks(batch_size, epoch, seed)
+        own.busy = True  # a pass within a pass gets another
         try:
-            for batch, broken in reader.loader:
+            for batch, broken in own.loader:
                 self.broken.meet(broken)
                 if batch is not None:
                     pixels, labels = batch
                     yield normalised(pixels.to(self.device, non_blocking=True)), labels
-            reader.busy = False
+            own.busy = False
         except RuntimeError as error:
-            last = str(error).splitlines()[-1:]
-            if not any(line.startswith(READER_LOST) for line in last):
+            last = str(error).strip().rpartition("\n")[2]
+            if not last.startswith(READER_LOST):
                 raise
             raise DataError(
                 f"a process that reads images of {self.broken.data} has ended "
-                f"({last[0].partition('. ')[0]}); memory, or shared memory ({SHARED_MEMORY}), "
+                f"({last.partition('. ')[0]}); memory, or shared memory ({SHARED_MEMORY}), "
                 "may be too small; `genets train --workers 0` does without"
             ) from error
         finally:
-            if reader.busy:  # left in the middle
-                self._readers[:] = [other for other in self._readers if other is not reader]
+            if own.busy:  # left in the middle
+                self._loaders[:] = [other for other in self._loaders if other is not own]
 
-    def _idle_reader(self, batch_size: int, *, training: bool) -> _Reader:
-        for reader in self._readers:
-            if not reader.busy and (reader.batch_size, reader.training) == (batch_size, training):
-                return reader
+    def _idle_loader(self, batch_size: int, *, training: bool) -> _Loader:
+        for one in self._loaders:
+            if not one.busy and (one.batch_size, one.training) == (batch_size, training):
+                return one
         picks: list[Pick] = []
         loader = DataLoader(
             ImageReader(
@@ -177,8 +177,8 @@ class PoolSplit:
             generator=generator_of("pool", self.purpose),  # or the global one would be used
             collate_fn=collate,
         )
-        self._readers.append(_Reader(batch_size, training, loader, picks))
-        return self._readers[-1]
+        self._loaders.append(_Loader(batch_size, training, loader, picks))
+        return self._loaders[-1]
 
     def _picks(self, batch_size: int, epoch: int | None, seed: int) -> list[Pick]:
         """What is read here of a pass, batch by batch."""
@@ -247,8 +247,8 @@ def assemble(
     check_resolution(resolution, *RESOLUTIONS, name)
     check_share(validation_share)
     check_classes(name, train.labels, class_names, 1 + (validation is None) + (test is None))
-    if workers is None:
-        workers = _usual_workers(len(train.labels), share, device)
+    usual = _usual_workers(len(train.labels), share, device)
+    workers = usual if workers is None else workers
     training = (augmentation or Augmentation()).training_transform(resolution)
     fixed = create_transform(resolution, use_prefetcher=True, interpolation="bicubic")
     pools = [pool for pool in (train, validation, test) if pool is not None]
@@ -283,5 +283,5 @@ def assemble(
         std=STD,
         broken=broken,
         fingerprint=fingerprint,
-        reading=len(train.labels) > FEW_IMAGES,
+        reading=usual > 0,
     )

@@ -51,7 +51,7 @@ class ImageData:
     test: for the last number only; a search never reads it.
     mean, std: what was taken off and divided by, for each of the channels R, G, B in 0 to 1.
     broken: the images that cannot be read; None where none are read from files.
-    reading: whether images are read from files, and so many that processes do it meanwhile.
+    reading: whether processes read images meanwhile, unless told otherwise.
     fingerprint: changes when an image is added, removed, renamed or of another size in bytes;
         empty where the source cannot tell.
     """
