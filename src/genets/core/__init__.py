@@ -1,0 +1,1 @@
+"""The lowest layer: errors, files, resumable folders, progress, log and validation."""
