@@ -21,7 +21,7 @@ from genets.data.seeds import seeded_globals
 from genets.nas.accuracy.model import AccuracyModel, Form
 from genets.nas.accuracy.observations import Response
 from genets.nas.settings.settings import SearchSettings, TrainingSettings
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import run_inline

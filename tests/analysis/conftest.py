@@ -12,6 +12,6 @@ def lab(monkeypatch):
     monkeypatch.setattr(comparison, "measure_interleaved", lab.measure)
     environment = {"device_name": "a device", "threads": 1, "packages": {}}
     monkeypatch.setattr(
-        "genets.analysis.comparison.row_file.describe_environment", lambda t: environment
+        "genets.analysis.comparison.rows.describe_environment", lambda t: environment
     )
     return lab

@@ -12,12 +12,11 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from genets.analysis import master_training
-from genets.analysis.master_training import rank_masters
-from genets.analysis.masters import MasterRanking, MasterScore
+from genets.analysis import masters as master_training
+from genets.analysis.masters import MasterRanking, MasterScore, rank_masters
 from genets.core.errors import GenetsError
 from genets.data import load_data
-from genets.report.study.masters_table import masters_table
+from genets.report.study.tables import masters_table
 from genets.structure import Structure, zoo
 from genets.training import Recipe
 

@@ -11,7 +11,7 @@ from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.selection.cautious import cautious_frontier, check_caution, lower_bound
 from genets.nas.selection.chain import ChainStage
 from genets.nas.selection.frontier import frontier
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 BL3x48s2r0.25*2 DW3x64s2r3*2 Conv1x128 @32")

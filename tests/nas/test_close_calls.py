@@ -20,8 +20,7 @@ from genets.nas.accuracy.undecided import (
     trials_to_settle,
 )
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Confirmed, Selected, Trial, TrialResult
 from genets.nas.trials.plan import more_trials
 from genets.nas.warnings import (
     master_doubts,

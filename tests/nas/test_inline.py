@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from genets.core.errors import StudyError
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials import workers as inline
 from genets.structure import SuperBlock
 
@@ -33,7 +33,7 @@ class Runner:
 # A shell has what it runs in the background ignore Ctrl-C, and the tests may run there.
 DRIVER = """
 import signal, sys, stubs
-from genets.nas.trials.executors import inline
+from genets.nas.trials.workers import inline
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print(*inline.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")

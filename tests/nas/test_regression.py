@@ -11,7 +11,7 @@ from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.features import FeatureMap
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32")

@@ -28,7 +28,7 @@ from genets.nas import run
 from genets.nas.events import PHASES, Event
 from genets.nas.selection.alternatives import types_of
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.trial import TrialResult
+from genets.nas.study.records import TrialResult
 from genets.nas.trials.runner import TrialRunner
 
 SETTINGS: dict[str, Any] = {

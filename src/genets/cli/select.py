@@ -56,9 +56,9 @@ def select(
     genets select runs/mine --budget 0.5x --device cuda --precision fp16
     genets select runs/mine --budget 0.5x --top 5 --cautious
     """
+    from genets.cli.options import given, make_target
     from genets.cli.output import error_console, print_json, print_tables
     from genets.cli.progress import show_progress
-    from genets.cli.targets import given, make_target
     from genets.nas import run
     from genets.nas.study.study import load_settings
     from genets.report import alternatives_table, selected_record, selected_table

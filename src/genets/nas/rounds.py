@@ -14,7 +14,7 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import oriented
-from genets.nas.candidates.confirmation import (
+from genets.nas.candidates.training import (
     best_confirmed,
     confirm,
     confirm_job,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.data import ImageData, load_data
 from genets.latency import Budget, Target
-from genets.nas.candidates.confirmation import confirmations_before
 from genets.nas.candidates.export import hand_over
+from genets.nas.candidates.training import confirmations_before
 from genets.nas.context import OnEvent, Session
 from genets.nas.phases import (
     accuracy_model,
@@ -28,7 +28,7 @@ from genets.nas.selection.selecting import keep_selected
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import RoundResult, SearchResult, Selected
 from genets.nas.study.study import FAILURE, INFEASIBLE, Study
-from genets.nas.trials.training_device import training_device
+from genets.nas.trials.workers import training_device
 from genets.nas.warnings import (
     master_doubts,
     measuring_doubts,

@@ -32,7 +32,7 @@ from genets.nas.accuracy.gaussian import (
     with_scales,
 )
 from genets.nas.accuracy.observations import Observations, RepeatNoise
-from genets.nas.study.trial import Trial
+from genets.nas.study.records import Trial
 from genets.structure import Block, Structure, SuperBlock
 
 # Prior standard deviations of the effects, by scale group, in spreads of the trials' values;

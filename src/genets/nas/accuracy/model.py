@@ -1,9 +1,12 @@
-"""The accuracy model: from trials to the predicted accuracy of any structure (section 4.2)."""
+"""The accuracy model: from trials to the predicted accuracy of any structure (section 4.2).
+
+What trials have tried at each stage: beyond it a prediction is an extrapolation.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -14,10 +17,8 @@ from genets.nas.accuracy.bayes import TREND_MEAN, TREND_STD, BayesEffects, Leave
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.accuracy.observations import Observations, Response, oriented
 from genets.nas.accuracy.paper_formula import PaperEffects
-from genets.nas.accuracy.tried_range import TriedRange
 from genets.nas.accuracy.undecided import CloseCall, close_calls
-from genets.nas.study.records import Confirmed
-from genets.nas.study.trial import TrialResult
+from genets.nas.study.records import Confirmed, Trial, TrialResult
 from genets.structure import Block, Structure, SuperBlock
 
 Form = Literal["bayes", "paper"]
@@ -208,3 +209,37 @@ def _failed(master: Structure, observations: Observations) -> Failed:
     used = {(trial.index, trial.super_block.block) for trial in observations.trials}
     own = {(index, master.stage(index).block) for index in master.indices}
     return frozenset(failed - used - own)
+
+
+@dataclass(frozen=True)
+class TriedRange:
+    """By stage what finished trials had in its place, the MasterNet's own included."""
+
+    master: Structure
+    tried: Mapping[int, Sequence[SuperBlock]]
+
+    @classmethod
+    def of(cls, master: Structure, trials: Sequence[Trial]) -> TriedRange:
+        tried = {
+            index: [master.stage(index), *(t.super_block for t in trials if t.index == index)]
+            for index in master.indices
+        }
+        return cls(master, tried)
+
+    def outside(self, structure: Structure) -> tuple[str, ...]:
+        """A few words on each stage of `structure` that goes beyond the trials there."""
+        return tuple(
+            words
+            for index in structure.indices
+            for words in self._beyond(index, structure.stage(index))
+        )
+
+    def _beyond(self, index: int, there: SuperBlock) -> Iterator[str]:
+        name, tried = self.master.stage_name(index), self.tried[index]
+        if there.block not in {one.block for one in tried}:
+            yield f"{name}: no trial of {there.block}"
+        for what in ("depth", "width"):
+            value, values = getattr(there, what), [getattr(one, what) for one in tried]
+            least, most = min(values), max(values)
+            if not least <= value <= most:
+                yield f"{name}: {what} {value}, tried {least} to {most}"

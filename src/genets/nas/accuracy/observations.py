@@ -12,8 +12,7 @@ import numpy as np
 
 from genets.core.errors import GenetsError, unknown_name
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.study.records import Confirmed
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Confirmed, Trial, TrialResult
 from genets.structure import Structure
 
 Response = Literal["top1", "cross_entropy"]

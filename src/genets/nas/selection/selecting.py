@@ -14,10 +14,9 @@ from genets.nas.context import Session
 from genets.nas.selection.alternatives import Product, Types, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
 from genets.nas.selection.cautious import cautious_frontier, lower_bound
-from genets.nas.selection.chain import ChainStage, Frontier
+from genets.nas.selection.chain import ChainStage, Frontier, chain_of
 from genets.nas.selection.frontier import frontier, random_selection
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.selection.space_chain import chain_of
 from genets.nas.study.records import Selected
 from genets.structure import SpaceAround
 

@@ -23,8 +23,7 @@ from pydantic import (
 from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 from genets.latency.budget import Budget
 from genets.latency.target import Target
-from genets.nas.settings.settings_layers import merge, parse_settings
-from genets.nas.settings.toml_writer import format_toml_tables
+from genets.nas.settings.layers import format_toml_tables, merge, parse_settings
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
 from genets.structure.notation import format_notation
 

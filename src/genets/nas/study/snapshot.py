@@ -14,14 +14,12 @@ from genets.latency import LatencyTable, Target
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import RESPONSES
 from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
-from genets.nas.selection.chain import Frontier
+from genets.nas.selection.chain import Frontier, chain_of
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import Measured, load_measured
-from genets.nas.selection.space_chain import chain_of
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.records import Confirmed, Selected, TrialResult
 from genets.nas.study.study import LATENCY, TRIALS, load_settings
-from genets.nas.study.trial import TrialResult
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable
 from genets.structure import SpaceAround, Structure

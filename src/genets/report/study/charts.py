@@ -13,7 +13,7 @@ from genets.nas.accuracy.observations import Response, value_of
 from genets.nas.selection.measured import Measured
 from genets.nas.study.snapshot import OnTarget, RoundSnapshot, Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
-from genets.report.study.scores import SHOWN, Shown
+from genets.report.study.sections import SHOWN, Shown
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
 

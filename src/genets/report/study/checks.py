@@ -9,7 +9,7 @@ from genets.nas.accuracy.observations import Observations
 from genets.nas.study.snapshot import OnTarget, Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study.charts import GREY, at_table_pace
-from genets.report.study.scores import SHOWN
+from genets.report.study.sections import SHOWN
 from genets.structure.notation import format_super_block
 
 SERIES = ("held out of the table", "candidate")

@@ -10,7 +10,6 @@ from genets.core.files import write_atomic
 from genets.nas.study.snapshot import OnTarget, Snapshot
 from genets.report.conditions import described
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
-from genets.report.study.candidates import candidates_section
 from genets.report.study.charts import (
     at_table_pace,
     budget_ms,
@@ -29,8 +28,7 @@ from genets.report.study.facts import (
     study_conditions,
     warnings,
 )
-from genets.report.study.rounds import rounds_section
-from genets.report.study.scores import SHOWN
+from genets.report.study.sections import SHOWN, candidates_section, rounds_section
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
 
