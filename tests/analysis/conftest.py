@@ -3,7 +3,7 @@
 import pytest
 from analysis_lab import Lab
 
-from genets.analysis.comparison.compare import compare as comparison
+from genets.analysis.comparison import compare as comparison
 
 
 @pytest.fixture

@@ -68,8 +68,8 @@ def test_interval_is_student_s_of_the_two_way_residual() -> None:
 
 def test_less_cross_entropy_is_better() -> None:
     values = {"wide": [0.8, 0.8], "thin": [0.9, 0.9]}
-    assert scored(values, response="cross_entropy").best == NETS["thin"]
-    assert scored(values, response="cross_entropy").ranked[0].mean == pytest.approx(0.1)
+    assert scored(values, metric="cross_entropy").best == NETS["thin"]
+    assert scored(values, metric="cross_entropy").ranked[0].mean == pytest.approx(0.1)
 
 
 def test_one_training_each_tells_nothing_of_its_error() -> None:

@@ -27,8 +27,8 @@ from genets.latency.predictor.table import WholeNetwork
 from genets.nas import context as session
 from genets.nas import phases, run
 from genets.nas.candidates import training as confirming
+from genets.nas.selection import measured
 from genets.nas.selection.budget_search import OnRound
-from genets.nas.selection.frontier import measured
 from genets.nas.selection.resolutions import keep_at_each, left_out
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, SearchResult, Selected, TrialResult

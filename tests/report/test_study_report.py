@@ -192,10 +192,10 @@ def test_names_are_no_markup(tmp_path):
     assert not re.search(r'(src|href)="', html)
 
 
-@pytest.mark.parametrize("changes", [{"response": "top1"}, {"regression": "paper"}])
+@pytest.mark.parametrize("changes", [{"metric": "top1"}, {"regression": "paper"}])
 def test_other_settings(tmp_path, changes):
     html = study_page(Snapshot.read(make_study(tmp_path / "study", **changes)), "")
-    if "response" in changes:
+    if "metric" in changes:
         assert "predicted top-1, %" in html
         assert all(row["score"] > 50 for row in values(html, "minutes", "score"))
     else:

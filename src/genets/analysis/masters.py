@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -27,8 +27,8 @@ from genets.data import ImageData, seeded_globals
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, evaluate, fitting_threads, train
+from genets.training.score import Metric, score_value
 
-Response = Literal["cross_entropy", "top1"]
 CONFIDENCE = 0.95
 
 
@@ -50,7 +50,7 @@ class MasterScore:
 class RankedMaster:
     """A structure in the ranking.
 
-    mean: of the response over its trainings. low, high: the 95 % interval of that mean.
+    mean: of the metric over its trainings. low, high: the 95 % interval of that mean.
     behind: how far the mean is behind the best one's, 0 or more.
     tied: the data do not tell it from the best (95 %, two-sided, each comparison on its own).
     ms_per_image: None where it was not measured.
@@ -71,13 +71,13 @@ class RankedMaster:
 class MasterRanking:
     """Structures and the scores of their trainings.
 
-    response: what is ranked by; "top1" (0 to 1) or "cross_entropy" (nats per image).
+    metric: what is ranked by; "top1" (0 to 1) or "cross_entropy" (nats per image).
     Raises GenetsError: fewer than two structures, or none that was trained.
     """
 
     structures: Mapping[str, Structure]
     scores: tuple[MasterScore, ...]
-    response: Response = "top1"
+    metric: Metric = Metric.TOP1
 
     def __post_init__(self) -> None:
         check_masters(self.structures)
@@ -110,7 +110,7 @@ class MasterRanking:
         factor = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) if freedom else math.nan
         half = factor * self.noise / math.sqrt(trainings)
         means = values.mean(axis=1)
-        best = means.max() if self.response == "top1" else means.min()
+        best = means.max() if self.metric.higher_is_better else means.min()
         rows = [
             RankedMaster(
                 name,
@@ -133,9 +133,9 @@ class MasterRanking:
 
     @cached_property
     def _table(self) -> dict[str, list[float]]:
-        """The response of each structure by seed, of those that have all of them."""
+        """The metric of each structure by seed, of those that have all of them."""
         seeds = sorted({score.seed for score in self.scores})
-        known = {(score.name, score.seed): getattr(score, self.response) for score in self.scores}
+        known = {(score.name, score.seed): score_value(score, self.metric) for score in self.scores}
         rows = {name: [known.get((name, seed)) for seed in seeds] for name in self.structures}
         whole = {name: [v for v in row if v is not None] for name, row in rows.items()}
         return {name: row for name, row in whole.items() if len(row) == len(seeds)}
@@ -176,7 +176,7 @@ def rank_masters(
     recipe: Recipe,
     *,
     seeds: Sequence[int] = (0, 1),
-    response: Response = "top1",
+    metric: Metric = Metric.TOP1,
     device: str = "cpu",
     keep: str | Path | None = None,
     on_training: Told | None = None,
@@ -210,7 +210,7 @@ def rank_masters(
         if on_training is not None:
             on_training(sum(score.seed in seeds for score in scores), total, name)
     wanted = tuple(score for score in scores if score.seed in seeds)
-    return MasterRanking(structures, wanted, response)
+    return MasterRanking(structures, wanted, metric)
 
 
 def _trained(

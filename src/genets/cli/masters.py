@@ -29,7 +29,7 @@ def choose_master(names: str, values: dict[str, Any], out: Path, *, plain: bool)
     ranking = _ranking(settings, out, plain=plain)
     first = next(iter(settings.values()))
     ranked = ranking.with_latencies(_latencies(ranking, first))
-    error_console().print(masters_table(ranked, ranking.response))
+    error_console().print(masters_table(ranked, ranking.metric))
     for failed in ranking.failed:
         error_console().print(f"{failed.name}: {failed.reason}", markup=False, soft_wrap=True)
     return str(ranking.best)
@@ -58,7 +58,7 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
             data,
             first.master_training.recipe(),
             seeds=range(first.seed, first.seed + TRAININGS),
-            response=first.response,
+            metric=first.metric,
             device=device,
             keep=out / RANKING_FILE,
             on_training=lambda done, total, name: on_event(

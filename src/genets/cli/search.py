@@ -55,7 +55,7 @@ def search(
     master_epochs: options.MasterEpochs = None,
     trial_epochs: options.TrialEpochs = None,
     final_epochs: options.FinalEpochs = None,
-    response: options.Response = None,
+    metric: options.Metric = None,
     regression: options.Regression = None,
     selection: options.Selection = None,
     confirm: options.Confirm = None,

@@ -143,12 +143,12 @@ def accuracy_model(
 
     master: the first MasterNet's score; a later one has that of its confirmation.
     """
-    response, start = session.settings.response, session.round.start
+    metric, start = session.settings.metric, session.round.start
     return AccuracyModel.fit(
         session.round.master,
         results,
-        start.score(response) if start else getattr(master, response),
-        response=response,
+        start.score(metric) if start else master.value(metric),
+        metric=metric,
         form=session.settings.regression,
         confirmed=confirmed,
     )

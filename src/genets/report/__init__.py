@@ -14,7 +14,6 @@ from genets.report.study.tables import (
     alternatives_table,
     fastest_table,
     search_table,
-    selected_record,
     selected_table,
 )
 from genets.report.tables import measurement_table
@@ -38,7 +37,6 @@ __all__ = [
     "profile_sentences",
     "profile_table",
     "search_table",
-    "selected_record",
     "selected_table",
     "stages_table",
     "state_sentences",

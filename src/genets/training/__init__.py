@@ -12,7 +12,7 @@ from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.training.epoch_log import EpochRecord, Listener, Progress
-    from genets.training.loop import FeatureSplit, Score, Teacher, evaluate, train, train_together
+    from genets.training.loop import FeatureSplit, Teacher, evaluate, train, train_together
     from genets.training.recipe import (
         Recipe,
         RunRecipe,
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from genets.training.resources import fitting_threads
     from genets.training.run_folder import RunResult
     from genets.training.run_settings import RunSettings
+    from genets.training.score import Metric, Score
 
 __all__ = [
     "EpochRecord",
     "FeatureSplit",
     "Listener",
+    "Metric",
     "Progress",
     "Recipe",
     "RunRecipe",
@@ -57,7 +59,8 @@ _FILE_OF = {
     "RunRecipe": "recipe",
     "RunResult": "run_folder",
     "RunSettings": "run_settings",
-    "Score": "loop",
+    "Metric": "score",
+    "Score": "score",
     "Teacher": "loop",
     "evaluate": "loop",
     "fitting_threads": "resources",

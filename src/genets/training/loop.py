@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,17 +16,9 @@ from torch import Tensor, nn
 from genets.core.errors import TrainingError
 from genets.data import Batch, Split, seed_of, steps_per_epoch
 from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
+from genets.training.score import Score
 
 Teacher = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """top1: share of correct images, 0 to 1. cross_entropy: nats per image. images: how many."""
-
-    top1: float
-    cross_entropy: float
-    images: int
 
 
 def train(

@@ -22,8 +22,8 @@ from genets.networks import save_weights
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
 from genets.structure.toml_file import format_toml
-from genets.training.loop import Score
 from genets.training.run_settings import RunSettings, differences
+from genets.training.score import Score
 
 SETTINGS, IMAGES, LOG, LOCK = "settings.json", "images.json", "log.jsonl", "run.lock"
 CHECKPOINTS, RESULTS, TENSORBOARD = "checkpoints", "results", "tensorboard"

@@ -16,7 +16,7 @@ from genets.structure import Structure
 from genets.training.checkpoint import Checkpoints
 from genets.training.distributed import Processes
 from genets.training.epoch_log import EpochRecord, Listener, TensorBoard, write_log
-from genets.training.loop import Score, evaluate
+from genets.training.loop import evaluate
 from genets.training.resources import fitting_threads
 from genets.training.run import CHECKPOINT_SECONDS, Run
 from genets.training.run_folder import (
@@ -33,6 +33,7 @@ from genets.training.run_folder import (
 )
 from genets.training.run_inputs import check_all, keep_broken, load_images, run_network
 from genets.training.run_settings import RunSettings
+from genets.training.score import Score
 from genets.training.teacher import load_teacher
 from genets.training.trainee import Trainee, scored_tensors
 

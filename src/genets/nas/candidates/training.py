@@ -20,7 +20,6 @@ import torch
 from genets.core.errors import GenetsError, TrainingError
 from genets.data import ImageData, load_data
 from genets.data.seeds import seed_of, seeded_globals
-from genets.nas.accuracy.observations import Response, oriented
 from genets.nas.context import Session
 from genets.nas.round import CONFIRMED, file_of
 from genets.nas.study.records import Confirmed, Selected
@@ -29,6 +28,7 @@ from genets.networks import build, load_blocks, load_weights, save_weights
 from genets.networks.own_blocks import where_loaded
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, fitting_threads, train
+from genets.training.score import Metric, score_value
 from genets.training.teacher import TeacherNetwork
 
 
@@ -217,12 +217,12 @@ def confirm_job(session: Session) -> ConfirmJob:
     )
 
 
-def best_confirmed(confirmed: Sequence[Confirmed], response: Response) -> Structure:
+def best_confirmed(confirmed: Sequence[Confirmed], metric: Metric) -> Structure:
     """The one with the best score; of equal ones the first, the better predicted."""
 
     def value(one: Confirmed) -> float:
-        score = getattr(one, response)
+        score = score_value(one, metric)
         assert score is not None
-        return oriented(float(score), response)
+        return metric.oriented(score)
 
     return max((one for one in confirmed if one.status == "done"), key=value).structure

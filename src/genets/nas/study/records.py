@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genets.structure import Structure, SuperBlock
+from genets.training.score import Metric
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,7 +58,7 @@ class Selected:
     master_ms: the MasterNet's, measured in turn with this network.
     noisy: the interval did not come within 1 % of the median in the time given.
     predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
-        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says;
+        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `metric` says;
         the literal formula of the paper has no standard deviation. None at another resolution
         than the MasterNet's, of which trials say nothing.
     table_rmspe: error of the latency table on whole networks that it never saw, as a fraction.
@@ -167,7 +168,7 @@ class SearchResult:
         empty where the best predicted was taken as it was. Of all rounds, each once.
     trials_done, trials_failed: in all rounds.
     rounds: what each round came to; empty where the search was asked for one.
-    response: the validation score that decided which candidate won.
+    metric: the validation score that decided which candidate won.
     files: what was handed over, from a word on each ("structure", "weights") to its path.
     folder: the study.
     """
@@ -183,7 +184,7 @@ class SearchResult:
     warnings: tuple[str, ...] = ()
     confirmed: tuple[Confirmed, ...] = ()
     rounds: tuple[RoundResult, ...] = ()
-    response: Literal["cross_entropy", "top1"] = "cross_entropy"
+    metric: Metric = Metric.CROSS_ENTROPY
 
     @property
     def results(self) -> Path:
@@ -208,6 +209,7 @@ class SearchResult:
             "files": {name: str(path) for name, path in self.files.items()},
             "warnings": list(self.warnings),
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
-            "response": self.response,
+            "metric": self.metric,
+            "response": self.metric,  # the name before version 0.2
             **({"rounds": [one.to_json() for one in self.rounds]} if self.rounds else {}),
         }

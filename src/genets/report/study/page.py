@@ -124,7 +124,7 @@ def _other_resolutions(snapshot: Snapshot, resolutions: Sequence[int]) -> str:
 
 def _measured_table(snapshot: Snapshot, on: OnTarget) -> list[Block]:
     model = snapshot.model
-    shown = SHOWN[snapshot.settings.response]
+    shown = SHOWN[snapshot.settings.metric]
     header = ["network", f"predicted {shown.name}, {shown.unit}", "std", "predicted ms",
               "measured ms", "95 % interval", "MasterNet then, ms", "structure"]  # fmt: skip
     rows: list[list[Cell | str]] = []
@@ -187,7 +187,7 @@ def _gradients(snapshot: Snapshot) -> Section:
     title = "Pseudo-gradients" + _of_round(snapshot)
     if snapshot.model is None:
         return Section(title, [])
-    gain = SHOWN[snapshot.model.response].gain_unit
+    gain = SHOWN[snapshot.model.metric].gain_unit
     bayes = snapshot.model.form == "bayes"
     per = ("e times the depth", "e times the width") if bayes else ("one block", "one channel")
     wanted = {
@@ -216,7 +216,7 @@ def _trials(snapshot: Snapshot) -> Section:
     blocks: list[Block] = []
     several = len(snapshot.rounds) > 1
     for each in snapshot.rounds:
-        chart = trials_chart(each, snapshot.settings.response)
+        chart = trials_chart(each, snapshot.settings.metric)
         if chart is not None:
             of_round = f", round {each.number}" * several
             blocks.append(Figure(chart, f"Trials over time{of_round}"))
@@ -268,7 +268,7 @@ def _left_out(snapshot: Snapshot) -> str:
     assert snapshot.model is not None
     left_out = snapshot.model.leave_one_out()
     assert left_out is not None
-    shown = SHOWN[snapshot.model.response]
+    shown = SHOWN[snapshot.model.metric]
     rank = "" if left_out.spearman is None else (
         f", rank correlation (Spearman) of changes {left_out.spearman:.2f}"
     )  # fmt: skip

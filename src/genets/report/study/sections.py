@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genets.nas.accuracy.observations import Response
 from genets.nas.candidates.training import best_confirmed
 from genets.nas.study.records import Confirmed
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
+from genets.training.score import Metric
 
 ROUND_COLUMNS = ("round", "MasterNet, validation top-1", "cross-entropy", "trials",
           "candidates trained",
@@ -22,10 +22,10 @@ ROUND_COLUMNS = ("round", "MasterNet, validation top-1", "cross-entropy", "trial
 
 def rounds_section(snapshot: Snapshot) -> Section:
     """Empty where one round was asked for."""
-    rounds, response = snapshot.rounds, snapshot.settings.response
+    rounds, metric = snapshot.rounds, snapshot.settings.metric
     if snapshot.settings.rounds == 1:
         return Section("Rounds", [])
-    rows = [_round_row(each, response) for each in rounds]
+    rows = [_round_row(each, metric) for each in rounds]
     said = (
         "Each round takes trials around its MasterNet: the first the one that the search began "
         "with, a later one the best candidate that was trained so far. Predictions on this page "
@@ -46,22 +46,22 @@ def rounds_section(snapshot: Snapshot) -> Section:
     return Section("Rounds", blocks)
 
 
-def _round_row(each: RoundSnapshot, response: Response) -> list[Cell | str]:
+def _round_row(each: RoundSnapshot, metric: Metric) -> list[Cell | str]:
     own = ["-", "-"] if each.score is None else _scores(each.score["top1"],
                                                          each.score["cross_entropy"])  # fmt: skip
     failed = sum(result.status == "failed" for result in each.results)
     trials = f"{len(each.results) - failed}" + f", {failed} failed" * bool(failed)
-    best = _best(each.confirmed, response)
+    best = _best(each.confirmed, metric)
     found = ["-", "-"] if best is None else _scores(best.top1, best.cross_entropy)
     trained = str(len(each.confirmed))
     return [str(each.number), *own, trials, trained, *found, Cell(str(each.master), "text")]
 
 
-def _best(confirmed: tuple[Confirmed, ...], response: Response) -> Confirmed | None:
+def _best(confirmed: tuple[Confirmed, ...], metric: Metric) -> Confirmed | None:
     done = [one for one in confirmed if one.status == "done"]
     if not done:
         return None
-    best = best_confirmed(done, response)
+    best = best_confirmed(done, metric)
     return next(one for one in done if one.structure == best)
 
 
@@ -87,7 +87,7 @@ def candidates_section(snapshot: Snapshot) -> Section:
     at_each = "each at its own resolution, " * (len(snapshot.around.resolutions) > 1)
     said = (
         f"Trained from scratch by the final recipe, {at_each}and scored on validation images; "
-        f"the best {snapshot.settings.response.replace('_', '-')} wins. One training each, "
+        f"the best {snapshot.settings.metric.label} wins. One training each, "
         f"seed {snapshot.settings.seed}."
     )
     table = PageTable(CANDIDATE_COLUMNS, rows, frozenset(chosen))
@@ -141,7 +141,7 @@ class Shown:
         return f"{self.score(value):.4g}{around} {self.unit}"
 
 
-SHOWN: dict[Response, Shown] = {
-    "top1": Shown("top-1", "%", 100.0, False, 100.0, "percentage points of top-1"),
-    "cross_entropy": Shown("cross-entropy", "nats", -1.0, True, 1.0, "nats of cross-entropy"),
+SHOWN: dict[Metric, Shown] = {
+    Metric.TOP1: Shown("top-1", "%", 100.0, False, 100.0, "percentage points of top-1"),
+    Metric.CROSS_ENTROPY: Shown("cross-entropy", "nats", -1.0, True, 1.0, "nats of cross-entropy"),
 }

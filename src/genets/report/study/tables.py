@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from genets.analysis.masters import RankedMaster, Response
+from genets.analysis.masters import RankedMaster
 from genets.core.errors import InfeasibleBudgetError
 from genets.nas.study.records import Confirmed, SearchResult, Selected
 from genets.report.tables import Fact, facts_table, ms_text
+from genets.training.score import Metric
 
 
 def search_table(result: SearchResult) -> Table:
@@ -52,7 +52,7 @@ def _confirmed_facts(result: SearchResult) -> Iterable[Fact]:
             for one in result.confirmed
         ]
         epochs = f"on validation images after {result.confirmed[0].epochs} epochs"
-        decides = result.response.replace("_", "-")
+        decides = result.metric.label
         yield "candidates", f"{'; '.join(scores)}; {epochs}; {decides} decides"
 
 
@@ -71,16 +71,13 @@ def _round_facts(result: SearchResult) -> Iterable[Fact]:
         yield f"round {each.number}", f"{around}; {own}"
 
 
-def selected_table(selected: Selected, caution: float = 0.0) -> Table:
-    """A structure selected from a study, with its promise.
-
-    caution: the standard deviations that were taken off when it was selected.
-    """
-    facts = [*promise_facts(selected), *_value_facts(selected, caution)]
+def selected_table(selected: Selected) -> Table:
+    """A structure selected from a study, with its promise."""
+    facts = [*promise_facts(selected), *_value_facts(selected)]
     return facts_table("Selected", [*facts, ("structure", str(selected.structure))])
 
 
-def _value_facts(selected: Selected, caution: float) -> Iterable[Fact]:
+def _value_facts(selected: Selected) -> Iterable[Fact]:
     value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
     if value is None:
         pixels = f"{selected.structure.resolution} pixels"
@@ -90,10 +87,6 @@ def _value_facts(selected: Selected, caution: float) -> Iterable[Fact]:
     said = "top-1, or minus the cross-entropy, on validation images"
     yield "predicted value", f"{value:.4f}{spread} ({said})"
     yield from _outside_facts(selected)
-    if caution:
-        deviations = "standard deviation" if caution == 1 else "standard deviations"
-        bound = f"{value - caution * (std or 0):.4f}, {caution:g} {deviations} below"
-        yield "lower bound", f"{bound}; by this it was selected"
 
 
 def _outside_facts(selected: Selected) -> Iterable[Fact]:
@@ -144,31 +137,16 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
-def lower_bound(selected: Selected, caution: float) -> float | None:
-    """Predicted value less `caution` standard deviations; None where nothing was taken off."""
-    value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
-    return None if not caution or value is None or std is None else value - caution * std
-
-
-def selected_record(selected: Selected, caution: float) -> dict[str, Any]:
-    """For JSON; a cautious selection says by what it was selected."""
-    bound = lower_bound(selected, caution)
-    return selected.to_json() | (
-        {} if bound is None else {"caution": caution, "predicted_accuracy_bound": bound}
-    )
-
-
-def alternatives_table(found: Sequence[Selected], caution: float) -> Table:
+def alternatives_table(found: Sequence[Selected]) -> Table:
     """A line for each alternative, the best first. All latencies are ms per image."""
     table = Table(title=Text("Alternatives, ms per image"), title_justify="left")
-    numbers = ["", "value", "std", *(["bound of value"] if caution else [])]
+    numbers = ["", "value", "std"]
     for name in (*numbers, "budget", "predicted", "measured", "x MasterNet", "up to", "below"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("types", no_wrap=True)
     table.add_column("structure", overflow="fold", min_width=24)
     for number, one in enumerate(found, start=1):
-        std, bound = one.predicted_accuracy_std, lower_bound(one, caution)
-        values = (one.predicted_accuracy, std, *([bound] if caution else []))
+        values = (one.predicted_accuracy, one.predicted_accuracy_std)
         cells = [str(number), *("-" if value is None else f"{value:.4f}" for value in values)]
         cells[1] += "*" * bool(one.outside)
         cells += [f"{ms:.4g}" for ms in (one.budget_ms, one.predicted_ms)]
@@ -189,9 +167,9 @@ _LEGEND = (
 )
 
 
-def masters_table(ranked: Sequence[RankedMaster], response: Response) -> Table:
+def masters_table(ranked: Sequence[RankedMaster], metric: Metric) -> Table:
     """A line for each structure, the best first."""
-    percent = response == "top1"
+    percent = metric is Metric.TOP1
     table = Table(title=Text("MasterNets"), title_justify="left")
     table.add_column("structure", no_wrap=True)
     for name in ("top-1" if percent else "cross-entropy", "95 % interval", "behind", "ms/image"):
