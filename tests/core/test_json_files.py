@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from genets.core.errors import GenetsError, StudyError
 from genets.core.json_files import check_version, read_json, write_json
-from genets.errors import GenetsError, StudyError
 
 
 def test_values_come_back_and_an_absent_file_is_none(tmp_path: Path) -> None:

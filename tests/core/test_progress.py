@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from genets.core.errors import StudyError
 from genets.core.progress import PhaseTimer, Progress
-from genets.errors import StudyError
 
 
 class Clock:

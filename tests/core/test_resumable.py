@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from genets.core.errors import BlockFileError, GenetsError, StudyError, TrainingError
 from genets.core.json_files import check_version
 from genets.core.resumable import FolderKind, ResumableFolder, differences, flatten, take_lock
-from genets.errors import BlockFileError, GenetsError, StudyError, TrainingError
 
 STUDY = FolderKind(
     noun="study",
@@ -38,7 +38,7 @@ RUN = FolderKind(
 HOLD = """
 import sys, time
 from genets.core.resumable import FolderKind, ResumableFolder
-from genets.errors import StudyError
+from genets.core.errors import StudyError
 kind = FolderKind(noun="study", settings_file="study.toml", lock_file="study.lock",
                   raises=StudyError, kept="")
 with ResumableFolder(sys.argv[1], kind).create_or_resume():

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pytest
 from pydantic import Field, GetPydanticSchema, ValidationError, model_validator
 
+from genets.core.errors import GenetsError, SettingsError, StudyError, TargetError
 from genets.core.validation import (
     SettingsModel,
     StrictModel,
@@ -20,7 +21,6 @@ from genets.core.validation import (
     text_schema,
     to_plain,
 )
-from genets.errors import GenetsError, SettingsError, StudyError, TargetError
 from genets.structure import Structure, zoo
 
 Notation = Annotated[
@@ -145,7 +145,10 @@ def test_unknown_keys_are_refused_or_ignored() -> None:
         ({"target": {"batch_size": 0}}, "target.batch_size must be greater than 0, not 0"),
         ({"target": {"device": "cuda", "threads": 1}}, "threads are for a CPU"),
         ({"target": 3}, "target must be an object, not 3"),
-        ({"structure": "Conv"}, "stage 1 'Conv', character 4: kernel must be a whole number, not the end of the stage"),
+        (
+            {"structure": "Conv"},
+            "stage 1 'Conv', character 4: kernel must be a whole number, not the end of the stage",
+        ),
         ({"structure": 3}, "structure must be a valid string, not 3"),
         ({"colours": ["blue"]}, "a colour is written as red3, not 'blue'"),
     ],

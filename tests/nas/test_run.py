@@ -14,8 +14,7 @@ import torch
 from rounds_lab import latency_in_closed_form
 
 import genets
-from genets.data import DigitsSplit
-from genets.errors import (
+from genets.core.errors import (
     DataError,
     GenetsError,
     InfeasibleBudgetError,
@@ -23,12 +22,14 @@ from genets.errors import (
     StudyError,
     TargetError,
 )
-from genets.nas import run, session
-from genets.nas.alternatives import types_of
+from genets.data import DigitsSplit
+from genets.nas import context as session
+from genets.nas import run
 from genets.nas.events import PHASES, Event
-from genets.nas.fine_tuning import TrialRunner
-from genets.nas.settings import SearchSettings
-from genets.nas.trial import TrialResult
+from genets.nas.selection.alternatives import types_of
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import TrialResult
+from genets.nas.trials.runner import TrialRunner
 
 SETTINGS: dict[str, Any] = {
     "data": "digits",
@@ -132,13 +133,13 @@ def test_select_answers_another_budget_without_training(
         run.select(folder, "1e-9ms")
 
 
-def test_alternatives_and_caution_without_training(
+def test_alternatives_without_training(
     finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, result, _ = finished
     monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
     budget = f"{4 * result.selected.budget_ms}ms"
-    found = run.select_top(folder, budget, 2, caution=1.0)
+    found = run.select_top(folder, budget, 2)
     assert len({types_of(selected.structure) for selected in found}) == 2
     assert all(selected.high_ms <= selected.budget_ms for selected in found)
     with pytest.raises(GenetsError, match="top must be at least 1, not 0"):

@@ -1,1 +1,1 @@
-"""The lowest layer: errors, files, resumable folders, progress, log and validation."""
+"""Foundations of every layer: errors, files, resumable folders, progress, log and validation."""

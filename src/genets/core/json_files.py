@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from genets.errors import GenetsError, first_line, shown
-from genets.files import write_atomic
+from genets.core.errors import GenetsError, first_line, shown
+from genets.core.files import write_atomic
 
 Content = TypeVar("Content")
 

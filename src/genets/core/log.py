@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TextIO
 
-from genets.errors import printable
+from genets.core.errors import printable
 
 _root = logging.getLogger("genets")
 

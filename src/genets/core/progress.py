@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from genets.core.errors import GenetsError
 from genets.core.log import get_logger
-from genets.errors import GenetsError
 
 _log = get_logger(__name__)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from genets.core.errors import GenetsError, first_line
+from genets.core.files import FileLock, write_atomic
 from genets.core.json_files import (
     READ_ERRORS,
     FormatVersionError,
@@ -19,8 +21,6 @@ from genets.core.json_files import (
     read_json,
     write_json,
 )
-from genets.errors import GenetsError, first_line
-from genets.files import FileLock, write_atomic
 
 Content = TypeVar("Content")
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema, to_json
 
-from genets.errors import GenetsError, SettingsError, shown, unknown_name
+from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 
 Record = TypeVar("Record")
 Extra = Literal["forbid", "ignore"]
@@ -90,7 +90,7 @@ def check_fields(record: Any, *, raises: type[GenetsError] = GenetsError) -> Non
     Raises:
         GenetsError: A value breaks the rule of its field; of class `raises`.
     """
-    owner = type(record)
+    owner: Any = type(record)
     names, adapter = _fields_adapter(owner)
     values = tuple(_with_tuples(getattr(record, name)) for name in names)
     try:
@@ -110,10 +110,9 @@ def to_plain(record: Any) -> dict[str, Any]:
     Tuples become lists and paths become text, and so does a class with a `text_schema`, such as
     a structure. `from_plain` is the inverse. The values are not checked.
     """
-    plain = _record_adapter(type(record), "forbid").dump_python(
-        (record,), mode="json", warnings=False
-    )
-    values: dict[str, Any] = plain[0]
+    owner: Any = type(record)
+    adapter = _record_adapter(owner, "forbid")
+    values: dict[str, Any] = adapter.dump_python((record,), mode="json", warnings=False)[0]
     return values
 
 
@@ -145,10 +144,11 @@ def from_plain(
         GenetsError: A field is unknown, missing or wrong; of class `raises`, or the error that
             `__post_init__` raised.
     """
+    hashable: Any = owner  # mypy does not know that classes are
+    # As JSON, because only there the strict mode takes a list for a tuple.
+    text = to_json([values], inf_nan_mode="constants")
     try:
-        # As JSON, because only there the strict mode takes a list for a tuple.
-        text = to_json([values], inf_nan_mode="constants")
-        record: Record = _record_adapter(owner, extra).validate_json(text, strict=True)[0]
+        record: Record = _record_adapter(hashable, extra).validate_json(text, strict=True)[0]
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise _explain(fault, fault["loc"][1:], owner, kind, raises) from error

@@ -10,23 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from genets.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
-from genets.nas.confirmation import (
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.candidates.training import (
     best_confirmed,
     confirm,
     confirm_job,
     confirmations_before,
     stored_confirmations,
 )
-from genets.nas.measured import MeasuredNetworks
-from genets.nas.observations import oriented
+from genets.nas.context import Session
 from genets.nas.phases import accuracy_model, run_trials
-from genets.nas.regression import AccuracyModel
-from genets.nas.resolutions import keep_at_each
-from genets.nas.result import RoundResult, Selected
 from genets.nas.round import CANDIDATES, Round, Start, file_of, moved
-from genets.nas.session import Session
+from genets.nas.selection.measured import MeasuredNetworks
+from genets.nas.selection.resolutions import keep_at_each
+from genets.nas.study.records import RoundResult, Selected
 from genets.training import Score
 
 
@@ -108,14 +107,14 @@ def _candidates(
 
 def _best(session: Session, candidates: Sequence[Selected]) -> Start:
     """The best on validation images of the candidates and the MasterNet of a later round."""
-    response, start = session.settings.response, session.round.start
+    metric, start = session.settings.metric, session.round.start
     confirmed = confirm(session, candidates)
-    best = best_confirmed(confirmed, response)
+    best = best_confirmed(confirmed, metric)
     found = Start(
         next(candidate for candidate in candidates if candidate.structure == best),
         next(one for one in confirmed if one.structure == best),
     )
-    return start if start and start.value(response) >= found.value(response) else found
+    return start if start and start.value(metric) >= found.value(metric) else found
 
 
 def _is_better_placed(
@@ -129,10 +128,10 @@ def _is_better_placed(
         return best != session.round.start
     if best.structure == session.master:
         return False
-    response = session.settings.response
-    own = oriented(float(getattr(master, response)), response)
+    metric = session.settings.metric
+    own = metric.oriented(master.value(metric))
     keeps = measured.measure([session.master])[session.master].keeps(budget)
-    return not keeps or best.value(response) > own
+    return not keeps or best.value(metric) > own
 
 
 def read_candidates(record: Any) -> list[Selected]:

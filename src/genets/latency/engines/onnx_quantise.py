@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genets.errors import TargetError
-from genets.networks.faults import what_failed
-from genets.networks.onnx_export import INPUT
-from genets.networks.quiet import quiet
+from genets.core.errors import TargetError
+from genets.networks.onnx_export import INPUT, quiet, what_failed
 
 MADE_UP_RANGE = 4.0  # of values that are about normal
 

@@ -1,0 +1,71 @@
+"""Settings that are not whole yet: plain dicts, read from TOML and laid over each other.
+
+Plain settings as TOML (the standard library only reads it).
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genets.core.errors import SettingsError
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """Values of a TOML settings file, which need not hold every setting."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings are not valid TOML: {error}") from error
+
+
+def load_settings_file(path: str | Path) -> dict[str, Any]:
+    """Values of a TOML settings file. Raises GenetsError."""
+    try:
+        return parse_settings(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read settings file {path}: {error}") from error
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One dict of settings; later layers win, field by field in sub-tables."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+            merged[name] = merge(merged[name], value) if both else value
+    return merged
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names: `target.batch_size`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def format_toml_tables(values: Mapping[str, Any]) -> str:
+    """TOML of text, numbers, truth values, lists of these, and one level of tables."""
+    tables = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    lines = [f"{name} = {_value(v)}" for name, v in values.items() if name not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_value(v)}" for key, v in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        # A JSON string is a TOML string, but for the one control character JSON lets through.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    return "[" + ", ".join(_value(item) for item in value) + "]"
