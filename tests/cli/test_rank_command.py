@@ -86,7 +86,7 @@ def test_checkpoints_and_their_number(tmp_path):
     assert [one["trained"] for one in json.loads(twice.stdout)["networks"]] == [True, True]
     fails(rank(*NETWORKS, "--checkpoint", path), "2 times, not 1 times")
     fails(rank(NETWORKS[0], "--checkpoint", path, "--pretrained"), "not both")
-    fails(rank(NETWORKS[1], "--checkpoint", path), "is not of this network", "it lacks")
+    fails(rank(NETWORKS[1], "--checkpoint", path), "are not of this network", "it lacks")
 
 
 def test_wrong_input_is_one_sentence(tmp_path):

@@ -14,8 +14,8 @@ from pathlib import Path
 from genets.core.errors import GenetsError
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.distributed import is_first_process
+from genets.training.state import TrainingState
 from genets.training.train_network import train_network
-from genets.training.trainee import Trainee
 
 BN_FREE = "timm:test_mambaout"
 WITH_BN = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
@@ -41,17 +41,17 @@ def run(what, out, notes=None, **options):
 
 def killed(what, out, step):
     """Every process dies when that step (from 1) begins."""
-    original, calls = Trainee.step, iter(range(1, 10**6))
+    original, calls = TrainingState.step, iter(range(1, 10**6))
 
     def dying(self, *arguments):
         if next(calls) == step:
             raise KilledError
         return original(self, *arguments)
 
-    Trainee.step = dying
+    TrainingState.step = dying
     with suppress(KilledError):
         run(what, out, processes=2, checkpoint_seconds=0.0)
-    Trainee.step = original
+    TrainingState.step = original
 
 
 def main(folder):

@@ -19,7 +19,7 @@ from genets.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from genets.cli.networks import Loaded
+    from genets.cli.networks import NetworkWithData
     from genets.latency import Target
     from genets.report.evaluation.record import Evaluation
 
@@ -71,7 +71,7 @@ def eval_(
     genets eval genet_large --weights GENet_large.pth --data imagenet/ --split validation
     genets eval timm:resnet18 --pretrained --data imagenet/ --split validation
     """
-    from genets.cli.networks import named_network
+    from genets.cli.networks import load_network
     from genets.cli.options import make_target
 
     target = make_target(
@@ -85,10 +85,11 @@ def eval_(
         }
     )
     target.check()
-    loaded = named_network(
+    loaded = load_network(
         network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
     )
-    loaded.check_classes()
+    assert loaded.data is not None
+    loaded.source.check_classes(loaded.data.class_names, loaded.data.name)
     # From here on with charts, for which no wrong word has to wait.
     from genets.cli.output import print_json, print_lines, print_tables
     from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
@@ -102,29 +103,28 @@ def eval_(
         print_lines(f"{name}: {path}" for name, path in files.items())
 
 
-def _evaluation(loaded: Loaded, target: Target, split: str) -> Evaluation:
+def _evaluation(loaded: NetworkWithData, target: Target, split: str) -> Evaluation:
     """On `target`, and on torch in fp32."""
     from dataclasses import replace
 
-    from genets.cli.networks import calibration_for
     from genets.latency.evaluation import measure_accuracy
     from genets.report.evaluation.record import Evaluation
 
-    data, images = loaded.data, loaded.split(split)
+    source, data, images = loaded.source, loaded.data, loaded.split(split)
     assert data is not None
-    mean, std = loaded.normalisation or (data.mean, data.std)
+    mean, std = source.normalisation or (data.mean, data.std)
     reference = replace(target, engine="torch", precision="fp32", provider=None)
     accuracy = {
         one: measure_accuracy(
-            loaded.network,
+            source.network,
             one,
             loaded.resolution,
             images,
-            calibration=calibration_for(one, loaded),
+            calibration=loaded.calibration_for(one),
         )
         for one in dict.fromkeys((target.resolved(), reference.resolved()))
     }
     return Evaluation(
-        loaded.name, loaded.weights, data.name, split, data.class_names, loaded.resolution,
+        source.name, source.weights, data.name, split, data.class_names, loaded.resolution,
         tuple(mean), tuple(std), accuracy,
     )  # fmt: skip

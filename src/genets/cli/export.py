@@ -41,7 +41,7 @@ def export(
     genets export runs/demo/results --out deploy
     genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
     """
-    from genets.cli.networks import calibration_for, named_network
+    from genets.cli.networks import load_network
     from genets.cli.options import make_target
 
     target = make_target(
@@ -62,17 +62,17 @@ def export(
     from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
-    loaded = named_network(network, seed, data=data, resolution=resolution)
+    loaded = load_network(network, seed, data=data, resolution=resolution)
     contract = export_network(
-        loaded.network,
+        loaded.source.network,
         target,
         loaded.resolution,
         out,
         loaded.images(),
-        calibration=calibration_for(target, loaded),
-        facts={"network": loaded.name, "trained": loaded.trained, "data": data},
+        calibration=loaded.calibration_for(target),
+        facts={"network": loaded.source.name, "trained": loaded.source.is_trained, "data": data},
     )
     if json:
         print_json({"folder": str(out), **contract})
     else:
-        print_tables(export_table(loaded.name, out, contract))
+        print_tables(export_table(loaded.source.name, out, contract))

@@ -93,10 +93,10 @@ def _found(
     plain: bool,
 ) -> list[NetworkRank]:
     from genets.analysis import Progress
-    from genets.analysis.rank.networks import weighted_network
     from genets.analysis.rank.rank import rank_of
     from genets.cli.progress import show_progress
     from genets.core.errors import GenetsError
+    from genets.networks import resolve_network
 
     names = names if checkpoints else list(dict.fromkeys(names))
     if checkpoints and pretrained:
@@ -112,9 +112,11 @@ def _found(
         for number, name in enumerate(names):
             file = checkpoints[number] if checkpoints else None
             # One at a time: the largest have gigabytes of weights.
-            weighted = weighted_network(name, pretrained=pretrained, checkpoint=file, seed=seed)
-            found.append(rank_of(weighted, super_blocks=super_blocks))
-            del weighted
+            source = resolve_network(
+                name, pretrained=pretrained, weights=file, fit="kernels", seed=seed
+            )
+            found.append(rank_of(source, super_blocks=super_blocks))
+            del source
             on_event(Progress("rank", number + 1, len(names), found[-1].name))
     return found
 

@@ -121,7 +121,7 @@ def _settings(
     """Those of the run at `out`, or a recipe; under those of `file`; under the others."""
     from genets.core.errors import SettingsError
     from genets.training import RunSettings, make_recipe, named_recipe
-    from genets.training.recipe import changed, parse_changes, read_recipe_file
+    from genets.training.recipe import apply_changes, parse_changes, read_recipe_file
     from genets.training.run_folder import is_run, load_settings
 
     for name in ("weights", "teacher_weights"):
@@ -134,7 +134,7 @@ def _settings(
     name = recipe or values.get("recipe_name") or _usual_recipe(options)
     base = named_recipe(name) if recipe or not stored_recipe else stored_recipe
     from_file = read_recipe_file(file) if file else {}
-    base = changed(base, from_file | parse_changes(changes) | fields)
+    base = apply_changes(base, from_file | parse_changes(changes) | fields)
     values |= options | {"recipe_name": name}
     for needed in ("network", "data"):
         if needed not in values:

@@ -91,7 +91,7 @@ def to_onnx(net: nn.Module, images: torch.Tensor, *, free_batch: bool = False) -
                 )  # fmt: skip
         except torch.onnx.errors.OnnxExporterError as error:
             raise GenetsError(
-                f"torch cannot export this network to ONNX: {what_failed(error)}"
+                f"torch cannot export this network to ONNX: {describe_failure(error)}"
             ) from error
         return path.read_bytes()
 
@@ -147,7 +147,7 @@ _NO_TRANSLATION = re.compile(
 )
 
 
-def what_failed(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """`operator NAME`, or `module NAME: reason`, or the reason alone; always one line."""
     chain = list(_causes(error))
     for cause in chain:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import TargetError
-from genets.networks.onnx_export import INPUT, quiet, what_failed
+from genets.networks.onnx_export import INPUT, describe_failure, quiet
 
 MADE_UP_RANGE = 4.0  # of values that are about normal
 
@@ -119,7 +119,7 @@ def _explained() -> Iterator[None]:
             yield
     except Exception as error:  # the quantiser's own, of every kind
         raise TargetError(
-            f"ONNX Runtime cannot quantise this network: {what_failed(error)}"
+            f"ONNX Runtime cannot quantise this network: {describe_failure(error)}"
         ) from error
 
 

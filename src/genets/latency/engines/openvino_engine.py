@@ -28,7 +28,7 @@ from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.devices import CpuClock
 from genets.latency.engines.plain_onnx import plain_onnx
 from genets.latency.target import Target
-from genets.networks.onnx_export import INPUT, OUTPUT, quiet, what_failed
+from genets.networks.onnx_export import INPUT, OUTPUT, describe_failure, quiet
 
 # What the layers that are not int8 compute in, and what OpenVINO says if the CPU has it.
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -152,9 +152,9 @@ def _converted(folded: nn.Module, shape: tuple[int, ...]) -> Any:
             program = torch.export.export(folded, (torch.zeros(shape),))
             model = openvino.convert_model(program)
     except Exception as error:  # of torch's tracing, which runs the network's code, or OpenVINO's
-        raise TargetError(f"engine openvino cannot run this network: {what_failed(error)}") from (
-            error
-        )
+        raise TargetError(
+            f"engine openvino cannot run this network: {describe_failure(error)}"
+        ) from error
     model.reshape(list(shape))  # the converter leaves every size open
     model.inputs[0].set_names({INPUT})
     model.outputs[0].set_names({OUTPUT})
@@ -180,7 +180,9 @@ def _quantised(
                 ),
             )
         except Exception as error:  # NNCF's own, which have no common class
-            raise TargetError(f"NNCF cannot quantise this network: {what_failed(error)}") from error
+            raise TargetError(
+                f"NNCF cannot quantise this network: {describe_failure(error)}"
+            ) from error
     return model, {
         "tool": "nncf.quantize, preset performance"
         + (", fast bias correction" if correct_bias else ""),
