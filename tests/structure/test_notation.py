@@ -6,9 +6,6 @@ from genets.core.errors import StructureError
 from genets.structure import (
     Structure,
     SuperBlock,
-    format_notation,
-    format_super_block,
-    parse_notation,
     parse_super_block,
 )
 
@@ -18,11 +15,11 @@ EXAMPLE = (
 
 
 def test_the_example_of_the_design():
-    structure = parse_notation(EXAMPLE)
+    structure = Structure.parse(EXAMPLE)
     assert structure.resolution == 256
     assert structure.stages[3] == SuperBlock("BL", 6, 640, stride=2, kernel=3, ratio=0.25)
     assert structure.stages[-1] == SuperBlock("Conv", 1, 2560, kernel=1)
-    assert format_notation(structure) == str(structure) == EXAMPLE
+    assert str(structure) == str(structure) == EXAMPLE
 
 
 @pytest.mark.parametrize(
@@ -35,12 +32,12 @@ def test_the_example_of_the_design():
     ],
 )
 def test_more_white_space_and_fields_of_one_are_read_too(text):
-    assert parse_notation(text) == parse_notation(EXAMPLE)
+    assert Structure.parse(text) == Structure.parse(EXAMPLE)
 
 
 def test_one_stage_alone():
     super_block = SuperBlock("BL", 6, 640, stride=2, ratio=0.25)
-    assert format_super_block(super_block) == "BL3x640s2r0.25*6"
+    assert str(super_block) == "BL3x640s2r0.25*6"
     assert parse_super_block(" BL3x640s2r0.25*6 ") == super_block
 
 
@@ -91,7 +88,7 @@ WRONG_STAGES = [
 @pytest.mark.parametrize(("stage", "field", "character", "message"), WRONG_STAGES)
 def test_faults_of_a_stage_name_stage_field_and_spot(stage, field, character, message):
     with pytest.raises(StructureError) as caught:
-        parse_notation(f"Conv3x32s2 {stage} XX3x8 Conv1x64 @64")
+        Structure.parse(f"Conv3x32s2 {stage} XX3x8 Conv1x64 @64")
     error = caught.value
     position = len("Conv3x32s2 ") + character
     assert (error.stage, error.field, error.position) == (2, field, position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,6 +41,11 @@ BLOCK_TYPES: dict[str, BlockType] = {
 }
 
 MAX_KERNEL = 15
+MAX_DEPTH = 1000
+MAX_WIDTH = 65536
+WIDTH_STEP = 8
+
+_BLOCK = re.compile(r"([A-Za-z]+)([0-9]{1,9})(?:r([0-9]+(?:\.[0-9]+)?))?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,10 +77,63 @@ class Block:
             )
         object.__setattr__(self, "ratio", float(self.ratio))
 
+    @classmethod
+    def parse(cls, text: str) -> Block:
+        """Read a block as `str` writes it, such as `XX3` or `BL3r0.25`.
+
+        Raises:
+            StructureError: The text is no block, or the type, kernel or ratio is not allowed.
+        """
+        match = _BLOCK.fullmatch(text)
+        if match is None:
+            raise StructureError(f"a block is written as XX3, BL3r0.25 or DW5r6, not {shown(text)}")
+        name, kernel, ratio = match.groups()
+        return cls(name, int(kernel), float(ratio or 1))
+
     def __str__(self) -> str:
-        """The block in the one-line notation, without a width: `BL3r0.25`."""
+        """The block in the one-line notation, without a width, such as `BL3r0.25`."""
         ratio = "" if self.ratio == 1 else f"r{format_ratio(self.ratio)}"
         return f"{self.type}{self.kernel}{ratio}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SuperBlock:
+    """`depth` equal blocks of one type and `width`; the first carries the `stride`.
+
+    `width` is the number of channels handed on. Outside Conv it is a multiple of 8,
+    because timm's ByobNet rounds block widths to 8.
+    """
+
+    type: str
+    depth: int
+    width: int
+    stride: int = 1
+    kernel: int = 3
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        block = Block(self.type, self.kernel, self.ratio)
+        object.__setattr__(self, "ratio", block.ratio)
+        check_integer("depth", self.depth, 1, MAX_DEPTH)
+        check_integer("width", self.width, 1, MAX_WIDTH)
+        check_integer("stride", self.stride, 1, 2)
+        if self.type != "Conv" and self.width % WIDTH_STEP:
+            raise StructureError(
+                f"width of a {self.type} super-block must be a multiple of {WIDTH_STEP}, "
+                f"not {self.width}",
+                field="width",
+            )
+
+    @property
+    def block(self) -> Block:
+        return Block(self.type, self.kernel, self.ratio)
+
+    def __str__(self) -> str:
+        """The one-line notation, such as `BL3x640s2r0.25*6`; a factor of 1 is left out."""
+        stride = f"s{self.stride}" if self.stride != 1 else ""
+        ratio = f"r{format_ratio(self.ratio)}" if self.ratio != 1 else ""
+        depth = f"*{self.depth}" if self.depth != 1 else ""
+        return f"{self.type}{self.kernel}x{self.width}{stride}{ratio}{depth}"
 
 
 def unknown_type(name: str) -> str:

@@ -7,9 +7,9 @@ user's own the layers were counted once, in the form that is deployed.
 
 from collections.abc import Iterator
 
-from genets.structure.block import BLOCK_TYPES
+from genets.structure.block import BLOCK_TYPES, SuperBlock
 from genets.structure.layers import divisible
-from genets.structure.structure import Structure, SuperBlock
+from genets.structure.structure import Structure
 
 
 def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: int) -> int:

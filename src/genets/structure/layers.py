@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from genets.structure.structure import WIDTH_STEP
+from genets.structure.block import WIDTH_STEP
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,10 +7,13 @@ only where not 1, `s<stride>`, `r<ratio>`, `*<depth>`. `@<resolution>` comes las
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from genets.core.errors import StructureError, shown
-from genets.structure.block import BLOCK_TYPES, format_ratio, unknown_type
-from genets.structure.structure import Structure, SuperBlock
+from genets.structure.block import BLOCK_TYPES, SuperBlock, unknown_type
+
+Made = TypeVar("Made")
 
 _TOKEN = re.compile(r"[^ \t\r\n]+")
 _LETTERS = re.compile(r"[A-Za-z]+")
@@ -20,28 +23,13 @@ _MAX_DIGITS = 18  # far above every allowed integer, far below what int() refuse
 _MARKS = {"s": "stride", "r": "ratio", "*": "depth"}  # in the order of the notation
 
 
-def format_notation(structure: Structure) -> str:
-    """The structure in one line; `parse_notation` reads it back as an equal value."""
-    stages = " ".join(map(format_super_block, structure.stages))
-    return f"{stages} @{structure.resolution}"
+def read_notation(text: str, make: Callable[[tuple[SuperBlock, ...], int], Made]) -> Made:
+    """Read the notation of a structure; see `Structure.parse`.
 
-
-def format_super_block(super_block: SuperBlock) -> str:
-    """One stage in the notation: `BL3x640s2r0.25*6`."""
-    text = f"{super_block.type}{super_block.kernel}x{super_block.width}"
-    if super_block.stride != 1:
-        text += f"s{super_block.stride}"
-    if super_block.ratio != 1:
-        text += f"r{format_ratio(super_block.ratio)}"
-    if super_block.depth != 1:
-        text += f"*{super_block.depth}"
-    return text
-
-
-def parse_notation(text: str) -> Structure:
-    """Read the one-line notation.
-
-    Raises StructureError, whose `position` is the character of the fault, counted from 1.
+    Args:
+        text: The notation.
+        make: Makes the result from the stages and the resolution. A StructureError that it
+            raises gets the place of its stage in the text.
     """
     tokens = list(_TOKEN.finditer(text))
     if not tokens:
@@ -61,7 +49,7 @@ def parse_notation(text: str) -> Structure:
             position=spot,
         )
     try:
-        return Structure(stages, resolution)
+        return make(stages, resolution)
     except StructureError as error:
         if error.stage is not None:
             raise readers[error.stage - 1].fault(error) from None

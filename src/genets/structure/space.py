@@ -10,8 +10,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from genets.core.errors import StructureError, shown
-from genets.structure.block import Block, check_integer
-from genets.structure.structure import MAX_RESOLUTION, WIDTH_STEP, Structure, SuperBlock
+from genets.structure.block import WIDTH_STEP, Block, SuperBlock, check_integer
+from genets.structure.structure import MAX_RESOLUTION, Structure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,48 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from genets.core.errors import StructureError, shown
-from genets.structure.block import Block, check_integer
+from genets.structure.block import WIDTH_STEP, SuperBlock, check_integer
+from genets.structure.notation import read_notation
+from genets.structure.toml_file import format_toml, read_toml, read_toml_file
 
-WIDTH_STEP = 8
 IMAGE_CHANNELS = 3
-MAX_DEPTH = 1000
-MAX_WIDTH = 65536
 MAX_RESOLUTION = 8192
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SuperBlock:
-    """`depth` equal blocks of one type and `width`; the first carries the `stride`.
-
-    `width` is the number of channels handed on. Outside Conv it is a multiple of 8,
-    because timm's ByobNet rounds block widths to 8.
-    """
-
-    type: str
-    depth: int
-    width: int
-    stride: int = 1
-    kernel: int = 3
-    ratio: float = 1.0
-
-    def __post_init__(self) -> None:
-        block = Block(self.type, self.kernel, self.ratio)
-        object.__setattr__(self, "ratio", block.ratio)
-        check_integer("depth", self.depth, 1, MAX_DEPTH)
-        check_integer("width", self.width, 1, MAX_WIDTH)
-        check_integer("stride", self.stride, 1, 2)
-        if self.type != "Conv" and self.width % WIDTH_STEP:
-            raise StructureError(
-                f"width of a {self.type} super-block must be a multiple of {WIDTH_STEP}, "
-                f"not {self.width}",
-                field="width",
-            )
-
-    @property
-    def block(self) -> Block:
-        return Block(self.type, self.kernel, self.ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +112,52 @@ class Structure:
         return replace(self, stages=tuple(scaled(stage) for stage in self.stages))
 
     def __str__(self) -> str:
-        from genets.structure.notation import format_notation
-
-        return format_notation(self)
+        """The one-line notation; `parse` reads it back as an equal value."""
+        return f"{' '.join(map(str, self.stages))} @{self.resolution}"
 
     @classmethod
     def parse(cls, text: str) -> Structure:
-        """Read the one-line notation. Raises StructureError with the place of the fault."""
-        from genets.structure.notation import parse_notation
+        """Read the one-line notation, such as `Conv3x32s2 XX3x64s2 XX3x64*2 Conv1x256 @64`.
 
-        return parse_notation(text)
+        Raises:
+            StructureError: The text is faulty; `position` is the place of the fault, from 1.
+        """
+        return read_notation(text, cls)
+
+    def to_toml(self) -> str:
+        """The TOML form; `parse_toml` reads it back as an equal value."""
+        return format_toml(self.stages, self.resolution)
+
+    @classmethod
+    def parse_toml(cls, text: str) -> Structure:
+        """Read the TOML form.
+
+        Fields of a stage for which SuperBlock has a default may be missing.
+
+        Raises:
+            StructureError: The text is faulty; `position` is the place of the fault, from 1.
+        """
+        return read_toml(text, cls)
 
     @classmethod
     def load(cls, path: str | Path) -> Structure:
-        """Read a TOML structure file. Raises StructureError."""
-        from genets.structure.toml_file import load_structure
+        """Read a TOML structure file.
 
-        return load_structure(Path(path))
+        Raises:
+            StructureError: The file cannot be read; the message names the file and the line.
+        """
+        return read_toml_file(path, cls)
 
     def save(self, path: str | Path) -> None:
-        """Write the TOML form."""
-        from genets.structure.toml_file import format_toml
+        """Write the TOML form to a file."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")
 
-        Path(path).write_text(format_toml(self), encoding="utf-8")
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic store a structure as its notation."""
+        from genets.core.validation import text_schema  # pydantic takes long to import
+
+        return text_schema(cls, cls.parse)
 
 
 def _check_conv(rule: str, stage: SuperBlock, number: int, *, kernel: int, stride: int) -> None:

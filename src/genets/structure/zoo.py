@@ -9,7 +9,6 @@ from functools import cached_property
 from importlib.resources import files
 
 from genets.core.errors import StructureError, unknown_name
-from genets.structure.notation import parse_notation
 from genets.structure.structure import Structure
 
 
@@ -42,7 +41,7 @@ class Zoo(Mapping[str, Structure]):
     def _entries(self) -> dict[str, ZooEntry]:
         text = files("genets.structure").joinpath("zoo.toml").read_text(encoding="utf-8")
         return {
-            name: ZooEntry(structure=parse_notation(facts.pop("notation")), **facts)
+            name: ZooEntry(structure=Structure.parse(facts.pop("notation")), **facts)
             for name, facts in tomllib.loads(text).items()
         }
 
