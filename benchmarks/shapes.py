@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, generator_of, render
-from genets.data.split import CPU, cut
+from genets.data.split import CPU, VALIDATION_SHARE, cut
 from genets.nas.trials.runner import TrialJob
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
@@ -34,14 +34,13 @@ def load_shapes(
     resolution: int,
     *,
     seed: int = 0,
-    validation_share: float = 0.2,
     views: int = 4,
     device: torch.device = CPU,
 ) -> ImageData:
     """As `load_digits`: the test split is the same for every seed."""
     sources, labels = _sources()
     rest, test = cut(labels.tolist(), TEST_SHARE, purpose="shapes test")
-    kept, off = cut(labels[rest].tolist(), validation_share, purpose="shapes validation", seed=seed)
+    kept, off = cut(labels[rest].tolist(), VALIDATION_SHARE, purpose="shapes validation", seed=seed)
     sample = render(sources[rest], resolution, NUISANCE, generator_of("shapes scale"))
     mean, std = sample.mean().item(), sample.std().item()
 

@@ -116,7 +116,8 @@ def test_5_000_toml_texts_give_a_structure_or_a_spot():
         "{}",
     ]
     outcomes = Counter(
-        read_or_point(Structure.parse_toml, text) for text in garbled(originals, pieces, count=5_000, seed=1)
+        read_or_point(Structure.parse_toml, text)
+        for text in garbled(originals, pieces, count=5_000, seed=1)
     )
     assert outcomes.total() == 5_000
     assert min(outcomes["structure"], outcomes["error"]) > 100

@@ -1,4 +1,4 @@
-"""Block types: what a super-block repeats (paper, section 3.1 and Figure 1)."""
+"""Blocks and super-blocks: the parts of a structure (paper, section 3.1 and Figure 1)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BlockType:
-    """What the ratio of a block type may be; its layers are in `genets.networks.build`.
+    """A block type and the rule for its ratio; `genets.networks.build` has its layers.
 
-    layers_at: of a type of the user's own, the layers of a block at (stride, resolution), which
-        its costs are counted from; None for the paper's types, whose costs are written down.
+    Attributes:
+        name: such as "XX".
+        layers: the layers in words.
+        ratio_rule: the allowed ratios in words.
+        allows_ratio: whether a ratio is allowed.
+        layers_at: gives the layers of a block at (stride, resolution), from which the costs of a
+            user's own type are counted; None for the paper's types, whose costs are in `cost`.
     """
 
     name: str
@@ -29,7 +34,7 @@ class BlockType:
     layers_at: Callable[[Block, int, int], BlockLayers] | None = None
 
 
-# The paper's; `genets.networks.register_block` adds those of the user's own.
+# The paper's types; `genets.networks.register_block` adds the types of a user.
 BLOCK_TYPES: dict[str, BlockType] = {
     t.name: t
     for t in (
@@ -52,8 +57,16 @@ _BLOCK = re.compile(r"([A-Za-z]+)([0-9]{1,9})(?:r([0-9]+(?:\.[0-9]+)?))?")
 class Block:
     """One choice of type, kernel size and ratio.
 
-    The paper calls this triple a block type as well: blocks of another kernel size
-    or ratio have their own pseudo-gradient (section 4.2).
+    The paper also calls this triple a block type: blocks of another kernel size or ratio have
+    their own pseudo-gradient (section 4.2).
+
+    Attributes:
+        type: a name in BLOCK_TYPES.
+        kernel: size k of the k x k convolution, odd, at most 15.
+        ratio: inner width over width of a BL or DW block; 1 for other types.
+
+    Raises:
+        StructureError: a field breaks its rule.
     """
 
     type: str
@@ -98,10 +111,19 @@ class Block:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SuperBlock:
-    """`depth` equal blocks of one type and `width`; the first carries the `stride`.
+    """`depth` equal blocks of one type and width; the first has the stride.
 
-    `width` is the number of channels handed on. Outside Conv it is a multiple of 8,
-    because timm's ByobNet rounds block widths to 8.
+    Attributes:
+        type: a name in BLOCK_TYPES.
+        depth: number of blocks.
+        width: output channels; a multiple of 8 except for Conv, because timm's ByobNet rounds
+            the widths of blocks to 8.
+        stride: 1 or 2.
+        kernel: size of the k x k convolutions.
+        ratio: inner width over width of a BL or DW block; 1 for other types.
+
+    Raises:
+        StructureError: a field breaks its rule.
     """
 
     type: str
@@ -137,12 +159,12 @@ class SuperBlock:
 
 
 def unknown_type(name: str) -> str:
-    """One sentence for a block type that is not known."""
+    """One sentence for an unknown block type."""
     sentence = unknown_name("block type", name, BLOCK_TYPES)
     if sentence.endswith("?"):
         return sentence
     return (
-        f"{sentence} (for a type of your own give its file: genets --own-blocks FILE, or "
+        f"{sentence} (load a block type of your own with genets --own-blocks FILE, or with "
         "genets.load_blocks(FILE))"
     )
 

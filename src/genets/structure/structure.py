@@ -1,4 +1,4 @@
-"""Structures: a network's shape as a frozen value, without weights."""
+"""Structure: the shape of a network as a frozen value, without weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ MAX_RESOLUTION = 8192
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Stem Conv, super-blocks, head Conv, and the input resolution in pixels."""
+    """A stem Conv, super-blocks, a head Conv, and the input resolution.
+
+    Attributes:
+        stages: the stem, at least two super-blocks, and the head.
+        resolution: pixels along one side of the input image.
+
+    Raises:
+        StructureError: a stage or the resolution breaks its rule.
+    """
 
     stages: tuple[SuperBlock, ...]
     resolution: int
@@ -35,7 +43,7 @@ class Structure:
         for number, stage in enumerate(self.super_blocks, start=2):
             if stage.type == "Conv":
                 raise StructureError(
-                    f"stage {number} is a Conv; only the stem and the head may be",
+                    f"stage {number} is a Conv; only the stem and the head may be a Conv",
                     field="type",
                     stage=number,
                 )
@@ -67,16 +75,16 @@ class Structure:
 
     @property
     def reduction(self) -> int:
-        """Input pixels per pixel of the last feature map, along one side."""
+        """Pixels of the input per pixel of the last feature map, along one side."""
         return math.prod(stage.stride for stage in self.stages)
 
     @property
     def indices(self) -> range:
-        """Of all stages: super-blocks count from 0, so the stem is -1 and the head comes last."""
+        """Indices of all stages: the stem is -1, super-blocks count from 0, the head is last."""
         return range(-1, len(self.stages) - 1)
 
     def stage(self, index: int) -> SuperBlock:
-        """The stage of one of the `indices`. Raises ValueError for another number."""
+        """The stage at an index of `indices`. Raises ValueError for any other index."""
         return self.stages[self.indices.index(index)]
 
     def stage_label(self, index: int) -> str:
@@ -90,11 +98,11 @@ class Structure:
         return f"super-block {label}" if label.isdigit() else label
 
     def input_width(self, index: int) -> int:
-        """Channels that the stage `index` reads; the stem reads the 3 of an image."""
+        """Input channels of the stage at `index`; the stem reads the 3 channels of an image."""
         return self.stage(index - 1).width if index >= 0 else IMAGE_CHANNELS
 
     def with_stage(self, index: int, stage: SuperBlock) -> Structure:
-        """The structure with the stage `index` replaced. Raises ValueError as `stage` does."""
+        """A copy with another stage at `index`. Raises ValueError for an index not in `indices`."""
         stages = list(self.stages)
         stages[self.indices.index(index)] = stage
         return replace(self, stages=tuple(stages))
@@ -103,7 +111,7 @@ class Structure:
         return replace(self, resolution=resolution)
 
     def scale_width(self, factor: float) -> Structure:
-        """Every width times `factor`: blocks to a multiple of 8, stem and head to an integer."""
+        """A copy with every width times `factor`, rounded to 8 (stem and head: to 1)."""
 
         def scaled(stage: SuperBlock) -> SuperBlock:
             step = 1 if stage.type == "Conv" else WIDTH_STEP
