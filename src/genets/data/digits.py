@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genets.data.nuisance import Nuisance, render
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
     CPU,
@@ -75,10 +75,10 @@ class DigitsSplit:
     @cached_property
     def _fixed(self) -> Batch:
         order = torch.arange(len(self.sources)).repeat(self.views)
-        return self._draw(order, generator_of("digits", self.purpose, "views"))
+        return self._draw(order, make_generator("digits", self.purpose, "views"))
 
     def _epoch(self, seed: int, epoch: int) -> Batch:
-        generator = generator_of("digits", self.purpose, seed, epoch)
+        generator = make_generator("digits", self.purpose, seed, epoch)
         order = torch.randperm(len(self), generator=generator) % len(self.sources)
         return self._draw(order, generator)
 
@@ -120,7 +120,7 @@ def load_digits(
     rest, test = cut(labels.tolist(), TEST_SHARE, purpose="digits test")
     kept, off = cut(labels[rest].tolist(), VALIDATION_SHARE, purpose="digits validation", seed=seed)
     # The scale comes from all digits outside the test split, so it does not depend on the seed.
-    sample = render(sources[rest], resolution, nuisance, generator_of("digits scale"))
+    sample = render(sources[rest], resolution, nuisance, make_generator("digits scale"))
     mean, std = sample.mean().item(), sample.std().item()
 
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genets.core.errors import DataError
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 
 NOISE_BANK = 1 << 18
 
@@ -133,7 +133,7 @@ def _noise(count: int, resolution: int, std: float, generator: torch.Generator) 
 
 @cache
 def _noise_bank(length: int) -> Tensor:
-    return torch.randn(length, generator=generator_of("noise bank"))
+    return torch.randn(length, generator=make_generator("noise bank"))
 
 
 def _symmetric(shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -20,7 +20,7 @@ from genets.core.errors import DataError, printable
 from genets.data.broken_images import BrokenImages
 from genets.data.image_reader import ImageReader, Images, Pick, collate
 from genets.data.pixels import MEAN, STD, Erasing, normalised
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
     CPU,
@@ -184,7 +184,7 @@ class PoolSplit:
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.device.type == "cuda",
-            generator=generator_of(
+            generator=make_generator(
                 "pool", self.purpose
             ),  # otherwise the loader draws from the global one
             collate_fn=collate,
@@ -196,7 +196,7 @@ class PoolSplit:
         """The picks of this process for a pass, batch by batch."""
         if epoch is None:
             return [(position, None) for position in self.positions[self.share.of_pass()]]
-        generator = generator_of("pool", self.purpose, seed, epoch)
+        generator = make_generator("pool", self.purpose, seed, epoch)
         order = torch.randperm(len(self), generator=generator).tolist()
         batches = (order[part] for part in slices(len(self), batch_size, drop_last=True))
         return [

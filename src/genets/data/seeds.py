@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 
-def seed_of(*key: str | int) -> int:
+def derive_seed(*key: str | int) -> int:
     """Derive a 63-bit seed from every part of `key`; it is equal on every machine."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator_of(*key: str | int) -> torch.Generator:
-    """A CPU generator seeded with `seed_of(*key)`."""
-    return torch.Generator().manual_seed(seed_of(*key))
+def make_generator(*key: str | int) -> torch.Generator:
+    """A CPU generator seeded with `derive_seed(*key)`."""
+    return torch.Generator().manual_seed(derive_seed(*key))
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def kept_globals() -> Iterator[None]:
 
 def seed_globals(*key: str | int) -> None:
     """Seed the global CPU generators from `key`. Call it only within `kept_globals`."""
-    seed = seed_of(*key)
+    seed = derive_seed(*key)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genets.core.errors import DataError
 from genets.data.broken_images import BrokenImages
-from genets.data.seeds import seed_of
+from genets.data.seeds import derive_seed
 
 CPU = torch.device("cpu")
 VALIDATION_SHARE = 0.2  # of the training images of each class, where a data set has no such split
@@ -103,7 +103,7 @@ def cut(
     Returns:
         The positions that stay and the positions that are cut off, both ascending.
     """
-    rng = np.random.default_rng(seed_of(purpose, seed))
+    rng = np.random.default_rng(derive_seed(purpose, seed))
     classes = np.asarray(labels)
     cut_off: list[int] = []
     for label in np.unique(classes):
