@@ -45,14 +45,14 @@ class NetworkWithData:
 
         Raises DataError for another name.
         """
-        from genets.data.split import Joined, normalised_as
+        from genets.data.split import JoinedSplit, normalised_as
 
         assert self.data is not None
         if name not in (*SPLITS, ALL):
             raise DataError(unknown_name("split", name, (*SPLITS, ALL)))
         names = SPLITS if name == ALL else (name,)
         splits = [getattr(self.data, each) for each in names]
-        split = splits[0] if len(splits) == 1 else Joined(splits)
+        split = splits[0] if len(splits) == 1 else JoinedSplit(splits)
         normalisation = self.source.normalisation
         return split if normalisation is None else normalised_as(split, self.data, *normalisation)
 

@@ -26,7 +26,6 @@ from genets.data import ImageData
 from genets.networks import save_weights
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
-from genets.structure.toml_file import format_toml
 from genets.training.run_settings import RunSettings
 from genets.training.score import Score
 
@@ -158,7 +157,7 @@ def write_results(
         "training": json.dumps(settings.to_json()),
     }
     if structure is not None:
-        write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
+        write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
     save_weights(net, folder / WEIGHTS_FILE, metadata)
     record = {**result.to_json(), "settings": settings.to_json()}
     record["input"] = {

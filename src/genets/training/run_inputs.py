@@ -68,7 +68,7 @@ def log_broken(
             with open(path, "a", encoding="utf-8") as file:
                 file.write(_line(name, reason))
 
-    broken.tell = report
+    broken.report = report
     if processes.is_first and earlier:
         write_atomic(path, "")
     try:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genets.core.errors import TrainingError, first_line
 from genets.core.progress import Progress
-from genets.data import ImageData, seed_of, seeded_globals, steps_per_epoch
+from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
 from genets.training.checkpoint import Checkpoints, Position
 from genets.training.epoch_log import EpochRecord, Listener
 from genets.training.loop import Teacher, evaluate
@@ -166,10 +166,10 @@ class Trainer:
         """Seed torch's generators by process; mix-up uses numpy's, which is equal in all."""
         at, number = self.position, self.processes.share.number
         if images.is_cuda:
-            torch.cuda.manual_seed(seed_of("step", self.seed, at.epoch, at.step, number))
+            torch.cuda.manual_seed(derive_seed("step", self.seed, at.epoch, at.step, number))
         if number:
             torch.default_generator.manual_seed(
-                seed_of("step", self.seed, at.epoch, at.step, number)
+                derive_seed("step", self.seed, at.epoch, at.step, number)
             )
 
     def _rate(self, step: int) -> float:
