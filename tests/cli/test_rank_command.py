@@ -101,7 +101,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
     def unreachable(_):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr("genets.networks.baselines.builders.reach_hub", unreachable)
+    monkeypatch.setattr("genets.networks.build.reach_hub", unreachable)
     fails(rank("timm:resnet18", "--pretrained"), "pretrained weights", "Name or service")
 
 

@@ -1,8 +1,9 @@
 """Training: recipes, the training loop, whole runs with checkpoints, and scores.
 
-    recipe.py          recipes, learning rates, the loss and the optimizer
+    recipe.py          recipes and learning rates
     score.py           metrics and scores
-    loop.py            one training step; training and scoring without a folder
+    step.py            one training step: the loss, the optimizer, the gradients
+    loop.py            training and scoring without a folder
     train_network.py   a training run in a folder (`genets train`)
       run_settings.py    its settings
       run_folder.py      its folder, and the results folder in it
@@ -28,22 +29,19 @@ from genets.core.lazy import lazy_names
 if TYPE_CHECKING:
     from genets.core.progress import Progress
     from genets.training.epoch_log import EpochRecord, Listener
-    from genets.training.loop import FeatureSplit, Teacher, evaluate, train, train_together
+    from genets.training.loop import FeatureSplit, evaluate, train, train_together
     from genets.training.recipe import (
         Recipe,
         RunRecipe,
-        loss_of,
         lr_at,
-        make_loss,
-        make_optimizer,
         make_recipe,
         named_recipe,
-        optimizer_of,
     )
     from genets.training.resources import fitting_threads
     from genets.training.run_folder import RunResult
     from genets.training.run_settings import RunSettings
     from genets.training.score import Metric, Score
+    from genets.training.step import Teacher, loss_of, make_loss, make_optimizer, optimizer_of
 
 _FILE_OF = {
     "EpochRecord": "epoch_log",
@@ -56,16 +54,16 @@ _FILE_OF = {
     "RunResult": "run_folder",
     "RunSettings": "run_settings",
     "Score": "score",
-    "Teacher": "loop",
+    "Teacher": "step",
     "evaluate": "loop",
     "fitting_threads": "resources",
-    "loss_of": "recipe",
+    "loss_of": "step",
     "lr_at": "recipe",
-    "make_loss": "recipe",
-    "make_optimizer": "recipe",
+    "make_loss": "step",
+    "make_optimizer": "step",
     "make_recipe": "recipe",
     "named_recipe": "recipe",
-    "optimizer_of": "recipe",
+    "optimizer_of": "step",
     "train": "loop",
     "train_together": "loop",
 }

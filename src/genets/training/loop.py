@@ -1,4 +1,4 @@
-"""The training step, the loop for one or several networks, and scoring."""
+"""The training loop, for one network or for several at once, and scoring."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from genets.core.errors import TrainingError
 from genets.data import Batch, Split, derive_seed, steps_per_epoch
-from genets.training.recipe import Recipe, lr_at, make_loss, make_optimizer
+from genets.training.recipe import Recipe, lr_at
 from genets.training.score import Score
-
-Teacher = Callable[[Tensor], Tensor]
-"""Maps images (N, 3, H, W) to logits (N, classes)."""
+from genets.training.step import (
+    Teacher,
+    make_optimizer,
+    move,
+    teacher_logits,
+    train_mode,
+    train_step,
+)
 
 
 def train(
@@ -112,52 +117,6 @@ def train_together(
     return [student.fault for student in students]
 
 
-def train_step(
-    forward: Callable[[Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    soft_labels: Tensor | None,
-    recipe: Recipe,
-    rate: float,
-    *,
-    backward: Callable[[Tensor], object] = torch.autograd.backward,
-) -> Tensor:
-    """Do one step of the optimizer.
-
-    Args:
-        forward: The network.
-        optimizer: The optimizer of its parameters, whose gradients are empty before and after.
-        images: (N, C, H, W), on the network's device.
-        labels: Classes (N,), or probabilities (N, classes).
-        soft_labels: The teacher's logits (N, classes), or None.
-        recipe: The loss and the precision.
-        rate: The learning rate.
-        backward: Computes the gradients of a loss.
-
-    Returns:
-        The loss, a scalar on the device.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    try:
-        with autocast(images.device, recipe.precision):
-            loss = make_loss(forward(images).float(), labels, recipe, soft_labels)
-        backward(loss)
-        optimizer.step()
-    finally:
-        optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
-
-
-def teacher_logits(teacher: Teacher | None, images: Tensor, recipe: Recipe) -> Tensor | None:
-    """The teacher's outputs for a batch; None where the recipe does not use them."""
-    if teacher is None or recipe.soft_label_weight == 0:
-        return None
-    with torch.no_grad(), autocast(images.device, recipe.precision):
-        return teacher(images)
-
-
 class _Student:
     """A network in training, its optimizer, and the losses of the epoch so far."""
 
@@ -237,29 +196,6 @@ def evaluate(
             f"there is no score: the network's cross-entropy is {score.cross_entropy}"
         )
     return score
-
-
-def move(net: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> None:
-    """Move a network to a device, in place."""
-    net.to(device)
-    if channels_last:
-        net.to(memory_format=torch.channels_last)
-
-
-def train_mode(net: nn.Module) -> None:
-    """Set train mode, except for layers whose own parameters are all frozen."""
-    net.train()
-    for module in net.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
-            module.eval()
-
-
-def autocast(device: str | torch.device, precision: str) -> torch.autocast:
-    """A context that computes safe operations in bf16 if that is the precision."""
-    return torch.autocast(
-        torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16"
-    )
 
 
 @contextmanager

@@ -22,9 +22,6 @@ from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 from genets.core.validation import check_fields, from_plain
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
     from genets.data import Augmentation
 
 
@@ -101,64 +98,6 @@ def lr_at(step: int, steps: int, recipe: Recipe) -> float:
         return recipe.peak_rate * (step + 1) / (warmup + 1)
     progress = (step - warmup) / (steps - warmup)
     return recipe.peak_rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def make_loss(
-    logits: Tensor, labels: Tensor, recipe: Recipe, teacher_logits: Tensor | None = None
-) -> Tensor:
-    """Mean cross-entropy with the true labels, mixed with the teacher's soft labels.
-
-    Args:
-        logits: The outputs of the network, (N, classes).
-        labels: True classes (N,), or probabilities (N, classes).
-        recipe: The smoothing of the true labels, and the share of the soft ones.
-        teacher_logits: The outputs of the teacher, (N, classes); None for true labels alone.
-
-    Returns:
-        The loss, a scalar.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    true = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    if teacher_logits is None or recipe.soft_label_weight == 0:
-        return true
-    soft = F.cross_entropy(logits, teacher_logits.softmax(dim=1))
-    return torch.lerp(true, soft, recipe.soft_label_weight)
-
-
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD for the parameters that require gradients.
-
-    Args:
-        net: The network to train.
-        recipe: The learning rate, momentum and weight decay.
-
-    Raises:
-        GenetsError: All parameters are frozen.
-    """
-    import torch
-
-    trained = [p for p in net.parameters() if p.requires_grad]
-    if not trained:
-        raise GenetsError("the network has no parameter to train; all are frozen")
-    groups: list[dict[str, Any]] = [{"params": trained}]
-    if not recipe.decay_norm_and_bias:
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2]},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-    return torch.optim.SGD(
-        groups,
-        lr=recipe.peak_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-        fused=True,
-    )
-
-
-loss_of, optimizer_of = make_loss, make_optimizer  # the names before make_...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,15 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from genets.training.distributed import Processes
-from genets.training.loop import Teacher, move, teacher_logits, train_mode, train_step
-from genets.training.recipe import RunRecipe, make_optimizer
+from genets.training.recipe import RunRecipe
+from genets.training.step import (
+    Teacher,
+    make_optimizer,
+    move,
+    teacher_logits,
+    train_mode,
+    train_step,
+)
 
 NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
 
