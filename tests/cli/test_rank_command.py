@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib import import_module
 
 import pytest
 import torch
@@ -101,7 +102,8 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
     def unreachable(_):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr("genets.networks.build.reach_hub", unreachable)
+    # By the module itself, because the name `genets.networks.build` is that of a function.
+    monkeypatch.setattr(import_module("genets.networks.build"), "reach_hub", unreachable)
     fails(rank("timm:resnet18", "--pretrained"), "pretrained weights", "Name or service")
 
 

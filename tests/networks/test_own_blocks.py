@@ -265,7 +265,7 @@ def test_a_cell_of_a_notebook_may_be_run_again_but_a_search_needs_a_file() -> No
 
 
 def test_unknown_types_say_how_to_bring_them() -> None:
-    with pytest.raises(StructureError, match=r"own give its file: genets --own-blocks FILE, or"):
+    with pytest.raises(StructureError, match=r"of your own with genets --own-blocks FILE, or"):
         Structure.parse("Conv3x8s2 Foo3x8 XX3x8 Conv1x8 @8")
 
 

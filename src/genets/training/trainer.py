@@ -125,9 +125,7 @@ class Trainer:
         except RuntimeError as error:
             if not self.processes.is_lost(error):
                 raise
-            raise TrainingError(
-                f"another process of this run has ended{self._describe_last()}"
-            ) from error
+            raise self._fault("another process of this run has ended") from error
         return self.position.records
 
     def _train_epoch(self) -> None:
@@ -161,40 +159,34 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler, whose traceback keeps the tensors of the failed step in memory.
-        raise TrainingError(self._describe_memory(images, labels))
+        raise self._fault(f"memory ran out with {self._memory_advice(images, labels)}")
 
     def _seed_dropout(self, images: Tensor) -> None:
         """Seed torch's generators by process; mix-up uses numpy's, which is equal in all."""
         at, number = self.position, self.processes.share.number
+        seed = derive_seed("step", self.seed, at.epoch, at.step, number)
         if images.is_cuda:
-            torch.cuda.manual_seed(derive_seed("step", self.seed, at.epoch, at.step, number))
+            torch.cuda.manual_seed(seed)
         if number:
-            torch.default_generator.manual_seed(
-                derive_seed("step", self.seed, at.epoch, at.step, number)
-            )
+            torch.default_generator.manual_seed(seed)
 
     def _rate(self, step: int) -> float:
         return lr_at(step, self.recipe.epochs * self.steps, self.recipe)
 
-    def _describe_memory(self, images: Tensor, labels: Tensor) -> str:
+    def _memory_advice(self, images: Tensor, labels: Tensor) -> str:
         """Find the largest batch that fits, by training steps that destroy the current weights."""
-        least = 2 if self.recipe.mixup or self.recipe.cutmix else 1
-
         if self.processes.count > 1:  # a single step would wait for the other processes
-            here = f"{len(images)} images in this process's share of a batch"
-            return (
-                f"memory ran out with {here}; --batch-size must be smaller{self._describe_last()}"
-            )
+            share = f"{len(images)} images in this process's share of a batch"
+            return f"{share}; --batch-size must be smaller"
 
         def attempt(size: int) -> None:
             with seeded_globals("attempt", size):
                 self.state.step(images[:size], labels[:size], self.teacher, 0.0, 1)
 
+        least = 2 if self.recipe.mixup or self.recipe.cutmix else 1
         fits = largest_that_fits(attempt, len(images), least)
         advice = "no smaller one fits" if fits is None else f"{fits} fits: --set batch_size={fits}"
-        return (
-            f"memory ran out with {len(images)} images in a batch; {advice}{self._describe_last()}"
-        )
+        return f"{len(images)} images in a batch; {advice}"
 
     def _fetch_losses(self) -> bool:
         """Fetch and check the losses of the last steps; the host waits for the device.
@@ -209,9 +201,9 @@ class Trainer:
         for loss in (total / count for total in losses):
             at.losses.append(loss)
             if not math.isfinite(loss):
-                raise TrainingError(
+                raise self._fault(
                     f"the loss became {loss} in epoch {at.epoch + 1}, step {len(at.losses)}; a "
-                    f"lower learning rate may help{self._describe_last()}"
+                    f"lower learning rate may help"
                 )
         now = time.perf_counter()
         rate = len(self._pending) * self.recipe.batch_size / max(now - self._fetched_at, 1e-9)
@@ -221,9 +213,10 @@ class Trainer:
         self._pending = []
         return bool(due_on_first)
 
-    def _describe_last(self) -> str:
+    def _fault(self, reason: str) -> TrainingError:
         path = self.checkpoints.last_path()
-        return f" (the last good checkpoint is {path})" if path else " (no checkpoint was written)"
+        last = f"the last good checkpoint is {path}" if path else "no checkpoint was written"
+        return TrainingError(f"{reason} ({last})")
 
     def _end_epoch(self) -> None:
         at = self.position
@@ -238,9 +231,7 @@ class Trainer:
                 total=self.processes.sum,
             )
         except TrainingError as error:
-            raise TrainingError(
-                f"after epoch {at.epoch + 1} {error}{self._describe_last()}"
-            ) from error
+            raise self._fault(f"after epoch {at.epoch + 1} {error}") from error
         before = at.records[(at.best or 1) - 1] if at.records else None
         best = before is None or _rank(score) > _rank(before)
         at.epoch += 1
@@ -278,9 +269,9 @@ class Trainer:
     def _save(self) -> None:
         if not self.state.is_finite():
             at = self.position
-            raise TrainingError(
+            raise self._fault(
                 f"the weights are not finite after {at.epoch} epochs and {at.step} steps; a "
-                f"lower learning rate may help{self._describe_last()}"
+                f"lower learning rate may help"
             )
         self.processes.run_on_first(
             lambda: self.checkpoints.save(self.state.tensors(), self.position.to_json())
@@ -292,9 +283,9 @@ class Trainer:
         at = self.position
         total = self.recipe.epochs * self.steps
         epoch = min(at.epoch + 1, self.recipe.epochs)
-        words = f"epoch {epoch} of {self.recipe.epochs}" + (f", {detail}" if detail else "")
+        text = f"epoch {epoch} of {self.recipe.epochs}" + (f", {detail}" if detail else "")
         done = at.epoch * self.steps + at.step
-        self.listener.progress(Progress("training", done, total, words))
+        self.listener.progress(Progress("training", done, total, text))
 
 
 def _rank(score: Score | EpochRecord) -> tuple[float, float]:
