@@ -201,7 +201,7 @@ def test_a_file_that_is_gone_may_be_loaded_from_elsewhere(mine: Path) -> None:
         load_blocks(known)
     there = load_blocks(copy)
     assert str(load_blocks(known)) == known
-    assert own_blocks.where_loaded([known]) == (str(there),), "which workers can find"
+    assert own_blocks.loaded_block_files([known]) == (str(there),), "which workers can find"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_cell_of_a_notebook_may_be_run_again_but_a_search_needs_a_file() -> No
     ):
         Block("Mine", 3, 2)
     with pytest.raises(BlockFileError, match="block type Mine was registered without a file"):
-        own_blocks.files_of(["XX", "Mine"])
+        own_blocks.find_block_files(["XX", "Mine"])
 
 
 def test_unknown_types_say_how_to_bring_them() -> None:
@@ -271,7 +271,7 @@ def test_unknown_types_say_how_to_bring_them() -> None:
 
 def test_copies_of_files_never_overwrite_others(mine: Path, tmp_path: Path) -> None:
     file = load_blocks(mine)
-    assert own_blocks.files_of(["Mine", "XX", "Mine"]) == (file,)
+    assert own_blocks.find_block_files(["Mine", "XX", "Mine"]) == (file,)
     out = tmp_path / "results"
     out.mkdir()
     file.copy_to(out)

@@ -151,12 +151,12 @@ def load_blocks(file: str | Path) -> BlockFile:
     return _loaded[digest]
 
 
-def where_loaded(files: Iterable[str]) -> tuple[str, ...]:
+def loaded_block_files(files: Iterable[str]) -> tuple[str, ...]:
     """The texts of the files, with the paths from which this process loaded them."""
     return tuple(str(_loaded[load_blocks(file).digest]) for file in files)
 
 
-def files_of(types: Iterable[str]) -> tuple[BlockFile, ...]:
+def find_block_files(types: Iterable[str]) -> tuple[BlockFile, ...]:
     """The files that registered these block types.
 
     Raises BlockFileError where a type was registered without a file, because the other processes
