@@ -68,7 +68,7 @@ def test_search_resume_and_load(tmp_path: Path, files: list[Path]) -> None:
     assert all((out / file.name).read_bytes() == file.read_bytes() for file in files)
 
     forget()
-    with pytest.raises(StructureError, match="give its file: genets --own-blocks FILE"):
+    with pytest.raises(StructureError, match="of your own with genets --own-blocks FILE"):
         genets.load(out / "results")
     for copy in (out / "results").glob("*.py"):
         genets.load_blocks(copy)

@@ -1,4 +1,4 @@
-"""Networks whose every weight and statistic matters."""
+"""Networks in which every weight and statistic changes the outputs."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Randomise = Callable[[nn.Module], nn.Module]
 
 @pytest.fixture
 def randomise() -> Randomise:
-    """Give a network random weights and batch norm statistics, the same at every call."""
+    """Give a network random weights and batch norm statistics, which are equal at every call."""
     return _randomise
 
 

@@ -1,4 +1,4 @@
-"""What two processes do together; run by test_processes.py: python team_lab.py FOLDER.
+"""The runs of two processes; test_processes.py runs this file: python team_lab.py FOLDER.
 
 They are started as torchrun would start them, but out of one that has imported everything.
 """
@@ -40,7 +40,7 @@ def run(what, out, notes=None, **options):
 
 
 def killed(what, out, step):
-    """Every process dies when that step (from 1) begins."""
+    """Run until every process dies at the beginning of a step (counted from 1)."""
     original, calls = TrainingState.step, iter(range(1, 10**6))
 
     def dying(self, *arguments):
@@ -79,7 +79,7 @@ def member(number, folder):
 
 
 def start(folder):
-    """Exit status 0 if both end well."""
+    """Return exit status 0 if both processes end without an error."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Recipes as data, and what a person may change."""
+"""Named recipes, and changes to them."""
 
 import math
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from genets.training import RunRecipe, make_loss, make_recipe, named_recipe
 from genets.training.recipe import FIELDS, apply_changes, parse_changes, read_recipe_file, recipes
 
 
-def test_every_recipe_is_one():
+def test_every_named_recipe_is_valid():
     assert set(recipes()) == {"paper", "nas", "finetune", "quick"}
     for name in recipes():
         assert make_recipe(named_recipe(name)).epochs == named_recipe(name)["epochs"]
@@ -56,7 +56,7 @@ def test_presets_of_the_search_follow_the_recipes():
     }
 
 
-def test_changes_of_every_kind():
+def test_changes_of_every_type():
     changes = parse_changes(
         ["epochs=3", "crop_area = [0.5, 1]", "auto_augment=rand-m9-mstd0.5", "compile=true",
          "mixup=0.2"]
@@ -120,7 +120,7 @@ def test_bad_changes(text, message):
         make_recipe({"epochs": 4} | parse_changes([text]))
 
 
-def test_pairs_need_an_even_batch():
+def test_mixing_pairs_needs_an_even_batch():
     with pytest.raises(GenetsError, match="batch_size must be even for mixup and cutmix"):
         RunRecipe(epochs=1, batch_size=33, mixup=0.1)
 
@@ -151,7 +151,7 @@ def test_mixed_and_smoothed_labels_are_timms():
     assert math.isfinite(expected)
 
 
-def test_other_epochs_take_the_warm_up_with_them():
+def test_the_warm_up_scales_with_the_epochs():
     paper = named_recipe("paper")
     assert apply_changes(paper, {"epochs": 48})["warmup_epochs"] == pytest.approx(0.5)
     assert apply_changes(paper, {"epochs": 48, "warmup_epochs": 3})["warmup_epochs"] == 3

@@ -1,4 +1,4 @@
-"""Images that cannot be read, in whole runs: named, counted, and too many of them."""
+"""Broken images in complete runs: they are named and counted, and too many stop the run."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def named(out):
     return [json.loads(line)["image"] for line in lines]
 
 
-def test_met_on_the_way_or_scanned_is_the_same_run(photos, tmp_path):
+def test_a_scan_for_broken_images_does_not_change_the_run(photos, tmp_path):
     broken = [*damage(photos, "train", 3), *damage(photos, "validation", 0)]
     way, notes = run(photos, tmp_path / "way")
     scanned, scan_notes = run(photos, tmp_path / "scanned", check_data=True)
@@ -66,7 +66,7 @@ def test_met_on_the_way_or_scanned_is_the_same_run(photos, tmp_path):
     assert records[-1]["broken"] == 2
 
 
-def test_a_run_that_goes_on_looks_again_at_those_it_knows(photos, tmp_path):
+def test_a_continued_run_checks_broken_images_again(photos, tmp_path):
     (broken,) = damage(photos, "validation", 0)
     run(photos, tmp_path / "run")
     with open(tmp_path / "run" / "broken.jsonl", "a") as file:
@@ -81,7 +81,7 @@ def test_a_run_that_goes_on_looks_again_at_those_it_knows(photos, tmp_path):
 
 
 @pytest.mark.parametrize("check_data", [True, False])
-def test_too_many_stop(photos, tmp_path, check_data):
+def test_too_many_broken_images_stop_the_run(photos, tmp_path, check_data):
     broken = damage(photos, "train", 3, 4, 5)
     with pytest.raises(GenetsError, match=r"3 of 220 images of .* cannot be read, such as"):
         run(photos, tmp_path / "run", check_data=check_data)

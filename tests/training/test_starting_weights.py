@@ -88,7 +88,7 @@ def test_another_network_is_refused_with_the_first_keys(tmp_path):
     assert same(net, before)
 
 
-def test_a_head_of_another_network_is_not_called_one_of_other_classes(tmp_path):
+def test_a_classifier_of_another_width_is_not_mistaken_for_other_classes(tmp_path):
     wider = net_of(7).state_dict()
     wider["head.fc.weight"] = torch.zeros(7, 2 * wider["head.fc.weight"].shape[1])
     torch.save(wider, tmp_path / "w.pth")
@@ -111,7 +111,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("kind", ["evil", "whole network", "raw pickle", "text", "empty", "list"])
-def test_what_is_no_plain_tensors_is_refused(tmp_path, kind):
+def test_files_with_other_things_than_tensors_are_refused(tmp_path, kind):
     path = tmp_path / "w.pth"
     if kind == "evil":
         torch.save({"weight": Evil()}, path)
@@ -139,7 +139,7 @@ def test_missing_and_truncated(tmp_path, source):
         read_tensors(path)
 
 
-def test_heads():
+def test_names_of_classifiers():
     assert classifier_name(net_of(3)) == "head.fc"
     assert classifier_name(timm.create_model("test_resnet")) == "fc"
     assert classifier_name(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 5))) == "2"

@@ -1,4 +1,4 @@
-"""Whole runs: killed, gone on with, and refused."""
+"""Complete runs: killed, continued, and refused."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def assert_equal(one, other):
 
 @pytest.fixture
 def kill_at(monkeypatch):
-    """Raises when the given step (from 1) of this process begins."""
+    """Raise an error at the beginning of a step of this process (counted from 1)."""
     step = TrainingState.step
 
     def set_up(number):
@@ -77,7 +77,7 @@ def kill_at(monkeypatch):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """A run left alone, and its result."""
+    """An uninterrupted run, and its result."""
     out = tmp_path_factory.mktemp("alone")
     return out, run(out, RECIPE)
 
@@ -111,7 +111,7 @@ def test_killed_runs_end_with_the_same_bits(alone, tmp_path, kill_at, seconds):
     ],
     ids=str,
 )
-def test_other_recipes_go_on_with_the_same_bits(tmp_path, kill_at, change):
+def test_other_recipes_continue_with_the_same_bits(tmp_path, kill_at, change):
     recipe = RunRecipe(epochs=2, batch_size=256, learning_rate=0.4, **change)
     run(tmp_path / "alone", recipe)
     kill_at(6)
@@ -137,7 +137,7 @@ def test_a_step_checkpoint_loses_no_step(tmp_path, kill_at, monkeypatch):
     assert len(seen) == 2 * STEPS - 6
 
 
-def test_log_and_results_tell_the_same(alone):
+def test_log_and_results_agree(alone):
     out, result = alone
     records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2, 3]
@@ -160,13 +160,13 @@ def test_results_are_a_network_for_every_command(alone):
     assert not net.training
 
 
-def test_a_finished_run_is_given_again_at_once(alone, kill_at):
+def test_a_finished_run_returns_its_result_at_once(alone, kill_at):
     out, result = alone
     kill_at(1)
     assert run(out, RECIPE).to_json() == result.to_json()
 
 
-def test_the_newest_and_the_best_checkpoints_stay(alone):
+def test_the_newest_and_the_best_checkpoints_are_kept(alone):
     out, result = alone
     kept = {2, 3, result.epoch}
     assert checkpoints(out) >= [f"epoch-{epoch:04d}-step-000000" for epoch in sorted(kept)]
@@ -174,7 +174,7 @@ def test_the_newest_and_the_best_checkpoints_stay(alone):
 
 
 @pytest.mark.parametrize("damage", ["bit", "short", "empty"])
-def test_a_damaged_checkpoint_is_passed_over(alone, tmp_path, damage):
+def test_a_damaged_checkpoint_is_not_used(alone, tmp_path, damage):
     expected, _ = alone
     shutil.copytree(expected, tmp_path / "run")
     out = tmp_path / "run"
@@ -241,7 +241,7 @@ def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path, monkeypatch):
     assert f"the last good checkpoint is {last}" in str(error.value)
 
 
-def test_weights_that_are_no_numbers_are_never_kept(tmp_path):
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     with pytest.raises(TrainingError, match=r"not finite|became nan|cross-entropy is"):
         run(tmp_path, RunRecipe(epochs=2, batch_size=256, learning_rate=1e30), seconds=0.0)
     for path in (tmp_path / "checkpoints").glob("epoch-*"):
@@ -249,8 +249,8 @@ def test_weights_that_are_no_numbers_are_never_kept(tmp_path):
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
-def test_statistics_that_are_no_numbers_are_never_kept(tmp_path, monkeypatch, average):
-    """Activations may overflow in a variance while the loss, of this batch alone, is finite."""
+def test_statistics_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, average):
+    """A running variance may overflow while the loss, which uses this batch alone, is finite."""
     step = TrainingState.step
 
     def overflowing(self, *arguments):
@@ -307,7 +307,7 @@ def test_other_errors_are_not_called_out_of_memory(tmp_path, monkeypatch):
         run(tmp_path)
 
 
-def test_a_timm_network_is_handed_over_by_name(tmp_path):
+def test_results_name_a_timm_network(tmp_path):
     recipe = RunRecipe(epochs=1, batch_size=512, learning_rate=0.1)
     run(tmp_path, recipe, network="timm:test_resnet", resolution=32)
     named = resolve_network(str(tmp_path / "results"))
@@ -322,7 +322,7 @@ def test_global_generators_are_left_alone(tmp_path):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_in_use(tmp_path):
+def test_a_run_in_use_is_refused(tmp_path):
     def second(note):
         raise AssertionError(note)
 
