@@ -19,7 +19,7 @@ demo: setup ## find, train and hand over a network for the digits data set
 	.venv/bin/genets search --data digits --budget 0.5x --out runs/demo
 
 test: setup ## run the tests
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadfile
 
 check: setup ## lint, formatting, types
 	$(RUN) ruff check .
@@ -31,7 +31,7 @@ format: setup ## format the code and sort the imports
 	$(RUN) ruff format .
 
 lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LOCK_FLAGS=--upgrade for newer ones)
-	$(UV) pip compile pyproject.toml --extra onnx --extra openvino --extra tensorboard --group dev --output-file requirements.lock \
+	$(UV) pip compile pyproject.toml --extra all --group dev --output-file requirements.lock \
 		--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--quiet --custom-compile-command "make lock" $(LOCK_FLAGS)
 
