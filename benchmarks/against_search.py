@@ -37,12 +37,12 @@ from evolution import Evaluated, Proposals, Propose, spend
 from finals import Methods, final_latencies, final_scores, images
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, LatencyTable
-from genets.nas.measured import MeasuredNetworks
-from genets.nas.result import SearchResult
 from genets.nas.run import search
-from genets.nas.settings import SearchSettings
-from genets.nas.settings_layers import merge
-from genets.nas.study import Study
+from genets.nas.selection.measured import MeasuredNetworks
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.settings_layers import merge
+from genets.nas.study.records import SearchResult
+from genets.nas.study.study import Study
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import evaluate, train

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from conditions import write_result
-from genets.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target, measure_interleaved
 from genets.nas.run import search, select
-from genets.nas.settings import SearchSettings
-from genets.nas.settings_layers import merge
-from genets.nas.study import load_settings
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.settings_layers import merge
+from genets.nas.study.study import load_settings
 from genets.networks import build
 from genets.structure import Structure
 from truth import TINY, alone

@@ -20,10 +20,10 @@ from torch import nn
 
 from conditions import write_result
 from genets.latency import PROTOCOLS, Target, measure_interleaved
-from genets.latency.clock import sample_interleaved
 from genets.latency.engines import ENGINES
-from genets.latency.probes import build_live
-from genets.latency.statistics import median, median_interval
+from genets.latency.predictor.probes import build_live
+from genets.latency.timing.clock import sample_interleaved
+from genets.latency.timing.statistics import median, median_interval
 from genets.structure import zoo
 
 LENGTHS_S = (20e-6, 1e-3, 20e-3)

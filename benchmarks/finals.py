@@ -11,7 +11,7 @@ import numpy as np
 
 from genets.data import ImageData, load_data
 from genets.latency import measure_interleaved
-from genets.nas.settings import SearchSettings
+from genets.nas.settings.settings import SearchSettings
 from genets.networks import build
 from genets.structure import Structure
 from winner import teacher_of, trained_score

@@ -19,13 +19,13 @@ import torch
 from torch import nn
 
 from conditions import write_result
+from genets.core.errors import TargetError
 from genets.data import load_digits
-from genets.errors import TargetError
 from genets.latency import ENGINES, PROTOCOLS, Target
-from genets.latency.accuracy import calibration_images, score
-from genets.latency.clock import sample_interleaved
 from genets.latency.engines import Prepared
-from genets.latency.statistics import Array, median, median_interval
+from genets.latency.evaluation import calibration_images, score
+from genets.latency.timing.clock import sample_interleaved
+from genets.latency.timing.statistics import Array, median, median_interval
 from genets.networks import build, load_weights, save_weights
 from genets.structure import zoo
 from genets.training import Recipe, fitting_threads, train

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from conditions import write_result
-from genets.nas.study import Study, load_settings
+from genets.nas.study.study import Study, load_settings
 from genets.networks import load
 
 

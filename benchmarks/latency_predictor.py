@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from conditions import PROVENANCE, RESULTS
-from genets.errors import TargetError
-from genets.files import write_atomic
+from genets.core.errors import TargetError
+from genets.core.files import write_atomic
 from genets.latency import LatencyTable, Target, measure_interleaved
-from genets.latency.probes import build_live
-from genets.latency.statistics import rmspe
+from genets.latency.predictor.probes import build_live
+from genets.latency.timing.statistics import rmspe
 from genets.structure import DesignSpace, Structure, zoo
 
 MASTER = "master_small"

@@ -28,8 +28,8 @@ from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from conditions import write_result
-from genets.nas.features import EVERYWHERE, SCALE_GROUPS, FeatureMap
-from genets.nas.gaussian import Floats, LinearModel, fit_scales, posterior, with_scales
+from genets.nas.accuracy.features import EVERYWHERE, SCALE_GROUPS, FeatureMap
+from genets.nas.accuracy.gaussian import Floats, LinearModel, fit_scales, posterior, with_scales
 from genets.networks import count
 from genets.structure import Structure, zoo
 

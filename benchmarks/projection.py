@@ -35,10 +35,10 @@ import torch
 
 from conditions import read_result, write_result
 from genets.data import load_data
-from genets.nas.fine_tuning import TrialJob
-from genets.nas.planning import GROUP_SIZE, group_trials, plan_trials
-from genets.nas.settings import SearchSettings
-from genets.nas.trial import Trial
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.trial import Trial
+from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.trials.runner import TrialJob
 from genets.networks import build, save_weights
 from genets.structure import DesignSpace, Structure, zoo
 from genets.structure.cost import input_resolutions, stage_multiply_adds

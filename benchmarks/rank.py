@@ -16,10 +16,10 @@ from torch import nn
 
 import genets
 from conditions import write_result
-from genets.analysis.rank import MEASURES, NetworkRank, claim_sentence, rank, rank_of
-from genets.analysis.rank_networks import weighted_network
+from genets.analysis.rank.networks import weighted_network
+from genets.analysis.rank.rank import MEASURES, NetworkRank, claim_sentence, rank, rank_of
 from genets.data import load_digits
-from genets.report.rank_charts import save_spectra
+from genets.report.rank.charts import save_spectra
 from genets.training import Recipe, evaluate, fitting_threads, train
 
 TIMED = ("timm:resnet152", "profiling_132")

@@ -19,9 +19,9 @@ import numpy as np
 from conditions import write_result
 from genets.data import load_data
 from genets.data.seeds import seed_of
-from genets.nas.result import SearchResult
 from genets.nas.run import search
-from genets.nas.settings import SearchSettings
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import SearchResult
 from genets.networks import build, load_weights
 from genets.structure import Structure
 from genets.training import evaluate

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from conditions import write_result
-from genets.nas.observations import Response
-from genets.nas.regression import Form
-from genets.nas.settings import SearchSettings
-from genets.nas.settings_layers import merge
+from genets.nas.accuracy.model import Form
+from genets.nas.accuracy.observations import Response
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.settings_layers import merge
 from genets.networks import count
 from trial_runs import trial_run, trials_file
 from truth import DATA, TINY, Truth, make_truth, truth_file

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from conditions import write_result
-from genets.nas.chain import ChainStage
-from genets.nas.selection import frontier, random_selection
+from genets.nas.selection.chain import ChainStage
+from genets.nas.selection.frontier import frontier, random_selection
 from genets.structure import DesignSpace, SpaceAround, Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 

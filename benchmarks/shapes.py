@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, generator_of, render
 from genets.data.split import CPU, cut
-from genets.nas.fine_tuning import TrialJob
+from genets.nas.trials.runner import TrialJob
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
 TEXTURES = ("stripes", "fine stripes", "checks", "dots")

@@ -13,10 +13,10 @@ import argparse
 from typing import Any
 
 from conditions import write_result
-from genets.analysis.candidates import find_candidates
-from genets.analysis.comparison import Timing, compare
-from genets.analysis.findings import rank_correlation, speed_ups
-from genets.errors import TargetError
+from genets.analysis.comparison.compare import Timing, compare
+from genets.analysis.comparison.entries import find_candidates
+from genets.analysis.comparison.findings import rank_correlation, speed_ups
+from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.networks.baselines import published_speed_ups
 

@@ -18,13 +18,13 @@ from typing import Any
 from conditions import RESULTS
 from genets.data import load_data
 from genets.data.seeds import seeded_globals
-from genets.nas.executors.inline import run_inline
-from genets.nas.fine_tuning import TrialJob
-from genets.nas.observations import Response
-from genets.nas.planning import GROUP_SIZE, group_trials, plan_trials
-from genets.nas.regression import AccuracyModel, Form
-from genets.nas.settings import SearchSettings, TrainingSettings
-from genets.nas.trial import Trial, TrialResult
+from genets.nas.accuracy.model import AccuracyModel, Form
+from genets.nas.accuracy.observations import Response
+from genets.nas.settings.settings import SearchSettings, TrainingSettings
+from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.trials.runner import TrialJob
+from genets.nas.trials.workers import run_inline
 from genets.networks import build, save_weights
 from genets.structure import Structure, format_super_block, parse_super_block
 from genets.training import Score, evaluate, fitting_threads, train

@@ -27,7 +27,7 @@ from genets.data import load_data
 from genets.data.nuisance import Nuisance
 from genets.data.seeds import seeded_globals
 from genets.latency import measure_interleaved
-from genets.nas.settings import SearchSettings
+from genets.nas.settings.settings import SearchSettings
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import evaluate, train

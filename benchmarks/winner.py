@@ -24,7 +24,7 @@ from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.latency import Target, measure_interleaved
 from genets.nas.run import search, select
-from genets.nas.settings import SearchSettings
+from genets.nas.settings.settings import SearchSettings
 from genets.networks import build, load_weights
 from genets.structure import Structure
 from genets.training import evaluate, fitting_threads, train

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from genets.latency import LatencyTable
-from genets.latency.probes import Piece, ends_of, pieces_of
-from genets.latency.table import WholeNetwork
+from genets.latency.predictor.probes import Piece, ends_of, pieces_of
+from genets.latency.predictor.table import WholeNetwork
 from genets.structure import SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 

@@ -15,4 +15,4 @@ settings.load_profile("genets")
 @pytest.fixture
 def plain(monkeypatch):
     """Pages without the script library, which takes seconds to bundle."""
-    monkeypatch.setattr("genets.report.page._library", lambda: "")
+    monkeypatch.setattr("genets.report.html._library", lambda: "")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from genets.files import FileLock, write_atomic
+from genets.core.files import FileLock, write_atomic
 
 HOLD = """
 import sys, time
-from genets.files import FileLock
+from genets.core.files import FileLock
 with FileLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genets.lazy import lazy_names
+from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from genets.errors import GenetsError
+    from genets.core.errors import GenetsError
     from genets.latency import Budget, LatencyTable, Measurement, Target, measure
     from genets.nas.run import select
     from genets.nas.search import search
-    from genets.nas.settings import SearchSettings
+    from genets.nas.settings.settings import SearchSettings
     from genets.networks import (
         export_onnx,
         fold_batchnorm,
@@ -59,7 +59,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "GenetsError": "errors",
+    "GenetsError": "core.errors",
     "Block": "structure",
     "DesignSpace": "structure",
     "Structure": "structure",
@@ -77,7 +77,7 @@ _MODULE_OF = {
     "Measurement": "latency",
     "Target": "latency",
     "measure": "latency",
-    "SearchSettings": "nas.settings",
+    "SearchSettings": "nas.settings.settings",
     "search": "nas.search",
     "select": "nas.run",
 }

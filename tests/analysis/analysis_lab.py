@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from genets.analysis import Candidate
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import Measurement, Target
 
 

@@ -3,7 +3,7 @@
 import pytest
 from analysis_lab import Lab
 
-from genets.analysis import comparison
+from genets.analysis.comparison.compare import compare as comparison
 
 
 @pytest.fixture
@@ -11,5 +11,7 @@ def lab(monkeypatch):
     lab = Lab({})
     monkeypatch.setattr(comparison, "measure_interleaved", lab.measure)
     environment = {"device_name": "a device", "threads": 1, "packages": {}}
-    monkeypatch.setattr("genets.analysis.row_file.describe_environment", lambda t: environment)
+    monkeypatch.setattr(
+        "genets.analysis.comparison.row_file.describe_environment", lambda t: environment
+    )
     return lab

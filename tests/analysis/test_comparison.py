@@ -8,9 +8,9 @@ from analysis_lab import candidate
 from torch import nn
 
 from genets.analysis import Candidate, Timing, compare, find_candidates, run_note
-from genets.analysis.chunks import in_chunks
-from genets.analysis.row_file import only_user
-from genets.errors import GenetsError, TargetError
+from genets.analysis.comparison.chunks import in_chunks
+from genets.analysis.comparison.row_file import only_user
+from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks.baselines import baselines
 
@@ -53,7 +53,7 @@ def test_a_network_that_fits_alone_is_measured_alone(lab):
 
 def test_a_failing_reference_is_tried_once_alone(lab, monkeypatch):
     lab.ms, lab.failing = dict.fromkeys("bcd", 1.0), {"a": "operator aten::odd is not exported"}
-    monkeypatch.setattr("genets.analysis.comparison.free_bytes", lambda target: 0)
+    monkeypatch.setattr("genets.analysis.comparison.compare.free_bytes", lambda target: 0)
     found = compare([candidate(name, 8 + 8 * (name != "a")) for name in "abcd"], [SMALL])
     assert [names for _, names in lab.runs] == [["a", "b"], ["a", "c"], ["a", "d"], ["a"]]
     assert [row.error is None for row in found.rows] == [False, True, True, True]
@@ -83,7 +83,7 @@ def test_chunks_share_the_reference(lab, monkeypatch):
     networks = [candidate(name, width) for name, width in zip("abcd", (64, 8, 64, 64), strict=True)]
     sizes = {c.name: c.size.resident_bytes(4) for c in networks}
     limit = sizes["a"] + sizes["b"] + sizes["c"]
-    monkeypatch.setattr("genets.analysis.comparison.free_bytes", lambda target: limit)
+    monkeypatch.setattr("genets.analysis.comparison.compare.free_bytes", lambda target: limit)
     found = compare(networks, [LARGE])
     assert [names for _, names in lab.runs] == [["b", "a", "c"], ["b", "d"]]
     assert found.networks == tuple("abcd")
@@ -135,7 +135,7 @@ def test_rows_from_other_conditions_are_refused(lab, tmp_path, monkeypatch):
     with pytest.raises(GenetsError, match="seed 0 there, 7 here"):
         compare([candidate("a", seed=7)], [SMALL], file=file)
     other = {"device_name": "another", "threads": 1, "packages": {}}
-    monkeypatch.setattr("genets.analysis.row_file.describe_environment", lambda t: other)
+    monkeypatch.setattr("genets.analysis.comparison.row_file.describe_environment", lambda t: other)
     with pytest.raises(GenetsError, match="device_name a device there, another here"):
         compare([candidate("a")], [SMALL], file=file)
     compare([candidate("a")], [LARGE], file=file)  # nothing there to use again

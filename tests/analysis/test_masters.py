@@ -15,9 +15,9 @@ from scipy import stats
 from genets.analysis import master_training
 from genets.analysis.master_training import rank_masters
 from genets.analysis.masters import MasterRanking, MasterScore
+from genets.core.errors import GenetsError
 from genets.data import load_data
-from genets.errors import GenetsError
-from genets.report.masters_table import masters_table
+from genets.report.study.masters_table import masters_table
 from genets.structure import Structure, zoo
 from genets.training import Recipe
 

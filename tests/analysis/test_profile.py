@@ -8,10 +8,10 @@ import torch
 from analysis_lab import candidate, measurement_of
 
 from genets.analysis import Comparison, Timing
-from genets.analysis.blocks import BlockChain, chains_of
-from genets.analysis.profile import Profile, ProfileSettings, profile
-from genets.analysis.profile_findings import batch_sentence, block_sentence, cost_sentence
-from genets.errors import GenetsError, TargetError
+from genets.analysis.profile.blocks import BlockChain, chains_of
+from genets.analysis.profile.findings import batch_sentence, block_sentence, cost_sentence
+from genets.analysis.profile.profile import Profile, ProfileSettings, profile
+from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks import count
 
@@ -42,7 +42,7 @@ def networks(lab, monkeypatch):
     lab.ms |= block_costs()
     widths = {"a": 32, "b": 16, "c": 8}
     find = lambda name, resolution, seed: candidate(name, widths[name])  # noqa: E731
-    monkeypatch.setattr("genets.analysis.profile.find_candidate", find)
+    monkeypatch.setattr("genets.analysis.profile.profile.find_candidate", find)
     return lab
 
 

@@ -9,11 +9,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from genets.analysis.rank import MEASURES, NetworkRank, StageRank, claim_sentence, rank, rank_of
-from genets.analysis.rank_advice import advise, load_block_latencies
-from genets.analysis.rank_networks import load_kernels, weighted_network
-from genets.analysis.rank_spectrum import Spectrum
-from genets.errors import GenetsError
+from genets.analysis.rank.advice import advise, load_block_latencies
+from genets.analysis.rank.networks import load_kernels, weighted_network
+from genets.analysis.rank.rank import (
+    MEASURES,
+    NetworkRank,
+    StageRank,
+    claim_sentence,
+    rank,
+    rank_of,
+)
+from genets.analysis.rank.spectrum import Spectrum
+from genets.core.errors import GenetsError
 from genets.networks import build, save_weights
 from genets.structure import Structure
 

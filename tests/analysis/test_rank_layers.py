@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import nn
 
-from genets.analysis.rank_layers import last_layers
-from genets.errors import GenetsError
+from genets.analysis.rank.layers import last_layers
+from genets.core.errors import GenetsError
 from genets.networks import build
 from genets.networks.baselines import baselines
 from genets.structure import Structure, zoo

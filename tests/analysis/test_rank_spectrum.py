@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from genets.analysis.rank_random import random_curve, random_share
-from genets.analysis.rank_spectrum import spectrum_of
-from genets.errors import GenetsError
+from genets.analysis.rank.random import random_curve, random_share
+from genets.analysis.rank.spectrum import spectrum_of
+from genets.core.errors import GenetsError
 
 
 def normal(*shape, seed=0):

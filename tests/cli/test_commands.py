@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from command_line import fails, invoke
-from genets.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Target
 from genets.nas.events import PHASES, Event
-from genets.nas.presets import PRESETS
-from genets.nas.result import Confirmed, SearchResult, Selected
-from genets.nas.settings import SearchSettings
-from genets.nas.study import Study
+from genets.nas.settings.presets import PRESETS
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import Confirmed, SearchResult, Selected
+from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
 from genets.structure import parse_toml, zoo
 

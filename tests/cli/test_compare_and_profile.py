@@ -6,10 +6,10 @@ import json
 import pytest
 
 from command_line import fails, invoke
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
-from genets.nas.settings import SearchSettings
-from genets.nas.study import Study
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.study import Study
 
 NETWORKS = ("Conv3x8s2 XX3x8s2 XX3x8 Conv1x8 @16", "Conv3x8s2 XX3x16s2 DW3x8r2 Conv1x8 @16")
 COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-size", 2,
@@ -18,9 +18,9 @@ COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-
 
 @pytest.fixture
 def quick_clock(monkeypatch):
-    monkeypatch.setattr("genets.latency.clock.WARM_UP_S", 0.01)
-    monkeypatch.setattr("genets.latency.clock.WARM_UP_LIMIT_S", 0.02)
-    monkeypatch.setattr("genets.latency.clock.BRING_BACK_S", 0.0)
+    monkeypatch.setattr("genets.latency.timing.clock.WARM_UP_S", 0.01)
+    monkeypatch.setattr("genets.latency.timing.clock.WARM_UP_LIMIT_S", 0.02)
+    monkeypatch.setattr("genets.latency.timing.clock.BRING_BACK_S", 0.0)
 
 
 def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
@@ -47,7 +47,7 @@ def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
 
 
 def test_compare_keeps_finished_rows_on_ctrl_c(quick_clock, tmp_path, monkeypatch):
-    from genets.analysis import comparison
+    from genets.analysis.comparison.compare import compare as comparison
 
     measure, runs = comparison.measure_interleaved, []
 
@@ -70,7 +70,7 @@ def test_compare_keeps_finished_rows_on_ctrl_c(quick_clock, tmp_path, monkeypatc
 def test_ctrl_c_says_what_is_kept_and_nothing_where_nothing_is(
     quick_clock, tmp_path, monkeypatch, measured
 ):
-    from genets.analysis import comparison
+    from genets.analysis.comparison.compare import compare as comparison
 
     measure, runs = comparison.measure_interleaved, []
 
@@ -94,7 +94,7 @@ def test_a_row_that_says_why_it_failed_is_not_said_to_be_kept(tmp_path, monkeypa
     def stopped(*words, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("genets.analysis.comparison.measure_interleaved", stopped)
+    monkeypatch.setattr("genets.analysis.comparison.compare.measure_interleaved", stopped)
     result = invoke(*COMPARE, "--precision", "int8", "--precision", "fp32", "--out", tmp_path)
     assert result.exit_code == 130
     assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == 4
@@ -107,7 +107,7 @@ def test_where_no_network_can_be_measured_it_fails_after_its_rows(plain, tmp_pat
             on_error(name, TargetError(f"no operator for {name}"))
         return {}
 
-    monkeypatch.setattr("genets.analysis.comparison.measure_interleaved", nothing)
+    monkeypatch.setattr("genets.analysis.comparison.compare.measure_interleaved", nothing)
     result = invoke(*COMPARE, "--out", tmp_path)
     assert result.exit_code == 2
     assert f"no operator for {NETWORKS[0]}" in "".join(result.stdout.split("\n"))

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from command_line import invoke
+from genets.core.files import write_atomic
 from genets.data import load_digits
-from genets.files import write_atomic
 from genets.networks import build, save_weights
 from genets.networks.published_weights import published_names
 from genets.structure import Structure

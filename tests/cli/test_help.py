@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import genets
 from genets.cli import app
-from genets.nas.presets import PRESETS
+from genets.nas.settings.presets import PRESETS
 
 COMMANDS = (
     "search",

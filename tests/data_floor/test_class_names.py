@@ -5,12 +5,12 @@ import os
 import numpy as np
 from PIL import Image
 
+from genets.core.errors import printable
 from genets.data import load_data
-from genets.errors import printable
 from genets.latency import Target
-from genets.latency.accuracy import Accuracy
-from genets.report.accuracy_files import write_evaluation
-from genets.report.evaluation import Evaluation
+from genets.latency.evaluation import Accuracy
+from genets.report.evaluation.accuracy_files import write_evaluation
+from genets.report.evaluation.record import Evaluation
 
 
 def test_printable():

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from genets.core.errors import DataError
 from genets.data import Nuisance, load_data, load_digits, render
 from genets.data.seeds import generator_of
-from genets.errors import DataError
 
 STILL = Nuisance(
     rotation_degrees=0, scale=(1, 1), stretch=0, shear=0, shift=0, contrast=(1, 1), colour=0,

@@ -10,9 +10,9 @@ import torch
 from folder_lab import fill, write
 from PIL import Image
 
+from genets.core.errors import DataError
 from genets.data import Augmentation, Share, load_data, seeded_globals
 from genets.data import folder as folder_module
-from genets.errors import DataError
 
 
 def together(batches):

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST
 
-from genets.data import load_data, timm_name
-from genets.errors import DataError
+from genets.core.errors import DataError
+from genets.data import load_data
+from genets.data import timm_dataset as timm_name
 
 
 def together(batches):

@@ -12,8 +12,8 @@ import pytest
 import torch
 from folder_lab import fill
 
+from genets.core.errors import DataError
 from genets.data import Share, load_data, pool
-from genets.errors import DataError
 
 
 @pytest.mark.parametrize("whole", [True, False])

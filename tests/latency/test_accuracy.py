@@ -15,10 +15,10 @@ from sklearn.metrics import (
 )
 from torch import nn
 
+from genets.core.errors import TargetError
 from genets.data import load_digits
-from genets.errors import TargetError
 from genets.latency import Target
-from genets.latency.accuracy import Accuracy, calibration_images, measure_accuracy, score
+from genets.latency.evaluation import Accuracy, calibration_images, measure_accuracy, score
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import evaluate

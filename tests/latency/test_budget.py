@@ -1,6 +1,6 @@
 import pytest
 
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import Budget
 
 

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom, trim_mean
 
-from genets.errors import TargetError
-from genets.latency.clock import PROTOCOLS, WARM_UP_LIMIT_S, WARM_UP_S, sample_interleaved, warm_up
-from genets.latency.statistics import LEAST_SAMPLES, median_interval, trimmed_mean
+from genets.core.errors import TargetError
+from genets.latency.timing.clock import (
+    PROTOCOLS,
+    WARM_UP_LIMIT_S,
+    WARM_UP_S,
+    sample_interleaved,
+    warm_up,
+)
+from genets.latency.timing.statistics import LEAST_SAMPLES, median_interval, trimmed_mean
 
 GENETS_1 = PROTOCOLS["genets-1"]
 
@@ -135,7 +141,7 @@ def test_trimmed_mean_drops_three_of_thirty_at_each_end() -> None:
 
 
 def test_unknown_protocol() -> None:
-    from genets.latency.clock import find_protocol
+    from genets.latency.timing.clock import find_protocol
 
     with pytest.raises(TargetError, match="unknown protocol 'genets1'; did you mean genets-1"):
         find_protocol("genets1")

@@ -10,8 +10,9 @@ from torch import nn
 
 import genets.latency
 from genets.latency import ENGINES, Target, measure
-from genets.latency.engines import Prepared, cuda
-from genets.latency.engines.cuda import CudaClock, CudaHostClock
+from genets.latency.engines import Prepared
+from genets.latency.engines import devices as cuda
+from genets.latency.engines.devices import CudaClock, CudaHostClock
 from genets.latency.engines.torch_engine import TorchEngine
 
 

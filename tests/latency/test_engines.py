@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 import genets.latency.engines
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines import Prepared, torch_compile
+from genets.latency.engines.base import Stopwatch
 from genets.latency.engines.preparation import normal_images
-from genets.latency.engines.prepared import Stopwatch
 from genets.networks import build
 from genets.structure import Structure
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
-from genets.latency.exporting import Images, export_network
+from genets.latency.export import Images, export_network
 from genets.networks import build
 from genets.structure import Structure
 

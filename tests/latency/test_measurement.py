@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import Measurement, Target, measure, measure_interleaved
-from genets.latency.clock import is_noisy
 from genets.latency.engines.cpu import CpuClock
+from genets.latency.timing.clock import is_noisy
 from genets.networks import build
 from genets.structure import Structure
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.probes import End, Piece, build_live
+from genets.latency.predictor.probes import End, Piece, build_live
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
 from genets.structure import Block, Structure

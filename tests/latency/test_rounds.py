@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from genets.latency import rounds as module
-from genets.latency.rounds import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, VISIT_S, time_in_rounds
+from genets.latency.timing import drift as module
+from genets.latency.timing.drift import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, VISIT_S, time_in_rounds
 
 
 def without_drift(visited: np.ndarray, seconds: np.ndarray) -> list[float]:

@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from genets.latency.probes import CHAIN_EXTRA, End, Piece
-from genets.latency.rounds import AGAIN_ROUNDS, Timed, time_in_rounds
-from genets.latency.suspicion import suspicious
+from genets.latency.predictor.probes import CHAIN_EXTRA, End, Piece
+from genets.latency.predictor.suspicion import suspicious
+from genets.latency.timing.drift import AGAIN_ROUNDS, Timed, time_in_rounds
 from genets.structure import Block, Structure
 
 LONG = 1 + CHAIN_EXTRA

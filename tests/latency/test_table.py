@@ -10,13 +10,13 @@ import pytest
 from fake_device import FakeDevice, FakeEngine, layer_costs_s
 from torch import nn
 
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
-from genets.latency.long_runs import piece_batch_size
-from genets.latency.probes import End, Piece, build_live
-from genets.latency.resident import resident_bytes_of
-from genets.latency.rounds import time_in_rounds
+from genets.latency.predictor.long_runs import piece_batch_size
+from genets.latency.predictor.probes import End, Piece, build_live
 from genets.latency.target import ENGINE_PROVIDERS
+from genets.latency.timing.drift import time_in_rounds
+from genets.latency.timing.memory import resident_bytes_of
 from genets.structure import Block, DesignSpace, Structure
 from genets.structure.cost import multiply_adds
 
@@ -135,10 +135,10 @@ def test_more_networks_held_out(target) -> None:
 
 
 def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeypatch) -> None:
-    monkeypatch.setattr("genets.latency.building.free_bytes", lambda target: 10_000_000)
+    monkeypatch.setattr("genets.latency.predictor.builder.free_bytes", lambda target: 10_000_000)
     turns = []
     monkeypatch.setattr(
-        "genets.latency.building.time_in_rounds",
+        "genets.latency.predictor.builder.time_in_rounds",
         lambda *args, **more: turns.append(len(args[1])) or time_in_rounds(*args, **more),
     )
     shares: list[float] = []

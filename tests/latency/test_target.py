@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target, measure
 from genets.latency.engines.onnxruntime_engine import PROVIDERS
 from genets.latency.target import ENGINE_PROVIDERS, physical_cores

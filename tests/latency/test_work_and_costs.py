@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from genets.errors import TargetError
-from genets.latency.calibration import Calibration
-from genets.latency.costs import StageCosts, block_work
-from genets.latency.probes import CHAIN_EXTRA, Piece, coarse
-from genets.latency.work import WORK
+from genets.core.errors import TargetError
+from genets.latency.predictor.calibration import Calibration
+from genets.latency.predictor.costs import StageCosts, block_work
+from genets.latency.predictor.probes import CHAIN_EXTRA, Piece, coarse
+from genets.latency.predictor.work import WORK
 from genets.structure import Block, SuperBlock
 from genets.structure.cost import stage_multiply_adds
 

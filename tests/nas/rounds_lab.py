@@ -12,12 +12,12 @@ import torch
 from closed_form_device import ClosedFormDevice
 from genets.latency import LatencyTable, Measurement
 from genets.nas import phases, run
-from genets.nas.confirming import ConfirmRunner
-from genets.nas.fine_tuning import TrialRunner
-from genets.nas.measured import Measured, MeasuredNetworks
-from genets.nas.session import Session
-from genets.nas.settings import SearchSettings
-from genets.nas.trial import TrialResult
+from genets.nas.candidates.training import ConfirmRunner
+from genets.nas.context import Session
+from genets.nas.selection.measured import Measured, MeasuredNetworks
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.trial import TrialResult
+from genets.nas.trials.runner import TrialRunner
 from genets.networks import build, save_weights
 from genets.training import Score
 
@@ -90,7 +90,7 @@ def _confirmed_score(self, structure):
 def latency_in_closed_form(patch, asked):
     """With a MonkeyPatch: the table that a search with these settings builds, and measuring."""
     patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(asked))
-    patch.setattr("genets.latency.table_file.describe_environment",
+    patch.setattr("genets.latency.predictor.storage.describe_environment",
                   lambda target: {"device_name": None, "threads": None,
                                   "packages": {"torch": None}})  # fmt: skip
     patch.setattr(MeasuredNetworks, "_measure_once", _measured)

@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from genets.nas.alternatives import (
+from genets.nas.selection.alternatives import (
     allowed_types,
     frontier_without,
     products_without,
     types_of,
 )
-from genets.nas.chain import ChainStage, totals
-from genets.nas.selection import frontier
+from genets.nas.selection.chain import ChainStage, totals
+from genets.nas.selection.frontier import frontier
 from genets.structure import Structure, SuperBlock
 
 NAMES = ("XX", "BL", "DW")

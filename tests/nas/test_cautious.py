@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from genets.errors import GenetsError
-from genets.nas.cautious import cautious_frontier, check_caution, lower_bound
-from genets.nas.chain import ChainStage
-from genets.nas.regression import AccuracyModel
-from genets.nas.selection import frontier
-from genets.nas.trial import Trial, TrialResult
+from genets.core.errors import GenetsError
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.selection.cautious import cautious_frontier, check_caution, lower_bound
+from genets.nas.selection.chain import ChainStage
+from genets.nas.selection.frontier import frontier
+from genets.nas.study.trial import Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 BL3x48s2r0.25*2 DW3x64s2r3*2 Conv1x128 @32")

@@ -9,27 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genets.nas.advice import (
-    master_doubts,
-    measuring_doubts,
-    round_doubts,
-    study_warnings,
-    table_doubts,
-)
-from genets.nas.bayes import BayesEffects
-from genets.nas.close_calls import (
+from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.accuracy.gaussian import LinearModel, posterior
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.undecided import (
     CloseCall,
     chance_to_settle,
     close_calls,
     std_after,
     trials_to_settle,
 )
-from genets.nas.gaussian import LinearModel, posterior
-from genets.nas.planning import more_trials
-from genets.nas.regression import AccuracyModel
-from genets.nas.result import Confirmed, Selected
-from genets.nas.settings import SearchSettings
-from genets.nas.trial import Trial, TrialResult
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.trials.plan import more_trials
+from genets.nas.warnings import (
+    master_doubts,
+    measuring_doubts,
+    round_doubts,
+    study_warnings,
+    table_doubts,
+)
 from genets.structure import Block, SuperBlock
 
 SETTINGS = SearchSettings(

@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 import torch
 
+from genets.core.errors import GenetsError, StudyError, TrainingError
 from genets.data import DigitsSplit, load_data
-from genets.errors import GenetsError, StudyError, TrainingError
-from genets.nas import confirming
-from genets.nas.confirmation import best_confirmed, confirm, confirm_job, stored_confirmations
-from genets.nas.confirming import ConfirmRunner
-from genets.nas.result import Confirmed, Selected
-from genets.nas.session import Session
-from genets.nas.settings import SearchSettings
-from genets.nas.snapshot import Snapshot
-from genets.nas.study import Study
+from genets.nas.candidates import training as confirming
+from genets.nas.candidates.confirmation import (
+    best_confirmed,
+    confirm,
+    confirm_job,
+    stored_confirmations,
+)
+from genets.nas.candidates.training import ConfirmRunner
+from genets.nas.context import Session
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.study.study import Study
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
 from genets.structure import Structure

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from genets.nas.fine_tuning import TrialJob, TrialRunner
-from genets.nas.trial import Trial, TrialResult
+from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.networks import build, save_weights
 from genets.structure import Structure, SuperBlock
 from genets.training import Recipe

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from genets.nas.gaussian import (
+from genets.nas.accuracy.gaussian import (
     LinearModel,
     _log_evidence_with_inverse,
     fit_scales,

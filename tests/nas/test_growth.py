@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from genets.errors import StudyError
-from genets.nas import growth
-from genets.nas.planning import Sampling, plan_trials
-from genets.nas.settings import SearchSettings
-from genets.nas.study import Study, load_settings
+from genets.core.errors import StudyError
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.study import Study, growth, load_settings
+from genets.nas.trials.plan import Sampling, plan_trials
 from genets.structure import DesignSpace, zoo
 
 AROUND = DesignSpace(resolutions=()).around(zoo["master_small"])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from genets.errors import StudyError
-from genets.nas.executors import inline
-from genets.nas.trial import Trial, TrialResult
+from genets.core.errors import StudyError
+from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.trials import workers as inline
 from genets.structure import SuperBlock
 
 # Stands for the real runner in the driver and, as the job brings it along, in the workers.
@@ -33,7 +33,7 @@ class Runner:
 # A shell has what it runs in the background ignore Ctrl-C, and the tests may run there.
 DRIVER = """
 import signal, sys, stubs
-from genets.nas.executors import inline
+from genets.nas.trials.executors import inline
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print(*inline.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
@@ -57,7 +57,7 @@ def test_a_script_needs_no_guard(driver: list[str]) -> None:
     assert set(done.stdout.splitlines()[-1].split("; ")) == {"a is done", "b is done"}
 
 
-FAULT = "from genets.errors import GenetsError; raise GenetsError('no weights file')"
+FAULT = "from genets.core.errors import GenetsError; raise GenetsError('no weights file')"
 
 
 def test_what_a_worker_cannot_begin_for_is_the_sentence_told(driver: list[str]) -> None:
@@ -65,7 +65,7 @@ def test_what_a_worker_cannot_begin_for_is_the_sentence_told(driver: list[str]) 
     stubs.write_text(STUBS.replace("return Runner(self, worker)", FAULT))
     done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "genets.errors.GenetsError: no weights file"
+    assert done.stderr.splitlines()[-1] == "genets.core.errors.GenetsError: no weights file"
     assert "Exception in initializer" not in done.stderr
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from genets.latency import Measurement, Target
-from genets.nas import measured
-from genets.nas.measured import ATTEMPTS, MeasuredNetworks, load_measured
+from genets.nas.selection.frontier import measured
+from genets.nas.selection.measured import ATTEMPTS, MeasuredNetworks, load_measured
 from genets.structure import Structure
 
 MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import genets
-from genets.errors import BlockFileError, StructureError
+from genets.core.errors import BlockFileError, StructureError
 from genets.nas import run
-from genets.nas.fine_tuning import TrialJob, TrialRunner
-from genets.nas.settings import SearchSettings
-from genets.nas.study import Study, load_settings
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.study import Study, load_settings
+from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.networks import own_blocks, save_weights
 from genets.networks.blocks import BLOCKS
 from genets.structure import BLOCK_TYPES, Structure

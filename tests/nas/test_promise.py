@@ -10,17 +10,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from genets.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
-from genets.nas.alternatives import Types, frontier_without, types_of
-from genets.nas.chain import Floats, Frontier
-from genets.nas.feasible import FASTEST, check_feasible
-from genets.nas.measured import Measured
-from genets.nas.promise import OnRound, keep_promises
-from genets.nas.regression import Prediction
-from genets.nas.result import Selected
-from genets.nas.selection import frontier
-from genets.nas.space_chain import chain_of
+from genets.nas.accuracy.model import Prediction
+from genets.nas.selection.alternatives import Types, frontier_without, types_of
+from genets.nas.selection.budget_search import OnRound, keep_promises
+from genets.nas.selection.chain import Floats, Frontier
+from genets.nas.selection.fastest import FASTEST, check_feasible
+from genets.nas.selection.frontier import frontier
+from genets.nas.selection.measured import Measured
+from genets.nas.selection.space_chain import chain_of
+from genets.nas.study.records import Selected
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
@@ -236,7 +236,7 @@ def test_where_much_of_the_budget_is_left_what_lies_between_is_measured_too(
     """What is predicted to reach the budget turns out too slow, whatever the table is told."""
     table = Table(learns=False)
     selected = promise(table, Device(own=half_are_slow), "0.06ms")
-    monkeypatch.setattr("genets.nas.promise.MOST_UNUSED", 1.0)
+    monkeypatch.setattr("genets.nas.selection.budget_search.MOST_UNUSED", 1.0)
     without = promise(table, Device(own=half_are_slow), "0.06ms")
     assert selected.margin < 0.06 < 0.1 < without.margin
     assert Model().predict(selected.structure).mean > Model().predict(without.structure).mean

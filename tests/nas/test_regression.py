@@ -6,12 +6,12 @@ import pytest
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
-from genets.errors import GenetsError
-from genets.nas.bayes import BayesEffects
-from genets.nas.features import FeatureMap
-from genets.nas.observations import Observations, RepeatNoise
-from genets.nas.regression import AccuracyModel
-from genets.nas.trial import Trial, TrialResult
+from genets.core.errors import GenetsError
+from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.accuracy.features import FeatureMap
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.observations import Observations, RepeatNoise
+from genets.nas.study.trial import Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32")

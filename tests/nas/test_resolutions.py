@@ -12,28 +12,31 @@ import numpy as np
 import pytest
 
 import genets
-from genets.data import load_data
-from genets.errors import (
+from genets.core.errors import (
     DataError,
     GenetsError,
     InfeasibleBudgetError,
     SettingsError,
     StructureError,
 )
+from genets.data import load_data
 from genets.latency import LatencyTable, Measurement, Target
 from genets.latency.environment import describe_environment
-from genets.latency.probes import ends_of, pieces_of
-from genets.latency.table import WholeNetwork
-from genets.nas import confirming, measured, phases, run, session
-from genets.nas.fine_tuning import TrialRunner
-from genets.nas.promise import OnRound
-from genets.nas.resolutions import keep_at_each, left_out
-from genets.nas.result import Confirmed, SearchResult, Selected
-from genets.nas.settings import SearchSettings
-from genets.nas.snapshot import Snapshot
-from genets.nas.trial import TrialResult
+from genets.latency.predictor.probes import ends_of, pieces_of
+from genets.latency.predictor.table import WholeNetwork
+from genets.nas import context as session
+from genets.nas import phases, run
+from genets.nas.candidates import training as confirming
+from genets.nas.selection.budget_search import OnRound
+from genets.nas.selection.frontier import measured
+from genets.nas.selection.resolutions import keep_at_each, left_out
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import Confirmed, SearchResult, Selected
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.study.trial import TrialResult
+from genets.nas.trials.runner import TrialRunner
 from genets.networks.weights import read_weights
-from genets.report.study_page import study_page
+from genets.report.study.page import study_page
 from genets.structure import Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 from genets.training import Score, evaluate
@@ -115,7 +118,7 @@ def closed_form() -> Iterator[None]:
         patch.setattr(confirming, "evaluate", better_if_larger)
         patch.setattr(TrialRunner, "_run", learnt)
         patch.setattr(phases, "_check_learned", lambda *_: None)
-        patch.setattr("genets.report.page._library", lambda: "")
+        patch.setattr("genets.report.html._library", lambda: "")
         yield
 
 
@@ -223,7 +226,7 @@ def test_every_resolution_has_as_many_candidates(
             raise InfeasibleBudgetError("too slow", fastest_ms=resolution)
         return [resolution]
 
-    monkeypatch.setattr("genets.nas.resolutions.keep_selected", keep_selected)
+    monkeypatch.setattr("genets.nas.selection.resolutions.keep_selected", keep_selected)
     search: Any = SimpleNamespace(
         around=SimpleNamespace(resolutions=(12, 16, 20)),
         settings=SimpleNamespace(confirm=confirm),

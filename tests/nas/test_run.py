@@ -14,8 +14,7 @@ import torch
 from rounds_lab import latency_in_closed_form
 
 import genets
-from genets.data import DigitsSplit
-from genets.errors import (
+from genets.core.errors import (
     DataError,
     GenetsError,
     InfeasibleBudgetError,
@@ -23,12 +22,14 @@ from genets.errors import (
     StudyError,
     TargetError,
 )
-from genets.nas import run, session
-from genets.nas.alternatives import types_of
+from genets.data import DigitsSplit
+from genets.nas import context as session
+from genets.nas import run
 from genets.nas.events import PHASES, Event
-from genets.nas.fine_tuning import TrialRunner
-from genets.nas.settings import SearchSettings
-from genets.nas.trial import TrialResult
+from genets.nas.selection.alternatives import types_of
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.trial import TrialResult
+from genets.nas.trials.runner import TrialRunner
 
 SETTINGS: dict[str, Any] = {
     "data": "digits",

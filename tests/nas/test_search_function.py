@@ -4,10 +4,10 @@ import pytest
 from rounds_lab import SETTINGS, in_closed_form, settings
 
 import genets
-from genets.errors import SettingsError
+from genets.core.errors import SettingsError
 from genets.nas import run
-from genets.nas.presets import PRESETS, settings_at
-from genets.nas.study import load_settings
+from genets.nas.settings.presets import PRESETS, settings_at
+from genets.nas.study.study import load_settings
 
 KEYWORDS = SETTINGS | {"rounds": 1}
 

@@ -11,13 +11,13 @@ import pytest
 import rounds_lab
 from rounds_lab import in_closed_form, loss, settings
 
-from genets.errors import SettingsError, StudyError
+from genets.core.errors import SettingsError, StudyError
 from genets.nas import run
 from genets.nas.events import Event
-from genets.nas.fine_tuning import TrialRunner
-from genets.nas.result import SearchResult
-from genets.nas.snapshot import Snapshot
-from genets.nas.study import Study
+from genets.nas.study.records import SearchResult
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.study.study import Study
+from genets.nas.trials.runner import TrialRunner
 from genets.networks.weights import read_weights
 from genets.structure import Structure
 
@@ -290,10 +290,10 @@ WIDE = str(Structure.parse("Conv3x8s2 XX3x512s2 DW3x16r3 Conv1x16 @8"))
 
 @pytest.mark.usefixtures("closed_form")
 def test_the_page_shows_every_round(finished: Finished) -> None:
-    from genets.report.study_page import study_page
+    from genets.report.study.page import study_page
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genets.report.page._library", lambda: "")
+        patch.setattr("genets.report.html._library", lambda: "")
         html = study_page(Snapshot.read(finished[0]), "today")
     assert "<h2>Rounds</h2>" in html
     assert "20 done of 20; 2 of 2 rounds begun" in html

@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from genets.errors import GenetsError
-from genets.nas.chain import ChainStage, pareto
-from genets.nas.selection import frontier, random_selection
+from genets.core.errors import GenetsError
+from genets.nas.selection.chain import ChainStage, pareto
+from genets.nas.selection.frontier import frontier, random_selection
 from genets.structure import Structure, SuperBlock
 
 ON_GRID = 64.0  # sums of multiples of 1/64 are exact, so ties are ties
@@ -96,7 +96,7 @@ def test_a_largest_latency_cuts_the_frontier_and_nothing_else(seed):
 def test_chunks_do_not_change_the_result(monkeypatch):
     stages = random_chain(np.random.default_rng(12), grid=True)
     whole = frontier(stages)
-    monkeypatch.setattr("genets.nas.selection.CHUNK", 3)
+    monkeypatch.setattr("genets.nas.selection.frontier.CHUNK", 3)
     in_parts = frontier(stages)
     np.testing.assert_array_equal(in_parts.latency_ms, whole.latency_ms)
     np.testing.assert_array_equal(in_parts.accuracy, whole.accuracy)

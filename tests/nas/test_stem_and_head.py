@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from rounds_lab import in_closed_form, loss, settings
 
-from genets.errors import StructureError
+from genets.core.errors import StructureError
 from genets.nas import run
-from genets.nas.observations import Observations
-from genets.nas.planning import plan_trials
-from genets.nas.regression import AccuracyModel
-from genets.nas.result import SearchResult
-from genets.nas.snapshot import Snapshot
-from genets.nas.study import Study
-from genets.nas.trial import Trial, TrialResult
-from genets.report.study_page import study_page
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.observations import Observations
+from genets.nas.study.records import SearchResult
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.study.study import Study
+from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.trials.plan import plan_trials
+from genets.report.study.page import study_page
 from genets.structure import Structure
 
 ENDS = {"stem_width_range": (0.5, 2), "head_width_range": (0.5, 2)}

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from genets.errors import StudyError
-from genets.nas.settings import SearchSettings
-from genets.nas.study import Study
-from genets.nas.trial import Trial, TrialResult
+from genets.core.errors import StudyError
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.study import Study
+from genets.nas.study.trial import Trial, TrialResult
 from genets.structure import SuperBlock
 
 SETTINGS = SearchSettings(data="digits", budget="0.2ms")

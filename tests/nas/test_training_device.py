@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from genets.latency.target import physical_cores
-from genets.nas.training_device import device_of, fitting_readers, fitting_workers, use_device
+from genets.nas.trials.training_device import (
+    device_of,
+    fitting_readers,
+    fitting_workers,
+    use_device,
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks import Count, count, fold_batchnorm
 from genets.networks.baselines import SETS, Baseline, baselines
 from genets.networks.baselines.facts import facts

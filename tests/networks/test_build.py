@@ -7,7 +7,7 @@ import timm
 import torch
 from timm.models.byobnet import ByobNet, model_cfgs
 
-from genets.errors import GenetsError, StructureError
+from genets.core.errors import GenetsError, StructureError
 from genets.networks import build, count
 from genets.networks.blocks import model_config
 from genets.networks.build import TIMM_NAMES

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks import Count, build, count
 from genets.structure import Structure, SuperBlock, zoo
 

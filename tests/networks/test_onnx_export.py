@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks import build, export_onnx
 from genets.structure import zoo
 

@@ -13,8 +13,8 @@ from timm.models.byobnet import RepVggBlock
 from torch import nn
 
 import genets
-from genets.errors import BlockFileError, GenetsError, StructureError
-from genets.latency.work import WORK, block_work
+from genets.core.errors import BlockFileError, GenetsError, StructureError
+from genets.latency.predictor.work import WORK, block_work
 from genets.networks import build, count, fold_batchnorm, load_blocks, own_blocks, register_block
 from genets.networks.blocks import BLOCKS
 from genets.networks.own_layers import block_stage, read_layers

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks import build
 from genets.networks.published_weights import published_names, with_our_names
 from genets.networks.weight_files import tensors_for

@@ -3,7 +3,7 @@
 import pytest
 import timm
 
-from genets.errors import GenetsError, StructureError
+from genets.core.errors import GenetsError, StructureError
 from genets.networks import build, resolve_network, save_weights
 from genets.structure import zoo
 

@@ -8,16 +8,16 @@ import pytest
 from rich.console import Console
 
 from genets.latency import Target
-from genets.latency.accuracy import Accuracy
-from genets.report.accuracy_files import write_evaluation
-from genets.report.accuracy_table import accuracy_table, classes_table
-from genets.report.confusion_chart import (
+from genets.latency.evaluation import Accuracy
+from genets.report.evaluation.accuracy_files import write_evaluation
+from genets.report.evaluation.confusion import (
     MOST_CLASSES,
     OTHERS,
     confusion_chart,
     most_confused,
 )
-from genets.report.evaluation import Evaluation
+from genets.report.evaluation.record import Evaluation
+from genets.report.evaluation.tables import accuracy_table, classes_table
 
 INT8, FP32 = Target(engine="openvino", precision="int8", threads=1), Target(threads=1)
 COUNTS = np.array([[7, 2, 1], [0, 4, 0], [0, 0, 0]])

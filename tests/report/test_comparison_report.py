@@ -9,13 +9,15 @@ import pytest
 from rich.console import Console
 
 from genets.analysis import Comparison, Row
-from genets.analysis.blocks import chains_of
-from genets.analysis.profile import Profile, ProfileSettings
+from genets.analysis.profile.blocks import chains_of
+from genets.analysis.profile.profile import Profile, ProfileSettings
 from genets.latency import Measurement, Target
 from genets.networks.baselines import baselines
-from genets.report import comparison_charts, comparison_page, profile_page
 from genets.report import comparison_tables as shown_tables
-from genets.report.comparison_tables import comparison_csv, failures
+from genets.report.comparison import charts as comparison_charts
+from genets.report.comparison import page as comparison_page
+from genets.report.comparison.tables import comparison_csv, failures
+from genets.report.profile import page as profile_page
 
 ONE, MANY = (Target(batch_size=size, threads=2) for size in (1, 64))
 

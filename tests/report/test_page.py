@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from genets.report.charts import chart_of, save_picture, styled
-from genets.report.page import Cell, Figure, PageTable, Paragraph, Section, page
+from genets.report.html import Cell, Figure, PageTable, Paragraph, Section, page
 
 EVIL = '</script><script>alert("x")</script> & <b>'
 

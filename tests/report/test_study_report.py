@@ -8,12 +8,12 @@ import pytest
 from study_lab import DEVICE, make_study
 
 from command_line import invoke
-from genets.errors import StudyError
-from genets.nas.result import Confirmed
-from genets.nas.snapshot import Snapshot
-from genets.report.study_candidates import candidates_section
-from genets.report.study_facts import study_record
-from genets.report.study_page import study_page
+from genets.core.errors import StudyError
+from genets.nas.study.records import Confirmed
+from genets.nas.study.snapshot import Snapshot
+from genets.report.study.candidates import candidates_section
+from genets.report.study.facts import study_record
+from genets.report.study.page import study_page
 
 EVIL = "<script>alert('x')<"  # a folder name, so without a slash
 
@@ -22,7 +22,7 @@ EVIL = "<script>alert('x')<"  # a folder name, so without a slash
 def _plain():
     """Without the script library, which takes seconds to bundle."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genets.report.page._library", lambda: "")
+        patch.setattr("genets.report.html._library", lambda: "")
         yield
 
 
@@ -113,7 +113,7 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path, upto, missing, shown
 
 
 def test_a_study_in_use_can_be_reported(selected):
-    from genets.nas.study import Study
+    from genets.nas.study.study import Study
 
     with Study.open(selected):
         assert Snapshot.read(selected).selected is not None

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from genets.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target
-from genets.nas.result import Selected
+from genets.nas.study.records import Selected
 from genets.report import ZooRow, fastest_table, measurement_table, selected_table, zoo_table
-from genets.report.accuracy_table import export_table
+from genets.report.evaluation.tables import export_table
 from genets.structure import zoo
 
 

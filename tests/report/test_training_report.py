@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from genets.report.training_report import MOST_TICKS, _curves, _ticks, save_curves
+from genets.report.training import MOST_TICKS, _curves, _ticks, save_curves
 from genets.training import EpochRecord
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genets import errors
-from genets.errors import StructureError
+from genets.core.errors import StructureError
 from genets.structure import Block, Structure, SuperBlock
 from genets.structure.block import format_ratio
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from genets.errors import StructureError
+from genets.core.errors import StructureError
 from genets.structure import (
     Structure,
     SuperBlock,

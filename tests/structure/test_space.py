@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from genets.errors import StructureError
+from genets.core.errors import StructureError
 from genets.structure import Block, DesignSpace, Structure, SuperBlock, zoo
 
 MASTER = Structure.parse("Conv3x8s2 XX3x24s2*2 DW3x16s2r3 Conv1x32 @32")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from genets.errors import StructureError
+from genets.core.errors import StructureError
 from genets.structure import Structure, format_toml, load_structure, parse_toml, zoo
 
 STRUCTURE = Structure.parse("Conv3x32s2 BL5x64s2r0.3*2 XX3x32 Conv1x96 @64")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genets.errors import StructureError
+from genets.core.errors import StructureError
 from genets.structure import (
     Structure,
     SuperBlock,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from genets.errors import StructureError
+from genets.core.errors import StructureError
 from genets.structure import Structure, SuperBlock, zoo
 
 TABLES = Path(__file__).parents[1] / "data"

@@ -11,9 +11,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.training import Listener, RunRecipe, RunSettings
-from genets.training.processes import is_first_process
+from genets.training.distributed import is_first_process
 from genets.training.train_network import train_network
 from genets.training.trainee import Trainee
 

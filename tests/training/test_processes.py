@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from team_lab import BN_FREE, DRAWING, run, settings
 
 import genets
+from genets.core.errors import TrainingError
 from genets.data import Share, load_data
-from genets.errors import TrainingError
-from genets.training import evaluate, processes
+from genets.training import distributed as processes
+from genets.training import evaluate
 
 
 def make_photos(root):

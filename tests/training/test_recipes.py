@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from timm.loss import SoftTargetCrossEntropy
 
-from genets.errors import GenetsError, SettingsError
-from genets.nas.presets import PRESETS
+from genets.core.errors import GenetsError, SettingsError
+from genets.nas.settings.presets import PRESETS
 from genets.training import RunRecipe, loss_of, make_recipe, named_recipe
 from genets.training.recipes import FIELDS, changed, parse_changes, read_recipe_file, recipes
 

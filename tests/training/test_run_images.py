@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genets.core.errors import GenetsError
 from genets.data import load_data
-from genets.errors import GenetsError
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.train_network import train_network
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks import build, save_weights
 from genets.networks.weight_files import read_tensors
 from genets.structure import zoo

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from genets.core.errors import GenetsError
 from genets.data import load_digits
-from genets.errors import GenetsError
 from genets.networks import build, save_weights
 from genets.structure import Structure
 from genets.training import Listener, RunRecipe, RunSettings

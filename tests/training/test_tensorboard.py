@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from genets.errors import TrainingError
+from genets.core.errors import TrainingError
 from genets.training import RunRecipe, RunSettings
 from genets.training.train_network import train_network
 

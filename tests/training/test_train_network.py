@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import genets
-from genets.errors import GenetsError, TrainingError
+from genets.core.errors import GenetsError, TrainingError
 from genets.networks import resolve_network
 from genets.training import Listener, RunRecipe, RunSettings, Score
 from genets.training.run import Run

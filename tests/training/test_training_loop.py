@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from torch import nn
 
+from genets.core.errors import TrainingError
 from genets.data import Nuisance, load_digits
-from genets.errors import TrainingError
 from genets.training import Recipe, evaluate, train
 
 

@@ -8,7 +8,7 @@ import torch
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.training import Recipe, loss_of, lr_at, optimizer_of
 
 

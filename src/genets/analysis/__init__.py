@@ -1,8 +1,8 @@
 """What networks and blocks cost on a target, and what that shows."""
 
-from genets.analysis.candidates import SET_NAMES, Candidate, find_candidate, find_candidates
-from genets.analysis.comparison import OnProgress, Progress, Timing, compare
-from genets.analysis.findings import (
+from genets.analysis.comparison.compare import OnProgress, Progress, Timing, compare
+from genets.analysis.comparison.entries import SET_NAMES, Candidate, find_candidate, find_candidates
+from genets.analysis.comparison.findings import (
     RankCorrelation,
     SpeedUp,
     findings,
@@ -11,7 +11,7 @@ from genets.analysis.findings import (
     run_note,
     speed_ups,
 )
-from genets.analysis.row import Comparison, Row
+from genets.analysis.comparison.rows import Comparison, Row
 
 __all__ = [
     "SET_NAMES",

@@ -15,9 +15,9 @@ from genets.analysis.masters import (
     check_masters,
     missing_trainings,
 )
+from genets.core.errors import GenetsError, TrainingError
+from genets.core.files import write_atomic
 from genets.data import ImageData, seeded_globals
-from genets.errors import GenetsError, TrainingError
-from genets.files import write_atomic
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, evaluate, fitting_threads, train

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import t as student
 
-from genets.errors import GenetsError, shown
+from genets.core.errors import GenetsError, shown
 from genets.structure import Structure
 
 Response = Literal["cross_entropy", "top1"]

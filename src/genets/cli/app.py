@@ -21,7 +21,7 @@ from genets.cli.search import search
 from genets.cli.select import select
 from genets.cli.train import train
 from genets.cli.zoo import zoo
-from genets.errors import GenetsError, InfeasibleBudgetError
+from genets.core.errors import GenetsError, InfeasibleBudgetError
 
 # What the user can cure on the disk; any other OSError would be a fault of ours.
 DISK_ERRORS = {

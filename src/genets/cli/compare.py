@@ -18,7 +18,7 @@ from genets.cli.options import (
     Seed,
     Threads,
 )
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
     from genets.analysis import Comparison
@@ -129,7 +129,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
 def _write(comparison: Comparison, record: dict[str, Any], out: Path) -> dict[str, Path]:
     import json
 
-    from genets.files import write_atomic
+    from genets.core.files import write_atomic
     from genets.report import write_comparison
 
     write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")

@@ -21,7 +21,7 @@ from genets.cli.options import (
 if TYPE_CHECKING:
     from genets.cli.networks import Loaded
     from genets.latency import Target
-    from genets.report.evaluation import Evaluation
+    from genets.report.evaluation.record import Evaluation
 
 
 def eval_(
@@ -91,8 +91,8 @@ def eval_(
     loaded.check_classes()
     # From here on with charts, for which no wrong word has to wait.
     from genets.cli.output import print_json, print_lines, print_tables
-    from genets.report.accuracy_files import write_evaluation
-    from genets.report.accuracy_table import accuracy_table, classes_table
+    from genets.report.evaluation.accuracy_files import write_evaluation
+    from genets.report.evaluation.tables import accuracy_table, classes_table
 
     found = _evaluation(loaded, target, split)
     files = write_evaluation(found, out) if out else {}
@@ -108,8 +108,8 @@ def _evaluation(loaded: Loaded, target: Target, split: str) -> Evaluation:
     from dataclasses import replace
 
     from genets.cli.networks import calibration_for
-    from genets.latency.accuracy import measure_accuracy
-    from genets.report.evaluation import Evaluation
+    from genets.latency.evaluation import measure_accuracy
+    from genets.report.evaluation.record import Evaluation
 
     data, images = loaded.data, loaded.split(split)
     assert data is not None

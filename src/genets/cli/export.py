@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from genets.cli.options import BatchSize, Device, Json, Precision, Provider, Seed, Threads
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 
 
 def export(
@@ -59,8 +59,8 @@ def export(
     target.check()
     # From here on with PyTorch, for which no wrong word has to wait.
     from genets.cli.output import print_json, print_tables
-    from genets.latency.exporting import export_network
-    from genets.report.accuracy_table import export_table
+    from genets.latency.export import export_network
+    from genets.report.evaluation.tables import export_table
 
     loaded = named_network(network, seed, data=data, resolution=resolution)
     contract = export_network(

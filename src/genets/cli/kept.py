@@ -9,7 +9,7 @@ ROW_FILES = "rows*.json"
 
 def tell_kept(folder: Path | None) -> None:
     """Say on standard error how many measured rows `folder` holds; nothing where there are none."""
-    from genets.analysis.row_file import load_rows
+    from genets.analysis.comparison.row_file import load_rows
     from genets.cli.output import error_console
 
     files = sorted(folder.glob(ROW_FILES)) if folder else []

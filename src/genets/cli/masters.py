@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
-    from genets.nas.settings import SearchSettings
+    from genets.nas.settings.settings import SearchSettings
 
 TRAININGS = 2  # of each structure, with seeds of their own
 RANKING_FILE = "masternets.json"  # in the study's folder, which it precedes
@@ -21,8 +21,8 @@ def choose_master(names: str, values: dict[str, Any], out: Path, *, plain: bool)
     Raises GenetsError.
     """
     from genets.cli.output import error_console
-    from genets.nas.settings import SearchSettings
-    from genets.report.masters_table import masters_table
+    from genets.nas.settings.settings import SearchSettings
+    from genets.report.study.masters_table import masters_table
 
     each = [name.strip() for name in names.split(",") if name.strip()]
     settings = {name: SearchSettings(**{**values, "master": name}) for name in each}
@@ -40,10 +40,10 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
     from genets.analysis.master_training import rank_masters
     from genets.analysis.masters import check_masters
     from genets.cli.progress import show_progress
+    from genets.core.errors import StudyError
     from genets.data import load_data
-    from genets.errors import StudyError
-    from genets.nas.study import is_study
-    from genets.nas.training_device import training_device
+    from genets.nas.study.study import is_study
+    from genets.nas.trials.training_device import training_device
 
     structures = {name: one.structure for name, one in settings.items()}
     check_masters(structures)
@@ -70,8 +70,8 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
 
 def _latencies(ranking: MasterRanking, settings: SearchSettings) -> dict[str, float]:
     """ms per image of each on the target of the search, measured in turn."""
-    from genets.latency.measurement import measure_interleaved
-    from genets.latency.probes import build_live
+    from genets.latency.predictor.probes import build_live
+    from genets.latency.timing.measurement import measure_interleaved
 
     measured = measure_interleaved(
         {row.name: build_live(row.structure, 1000) for row in ranking.ranked},

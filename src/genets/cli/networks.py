@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genets.errors import DataError, GenetsError, unknown_name
+from genets.core.errors import DataError, GenetsError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from genets.data import ImageData, Split
     from genets.latency import Target
-    from genets.latency.exporting import Images
+    from genets.latency.export import Images
     from genets.networks import NamedNetwork
 
 SPLITS = ("test", "validation", "train")
@@ -48,7 +48,7 @@ class Loaded:
 
     def images(self) -> Images:
         """What it must be fed: as its results folder says, or as its data is given."""
-        from genets.latency.exporting import Images
+        from genets.latency.export import Images
 
         if {"mean", "std", "class_names"} <= self.metadata.keys():
             known = (json.loads(self.metadata[key]) for key in ("mean", "std", "class_names"))
@@ -189,6 +189,6 @@ def _other_classes(what: str, count: int, data: ImageData) -> DataError:
 
 def calibration_for(target: Target, loaded: Loaded) -> Tensor | None:
     """Training images for int8, and none for other precisions."""
-    from genets.latency.accuracy import calibration_images
+    from genets.latency.evaluation import calibration_images
 
     return calibration_images(loaded.split("train")) if target.precision == "int8" else None

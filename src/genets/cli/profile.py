@@ -132,8 +132,8 @@ def _figures(
     target = make_target(options)
     # From here on with PyTorch, for which no wrong word has to wait.
     from genets.analysis import Timing
-    from genets.analysis.profile import ProfileSettings
-    from genets.analysis.profile import profile as make_profile
+    from genets.analysis.profile.profile import ProfileSettings
+    from genets.analysis.profile.profile import profile as make_profile
     from genets.cli.kept import tell_kept
     from genets.cli.output import print_json, print_lines, print_tables
     from genets.cli.progress import show_progress
@@ -162,7 +162,7 @@ def _figures(
 def _write(result: Any, record: dict[str, Any], out: Path) -> dict[str, Path]:
     import json
 
-    from genets.files import write_atomic
+    from genets.core.files import write_atomic
     from genets.report import write_profile
 
     write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")

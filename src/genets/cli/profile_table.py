@@ -9,9 +9,9 @@ from genets.analysis import Progress
 from genets.cli.output import print_json, print_lines
 from genets.cli.progress import show_progress
 from genets.cli.targets import make_target
-from genets.errors import SettingsError
-from genets.nas.settings import SearchSettings
-from genets.nas.study import is_study, load_settings
+from genets.core.errors import SettingsError
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.study import is_study, load_settings
 from genets.nas.table_ahead import table_ahead, table_for_study
 
 

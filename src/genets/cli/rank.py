@@ -11,7 +11,7 @@ import typer
 from genets.cli.options import Json, Seed
 
 if TYPE_CHECKING:
-    from genets.analysis.rank import NetworkRank
+    from genets.analysis.rank.rank import NetworkRank
 
 RESULT = "rank.json"
 
@@ -63,9 +63,9 @@ def rank(
     genets rank timm:resnet18 timm:resnet34 --pretrained --out runs/rank
     genets rank genet_large --checkpoint genet_large.pth --super-blocks
     """
-    from genets.analysis.rank_advice import advise, load_block_latencies
+    from genets.analysis.rank.advice import advise, load_block_latencies
     from genets.cli.output import print_json, print_lines, print_tables
-    from genets.report.rank_tables import rank_record, rank_tables
+    from genets.report.rank.tables import rank_record, rank_tables
 
     latencies = load_block_latencies(profile) if profile else None
     found = _found(networks, pretrained, checkpoint or [], super_blocks, seed, plain=json)
@@ -93,10 +93,10 @@ def _found(
     plain: bool,
 ) -> list[NetworkRank]:
     from genets.analysis import Progress
-    from genets.analysis.rank import rank_of
-    from genets.analysis.rank_networks import weighted_network
+    from genets.analysis.rank.networks import weighted_network
+    from genets.analysis.rank.rank import rank_of
     from genets.cli.progress import show_progress
-    from genets.errors import GenetsError
+    from genets.core.errors import GenetsError
 
     names = names if checkpoints else list(dict.fromkeys(names))
     if checkpoints and pretrained:
@@ -122,8 +122,8 @@ def _found(
 def _write(result: tuple[Any, Any, Any], record: dict[str, Any], out: Path) -> dict[str, Path]:
     import json
 
-    from genets.files import write_atomic
-    from genets.report.rank_page import write_rank
+    from genets.core.files import write_atomic
+    from genets.report.rank.page import write_rank
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")

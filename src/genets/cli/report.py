@@ -34,8 +34,8 @@ def report(
     genets report runs/mine --out mine.html
     """
     from genets.cli.output import print_json, print_lines
-    from genets.errors import GenetsError
-    from genets.nas.snapshot import Snapshot
+    from genets.core.errors import GenetsError
+    from genets.nas.study.snapshot import Snapshot
     from genets.report import state_sentences, study_record, write_study_page
 
     file = out or study / PAGE

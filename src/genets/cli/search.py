@@ -10,7 +10,7 @@ from genets.cli import search_options as options
 from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Threads
 
 if TYPE_CHECKING:
-    from genets.nas.settings import SearchSettings
+    from genets.nas.settings.settings import SearchSettings
 
 
 NOT_SETTINGS = ("out", "preset", "settings", "masternet", "workers", "json")
@@ -101,11 +101,11 @@ def _settings(
     """Those of the study at `out`, or a preset; under those of `file`; under `given`."""
     from genets.cli.masters import choose_master
     from genets.cli.targets import make_target
-    from genets.errors import SettingsError
+    from genets.core.errors import SettingsError
     from genets.latency import Target
-    from genets.nas.presets import settings_at
-    from genets.nas.settings import SearchSettings
-    from genets.nas.settings_layers import load_settings_file, merge
+    from genets.nas.settings.presets import settings_at
+    from genets.nas.settings.settings import SearchSettings
+    from genets.nas.settings.settings_layers import load_settings_file, merge
 
     base = settings_at(out, preset, load_settings_file(file) if file else {})
     values = merge(base, given)

@@ -60,7 +60,7 @@ def select(
     from genets.cli.progress import show_progress
     from genets.cli.targets import given, make_target
     from genets.nas import run
-    from genets.nas.study import load_settings
+    from genets.nas.study.study import load_settings
     from genets.report import alternatives_table, selected_record, selected_table
 
     options = given(

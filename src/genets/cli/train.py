@@ -119,7 +119,7 @@ def _settings(
     out: Path,
 ) -> RunSettings:
     """Those of the run at `out`, or a recipe; under those of `file`; under the others."""
-    from genets.errors import SettingsError
+    from genets.core.errors import SettingsError
     from genets.training import RunSettings, make_recipe, named_recipe
     from genets.training.recipes import changed, parse_changes, read_recipe_file
     from genets.training.run_folder import is_run, load_settings
@@ -153,7 +153,7 @@ def _is_folder(network: str | None) -> bool:
 
 def _usual_folder(options: dict[str, Any]) -> Path:
     """Such as `runs/genet_large-photos`."""
-    from genets.errors import SettingsError
+    from genets.core.errors import SettingsError
 
     for needed in ("network", "data"):
         if needed not in options:
@@ -170,9 +170,9 @@ def _run(settings: RunSettings, out: Path, how: dict[str, Any], json: bool) -> N
     from genets.cli.output import error_console, print_json, print_lines, print_tables
     from genets.cli.progress import show_progress
     from genets.cli.training_watch import TrainingWatch
-    from genets.report.training_report import training_table
+    from genets.report.training import training_table
     from genets.training import Listener
-    from genets.training.processes import is_first_process
+    from genets.training.distributed import is_first_process
     from genets.training.train_network import train_network
 
     console = error_console()

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from genets.report.training_report import save_curves
+from genets.report.training import save_curves
 from genets.training import EpochRecord
+from genets.training.epoch_log import read_log
 from genets.training.run_folder import LOG
-from genets.training.run_log import read_log
 
 PICTURE_SECONDS = 60.0
 

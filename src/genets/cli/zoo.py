@@ -87,7 +87,7 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
 
 def _show_baseline(name: str, toml: bool, json: bool) -> None:
     from genets.cli.output import print_json, print_tables
-    from genets.errors import GenetsError, unknown_name
+    from genets.core.errors import GenetsError, unknown_name
     from genets.networks.baselines import baselines
     from genets.report import baseline_tables
     from genets.structure import zoo

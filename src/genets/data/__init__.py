@@ -1,15 +1,15 @@
 """Data sets, cut into training, validation and test split."""
 
-from genets.data.broken import BrokenImages, broken_files
+from genets.data.broken_images import BrokenImages, broken_files
 from genets.data.digits import DigitsSplit, load_digits
 from genets.data.folder import load_folder
-from genets.data.images import LOADERS, load_data
+from genets.data.load import LOADERS, load_data
 from genets.data.nuisance import Nuisance, render
 from genets.data.pool import Augmentation, readers_for
 from genets.data.seeds import generator_of, seed_of, seeded_globals
 from genets.data.share import WHOLE, Share
 from genets.data.split import Batch, ImageData, Split, steps_per_epoch
-from genets.data.timm_name import load_timm
+from genets.data.timm_dataset import load_timm
 
 __all__ = [
     "LOADERS",

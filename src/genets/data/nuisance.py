@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genets.core.errors import DataError
 from genets.data.seeds import generator_of
-from genets.errors import DataError
 
 NOISE_BANK = 1 << 18
 

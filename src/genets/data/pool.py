@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
 
-from genets.data.broken import BrokenImages
+from genets.core.errors import DataError, printable
+from genets.data.broken_images import BrokenImages
 from genets.data.image_reader import ImageReader, Images, Pick, collate
 from genets.data.pixels import MEAN, STD, Erasing, normalised
 from genets.data.seeds import generator_of
@@ -32,7 +33,6 @@ from genets.data.split import (
     cut,
     slices,
 )
-from genets.errors import DataError, printable
 
 TEST_SHARE = 0.2
 RESOLUTIONS = (8, 2048)

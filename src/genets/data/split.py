@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genets.data.broken import BrokenImages
+from genets.core.errors import DataError
+from genets.data.broken_images import BrokenImages
 from genets.data.seeds import seed_of
-from genets.errors import DataError
 
 CPU = torch.device("cpu")
 

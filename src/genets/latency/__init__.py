@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genets.lazy import lazy_names
+from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.latency.budget import Budget
-    from genets.latency.clock import PROTOCOLS
     from genets.latency.engines import ENGINES
-    from genets.latency.measurement import Measurement, measure, measure_interleaved
-    from genets.latency.table import LatencyTable, WholeNetwork
-    from genets.latency.table_file import TableSettings
+    from genets.latency.predictor.storage import TableSettings
+    from genets.latency.predictor.table import LatencyTable, WholeNetwork
     from genets.latency.target import Target
+    from genets.latency.timing.clock import PROTOCOLS
+    from genets.latency.timing.measurement import Measurement, measure, measure_interleaved
 
 __all__ = [
     "ENGINES",
@@ -34,15 +34,15 @@ __all__ = [
 
 _FILE_OF = {
     "ENGINES": "engines",
-    "PROTOCOLS": "clock",
+    "PROTOCOLS": "timing.clock",
     "Budget": "budget",
-    "LatencyTable": "table",
-    "Measurement": "measurement",
-    "TableSettings": "table_file",
+    "LatencyTable": "predictor.table",
+    "Measurement": "timing.measurement",
+    "TableSettings": "predictor.storage",
     "Target": "target",
-    "WholeNetwork": "table",
-    "measure": "measurement",
-    "measure_interleaved": "measurement",
+    "WholeNetwork": "predictor.table",
+    "measure": "timing.measurement",
+    "measure_interleaved": "timing.measurement",
 }
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 
 UNITS = {"ms": 1.0, "us": 1e-3, "µs": 1e-3, "x": None}  # in ms; x: times the MasterNet
 _EXAMPLES = "ms or us per image, or x (times the MasterNet), as in 0.2ms, 150us or 0.5x"

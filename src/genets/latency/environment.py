@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from genets.host_memory import keep_freed_memory
+from genets.core.host_memory import keep_freed_memory
 from genets.latency.engines import ENGINES
 from genets.latency.target import Target
 

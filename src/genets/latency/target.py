@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from genets.errors import TargetError, unknown_name
+from genets.core.errors import TargetError, unknown_name
 
 # The engines, and the values of `provider` where one has some. What stands behind a name is in
 # `genets.latency.engines`, which imports PyTorch: a wrong word must not wait for that.

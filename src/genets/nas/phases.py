@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from genets.core.errors import GenetsError, StudyError, TargetError
 from genets.data import ImageData
-from genets.errors import GenetsError, StudyError, TargetError
 from genets.latency import LatencyTable, Target
-from genets.latency.table_file import TableSettings
-from genets.nas.confirmation import confirm_job
-from genets.nas.executors import EXECUTORS
-from genets.nas.fine_tuning import TrialJob
-from genets.nas.measured import MeasuredNetworks
-from genets.nas.planning import GROUP_SIZE, group_trials, plan_trials
-from genets.nas.regression import AccuracyModel
-from genets.nas.result import Confirmed
-from genets.nas.session import Session
-from genets.nas.trial import Trial, TrialResult
+from genets.latency.predictor.storage import TableSettings
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.candidates.confirmation import confirm_job
+from genets.nas.context import Session
+from genets.nas.selection.measured import MeasuredNetworks
+from genets.nas.study.records import Confirmed
+from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.trials.executors import EXECUTORS
+from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.trials.runner import TrialJob
 from genets.networks import load_weights, save_weights
 from genets.networks.own_blocks import where_loaded
 from genets.structure import Structure, format_super_block

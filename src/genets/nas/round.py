@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from genets.errors import StudyError
-from genets.nas.observations import Response, oriented
-from genets.nas.result import Confirmed, Selected
+from genets.core.errors import StudyError
+from genets.nas.accuracy.observations import Response, oriented
+from genets.nas.study.records import Confirmed, Selected
 from genets.structure import Block, SpaceAround, Structure
 
 ROUNDS = "rounds"  # the folder of all rounds but the first

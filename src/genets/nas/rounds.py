@@ -10,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from genets.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
-from genets.nas.confirmation import (
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.observations import oriented
+from genets.nas.candidates.confirmation import (
     best_confirmed,
     confirm,
     confirm_job,
     confirmations_before,
     stored_confirmations,
 )
-from genets.nas.measured import MeasuredNetworks
-from genets.nas.observations import oriented
+from genets.nas.context import Session
 from genets.nas.phases import accuracy_model, run_trials
-from genets.nas.regression import AccuracyModel
-from genets.nas.resolutions import keep_at_each
-from genets.nas.result import RoundResult, Selected
 from genets.nas.round import CANDIDATES, Round, Start, file_of, moved
-from genets.nas.session import Session
+from genets.nas.selection.measured import MeasuredNetworks
+from genets.nas.selection.resolutions import keep_at_each
+from genets.nas.study.records import RoundResult, Selected
 from genets.training import Score
 
 

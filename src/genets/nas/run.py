@@ -7,20 +7,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.data import ImageData, load_data
-from genets.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.latency import Budget, Target
-from genets.nas.advice import (
-    master_doubts,
-    measuring_doubts,
-    round_doubts,
-    study_warnings,
-    table_doubts,
-)
-from genets.nas.cautious import check_caution
-from genets.nas.confirmation import confirmations_before
-from genets.nas.feasible import check_feasible
-from genets.nas.hand_over import hand_over
+from genets.nas.candidates.confirmation import confirmations_before
+from genets.nas.candidates.export import hand_over
+from genets.nas.context import OnEvent, Session
 from genets.nas.phases import (
     accuracy_model,
     latency_of,
@@ -28,14 +20,22 @@ from genets.nas.phases import (
     trained_master,
     trained_winner,
 )
-from genets.nas.resolutions import left_out, resolution_of
-from genets.nas.result import RoundResult, SearchResult, Selected
 from genets.nas.rounds import round_at, round_results, search_rounds
-from genets.nas.selecting import keep_selected
-from genets.nas.session import OnEvent, Session
-from genets.nas.settings import SearchSettings
-from genets.nas.study import FAILURE, INFEASIBLE, Study
-from genets.nas.training_device import training_device
+from genets.nas.selection.cautious import check_caution
+from genets.nas.selection.fastest import check_feasible
+from genets.nas.selection.resolutions import left_out, resolution_of
+from genets.nas.selection.selecting import keep_selected
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import RoundResult, SearchResult, Selected
+from genets.nas.study.study import FAILURE, INFEASIBLE, Study
+from genets.nas.trials.training_device import training_device
+from genets.nas.warnings import (
+    master_doubts,
+    measuring_doubts,
+    round_doubts,
+    study_warnings,
+    table_doubts,
+)
 from genets.networks import load_blocks
 from genets.networks.onnx_export import check_export_installed
 from genets.training import Score, evaluate
@@ -44,7 +44,7 @@ from genets.training.teacher import TeacherNetwork
 if TYPE_CHECKING:
     from torch import nn
 
-    from genets.nas.regression import AccuracyModel
+    from genets.nas.accuracy.model import AccuracyModel
 
 
 def search(

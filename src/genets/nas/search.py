@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from genets.nas import run
-from genets.nas.presets import settings_at
-from genets.nas.result import SearchResult
-from genets.nas.session import OnEvent
-from genets.nas.settings import SearchSettings
+from genets.nas.context import OnEvent
+from genets.nas.settings.presets import settings_at
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import SearchResult
 
 
 def search(

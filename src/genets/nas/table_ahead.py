@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from genets.errors import StudyError
+from genets.core.errors import StudyError
 from genets.latency import LatencyTable, TableSettings, Target
-from genets.nas.study import LATENCY, Study, is_study
+from genets.nas.study.study import LATENCY, Study, is_study
 from genets.structure import SpaceAround
 
 SECONDS = 30.0

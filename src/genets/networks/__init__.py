@@ -9,7 +9,7 @@ from genets.networks.count import Count, count
 from genets.networks.fuse import fold_batchnorm
 from genets.networks.onnx_export import export_onnx
 from genets.networks.own_blocks import load_blocks, register_block
-from genets.networks.resolve import NamedNetwork, load, resolve_network
+from genets.networks.source import NamedNetwork, load, resolve_network
 from genets.networks.weights import load_weights, save_weights
 
 __all__ = [

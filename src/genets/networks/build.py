@@ -9,7 +9,7 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
 from timm.models.byobnet import ByobNet
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks.blocks import model_config
 from genets.structure import Structure, zoo
 from genets.structure.block import check_integer

@@ -10,7 +10,7 @@ from timm.models import reparameterize_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks.build import build
 from genets.structure import Structure
 

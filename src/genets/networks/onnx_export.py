@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from genets.errors import GenetsError
-from genets.files import write_atomic
+from genets.core.errors import GenetsError
+from genets.core.files import write_atomic
 from genets.networks.count import input_channels
 from genets.networks.faults import what_failed
 from genets.networks.fuse import fold_batchnorm

@@ -18,8 +18,8 @@ import torch
 from timm.models import byobnet
 from torch import nn
 
-from genets.errors import BlockFileError, GenetsError, shown
-from genets.files import write_atomic
+from genets.core.errors import BlockFileError, GenetsError, shown
+from genets.core.files import write_atomic
 from genets.networks.blocks import BLOCKS
 from genets.networks.own_layers import block_stage, read_layers
 from genets.structure import BLOCK_TYPES, Block, BlockType

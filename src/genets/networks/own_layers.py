@@ -14,7 +14,7 @@ import torch
 from timm.models import reparameterize_model
 from torch import Tensor, nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks.build import build
 from genets.structure import Block, Structure, SuperBlock
 from genets.structure.layers import BlockLayers, Channels, Layer

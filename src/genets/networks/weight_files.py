@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks.published_weights import with_our_names
 from genets.networks.weights import read_weights
 

@@ -11,8 +11,8 @@ from safetensors.torch import save
 from timm.models.byobnet import ByobNet
 from torch import nn
 
-from genets.errors import GenetsError
-from genets.files import write_atomic
+from genets.core.errors import GenetsError
+from genets.core.files import write_atomic
 from genets.networks.build import build
 from genets.structure import Structure
 

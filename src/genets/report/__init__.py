@@ -1,19 +1,19 @@
 """Results as people read them. Nothing here prints."""
 
-from genets.report.comparison_page import write_comparison
-from genets.report.comparison_tables import comparison_tables
+from genets.report.comparison.page import write_comparison
+from genets.report.comparison.tables import comparison_tables
 from genets.report.measurement_tables import measurement_table
-from genets.report.profile_page import (
+from genets.report.profile.page import (
     profile_record,
     profile_sentences,
     profile_table,
     write_profile,
 )
-from genets.report.search_tables import fastest_table, search_table, selected_table
-from genets.report.study_facts import state_sentences, study_record
-from genets.report.study_page import write_study_page
-from genets.report.study_tables import alternatives_table, selected_record
-from genets.report.zoo_tables import (
+from genets.report.study.facts import state_sentences, study_record
+from genets.report.study.page import write_study_page
+from genets.report.study.search_tables import fastest_table, search_table, selected_table
+from genets.report.study.tables import alternatives_table, selected_record
+from genets.report.zoo import (
     ZooRow,
     baseline_tables,
     baselines_table,

@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from genets.errors import printable
-from genets.files import write_atomic
+from genets.core.errors import printable
+from genets.core.files import write_atomic
 
 HEIGHT = 340
 PICTURE_WIDTH = 620

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from genets.latency import Measurement
-from genets.report.screen import Fact, facts_table, ms_text
+from genets.report.tables import Fact, facts_table, ms_text
 
 
 def measurement_table(name: str, measurement: Measurement) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from genets.errors import StructureError, shown, unknown_name
+from genets.core.errors import StructureError, shown, unknown_name
 
 if TYPE_CHECKING:
     from genets.structure.layers import BlockLayers

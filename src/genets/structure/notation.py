@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from genets.errors import StructureError, shown
+from genets.core.errors import StructureError, shown
 from genets.structure.block import BLOCK_TYPES, format_ratio, unknown_type
 from genets.structure.structure import Structure, SuperBlock
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
-from genets.errors import StructureError, shown
+from genets.core.errors import StructureError, shown
 from genets.structure.block import Block, check_integer
 from genets.structure.structure import MAX_RESOLUTION, WIDTH_STEP, Structure, SuperBlock
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from genets.errors import StructureError, shown
+from genets.core.errors import StructureError, shown
 from genets.structure.block import Block, check_integer
 
 WIDTH_STEP = 8

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from genets.errors import StructureError, shown, unknown_name
+from genets.core.errors import StructureError, shown, unknown_name
 from genets.structure.block import format_ratio
 from genets.structure.structure import Structure, SuperBlock
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from genets.errors import StructureError, unknown_name
+from genets.core.errors import StructureError, unknown_name
 from genets.structure.notation import parse_notation
 from genets.structure.structure import Structure
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genets.lazy import lazy_names
+from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from genets.training.epoch_log import EpochRecord, Listener, Progress
     from genets.training.features import FeatureSplit
     from genets.training.hand_over import RunResult
     from genets.training.loop import Score, Teacher, evaluate, train, train_together
     from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
     from genets.training.recipes import make_recipe, named_recipe
-    from genets.training.run_log import EpochRecord, Listener, Progress
     from genets.training.run_recipe import RunRecipe
-    from genets.training.settings import RunSettings
+    from genets.training.run_settings import RunSettings
     from genets.training.threads import fitting_threads
 
 __all__ = [
@@ -44,14 +44,14 @@ __all__ = [
 ]
 
 _FILE_OF = {
-    "EpochRecord": "run_log",
+    "EpochRecord": "epoch_log",
     "FeatureSplit": "features",
-    "Listener": "run_log",
-    "Progress": "run_log",
+    "Listener": "epoch_log",
+    "Progress": "epoch_log",
     "Recipe": "recipe",
     "RunRecipe": "run_recipe",
     "RunResult": "hand_over",
-    "RunSettings": "settings",
+    "RunSettings": "run_settings",
     "Score": "loop",
     "Teacher": "loop",
     "evaluate": "loop",

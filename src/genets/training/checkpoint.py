@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from genets.errors import TrainingError
-from genets.files import write_atomic
+from genets.core.errors import TrainingError
+from genets.core.files import write_atomic
 
 NEWEST = 2
 

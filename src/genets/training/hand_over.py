@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from genets.core.files import write_atomic
 from genets.data import ImageData
-from genets.files import write_atomic
 from genets.networks import save_weights
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
 from genets.structure.toml_file import format_toml
 from genets.training.loop import Score
-from genets.training.settings import RunSettings
+from genets.training.run_settings import RunSettings
 
 RESULT_FILE = "result.json"
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genets.core.errors import TrainingError
 from genets.data import Split, seed_of, steps_per_epoch
-from genets.errors import TrainingError
 from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
 
 Teacher = Callable[[Tensor], Tensor]

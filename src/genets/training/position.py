@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from genets.training.run_log import EpochRecord
+from genets.training.epoch_log import EpochRecord
 
 
 @dataclass

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from genets.errors import GenetsError, shown
+from genets.core.errors import GenetsError, shown
 
 if TYPE_CHECKING:  # settings are words, and a wrong one must not wait for PyTorch
     import torch

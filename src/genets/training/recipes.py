@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from genets.errors import SettingsError, unknown_name
+from genets.core.errors import SettingsError, unknown_name
 from genets.training.recipe import MOST
 from genets.training.run_recipe import RunRecipe
 

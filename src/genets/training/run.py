@@ -11,14 +11,14 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from genets.core.errors import TrainingError
 from genets.data import ImageData, seed_of, seeded_globals, steps_per_epoch
-from genets.errors import TrainingError
 from genets.training.checkpoint import Checkpoints
+from genets.training.epoch_log import EpochRecord, Listener, Progress
 from genets.training.loop import Score, Teacher, evaluate
-from genets.training.memory import is_out_of_memory, largest_that_fits
 from genets.training.position import Position
 from genets.training.recipe import lr_at
-from genets.training.run_log import EpochRecord, Listener, Progress
+from genets.training.resources import is_out_of_memory, largest_that_fits
 from genets.training.trainee import Trainee
 
 CHECKPOINT_SECONDS = 600.0

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from genets.core.errors import TrainingError
+from genets.core.files import FileLock, write_atomic
 from genets.data import ImageData
-from genets.errors import TrainingError
-from genets.files import FileLock, write_atomic
-from genets.training.settings import RunSettings, differences
+from genets.training.run_settings import RunSettings, differences
 
 SETTINGS, IMAGES, LOG, LOCK = "settings.json", "images.json", "log.jsonl", "run.lock"
 CHECKPOINTS, RESULTS, TENSORBOARD = "checkpoints", "results", "tensorboard"

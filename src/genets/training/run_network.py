@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from genets.core.errors import GenetsError, TrainingError
 from genets.data import ImageData, seeded_globals
-from genets.errors import GenetsError, TrainingError
 from genets.networks import NamedNetwork, resolve_network
 from genets.networks.faults import what_failed
 from genets.structure import Structure
-from genets.training.settings import RunSettings
+from genets.training.run_settings import RunSettings
 from genets.training.starting_weights import head_of, start_from
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from genets.errors import GenetsError, shown
+from genets.core.errors import GenetsError, shown
 from genets.training.recipe import BELOW_1, Recipe
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from genets.core.errors import TrainingError
 from genets.data import ImageData
-from genets.errors import TrainingError
 from genets.networks import resolve_network
 from genets.networks.weight_files import tensors_for
 from genets.networks.weights import WEIGHTS_FILE, load_tensors, read_weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from genets.errors import TrainingError
-from genets.training.run_log import EpochRecord
+from genets.core.errors import TrainingError
+from genets.training.epoch_log import EpochRecord
 
 
 class TensorBoard:

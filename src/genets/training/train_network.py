@@ -8,15 +8,16 @@ from pathlib import Path
 
 import torch
 
+from genets.core.errors import GenetsError, TrainingError
+from genets.core.host_memory import keep_freed_memory
 from genets.data import ImageData
-from genets.errors import GenetsError, TrainingError
-from genets.host_memory import keep_freed_memory
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.checkpoint import Checkpoints
+from genets.training.distributed import Processes
+from genets.training.epoch_log import EpochRecord, Listener, write_log
 from genets.training.hand_over import RunResult, hand_over
 from genets.training.loop import Score, evaluate
-from genets.training.processes import Processes
 from genets.training.run import CHECKPOINT_SECONDS, Run
 from genets.training.run_folder import (
     BROKEN,
@@ -28,10 +29,9 @@ from genets.training.run_folder import (
     has_checkpoints,
     open_run,
 )
-from genets.training.run_images import check_all, keep_broken, load_images
-from genets.training.run_log import EpochRecord, Listener, write_log
+from genets.training.run_inputs import check_all, keep_broken, load_images
 from genets.training.run_network import run_network
-from genets.training.settings import RunSettings
+from genets.training.run_settings import RunSettings
 from genets.training.teacher import load_teacher
 from genets.training.tensorboard import TensorBoard
 from genets.training.threads import fitting_threads

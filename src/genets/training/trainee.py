@@ -9,8 +9,8 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from genets.training.distributed import Processes
 from genets.training.loop import Teacher, move, train_mode
-from genets.training.processes import Processes
 from genets.training.recipe import loss_of, optimizer_of
 from genets.training.run_recipe import RunRecipe
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from genets.latency.engines.base import ModelFiles, Prepared, Run
 from genets.latency.engines.onnxruntime_engine import OnnxRuntimeEngine
 from genets.latency.engines.openvino_engine import OpenVinoEngine
-from genets.latency.engines.prepared import ModelFiles, Prepared, Run
 from genets.latency.engines.torch_compile import TorchCompileEngine
 from genets.latency.engines.torch_engine import TorchEngine
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genets.errors import TargetError
+from genets.core.errors import TargetError
 from genets.networks.faults import what_failed
 from genets.networks.onnx_export import INPUT
 from genets.networks.quiet import quiet

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from genets.errors import GenetsError, TargetError
-from genets.host_memory import available_bytes
+from genets.core.errors import GenetsError, TargetError
+from genets.core.host_memory import available_bytes
 from genets.latency.target import Target
 from genets.networks.count import input_channels
 

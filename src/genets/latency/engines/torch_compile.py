@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genets.latency.engines.cuda import captured
-from genets.latency.engines.prepared import Run, Stopwatch
+from genets.latency.engines.base import Run, Stopwatch
+from genets.latency.engines.devices import captured
 from genets.latency.engines.torch_engine import Step, TorchEngine, like
 from genets.networks.quiet import quiet
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from genets.errors import TargetError
-from genets.host_memory import keep_freed_memory
+from genets.core.errors import TargetError
+from genets.core.host_memory import keep_freed_memory
+from genets.latency.engines.base import Prepared, Run, Stopwatch
 from genets.latency.engines.cpu import CpuClock
-from genets.latency.engines.cuda import CudaClock, check_device, has_bf16, wait_for, watch_memory
+from genets.latency.engines.devices import CudaClock, check_device, has_bf16, wait_for, watch_memory
 from genets.latency.engines.preparation import (
     check_memory,
     check_precision,
@@ -19,7 +20,6 @@ from genets.latency.engines.preparation import (
     normal_images,
     shape_of,
 )
-from genets.latency.engines.prepared import Prepared, Run, Stopwatch
 from genets.latency.target import Target
 from genets.networks import fold_batchnorm
 

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from genets.errors import GenetsError
+from genets.core.errors import GenetsError
 from genets.networks.baselines.df import build_df
 from genets.networks.baselines.dna import build_dna
 from genets.networks.baselines.ofa import build_ofa

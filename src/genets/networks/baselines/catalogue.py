@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from genets.errors import GenetsError, unknown_name
+from genets.core.errors import GenetsError, unknown_name
 from genets.networks.baselines.builders import build_network
 from genets.networks.baselines.published import published_tables
 from genets.structure import Structure, zoo

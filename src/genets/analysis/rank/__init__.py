@@ -1,0 +1,1 @@
+"""Intrinsic rank of a network's convolutions, by stage (Figure 4)."""

@@ -1,0 +1,182 @@
+"""Intrinsic rank of a network's convolutions by stage (Figure 4, paper, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from genets.analysis.rank.layers import BOTTLENECK, FULL, Layer, last_layers
+from genets.analysis.rank.networks import FRESH, Weighted
+from genets.analysis.rank.random import random_share
+from genets.analysis.rank.spectrum import Spectrum, spectrum_of
+from genets.core.errors import GenetsError
+
+RATIOS = (0.5, 0.25)  # of BL blocks in the paper's design space
+SAME = 0.05  # a relative difference below this is none, and so is one of less than a channel
+MEASURES: Mapping[str, Callable[[Spectrum], float]] = {
+    "stable rank": lambda s: s.stable_rank / s.channels,
+    "effective rank": lambda s: s.effective_rank / s.channels,
+    "90 % of the energy": lambda s: s.directions() / s.channels,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class StageRank:
+    """The last k x k convolution of a stage.
+
+    stage: from 1. reduction: input pixels per pixel of its output, along one side.
+    shape: (c_out, c_in / groups, k, k). kind: see `rank_layers.Layer`.
+    random_share: the share of directions that holds 90 % of the energy of random weights of
+        this shape; None for grouped kernels.
+    """
+
+    stage: int
+    layer: str
+    reduction: int
+    shape: tuple[int, ...]
+    groups: int
+    kind: str
+    spectrum: Spectrum
+    random_share: float | None
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def fan_in(self) -> int:
+        """c_in k^2 of the full kernel."""
+        return self.shape[1] * self.groups * self.shape[2] * self.shape[3]
+
+    def to_json(self) -> dict[str, Any]:
+        spectrum = self.spectrum
+        return {
+            "stage": self.stage,
+            "layer": self.layer,
+            "kind": self.kind,
+            "reduction": self.reduction,
+            "channels": self.channels,
+            "fan_in": self.fan_in,
+            "kernel": list(self.shape[2:]),
+            "groups": self.groups,
+            "stable_rank": spectrum.stable_rank,
+            "effective_rank": spectrum.effective_rank,
+            "directions_90": spectrum.directions(),
+            "stable_rank_share": spectrum.stable_rank / self.channels,
+            "effective_rank_share": spectrum.effective_rank / self.channels,
+            "directions_90_share": spectrum.directions() / self.channels,
+            "random_directions_90_share": self.random_share,
+            **{f"kept_at_{ratio:g}": spectrum.kept(ratio) for ratio in RATIOS},
+            "largest_singular_value": spectrum.largest,
+        }
+
+
+@dataclass(frozen=True)
+class NetworkRank:
+    """weights: where they come from, in words; `fresh` for untrained ones."""
+
+    name: str
+    weights: str
+    resolution: int
+    stages: tuple[StageRank, ...]
+
+    @property
+    def trained(self) -> bool:
+        return self.weights != FRESH
+
+    @property
+    def compared(self) -> tuple[StageRank, ...]:
+        """Stages whose layers are of one kind, full or else bottlenecks: two at least, or none."""
+        for kind in (FULL, BOTTLENECK):
+            stages = tuple(stage for stage in self.stages if stage.kind == kind)
+            if len(stages) > 1:
+                return stages
+        return ()
+
+
+def rank(
+    net: nn.Module,
+    resolution: int,
+    *,
+    name: str = "network",
+    weights: str = FRESH,
+    super_blocks: int | None = None,
+) -> NetworkRank:
+    """The spectrum of the last k x k convolution of every stage; `net` stays as it was.
+
+    super_blocks: of a network of a structure, how many it has, for each to be a stage.
+    Raises GenetsError: no such convolution, or weights that have no rank.
+    """
+    ends = None if super_blocks is None else [f"stages.{n}" for n in range(super_blocks)]
+    try:
+        layers = last_layers(net, resolution, ends)
+    except GenetsError as error:
+        raise GenetsError(f"{name} has no rank by stage: {error}") from error
+    return NetworkRank(name, weights, resolution, tuple(_stage(name, one) for one in layers))
+
+
+def rank_of(weighted: Weighted, *, super_blocks: bool = False) -> NetworkRank:
+    """`rank` of a network that was named. Raises GenetsError: it has no super-blocks."""
+    named = weighted.named
+    if super_blocks and named.structure is None:
+        raise GenetsError(f"{named.name} has no super-blocks; leave super-blocks out")
+    count = len(named.structure.super_blocks) if super_blocks and named.structure else None
+    return rank(
+        named.network,
+        named.resolution,
+        name=named.name,
+        weights=weighted.weights,
+        super_blocks=count,
+    )
+
+
+def _stage(name: str, layer: Layer) -> StageRank:
+    conv = layer.conv
+    try:
+        spectrum = spectrum_of(conv.weight, conv.groups)
+    except GenetsError as error:
+        raise GenetsError(f"layer {layer.name} of {name} has no rank: {error}") from error
+    shape = tuple(conv.weight.shape)
+    fan_in = shape[1] * shape[2] * shape[3]
+    return StageRank(
+        layer.stage,
+        layer.name,
+        layer.reduction,
+        shape,
+        conv.groups,
+        layer.kind,
+        spectrum,
+        random_share(shape[0], fan_in) if conv.groups == 1 else None,
+    )
+
+
+def claim_sentence(found: NetworkRank) -> str:
+    """Whether rank falls along the depth, as section 3.3 says."""
+    if not found.trained:
+        return (
+            f"{found.name} has fresh weights: the rank of untrained weights says nothing about "
+            "the claim of section 3.3."
+        )
+    stages = found.compared
+    if not stages:
+        return (
+            f"{found.name} cannot show the claim of section 3.3, which is about full "
+            "convolutions: it has no two stages that end with one."
+        )
+    first, last = stages[0], stages[-1]
+    one_channel = 1 / min(first.channels, last.channels)
+    parts, falls = [], 0
+    for name, measure in MEASURES.items():
+        before, after = measure(first.spectrum), measure(last.spectrum)
+        falls += before - after > max(SAME * before, one_channel)
+        parts.append(f"{name} {before:.0%} and {after:.0%}")
+    verdict = {0: "does not show", len(MEASURES): "shows"}.get(falls, "shows in part")
+    note = "" if first.kind == FULL else " Bottlenecks are what the paper leaves out here."
+    return (
+        f"The claim of section 3.3, that rank falls along the depth, {verdict} in {found.name}: "
+        f"in stages {first.stage} and {last.stage}, as shares of the output channels, "
+        f"{', '.join(parts)}.{note}"
+    )

@@ -1,0 +1,77 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genets.core.errors import DataError, unknown_name
+from genets.data.digits import load_digits
+from genets.data.folder import load_folder
+from genets.data.split import ImageData
+from genets.data.timm_dataset import PREFIXES, load_timm
+
+LOADERS: dict[str, Callable[..., ImageData]] = {"digits": load_digits}
+"""Data sets that lie in memory; each takes resolution, seed, validation_share and device."""
+
+
+def load_data(
+    name: str | Path,
+    resolution: int,
+    *,
+    seed: int = 0,
+    validation_share: float = 0.2,
+    device: str | torch.device = "cpu",
+    workers: int | None = None,
+    check: bool = True,
+    **options: Any,
+) -> ImageData:
+    """Load a data set and cut it into training, validation and test split.
+
+    name: `digits`, a folder of images, or a name that `timm.data.create_dataset` takes, with
+    its prefix (`torch/cifar10`, `hfds/...`, `tfds/...`, `wds/...`).
+    resolution: pixels along each side of the images given.
+    seed: decides the cut of the validation split; the test split is the same for every seed.
+    validation_share: how much of the training images is cut off for validation, where the data
+    set has no validation split of its own.
+    device: that images are given on.
+    workers: processes that read images, where they do not lie in memory; None chooses.
+    check: read every image of a folder once beforehand, so that broken ones are named and
+        counted now, and not when they are met.
+    options: what `load_digits`, `load_folder` or `load_timm` takes beyond these.
+    Raises DataError.
+    """
+    load = _loader(name)
+    if str(name) not in LOADERS:
+        options["workers"] = workers
+    if load is load_folder:
+        options["check"] = check
+    return load(
+        name,
+        resolution,
+        seed=seed,
+        validation_share=validation_share,
+        device=torch.device(device),
+        **options,
+    )
+
+
+def _loader(name: str | Path) -> Callable[..., ImageData]:
+    text = str(name)
+    if text in LOADERS:
+        return lambda _, resolution, **options: LOADERS[text](resolution, **options)
+    path = Path(name).expanduser()
+    if path.exists() or isinstance(name, Path):
+        return load_folder
+    if text.lower().startswith(tuple(f"{prefix}/" for prefix in PREFIXES)):
+        return load_timm
+    if os.sep in text or text.startswith((".", "~")):
+        raise DataError(f"folder {text} does not exist")
+    raise DataError(
+        f"{unknown_name('data set', text, LOADERS)}; a folder of images or a name such as "
+        "torch/cifar10 or hfds/food101 will do too"
+    )

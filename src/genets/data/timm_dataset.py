@@ -1,0 +1,161 @@
+"""Data sets by the names that `timm.data.create_dataset` takes: torch/, hfds/, tfds/, wds/."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.data.dataset_factory import create_dataset
+
+from genets.core.errors import DataError
+from genets.data.pool import Augmentation, Pool, assemble
+from genets.data.rgb import as_rgb
+from genets.data.share import WHOLE, Share
+from genets.data.split import CPU, ImageData
+
+PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
+STREAMS = ("hfids", "tfds", "wds")
+MOST_IN_MEMORY = 100_000
+MISSING_SPLIT = (ValueError, KeyError, RuntimeError, AssertionError)
+"""What the readers raise for a split that a data set does not have."""
+
+
+def load_timm(
+    name: str,
+    resolution: int,
+    *,
+    seed: int = 0,
+    validation_share: float = 0.2,
+    root: str | Path | None = None,
+    augmentation: Augmentation | None = None,
+    workers: int | None = None,
+    share: Share = WHOLE,
+    device: torch.device = CPU,
+) -> ImageData:
+    """Load a data set by a name such as `torch/cifar10` or `hfds/food101`.
+
+    root: where its files are or are put; None means the library's cache, and for torchvision
+    `~/.cache/genets`. Splits `validation` and `test` are used where the data set has them with
+    labels, otherwise cut off the training split. torchvision's second split is the test split.
+    Streams (tfds, wds, hfids) are read into memory, up to 100,000 images in a split.
+    share: what this process reads. device: that images are given on.
+    Raises DataError.
+    """
+    prefix = name.partition("/")[0].lower()
+    if root is None and prefix == "torch":
+        root = Path.home() / ".cache" / "genets"
+        root.mkdir(parents=True, exist_ok=True)
+    try:
+        dataset = _open(name, "train", root)
+        train = _pool(name, dataset)
+        if train is None:
+            raise DataError(f"the training split of {name} has images without a class")
+        if prefix == "torch":
+            validation, test = None, _optional(name, "validation", root)
+        else:
+            validation, test = (_optional(name, split, root) for split in ("validation", "test"))
+    except DataError:
+        raise
+    # The libraries behind timm raise errors of every kind: missing packages, networks, files.
+    except Exception as error:
+        raise DataError(f"data set {name} cannot be loaded: {_reason(error)}") from error
+    return assemble(
+        name,
+        resolution,
+        _class_names(dataset, train.labels),
+        train,
+        validation,
+        test,
+        seed=seed,
+        validation_share=validation_share,
+        augmentation=augmentation,
+        workers=workers,
+        share=share,
+        device=device,
+    )
+
+
+def _open(name: str, split: str, root: str | Path | None) -> Any:
+    # Readers print advice; standard output belongs to our own results.
+    with redirect_stdout(sys.stderr):
+        return create_dataset(
+            name, root=None if root is None else str(root), split=split, download=True
+        )
+
+
+def _optional(name: str, split: str, root: str | Path | None) -> Pool | None:
+    """The pool of a split, or None where the data set does not have it, or has no labels."""
+    try:
+        dataset = _open(name, split, root)
+    except MISSING_SPLIT:
+        return None
+    return _pool(name, dataset)
+
+
+def _pool(name: str, dataset: Any) -> Pool | None:
+    """None where images have no class."""
+    if name.partition("/")[0].lower() in STREAMS:
+        dataset = _in_memory(name, dataset)
+        labels = [label for _, label in dataset]
+    elif hasattr(dataset, "targets"):
+        labels = list(dataset.targets)
+    elif hasattr(getattr(dataset, "reader", None), "iter_targets"):
+        labels = list(dataset.reader.iter_targets())
+    else:
+        labels = [dataset[position][1] for position in range(len(dataset))]
+    if any(label is None or int(label) < 0 for label in labels):
+        return None
+    reader = getattr(dataset, "reader", None)
+    images = dataset if reader is None else ReaderImages(reader)
+    return Pool(images, [int(label) for label in labels])
+
+
+@dataclass(frozen=True, eq=False)
+class ReaderImages:
+    """Images of a timm reader.
+
+    timm's own data set would, in place of an image that cannot be read, quietly give the next.
+    """
+
+    reader: Any
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, position: int) -> tuple[Image.Image, Any]:
+        file, label, *_ = self.reader[position]
+        with Image.open(file) as image:
+            return as_rgb(image), label
+
+
+def _in_memory(name: str, stream: Any) -> list[tuple[Image.Image, Any]]:
+    images: list[tuple[Image.Image, Any]] = []
+    for image, label in stream:
+        if len(images) == MOST_IN_MEMORY:
+            raise DataError(
+                f"{name} is a stream of more than {MOST_IN_MEMORY} images; store it as a folder"
+            )
+        images.append((image, label))
+    return images
+
+
+def _class_names(dataset: Any, labels: Sequence[int]) -> list[str]:
+    """Names by class; numbers where the data set has no names."""
+    count = max(labels, default=0) + 1
+    names = getattr(dataset, "classes", None)
+    if names is None:
+        by_name = getattr(getattr(dataset, "reader", None), "class_to_idx", None) or {}
+        names = sorted(by_name, key=by_name.__getitem__)
+    if len(names) < count:
+        return [str(label) for label in range(count)]
+    return [name if isinstance(name, str) else str(name[0]) for name in names]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,116 @@
+"""Export: the files of a network exactly as it was measured, and what they must be fed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from genets.core.errors import TargetError
+from genets.core.files import write_atomic
+from genets.latency.engines import ENGINES, Prepared
+from genets.latency.engines.base import predict_any
+from genets.latency.engines.preparation import normal_images
+from genets.latency.environment import describe_environment
+from genets.latency.target import Target
+from genets.networks.onnx_export import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONTRACT_FILE = "contract.json"
+# The same files in the same engine: more than rounding means that they are not the same.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What a network was made for; None where that is not known.
+
+    mean, std: of pixel values in 0 to 1, for R, G, B.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+def export_network(
+    network: nn.Module,
+    target: Target,
+    resolution: int,
+    folder: Path,
+    images: Images,
+    *,
+    calibration: Tensor | None = None,
+    facts: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the engine's files and `contract.json`, load them again, and compare the outputs.
+
+    calibration: images for int8. facts: more for the contract. Gives the contract, with the
+    names of the files. Raises TargetError: an engine without files, int8 without calibration
+    images, an unwritable folder, outputs that differ; and see `measure`.
+    """
+    if target.precision == "int8" and calibration is None:
+        raise TargetError("an export in precision int8 needs calibration images")
+    engine = ENGINES[target.engine]
+    with engine.open(target):
+        prepared = engine.prepare(network, target, resolution, calibration)
+        if prepared.files is None:
+            raise TargetError(
+                f"engine {target.engine} writes no files; onnxruntime and openvino do"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            paths = prepared.save(folder)
+        except OSError as error:
+            raise TargetError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
+        contract = {
+            **(facts or {}),
+            **_contract(prepared, target, images),
+            "files": [path.name for path in paths],
+            "largest_difference_when_loaded_again": _difference(prepared, folder),
+            "environment": describe_environment(target),
+        }
+    write_atomic(folder / CONTRACT_FILE, json.dumps(contract, indent=2) + "\n")
+    return contract
+
+
+def _contract(prepared: Prepared, target: Target, images: Images) -> dict[str, Any]:
+    assert prepared.files is not None
+    return {
+        "target": target.resolved().to_json(),
+        "settings": prepared.files.settings,
+        "input": {
+            "name": INPUT,
+            "layout": "NCHW",
+            "shape": list(prepared.input_shape),
+            "dtype": prepared.files.dtype,
+            "colours": "RGB",
+            "values": "(pixel / 255 - mean) / std",
+            "mean": images.mean,
+            "std": images.std,
+        },
+        "output": {"name": OUTPUT, "meaning": "logits, one row for each image"},
+        "class_names": images.class_names,
+        "quantisation": prepared.quantisation,
+    }
+
+
+def _difference(prepared: Prepared, folder: Path) -> float:
+    """Largest difference of logits between what was prepared and what was written."""
+    assert prepared.files is not None
+    images = normal_images(prepared.input_shape)
+    expected = prepared.predict(images)
+    received = predict_any(prepared.files.load(folder), prepared.input_shape, images)
+    difference = float((received - expected).abs().max())
+    if not difference <= TOLERANCE * max(1.0, float(torch.nan_to_num(expected).abs().max())):
+        raise TargetError(
+            f"the files in {str(folder)!r} give logits that differ by {difference:.3g} from the "
+            "network that was written"
+        )
+    return difference

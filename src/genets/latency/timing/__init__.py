@@ -1,0 +1,1 @@
+"""Timing: the clock, measurements with their intervals, drift, statistics, memory."""

@@ -1,0 +1,1 @@
+"""The accuracy model: from trials to the predicted metric of any structure."""

@@ -1,0 +1,128 @@
+"""Trial results as the numbers that the accuracy model is fitted to."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from genets.core.errors import GenetsError, unknown_name
+from genets.nas.accuracy.gaussian import Floats
+from genets.nas.study.records import Confirmed
+from genets.nas.study.trial import Trial, TrialResult
+from genets.structure import Structure
+
+Response = Literal["top1", "cross_entropy"]
+RESPONSES: tuple[Response, ...] = ("top1", "cross_entropy")
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Trials in the order of their keys, with their values (higher is better).
+
+    values: (trials,), top-1 from 0 to 1, or minus the cross-entropy in nats.
+    excluded: results that failed or are not finite.
+    whole, whole_values: structures that were trained from scratch, in the order of their
+        notations, and their values.
+    """
+
+    trials: tuple[Trial, ...]
+    values: Floats
+    excluded: tuple[TrialResult, ...]
+    whole: tuple[Structure, ...]
+    whole_values: Floats
+
+    @classmethod
+    def of(
+        cls,
+        master: Structure,
+        results: Sequence[TrialResult],
+        response: Response,
+        confirmed: Sequence[Confirmed] = (),
+    ) -> Observations:
+        """confirmed: of them those at the MasterNet's resolution, of which its trials tell.
+
+        Raises GenetsError where no trial has a value, or one is of another MasterNet.
+        """
+        if response not in RESPONSES:
+            raise GenetsError(unknown_name("response", response, RESPONSES))
+        indices = master.indices
+        for result in results:
+            if result.trial.index not in indices:
+                raise GenetsError(
+                    f"index of a trial must be from {indices[0]} (the stem) to {indices[-1]} (the "
+                    f"head), as the MasterNet has {len(master.super_blocks)} super-blocks, "
+                    f"not {result.trial.index}"
+                )
+        # Sorted, so that the fit does not depend on the order in which trials ended.
+        usable = sorted(
+            ((r.trial, value_of(r, response)) for r in results if _usable(r, response)),
+        )
+        if not usable:
+            reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
+            raise GenetsError(
+                f"there is no finished trial with a finite {response} "
+                f"among {len(results)} results{reason}; the accuracy model needs at least one"
+            )
+        excluded = tuple(result for result in results if not _usable(result, response))
+        whole = {
+            one.structure: value_of(one, response)
+            for one in sorted(confirmed, key=lambda one: str(one.structure))
+            if _usable(one, response) and one.structure.resolution == master.resolution
+        }
+        return cls(
+            tuple(trial for trial, _ in usable),
+            np.array([value for _, value in usable]),
+            excluded,
+            tuple(whole),
+            np.array(list(whole.values())),
+        )
+
+
+def oriented(score: float, response: Response) -> float:
+    """A top-1 or a cross-entropy as a value of which more is better."""
+    return score if response == "top1" else -score
+
+
+def value_of(result: TrialResult | Confirmed, response: Response) -> float:
+    score = getattr(result, response)
+    return math.nan if score is None else oriented(float(score), response)
+
+
+def _usable(result: TrialResult | Confirmed, response: Response) -> bool:
+    return result.status == "done" and math.isfinite(value_of(result, response))
+
+
+@dataclass(frozen=True)
+class RepeatNoise:
+    """Sums of squares and degrees of freedom of repeats around their mean, stage by stage."""
+
+    squares: tuple[float, ...]
+    freedom: tuple[int, ...]
+
+    @classmethod
+    def of(cls, observations: Observations, master: Structure) -> RepeatNoise:
+        repeats = defaultdict(list)
+        for trial, value in zip(observations.trials, observations.values, strict=True):
+            repeats[trial.index, trial.super_block].append(value)
+        squares, freedom = [0.0] * len(master.stages), [0] * len(master.stages)
+        for (index, _), values in repeats.items():
+            place = master.indices.index(index)
+            squares[place] += float(((np.array(values) - np.mean(values)) ** 2).sum())
+            freedom[place] += len(values) - 1
+        return cls(tuple(squares), tuple(freedom))
+
+    def variances(self, prior_variance: float) -> Floats:
+        """(stages,): each stage's own, shrunk towards the pooled one where few.
+
+        The pooled variance counts as 4 repeats of each stage, `prior_variance` as one
+        in the pool.
+        """
+        pooled = (sum(self.squares) + prior_variance) / (sum(self.freedom) + 1)
+        own, count = np.array(self.squares), np.array(self.freedom)
+        variances: Floats = (own + 4 * pooled) / (count + 4)
+        return variances

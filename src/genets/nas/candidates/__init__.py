@@ -1,0 +1,1 @@
+"""Candidates: training, choice of the winner, and export."""

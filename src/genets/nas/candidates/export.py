@@ -1,0 +1,64 @@
+"""The hand-over: what a search leaves in `results/` for whoever deploys the network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from genets.core.files import write_atomic
+from genets.data import ImageData
+from genets.nas.study.records import SearchResult
+from genets.networks import export_onnx, save_weights
+from genets.networks.own_blocks import files_of
+from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
+from genets.structure.toml_file import format_toml
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ONNX_FILE = "network.onnx"
+RESULT_FILE = "result.json"
+
+
+def hand_over(result: SearchResult, net: nn.Module, data: ImageData) -> SearchResult:
+    """Write structure, weights, ONNX file and, last, `result.json`; gives their paths.
+
+    The ONNX file has been run by ONNX Runtime beside torch when this returns.
+    Raises GenetsError.
+    """
+    folder, structure = result.results, result.selected.structure
+    write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
+    for file in files_of(stage.type for stage in structure.stages):
+        file.copy_to(folder)
+    metadata = {
+        "structure": str(structure),
+        "num_classes": str(data.num_classes),
+        "class_names": json.dumps(data.class_names),
+        "mean": json.dumps(data.mean),
+        "std": json.dumps(data.std),
+    }
+    save_weights(net, folder / WEIGHTS_FILE, metadata)
+    difference = export_onnx(net, folder / ONNX_FILE, structure.resolution)
+    names = {
+        "structure": STRUCTURE_FILE,
+        "weights": WEIGHTS_FILE,
+        "onnx": ONNX_FILE,
+        "result": RESULT_FILE,
+    }
+    result = replace(result, files={what: folder / name for what, name in names.items()})
+    record = result.to_json() | {"input": _input_contract(structure.resolution, data)}
+    record["onnx_largest_difference"] = difference
+    write_atomic(folder / RESULT_FILE, json.dumps(record, indent=2) + "\n")
+    return result
+
+
+def _input_contract(resolution: int, data: ImageData) -> dict[str, Any]:
+    """What the network must be fed: pixel values in 0 to 1, minus `mean`, over `std`."""
+    return {
+        "shape": ["N", 3, resolution, resolution],
+        "dtype": "float32",
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "class_names": list(data.class_names),
+    }

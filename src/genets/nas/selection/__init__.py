@@ -1,0 +1,1 @@
+"""Selection: the frontier of predicted structures, and candidates that meet the budget."""

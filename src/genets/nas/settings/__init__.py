@@ -1,0 +1,1 @@
+"""Settings of a search, presets, and their TOML form."""

@@ -1,0 +1,170 @@
+"""The trials of a study: one SQLite row for each, committed as it ends."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from genets.core.errors import StudyError
+from genets.nas.study.trial import Trial, TrialResult
+from genets.structure.notation import format_super_block, parse_super_block
+
+APPLICATION_ID = 0x67656E74  # "gent": tells our files from other SQLite databases
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE trials (
+    super_block INTEGER NOT NULL,
+    notation TEXT NOT NULL,
+    repeat INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('done', 'failed')),
+    top1 REAL,
+    cross_entropy REAL,
+    seconds REAL NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (super_block, notation, repeat)
+) STRICT
+"""
+
+# A failed trial may be tried again; a finished one is never written twice.
+RECORD = """
+INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET status = excluded.status, top1 = excluded.top1,
+    cross_entropy = excluded.cross_entropy, seconds = excluded.seconds, reason = excluded.reason
+WHERE status = 'failed'
+"""
+
+
+class TrialDatabase:
+    """An open `trials.sqlite`. Every method raises StudyError where the file does not obey."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, or create it; a file cut short, damaged or foreign is refused."""
+        self.path = path
+        with self._explained():
+            if not path.exists():
+                _create(path)
+            # autocommit: every statement is its own transaction, on disk when it returns
+            self._connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+            try:
+                self._check()
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def record(self, result: TrialResult) -> None:
+        """Add one finished trial. Raises StudyError if it is there already, not failed."""
+        with self._explained():
+            cursor = self._connection.execute(RECORD, _row(result))
+        if cursor.rowcount != 1:
+            raise StudyError(f"trial {result.trial} is recorded already in {self.path}")
+
+    def results(self) -> list[TrialResult]:
+        """Every recorded trial, ordered by trial, whatever the order in which they ended."""
+        with self._explained():
+            rows = self._connection.execute("SELECT * FROM trials").fetchall()
+        return sorted((_result(row) for row in rows), key=lambda result: result.trial)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _check(self) -> None:
+        (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+        if application != APPLICATION_ID:
+            raise StudyError(
+                f"{self.path} was not written by genets; move it away, or take another study folder"
+            )
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            raise StudyError(
+                f"{self.path} has schema version {version}, this genets reads {SCHEMA_VERSION}; "
+                f"use the genets that began the study"
+            )
+        if self._connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what SQLite and the disk complain about into one sentence."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StudyError(
+                f"cannot write {self.path}: {error}; every recorded trial is kept, "
+                f"so make it writable or free some space and give the same command again"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise StudyError(
+                f"{self.path} is damaged ({error}); put back a copy of it, "
+                f"or move it away to run the trials again"
+            ) from error
+
+
+def read_in_order(path: Path) -> list[TrialResult]:
+    """Every recorded trial in the order in which they were first recorded; nothing is written.
+
+    Also while a search runs, and in a folder that cannot be written. Raises StudyError where the
+    file is damaged or foreign.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [_result(row) for row in _rows_in_order(path)]
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise StudyError(f"{path} is damaged or foreign ({error})") from error
+
+
+def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
+    try:
+        return _query(path, "mode=ro")
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        has_more = log.exists() and log.stat().st_size > 0
+        if has_more or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+            raise
+        # Even to read, SQLite makes files beside one that it keeps a log of. In a folder that
+        # cannot be written it may be told that nobody else writes there.
+        return _query(path, "immutable=1")
+
+
+def _query(path: Path, access: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True)) as database:
+        return database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
+
+
+def _create(path: Path) -> None:
+    # Made under another name, so that a file called trials.sqlite is always a whole one
+    # and an empty one is known to be damaged (SQLite itself takes it for a new database).
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    with closing(sqlite3.connect(temporary)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(SCHEMA)
+        connection.commit()
+    os.replace(temporary, path)
+
+
+def _row(result: TrialResult) -> tuple[object, ...]:
+    trial = result.trial
+    return (
+        trial.index,
+        format_super_block(trial.super_block),
+        trial.repeat,
+        result.status,
+        result.top1,
+        result.cross_entropy,
+        result.seconds,
+        result.reason,
+    )
+
+
+def _result(row: tuple[object, ...]) -> TrialResult:
+    index, notation, repeat, status, top1, cross_entropy, seconds, reason = row
+    trial = Trial(index, parse_super_block(notation), repeat)  # type: ignore[arg-type]
+    return TrialResult(trial, status, top1, cross_entropy, seconds, reason)  # type: ignore[arg-type]

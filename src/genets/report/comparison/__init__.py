@@ -1,0 +1,1 @@
+"""The report of a comparison: page, charts and tables."""

@@ -1,0 +1,1 @@
+"""The report of an evaluation: record, tables and confusion pictures."""

@@ -1,0 +1,1 @@
+"""The report of a profile: page and charts."""

@@ -1,0 +1,1 @@
+"""The report of a rank analysis: page, charts and tables."""

@@ -1,0 +1,155 @@
+"""Figure 4: singular values by stage; and rank by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genets.analysis.rank.random import random_curve
+from genets.analysis.rank.rank import NetworkRank
+from genets.core.files import write_atomic
+from genets.report.charts import (
+    COLOURS,
+    FONT,
+    HEIGHT,
+    PICTURE_PPI,
+    chart_of,
+    colours,
+    shapes,
+    styled,
+)
+
+POINTS = 160  # of one line; more are not seen
+PANEL_WIDTH, PANELS_IN_A_ROW = 330, 3
+RANDOM, RANDOM_COLOUR = "random weights", "#8a929b"
+
+
+def spectrum_chart(found: NetworkRank) -> Any:
+    """Figure 4 for one network: a line for each stage."""
+    return styled(_lines(found, [stage.stage for stage in found.stages]))
+
+
+def save_spectra(networks: Sequence[NetworkRank], title: str, line: str, path: Path) -> None:
+    """Figure 4 as a PNG, a panel for each network. line: below the title. Raises OSError."""
+    import altair as alt
+
+    stages = sorted({stage.stage for found in networks for stage in found.stages})
+    panels = []
+    for found in networks:
+        head = alt.TitleParams(_titled(found), limit=PANEL_WIDTH, fontSize=13)
+        panel = _lines(found, stages)
+        panels.append(panel.properties(width=PANEL_WIDTH, height=HEIGHT, title=head))
+    both = alt.concat(*panels, columns=PANELS_IN_A_ROW).properties(
+        title=alt.TitleParams(title, subtitle=line, anchor="start", fontSize=15, offset=12)
+    )
+    both = both.configure(font=FONT).configure_legend(orient="bottom", symbolStrokeWidth=2)
+    picture = BytesIO()
+    both.configure_axis(gridColor="#e6e8eb").save(picture, format="png", ppi=PICTURE_PPI)
+    write_atomic(path, picture.getvalue())
+
+
+def stages_chart(networks: Sequence[NetworkRank]) -> Any:
+    """The share of directions that holds 90 % of the energy, by stage, a line for each network."""
+    import altair as alt
+
+    values = [
+        {
+            "network": found.name,
+            "stage": stage.stage,
+            "layer": stage.layer,
+            "kind": stage.kind,
+            "share": stage.spectrum.directions() / stage.channels,
+            "random": "" if stage.random_share is None else f"{stage.random_share:.1%}",
+        }
+        for found in networks
+        for stage in found.stages
+    ]
+    shared = chart_of(values).encode(
+        x=alt.X("stage:O", title="stage", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("share:Q", title="share of directions with 90 % of the energy",
+                scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
+        color=colours(alt, "network", [found.name for found in networks]),
+    )  # fmt: skip
+    kinds = list(dict.fromkeys(stage.kind for found in networks for stage in found.stages))
+    points = shared.mark_point(size=80, filled=True).encode(
+        shape=shapes(alt, "kind", kinds, "convolution").legend(orient="top"),
+        tooltip=[
+            alt.Tooltip("network:N"),
+            alt.Tooltip("layer:N"),
+            alt.Tooltip("kind:N"),
+            alt.Tooltip("share:Q", title="90 % of the energy", format=".1%"),
+            alt.Tooltip("random:N", title="of random weights"),
+        ],
+    )
+    return styled(shared.mark_line(strokeWidth=1.5) + points)
+
+
+def _lines(found: NetworkRank, stages: Sequence[int]) -> Any:
+    """stages: those of the legend."""
+    import altair as alt
+
+    reference = _random_points(found)
+    names = [*map(_stage, stages), *([RANDOM] if reference else [])]
+    palette = [COLOURS[number % len(COLOURS)] for number in range(len(stages))]
+    scale = alt.Scale(domain=names, range=[*palette, RANDOM_COLOUR][: len(names)])
+    dashes = alt.Scale(domain=names, range=[*([[1, 0]] * len(stages)), [4, 3]][: len(names)])
+    return (
+        chart_of([*_points(found), *reference])
+        .mark_line(strokeWidth=2, clip=True)
+        .encode(
+            x=alt.X("index:Q", title="index over output channels",
+                    scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("value:Q", title="singular value over the largest",
+                    scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("series:N", title=None, sort=None, scale=scale),
+            strokeDash=alt.StrokeDash("series:N", title=None, sort=None, scale=dashes),
+            tooltip=[
+                alt.Tooltip("series:N", title="stage"),
+                alt.Tooltip("layer:N"),
+                alt.Tooltip("index:Q", title="index over channels", format=".3f"),
+                alt.Tooltip("value:Q", title="value over the largest", format=".3f"),
+            ],
+        )
+    )  # fmt: skip
+
+
+def _points(found: NetworkRank) -> list[dict[str, Any]]:
+    points = []
+    for stage in found.stages:
+        values = stage.spectrum.values
+        chosen = np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))
+        points += [
+            {
+                "series": _stage(stage.stage),
+                "layer": stage.layer,
+                "index": round((int(i) + 1) / len(values), 5),
+                "value": round(float(values[i]), 5),
+            }
+            for i in chosen
+        ]
+    return points
+
+
+def _random_points(found: NetworkRank) -> list[dict[str, Any]]:
+    """Where all stages without groups have one aspect ratio, the curve of random weights."""
+    shapes = [(s.channels, s.fan_in) for s in found.stages if s.groups == 1]
+    if len({channels / fan_in for channels, fan_in in shapes}) != 1:
+        return []
+    index, values = random_curve(*shapes[0])
+    step = len(index) // POINTS
+    return [
+        {"series": RANDOM, "layer": "", "index": round(float(x), 5), "value": round(float(y), 5)}
+        for x, y in zip(index[::step], values[::step], strict=True)
+    ]
+
+
+def _stage(number: int) -> str:
+    return f"stage {number}"
+
+
+def _titled(found: NetworkRank) -> str:
+    return f"{found.name} ({found.weights})"

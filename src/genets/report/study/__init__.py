@@ -1,0 +1,1 @@
+"""The report of a search: page, charts and tables."""

@@ -1,0 +1,159 @@
+"""The processes that train one network together, each on a device of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, distributed, nn
+
+from genets.core.errors import GenetsError, TrainingError
+from genets.data import Share
+
+Given = TypeVar("Given")
+FABRIC_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+class Processes:
+    """This process among those that train together; as a rule it is the only one.
+
+    device: auto, cpu, cuda or cuda:NUMBER.
+    here: processes on this machine, which are started here: each runs the program's own command
+        line again. None is what torchrun started, or one.
+    precision: of a `Recipe`.
+    Raises TrainingError: this machine does not have that.
+    """
+
+    def __init__(
+        self, device: str = "auto", here: int | None = None, precision: str = "fp32"
+    ) -> None:
+        from lightning_fabric import Fabric
+
+        chosen = training_device(device)
+        here, machines = _places(here)
+        devices: Any = here
+        if chosen.type == "cuda":
+            devices = _gpus(chosen, here)
+        with _quiet():  # or it greets from every process
+            self.fabric = Fabric(
+                accelerator=chosen.type,
+                devices=devices,
+                num_nodes=machines,
+                precision=cast(Any, FABRIC_PRECISIONS[precision]),
+            )
+            self.fabric.launch()
+        self.device: torch.device = self.fabric.device
+        self.share = Share(self.fabric.global_rank, self.fabric.world_size)
+        self.here = here
+
+    @property
+    def count(self) -> int:
+        return self.share.count
+
+    @property
+    def is_first(self) -> bool:
+        """The first process writes all files and talks to the user."""
+        return self.share.number == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, also written into `tensor`."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: Given) -> list[Given]:
+        """What every process gives, in their order."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values
+
+    def spread_buffers(self, net: nn.Module) -> None:
+        """Give all processes the first one's buffers: statistics of batch normalisation."""
+        if self.count > 1:
+            for buffer in net.buffers():
+                distributed.broadcast(buffer, 0)
+
+    def is_lost(self, error: RuntimeError) -> bool:
+        """Whether it comes from waiting for a process that has ended."""
+        text = str(error).lower()
+        return self.count > 1 and any(name in text for name in ("gloo", "nccl"))
+
+    def first(self, act: Callable[[], object]) -> None:
+        """Let the first process act; the others wait, and share its failure.
+
+        Raises GenetsError or OSError.
+        """
+        fault: Exception | None = None
+        if self.is_first:
+            try:
+                act()
+            except (GenetsError, OSError) as error:
+                fault = error
+        said = self.gather(None if fault is None else str(fault))[0]
+        if fault is not None:
+            raise fault
+        if said is not None:
+            raise TrainingError(said)
+
+
+def training_device(name: str) -> torch.device:
+    """`auto` is CUDA if there is. Raises TrainingError if this machine has no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise TrainingError(f"device must be auto, cpu, cuda or cuda:NUMBER, not {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise TrainingError(f"this machine has no device {name}")
+    return device
+
+
+def is_first_process() -> bool:
+    """Whether this process talks to the user, as far as it can tell before others are met."""
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _places(here: int | None) -> tuple[int, int]:
+    """Processes on this machine, and machines."""
+    if here is not None and here < 1:
+        raise TrainingError(f"processes must be 1 or more, not {here}")
+    if not distributed.is_torchelastic_launched():
+        return here or 1, 1
+    started, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if here not in (None, started):
+        raise TrainingError(f"processes {here} were asked for, but torchrun started {started}")
+    return started, everywhere // started
+
+
+def _gpus(device: torch.device, here: int) -> list[int] | int:
+    if here == 1 and not distributed.is_torchelastic_launched():
+        return [device.index or 0]
+    if device.index is not None:
+        raise TrainingError(f"several processes take a GPU each: device cuda, not {device}")
+    if here > torch.cuda.device_count():
+        raise TrainingError(
+            f"{here} processes need as many GPUs; this machine has {torch.cuda.device_count()}"
+        )
+    return here
