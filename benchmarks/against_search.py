@@ -39,8 +39,8 @@ from genets.data.seeds import seeded_globals
 from genets.latency import Budget, LatencyTable
 from genets.nas.run import search
 from genets.nas.selection.measured import MeasuredNetworks
+from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.settings_layers import merge
 from genets.nas.study.records import SearchResult
 from genets.nas.study.study import Study
 from genets.networks import build

@@ -25,8 +25,8 @@ from conditions import write_result
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target, measure_interleaved
 from genets.nas.run import search, select
+from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.settings_layers import merge
 from genets.nas.study.study import load_settings
 from genets.networks import build
 from genets.structure import Structure

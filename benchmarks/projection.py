@@ -36,7 +36,7 @@ import torch
 from conditions import read_result, write_result
 from genets.data import load_data
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.trial import Trial
+from genets.nas.study.records import Trial
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.networks import build, save_weights

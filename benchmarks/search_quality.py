@@ -26,10 +26,10 @@ import numpy as np
 
 from conditions import write_result
 from genets.nas.accuracy.model import Form
-from genets.nas.accuracy.observations import Response
+from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.settings_layers import merge
 from genets.networks import count
+from genets.training.score import Metric
 from trial_runs import trial_run, trials_file
 from truth import DATA, TINY, Truth, make_truth, truth_file
 from zen_score import zen_score
@@ -48,10 +48,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half the rate": {"trial_training": {"learning_rate": 0.4}},
     "twice the rate": {"trial_training": {"learning_rate": 1.6}},
 }
-FORMS: tuple[tuple[Form, Response], ...] = (
-    ("bayes", "top1"),
-    ("bayes", "cross_entropy"),
-    ("paper", "top1"),
+FORMS: tuple[tuple[Form, Metric], ...] = (
+    ("bayes", Metric.TOP1),
+    ("bayes", Metric.CROSS_ENTROPY),
+    ("paper", Metric.TOP1),
 )
 
 
@@ -120,17 +120,17 @@ def predict(
             "trials": len(run.results),
             "core_seconds": run.core_seconds,
         }
-        for form, response in FORMS:
-            predicted = run.predict(truth.structures, form, response)
-            figures[f"{form} {response}"] = truth.correlation(predicted)
+        for form, metric in FORMS:
+            predicted = run.predict(truth.structures, form, metric)
+            figures[f"{form} {metric}"] = truth.correlation(predicted)
         yield figures
 
 
 def mean_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over search seeds of every correlation."""
     found: dict[str, Any] = {"core_seconds": float(np.mean([r["core_seconds"] for r in runs]))}
-    for form, response in FORMS:
-        key = f"{form} {response}"
+    for form, metric in FORMS:
+        key = f"{form} {metric}"
         for figure in runs[0][key]:
             values = [run[key][figure] for run in runs]
             found.setdefault(key, {})[figure] = [float(np.mean(values)), float(np.std(values))]

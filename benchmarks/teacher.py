@@ -16,7 +16,7 @@ from typing import Any
 
 from conditions import write_result
 from genets.training import Listener, RunResult, RunSettings, make_recipe, named_recipe
-from genets.training.recipes import changed
+from genets.training.recipe import changed
 from genets.training.train_network import train_network
 
 # Found by a search at half the MasterNet's latency: see results/winner.json.

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from conditions import write_result
-from genets.nas.accuracy.observations import Response
+from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.settings_layers import merge
+from genets.training.score import Metric
 from trial_runs import trial_run, trials_file
 from truth import DATA, TINY, Truth, make_truth, truth_file
 
@@ -42,7 +42,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "all": {"trials": "separate", "trial_training": {"thaw": "all"}},
 }
 POINTS = ("together:6", "together:3", "separate:6", "block:30", "all:12")
-RESPONSE: Response = "cross_entropy"
+RESPONSE: Metric = Metric.CROSS_ENTROPY
 
 
 def main() -> None:

@@ -19,15 +19,15 @@ from conditions import RESULTS
 from genets.data import load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.accuracy.model import AccuracyModel, Form
-from genets.nas.accuracy.observations import Response
 from genets.nas.settings.settings import SearchSettings, TrainingSettings
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import run_inline
 from genets.networks import build, save_weights
 from genets.structure import Structure, format_super_block, parse_super_block
 from genets.training import Score, evaluate, fitting_threads, train
+from genets.training.score import Metric
 from shapes import ShapesTrialJob
 from truth import WORKERS
 
@@ -51,15 +51,13 @@ class TrialRun:
         """Of all trials, each in a process of one thread; the start of processes is left out."""
         return sum(result.seconds for result in self.results)
 
-    def predict(
-        self, structures: tuple[Structure, ...], form: Form, response: Response
-    ) -> list[float]:
+    def predict(self, structures: tuple[Structure, ...], form: Form, metric: Metric) -> list[float]:
         """What the regression of these trials makes of each structure; more is better."""
         model = AccuracyModel.fit(
             self.settings.structure,
             self.results,
-            getattr(self.master, response),
-            response=response,
+            getattr(self.master, metric),
+            metric=metric,
             form=form,
         )
         return [model.predict(structure).mean for structure in structures]

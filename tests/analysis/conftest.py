@@ -3,7 +3,7 @@
 import pytest
 from analysis_lab import Lab
 
-from genets.analysis.comparison.compare import compare as comparison
+from genets.analysis.comparison import compare as comparison
 
 
 @pytest.fixture
@@ -12,6 +12,6 @@ def lab(monkeypatch):
     monkeypatch.setattr(comparison, "measure_interleaved", lab.measure)
     environment = {"device_name": "a device", "threads": 1, "packages": {}}
     monkeypatch.setattr(
-        "genets.analysis.comparison.row_file.describe_environment", lambda t: environment
+        "genets.analysis.comparison.rows.describe_environment", lambda t: environment
     )
     return lab

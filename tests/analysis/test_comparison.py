@@ -8,8 +8,8 @@ from analysis_lab import candidate
 from torch import nn
 
 from genets.analysis import Candidate, Timing, compare, find_candidates, run_note
-from genets.analysis.comparison.chunks import in_chunks
-from genets.analysis.comparison.row_file import only_user
+from genets.analysis.comparison.compare import in_chunks
+from genets.analysis.comparison.rows import only_user
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks.baselines import baselines
@@ -135,7 +135,7 @@ def test_rows_from_other_conditions_are_refused(lab, tmp_path, monkeypatch):
     with pytest.raises(GenetsError, match="seed 0 there, 7 here"):
         compare([candidate("a", seed=7)], [SMALL], file=file)
     other = {"device_name": "another", "threads": 1, "packages": {}}
-    monkeypatch.setattr("genets.analysis.comparison.row_file.describe_environment", lambda t: other)
+    monkeypatch.setattr("genets.analysis.comparison.rows.describe_environment", lambda t: other)
     with pytest.raises(GenetsError, match="device_name a device there, another here"):
         compare([candidate("a")], [SMALL], file=file)
     compare([candidate("a")], [LARGE], file=file)  # nothing there to use again

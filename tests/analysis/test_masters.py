@@ -12,12 +12,11 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from genets.analysis import master_training
-from genets.analysis.master_training import rank_masters
-from genets.analysis.masters import MasterRanking, MasterScore
+from genets.analysis import masters as master_training
+from genets.analysis.masters import MasterRanking, MasterScore, rank_masters
 from genets.core.errors import GenetsError
 from genets.data import load_data
-from genets.report.study.masters_table import masters_table
+from genets.report.study.tables import masters_table
 from genets.structure import Structure, zoo
 from genets.training import Recipe
 
@@ -69,8 +68,8 @@ def test_interval_is_student_s_of_the_two_way_residual() -> None:
 
 def test_less_cross_entropy_is_better() -> None:
     values = {"wide": [0.8, 0.8], "thin": [0.9, 0.9]}
-    assert scored(values, response="cross_entropy").best == NETS["thin"]
-    assert scored(values, response="cross_entropy").ranked[0].mean == pytest.approx(0.1)
+    assert scored(values, metric="cross_entropy").best == NETS["thin"]
+    assert scored(values, metric="cross_entropy").ranked[0].mean == pytest.approx(0.1)
 
 
 def test_one_training_each_tells_nothing_of_its_error() -> None:

@@ -8,9 +8,8 @@ import torch
 from analysis_lab import candidate, measurement_of
 
 from genets.analysis import Comparison, Timing
-from genets.analysis.profile.blocks import BlockChain, chains_of
 from genets.analysis.profile.findings import batch_sentence, block_sentence, cost_sentence
-from genets.analysis.profile.profile import Profile, ProfileSettings, profile
+from genets.analysis.profile.profile import BlockChain, Profile, ProfileSettings, chains_of, profile
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks import count

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from genets.analysis.rank.random import random_curve, random_share
-from genets.analysis.rank.spectrum import spectrum_of
+from genets.analysis.rank.spectrum import random_curve, random_share, spectrum_of
 from genets.core.errors import GenetsError
 
 

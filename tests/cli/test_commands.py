@@ -264,7 +264,7 @@ def test_select(driver, tmp_path):
     assert result.exit_code == 0
     assert str(zoo["master_small"]) in result.stdout
     assert driver.asked == SimpleNamespace(
-        folder=tmp_path, budget="0.1ms", top=1, target=None, caution=0.0, resolution=None
+        folder=tmp_path, budget="0.1ms", top=1, target=None, resolution=None
     )
     result = invoke("select", tmp_path, "--budget", "0.1ms", "--batch-size", 1, "--json")
     assert json.loads(result.stdout)["measured_ms"] == 0.19
@@ -285,15 +285,10 @@ def test_select_alternatives(driver, tmp_path):
     assert invoke("select", tmp_path, "--budget", "1x", "--top", 0).exit_code == 2
 
 
-def test_select_cautiously(driver, tmp_path):
+def test_select_at_a_resolution(driver, tmp_path):
     Study.create_or_resume(tmp_path, SearchSettings(data="digits", budget="0.2ms")).close()
-    words = ("select", tmp_path, "--budget", "0.1ms", "--cautious")
-    assert "0.9200, 1 standard deviation below;" in invoke(*words).stdout
-    assert driver.asked.caution == 1.0
-    assert "0.9200" in invoke(*words, "--top", 1, "--resolution", 12).stdout
+    invoke("select", tmp_path, "--budget", "0.1ms", "--top", 1, "--resolution", 12)
     assert driver.asked.resolution == 12
-    printed = json.loads(invoke(*words, "--json").stdout)
-    assert printed["predicted_accuracy_bound"] == pytest.approx(0.92)
 
 
 def test_select_from_what_is_no_study(driver, tmp_path):

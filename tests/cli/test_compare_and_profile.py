@@ -47,7 +47,7 @@ def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
 
 
 def test_compare_keeps_finished_rows_on_ctrl_c(quick_clock, tmp_path, monkeypatch):
-    from genets.analysis.comparison.compare import compare as comparison
+    from genets.analysis.comparison import compare as comparison
 
     measure, runs = comparison.measure_interleaved, []
 
@@ -70,7 +70,7 @@ def test_compare_keeps_finished_rows_on_ctrl_c(quick_clock, tmp_path, monkeypatc
 def test_ctrl_c_says_what_is_kept_and_nothing_where_nothing_is(
     quick_clock, tmp_path, monkeypatch, measured
 ):
-    from genets.analysis.comparison.compare import compare as comparison
+    from genets.analysis.comparison import compare as comparison
 
     measure, runs = comparison.measure_interleaved, []
 

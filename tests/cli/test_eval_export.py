@@ -10,7 +10,7 @@ from command_line import invoke
 from genets.core.files import write_atomic
 from genets.data import load_digits
 from genets.networks import build, save_weights
-from genets.networks.published_weights import published_names
+from genets.networks.weights import published_names
 from genets.structure import Structure
 from genets.structure.toml_file import format_toml
 from genets.training import Recipe, evaluate, train

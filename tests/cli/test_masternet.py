@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from command_line import invoke
-from genets.analysis import master_training
+from genets.analysis import masters as master_training
 from genets.analysis.masters import MasterScore
 from genets.nas import run
 from genets.networks import own_blocks
-from genets.networks.blocks import BLOCKS
+from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES, Structure
 
 WIDE = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"

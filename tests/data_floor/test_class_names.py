@@ -9,8 +9,8 @@ from genets.core.errors import printable
 from genets.data import load_data
 from genets.latency import Target
 from genets.latency.evaluation import Accuracy
-from genets.report.evaluation.accuracy_files import write_evaluation
 from genets.report.evaluation.record import Evaluation
+from genets.report.evaluation.tables import write_evaluation
 
 
 def test_printable():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from genets.data import broken_files, load_data
-from genets.data.rgb import as_rgb
+from genets.data.pixels import as_rgb
 
 DEEP = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
 

@@ -3,7 +3,7 @@
 import torch
 
 from genets.data import load_digits
-from genets.data.split_views import Joined, normalised_as
+from genets.data.split import Joined, normalised_as
 
 
 def passed(split, **how):

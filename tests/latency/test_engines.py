@@ -17,8 +17,7 @@ import genets.latency.engines
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines import Prepared, torch_compile
-from genets.latency.engines.base import Stopwatch
-from genets.latency.engines.preparation import normal_images
+from genets.latency.engines.base import Stopwatch, normal_images
 from genets.networks import build
 from genets.structure import Structure
 
@@ -241,7 +240,7 @@ def test_a_network_that_checks_its_images_itself(error) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_batch_that_does_not_fit(name, network, monkeypatch) -> None:
-    place = "genets.latency.engines.preparation.available_bytes"
+    place = "genets.latency.engines.base.available_bytes"
     monkeypatch.setattr(place, lambda: 10_000)
     target = Target(engine=name, batch_size=512, threads=1)
     sentence = "batch_size 512 at resolution 16 does not fit into the memory of cpu; use a smaller"
@@ -282,7 +281,7 @@ def test_a_network_that_cannot_be_exported(name, network, named, capfd) -> None:
 )
 def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> None:
     find = importlib.util.find_spec
-    place = "genets.latency.engines.preparation.find_spec"
+    place = "genets.latency.engines.base.find_spec"
     monkeypatch.setattr(place, lambda name: None if name == missing else find(name))
     with pytest.raises(TargetError) as error:
         Target(**fields).check()

@@ -9,7 +9,7 @@ from torch import nn
 
 from genets.core.errors import TargetError
 from genets.latency import Measurement, Target, measure, measure_interleaved
-from genets.latency.engines.cpu import CpuClock
+from genets.latency.engines.devices import CpuClock
 from genets.latency.timing.clock import is_noisy
 from genets.networks import build
 from genets.structure import Structure

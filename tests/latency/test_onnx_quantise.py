@@ -7,9 +7,9 @@ from torch import nn
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
+from genets.latency.engines.base import normal_images
 from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
 from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.engines.preparation import normal_images
 from genets.latency.predictor.probes import Piece, build_live
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
+from genets.latency.predictor.builder import suspicious
 from genets.latency.predictor.probes import CHAIN_EXTRA, End, Piece
-from genets.latency.predictor.suspicion import suspicious
 from genets.latency.timing.drift import AGAIN_ROUNDS, Timed, time_in_rounds
 from genets.structure import Block, Structure
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
-from genets.latency.predictor.long_runs import piece_batch_size
+from genets.latency.predictor.builder import piece_batch_size
 from genets.latency.predictor.probes import End, Piece, build_live
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.drift import time_in_rounds

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from genets.core.errors import TargetError
-from genets.latency.predictor.calibration import Calibration
-from genets.latency.predictor.costs import StageCosts, block_work
+from genets.latency.predictor.costs import Calibration, StageCosts, block_work
 from genets.latency.predictor.probes import CHAIN_EXTRA, Piece, coarse
 from genets.latency.predictor.work import WORK
 from genets.structure import Block, SuperBlock

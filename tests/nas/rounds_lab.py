@@ -16,7 +16,7 @@ from genets.nas.candidates.training import ConfirmRunner
 from genets.nas.context import Session
 from genets.nas.selection.measured import Measured, MeasuredNetworks
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.trial import TrialResult
+from genets.nas.study.records import TrialResult
 from genets.nas.trials.runner import TrialRunner
 from genets.networks import build, save_weights
 from genets.training import Score

@@ -20,8 +20,7 @@ from genets.nas.accuracy.undecided import (
     trials_to_settle,
 )
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Confirmed, Selected, Trial, TrialResult
 from genets.nas.trials.plan import more_trials
 from genets.nas.warnings import (
     master_doubts,
@@ -33,7 +32,7 @@ from genets.nas.warnings import (
 from genets.structure import Block, SuperBlock
 
 SETTINGS = SearchSettings(
-    data="digits", budget="0.5x", response="top1",
+    data="digits", budget="0.5x", metric="top1",
     master="Conv3x16s2 XX3x24 XX3x32s2*2 DW3x64s2r3*2 Conv1x128 @32",
     space={"blocks": ["XX3", "BL3r0.5", "DW3r3"]}, trials_per_super_block=6,
 )  # fmt: skip
@@ -183,7 +182,7 @@ def test_a_master_net_that_would_do_better_itself_is_told(
     found = master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
     assert len(found) == doubted
     if found:
-        assert "(top1 0.9 after 36 epochs against 0.8 after 3)" in found[0]
+        assert "(top-1 0.9 after 36 epochs against 0.8 after 3)" in found[0]
         assert found[0].startswith("the MasterNet, at 1 ms per image within the budget itself,")
     assert master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, []) == []
 

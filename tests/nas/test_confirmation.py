@@ -14,13 +14,13 @@ import torch
 from genets.core.errors import GenetsError, StudyError, TrainingError
 from genets.data import DigitsSplit, load_data
 from genets.nas.candidates import training as confirming
-from genets.nas.candidates.confirmation import (
+from genets.nas.candidates.training import (
+    ConfirmRunner,
     best_confirmed,
     confirm,
     confirm_job,
     stored_confirmations,
 )
-from genets.nas.candidates.training import ConfirmRunner
 from genets.nas.context import Session
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, Selected

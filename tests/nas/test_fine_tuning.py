@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.networks import build, save_weights
 from genets.structure import Structure, SuperBlock

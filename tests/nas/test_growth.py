@@ -10,7 +10,8 @@ import pytest
 
 from genets.core.errors import StudyError
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.study import Study, growth, load_settings
+from genets.nas.study import growth
+from genets.nas.study.study import Study, load_settings
 from genets.nas.trials.plan import Sampling, plan_trials
 from genets.structure import DesignSpace, zoo
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from genets.core.errors import StudyError
-from genets.nas.study.trial import Trial, TrialResult
-from genets.nas.trials import workers as inline
+from genets.nas.study.records import Trial, TrialResult
+from genets.nas.trials import workers
 from genets.structure import SuperBlock
 
 # Stands for the real runner in the driver and, as the job brings it along, in the workers.
@@ -33,10 +33,10 @@ class Runner:
 # A shell has what it runs in the background ignore Ctrl-C, and the tests may run there.
 DRIVER = """
 import signal, sys, stubs
-from genets.nas.trials.executors import inline
+from genets.nas.trials import workers
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
-    print(*inline.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
+    print(*workers.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -108,11 +108,11 @@ class Dying:
 
 
 def begin_dying(job: object, *_: object) -> None:
-    inline._runner = Dying(job)  # type: ignore[assignment]
+    workers._runner = Dying(job)  # type: ignore[assignment]
 
 
 def test_a_worker_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inline, "_begin_worker", begin_dying)
+    monkeypatch.setattr(workers, "_begin_worker", begin_dying)
     groups = [(Trial(0, SuperBlock("XX", 1, 8), k),) for k in range(2)]
     with pytest.raises(StudyError, match=r"a worker process died .* every finished trial is kept"):
-        list(inline.run_inline(None, groups, 2))
+        list(workers.run_inline(None, groups, 2))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from genets.latency import Measurement, Target
-from genets.nas.selection.frontier import measured
+from genets.nas.selection import measured
 from genets.nas.selection.measured import ATTEMPTS, MeasuredNetworks, load_measured
 from genets.structure import Structure
 

@@ -18,7 +18,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study, load_settings
 from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.networks import own_blocks, save_weights
-from genets.networks.blocks import BLOCKS
+from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES, Structure
 from genets.training import Recipe
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from genets.nas.accuracy.features import FeatureMap
-from genets.nas.study.trial import Trial
+from genets.nas.study.records import Trial
 from genets.nas.trials.d_optimal import NOISE_STD, Information, prior_variance
 from genets.nas.trials.plan import Sampling, group_trials, plan_trials
 from genets.structure import Block, DesignSpace, SpaceAround, Structure, SuperBlock, zoo

@@ -15,11 +15,10 @@ from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
 from genets.nas.selection.alternatives import Types, frontier_without, types_of
 from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.chain import Floats, Frontier
+from genets.nas.selection.chain import Floats, Frontier, chain_of
 from genets.nas.selection.fastest import FASTEST, check_feasible
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import Measured
-from genets.nas.selection.space_chain import chain_of
 from genets.nas.study.records import Selected
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 

@@ -11,7 +11,7 @@ from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.features import FeatureMap
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32")
@@ -92,11 +92,11 @@ def test_sixty_trials_rank_structures_and_know_their_error():
 
 
 @pytest.mark.parametrize("form", ["bayes", "paper"])
-@pytest.mark.parametrize("response", ["top1", "cross_entropy"])
-def test_predictions_are_sums_over_super_blocks(form, response):
-    score = MASTER_TOP1 if response == "top1" else 0.32
+@pytest.mark.parametrize("metric", ["top1", "cross_entropy"])
+def test_predictions_are_sums_over_super_blocks(form, metric):
+    score = MASTER_TOP1 if metric == "top1" else 0.32
     results = synthetic_results(0.004)
-    model = AccuracyModel.fit(MASTER, results, score, response=response, form=form)
+    model = AccuracyModel.fit(MASTER, results, score, metric=metric, form=form)
     for structure in samples(20):
         parts = [
             model.stage_accuracy(index, [8, structure.stages[index].width], [s])[1, 0]
@@ -108,7 +108,7 @@ def test_predictions_are_sums_over_super_blocks(form, response):
         assert table.shape == (2, len(choices))
     own = model.predict(MASTER)
     assert own.mean == pytest.approx(0, abs=1e-12)
-    assert own.value == (score if response == "top1" else -score)
+    assert own.value == (score if metric == "top1" else -score)
 
 
 def test_deviation_is_that_of_the_same_sum():
@@ -143,7 +143,7 @@ def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
 def test_cross_entropy_counts_as_better_when_lower():
     results = synthetic_results(0.001, 40)
     top1 = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
-    entropy = AccuracyModel.fit(MASTER, results, 4 * (1 - MASTER_TOP1), response="cross_entropy")
+    entropy = AccuracyModel.fit(MASTER, results, 4 * (1 - MASTER_TOP1), metric="cross_entropy")
     # The cross-entropies were made four times the error, so all changes are four times as large.
     for structure in samples(10):
         expected = 4 * top1.predict(structure).mean
@@ -307,13 +307,13 @@ def test_a_block_of_which_every_trial_failed_is_named(form):
 
 def test_wrong_input_is_refused_in_one_sentence():
     results = synthetic_results(0.004, 2)
-    with pytest.raises(GenetsError, match="no finished trial with a finite top1 among 0 results"):
+    with pytest.raises(GenetsError, match="no finished trial with a finite top-1 among 0 results"):
         AccuracyModel.fit(MASTER, [], 0.9)
-    with pytest.raises(GenetsError, match="unknown response 'top5'; did you mean top1"):
-        AccuracyModel.fit(MASTER, results, 0.9, response="top5")
+    with pytest.raises(GenetsError, match="unknown metric 'top5'; did you mean top1"):
+        AccuracyModel.fit(MASTER, results, 0.9, metric="top5")
     with pytest.raises(GenetsError, match="unknown regression 'papper'; did you mean paper"):
         AccuracyModel.fit(MASTER, results, 0.9, form="papper")
-    with pytest.raises(GenetsError, match="master_score must be a top1 of at least 0, not nan"):
+    with pytest.raises(GenetsError, match="master_score must be a top-1 of at least 0, not nan"):
         AccuracyModel.fit(MASTER, results, math.nan)
     foreign = TrialResult(Trial(5, MASTER.super_blocks[0]), "done", 0.9)
     with pytest.raises(GenetsError, match=r"index of a trial must be from -1 .* to 4 .* not 5"):

@@ -27,13 +27,12 @@ from genets.latency.predictor.table import WholeNetwork
 from genets.nas import context as session
 from genets.nas import phases, run
 from genets.nas.candidates import training as confirming
+from genets.nas.selection import measured
 from genets.nas.selection.budget_search import OnRound
-from genets.nas.selection.frontier import measured
 from genets.nas.selection.resolutions import keep_at_each, left_out
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, SearchResult, Selected
+from genets.nas.study.records import Confirmed, SearchResult, Selected, TrialResult
 from genets.nas.study.snapshot import Snapshot
-from genets.nas.study.trial import TrialResult
 from genets.nas.trials.runner import TrialRunner
 from genets.networks.weights import read_weights
 from genets.report.study.page import study_page

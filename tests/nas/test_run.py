@@ -28,7 +28,7 @@ from genets.nas import run
 from genets.nas.events import PHASES, Event
 from genets.nas.selection.alternatives import types_of
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.trial import TrialResult
+from genets.nas.study.records import TrialResult
 from genets.nas.trials.runner import TrialRunner
 
 SETTINGS: dict[str, Any] = {
@@ -133,13 +133,13 @@ def test_select_answers_another_budget_without_training(
         run.select(folder, "1e-9ms")
 
 
-def test_alternatives_and_caution_without_training(
+def test_alternatives_without_training(
     finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, result, _ = finished
     monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
     budget = f"{4 * result.selected.budget_ms}ms"
-    found = run.select_top(folder, budget, 2, caution=1.0)
+    found = run.select_top(folder, budget, 2)
     assert len({types_of(selected.structure) for selected in found}) == 2
     assert all(selected.high_ms <= selected.budget_ms for selected in found)
     with pytest.raises(GenetsError, match="top must be at least 1, not 0"):

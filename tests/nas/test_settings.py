@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from genets.core.errors import DataError, GenetsError, SettingsError, StructureError, TargetError
 from genets.latency import Target
+from genets.nas.settings.layers import flatten, merge
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.settings_layers import flatten, merge
 from genets.structure import Block, DesignSpace, zoo
 from genets.structure.space import PAPER_BLOCKS
 

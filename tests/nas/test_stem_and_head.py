@@ -14,10 +14,9 @@ from genets.core.errors import StructureError
 from genets.nas import run
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations
-from genets.nas.study.records import SearchResult
+from genets.nas.study.records import SearchResult, Trial, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
-from genets.nas.study.trial import Trial, TrialResult
 from genets.nas.trials.plan import plan_trials
 from genets.report.study.page import study_page
 from genets.structure import Structure

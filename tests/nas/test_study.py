@@ -12,8 +12,8 @@ import pytest
 
 from genets.core.errors import StudyError
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
-from genets.nas.study.trial import Trial, TrialResult
 from genets.structure import SuperBlock
 
 SETTINGS = SearchSettings(data="digits", budget="0.2ms")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genets.latency.target import physical_cores
-from genets.nas.trials.training_device import (
+from genets.nas.trials.workers import (
     device_of,
     fitting_readers,
     fitting_workers,

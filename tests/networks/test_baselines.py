@@ -12,7 +12,7 @@ from torch import nn
 from genets.core.errors import GenetsError
 from genets.networks import Count, count, fold_batchnorm
 from genets.networks.baselines import SETS, Baseline, baselines
-from genets.networks.baselines.facts import facts
+from genets.networks.baselines.builders import facts
 from genets.structure import zoo
 
 PAPER34 = baselines.of("paper34")

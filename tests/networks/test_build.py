@@ -9,8 +9,7 @@ from timm.models.byobnet import ByobNet, model_cfgs
 
 from genets.core.errors import GenetsError, StructureError
 from genets.networks import build, count
-from genets.networks.blocks import model_config
-from genets.networks.build import TIMM_NAMES
+from genets.networks.build import TIMM_NAMES, model_config
 from genets.structure import Structure, SuperBlock, zoo
 
 GENETS = sorted(TIMM_NAMES)

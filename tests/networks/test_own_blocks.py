@@ -16,8 +16,8 @@ import genets
 from genets.core.errors import BlockFileError, GenetsError, StructureError
 from genets.latency.predictor.work import WORK, block_work
 from genets.networks import build, count, fold_batchnorm, load_blocks, own_blocks, register_block
-from genets.networks.blocks import BLOCKS
-from genets.networks.own_layers import block_stage, read_layers
+from genets.networks.build import BLOCKS
+from genets.networks.own_blocks import block_stage, read_layers
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 

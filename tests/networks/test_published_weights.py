@@ -10,9 +10,7 @@ from torch.nn import functional as F
 
 from genets.core.errors import GenetsError
 from genets.networks import build
-from genets.networks.published_weights import published_names, with_our_names
-from genets.networks.weight_files import tensors_for
-from genets.networks.weights import load_tensors
+from genets.networks.weights import load_tensors, published_names, tensors_for, with_our_names
 from genets.structure import Structure, zoo
 
 # As GENet_small.txt, GENet_normal.txt and GENet_large.txt have them: in, out, kernel, stride,

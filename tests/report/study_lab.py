@@ -7,9 +7,8 @@ from closed_form_device import ClosedFormDevice
 from genets.latency import Measurement
 from genets.nas.selection.measured import Measured
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Selected
+from genets.nas.study.records import Selected, TrialResult
 from genets.nas.study.study import Study
-from genets.nas.study.trial import TrialResult
 from genets.nas.trials.plan import plan_trials
 from genets.structure import SuperBlock
 from genets.training import Score

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from genets.latency import Target
 from genets.latency.evaluation import Accuracy
-from genets.report.evaluation.accuracy_files import write_evaluation
 from genets.report.evaluation.confusion import (
     MOST_CLASSES,
     OTHERS,
@@ -17,7 +16,7 @@ from genets.report.evaluation.confusion import (
     most_confused,
 )
 from genets.report.evaluation.record import Evaluation
-from genets.report.evaluation.tables import accuracy_table, classes_table
+from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
 
 INT8, FP32 = Target(engine="openvino", precision="int8", threads=1), Target(threads=1)
 COUNTS = np.array([[7, 2, 1], [0, 4, 0], [0, 0, 0]])

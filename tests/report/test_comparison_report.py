@@ -9,8 +9,7 @@ import pytest
 from rich.console import Console
 
 from genets.analysis import Comparison, Row
-from genets.analysis.profile.blocks import chains_of
-from genets.analysis.profile.profile import Profile, ProfileSettings
+from genets.analysis.profile.profile import Profile, ProfileSettings, chains_of
 from genets.latency import Measurement, Target
 from genets.networks.baselines import baselines
 from genets.report import comparison_tables as shown_tables

@@ -11,9 +11,9 @@ from command_line import invoke
 from genets.core.errors import StudyError
 from genets.nas.study.records import Confirmed
 from genets.nas.study.snapshot import Snapshot
-from genets.report.study.candidates import candidates_section
 from genets.report.study.facts import study_record
 from genets.report.study.page import study_page
+from genets.report.study.sections import candidates_section
 
 EVIL = "<script>alert('x')<"  # a folder name, so without a slash
 
@@ -192,10 +192,10 @@ def test_names_are_no_markup(tmp_path):
     assert not re.search(r'(src|href)="', html)
 
 
-@pytest.mark.parametrize("changes", [{"response": "top1"}, {"regression": "paper"}])
+@pytest.mark.parametrize("changes", [{"metric": "top1"}, {"regression": "paper"}])
 def test_other_settings(tmp_path, changes):
     html = study_page(Snapshot.read(make_study(tmp_path / "study", **changes)), "")
-    if "response" in changes:
+    if "metric" in changes:
         assert "predicted top-1, %" in html
         assert all(row["score"] > 50 for row in values(html, "minutes", "score"))
     else:

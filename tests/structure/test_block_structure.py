@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genets import errors
+from genets.core import errors
 from genets.core.errors import StructureError
 from genets.structure import Block, Structure, SuperBlock
 from genets.structure.block import format_ratio

@@ -12,7 +12,7 @@ from timm.loss import SoftTargetCrossEntropy
 from genets.core.errors import GenetsError, SettingsError
 from genets.nas.settings.presets import PRESETS
 from genets.training import RunRecipe, loss_of, make_recipe, named_recipe
-from genets.training.recipes import FIELDS, changed, parse_changes, read_recipe_file, recipes
+from genets.training.recipe import FIELDS, changed, parse_changes, read_recipe_file, recipes
 
 
 def test_every_recipe_is_one():

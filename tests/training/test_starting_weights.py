@@ -9,9 +9,9 @@ from torch import nn
 
 from genets.core.errors import GenetsError
 from genets.networks import build, save_weights
-from genets.networks.weight_files import read_tensors
+from genets.networks.weights import read_tensors
 from genets.structure import zoo
-from genets.training.starting_weights import head_of, start_from
+from genets.training.run_inputs import head_of, start_from
 
 MASTER = zoo["master_small"]
 

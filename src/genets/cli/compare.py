@@ -72,15 +72,14 @@ def compare(
         --out runs/table7
     genets compare genet_light timm:resnet18 mine.toml --batch-size 1
     """
-    from genets.cli.targets import make_targets
+    from genets.cli.options import make_targets
 
     targets = make_targets(
         engine, precision, batch_size, {"device": device, "provider": provider, "threads": threads}
     )
     from genets.analysis import Timing, find_candidates
     from genets.analysis import compare as compare_networks
-    from genets.cli.kept import tell_kept
-    from genets.cli.output import print_json, print_lines, print_tables
+    from genets.cli.output import print_json, print_lines, print_tables, tell_kept
     from genets.cli.progress import show_progress
     from genets.report import comparison_tables
 

@@ -72,7 +72,7 @@ def eval_(
     genets eval timm:resnet18 --pretrained --data imagenet/ --split validation
     """
     from genets.cli.networks import named_network
-    from genets.cli.targets import make_target
+    from genets.cli.options import make_target
 
     target = make_target(
         {
@@ -91,8 +91,7 @@ def eval_(
     loaded.check_classes()
     # From here on with charts, for which no wrong word has to wait.
     from genets.cli.output import print_json, print_lines, print_tables
-    from genets.report.evaluation.accuracy_files import write_evaluation
-    from genets.report.evaluation.tables import accuracy_table, classes_table
+    from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
 
     found = _evaluation(loaded, target, split)
     files = write_evaluation(found, out) if out else {}

@@ -42,7 +42,7 @@ def export(
     genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
     """
     from genets.cli.networks import calibration_for, named_network
-    from genets.cli.targets import make_target
+    from genets.cli.options import make_target
 
     target = make_target(
         {

@@ -22,14 +22,14 @@ def choose_master(names: str, values: dict[str, Any], out: Path, *, plain: bool)
     """
     from genets.cli.output import error_console
     from genets.nas.settings.settings import SearchSettings
-    from genets.report.study.masters_table import masters_table
+    from genets.report.study.tables import masters_table
 
     each = [name.strip() for name in names.split(",") if name.strip()]
     settings = {name: SearchSettings(**{**values, "master": name}) for name in each}
     ranking = _ranking(settings, out, plain=plain)
     first = next(iter(settings.values()))
     ranked = ranking.with_latencies(_latencies(ranking, first))
-    error_console().print(masters_table(ranked, ranking.response))
+    error_console().print(masters_table(ranked, ranking.metric))
     for failed in ranking.failed:
         error_console().print(f"{failed.name}: {failed.reason}", markup=False, soft_wrap=True)
     return str(ranking.best)
@@ -37,13 +37,12 @@ def choose_master(names: str, values: dict[str, Any], out: Path, *, plain: bool)
 
 def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> MasterRanking:
     from genets.analysis import Progress
-    from genets.analysis.master_training import rank_masters
-    from genets.analysis.masters import check_masters
+    from genets.analysis.masters import check_masters, rank_masters
     from genets.cli.progress import show_progress
     from genets.core.errors import StudyError
     from genets.data import load_data
     from genets.nas.study.study import is_study
-    from genets.nas.trials.training_device import training_device
+    from genets.nas.trials.workers import training_device
 
     structures = {name: one.structure for name, one in settings.items()}
     check_masters(structures)
@@ -59,7 +58,7 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
             data,
             first.master_training.recipe(),
             seeds=range(first.seed, first.seed + TRAININGS),
-            response=first.response,
+            metric=first.metric,
             device=device,
             keep=out / RANKING_FILE,
             on_training=lambda done, total, name: on_event(

@@ -52,7 +52,7 @@ def measure(
     genets measure genet_light --engine openvino --precision int8
     genets measure "Conv3x16s2 XX3x24 DW3x64s2r3 Conv1x128 @32" --json
     """
-    from genets.cli.targets import make_target
+    from genets.cli.options import make_target
 
     target = make_target(
         {

@@ -62,7 +62,7 @@ class Loaded:
 
         Raises DataError.
         """
-        from genets.data.split_views import Joined, normalised_as
+        from genets.data.split import Joined, normalised_as
 
         assert self.data is not None
         if name not in (*SPLITS, ALL):
@@ -150,9 +150,8 @@ def _source(text: str, is_folder: bool, pretrained: bool, weights: Path | None) 
 
 def _load_file(network: nn.Module, path: Path, data: ImageData | None) -> dict[str, str]:
     """The file's metadata. Raises GenetsError: no such weights, or of another class count."""
-    from genets.networks.weight_files import tensors_for
-    from genets.networks.weights import load_tensors, read_weights
-    from genets.training.starting_weights import head_of
+    from genets.networks.weights import load_tensors, read_weights, tensors_for
+    from genets.training.run_inputs import head_of
 
     tensors = tensors_for(network, path)
     head = tensors.get(f"{head_of(network)}.weight")

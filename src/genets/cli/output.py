@@ -1,7 +1,13 @@
-"""Printing: tables for people, JSON for machines."""
+"""Printing: tables for people, JSON for machines.
+
+What a command that was stopped says of the rows that it had measured.
+"""
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -36,3 +42,18 @@ def _console(*, stderr: bool) -> Console:
     if not console.is_terminal:
         console.width = max(console.width, PIPE_COLUMNS)
     return console
+
+
+ROW_FILES = "rows*.json"
+
+
+def tell_kept(folder: Path | None) -> None:
+    """Say on standard error how many measured rows `folder` holds; nothing where there are none."""
+    from genets.analysis.comparison.rows import load_rows
+
+    files = sorted(folder.glob(ROW_FILES)) if folder else []
+    kept = sum(row.measurement is not None for file in files for row in load_rows(file).rows)
+    if kept:
+        rows = "1 finished row is" if kept == 1 else f"{kept} finished rows are"
+        sentence = f"{rows} kept in {folder}; the same command goes on with the rest."
+        error_console().print(sentence, markup=False, soft_wrap=True)

@@ -1,4 +1,7 @@
-"""`genets profile`: what latency depends on, on this device; latency tables made ahead."""
+"""`genets profile`: what latency depends on, on this device; latency tables made ahead.
+
+`genets profile --table`: the latency tables that a search needs, made ahead.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from genets.cli.options import Device, Engine, Json, Precision, Provider, Seed, Threads
+from genets.analysis import Progress
+from genets.cli.options import Device, Engine, Json, Precision, Provider, Seed, Threads, make_target
+from genets.cli.output import print_json, print_lines
+from genets.cli.progress import show_progress
+from genets.core.errors import SettingsError
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.study import is_study, load_settings
+from genets.nas.table_ahead import table_ahead, table_for_study
 
 RESULT = "profile.json"
 
@@ -89,7 +99,7 @@ def profile(
     genets profile --table genet_normal --num-classes 10 --out runs/mine
     genets profile --table runs/mine --device cuda --precision fp16
     """
-    from genets.cli.targets import given
+    from genets.cli.options import given
 
     target = given(
         device=device,
@@ -100,8 +110,6 @@ def profile(
         threads=threads,
     )
     if table is not None:
-        from genets.cli.profile_table import make_table
-
         space = given(blocks=blocks, width_range=width_range, width_step=width_step)
         make_table(table, out, target, space, num_classes, seed, json)
         return
@@ -124,7 +132,7 @@ def _figures(
     time_limit: float,
     json: bool,
 ) -> None:
-    from genets.cli.targets import make_target
+    from genets.cli.options import make_target
 
     if options.get("device", "cpu") == "cpu":  # what a CPU can do in about the same time
         options = {"batch_size": 1} | options
@@ -134,8 +142,7 @@ def _figures(
     from genets.analysis import Timing
     from genets.analysis.profile.profile import ProfileSettings
     from genets.analysis.profile.profile import profile as make_profile
-    from genets.cli.kept import tell_kept
-    from genets.cli.output import print_json, print_lines, print_tables
+    from genets.cli.output import print_json, print_lines, print_tables, tell_kept
     from genets.cli.progress import show_progress
     from genets.report import profile_record, profile_sentences, profile_table
 
@@ -167,3 +174,50 @@ def _write(result: Any, record: dict[str, Any], out: Path) -> dict[str, Path]:
 
     write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return {**write_profile(result, out, f"{datetime.now():%Y-%m-%d %H:%M}"), "JSON": out / RESULT}
+
+
+def make_table(
+    name: str,
+    out: Path | None,
+    options: dict[str, Any],
+    space: dict[str, Any],
+    num_classes: int,
+    seed: int,
+    json: bool,
+) -> None:
+    """Measure the table of MasterNet or study `name`, keep it, and say how good it is."""
+    with show_progress(plain=json) as on_event:
+
+        def tell(share: float) -> None:
+            on_event(Progress("latency table", round(100 * share), 100))
+
+        if is_study(Path(name)):
+            target = make_target(options, load_settings(Path(name)).target) if options else None
+            made, path = table_for_study(Path(name), target, tell)
+        else:
+            if out is None:
+                raise SettingsError(
+                    "--table with a MasterNet needs --out: where the search will be"
+                )
+            settings = SearchSettings(
+                data="none", budget="1x", master=name, space=space, target=make_target(options)
+            )
+            around = settings.space.design_space().around(settings.structure)
+            made, path = table_ahead(
+                around, settings.target, num_classes, out, seed=seed, on_progress=tell
+            )
+    facts = {
+        "table": str(path),
+        "target": made.target.name,
+        "entries": len(made.timed_ms),
+        "rmspe": made.rmspe,
+    }
+    if json:
+        print_json(facts)
+    else:
+        print_lines(
+            [
+                f"{len(made.timed_ms)} entries for {made.target.name} in {path}; error on whole "
+                f"networks that no fit has seen: {made.rmspe:.1%} RMSPE"
+            ]
+        )

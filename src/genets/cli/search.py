@@ -55,7 +55,7 @@ def search(
     master_epochs: options.MasterEpochs = None,
     trial_epochs: options.TrialEpochs = None,
     final_epochs: options.FinalEpochs = None,
-    response: options.Response = None,
+    metric: options.Metric = None,
     regression: options.Regression = None,
     selection: options.Selection = None,
     confirm: options.Confirm = None,
@@ -100,12 +100,12 @@ def _settings(
 ) -> SearchSettings:
     """Those of the study at `out`, or a preset; under those of `file`; under `given`."""
     from genets.cli.masters import choose_master
-    from genets.cli.targets import make_target
+    from genets.cli.options import make_target
     from genets.core.errors import SettingsError
     from genets.latency import Target
+    from genets.nas.settings.layers import load_settings_file, merge
     from genets.nas.settings.presets import settings_at
     from genets.nas.settings.settings import SearchSettings
-    from genets.nas.settings.settings_layers import load_settings_file, merge
 
     base = settings_at(out, preset, load_settings_file(file) if file else {})
     values = merge(base, given)

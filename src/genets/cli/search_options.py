@@ -83,8 +83,9 @@ Sampling = Annotated[
 MasterEpochs = Annotated[int | None, typer.Option(help="Epochs that the MasterNet is trained.")]
 TrialEpochs = Annotated[int | None, typer.Option(help="Epochs of one trial.")]
 FinalEpochs = Annotated[int | None, typer.Option(help="Epochs that the winner is trained.")]
-Response = Annotated[
-    str | None, typer.Option(help="Score that is predicted: cross_entropy or top1.")
+Metric = Annotated[
+    str | None,
+    typer.Option("--metric", "--response", help="Metric to predict: cross_entropy or top1."),
 ]
 Regression = Annotated[
     str | None, typer.Option(help="bayes, or paper: the literal formula of section 4.2.")

@@ -9,8 +9,6 @@ import typer
 
 from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Threads
 
-CAUTION = 1.0  # standard deviations that --cautious takes off
-
 
 def select(
     study: Annotated[Path, typer.Argument(help="Folder of a study, as given to search --out.")],
@@ -22,12 +20,6 @@ def select(
         int | None,
         typer.Option(min=1, help="Alternatives of other block types, the best first."),
     ] = None,
-    cautious: Annotated[
-        bool,
-        typer.Option(
-            "--cautious", help="Select by predicted accuracy less one standard deviation."
-        ),
-    ] = False,
     resolution: Annotated[
         int | None,
         typer.Option(
@@ -54,14 +46,14 @@ def select(
     \b
     genets select runs/mine --budget 0.1ms
     genets select runs/mine --budget 0.5x --device cuda --precision fp16
-    genets select runs/mine --budget 0.5x --top 5 --cautious
+    genets select runs/mine --budget 0.5x --top 5
     """
+    from genets.cli.options import given, make_target
     from genets.cli.output import error_console, print_json, print_tables
     from genets.cli.progress import show_progress
-    from genets.cli.targets import given, make_target
     from genets.nas import run
     from genets.nas.study.study import load_settings
-    from genets.report import alternatives_table, selected_record, selected_table
+    from genets.report import alternatives_table, selected_table
 
     options = given(
         device=device,
@@ -71,28 +63,26 @@ def select(
         threads=threads,
     )
     target = make_target(options, load_settings(study).target) if options else None
-    caution = CAUTION if cautious else 0.0
     with show_progress(plain=json) as on_event:
         found = run.select_top(
             study,
             budget,
             top or 1,
             target=target,
-            caution=caution,
             resolution=resolution,
             on_event=on_event,
         )
-    records = [selected_record(selected, caution) for selected in found]
+    records = [selected.to_json() for selected in found]
     if top is None:
         if json:
             print_json(records[0])
         else:
-            print_tables(selected_table(found[0], caution))
+            print_tables(selected_table(found[0]))
         return
     if json:
         print_json({"asked": top, "alternatives": records})
     else:
-        print_tables(alternatives_table(found, caution))
+        print_tables(alternatives_table(found))
     if len(found) < top:
         sentence = f"only {len(found)} of {top}: no other block types keep the budget"
         error_console().print(f"note: {sentence}", markup=False, soft_wrap=True)

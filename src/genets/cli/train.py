@@ -90,7 +90,7 @@ def train(
     genets train genet_light --data photos/ --recipe paper --set mixup=0.1 --set epochs=90
     genets train genet_large --data imagenet/ --recipe paper --processes 8
     """
-    from genets.cli.targets import given
+    from genets.cli.options import given
 
     options = given(
         network=network,
@@ -121,7 +121,7 @@ def _settings(
     """Those of the run at `out`, or a recipe; under those of `file`; under the others."""
     from genets.core.errors import SettingsError
     from genets.training import RunSettings, make_recipe, named_recipe
-    from genets.training.recipes import changed, parse_changes, read_recipe_file
+    from genets.training.recipe import changed, parse_changes, read_recipe_file
     from genets.training.run_folder import is_run, load_settings
 
     for name in ("weights", "teacher_weights"):
@@ -168,8 +168,7 @@ def _usual_folder(options: dict[str, Any]) -> Path:
 def _run(settings: RunSettings, out: Path, how: dict[str, Any], json: bool) -> None:
     """how: what `train_network` takes and no weight depends on."""
     from genets.cli.output import error_console, print_json, print_lines, print_tables
-    from genets.cli.progress import show_progress
-    from genets.cli.training_watch import TrainingWatch
+    from genets.cli.progress import TrainingWatch, show_progress
     from genets.report.training import training_table
     from genets.training import Listener
     from genets.training.distributed import is_first_process

@@ -106,3 +106,17 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
         return f"unknown {kind} {shown(name)}; did you mean {suggestions}?"
     some = ", ".join(list(names.values())[:12]) + (", ..." if len(names) > 12 else "")
     return f"unknown {kind} {shown(name)}; known are {some}"
+
+
+def first_line(error: BaseException) -> str:
+    """Give the reason of a failure on one line.
+
+    Args:
+        error: Any exception, also one of a foreign library.
+
+    Returns:
+        The first line of the message, at most 500 characters, or the name of the exception's
+        class where the message is empty.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].strip()[:500] if lines else type(error).__name__

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image, UnidentifiedImageError
 
 from genets.core.errors import DataError
-from genets.data.rgb import as_rgb
+from genets.data.pixels import as_rgb
 from genets.data.share import WHOLE, Share
 
 MOST_BROKEN = 0.01

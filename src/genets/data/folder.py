@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from genets.core.errors import DataError
+from genets.data.pixels import as_rgb
 from genets.data.pool import Augmentation, Pool, assemble
-from genets.data.rgb import as_rgb
 from genets.data.share import WHOLE, Share
 from genets.data.split import CPU, ImageData, name_some
 

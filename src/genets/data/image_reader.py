@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from genets.data.broken_images import BROKEN, reason_of
-from genets.data.rgb import as_rgb
+from genets.data.pixels import as_rgb
 from genets.data.seeds import kept_globals, seed_globals
 
 MOST_STAND_INS = 50

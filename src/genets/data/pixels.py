@@ -2,6 +2,8 @@
 
 Bytes are a quarter of what numbers take, between processes and on the way to a GPU, and a batch
 is normalised at once much faster than its images one by one.
+
+Images in RGB, whatever their files hold.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
@@ -63,3 +67,21 @@ def _row(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     scale, offset = 1 / (255 * std), -mean / std
     return scale.repeat(width).to(device), offset.repeat(width).to(device)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The image read, in RGB; `convert` alone would copy one that is.
+
+    Of 16 bits the upper 8 are taken, where `convert` would make all above 255 white.
+    Raises ValueError: a mode whose range nobody knows; and what Pillow raises for broken files.
+    """
+    image.load()
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("F", "I") and image.format != "PPM":  # whose I holds 16 bits
+        raise ValueError(f"pixels of mode {image.mode} have no known range")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "P":
+        image = image.convert("RGBA")  # or Pillow warns where colours are transparent
+    return image.convert("RGB")

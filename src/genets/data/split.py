@@ -1,4 +1,7 @@
-"""What every data set gives: three splits of images, and the seeded cuts that make them."""
+"""What every data set gives: three splits of images, and the seeded cuts that make them.
+
+Splits seen otherwise: several as one, and in another normalisation.
+"""
 
 from __future__ import annotations
 
@@ -145,3 +148,55 @@ def check_positive(field: str, value: int) -> None:
     """Raise DataError unless `value` is a positive integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise DataError(f"{field} must be a positive integer, not {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """All images of several splits, one split after the other."""
+
+    splits: Sequence[Split]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits))
+
+    def batches(
+        self, batch_size: int, *, epoch: int | None = None, seed: int = 0
+    ) -> Iterator[Batch]:
+        """See `Split.batches`; the images of an epoch are shuffled within each split."""
+        for split in self.splits:
+            yield from split.batches(batch_size, epoch=epoch, seed=seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Renormalised:
+    """Images * scale + offset, each (1, 3, 1, 1)."""
+
+    split: Split
+    scale: Tensor
+    offset: Tensor
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batches(
+        self, batch_size: int, *, epoch: int | None = None, seed: int = 0
+    ) -> Iterator[Batch]:
+        """See `Split.batches`."""
+        for images, labels in self.split.batches(batch_size, epoch=epoch, seed=seed):
+            yield images * self.scale + self.offset, labels
+
+
+def normalised_as(
+    split: Split, data: ImageData, mean: Sequence[float], std: Sequence[float]
+) -> Split:
+    """`split` of `data`, as a network expects it that was trained with this mean and deviation.
+
+    mean, std: of pixel values in 0 to 1, for R, G, B.
+    """
+    if (tuple(mean), tuple(std)) == (data.mean, data.std):
+        return split
+    own_mean, own_std, mean_, std_ = (
+        torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+        for values in (data.mean, data.std, mean, std)
+    )
+    return Renormalised(split, own_std / std_, (own_mean - mean_) / std_)

@@ -13,8 +13,7 @@ from torch import Tensor
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.latency.engines import ENGINES, Prepared
-from genets.latency.engines.base import predict_any
-from genets.latency.engines.preparation import normal_images
+from genets.latency.engines.base import normal_images, predict_any
 from genets.latency.environment import describe_environment
 from genets.latency.target import Target
 from genets.networks.onnx_export import INPUT, OUTPUT

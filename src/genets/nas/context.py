@@ -14,7 +14,7 @@ from genets.data.seeds import seeded_globals
 from genets.nas.events import Event
 from genets.nas.round import Round
 from genets.nas.study.study import Study
-from genets.nas.trials.training_device import fitting_readers, fitting_workers, training_device
+from genets.nas.trials.workers import fitting_readers, fitting_workers, training_device
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, fitting_threads, train

@@ -14,14 +14,13 @@ from genets.data import ImageData
 from genets.latency import LatencyTable, Target
 from genets.latency.predictor.storage import TableSettings
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.candidates.confirmation import confirm_job
+from genets.nas.candidates.training import confirm_job
 from genets.nas.context import Session
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.study.records import Confirmed
-from genets.nas.study.trial import Trial, TrialResult
-from genets.nas.trials.executors import EXECUTORS
+from genets.nas.study.records import Confirmed, Trial, TrialResult
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
+from genets.nas.trials.workers import EXECUTORS
 from genets.networks import load_weights, save_weights
 from genets.networks.own_blocks import where_loaded
 from genets.structure import Structure, format_super_block
@@ -144,12 +143,12 @@ def accuracy_model(
 
     master: the first MasterNet's score; a later one has that of its confirmation.
     """
-    response, start = session.settings.response, session.round.start
+    metric, start = session.settings.metric, session.round.start
     return AccuracyModel.fit(
         session.round.master,
         results,
-        start.score(response) if start else getattr(master, response),
-        response=response,
+        start.score(metric) if start else master.value(metric),
+        metric=metric,
         form=session.settings.regression,
         confirmed=confirmed,
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import StudyError
-from genets.nas.accuracy.observations import Response, oriented
 from genets.nas.study.records import Confirmed, Selected
 from genets.structure import Block, SpaceAround, Structure
+from genets.training.score import Metric, score_value
 
 ROUNDS = "rounds"  # the folder of all rounds but the first
 MASTER, CANDIDATES, CONFIRMED = "master", "candidates", "confirmed"  # files of a round
@@ -28,16 +28,16 @@ class Start:
     def structure(self) -> Structure:
         return self.confirmed.structure
 
-    def score(self, response: Response) -> float:
+    def score(self, metric: Metric) -> float:
         """On the validation split. Raises ValueError where it failed."""
-        score = getattr(self.confirmed, response)
+        score = score_value(self.confirmed, metric)
         if score is None:
-            raise ValueError(f"{self.structure} has no {response}")
-        return float(score)
+            raise ValueError(f"{self.structure} has no {metric.label}")
+        return score
 
-    def value(self, response: Response) -> float:
+    def value(self, metric: Metric) -> float:
         """The score, of which more is better."""
-        return oriented(self.score(response), response)
+        return metric.oriented(self.score(metric))
 
     def to_json(self) -> dict[str, Any]:
         return {"selected": self.selected.to_json(), "confirmed": self.confirmed.to_json()}

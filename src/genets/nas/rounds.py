@@ -13,8 +13,7 @@ from typing import Any
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.accuracy.observations import oriented
-from genets.nas.candidates.confirmation import (
+from genets.nas.candidates.training import (
     best_confirmed,
     confirm,
     confirm_job,
@@ -108,14 +107,14 @@ def _candidates(
 
 def _best(session: Session, candidates: Sequence[Selected]) -> Start:
     """The best on validation images of the candidates and the MasterNet of a later round."""
-    response, start = session.settings.response, session.round.start
+    metric, start = session.settings.metric, session.round.start
     confirmed = confirm(session, candidates)
-    best = best_confirmed(confirmed, response)
+    best = best_confirmed(confirmed, metric)
     found = Start(
         next(candidate for candidate in candidates if candidate.structure == best),
         next(one for one in confirmed if one.structure == best),
     )
-    return start if start and start.value(response) >= found.value(response) else found
+    return start if start and start.value(metric) >= found.value(metric) else found
 
 
 def _is_better_placed(
@@ -129,10 +128,10 @@ def _is_better_placed(
         return best != session.round.start
     if best.structure == session.master:
         return False
-    response = session.settings.response
-    own = oriented(float(getattr(master, response)), response)
+    metric = session.settings.metric
+    own = metric.oriented(master.value(metric))
     keeps = measured.measure([session.master])[session.master].keeps(budget)
-    return not keeps or best.value(response) > own
+    return not keeps or best.value(metric) > own
 
 
 def read_candidates(record: Any) -> list[Selected]:

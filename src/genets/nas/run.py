@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.data import ImageData, load_data
 from genets.latency import Budget, Target
-from genets.nas.candidates.confirmation import confirmations_before
 from genets.nas.candidates.export import hand_over
+from genets.nas.candidates.training import confirmations_before
 from genets.nas.context import OnEvent, Session
 from genets.nas.phases import (
     accuracy_model,
@@ -21,14 +21,13 @@ from genets.nas.phases import (
     trained_winner,
 )
 from genets.nas.rounds import round_at, round_results, search_rounds
-from genets.nas.selection.cautious import check_caution
 from genets.nas.selection.fastest import check_feasible
 from genets.nas.selection.resolutions import left_out, resolution_of
 from genets.nas.selection.selecting import keep_selected
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import RoundResult, SearchResult, Selected
 from genets.nas.study.study import FAILURE, INFEASIBLE, Study
-from genets.nas.trials.training_device import training_device
+from genets.nas.trials.workers import training_device
 from genets.nas.warnings import (
     master_doubts,
     measuring_doubts,
@@ -114,15 +113,12 @@ def select(
     budget: str,
     *,
     target: Target | None = None,
-    caution: float = 0.0,
     resolution: int | None = None,
     on_event: OnEvent | None = None,
 ) -> Selected:
     """Another budget or target from the trials of a study, without any training.
 
     A relative budget such as 0.5x is relative to the MasterNet on that target.
-    caution: standard deviations that are taken off each structure's predicted change of value
-        before the best is chosen; see `cautious`.
     resolution: one of the study's, as trials cannot tell which is best; by default the winner's,
         or the MasterNet's where there is no winner yet.
     Raises GenetsError, and InfeasibleBudgetError if the budget cannot be kept.
@@ -132,7 +128,6 @@ def select(
         budget,
         1,
         target=target,
-        caution=caution,
         resolution=resolution,
         on_event=on_event,
     )[0]
@@ -144,7 +139,6 @@ def select_top(
     top: int,
     *,
     target: Target | None = None,
-    caution: float = 0.0,
     resolution: int | None = None,
     on_event: OnEvent | None = None,
 ) -> list[Selected]:
@@ -164,12 +158,9 @@ def select_top(
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
         session = Session(study, num_classes, on_event=on_event)
         model = _latest_model(session, score)
-        check_caution(caution, model)
         resolution = resolution_of(session, resolution)
         table, measured = latency_of(session, target)
-        return keep_selected(
-            session, wanted, table, measured, model, top, caution, resolution=resolution
-        )
+        return keep_selected(session, wanted, table, measured, model, top, resolution=resolution)
 
 
 def _latest_model(session: Session, master: Score) -> AccuracyModel:
@@ -235,7 +226,7 @@ def _handed_over(
         seconds=session.seconds,
         warnings=(*left_out(session.around, selected, confirmed), *warned),
         confirmed=confirmed,
-        response=session.settings.response,
+        metric=session.settings.metric,
         rounds=rounds if session.settings.rounds > 1 else (),
     )
     result = hand_over(result, *scored[1])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.accuracy.observations import oriented
 from genets.nas.accuracy.undecided import MOST_MORE, CloseCall, trials_to_settle
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, Selected
 from genets.nas.trials.plan import more_trials
 from genets.structure import Structure
+from genets.training.score import score_value
 
 POOR_TABLE = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 FAR_OFF = 1.5
@@ -79,18 +79,19 @@ def master_doubts(
 ) -> list[str]:
     """A sentence where the MasterNet is within the budget and better than what was selected.
 
-    master: its scores on the validation split, by the name of the response.
+    master: its scores on the validation split, by the name of the metric.
     """
-    response = settings.response
+    metric = settings.metric
     winner = next((one for one in confirmed if one.structure == selected.structure), None)
     if winner is None or winner.status != "done" or selected.master_ms > selected.budget_ms:
         return []
-    own, score = master[response], float(getattr(winner, response))
-    if oriented(own, response) <= oriented(score, response):
+    own, score = master[metric], score_value(winner, metric)
+    assert score is not None
+    if metric.oriented(own) <= metric.oriented(score):
         return []
     return [
         f"the MasterNet, at {selected.master_ms:.4g} ms per image within the budget itself, does "
-        f"better on the validation images than the winner ({response.replace('_', '-')} {own:.4g} "
+        f"better on the validation images than the winner ({metric.label} {own:.4g} "
         f"after {settings.master_training.epochs} epochs against {score:.4g} after "
         f"{winner.epochs}); train candidates longer, in another folder, or keep the MasterNet"
     ]

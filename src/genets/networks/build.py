@@ -1,17 +1,21 @@
-"""A structure becomes a timm ByobNet."""
+"""A structure becomes a timm ByobNet.
+
+Block types as timm's ByobNet has them (paper, section 3.1 and Figure 1).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from timm.models import build_model_with_cfg, get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
-from timm.models.byobnet import ByobNet
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 
 from genets.core.errors import GenetsError
-from genets.networks.blocks import model_config
-from genets.structure import Structure, zoo
+from genets.structure import BLOCK_TYPES, Structure, SuperBlock, zoo
 from genets.structure.block import check_integer
 
 # The GENets of Table 2 under timm's names, the only networks with published weights.
@@ -128,3 +132,33 @@ def reach_hub(config: PretrainedCfg) -> None:
         get_hf_file_metadata(hf_hub_url(config.hf_hub_id, HUB_FILE))
     except Exception as error:  # the type depends on the hub's version and its HTTP client
         raise OSError(str(error)) from error
+
+
+# What timm calls the blocks. It rounds the inner width (width times ratio) to a multiple of 8.
+# `register_block` adds those of the user's own.
+BLOCKS: dict[str, Callable[..., ByoBlockCfg]] = {
+    "XX": partial(ByoBlockCfg, "basic", gs=0),
+    "BL": partial(ByoBlockCfg, "bottle", gs=0),
+    "DW": partial(ByoBlockCfg, "bottle", gs=1),
+}
+
+
+def block_config(stage: SuperBlock) -> ByoBlockCfg:
+    """A super-block in timm's terms."""
+    # No kernel size where timm's default is meant: the GENets' settings equal timm's own.
+    default = stage.kernel == 3 and BLOCK_TYPES[stage.type].layers_at is None
+    kernel = None if default else {"kernel_size": stage.kernel}
+    return BLOCKS[stage.type](
+        d=stage.depth, c=stage.width, s=stage.stride, br=stage.ratio, block_kwargs=kernel
+    )
+
+
+def model_config(structure: Structure) -> ByoModelCfg:
+    """The structure in timm's terms."""
+    return ByoModelCfg(
+        blocks=tuple(block_config(stage) for stage in structure.super_blocks),
+        stem_type="3x3",
+        stem_pool=None,
+        stem_chs=structure.stem.width,
+        num_features=structure.head.width,
+    )

@@ -1,15 +1,25 @@
-"""Export to ONNX, checked by running it."""
+"""Export to ONNX, checked by running it.
+
+Why a network cannot be converted: the operator, or the module, and one line of reason.
+
+Silence: converters and quantisers report their progress on our standard output.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
 import importlib.util
+import logging
+import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,9 +29,7 @@ from torch import nn
 from genets.core.errors import GenetsError
 from genets.core.files import write_atomic
 from genets.networks.count import input_channels
-from genets.networks.faults import what_failed
 from genets.networks.fuse import fold_batchnorm
-from genets.networks.quiet import quiet
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "images"
@@ -130,3 +138,58 @@ def _difference(net: nn.Module, content: bytes, shape: tuple[int, ...]) -> float
             f"the exported ONNX network differs from torch by {difference:.3g} in its logits"
         )
     return difference
+
+
+# As torch's exporters and OpenVINO's converter write them, with and without the overload.
+_NO_TRANSLATION = re.compile(
+    r"(?:No ONNX function found for <OpOverload\(op='|No conversion rule found for operations: "
+    r"|Unsupported FX nodes: \{'call_function': \[')([\w.]+)"
+)
+
+
+def what_failed(error: BaseException) -> str:
+    """`operator NAME`, or `module NAME: reason`, or the reason alone; always one line."""
+    chain = list(_causes(error))
+    for cause in chain:
+        found = _NO_TRANSLATION.search(str(cause))
+        if found:
+            return f"operator {found[1]} is not supported"
+    reason = next((line for cause in reversed(chain) if (line := _first_line(cause))), "")
+    module = next((name for cause in reversed(chain) if (name := _module(cause))), None)
+    return f"module {module}: {reason}" if module else reason
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _module(error: BaseException) -> str | None:
+    """The class of the innermost module, other than torch's own, whose code was running."""
+    trace: TracebackType | None = error.__traceback__
+    name = None
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and not type(owner).__module__.startswith("torch."):
+            name = type(owner).__name__
+        trace = trace.tb_next
+    return name
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No prints, warnings or logs below errors from what runs inside; exceptions pass."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,4 +1,11 @@
-"""Block types of the user's own: a Python file that registers them."""
+"""Block types of the user's own: a Python file that registers them.
+
+The layers of a block type of the user's own, read off blocks that were built.
+
+A latency table and the accuracy model ask for the cost of a block at thousands of pairs of
+widths. So a block is built at a few widths only, without memory or arithmetic (torch's meta
+device), and how the channels of its convolutions follow from the two widths is solved for.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +13,7 @@ import hashlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -14,15 +21,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
-from timm.models import byobnet
-from torch import nn
+from timm.models import byobnet, reparameterize_model
+from torch import Tensor, nn
 
 from genets.core.errors import BlockFileError, GenetsError, shown
 from genets.core.files import write_atomic
-from genets.networks.blocks import BLOCKS
-from genets.networks.own_layers import block_stage, read_layers
-from genets.structure import BLOCK_TYPES, Block, BlockType
+from genets.networks.build import BLOCKS, build
+from genets.structure import BLOCK_TYPES, Block, BlockType, Structure, SuperBlock
+from genets.structure.layers import BlockLayers, Channels, Layer
 
 MAX_RATIO = 64
 _NAME = re.compile(r"[A-Z][A-Za-z]{0,30}")
@@ -243,3 +251,79 @@ def _all_or_nothing() -> Iterator[None]:
             table.clear()
             table.update(old)
         raise
+
+
+# Input width and width. Multiples of 64, where inner widths need no rounding at usual ratios.
+CHANGING = ((128, 256), (192, 256), (128, 320))
+KEEPING = ((128, 128), (192, 192))
+
+# Of one convolution: inputs, outputs, inputs of a group; then window, side_in, side_out.
+_Seen = tuple[tuple[int, int, int], tuple[int, int, int]]
+
+
+def read_layers(block: Block, stride: int, resolution: int) -> BlockLayers:
+    """The convolutions of a block in its deployed form.
+
+    resolution: pixels along one side of what the block reads. Raises GenetsError if the block
+    runs no convolution, or others at other widths.
+    """
+    return BlockLayers(
+        *(
+            _solve(block, widths, [_run_block(block, *pair, stride, resolution) for pair in widths])
+            for widths in (CHANGING, KEEPING)
+        )
+    )
+
+
+def block_stage(
+    block: Block, input_width: int, width: int, stride: int, depth: int = 1
+) -> nn.Sequential:
+    """A super-block as it stands in a network, with fresh weights."""
+    own = SuperBlock(block.type, depth, width, stride, block.kernel, block.ratio)
+    stem = SuperBlock("Conv", 1, input_width, stride=2)
+    # Only `own` is used; ByobNet wants a second super-block and a head.
+    end = (SuperBlock("XX", 1, 8, kernel=1), SuperBlock("Conv", 1, 8, kernel=1))
+    stage: nn.Sequential = build(Structure((stem, own, *end), resolution=64), 1).stages[0]
+    return stage
+
+
+def _run_block(
+    block: Block, input_width: int, width: int, stride: int, resolution: int
+) -> list[_Seen]:
+    """The convolutions of the deployed block in the order in which they run."""
+    with torch.device("meta"):
+        trained = block_stage(block, input_width, width, stride).eval()
+        stage = reparameterize_model(trained, inplace=True)
+    seen: list[_Seen] = []
+
+    def note(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        outputs, per_group, *window = conv.weight.shape
+        channels = (conv.in_channels, outputs, per_group)
+        seen.append((channels, (window[0] * window[1], inputs[0].shape[-1], output.shape[-1])))
+
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        stage(torch.empty(1, input_width, resolution, resolution, device="meta"))
+    return seen
+
+
+def _solve(
+    block: Block, widths: Sequence[tuple[int, int]], seen: Sequence[list[_Seen]]
+) -> tuple[Layer, ...]:
+    if not seen[0]:
+        raise GenetsError(f"{block} runs no nn.Conv2d, from which its costs are counted")
+    if any([sizes for _, sizes in one] != [sizes for _, sizes in seen[0]] for one in seen):
+        raise GenetsError(f"{block} has other layers at other widths; its costs cannot be counted")
+    equations = np.array([[*pair, 1.0] for pair in widths])
+    if len(widths) == len(KEEPING):
+        equations[:, 0] = 0  # input width and width are the same; all is put down to the latter
+    layers = []
+    for convolutions in zip(*seen, strict=True):
+        counts = np.array([channels for channels, _ in convolutions], np.float64)
+        solved = np.linalg.lstsq(equations, counts)[0].T.round(6)
+        inputs, outputs, per_group = (Channels(*map(float, line)) for line in solved)
+        layers.append(Layer(inputs, outputs, per_group, *convolutions[0][1]))
+    return tuple(layers)

@@ -2,7 +2,6 @@
 
 from genets.report.comparison.page import write_comparison
 from genets.report.comparison.tables import comparison_tables
-from genets.report.measurement_tables import measurement_table
 from genets.report.profile.page import (
     profile_record,
     profile_sentences,
@@ -11,8 +10,13 @@ from genets.report.profile.page import (
 )
 from genets.report.study.facts import state_sentences, study_record
 from genets.report.study.page import write_study_page
-from genets.report.study.search_tables import fastest_table, search_table, selected_table
-from genets.report.study.tables import alternatives_table, selected_record
+from genets.report.study.tables import (
+    alternatives_table,
+    fastest_table,
+    search_table,
+    selected_table,
+)
+from genets.report.tables import measurement_table
 from genets.report.zoo import (
     ZooRow,
     baseline_tables,
@@ -33,7 +37,6 @@ __all__ = [
     "profile_sentences",
     "profile_table",
     "search_table",
-    "selected_record",
     "selected_table",
     "stages_table",
     "state_sentences",

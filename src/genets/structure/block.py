@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BlockType:
-    """What the ratio of a block type may be; its layers are in `genets.networks.blocks`.
+    """What the ratio of a block type may be; its layers are in `genets.networks.build`.
 
     layers_at: of a type of the user's own, the layers of a block at (stride, resolution), which
         its costs are counted from; None for the paper's types, whose costs are written down.

@@ -12,19 +12,26 @@ from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.training.epoch_log import EpochRecord, Listener, Progress
-    from genets.training.features import FeatureSplit
-    from genets.training.hand_over import RunResult
-    from genets.training.loop import Score, Teacher, evaluate, train, train_together
-    from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
-    from genets.training.recipes import make_recipe, named_recipe
-    from genets.training.run_recipe import RunRecipe
+    from genets.training.loop import FeatureSplit, Teacher, evaluate, train, train_together
+    from genets.training.recipe import (
+        Recipe,
+        RunRecipe,
+        loss_of,
+        lr_at,
+        make_recipe,
+        named_recipe,
+        optimizer_of,
+    )
+    from genets.training.resources import fitting_threads
+    from genets.training.run_folder import RunResult
     from genets.training.run_settings import RunSettings
-    from genets.training.threads import fitting_threads
+    from genets.training.score import Metric, Score
 
 __all__ = [
     "EpochRecord",
     "FeatureSplit",
     "Listener",
+    "Metric",
     "Progress",
     "Recipe",
     "RunRecipe",
@@ -45,21 +52,22 @@ __all__ = [
 
 _FILE_OF = {
     "EpochRecord": "epoch_log",
-    "FeatureSplit": "features",
+    "FeatureSplit": "loop",
     "Listener": "epoch_log",
     "Progress": "epoch_log",
     "Recipe": "recipe",
-    "RunRecipe": "run_recipe",
-    "RunResult": "hand_over",
+    "RunRecipe": "recipe",
+    "RunResult": "run_folder",
     "RunSettings": "run_settings",
-    "Score": "loop",
+    "Metric": "score",
+    "Score": "score",
     "Teacher": "loop",
     "evaluate": "loop",
-    "fitting_threads": "threads",
+    "fitting_threads": "resources",
     "loss_of": "recipe",
     "lr_at": "recipe",
-    "make_recipe": "recipes",
-    "named_recipe": "recipes",
+    "make_recipe": "recipe",
+    "named_recipe": "recipe",
     "optimizer_of": "recipe",
     "train": "loop",
     "train_together": "loop",

@@ -1,11 +1,14 @@
-"""Checkpoints: files that prove themselves whole, so that a run goes on from the last good one."""
+"""Checkpoints: files that prove themselves whole, so that a run goes on from the last good one.
+
+Where a run stands: what a checkpoint keeps beside its tensors.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from genets.core.errors import TrainingError
 from genets.core.files import write_atomic
+from genets.training.epoch_log import EpochRecord
 
 NEWEST = 2
 
@@ -134,3 +138,27 @@ def _stem_of(path: Path) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@dataclass
+class Position:
+    """Where a run stands: `epoch` whole epochs, and `step` steps of the next.
+
+    losses, seconds: of these steps. records: of the whole epochs. best: the number of whole
+    epochs after which the validation score was best; None before the first.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    records: list[EpochRecord] = field(default_factory=list)
+    best: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        records = [record.to_json() for record in self.records]
+        return {**vars(self), "records": records}
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> Position:
+        return cls(**{**state, "records": [EpochRecord(**one) for one in state["records"]]})

@@ -1,30 +1,24 @@
-"""Training and scoring a network."""
+"""Training and scoring a network.
+
+What a frozen network makes of a split's images, for networks that go on from there.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genets.core.errors import TrainingError
-from genets.data import Split, seed_of, steps_per_epoch
+from genets.data import Batch, Split, seed_of, steps_per_epoch
 from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
+from genets.training.score import Score
 
 Teacher = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """top1: share of correct images, 0 to 1. cross_entropy: nats per image. images: how many."""
-
-    top1: float
-    cross_entropy: float
-    images: int
 
 
 def train(
@@ -213,3 +207,35 @@ def _seeded(device: str | torch.device, seed: int) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed_of("training", seed))
         yield
+
+
+class FeatureSplit:
+    """A split whose images are feature maps, made once per batch by a frozen network.
+
+    The passes of evaluation are all alike, so their features are kept.
+    """
+
+    def __init__(self, split: Split, frozen: nn.Module, device: str | torch.device = "cpu") -> None:
+        self.split = split
+        self.frozen = frozen.to(device).eval()
+        self.device = device
+        self._kept: dict[int, list[Batch]] = {}
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batches(
+        self, batch_size: int, *, epoch: int | None = None, seed: int = 0
+    ) -> Iterator[Batch]:
+        """See `Split.batches`; features (N, C, H, W) instead of images, on the device."""
+        if epoch is not None:
+            yield from map(self._features, self.split.batches(batch_size, epoch=epoch, seed=seed))
+            return
+        if batch_size not in self._kept:
+            self._kept[batch_size] = [*map(self._features, self.split.batches(batch_size))]
+        yield from self._kept[batch_size]
+
+    def _features(self, batch: Batch) -> Batch:
+        images, labels = batch
+        with torch.no_grad():
+            return self.frozen(images.to(self.device, non_blocking=True)), labels

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from genets.core.errors import TrainingError
 from genets.data import ImageData, seed_of, seeded_globals, steps_per_epoch
-from genets.training.checkpoint import Checkpoints
+from genets.training.checkpoint import Checkpoints, Position
 from genets.training.epoch_log import EpochRecord, Listener, Progress
-from genets.training.loop import Score, Teacher, evaluate
-from genets.training.position import Position
+from genets.training.loop import Teacher, evaluate
 from genets.training.recipe import lr_at
 from genets.training.resources import is_out_of_memory, largest_that_fits
+from genets.training.score import Score
 from genets.training.trainee import Trainee
 
 CHECKPOINT_SECONDS = 600.0

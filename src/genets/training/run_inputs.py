@@ -1,4 +1,9 @@
-"""The images of a run, and what becomes of those that cannot be read."""
+"""The images of a run, and what becomes of those that cannot be read.
+
+The network that a run trains, with the weights it begins with.
+
+Weights to begin with, out of files of plain tensors; other classes get another head.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import DataError
+import torch
+from torch import nn
+
+from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
-from genets.data import LOADERS, ImageData, broken_files, load_data
+from genets.data import LOADERS, ImageData, broken_files, load_data, seeded_globals
+from genets.networks import NamedNetwork, resolve_network
+from genets.networks.onnx_export import what_failed
+from genets.networks.weights import load_tensors, tensors_for
+from genets.structure import Structure
 from genets.training.distributed import Processes
-from genets.training.run_recipe import RunRecipe
+from genets.training.recipe import RunRecipe
 from genets.training.run_settings import RunSettings
 
 
@@ -99,3 +111,90 @@ def _tell_what_is_not_used(recipe: RunRecipe, data: str, note: Callable[[str], N
     unused = [name for name in ("auto_augment", "erase") if getattr(recipe, name)]
     if unused:
         note(f"{data} has nuisance of its own: {' and '.join(unused)} are not used")
+
+
+def run_network(
+    settings: RunSettings, data: ImageData, fresh: bool, note: Callable[[str], None]
+) -> tuple[nn.Module, Structure | None]:
+    """The network at the images' resolution. fresh: with its weights to begin with."""
+    with seeded_globals("network", settings.seed):
+        named = resolve_network(
+            settings.network, data.num_classes, pretrained=settings.pretrained and fresh
+        )
+    structure = named.structure
+    if structure is not None:
+        structure = structure.with_resolution(data.resolution)
+    else:
+        _check_resolution(named, data)
+    if fresh and settings.weights:
+        start_from(named.network, settings.weights, data.num_classes, note)
+    if fresh and settings.pretrained:
+        _tell_pretrained(named, data, note)
+    return named.network, structure
+
+
+def _tell_pretrained(named: NamedNetwork, data: ImageData, note: Callable[[str], None]) -> None:
+    config = getattr(named.network, "pretrained_cfg", None) or {}
+    classes = config.get("num_classes", data.num_classes)
+    if classes != data.num_classes:
+        note(
+            f"the published weights of {named.name} are of {classes} classes: the head "
+            f"({head_of(named.network)}) is made anew for {data.num_classes}"
+        )
+    for name, own in (("mean", data.mean), ("std", data.std)):
+        theirs = tuple(config.get(name, own))
+        if theirs != own:
+            note(f"{named.name} was trained with {name} {theirs}, {data.name} has {own}")
+
+
+def _check_resolution(named: NamedNetwork, data: ImageData) -> None:
+    """Structures check themselves; other networks are tried. Raises TrainingError."""
+    size = data.resolution
+    named.network.eval()
+    try:
+        with torch.no_grad():
+            logits = named.network(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if isinstance(error, GenetsError):
+            raise
+        raise TrainingError(
+            f"{named.name} cannot take images of {size} pixels: {what_failed(error)}"
+        ) from error
+    assert logits.shape == (1, data.num_classes), logits.shape
+
+
+def start_from(
+    net: nn.Module, path: str | Path, num_classes: int, on_note: Callable[[str], None]
+) -> None:
+    """Load a weights file into `net`; a head for other classes stays fresh, which is told.
+
+    path: see `tensors_for`.
+    Raises GenetsError: no such file, not plain tensors, or weights of another network.
+    """
+    tensors = tensors_for(net, path)
+    own = net.state_dict()
+    head = head_of(net)
+    keys = [name for name in own if name.startswith(f"{head}.")] if head else []
+    counts = {
+        len(tensors[name])
+        for name in keys
+        if name in tensors and tensors[name].ndim and len(tensors[name]) != len(own[name])
+    }
+    if counts:
+        tensors = {**tensors, **{name: own[name] for name in keys}}
+    load_tensors(net, tensors, path)
+    if counts:
+        on_note(
+            f"weights {str(path)!r} are of {max(counts)} classes: the head ({head}) is made anew "
+            f"for {num_classes}"
+        )
+
+
+def head_of(net: Any) -> str | None:
+    """The name of the layer that gives the logits."""
+    config = getattr(net, "pretrained_cfg", None) or {}
+    name = config.get("classifier")
+    if isinstance(name, str) and name:
+        return name
+    linears = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    return linears[-1] if linears else None

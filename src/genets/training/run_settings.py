@@ -11,8 +11,7 @@ from typing import Any, Self
 from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE, check_results, read_weights
 from genets.structure import Structure
-from genets.training.recipes import make_recipe
-from genets.training.run_recipe import RunRecipe
+from genets.training.recipe import RunRecipe, make_recipe
 
 TEXTS = ("network", "data", "recipe_name", "weights", "teacher", "teacher_weights")
 

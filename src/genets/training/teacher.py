@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from genets.core.errors import TrainingError
 from genets.data import ImageData
 from genets.networks import resolve_network
-from genets.networks.weight_files import tensors_for
-from genets.networks.weights import WEIGHTS_FILE, load_tensors, read_weights
-from genets.training.starting_weights import head_of
+from genets.networks.weights import WEIGHTS_FILE, load_tensors, read_weights, tensors_for
+from genets.training.run_inputs import head_of
 
 
 class TeacherNetwork(nn.Module):

@@ -15,9 +15,9 @@ from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.checkpoint import Checkpoints
 from genets.training.distributed import Processes
-from genets.training.epoch_log import EpochRecord, Listener, write_log
-from genets.training.hand_over import RunResult, hand_over
-from genets.training.loop import Score, evaluate
+from genets.training.epoch_log import EpochRecord, Listener, TensorBoard, write_log
+from genets.training.loop import evaluate
+from genets.training.resources import fitting_threads
 from genets.training.run import CHECKPOINT_SECONDS, Run
 from genets.training.run_folder import (
     BROKEN,
@@ -25,16 +25,16 @@ from genets.training.run_folder import (
     LOG,
     RESULTS,
     TENSORBOARD,
+    RunResult,
     check_images,
+    hand_over,
     has_checkpoints,
     open_run,
 )
-from genets.training.run_inputs import check_all, keep_broken, load_images
-from genets.training.run_network import run_network
+from genets.training.run_inputs import check_all, keep_broken, load_images, run_network
 from genets.training.run_settings import RunSettings
+from genets.training.score import Score
 from genets.training.teacher import load_teacher
-from genets.training.tensorboard import TensorBoard
-from genets.training.threads import fitting_threads
 from genets.training.trainee import Trainee, scored_tensors
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from genets.training.distributed import Processes
 from genets.training.loop import Teacher, move, train_mode
-from genets.training.recipe import loss_of, optimizer_of
-from genets.training.run_recipe import RunRecipe
+from genets.training.recipe import RunRecipe, loss_of, optimizer_of
 
 NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
 

@@ -1,18 +1,27 @@
-"""Comparison: many networks on many targets, those of one target timed in turn."""
+"""Comparison: many networks on many targets, those of one target timed in turn.
+
+Chunks: which networks can be resident together, to be timed in turn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from genets.analysis.comparison.chunks import in_chunks
 from genets.analysis.comparison.entries import Candidate
-from genets.analysis.comparison.paper import paper_table
-from genets.analysis.comparison.row_file import check_still_valid, load_rows, only_user, save_rows
-from genets.analysis.comparison.rows import Comparison, Reference, Row
+from genets.analysis.comparison.findings import paper_table
+from genets.analysis.comparison.rows import (
+    Comparison,
+    Reference,
+    Row,
+    check_still_valid,
+    load_rows,
+    only_user,
+    save_rows,
+)
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target, measure_interleaved
 from genets.latency.timing.clock import find_protocol
@@ -264,3 +273,24 @@ class _Session:
             measurement=None if isinstance(outcome, str) else outcome,
             error=outcome if isinstance(outcome, str) else None,
         )
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def in_chunks(sizes: Mapping[Key, int], limit: int, reference: Key) -> Iterator[list[Key]]:
+    """The keys in order, cut where a chunk would hold more than `limit` bytes.
+
+    The reference is in every chunk, so that chunks can be compared.
+    """
+    chunk: list[Key] = []
+    held = 0
+    for key, size in sizes.items():
+        if key == reference:
+            continue
+        if chunk and held + size + sizes[reference] > limit:
+            yield [reference, *chunk]
+            chunk, held = [], 0
+        chunk.append(key)
+        held += size
+    yield [reference, *chunk]

@@ -1,4 +1,7 @@
-"""What a comparison shows: the frontier, agreement with the paper, speed-ups (Table 3)."""
+"""What a comparison shows: the frontier, agreement with the paper, speed-ups (Table 3).
+
+The paper's table that a target is compared with.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from scipy.stats import spearmanr
 from genets.analysis.comparison.entries import PAPER_NAMES
 from genets.analysis.comparison.rows import Comparison, Row
 from genets.latency import Target
-from genets.networks.baselines import published_speed_ups
+from genets.networks.baselines import PublishedTable, published_speed_ups, published_tables
 
 LEAST_RANKED = 3
 ZOO_NAMES = {paper: zoo for zoo, paper in PAPER_NAMES.items()}
@@ -179,3 +182,17 @@ def _ms(row: Row) -> float:
 def _interval(row: Row) -> tuple[float, float]:
     assert row.measurement is not None
     return row.measurement.low_ms_per_image, row.measurement.high_ms_per_image
+
+
+def paper_table(target: Target) -> str:
+    """The latency table of the nearest setting: 9 for INT8, 8 for TensorRT, else 7."""
+    if target.precision == "int8":
+        return "table9"
+    return "table8" if target.provider == "tensorrt" else "table7"
+
+
+def paper_title(name: str) -> str:
+    """`Table 7 (V100, PyTorch, FP16)`."""
+    table: PublishedTable = published_tables()[name]
+    conditions = ", ".join((table.device, table.engine, table.precision.upper()))
+    return f"Table {name.removeprefix('table')} ({conditions})"

@@ -10,7 +10,7 @@ from torch import nn
 
 from genets.core.errors import GenetsError
 from genets.networks import NamedNetwork, resolve_network
-from genets.networks.weight_files import tensors_for
+from genets.networks.weights import tensors_for
 
 FRESH = "fresh"
 

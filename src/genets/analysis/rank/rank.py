@@ -10,8 +10,7 @@ from torch import nn
 
 from genets.analysis.rank.layers import BOTTLENECK, FULL, Layer, last_layers
 from genets.analysis.rank.networks import FRESH, Weighted
-from genets.analysis.rank.random import random_share
-from genets.analysis.rank.spectrum import Spectrum, spectrum_of
+from genets.analysis.rank.spectrum import Spectrum, random_share, spectrum_of
 from genets.core.errors import GenetsError
 
 RATIOS = (0.5, 0.25)  # of BL blocks in the paper's design space

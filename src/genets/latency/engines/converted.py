@@ -8,9 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genets.latency.engines.base import ModelFiles, Predict, Prepared, Run, Stopwatch
+from genets.latency.engines.base import (
+    ModelFiles,
+    Predict,
+    Prepared,
+    Run,
+    Stopwatch,
+    check_memory,
+    explained,
+    shape_of,
+)
 from genets.latency.engines.devices import wait_for
-from genets.latency.engines.preparation import check_memory, explained, shape_of
 from genets.latency.target import Target
 from genets.networks import fold_batchnorm
 

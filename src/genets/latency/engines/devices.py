@@ -1,4 +1,7 @@
-"""The one place that talks to a CUDA device's clock, memory and graphs."""
+"""The one place that talks to a CUDA device's clock, memory and graphs.
+
+The CPU as a device: its clock.
+"""
 
 from __future__ import annotations
 
@@ -121,3 +124,19 @@ def captured(step: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Run, Ten
     with torch.cuda.graph(graph):
         output = step(inputs)
     return graph.replay, output
+
+
+class CpuClock:
+    """`perf_counter`: on a CPU a run returns when it is done."""
+
+    # 1 ms is 10,000 times what reading perf_counter costs.
+    min_window_s = 1e-3
+
+    def time_runs(self, run: Callable[[], object], count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            run()
+        return time.perf_counter() - start
+
+    def enqueue_s(self, run: Callable[[], object]) -> None:
+        """None: the host itself computes."""

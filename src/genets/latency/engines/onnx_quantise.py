@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import TargetError
-from genets.networks.faults import what_failed
-from genets.networks.onnx_export import INPUT
-from genets.networks.quiet import quiet
+from genets.networks.onnx_export import INPUT, quiet, what_failed
 
 MADE_UP_RANGE = 4.0  # of values that are about normal
 

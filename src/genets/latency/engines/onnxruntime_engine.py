@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.core.host_memory import keep_freed_memory
-from genets.latency.engines.base import Predict, Run
-from genets.latency.engines.converted import ConvertedEngine, Shape
-from genets.latency.engines.cpu import CpuClock
-from genets.latency.engines.devices import CudaHostClock, check_device
-from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
-from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.engines.preparation import (
+from genets.latency.engines.base import (
+    Predict,
+    Run,
     calibration_batches,
     check_packages,
     check_precision,
     normal_images,
 )
+from genets.latency.engines.converted import ConvertedEngine, Shape
+from genets.latency.engines.devices import CpuClock, CudaHostClock, check_device
+from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
+from genets.latency.engines.plain_onnx import plain_onnx
 from genets.latency.target import Target
 from genets.networks.onnx_export import INPUT, OUTPUT, to_onnx
 

@@ -16,20 +16,19 @@ from torch import Tensor, nn
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.core.host_memory import keep_freed_memory
-from genets.latency.engines.base import Predict, Run
-from genets.latency.engines.converted import ConvertedEngine, Shape
-from genets.latency.engines.cpu import CpuClock
-from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.engines.preparation import (
+from genets.latency.engines.base import (
+    Predict,
+    Run,
     calibration_batches,
     check_packages,
     check_precision,
     normal_images,
 )
+from genets.latency.engines.converted import ConvertedEngine, Shape
+from genets.latency.engines.devices import CpuClock
+from genets.latency.engines.plain_onnx import plain_onnx
 from genets.latency.target import Target
-from genets.networks.faults import what_failed
-from genets.networks.onnx_export import INPUT, OUTPUT
-from genets.networks.quiet import quiet
+from genets.networks.onnx_export import INPUT, OUTPUT, quiet, what_failed
 
 # What the layers that are not int8 compute in, and what OpenVINO says if the CPU has it.
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}

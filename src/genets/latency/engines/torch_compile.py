@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genets.latency.engines.base import Run, Stopwatch
 from genets.latency.engines.devices import captured
 from genets.latency.engines.torch_engine import Step, TorchEngine, like
-from genets.networks.quiet import quiet
+from genets.networks.onnx_export import quiet
 
 _NUMBERS = itertools.count()
 

@@ -10,15 +10,23 @@ from torch import Tensor, nn
 
 from genets.core.errors import TargetError
 from genets.core.host_memory import keep_freed_memory
-from genets.latency.engines.base import Prepared, Run, Stopwatch
-from genets.latency.engines.cpu import CpuClock
-from genets.latency.engines.devices import CudaClock, check_device, has_bf16, wait_for, watch_memory
-from genets.latency.engines.preparation import (
+from genets.latency.engines.base import (
+    Prepared,
+    Run,
+    Stopwatch,
     check_memory,
     check_precision,
     explained,
     normal_images,
     shape_of,
+)
+from genets.latency.engines.devices import (
+    CpuClock,
+    CudaClock,
+    check_device,
+    has_bf16,
+    wait_for,
+    watch_memory,
 )
 from genets.latency.target import Target
 from genets.networks import fold_batchnorm

@@ -1,18 +1,26 @@
-"""Building a latency table: what is prepared, and in which order it is timed."""
+"""Building a latency table: what is prepared, and in which order it is timed.
+
+Long runs: how a table is made where one run of the target is too long to be repeated often.
+
+At 192 pixels and batch 64 a run of genet_normal takes seconds on a CPU, and a table of the
+default design space has 648 pieces.
+
+Suspicion: timed pieces that contradict each other.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from torch import nn
 
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.environment import describe_environment
-from genets.latency.predictor.long_runs import DRAWN_FOR_ONE, lightest, piece_batch_size
 from genets.latency.predictor.probes import (
     Edge,
     End,
@@ -23,12 +31,12 @@ from genets.latency.predictor.probes import (
     ends_of,
     pieces_of,
 )
-from genets.latency.predictor.suspicion import suspicious
 from genets.latency.predictor.table import LatencyTable, Use, WholeNetwork
 from genets.latency.target import Target
-from genets.latency.timing.drift import time_in_rounds
+from genets.latency.timing.drift import Timed, time_in_rounds
 from genets.latency.timing.memory import free_bytes, resident_bytes_of
 from genets.structure import SpaceAround, Structure
+from genets.structure.cost import multiply_adds
 
 CALIBRATION_NETWORKS = 20
 LOOKS = 3  # at the MasterNet, to see how long its runs are
@@ -211,3 +219,68 @@ def _sample(space: SpaceAround, rng: np.random.Generator, count: int) -> list[St
         if len(found) >= wanted:
             break
     return list(found)
+
+
+LONG_RUN_S = 0.2  # of the MasterNet
+DRAWN_FOR_ONE = 20
+
+
+def piece_batch_size(master_run_s: float, batch_size: int) -> int:
+    """Images that pieces are timed with: the target's, halved until the MasterNet is not long.
+
+    An image takes about as long in a small batch as in a large one where both keep the device
+    busy so long; what is left of the difference is for the calibration, on whole networks at the
+    target's batch size.
+    """
+    size = batch_size
+    while size > 1 and master_run_s * size / batch_size > LONG_RUN_S:
+        size = -(-size // 2)
+    return size
+
+
+def lightest(drawn: list[Structure], count: int, rng: np.random.Generator) -> list[Structure]:
+    """The `count` structures of the fewest multiply-adds, in random order.
+
+    Most of a design space is several times as slow as its MasterNet, and no search ends there.
+    """
+    chosen = sorted(drawn, key=multiply_adds)[:count]
+    return [chosen[which] for which in rng.permutation(len(chosen))]
+
+
+BEYOND = 2.0  # standard errors of a difference
+
+
+def suspicious(timed: Mapping[Probe | Structure, Timed]) -> list[Probe]:
+    """Pieces that take less time than a narrower or shallower one, and those, each once.
+
+    Only where the difference is more than their noise. A width between two whole tiles of
+    channels may well cost more than a somewhat wider one: it is suspected, and stays as it is.
+    """
+    found: dict[Probe, None] = {}
+    for less, more in _pairs([item for item in timed if isinstance(item, Probe)]):
+        low, high = timed[less], timed[more]
+        noise = math.hypot(low.error, high.error)
+        if math.log(low.seconds / high.seconds) > BEYOND * noise:
+            found |= {less: None, more: None}
+    return list(found)
+
+
+def _pairs(
+    pieces: list[Probe],
+) -> Iterator[tuple[Probe, Probe]]:
+    """The one that should be faster first."""
+    rows: dict[Hashable, list[Probe]] = {}
+    for piece in pieces:
+        if isinstance(piece, Piece):
+            rows.setdefault(replace(piece, width=0, input_width=0), []).append(piece)
+            rows.setdefault(replace(piece, depth=0), []).append(piece)
+        elif isinstance(piece, Edge):
+            rows.setdefault(replace(piece, width=0), []).append(piece)
+            rows.setdefault(replace(piece, length=0), []).append(piece)
+        else:
+            rows.setdefault(replace(piece, input_width=0), []).append(piece)
+            rows.setdefault(replace(piece, width=0), []).append(piece)
+    for row in rows.values():
+        for less, more in pairwise(sorted(row)):
+            if less.input_width <= more.input_width:
+                yield less, more

@@ -1,4 +1,7 @@
-"""Probes: the pieces of networks whose device time makes a latency table."""
+"""Probes: the pieces of networks whose device time makes a latency table.
+
+Edges: what a piece pays for standing alone, taken out of its time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +23,7 @@ from genets.structure.structure import IMAGE_CHANNELS
 
 if TYPE_CHECKING:
     from timm.models.byobnet import ByobNet
+
 
 CHAIN_EXTRA = 2  # a long chain has this many blocks more than a short one
 GRID_WIDTHS = 5
@@ -195,3 +200,51 @@ def coarse(widths: tuple[int, ...]) -> tuple[int, ...]:
         fitting = [width for width in free if (width % CHANNEL_TILE != 0) == ragged]
         chosen.add(min(fitting or free, key=lambda width: abs(width - wanted)))
     return tuple(sorted(chosen))
+
+
+LEAST_SHARE = 0.2  # of a piece's time is left to it
+
+
+def without_edges(
+    timed_ms: Mapping[Probe, float],
+) -> dict[Piece | End, float]:
+    """ms per batch of pieces and ends as parts of a network.
+
+    The time of no layer at all, from chains of one and of several layers next to nothing, is what
+    it costs to enter and to leave; a piece enters with the values that it reads and leaves with
+    those that it writes, half of each. The stem reads images as networks do, and the head gives
+    back logits: they pay the other half only. Between the widths that were timed it is
+    interpolated; without timed edges nothing is taken out.
+    """
+    known = _standing_alone(timed_ms)
+    if not known:
+        return {item: ms for item, ms in timed_ms.items() if not isinstance(item, Edge)}
+
+    def half(width: int, resolution: int) -> float:
+        widths, ms = np.array(sorted(known[resolution].items())).T
+        return float(np.interp(width, widths, ms)) / 2
+
+    found: dict[Piece | End, float] = {}
+    for item, ms in timed_ms.items():
+        if isinstance(item, Piece):
+            side = -(-item.resolution // item.stride)
+            edges = half(item.input_width, item.resolution) + half(item.width, side)
+        elif isinstance(item, End):
+            edges = half(item.input_width, item.resolution) if item.name == "head" else 0.0
+        else:
+            continue
+        found[item] = max(ms - edges, LEAST_SHARE * ms)
+    return found
+
+
+def _standing_alone(
+    timed_ms: Mapping[Probe, float],
+) -> dict[int, dict[int, float]]:
+    """ms of entering and leaving, by resolution and width."""
+    known: dict[int, dict[int, float]] = {}
+    for edge, ms in timed_ms.items():
+        if isinstance(edge, Edge) and edge.length == 1:
+            long = timed_ms[Edge(edge.width, edge.resolution, 1 + CHAIN_EXTRA)]
+            layer = max(long - ms, 0.0) / CHAIN_EXTRA
+            known.setdefault(edge.resolution, {})[edge.width] = max(ms - layer, 0.0)
+    return known

@@ -13,10 +13,8 @@ import numpy as np
 
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
-from genets.latency.predictor.calibration import Calibration
-from genets.latency.predictor.costs import EndCosts, StageCosts
-from genets.latency.predictor.edges import without_edges
-from genets.latency.predictor.probes import End, Piece, Probe
+from genets.latency.predictor.costs import Calibration, EndCosts, StageCosts
+from genets.latency.predictor.probes import End, Piece, Probe, without_edges
 from genets.latency.predictor.work import Array
 from genets.latency.target import Target
 from genets.latency.timing.measurement import Measurement

@@ -32,7 +32,7 @@ from genets.nas.accuracy.gaussian import (
     with_scales,
 )
 from genets.nas.accuracy.observations import Observations, RepeatNoise
-from genets.nas.study.trial import Trial
+from genets.nas.study.records import Trial
 from genets.structure import Block, Structure, SuperBlock
 
 # Prior standard deviations of the effects, by scale group, in spreads of the trials' values;
@@ -52,7 +52,7 @@ class LeaveOneOut:
     """How well each trial's value is predicted from all others (closed form).
 
     Levels and the scales of prior and noise are those fitted to all trials.
-    rmse: in the response's unit. spearman: rank correlation of predicted and observed change
+    rmse: in the metric's unit. spearman: rank correlation of predicted and observed change
     over all trials but controls, each less its super-block's level; None below 3 values.
     residual, std: (trials,), observed less predicted, and the std of that.
     """

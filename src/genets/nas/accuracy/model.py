@@ -1,9 +1,12 @@
-"""The accuracy model: from trials to the predicted accuracy of any structure (section 4.2)."""
+"""The accuracy model: from trials to the predicted accuracy of any structure (section 4.2).
+
+What trials have tried at each stage: beyond it a prediction is an extrapolation.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,13 +15,12 @@ import numpy as np
 from genets.core.errors import GenetsError, unknown_name
 from genets.nas.accuracy.bayes import TREND_MEAN, TREND_STD, BayesEffects, LeaveOneOut
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.accuracy.observations import Observations, Response, oriented
+from genets.nas.accuracy.observations import Observations
 from genets.nas.accuracy.paper_formula import PaperEffects
-from genets.nas.accuracy.tried_range import TriedRange
 from genets.nas.accuracy.undecided import CloseCall, close_calls
-from genets.nas.study.records import Confirmed
-from genets.nas.study.trial import TrialResult
+from genets.nas.study.records import Confirmed, Trial, TrialResult
 from genets.structure import Block, Structure, SuperBlock
+from genets.training.score import Metric
 
 Form = Literal["bayes", "paper"]
 FORMS: tuple[Form, ...] = ("bayes", "paper")
@@ -76,7 +78,7 @@ class AccuracyModel:
 
     master: Structure
     master_value: float
-    response: Response
+    metric: Metric
     form: Form
     effects: Effects
     trials: int
@@ -91,7 +93,7 @@ class AccuracyModel:
         results: Sequence[TrialResult],
         master_score: float,
         *,
-        response: Response = "top1",
+        metric: Metric | str = Metric.TOP1,
         form: Form = "bayes",
         trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
         confirmed: Sequence[Confirmed] = (),
@@ -107,25 +109,26 @@ class AccuracyModel:
             literal.
         Raises GenetsError where no result has a finite score.
         """
+        metric = Metric.parse(metric)
         if form not in FORMS:
             raise GenetsError(unknown_name("regression", form, FORMS))
         if not (math.isfinite(master_score) and master_score >= 0):
             raise GenetsError(
-                f"master_score must be a {response} of at least 0, not {master_score}"
+                f"master_score must be a {metric.label} of at least 0, not {master_score}"
             )
-        observations = Observations.of(master, results, response, confirmed)
-        value = oriented(master_score, response)
+        observations = Observations.of(master, results, metric, confirmed)
+        value = metric.oriented(master_score)
         effects: Effects
         if form == "paper":
             effects = PaperEffects.fit(master, observations, value)
         else:
-            error = 1 - master_score if response == "top1" else master_score
+            error = 1 - master_score if metric.higher_is_better else master_score
             error = max(error, LEAST_ERROR)
             effects = BayesEffects.fit(master, observations, value, error, trend)
         used, excluded = len(observations.trials), observations.excluded
         failed = _failed(master, observations)
         tried = TriedRange.of(master, observations.trials)
-        return cls(master, value, response, form, effects, used, excluded, failed, tried)
+        return cls(master, value, metric, form, effects, used, excluded, failed, tried)
 
     def predict(self, structure: Structure) -> Prediction:
         """The sum of `stage_accuracy` over all stages.
@@ -171,7 +174,7 @@ class AccuracyModel:
         """Choices of a block that are within noise; the paper's form knows of none."""
         if not isinstance(self.effects, BayesEffects):
             return []
-        return close_calls(self.effects, "nats" if self.response == "cross_entropy" else "of top-1")
+        return close_calls(self.effects, self.metric.unit)
 
     def doubts(self) -> list[str]:
         """All warnings but close calls."""
@@ -191,7 +194,7 @@ class AccuracyModel:
         left_out = self.leave_one_out()
         return {
             "form": self.form,
-            "response": self.response,
+            "metric": self.metric,
             "master_value": self.master_value,
             "trials": self.trials,
             "excluded": len(self.excluded),
@@ -208,3 +211,37 @@ def _failed(master: Structure, observations: Observations) -> Failed:
     used = {(trial.index, trial.super_block.block) for trial in observations.trials}
     own = {(index, master.stage(index).block) for index in master.indices}
     return frozenset(failed - used - own)
+
+
+@dataclass(frozen=True)
+class TriedRange:
+    """By stage what finished trials had in its place, the MasterNet's own included."""
+
+    master: Structure
+    tried: Mapping[int, Sequence[SuperBlock]]
+
+    @classmethod
+    def of(cls, master: Structure, trials: Sequence[Trial]) -> TriedRange:
+        tried = {
+            index: [master.stage(index), *(t.super_block for t in trials if t.index == index)]
+            for index in master.indices
+        }
+        return cls(master, tried)
+
+    def outside(self, structure: Structure) -> tuple[str, ...]:
+        """A few words on each stage of `structure` that goes beyond the trials there."""
+        return tuple(
+            words
+            for index in structure.indices
+            for words in self._beyond(index, structure.stage(index))
+        )
+
+    def _beyond(self, index: int, there: SuperBlock) -> Iterator[str]:
+        name, tried = self.master.stage_name(index), self.tried[index]
+        if there.block not in {one.block for one in tried}:
+            yield f"{name}: no trial of {there.block}"
+        for what in ("depth", "width"):
+            value, values = getattr(there, what), [getattr(one, what) for one in tried]
+            least, most = min(values), max(values)
+            if not least <= value <= most:
+                yield f"{name}: {what} {value}, tried {least} to {most}"

@@ -6,18 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from genets.core.errors import GenetsError, unknown_name
+from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.study.records import Confirmed
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Confirmed, Trial, TrialResult
 from genets.structure import Structure
-
-Response = Literal["top1", "cross_entropy"]
-RESPONSES: tuple[Response, ...] = ("top1", "cross_entropy")
+from genets.training.score import Metric, score_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +37,13 @@ class Observations:
         cls,
         master: Structure,
         results: Sequence[TrialResult],
-        response: Response,
+        metric: Metric,
         confirmed: Sequence[Confirmed] = (),
     ) -> Observations:
         """confirmed: of them those at the MasterNet's resolution, of which its trials tell.
 
         Raises GenetsError where no trial has a value, or one is of another MasterNet.
         """
-        if response not in RESPONSES:
-            raise GenetsError(unknown_name("response", response, RESPONSES))
         indices = master.indices
         for result in results:
             if result.trial.index not in indices:
@@ -60,19 +54,19 @@ class Observations:
                 )
         # Sorted, so that the fit does not depend on the order in which trials ended.
         usable = sorted(
-            ((r.trial, value_of(r, response)) for r in results if _usable(r, response)),
+            ((r.trial, value_of(r, metric)) for r in results if _usable(r, metric)),
         )
         if not usable:
             reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
             raise GenetsError(
-                f"there is no finished trial with a finite {response} "
+                f"there is no finished trial with a finite {metric.label} "
                 f"among {len(results)} results{reason}; the accuracy model needs at least one"
             )
-        excluded = tuple(result for result in results if not _usable(result, response))
+        excluded = tuple(result for result in results if not _usable(result, metric))
         whole = {
-            one.structure: value_of(one, response)
+            one.structure: value_of(one, metric)
             for one in sorted(confirmed, key=lambda one: str(one.structure))
-            if _usable(one, response) and one.structure.resolution == master.resolution
+            if _usable(one, metric) and one.structure.resolution == master.resolution
         }
         return cls(
             tuple(trial for trial, _ in usable),
@@ -83,18 +77,13 @@ class Observations:
         )
 
 
-def oriented(score: float, response: Response) -> float:
-    """A top-1 or a cross-entropy as a value of which more is better."""
-    return score if response == "top1" else -score
+def value_of(result: TrialResult | Confirmed, metric: Metric) -> float:
+    score = score_value(result, metric)
+    return math.nan if score is None else metric.oriented(score)
 
 
-def value_of(result: TrialResult | Confirmed, response: Response) -> float:
-    score = getattr(result, response)
-    return math.nan if score is None else oriented(float(score), response)
-
-
-def _usable(result: TrialResult | Confirmed, response: Response) -> bool:
-    return result.status == "done" and math.isfinite(value_of(result, response))
+def _usable(result: TrialResult | Confirmed, metric: Metric) -> bool:
+    return result.status == "done" and math.isfinite(value_of(result, metric))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.study.trial import Trial
+from genets.nas.study.records import Trial
 from genets.structure import Block
 
 CLEAR = 2.0  # standard deviations that a difference must have to be told from noise

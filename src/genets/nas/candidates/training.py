@@ -4,25 +4,31 @@ A linear model of trials holds near the MasterNet only, and of many structures t
 is one whose error is likely upward. So the best few are trained from scratch by the final
 recipe, at its full length or a shorter one. Weights inherited from the MasterNet would be
 cheaper, but they favour what has kept its block types; `docs/search.md` has figures.
+
+The phase that trains the candidates of a search and chooses the winner among them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from genets.core.errors import TrainingError
+from genets.core.errors import GenetsError, TrainingError
 from genets.data import ImageData, load_data
 from genets.data.seeds import seed_of, seeded_globals
-from genets.nas.study.records import Confirmed
-from genets.nas.trials.training_device import device_of, use_device
+from genets.nas.context import Session
+from genets.nas.round import CONFIRMED, file_of
+from genets.nas.study.records import Confirmed, Selected
+from genets.nas.trials.workers import EXECUTORS, device_of, use_device
 from genets.networks import build, load_blocks, load_weights, save_weights
+from genets.networks.own_blocks import where_loaded
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, fitting_threads, train
+from genets.training.score import Metric, score_value
 from genets.training.teacher import TeacherNetwork
 
 
@@ -119,3 +125,104 @@ class ConfirmRunner:
         score = evaluate(net, data.validation, device=job.device)
         save_weights(net, job.weights_of(structure), {"structure": str(structure)})
         return score
+
+
+def confirm(session: Session, candidates: Sequence[Selected]) -> list[Confirmed]:
+    """The candidates' scores, in their order; those that no round has trained yet are trained.
+
+    Each is recorded as it ends. Failed ones are tried again, until one of the round was chosen.
+    Raises GenetsError where all of them failed.
+    """
+    number = session.round.number
+    structures = [candidate.structure for candidate in candidates]
+    known = {one.structure: one for one in confirmations_before(session, number)}
+    known |= {one.structure: one for one in stored_confirmations(session)}
+    retried = not session.study.is_decided(number)
+    missing = [s for s in structures if s not in known or (retried and known[s].status != "done")]
+    if missing:
+        with session.phase("confirmation"):
+            _train(session, structures, missing, known)
+    elif [one.structure for one in stored_confirmations(session)] != structures:
+        # All were trained in rounds before, or before there were more trials.
+        _save(session, structures, known)
+    confirmed = [known[structure] for structure in structures]
+    if all(one.status == "failed" for one in confirmed):
+        raise GenetsError(
+            f"all {len(confirmed)} candidates failed while they were confirmed "
+            f"({confirmed[0].reason}); give the same command again to retry them, or begin "
+            "another study with other settings of final_training"
+        )
+    return confirmed
+
+
+def stored_confirmations(session: Session, number: int | None = None) -> list[Confirmed]:
+    """Those of a round, by default of the one at work."""
+    name = file_of(number or session.round.number, CONFIRMED)
+    read = session.study.load_json(name, lambda rows: [Confirmed.from_json(r) for r in rows])
+    return read or []
+
+
+def confirmations_before(session: Session, number: int) -> list[Confirmed]:
+    """Those of all rounds before one that did not fail, each structure once."""
+    found = {
+        one.structure: one
+        for earlier in range(1, number)
+        for one in stored_confirmations(session, earlier)
+        if one.status == "done"
+    }
+    return list(found.values())
+
+
+def _save(
+    session: Session, structures: Sequence[Structure], known: Mapping[Structure, Confirmed]
+) -> None:
+    rows = [known[structure].to_json() for structure in structures if structure in known]
+    session.study.save_json(session.round.file(CONFIRMED), rows)
+
+
+def _train(
+    session: Session,
+    structures: Sequence[Structure],
+    missing: Sequence[Structure],
+    known: dict[Structure, Confirmed],
+) -> None:
+    tell, done = session.tell("confirmation"), len(structures) - len(missing)
+    tell(done, len(structures))
+    job = confirm_job(session)
+    job.folder.mkdir(exist_ok=True)
+    for one in EXECUTORS["inline"](job, [(structure,) for structure in missing], session.workers):
+        known[one.structure] = one
+        _save(session, structures, known)
+        done += 1
+        tell(done, len(structures), str(one.structure))
+
+
+def confirm_job(session: Session) -> ConfirmJob:
+    """What trains the candidates: the final recipe, or a shortened one."""
+    settings = session.settings
+    recipe, epochs = settings.final_training.recipe(), settings.confirm_epochs
+    if epochs < recipe.epochs:
+        warmup = min(recipe.warmup_epochs, epochs / 2)
+        recipe = replace(recipe, epochs=epochs, warmup_epochs=warmup)
+    return ConfirmJob(
+        master=session.master,
+        master_weights=session.study.master_weights,
+        data=settings.data,
+        recipe=recipe,
+        seed=settings.seed,
+        folder=session.study.confirmed_folder,
+        device=session.device,
+        readers=session.readers,
+        own_blocks=where_loaded(settings.own_blocks),
+    )
+
+
+def best_confirmed(confirmed: Sequence[Confirmed], metric: Metric) -> Structure:
+    """The one with the best score; of equal ones the first, the better predicted."""
+
+    def value(one: Confirmed) -> float:
+        score = score_value(one, metric)
+        assert score is not None
+        return metric.oriented(score)
+
+    return max((one for one in confirmed if one.status == "done"), key=value).structure

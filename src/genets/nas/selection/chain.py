@@ -1,9 +1,12 @@
-"""What selection works on: a chain of stages, and the frontier over the whole of it."""
+"""What selection works on: a chain of stages, and the frontier over the whole of it.
+
+A design space as a chain: what selection works on.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from genets.core.errors import GenetsError
-from genets.structure import Structure, SuperBlock
+from genets.latency import LatencyTable
+from genets.nas.accuracy.model import Failed
+from genets.structure import SpaceAround, Structure, SuperBlock
+from genets.structure.structure import IMAGE_CHANNELS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
@@ -168,3 +174,35 @@ def pareto(latency: Floats, accuracy: Floats) -> npt.NDArray[np.int64]:
     # Among equal latencies accuracy ascends here, so only the last one stays.
     last = np.concatenate((latency[order][1:] > latency[order][:-1], [True]))
     return order[last]
+
+
+StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
+
+
+def chain_of(
+    around: SpaceAround,
+    table: LatencyTable,
+    stage_accuracy: StageAccuracy | None = None,
+    failed: Failed = frozenset(),
+    *,
+    resolution: int | None = None,
+) -> tuple[ChainStage, ...]:
+    """The design space as a chain: cost from a latency table, worth from an accuracy model.
+
+    Without a model every structure is worth the same. failed: blocks that are left out.
+    resolution: of the images; by default the MasterNet's. The worth is the same at any: the
+    pseudo-gradients serve them all (paper, section 4.2, Searching for Resolution).
+    """
+    stages = []
+    widths: tuple[int, ...] = (IMAGE_CHANNELS,)
+    for index in around.master.indices:
+        options = tuple(o for o in around.choices(index) if (index, o.block) not in failed)
+        latency_ms = table.stage_ms_per_image(index, widths, options, resolution=resolution)
+        accuracy = (
+            stage_accuracy(index, widths, options)
+            if stage_accuracy is not None
+            else np.zeros_like(latency_ms)
+        )
+        stages.append(ChainStage(options, widths, latency_ms, accuracy))
+        widths = around.widths[index]
+    return tuple(stages)

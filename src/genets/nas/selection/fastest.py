@@ -14,10 +14,9 @@ from genets.nas.selection.alternatives import (
     products_without,
     types_of,
 )
-from genets.nas.selection.chain import ChainStage, Frontier
+from genets.nas.selection.chain import ChainStage, Frontier, chain_of
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import Measured
-from genets.nas.selection.space_chain import chain_of
 from genets.structure import SpaceAround, Structure
 
 Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]

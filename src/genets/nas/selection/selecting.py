@@ -8,16 +8,13 @@ import numpy as np
 
 from genets.core.errors import GenetsError
 from genets.latency import Budget, LatencyTable
-from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel, Failed
 from genets.nas.context import Session
 from genets.nas.selection.alternatives import Product, Types, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.cautious import cautious_frontier, lower_bound
-from genets.nas.selection.chain import ChainStage, Frontier
+from genets.nas.selection.chain import ChainStage, Frontier, chain_of
 from genets.nas.selection.frontier import frontier, random_selection
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.selection.space_chain import chain_of
 from genets.nas.study.records import Selected
 from genets.structure import SpaceAround
 
@@ -31,7 +28,6 @@ def keep_selected(
     measured: MeasuredNetworks,
     model: AccuracyModel,
     top: int = 1,
-    caution: float = 0.0,
     *,
     resolution: int | None = None,
     on_round: OnRound | None = None,
@@ -40,13 +36,12 @@ def keep_selected(
 
     resolution: of all of them; by default the MasterNet's.
     on_round: told of the rounds done and their number, in place of who watches the session.
-    caution: see `cautious`; selection is exact then, whatever the study's setting.
     Raises InfeasibleBudgetError where no structure keeps the budget.
     """
     pixels = resolution or session.master.resolution
 
     def select(corrected: LatencyTable, limit_ms: float, used: Sequence[Types]) -> Frontier:
-        return _frontier(session, corrected, model, limit_ms, used, caution, pixels)
+        return _frontier(session, corrected, model, limit_ms, used, pixels)
 
     with session.phase("verification"):
         return keep_promises(
@@ -58,7 +53,6 @@ def keep_selected(
             measured.measure,
             on_round or session.tell("verification"),
             resolution=resolution,
-            worth=lambda structure: lower_bound(model, structure, caution),
             products=_types(session.around, model.failed),
             top=top,
         )
@@ -78,19 +72,12 @@ def _frontier(
     model: AccuracyModel,
     limit_ms: float,
     used: Sequence[Types],
-    caution: float,
     resolution: int,
 ) -> Frontier:
     """Up to a latency; of all structures but those of the types in `used`."""
     offset_ms = table.offset_ms_per_image
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
-        if caution:
-            assert isinstance(model.effects, BayesEffects)
-            front, _ = cautious_frontier(
-                stages, model.effects, caution, offset_ms, max_latency_ms=limit_ms
-            )
-            return front
         if session.settings.selection == "exact":
             return frontier(stages, offset_ms, max_latency_ms=limit_ms)
         rng = np.random.default_rng(session.settings.seed)

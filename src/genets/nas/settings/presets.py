@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import SettingsError, unknown_name
-from genets.nas.settings.settings_layers import merge
+from genets.nas.settings.layers import merge
 from genets.nas.study.study import is_study, load_settings
 from genets.structure.space import PAPER_BLOCKS
-from genets.training.recipes import named_recipe
+from genets.training.recipe import named_recipe
 
 
 def _of_recipe(name: str, *fields: str) -> dict[str, Any]:

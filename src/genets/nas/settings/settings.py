@@ -23,10 +23,10 @@ from pydantic import (
 from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 from genets.latency.budget import Budget
 from genets.latency.target import Target
-from genets.nas.settings.settings_layers import merge, parse_settings
-from genets.nas.settings.toml_writer import format_toml_tables
+from genets.nas.settings.layers import format_toml_tables, merge, parse_settings
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
 from genets.structure.notation import format_notation
+from genets.training.score import Metric
 
 if TYPE_CHECKING:
     from genets.training import Recipe
@@ -192,7 +192,7 @@ class SearchSettings(_Model):
         leaves it to chance, as the paper does. See `genets.nas.trials.plan`.
     trials: `together` fine-tunes up to four at once, which share batches and what is frozen;
         `separate` each alone, as in the paper. The results are the same.
-    response: the validation score that the regression predicts.
+    metric: the validation score that the regression predicts.
     regression: "paper" is the literal formula of section 4.2.
     selection: "random" samples the space as the paper does.
     confirm: how many candidates are trained to choose the winner by their validation scores; 1
@@ -217,7 +217,7 @@ class SearchSettings(_Model):
     seed: int = Field(0, ge=0, lt=2**63)
     trials_per_super_block: Positive = 14
     controls_per_super_block: Positive = 2
-    response: Literal["cross_entropy", "top1"] = "cross_entropy"
+    metric: Metric = Metric.CROSS_ENTROPY
     regression: Literal["bayes", "paper"] = "bayes"
     selection: Literal["exact", "random"] = "exact"
     sampling: Literal["design", "balanced", "random"] = "design"
@@ -249,6 +249,8 @@ class SearchSettings(_Model):
         values = dict(values)
         if values.get("own_blocks"):  # before any notation is read
             values["own_blocks"] = _load_blocks(values["own_blocks"])
+        if "response" in values:  # the name before version 0.2
+            values.setdefault("metric", values.pop("response"))
         resolution = values.pop("resolution", None)
         if resolution is not None:
             master = Structure.parse(_structure_text(values.get("master", "master_small")))

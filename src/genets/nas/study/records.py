@@ -1,4 +1,7 @@
-"""What a search hands over: the selected network, its promise and its scores."""
+"""One trial: a perturbed super-block of the MasterNet and what came of it.
+
+What a search hands over: the selected network, its promise and its scores.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,42 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from genets.structure import Structure
+from genets.structure import Structure, SuperBlock
+from genets.training.score import Metric
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Trial:
+    """The MasterNet's stage `index` replaced by `super_block`.
+
+    index: super-blocks count from 0; the stem is -1 and the head comes after the last of them.
+
+    `repeat` tells apart trials of the same super-block with other seeds. A trial of the
+    MasterNet's own super-block is a control trial: re-initialised like any other, it is
+    the zero of that super-block's scale.
+    """
+
+    index: int
+    super_block: SuperBlock
+    repeat: int = 0
+
+    def is_control(self, master: Structure) -> bool:
+        return self.super_block == master.stage(self.index)
+
+    def structure(self, master: Structure) -> Structure:
+        return master.with_stage(self.index, self.super_block)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """Scores on the validation split. A failed trial has a reason and no scores."""
+
+    trial: Trial
+    status: Literal["done", "failed"]
+    top1: float | None = None  # share of correct images, 0 to 1
+    cross_entropy: float | None = None  # nats per image
+    seconds: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -20,7 +58,7 @@ class Selected:
     master_ms: the MasterNet's, measured in turn with this network.
     noisy: the interval did not come within 1 % of the median in the time given.
     predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
-        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `response` says;
+        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `metric` says;
         the literal formula of the paper has no standard deviation. None at another resolution
         than the MasterNet's, of which trials say nothing.
     table_rmspe: error of the latency table on whole networks that it never saw, as a fraction.
@@ -130,7 +168,7 @@ class SearchResult:
         empty where the best predicted was taken as it was. Of all rounds, each once.
     trials_done, trials_failed: in all rounds.
     rounds: what each round came to; empty where the search was asked for one.
-    response: the validation score that decided which candidate won.
+    metric: the validation score that decided which candidate won.
     files: what was handed over, from a word on each ("structure", "weights") to its path.
     folder: the study.
     """
@@ -146,7 +184,7 @@ class SearchResult:
     warnings: tuple[str, ...] = ()
     confirmed: tuple[Confirmed, ...] = ()
     rounds: tuple[RoundResult, ...] = ()
-    response: Literal["cross_entropy", "top1"] = "cross_entropy"
+    metric: Metric = Metric.CROSS_ENTROPY
 
     @property
     def results(self) -> Path:
@@ -171,6 +209,7 @@ class SearchResult:
             "files": {name: str(path) for name, path in self.files.items()},
             "warnings": list(self.warnings),
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
-            "response": self.response,
+            "metric": self.metric,
+            "response": self.metric,  # the name before version 0.2
             **({"rounds": [one.to_json() for one in self.rounds]} if self.rounds else {}),
         }

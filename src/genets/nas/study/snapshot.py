@@ -12,19 +12,17 @@ from typing import Any, Self, TypeVar
 from genets.core.errors import GenetsError, StudyError
 from genets.latency import LatencyTable, Target
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.accuracy.observations import RESPONSES
 from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
-from genets.nas.selection.chain import Frontier
+from genets.nas.selection.chain import Frontier, chain_of
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import Measured, load_measured
-from genets.nas.selection.space_chain import chain_of
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.records import Confirmed, Selected, TrialResult
 from genets.nas.study.study import LATENCY, TRIALS, load_settings
-from genets.nas.study.trial import TrialResult
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable
 from genets.structure import SpaceAround, Structure
+from genets.training.score import Metric
 
 Read = TypeVar("Read")
 
@@ -204,7 +202,7 @@ def _rounds(
         start = _read(folder / f"{file_of(number, MASTER)}.json", Start.from_json)
         if start is None:
             return
-        master, score = start.structure, {name: start.score(name) for name in RESPONSES}
+        master, score = start.structure, {name: start.score(name) for name in Metric}
 
 
 def _latest(rounds: Sequence[RoundSnapshot]) -> RoundSnapshot:
@@ -223,8 +221,8 @@ def _fit(
         model = AccuracyModel.fit(
             latest.master,
             latest.results,
-            latest.score[settings.response],
-            response=settings.response,
+            latest.score[settings.metric],
+            metric=settings.metric,
             form=settings.regression,
             confirmed=tuple(confirmed.values()),
         )

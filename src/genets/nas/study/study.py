@@ -14,8 +14,8 @@ from typing import Any, Self, TypeVar
 from genets.core.errors import BlockFileError, StudyError
 from genets.core.files import FileLock, write_atomic
 from genets.nas.round import CANDIDATES, MASTER, ROUNDS, Start, file_of
+from genets.nas.settings.layers import flatten
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.settings_layers import flatten
 from genets.nas.study.growth import (
     SETTINGS,
     asks_for_more_trials,
@@ -23,7 +23,7 @@ from genets.nas.study.growth import (
     read_grown_from,
     write_settings,
 )
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.trial_database import TrialDatabase
 
 Read = TypeVar("Read")

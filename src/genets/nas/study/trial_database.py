@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from genets.core.errors import StudyError
-from genets.nas.study.trial import Trial, TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.structure.notation import format_super_block, parse_super_block
 
 APPLICATION_ID = 0x67656E74  # "gent": tells our files from other SQLite databases

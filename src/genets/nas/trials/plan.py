@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from genets.nas.study.trial import Trial
+from genets.nas.study.records import Trial
 from genets.nas.trials.d_optimal import Place, exchanged
 from genets.structure import SpaceAround, SuperBlock
 

@@ -14,8 +14,8 @@ from torch import nn
 from genets.core.errors import TrainingError
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
-from genets.nas.study.trial import Trial, TrialResult
-from genets.nas.trials.training_device import device_of, use_device
+from genets.nas.study.records import Trial, TrialResult
+from genets.nas.trials.workers import device_of, use_device
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.surgery import inherit_weights, split_at
 from genets.structure import Structure, format_super_block

@@ -1,4 +1,11 @@
-"""The inline executor: on this machine, in this process or in several."""
+"""What executors run: a job makes a runner in each process, which runs groups of items.
+
+The inline executor: on this machine, in this process or in several.
+
+Executors: where trials run. The driver alone writes to the study.
+
+Where a search trains: its device, and which GPU is whose where several processes train.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +21,30 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from genets.core.errors import GenetsError, StudyError
-from genets.nas.trials.job import Item, Job, Result, Runner
+from genets.latency import Target
+from genets.latency.target import physical_cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Runner(Protocol[Item_contra, Result_co]):
+    """Holds what the items of a job share, such as data and weights."""
+
+    def run(self, group: Sequence[Item_contra], /) -> Sequence[Result_co]: ...
+
+
+class Job(Protocol[Item_contra, Result_co]):
+    """All that an item depends on besides itself; small enough to be sent to a worker."""
+
+    def runner(self, worker: int = 0) -> Runner[Item_contra, Result_co]:
+        """What runs in one process; worker: its number, from 0."""
+
 
 # One for each worker process, or why there is none: an error of a worker's beginning would be lost.
 _runner: Runner[Any, Any] | GenetsError | None = None
@@ -104,3 +131,61 @@ def _run_group(group: tuple[Any, ...]) -> Sequence[Any]:
     if isinstance(_runner, GenetsError):
         raise _runner
     return _runner.run(group)
+
+
+class Executor(Protocol):
+    """Runs groups of items in `workers` processes; gives each result as its group ends."""
+
+    def __call__(
+        self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]], workers: int, /
+    ) -> Iterator[Result]: ...
+
+
+EXECUTORS: dict[str, Executor] = {"inline": run_inline}
+
+
+def training_device(name: str) -> str:
+    """`auto` resolved; TargetError if this machine has no such device."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    Target(device=name).check()
+    return name
+
+
+def fitting_workers(device: str) -> int:
+    """How many processes train side by side: one for each core, or for each GPU if any may be used.
+
+    Small networks train faster in two processes of one thread than in one of two.
+    device: of `training_device`. "cuda" means any, and "cuda:1" that one alone.
+    """
+    import torch
+
+    if device == "cpu":
+        return physical_cores()
+    return torch.cuda.device_count() if device == "cuda" else 1
+
+
+def fitting_readers(workers: int, device: str) -> int:
+    """How many processes read images for each worker; on a CPU none, as all its cores train."""
+    from genets.data import readers_for
+
+    return 0 if device == "cpu" else readers_for((os.cpu_count() or 1) // workers)
+
+
+def use_device(device: str) -> None:
+    """Make a GPU with a number this process's own, which otherwise also holds the first one."""
+    if device.startswith("cuda:"):
+        import torch
+
+        torch.cuda.set_device(device)
+
+
+def device_of(worker: int, device: str) -> str:
+    """Where a worker trains, by its number from 0: several take the GPUs in turn."""
+    import torch
+
+    if device != "cuda" or torch.cuda.device_count() < 2:
+        return device
+    return f"cuda:{worker % torch.cuda.device_count()}"

@@ -1,26 +1,37 @@
-"""Where a baseline's network comes from, by the first word of its `network`."""
+"""Where a baseline's network comes from, by the first word of its `network`.
+
+The architecture facts of networks that timm does not have, from the JSON files beside this.
+
+DFNets (Li et al., 2019) from the facts in `df.json`, built with timm's residual blocks.
+
+DNANets (Li et al., 2020) from the facts in `dna.json`, built with timm's EfficientNet.
+
+OFANets (Cai et al., 2020) from the facts in `ofa.json`, built with timm's classes.
+"""
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib.resources import files
 from typing import Any
 
 import timm
+from timm.layers.classifier import ClassifierHead
+from timm.layers.conv_bn_act import ConvNormAct
+from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_builder import decode_arch_def, round_channels
+from timm.models.efficientnet import EfficientNet
+from timm.models.mobilenetv3 import MobileNetV3
+from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import nn
 
 from genets.core.errors import GenetsError
-from genets.networks.baselines.df import build_df
-from genets.networks.baselines.dna import build_dna
-from genets.networks.baselines.ofa import build_ofa
 from genets.networks.build import HUB_FILE, build, reach_hub
 from genets.structure import zoo
 from genets.structure.block import check_integer
-
-FROM_FACTS: Mapping[str, Callable[[str, int], nn.Module]] = {
-    "dna": build_dna,
-    "df": build_df,
-    "ofa": build_ofa,
-}
 
 
 def build_network(
@@ -70,3 +81,134 @@ def _from_timm(name: str, own_name: str, num_classes: int, pretrained: bool) -> 
 
 def _no_weights(name: str) -> GenetsError:
     return GenetsError(f"no pretrained weights of {name} are known; leave pretrained out")
+
+
+@cache
+def facts(family: str) -> dict[str, dict[str, Any]]:
+    """Paper name -> layers, of `dna`, `df` or `ofa`; the file's `conventions` explain them."""
+    text = files(__package__).joinpath(f"{family}.json").read_text(encoding="utf-8")
+    return {net["paper_name"]: net for net in json.loads(text)["nets"]}
+
+
+# Caffe's epsilon (df.json). timm's annotations want a class where a partial does as well.
+NORM: Any = partial(nn.BatchNorm2d, eps=1e-4)
+
+
+def build_df(name: str, num_classes: int) -> nn.Module:
+    """The network of a paper name: DFNet-1, DFNet-2 or DFNet-2a.
+
+    Two stride-2 convolutions and no max-pool, and widths that change at stride 1: timm's
+    ResNet class cannot express these, its blocks can.
+    """
+    net = facts("df")[name]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["stem"] = nn.Sequential(*(_df_conv(conv) for conv in net["stem"]))
+    for stage in net["stages"]:
+        layers[stage["name"]] = nn.Sequential(*(_df_block(block) for block in stage["blocks"]))
+    layers["head"] = ClassifierHead(net["classifier"]["in"], num_classes)
+    network = nn.Sequential(layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def _df_conv(conv: dict[str, Any]) -> nn.Module:
+    return ConvNormAct(
+        conv["in"], conv["out"], conv["kernel"], stride=conv["stride"], norm_layer=NORM
+    )
+
+
+def _df_block(block: dict[str, Any]) -> nn.Module:
+    width_in, width, stride = block["in"], block["out"], block["stride"]
+    shortcut = None  # the identity
+    if block["projection"]:
+        shortcut = downsample_conv(width_in, width, kernel_size=1, stride=stride, norm_layer=NORM)
+    if block["type"] == "basic":
+        return BasicBlock(width_in, width, stride, shortcut, norm_layer=NORM)
+    planes = width // Bottleneck.expansion
+    # timm's inner width is planes * base_width / 64.
+    base_width = 64 * block["mid"] // planes
+    return Bottleneck(width_in, planes, stride, shortcut, base_width=base_width, norm_layer=NORM)
+
+
+def build_dna(name: str, num_classes: int) -> nn.Module:
+    """The network of a paper name: DNANet-a to DNANet-d.
+
+    Squeeze-and-excitation is timm's for EfficientNet: a quarter of the width that the block
+    reads, SiLU, sigmoid gate. In MobileNetV3's class it would be of the expanded width.
+    """
+    net = facts("dna")[name]
+    return EfficientNet(
+        decode_arch_def(net["arch_def"]),
+        num_classes=num_classes,
+        stem_size=net["stem_channels"],
+        num_features=net["head_channels"],
+        act_layer=nn.SiLU,
+        drop_rate=net["training"]["dropout"],
+        drop_path_rate=net["training"]["drop_connect"],
+    )
+
+
+ACTIVATIONS = {"relu": "_nre", "relu6": "_nr6", "h_swish": "_nhs"}
+
+
+def build_ofa(name: str, num_classes: int) -> nn.Module:
+    """The network of a paper name: OFANet-595M, -482M, -389M, -11ms or -9ms."""
+    net = facts("ofa")[name]
+    build = _mobilenet_v3 if net["family"] == "MobileNetV3" else _proxyless
+    return build(net, num_classes)
+
+
+def _mobilenet_v3(net: dict[str, Any], num_classes: int) -> nn.Module:
+    """Those found for FLOPs. Two convolutions after the last block, the second after pooling."""
+    expand, _, mix, dropout, _ = net["head"]
+    arch = [*_arch_def(net), [f"cn_r1_k1_s1_c{expand['out']}_nhs"]]
+    return MobileNetV3(
+        decode_arch_def(arch),
+        num_classes=num_classes,
+        stem_size=net["stem"]["out"],
+        num_features=mix["out"],
+        head_bias=mix["bias"],
+        act_layer=nn.Hardswish,
+        norm_layer=partial(nn.BatchNorm2d, eps=net["bn_eps"]),
+        # Its width is of the expanded width, rounded as channels are; ReLU in every block.
+        se_layer=partial(
+            SqueezeExcite,
+            gate_layer="hard_sigmoid",
+            force_act_layer=nn.ReLU,
+            rd_round_fn=round_channels,
+        ),
+        drop_rate=dropout["p"],
+    )
+
+
+def _proxyless(net: dict[str, Any], num_classes: int) -> nn.Module:
+    """Those found for the latency of a V100: ReLU6, no squeeze-and-excitation."""
+    return EfficientNet(
+        decode_arch_def(_arch_def(net)),
+        num_classes=num_classes,
+        stem_size=net["stem"]["out"],
+        num_features=net["head"][0]["out"],
+        act_layer=nn.ReLU6,
+        norm_layer=partial(nn.BatchNorm2d, eps=net["bn_eps"]),
+    )
+
+
+def _arch_def(net: dict[str, Any]) -> list[list[str]]:
+    """A list for each block: within a list timm gives only the first its stride."""
+    return [[_ofa_block(block)] for block in net["blocks"]]
+
+
+def _ofa_block(block: dict[str, Any]) -> str:
+    kind = "ds" if block["expand"] == 1 else f"ir_e{block['expand']}"
+    squeeze = "_se0.25" if block["se"] else ""
+    kernel, stride, width = block["kernel"], block["stride"], block["out"]
+    return f"{kind}_r1_k{kernel}_s{stride}_c{width}{squeeze}{ACTIVATIONS[block['act']]}"
+
+
+FROM_FACTS: Mapping[str, Callable[[str, int], nn.Module]] = {
+    "dna": build_dna,
+    "df": build_df,
+    "ofa": build_ofa,
+}

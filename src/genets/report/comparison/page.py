@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genets.analysis import Comparison, speed_ups
-from genets.analysis.comparison.paper import paper_title
+from genets.analysis.comparison.findings import paper_title
 from genets.core.files import write_atomic
 from genets.latency import Target
 from genets.report.charts import save_picture

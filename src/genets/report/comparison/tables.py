@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from genets.analysis import Comparison, Row, SpeedUp, rank_correlation, run_note, speed_ups
-from genets.analysis.comparison.paper import paper_title
+from genets.analysis.comparison.findings import paper_title
 from genets.latency import Target
 from genets.report.conditions import accuracy_name, described, described_setting
 from genets.report.html import Cell, PageTable

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from genets.analysis.rank.random import random_curve
 from genets.analysis.rank.rank import NetworkRank
+from genets.analysis.rank.spectrum import random_curve
 from genets.core.files import write_atomic
 from genets.report.charts import (
     COLOURS,

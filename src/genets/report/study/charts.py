@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
-from genets.nas.accuracy.observations import Response, value_of
+from genets.nas.accuracy.observations import value_of
 from genets.nas.selection.measured import Measured
 from genets.nas.study.snapshot import OnTarget, RoundSnapshot, Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
-from genets.report.study.scores import SHOWN, Shown
+from genets.report.study.sections import SHOWN, Shown
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
+from genets.training.score import Metric
 
 MOST_POINTS = 150  # of a frontier, on a page
 INTERVAL = 1.96  # standard deviations to either side: 95 %
@@ -47,7 +48,7 @@ def frontier_chart(snapshot: Snapshot, on: OnTarget, resolution: int) -> Any | N
     model, front = snapshot.model, snapshot.frontier(on.table, resolution)
     if model is None or front is None:
         return None
-    shown = SHOWN[model.response]
+    shown = SHOWN[model.metric]
     picked = np.unique(np.linspace(0, len(front) - 1, MOST_POINTS).round().astype(int))
     own = model.master.resolution
     best = [_network(front.structure(int(n), resolution), snapshot, on, shown) for n in picked]
@@ -192,7 +193,7 @@ def gradient_chart(snapshot: Snapshot, name: str, title: str) -> Any | None:
     import altair as alt
 
     assert snapshot.model is not None
-    factor = SHOWN[snapshot.model.response].gain_factor
+    factor = SHOWN[snapshot.model.metric].gain_factor
     rows = []
     for row in _gradients(snapshot):
         if name not in row:
@@ -229,16 +230,16 @@ def _gradients(snapshot: Snapshot) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def trials_chart(there: RoundSnapshot, response: Response) -> Any | None:
+def trials_chart(there: RoundSnapshot, metric: Metric) -> Any | None:
     """The score of each trial of a round over the compute time spent so far."""
     import altair as alt
 
-    shown, minutes = SHOWN[response], 0.0
+    shown, minutes = SHOWN[metric], 0.0
     rows: list[dict[str, Any]] = []
     label = there.master.stage_label
     for result in there.results:
         minutes += result.seconds / 60
-        value = value_of(result, response)
+        value = value_of(result, metric)
         if result.status == "done" and math.isfinite(value):
             control = result.trial.is_control(there.master)
             rows.append({
@@ -260,6 +261,6 @@ def trials_chart(there: RoundSnapshot, response: Response) -> Any | None:
     )  # fmt: skip
     if there.score is None:
         return styled(points)
-    own = there.score[response] * (100 if response == "top1" else 1)
+    own = there.score[metric] * (100 if metric is Metric.TOP1 else 1)
     rule = chart_of([{"score": own}]).mark_rule(color=GREY, strokeDash=[4, 3])
     return styled(alt.layer(rule.encode(y="score:Q"), points))

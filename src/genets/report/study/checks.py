@@ -9,7 +9,7 @@ from genets.nas.accuracy.observations import Observations
 from genets.nas.study.snapshot import OnTarget, Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study.charts import GREY, at_table_pace
-from genets.report.study.scores import SHOWN
+from genets.report.study.sections import SHOWN
 from genets.structure.notation import format_super_block
 
 SERIES = ("held out of the table", "candidate")
@@ -60,8 +60,8 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
     left_out = model.leave_one_out() if model else None
     if model is None or left_out is None:
         return None
-    shown, label = SHOWN[model.response], model.master.stage_label
-    seen = Observations.of(model.master, snapshot.latest.results, model.response)
+    shown, label = SHOWN[model.metric], model.master.stage_label
+    seen = Observations.of(model.master, snapshot.latest.results, model.metric)
     rows: list[dict[str, Any]] = []
     for trial, value, residual, std in zip(
         seen.trials, seen.values, left_out.residual, left_out.std, strict=True

@@ -10,7 +10,6 @@ from genets.core.files import write_atomic
 from genets.nas.study.snapshot import OnTarget, Snapshot
 from genets.report.conditions import described
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
-from genets.report.study.candidates import candidates_section
 from genets.report.study.charts import (
     at_table_pace,
     budget_ms,
@@ -29,8 +28,7 @@ from genets.report.study.facts import (
     study_conditions,
     warnings,
 )
-from genets.report.study.rounds import rounds_section
-from genets.report.study.scores import SHOWN
+from genets.report.study.sections import SHOWN, candidates_section, rounds_section
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
 
@@ -126,7 +124,7 @@ def _other_resolutions(snapshot: Snapshot, resolutions: Sequence[int]) -> str:
 
 def _measured_table(snapshot: Snapshot, on: OnTarget) -> list[Block]:
     model = snapshot.model
-    shown = SHOWN[snapshot.settings.response]
+    shown = SHOWN[snapshot.settings.metric]
     header = ["network", f"predicted {shown.name}, {shown.unit}", "std", "predicted ms",
               "measured ms", "95 % interval", "MasterNet then, ms", "structure"]  # fmt: skip
     rows: list[list[Cell | str]] = []
@@ -189,7 +187,7 @@ def _gradients(snapshot: Snapshot) -> Section:
     title = "Pseudo-gradients" + _of_round(snapshot)
     if snapshot.model is None:
         return Section(title, [])
-    gain = SHOWN[snapshot.model.response].gain_unit
+    gain = SHOWN[snapshot.model.metric].gain_unit
     bayes = snapshot.model.form == "bayes"
     per = ("e times the depth", "e times the width") if bayes else ("one block", "one channel")
     wanted = {
@@ -218,7 +216,7 @@ def _trials(snapshot: Snapshot) -> Section:
     blocks: list[Block] = []
     several = len(snapshot.rounds) > 1
     for each in snapshot.rounds:
-        chart = trials_chart(each, snapshot.settings.response)
+        chart = trials_chart(each, snapshot.settings.metric)
         if chart is not None:
             of_round = f", round {each.number}" * several
             blocks.append(Figure(chart, f"Trials over time{of_round}"))
@@ -270,7 +268,7 @@ def _left_out(snapshot: Snapshot) -> str:
     assert snapshot.model is not None
     left_out = snapshot.model.leave_one_out()
     assert left_out is not None
-    shown = SHOWN[snapshot.model.response]
+    shown = SHOWN[snapshot.model.metric]
     rank = "" if left_out.spearman is None else (
         f", rank correlation (Spearman) of changes {left_out.spearman:.2f}"
     )  # fmt: skip
