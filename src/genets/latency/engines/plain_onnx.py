@@ -41,7 +41,7 @@ def plain_onnx(net: nn.Module, shape: tuple[int, ...]) -> bytes | None:
         return None
     try:
         graph = fx.Tracer().trace(net)
-    except Exception:  # tracing runs the network's own code, which may raise anything
+    except Exception:  # noqa: BLE001 - tracing runs the network's own code, which may raise anything
         return None
     _take_out_what_does_nothing(net, graph)
     operators = {node: _operator(net, node) for node in graph.nodes if _computes(node)}
