@@ -1,7 +1,9 @@
 """Help texts, and that they come at once."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -87,3 +89,14 @@ print([result.stderr.startswith("genets: ") for result in results], "torch" in s
 def test_version_is_that_of_the_package():
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"genets {genets.__version__}\n")
+
+
+def test_version_is_that_of_a_checkout_that_is_not_installed(tmp_path):
+    """As with PYTHONPATH: there is no record of an installation, or the record of another one."""
+    package = tmp_path / "src" / "genets"
+    shutil.copytree(Path(genets.__file__).parent, package)
+    init = package / "__init__.py"
+    init.write_text(init.read_text().replace(genets.__version__, "9.9.9"))
+    command = [sys.executable, "-m", "genets", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=package.parent)
+    assert shown.stdout == "genets 9.9.9\n"

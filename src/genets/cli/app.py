@@ -3,7 +3,6 @@
 import errno
 import signal
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -75,7 +74,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"genets {version('genets')}")
+        from genets import __version__
+
+        typer.echo(f"genets {__version__}")
         raise typer.Exit
 
 
