@@ -193,7 +193,7 @@ def test_noise_of_a_super_block_is_shrunk_to_the_pool():
         for index, row in values.items()
         for n, value in enumerate(row)
     ]
-    noise = RepeatNoise.of(Observations.of(MASTER, results, "top1"), MASTER)
+    noise = RepeatNoise.of(Observations.collect(MASTER, results, "top1"), MASTER)
     assert noise.freedom == (0, 2, 1, 0, 0, 0)  # the stem comes first
     assert noise.squares == pytest.approx((0, 0, 2 * 0.02**2, 0, 0, 0))
     _, quiet, loud, unknown, *_ = noise.variances(1e-4)

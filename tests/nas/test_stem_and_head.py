@@ -85,7 +85,7 @@ def test_where_an_end_was_not_tried_it_is_told() -> None:
     only = [TrialResult(Trial(STEM, replace(MASTER.stem, width=16)), "done", 0.8, 1.0)]
     doubts = AccuracyModel.fit(MASTER, only, 0.9).doubts()
     assert "stem has no control trial; its zero is an estimate" in doubts
-    assert Observations.of(MASTER, only, "top1").trials[0].index == STEM
+    assert Observations.collect(MASTER, only, "top1").trials[0].index == STEM
 
 
 def test_a_search_finds_ends_of_other_widths(finished: tuple[Path, SearchResult]) -> None:

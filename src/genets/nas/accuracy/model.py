@@ -116,7 +116,7 @@ class AccuracyModel:
             raise GenetsError(
                 f"master_score must be a {metric.label} of at least 0, not {master_score}"
             )
-        observations = Observations.of(master, results, metric, confirmed)
+        observations = Observations.collect(master, results, metric, confirmed)
         value = metric.oriented(master_score)
         effects: Effects
         if form == "paper":
