@@ -13,7 +13,7 @@ import pytest
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
-from genets.nas.selection.alternatives import Types, frontier_without, types_of
+from genets.nas.selection.alternatives import BlockTypes, block_types, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
 from genets.nas.selection.chain import Floats, Frontier, chain_of
 from genets.nas.selection.fastest import FASTEST, check_feasible
@@ -151,7 +151,7 @@ def promises(
 ) -> list[Selected]:
     model = Model()
 
-    def select(corrected: Table, limit_ms: float, used: Sequence[Types]) -> Frontier:
+    def select(corrected: Table, limit_ms: float, used: Sequence[BlockTypes]) -> Frontier:
         chain = chain_of(AROUND, corrected, model.stage_accuracy, resolution=resolution)
         offset_ms = corrected.offset_ms_per_image
         return frontier_without(
@@ -291,7 +291,7 @@ def test_an_infeasible_budget_carries_the_fastest_structure() -> None:
 def test_alternatives_differ_in_types_and_each_keeps_the_budget() -> None:
     device = Device(slower=1.2)
     found = promises(3, Table(), device, "0.06ms")
-    types = [types_of(selected.structure) for selected in found]
+    types = [block_types(selected.structure) for selected in found]
     assert len(set(types)) == len(types) == 3
     assert all(selected.high_ms <= 0.06 for selected in found)
     worths = [selected.predicted_accuracy for selected in found]
@@ -379,8 +379,8 @@ def test_more_than_the_fastest_by_prediction_are_measured_before_a_budget_is_ref
     assert true_ms(first) == true_ms(second) == true_ms(fastest)
 
     def own(structure: Structure) -> float:
-        return 1.5 if types_of(structure) == types_of(first) else 1.0
+        return 1.5 if block_types(structure) == block_types(first) else 1.0
 
     check_feasible(AROUND, budget, Table(scale=1.1), Device(own=own).measure)
     kept = promise(Table(scale=1.1, learns=False), Device(own=own), str(budget))
-    assert types_of(kept.structure) != types_of(first)
+    assert block_types(kept.structure) != block_types(first)
