@@ -15,7 +15,7 @@ from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
 from genets.nas.selection.alternatives import BlockTypes, block_types, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.chain import Floats, Frontier, chain_of
+from genets.nas.selection.chain import Floats, Frontier, make_chain
 from genets.nas.selection.fastest import FASTEST, check_feasible
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import Measured
@@ -86,7 +86,7 @@ class Model:
     master = MASTER
     tried = SimpleNamespace(outside=lambda structure: ())
 
-    def stage_accuracy(
+    def stage_gain(
         self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
     ) -> Floats:
         return np.array([[self.worth(o) for o in options] for _ in widths])
@@ -152,7 +152,7 @@ def promises(
     model = Model()
 
     def select(corrected: Table, limit_ms: float, used: Sequence[BlockTypes]) -> Frontier:
-        chain = chain_of(AROUND, corrected, model.stage_accuracy, resolution=resolution)
+        chain = make_chain(AROUND, corrected, model.stage_gain, resolution=resolution)
         offset_ms = corrected.offset_ms_per_image
         return frontier_without(
             chain, used, lambda stages: frontier(stages, offset_ms, max_latency_ms=limit_ms)
@@ -345,7 +345,7 @@ def test_a_budget_that_one_resolution_keeps_is_feasible() -> None:
 
 def test_blocks_that_always_failed_are_no_options() -> None:
     failed = frozenset({(1, Block("DW", 3, 3))})
-    chain = chain_of(AROUND, Table(), Model().stage_accuracy, failed)
+    chain = make_chain(AROUND, Table(), Model().stage_gain, failed)
     assert {option.type for option in chain[1].options} == {"XX", "DW"}
     assert {option.type for option in chain[2].options} == {"XX"}
     assert chain[2].distinct_output_widths == AROUND.widths[1]

@@ -28,7 +28,7 @@ FORMS: tuple[Form, ...] = ("bayes", "paper")
 LEAST_ERROR = 0.01  # stands for the error of a MasterNet that makes (almost) none
 
 
-Failed = frozenset[tuple[int, Block]]  # at a super-block, counted from 0
+FailedBlocks = frozenset[tuple[int, Block]]  # at a super-block, counted from 0
 
 
 class Effects(Protocol):
@@ -83,7 +83,7 @@ class AccuracyModel:
     effects: Effects
     trials: int
     excluded: tuple[TrialResult, ...]
-    failed: Failed
+    failed: FailedBlocks
     tried: TriedRange
 
     @classmethod
@@ -131,7 +131,7 @@ class AccuracyModel:
         return cls(master, value, metric, form, effects, used, excluded, failed, tried)
 
     def predict(self, structure: Structure) -> Prediction:
-        """The sum of `stage_accuracy` over all stages.
+        """The sum of `stage_gain` over all stages.
 
         Always at the MasterNet's resolution: pseudo-gradients serve every resolution (paper,
         section 4.2, Searching for Resolution).
@@ -153,7 +153,7 @@ class AccuracyModel:
         )
         return Prediction(mean, self.effects.std(structure), self.master_value)
 
-    def stage_accuracy(
+    def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
         """(input widths, super-blocks): what each adds, as stage `index`, to the predicted change.
@@ -205,7 +205,7 @@ class AccuracyModel:
         }
 
 
-def _failed(master: Structure, observations: Observations) -> Failed:
+def _failed(master: Structure, observations: Observations) -> FailedBlocks:
     """The MasterNet's own blocks are never among them: there they were trained."""
     failed = {(r.trial.index, r.trial.super_block.block) for r in observations.excluded}
     used = {(trial.index, trial.super_block.block) for trial in observations.trials}

@@ -13,7 +13,7 @@ from genets.core.errors import GenetsError, StudyError
 from genets.latency import LatencyTable, Target
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
-from genets.nas.selection.chain import Frontier, chain_of
+from genets.nas.selection.chain import Frontier, make_chain
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import Measured, load_measured
 from genets.nas.settings.settings import SearchSettings
@@ -182,10 +182,10 @@ class Snapshot:
         """
         if self.model is None:
             return None
-        chain = chain_of(
+        chain = make_chain(
             table.space,
             table,
-            self.model.stage_accuracy,
+            self.model.stage_gain,
             self.model.failed,
             resolution=resolution,
         )
