@@ -17,7 +17,7 @@ from genets.nas.accuracy.bayes import TREND_MEAN, TREND_STD, BayesEffects, Leave
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.accuracy.observations import Observations
 from genets.nas.accuracy.paper_formula import PaperEffects
-from genets.nas.accuracy.undecided import CloseCall, close_calls
+from genets.nas.accuracy.undecided import UndecidedChoice, undecided_choices
 from genets.nas.study.records import Confirmed, Trial, TrialResult
 from genets.structure import Block, Structure, SuperBlock
 from genets.training.score import Metric
@@ -168,15 +168,15 @@ class AccuracyModel:
 
     def warnings(self) -> list[str]:
         """One sentence for each thing that the trials do not support."""
-        return [*self.doubts(), *map(str, self.close_calls())]
+        return [*self.trial_warnings(), *map(str, self.undecided_choices())]
 
-    def close_calls(self) -> list[CloseCall]:
+    def undecided_choices(self) -> list[UndecidedChoice]:
         """Choices of a block that are within noise; the paper's form knows of none."""
         if not isinstance(self.effects, BayesEffects):
             return []
-        return close_calls(self.effects, self.metric.unit)
+        return undecided_choices(self.effects, self.metric.unit)
 
-    def doubts(self) -> list[str]:
+    def trial_warnings(self) -> list[str]:
         """All warnings but close calls."""
         found = self.effects.warnings()
         if self.excluded:
