@@ -21,7 +21,7 @@ from genets.nas.accuracy.undecided import (
 )
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, Selected, Trial, TrialResult
-from genets.nas.trials.plan import more_trials
+from genets.nas.trials.plan import plan_more_trials
 from genets.nas.warnings import (
     master_doubts,
     measuring_doubts,
@@ -44,7 +44,7 @@ def model_of(gain: float, noise: float = 0.01, regression: str = "bayes") -> Acc
     """Trials of which BL gains nothing against XX, and DW loses `gain`."""
     rng = np.random.default_rng(0)
     trials = [Trial(index, own, n) for index, own in enumerate(MASTER.super_blocks) for n in (0, 1)]
-    trials += more_trials(AROUND, trials, 6, seed=0, sampling="balanced")
+    trials += plan_more_trials(AROUND, trials, 6, seed=0, sampling="balanced")
     results = [
         TrialResult(t, "done", 0.8 - gain * (t.super_block.type == "DW") + rng.normal(0, noise))
         for t in dict.fromkeys(trials)
@@ -61,7 +61,7 @@ def model_of(gain: float, noise: float = 0.01, regression: str = "bayes") -> Acc
 
 
 def more(count: int) -> Sequence[Trial]:
-    return more_trials(AROUND, [], count, seed=1, sampling="balanced")
+    return plan_more_trials(AROUND, [], count, seed=1, sampling="balanced")
 
 
 def effects_of(model: AccuracyModel) -> BayesEffects:
@@ -120,7 +120,7 @@ def test_one_sentence_for_each_choice_and_the_command(tmp_path: Path) -> None:
     assert calls
     needed = trials_to_settle(
         effects_of(model), calls,
-        lambda n: more_trials(AROUND, effects_of(model).observations.trials, n, seed=0,
+        lambda n: plan_more_trials(AROUND, effects_of(model).observations.trials, n, seed=0,
                               sampling="design"), 3,
     )  # fmt: skip
     assert any(needed)

@@ -20,7 +20,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, Selected, TrialResult
 from genets.nas.study.study import LATENCY, TRIALS, load_settings
 from genets.nas.study.trial_database import read_in_order
-from genets.nas.trials.plan import changeable
+from genets.nas.trials.plan import changeable_stages
 from genets.structure import SpaceAround, Structure
 from genets.training.score import Metric
 
@@ -150,7 +150,7 @@ class Snapshot:
         """How many trials the search plans, in the rounds that have begun."""
         settings, around = self.settings, self.around
         each = settings.trials_per_super_block + settings.controls_per_super_block
-        return each * len(changeable(around)) * len(self.rounds)
+        return each * len(changeable_stages(around)) * len(self.rounds)
 
     def missing(self) -> list[str]:
         """What a finished study has and this one has not, in the order of the phases."""
