@@ -28,17 +28,24 @@ from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from conditions import write_result
-from genets.nas.accuracy.features import EVERYWHERE, SCALE_GROUPS, FeatureMap
-from genets.nas.accuracy.gaussian import Floats, LinearModel, fit_scales, posterior, with_scales
+from genets.nas.accuracy.features import RESET_COST, SCALE_GROUPS, TREND, Column, FeatureMap
+from genets.nas.accuracy.gaussian import (
+    Floats,
+    LinearModel,
+    compute_posterior,
+    fit_scales,
+    scale_variances,
+)
 from genets.networks import count
 from genets.structure import Structure, zoo
 
 NAMES = tuple(f"net{number}" for number in range(1, 21))
 MASTER = "net1"  # the paper's choice
 ERROR = 0.23  # of these networks, the scale of the priors
-TREND = (0.15, 0.15)  # gain from e times the multiply-adds in errors, as in the search
+TREND_PRIOR = (0.15, 0.15)  # gain from e times the multiply-adds in errors, as in the search
 EFFECT_STD = 0.01  # of every group of effects; the data may move it
 NOISE_STD = 0.002  # of one training; the data may move it
+LEVEL = Column(RESET_COST)  # one for all networks: their mean accuracy
 SPLITS, FITTED = 50, (4, 6, 8)
 
 
@@ -58,15 +65,15 @@ def fitted(features: Floats, values: Floats, feature_map: FeatureMap) -> Floats:
     """(columns,): the effects, by the priors of the search with one level for all networks."""
     mean = np.zeros(features.shape[1])
     variance = feature_map.base_variance * EFFECT_STD**2
-    trend = feature_map.columns["trend", EVERYWHERE, EVERYWHERE]
-    level = feature_map.columns["level", EVERYWHERE, EVERYWHERE]
-    mean[trend], variance[trend] = TREND[0] * ERROR, (TREND[1] * ERROR) ** 2
+    trend = feature_map.columns[TREND]
+    level = feature_map.columns[LEVEL]
+    mean[trend], variance[trend] = TREND_PRIOR[0] * ERROR, (TREND_PRIOR[1] * ERROR) ** 2
     mean[level], variance[level] = values.mean(), 0.01**2
     noise = np.full(len(values), NOISE_STD**2)
     start = LinearModel(features, values, mean, variance, noise)
     log_std = np.array([1.0] * len(SCALE_GROUPS) + [0.25])
     scales = fit_scales(start, feature_map.groups, log_std)
-    return posterior(with_scales(start, feature_map.groups, scales)).mean
+    return compute_posterior(scale_variances(start, feature_map.groups, scales)).mean
 
 
 def rank(first: Sequence[float] | Floats, second: Floats) -> float:
@@ -89,8 +96,8 @@ class Table:
         structures = [joined(zoo[name]) for name in NAMES]
         blocks = {stage.block for structure in structures for stage in structure.super_blocks}
         self.map = FeatureMap(joined(zoo[MASTER]), blocks)
-        self.features = np.array([self.map.structure(structure) for structure in structures])
-        self.features[:, self.map.columns["level", EVERYWHERE, EVERYWHERE]] = 1
+        self.features = np.array([self.map.structure_row(structure) for structure in structures])
+        self.features[:, self.map.columns[LEVEL]] = 1
         self.accuracy = np.array([zoo.entry(name).top1_percent for name in NAMES]) / 100
         self.distinct = list(dict.fromkeys(structures))
         self.network = np.array([self.distinct.index(structure) for structure in structures])

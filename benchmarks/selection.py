@@ -64,9 +64,9 @@ def matches_brute_force(rng: np.random.Generator) -> bool:
     choices = itertools.product(*(range(len(stage.options)) for stage in stages))
     every = [path_sums(stages, choice) for choice in choices]
     claims = [path_sums(stages, chosen) for chosen in found.chosen]
-    honest = claims == list(zip(found.latency_ms, found.accuracy, strict=True))
+    honest = claims == list(zip(found.latency_ms, found.gain, strict=True))
     best = (max(a for other, a in every if other <= budget) for budget, _ in every)
-    reached = (found.accuracy[found.best(budget) or 0] for budget, _ in every)
+    reached = (found.gain[found.best(budget) or 0] for budget, _ in every)
     return honest and all(a == b for a, b in zip(best, reached, strict=True))
 
 
@@ -90,7 +90,7 @@ def path_sums(stages: list[ChainStage], choice: Iterable[int]) -> tuple[float, f
     for stage, option in zip(stages, choice, strict=True):
         row = stage.input_widths.index(width)
         latency += stage.latency_ms[row, option]
-        accuracy += stage.accuracy[row, option]
+        accuracy += stage.gain[row, option]
         width = stage.options[option].width
     return latency, accuracy
 
@@ -115,8 +115,8 @@ def timing(master: str, width_step: int, repetitions: int) -> dict[str, object]:
         "frontier_points": len(found),
         "seconds_median": round(float(np.median(seconds)), 3),
         "seconds_all": [round(s, 3) for s in seconds],
-        "accuracy_at_median_latency": found.accuracy[found.best(budget) or 0],
-        "accuracy_of_10000_random_there": drawn.accuracy[-1],
+        "accuracy_at_median_latency": found.gain[found.best(budget) or 0],
+        "accuracy_of_10000_random_there": drawn.gain[-1],
     }
 
 

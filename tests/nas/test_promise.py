@@ -9,20 +9,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_networks import TWO_XX
 
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
 from genets.nas.selection.alternatives import BlockTypes, block_types, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.chain import Floats, Frontier, make_chain
+from genets.nas.selection.chain import Floats, make_chain
 from genets.nas.selection.fastest import FASTEST, check_feasible
-from genets.nas.selection.frontier import frontier
+from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import Measured
 from genets.nas.study.records import Selected
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
-MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
+MASTER = TWO_XX
 SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), depth_change=2, resolutions=())
 AROUND = SPACE.around(MASTER)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from rounds_lab import latency_in_closed_form
+from small_networks import TINY
 
 import genets
 from genets.core.errors import (
@@ -34,7 +35,7 @@ from genets.nas.trials.runner import TrialRunner
 SETTINGS: dict[str, Any] = {
     "data": "digits",
     "budget": "5x",
-    "master": "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8",
+    "master": str(TINY),
     "space": {"blocks": ["XX3", "DW3r3"], "depth_change": 1},
     "target": {"batch_size": 8, "threads": 1},
     "trials_per_super_block": 2,

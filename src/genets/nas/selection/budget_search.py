@@ -10,8 +10,8 @@ import numpy as np
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.selection.alternatives import BlockTypes, TypeProduct, block_types, products_without
-from genets.nas.selection.chain import Frontier
 from genets.nas.selection.fastest import Measure, fastest_few, infeasible
+from genets.nas.selection.frontier import Frontier
 from genets.nas.selection.measured import Measured
 from genets.nas.study.records import Selected
 from genets.structure import Structure

@@ -12,8 +12,8 @@ from genets.nas.accuracy.model import AccuracyModel, FailedBlocks
 from genets.nas.context import Session
 from genets.nas.selection.alternatives import BlockTypes, TypeProduct, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.chain import ChainStage, Frontier, make_chain
-from genets.nas.selection.frontier import frontier, random_selection
+from genets.nas.selection.chain import ChainStage, make_chain
+from genets.nas.selection.frontier import Frontier, frontier, random_selection
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.study.records import Selected
 from genets.structure import SpaceAround

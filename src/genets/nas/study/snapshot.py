@@ -13,8 +13,8 @@ from genets.core.errors import GenetsError, StudyError
 from genets.latency import LatencyTable, Target
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
-from genets.nas.selection.chain import Frontier, make_chain
-from genets.nas.selection.frontier import frontier
+from genets.nas.selection.chain import make_chain
+from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import Measured, load_measured
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, Selected, TrialResult
@@ -224,7 +224,7 @@ def _fit(
             latest.score[settings.metric],
             metric=settings.metric,
             form=settings.regression,
-            confirmed=tuple(confirmed.values()),
+            candidates=tuple(confirmed.values()),
         )
     except GenetsError as error:
         return None, str(error)
