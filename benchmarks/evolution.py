@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from genets.latency import LatencyTable
-from genets.structure import SpaceAround, Structure, SuperBlock
+from genets.structure import SearchSpace, Structure, SuperBlock
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Proposals:
     """
 
     def __init__(
-        self, space: SpaceAround, table: LatencyTable, limit_ms: float, rng: np.random.Generator
+        self, space: SearchSpace, table: LatencyTable, limit_ms: float, rng: np.random.Generator
     ) -> None:
         self.space = space
         self.table = table

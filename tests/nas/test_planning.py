@@ -13,17 +13,17 @@ from genets.nas.accuracy.features import FeatureMap
 from genets.nas.study.records import Trial
 from genets.nas.trials.d_optimal import NOISE_STD, Information, prior_variance
 from genets.nas.trials.plan import Sampling, group_trials, plan_trials
-from genets.structure import Block, DesignSpace, SpaceAround, Structure, SuperBlock, zoo
+from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock, zoo
 
 MASTER = zoo["master_small"]
 
 
 @pytest.fixture
-def space() -> SpaceAround:
+def space() -> SearchSpace:
     return DesignSpace(resolutions=()).around(MASTER)
 
 
-def test_every_super_block_gets_its_trials_and_controls(space: SpaceAround) -> None:
+def test_every_super_block_gets_its_trials_and_controls(space: SearchSpace) -> None:
     planned = plan_trials(space, 24, 3, seed=1)
     assert Counter(trial.index for trial in planned) == dict.fromkeys(range(4), 27)
     for index, own in enumerate(MASTER.super_blocks):
@@ -32,7 +32,7 @@ def test_every_super_block_gets_its_trials_and_controls(space: SpaceAround) -> N
         assert all(t.is_control(MASTER) for t in controls)
 
 
-def test_trials_are_distinct_and_inside_the_space(space: SpaceAround) -> None:
+def test_trials_are_distinct_and_inside_the_space(space: SearchSpace) -> None:
     planned = plan_trials(space, 60, 4, seed=0)
     assert len(set(planned)) == len(planned)
     for trial in planned:
@@ -40,17 +40,17 @@ def test_trials_are_distinct_and_inside_the_space(space: SpaceAround) -> None:
 
 
 @pytest.mark.parametrize("trials", [12, 25, 30])
-def test_blocks_depths_and_widths_are_balanced(space: SpaceAround, trials: int) -> None:
+def test_blocks_depths_and_widths_are_balanced(space: SearchSpace, trials: int) -> None:
     planned = plan_trials(space, trials, 0, seed=3)
     assert_balanced(planned, space)
 
 
-def test_the_seed_determines_the_plan(space: SpaceAround) -> None:
+def test_the_seed_determines_the_plan(space: SearchSpace) -> None:
     assert plan_trials(space, 9, 1, seed=5) == plan_trials(space, 9, 1, seed=5)
     assert plan_trials(space, 9, 1, seed=5) != plan_trials(space, 9, 1, seed=6)
 
 
-def log_information(space: SpaceAround, planned: Sequence[Trial]) -> float:
+def log_information(space: SearchSpace, planned: Sequence[Trial]) -> float:
     """Log determinant of the inverse covariance of the effects after these trials."""
     blocks = (block for blocks in space.blocks.values() for block in blocks)
     feature_map = FeatureMap(space.master, blocks)
@@ -61,7 +61,7 @@ def log_information(space: SpaceAround, planned: Sequence[Trial]) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_design_has_more_information_than_a_balanced_and_a_random_plan(
-    space: SpaceAround, seed: int
+    space: SearchSpace, seed: int
 ) -> None:
     design, balanced, random = (
         log_information(space, plan_trials(space, 14, 2, seed=seed, sampling=sampling))
@@ -95,7 +95,7 @@ def test_a_design_is_among_the_best_tenth_of_all_plans() -> None:
         assert every[-130] <= planned <= every[-1] + 1e-9
 
 
-def test_a_swap_is_made_if_it_increases_the_determinant(space: SpaceAround) -> None:
+def test_a_swap_is_made_if_it_increases_the_determinant(space: SearchSpace) -> None:
     planned = plan_trials(space, 6, 1, seed=2, sampling="balanced")
     options = [(trial.index, trial.super_block) for trial in planned]
     blocks = (block for blocks in space.blocks.values() for block in blocks)
@@ -113,7 +113,7 @@ def test_a_swap_is_made_if_it_increases_the_determinant(space: SpaceAround) -> N
     assert -np.linalg.slogdet(information.covariance)[1] == pytest.approx(max(before, after))
 
 
-def test_random_sampling_never_draws_the_masternets_own_super_block(space: SpaceAround) -> None:
+def test_random_sampling_never_draws_the_masternets_own_super_block(space: SearchSpace) -> None:
     planned = plan_trials(space, 300, 0, seed=0, sampling="random")
     assert not any(trial.is_control(MASTER) for trial in planned)
     assert len(set(planned)) == len(planned)
@@ -130,7 +130,7 @@ def test_a_stage_that_the_space_leaves_unchanged_gets_no_trials(sampling: Sampli
     assert len(planned) == 5
 
 
-def test_separate_trials_are_groups_of_one(space: SpaceAround) -> None:
+def test_separate_trials_are_groups_of_one(space: SearchSpace) -> None:
     planned = plan_trials(space, 3, 2, seed=0)
     assert [len(group) for group in group_trials(planned, 1)] == [1] * len(planned)
     assert {trial for group in group_trials(planned) for trial in group} == set(planned)

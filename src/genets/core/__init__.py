@@ -1,1 +1,1 @@
-"""Foundations that every layer uses: errors, files, memory of the host, lazy imports."""
+"""Foundations of every layer: errors, files, resumable folders, progress, log and validation."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
 from genets.nas.accuracy.model import FailedBlocks
-from genets.structure import SpaceAround, SuperBlock
+from genets.structure import SearchSpace, SuperBlock
 from genets.structure.structure import IMAGE_CHANNELS
 
 Floats = npt.NDArray[np.float64]
@@ -75,7 +75,7 @@ class ChainStage:
 
 
 def make_chain(
-    space: SpaceAround,
+    space: SearchSpace,
     table: LatencyTable,
     stage_gain: StageGain | None = None,
     failed: FailedBlocks = frozenset(),

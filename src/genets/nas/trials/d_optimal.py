@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from genets.nas.accuracy.bayes import EFFECT_STD
 from genets.nas.accuracy.features import RESET_COST, SCALE_GROUPS, TREND, FeatureMap
 from genets.nas.accuracy.gaussian import Floats
-from genets.structure import SpaceAround, SuperBlock
+from genets.structure import SearchSpace, SuperBlock
 
 # Prior standard deviations and noise, as multiples of the spread of the trials' values, as in
 # `bayes`. The accuracy model scales them later by its observations; the design depends little on
@@ -39,7 +39,7 @@ StageOption = tuple[int, SuperBlock]  # the index of a stage, and a super-block 
 
 
 def exchange_options(
-    space: SpaceAround, planned: Sequence[StageOption], fixed: Sequence[StageOption]
+    space: SearchSpace, planned: Sequence[StageOption], fixed: Sequence[StageOption]
 ) -> list[StageOption]:
     """Swap depths and widths among the planned trials of each stage.
 

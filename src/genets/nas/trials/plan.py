@@ -11,7 +11,7 @@ import numpy as np
 
 from genets.nas.study.records import Trial
 from genets.nas.trials.d_optimal import StageOption, exchange_options
-from genets.structure import SpaceAround, SuperBlock
+from genets.structure import SearchSpace, SuperBlock
 
 T = TypeVar("T")
 Sampling = Literal["design", "balanced", "random"]
@@ -20,7 +20,7 @@ GROUP_SIZE = 4  # trials that are fine-tuned together; a kill loses at most one 
 
 
 def plan_trials(
-    space: SpaceAround,
+    space: SearchSpace,
     trials: int,
     controls: int,
     *,
@@ -61,7 +61,7 @@ def plan_trials(
 
 
 def plan_more_trials(
-    space: SpaceAround, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
+    space: SearchSpace, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
 ) -> tuple[Trial, ...]:
     """Plan approximately the next `count` trials of each stage, after the trials in `done`.
 
@@ -84,7 +84,7 @@ def _with_repeats(options: Iterable[StageOption]) -> tuple[Trial, ...]:
 
 
 def _added(
-    space: SpaceAround,
+    space: SearchSpace,
     planned: Sequence[StageOption],
     count: int,
     entropy: list[int],
@@ -104,13 +104,13 @@ def _added(
     return added
 
 
-def changeable_stages(space: SpaceAround) -> list[int]:
+def changeable_stages(space: SearchSpace) -> list[int]:
     """The indices of the stages that the space can change."""
     return [index for index in space.master.indices if len(space.choices(index)) > 1]
 
 
 def _balanced(
-    space: SpaceAround,
+    space: SearchSpace,
     index: int,
     count: int,
     rng: np.random.Generator,

@@ -1,0 +1,74 @@
+"""The progress of a long operation, and the wall time of its phases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from genets.core.errors import GenetsError
+from genets.core.log import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total` steps of a phase are finished.
+
+    Attributes:
+        phase: The name of the phase, such as "trials" or "trials, round 2".
+        done: Finished steps; a fraction where a step is reported in parts. A resumed phase
+            starts with the steps that an earlier run finished.
+        total: All steps of the phase. A step is an epoch, a trial, a network or a percent.
+        detail: A few words on the last step.
+    """
+
+    phase: str
+    done: float
+    total: float
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.done <= self.total, self
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class PhaseTimer:
+    """Adds up the wall time of each phase, also of a phase that is interrupted.
+
+    Args:
+        seconds: Wall time by phase, as earlier runs left it; the timer changes this dict.
+        store: Called with `seconds` at the end of each phase, to save it.
+    """
+
+    def __init__(
+        self, seconds: dict[str, float], store: Callable[[dict[str, float]], object]
+    ) -> None:
+        self.seconds = seconds
+        self._store = store
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the wall time of the block to the phase `name`, save it and log it.
+
+        Raises what `store` raises; where the block fails, its own error comes first.
+        """
+        start = time.perf_counter()
+        _log.info("%s: started", name)
+        try:
+            yield
+        except BaseException as error:
+            self._add(name, time.perf_counter() - start, f"stopped by {type(error).__name__}")
+            with suppress(GenetsError, OSError):  # the error of the block says more
+                self._store(self.seconds)
+            raise
+        self._add(name, time.perf_counter() - start, "ended")
+        self._store(self.seconds)
+
+    def _add(self, name: str, seconds: float, outcome: str) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        _log.info("%s: %s after %.1f s", name, outcome, seconds)
