@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from conditions import add_tiny_option, read_result, write_result
-from evolution import Evaluation, Proposals, Propose, spend_compute
+from evolution import Evaluation, Proposals, Propose, spend
 from finals import Methods, final_latencies, final_scores, images
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, LatencyTable
@@ -79,7 +79,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--budget", default=Rules.budget, help="a multiple of the MasterNet's latency"
+        "--budget", default=Rules.budget, help="multiple of the MasterNet's latency"
     )
     parser.add_argument("--short-epochs", type=int, default=Rules.short_epochs)
     parser.add_argument("--population", type=int, default=Rules.population)
@@ -169,7 +169,7 @@ def run_rival(
         return [*pool.map(job, structures)]
 
     full_seconds = full_training_seconds(settings, rules, pool)
-    history = spend_compute(propose, evaluate_all, seconds - full_seconds, WORKERS)
+    history = spend(propose, evaluate_all, seconds - full_seconds, WORKERS)
     best = find_first_within(budget, history, settings, folder / f"{name}-measured.json")
     return {
         "structure": str(best.structure),

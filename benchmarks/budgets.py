@@ -42,9 +42,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="a finished study, or the folder for a new one")
     parser.add_argument("--budgets", type=int, default=20)
     parser.add_argument("--range", type=float, nargs=2, default=(0.3, 1.5), metavar=("LOW", "HIGH"))
-    parser.add_argument(
-        "--seconds", type=float, default=4.0, help="for measuring each network again"
-    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each later measurement")
     parser.add_argument("--seed", type=int, default=0)
     add_tiny_option(parser)
     options = parser.parse_args()
@@ -92,9 +90,7 @@ def selected_row(study: Path, multiple: float, top: Structure) -> dict[str, Any]
     except InfeasibleBudgetError as error:
         print(f"{multiple}x: {error}", flush=True)
         return {"budget": multiple, "kind": "infeasible", "structure": error.fastest}
-    print(
-        f"{multiple}x: {selected.structure}, {selected.margin:.1%} of the budget unused", flush=True
-    )
+    print(f"{multiple}x: {selected.structure}, {selected.margin:.1%} unused", flush=True)
     return {
         "budget": multiple,
         "kind": "above the frontier" if selected.structure == top else "feasible",

@@ -40,9 +40,7 @@ Propose = Callable[[Sequence[Evaluation]], Structure]  # from all evaluations so
 Evaluate = Callable[[Sequence[Structure]], Sequence[Evaluation]]
 
 
-def spend_compute(
-    propose: Propose, evaluate: Evaluate, seconds: float, at_once: int
-) -> list[Evaluation]:
+def spend(propose: Propose, evaluate: Evaluate, seconds: float, at_once: int) -> list[Evaluation]:
     """Evaluate proposals, `at_once` per step, until their trainings have taken `seconds`."""
     history: list[Evaluation] = []
     while sum(evaluation.seconds for evaluation in history) < seconds:

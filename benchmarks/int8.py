@@ -80,9 +80,7 @@ def time_in_turn(prepared: dict[str, tuple[Target, Prepared]]) -> dict[str, Arra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--weights", type=Path, help="file of the weights; written if it does not exist"
-    )
+    parser.add_argument("--weights", type=Path, help="file to read, or to write if it is missing")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()

@@ -47,9 +47,7 @@ def main() -> None:
 def compare(alone: Path, folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
     subprocess.run(command(alone), check=True)  # returns at once if it has finished
     phases = json.loads((alone / "seconds.json").read_text())
-    seconds = sum(
-        s for phase, s in phases.items() if phase != "latency table"
-    )  # its table is copied
+    seconds = sum(s for phase, s in phases.items() if phase != "latency table")  # it is copied
     searches: list[dict[str, Any]] = []
     while (left := kills - sum(len(search["kills"]) for search in searches)) > 0:
         searches.append(

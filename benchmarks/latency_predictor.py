@@ -93,9 +93,8 @@ def measure(
     """ms per image of newly built structures and of the MasterNet, and how many were noisy."""
     master = table.space.master
     names = {str(s): build_live(s, table.num_classes) for s in (master, *structures)}
-    measured = measure_interleaved(
-        names, target, master.resolution, min_samples=25, time_limit_s=1.5
-    )
+    pixels = master.resolution
+    measured = measure_interleaved(names, target, pixels, min_samples=25, time_limit_s=1.5)
     ms = np.array([measured[str(s)].ms_per_image for s in structures])
     return ms, measured[str(master)].ms_per_image, sum(m.noisy for m in measured.values())
 
@@ -127,12 +126,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--master", default=MASTER, help="name of a structure in the zoo")
     parser.add_argument("--resolution", type=int, help="instead of the MasterNet's resolution")
-    parser.add_argument(
-        "--networks",
-        type=int,
-        default=NETWORKS,
-        help="number of networks that are held out of every fit",
-    )
+    parser.add_argument("--networks", type=int, default=NETWORKS, help="networks held out of fits")
     parser.add_argument("--table-only", action="store_true", help="skip the later measurement")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

@@ -28,31 +28,24 @@ from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from conditions import write_result
+from genets.nas.accuracy import gaussian
 from genets.nas.accuracy.features import RESET_COST, SCALE_GROUPS, TREND, Column, FeatureMap
-from genets.nas.accuracy.gaussian import (
-    Floats,
-    LinearModel,
-    compute_posterior,
-    fit_scales,
-    scale_variances,
-)
+from genets.nas.accuracy.gaussian import Floats
 from genets.networks import count
 from genets.structure import Structure, zoo
 
 NAMES = tuple(f"net{number}" for number in range(1, 21))
 MASTER = "net1"  # as in the paper
 ERROR = 0.23  # of these networks; it scales the priors
-TREND_PRIOR = (
-    0.15,
-    0.15,
-)  # mean and std of the gain from e times the multiply-adds, in errors, as in the search
+# Mean and std of the gain from e times the multiply-adds, in errors, as in the search.
+TREND_PRIOR = (0.15, 0.15)
 EFFECT_STD = 0.01  # of every group of effects; the fit scales it
 NOISE_STD = 0.002  # of one training; the fit scales it
 LEVEL = Column(RESET_COST)  # here it stands for the mean accuracy of all networks
 SPLITS, FITTED = 50, (4, 6, 8)
 
 
-def merge_super_blocks(structure: Structure) -> Structure:
+def simplify(structure: Structure) -> Structure:
     """Merge neighbouring super-blocks of equal block and width without a stride between them."""
     stages = [structure.stages[1]]
     for stage in structure.super_blocks[1:]:
@@ -73,10 +66,11 @@ def fit_effects(features: Floats, values: Floats, feature_map: FeatureMap) -> Fl
     mean[trend], variance[trend] = TREND_PRIOR[0] * ERROR, (TREND_PRIOR[1] * ERROR) ** 2
     mean[level], variance[level] = values.mean(), 0.01**2
     noise = np.full(len(values), NOISE_STD**2)
-    start = LinearModel(features, values, mean, variance, noise)
+    start = gaussian.LinearModel(features, values, mean, variance, noise)
     log_std = np.array([1.0] * len(SCALE_GROUPS) + [0.25])
-    scales = fit_scales(start, feature_map.groups, log_std)
-    return compute_posterior(scale_variances(start, feature_map.groups, scales)).mean
+    scales = gaussian.fit_scales(start, feature_map.groups, log_std)
+    model = gaussian.scale_variances(start, feature_map.groups, scales)
+    return gaussian.compute_posterior(model).mean
 
 
 def rank(first: Sequence[float] | Floats, second: Floats) -> float:
@@ -96,12 +90,10 @@ class Table:
     """The rows of Table 6 as rows of a design matrix, with their published accuracies, 0 to 1."""
 
     def __init__(self) -> None:
-        structures = [merge_super_blocks(zoo[name]) for name in NAMES]
+        structures = [simplify(zoo[name]) for name in NAMES]
         blocks = {stage.block for structure in structures for stage in structure.super_blocks}
-        self.feature_map = FeatureMap(merge_super_blocks(zoo[MASTER]), blocks)
-        self.features = np.array(
-            [self.feature_map.structure_row(structure) for structure in structures]
-        )
+        self.feature_map = FeatureMap(simplify(zoo[MASTER]), blocks)
+        self.features = np.array([self.feature_map.structure_row(s) for s in structures])
         self.features[:, self.feature_map.columns[LEVEL]] = 1
         self.accuracy = np.array([zoo.entry(name).top1_percent for name in NAMES]) / 100
         self.distinct = list(dict.fromkeys(structures))

@@ -69,9 +69,7 @@ def main() -> None:
     )
     defaults = SearchSettings(data="digits", budget="1x")
     parser.add_argument("--master", default="genet_large", choices=SPEEDS)
-    parser.add_argument(
-        "--gpu", default="v100", help=f"{', '.join(GPUS)}; or another one, with --images-per-second"
-    )
+    parser.add_argument("--gpu", default="v100", help=f"{', '.join(GPUS)}, or a GPU of known speed")
     parser.add_argument("--images-per-second", type=float, help="speed of --gpu in full training")
     parser.add_argument("--trials", type=int, default=defaults.trials_per_super_block)
     parser.add_argument("--controls", type=int, default=defaults.controls_per_super_block)
@@ -79,16 +77,12 @@ def main() -> None:
     parser.add_argument("--master-epochs", type=int, default=120)
     parser.add_argument("--candidates", type=int, default=defaults.confirm)
     parser.add_argument("--candidate-epochs", type=int, default=30)
-    parser.add_argument(
-        "--check-epochs", type=int, default=6, help="epochs of the check on digits; 0: no check"
-    )
+    parser.add_argument("--check-epochs", type=int, default=6, help="on digits; 0: no check")
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True,
                         help="write the results")  # fmt: skip
     options = parser.parse_args()
     if options.gpu not in GPUS and options.images_per_second is None:
-        parser.error(
-            f"--gpu {options.gpu} needs --images-per-second; known GPUs are {', '.join(GPUS)}"
-        )
+        parser.error(f"--gpu {options.gpu} needs --images-per-second; known: {', '.join(GPUS)}")
     figures = projection(options, options.master, options.gpu, options.images_per_second)
     print(describe(figures))
     figures["gpu_hours_of_others"] = {
@@ -196,8 +190,7 @@ def describe(figures: dict[str, Any]) -> str:
             f"teacher = {hours['candidates']:.1f} h",
             f"Total: {hours['all']:.0f} hours of one {f['gpu']}, against the paper's "
             f"{f['paper_v100_hours']:,} V100-hours: 1/{f['paper_over_ours']:.1f}",
-            "Total by epochs of a trial: "
-            + ", ".join(f"{n}: {total:.0f} h" for n, total in by_epochs),
+            "By epochs of a trial: " + ", ".join(f"{n}: {total:.0f} h" for n, total in by_epochs),
         )
     )
 

@@ -66,12 +66,8 @@ def digits(notation: str, seed: int) -> tuple[dict[str, Any], list[NetworkRank]]
         train(net, data.train, RECIPE, seed=seed)
     seconds = time.perf_counter() - start
     trained = rank(net, structure.resolution, name="digits network", weights="trained")
-    change = rank(
-        difference(net, initial),
-        structure.resolution,
-        name="its change",
-        weights="trained minus fresh",
-    )
+    step = difference(net, initial)
+    change = rank(step, structure.resolution, name="its change", weights="trained minus fresh")
     record = {
         "seed": seed,
         "training_s": round(seconds, 1),

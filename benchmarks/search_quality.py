@@ -76,8 +76,8 @@ def main() -> None:
     if options.what == "truth":
         make_truth(truth_file(options.data), base, options.structures, options.truth_seeds)
         return
-    truth, stored_trials = Truth.load(truth_file(options.data)), trials_file(options.data)
-    figures = compare(truth, base, options.variants, options.search_seeds, stored_trials)
+    truth, stored = Truth.load(truth_file(options.data)), trials_file(options.data)
+    figures = compare(truth, base, options.variants, options.search_seeds, stored)
     name = "search_quality" if options.data == "digits" else f"search_quality_{options.data}"
     write_result(name, figures)
 
@@ -87,9 +87,9 @@ def compare(
     base: dict[str, Any],
     variants: list[str],
     search_seeds: int,
-    stored_trials: Path | None = None,
+    stored: Path | None = None,
 ) -> dict[str, Any]:
-    """Correlations of all variants with the truth. stored_trials: see `trial_run`."""
+    """Correlations of all variants with the truth. stored: see `trial_run`."""
     sizes = [count(structure) for structure in truth.structures]
     figures: dict[str, Any] = {
         "structures": len(truth.structures),
@@ -102,17 +102,17 @@ def compare(
     }
     for name in variants:
         chosen = merge(base, VARIANTS[name])
-        runs = [*predict(truth, chosen, search_seeds, stored_trials)]
+        runs = [*predict(truth, chosen, search_seeds, stored)]
         figures[name] = {"settings": VARIANTS[name], "runs": runs, "mean": average(runs)}
         print(name, json.dumps(figures[name]["mean"]), flush=True)
     return figures
 
 
 def predict(
-    truth: Truth, chosen: dict[str, Any], seeds: int, stored_trials: Path | None
+    truth: Truth, chosen: dict[str, Any], seeds: int, stored: Path | None
 ) -> Iterator[dict[str, Any]]:
     for seed in range(seeds):
-        run = trial_run(SearchSettings(**chosen | {"seed": seed}), stored_trials)
+        run = trial_run(SearchSettings(**chosen | {"seed": seed}), stored)
         figures: dict[str, Any] = {
             "seed": seed,
             "trials": len(run.results),

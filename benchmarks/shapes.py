@@ -41,9 +41,8 @@ def load_shapes(
     """Load the shapes as `load_digits` does: the test split is the same for every seed."""
     sources, labels = _sources()
     rest, test = cut(labels.tolist(), TEST_SHARE, purpose="shapes test")
-    train, validation = cut(
-        labels[rest].tolist(), VALIDATION_SHARE, purpose="shapes validation", seed=seed
-    )
+    own = labels[rest].tolist()
+    train, validation = cut(own, VALIDATION_SHARE, purpose="shapes validation", seed=seed)
     sample = render(sources[rest], resolution, NUISANCE, make_generator("shapes scale"))
     mean, std = sample.mean().item(), sample.std().item()
 

@@ -54,10 +54,8 @@ def main() -> None:
 def compare(folder: Path, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
     teacher = train_one(folder / f"teacher-{seed}", TEACHER, seed, changes)
     alone = train_one(folder / f"alone-{seed}", STUDENT, seed, changes)
-    with_teacher = train_one(
-        folder / f"taught-{seed}", STUDENT, seed, changes, str(teacher.results)
-    )
-    scores = {"teacher": teacher, "alone": alone, "with_teacher": with_teacher}
+    taught = train_one(folder / f"taught-{seed}", STUDENT, seed, changes, str(teacher.results))
+    scores = {"teacher": teacher, "alone": alone, "with_teacher": taught}
     return {"seed": seed} | {who: result.to_json()["test"] for who, result in scores.items()}
 
 

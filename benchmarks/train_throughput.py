@@ -52,9 +52,7 @@ CASES = (Case("timm:resnet18", 128, 640, 64, 1), Case("master_small", 32, 640, 6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--rounds", type=int, default=4, help="number of rounds; the first warms up"
-    )
+    parser.add_argument("--rounds", type=int, default=4, help="the first round warms up")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
     if options.rounds < 2:

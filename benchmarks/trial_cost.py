@@ -65,8 +65,8 @@ def main() -> None:
             truth = Truth.load(path)
         print(json.dumps(compare(truth, base, options.points, options.seeds, None), indent=2))
         return
-    truth, stored_trials = Truth.load(truth_file(options.data)), trials_file(options.data)
-    figures = compare(truth, base, options.points, options.seeds, stored_trials)
+    truth, stored = Truth.load(truth_file(options.data)), trials_file(options.data)
+    figures = compare(truth, base, options.points, options.seeds, stored)
     name = "trial_cost" if options.data == "digits" else f"trial_cost_{options.data}"
     write_result(name, {"data": options.data, **figures})
 
@@ -87,12 +87,12 @@ def compare(
     base: dict[str, Any],
     points: list[tuple[str, int]],
     seeds: int,
-    stored_trials: Path | None,
+    stored: Path | None,
 ) -> dict[str, Any]:
     figures = {}
     for method, epochs in points:
         name = f"{method}:{epochs}"
-        figures[name] = measure_point(truth, base, method, epochs, seeds, stored_trials)
+        figures[name] = measure_point(truth, base, method, epochs, seeds, stored)
         print(name, json.dumps(figures[name]), flush=True)
     return {
         "structures": len(truth.structures),
@@ -105,18 +105,13 @@ def compare(
 
 
 def measure_point(
-    truth: Truth,
-    base: dict[str, Any],
-    method: str,
-    epochs: int,
-    seeds: int,
-    stored_trials: Path | None,
+    truth: Truth, base: dict[str, Any], method: str, epochs: int, seeds: int, stored: Path | None
 ) -> dict[str, Any]:
     """Cost and correlation: the mean over the seeds, and the numbers of each seed."""
     chosen = merge(base, METHODS[method], {"trial_training": {"epochs": epochs}})
     seconds, correlations = [], []
     for seed in range(seeds):
-        run = trial_run(SearchSettings(**chosen | {"seed": seed}), stored_trials)
+        run = trial_run(SearchSettings(**chosen | {"seed": seed}), stored)
         seconds.append(run.core_seconds / len(run.results))
         predicted = run.predict(truth.structures, "bayes", METRIC)
         correlations.append(truth.rank_correlations(predicted)[METRIC])
