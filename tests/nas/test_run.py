@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from rounds_lab import latency_in_closed_form
+from small_networks import TINY
 
 import genets
 from genets.core.errors import (
@@ -26,7 +27,7 @@ from genets.data import DigitsSplit
 from genets.nas import context as session
 from genets.nas import run
 from genets.nas.events import PHASES, Event
-from genets.nas.selection.alternatives import types_of
+from genets.nas.selection.alternatives import block_types
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrialResult
 from genets.nas.trials.runner import TrialRunner
@@ -34,7 +35,7 @@ from genets.nas.trials.runner import TrialRunner
 SETTINGS: dict[str, Any] = {
     "data": "digits",
     "budget": "5x",
-    "master": "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8",
+    "master": str(TINY),
     "space": {"blocks": ["XX3", "DW3r3"], "depth_change": 1},
     "target": {"batch_size": 8, "threads": 1},
     "trials_per_super_block": 2,
@@ -140,7 +141,7 @@ def test_alternatives_without_training(
     monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
     budget = f"{4 * result.selected.budget_ms}ms"
     found = run.select_top(folder, budget, 2)
-    assert len({types_of(selected.structure) for selected in found}) == 2
+    assert len({block_types(selected.structure) for selected in found}) == 2
     assert all(selected.high_ms <= selected.budget_ms for selected in found)
     with pytest.raises(GenetsError, match="top must be at least 1, not 0"):
         run.select_top(folder, budget, 0)
