@@ -144,7 +144,8 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
         (
             {"space": {"resolutions": list(range(8, 308))}},
             SettingsError,
-            "resolutions must be at most 16 input sizes, as candidates of each are trained, not 3",
+            "resolutions must be at most 16 input sizes, "
+            "because candidates of each size are trained, not 3",
         ),
         ({"space": 3}, SettingsError, "space must be a valid dictionary"),
     ],
