@@ -1,4 +1,4 @@
-"""`genets search --masternet`, and `genets --own-blocks`, as they are typed."""
+"""`genets search --compare-masters`, and `genets --own-blocks`, as they are typed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_best_becomes_the_master(
     Structure.parse(THIN).save(file)
     settings = tmp_path / "quick.toml"
     settings.write_text("measure_seconds = 0.2\n")
-    words = (*SEARCH, "--masternet", f"{WIDE}, {file}", "--settings", settings, "--seed", 3)
+    words = (*SEARCH, "--compare-masters", f"{WIDE}, {file}", "--settings", settings, "--seed", 3)
     result = invoke(*words, "--out", tmp_path / "study")
     assert result.exit_code == 130, result.output
     assert trained == [(WIDE, 3), (str(file), 3), (WIDE, 4), (str(file), 4)]
@@ -72,10 +72,13 @@ def test_the_best_becomes_the_master(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--masternet", "net1"), "needs at least two structures, not ['net1']"),
-        (("--masternet", "net1,nett2"), "unknown zoo name 'nett2'; did you mean net2"),
-        (("--masternet", "net1,genet_light"), "need one resolution, not [192, 224]"),
-        (("--masternet", "net1,net2", "--master", "net3"), "--master or --masternet, not both"),
+        (("--compare-masters", "net1"), "needs at least two structures, not ['net1']"),
+        (("--compare-masters", "net1,nett2"), "unknown zoo name 'nett2'; did you mean net2"),
+        (("--compare-masters", "net1,genet_light"), "need one resolution, not [192, 224]"),
+        (
+            ("--compare-masters", "net1,net2", "--master", "net3"),
+            "--master or --compare-masters, not both",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_from(

@@ -204,9 +204,6 @@ def _make_table(
     json: bool,
 ) -> None:
     """Measure the table of the MasterNet or study `name`, store it and print its error."""
-    from genets.cli.output import print_json, print_lines
-    from genets.cli.progress import show_progress
-    from genets.core.progress import Progress
     from genets.nas.settings.settings import SearchSettings
     from genets.nas.study.study import is_study, load_settings
 
@@ -225,6 +222,9 @@ def _make_table(
             target=make_target(target), **space,
         )  # fmt: skip
     # PyTorch is imported only after the options are checked.
+    from genets.cli.output import print_json, print_lines
+    from genets.cli.progress import show_progress
+    from genets.core.progress import Progress
     from genets.nas.table_ahead import table_ahead, table_for_study
 
     with show_progress(plain=json) as on_progress:

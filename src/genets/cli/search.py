@@ -91,7 +91,7 @@ def search(
     chosen = _merge_settings(out, preset, settings_file, settings, target)
     if compare_masters is not None:
         chosen["master"] = _choose_master(compare_masters, settings, chosen, out, plain=json)
-    _run(out, chosen, workers, json)
+    _run(out, _check(chosen), workers, json)
 
 
 def _merge_settings(
@@ -113,17 +113,22 @@ def _merge_settings(
     return merged
 
 
-def _run(out: Path, settings: dict[str, Any], workers: int | None, json: bool) -> None:
+def _check(settings: dict[str, Any]) -> SearchSettings:
+    from genets.nas.settings.settings import SearchSettings
+
+    return SearchSettings(**settings)
+
+
+def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -> None:
+    # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_json, print_remark, print_tables
     from genets.cli.progress import show_progress
     from genets.nas import run
-    from genets.nas.settings.settings import SearchSettings
     from genets.report import search_table
 
-    checked = SearchSettings(**settings)
     try:
         with show_progress(plain=json) as on_event:
-            result = run.search(checked, out, workers=workers, on_event=on_event)
+            result = run.search(settings, out, workers=workers, on_event=on_event)
     except KeyboardInterrupt:
         again = f"genets search --out {shlex.quote(str(out))}"
         print_remark(f"The study is kept. To continue: {again}")
@@ -153,13 +158,12 @@ def _choose_master(
     """
     from genets.cli.output import print_remark, remark_console
     from genets.core.errors import SettingsError
-    from genets.nas.settings.settings import SearchSettings
     from genets.report.study.tables import masters_table
 
     if "master" in given:
         raise SettingsError("give --master or --compare-masters, not both")
     structures = [name.strip() for name in names.split(",") if name.strip()]
-    settings = {name: SearchSettings(**{**merged, "master": name}) for name in structures}
+    settings = {name: _check({**merged, "master": name}) for name in structures}
     ranking, latencies = _rank(settings, out, plain=plain)
     remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))
     for failed in ranking.failed:

@@ -38,10 +38,10 @@ def select(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Select a network for another budget or target from a study's trials.
+    """Select a network for another budget or target, without training.
 
-    Nothing is trained, so that a selection takes seconds. A new target needs a latency table, which
-    is measured first. The latencies shown are measured and meet the budget. Each alternative of
+    The network comes from the trials of a study, in seconds. For a new target, a latency table is
+    measured first. The latencies shown are measured and meet the budget. Each alternative of
     --top has a combination of block types that no better alternative has.
 
     \b
