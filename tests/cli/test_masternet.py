@@ -11,6 +11,7 @@ import pytest
 from command_line import invoke
 from genets.analysis import masters as master_training
 from genets.analysis.masters import MasterScore
+from genets.latency.predictor import probes
 from genets.nas import run
 from genets.networks import own_blocks
 from genets.networks.build import BLOCKS
@@ -50,6 +51,14 @@ def test_the_best_becomes_the_master(
         return MasterScore(name, seed, 0.5, 1.0 + structure.stages[1].width / 100 + seed / 1000)
 
     monkeypatch.setattr(master_training, "_trained", score)
+    classes: list[int] = []
+    build = probes.build_live
+
+    def build_live(structure: Structure, num_classes: int) -> Any:
+        classes.append(num_classes)
+        return build(structure, num_classes)
+
+    monkeypatch.setattr(probes, "build_live", build_live)
     file = tmp_path / "thin.toml"
     Structure.parse(THIN).save(file)
     settings = tmp_path / "quick.toml"
@@ -63,6 +72,7 @@ def test_the_best_becomes_the_master(
     assert "1.0835" in result.stderr
     record = json.loads((tmp_path / "study" / "masternets.json").read_text())
     assert len(record["scores"]) == 4
+    assert classes == [10, 10], "networks are timed with the classes of the data"
 
     invoke(*words, "--out", tmp_path / "study")
     assert len(trained) == 4, "what is in the file is not trained again"

@@ -138,7 +138,7 @@ def profile(
 
 def _flag(space: dict[str, Any]) -> str:
     """The first given option of the search space."""
-    return "--" + next(iter(space["space"])).replace("_", "-")
+    return f"--{next(iter(space['space']))}".replace("_", "-")
 
 
 def _make_figures(
@@ -217,10 +217,8 @@ def _make_table(
     else:
         if out is None:
             raise SettingsError("--table MASTERNET needs --out, the folder of the later search")
-        settings = SearchSettings(
-            data="none", budget="1x", master=name, resolution=resolution,
-            target=make_target(target), **space,
-        )  # fmt: skip
+        values = space | {"master": name, "resolution": resolution, "target": make_target(target)}
+        settings = SearchSettings(data="none", budget="1x", **values)
     # PyTorch is imported only after the options are checked.
     from genets.cli.output import print_json, print_lines
     from genets.cli.progress import show_progress

@@ -55,14 +55,17 @@ class TrainingSettings(StrictModel):
     """How one kind of network is trained; `genets.training.Recipe` has the other fields."""
 
     epochs: Epochs = 36
-    batch_size: int = Field(64, gt=0, description="Number of images in a training step.")
+    batch_size: int = Field(default=64, gt=0, description="Number of images in a training step.")
     learning_rate: LearningRate = 1.2
     warmup_epochs: WarmupEpochs = 1.0
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of the true label that is spread over all classes."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the true label that is spread over all classes.",
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Number format of the training; bf16 uses autocast."
+        default="fp32", description="Number format of the training; bf16 uses autocast."
     )
 
     @model_validator(mode="after")
@@ -87,7 +90,7 @@ class TrialSettings(TrainingSettings):
     learning_rate: LearningRate = 0.8
     warmup_epochs: WarmupEpochs = 0.5
     thaw: Literal["block", "after", "all"] = Field(
-        "after",
+        default="after",
         description="The part of the network that a trial trains. `after`: the new super-block "
         "and everything behind it; the part before it is frozen and is computed once for all "
         "trials that are trained together. `block`: the new super-block alone, as in the paper. "
@@ -99,32 +102,34 @@ class SpaceSettings(StrictModel):
     """The search space; see `genets.structure.DesignSpace`. The ranges are those of the paper."""
 
     blocks: tuple[str, ...] = Field(
-        ("XX3", "BL3r0.5", "BL3r0.25", "DW3r3", "DW3r6"),
+        default=("XX3", "BL3r0.5", "BL3r0.25", "DW3r3", "DW3r6"),
         description="Blocks that a super-block may use: type, kernel and ratio, such as XX3, "
         "BL5r0.25 or DW3r6.",
     )
     width_range: tuple[float, float] = Field(
-        (0.5, 2.0),
+        default=(0.5, 2.0),
         description="Smallest and largest width of a super-block, as factors of its width in the "
         "MasterNet.",
     )
-    width_step: int = Field(8, description="Every width is a multiple of this number and of 8.")
+    width_step: int = Field(
+        default=8, description="Every width is a multiple of this number and of 8."
+    )
     depth_change: int = Field(
-        2, description="Largest number of blocks that a super-block may gain or lose."
+        default=2, description="Largest number of blocks that a super-block may gain or lose."
     )
     resolutions: tuple[int, ...] = Field(
-        (),
+        default=(),
         description="Additional input sizes in pixels, such as 12, 16 and 20, beside the "
         "MasterNet's. The best candidates of each size are selected under the same budget and "
         "trained.",
     )
     stem_width_range: tuple[float, float] = Field(
-        (1.0, 1.0),
+        default=(1.0, 1.0),
         description="Smallest and largest width of the stem, as factors of its width in the "
         "MasterNet; 1 1 leaves the stem as it is. The paper does not change the stem.",
     )
     head_width_range: tuple[float, float] = Field(
-        (1.0, 1.0),
+        default=(1.0, 1.0),
         description="Smallest and largest width of the head, as factors of its width in the "
         "MasterNet; 1 1 leaves the head as it is. The paper does not change the head.",
     )
@@ -222,65 +227,65 @@ class SearchSettings(SettingsModel):
         "such as 0.2ms, 150us, 0.5x."
     )
     master: str = Field(
-        "master_small",
+        default="master_small",
         validate_default=True,
         description="The MasterNet, from which the search starts: a zoo name, a structure file "
         "(.toml) or a quoted notation.",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Random seed of the whole search.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the whole search.")
     trials_per_super_block: int = Field(
-        14,
+        default=14,
         gt=0,
         description="Number of trials for each super-block, control trials not counted; the "
         "blocks of the search space take turns.",
     )
     controls_per_super_block: int = Field(
-        2,
+        default=2,
         gt=0,
         description="Number of control trials for each super-block: the original super-block, "
         "started from fresh weights.",
     )
     metric: Metric = Field(
-        Metric.CROSS_ENTROPY,
+        default=Metric.CROSS_ENTROPY,
         description="Validation score that the search predicts and by which it chooses the winner.",
     )
     regression: Literal["bayes", "paper"] = Field(
-        "bayes",
+        default="bayes",
         description="How accuracy is predicted from trials. `bayes`: a Bayesian linear model. "
         "`paper`: the literal formula of section 4.2 of the paper.",
     )
     selection: Literal["exact", "random"] = Field(
-        "exact",
+        default="exact",
         description="How the best structures are found. `exact`: a dynamic programme over the "
         "whole space. `random`: random sampling, as in the paper.",
     )
     sampling: Literal["design", "balanced", "random"] = Field(
-        "design",
+        default="design",
         description="How trials are chosen (see `genets.nas.trials.plan`). `design`: the most "
         "informative trials. `balanced`: blocks, depths and widths take turns in random pairs. "
         "`random`: by chance, as in the paper.",
     )
     trials: Literal["together", "separate"] = Field(
-        "together",
+        default="together",
         description="How trials are trained; the results are the same. `together`: up to four at "
         "once, which share batches and everything that is frozen. `separate`: each alone, as in "
         "the paper.",
     )
     confirm: int = Field(
-        4,
+        default=4,
         gt=0,
         description="Number of candidates to train before the winner is chosen by validation "
         "score; 1 skips this step and takes the best prediction. With several resolutions, each "
         "gets an equal share, rounded up, and at least one.",
     )
     confirm_epochs: int = Field(
-        36,
+        default=36,
         gt=0,
         description="Epochs for which each candidate is trained by the recipe of the winner, at "
         "most those of the winner. If both are equal, the winner needs no further training.",
     )
     rounds: int = Field(
-        1,
+        default=1,
         ge=1,
         le=MAX_ROUNDS,
         description="Number of rounds of trials. Each round after the first moves the MasterNet "
@@ -292,27 +297,29 @@ class SearchSettings(SettingsModel):
         description="The target of all latencies; the number of threads of this machine is added.",
     )
     training_device: str = Field(
-        "auto",
+        default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Device that trains networks, whatever the target is: cpu, cuda, cuda:NUMBER, "
         "or auto, which is CUDA if this machine has it.",
     )
-    space: SpaceSettings = Field(SpaceSettings(), description="Search space.")
+    space: SpaceSettings = Field(default=SpaceSettings(), description="Search space.")
     table_seconds: float = Field(
-        30.0, gt=0, description="Seconds for timing the pieces of a latency table."
+        default=30.0, gt=0, description="Seconds for timing the pieces of a latency table."
     )
     measure_seconds: float = Field(
-        2.5, gt=0, description="Largest number of seconds for measuring one whole network."
+        default=2.5, gt=0, description="Largest number of seconds for measuring one whole network."
     )
     master_training: TrainingSettings = Field(
-        TrainingSettings(), description="Training of the MasterNet."
+        default=TrainingSettings(), description="Training of the MasterNet."
     )
-    trial_training: TrialSettings = Field(TrialSettings(), description="Training of each trial.")
+    trial_training: TrialSettings = Field(
+        default=TrialSettings(), description="Training of each trial."
+    )
     final_training: TrainingSettings = Field(
-        TrainingSettings(), description="Training of the winner."
+        default=TrainingSettings(), description="Training of the winner."
     )
     own_blocks: tuple[str, ...] = Field(
-        (),
+        default=(),
         validate_default=True,
         description="Files that register block types of your own, each with the SHA-256 of its "
         "content. The files of all types that `master` and `space` use are added. See "
