@@ -220,7 +220,8 @@ class SettingOptions:
         return [self._parameter(name, key) for name, key in self._keys.items()]
 
     def _parameter(self, name: str, key: str) -> Parameter:
-        from genets.nas.settings.settings import SearchSettings, TrainingSettings
+        from genets.nas.settings.settings import SearchSettings
+        from genets.nas.settings.training import TrainingSettings
 
         table, _, field = key.rpartition(".")
         outer = SearchSettings.model_fields.get(table)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -18,158 +17,19 @@ from pydantic import (
 )
 
 from genets.core.errors import SettingsError, shown
-from genets.core.validation import SettingsModel, StrictModel
+from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
 from genets.latency.target import Target
 from genets.nas.settings.layers import format_toml_tables, merge, parse_settings
-from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
+from genets.nas.settings.space import SpaceSettings
+from genets.nas.settings.training import TrainingSettings, TrialSettings
+from genets.structure import BLOCK_TYPES, Structure, zoo
 from genets.training.score import Metric
 
-if TYPE_CHECKING:
-    from genets.training import Recipe
-
-MAX_RESOLUTIONS = 16  # each resolution is timed, and candidates of each are trained
 MAX_ROUNDS = 10  # each round costs as many trials as the first
-
-_BLOCK = re.compile(r"([A-Za-z]+)(\d+)(?:r(\d+(?:\.\d+)?))?")
 
 # Defaults for settings that older studies did not record.
 OLDER_STUDY_DEFAULTS: dict[str, Any] = {"confirm": 1, "sampling": "balanced", "rounds": 1}
-
-Epochs = Annotated[int, Field(gt=0, description="Number of passes over the training images.")]
-LearningRate = Annotated[
-    float,
-    Field(
-        gt=0,
-        description="Peak learning rate for a batch of 256 images; the rate used is proportional "
-        "to the batch size.",
-    ),
-]
-WarmupEpochs = Annotated[
-    float, Field(ge=0, description="Epochs during which the learning rate rises linearly.")
-]
-
-
-class TrainingSettings(StrictModel):
-    """How one kind of network is trained; `genets.training.Recipe` has the other fields."""
-
-    epochs: Epochs = 36
-    batch_size: int = Field(default=64, gt=0, description="Number of images in a training step.")
-    learning_rate: LearningRate = 1.2
-    warmup_epochs: WarmupEpochs = 1.0
-    label_smoothing: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of the true label that is spread over all classes.",
-    )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="Number format of the training; bf16 uses autocast."
-    )
-
-    @model_validator(mode="after")
-    def _warmup_is_shorter_than_training(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise SettingsError(
-                f"warmup_epochs must be below epochs ({self.epochs}), not {self.warmup_epochs}"
-            )
-        return self
-
-    def recipe(self) -> Recipe:
-        """Return the recipe with these values and the defaults of all other fields."""
-        from genets.training import Recipe
-
-        return Recipe(**{field: getattr(self, field) for field in TrainingSettings.model_fields})
-
-
-class TrialSettings(TrainingSettings):
-    """How a trial is fine-tuned."""
-
-    epochs: Epochs = 6
-    learning_rate: LearningRate = 0.8
-    warmup_epochs: WarmupEpochs = 0.5
-    thaw: Literal["block", "after", "all"] = Field(
-        default="after",
-        description="The part of the network that a trial trains. `after`: the new super-block "
-        "and everything behind it; the part before it is frozen and is computed once for all "
-        "trials that are trained together. `block`: the new super-block alone, as in the paper. "
-        "`all`: the whole network.",
-    )
-
-
-class SpaceSettings(StrictModel):
-    """The search space; see `genets.structure.DesignSpace`. The ranges are those of the paper."""
-
-    blocks: tuple[str, ...] = Field(
-        default=("XX3", "BL3r0.5", "BL3r0.25", "DW3r3", "DW3r6"),
-        description="Blocks that a super-block may use: type, kernel and ratio, such as XX3, "
-        "BL5r0.25 or DW3r6.",
-    )
-    width_range: tuple[float, float] = Field(
-        default=(0.5, 2.0),
-        description="Smallest and largest width of a super-block, as factors of its width in the "
-        "MasterNet.",
-    )
-    width_step: int = Field(
-        default=8, description="Every width is a multiple of this number and of 8."
-    )
-    depth_change: int = Field(
-        default=2, description="Largest number of blocks that a super-block may gain or lose."
-    )
-    resolutions: tuple[int, ...] = Field(
-        default=(),
-        description="Additional input sizes in pixels, such as 12, 16 and 20, beside the "
-        "MasterNet's. The best candidates of each size are selected under the same budget and "
-        "trained.",
-    )
-    stem_width_range: tuple[float, float] = Field(
-        default=(1.0, 1.0),
-        description="Smallest and largest width of the stem, as factors of its width in the "
-        "MasterNet; 1 1 leaves the stem as it is. The paper does not change the stem.",
-    )
-    head_width_range: tuple[float, float] = Field(
-        default=(1.0, 1.0),
-        description="Smallest and largest width of the head, as factors of its width in the "
-        "MasterNet; 1 1 leaves the head as it is. The paper does not change the head.",
-    )
-
-    @field_validator("blocks", "resolutions", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        """Split the text of a command line, such as `XX3,BL3r0.25`."""
-        return value.replace(",", " ").split() if isinstance(value, str) else value
-
-    @field_validator("resolutions")
-    @classmethod
-    def _check_resolutions(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
-        """Sort the resolutions in ascending order."""
-        if len(set(resolutions)) < len(resolutions):
-            twice = next(r for r in resolutions if resolutions.count(r) > 1)
-            raise SettingsError(f"resolutions must name each input size once, not {twice} twice")
-        if len(resolutions) > MAX_RESOLUTIONS:
-            raise SettingsError(
-                f"resolutions must be at most {MAX_RESOLUTIONS} input sizes, because candidates "
-                f"of each size are trained, not {len(resolutions)}"
-            )
-        return tuple(sorted(resolutions))
-
-    @model_validator(mode="after")
-    def _is_a_space(self) -> Self:
-        self.design_space()
-        return self
-
-    def design_space(self) -> DesignSpace:
-        """Return the design space. Raises StructureError."""
-        blocks = tuple(_parse_block(text) for text in self.blocks)
-        return DesignSpace(
-            blocks,
-            self.width_range,
-            self.width_step,
-            self.depth_change,
-            self.resolutions,
-            self.stem_width_range,
-            self.head_width_range,
-        )
 
 
 def _structure_text(text: Any) -> str:
@@ -189,14 +49,6 @@ def _load_blocks(files: Any) -> tuple[str, ...]:
 
     paths = [files] if isinstance(files, str | Path) else files
     return tuple(str(load_blocks(path)) for path in paths)
-
-
-def _parse_block(text: str) -> Block:
-    match = _BLOCK.fullmatch(text)
-    if match is None:
-        raise SettingsError(f"a block is written as XX3, BL3r0.25 or DW5r6, not {shown(text)}")
-    kind, kernel, ratio = match.groups()
-    return Block(kind, int(kernel), float(ratio or 1))
 
 
 def _as_target(value: Any) -> Any:
