@@ -38,24 +38,18 @@ def compare(
     set_name: Annotated[
         str | None,
         option(
-            "--set",
-            help="Named set of networks; `paper34` is Table 7 of the paper.",
+            "Named set of networks; `paper34` is Table 7 of the paper.",
+            "none",
+            name="--set",
             choices=("paper34", "modern", "genets"),
-            default="none",
         ),
     ] = None,
     resolution: Resolution = None,
     protocol: Protocol_ = "genets-1",
-    time_limit: Annotated[
-        float, option(help="Seconds of sampling for each network and target.")
-    ] = 10.0,
+    time_limit: Annotated[float, option("Seconds of sampling for each network and target.")] = 10.0,
     out: Annotated[
         Path | None,
-        option(
-            help="Folder for page, pictures, CSV and JSON, new or to be continued.",
-            default="none",
-            panel=OUTPUT,
-        ),
+        option("Folder for page, pictures, CSV and JSON, new or to be continued.", "none", OUTPUT),
     ] = None,
     seed: Seed = 0,
     json: Json = False,

@@ -24,31 +24,29 @@ def eval_(
         ),
     ],
     data: Annotated[
-        str, option(help="Data set: digits, a folder of images, or timm's name of a data set.")
+        str, option("Data set: digits, a folder of images, or timm's name of a data set.")
     ],
     target: Annotated[dict[str, Any], TargetOptions()],
     split: Annotated[
         str,
         option(
-            help="Images to score; `all` is the three splits together.",
+            "Images to score; `all` is the three splits together.",
             choices=("test", "validation", "train", "all"),
         ),
     ] = "test",
     weights: Annotated[
         Path | None,
         option(
-            help="File of weights, .safetensors or .pth; also GENet_large.pth of the paper's "
-            "authors.",
-            default="fresh weights, or those of the results folder",
+            "File of weights, .safetensors or .pth; also GENet_large.pth of the paper's authors.",
+            "fresh weights, or those of the results folder",
         ),
     ] = None,
     pretrained: Annotated[
-        bool, option("--pretrained", help="Use published weights, fetched from timm's hub.")
+        bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     resolution: Resolution = None,
     out: Annotated[
-        Path | None,
-        option(help="Folder for confusion pictures, CSV and JSON.", default="none", panel=OUTPUT),
+        Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
     seed: Seed = 0,
     json: Json = False,

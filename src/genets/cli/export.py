@@ -21,13 +21,12 @@ def export(
             "timm:NAME, structure file or quoted notation."
         ),
     ],
-    out: Annotated[Path, option(help="Folder for the files; made if it is missing.", panel=OUTPUT)],
+    out: Annotated[Path, option("Folder for the files; made if it is missing.", panel=OUTPUT)],
     target: Annotated[dict[str, Any], TargetOptions(engine=f"{DEFAULT_ENGINE}, or openvino")],
     data: Annotated[
         str | None,
         option(
-            help="Data set whose training images set the value ranges of int8.",
-            default="none; int8 needs it",
+            "Data set whose training images set the value ranges of int8.", "none; int8 needs it"
         ),
     ] = None,
     resolution: Resolution = None,

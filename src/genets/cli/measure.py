@@ -6,15 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genets.cli.options import (
-    Json,
-    Protocol_,
-    Resolution,
-    Seed,
-    TargetOptions,
-    make_target,
-    option,
-)
+from genets.cli.options import Json, Protocol_, Resolution, Seed, TargetOptions, make_target, option
 
 
 def measure(
@@ -28,7 +20,7 @@ def measure(
     resolution: Resolution = None,
     protocol: Protocol_ = "genets-1",
     time_limit: Annotated[
-        float, option(help="Largest number of seconds of sampling; a noisy result says so.")
+        float, option("Largest number of seconds of sampling; a noisy result says so.")
     ] = 10.0,
     seed: Seed = 0,
     json: Json = False,

@@ -41,21 +41,22 @@ SETTINGS = {
 
 
 def option(
-    *names: str,
     help: str,
-    choices: Collection[str] = (),
     default: object = None,
     panel: str | None = None,
+    *,
+    name: str | None = None,
+    choices: Collection[str] = (),
     **more: Any,
 ) -> Any:
     """Make an option for `Annotated`.
 
     Args:
-        names: Names of the option; left out, the name of the parameter.
         help: What the option means, complete without the help of other options.
-        choices: The allowed values; another value ends in a sentence with the nearest choice.
         default: What is used where the option is left out and the parameter has no default.
         panel: Panel of `--help`.
+        name: Name of the option, if it differs from that of the parameter; also of a flag.
+        choices: The allowed values; another value ends in a sentence with the nearest choice.
         more: Passed on to `typer.Option`.
     """
     if default is not None:
@@ -63,7 +64,7 @@ def option(
     if choices:
         more |= {"metavar": "|".join(choices), "callback": _checker(choices)}
         more |= {"autocompletion": lambda: list(choices)}
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+    return typer.Option(*([name] if name else []), help=help, rich_help_panel=panel, **more)
 
 
 def _checker(choices: Collection[str]) -> Callable[..., Any]:
@@ -79,29 +80,23 @@ def _checker(choices: Collection[str]) -> Callable[..., Any]:
 
 
 Json = Annotated[
-    bool, option("--json", help="Print JSON for machines, and nothing else.", panel=OUTPUT)
+    bool, option("Print JSON for machines, and nothing else.", panel=OUTPUT, name="--json")
 ]
 Seed = Annotated[
-    int,
+    int,  # `max` is the largest seed that PyTorch takes
     option(
-        help="Random seed (initial weights, validation split, sampled networks).",
-        min=0,
-        max=2**63 - 1,  # the largest seed that PyTorch takes
+        "Random seed (initial weights, validation split, sampled networks).", min=0, max=2**63 - 1
     ),
 ]
-Resolution = Annotated[
-    int | None, option(help="Input size in pixels.", default="the network's own")
-]
+Resolution = Annotated[int | None, option("Input size in pixels.", "the network's own")]
 MasterResolution = Annotated[
-    int | None,
-    option(help="Input size of the MasterNet in pixels.", default="the MasterNet's", panel=MASTER),
+    int | None, option("Input size of the MasterNet in pixels.", "the MasterNet's", MASTER)
 ]
 Protocol_ = Annotated[
     str,
     option(
-        "--protocol",
-        help="How latency is measured; `paper` is the trimmed mean of 30 runs (section 3.2 of the "
-        "paper).",
+        "How latency is measured; `paper` is the trimmed mean of 30 runs (section 3.2).",
+        name="--protocol",
         choices=("genets-1", "paper"),
     ),
 ]
@@ -171,21 +166,14 @@ class TargetOptions:
     def parameters(self) -> list[Parameter]:
         providers = sorted({name for names in ENGINE_PROVIDERS.values() for name in names})
         make = self._parameter
+        any_device: dict[str, Any] = {"metavar": "cpu|cuda|cuda:NUMBER"}
+        any_device["autocompletion"] = lambda: list(DEVICES)
+        number = "Number format of the network; engine and device limit the choice."
         return [
-            make(
-                "device",
-                "Device that runs the network.",
-                metavar="cpu|cuda|cuda:NUMBER",
-                autocompletion=lambda: list(DEVICES),
-            ),
+            make("device", "Device that runs the network.", **any_device),
             make("engine", "Inference engine.", choices=ENGINE_PROVIDERS, several=True),
             make("provider", "ONNX Runtime execution provider.", choices=providers),
-            make(
-                "precision",
-                "Number format of the network; engine and device limit the choice.",
-                choices=PRECISIONS,
-                several=True,
-            ),
+            make("precision", number, choices=PRECISIONS, several=True),
             make("batch_size", "Number of images in one run.", kind=int, several=True),
             make("threads", "Number of CPU threads in one run.", kind=int),
         ]
@@ -196,8 +184,7 @@ class TargetOptions:
         if several and self._several:
             more.setdefault("metavar", f"<{kind.__name__}>")
             kind, help = list[kind], f"{help.rstrip('.')}; may be repeated."
-        default = self._defaults[name]
-        return _parameter(name, kind, option(help=help, default=default, panel=TARGET, **more))
+        return _parameter(name, kind, option(help, self._defaults[name], TARGET, **more))
 
     def collect(self, given: dict[str, Any]) -> dict[str, Any]:
         return given
@@ -236,9 +223,7 @@ class SettingOptions:
         if outer and not outer.is_required():
             default = getattr(outer.default, field)
         kind, choices = _option_type(info.annotation)
-        made = option(
-            help=help, choices=choices, default=_text(default, kind), panel=self._panels[key]
-        )
+        made = option(help, _text(default, kind), self._panels[key], choices=choices)
         return _parameter(name, kind, made)
 
     def collect(self, given: dict[str, Any]) -> dict[str, Any]:

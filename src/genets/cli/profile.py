@@ -31,73 +31,60 @@ def profile(
     out: Annotated[
         Path | None,
         option(
-            help="Folder for page, pictures, CSV and JSON, new or to be continued; with --table "
+            "Folder for page, pictures, CSV and JSON, new or to be continued; with --table "
             "MASTERNET the folder of the later search.",
-            default="none",
-            panel=OUTPUT,
+            "none",
+            OUTPUT,
         ),
     ] = None,
     sweep: Annotated[
         list[int] | None,
         option(
-            metavar="<int>",
-            help="Batch size of Figure 2a; may be repeated.",
-            default="1 2 4 8 16 32 64 128",
+            "Batch size of Figure 2a; may be repeated.", "1 2 4 8 16 32 64 128", metavar="<int>"
         ),
     ] = None,
     network: Annotated[
         list[str] | None,
         option(
-            metavar="<str>",
-            help="Network of Figure 2; may be repeated.",
-            default="the networks of the paper",
+            "Network of Figure 2; may be repeated.", "the networks of the paper", metavar="<str>"
         ),
     ] = None,
     resolution: Annotated[
         int | None,
         option(
-            help="Input size in pixels, of Figure 2 or of the MasterNet of --table.",
-            default="224 for Figure 2; the MasterNet's own for --table",
+            "Input size in pixels, of Figure 2 or of the MasterNet of --table.",
+            "224 for Figure 2; the MasterNet's own for --table",
         ),
     ] = None,
     width: Annotated[
         list[int] | None,
-        option(
-            metavar="<int>",
-            help="Block width of Figure 3; may be repeated.",
-            default="32 64 128 256",
-        ),
+        option("Block width of Figure 3; may be repeated.", "32 64 128 256", metavar="<int>"),
     ] = None,
     ratio: Annotated[
         list[float] | None,
-        option(
-            metavar="<float>",
-            help="Block ratio of Figure 3; may be repeated.",
-            default="1 0.5 0.25",
-        ),
+        option("Block ratio of Figure 3; may be repeated.", "1 0.5 0.25", metavar="<float>"),
     ] = None,
     block_resolution: Annotated[
         int | None,
         option(
-            help="Input size of Figure 3 in pixels.",
-            default=f"224 as in the paper; on a CPU {CPU_BLOCK_RESOLUTION}",
+            "Input size of Figure 3 in pixels.",
+            f"224 as in the paper; on a CPU {CPU_BLOCK_RESOLUTION}",
         ),
     ] = None,
     run_limit: Annotated[
-        float,
-        option(help="Leave out what is expected to take more than this many seconds per run."),
+        float, option("Leave out what is expected to take more than this many seconds per run.")
     ] = 0.5,
-    time_limit: Annotated[float, option(help="Seconds of sampling for each latency.")] = 2.0,
+    time_limit: Annotated[float, option("Seconds of sampling for each latency.")] = 2.0,
     table: Annotated[
         str | None,
         option(
-            help="Make a latency table in place of figures: for a search from this MasterNet (zoo "
+            "Make a latency table in place of figures: for a search from this MasterNet (zoo "
             "name, file or notation), or for this study and a further target.",
-            default="none",
+            "none",
         ),
     ] = None,
     num_classes: Annotated[
-        int, option(min=1, help="Number of classes of the data. Only with --table MASTERNET.")
+        int, option("Number of classes of the data. Only with --table MASTERNET.", min=1)
     ] = 1000,
     seed: Seed = 0,
     json: Json = False,
@@ -142,11 +129,7 @@ def _flag(space: dict[str, Any]) -> str:
 
 
 def _make_figures(
-    out: Path | None,
-    target: dict[str, Any],
-    figures: dict[str, Any],
-    time_limit: float,
-    json: bool,
+    out: Path | None, target: dict[str, Any], figures: dict[str, Any], time_limit: float, json: bool
 ) -> None:
     if target.get("device", "cpu") == "cpu":  # figures of a CPU should not take longer
         target = {"batch_size": 1} | target

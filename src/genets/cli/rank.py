@@ -25,31 +25,29 @@ def rank(
         ),
     ],
     pretrained: Annotated[
-        bool, option("--pretrained", help="Use published weights, fetched from timm's hub.")
+        bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     checkpoint: Annotated[
         list[Path] | None,
         option(
-            metavar="<path>",
-            help="File of weights, .safetensors or .pth of plain tensors; repeated once for each "
+            "File of weights, .safetensors or .pth of plain tensors; repeated once for each "
             "NETWORK, in the same order.",
-            default="fresh weights, or those of the results folder",
+            "fresh weights, or those of the results folder",
+            metavar="<path>",
         ),
     ] = None,
     super_blocks: Annotated[
         bool,
-        option("--super-blocks", help="Count each super-block, not each resolution, as one stage."),
+        option("Count each super-block, not each resolution, as one stage.", name="--super-blocks"),
     ] = False,
     profile: Annotated[
         Path | None,
         option(
-            help="Folder of `genets profile`; the advice then counts latency on that device.",
-            default="none",
+            "Folder of `genets profile`; the advice then counts latency on that device.", "none"
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        option(help="Folder for page, pictures, CSV and JSON.", default="none", panel=OUTPUT),
+        Path | None, option("Folder for page, pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
     seed: Seed = 0,
     json: Json = False,

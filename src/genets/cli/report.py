@@ -14,9 +14,7 @@ PAGE = "report.html"
 
 def report(
     study: Annotated[Path, typer.Argument(help="Folder of a study: the --out of genets search.")],
-    out: Annotated[
-        Path | None, option(help="The HTML file.", default=f"{PAGE} in the study", panel=OUTPUT)
-    ] = None,
+    out: Annotated[Path | None, option("The HTML file.", f"{PAGE} in the study", OUTPUT)] = None,
     json: Json = False,
 ) -> None:
     """Write a study as one HTML file that works offline.

@@ -32,7 +32,7 @@ RANKING_FILE = "masternets.json"  # in the folder of the study, which is made la
 
 
 def search(
-    out: Annotated[Path, option(help="Folder of the study, new or to be continued.", panel=OUTPUT)],
+    out: Annotated[Path, option("Folder of the study, new or to be continued.", panel=OUTPUT)],
     settings: Annotated[
         dict[str, Any], SettingOptions(DATA, MASTER, SPACE, TRIALS, TRAINING, CANDIDATES)
     ],
@@ -40,38 +40,38 @@ def search(
     preset: Annotated[
         str | None,
         option(
-            help="Settings to start from. quick: minutes on a CPU. paper: the scale of the paper. "
+            "Settings to start from. quick: minutes on a CPU. paper: the scale of the paper. "
             "paper-literal: its scale and its method.",
+            "quick, whose values the other defaults are",
             choices=preset_names(),
-            default="quick, whose values the other defaults are",
         ),
     ] = None,
     settings_file: Annotated[
         Path | None,
         option(
-            "--settings",
-            help="TOML file of settings, also of those without an option. The file overrides the "
+            "TOML file of settings, also of those without an option. The file overrides the "
             "preset; options override the file.",
-            default="none",
+            "none",
+            name="--settings",
         ),
     ] = None,
     resolution: MasterResolution = None,
     compare_masters: Annotated[
         str | None,
         option(
-            help="Structures to compare, as net1,net2, in place of --master: each is trained, and "
+            "Structures to compare, as net1,net2, in place of --master: each is trained, and "
             "the best becomes the MasterNet.",
-            default="none",
-            panel=MASTER,
+            "none",
+            MASTER,
         ),
     ] = None,
     workers: Annotated[
         int | None,
         option(
+            "Number of processes that train trials and candidates.",
+            "one for each core or GPU",
+            TRAINING,
             min=1,
-            help="Number of processes that train trials and candidates.",
-            default="one for each core or GPU",
-            panel=TRAINING,
         ),
     ] = None,
     json: Json = False,

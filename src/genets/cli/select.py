@@ -15,8 +15,8 @@ def select(
     budget: Annotated[
         str,
         option(
-            help="Largest latency: ms or us per image, or a factor of the MasterNet's latency, "
-            "such as 0.2ms, 150us, 0.5x.",
+            "Largest latency: ms or us per image, or a factor of the MasterNet's latency, such "
+            "as 0.2ms, 150us, 0.5x.",
             panel=DATA,
         ),
     ],
@@ -24,16 +24,16 @@ def select(
     top: Annotated[
         int | None,
         option(
+            "Number of alternatives with different block types, the best first.",
+            "one network, without alternatives",
             min=1,
-            help="Number of alternatives with different block types, the best first.",
-            default="one network, without alternatives",
         ),
     ] = None,
     resolution: Annotated[
         int | None,
         option(
-            help="Input size in pixels, one of the study's.",
-            default="the winner's, or without a winner the MasterNet's",
+            "Input size in pixels, one of the study's.",
+            "the winner's, or without a winner the MasterNet's",
         ),
     ] = None,
     json: Json = False,

@@ -35,124 +35,105 @@ def train(
     data: Annotated[
         str | None,
         option(
-            help="Data set: digits, a folder of images, or timm's name of a data set.",
-            default="none; a new run needs it",
+            "Data set: digits, a folder of images, or timm's name of a data set.",
+            "none; a new run needs it",
         ),
     ] = None,
     recipe: Annotated[
         str | None,
         option(
-            help="Recipe to start from.",
+            "Recipe to start from.",
+            "finetune for a network with weights, quick for fresh weights",
+            TRAINING,
             choices=recipe_names(),
-            default="finetune for a network with weights, quick for fresh weights",
-            panel=TRAINING,
         ),
     ] = None,
     recipe_file: Annotated[
         Path | None,
-        option(
-            help="TOML file of fields of the recipe; options override the file.",
-            default="none",
-            panel=TRAINING,
-        ),
+        option("TOML file of fields of the recipe; options override the file.", "none", TRAINING),
     ] = None,
     changes: Annotated[
         list[str] | None,
         option(
-            "--set",
+            "Field of the recipe and its value, as mixup=0.2; may be repeated.",
+            "none",
+            TRAINING,
+            name="--set",
             metavar="FIELD=VALUE",
-            help="Field of the recipe and its value, as mixup=0.2; may be repeated.",
-            default="none",
-            panel=TRAINING,
         ),
     ] = None,
     epochs: Annotated[
-        int | None,
-        option(
-            help="Number of passes over the training images.",
-            default="the recipe's",
-            panel=TRAINING,
-        ),
+        int | None, option("Number of passes over the training images.", "the recipe's", TRAINING)
     ] = None,
     batch_size: Annotated[
-        int | None,
-        option(help="Number of images in a training step.", default="the recipe's", panel=TRAINING),
+        int | None, option("Number of images in a training step.", "the recipe's", TRAINING)
     ] = None,
     learning_rate: Annotated[
         float | None,
         option(
-            help="Peak learning rate for a batch of 256 images; the rate used is proportional to "
-            "the batch size.",
-            default="the recipe's",
-            panel=TRAINING,
+            "Peak learning rate for a batch of 256 images; the rate used is proportional to the "
+            "batch size.",
+            "the recipe's",
+            TRAINING,
         ),
     ] = None,
     pretrained: Annotated[
         bool | None,
         option(
-            "--pretrained",
-            help="Start from published weights, fetched from timm's hub.",
+            "Start from published weights, fetched from timm's hub.",
             panel=WEIGHTS,
+            name="--pretrained",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         option(
-            help="Start from this file of weights: .safetensors or .pth.",
-            default="fresh weights, or those of the results folder",
-            panel=WEIGHTS,
+            "Start from this file of weights: .safetensors or .pth.",
+            "fresh weights, or those of the results folder",
+            WEIGHTS,
         ),
     ] = None,
     teacher: Annotated[
         str | None,
         option(
-            help="Network to learn from: a results folder, or a network with published weights.",
-            default="none",
-            panel=WEIGHTS,
+            "Network to learn from: a results folder, or a network with published weights.",
+            "none",
+            WEIGHTS,
         ),
     ] = None,
     teacher_weights: Annotated[
         Path | None,
         option(
-            help="File of the teacher's weights, for a teacher that is not a results folder.",
-            default="published weights",
-            panel=WEIGHTS,
+            "File of the teacher's weights, for a teacher that is not a results folder.",
+            "published weights",
+            WEIGHTS,
         ),
     ] = None,
     resolution: Resolution = None,
     out: Annotated[
         Path | None,
-        option(
-            help="Folder of the run, new or to be continued.",
-            default="runs/NETWORK-DATA",
-            panel=OUTPUT,
-        ),
+        option("Folder of the run, new or to be continued.", "runs/NETWORK-DATA", OUTPUT),
     ] = None,
     device: Annotated[
         str,
         option(
-            help="Device that trains: cpu, cuda, cuda:NUMBER, or auto, which is CUDA if this "
-            "machine has it."
+            "Device that trains: cpu, cuda, cuda:NUMBER, or auto, which is CUDA if this machine "
+            "has it."
         ),
     ] = "auto",
     workers: Annotated[
-        int | None,
-        option(min=0, help="Number of processes that read images.", default="by number of cores"),
+        int | None, option("Number of processes that read images.", "by number of cores", min=0)
     ] = None,
     processes: Annotated[
-        int | None,
-        option(help="Number of processes that share each batch, one for each GPU.", default="1"),
+        int | None, option("Number of processes that share each batch, one for each GPU.", "1")
     ] = None,
     check_data: Annotated[
-        bool, option("--check-data", help="Look for broken images before training.")
+        bool, option("Look for broken images before training.", name="--check-data")
     ] = False,
     tensorboard: Annotated[
-        bool,
-        option("--tensorboard", help="Write TensorBoard files beside the log.", panel=OUTPUT),
+        bool, option("Write TensorBoard files beside the log.", panel=OUTPUT, name="--tensorboard")
     ] = False,
-    seed: Annotated[
-        int | None, option(help="Random seed of the whole training.", default="0")
-    ] = None,
+    seed: Annotated[int | None, option("Random seed of the whole training.", "0")] = None,
     json: Json = False,
 ) -> None:
     """Train or fine-tune a network, and export it as a results folder.

@@ -19,7 +19,7 @@ def zoo(
         typer.Argument(help="Network to describe; without a name, all networks are listed."),
     ] = None,
     toml: Annotated[
-        bool, option("--toml", help="Print the structure file (.toml) of the network.")
+        bool, option("Print the structure file (.toml) of the network.", name="--toml")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -107,9 +107,5 @@ def _row(name: str, structure: Structure) -> ZooRow:
 
     counted = count(structure)
     return ZooRow(
-        name,
-        structure.resolution,
-        counted.parameters,
-        counted.multiply_adds,
-        str(structure),
+        name, structure.resolution, counted.parameters, counted.multiply_adds, str(structure)
     )
