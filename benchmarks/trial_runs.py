@@ -19,7 +19,8 @@ from conditions import RESULTS
 from genets.data import load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.accuracy.model import AccuracyModel, Form
-from genets.nas.settings.settings import SearchSettings, TrainingSettings
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.training import TrainingSettings
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob

@@ -129,6 +129,7 @@ def test_where_no_network_can_be_measured_it_fails_after_its_rows(plain, tmp_pat
         (("profile", "--ratio", 2), ("ratio must be above 0 and at most 1, not 2",)),
         (("profile", "--network", "genet_lite"), ("did you mean genet_light",)),
         (("profile", "--table", "master_small"), ("needs --out",)),
+        (("profile", "--depth-change", 1), ("--depth-change needs --table MASTERNET",)),
         (("profile", "--table", "no/such", "--out", "x"), ("no/such",)),
     ],
 )
@@ -188,3 +189,34 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
     assert none.exit_code == 2
     assert "num-classes" in none.stderr
     assert LatencyTable.load(path).space.master.stages == settings.structure.stages
+    own = invoke("profile", "--table", tmp_path, "--width-step", 16)
+    fails(own, "has a search space of its own; leave --width-step out")
+
+
+def test_a_table_made_ahead_has_every_option_of_the_search_space(tmp_path, monkeypatch):
+    spaces = []
+
+    def stopped(master, space, target, num_classes, **options):
+        spaces.append(space)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LatencyTable, "build", stopped)
+    words = ("--blocks", "XX3,DW3r6", "--width-range", 0.5, 1.5, "--width-step", 16,
+             "--depth-change", 1, "--resolutions", "12,20", "--stem-width-range", 0.5, 1,
+             "--head-width-range", 1, 2)  # fmt: skip
+    target = ("--engine", "onnxruntime", "--provider", "cpu", "--threads", 1)
+    made = invoke("profile", "--table", NETWORKS[0], "--resolution", 24, *words, *target,
+                  "--out", tmp_path / "table")  # fmt: skip
+    assert made.exit_code == 130
+    searched = []
+
+    def search(settings, out, **options):
+        searched.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genets.nas.run.search", search)
+    invoke("search", "--data", "digits", "--budget", "1x", "--master", NETWORKS[0],
+           "--resolution", 24, *words, *target, "--out", tmp_path / "search")  # fmt: skip
+    (space,), (settings,) = spaces, searched
+    assert space == settings.space.design_space().around(settings.structure)
+    assert space.resolutions == (12, 20, 24)
