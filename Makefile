@@ -5,13 +5,14 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 RUN := .venv/bin/python -m
+CAPABILITY_TESTS := tests/latency tests/training/test_training_loop.py
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test test-avx2 check format lock clean
 
 help: ## show the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 - /p' Makefile
 
 setup: $(STAMP) ## make .venv with the locked dependencies and this package
 
@@ -20,6 +21,10 @@ demo: setup ## find, train and hand over a network for the digits data set
 
 test: setup ## run the tests
 	$(RUN) pytest
+
+# On a CPU with AVX-512 these tests then run as on a CPU with AVX2, where oneDNN lacks bf16.
+test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(RUN) pytest $(CAPABILITY_TESTS)
 
 check: setup ## lint, formatting, types
 	$(RUN) ruff check .
