@@ -133,7 +133,7 @@ def without_type_checking(source: str) -> str:
     """`source` without the bodies of `if TYPE_CHECKING:`, which never run."""
 
     class Remover(ast.NodeTransformer):
-        def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:  # noqa: N802
+        def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
             self.generic_visit(node)
             skipped = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
             return (node.orelse or ast.Pass()) if skipped else node
