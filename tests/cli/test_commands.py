@@ -18,6 +18,7 @@ from genets.nas.settings import SearchSettings
 from genets.nas.study import Study
 from genets.networks.baselines import baselines
 from genets.structure import parse_toml, zoo
+from json_keys import check_keys
 
 SELECTED = Selected(
     structure=zoo["master_small"],
@@ -303,6 +304,7 @@ def test_select_from_what_is_no_study(driver, tmp_path):
 
 def test_zoo_lists_every_network():
     printed = json.loads(invoke("zoo", "--json", "--seed", 1).stdout)
+    check_keys("zoo", printed)
     rows = printed["structures"]
     assert {row["name"]: row["notation"] for row in rows} == {n: str(zoo[n]) for n in zoo}
     normal = next(row for row in rows if row["name"] == "genet_normal")
@@ -323,6 +325,7 @@ def test_zoo_shows_one_baseline():
     for part in ("OFANet-9ms", "188 pixels", "313 M", "75.3 %", "V100, PyTorch, fp16", "5.04"):
         assert part in shown
     printed = json.loads(invoke("zoo", "OFANet-9ms", "--json").stdout)
+    check_keys("zoo, a baseline", printed)
     assert printed["ms_per_image"]["table9"]["32"] == 0.15
 
 
@@ -332,6 +335,7 @@ def test_zoo_shows_one_network():
     assert table.count("DW") >= 2
     assert parse_toml(invoke("zoo", "genet_large", "--toml").stdout) == zoo["genet_large"]
     shown = json.loads(invoke("zoo", "genet_large", "--json").stdout)
+    check_keys("zoo, a structure", shown)
     assert shown["stages"][3] == {
         "type": "BL",
         "depth": 6,
@@ -365,6 +369,7 @@ def test_measure_json():
     printed = json.loads(
         invoke(*MEASURE, "--resolution", 16, "--protocol", "paper", "--json").stdout
     )
+    check_keys("measure", printed)
     assert printed["network"] == "master_small"
     assert (printed["resolution"], printed["protocol"]) == (16, "paper")
     assert len(printed["samples_ms"]) >= 1

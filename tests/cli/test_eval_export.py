@@ -14,6 +14,7 @@ from genets.networks.published_weights import published_names
 from genets.structure import Structure
 from genets.structure.toml_file import format_toml
 from genets.training import Recipe, evaluate, train
+from json_keys import check_keys
 
 pytest.importorskip("onnxruntime")
 
@@ -46,6 +47,7 @@ def test_eval_beside_torch(results) -> None:
     folder, expected = results
     words = ("eval", folder, "--data", "digits", "--engine", "onnxruntime", *QUICK)
     printed = json.loads(invoke(*words, "--precision", "int8", "--json").stdout)
+    check_keys("eval", printed)
     assert (printed["trained"], printed["data"], printed["split"]) == (True, "digits", "test")
     int8, fp32 = printed["accuracy"].values()
     assert list(printed["accuracy"]) == ["cpu-onnxruntime-int8-b64-t1", "cpu-torch-fp32-b64-t1"]
@@ -160,6 +162,7 @@ def test_export_int8(results, tmp_path) -> None:
     options = ("--precision", "int8", "--data", "digits", "--batch-size", 4, "--threads", 1)
     result = invoke("export", folder, *options, "--out", tmp_path / "a", "--json")
     printed = json.loads(result.stdout)
+    check_keys("export", printed)
     assert printed["files"] == ["network.onnx"]
     assert printed["class_names"] == list("0123456789")
     assert printed["input"]["mean"] == list(load_digits(16).mean)

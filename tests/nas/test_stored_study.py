@@ -23,6 +23,7 @@ from genets.nas.hand_over import hand_over
 from genets.nas.session import Session
 from genets.networks.weights import read_weights
 from genets.structure import Structure
+from json_keys import check_keys
 
 STORED = Path(__file__).parents[1] / "data" / "stored_study"
 
@@ -101,6 +102,7 @@ def test_the_stored_study_names_no_machine_and_is_closed() -> None:
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_it_is_continued_without_training(study: Path) -> None:
     record, stored = printed("search", "--out", study, "--workers", 1), stored_result()
+    check_keys("search", record)
     for name in ("selected", "confirmed", "rounds"):
         assert record[name] == as_stored(stored[name]), name
     assert (record["trials_done"], record["trials_failed"]) == (20, 0)
@@ -115,14 +117,15 @@ def test_it_is_continued_without_training(study: Path) -> None:
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_another_budget_is_selected_from_it(study: Path) -> None:
     selected = printed("select", study, "--budget", "0.7x")
+    check_keys("select", selected)
+    check_keys("select --top", printed("select", study, "--budget", "0.7x", "--top", 2))
     assert selected["high_ms"] <= selected["budget_ms"] < stored_result()["selected"]["budget_ms"]
     assert selected["structure"] == "Conv3x8s2 XX3x8s2*2 DW3x8r3 Conv1x16 @8"
 
 
 @pytest.mark.usefixtures("nothing_is_trained", "plain")
 def test_its_page_is_written(study: Path) -> None:
-    result = invoke("report", study)
-    assert result.exit_code == 0, result.output
+    check_keys("report", printed("report", study))
     html = (study / "report.html").read_text()
     assert stored_result()["selected"]["structure"] in html
     assert "20 done of 20; 2 of 2 rounds" in html
