@@ -89,7 +89,12 @@ def _confirmed_score(self, structure):
 
 def latency_in_closed_form(patch, asked):
     """With a MonkeyPatch: the table that a search with these settings builds, and measuring."""
-    patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(asked))
+
+    def build(*_, on_progress, **__):
+        on_progress(1.0)
+        return DEVICE.table_of(asked)
+
+    patch.setattr(LatencyTable, "build", build)
     patch.setattr("genets.latency.table_file.describe_environment",
                   lambda target: {"device_name": None, "threads": None,
                                   "packages": {"torch": None}})  # fmt: skip
