@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from typing import Any
 from genets.latency import Target
 from genets.latency.environment import describe_environment
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+# Short runs write elsewhere, so that the committed figures stay: see `make benchmarks-tiny`.
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "benchmarks" / "results"))
 
 
 def write_result(name: str, figures: dict[str, Any], *targets: Target) -> None:
@@ -46,7 +49,7 @@ def git(*words: str) -> str:
     if shutil.which("git") is None:
         return ""
     return subprocess.run(
-        ["git", *words], cwd=RESULTS.parent.parent, capture_output=True, text=True
+        ["git", *words], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
 
 
