@@ -48,9 +48,7 @@ def git(*words: str) -> str:
     """What git says at the root of the project; empty where it has nothing to say of it."""
     if shutil.which("git") is None:
         return ""
-    return subprocess.run(
-        ["git", *words], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def read_result(name: str) -> dict[str, Any]:
