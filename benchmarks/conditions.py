@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 from genets.latency import Target
 from genets.latency.environment import describe_environment
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+# Short runs write elsewhere, so that the committed figures stay: see `make benchmarks-tiny`.
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "benchmarks" / "results"))
 
 
 def write_result(name: str, figures: dict[str, Any], *targets: Target) -> None:
@@ -46,9 +49,7 @@ def git(*words: str) -> str:
     """The output of a git command at the root of the project; empty without git."""
     if shutil.which("git") is None:
         return ""
-    return subprocess.run(
-        ["git", *words], cwd=RESULTS.parent.parent, capture_output=True, text=True
-    ).stdout.strip()
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def add_tiny_option(parser: argparse.ArgumentParser) -> None:

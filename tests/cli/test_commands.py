@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from command_line import fails, invoke
+from genets import networks
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Target
 from genets.nas.events import PHASES, Event
@@ -17,7 +18,9 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, SearchResult, Selected
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
+from genets.networks.count import Count
 from genets.structure import Structure, zoo
+from json_keys import check_keys
 
 SELECTED = Selected(
     structure=zoo["master_small"],
@@ -370,6 +373,7 @@ def test_select_from_what_is_no_study(driver, tmp_path):
 
 def test_zoo_lists_every_network():
     printed = json.loads(invoke("zoo", "--json").stdout)
+    check_keys("zoo", printed)
     rows = printed["structures"]
     assert {row["name"]: row["notation"] for row in rows} == {n: str(zoo[n]) for n in zoo}
     normal = next(row for row in rows if row["name"] == "genet_normal")
@@ -378,7 +382,8 @@ def test_zoo_lists_every_network():
     assert [row["name"] for row in printed["baselines"]] == list(baselines)
 
 
-def test_zoo_shows_baselines_apart():
+def test_zoo_shows_baselines_apart(monkeypatch):
+    monkeypatch.setattr(networks, "count", lambda structure: Count(0, 0))  # takes seconds
     structures, _, others = invoke("zoo").stdout.partition("Baselines, published figures")
     assert "genet_large" in structures
     assert "EfficientNet-B3" not in structures
@@ -390,6 +395,7 @@ def test_zoo_shows_one_baseline():
     for part in ("OFANet-9ms", "188 pixels", "313 M", "75.3 %", "V100, PyTorch, fp16", "5.04"):
         assert part in shown
     printed = json.loads(invoke("zoo", "OFANet-9ms", "--json").stdout)
+    check_keys("zoo, a baseline", printed)
     assert printed["ms_per_image"]["table9"]["32"] == 0.15
 
 
@@ -399,6 +405,7 @@ def test_zoo_shows_one_network():
     assert table.count("DW") >= 2
     assert Structure.parse_toml(invoke("zoo", "genet_large", "--toml").stdout) == zoo["genet_large"]
     shown = json.loads(invoke("zoo", "genet_large", "--json").stdout)
+    check_keys("zoo, a structure", shown)
     assert shown["stages"][3] == {
         "type": "BL",
         "depth": 6,
@@ -432,6 +439,7 @@ def test_measure_json():
     printed = json.loads(
         invoke(*MEASURE, "--resolution", 16, "--protocol", "paper", "--json").stdout
     )
+    check_keys("measure", printed)
     assert printed["network"] == "master_small"
     assert (printed["resolution"], printed["protocol"]) == (16, "paper")
     assert len(printed["samples_ms"]) >= 1

@@ -10,6 +10,7 @@ from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study
+from json_keys import check_keys
 
 NETWORKS = ("Conv3x8s2 XX3x8s2 XX3x8 Conv1x8 @16", "Conv3x8s2 XX3x16s2 DW3x8r2 Conv1x8 @16")
 COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-size", 2,
@@ -38,6 +39,7 @@ def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
     again = invoke(*COMPARE, "--out", out, "--json")
     assert (out / "rows.json").read_bytes() == before
     printed = json.loads(again.stdout)
+    check_keys("compare", printed)
     assert printed == json.loads((out / "comparison.json").read_text())
     assert {"device", "versions", "protocol"} <= printed["conditions"].keys()
     assert [row["ms_per_image"] for row in printed["rows"]] == [
@@ -158,6 +160,7 @@ def test_profile_writes_everything(plain, quick_clock, tmp_path):
     assert [row["figure"] for row in record["rows"]] == ["2a"] * 4 + ["2bc"] * 2 + ["3"] * 3
     assert "XX width 16" in (tmp_path / "profile.html").read_text()
     again = json.loads(invoke("profile", *options, *named, "--out", tmp_path, "--json").stdout)
+    check_keys("profile", again)
     assert again == record
 
 
@@ -173,6 +176,7 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
              "--threads", 1, "--out", tmp_path)  # fmt: skip
     made = json.loads(invoke("profile", *words, "--json").stdout)
     path = tmp_path / "latency" / f"{Target(batch_size=1, threads=1).name}.json"
+    check_keys("profile --table", made)
     assert made["table"] == str(path)
     assert "RMSPE" in invoke("profile", *words).stdout
     assert len(built) == 1

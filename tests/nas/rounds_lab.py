@@ -5,7 +5,7 @@ cannot hold: the best structure near one MasterNet is not the best near another.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,12 @@ def _confirmed_score(self: ConfirmRunner, structure: Structure) -> Score:
 
 def latency_in_closed_form(patch: pytest.MonkeyPatch, asked: SearchSettings) -> None:
     """With a MonkeyPatch: the table that a search with these settings builds, and measuring."""
-    patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(asked))
+
+    def build(*_: Any, on_progress: Callable[[float], None], **__: Any) -> LatencyTable:
+        on_progress(1.0)
+        return DEVICE.table_of(asked)
+
+    patch.setattr(LatencyTable, "build", build)
     patch.setattr("genets.latency.predictor.storage.describe_environment",
                   lambda target: {"device_name": None, "threads": None,
                                   "packages": {"torch": None}})  # fmt: skip

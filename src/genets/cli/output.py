@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,13 +16,12 @@ if TYPE_CHECKING:
 PIPE_COLUMNS = 200  # rich assumes 80 where there is no terminal, which would break paths
 ROW_FILES = "rows*.json"
 
-_quiet = False
+_shown = SimpleNamespace(quiet=False)
 
 
 def set_quiet(quiet: bool) -> None:
     """Show or hide progress, remarks and warnings; results and errors are always shown."""
-    global _quiet
-    _quiet = quiet
+    _shown.quiet = quiet
     if quiet:
         warnings.simplefilter("ignore")
 
@@ -74,7 +74,7 @@ def error_console() -> Console:
 
 def remark_console() -> Console:
     """Return the console for progress and remarks: standard error, silent where quiet."""
-    return _console(stderr=True, quiet=_quiet)
+    return _console(stderr=True, quiet=_shown.quiet)
 
 
 def _console(*, stderr: bool, quiet: bool = False) -> Console:
