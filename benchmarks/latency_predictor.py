@@ -27,7 +27,7 @@ from conditions import PROVENANCE, RESULTS
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.latency import LatencyTable, Target, measure_interleaved
-from genets.latency.predictor.probes import build_live
+from genets.latency.predictor.probes import build_for_timing
 from genets.latency.timing.statistics import rmspe
 from genets.structure import DesignSpace, Structure, zoo
 
@@ -90,7 +90,7 @@ def measured(
 ) -> tuple[np.ndarray, float, int]:
     """ms per image of each and of the MasterNet, fresh networks; and how many were noisy."""
     master = table.space.master
-    names = {str(s): build_live(s, table.num_classes) for s in (master, *structures)}
+    names = {str(s): build_for_timing(s, table.num_classes) for s in (master, *structures)}
     found = measure_interleaved(names, target, master.resolution, min_samples=25, time_limit_s=1.5)
     ms = np.array([found[str(s)].ms_per_image for s in structures])
     return ms, found[str(master)].ms_per_image, sum(m.noisy for m in found.values())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from genets.latency import LatencyTable
-from genets.latency.predictor.probes import Piece, ends_of, pieces_of
+from genets.latency.predictor.probes import BlockProbe, block_probes, stem_and_head_probes
 from genets.latency.predictor.table import WholeNetwork
 from genets.structure import SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
@@ -29,7 +29,7 @@ class ClosedFormDevice:
         return sum(map(self.stage_ms, structure.stages, widths, input_resolutions(structure)))
 
     def piece_ms(self, item):
-        if isinstance(item, Piece):
+        if isinstance(item, BlockProbe):
             b = item.block
             stage = SuperBlock(b.type, item.depth, item.width, item.stride, b.kernel, b.ratio)
         else:
@@ -48,7 +48,10 @@ class ClosedFormDevice:
         timed = {
             item: self.piece_ms(item)
             for resolution in around.resolutions
-            for item in (*pieces_of(around, resolution), *ends_of(around, resolution))
+            for item in (
+                *block_probes(around, resolution),
+                *stem_and_head_probes(around, resolution),
+            )
         }
         target = settings.target.resolved()
         return LatencyTable(around, target, 10, timed, tuple(networks), self.environment)

@@ -73,7 +73,7 @@ class FakeEngine:
         resolution: int,
         calibration: Any = None,
         *,
-        quickly: bool = False,
+        latency_only: bool = False,
     ) -> Prepared:
         assert self.is_open
         cost_s = self.cost_s(network, target, resolution)

@@ -114,7 +114,7 @@ QUICK_TARGETS = [target for target in TARGETS if target.engine != "torch-compile
 @pytest.mark.parametrize("target", QUICK_TARGETS, ids=name_of)
 def test_prepared_quickly_it_computes_the_same(target, network, expected) -> None:
     with ENGINES[target.engine].open(target):
-        prepared = ENGINES[target.engine].prepare(network, target, SIDE, quickly=True)
+        prepared = ENGINES[target.engine].prepare(network, target, SIDE, latency_only=True)
     limit = TOLERANCES[target.precision] * expected.abs().max()
     if target.precision != "int8":  # ranges from noise
         assert (prepared.predict(IMAGES) - expected).abs().max() < limit

@@ -10,7 +10,7 @@ from genets.latency import ENGINES, Target
 from genets.latency.engines.base import normal_images
 from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
 from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.predictor.probes import Piece, build_live
+from genets.latency.predictor.probes import BlockProbe, build_for_timing
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
 from genets.structure import Block, Structure
@@ -23,8 +23,8 @@ SWISH = nn.Sequential(
     nn.Conv2d(3, 8, 3), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 8), nn.Sigmoid()
 )
 CASES = {
-    "whole": (build_live(WHOLE, 5), (2, 3, 16, 16)),
-    "piece": (Piece(2, Block("DW", 5, 6), 16, 16, 1, 8, 3).network(), (2, 16, 8, 8)),
+    "whole": (build_for_timing(WHOLE, 5), (2, 3, 16, 16)),
+    "piece": (BlockProbe(2, Block("DW", 5, 6), 16, 16, 1, 8, 3).network(), (2, 16, 8, 8)),
     "not plain": (SWISH.eval(), (2, 3, 16, 16)),
 }
 
@@ -100,7 +100,7 @@ def test_it_runs_and_computes_something(name) -> None:
 def test_a_record_says_that_the_ranges_mean_nothing() -> None:
     target = Target(engine="onnxruntime", precision="int8", batch_size=2, threads=1)
     with ENGINES["onnxruntime"].open(target):
-        prepared = ENGINES["onnxruntime"].prepare(CASES["whole"][0], target, 16, quickly=True)
+        prepared = ENGINES["onnxruntime"].prepare(CASES["whole"][0], target, 16, latency_only=True)
     assert prepared.quantisation is not None
     assert (prepared.quantisation["ranges_from"], prepared.quantisation["images"]) == ("nothing", 0)
 

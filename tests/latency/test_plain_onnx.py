@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.predictor.probes import End, Piece, build_live
+from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
 from genets.structure import Block, Structure
@@ -18,9 +18,9 @@ runtime = pytest.importorskip("onnxruntime")
 
 MASTER = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16")
 PIECES = [
-    Piece(0, Block("XX", 5), 16, 24, 1, 8, 3),
-    Piece(1, Block("BL", 3, 0.25), 24, 16, 2, 7, 1),
-    Piece(2, Block("DW", 5, 6), 16, 16, 1, 8, 1),
+    BlockProbe(0, Block("XX", 5), 16, 24, 1, 8, 3),
+    BlockProbe(1, Block("BL", 3, 0.25), 24, 16, 2, 7, 1),
+    BlockProbe(2, Block("DW", 5, 6), 16, 16, 1, 8, 1),
 ]
 
 
@@ -44,20 +44,20 @@ def compare(net: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda p: f"{p.block}s{p.stride}*{p.depth}")
-def test_pieces(piece: Piece) -> None:
+def test_pieces(piece: BlockProbe) -> None:
     compare(piece.network(), (3, piece.input_width, piece.resolution, piece.resolution))
 
 
 def test_whole_networks_and_their_ends() -> None:
-    compare(build_live(MASTER, 5), (2, 3, 16, 16))
-    compare(End("stem", 3, 24, 16).network(5), (2, 3, 16, 16))
-    compare(End("head", 24, 40, 2).network(5), (2, 24, 2, 2))
+    compare(build_for_timing(MASTER, 5), (2, 3, 16, 16))
+    compare(StemOrHeadProbe("stem", 3, 24, 16).network(5), (2, 3, 16, 16))
+    compare(StemOrHeadProbe("head", 24, 40, 2).network(5), (2, 24, 2, 2))
 
 
 @torch.no_grad()
 def test_the_operators_are_those_of_torchs_exporter() -> None:
     """Else the pieces of a table would not add up to what `genets measure` times."""
-    net = build_live(MASTER, 5).eval()
+    net = build_for_timing(MASTER, 5).eval()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d | nn.Linear):
             module.bias.fill_(0.1)  # torch leaves biases out that are all zero

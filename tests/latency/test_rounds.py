@@ -46,7 +46,7 @@ def test_doubt_that_does_not_end_costs_no_more_than_half_as_much_again(device) -
     runs = {name: device.runner(name, cost) for name, cost in costs.items()}
     rng = np.random.default_rng(0)
     time_in_rounds(device, runs, rng=rng, time_limit_s=1e-9, on_progress=lambda share: None,
-                   doubtful=lambda times: list(times)[:4])  # fmt: skip
+                   contradictory=lambda times: list(times)[:4])  # fmt: skip
     ordinary, one_more = MIN_ROUNDS * len(costs), 2 * len(costs)
     assert ordinary < len(device.windows) - 1 <= 1.5 * ordinary + one_more
 

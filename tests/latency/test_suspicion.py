@@ -3,16 +3,16 @@ import itertools
 import numpy as np
 import pytest
 
-from genets.latency.predictor.builder import suspicious
-from genets.latency.predictor.probes import CHAIN_EXTRA, End, Piece
+from genets.latency.predictor.builder import find_contradictions
+from genets.latency.predictor.probes import CHAIN_EXTRA, BlockProbe, StemOrHeadProbe
 from genets.latency.timing.drift import AGAIN_ROUNDS, Timed, time_in_rounds
 from genets.structure import Block, Structure
 
 LONG = 1 + CHAIN_EXTRA
 
 
-def piece(width: int, depth: int = 1, reads: int = 16) -> Piece:
-    return Piece(1, Block("XX"), reads, width, 2, 8, depth)
+def piece(width: int, depth: int = 1, reads: int = 16) -> BlockProbe:
+    return BlockProbe(1, Block("XX"), reads, width, 2, 8, depth)
 
 
 def grid() -> dict:
@@ -21,12 +21,14 @@ def grid() -> dict:
     timed = {
         piece(w, d): Timed(w * (1 + d) * 1e-6, 0.01) for w, d in itertools.product(widths, depths)
     }
-    timed |= {End("head", r, w, 2): Timed(r * w * 1e-6, 0.01) for r in widths for w in (8, 16)}
+    timed |= {
+        StemOrHeadProbe("head", r, w, 2): Timed(r * w * 1e-6, 0.01) for r in widths for w in (8, 16)
+    }
     return timed
 
 
 def test_times_that_rise_are_not_suspected() -> None:
-    assert suspicious(grid()) == []
+    assert find_contradictions(grid()) == []
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,8 @@ def test_times_that_rise_are_not_suspected() -> None:
         (piece(16), piece(32)),
         (piece(32, LONG), piece(64, LONG)),
         (piece(32, 1), piece(32, LONG)),
-        (End("head", 32, 8, 2), End("head", 64, 8, 2)),
-        (End("head", 32, 8, 2), End("head", 32, 16, 2)),
+        (StemOrHeadProbe("head", 32, 8, 2), StemOrHeadProbe("head", 64, 8, 2)),
+        (StemOrHeadProbe("head", 32, 8, 2), StemOrHeadProbe("head", 32, 16, 2)),
     ],
     ids=str,
 )
@@ -44,16 +46,16 @@ def test_a_narrower_or_shallower_piece_that_is_slower(slow, fast) -> None:
     timed = grid()
     for share, expected in ((1.02, set()), (1.04, {slow, fast})):
         timed[slow] = Timed(timed[fast].seconds * share, 0.01)
-        found = suspicious({slow: timed[slow], fast: timed[fast]})
+        found = find_contradictions({slow: timed[slow], fast: timed[fast]})
         assert set(found) == expected
-    assert {slow, fast} <= set(suspicious(timed))
+    assert {slow, fast} <= set(find_contradictions(timed))
 
 
 def test_pieces_that_read_more_and_whole_networks_are_not_compared() -> None:
     timed = {piece(16, reads=32): Timed(9.0, 0.01), piece(32, reads=16): Timed(1.0, 0.01)}
-    assert suspicious(timed) == []
+    assert find_contradictions(timed) == []
     structure = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 Conv1x64 @16")
-    assert suspicious({structure: Timed(1.0, 0.01), piece(16): Timed(9.0, 0.01)}) == []
+    assert find_contradictions({structure: Timed(1.0, 0.01), piece(16): Timed(9.0, 0.01)}) == []
 
 
 def test_what_is_suspected_is_timed_again(device) -> None:
@@ -62,7 +64,7 @@ def test_what_is_suspected_is_timed_again(device) -> None:
     disturbed = piece(32)
     asked: list[float] = []
 
-    def run(item: Piece):
+    def run(item: BlockProbe):
         def once() -> None:
             slow = item == disturbed and not asked
             device.launches.append(str(item))
@@ -70,9 +72,9 @@ def test_what_is_suspected_is_timed_again(device) -> None:
 
         return once
 
-    def doubtful(timed):
+    def contradictory(timed):
         asked.append(timed[disturbed].seconds)
-        return suspicious(timed)
+        return find_contradictions(timed)
 
     found = time_in_rounds(
         device,
@@ -80,7 +82,7 @@ def test_what_is_suspected_is_timed_again(device) -> None:
         rng=np.random.default_rng(0),
         time_limit_s=1.0,
         on_progress=lambda share: None,
-        doubtful=doubtful,
+        contradictory=contradictory,
     )
     assert asked[0] == pytest.approx(2 * costs[disturbed])
     assert {item: timed.seconds for item, timed in found.items()} == pytest.approx(costs)
@@ -91,8 +93,8 @@ def test_a_piece_that_is_slow_is_asked_again_only_so_often(device) -> None:
     costs = {piece(16): 3e-3, piece(32): 1e-3, piece(64): 5e-3}
     asked = []
 
-    def doubtful(timed):
-        asked.append(suspicious(timed))
+    def contradictory(timed):
+        asked.append(find_contradictions(timed))
         return asked[-1]
 
     found = time_in_rounds(
@@ -101,7 +103,7 @@ def test_a_piece_that_is_slow_is_asked_again_only_so_often(device) -> None:
         rng=np.random.default_rng(0),
         time_limit_s=1.0,
         on_progress=lambda share: None,
-        doubtful=doubtful,
+        contradictory=contradictory,
     )
     assert asked == [[piece(16), piece(32)]] * AGAIN_ROUNDS
     assert {item: timed.seconds for item, timed in found.items()} == pytest.approx(costs)

@@ -13,7 +13,7 @@ from torch import nn
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.predictor.builder import piece_batch_size
-from genets.latency.predictor.probes import End, Piece, build_live
+from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.drift import time_in_rounds
 from genets.latency.timing.memory import resident_bytes_of
@@ -61,7 +61,7 @@ def unseen(table: LatencyTable, count: int) -> list[Structure]:
 def test_unseen_structures_on_a_device_of_the_models_form(table, target) -> None:
     assert table.rmspe < 1e-6
     for structure in unseen(table, 10):
-        measured = measure(build_live(structure, CLASSES), target, 16, min_samples=6)
+        measured = measure(build_for_timing(structure, CLASSES), target, 16, min_samples=6)
         predicted = table.predict_ms_per_image(structure)
         assert predicted == pytest.approx(measured.ms_per_image, rel=1e-6)
 
@@ -75,7 +75,7 @@ def test_stems_and_heads_of_other_widths(target) -> None:
     for stem, head in ((16, 16), (24, 80), (32, 96)):
         stages = [replace(MASTER.stem, width=stem), *MASTER.super_blocks]
         structure = Structure((*stages, replace(MASTER.head, width=head)), 16)
-        measured = measure(build_live(structure, CLASSES), target, 16, min_samples=6)
+        measured = measure(build_for_timing(structure, CLASSES), target, 16, min_samples=6)
         predicted = table.predict_ms_per_image(structure)
         assert predicted == pytest.approx(measured.ms_per_image, rel=1e-6)
     with pytest.raises(TargetError, match="is for structures with the stem, head and strides"):
@@ -197,7 +197,7 @@ def test_several_resolutions(target) -> None:
     space = replace(SPACE, resolutions=(16, 24))
     table = LatencyTable.build(MASTER, space, target, CLASSES, time_limit_s=1e-3)
     structure = MASTER.with_resolution(24)
-    measured = measure(build_live(structure, CLASSES), target, 24, min_samples=6)
+    measured = measure(build_for_timing(structure, CLASSES), target, 24, min_samples=6)
     assert table.predict_ms_per_image(structure) == pytest.approx(measured.ms_per_image, rel=1e-6)
     small, large = (table.stage_ms_per_image(0, [16], [MASTER.super_blocks[0]], resolution=r)
                     for r in (16, 24))  # fmt: skip
@@ -349,13 +349,16 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_pieces_are_what_they_say() -> None:
-    piece = Piece(2, Block("DW", 5, 6), 24, 40, 2, 8, 3)
+    piece = BlockProbe(2, Block("DW", 5, 6), 24, 40, 2, 8, 3)
     network = piece.network()
     assert len(network) == 3
     import torch
 
     assert network.eval()(torch.zeros(1, 24, 8, 8)).shape == (1, 40, 4, 4)
-    head, stem = End("head", 24, 40, 2).network(7).eval(), End("stem", 3, 12, 16).network(7).eval()
+    head, stem = (
+        StemOrHeadProbe("head", 24, 40, 2).network(7).eval(),
+        StemOrHeadProbe("stem", 3, 12, 16).network(7).eval(),
+    )
     assert head(torch.zeros(1, 24, 2, 2)).shape == (1, 7)
     assert [m.out_channels for m in head.modules() if isinstance(m, nn.Conv2d)] == [40]
     assert stem(torch.zeros(1, 3, 16, 16)).shape == (1, 12, 8, 8)

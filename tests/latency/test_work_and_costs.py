@@ -6,7 +6,7 @@ import pytest
 
 from genets.core.errors import TargetError
 from genets.latency.predictor.costs import Calibration, StageCosts, block_work
-from genets.latency.predictor.probes import CHAIN_EXTRA, Piece, coarse
+from genets.latency.predictor.probes import CHAIN_EXTRA, BlockProbe, coarse_grid
 from genets.latency.predictor.work import WORK
 from genets.structure import Block, SuperBlock
 from genets.structure.cost import stage_multiply_adds
@@ -35,14 +35,14 @@ def test_work_of_one_width_is_that_of_many() -> None:
         assert np.array_equal(block_work(BLOCKS[2], width, 48, 1, 8), many[:, column])
 
 
-def pieces(cost, stride: int = 2) -> dict[Piece, float]:
+def pieces(cost, stride: int = 2) -> dict[BlockProbe, float]:
     """Timed pieces of one super-block; `cost(block, input width, width, stride, side)` in ms."""
     timed = {}
     for block, width, depth in itertools.product(BLOCKS, (16, 40, 64), (1, 1 + CHAIN_EXTRA)):
         ms = cost(block, 24, width, stride, 8) + (depth - 1) * cost(
             block, width, width, 1, 8 // stride
         )
-        timed[Piece(0, block, 24, width, stride, 8, depth)] = ms
+        timed[BlockProbe(0, block, 24, width, stride, 8, depth)] = ms
     return timed
 
 
@@ -115,11 +115,14 @@ def test_a_block_that_was_not_timed() -> None:
 
 
 def test_coarse_grid_holds_the_ends_and_widths_of_whole_and_broken_tiles() -> None:
-    assert coarse((16, 24)) == (16, 24)
-    assert coarse((8, 24, 40)) == (8, 24, 40)
-    assert coarse(tuple(range(16, 72, 8))) in {(16, 24, 32, 56, 64), (16, 24, 48, 56, 64)}
-    assert coarse(tuple(range(48, 200, 8))) in {(48, 88, 112, 152, 192), (48, 88, 128, 152, 192)}
-    assert coarse((16, 32, 48, 64, 80, 96)) == (16, 32, 48, 80, 96)
+    assert coarse_grid((16, 24)) == (16, 24)
+    assert coarse_grid((8, 24, 40)) == (8, 24, 40)
+    assert coarse_grid(tuple(range(16, 72, 8))) in {(16, 24, 32, 56, 64), (16, 24, 48, 56, 64)}
+    assert coarse_grid(tuple(range(48, 200, 8))) in {
+        (48, 88, 112, 152, 192),
+        (48, 88, 128, 152, 192),
+    }
+    assert coarse_grid((16, 32, 48, 64, 80, 96)) == (16, 32, 48, 80, 96)
 
 
 def test_calibration_of_a_perfect_sum_changes_nothing() -> None:

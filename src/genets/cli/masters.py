@@ -69,11 +69,11 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
 
 def _latencies(ranking: MasterRanking, settings: SearchSettings) -> dict[str, float]:
     """ms per image of each on the target of the search, measured in turn."""
-    from genets.latency.predictor.probes import build_live
+    from genets.latency.predictor.probes import build_for_timing
     from genets.latency.timing.measurement import measure_interleaved
 
     measured = measure_interleaved(
-        {row.name: build_live(row.structure, 1000) for row in ranking.ranked},
+        {row.name: build_for_timing(row.structure, 1000) for row in ranking.ranked},
         settings.target,
         settings.resolution,
         time_limit_s=settings.measure_seconds,

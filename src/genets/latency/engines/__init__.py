@@ -62,13 +62,13 @@ class Engine(Protocol):
         resolution: int,
         calibration: Tensor | None = None,
         *,
-        quickly: bool = False,
+        latency_only: bool = False,
     ) -> Prepared:
         """A copy of `network`, ready to run, inputs resident. Call it inside `open`.
 
         calibration: (N, channels, resolution, resolution) images that set the ranges of int8;
         None takes normal noise, good enough for a latency and for nothing else.
-        quickly: only the latency counts; what takes long and does not change it is left out.
+        latency_only: only the latency counts; what takes long and does not change it is left out.
         Raises TargetError if the network cannot run at this batch size and resolution, or
         cannot be brought into the engine's form.
         """

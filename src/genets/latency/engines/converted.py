@@ -40,7 +40,7 @@ class ConvertedEngine(ABC):
         resolution: int,
         calibration: Tensor | None = None,
         *,
-        quickly: bool = False,
+        latency_only: bool = False,
     ) -> Prepared:
         """See `Engine.prepare`."""
         shape = shape_of(network, target, resolution)
@@ -50,11 +50,11 @@ class ConvertedEngine(ABC):
                 folded = fold_batchnorm(network).cpu().float()
                 check_memory(folded, shape, torch.float32)
             with watch.step("export"):
-                model = self.converted(folded, shape, target, quickly=quickly)
+                model = self.converted(folded, shape, target, latency_only=latency_only)
             if target.precision == "int8":
                 with watch.step("quantise"):
                     model, quantisation = self.quantised(
-                        model, shape, target, calibration, quickly=quickly
+                        model, shape, target, calibration, latency_only=latency_only
                     )
             with watch.step(self.starting):
                 started = self.started(model, target)
@@ -66,12 +66,14 @@ class ConvertedEngine(ABC):
         return Prepared(run, predict, shape, watch.seconds, quantisation, files=files)
 
     @abstractmethod
-    def converted(self, folded: nn.Module, shape: Shape, target: Target, *, quickly: bool) -> Any:
+    def converted(
+        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+    ) -> Any:
         """The model of a network whose batch norm is folded, for inputs of `shape`."""
 
     @abstractmethod
     def quantised(
-        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
+        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, latency_only: bool
     ) -> tuple[Any, dict[str, Any]]:
         """The model in int8, and how it was quantised: see `calibration_batches`."""
 

@@ -79,18 +79,26 @@ class OnnxRuntimeEngine(ConvertedEngine):
             with torch.cuda.device(target.device):
                 yield CudaHostClock()
 
-    def converted(self, folded: nn.Module, shape: Shape, target: Target, *, quickly: bool) -> bytes:
+    def converted(
+        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+    ) -> bytes:
         """An ONNX file. Raises GenetsError, the operator named."""
         dtype = _export_type(target)
         folded = folded.to(dtype)
-        plain = plain_onnx(folded, shape) if quickly else None
+        plain = plain_onnx(folded, shape) if latency_only else None
         return plain or to_onnx(folded, torch.zeros(shape, dtype=dtype))
 
     def quantised(
-        self, model: bytes, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
+        self,
+        model: bytes,
+        shape: Shape,
+        target: Target,
+        images: Tensor | None,
+        *,
+        latency_only: bool,
     ) -> tuple[bytes, dict[str, Any]]:
         """See `quantise` and `quantise_quickly`."""
-        if quickly:
+        if latency_only:
             return quantise_quickly(model, provider_of(target))
         batches, source = calibration_batches(shape, images)
         content, how = quantise(model, batches, provider_of(target))

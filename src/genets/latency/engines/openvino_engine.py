@@ -61,17 +61,19 @@ class OpenVinoEngine(ConvertedEngine):
         keep_freed_memory()
         yield CpuClock()
 
-    def converted(self, folded: nn.Module, shape: Shape, target: Target, *, quickly: bool) -> Any:
+    def converted(
+        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+    ) -> Any:
         """An openvino.Model. Raises TargetError, the operator named."""
-        plain = plain_onnx(folded, shape) if quickly else None
+        plain = plain_onnx(folded, shape) if latency_only else None
         return _openvino().Core().read_model(plain) if plain else _converted(folded, shape)
 
     def quantised(
-        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
+        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, latency_only: bool
     ) -> tuple[Any, dict[str, Any]]:
         """The model with NNCF's FakeQuantize layers."""
         batches, source = calibration_batches(shape, images)
-        model, how = _quantised(model, batches, correct_bias=not quickly)
+        model, how = _quantised(model, batches, correct_bias=not latency_only)
         return model, how | source
 
     def started(self, model: Any, target: Target) -> Any:

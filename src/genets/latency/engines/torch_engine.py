@@ -72,7 +72,7 @@ class TorchEngine:
         resolution: int,
         calibration: Tensor | None = None,
         *,
-        quickly: bool = False,
+        latency_only: bool = False,
     ) -> Prepared:
         """See `Engine.prepare`; nothing is quantised here, and nothing could be left out."""
         shape = shape_of(network, target, resolution)

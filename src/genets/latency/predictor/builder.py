@@ -22,14 +22,14 @@ from torch import nn
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.environment import describe_environment
 from genets.latency.predictor.probes import (
-    Edge,
-    End,
-    Piece,
+    BlockProbe,
+    OverheadProbe,
     Probe,
-    build_live,
-    edges_of,
-    ends_of,
-    pieces_of,
+    StemOrHeadProbe,
+    block_probes,
+    build_for_timing,
+    overhead_probes,
+    stem_and_head_probes,
 )
 from genets.latency.predictor.table import LatencyTable, Use, WholeNetwork
 from genets.latency.target import Target
@@ -96,16 +96,16 @@ def _run_s(
     engine: Engine, clock: DeviceClock, target: Target, master: Structure, num_classes: int
 ) -> float:
     """Seconds of one run of the MasterNet, roughly: the least of some, as others may disturb."""
-    network = build_live(master, num_classes)
-    run = engine.prepare(network, target, master.resolution, quickly=True)
+    network = build_for_timing(master, num_classes)
+    run = engine.prepare(network, target, master.resolution, latency_only=True)
     return min(clock.time_runs(run, 1) for _ in range(LOOKS))
 
 
 def _items(space: SpaceAround, structures: list[Structure]) -> list[Item]:
     found: list[Item] = [space.master, *structures]
     for resolution in space.resolutions:
-        found += [*pieces_of(space, resolution), *ends_of(space, resolution)]
-        found += edges_of(space, resolution)
+        found += [*block_probes(space, resolution), *stem_and_head_probes(space, resolution)]
+        found += overhead_probes(space, resolution)
     return list(dict.fromkeys(found))
 
 
@@ -156,7 +156,7 @@ class _Session:
             if runs and held + size > limit:
                 timed_s |= self._timed(runs)
                 start, runs, held = time.perf_counter(), {}, 0
-            runs[item] = self.engine.prepare(network, at, item.resolution, quickly=True)
+            runs[item] = self.engine.prepare(network, at, item.resolution, latency_only=True)
             held += size
             self.seconds["preparing"] += time.perf_counter() - start
             self.told.prepared += 1
@@ -181,7 +181,7 @@ class _Session:
             before=before,
             time_limit_s=self.seconds_per_item * len(runs),
             on_progress=on_progress,
-            doubtful=suspicious,
+            contradictory=find_contradictions,
         )
         self.seconds["timing"] += time.perf_counter() - start
         whole = self.target.batch_size
@@ -191,11 +191,11 @@ class _Session:
         return self.target if isinstance(item, Structure) else self.pieces
 
     def _network(self, item: Item) -> nn.Module:
-        if isinstance(item, Piece | Edge):
+        if isinstance(item, BlockProbe | OverheadProbe):
             return item.network()
-        if isinstance(item, End):
+        if isinstance(item, StemOrHeadProbe):
             return item.network(self.num_classes)
-        return build_live(item, self.num_classes)
+        return build_for_timing(item, self.num_classes)
 
     def _passing(self) -> Run:
         """Moves as much memory as other layers do between two runs of a piece.
@@ -205,7 +205,7 @@ class _Session:
         layer = nn.Conv2d(PASSING_CHANNELS, PASSING_CHANNELS, 1, groups=PASSING_CHANNELS)
         pixels = PASSING_VALUES / (PASSING_CHANNELS * self.pieces.batch_size)
         side = max(1, round(math.sqrt(pixels)))
-        return self.engine.prepare(layer.eval(), self.pieces, side, quickly=True)
+        return self.engine.prepare(layer.eval(), self.pieces, side, latency_only=True)
 
 
 def _sample(space: SpaceAround, rng: np.random.Generator, count: int) -> list[Structure]:
@@ -250,7 +250,7 @@ def lightest(drawn: list[Structure], count: int, rng: np.random.Generator) -> li
 BEYOND = 2.0  # standard errors of a difference
 
 
-def suspicious(timed: Mapping[Probe | Structure, Timed]) -> list[Probe]:
+def find_contradictions(timed: Mapping[Probe | Structure, Timed]) -> list[Probe]:
     """Pieces that take less time than a narrower or shallower one, and those, each once.
 
     Only where the difference is more than their noise. A width between two whole tiles of
@@ -271,10 +271,10 @@ def _pairs(
     """The one that should be faster first."""
     rows: dict[Hashable, list[Probe]] = {}
     for piece in pieces:
-        if isinstance(piece, Piece):
+        if isinstance(piece, BlockProbe):
             rows.setdefault(replace(piece, width=0, input_width=0), []).append(piece)
             rows.setdefault(replace(piece, depth=0), []).append(piece)
-        elif isinstance(piece, Edge):
+        elif isinstance(piece, OverheadProbe):
             rows.setdefault(replace(piece, width=0), []).append(piece)
             rows.setdefault(replace(piece, length=0), []).append(piece)
         else:

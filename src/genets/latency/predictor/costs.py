@@ -12,12 +12,12 @@ import numpy as np
 from scipy.optimize import isotonic_regression, nnls
 
 from genets.core.errors import TargetError, unknown_name
-from genets.latency.predictor.probes import CHAIN_EXTRA, End, Piece
+from genets.latency.predictor.probes import CHAIN_EXTRA, BlockProbe, StemOrHeadProbe
 from genets.latency.predictor.work import WORK, Array, block_work
 from genets.structure import Block, SuperBlock
 
 # A chain's slope below this share of what its work suggests is a bad timing.
-LEAST_SLOPE = 0.2
+MIN_SLOPE = 0.2
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StageCosts:
     blocks: Mapping[Block, BlockCosts]
 
     @classmethod
-    def fit(cls, timed_ms: Mapping[Piece, float]) -> StageCosts:
+    def fit(cls, timed_ms: Mapping[BlockProbe, float]) -> StageCosts:
         """timed_ms: ms per batch of every piece of this super-block."""
         one = next(iter(timed_ms))
         stride, resolution = one.stride, one.resolution
@@ -99,7 +99,7 @@ class StageCosts:
 
 
 @dataclass(frozen=True)
-class EndCosts:
+class StemOrHeadCosts:
     """Stem or head: interpolated between the widths that were timed.
 
     input_widths, widths: the grid, ascending. ms: (input widths, widths), per batch.
@@ -110,7 +110,7 @@ class EndCosts:
     ms: Array
 
     @classmethod
-    def of(cls, timed_ms: Mapping[End, float]) -> EndCosts:
+    def of(cls, timed_ms: Mapping[StemOrHeadProbe, float]) -> StemOrHeadCosts:
         """timed_ms: ms per batch of the end for every pair of the grid's widths."""
         input_widths = sorted({end.input_width for end in timed_ms})
         widths = sorted({end.width for end in timed_ms})
@@ -127,7 +127,7 @@ class EndCosts:
         return np.array(columns).T
 
 
-def _piece_work(piece: Piece) -> Array:
+def _piece_work(piece: BlockProbe) -> Array:
     side = -(-piece.resolution // piece.stride)
     first = block_work(piece.block, piece.input_width, piece.width, piece.stride, piece.resolution)
     return first + (piece.depth - 1) * block_work(piece.block, piece.width, piece.width, 1, side)
@@ -139,20 +139,22 @@ def _expected(work: Array, ms_per_work: Array) -> Array:
     return np.maximum(total, 1e-9)
 
 
-def _fit_block(block: Block, timed_ms: Mapping[Piece, float], ms_per_work: Array) -> BlockCosts:
+def _fit_block(
+    block: Block, timed_ms: Mapping[BlockProbe, float], ms_per_work: Array
+) -> BlockCosts:
     ones = sorted(
         (piece for piece in timed_ms if piece.block == block and piece.depth == 1),
         key=lambda piece: piece.width,
     )
     firsts, rests, expected = [], [], []
     for one in ones:
-        chain = Piece(one.index, block, one.input_width, one.width, one.stride, one.resolution,
+        chain = BlockProbe(one.index, block, one.input_width, one.width, one.stride, one.resolution,
                       1 + CHAIN_EXTRA)  # fmt: skip
         side = -(-one.resolution // one.stride)
         rest = float(_expected(block_work(block, one.width, one.width, 1, side), ms_per_work))
         slope = (timed_ms[chain] - timed_ms[one]) / CHAIN_EXTRA
         firsts.append(timed_ms[one])
-        rests.append(max(slope, LEAST_SLOPE * rest))
+        rests.append(max(slope, MIN_SLOPE * rest))
         expected.append((float(_expected(_piece_work(one), ms_per_work)), rest))
     expected_first, expected_rest = np.array(expected).T
     return BlockCosts(
@@ -173,7 +175,7 @@ def _rising(costs: Sequence[float]) -> Array:
 PENALTY_COMMON = 0.003
 PENALTY_PART = 0.3
 PENALTY_OFFSET = 0.01
-MOST_REBATE = 0.5  # of the least that each part takes in any network
+MAX_REBATE = 0.5  # of the least that each part takes in any network
 
 
 @dataclass(frozen=True)
@@ -208,5 +210,5 @@ class Calibration:
         # A factor below this would make wider networks all but free.
         factors = np.maximum(1 + solution[:parts] + solution[parts], 0.1)
         # On a disturbed device anything may fit best, but no network takes less than no time.
-        least = -MOST_REBATE * float(factors @ costs.min(axis=0))
+        least = -MAX_REBATE * float(factors @ costs.min(axis=0))
         return cls(factors, max(least, float(solution[-1] * scale)))

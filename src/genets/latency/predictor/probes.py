@@ -31,7 +31,7 @@ LIVE_GAIN = 0.25
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Piece:
+class BlockProbe:
     """A chain of `depth` blocks as they stand at super-block `index`.
 
     input_width: channels that the first block reads.
@@ -53,19 +53,19 @@ class Piece:
         stem = SuperBlock("Conv", 1, self.input_width, stride=2)
         # Only the pair is used; ByobNet wants a second super-block and a head.
         end = (SuperBlock("XX", 1, 8, kernel=1), SuperBlock("Conv", 1, 8, kernel=1))
-        first, rest = build_live(Structure((stem, pair, *end), resolution=64), 1).stages[0]
+        first, rest = build_for_timing(Structure((stem, pair, *end), resolution=64), 1).stages[0]
         return nn.Sequential(first, *(copy.deepcopy(rest) for _ in range(self.depth - 1)))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Piece:
+    def from_json(cls, record: Mapping[str, Any]) -> BlockProbe:
         return cls(**{**record, "block": Block(**record["block"])})
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class End:
+class StemOrHeadProbe:
     """The stem (input_width is the images' 3), or head and classifier, at `resolution`.
 
     width: channels of its convolution.
@@ -83,7 +83,9 @@ class End:
         middle = SuperBlock("XX", 1, 8, kernel=1)
         last = middle if is_stem else SuperBlock("XX", 1, self.input_width, kernel=1)
         head = SuperBlock("Conv", 1, 8 if is_stem else self.width, kernel=1)
-        network = build_live(Structure((stem, middle, last, head), resolution=64), num_classes)
+        network = build_for_timing(
+            Structure((stem, middle, last, head), resolution=64), num_classes
+        )
         parts = (network.stem,) if is_stem else (network.final_conv, network.head)
         return nn.Sequential(*parts)
 
@@ -91,12 +93,12 @@ class End:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> End:
+    def from_json(cls, record: Mapping[str, Any]) -> StemOrHeadProbe:
         return cls(**record)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Edge:
+class OverheadProbe:
     """A chain of `length` layers that compute next to nothing, (N, width, resolution, resolution).
 
     What a piece pays at its two ends and a network only once: taking inputs into the engine's own
@@ -124,14 +126,14 @@ class Edge:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Edge:
+    def from_json(cls, record: Mapping[str, Any]) -> OverheadProbe:
         return cls(**record)
 
 
-Probe = Piece | End | Edge
+Probe = BlockProbe | StemOrHeadProbe | OverheadProbe
 
 
-def build_live(structure: Structure, num_classes: int) -> ByobNet:
+def build_for_timing(structure: Structure, num_classes: int) -> ByobNet:
     """A network with fresh weights, seeded, none of them zero.
 
     timm starts the last norm of a residual branch at zero. Multiplying zeros takes less power
@@ -146,7 +148,7 @@ def build_live(structure: Structure, num_classes: int) -> ByobNet:
     return network
 
 
-def pieces_of(space: SpaceAround, resolution: int) -> Iterator[Piece]:
+def block_probes(space: SpaceAround, resolution: int) -> Iterator[BlockProbe]:
     """Every chain that is timed for one input resolution.
 
     For each super-block, block and width of a coarse grid: one block, and a longer chain.
@@ -158,33 +160,35 @@ def pieces_of(space: SpaceAround, resolution: int) -> Iterator[Piece]:
         before = space.widths[index - 1]
         reads = before[len(before) // 2]
         for block in space.blocks[index]:
-            for width in coarse(space.widths[index]):
+            for width in coarse_grid(space.widths[index]):
                 # Where a stride-1 block of equal widths is timed, the projection is missing.
                 other = [w for w in before if w != width] if stage.stride == 1 else [reads]
                 read = min(other, key=lambda w: abs(w - reads), default=reads)
                 for depth in (1, 1 + CHAIN_EXTRA):
-                    yield Piece(index, block, read, width, stage.stride, sides[index], depth)
+                    yield BlockProbe(index, block, read, width, stage.stride, sides[index], depth)
 
 
-def ends_of(space: SpaceAround, resolution: int) -> Iterator[End]:
+def stem_and_head_probes(space: SpaceAround, resolution: int) -> Iterator[StemOrHeadProbe]:
     """Stem, and head with classifier, for a coarse grid of widths read and handed on."""
     sides = list(input_resolutions(space.master.with_resolution(resolution)))
     stem, *_, last, head = space.master.indices
-    for width in coarse(space.widths[stem]):
-        yield End("stem", IMAGE_CHANNELS, width, sides[0])
-    for input_width, width in product(coarse(space.widths[last]), coarse(space.widths[head])):
-        yield End("head", input_width, width, sides[-1])
+    for width in coarse_grid(space.widths[stem]):
+        yield StemOrHeadProbe("stem", IMAGE_CHANNELS, width, sides[0])
+    for input_width, width in product(
+        coarse_grid(space.widths[last]), coarse_grid(space.widths[head])
+    ):
+        yield StemOrHeadProbe("head", input_width, width, sides[-1])
 
 
-def edges_of(space: SpaceAround, resolution: int) -> Iterator[Edge]:
+def overhead_probes(space: SpaceAround, resolution: int) -> Iterator[OverheadProbe]:
     """Two chains for a coarse grid of the widths that are read and written by pieces."""
     sides = list(input_resolutions(space.master.with_resolution(resolution)))
     for before, side in zip(space.master.indices[:-1], sides[1:], strict=True):
-        for width in coarse(space.widths[before]):
-            yield from (Edge(width, side, length) for length in (1, 1 + CHAIN_EXTRA))
+        for width in coarse_grid(space.widths[before]):
+            yield from (OverheadProbe(width, side, length) for length in (1, 1 + CHAIN_EXTRA))
 
 
-def coarse(widths: tuple[int, ...]) -> tuple[int, ...]:
+def coarse_grid(widths: tuple[int, ...]) -> tuple[int, ...]:
     """Smallest, largest, and widths a quarter, half and three quarters of the way between.
 
     The middle one fills whole tiles of channels, the other two do not, where there are such:
@@ -202,12 +206,12 @@ def coarse(widths: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
-LEAST_SHARE = 0.2  # of a piece's time is left to it
+MIN_SHARE = 0.2  # of a piece's time is left to it
 
 
-def without_edges(
+def subtract_overhead(
     timed_ms: Mapping[Probe, float],
-) -> dict[Piece | End, float]:
+) -> dict[BlockProbe | StemOrHeadProbe, float]:
     """ms per batch of pieces and ends as parts of a network.
 
     The time of no layer at all, from chains of one and of several layers next to nothing, is what
@@ -218,22 +222,22 @@ def without_edges(
     """
     known = _standing_alone(timed_ms)
     if not known:
-        return {item: ms for item, ms in timed_ms.items() if not isinstance(item, Edge)}
+        return {item: ms for item, ms in timed_ms.items() if not isinstance(item, OverheadProbe)}
 
     def half(width: int, resolution: int) -> float:
         widths, ms = np.array(sorted(known[resolution].items())).T
         return float(np.interp(width, widths, ms)) / 2
 
-    found: dict[Piece | End, float] = {}
+    found: dict[BlockProbe | StemOrHeadProbe, float] = {}
     for item, ms in timed_ms.items():
-        if isinstance(item, Piece):
+        if isinstance(item, BlockProbe):
             side = -(-item.resolution // item.stride)
             edges = half(item.input_width, item.resolution) + half(item.width, side)
-        elif isinstance(item, End):
+        elif isinstance(item, StemOrHeadProbe):
             edges = half(item.input_width, item.resolution) if item.name == "head" else 0.0
         else:
             continue
-        found[item] = max(ms - edges, LEAST_SHARE * ms)
+        found[item] = max(ms - edges, MIN_SHARE * ms)
     return found
 
 
@@ -243,8 +247,8 @@ def _standing_alone(
     """ms of entering and leaving, by resolution and width."""
     known: dict[int, dict[int, float]] = {}
     for edge, ms in timed_ms.items():
-        if isinstance(edge, Edge) and edge.length == 1:
-            long = timed_ms[Edge(edge.width, edge.resolution, 1 + CHAIN_EXTRA)]
+        if isinstance(edge, OverheadProbe) and edge.length == 1:
+            long = timed_ms[OverheadProbe(edge.width, edge.resolution, 1 + CHAIN_EXTRA)]
             layer = max(long - ms, 0.0) / CHAIN_EXTRA
             known.setdefault(edge.resolution, {})[edge.width] = max(ms - layer, 0.0)
     return known

@@ -12,7 +12,7 @@ from typing import Any
 from genets.core.errors import GenetsError, TargetError
 from genets.latency.engines import ENGINES
 from genets.latency.environment import describe_environment
-from genets.latency.predictor.probes import Edge, End, Piece, Probe
+from genets.latency.predictor.probes import BlockProbe, OverheadProbe, Probe, StemOrHeadProbe
 from genets.latency.predictor.table import LatencyTable, WholeNetwork
 from genets.latency.target import Target
 from genets.structure import Block, DesignSpace, SpaceAround, Structure
@@ -117,8 +117,10 @@ def _from_json(record: Mapping[str, Any]) -> LatencyTable:
 def _piece(entry: Mapping[str, Any]) -> Probe:
     fields = {name: value for name, value in entry.items() if name != "ms"}
     if "block" in fields:
-        return Piece.from_json(fields)
-    return End.from_json(fields) if "name" in fields else Edge.from_json(fields)
+        return BlockProbe.from_json(fields)
+    return (
+        StemOrHeadProbe.from_json(fields) if "name" in fields else OverheadProbe.from_json(fields)
+    )
 
 
 def _ms(value: Any) -> float:

@@ -13,8 +13,8 @@ import numpy as np
 
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
-from genets.latency.predictor.costs import Calibration, EndCosts, StageCosts
-from genets.latency.predictor.probes import End, Piece, Probe, without_edges
+from genets.latency.predictor.costs import Calibration, StageCosts, StemOrHeadCosts
+from genets.latency.predictor.probes import BlockProbe, Probe, StemOrHeadProbe, subtract_overhead
 from genets.latency.predictor.work import Array
 from genets.latency.target import Target
 from genets.latency.timing.measurement import Measurement
@@ -173,24 +173,24 @@ class LatencyTable:
         )
 
     @cached_property
-    def _parts_ms(self) -> dict[Piece | End, float]:
+    def _parts_ms(self) -> dict[BlockProbe | StemOrHeadProbe, float]:
         """ms per batch of pieces and ends as parts of a network."""
-        return without_edges(self.timed_ms)
+        return subtract_overhead(self.timed_ms)
 
     @cached_property
-    def _costs(self) -> dict[tuple[int, int], StageCosts | EndCosts]:
+    def _costs(self) -> dict[tuple[int, int], StageCosts | StemOrHeadCosts]:
         """By index of the stage, and pixels along one side of what it reads."""
         stem, *_, head = self.space.master.indices
-        pieces: dict[tuple[int, int], dict[Piece, float]] = {}
-        ends: dict[tuple[int, int], dict[End, float]] = {}
+        pieces: dict[tuple[int, int], dict[BlockProbe, float]] = {}
+        ends: dict[tuple[int, int], dict[StemOrHeadProbe, float]] = {}
         for part, ms in self._parts_ms.items():
-            if isinstance(part, Piece):
+            if isinstance(part, BlockProbe):
                 pieces.setdefault((part.index, part.resolution), {})[part] = ms
             else:
                 index = stem if part.name == "stem" else head
                 ends.setdefault((index, part.resolution), {})[part] = ms
         return {key: StageCosts.fit(timed) for key, timed in pieces.items()} | {
-            key: EndCosts.of(timed) for key, timed in ends.items()
+            key: StemOrHeadCosts.of(timed) for key, timed in ends.items()
         }
 
     def _part_costs_ms(self, structure: Structure) -> Array:

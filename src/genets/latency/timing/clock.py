@@ -11,7 +11,7 @@ import numpy as np
 from genets.core.errors import TargetError, unknown_name
 from genets.latency.engines import DeviceClock, Run
 from genets.latency.timing.statistics import (
-    LEAST_SAMPLES,
+    MIN_SAMPLES,
     Array,
     median,
     median_interval,
@@ -107,7 +107,7 @@ def sample_interleaved(
     """Warm up, then take one sample of each in turn, A B A B; seconds per run of each sample.
 
     min_samples: in place of the protocol's own number.
-    time_limit_s: of sampling, for each network; but LEAST_SAMPLES are taken (or min_samples, if
+    time_limit_s: of sampling, for each network; but MIN_SAMPLES are taken (or min_samples, if
         that is less), as fewer give no interval.
     on_progress: told the share of the time limit, or of the least samples, that is done.
     """
@@ -124,7 +124,7 @@ def sample_interleaved(
             on_progress(min(1.0, max(in_time, in_number / wanted)))
         enough = all(_is_enough(one.samples_s, protocol, min_samples) for one in timed)
         late = spent >= time_limit_s * len(timed)
-        if enough or (late and len(timed[0].samples_s) >= min(wanted, LEAST_SAMPLES)):
+        if enough or (late and len(timed[0].samples_s) >= min(wanted, MIN_SAMPLES)):
             break
     return {name: np.array(one.samples_s) for name, one in zip(runs, timed, strict=True)}
 
@@ -154,7 +154,7 @@ def is_noisy(samples: Array, share: float) -> bool:
 
     Also with so few samples that they give no such interval.
     """
-    if len(samples) < LEAST_SAMPLES:
+    if len(samples) < MIN_SAMPLES:
         return True
     low, high = median_interval(samples)
     middle = median(samples)

@@ -28,7 +28,7 @@ VISIT_S = 0.05
 NEIGHBOURS = 31  # visits that tell the speed of the device at one moment
 SWEEPS = 3
 SAME_SPEED = 0.07
-AGAIN_ROUNDS = 3  # at most, for what is doubtful
+AGAIN_ROUNDS = 3  # at most, for what is contradictory
 AGAIN_VISITS = 2  # of one network in each of them
 AGAIN_SHARE = 0.5  # of the time of all others; when it has passed, no such round starts
 
@@ -49,13 +49,13 @@ def time_in_rounds(
     time_limit_s: float,
     on_progress: Callable[[float], None],
     before: Mapping[Key, Run] | None = None,
-    doubtful: Callable[[Mapping[Key, Timed]], Collection[Key]] = lambda _: (),
+    contradictory: Callable[[Mapping[Key, Timed]], Collection[Key]] = lambda _: (),
 ) -> dict[Key, Timed]:
     """The time of one run of each network, drift taken out.
 
     In a round every network is visited once, in random order. time_limit_s: from MIN_ROUNDS
     on, no round starts that would probably end later. before: what is done, untimed, before
-    each single run of these networks; the others run many times in a row. doubtful: those whose
+    each single run of these networks; the others run many times in a row. contradictory: those whose
     times cannot be; they are visited again, AGAIN_ROUNDS times at most, after the limit.
     """
     rounds = _Rounds(clock, runs, before or {}, rng)
@@ -66,7 +66,7 @@ def time_in_rounds(
             break
     limit_s = rounds.spent_s + AGAIN_SHARE * max(rounds.spent_s, time_limit_s)
     for _ in range(AGAIN_ROUNDS):
-        again = list(doubtful(rounds.times()))
+        again = list(contradictory(rounds.times()))
         if not again or rounds.spent_s > limit_s:
             break
         rounds.visit_again(again)

@@ -9,7 +9,7 @@ from scipy.special import bdtr
 Array = NDArray[np.float64]
 
 
-LEAST_SAMPLES = 6  # with fewer, not even smallest and largest enclose the median to 95 %
+MIN_SAMPLES = 6  # with fewer, not even smallest and largest enclose the median to 95 %
 
 
 def median_interval(samples: Array, confidence: float = 0.95) -> tuple[float, float]:
@@ -17,7 +17,7 @@ def median_interval(samples: Array, confidence: float = 0.95) -> tuple[float, fl
 
     With n samples the number below the true median is Binomial(n, 1/2), so the k-th smallest
     and the k-th largest enclose it with probability 1 - 2 P(B < k). The largest k that keeps
-    `confidence` is taken; below LEAST_SAMPLES none does, and smallest and largest are returned.
+    `confidence` is taken; below MIN_SAMPLES none does, and smallest and largest are returned.
     """
     ordered = np.sort(samples)
     count = len(ordered)
