@@ -16,7 +16,7 @@ from genets.latency.predictor.builder import piece_batch_size
 from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.drift import time_in_rounds
-from genets.latency.timing.memory import resident_bytes_of
+from genets.latency.engines.memory import resident_bytes_of
 from genets.structure import Block, DesignSpace, Structure
 from genets.structure.cost import multiply_adds
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from genets.core.errors import GenetsError, unknown_name
 from genets.latency.predictor.probes import LIVE_GAIN
-from genets.latency.timing.memory import largest_values, resident_bytes
+from genets.latency.engines.memory import largest_values, resident_bytes
 from genets.networks import count, resolve_network
 from genets.networks.baselines import SETS, baselines
 from genets.networks.count import input_channels

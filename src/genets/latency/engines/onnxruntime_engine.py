@@ -25,7 +25,7 @@ from genets.latency.engines.base import (
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.devices import CpuClock, CudaHostClock, check_device
 from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
-from genets.latency.engines.plain_onnx import plain_onnx
+from genets.latency.engines.fast_onnx import plain_onnx
 from genets.latency.target import Target
 from genets.networks.onnx_export import INPUT, OUTPUT, to_onnx
 

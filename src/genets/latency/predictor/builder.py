@@ -34,7 +34,7 @@ from genets.latency.predictor.probes import (
 from genets.latency.predictor.table import LatencyTable, Use, WholeNetwork
 from genets.latency.target import Target
 from genets.latency.timing.drift import Timed, time_in_rounds
-from genets.latency.timing.memory import free_bytes, resident_bytes_of
+from genets.latency.engines.memory import free_bytes, resident_bytes_of
 from genets.structure import SpaceAround, Structure
 from genets.structure.cost import multiply_adds
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from genets.latency.engines.plain_onnx import plain_onnx
+from genets.latency.engines.fast_onnx import plain_onnx
 from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
@@ -133,7 +133,7 @@ def test_a_sum_with_a_number_is_left_to_torch() -> None:
 
 
 def test_without_the_package_onnx(monkeypatch) -> None:
-    monkeypatch.setattr("genets.latency.engines.plain_onnx.find_spec", lambda name: None)
+    monkeypatch.setattr("genets.latency.engines.fast_onnx.find_spec", lambda name: None)
     assert plain_onnx(nn.Sequential(nn.Conv2d(3, 4, 1)), (2, 3, 8, 8)) is None
 
 

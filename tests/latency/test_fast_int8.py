@@ -9,7 +9,7 @@ from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines.base import normal_images
 from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
-from genets.latency.engines.plain_onnx import plain_onnx
+from genets.latency.engines.fast_onnx import plain_onnx
 from genets.latency.predictor.probes import BlockProbe, build_for_timing
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
