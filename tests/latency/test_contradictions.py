@@ -5,7 +5,7 @@ import pytest
 
 from genets.latency.predictor.builder import find_contradictions
 from genets.latency.predictor.probes import CHAIN_EXTRA, BlockProbe, StemOrHeadProbe
-from genets.latency.timing.drift import AGAIN_ROUNDS, Timed, time_in_rounds
+from genets.latency.timing.drift import REPEAT_ROUNDS, TimeEstimate, time_in_rounds
 from genets.structure import Block, Structure
 
 LONG = 1 + CHAIN_EXTRA
@@ -19,15 +19,18 @@ def grid() -> dict:
     """Times in proportion to width and depth; errors of 1 %."""
     widths, depths = (16, 32, 64), (1, LONG)
     timed = {
-        piece(w, d): Timed(w * (1 + d) * 1e-6, 0.01) for w, d in itertools.product(widths, depths)
+        piece(w, d): TimeEstimate(w * (1 + d) * 1e-6, 0.01)
+        for w, d in itertools.product(widths, depths)
     }
     timed |= {
-        StemOrHeadProbe("head", r, w, 2): Timed(r * w * 1e-6, 0.01) for r in widths for w in (8, 16)
+        StemOrHeadProbe("head", r, w, 2): TimeEstimate(r * w * 1e-6, 0.01)
+        for r in widths
+        for w in (8, 16)
     }
     return timed
 
 
-def test_times_that_rise_are_not_suspected() -> None:
+def test_rising_times_are_no_contradiction() -> None:
     assert find_contradictions(grid()) == []
 
 
@@ -45,20 +48,28 @@ def test_times_that_rise_are_not_suspected() -> None:
 def test_a_narrower_or_shallower_piece_that_is_slower(slow, fast) -> None:
     timed = grid()
     for share, expected in ((1.02, set()), (1.04, {slow, fast})):
-        timed[slow] = Timed(timed[fast].seconds * share, 0.01)
+        timed[slow] = TimeEstimate(timed[fast].seconds * share, 0.01)
         found = find_contradictions({slow: timed[slow], fast: timed[fast]})
         assert set(found) == expected
     assert {slow, fast} <= set(find_contradictions(timed))
 
 
 def test_pieces_that_read_more_and_whole_networks_are_not_compared() -> None:
-    timed = {piece(16, reads=32): Timed(9.0, 0.01), piece(32, reads=16): Timed(1.0, 0.01)}
+    timed = {
+        piece(16, reads=32): TimeEstimate(9.0, 0.01),
+        piece(32, reads=16): TimeEstimate(1.0, 0.01),
+    }
     assert find_contradictions(timed) == []
     structure = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 Conv1x64 @16")
-    assert find_contradictions({structure: Timed(1.0, 0.01), piece(16): Timed(9.0, 0.01)}) == []
+    assert (
+        find_contradictions(
+            {structure: TimeEstimate(1.0, 0.01), piece(16): TimeEstimate(9.0, 0.01)}
+        )
+        == []
+    )
 
 
-def test_what_is_suspected_is_timed_again(device) -> None:
+def test_contradictory_probes_are_timed_again(device) -> None:
     """A piece that was slow for as long as the rounds went on is told from one that is slow."""
     costs = {piece(w): w * 1e-3 for w in range(16, 16 * 12, 16)}
     disturbed = piece(32)
@@ -72,7 +83,7 @@ def test_what_is_suspected_is_timed_again(device) -> None:
 
         return once
 
-    def contradictory(timed):
+    def ask(timed):
         asked.append(timed[disturbed].seconds)
         return find_contradictions(timed)
 
@@ -82,18 +93,18 @@ def test_what_is_suspected_is_timed_again(device) -> None:
         rng=np.random.default_rng(0),
         time_limit_s=1.0,
         on_progress=lambda share: None,
-        contradictory=contradictory,
+        find_contradictions=ask,
     )
     assert asked[0] == pytest.approx(2 * costs[disturbed])
     assert {item: timed.seconds for item, timed in found.items()} == pytest.approx(costs)
-    assert len(asked) <= 1 + AGAIN_ROUNDS
+    assert len(asked) <= 1 + REPEAT_ROUNDS
 
 
-def test_a_piece_that_is_slow_is_asked_again_only_so_often(device) -> None:
+def test_a_probe_that_stays_slow_is_repeated_only_so_often(device) -> None:
     costs = {piece(16): 3e-3, piece(32): 1e-3, piece(64): 5e-3}
     asked = []
 
-    def contradictory(timed):
+    def ask(timed):
         asked.append(find_contradictions(timed))
         return asked[-1]
 
@@ -103,7 +114,7 @@ def test_a_piece_that_is_slow_is_asked_again_only_so_often(device) -> None:
         rng=np.random.default_rng(0),
         time_limit_s=1.0,
         on_progress=lambda share: None,
-        contradictory=contradictory,
+        find_contradictions=ask,
     )
-    assert asked == [[piece(16), piece(32)]] * AGAIN_ROUNDS
+    assert asked == [[piece(16), piece(32)]] * REPEAT_ROUNDS
     assert {item: timed.seconds for item, timed in found.items()} == pytest.approx(costs)

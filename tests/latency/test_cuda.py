@@ -3,6 +3,7 @@
 import ast
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 @pytest.mark.parametrize("clock", [CudaClock(), CudaHostClock()])
 @pytest.mark.parametrize("count", [1, 10])
-def test_the_time_of_the_device_is_told_not_that_of_the_launches(gpu, clock, count) -> None:
+def test_the_device_is_timed_and_not_the_launches(gpu, clock, count) -> None:
     gpu.launch(0.0, 5.0)  # what went before is waited for and not counted
     seconds = clock.time_runs(lambda: gpu.launch(1e-3, 1.0), count)
     assert seconds == pytest.approx(count, rel=2e-3)
@@ -70,7 +71,7 @@ def test_the_time_of_the_device_is_told_not_that_of_the_launches(gpu, clock, cou
 
 
 @pytest.mark.parametrize("clock", [CudaClock(), CudaHostClock()])
-def test_handing_over_is_timed_on_an_idle_device(gpu, clock) -> None:
+def test_launching_is_timed_on_an_idle_device(gpu, clock) -> None:
     gpu.launch(0.0, 5.0)
     assert clock.enqueue_s(lambda: gpu.launch(0.25, 1.0)) == pytest.approx(0.25)
     assert gpu.host_s == gpu.done_s
@@ -90,7 +91,9 @@ def test_a_launch_bound_network_is_flagged(gpu, monkeypatch, launch_s, bound) ->
             return Prepared(run, lambda x: x, (1, 3, 8, 8), memory_bytes=2**20)
 
     monkeypatch.setitem(ENGINES, "torch", Engine())
-    monkeypatch.setattr("genets.latency.environment._describe_cuda", lambda device: {})
+    card = SimpleNamespace(name="Abacus 9", major=8, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1000)
     found = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
     assert found.launch_bound is bound
     assert found.memory_bytes == 2**20
@@ -106,12 +109,12 @@ def test_a_cpu_is_never_launch_bound(fake_engine, device) -> None:
 
 
 def test_steps_of_the_preparation_wait_for_the_device(gpu) -> None:
-    waiting = cuda.wait_for("cuda")
+    waiting = cuda.make_wait("cuda")
     gpu.launch(0.0, 2.0)
     waiting()
     assert gpu.host_s == 2.0
     gpu.launch(0.0, 2.0)
-    cuda.wait_for("cpu")()
+    cuda.make_wait("cpu")()
     assert gpu.host_s == 2.0
 
 
@@ -153,7 +156,7 @@ def test_a_graph_is_captured_after_a_warm_up_on_a_side_stream(monkeypatch) -> No
         ("graph", graph),
     ):
         monkeypatch.setattr(torch.cuda, name, fake)
-    run, output = cuda.captured(lambda x: log.append("step") or x + 1, torch.zeros(1))
+    run, output = cuda.capture_graph(lambda x: log.append("step") or x + 1, torch.zeros(1))
     run()
     assert log == ["wait", *["step"] * 3, "wait", "capture", "step", "replay"]
     assert output.item() == 1
@@ -175,8 +178,8 @@ def test_clocks_are_read_in_few_places() -> None:
     folder = Path(genets.latency.__file__).parent
     readers = {
         path.relative_to(folder).as_posix()
-        for path in [*folder.rglob("engines/*.py"), folder / "clock.py", folder / "measurement.py"]
+        for path in [*folder.glob("engines/*.py"), *folder.glob("timing/*.py")]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("perf_counter", "elapsed_time", "time")
     }
-    assert readers == {"engines/cpu.py", "engines/cuda.py", "engines/prepared.py"}
+    assert readers == {"engines/base.py", "engines/devices.py"}

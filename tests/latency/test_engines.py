@@ -3,7 +3,6 @@
 import ast
 import copy
 import gc
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import nn
 import genets.latency.engines
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
-from genets.latency.engines import Prepared, torch_compile
+from genets.latency.engines import Prepared, memory, torch_compile
 from genets.latency.engines.base import Stopwatch, normal_images
 from genets.networks import build
 from genets.structure import Structure
@@ -112,7 +111,7 @@ QUICK_TARGETS = [target for target in TARGETS if target.engine != "torch-compile
 
 
 @pytest.mark.parametrize("target", QUICK_TARGETS, ids=name_of)
-def test_prepared_quickly_it_computes_the_same(target, network, expected) -> None:
+def test_prepared_for_latency_only_it_computes_the_same(target, network, expected) -> None:
     with ENGINES[target.engine].open(target):
         prepared = ENGINES[target.engine].prepare(network, target, SIDE, latency_only=True)
     limit = TOLERANCES[target.precision] * expected.abs().max()
@@ -150,7 +149,7 @@ def test_the_callers_network_is_not_changed(case, network) -> None:
     assert all(module.training for module in network.modules())
 
 
-def test_runs_take_time_and_preparing_is_told_apart(case) -> None:
+def test_runs_take_time_and_preparing_is_counted_apart(case) -> None:
     target, prepared, _ = case
     with ENGINES[target.engine].open(target) as clock:
         assert clock.time_runs(prepared, 3) > 0
@@ -240,8 +239,7 @@ def test_a_network_that_checks_its_images_itself(error) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_batch_that_does_not_fit(name, network, monkeypatch) -> None:
-    place = "genets.latency.engines.base.available_bytes"
-    monkeypatch.setattr(place, lambda: 10_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10_000)
     target = Target(engine=name, batch_size=512, threads=1)
     sentence = "batch_size 512 at resolution 16 does not fit into the memory of cpu; use a smaller"
     with ENGINES[name].open(target), pytest.raises(TargetError, match=sentence):
@@ -280,9 +278,7 @@ def test_a_network_that_cannot_be_exported(name, network, named, capfd) -> None:
     ],
 )
 def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> None:
-    find = importlib.util.find_spec
-    place = "genets.latency.engines.base.find_spec"
-    monkeypatch.setattr(place, lambda name: None if name == missing else find(name))
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(TargetError) as error:
         Target(**fields).check()
     assert str(error.value).endswith(sentence)
@@ -292,10 +288,10 @@ def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> No
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"engine": "torch", "precision": "int8"}, "engine torch; it has fp32, bf16 there"),
+        ({"engine": "torch", "precision": "int8"}, "engine torch; available are fp32, bf16"),
         (
             {"engine": "onnxruntime", "precision": "bf16"},
-            "bf16 is not available on device 'cpu' in engine onnxruntime; it has fp32, int8",
+            "bf16 is not available on device 'cpu' in engine onnxruntime; available are fp32, int8",
         ),
         (
             {"engine": "onnxruntime", "provider": "tensorrt"},
@@ -322,7 +318,7 @@ def test_openvino_refuses_a_precision_that_the_cpu_lacks(monkeypatch) -> None:
             return ["FP32", "INT8"]
 
     monkeypatch.setattr(openvino_engine, "_openvino", lambda: type("openvino", (), {"Core": Core}))
-    with pytest.raises(TargetError, match=r"bf16 is not available .* it has fp32, int8 there"):
+    with pytest.raises(TargetError, match=r"bf16 is not available .* available are fp32, int8"):
         Target(engine="openvino", precision="bf16").check()
 
 
@@ -367,7 +363,7 @@ def test_every_compiled_network_has_code_of_its_own(monkeypatch) -> None:
     kept = []
     monkeypatch.setattr(torch, "compile", lambda step, **_: kept.append(step) or step)
     for _ in range(9):
-        torch_compile._compiled(nn.Identity())
+        torch_compile._compile(nn.Identity())
     assert len({id(step.__code__) for step in kept}) == 9
 
 

@@ -1,4 +1,4 @@
-"""The quick int8 files against those of ONNX Runtime's calibrated quantisation."""
+"""The int8 files without calibration against those of ONNX Runtime's calibrated quantisation."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from torch import nn
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines.base import normal_images
-from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
-from genets.latency.engines.fast_onnx import plain_onnx
+from genets.latency.engines.fast_onnx import plain_onnx, quantise_without_calibration
+from genets.latency.engines.onnx_quantise import quantise
 from genets.latency.predictor.probes import BlockProbe, build_for_timing
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
@@ -67,7 +67,7 @@ def zero_points(content: bytes) -> dict[str, bool]:
 def test_the_same_graph_as_with_calibration(name, provider) -> None:
     model, shape = written(name)
     calibrated, how = quantise(model, [normal_images(shape)], provider)
-    quick, quick_how = quantise_quickly(model, provider)
+    quick, quick_how = quantise_without_calibration(model, provider)
     assert layers(quick) == layers(calibrated)
     assert {key: quick_how[key] for key in ("weights", "activations")} == {
         key: how[key] for key in ("weights", "activations")
@@ -80,7 +80,7 @@ def test_zero_points_are_zero_after_relu_alone() -> None:
     model, shape = written("piece")
     calibrated, quick = (
         quantise(model, [normal_images(shape)], "cpu"),
-        quantise_quickly(model, "cpu"),
+        quantise_without_calibration(model, "cpu"),
     )
     found = zero_points(quick[0])
     assert found == zero_points(calibrated[0])
@@ -90,7 +90,7 @@ def test_zero_points_are_zero_after_relu_alone() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_it_runs_and_computes_something(name) -> None:
     model, shape = written(name)
-    content, _ = quantise_quickly(model, "cpu")
+    content, _ = quantise_without_calibration(model, "cpu")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {INPUT: normal_images(shape).numpy()})
     assert np.isfinite(found).all()
@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_quantised(provider, monkeypatch) -> None:
     monkeypatch.setattr(QDQQuantizer, "quantize_model", fail)
     model, shape = written("piece")
     for make in (
-        lambda: quantise_quickly(model, provider),
+        lambda: quantise_without_calibration(model, provider),
         lambda: quantise(model, [normal_images(shape)], provider),
     ):
         with pytest.raises(TargetError, match=r"ONNX Runtime cannot quantise .*operator Odd"):

@@ -12,11 +12,12 @@ from torch import nn
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
-from genets.latency.predictor.builder import piece_batch_size
+from genets.latency.engines.memory import estimate_network_bytes
+from genets.latency.predictor import builder
+from genets.latency.predictor.builder import choose_probe_batch_size
 from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.drift import time_in_rounds
-from genets.latency.engines.memory import resident_bytes_of
 from genets.structure import Block, DesignSpace, Structure
 from genets.structure.cost import multiply_adds
 
@@ -135,10 +136,11 @@ def test_more_networks_held_out(target) -> None:
 
 
 def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeypatch) -> None:
-    monkeypatch.setattr("genets.latency.predictor.builder.free_bytes", lambda target: 10_000_000)
+    monkeypatch.setattr(builder, "free_bytes", lambda target: 10_000_000)
     turns = []
     monkeypatch.setattr(
-        "genets.latency.predictor.builder.time_in_rounds",
+        builder,
+        "time_in_rounds",
         lambda *args, **more: turns.append(len(args[1])) or time_in_rounds(*args, **more),
     )
     shares: list[float] = []
@@ -176,14 +178,14 @@ def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine)
      (0.5, 3, 1), (0.3, 3, 2)],
 )  # fmt: skip
 def test_the_batch_of_pieces_is_halved_until_a_run_is_short(run_s, batch_size, expected) -> None:
-    assert piece_batch_size(run_s, batch_size) == expected
+    assert choose_probe_batch_size(run_s, batch_size) == expected
 
 
 def test_what_is_resident_counts_weights_and_feature_maps() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU(), nn.Conv2d(8, 2, 1))
     parameters, inputs, largest = 24 + 18, 3 * 16, 16 * 16
     expected = 4 * (2 * parameters + 5 * (inputs + 2 * largest))
-    assert resident_bytes_of(network, 4, 5) == expected
+    assert estimate_network_bytes(network, 4, 5) == expected
 
 
 def test_progress_rises_to_one(target) -> None:
@@ -256,9 +258,15 @@ def test_file_of_the_same_settings_is_taken(table, target, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target": {"batch_size": 8}}, r"target cpu-fake-fp32-b4-t\d+ there, cpu-fake-fp32-b8-t"),
-        ({"target": {"threads": 77}}, r"target cpu-fake-fp32-b4-t\d+ there, cpu-fake-fp32-b4-t77"),
-        ({"num_classes": 9}, "number of classes 5 there, 9 here"),
+        (
+            {"target": {"batch_size": 8}},
+            r"target cpu-fake-fp32-b4-t\d+ in the table, cpu-fake-fp32-b8-t",
+        ),
+        (
+            {"target": {"threads": 77}},
+            r"target cpu-fake-fp32-b4-t\d+ in the table, cpu-fake-fp32-b4-t77",
+        ),
+        ({"num_classes": 9}, "number of classes 5 in the table, 9 here"),
         ({"space": SPACE.around(MASTER.with_resolution(24))}, "MasterNet Conv3x16s2.* @24 here"),
         ({"space": replace(SPACE, depth_change=2).around(MASTER)}, "design space DesignSpace"),
     ],
@@ -277,15 +285,15 @@ def test_file_of_other_settings_is_refused(
 def test_file_of_another_device_is_refused(table, target, tmp_path: Path) -> None:
     other = replace(table, environment={**table.environment, "device_name": "Abacus 9"})
     other.save(tmp_path / "t.json")
-    with pytest.raises(TargetError, match="device Abacus 9 there"):
+    with pytest.raises(TargetError, match="device Abacus 9 in the table"):
         LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"packages": {"torch": "1.2"}}, r"torch 1\.2 there, \d"),
-        ({"driver": "570.1"}, r"driver 570\.1 there, None here"),
+        ({"packages": {"torch": "1.2"}}, r"torch 1\.2 in the table, \d"),
+        ({"driver": "570.1"}, r"driver 570\.1 in the table, None here"),
     ],
 )
 def test_file_of_other_versions_is_refused(
@@ -304,7 +312,7 @@ def test_file_of_another_version_of_the_engine_is_refused(
     replace(table, environment={**table.environment, "packages": packages}).save(
         tmp_path / "t.json"
     )
-    with pytest.raises(TargetError, match=f"pytest 0.1 there, {pytest.__version__} here"):
+    with pytest.raises(TargetError, match=f"pytest 0.1 in the table, {pytest.__version__} here"):
         LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
 
 
@@ -313,17 +321,28 @@ def test_file_of_another_version_of_the_engine_is_refused(
     [
         (
             lambda text: re.sub('"entries": .*', '"entries": [1]}', text, flags=re.S),
-            "it is damaged or foreign",
+            r"t\.json is damaged \(.*\); it must be measured again",
         ),
         (
             lambda text: re.sub('"environment": {', '"environment": 3, "e": {', text),
-            "it is damaged or foreign",
+            "is damaged",
         ),
-        (lambda text: re.sub('"ms": [0-9.e-]+', '"ms": NaN', text, count=1), "a latency is nan ms"),
-        (lambda text: text[: len(text) // 2], "it is damaged or foreign"),
-        (lambda text: "[]", "it is damaged or foreign"),
-        (lambda text: re.sub('"version": 2', '"version": 7', text), "version is 7, not 2"),
-        (lambda text: text.replace('"XX"', '"ZZ"'), "unknown block type 'ZZ'"),
+        (
+            lambda text: re.sub('"ms": [0-9.e-]+', '"ms": NaN', text, count=1),
+            r"is damaged \(a latency is nan ms\)",
+        ),
+        (lambda text: text[: len(text) // 2], "is damaged"),
+        (lambda text: "[]", "is damaged"),
+        (
+            lambda text: re.sub('"version": 2', '"version": 7', text),
+            "has format version 7, and this genets reads versions up to 2; update genets",
+        ),
+        (
+            lambda text: re.sub('"version": 2', '"version": 1', text),
+            "has format version 1, and this genets reads versions from 2",
+        ),
+        (lambda text: text.replace('"XX"', '"ZZ"'), r"is damaged \(unknown block type 'ZZ'"),
+        (lambda text: re.sub('"depth": 3', '"deep": 3', text), "is damaged .*'deep'"),
     ],
 )
 def test_damaged_file(
@@ -332,7 +351,7 @@ def test_damaged_file(
     path = tmp_path / "t.json"
     table.save(path)
     path.write_text(edit(path.read_text()))
-    with pytest.raises(TargetError, match=f"not a latency table of this version: {message}"):
+    with pytest.raises(TargetError, match=message):
         LatencyTable.load(path)
 
 
@@ -344,7 +363,7 @@ def test_a_table_without_the_seconds_that_it_took(table, target, tmp_path: Path)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match=r"cannot read latency table .*No such file"):
+    with pytest.raises(TargetError, match=r"cannot read latency table .*the file does not exist"):
         LatencyTable.load(tmp_path / "none.json")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from genets.core.errors import TargetError
-from genets.latency.predictor.costs import Calibration, StageCosts, block_work
+from genets.latency.predictor.costs import Calibration, SuperBlockCosts, block_work
 from genets.latency.predictor.probes import CHAIN_EXTRA, BlockProbe, coarse_grid
 from genets.latency.predictor.work import WORK
 from genets.structure import Block, SuperBlock
@@ -52,7 +52,7 @@ def work_cost(block, inputs, width, stride, side) -> float:
 
 
 def test_costs_in_proportion_to_work_are_recovered_at_every_width() -> None:
-    costs = StageCosts.fit(pieces(work_cost))
+    costs = SuperBlockCosts.fit(pieces(work_cost))
     inputs = range(8, 72, 8)
     for block, width in itertools.product(BLOCKS, range(16, 72, 8)):
         first = [work_cost(block, c, width, 2, 8) for c in inputs]
@@ -66,14 +66,14 @@ def test_other_costs_are_met_at_the_timed_widths() -> None:
     def odd(block, inputs, width, stride, side) -> float:
         return float(width**1.5 * (1 + block.kernel) + inputs * stride)
 
-    costs = StageCosts.fit(pieces(odd))
+    costs = SuperBlockCosts.fit(pieces(odd))
     for block, width in itertools.product(BLOCKS, (16, 40, 64)):
         assert costs.first_ms(block, [24], width) == pytest.approx(odd(block, 24, width, 2, 8))
         assert costs.rest_ms(block, width) == pytest.approx(odd(block, width, width, 1, 4))
 
 
 def test_depth_adds_the_rest_and_a_stage_is_vectorised() -> None:
-    costs = StageCosts.fit(pieces(work_cost))
+    costs = SuperBlockCosts.fit(pieces(work_cost))
     options = [
         SuperBlock(b.type, d, w, 2, b.kernel, b.ratio)
         for b, w, d in itertools.product(BLOCKS, (16, 24, 64), (1, 2, 5))
@@ -90,7 +90,7 @@ def test_depth_adds_the_rest_and_a_stage_is_vectorised() -> None:
 
 
 def test_stride_1_without_change_of_width_is_a_further_block() -> None:
-    costs = StageCosts.fit(pieces(work_cost, stride=1))
+    costs = SuperBlockCosts.fit(pieces(work_cost, stride=1))
     for block in BLOCKS:
         first = costs.first_ms(block, [32, 40], 40)
         assert first[1] == costs.rest_ms(block, 40)
@@ -101,7 +101,7 @@ def test_falling_and_negative_costs_are_repaired() -> None:
     timed = pieces(work_cost)
     one = next(p for p in timed if p.width == 40 and p.depth == 1)
     timed[one] *= 3  # its chain now costs less than the block alone
-    costs = StageCosts.fit(timed)
+    costs = SuperBlockCosts.fit(timed)
     rests = [costs.rest_ms(one.block, width) for width in (16, 40, 64)]
     firsts = [float(costs.first_ms(one.block, [24], width)[0]) for width in (16, 40, 64)]
     assert rests[0] > 0
@@ -111,7 +111,7 @@ def test_falling_and_negative_costs_are_repaired() -> None:
 
 def test_a_block_that_was_not_timed() -> None:
     with pytest.raises(TargetError, match="unknown block of the latency table 'XX7'; did you"):
-        StageCosts.fit(pieces(work_cost)).rest_ms(Block("XX", 7), 16)
+        SuperBlockCosts.fit(pieces(work_cost)).rest_ms(Block("XX", 7), 16)
 
 
 def test_coarse_grid_holds_the_ends_and_widths_of_whole_and_broken_tiles() -> None:
