@@ -18,7 +18,7 @@ import numpy as np
 
 from conditions import write_result
 from genets.data import load_data
-from genets.data.seeds import seed_of
+from genets.data.seeds import derive_seed
 from genets.nas.run import search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import SearchResult
@@ -95,7 +95,7 @@ def score_on_test(structure: Structure, folder: Path, seed: int) -> dict[str, fl
     """Of a confirmed candidate, which is trained as long as a winner here."""
     data = load_data("digits", structure.resolution, seed=seed)
     net = build(structure, data.num_classes)
-    load_weights(net, folder / "confirmed" / f"{seed_of(str(structure)):016x}.safetensors")
+    load_weights(net, folder / "confirmed" / f"{derive_seed(str(structure)):016x}.safetensors")
     score = evaluate(net, data.test)
     return {"top1": score.top1, "cross_entropy": score.cross_entropy}
 

@@ -13,8 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, generator_of, render
-from genets.data.split import CPU, cut
+from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, make_generator, render
+from genets.data.split import CPU, VALIDATION_SHARE, cut
 from genets.nas.trials.runner import TrialJob
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
@@ -34,15 +34,14 @@ def load_shapes(
     resolution: int,
     *,
     seed: int = 0,
-    validation_share: float = 0.2,
     views: int = 4,
     device: torch.device = CPU,
 ) -> ImageData:
     """As `load_digits`: the test split is the same for every seed."""
     sources, labels = _sources()
     rest, test = cut(labels.tolist(), TEST_SHARE, purpose="shapes test")
-    kept, off = cut(labels[rest].tolist(), validation_share, purpose="shapes validation", seed=seed)
-    sample = render(sources[rest], resolution, NUISANCE, generator_of("shapes scale"))
+    kept, off = cut(labels[rest].tolist(), VALIDATION_SHARE, purpose="shapes validation", seed=seed)
+    sample = render(sources[rest], resolution, NUISANCE, make_generator("shapes scale"))
     mean, std = sample.mean().item(), sample.std().item()
 
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
@@ -66,7 +65,7 @@ def load_shapes(
 @cache
 def _sources() -> tuple[Tensor, Tensor]:
     """(20 * EACH, 32, 32) ink from 0 to 1, and the classes."""
-    generator = generator_of("shapes", 0)
+    generator = make_generator("shapes", 0)
     count = len(SHAPES) * len(TEXTURES) * EACH
     labels = torch.arange(count) // EACH
     line = (torch.arange(PIXELS) + 0.5) / PIXELS * 2 - 1

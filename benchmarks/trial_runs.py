@@ -25,7 +25,7 @@ from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import run_inline
 from genets.networks import build, save_weights
-from genets.structure import Structure, format_super_block, parse_super_block
+from genets.structure import Structure, parse_super_block
 from genets.training import Score, evaluate, fitting_threads, train
 from genets.training.score import Metric
 from shapes import ShapesTrialJob
@@ -124,7 +124,7 @@ def trained_master(
 
 def _row(result: TrialResult) -> list[Any]:
     trial = result.trial
-    key = [trial.index, format_super_block(trial.super_block), trial.repeat]
+    key = [trial.index, str(trial.super_block), trial.repeat]
     scores = [result.top1, result.cross_entropy, round(result.seconds, 3), result.reason]
     return [*key, result.status, *scores]
 

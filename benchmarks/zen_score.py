@@ -15,7 +15,7 @@ import torch
 from timm.models.byobnet import ByobNet
 from torch import Tensor, nn
 
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 from genets.networks import build
 from genets.structure import Structure
 
@@ -27,7 +27,7 @@ BATCH = 16
 @torch.no_grad()
 def zen_score(structure: Structure, seed: int = 0) -> float:
     """Nats; more is taken for better. Mean over REPEATS draws of weights and images."""
-    generator = generator_of("zen", seed)
+    generator = make_generator("zen", seed)
     net = _without_links(build(structure, 10)).train()
     return sum(_score(net, structure.resolution, generator) for _ in range(REPEATS)) / REPEATS
 

@@ -17,7 +17,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Confirmed, SearchResult, Selected
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
-from genets.structure import parse_toml, zoo
+from genets.structure import Structure, zoo
 
 SELECTED = Selected(
     structure=zoo["master_small"],
@@ -325,7 +325,7 @@ def test_zoo_shows_one_network():
     table = invoke("zoo", "genet_large").stdout
     assert "genet_large, 256 pixels" in table
     assert table.count("DW") >= 2
-    assert parse_toml(invoke("zoo", "genet_large", "--toml").stdout) == zoo["genet_large"]
+    assert Structure.parse_toml(invoke("zoo", "genet_large", "--toml").stdout) == zoo["genet_large"]
     shown = json.loads(invoke("zoo", "genet_large", "--json").stdout)
     assert shown["stages"][3] == {
         "type": "BL",

@@ -12,7 +12,6 @@ from genets.data import load_digits
 from genets.networks import build, save_weights
 from genets.networks.weights import published_names
 from genets.structure import Structure
-from genets.structure.toml_file import format_toml
 from genets.training import Recipe, evaluate, train
 
 pytest.importorskip("onnxruntime")
@@ -31,7 +30,7 @@ def results(tmp_path_factory):
     torch.manual_seed(0)
     net = build(STRUCTURE, 10)
     train(net, data.train, RECIPE, seed=0)
-    write_atomic(folder / "structure.toml", format_toml(STRUCTURE))
+    write_atomic(folder / "structure.toml", STRUCTURE.to_toml())
     metadata = {
         "num_classes": "10",
         "class_names": json.dumps(data.class_names),

@@ -66,7 +66,10 @@ def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> N
     [
         ("genet_larg", r"unknown network 'genet_larg'; did you mean genet_large"),
         ("EficientNet-B3", r"unknown network 'EficientNet-B3'; did you mean EfficientNet-B3"),
-        ("", r"unknown network ''; known are .* \(a network is a zoo name, a baseline, timm:NAME"),
+        (
+            "",
+            r"unknown network ''; valid names are .* \(a network is a zoo name, a baseline, timm",
+        ),
         ("timm:resnet10d_t", r"unknown timm network 'resnet10d_t'; did you mean .*resnet10t"),
         ("timm:resnet10t.nope", r"timm cannot create 'resnet10t.nope': Invalid pretrained tag"),
         ("resnet10t", r"unknown network 'resnet10t'; timm's of this name is timm:resnet10t"),

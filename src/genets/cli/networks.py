@@ -62,13 +62,13 @@ class Loaded:
 
         Raises DataError.
         """
-        from genets.data.split import Joined, normalised_as
+        from genets.data.split import JoinedSplit, normalised_as
 
         assert self.data is not None
         if name not in (*SPLITS, ALL):
             raise DataError(unknown_name("split", name, (*SPLITS, ALL)))
         chosen = [getattr(self.data, one) for one in (SPLITS if name == ALL else (name,))]
-        split = chosen[0] if len(chosen) == 1 else Joined(chosen)
+        split = chosen[0] if len(chosen) == 1 else JoinedSplit(chosen)
         known = self.normalisation
         return split if known is None else normalised_as(split, self.data, *known)
 

@@ -69,14 +69,13 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
     from genets import structure
     from genets.cli.output import print_json, print_tables
     from genets.report import stages_table, zoo_table
-    from genets.structure.toml_file import format_toml
 
     if name not in structure.zoo:
         _show_baseline(name, toml, json)
         return
     network = structure.zoo[name]
     if toml:
-        typer.echo(format_toml(network), nl=False)
+        typer.echo(network.to_toml(), nl=False)
         return
     row = _row(name, network)
     if json:

@@ -23,7 +23,7 @@ from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import EXECUTORS
 from genets.networks import load_weights, save_weights
 from genets.networks.own_blocks import where_loaded
-from genets.structure import Structure, format_super_block
+from genets.structure import Structure
 from genets.training import Score, evaluate
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> Non
     for result in EXECUTORS["inline"](job, groups, session.workers):
         session.study.record(result, session.round.number)
         done += 1
-        tell(done, planned, format_super_block(result.trial.super_block))
+        tell(done, planned, str(result.trial.super_block))
 
 
 def accuracy_model(

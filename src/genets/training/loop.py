@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genets.core.errors import TrainingError
-from genets.data import Batch, Split, seed_of, steps_per_epoch
+from genets.data import Batch, Split, derive_seed, steps_per_epoch
 from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
 from genets.training.score import Score
 
@@ -202,10 +202,10 @@ def _seeded(device: str | torch.device, seed: int) -> Iterator[None]:
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed_of("training", seed))
+        torch.default_generator.manual_seed(derive_seed("training", seed))
         if devices:
             with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed_of("training", seed))
+                torch.cuda.manual_seed(derive_seed("training", seed))
         yield
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import TrainingError
-from genets.data import ImageData, seed_of, seeded_globals, steps_per_epoch
+from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
 from genets.training.checkpoint import Checkpoints, Position
 from genets.training.epoch_log import EpochRecord, Listener, Progress
 from genets.training.loop import Teacher, evaluate
@@ -144,10 +144,10 @@ class Run:
         """torch's generators; mix-up draws from numpy's, which is alike in all processes."""
         at, number = self.position, self.processes.share.number
         if images.is_cuda:
-            torch.cuda.manual_seed(seed_of("step", self.seed, at.epoch, at.step, number))
+            torch.cuda.manual_seed(derive_seed("step", self.seed, at.epoch, at.step, number))
         if number:
             torch.default_generator.manual_seed(
-                seed_of("step", self.seed, at.epoch, at.step, number)
+                derive_seed("step", self.seed, at.epoch, at.step, number)
             )
 
     def _rate(self, step: int) -> float:

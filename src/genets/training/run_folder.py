@@ -21,7 +21,6 @@ from genets.data import ImageData
 from genets.networks import save_weights
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
-from genets.structure.toml_file import format_toml
 from genets.training.run_settings import RunSettings, differences
 from genets.training.score import Score
 
@@ -169,7 +168,7 @@ def hand_over(
         "training": json.dumps(settings.to_json()),
     }
     if structure is not None:
-        write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
+        write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
     save_weights(net, folder / WEIGHTS_FILE, facts)
     record = {**result.to_json(), "settings": settings.to_json()}
     record["input"] = data.input_contract(data.resolution)

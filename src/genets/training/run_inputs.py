@@ -72,7 +72,7 @@ def keep_broken(
             with open(path, "a", encoding="utf-8") as file:
                 file.write(_line(name, reason))
 
-    broken.tell = tell
+    broken.report = tell
     if processes.is_first and before:
         write_atomic(path, "")
     try:

@@ -19,7 +19,7 @@ from genets.core.errors import GenetsError
 from genets.latency import Target
 from genets.latency.predictor.probes import BlockProbe
 from genets.structure import Block
-from genets.structure.structure import WIDTH_STEP
+from genets.structure.block import WIDTH_STEP
 
 BATCH_NETWORKS = ("ResNet-50", "ResNet-152", "MobileNetV2-1.0", "EfficientNet-B0")
 COST_NETWORKS = (

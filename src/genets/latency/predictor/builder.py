@@ -27,7 +27,7 @@ from genets.latency.predictor.probes import (
 )
 from genets.latency.target import Target
 from genets.latency.timing.drift import TimeEstimate, time_in_rounds
-from genets.structure import SpaceAround, Structure
+from genets.structure import SearchSpace, Structure
 from genets.structure.cost import multiply_adds
 
 CALIBRATION_NETWORKS = 20
@@ -80,7 +80,7 @@ class TableTimings(NamedTuple):
 
 
 def time_space(
-    space: SpaceAround,
+    space: SearchSpace,
     target: Target,
     num_classes: int,
     *,
@@ -129,7 +129,7 @@ def _time_master(
     return min(clock.time_runs(run, 1) for _ in range(MASTER_RUNS))
 
 
-def _make_items(space: SpaceAround, structures: list[Structure]) -> list[Item]:
+def _make_items(space: SearchSpace, structures: list[Structure]) -> list[Item]:
     items: list[Item] = [space.master, *structures]
     for resolution in space.resolutions:
         items += block_probes(space, resolution)
@@ -242,7 +242,7 @@ class _Session:
         return self.engine.prepare(layer.eval(), self.probe_target, side, latency_only=True)
 
 
-def _sample(space: SpaceAround, rng: np.random.Generator, count: int) -> list[Structure]:
+def _sample(space: SearchSpace, rng: np.random.Generator, count: int) -> list[Structure]:
     """Distinct structures without the MasterNet; fewer than `count` in a small space."""
     maximum = min(count, space.size - 1)
     structures: dict[Structure, None] = {}

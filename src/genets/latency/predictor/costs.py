@@ -17,7 +17,7 @@ from genets.latency.predictor.probes import (
     subtract_overhead,
 )
 from genets.latency.predictor.work import WORK, Array, block_work
-from genets.structure import Block, SpaceAround, Structure, SuperBlock
+from genets.structure import Block, SearchSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions
 
 # A further block of a chain costs at least this share of its expected cost; less is a bad timing.
@@ -143,7 +143,7 @@ class SpaceCosts:
     sides: Mapping[int, Mapping[int, int]]
 
     @classmethod
-    def fit(cls, space: SpaceAround, timed_ms: Mapping[Probe, float]) -> SpaceCosts:
+    def fit(cls, space: SearchSpace, timed_ms: Mapping[Probe, float]) -> SpaceCosts:
         """timed_ms: ms per batch of all probes."""
         indices = space.master.indices
         stem, *_, head = indices

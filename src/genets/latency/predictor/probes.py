@@ -21,7 +21,7 @@ from torch import nn
 from genets.latency.predictor.work import CHANNEL_TILE
 from genets.networks import build
 from genets.networks.own_blocks import block_stage
-from genets.structure import Block, SpaceAround, Structure, SuperBlock
+from genets.structure import Block, SearchSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions
 from genets.structure.structure import IMAGE_CHANNELS
 
@@ -140,7 +140,7 @@ def _fixed_seed() -> Iterator[None]:
         yield
 
 
-def block_probes(space: SpaceAround, resolution: int) -> Iterator[BlockProbe]:
+def block_probes(space: SearchSpace, resolution: int) -> Iterator[BlockProbe]:
     """The chains that are timed for one input resolution.
 
     For each super-block, block and width of a coarse grid, there is a chain of one block and a
@@ -160,7 +160,7 @@ def block_probes(space: SpaceAround, resolution: int) -> Iterator[BlockProbe]:
                     yield BlockProbe(index, block, read, width, stage.stride, sides[index], depth)
 
 
-def stem_and_head_probes(space: SpaceAround, resolution: int) -> Iterator[StemOrHeadProbe]:
+def stem_and_head_probes(space: SearchSpace, resolution: int) -> Iterator[StemOrHeadProbe]:
     """The stem, and the head with the classifier, for coarse grids of input widths and widths."""
     sides = list(input_resolutions(space.master.with_resolution(resolution)))
     stem, *_, last, head = space.master.indices
@@ -172,7 +172,7 @@ def stem_and_head_probes(space: SpaceAround, resolution: int) -> Iterator[StemOr
         yield StemOrHeadProbe("head", input_width, width, sides[-1])
 
 
-def overhead_probes(space: SpaceAround, resolution: int) -> Iterator[OverheadProbe]:
+def overhead_probes(space: SearchSpace, resolution: int) -> Iterator[OverheadProbe]:
     """Two chains for each width of a coarse grid of the widths that block probes read or write."""
     sides = list(input_resolutions(space.master.with_resolution(resolution)))
     for before, side in zip(space.master.indices[:-1], sides[1:], strict=True):

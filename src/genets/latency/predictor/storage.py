@@ -15,7 +15,7 @@ from genets.latency.environment import describe_environment
 from genets.latency.predictor.builder import WholeNetwork
 from genets.latency.predictor.probes import BlockProbe, OverheadProbe, Probe, StemOrHeadProbe
 from genets.latency.target import Target
-from genets.structure import Block, DesignSpace, SpaceAround, Structure
+from genets.structure import Block, DesignSpace, SearchSpace, Structure
 
 if TYPE_CHECKING:
     from genets.latency.predictor.table import LatencyTable
@@ -34,7 +34,7 @@ class TableSettings:
         num_classes: The number of classes of the networks.
     """
 
-    space: SpaceAround
+    space: SearchSpace
     target: Target
     num_classes: int
 

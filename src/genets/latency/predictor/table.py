@@ -21,7 +21,7 @@ from genets.latency.predictor.storage import TableSettings, read_fields, table_t
 from genets.latency.predictor.work import Array
 from genets.latency.target import Target
 from genets.latency.timing.statistics import rmspe
-from genets.structure import DesignSpace, SpaceAround, Structure, SuperBlock
+from genets.structure import DesignSpace, SearchSpace, Structure, SuperBlock
 
 HELD_OUT_NETWORKS = 20
 CORRECTION_WEIGHT = 4.0  # a network measured after a selection counts as much as four others
@@ -41,7 +41,7 @@ class LatencyTable:
         seconds: The time that building the table took: `preparing` and `timing`.
     """
 
-    space: SpaceAround
+    space: SearchSpace
     target: Target
     num_classes: int
     timed_ms: Mapping[Probe, float]
@@ -53,7 +53,7 @@ class LatencyTable:
     def build(
         cls,
         master: Structure,
-        space: SpaceAround | DesignSpace,
+        space: SearchSpace | DesignSpace,
         target: Target,
         num_classes: int,
         *,

@@ -12,7 +12,6 @@ from genets.nas.study.records import SearchResult
 from genets.networks import export_onnx, save_weights
 from genets.networks.own_blocks import files_of
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
-from genets.structure.toml_file import format_toml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +27,7 @@ def hand_over(result: SearchResult, net: nn.Module, data: ImageData) -> SearchRe
     Raises GenetsError.
     """
     folder, structure = result.results, result.selected.structure
-    write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
+    write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
     for file in files_of(stage.type for stage in structure.stages):
         file.copy_to(folder)
     metadata = {

@@ -19,7 +19,7 @@ import torch
 
 from genets.core.errors import GenetsError, TrainingError
 from genets.data import ImageData, load_data
-from genets.data.seeds import seed_of, seeded_globals
+from genets.data.seeds import derive_seed, seeded_globals
 from genets.nas.context import Session
 from genets.nas.round import CONFIRMED, file_of
 from genets.nas.study.records import Confirmed, Selected
@@ -56,7 +56,7 @@ class ConfirmJob:
         return ConfirmRunner(replace(self, device=device_of(worker, self.device)))
 
     def weights_of(self, structure: Structure) -> Path:
-        return self.folder / f"{seed_of(str(structure)):016x}.safetensors"
+        return self.folder / f"{derive_seed(str(structure)):016x}.safetensors"
 
 
 class ConfirmRunner:

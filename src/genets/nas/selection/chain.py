@@ -17,7 +17,7 @@ import numpy.typing as npt
 from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
 from genets.nas.accuracy.model import Failed
-from genets.structure import SpaceAround, Structure, SuperBlock
+from genets.structure import SearchSpace, Structure, SuperBlock
 from genets.structure.structure import IMAGE_CHANNELS
 
 Floats = npt.NDArray[np.float64]
@@ -180,7 +180,7 @@ StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 
 
 def chain_of(
-    around: SpaceAround,
+    around: SearchSpace,
     table: LatencyTable,
     stage_accuracy: StageAccuracy | None = None,
     failed: Failed = frozenset(),

@@ -17,7 +17,7 @@ from genets.nas.selection.alternatives import (
 from genets.nas.selection.chain import ChainStage, Frontier, chain_of
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import Measured
-from genets.structure import SpaceAround, Structure
+from genets.structure import SearchSpace, Structure
 
 Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
 
@@ -25,7 +25,7 @@ FASTEST = 3  # measured before a budget is refused, as no table knows which of t
 
 
 def check_feasible(
-    around: SpaceAround, budget: Budget, table: LatencyTable, measure: Measure
+    around: SearchSpace, budget: Budget, table: LatencyTable, measure: Measure
 ) -> None:
     """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
     few = min(
@@ -39,7 +39,7 @@ def check_feasible(
             raise infeasible(measured, budget)
 
 
-def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> list[Structure]:
+def _fastest_at(around: SearchSpace, table: LatencyTable, resolution: int) -> list[Structure]:
     chain = chain_of(around, table, resolution=resolution)
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:

@@ -18,7 +18,7 @@ from genets.nas.selection.budget_search import OnRound
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.selection.selecting import keep_selected
 from genets.nas.study.records import Confirmed, Selected
-from genets.structure import SpaceAround
+from genets.structure import SearchSpace
 
 
 def keep_at_each(
@@ -66,7 +66,7 @@ def _told(session: Session, number: int) -> OnRound:
     return lambda done, total: tell(number * total + done, len(resolutions) * total, detail)
 
 
-def left_out(around: SpaceAround, selected: Selected, confirmed: Sequence[Confirmed]) -> list[str]:
+def left_out(around: SearchSpace, selected: Selected, confirmed: Sequence[Confirmed]) -> list[str]:
     """One sentence for each resolution of which the winner had no rival, as none was in time."""
     seen = {selected.structure.resolution, *(one.structure.resolution for one in confirmed)}
     return [

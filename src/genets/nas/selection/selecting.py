@@ -16,7 +16,7 @@ from genets.nas.selection.chain import ChainStage, Frontier, chain_of
 from genets.nas.selection.frontier import frontier, random_selection
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.study.records import Selected
-from genets.structure import SpaceAround
+from genets.structure import SearchSpace
 
 RANDOM_SAMPLES = 100_000  # structures drawn by --selection random
 
@@ -58,7 +58,7 @@ def keep_selected(
         )
 
 
-def _types(around: SpaceAround, failed: Failed) -> Product:
+def _types(around: SearchSpace, failed: Failed) -> Product:
     """The types that each stage may be of."""
     return tuple(
         frozenset(block.type for block in blocks if (index, block) not in failed)

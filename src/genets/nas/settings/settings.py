@@ -25,7 +25,6 @@ from genets.latency.budget import Budget
 from genets.latency.target import Target
 from genets.nas.settings.layers import format_toml_tables, merge, parse_settings
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
-from genets.structure.notation import format_notation
 from genets.training.score import Metric
 
 if TYPE_CHECKING:
@@ -146,12 +145,12 @@ class SpaceSettings(_Model):
 def _structure_text(text: Any) -> str:
     """The one-line notation of a zoo name, a TOML structure file or a notation."""
     if isinstance(text, Structure):
-        return format_notation(text)
+        return str(text)
     if not isinstance(text, str):
         raise SettingsError(f"master must be a name, a file or a notation, not {shown(text)}")
     if "@" in text or any(character.isspace() for character in text):
-        return format_notation(Structure.parse(text))
-    return format_notation(Structure.load(text) if text.endswith(".toml") else zoo[text])
+        return str(Structure.parse(text))
+    return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
 
 
 def _load_blocks(files: Any) -> tuple[str, ...]:
@@ -254,7 +253,7 @@ class SearchSettings(_Model):
         resolution = values.pop("resolution", None)
         if resolution is not None:
             master = Structure.parse(_structure_text(values.get("master", "master_small")))
-            values["master"] = format_notation(master.with_resolution(resolution))
+            values["master"] = str(master.with_resolution(resolution))
         return values
 
     @field_validator("budget")

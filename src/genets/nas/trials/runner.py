@@ -18,7 +18,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.workers import device_of, use_device
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.surgery import inherit_weights, split_at
-from genets.structure import Structure, format_super_block
+from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
 
 
@@ -108,7 +108,7 @@ class TrialRunner:
         ]
 
     def _student(self, trial: Trial) -> nn.Module:
-        key = (self.job.seed, trial.index, format_super_block(trial.super_block), trial.repeat)
+        key = (self.job.seed, trial.index, str(trial.super_block), trial.repeat)
         with seeded_globals("trial", *key):
             net = build(trial.structure(self.job.master), self.data.num_classes)
         inherit_weights(net, self.master_net, fresh_stages={trial.index})

@@ -159,7 +159,7 @@ def test_a_broken_image_met_while_training_is_replaced_by_the_one_after_it(tmp_p
     whole, _ = together(load_data(tmp_path, 8).train.batches(176, epoch=0))
     data = load_data(tmp_path, 8, check=False, workers=workers)
     told = []
-    data.broken.tell = lambda name, reason: told.append(name)
+    data.broken.report = lambda name, reason: told.append(name)
     names = [data.train.images.paths[position] for position in data.train.positions]
     damage(Path(names[7]))
     images, labels = together(data.train.batches(len(names), epoch=0))
@@ -173,7 +173,7 @@ def test_a_broken_image_met_while_training_is_replaced_by_the_one_after_it(tmp_p
 
 def test_more_than_one_percent_met_on_the_way_stop(tmp_path):
     data = load_data(fill(tmp_path, count=60), 8, check=False)
-    data.broken.tell = lambda name, reason: None
+    data.broken.report = lambda name, reason: None
     damage(tmp_path / "cat" / "7.png")
     read_all(data, 16)
     damage(tmp_path / "dog" / "8.png")
@@ -282,8 +282,8 @@ def empty_in_validation(root):
         (empty_class, "has no image of class ёлка"),
         (no_train, "has test, val but no train folder"),
         (small_class, r"class ant of .* has 2 training image\(s\); at least 3 are needed"),
-        (lacking_class, "val lacks class dog, which the train folder has"),
-        (foreign_class, "val has class cow, which the train folder lacks"),
+        (lacking_class, "val has no class dog, which the train folder has"),
+        (foreign_class, "val has class cow, which the train folder does not have"),
         (empty_in_validation, "val has no image of class dog"),
     ],
 )
@@ -329,7 +329,7 @@ def test_bad_resolution(tmp_path):
     ("name", "message"),
     [
         ("digit", "unknown data set 'digit'; did you mean digits.*; a folder of images or a name"),
-        ("zzz", "unknown data set 'zzz'; known are digits; a folder of images"),
+        ("zzz", "unknown data set 'zzz'; valid names are digits; a folder of images"),
     ],
 )
 def test_unknown_name(name, message):

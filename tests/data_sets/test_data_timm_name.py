@@ -101,7 +101,7 @@ def test_streams_are_read_into_memory(monkeypatch):
     data = load_data("tfds/small", 8)
     assert data.class_names == ("0", "1")
     assert [len(s) for s in (data.train, data.validation, data.test)] == [6, 2, 2]
-    monkeypatch.setattr(timm_name, "MOST_IN_MEMORY", 9)
+    monkeypatch.setattr(timm_name, "MAX_IN_MEMORY", 9)
     with pytest.raises(DataError, match="is a stream of more than 9 images; store it as a folder"):
         load_data("tfds/small", 8)
 

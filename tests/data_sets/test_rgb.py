@@ -48,7 +48,7 @@ def test_a_range_that_nobody_knows_is_broken(tmp_path, dtype):
     reason = f"pixels of mode {'F' if dtype is np.float32 else 'I'} have no known range"
     assert broken_files([str(path)]) == {str(path): reason}
     data = load_data(tmp_path, 8, check=False)
-    data.broken.tell = lambda name, reason: None
+    data.broken.report = lambda name, reason: None
     for split in (data.train, data.validation, data.test):
         list(split.batches(32))
     assert data.broken.reasons == {str(path): reason}

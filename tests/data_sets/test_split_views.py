@@ -3,7 +3,7 @@
 import torch
 
 from genets.data import load_digits
-from genets.data.split import Joined, normalised_as
+from genets.data.split import JoinedSplit, normalised_as
 
 
 def passed(split, **how):
@@ -14,7 +14,7 @@ def passed(split, **how):
 def test_joined_splits_show_every_image_once():
     data = load_digits(8, views=1)
     parts = (data.test, data.validation, data.train)
-    joined = Joined(parts)
+    joined = JoinedSplit(parts)
     images, labels = passed(joined)
     assert len(joined) == len(images) == len(labels) == sum(map(len, parts)) == 1797
     assert images.equal(torch.cat([passed(part)[0] for part in parts]))
