@@ -1,4 +1,4 @@
-"""CUDA without a GPU: a queue that works on while the host does something else."""
+"""CUDA without a GPU: a queue that runs while the host does other work."""
 
 import ast
 from contextlib import contextmanager, nullcontext
@@ -18,11 +18,11 @@ from genets.latency.engines.torch_engine import TorchEngine
 
 
 class FakeGpu:
-    """Host and device have a time each. Launching takes host time, running takes device time."""
+    """Host and device each have a clock. Launching takes host time, running takes device time."""
 
     def __init__(self) -> None:
         self.host_s = 0.0
-        self.done_s = 0.0  # when the device will have done all that it was given
+        self.done_s = 0.0  # when the device will have finished its queue
 
     def launch(self, host_s: float, device_s: float) -> None:
         self.host_s += host_s
@@ -64,7 +64,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 @pytest.mark.parametrize("clock", [CudaClock(), CudaHostClock()])
 @pytest.mark.parametrize("count", [1, 10])
 def test_the_device_is_timed_and_not_the_launches(gpu, clock, count) -> None:
-    gpu.launch(0.0, 5.0)  # what went before is waited for and not counted
+    gpu.launch(0.0, 5.0)  # earlier work is waited for and not counted
     seconds = clock.time_runs(lambda: gpu.launch(1e-3, 1.0), count)
     assert seconds == pytest.approx(count, rel=2e-3)
     assert gpu.host_s == gpu.done_s
@@ -94,10 +94,10 @@ def test_a_launch_bound_network_is_flagged(gpu, monkeypatch, launch_s, bound) ->
     card = SimpleNamespace(name="Abacus 9", major=8, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1000)
-    found = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
-    assert found.launch_bound is bound
-    assert found.memory_bytes == 2**20
-    assert found.ms_per_image == pytest.approx(1e3 * max(launch_s, 1e-3), rel=0.1)
+    result = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
+    assert result.launch_bound is bound
+    assert result.memory_bytes == 2**20
+    assert result.ms_per_image == pytest.approx(1e3 * max(launch_s, 1e-3), rel=0.1)
 
 
 def test_a_cpu_is_never_launch_bound(fake_engine, device) -> None:
@@ -174,7 +174,7 @@ def test_precision_and_number_of_a_device(monkeypatch) -> None:
 
 
 def test_clocks_are_read_in_few_places() -> None:
-    """Where a new file reads a clock, it must be seen to wait for the device first."""
+    """A file that reads a clock must wait for the device first; check that, then list it here."""
     folder = Path(genets.latency.__file__).parent
     readers = {
         path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""One contract for all engines, in every precision that this machine has."""
+"""One contract for all engines, in every precision of this machine."""
 
 import ast
 import copy
@@ -28,8 +28,8 @@ IMAGES = torch.randn(7, 3, SIDE, SIDE, generator=SEEDED)
 
 
 def available() -> list[Target]:
-    """Every engine and precision of this machine; those that it lacks say so by an error."""
-    found = []
+    """Every engine and precision of this machine; an engine refuses what the machine lacks."""
+    result = []
     for name, engine in ENGINES.items():
         for precision in engine.precisions:
             target = Target(engine=name, precision=precision, batch_size=BATCH, threads=1)
@@ -37,8 +37,8 @@ def available() -> list[Target]:
                 target.check()
             except TargetError:
                 continue
-            found.append(target)
-    return found
+            result.append(target)
+    return result
 
 
 TARGETS = available()
@@ -52,7 +52,7 @@ def name_of(target: Target) -> str:
 
 @torch.no_grad()
 def make_network() -> nn.Module:
-    """Small, as torch-compile takes seconds, with a skip, strides and lively statistics."""
+    """A small network, because torch-compile is slow, with a skip, strides and real statistics."""
     network = build(Structure.parse("Conv3x8s2 XX3x8 DW3x8r2 Conv1x16 @16"), CLASSES)
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
@@ -71,7 +71,7 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module", params=TARGETS, ids=name_of)
 def case(request: pytest.FixtureRequest, network: nn.Module) -> tuple[Target, Prepared, dict]:
-    """A target, the network on it, and the network's weights before."""
+    """A target, the network prepared for it, and the network's weights before that."""
     before = copy.deepcopy(network.state_dict())
     target = request.param
     with ENGINES[target.engine].open(target):
@@ -99,14 +99,14 @@ def test_outputs_are_those_of_torch_for_any_number_of_images(case, expected, cou
 
 
 def test_many_images_in_another_memory_layout(case) -> None:
-    """Also found where an engine read arrays that were gone by then."""
+    """This test found an engine that read arrays after they were freed."""
     _, prepared, _ = case
     many = IMAGES[:BATCH].repeat(50, 1, 1, 1).contiguous(memory_format=torch.channels_last)
     logits = prepared.predict(many).reshape(50, BATCH, CLASSES)
     assert torch.equal(logits, prepared.predict(IMAGES[:BATCH]).expand_as(logits))
 
 
-# Of torch-compile it is the same code, and takes seconds.
+# torch-compile runs the same code as torch and takes seconds.
 QUICK_TARGETS = [target for target in TARGETS if target.engine != "torch-compile"]
 
 
@@ -128,7 +128,7 @@ def test_prepared_for_latency_only_it_computes_the_same(target, network, expecte
     ],
 )
 def test_the_timed_run_computes_the_normal_images(name, outputs, network) -> None:
-    """Its inputs live as long as it does: garbage would have another cost, and no meaning."""
+    """The inputs stay alive as long as the run; garbage would take another time."""
     pytest.importorskip(name)
     target = Target(engine=name, batch_size=BATCH, threads=1)
     with ENGINES[name].open(target):
@@ -176,7 +176,7 @@ def test_images_of_another_shape(case) -> None:
             prepared.predict(wrong)
 
 
-def test_what_is_written_is_what_ran(case, tmp_path) -> None:
+def test_the_written_files_compute_the_same(case, tmp_path) -> None:
     target, prepared, _ = case
     if target not in FILES:
         with pytest.raises(TargetError, match="this engine writes no files; onnxruntime and open"):
@@ -188,7 +188,7 @@ def test_what_is_written_is_what_ran(case, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("target", INT8, ids=name_of)
-def test_int8_says_where_its_ranges_are_from_and_nothing_aloud(target, network, capfd) -> None:
+def test_int8_records_the_source_of_its_ranges_and_prints_nothing(target, network, capfd) -> None:
     engine = ENGINES[target.engine]
     with engine.open(target):
         quantisation = engine.prepare(network, target, SIDE).quantisation
@@ -218,7 +218,7 @@ def test_a_resolution_that_does_not_fit(name, network) -> None:
             ENGINES[name].prepare(nn.Sequential(nn.Conv2d(3, 4, 7)), target, 4)
 
 
-class _Particular(nn.Module):
+class _Failing(nn.Module):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.layer, self.error = nn.Conv2d(3, 4, 1), error
@@ -234,7 +234,7 @@ def test_a_network_that_checks_its_images_itself(error) -> None:
     target = Target(batch_size=1, threads=1)
     sentence = f"does not run on {target.name} at resolution 4: height 4"
     with ENGINES["torch"].open(target), pytest.raises(TargetError, match=sentence):
-        ENGINES["torch"].prepare(_Particular(error), target, 4)
+        ENGINES["torch"].prepare(_Failing(error), target, 4)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -304,7 +304,7 @@ def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> No
         ({"engine": "openvino", "device": "cuda"}, "engine openvino runs on device cpu, not on"),
     ],
 )
-def test_what_an_engine_does_not_have(fields, sentence) -> None:
+def test_unavailable_precisions_and_devices(fields, sentence) -> None:
     with pytest.raises(TargetError, match=re.escape(sentence)):
         Target(**fields).check()
 
@@ -343,7 +343,7 @@ def test_telemetry_that_was_imported_before_sends_nothing(monkeypatch) -> None:
 
 
 def test_compiled_weights_are_part_of_the_code() -> None:
-    """Else convolutions are not fused with what follows them, and nothing says so."""
+    """Otherwise convolutions are silently not fused with the next operation."""
     from torch._inductor.utils import fresh_cache, run_and_get_code
 
     layers = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()).eval()
@@ -359,7 +359,7 @@ def test_compiled_weights_are_part_of_the_code() -> None:
 
 
 def test_every_compiled_network_has_code_of_its_own(monkeypatch) -> None:
-    """Dynamo gives up on the ninth network that shares its code, without a word."""
+    """Dynamo silently stops compiling at the ninth network that shares one code object."""
     kept = []
     monkeypatch.setattr(torch, "compile", lambda step, **_: kept.append(step) or step)
     for _ in range(9):

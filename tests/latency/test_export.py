@@ -1,4 +1,4 @@
-"""Exported files: what they compute and what their contract says."""
+"""Exported files: their outputs and their contract."""
 
 import errno
 import json

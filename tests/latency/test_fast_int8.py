@@ -38,7 +38,7 @@ def written(name: str) -> tuple[bytes, tuple[int, ...]]:
 
 
 def layers(content: bytes) -> list[tuple]:
-    """Each operator with its attributes, what it writes, and type and shape of its constants."""
+    """Each operator with its outputs, attributes, and the type and shape of its constants."""
     model = onnx.load_from_string(content)
     constants = {c.name: (c.data_type, tuple(c.dims)) for c in model.graph.initializer}
     return [
@@ -53,7 +53,7 @@ def layers(content: bytes) -> list[tuple]:
 
 
 def zero_points(content: bytes) -> dict[str, bool]:
-    """Which of them are zero: kernels may do less there."""
+    """Whether each uint8 zero point is zero, because kernels may then do less work."""
     model = onnx.load_from_string(content)
     return {
         constant.name: not onnx.numpy_helper.to_array(constant).any()
@@ -82,9 +82,9 @@ def test_zero_points_are_zero_after_relu_alone() -> None:
         quantise(model, [normal_images(shape)], "cpu"),
         quantise_without_calibration(model, "cpu"),
     )
-    found = zero_points(quick[0])
-    assert found == zero_points(calibrated[0])
-    assert set(found.values()) == {True, False}
+    result = zero_points(quick[0])
+    assert result == zero_points(calibrated[0])
+    assert set(result.values()) == {True, False}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -92,9 +92,9 @@ def test_it_runs_and_computes_something(name) -> None:
     model, shape = written(name)
     content, _ = quantise_without_calibration(model, "cpu")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {INPUT: normal_images(shape).numpy()})
-    assert np.isfinite(found).all()
-    assert found.any()
+    (result,) = session.run(None, {INPUT: normal_images(shape).numpy()})
+    assert np.isfinite(result).all()
+    assert result.any()
 
 
 def test_a_record_says_that_the_ranges_mean_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The quick ONNX files against torch's own exporter, and against torch."""
+"""The fast ONNX files against torch's exporter and against torch."""
 
 import re
 import sys
@@ -27,8 +27,8 @@ PIECES = [
 
 def run(content: bytes, images: torch.Tensor) -> np.ndarray:
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {INPUT: images.numpy()})
-    return found
+    (result,) = session.run(None, {INPUT: images.numpy()})
+    return result
 
 
 def compare(net: nn.Module, shape: tuple[int, ...]) -> None:
@@ -39,9 +39,9 @@ def compare(net: nn.Module, shape: tuple[int, ...]) -> None:
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
     with torch.no_grad():
         expected = folded(images)
-    found = run(content, images)
-    assert found == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
-    assert found == pytest.approx(run(to_onnx(folded, images), images), rel=1e-5, abs=1e-6)
+    result = run(content, images)
+    assert result == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
+    assert result == pytest.approx(run(to_onnx(folded, images), images), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda p: f"{p.block}s{p.stride}*{p.depth}")
@@ -57,7 +57,7 @@ def test_whole_networks_and_their_ends() -> None:
 
 @torch.no_grad()
 def test_the_operators_are_those_of_torchs_exporter() -> None:
-    """Else the pieces of a table would not add up to what `genets measure` times."""
+    """Otherwise the probes of a table would not add up to the latencies of `genets measure`."""
     net = build_for_timing(MASTER, 5).eval()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d | nn.Linear):
@@ -69,7 +69,7 @@ def test_the_operators_are_those_of_torchs_exporter() -> None:
 
 
 def operators(content: bytes) -> list[tuple]:
-    """Each operator with its attributes that are no defaults, and the shapes of its constants."""
+    """Each operator with its attributes that are not defaults and the shapes of its constants."""
     graph = onnx.load_from_string(content).graph
     constants = {constant.name: tuple(constant.dims) for constant in graph.initializer}
     ours = ("kernel_shape", "strides", "pads", "dilations", "group", "transB", "keepdims")

@@ -77,8 +77,8 @@ def test_measurement_of_a_known_device(fake_engine) -> None:
 def test_a_network_twice_as_deep_takes_twice_as_long(fake_engine) -> None:
     fake_engine(lambda network, target, resolution: 1e-3 * len(network))
     deep = {str(n): nn.Sequential(*(nn.Identity() for _ in range(n))) for n in (1, 2, 4)}
-    found = measure_interleaved(deep, Target(engine="fake", batch_size=1), 8)
-    assert [m.ms_per_image for m in found.values()] == pytest.approx([1, 2, 4])
+    result = measure_interleaved(deep, Target(engine="fake", batch_size=1), 8)
+    assert [m.ms_per_image for m in result.values()] == pytest.approx([1, 2, 4])
 
 
 def test_few_samples_are_noisy_where_they_scatter(fake_engine, device) -> None:
@@ -94,8 +94,8 @@ def test_one_resolution_for_each_network(fake_engine) -> None:
     fake_engine(lambda network, target, resolution: 1e-3 * resolution)
     networks = {"a": nn.Identity(), "b": nn.Identity()}
     target = Target(engine="fake", batch_size=1)
-    found = measure_interleaved(networks, target, {"a": 8, "b": 24})
-    assert (found["a"].ms_per_image, found["b"].ms_per_image) == pytest.approx((8, 24))
+    result = measure_interleaved(networks, target, {"a": 8, "b": 24})
+    assert (result["a"].ms_per_image, result["b"].ms_per_image) == pytest.approx((8, 24))
 
 
 def test_json_round_trip() -> None:

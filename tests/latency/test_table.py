@@ -34,7 +34,7 @@ PRICES = {"dense": 3e-9, "depth_wise": 9e-9, "layer": 2e-6, "written": 1e-9}
 
 @pytest.fixture
 def target(fake_engine, layer_costs) -> Target:
-    """A device whose cost is a sum over convolutions: exactly of the table's form."""
+    """A device whose cost is a sum over convolutions, exactly the model of the table."""
     fake_engine(partial(layer_costs, **PRICES))
     return Target(engine="fake", batch_size=4)
 
@@ -45,7 +45,7 @@ def build(target: Target, **more: object) -> LatencyTable:
 
 @pytest.fixture(scope="module")
 def table() -> LatencyTable:
-    """Built once: no test changes it."""
+    """Built once, because no test changes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ENGINES, "fake", FakeEngine(FakeDevice(), partial(layer_costs_s, **PRICES)))
         patch.setitem(ENGINE_PROVIDERS, "fake", ())
@@ -106,10 +106,10 @@ def test_prediction_is_the_sum_over_stages(table) -> None:
 
 def test_a_whole_stage_at_once(table) -> None:
     options, inputs = table.space.choices(1), table.space.widths[0]
-    found = table.stage_ms_per_image(1, inputs, options)
-    assert found.shape == (len(inputs), len(options))
-    assert (found > 0).all()
-    assert found[0, 5] == table.stage_ms_per_image(1, inputs[:1], options[5:6])[0, 0]
+    result = table.stage_ms_per_image(1, inputs, options)
+    assert result.shape == (len(inputs), len(options))
+    assert (result > 0).all()
+    assert result[0, 5] == table.stage_ms_per_image(1, inputs[:1], options[5:6])[0, 0]
 
 
 def test_the_same_seed_gives_the_same_table(target) -> None:
@@ -135,7 +135,7 @@ def test_more_networks_held_out(target) -> None:
     assert len(build(target, held_out=30).held_out_ms_per_image) == 30
 
 
-def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeypatch) -> None:
+def test_with_little_memory_the_same_table_is_timed_in_parts(target, table, monkeypatch) -> None:
     monkeypatch.setattr(builder, "free_bytes", lambda target: 10_000_000)
     turns = []
     monkeypatch.setattr(
@@ -152,7 +152,7 @@ def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeyp
     assert shares[-1] == pytest.approx(1.0)
 
 
-def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine) -> None:
+def test_probes_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine) -> None:
     prices = {name: 1e4 * price for name, price in PRICES.items()}
     batches = []
 
@@ -164,7 +164,7 @@ def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine)
     slow = build(replace(target, batch_size=64))
     size = slow.environment["piece_batch_size"]
     assert size < 64
-    assert batches.count(64) == len(slow.networks) + 1  # the MasterNet once more, to see
+    assert batches.count(64) == len(slow.networks) + 1  # the MasterNet is prepared twice
     assert batches.count(size) >= len(slow.timed_ms)
     assert slow.rmspe < 1e-6
     drawn = [multiply_adds(slow.space.sample(np.random.default_rng(n))) for n in range(100)]
@@ -177,11 +177,11 @@ def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine)
     [(0.1, 64, 64), (0.2, 64, 64), (0.21, 64, 32), (1.4, 64, 8), (100.0, 64, 1), (9.0, 1, 1),
      (0.5, 3, 1), (0.3, 3, 2)],
 )  # fmt: skip
-def test_the_batch_of_pieces_is_halved_until_a_run_is_short(run_s, batch_size, expected) -> None:
+def test_the_batch_of_probes_is_halved_until_a_run_is_short(run_s, batch_size, expected) -> None:
     assert choose_probe_batch_size(run_s, batch_size) == expected
 
 
-def test_what_is_resident_counts_weights_and_feature_maps() -> None:
+def test_the_memory_estimate_counts_weights_and_feature_maps() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU(), nn.Conv2d(8, 2, 1))
     parameters, inputs, largest = 24 + 18, 3 * 16, 16 * 16
     expected = 4 * (2 * parameters + 5 * (inputs + 2 * largest))
@@ -367,7 +367,7 @@ def test_missing_file(tmp_path: Path) -> None:
         LatencyTable.load(tmp_path / "none.json")
 
 
-def test_pieces_are_what_they_say() -> None:
+def test_probes_have_the_requested_shapes() -> None:
     piece = BlockProbe(2, Block("DW", 5, 6), 24, 40, 2, 8, 3)
     network = piece.network()
     assert len(network) == 3

@@ -36,7 +36,7 @@ def test_work_of_one_width_is_that_of_many() -> None:
 
 
 def pieces(cost, stride: int = 2) -> dict[BlockProbe, float]:
-    """Timed pieces of one super-block; `cost(block, input width, width, stride, side)` in ms."""
+    """Timed probes of one super-block; `cost(block, input width, width, stride, side)` in ms."""
     timed = {}
     for block, width, depth in itertools.product(BLOCKS, (16, 40, 64), (1, 1 + CHAIN_EXTRA)):
         ms = cost(block, 24, width, stride, 8) + (depth - 1) * cost(
@@ -79,11 +79,11 @@ def test_depth_adds_the_rest_and_a_stage_is_vectorised() -> None:
         for b, w, d in itertools.product(BLOCKS, (16, 24, 64), (1, 2, 5))
     ]
     inputs = [16, 24, 48]
-    found = costs.stage_ms(inputs, options)
-    assert found.shape == (3, len(options))
+    result = costs.stage_ms(inputs, options)
+    assert result.shape == (3, len(options))
     for (row, width), (column, option) in itertools.product(enumerate(inputs), enumerate(options)):
         one = costs.stage_ms([width], [option])[0, 0]
-        assert found[row, column] == one
+        assert result[row, column] == one
         shallow = costs.stage_ms([width], [replace(option, depth=1)])[0, 0]
         rest = costs.rest_ms(option.block, option.width)
         assert one == pytest.approx(shallow + (option.depth - 1) * rest)
@@ -109,7 +109,7 @@ def test_falling_and_negative_costs_are_repaired() -> None:
     assert firsts == sorted(firsts)
 
 
-def test_a_block_that_was_not_timed() -> None:
+def test_a_block_without_timings() -> None:
     with pytest.raises(TargetError, match="unknown block of the latency table 'XX7'; did you"):
         SuperBlockCosts.fit(pieces(work_cost)).rest_ms(Block("XX", 7), 16)
 
@@ -127,9 +127,9 @@ def test_coarse_grid_holds_the_ends_and_widths_of_whole_and_broken_tiles() -> No
 
 def test_calibration_of_a_perfect_sum_changes_nothing() -> None:
     costs = np.random.default_rng(0).uniform(1, 9, size=(10, 4))
-    found = Calibration.fit(costs, costs.sum(axis=1), [1.0] * 10)
-    assert found.factors == pytest.approx(np.ones(4), abs=1e-12)
-    assert found.offset_ms == pytest.approx(0, abs=1e-9)
+    result = Calibration.fit(costs, costs.sum(axis=1), [1.0] * 10)
+    assert result.factors == pytest.approx(np.ones(4), abs=1e-12)
+    assert result.offset_ms == pytest.approx(0, abs=1e-9)
 
 
 def predicted(calibration: Calibration, costs: np.ndarray) -> np.ndarray:
@@ -138,8 +138,8 @@ def predicted(calibration: Calibration, costs: np.ndarray) -> np.ndarray:
 
 def test_calibration_finds_a_common_factor_and_an_offset() -> None:
     costs = np.random.default_rng(0).uniform(1, 20, size=(200, 4))
-    found = Calibration.fit(costs, 1.3 * costs.sum(axis=1) + 2, [1.0] * 200)
-    assert predicted(found, costs) == pytest.approx(1.3 * costs.sum(axis=1) + 2, rel=0.005)
+    result = Calibration.fit(costs, 1.3 * costs.sum(axis=1) + 2, [1.0] * 200)
+    assert predicted(result, costs) == pytest.approx(1.3 * costs.sum(axis=1) + 2, rel=0.005)
 
 
 def test_calibration_leans_towards_heavy_networks() -> None:
@@ -150,10 +150,10 @@ def test_calibration_leans_towards_heavy_networks() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_network_is_predicted_to_take_less_than_no_time(seed: int) -> None:
-    """Measured on a device so disturbed that only a large negative offset would fit."""
+    """On a device so disturbed that only a large negative offset would fit."""
     costs = np.random.default_rng(seed).uniform(1, 20, size=(30, 4))
     total = costs.sum(axis=1)
-    found = Calibration.fit(costs, 5 * total - 4.5 * total.min(), [1.0] * 30)
+    result = Calibration.fit(costs, 5 * total - 4.5 * total.min(), [1.0] * 30)
     least = costs.min(axis=0)
-    assert found.offset_ms < 0
-    assert predicted(found, least[None]) >= 0.5 * found.factors @ least - 1e-9
+    assert result.offset_ms < 0
+    assert predicted(result, least[None]) >= 0.5 * result.factors @ least - 1e-9

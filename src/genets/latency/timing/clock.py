@@ -23,7 +23,7 @@ WARM_UP_LIMIT_S = 2.0
 WARM_UP_WINDOWS = 10  # windows that make up WARM_UP_S
 WARM_UP_AGREEMENT = 0.01
 MAX_SAMPLES = 10_000
-BRING_BACK_S = 0.01
+REFILL_CACHES_S = 0.01
 LONG_RUN_S = 0.5  # for a run of this length, earlier contents of the caches do not matter
 
 
@@ -140,10 +140,10 @@ def _sample(clock: DeviceClock, network: _Sampled, *, alone: bool) -> float:
 
 
 def _refill_caches(clock: DeviceClock, run: Run) -> float:
-    """Run untimed for BRING_BACK_S, because another network used the caches; return the seconds."""
+    """Run for REFILL_CACHES_S after another network used the caches; return the seconds."""
     spent = max(clock.time_runs(run, 1), 1e-9)
-    if spent < BRING_BACK_S:
-        count = math.ceil((BRING_BACK_S - spent) / spent)
+    if spent < REFILL_CACHES_S:
+        count = math.ceil((REFILL_CACHES_S - spent) / spent)
         spent += max(clock.time_runs(run, count), 1e-9)
     return spent
 
