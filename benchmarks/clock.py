@@ -22,7 +22,7 @@ from torch import nn
 from conditions import write_result
 from genets.latency import PROTOCOLS, Target, measure_interleaved
 from genets.latency.engines import ENGINES
-from genets.latency.predictor.probes import build_live
+from genets.latency.predictor.probes import build_for_timing
 from genets.latency.timing.clock import sample_interleaved
 from genets.latency.timing.statistics import median, median_interval
 from genets.structure import zoo
@@ -85,7 +85,7 @@ def depths() -> list[dict[str, Any]]:
 
 def same_twice() -> dict[str, Any]:
     """One network under two names. `intervals_touch`: the 95 % intervals overlap."""
-    network = build_live(zoo["master_small"], 10)
+    network = build_for_timing(zoo["master_small"], 10)
     measured = measure_interleaved({"a": network, "b": network}, TARGET, 16, time_limit_s=6)
     a, b = measured["a"], measured["b"]
     return {

@@ -29,7 +29,7 @@ from conditions import PROVENANCE, RESULTS
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.latency import LatencyTable, Target, measure_interleaved
-from genets.latency.predictor.probes import build_live
+from genets.latency.predictor.probes import build_for_timing
 from genets.latency.timing.statistics import rmspe
 from genets.structure import DesignSpace, Structure, zoo
 
@@ -92,7 +92,7 @@ def measure(
 ) -> tuple[np.ndarray, float, int]:
     """ms per image of newly built structures and of the MasterNet, and how many were noisy."""
     master = table.space.master
-    names = {str(s): build_live(s, table.num_classes) for s in (master, *structures)}
+    names = {str(s): build_for_timing(s, table.num_classes) for s in (master, *structures)}
     pixels = master.resolution
     measured = measure_interleaved(names, target, pixels, min_samples=25, time_limit_s=1.5)
     ms = np.array([measured[str(s)].ms_per_image for s in structures])

@@ -5,9 +5,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genets.latency import LatencyTable
-from genets.latency.predictor.probes import Edge, End, Piece, ends_of, pieces_of
-from genets.latency.predictor.table import WholeNetwork
+from genets.latency import LatencyTable, WholeNetwork
+from genets.latency.predictor.probes import (
+    BlockProbe,
+    OverheadProbe,
+    StemOrHeadProbe,
+    block_probes,
+    stem_and_head_probes,
+)
 from genets.nas.settings.settings import SearchSettings
 from genets.structure import Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
@@ -30,8 +35,8 @@ class ClosedFormDevice:
         widths = [3, *(stage.width for stage in structure.stages)]
         return sum(map(self.stage_ms, structure.stages, widths, input_resolutions(structure)))
 
-    def piece_ms(self, item: Piece | End) -> float:
-        if isinstance(item, Piece):
+    def piece_ms(self, item: BlockProbe | StemOrHeadProbe) -> float:
+        if isinstance(item, BlockProbe):
             b = item.block
             stage = SuperBlock(b.type, item.depth, item.width, item.stride, b.kernel, b.ratio)
         else:
@@ -48,11 +53,11 @@ class ClosedFormDevice:
             network_ms = self.network_ms(structure)
             use: Literal["held-out", "calibration"] = "held-out" if number % 2 else "calibration"
             networks.append(WholeNetwork(structure, network_ms, use))
-        timed: dict[Piece | End | Edge, float] = {}
+        timed: dict[BlockProbe | StemOrHeadProbe | OverheadProbe, float] = {}
         for resolution in around.resolutions:
-            parts: list[Piece | End] = [
-                *pieces_of(around, resolution),
-                *ends_of(around, resolution),
+            parts: list[BlockProbe | StemOrHeadProbe] = [
+                *block_probes(around, resolution),
+                *stem_and_head_probes(around, resolution),
             ]
             timed |= {part: self.piece_ms(part) for part in parts}
         target = settings.target.resolved()

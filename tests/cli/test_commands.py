@@ -454,7 +454,7 @@ def test_measure_json():
         ((*MEASURE, "--protocol", "genet-1"), ("did you mean genets-1",)),
         ((*MEASURE, "--device", "cuda:77"), ("cuda",)),
         ((*MEASURE, "--precision", "int9"), ("unknown precision 'int9'; did you mean int8?",)),
-        ((*MEASURE, "--precision", "int8"), ("in engine torch; it has fp32, bf16 there",)),
+        ((*MEASURE, "--precision", "int8"), ("in engine torch; available are fp32, bf16",)),
         ((*MEASURE, "--resolution", 0), ("resolution",)),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from command_line import fails, invoke
 from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
+from genets.latency.timing import clock
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study
 from json_keys import check_keys
@@ -19,9 +20,8 @@ COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-
 
 @pytest.fixture
 def quick_clock(monkeypatch):
-    monkeypatch.setattr("genets.latency.timing.clock.WARM_UP_S", 0.01)
-    monkeypatch.setattr("genets.latency.timing.clock.WARM_UP_LIMIT_S", 0.02)
-    monkeypatch.setattr("genets.latency.timing.clock.BRING_BACK_S", 0.0)
+    for name, seconds in (("WARM_UP_S", 0.01), ("WARM_UP_LIMIT_S", 0.02), ("REFILL_CACHES_S", 0)):
+        monkeypatch.setattr(clock, name, seconds)
 
 
 def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):

@@ -185,7 +185,7 @@ def test_export_of_an_untrained_network(tmp_path) -> None:
         (("--split", "tset"), "unknown split 'tset'; did you mean test?"),
         (("--data", "digts"), "'digts'; did you mean digits?"),
         (("--engine", "onyxruntime"), "'onyxruntime'; did you mean onnxruntime?"),
-        (("--precision", "int8"), "engine torch; it has fp32, bf16 there"),
+        (("--precision", "int8"), "engine torch; available are fp32, bf16"),
     ],
 )
 def test_eval_faults(words, sentence) -> None:

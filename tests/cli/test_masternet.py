@@ -52,13 +52,13 @@ def test_the_best_becomes_the_master(
 
     monkeypatch.setattr(master_training, "_trained", score)
     classes: list[int] = []
-    build = probes.build_live
+    build = probes.build_for_timing
 
-    def build_live(structure: Structure, num_classes: int) -> Any:
+    def build_for_timing(structure: Structure, num_classes: int) -> Any:
         classes.append(num_classes)
         return build(structure, num_classes)
 
-    monkeypatch.setattr(probes, "build_live", build_live)
+    monkeypatch.setattr(probes, "build_for_timing", build_for_timing)
     file = tmp_path / "thin.toml"
     Structure.parse(THIN).save(file)
     settings = tmp_path / "quick.toml"

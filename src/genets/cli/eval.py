@@ -12,7 +12,7 @@ from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, ma
 if TYPE_CHECKING:
     from genets.cli.networks import Loaded
     from genets.latency import Target
-    from genets.report.evaluation.record import Evaluation
+    from genets.latency.evaluation import Evaluation
 
 
 def eval_(
@@ -91,8 +91,7 @@ def _evaluate(loaded: Loaded, target: Target, split: str) -> Evaluation:
     from dataclasses import replace
 
     from genets.cli.networks import calibration_for
-    from genets.latency.evaluation import measure_accuracy
-    from genets.report.evaluation.record import Evaluation
+    from genets.latency.evaluation import Evaluation, measure_accuracy
 
     data, images = loaded.data, loaded.split(split)
     assert data is not None

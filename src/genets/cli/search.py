@@ -211,11 +211,11 @@ def _measure_masters(
     ranking: MasterRanking, settings: SearchSettings, num_classes: int
 ) -> dict[str, float]:
     """Time the structures in turn; the latencies are ms per image."""
-    from genets.latency.predictor.probes import build_live
+    from genets.latency.predictor.probes import build_for_timing
     from genets.latency.timing.measurement import measure_interleaved
 
     measured = measure_interleaved(
-        {row.name: build_live(row.structure, num_classes) for row in ranking.ranked},
+        {row.name: build_for_timing(row.structure, num_classes) for row in ranking.ranked},
         settings.target,
         settings.resolution,
         time_limit_s=settings.measure_seconds,
