@@ -16,9 +16,9 @@ from torch import nn
 
 import genets
 from conditions import write_result
-from genets.analysis.rank.networks import weighted_network
 from genets.analysis.rank.rank import MEASURES, NetworkRank, claim_sentence, rank, rank_of
 from genets.data import load_digits
+from genets.networks import resolve_network
 from genets.report.rank.charts import save_spectra
 from genets.training import Recipe, evaluate, fitting_threads, train
 
@@ -40,9 +40,9 @@ def timing() -> dict[str, Any]:
     figures: dict[str, Any] = {"target_s": TARGET_S}
     for name in TIMED:
         start = time.perf_counter()
-        weighted = weighted_network(name)
+        source = resolve_network(name, seed=0)
         built = time.perf_counter()
-        found = rank_of(weighted)
+        found = rank_of(source)
         figures[name] = {
             "build_s": round(built - start, 2),
             "rank_s": round(time.perf_counter() - built, 2),

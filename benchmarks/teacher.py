@@ -16,7 +16,7 @@ from typing import Any
 
 from conditions import write_result
 from genets.training import Listener, RunResult, RunSettings, make_recipe, named_recipe
-from genets.training.recipe import changed
+from genets.training.recipe import apply_changes
 from genets.training.train_network import train_network
 
 # The winner of a search for half the MasterNet's latency: see results/winner.json.
@@ -65,7 +65,7 @@ def train_one(
     settings = RunSettings(
         network=network,
         data="digits",
-        recipe=make_recipe(changed(named_recipe("paper"), changes)),
+        recipe=make_recipe(apply_changes(named_recipe("paper"), changes)),
         recipe_name="paper",
         seed=seed,
         teacher=teacher,

@@ -138,17 +138,17 @@ def test_weights_that_do_not_fit(results, tmp_path) -> None:
     for words, sentence in (
         (
             (str(STRUCTURE), "--weights", tmp_path / "seven.pth"),
-            "knows 7 classes and digits has 10",
+            "are for 7 classes, not for 10",
         ),
         ((str(STRUCTURE), "--weights", tmp_path / "no.pth"), "no weights file"),
         (
             (OTHER, "--weights", folder / "weights.safetensors"),
             "are not of this network",
         ),
-        ((folder, "--weights", folder / "weights.safetensors"), "has weights of its own"),
+        ((folder, "--weights", folder / "weights.safetensors"), "has its own weights"),
         ((folder, "--pretrained"), "leave --pretrained out"),
         (("genet_light", "--pretrained", "--weights", "x"), "not both"),
-        ((tmp_path / "other",), "1 of 10 have other names, first 'nine' where the data has '9'"),
+        ((tmp_path / "other",), "different names for 1 of 10 classes, such as 'nine' and '9'"),
     ):
         result = invoke("eval", *words, *digits)
         assert (result.exit_code, result.stdout) == (2, "")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib import import_module
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_checkpoints_and_their_number(tmp_path):
     assert [one["trained"] for one in json.loads(twice.stdout)["networks"]] == [True, True]
     fails(rank(*NETWORKS, "--checkpoint", path), "2 times, not 1 times")
     fails(rank(NETWORKS[0], "--checkpoint", path, "--pretrained"), "not both")
-    fails(rank(NETWORKS[1], "--checkpoint", path), "is not of this network", "it lacks")
+    fails(rank(NETWORKS[1], "--checkpoint", path), "are not of this network", "it lacks")
 
 
 def test_wrong_input_is_one_sentence(tmp_path):
@@ -103,7 +104,8 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
     def unreachable(_):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr("genets.networks.baselines.builders.reach_hub", unreachable)
+    # By the module itself, because the name `genets.networks.build` is that of a function.
+    monkeypatch.setattr(import_module("genets.networks.build"), "reach_hub", unreachable)
     fails(rank("timm:resnet18", "--pretrained"), "pretrained weights", "Name or service")
 
 

@@ -69,7 +69,7 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
     result = train(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
     assert result.exit_code == 0, result.output
     assert "note: weights" in result.stderr
-    assert "the head (head.fc) is made anew for 2" in result.stderr
+    assert "the classifier (head.fc) is new, for 2" in result.stderr
     assert "epoch 2 of 2: loss" in result.stderr
     stored = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert stored["recipe_name"] == "finetune"
@@ -86,7 +86,10 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
         ((NETWORK,), "data must be given"),
         ((NETWORK, "--data", "digits", "--recipe", "papre"), "'papre'; did you mean paper?"),
         ((NETWORK, "--data", "digits", "--set", "epohcs=3"), "did you mean epochs"),
-        ((NETWORK, "--data", "digits", "--learning-rate", "nan"), "learning_rate must be above 0"),
+        (
+            (NETWORK, "--data", "digits", "--learning-rate", "nan"),
+            "learning_rate must be a finite number",
+        ),
         ((NETWORK, "--data", "digits", "--weights", "gone.pth"), "no weights file 'gone.pth'"),
         ((NETWORK, "--data", "digits", "--resolution", "0"), "resolution for digits must be"),
         (

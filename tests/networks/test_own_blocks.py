@@ -16,8 +16,8 @@ import genets
 from genets.core.errors import BlockFileError, GenetsError, StructureError
 from genets.latency.predictor.work import WORK, block_work
 from genets.networks import build, count, fold_batchnorm, load_blocks, own_blocks, register_block
+from genets.networks.block_layers import block_stage, read_layers
 from genets.networks.build import BLOCKS
-from genets.networks.own_blocks import block_stage, read_layers
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 
@@ -155,7 +155,7 @@ def test_an_edited_file_replaces_its_types_but_not_those_a_study_began_with(mine
     mine.write_text(FILE.replace("(0.25, 2)", "(1, 1)").replace("Mine", "Other"))
     assert load_blocks(mine).types == ("Other",)
     assert "Mine" not in BLOCK_TYPES
-    with pytest.raises(BlockFileError, match=r"mine.py' is not what it was when the study began"):
+    with pytest.raises(BlockFileError, match=r"mine.py' has changed since the study began"):
         load_blocks(old)
 
 
@@ -172,7 +172,7 @@ def test_an_edited_file_replaces_its_types_but_not_those_a_study_began_with(mine
         (FILE.replace('"Mine"', '"Box"'), "the last one not x, not 'Box'"),
         (FILE.replace('"Mine"', '"Mine2"'), "must be letters, .* not 'Mine2'"),
         (FILE.replace('"Mine"', "3"), "must be letters, .* not 3"),
-        (FILE.replace("(0.25, 2)", "(2, 0.25)"), "ratios of Mine must be the least and the larg"),
+        (FILE.replace("(0.25, 2)", "(2, 0.25)"), "ratios of Mine must be the smallest and the"),
         (FILE.replace("(0.25, 2)", "2"), "above 0 and at most 64, not 2"),
         (FILE.replace("BottleneckBlock,", "None,"), "block of Mine must be a class or function"),
         (FILE + "1 / 0", "line 5: ZeroDivisionError: division by zero"),
@@ -197,17 +197,17 @@ def test_a_file_that_is_gone_may_be_loaded_from_elsewhere(mine: Path) -> None:
     known = str(load_blocks(mine))
     own_blocks._forget(mine)  # as if this were another process
     copy = mine.rename(mine.with_name("copy.py"))
-    with pytest.raises(BlockFileError, match=r"No such file.* may be given as genets --own-blocks"):
+    with pytest.raises(BlockFileError, match=r"No such file.* can be given as genets --own-blocks"):
         load_blocks(known)
     there = load_blocks(copy)
     assert str(load_blocks(known)) == known
-    assert own_blocks.where_loaded([known]) == (str(there),), "which workers can find"
+    assert own_blocks.loaded_block_files([known]) == (str(there),), "which workers can find"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BlockFileError, match=r"cannot read block file '.*none.py': No such file"):
         load_blocks(tmp_path / "none.py")
-    with pytest.raises(BlockFileError, match=r"block file '.*' must be a Python file, whose name"):
+    with pytest.raises(BlockFileError, match=r"block file '.*' must be a Python file"):
         load_blocks(tmp_path)
 
 
@@ -242,8 +242,8 @@ def _deeper_where_wider(in_chs: int, out_chs: int, stride: int, **unused: object
     [
         (_NoStride, r"must map \(2, 16, 7, 7\) to \(2, 24, 4, 4\), not to \(2, 24, 7, 7\)"),
         (nn.Conv2d, "Mine cannot be built and run: .* unexpected keyword argument"),
-        (_pool, "Mine3 runs no nn.Conv2d, from which its costs are counted"),
-        (_deeper_where_wider, "Mine3 has other layers at other widths; its costs cannot be cou"),
+        (_pool, "Mine3 runs no nn.Conv2d, so its cost cannot be"),
+        (_deeper_where_wider, "Mine3 has other layers at other widths, so its"),
     ],
 )
 def test_a_block_that_is_none(block: Callable[..., nn.Module], message: str) -> None:
@@ -261,17 +261,17 @@ def test_a_cell_of_a_notebook_may_be_run_again_but_a_search_needs_a_file() -> No
     ):
         Block("Mine", 3, 2)
     with pytest.raises(BlockFileError, match="block type Mine was registered without a file"):
-        own_blocks.files_of(["XX", "Mine"])
+        own_blocks.find_block_files(["XX", "Mine"])
 
 
 def test_unknown_types_say_how_to_bring_them() -> None:
-    with pytest.raises(StructureError, match=r"own give its file: genets --own-blocks FILE, or"):
+    with pytest.raises(StructureError, match=r"of your own with genets --own-blocks FILE, or"):
         Structure.parse("Conv3x8s2 Foo3x8 XX3x8 Conv1x8 @8")
 
 
 def test_copies_of_files_never_overwrite_others(mine: Path, tmp_path: Path) -> None:
     file = load_blocks(mine)
-    assert own_blocks.files_of(["Mine", "XX", "Mine"]) == (file,)
+    assert own_blocks.find_block_files(["Mine", "XX", "Mine"]) == (file,)
     out = tmp_path / "results"
     out.mkdir()
     file.copy_to(out)

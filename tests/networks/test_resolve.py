@@ -72,7 +72,10 @@ def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> N
         ),
         ("timm:resnet10d_t", r"unknown timm network 'resnet10d_t'; did you mean .*resnet10t"),
         ("timm:resnet10t.nope", r"timm cannot create 'resnet10t.nope': Invalid pretrained tag"),
-        ("resnet10t", r"unknown network 'resnet10t'; timm's of this name is timm:resnet10t"),
+        (
+            "resnet10t",
+            r"unknown network 'resnet10t'; for timm's network of this name, write timm:r",
+        ),
         ("runs/mine/results", r"no results folder 'runs/mine/results'"),
         ("absent.toml", r"absent.toml"),
     ],

@@ -17,8 +17,8 @@ import pytest
 from genets.core.errors import GenetsError
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.distributed import is_first_process
+from genets.training.state import TrainingState
 from genets.training.train_network import train_network
-from genets.training.trainee import Trainee
 
 BN_FREE = "timm:test_mambaout"
 WITH_BN = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
@@ -47,15 +47,15 @@ def run(what: RunSettings, out: Path, notes: list[str] | None = None, **options:
 
 def killed(what: RunSettings, out: Path, step: int) -> None:
     """Every process dies when that step (from 1) begins."""
-    original, calls = Trainee.step, iter(range(1, 10**6))
+    original, calls = TrainingState.step, iter(range(1, 10**6))
 
-    def dying(self: Trainee, *arguments: Any) -> Any:
+    def dying(self: TrainingState, *arguments: Any) -> Any:
         if next(calls) == step:
             raise KilledError
         return original(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch, suppress(KilledError):
-        patch.setattr(Trainee, "step", dying)
+        patch.setattr(TrainingState, "step", dying)
         run(what, out, processes=2, checkpoint_seconds=0.0)
 
 

@@ -102,7 +102,7 @@ def test_faults_reach_all(team):
     first, second = (json.loads((folder / f"seen-{n}.json").read_text()) for n in (1, 2))
     changed, odd = first["faults"]
     assert "is a run of other settings" in changed
-    assert "batch_size 31 must be a multiple of 2, as 2 processes share it" in odd
+    assert "batch_size 31 must be a multiple of 2, because 2 processes share it" in odd
     assert second["faults"] == [f"process 2 of 2: {fault}" for fault in first["faults"]]
 
 
@@ -110,7 +110,7 @@ def test_faults_reach_all(team):
     ("device", "here", "message"),
     [
         ("cpu", 0, "processes must be 1 or more, not 0"),
-        ("cuda", 3, "this machine has no device cuda|3 processes need as many GPUs"),
+        ("cuda", 3, "this machine has no device cuda|3 processes need 3 GPUs"),
     ],
 )
 def test_what_there_is_not(device, here, message):
@@ -163,16 +163,18 @@ def test_torchrun_says_how_many_there_are(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert processes._places(None) == processes._places(4) == (4, 2)
-    with pytest.raises(TrainingError, match="processes 3 were asked for, but torchrun started 4"):
-        processes._places(3)
+    assert processes._layout(None) == processes._layout(4) == (4, 2)
+    with pytest.raises(TrainingError, match="processes is 3, but torchrun started 4"):
+        processes._layout(3)
 
 
 def test_several_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert processes._gpus(torch.device("cuda"), 2) == 2
     assert processes._gpus(torch.device("cuda:1"), 1) == [1]
-    with pytest.raises(TrainingError, match="4 processes need as many GPUs; this machine has 2"):
+    with pytest.raises(TrainingError, match="4 processes need 4 GPUs; this machine has 2"):
         processes._gpus(torch.device("cuda"), 4)
-    with pytest.raises(TrainingError, match="take a GPU each: device cuda, not cuda:1"):
+    with pytest.raises(
+        TrainingError, match="use one GPU each, so the device must be cuda, not cuda:1"
+    ):
         processes._gpus(torch.device("cuda:1"), 2)

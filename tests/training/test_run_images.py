@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_looks_again_at_those_it_knows(photos, tmp_path):
     assert len([note for note in notes if broken in note]) == 1
     Image.new("RGB", (20, 24)).save(broken)
     (tmp_path / "run" / "images.json").unlink()
-    with pytest.raises(GenetsError, match=r"images\.json is missing or damaged"):
+    with pytest.raises(GenetsError, match=r"images\.json is missing; begin"):
         run(photos, tmp_path / "run")
 
 
@@ -109,4 +109,4 @@ def test_digits_have_no_files_to_check(tmp_path):
     )
     listener = Listener(note=notes.append)
     train_network(settings, tmp_path, device="cpu", listener=listener, check_data=True)
-    assert notes == ["digits is no folder of images: they are checked when they are read"]
+    assert notes == ["digits is not a folder of images, so its images are checked during training"]

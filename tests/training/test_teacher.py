@@ -83,11 +83,13 @@ def test_a_named_teacher_with_a_file_of_weights(trained, tmp_path):
 
 def test_files_of_weights_that_do_not_teach(trained, tmp_path):
     torch.save(build(Structure.parse(NETWORK), 3).state_dict(), tmp_path / "three.pth")
-    with pytest.raises(GenetsError, match=r"three\.pth knows 3 classes, and they are not the 10"):
+    with pytest.raises(GenetsError, match=r"three\.pth' are for 3 classes, not for 10"):
         load_teacher(NETWORK, load_digits(16), str(tmp_path / "three.pth"))
     recipe = RunRecipe(epochs=1)
     for teacher in ("", str(trained)):
-        with pytest.raises(GenetsError, match="teacher_weights need a teacher that is named"):
+        with pytest.raises(
+            GenetsError, match="teacher_weights need the name of a network as teacher"
+        ):
             RunSettings(network=NETWORK, data="digits", recipe=recipe, teacher=teacher,
                         teacher_weights="three.pth")  # fmt: skip
 
@@ -97,5 +99,5 @@ def test_other_classes_are_refused(tmp_path):
     structure.save(tmp_path / "structure.toml")
     names = {"num_classes": "3", "class_names": json.dumps(["a", "b", "c"])}
     save_weights(build(structure, 3), tmp_path / "weights.safetensors", names)
-    with pytest.raises(GenetsError, match=r"knows 3 classes, and they are not the 10 of digits"):
+    with pytest.raises(GenetsError, match=r"has 3 classes and digits has 10"):
         load_teacher(str(tmp_path), load_digits(16))

@@ -188,7 +188,7 @@ def test_non_finite_loss_names_epoch_and_step():
 def test_non_finite_outputs_are_no_score():
     net = small_net()
     net[6].bias.data.fill_(math.inf)
-    with pytest.raises(TrainingError, match="cross-entropy is nan, no score"):
+    with pytest.raises(TrainingError, match="no score: the network's cross-entropy is nan"):
         evaluate(net, random_split())
 
 

@@ -10,7 +10,7 @@ import typer
 from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, make_target, option
 
 if TYPE_CHECKING:
-    from genets.cli.networks import Loaded
+    from genets.cli.networks import NetworkWithData
     from genets.latency import Target
     from genets.latency.evaluation import Evaluation
 
@@ -67,12 +67,13 @@ def eval_(
     chosen = make_target(target)
     chosen.check()
     # PyTorch is imported only after the options are checked.
-    from genets.cli.networks import named_network
+    from genets.cli.networks import load_network
 
-    loaded = named_network(
+    loaded = load_network(
         network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
     )
-    loaded.check_classes()
+    assert loaded.data is not None
+    loaded.source.check_classes(loaded.data.class_names, loaded.data.name)
     # The charts are imported only after the network is loaded.
     from genets.cli.output import print_files, print_json, print_tables
     from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
@@ -86,28 +87,27 @@ def eval_(
         print_files(files)
 
 
-def _evaluate(loaded: Loaded, target: Target, split: str) -> Evaluation:
+def _evaluate(loaded: NetworkWithData, target: Target, split: str) -> Evaluation:
     """Score the network on `target` and on PyTorch in fp32."""
     from dataclasses import replace
 
-    from genets.cli.networks import calibration_for
     from genets.latency.evaluation import Evaluation, measure_accuracy
 
-    data, images = loaded.data, loaded.split(split)
+    source, data, images = loaded.source, loaded.data, loaded.split(split)
     assert data is not None
-    mean, std = loaded.normalisation or (data.mean, data.std)
+    mean, std = source.normalisation or (data.mean, data.std)
     reference = replace(target, engine="torch", precision="fp32", provider=None)
     accuracy = {
         each: measure_accuracy(
-            loaded.network,
+            source.network,
             each,
             loaded.resolution,
             images,
-            calibration=calibration_for(each, loaded),
+            calibration=loaded.calibration_for(each),
         )
         for each in dict.fromkeys((target.resolved(), reference.resolved()))
     }
     return Evaluation(
-        loaded.name, loaded.weights, data.name, split, data.class_names, loaded.resolution,
+        source.name, source.weights, data.name, split, data.class_names, loaded.resolution,
         tuple(mean), tuple(std), accuracy,
     )  # fmt: skip

@@ -49,22 +49,22 @@ def export(
         raise GenetsError("precision int8 needs --data: its training images set the value ranges")
     chosen.check()
     # PyTorch is imported only after the options are checked.
-    from genets.cli.networks import calibration_for, named_network
+    from genets.cli.networks import load_network
     from genets.cli.output import print_json, print_tables
     from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
-    loaded = named_network(network, seed, data=data, resolution=resolution)
+    loaded = load_network(network, seed, data=data, resolution=resolution)
     contract = export_network(
-        loaded.network,
+        loaded.source.network,
         chosen,
         loaded.resolution,
         out,
         loaded.images(),
-        calibration=calibration_for(chosen, loaded),
-        facts={"network": loaded.name, "trained": loaded.trained, "data": data},
+        calibration=loaded.calibration_for(chosen),
+        facts={"network": loaded.source.name, "trained": loaded.source.is_trained, "data": data},
     )
     if json:
         print_json({"folder": str(out), **contract})
     else:
-        print_tables(export_table(loaded.name, out, contract))
+        print_tables(export_table(loaded.source.name, out, contract))

@@ -107,19 +107,21 @@ def _rank_all(
     *,
     plain: bool,
 ) -> list[NetworkRank]:
-    from genets.analysis.rank.networks import weighted_network
     from genets.analysis.rank.rank import rank_of
     from genets.cli.progress import show_progress
     from genets.core.progress import Progress
+    from genets.networks import resolve_network
 
     ranks = []
     with show_progress(plain=plain) as on_progress:
         on_progress(Progress("rank", 0, len(networks)))
         for name, file in networks:
             # Only one network is in memory: the largest have gigabytes of weights.
-            weighted = weighted_network(name, pretrained=pretrained, checkpoint=file, seed=seed)
-            ranks.append(rank_of(weighted, super_blocks=super_blocks))
-            del weighted
+            source = resolve_network(
+                name, pretrained=pretrained, weights=file, fit="kernels", seed=seed
+            )
+            ranks.append(rank_of(source, super_blocks=super_blocks))
+            del source
             on_progress(Progress("rank", len(ranks), len(networks), ranks[-1].name))
     return ranks
 

@@ -178,7 +178,7 @@ def _merge_settings(
     """Merge the settings of the run at `out` or of a recipe, of `file`, and of the options."""
     from genets.core.errors import SettingsError
     from genets.training import RunSettings, make_recipe, named_recipe
-    from genets.training.recipe import changed, parse_changes, read_recipe_file
+    from genets.training.recipe import apply_changes, parse_changes, read_recipe_file
     from genets.training.run_folder import is_run, load_settings
 
     for name in ("weights", "teacher_weights"):
@@ -191,7 +191,7 @@ def _merge_settings(
     name = recipe or values.get("recipe_name") or _default_recipe(options)
     base = named_recipe(name) if recipe or not stored_recipe else stored_recipe
     from_file = read_recipe_file(file) if file else {}
-    base = changed(base, from_file | parse_changes(changes) | fields)
+    base = apply_changes(base, from_file | parse_changes(changes) | fields)
     values |= options | {"recipe_name": name}
     for needed in ("network", "data"):
         if needed not in values:

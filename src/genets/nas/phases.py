@@ -22,7 +22,7 @@ from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import EXECUTORS
 from genets.networks import load_weights, save_weights
-from genets.networks.own_blocks import where_loaded
+from genets.networks.own_blocks import loaded_block_files
 from genets.structure import Structure
 from genets.training import Score, evaluate
 
@@ -122,7 +122,7 @@ def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> Non
         seed=settings.seed,
         device=session.device,
         readers=session.readers,
-        own_blocks=where_loaded(settings.own_blocks),
+        own_blocks=loaded_block_files(settings.own_blocks),
     )
     tell, done = session.tell("trials"), planned - len(missing)
     tell(done, planned)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import TargetError
-from genets.networks.onnx_export import INPUT, quiet, what_failed
+from genets.networks.onnx_export import INPUT, describe_failure, quiet
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def explain_quantisation_failures() -> Iterator[None]:
             yield
     except Exception as error:  # the quantiser raises exceptions of every kind
         raise TargetError(
-            f"ONNX Runtime cannot quantise this network: {what_failed(error)}"
+            f"ONNX Runtime cannot quantise this network: {describe_failure(error)}"
         ) from error
 
 

@@ -27,7 +27,7 @@ from genets.latency.engines.base import (
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.devices import CpuClock
 from genets.latency.engines.fast_onnx import plain_onnx
-from genets.networks.onnx_export import INPUT, OUTPUT, quiet, what_failed
+from genets.networks.onnx_export import INPUT, OUTPUT, describe_failure, quiet
 
 if TYPE_CHECKING:
     from genets.latency.target import Target
@@ -78,7 +78,7 @@ class OpenVinoEngine(ConvertedEngine):
                 model = openvino.convert_model(program)
         except Exception as error:  # torch's tracing runs the network's code; OpenVINO's own
             raise TargetError(
-                f"engine openvino cannot run this network: {what_failed(error)}"
+                f"engine openvino cannot run this network: {describe_failure(error)}"
             ) from error
         model.reshape(list(shape))  # the converter leaves every dimension open
         model.inputs[0].set_names({INPUT})
@@ -106,7 +106,7 @@ class OpenVinoEngine(ConvertedEngine):
                 )
             except Exception as error:  # NNCF's exceptions share no class
                 raise TargetError(
-                    f"NNCF cannot quantise this network: {what_failed(error)}"
+                    f"NNCF cannot quantise this network: {describe_failure(error)}"
                 ) from error
         correction = "" if latency_only else ", fast bias correction"
         return model, {

@@ -20,7 +20,7 @@ from torch import nn
 
 from genets.latency.predictor.work import CHANNEL_TILE
 from genets.networks import build
-from genets.networks.own_blocks import block_stage
+from genets.networks.block_layers import block_stage
 from genets.structure import Block, SearchSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions
 from genets.structure.structure import IMAGE_CHANNELS

@@ -10,7 +10,7 @@ from genets.core.files import write_atomic
 from genets.data import ImageData
 from genets.nas.study.records import SearchResult
 from genets.networks import export_onnx, save_weights
-from genets.networks.own_blocks import files_of
+from genets.networks.own_blocks import find_block_files
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def hand_over(result: SearchResult, net: nn.Module, data: ImageData) -> SearchRe
     """
     folder, structure = result.results, result.selected.structure
     write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
-    for file in files_of(stage.type for stage in structure.stages):
+    for file in find_block_files(stage.type for stage in structure.stages):
         file.copy_to(folder)
     metadata = {
         "structure": str(structure),

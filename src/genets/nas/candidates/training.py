@@ -25,7 +25,7 @@ from genets.nas.round import CONFIRMED, file_of
 from genets.nas.study.records import Confirmed, Selected
 from genets.nas.trials.workers import EXECUTORS, device_of, use_device
 from genets.networks import build, load_blocks, load_weights, save_weights
-from genets.networks.own_blocks import where_loaded
+from genets.networks.own_blocks import loaded_block_files
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, fitting_threads, train
 from genets.training.score import Metric, score_value
@@ -213,7 +213,7 @@ def confirm_job(session: Session) -> ConfirmJob:
         folder=session.study.confirmed_folder,
         device=session.device,
         readers=session.readers,
-        own_blocks=where_loaded(settings.own_blocks),
+        own_blocks=loaded_block_files(settings.own_blocks),
     )
 
 

@@ -214,9 +214,9 @@ class SearchSettings(SettingsModel):
         used += [block.type for block in info.data["space"].design_space().blocks]
         if all(BLOCK_TYPES[name].layers_at is None for name in used):
             return files
-        from genets.networks.own_blocks import files_of
+        from genets.networks.own_blocks import find_block_files
 
-        return tuple(dict.fromkeys((*files, *map(str, files_of(used)))))
+        return tuple(dict.fromkeys((*files, *map(str, find_block_files(used)))))
 
     _as_notation = field_validator("master", mode="before")(_structure_text)
 

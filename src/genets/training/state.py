@@ -1,4 +1,4 @@
-"""A network in training: with its optimizer, and the moving average of its weights."""
+"""A network in training, with its optimizer and the moving average of its weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from genets.training.distributed import Processes
-from genets.training.loop import Teacher, move, train_mode
-from genets.training.recipe import RunRecipe, loss_of, optimizer_of
+from genets.training.recipe import RunRecipe
+from genets.training.step import (
+    Teacher,
+    make_optimizer,
+    move,
+    teacher_logits,
+    train_mode,
+    train_step,
+)
 
 NETWORK, AVERAGE, OPTIMIZER = "network.", "average.", "optimizer."
 
 
-class Trainee:
-    """Trains `net` in place, where several do so each with its share of every batch.
+class TrainingState:
+    """Everything that a training step changes; a checkpoint stores its tensors.
 
-    Raises GenetsError if all its parameters are frozen.
+    Args:
+        net: The network, which is trained in place. Several processes each train on a share of
+            every batch.
+        recipe: The recipe.
+        num_classes: The number of classes.
+        processes: The processes that train together.
+
+    Raises:
+        GenetsError: All parameters of the network are frozen.
     """
 
     def __init__(
@@ -30,7 +45,7 @@ class Trainee:
         move(net, self.device, channels_last=recipe.channels_last)
         self.net = net
         self.recipe = recipe
-        self.optimizer = optimizer_of(net, recipe)
+        self.optimizer = make_optimizer(net, recipe)
         forward: Any = torch.compile(net) if recipe.compile else net
         self._forward = processes.fabric.setup_module(forward)
         self._mixing = recipe.mixing(num_classes)
@@ -40,7 +55,7 @@ class Trainee:
 
     @property
     def scored(self) -> nn.Module:
-        """What is scored and handed over: the moving average, where there is one."""
+        """The network that is scored and saved: the moving average, where there is one."""
         average = self._average
         return self.net if average is None else average.module
 
@@ -48,35 +63,41 @@ class Trainee:
         train_mode(self.net)
 
     def begin_scoring(self) -> None:
-        """Statistics of batch normalisation are each process's own while it trains."""
+        """Make batch norm statistics equal; while training, each process has its own."""
         for net in dict.fromkeys((self.net, self.scored)):
             self.processes.spread_buffers(net)
 
     def step(
         self, images: Tensor, labels: Tensor, teacher: Teacher | None, rate: float, number: int
     ) -> Tensor:
-        """One step at a learning rate of `rate`; gives the loss, a tensor on the device.
+        """Do one step; gradients are averaged over the processes.
 
-        images: (N, 3, H, W), which mix-up changes in place; labels: (N,), int64. The loss is
-        that of these; gradients are averaged over the processes.
-        number: of the steps since the run began, from 1.
+        Args:
+            images: (N, 3, H, W), which mix-up changes in place.
+            labels: (N,), int64.
+            teacher: The teacher, or None.
+            rate: The learning rate.
+            number: The number of this step since the run began, from 1.
+
+        Returns:
+            The loss of this process's images, a scalar on the device.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
         if self._mixing is not None:
             images, labels = self._mixing(images, labels)
-        with self.processes.fabric.autocast():
-            soft = None
-            if teacher is not None and self.recipe.soft_label_weight > 0:
-                with torch.no_grad():
-                    soft = teacher(images).float()
-            loss = loss_of(self._forward(images).float(), labels, self.recipe, soft)
-        self.processes.fabric.backward(loss)
-        self.optimizer.step()
+        soft_labels = teacher_logits(teacher, images, self.recipe)
+        loss = train_step(
+            self._forward,
+            self.optimizer,
+            images,
+            labels,
+            None if soft_labels is None else soft_labels.float(),
+            self.recipe,
+            rate,
+            backward=self.processes.fabric.backward,
+        )
         if self._average is not None:
             self._average.update(self.net, step=number)
-        return loss.detach()
+        return loss
 
     def on_device(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
@@ -84,7 +105,7 @@ class Trainee:
         return images, labels.to(self.device, non_blocking=True)
 
     def is_finite(self) -> bool:
-        """Whether every weight and every statistic still is a number."""
+        """Whether all weights and statistics are finite numbers."""
         return all(
             bool(value.isfinite().all())
             for net in dict.fromkeys((self.net, self.scored))
@@ -92,7 +113,7 @@ class Trainee:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on, by names for `load`."""
+        """All tensors that the next step depends on, by the names that `load` reads."""
         tensors = {NETWORK + name: value for name, value in self.net.state_dict().items()}
         if self._average is not None:
             average = self._average.module.state_dict()
@@ -103,7 +124,7 @@ class Trainee:
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave."""
+        """Restore the state from what `tensors` returned."""
         self.net.load_state_dict(_under(NETWORK, tensors))
         if self._average is not None:
             self._average.module.load_state_dict(_under(AVERAGE, tensors))
@@ -116,7 +137,7 @@ class Trainee:
         self._restore_layout()
 
     def _restore_layout(self) -> None:
-        """Fused SGD walks weights and momentum side by side: they must lie alike in memory."""
+        """Fused SGD needs the momentum in the same memory layout as the weights."""
         for parameter, entries in self.optimizer.state.items():
             for name, value in entries.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -124,7 +145,7 @@ class Trainee:
 
 
 def scored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the network that was scored, out of what `Trainee.tensors` gave."""
+    """The state of the network that was scored, from what `TrainingState.tensors` returned."""
     return _under(AVERAGE, tensors) or _under(NETWORK, tensors)
 
 
