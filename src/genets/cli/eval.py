@@ -21,7 +21,7 @@ from genets.cli.options import (
 if TYPE_CHECKING:
     from genets.cli.networks import Loaded
     from genets.latency import Target
-    from genets.latency.evaluation import Evaluation
+    from genets.report.evaluation.record import Evaluation
 
 
 def eval_(
@@ -107,7 +107,8 @@ def _evaluation(loaded: Loaded, target: Target, split: str) -> Evaluation:
     from dataclasses import replace
 
     from genets.cli.networks import calibration_for
-    from genets.latency.evaluation import Evaluation, measure_accuracy
+    from genets.latency.evaluation import measure_accuracy
+    from genets.report.evaluation.record import Evaluation
 
     data, images = loaded.data, loaded.split(split)
     assert data is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,84 +90,6 @@ class ClassAccuracy:
     def precision(self) -> float | None:
         """The share of images taken for this class that belong to it; None without such images."""
         return self.right / self.taken if self.taken else None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The accuracy of a network on one or more targets; the requested target is first.
-
-    Attributes:
-        network: The name of the network.
-        weights: The origin of the weights, in words; `fresh` for an untrained network.
-        data: The name of the data set.
-        split: The split of the data set.
-        class_names: In the order of the network's outputs.
-        resolution: Pixels along one side of the input.
-        mean: Subtracted from the input, by channel.
-        std: Divides the input, by channel.
-        accuracy: The accuracy by target.
-    """
-
-    network: str
-    weights: str
-    data: str
-    split: str
-    class_names: tuple[str, ...]
-    resolution: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    accuracy: Mapping[Target, Accuracy]
-
-    @property
-    def trained(self) -> bool:
-        """Whether the weights are trained."""
-        return self.weights != "fresh"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dictionary for JSON, with all classes and confusions."""
-        return {
-            "network": self.network,
-            "weights": self.weights,
-            "trained": self.trained,
-            "data": self.data,
-            "split": self.split,
-            "resolution": self.resolution,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "accuracy": {
-                target.name: accuracy.to_json()
-                | {"classes": self.classes_of(accuracy), "confusions": self.confusions_of(accuracy)}
-                for target, accuracy in self.accuracy.items()
-            },
-        }
-
-    def classes_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
-        """Return a record for each class; a share without images is None."""
-        return [
-            {
-                "class": name,
-                "images": counts.images,
-                "right": counts.right,
-                "taken_for_it": counts.taken,
-                "top1": counts.top1,
-                "top5": counts.top5,
-                "precision": counts.precision,
-            }
-            for name, counts in zip(self.class_names, accuracy.classes, strict=True)
-        ]
-
-    def confusions_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
-        """Return every pair of confused classes, the most frequent pair first."""
-        wrong = accuracy.confusion * (1 - np.eye(len(self.class_names), dtype=np.int64))
-        pairs = sorted(np.argwhere(wrong).tolist(), key=lambda pair: -wrong[*pair])
-        return [
-            {
-                "class": self.class_names[row],
-                "taken_for": self.class_names[column],
-                "images": int(wrong[row, column]),
-            }
-            for row, column in pairs
-        ]
 
 
 def measure_accuracy(
