@@ -1,4 +1,4 @@
-"""How long `genets --help` and `import genets` take, as whole processes.
+"""The time of `genets --help` and `import genets` as whole processes.
 
 Run from the repository: python benchmarks/startup.py. Writes results/startup.json.
 """

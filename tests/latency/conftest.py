@@ -33,4 +33,5 @@ def fake_engine(
 
 @pytest.fixture
 def layer_costs() -> Callable[..., float]:
-    return layer_costs_s
+    costs: Callable[..., float] = layer_costs_s
+    return costs

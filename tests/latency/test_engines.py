@@ -1,12 +1,17 @@
-"""One contract for all engines, in every precision of this machine."""
+"""One contract for all engines, in every precision of this machine.
+
+Tests with the mark `gpu` check the same contract on a CUDA device.
+"""
 
 import ast
 import copy
 import gc
+import itertools
 import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,37 +22,61 @@ from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines import Prepared, memory, torch_compile
 from genets.latency.engines.base import Stopwatch, normal_images
+from genets.latency.engines.torch_engine import cpu_has_bf16
 from genets.networks import build
 from genets.structure import Structure
 
 BATCH, SIDE, CLASSES = 4, 16, 5
 TOLERANCES = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.03, "int8": 0.1}  # of the largest logit
+TF32_TOLERANCE = 0.01  # convolutions in fp32 may use TF32 on CUDA, with as many bits as fp16
 SEEDED = torch.Generator().manual_seed(3)
 CALIBRATION = torch.randn(11, 3, SIDE, SIDE, generator=SEEDED)
 IMAGES = torch.randn(7, 3, SIDE, SIDE, generator=SEEDED)
 
 
-def available() -> list[Target]:
-    """Every engine and precision of this machine; an engine refuses what the machine lacks."""
-    result = []
+def available(device: str) -> list[Target]:
+    """Every engine, provider and precision of a device; an engine refuses what the device lacks.
+
+    OpenVINO asks the CPU itself for bf16, but computes with oneDNN, which ONEDNN_MAX_CPU_ISA can
+    restrict. It then refuses nothing and fails later, so bf16 is left out here.
+    """
+    targets = []
     for name, engine in ENGINES.items():
-        for precision in engine.precisions:
-            target = Target(engine=name, precision=precision, batch_size=BATCH, threads=1)
+        providers = (None, "tensorrt") if name == "onnxruntime" else (None,)
+        for provider, precision in itertools.product(providers, engine.precisions):
+            if device == "cpu" and precision == "bf16" and not cpu_has_bf16():
+                continue
+            threads = 1 if device == "cpu" else None
+            target = Target(device, name, precision, BATCH, threads, provider)
             try:
                 target.check()
             except TargetError:
                 continue
-            result.append(target)
-    return result
+            targets.append(target)
+    return targets
 
 
-TARGETS = available()
-FILES = [target for target in TARGETS if target.engine in ("onnxruntime", "openvino")]
-INT8 = [target for target in TARGETS if target.precision == "int8"]
+def on_gpu(targets: list[Target]) -> list[Any]:
+    return [pytest.param(target, marks=pytest.mark.gpu) for target in targets]
 
 
-def name_of(target: Target) -> str:
-    return f"{target.engine}-{target.precision}"
+CPU_TARGETS = available("cpu")
+# Without a GPU, one skipped target represents the GPU targets.
+GPU_TARGETS = available("cuda") or [Target("cuda", batch_size=BATCH)]
+TARGETS = [*CPU_TARGETS, *on_gpu(GPU_TARGETS)]
+WITH_FILES = ("onnxruntime", "openvino")
+FILE_ENGINES = sorted({target.engine for target in CPU_TARGETS if target.engine in WITH_FILES})
+INT8 = [
+    *(target for target in CPU_TARGETS if target.precision == "int8"),
+    *on_gpu([target for target in GPU_TARGETS if target.precision == "int8"]),
+]
+
+
+def tolerance_of(target: Target) -> float:
+    """The largest deviation of a logit from PyTorch's in fp32 on the CPU, as a share."""
+    if target.precision == "fp32" and not target.is_cpu:
+        return TF32_TOLERANCE
+    return TOLERANCES[target.precision]
 
 
 @torch.no_grad()
@@ -69,7 +98,7 @@ def network() -> nn.Module:
     return make_network()
 
 
-@pytest.fixture(scope="module", params=TARGETS, ids=name_of)
+@pytest.fixture(scope="module", params=TARGETS, ids=str)
 def case(request: pytest.FixtureRequest, network: nn.Module) -> tuple[Target, Prepared, dict]:
     """A target, the network prepared for it, and the network's weights before that."""
     before = copy.deepcopy(network.state_dict())
@@ -92,7 +121,7 @@ def test_outputs_are_those_of_torch_for_any_number_of_images(case, expected, cou
     logits = prepared.predict(IMAGES[:count])
     assert logits.shape == (count, CLASSES)
     assert (logits.dtype, logits.device.type) == (torch.float32, "cpu")
-    limit = TOLERANCES[target.precision] * expected.abs().max()
+    limit = tolerance_of(target) * expected.abs().max()
     assert (logits - expected[:count]).abs().max() < limit
     if target.precision != "fp32":
         assert not torch.equal(logits, expected[:count]), "computed in fp32 after all"
@@ -107,14 +136,17 @@ def test_many_images_in_another_memory_layout(case) -> None:
 
 
 # torch-compile runs the same code as torch and takes seconds.
-QUICK_TARGETS = [target for target in TARGETS if target.engine != "torch-compile"]
+QUICK_TARGETS = [
+    *(target for target in CPU_TARGETS if target.engine != "torch-compile"),
+    *on_gpu([target for target in GPU_TARGETS if target.engine != "torch-compile"]),
+]
 
 
-@pytest.mark.parametrize("target", QUICK_TARGETS, ids=name_of)
+@pytest.mark.parametrize("target", QUICK_TARGETS, ids=str)
 def test_prepared_for_latency_only_it_computes_the_same(target, network, expected) -> None:
     with ENGINES[target.engine].open(target):
         prepared = ENGINES[target.engine].prepare(network, target, SIDE, latency_only=True)
-    limit = TOLERANCES[target.precision] * expected.abs().max()
+    limit = tolerance_of(target) * expected.abs().max()
     if target.precision != "int8":  # ranges from noise
         assert (prepared.predict(IMAGES) - expected).abs().max() < limit
     assert prepared.predict(IMAGES).shape == expected.shape
@@ -153,11 +185,15 @@ def test_runs_take_time_and_preparing_is_counted_apart(case) -> None:
     target, prepared, _ = case
     with ENGINES[target.engine].open(target) as clock:
         assert clock.time_runs(prepared, 3) > 0
-        assert clock.enqueue_s(prepared) is None
+        enqueue_s = clock.enqueue_s(prepared)
+        assert enqueue_s is None if target.is_cpu else enqueue_s > 0
     assert "fold" in prepared.seconds
     assert all(seconds > 0 for seconds in prepared.seconds.values())
     assert ("quantise" in prepared.seconds) == (target.precision == "int8")
-    assert prepared.memory_bytes is None
+    if target.is_cpu or target.engine == "onnxruntime":
+        assert prepared.memory_bytes is None
+    else:
+        assert prepared.memory_bytes > 0
 
 
 def test_predicting_leaves_the_timed_inputs_alone(case) -> None:
@@ -178,7 +214,7 @@ def test_images_of_another_shape(case) -> None:
 
 def test_the_written_files_compute_the_same(case, tmp_path) -> None:
     target, prepared, _ = case
-    if target not in FILES:
+    if target.engine not in WITH_FILES:
         with pytest.raises(TargetError, match="this engine writes no files; onnxruntime and open"):
             prepared.save(tmp_path)
         return
@@ -187,7 +223,7 @@ def test_the_written_files_compute_the_same(case, tmp_path) -> None:
     assert torch.equal(prepared.files.load(tmp_path)(IMAGES[:BATCH]), prepared.predict(IMAGES[:4]))
 
 
-@pytest.mark.parametrize("target", INT8, ids=name_of)
+@pytest.mark.parametrize("target", INT8, ids=str)
 def test_int8_records_the_source_of_its_ranges_and_prints_nothing(target, network, capfd) -> None:
     engine = ENGINES[target.engine]
     with engine.open(target):
@@ -256,7 +292,7 @@ class Undecided(nn.Module):
         return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
 
 
-@pytest.mark.parametrize("name", sorted({target.engine for target in FILES}))
+@pytest.mark.parametrize("name", FILE_ENGINES)
 @pytest.mark.parametrize(
     ("network", "named"), [(Bessel(), "operator .*bessel_j0"), (Undecided(), "module Undecided: ")]
 )

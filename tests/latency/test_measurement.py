@@ -10,6 +10,7 @@ from torch import nn
 from genets.core.errors import TargetError
 from genets.latency import Measurement, Target, measure, measure_interleaved
 from genets.latency.engines.devices import CpuClock
+from genets.latency.engines.torch_engine import cpu_has_bf16
 from genets.latency.timing.clock import is_noisy
 from genets.networks import build
 from genets.structure import Structure
@@ -111,7 +112,12 @@ def test_json_round_trip() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_precisions_on_a_cpu(precision: str) -> None:
-    assert quick(build(SMALL, 5), Target(batch_size=2, precision=precision)).ms_per_image > 0
+    network, target = build(SMALL, 5), Target(batch_size=2, precision=precision)
+    if precision == "bf16" and not cpu_has_bf16():
+        with pytest.raises(TargetError, match="bf16 is not supported by this CPU; use fp32"):
+            quick(network, target)
+    else:
+        assert quick(network, target).ms_per_image > 0
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def plain_onnx(net: nn.Module, shape: tuple[int, ...]) -> bytes | None:
         return None
     try:
         graph = fx.Tracer().trace(net)
-    except Exception:  # tracing runs the network's code, which may raise anything
+    except Exception:  # noqa: BLE001 - tracing runs the network's code, which may raise anything
         return None
     _remove_identities(net, graph)
     operators = {node: _make_operator(net, node) for node in graph.nodes if _computes(node)}
