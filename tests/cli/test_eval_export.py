@@ -13,6 +13,7 @@ from genets.networks import build, save_weights
 from genets.networks.weights import published_names
 from genets.structure import Structure
 from genets.training import Recipe, evaluate, train
+from json_keys import check_keys
 
 pytest.importorskip("onnxruntime")
 
@@ -45,6 +46,7 @@ def test_eval_beside_torch(results) -> None:
     folder, expected = results
     words = ("eval", folder, "--data", "digits", "--engine", "onnxruntime", *QUICK)
     printed = json.loads(invoke(*words, "--precision", "int8", "--json").stdout)
+    check_keys("eval", printed)
     assert (printed["trained"], printed["data"], printed["split"]) == (True, "digits", "test")
     int8, fp32 = printed["accuracy"].values()
     assert list(printed["accuracy"]) == ["cpu-onnxruntime-int8-b64-t1", "cpu-torch-fp32-b64-t1"]
@@ -159,6 +161,7 @@ def test_export_int8(results, tmp_path) -> None:
     options = ("--precision", "int8", "--data", "digits", "--batch-size", 4, "--threads", 1)
     result = invoke("export", folder, *options, "--out", tmp_path / "a", "--json")
     printed = json.loads(result.stdout)
+    check_keys("export", printed)
     assert printed["files"] == ["network.onnx"]
     assert printed["class_names"] == list("0123456789")
     assert printed["input"]["mean"] == list(load_digits(16).mean)
@@ -182,7 +185,7 @@ def test_export_of_an_untrained_network(tmp_path) -> None:
         (("--split", "tset"), "unknown split 'tset'; did you mean test?"),
         (("--data", "digts"), "'digts'; did you mean digits?"),
         (("--engine", "onyxruntime"), "'onyxruntime'; did you mean onnxruntime?"),
-        (("--precision", "int8"), "engine torch; it has fp32, bf16 there"),
+        (("--precision", "int8"), "engine torch; available are fp32, bf16"),
     ],
 )
 def test_eval_faults(words, sentence) -> None:

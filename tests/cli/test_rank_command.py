@@ -10,6 +10,7 @@ import torch
 from command_line import fails, invoke
 from genets.networks import build, save_weights
 from genets.structure import Structure
+from json_keys import check_keys
 
 NETWORKS = ("Conv3x8s2 XX3x16s2 XX3x32s2 Conv1x8 @16", "Conv3x8s2 XX3x8s2 DW3x8s2r2 Conv1x8 @16")
 
@@ -64,6 +65,7 @@ def test_trained_weights_bring_claim_and_advice(plain, trained, tmp_path):
     result = rank(trained, "--super-blocks", "--json", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
+    check_keys("rank", record)
     assert record == json.loads((tmp_path / "out" / "rank.json").read_text())
     (network,) = record["networks"]
     assert "shows in" in network["claim"]

@@ -8,8 +8,7 @@ from PIL import Image
 from genets.core.errors import printable
 from genets.data import load_data
 from genets.latency import Target
-from genets.latency.evaluation import Accuracy
-from genets.report.evaluation.record import Evaluation
+from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.evaluation.tables import write_evaluation
 
 

@@ -152,7 +152,7 @@ def test_unknown_torchvision_name(tmp_path):
 
 def test_standard_output_stays_clean(monkeypatch, capsys):
     def talkative(*_, **__):
-        print("Please install something.")
+        print("Please install something.")  # noqa: T201
         raise ImportError("no something")
 
     monkeypatch.setattr(timm_name, "create_dataset", talkative)

@@ -5,8 +5,11 @@ cannot hold: the best structure near one MasterNet is not the best near another.
 """
 
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from closed_form_device import ClosedFormDevice
@@ -16,13 +19,14 @@ from genets.nas.candidates.training import ConfirmRunner
 from genets.nas.context import Session
 from genets.nas.selection.measured import Measured, MeasuredNetworks
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import TrialResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.runner import TrialRunner
 from genets.networks import build, save_weights
+from genets.structure import Structure
 from genets.training import Score
 
 MASTER = "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "data": "digits",
     "budget": "0.9x",
     "master": MASTER,
@@ -37,11 +41,11 @@ SETTINGS = {
 }
 
 
-def settings(**changes):
+def settings(**changes: Any) -> SearchSettings:
     return SearchSettings(**{**SETTINGS, **changes})
 
 
-def loss(structure):
+def loss(structure: Structure) -> float:
     first, second = structure.super_blocks
     ends = 0.1 * math.log(structure.stem.width / 8) + 0.02 * math.log(structure.head.width / 16)
     size = math.log(first.width * first.depth * second.width * second.depth / 256)
@@ -51,15 +55,15 @@ def loss(structure):
     return 1 - 0.05 * size + types + shape - ends - pixels
 
 
-def score(value):
+def score(value: float) -> Score:
     return Score(math.exp(-value), value, 100)
 
 
 DEVICE = ClosedFormDevice(block_ms=1e-3)
 
 
-def _measured(self, structures):
-    def measurement(structure):
+def _measured(self: MeasuredNetworks, structures: Iterable[Structure]) -> None:
+    def measurement(structure: Structure) -> Measurement:
         ms = DEVICE.network_ms(structure) / self.target.batch_size
         return Measurement(ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,), False, {}, "genets-1",
                            self.target, structure.resolution)  # fmt: skip
@@ -71,32 +75,42 @@ def _measured(self, structures):
         )
 
 
-def _trials(self, group):
+def _trials(self: TrialRunner, group: Iterable[Trial]) -> list[TrialResult]:
     """As the network with the new super-block, and a loss that all trials there have."""
-    found = []
+    results = []
     for trial in group:
         value = loss(trial.structure(self.job.master)) + 0.05 * (1 + trial.index)
-        found.append(TrialResult(trial, "done", score(value).top1, value))
-    return found
+        results.append(TrialResult(trial, "done", score(value).top1, value))
+    return results
 
 
-def _confirmed_score(self, structure):
+def _confirmed_score(self: ConfirmRunner, structure: Structure) -> Score:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         save_weights(build(structure, 10), self.job.weights_of(structure), {})
     return score(loss(structure) - 0.1)  # another recipe
 
 
-def latency_in_closed_form(patch, asked):
+def latency_in_closed_form(patch: pytest.MonkeyPatch, asked: SearchSettings) -> None:
     """With a MonkeyPatch: the table that a search with these settings builds, and measuring."""
-    patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(asked))
+
+    def build(*_: Any, on_progress: Callable[[float], None], **__: Any) -> LatencyTable:
+        on_progress(1.0)
+        return DEVICE.table_of(asked)
+
+    patch.setattr(LatencyTable, "build", build)
     patch.setattr("genets.latency.predictor.storage.describe_environment",
                   lambda target: {"device_name": None, "threads": None,
                                   "packages": {"torch": None}})  # fmt: skip
     patch.setattr(MeasuredNetworks, "_measure_once", _measured)
 
 
-def in_closed_form(patch, *, master_loss=None, asked=None):
+def in_closed_form(
+    patch: pytest.MonkeyPatch,
+    *,
+    master_loss: float | None = None,
+    asked: SearchSettings | None = None,
+) -> None:
     """With a MonkeyPatch: every phase but the hand-over's scores. asked: settings."""
     value = loss(settings().structure) if master_loss is None else master_loss
     latency_in_closed_form(patch, asked or settings())
@@ -107,6 +121,6 @@ def in_closed_form(patch, *, master_loss=None, asked=None):
     patch.setattr(run, "hand_over", lambda result, net, data: result)
 
 
-def files(folder: Path):
+def files(folder: Path) -> set[str]:
     """The names of what a study holds, but for locks and the like."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()}

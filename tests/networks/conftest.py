@@ -20,6 +20,8 @@ def _randomise(net: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(7)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_var is not None
+            assert module.running_mean is not None
             for tensor in (module.weight, module.running_var):
                 tensor.uniform_(0.5, 1.5, generator=generator)
             for tensor in (module.bias, module.running_mean):

@@ -130,7 +130,7 @@ def read_or_point(parse: Callable[[str], Structure], text: str) -> str:
         if error.position is None or not 1 <= error.position <= max(1, len(text)):
             pytest.fail(f"{text!r} has its fault at {error.position}: {error}")
         return "error"
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - any other error is what the test looks for
         pytest.fail(f"{text!r} raised {error!r}")
     assert isinstance(structure, Structure)
     return "structure"

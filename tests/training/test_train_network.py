@@ -169,7 +169,7 @@ def test_a_finished_run_returns_its_result_at_once(alone, kill_at):
 def test_the_newest_and_the_best_checkpoints_are_kept(alone):
     out, result = alone
     kept = {2, 3, result.epoch}
-    assert checkpoints(out) >= [f"epoch-{epoch:04d}-step-000000" for epoch in sorted(kept)]
+    assert set(checkpoints(out)) >= {f"epoch-{epoch:04d}-step-000000" for epoch in kept}
     assert len(checkpoints(out)) <= 4
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -79,6 +79,19 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def input_contract(self, resolution: int) -> dict[str, Any]:
+        """The input that a network trained on these images needs, and its classes, for JSON.
+
+        The network reads pixel values in 0 to 1, minus `mean`, divided by `std`.
+        """
+        return {
+            "shape": ["N", 3, resolution, resolution],
+            "dtype": "float32",
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "class_names": list(self.class_names),
+        }
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

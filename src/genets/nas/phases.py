@@ -150,7 +150,7 @@ def accuracy_model(
         start.score(metric) if start else master.value(metric),
         metric=metric,
         form=session.settings.regression,
-        confirmed=confirmed,
+        candidates=confirmed,
     )
 
 

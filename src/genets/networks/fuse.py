@@ -73,7 +73,7 @@ def _trace(net: nn.Module) -> fx.Graph | None:
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
         return _Tracer().trace(net, concrete_args=defaults)
-    except Exception:  # tracing runs the network's code, which may raise anything
+    except Exception:  # noqa: BLE001 - tracing runs the network's own code, which may raise anything
         return None
 
 

@@ -160,11 +160,5 @@ def write_results(
         write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
     save_weights(net, folder / WEIGHTS_FILE, metadata)
     record = {**result.to_json(), "settings": settings.to_json()}
-    record["input"] = {
-        "shape": ["N", 3, data.resolution, data.resolution],
-        "dtype": "float32",
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "class_names": list(data.class_names),
-    }
+    record["input"] = data.input_contract(data.resolution)
     write_json(folder / RESULT_FILE, record)

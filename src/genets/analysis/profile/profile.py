@@ -17,7 +17,7 @@ from genets.analysis.comparison.entries import Candidate, find_candidate
 from genets.analysis.comparison.rows import Comparison, Row
 from genets.core.errors import GenetsError
 from genets.latency import Target
-from genets.latency.predictor.probes import Piece
+from genets.latency.predictor.probes import BlockProbe
 from genets.structure import Block
 from genets.structure.block import WIDTH_STEP
 
@@ -234,7 +234,7 @@ class BlockChain:
             between, block = round(self.width * self.ratio), Block("DW", KERNEL, 1 / self.ratio)
         else:
             between, block = self.width, Block(self.type, KERNEL, self.ratio)
-        return Piece(0, block, between, between, 1, 0, DEPTHS[self.type]).network()
+        return BlockProbe(0, block, between, between, 1, 0, DEPTHS[self.type]).network()
 
     def candidate(self, resolution: int) -> Candidate:
         return Candidate(self.name, self.series, resolution, self.network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genets.core.files import write_atomic
 from genets.data import ImageData
@@ -46,18 +46,7 @@ def hand_over(result: SearchResult, net: nn.Module, data: ImageData) -> SearchRe
         "result": RESULT_FILE,
     }
     result = replace(result, files={what: folder / name for what, name in names.items()})
-    record = result.to_json() | {"input": _input_contract(structure.resolution, data)}
+    record = result.to_json() | {"input": data.input_contract(structure.resolution)}
     record["onnx_largest_difference"] = difference
     write_atomic(folder / RESULT_FILE, json.dumps(record, indent=2) + "\n")
     return result
-
-
-def _input_contract(resolution: int, data: ImageData) -> dict[str, Any]:
-    """What the network must be fed: pixel values in 0 to 1, minus `mean`, over `std`."""
-    return {
-        "shape": ["N", 3, resolution, resolution],
-        "dtype": "float32",
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "class_names": list(data.class_names),
-    }

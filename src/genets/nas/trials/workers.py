@@ -104,7 +104,7 @@ def _begin_worker(pickled_job: bytes, life: Connection, begun: Synchronized[int]
 
     begun: how many workers have been.
     """
-    global _runner
+    global _runner  # noqa: PLW0603 - the only way from the start of a process to its tasks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the driver to handle
     with begun.get_lock():
         worker = begun.value

@@ -16,9 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from genets.core.files import write_atomic
-from genets.latency.evaluation import Accuracy
+from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.evaluation.confusion import save_confusion
-from genets.report.evaluation.record import Evaluation
 
 MOST_CLASSES = 20  # in a table on the screen
 FEW_CLASSES = 5  # of which the right one is always among the best five

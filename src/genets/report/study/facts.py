@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genets.nas.selection.resolutions import left_out
-from genets.nas.settings.settings import SpaceSettings
+from genets.nas.settings.space import SpaceSettings
 from genets.nas.study.snapshot import OnTarget, Snapshot
 from genets.nas.warnings import (
     master_doubts,

@@ -1,23 +1,29 @@
 import numpy as np
 import pytest
 
-from genets.latency.timing import drift as module
-from genets.latency.timing.drift import MAX_ROUNDS, MIN_ROUNDS, SAMPLES, VISIT_S, time_in_rounds
+from genets.latency.timing.drift import (
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    SAMPLES,
+    VISIT_S,
+    remove_drift,
+    time_in_rounds,
+)
 
 
 def without_drift(visited: np.ndarray, seconds: np.ndarray) -> list[float]:
-    return [found.seconds for found in module.without_drift(visited, seconds)]
+    return [result.seconds for result in remove_drift(visited, seconds)]
 
 
 def rounds(device, costs: dict[str, float], time_limit_s: float) -> dict[str, float]:
-    found = time_in_rounds(
+    result = time_in_rounds(
         device,
         {name: device.runner(name, cost) for name, cost in costs.items()},
         rng=np.random.default_rng(0),
         time_limit_s=time_limit_s,
         on_progress=lambda share: None,
     )
-    return {name: timed.seconds for name, timed in found.items()}
+    return {name: timed.seconds for name, timed in result.items()}
 
 
 def test_known_costs_are_recovered(device) -> None:
@@ -36,17 +42,17 @@ def test_number_of_rounds(device, limit: float, expected: int) -> None:
     ("run_s", "runs"), [(VISIT_S / 6, 1 + SAMPLES), (VISIT_S / 2, 1 + 2), (VISIT_S, 1), (3.0, 1)]
 )
 def test_a_long_run_is_repeated_less_often(device, run_s: float, runs: int) -> None:
-    found = rounds(device, {"a": run_s, "b": run_s}, 1e-9)
-    assert found == pytest.approx({"a": run_s, "b": run_s})
+    result = rounds(device, {"a": run_s, "b": run_s}, 1e-9)
+    assert result == pytest.approx({"a": run_s, "b": run_s})
     assert [name for name, count in device.windows].count("b") == runs * MIN_ROUNDS
 
 
-def test_doubt_that_does_not_end_costs_no_more_than_half_as_much_again(device) -> None:
+def test_contradictions_that_stay_cost_at_most_half_as_much_again(device) -> None:
     costs = dict.fromkeys("abcdefgh", 1.0)
     runs = {name: device.runner(name, cost) for name, cost in costs.items()}
     rng = np.random.default_rng(0)
     time_in_rounds(device, runs, rng=rng, time_limit_s=1e-9, on_progress=lambda share: None,
-                   doubtful=lambda times: list(times)[:4])  # fmt: skip
+                   find_contradictions=lambda times: list(times)[:4])  # fmt: skip
     ordinary, one_more = MIN_ROUNDS * len(costs), 2 * len(costs)
     assert ordinary < len(device.windows) - 1 <= 1.5 * ordinary + one_more
 

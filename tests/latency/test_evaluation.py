@@ -1,4 +1,4 @@
-"""Accuracy from logits, against counting by hand."""
+"""Accuracy from logits, compared with counts by hand."""
 
 import math
 import re
@@ -45,16 +45,16 @@ class Listed:
 def test_shares_and_cross_entropy_by_hand() -> None:
     table = torch.eye(7)[:, [0]].T.repeat(4, 1) * 2.0  # class 0 best, then 1, 2, ... by position
     table = table - torch.arange(7) * 0.1
-    found = score(lambda x: table[x[:, 0, 0, 0].long()], Listed([0, 4, 5, 6]), 3)
-    assert (found.top1, found.top5, found.images) == (0.25, 0.5, 4)
+    result = score(lambda x: table[x[:, 0, 0, 0].long()], Listed([0, 4, 5, 6]), 3)
+    assert (result.top1, result.top5, result.images) == (0.25, 0.5, 4)
     weights = [math.exp(2.0 * (i == 0) - 0.1 * i) for i in range(7)]
     chosen = [weights[label] / sum(weights) for label in (0, 4, 5, 6)]
-    assert found.cross_entropy == pytest.approx(-sum(map(math.log, chosen)) / 4, rel=1e-6)
+    assert result.cross_entropy == pytest.approx(-sum(map(math.log, chosen)) / 4, rel=1e-6)
 
 
 def test_fewer_than_five_classes() -> None:
-    found = score(lambda x: torch.tensor([[1.0, 2.0]] * len(x)), Listed([1, 0, 0]), 2)
-    assert (found.top1, found.top5) == (pytest.approx(1 / 3), 1.0)
+    result = score(lambda x: torch.tensor([[1.0, 2.0]] * len(x)), Listed([1, 0, 0]), 2)
+    assert (result.top1, result.top5) == (pytest.approx(1 / 3), 1.0)
 
 
 def test_classes_against_scikit_learn() -> None:
@@ -62,24 +62,24 @@ def test_classes_against_scikit_learn() -> None:
     labels = torch.randint(0, 6, (50,), generator=generator)  # of 7: one has no images
     logits = torch.randn(50, 7, generator=generator) + 1.5 * torch.eye(7)[labels]
     logits[:, 3] = -9.0  # and one is never chosen
-    found = score(lambda x: logits[x[:, 0, 0, 0].long()], Listed(labels.tolist()), 8)
+    result = score(lambda x: logits[x[:, 0, 0, 0].long()], Listed(labels.tolist()), 8)
     taken = logits.argmax(1)
-    assert (found.confusion == confusion_matrix(labels, taken, labels=range(7))).all()
-    assert found.top1 == pytest.approx(accuracy_score(labels, taken))
-    assert found.top5 == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=range(7)))
+    assert (result.confusion == confusion_matrix(labels, taken, labels=range(7))).all()
+    assert result.top1 == pytest.approx(accuracy_score(labels, taken))
+    assert result.top5 == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=range(7)))
     recall, precision = (
         of(labels, taken, labels=range(7), average=None, zero_division=math.nan)
         for of in (recall_score, precision_score)
     )
-    for number, one in enumerate(found.classes):
+    for number, one in enumerate(result.classes):
         assert one.images == (labels == number).sum()
         for share, expected in ((one.top1, recall[number]), (one.precision, precision[number])):
             assert (share is None) == math.isnan(expected)
             assert share is None or share == pytest.approx(expected)
         among = logits.topk(5).indices[labels == number] == number
         assert one.top5_right == among.sum()
-    assert (found.classes[6].top1, found.classes[6].top5) == (None, None)
-    assert found.classes[3].precision is None
+    assert (result.classes[6].top1, result.classes[6].top5) == (None, None)
+    assert result.classes[3].precision is None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_outputs_that_give_no_accuracy(logits, sentence) -> None:
         score(lambda x: torch.tensor([logits] * len(x)), Listed([1, 3]), 2)
 
 
-def test_a_split_of_which_nothing_can_be_read_gives_no_score() -> None:
+def test_a_split_without_readable_images_has_no_score() -> None:
     with pytest.raises(TargetError, match="none of the images could be read"):
         score(lambda x: x, SimpleNamespace(batches=lambda size: iter(())), 2)
 
@@ -102,13 +102,13 @@ def test_a_split_of_which_nothing_can_be_read_gives_no_score() -> None:
 def test_an_engine_scores_as_the_training_does() -> None:
     torch.manual_seed(0)
     net, data = build(SMALL, 10), load_digits(8, views=1)
-    found = measure_accuracy(net, TARGET, 8, data.test)
+    result = measure_accuracy(net, TARGET, 8, data.test)
     expected = evaluate(net, data.test)
-    assert isinstance(found, Accuracy)
-    assert (found.top1, found.images) == (pytest.approx(expected.top1), expected.images)
-    assert found.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-5)
-    assert found.top1 <= found.top5 <= 1
-    assert found.to_json()["quantisation"] is None
+    assert isinstance(result, Accuracy)
+    assert (result.top1, result.images) == (pytest.approx(expected.top1), expected.images)
+    assert result.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-5)
+    assert result.top1 <= result.top5 <= 1
+    assert result.to_json()["quantisation"] is None
 
 
 def test_int8_accuracy_needs_images() -> None:

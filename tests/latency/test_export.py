@@ -1,4 +1,4 @@
-"""Exported files: what they compute and what their contract says."""
+"""Exported files: their outputs and their contract."""
 
 import errno
 import json
@@ -9,6 +9,7 @@ import torch
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
+from genets.latency.engines import openvino_engine
 from genets.latency.export import Images, export_network
 from genets.networks import build
 from genets.structure import Structure
@@ -92,7 +93,7 @@ def test_a_full_disk_under_openvino_files(network, tmp_path, monkeypatch) -> Non
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("genets.latency.engines.openvino_engine.write_atomic", full)
+    monkeypatch.setattr(openvino_engine, "write_atomic", full)
     target = Target(engine="openvino", batch_size=2, threads=1)
     with pytest.raises(TargetError, match=r"cannot write into '.*ir': No space left on device"):
         export_network(network, target, 8, tmp_path / "ir", IMAGES)

@@ -1,14 +1,15 @@
-"""The quick ONNX files against torch's own exporter, and against torch."""
+"""The fast ONNX files against torch's exporter and against torch."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.predictor.probes import End, Piece, build_live
+from genets.latency.engines.fast_onnx import plain_onnx
+from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
 from genets.structure import Block, Structure
@@ -18,16 +19,16 @@ runtime = pytest.importorskip("onnxruntime")
 
 MASTER = Structure.parse("Conv3x16s2 XX3x16 BL3x32s2r0.5*2 DW3x32s2r3 Conv1x64 @16")
 PIECES = [
-    Piece(0, Block("XX", 5), 16, 24, 1, 8, 3),
-    Piece(1, Block("BL", 3, 0.25), 24, 16, 2, 7, 1),
-    Piece(2, Block("DW", 5, 6), 16, 16, 1, 8, 1),
+    BlockProbe(0, Block("XX", 5), 16, 24, 1, 8, 3),
+    BlockProbe(1, Block("BL", 3, 0.25), 24, 16, 2, 7, 1),
+    BlockProbe(2, Block("DW", 5, 6), 16, 16, 1, 8, 1),
 ]
 
 
 def run(content: bytes, images: torch.Tensor) -> np.ndarray:
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {INPUT: images.numpy()})
-    return found
+    (result,) = session.run(None, {INPUT: images.numpy()})
+    return result
 
 
 def compare(net: nn.Module, shape: tuple[int, ...]) -> None:
@@ -38,26 +39,26 @@ def compare(net: nn.Module, shape: tuple[int, ...]) -> None:
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
     with torch.no_grad():
         expected = folded(images)
-    found = run(content, images)
-    assert found == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
-    assert found == pytest.approx(run(to_onnx(folded, images), images), rel=1e-5, abs=1e-6)
+    result = run(content, images)
+    assert result == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
+    assert result == pytest.approx(run(to_onnx(folded, images), images), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda p: f"{p.block}s{p.stride}*{p.depth}")
-def test_pieces(piece: Piece) -> None:
+def test_pieces(piece: BlockProbe) -> None:
     compare(piece.network(), (3, piece.input_width, piece.resolution, piece.resolution))
 
 
 def test_whole_networks_and_their_ends() -> None:
-    compare(build_live(MASTER, 5), (2, 3, 16, 16))
-    compare(End("stem", 3, 24, 16).network(5), (2, 3, 16, 16))
-    compare(End("head", 24, 40, 2).network(5), (2, 24, 2, 2))
+    compare(build_for_timing(MASTER, 5), (2, 3, 16, 16))
+    compare(StemOrHeadProbe("stem", 3, 24, 16).network(5), (2, 3, 16, 16))
+    compare(StemOrHeadProbe("head", 24, 40, 2).network(5), (2, 24, 2, 2))
 
 
 @torch.no_grad()
 def test_the_operators_are_those_of_torchs_exporter() -> None:
-    """Else the pieces of a table would not add up to what `genets measure` times."""
-    net = build_live(MASTER, 5).eval()
+    """Otherwise the probes of a table would not add up to the latencies of `genets measure`."""
+    net = build_for_timing(MASTER, 5).eval()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d | nn.Linear):
             module.bias.fill_(0.1)  # torch leaves biases out that are all zero
@@ -68,7 +69,7 @@ def test_the_operators_are_those_of_torchs_exporter() -> None:
 
 
 def operators(content: bytes) -> list[tuple]:
-    """Each operator with its attributes that are no defaults, and the shapes of its constants."""
+    """Each operator with its attributes that are not defaults and the shapes of its constants."""
     graph = onnx.load_from_string(content).graph
     constants = {constant.name: tuple(constant.dims) for constant in graph.initializer}
     ours = ("kernel_shape", "strides", "pads", "dilations", "group", "transB", "keepdims")
@@ -133,7 +134,7 @@ def test_a_sum_with_a_number_is_left_to_torch() -> None:
 
 
 def test_without_the_package_onnx(monkeypatch) -> None:
-    monkeypatch.setattr("genets.latency.engines.plain_onnx.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     assert plain_onnx(nn.Sequential(nn.Conv2d(3, 4, 1)), (2, 3, 8, 8)) is None
 
 

@@ -1,4 +1,4 @@
-"""The quick int8 files against those of ONNX Runtime's calibrated quantisation."""
+"""The int8 files without calibration against those of ONNX Runtime's calibrated quantisation."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from torch import nn
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines.base import normal_images
-from genets.latency.engines.onnx_quantise import quantise, quantise_quickly
-from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.predictor.probes import Piece, build_live
+from genets.latency.engines.fast_onnx import plain_onnx, quantise_without_calibration
+from genets.latency.engines.onnx_quantise import quantise
+from genets.latency.predictor.probes import BlockProbe, build_for_timing
 from genets.networks import fold_batchnorm
 from genets.networks.onnx_export import INPUT, to_onnx
 from genets.structure import Block, Structure
@@ -23,8 +23,8 @@ SWISH = nn.Sequential(
     nn.Conv2d(3, 8, 3), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 8), nn.Sigmoid()
 )
 CASES = {
-    "whole": (build_live(WHOLE, 5), (2, 3, 16, 16)),
-    "piece": (Piece(2, Block("DW", 5, 6), 16, 16, 1, 8, 3).network(), (2, 16, 8, 8)),
+    "whole": (build_for_timing(WHOLE, 5), (2, 3, 16, 16)),
+    "piece": (BlockProbe(2, Block("DW", 5, 6), 16, 16, 1, 8, 3).network(), (2, 16, 8, 8)),
     "not plain": (SWISH.eval(), (2, 3, 16, 16)),
 }
 
@@ -38,7 +38,7 @@ def written(name: str) -> tuple[bytes, tuple[int, ...]]:
 
 
 def layers(content: bytes) -> list[tuple]:
-    """Each operator with its attributes, what it writes, and type and shape of its constants."""
+    """Each operator with its outputs, attributes, and the type and shape of its constants."""
     model = onnx.load_from_string(content)
     constants = {c.name: (c.data_type, tuple(c.dims)) for c in model.graph.initializer}
     return [
@@ -53,7 +53,7 @@ def layers(content: bytes) -> list[tuple]:
 
 
 def zero_points(content: bytes) -> dict[str, bool]:
-    """Which of them are zero: kernels may do less there."""
+    """Whether each uint8 zero point is zero, because kernels may then do less work."""
     model = onnx.load_from_string(content)
     return {
         constant.name: not onnx.numpy_helper.to_array(constant).any()
@@ -67,7 +67,7 @@ def zero_points(content: bytes) -> dict[str, bool]:
 def test_the_same_graph_as_with_calibration(name, provider) -> None:
     model, shape = written(name)
     calibrated, how = quantise(model, [normal_images(shape)], provider)
-    quick, quick_how = quantise_quickly(model, provider)
+    quick, quick_how = quantise_without_calibration(model, provider)
     assert layers(quick) == layers(calibrated)
     assert {key: quick_how[key] for key in ("weights", "activations")} == {
         key: how[key] for key in ("weights", "activations")
@@ -80,27 +80,27 @@ def test_zero_points_are_zero_after_relu_alone() -> None:
     model, shape = written("piece")
     calibrated, quick = (
         quantise(model, [normal_images(shape)], "cpu"),
-        quantise_quickly(model, "cpu"),
+        quantise_without_calibration(model, "cpu"),
     )
-    found = zero_points(quick[0])
-    assert found == zero_points(calibrated[0])
-    assert set(found.values()) == {True, False}
+    result = zero_points(quick[0])
+    assert result == zero_points(calibrated[0])
+    assert set(result.values()) == {True, False}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_runs_and_computes_something(name) -> None:
     model, shape = written(name)
-    content, _ = quantise_quickly(model, "cpu")
+    content, _ = quantise_without_calibration(model, "cpu")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {INPUT: normal_images(shape).numpy()})
-    assert np.isfinite(found).all()
-    assert found.any()
+    (result,) = session.run(None, {INPUT: normal_images(shape).numpy()})
+    assert np.isfinite(result).all()
+    assert result.any()
 
 
 def test_a_record_says_that_the_ranges_mean_nothing() -> None:
     target = Target(engine="onnxruntime", precision="int8", batch_size=2, threads=1)
     with ENGINES["onnxruntime"].open(target):
-        prepared = ENGINES["onnxruntime"].prepare(CASES["whole"][0], target, 16, quickly=True)
+        prepared = ENGINES["onnxruntime"].prepare(CASES["whole"][0], target, 16, latency_only=True)
     assert prepared.quantisation is not None
     assert (prepared.quantisation["ranges_from"], prepared.quantisation["images"]) == ("nothing", 0)
 
@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_quantised(provider, monkeypatch) -> None:
     monkeypatch.setattr(QDQQuantizer, "quantize_model", fail)
     model, shape = written("piece")
     for make in (
-        lambda: quantise_quickly(model, provider),
+        lambda: quantise_without_calibration(model, provider),
         lambda: quantise(model, [normal_images(shape)], provider),
     ):
         with pytest.raises(TargetError, match=r"ONNX Runtime cannot quantise .*operator Odd"):
