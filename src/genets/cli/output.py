@@ -20,7 +20,7 @@ _quiet = False
 
 def set_quiet(quiet: bool) -> None:
     """Show or hide progress, remarks and warnings; results and errors are always shown."""
-    global _quiet
+    global _quiet  # noqa: PLW0603 - a process runs one command
     _quiet = quiet
     if quiet:
         warnings.simplefilter("ignore")
