@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import genets.latency
-from genets.latency import ENGINES, Target, measure
+from genets.latency import ENGINES, Target, environment, measure
 from genets.latency.engines import Prepared
 from genets.latency.engines import devices as cuda
 from genets.latency.engines.devices import CudaClock, CudaHostClock
@@ -171,6 +171,19 @@ def test_precision_and_number_of_a_device(monkeypatch) -> None:
     with pytest.raises(ValueError, match="precision bf16 is not supported by device 'cuda:1'"):
         TorchEngine().check(Target("cuda:1", precision="bf16"))
     TorchEngine().check(Target("cuda", precision="fp16"))
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError(), RuntimeError(), Exception("NVML")])
+def test_a_clock_that_cannot_be_read_is_none(monkeypatch, error) -> None:
+    """nvidia-ml-py has errors of its own, for a driver or a user that does not allow it."""
+
+    def refuse(device):
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
+    assert environment._clock_mhz("cuda") is None
+    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
+    assert environment._clock_mhz("cuda") == 1980
 
 
 def test_clocks_are_read_in_few_places() -> None:
