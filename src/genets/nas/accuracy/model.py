@@ -18,7 +18,7 @@ from genets.nas.accuracy.gaussian import Floats
 from genets.nas.accuracy.observations import Observations
 from genets.nas.accuracy.paper_formula import PaperEffects
 from genets.nas.accuracy.undecided import CloseCall, close_calls
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, Structure, SuperBlock
 from genets.training.score import Metric
 
@@ -96,7 +96,7 @@ class AccuracyModel:
         metric: Metric | str = Metric.TOP1,
         form: Form = "bayes",
         trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
-        confirmed: Sequence[Confirmed] = (),
+        confirmed: Sequence[TrainedCandidate] = (),
     ) -> AccuracyModel:
         """Fit to the results of trials; their order does not matter.
 

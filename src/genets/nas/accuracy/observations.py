@@ -11,7 +11,7 @@ import numpy as np
 
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Structure
 from genets.training.score import Metric, score_value
 
@@ -38,7 +38,7 @@ class Observations:
         master: Structure,
         results: Sequence[TrialResult],
         metric: Metric,
-        confirmed: Sequence[Confirmed] = (),
+        confirmed: Sequence[TrainedCandidate] = (),
     ) -> Observations:
         """confirmed: of them those at the MasterNet's resolution, of which its trials tell.
 
@@ -77,12 +77,12 @@ class Observations:
         )
 
 
-def value_of(result: TrialResult | Confirmed, metric: Metric) -> float:
+def value_of(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
     score = score_value(result, metric)
     return math.nan if score is None else metric.oriented(score)
 
 
-def _usable(result: TrialResult | Confirmed, metric: Metric) -> bool:
+def _usable(result: TrialResult | TrainedCandidate, metric: Metric) -> bool:
     return result.status == "done" and math.isfinite(value_of(result, metric))
 
 
