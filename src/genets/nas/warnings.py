@@ -8,10 +8,10 @@ from pathlib import Path
 
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.accuracy.undecided import MOST_MORE, CloseCall, trials_to_settle
+from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate
-from genets.nas.trials.plan import more_trials
+from genets.nas.trials.plan import plan_more_trials
 from genets.structure import Structure
 from genets.training.score import score_value
 
@@ -27,15 +27,15 @@ def study_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path)
     """
     if model.master != settings.structure:
         return model.warnings()  # of a later round, for which a study takes no more trials
-    found, calls = model.doubts(), model.close_calls()
+    found, calls = model.trial_warnings(), model.undecided_choices()
     if not calls:
         return found
     needed = _needed(model, settings, calls)
     for call, more in zip(calls, needed, strict=True):
         cure = (
-            f"more than {MOST_MORE} more trials for each super-block would be needed to settle it"
+            f"more than {MAX_MORE_TRIALS} more trials per super-block would be needed to settle it"
             if more is None
-            else f"about {more} more trials for each super-block would settle it"
+            else f"about {more} more trials per super-block would settle it"
         )
         found.append(f"{call}; {cure}")
     enough = max((more for more in needed if more is not None), default=0)
@@ -110,7 +110,7 @@ def round_doubts(
 
 
 def _needed(
-    model: AccuracyModel, settings: SearchSettings, calls: Sequence[CloseCall]
+    model: AccuracyModel, settings: SearchSettings, calls: Sequence[UndecidedChoice]
 ) -> list[int | None]:
     assert isinstance(model.effects, BayesEffects)
     around = settings.space.design_space().around(model.master)
@@ -119,6 +119,6 @@ def _needed(
     return trials_to_settle(
         model.effects,
         calls,
-        lambda count: more_trials(around, done, count, seed=seed, sampling=sampling),
+        lambda count: plan_more_trials(around, done, count, seed=seed, sampling=sampling),
         step=max(map(len, around.blocks.values())),
     )

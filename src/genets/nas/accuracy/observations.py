@@ -33,7 +33,7 @@ class Observations:
     whole_values: Floats
 
     @classmethod
-    def of(
+    def collect(
         cls,
         master: Structure,
         results: Sequence[TrialResult],
@@ -54,7 +54,7 @@ class Observations:
                 )
         # Sorted, so that the fit does not depend on the order in which trials ended.
         usable = sorted(
-            ((r.trial, value_of(r, metric)) for r in results if _usable(r, metric)),
+            ((r.trial, metric_value(r, metric)) for r in results if _usable(r, metric)),
         )
         if not usable:
             reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
@@ -64,7 +64,7 @@ class Observations:
             )
         excluded = tuple(result for result in results if not _usable(result, metric))
         whole = {
-            one.structure: value_of(one, metric)
+            one.structure: metric_value(one, metric)
             for one in sorted(confirmed, key=lambda one: str(one.structure))
             if _usable(one, metric) and one.structure.resolution == master.resolution
         }
@@ -77,13 +77,13 @@ class Observations:
         )
 
 
-def value_of(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
+def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
     score = score_value(result, metric)
     return math.nan if score is None else metric.oriented(score)
 
 
 def _usable(result: TrialResult | TrainedCandidate, metric: Metric) -> bool:
-    return result.status == "done" and math.isfinite(value_of(result, metric))
+    return result.status == "done" and math.isfinite(metric_value(result, metric))
 
 
 @dataclass(frozen=True)

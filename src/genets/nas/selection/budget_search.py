@@ -9,7 +9,7 @@ import numpy as np
 
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.selection.alternatives import Product, Types, products_without, types_of
+from genets.nas.selection.alternatives import BlockTypes, TypeProduct, block_types, products_without
 from genets.nas.selection.chain import Frontier
 from genets.nas.selection.fastest import Measure, fastest_few, infeasible
 from genets.nas.selection.measured import NetworkLatency
@@ -17,7 +17,7 @@ from genets.nas.study.records import Candidate
 from genets.structure import Structure
 
 # Up to a latency in ms per image, over all structures but those of the given types.
-Select = Callable[[LatencyTable, float, Sequence[Types]], Frontier]
+Select = Callable[[LatencyTable, float, Sequence[BlockTypes]], Frontier]
 Worth = Callable[[Structure], float]
 OnRound = Callable[[int, int], None]
 
@@ -37,7 +37,7 @@ def keep_promises(
     measure: Measure,
     on_round: OnRound = lambda done, total: None,
     *,
-    products: Product,
+    products: TypeProduct,
     resolution: int | None = None,
     worth: Worth | None = None,
     top: int = 1,
@@ -79,7 +79,7 @@ def keep_promises(
     if not fitting:
         raise infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
     best = sorted(fitting, key=worth, reverse=True)
-    first_of_types = {types_of(structure): structure for structure in reversed(best)}
+    first_of_types = {block_types(structure): structure for structure in reversed(best)}
     taken = [structure for structure in best if structure in first_of_types.values()][:top]
     return [_promised(known, structure, table, model) for structure in taken]
 
@@ -126,7 +126,7 @@ class _Knowledge:
 
 
 def _proposed(
-    known: _Knowledge, select: Select, products: Product, top: int
+    known: _Knowledge, select: Select, products: TypeProduct, top: int
 ) -> Sequence[Structure]:
     """The best by prediction at the aim and a little below it, and the best of other types.
 
@@ -139,21 +139,21 @@ def _proposed(
         return _fastest(known, select, products)
     near = max(2, CANDIDATES + 1 - top)  # other types are measured beside them
     proposed = _candidates(front, known.resolution, known.aim_ms, spacing, near)
-    used = [types_of(proposed[0])]
-    kept = {types_of(structure) for structure in known.fitting}
+    used = [block_types(proposed[0])]
+    kept = {block_types(structure) for structure in known.fitting}
     while len(used) < top and products_without(products, used):
         front = select(known.corrected, known.aim_ms, used)
         point = front.best(known.aim_ms)
         if point is None:
             break
         structure = front.structure(point, known.resolution)
-        used.append(types_of(structure))
+        used.append(block_types(structure))
         if used[-1] not in kept:
             proposed.append(structure)
     return proposed
 
 
-def _fastest(known: _Knowledge, select: Select, products: Product) -> list[Structure]:
+def _fastest(known: _Knowledge, select: Select, products: TypeProduct) -> list[Structure]:
     return fastest_few(
         lambda used: select(known.corrected, known.aim_ms, used), products, known.resolution
     )

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
 from genets.nas.selection.alternatives import (
-    Product,
-    Types,
+    BlockTypes,
+    TypeProduct,
     allowed_types,
+    block_types,
     frontier_without,
     products_without,
-    types_of,
 )
-from genets.nas.selection.chain import ChainStage, Frontier, chain_of
+from genets.nas.selection.chain import ChainStage, Frontier, make_chain
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import NetworkLatency
 from genets.structure import SpaceAround, Structure
@@ -40,7 +40,7 @@ def check_feasible(
 
 
 def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> list[Structure]:
-    chain = chain_of(around, table, resolution=resolution)
+    chain = make_chain(around, table, resolution=resolution)
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
         return frontier(stages, table.offset_ms_per_image, max_latency_ms=0.0)
@@ -51,20 +51,20 @@ def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> li
 
 
 def fastest_few(
-    select: Callable[[Sequence[Types]], Frontier], products: Product, resolution: int
+    select: Callable[[Sequence[BlockTypes]], Frontier], products: TypeProduct, resolution: int
 ) -> list[Structure]:
     """The fastest by prediction, of each choice of types one: what a table errs in is mostly that.
 
     select: from all structures but those of the given types.
     """
     found: list[Structure] = []
-    used: list[Types] = []
+    used: list[BlockTypes] = []
     while len(found) < FASTEST and products_without(products, used):
         front = select(used)
         if not len(front):  # drawn at random
             break
         found.append(front.structure(front.fastest, resolution))
-        used.append(types_of(found[-1]))
+        used.append(block_types(found[-1]))
     return found
 
 

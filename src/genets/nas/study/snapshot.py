@@ -13,14 +13,14 @@ from genets.core.errors import GenetsError, StudyError
 from genets.latency import LatencyTable, Target
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
-from genets.nas.selection.chain import Frontier, chain_of
+from genets.nas.selection.chain import Frontier, make_chain
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import NetworkLatency, load_measured
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.study import LATENCY, TRIALS, load_settings
 from genets.nas.study.trial_database import read_in_order
-from genets.nas.trials.plan import changeable
+from genets.nas.trials.plan import changeable_stages
 from genets.structure import SpaceAround, Structure
 from genets.training.score import Metric
 
@@ -150,7 +150,7 @@ class Snapshot:
         """How many trials the search plans, in the rounds that have begun."""
         settings, around = self.settings, self.around
         each = settings.trials_per_super_block + settings.controls_per_super_block
-        return each * len(changeable(around)) * len(self.rounds)
+        return each * len(changeable_stages(around)) * len(self.rounds)
 
     def missing(self) -> list[str]:
         """What a finished study has and this one has not, in the order of the phases."""
@@ -182,10 +182,10 @@ class Snapshot:
         """
         if self.model is None:
             return None
-        chain = chain_of(
+        chain = make_chain(
             table.space,
             table,
-            self.model.stage_accuracy,
+            self.model.stage_gain,
             self.model.failed,
             resolution=resolution,
         )

@@ -41,7 +41,7 @@ def plan_trials(
     """
     assert list(grown_from) == sorted({*grown_from} - {trials}), grown_from
     own = around.master.stage
-    fixed = [(index, own(index)) for index in changeable(around) for _ in range(controls)]
+    fixed = [(index, own(index)) for index in changeable_stages(around) for _ in range(controls)]
     places: list[Place] = []
     for before, count in pairwise((0, *grown_from, trials)):
         entropy = [seed, before] if before else [seed]
@@ -50,7 +50,7 @@ def plan_trials(
     return _with_repeats((*fixed, *places))
 
 
-def more_trials(
+def plan_more_trials(
     around: SpaceAround, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
 ) -> tuple[Trial, ...]:
     """About what `count` more trials for each super-block would be, beside those done.
@@ -76,7 +76,7 @@ def _added(
 ) -> list[Place]:
     """`count` more for each super-block, beside those that are planned already."""
     added: list[Place] = []
-    for index in changeable(around):
+    for index in changeable_stages(around):
         rng = np.random.default_rng([*entropy, index % 2**32])  # the stem's index is below 0
         if sampling == "random":
             drawn = _random(around, index, count, rng)
@@ -87,7 +87,7 @@ def _added(
     return added
 
 
-def changeable(around: SpaceAround) -> list[int]:
+def changeable_stages(around: SpaceAround) -> list[int]:
     """The stages (by index) in whose place the space allows something else."""
     return [index for index in around.master.indices if len(around.choices(index)) > 1]
 

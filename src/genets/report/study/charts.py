@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
-from genets.nas.accuracy.observations import value_of
+from genets.nas.accuracy.observations import metric_value
 from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot, TargetLatency
 from genets.report.charts import chart_of, colours, shapes, styled
@@ -239,7 +239,7 @@ def trials_chart(there: RoundSnapshot, metric: Metric) -> Any | None:
     label = there.master.stage_label
     for result in there.results:
         minutes += result.seconds / 60
-        value = value_of(result, metric)
+        value = metric_value(result, metric)
         if result.status == "done" and math.isfinite(value):
             control = result.trial.is_control(there.master)
             rows.append({

@@ -61,7 +61,7 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
     if model is None or left_out is None:
         return None
     shown, label = SHOWN[model.metric], model.master.stage_label
-    seen = Observations.of(model.master, snapshot.latest.results, model.metric)
+    seen = Observations.collect(model.master, snapshot.latest.results, model.metric)
     rows: list[dict[str, Any]] = []
     for trial, value, residual, std in zip(
         seen.trials, seen.values, left_out.residual, left_out.std, strict=True
