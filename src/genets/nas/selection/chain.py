@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
-from genets.nas.accuracy.model import FailedBlocks
-from genets.structure import SpaceAround, Structure, SuperBlock
+from genets.structure import SearchSpace, Structure, SuperBlock
 from genets.structure.structure import IMAGE_CHANNELS
 
 Floats = npt.NDArray[np.float64]
@@ -179,8 +178,8 @@ def pareto(latency: Floats, accuracy: Floats) -> npt.NDArray[np.int64]:
 StageGain = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 
 
-def make_chain(
-    around: SpaceAround,
+def chain_of(
+    around: SearchSpace,
     table: LatencyTable,
     stage_gain: StageGain | None = None,
     failed: FailedBlocks = frozenset(),

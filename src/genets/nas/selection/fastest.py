@@ -14,10 +14,10 @@ from genets.nas.selection.alternatives import (
     frontier_without,
     products_without,
 )
-from genets.nas.selection.chain import ChainStage, Frontier, make_chain
+from genets.nas.selection.chain import ChainStage, Frontier
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import NetworkLatency
-from genets.structure import SpaceAround, Structure
+from genets.structure import SearchSpace, Structure
 
 Measure = Callable[[Sequence[Structure]], Mapping[Structure, NetworkLatency]]
 
@@ -25,7 +25,7 @@ FASTEST = 3  # measured before a budget is refused, as no table knows which of t
 
 
 def check_feasible(
-    around: SpaceAround, budget: Budget, table: LatencyTable, measure: Measure
+    around: SearchSpace, budget: Budget, table: LatencyTable, measure: Measure
 ) -> None:
     """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
     few = min(
@@ -39,8 +39,8 @@ def check_feasible(
             raise infeasible(measured, budget)
 
 
-def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> list[Structure]:
-    chain = make_chain(around, table, resolution=resolution)
+def _fastest_at(around: SearchSpace, table: LatencyTable, resolution: int) -> list[Structure]:
+    chain = chain_of(around, table, resolution=resolution)
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
         return frontier(stages, table.offset_ms_per_image, max_latency_ms=0.0)

@@ -18,7 +18,7 @@ from genets.nas.selection.budget_search import OnRound
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.selection.selecting import keep_selected
 from genets.nas.study.records import Candidate, TrainedCandidate
-from genets.structure import SpaceAround
+from genets.structure import SearchSpace
 
 
 def keep_at_each(
@@ -67,7 +67,7 @@ def _told(session: SearchContext, number: int) -> OnRound:
 
 
 def left_out(
-    around: SpaceAround, selected: Candidate, confirmed: Sequence[TrainedCandidate]
+    around: SearchSpace, selected: Candidate, confirmed: Sequence[TrainedCandidate]
 ) -> list[str]:
     """One sentence for each resolution of which the winner had no rival, as none was in time."""
     seen = {selected.structure.resolution, *(one.structure.resolution for one in confirmed)}

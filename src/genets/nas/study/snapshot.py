@@ -20,8 +20,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.study import LATENCY, TRIALS, load_settings
 from genets.nas.study.trial_database import read_in_order
-from genets.nas.trials.plan import changeable_stages
-from genets.structure import SpaceAround, Structure
+from genets.structure import SearchSpace, Structure
 from genets.training.score import Metric
 
 Read = TypeVar("Read")
@@ -142,7 +141,7 @@ class Snapshot:
         return [result for result in self.results if result.status == "failed"]
 
     @cached_property
-    def around(self) -> SpaceAround:
+    def around(self) -> SearchSpace:
         return self.settings.space.design_space().around(self.master)
 
     @cached_property

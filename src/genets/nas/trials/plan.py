@@ -11,7 +11,7 @@ import numpy as np
 
 from genets.nas.study.records import Trial
 from genets.nas.trials.d_optimal import Place, exchanged
-from genets.structure import SpaceAround, SuperBlock
+from genets.structure import SearchSpace, SuperBlock
 
 T = TypeVar("T")
 Sampling = Literal["design", "balanced", "random"]
@@ -20,7 +20,7 @@ GROUP_SIZE = 4  # trials fine-tuned together: what a kill can cost at most
 
 
 def plan_trials(
-    around: SpaceAround,
+    around: SearchSpace,
     trials: int,
     controls: int,
     *,
@@ -50,8 +50,8 @@ def plan_trials(
     return _with_repeats((*fixed, *places))
 
 
-def plan_more_trials(
-    around: SpaceAround, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
+def more_trials(
+    around: SearchSpace, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
 ) -> tuple[Trial, ...]:
     """About what `count` more trials for each super-block would be, beside those done.
 
@@ -72,7 +72,7 @@ def _with_repeats(places: Iterable[Place]) -> tuple[Trial, ...]:
 
 
 def _added(
-    around: SpaceAround, places: Sequence[Place], count: int, entropy: list[int], sampling: Sampling
+    around: SearchSpace, places: Sequence[Place], count: int, entropy: list[int], sampling: Sampling
 ) -> list[Place]:
     """`count` more for each super-block, beside those that are planned already."""
     added: list[Place] = []
@@ -87,13 +87,13 @@ def _added(
     return added
 
 
-def changeable_stages(around: SpaceAround) -> list[int]:
+def changeable(around: SearchSpace) -> list[int]:
     """The stages (by index) in whose place the space allows something else."""
     return [index for index in around.master.indices if len(around.choices(index)) > 1]
 
 
 def _random(
-    around: SpaceAround, index: int, count: int, rng: np.random.Generator
+    around: SearchSpace, index: int, count: int, rng: np.random.Generator
 ) -> list[SuperBlock]:
     own = around.master.stage(index)
     others = [choice for choice in around.choices(index) if choice != own]
@@ -101,7 +101,7 @@ def _random(
 
 
 def _balanced(
-    around: SpaceAround,
+    around: SearchSpace,
     index: int,
     count: int,
     rng: np.random.Generator,
