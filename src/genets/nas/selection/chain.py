@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
+from genets.nas.accuracy.model import FailedBlocks
 from genets.structure import SearchSpace, Structure, SuperBlock
 from genets.structure.structure import IMAGE_CHANNELS
 
@@ -178,7 +179,7 @@ def pareto(latency: Floats, accuracy: Floats) -> npt.NDArray[np.int64]:
 StageGain = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 
 
-def chain_of(
+def make_chain(
     around: SearchSpace,
     table: LatencyTable,
     stage_gain: StageGain | None = None,

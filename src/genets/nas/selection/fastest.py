@@ -14,7 +14,7 @@ from genets.nas.selection.alternatives import (
     frontier_without,
     products_without,
 )
-from genets.nas.selection.chain import ChainStage, Frontier
+from genets.nas.selection.chain import ChainStage, Frontier, make_chain
 from genets.nas.selection.frontier import frontier
 from genets.nas.selection.measured import NetworkLatency
 from genets.structure import SearchSpace, Structure
@@ -40,7 +40,7 @@ def check_feasible(
 
 
 def _fastest_at(around: SearchSpace, table: LatencyTable, resolution: int) -> list[Structure]:
-    chain = chain_of(around, table, resolution=resolution)
+    chain = make_chain(around, table, resolution=resolution)
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
         return frontier(stages, table.offset_ms_per_image, max_latency_ms=0.0)

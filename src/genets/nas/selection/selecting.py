@@ -8,9 +8,9 @@ import numpy as np
 
 from genets.core.errors import GenetsError
 from genets.latency import Budget, LatencyTable
-from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.model import AccuracyModel, FailedBlocks
 from genets.nas.context import SearchContext
-from genets.nas.selection.alternatives import BlockTypes, frontier_without
+from genets.nas.selection.alternatives import BlockTypes, TypeProduct, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
 from genets.nas.selection.chain import ChainStage, Frontier, make_chain
 from genets.nas.selection.frontier import frontier, random_selection
@@ -58,7 +58,7 @@ def keep_selected(
         )
 
 
-def _types(around: SearchSpace, failed: Failed) -> Product:
+def _types(around: SearchSpace, failed: FailedBlocks) -> TypeProduct:
     """The types that each stage may be of."""
     return tuple(
         frozenset(block.type for block in blocks if (index, block) not in failed)

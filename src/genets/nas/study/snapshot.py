@@ -20,6 +20,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.study import LATENCY, TRIALS, load_settings
 from genets.nas.study.trial_database import read_in_order
+from genets.nas.trials.plan import changeable_stages
 from genets.structure import SearchSpace, Structure
 from genets.training.score import Metric
 

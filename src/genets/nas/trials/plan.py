@@ -50,7 +50,7 @@ def plan_trials(
     return _with_repeats((*fixed, *places))
 
 
-def more_trials(
+def plan_more_trials(
     around: SearchSpace, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
 ) -> tuple[Trial, ...]:
     """About what `count` more trials for each super-block would be, beside those done.
@@ -87,7 +87,7 @@ def _added(
     return added
 
 
-def changeable(around: SearchSpace) -> list[int]:
+def changeable_stages(around: SearchSpace) -> list[int]:
     """The stages (by index) in whose place the space allows something else."""
     return [index for index in around.master.indices if len(around.choices(index)) > 1]
 
