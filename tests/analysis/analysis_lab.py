@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from genets.analysis import Candidate
+from genets.analysis import ComparedNetwork
 from genets.core.errors import TargetError
 from genets.latency import Measurement, Target
 
@@ -45,4 +45,4 @@ class Lab:
 
 
 def candidate(name, width=8, **facts):
-    return Candidate(name, name[0], 8, lambda: nn.Conv2d(3, width, 3), **facts)
+    return ComparedNetwork(name, name[0], 8, lambda: nn.Conv2d(3, width, 3), **facts)

@@ -77,14 +77,14 @@ def compare(
     targets = make_targets(
         engine, precision, batch_size, {"device": device, "provider": provider, "threads": threads}
     )
-    from genets.analysis import Timing, find_candidates
+    from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
     from genets.cli.output import print_json, print_lines, print_tables, tell_kept
     from genets.cli.progress import show_progress
     from genets.report import comparison_tables
 
     timing = Timing(protocol, time_limit)
-    candidates = find_candidates(networks or (), set_name, resolution, seed)
+    candidates = find_networks(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
     if out:
         out.mkdir(parents=True, exist_ok=True)
