@@ -14,8 +14,8 @@ from typing import Any
 
 from conditions import write_result
 from genets.analysis.comparison.compare import Timing, compare
-from genets.analysis.comparison.entries import find_candidates
 from genets.analysis.comparison.findings import rank_correlation, speed_ups
+from genets.analysis.comparison.networks import find_networks
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.networks.baselines import published_speed_ups
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--time-limit", type=float, default=4.0, help="seconds for each row")
     options = parser.parse_args()
     names = list(dict.fromkeys(line.network for line in published_speed_ups()))
-    candidates = find_candidates(names)
+    candidates = find_networks(names)
     figures: dict[str, Any] = {"time_limit_s": options.time_limit, "targets": {}}
     chosen = targets(options.device, options.engines, options.batch_size)
     for target in chosen:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from genets.analysis import Candidate
+from genets.analysis import ComparedNetwork
 from genets.core.errors import TargetError
 from genets.latency import Measurement, Target
 
@@ -59,5 +59,5 @@ class Lab:
         return found
 
 
-def candidate(name: str, width: int = 8, **facts: Any) -> Candidate:
-    return Candidate(name, name[0], 8, lambda: nn.Conv2d(3, width, 3), **facts)
+def candidate(name: str, width: int = 8, **facts: Any) -> ComparedNetwork:
+    return ComparedNetwork(name, name[0], 8, lambda: nn.Conv2d(3, width, 3), **facts)

@@ -7,7 +7,7 @@ import pytest
 from analysis_lab import candidate
 from torch import nn
 
-from genets.analysis import Candidate, Timing, compare, find_candidates, run_note
+from genets.analysis import ComparedNetwork, Timing, compare, find_networks, run_note
 from genets.analysis.comparison.compare import in_chunks
 from genets.analysis.comparison.rows import only_user
 from genets.core.errors import GenetsError, TargetError
@@ -71,7 +71,7 @@ def test_a_known_reference_that_fails_now_keeps_its_row(lab, tmp_path):
 
 def test_a_network_that_does_not_run_at_all_is_not_tried(lab):
     lab.ms = {"a": 1.0}
-    broken = Candidate("broken", "x", 1, lambda: nn.Conv2d(3, 4, 3))
+    broken = ComparedNetwork("broken", "x", 1, lambda: nn.Conv2d(3, 4, 3))
     found = compare([candidate("a"), broken], [SMALL])
     assert "does not run at resolution 1" in found.row("broken", SMALL).error
     assert found.row("broken", SMALL).parameters is None
@@ -186,31 +186,31 @@ def test_progress_comes_to_the_total(lab):
 
 
 def test_candidates_of_the_paper():
-    found = find_candidates(["genet_light", "master_small"], "genets")
+    found = find_networks(["genet_light", "master_small"], "genets")
     assert [c.name for c in found] == [
         "GENet-light", "GENet-normal", "GENet-large", "genet_light", "master_small",
     ]  # fmt: skip
     light, named = found[0], found[3]
     assert light.published_ms["table7"][64] == named.published_ms["table7"][64] == 0.09
     assert (light.top1_percent, named.top1_percent, found[4].top1_percent) == (75.7, 75.7, None)
-    assert len(find_candidates([], "paper34")) == 34
-    assert [c.name for c in find_candidates(["efficientnet-b0"], resolution=64)] == [
+    assert len(find_networks([], "paper34")) == 34
+    assert [c.name for c in find_networks(["efficientnet-b0"], resolution=64)] == [
         baselines["EfficientNet-B0"].name
     ]
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2-1.0", "genet_light", "GENet-light"])
 def test_what_was_published_holds_for_the_own_resolution_alone(name):
-    own, smaller = (find_candidates([name], resolution=pixels)[0] for pixels in (None, 64))
+    own, smaller = (find_networks([name], resolution=pixels)[0] for pixels in (None, 64))
     assert own.top1_percent is not None
     assert own.published_ms["table7"]
     assert (smaller.top1_percent, smaller.published_ms) == (None, {})
-    (same,) = find_candidates([name], resolution=own.resolution)
+    (same,) = find_networks([name], resolution=own.resolution)
     assert same.top1_percent == own.top1_percent
 
 
 def test_candidates_are_the_same_every_time_and_have_no_zero_layers():
-    (one,) = find_candidates(["timm:resnet18"])
+    (one,) = find_networks(["timm:resnet18"])
     first, second = one.network(), one.network()
     assert all((a == b).all() for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert all(m.weight.any() for m in first.modules() if isinstance(m, nn.BatchNorm2d))
@@ -227,7 +227,7 @@ def test_candidates_are_the_same_every_time_and_have_no_zero_layers():
 )
 def test_candidate_faults(names, set_name, resolution, message):
     with pytest.raises(GenetsError, match=message):
-        find_candidates(names, set_name, resolution)
+        find_networks(names, set_name, resolution)
 
 
 def test_a_row_must_be_one_or_the_other(lab):

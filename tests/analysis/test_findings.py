@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from analysis_lab import measurement_of
 
-from genets.analysis import Comparison, Row, findings, frontier, rank_correlation, speed_ups
+from genets.analysis import (
+    Comparison,
+    ComparisonRow,
+    findings,
+    frontier,
+    rank_correlation,
+    speed_ups,
+)
 from genets.latency import Target
 from genets.networks.baselines import baselines, published_speed_ups, published_tables
 
@@ -12,7 +19,9 @@ from genets.networks.baselines import baselines, published_speed_ups, published_
 def row(name, ms, top1, target=Target(threads=1), paper=None, table="table7"):  # noqa: B008
     measured = None if ms is None else measurement_of(ms, target, 224)
     error = "failed" if ms is None else None
-    return Row(name, "f", target, 224, 1, 1, top1, table, paper, 1, 10.0, 0, measured, error)
+    return ComparisonRow(
+        name, "f", target, 224, 1, 1, top1, table, paper, 1, 10.0, 0, measured, error
+    )
 
 
 def paper_rows(table, batch_size):

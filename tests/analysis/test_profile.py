@@ -41,7 +41,7 @@ def networks(lab, monkeypatch):
     lab.ms |= block_costs()
     widths = {"a": 32, "b": 16, "c": 8}
     find = lambda name, resolution, seed: candidate(name, widths[name])  # noqa: E731
-    monkeypatch.setattr("genets.analysis.profile.profile.find_candidate", find)
+    monkeypatch.setattr("genets.analysis.profile.profile.find_network", find)
     return lab
 
 

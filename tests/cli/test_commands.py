@@ -15,14 +15,14 @@ from genets.latency import Target
 from genets.nas.events import PHASES, Event
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, SearchResult, Selected
+from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
 from genets.networks.count import Count
 from genets.structure import Structure, zoo
 from json_keys import check_keys
 
-SELECTED = Selected(
+SELECTED = Candidate(
     structure=zoo["master_small"],
     budget_ms=0.2,
     predicted_ms=0.18,
@@ -62,8 +62,8 @@ class Driver:
             seconds={"trials": 61.0},
             warnings=("the clock was [b]noisy",),
             confirmed=(
-                Confirmed(zoo["genet_light"], "failed", 36, reason="out of memory"),
-                Confirmed(zoo["master_small"], "done", 36, 0.91, 0.27, 9.0),
+                TrainedCandidate(zoo["genet_light"], "failed", 36, reason="out of memory"),
+                TrainedCandidate(zoo["master_small"], "done", 36, 0.91, 0.27, 9.0),
             ),
         )
 

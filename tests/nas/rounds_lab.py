@@ -16,8 +16,8 @@ from closed_form_device import ClosedFormDevice
 from genets.latency import LatencyTable, Measurement
 from genets.nas import phases, run
 from genets.nas.candidates.training import ConfirmRunner
-from genets.nas.context import Session
-from genets.nas.selection.measured import Measured, MeasuredNetworks
+from genets.nas.context import SearchContext
+from genets.nas.selection.measured import MeasuredNetworks, NetworkLatency
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.runner import TrialRunner
@@ -70,7 +70,7 @@ def _measured(self: MeasuredNetworks, structures: Iterable[Structure]) -> None:
 
     master = measurement(self.master)
     for structure in structures:
-        self._known[str(structure)] = Measured(
+        self._known[str(structure)] = NetworkLatency(
             measurement(structure), master.ms_per_image, master.low_ms_per_image
         )
 
@@ -114,7 +114,7 @@ def in_closed_form(
     """With a MonkeyPatch: every phase but the hand-over's scores. asked: settings."""
     value = loss(settings().structure) if master_loss is None else master_loss
     latency_in_closed_form(patch, asked or settings())
-    patch.setattr(Session, "train", lambda *a, **k: None)
+    patch.setattr(SearchContext, "train", lambda *a, **k: None)
     patch.setattr(phases, "evaluate", lambda *a, **k: score(value))
     patch.setattr(TrialRunner, "_run", _trials)
     patch.setattr(ConfirmRunner, "_trained_score", _confirmed_score)

@@ -11,7 +11,7 @@ from small_networks import THREE
 
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, DesignSpace
 
 MASTER = THREE
@@ -52,7 +52,7 @@ def sample(count, seed=1):
 
 
 def trained(structures, offset=OFFSET, gain=true_gain):
-    return [Confirmed(s, "done", 9, MASTER_TOP1 + offset + gain(s), 1.0) for s in structures]
+    return [TrainedCandidate(s, "done", 9, MASTER_TOP1 + offset + gain(s), 1.0) for s in structures]
 
 
 def fit(results, candidates=()):

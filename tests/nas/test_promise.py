@@ -19,8 +19,8 @@ from genets.nas.selection.budget_search import OnRound, keep_promises
 from genets.nas.selection.chain import Floats, make_chain
 from genets.nas.selection.fastest import FASTEST, check_feasible
 from genets.nas.selection.frontier import Frontier, frontier
-from genets.nas.selection.measured import Measured
-from genets.nas.study.records import Selected
+from genets.nas.selection.measured import NetworkLatency
+from genets.nas.study.records import Candidate
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
 MASTER = TWO_XX
@@ -121,10 +121,10 @@ class Device:
         self.width = width
         self.disturbed = disturbed
         self.speeds = [*speeds]
-        self.known: dict[Structure, Measured] = {}
+        self.known: dict[Structure, NetworkLatency] = {}
         self.order: list[Structure] = []
 
-    def measure(self, structures: Sequence[Structure]) -> dict[Structure, Measured]:
+    def measure(self, structures: Sequence[Structure]) -> dict[Structure, NetworkLatency]:
         factor = self.slower * (self.speeds.pop(0) if self.speeds else 1.0)
         for structure in structures:
             if structure not in self.known:
@@ -134,7 +134,9 @@ class Device:
                     ms, high = (self.disturbed**n * network.ms_per_image for n in (1, 2))
                     network = replace(network, ms_per_image=ms, high_ms_per_image=high)
                 master_ms = factor * true_ms(MASTER)
-                self.known[structure] = Measured(network, master_ms, master_ms * (1 - self.width))
+                self.known[structure] = NetworkLatency(
+                    network, master_ms, master_ms * (1 - self.width)
+                )
         return {structure: self.known[structure] for structure in structures}
 
     def _measurement(self, ms: float) -> Measurement:
@@ -149,7 +151,7 @@ def promises(
     budget: str,
     resolution: int | None = None,
     on_round: OnRound = lambda done, total: None,
-) -> list[Selected]:
+) -> list[Candidate]:
     model = Model()
 
     def select(corrected: Table, limit_ms: float, used: Sequence[BlockTypes]) -> Frontier:
@@ -175,7 +177,7 @@ def promises(
     )
 
 
-def promise(table: Table, device: Device, budget: str) -> Selected:
+def promise(table: Table, device: Device, budget: str) -> Candidate:
     return promises(1, table, device, budget)[0]
 
 

@@ -21,7 +21,7 @@ from genets.nas.accuracy.undecided import (
     undecided_choices,
 )
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected, Trial, TrialResult
+from genets.nas.study.records import Candidate, TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.plan import plan_more_trials
 from genets.nas.warnings import (
     master_doubts,
@@ -51,7 +51,7 @@ def fit(loss: float, noise: float = 0.01, form: Form = "bayes") -> AccuracyModel
         for t in dict.fromkeys(trials)
     ]
     structure = MASTER.with_stage(0, SuperBlock("DW", 1, 24, 1, 3, 3))
-    candidates = [Confirmed(structure, "done", 9, 0.88, 0.5)]
+    candidates = [TrainedCandidate(structure, "done", 9, 0.88, 0.5)]
     return AccuracyModel.fit(MASTER, results, 0.9, form=form, candidates=candidates)
 
 
@@ -166,7 +166,7 @@ def test_a_table_that_errs_much_is_warned_of() -> None:
 @pytest.mark.parametrize(("times", "doubted"), [(1.0, 0), (1.4, 0), (0.7, 0), (15.0, 1), (0.5, 1)])
 def test_a_measurement_unlike_the_prediction_is_told(times: float, doubted: int) -> None:
     ms = 2.0 * times
-    found = measuring_doubts(Selected(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05))
+    found = measuring_doubts(Candidate(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05))
     assert len(found) == doubted
     if found:
         assert f"{ms:.4g} ms per image, {times:.2g} times what the latency table" in found[0]
@@ -178,8 +178,8 @@ def test_a_measurement_unlike_the_prediction_is_told(times: float, doubted: int)
 def test_a_master_net_that_would_do_better_itself_is_told(
     own: float, master_ms: float, doubted: bool
 ) -> None:
-    selected = Selected(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
-    winner = Confirmed(MASTER, "done", 3, 0.8, 0.5)
+    selected = Candidate(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
+    winner = TrainedCandidate(MASTER, "done", 3, 0.8, 0.5)
     found = master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
     assert len(found) == doubted
     if found:
@@ -189,7 +189,9 @@ def test_a_master_net_that_would_do_better_itself_is_told(
 
 
 def test_a_round_without_choice_is_told() -> None:
-    same, other = (Confirmed(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20)))
+    same, other = (
+        TrainedCandidate(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20))
+    )
     (sentence,) = round_doubts(2, MASTER, [same])
     assert sentence.startswith("the MasterNet that round 2 began with was its only candidate")
     for number, confirmed in ((1, [same]), (2, [other]), (2, [same, other]), (2, [])):

@@ -8,9 +8,9 @@ from typing import Any
 
 from closed_form_device import ClosedFormDevice
 from genets.latency import LatencyTable, Measurement
-from genets.nas.selection.measured import Measured
+from genets.nas.selection.measured import NetworkLatency
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Selected, Trial, TrialResult
+from genets.nas.study.records import Candidate, Trial, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.trials.plan import plan_trials
 from genets.structure import Structure, SuperBlock
@@ -29,7 +29,7 @@ def measured_record(
     target = settings.target.resolved()
     ms = DEVICE.network_ms(structure) / target.batch_size
     m = Measurement(ms, 0.99 * ms, 1.01 * ms, ms, ms, (ms,), True, {}, "genets-1", target, 16)
-    return Measured(m, table.master_ms_per_image, 0.99 * table.master_ms_per_image).to_json()
+    return NetworkLatency(m, table.master_ms_per_image, 0.99 * table.master_ms_per_image).to_json()
 
 
 def trial_result(trial: Trial, master: Structure, failing: Callable[[Trial], bool]) -> TrialResult:
@@ -81,7 +81,7 @@ def make_study(
         if upto == "trials":
             return study.folder
         ms = DEVICE.network_ms(smaller) / 8
-        selected = Selected(smaller, 1.2 * ms, ms, ms, 0.99 * ms, 1.01 * ms,
+        selected = Candidate(smaller, 1.2 * ms, ms, ms, 0.99 * ms, 1.01 * ms,
                             table.master_ms_per_image, False, -0.5, 0.01, 0.02)  # fmt: skip
         study.save_json("selected", selected.to_json())
         return study.folder

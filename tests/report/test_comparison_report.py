@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from genets.analysis import Comparison, Row
+from genets.analysis import Comparison, ComparisonRow
 from genets.analysis.profile.profile import Profile, ProfileSettings, chains_of
 from genets.latency import Measurement, Target
 from genets.networks.baselines import baselines
@@ -31,7 +31,7 @@ def row(name, target, ms, error=None):
             environment,
         )  # fmt: skip
     paper = known.ms_per_image["table7"][target.batch_size] if known else None
-    return Row(name, known.family if known else "own", target, 224, 10**6, 10**9,
+    return ComparisonRow(name, known.family if known else "own", target, 224, 10**6, 10**9,
                known.top1_percent if known else None, "table7", paper, 1, 10.0, 0,
                measurement, error)  # fmt: skip
 

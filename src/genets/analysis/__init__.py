@@ -1,7 +1,6 @@
 """What networks and blocks cost on a target, and what that shows."""
 
 from genets.analysis.comparison.compare import OnProgress, Progress, Timing, compare
-from genets.analysis.comparison.entries import SET_NAMES, Candidate, find_candidate, find_candidates
 from genets.analysis.comparison.findings import (
     RankCorrelation,
     SpeedUp,
@@ -11,21 +10,27 @@ from genets.analysis.comparison.findings import (
     run_note,
     speed_ups,
 )
-from genets.analysis.comparison.rows import Comparison, Row
+from genets.analysis.comparison.networks import (
+    SET_NAMES,
+    ComparedNetwork,
+    find_network,
+    find_networks,
+)
+from genets.analysis.comparison.rows import Comparison, ComparisonRow
 
 __all__ = [
     "SET_NAMES",
-    "Candidate",
+    "ComparedNetwork",
     "Comparison",
+    "ComparisonRow",
     "OnProgress",
     "Progress",
     "RankCorrelation",
-    "Row",
     "SpeedUp",
     "Timing",
     "compare",
-    "find_candidate",
-    "find_candidates",
+    "find_network",
+    "find_networks",
     "findings",
     "frontier",
     "rank_correlation",

@@ -69,14 +69,14 @@ def compare(
     """
     targets = make_targets(target)
     # PyTorch is imported only after the options are checked.
-    from genets.analysis import Timing, find_candidates
+    from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
     from genets.cli.output import print_files, print_json, print_kept_rows, print_tables
     from genets.cli.progress import show_progress
     from genets.report import comparison_tables
 
     timing = Timing(protocol, time_limit)
-    candidates = find_candidates(networks or (), set_name, resolution, seed)
+    candidates = find_networks(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
     if out:
         out.mkdir(parents=True, exist_ok=True)

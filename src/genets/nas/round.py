@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import StudyError
-from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.structure import Block, SearchSpace, Structure
 from genets.training.score import Metric, score_value
 
@@ -21,8 +21,8 @@ MASTER, CANDIDATES, CONFIRMED = "master", "candidates", "confirmed"  # files of 
 class Start:
     """A confirmed candidate, as the MasterNet that a later round starts from."""
 
-    selected: Selected
-    confirmed: Confirmed
+    selected: Candidate
+    confirmed: TrainedCandidate
 
     @property
     def structure(self) -> Structure:
@@ -46,7 +46,7 @@ class Start:
     def from_json(cls, record: Mapping[str, Any]) -> Start:
         """The inverse of `to_json`. Raises ValueError or KeyError for a foreign record."""
         start = cls(
-            Selected.from_json(record["selected"]), Confirmed.from_json(record["confirmed"])
+            Candidate.from_json(record["selected"]), TrainedCandidate.from_json(record["confirmed"])
         )
         if start.selected.structure != start.structure or start.confirmed.status != "done":
             raise ValueError("it is of no confirmed candidate")

@@ -10,7 +10,7 @@ from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.trials.plan import plan_more_trials
 from genets.structure import Structure
 from genets.training.score import score_value
@@ -59,7 +59,7 @@ def table_doubts(rmspe: float) -> list[str]:
     ]
 
 
-def measuring_doubts(selected: Selected) -> list[str]:
+def measuring_doubts(selected: Candidate) -> list[str]:
     """A sentence where the winner's measured latency is nothing like its predicted one."""
     times = selected.measured_ms / selected.predicted_ms
     if 1 / FAR_OFF < times < FAR_OFF:
@@ -73,9 +73,9 @@ def measuring_doubts(selected: Selected) -> list[str]:
 
 def master_doubts(
     settings: SearchSettings,
-    selected: Selected,
+    selected: Candidate,
     master: Mapping[str, float],
-    confirmed: Sequence[Confirmed],
+    confirmed: Sequence[TrainedCandidate],
 ) -> list[str]:
     """A sentence where the MasterNet is within the budget and better than what was selected.
 
@@ -97,7 +97,9 @@ def master_doubts(
     ]
 
 
-def round_doubts(number: int, master: Structure, confirmed: Sequence[Confirmed]) -> list[str]:
+def round_doubts(
+    number: int, master: Structure, confirmed: Sequence[TrainedCandidate]
+) -> list[str]:
     """A sentence where a later round had nothing to choose from."""
     if number == 1 or [one.structure for one in confirmed] != [master]:
         return []

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from genets.analysis import Row
+from genets.analysis import ComparisonRow
 from genets.latency import Measurement, Target
 
 
-def conditions(rows: Iterable[Row], date: str = "") -> dict[str, str]:
+def conditions(rows: Iterable[ComparisonRow], date: str = "") -> dict[str, str]:
     """Device, engines, precisions, batch sizes, threads, protocol, versions; date where given."""
     rows = list(rows)
     environments = [r.measurement.environment for r in rows if r.measurement]
@@ -34,7 +34,7 @@ def conditions(rows: Iterable[Row], date: str = "") -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def short_conditions(rows: Iterable[Row], date: str) -> str:
+def short_conditions(rows: Iterable[ComparisonRow], date: str) -> str:
     """Device, protocol, main version and date on one line, for a picture."""
     facts = conditions(rows, date)
     return ", ".join(facts[name] for name in ("device", "protocol", "versions", "date")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from genets.analysis.comparison.entries import Candidate
 from genets.analysis.comparison.findings import paper_table
+from genets.analysis.comparison.networks import ComparedNetwork
 from genets.analysis.comparison.rows import (
     Comparison,
+    ComparisonRow,
     Reference,
-    Row,
     check_still_valid,
     load_rows,
     only_user,
@@ -59,7 +59,7 @@ class Timing:
 
 
 def compare(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ComparedNetwork],
     targets: Sequence[Target],
     *,
     timing: Timing | None = None,
@@ -82,7 +82,7 @@ def compare(
 
 
 def _compare(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ComparedNetwork],
     targets: Sequence[Target],
     timing: Timing,
     file: Path | None,
@@ -124,7 +124,7 @@ def _refused(targets: Sequence[Target]) -> dict[Target, TargetError]:
     return refused
 
 
-def _broken(candidates: Sequence[Candidate]) -> dict[str, str]:
+def _broken(candidates: Sequence[ComparedNetwork]) -> dict[str, str]:
     """By name the reasons of those that do not run anywhere."""
     reasons = {}
     for candidate in candidates:
@@ -136,7 +136,7 @@ def _broken(candidates: Sequence[Candidate]) -> dict[str, str]:
 
 
 def _check_same_networks(
-    known: Comparison, candidates: Sequence[Candidate], file: Path | None
+    known: Comparison, candidates: Sequence[ComparedNetwork], file: Path | None
 ) -> None:
     """Raise GenetsError if a name stands for another network now, as after a file was edited."""
     for candidate in candidates:
@@ -173,7 +173,7 @@ class _Teller:
 
 @dataclass(frozen=True, slots=True)
 class _Finished:
-    rows: Sequence[Row]
+    rows: Sequence[ComparisonRow]
     references: Sequence[Reference] = ()
 
 
@@ -186,7 +186,7 @@ class _Session:
     reasons: Mapping[str, str]
 
     def runs(
-        self, candidates: Sequence[Candidate], known: Comparison, tell: _Teller
+        self, candidates: Sequence[ComparedNetwork], known: Comparison, tell: _Teller
     ) -> Iterator[_Finished]:
         """What is missing, run by run."""
         there = {row.key for row in known.measured_on(self.target)}
@@ -221,7 +221,9 @@ class _Session:
             tell(1, "")
             number += 1
 
-    def _chunks(self, able: Mapping[str, Candidate], wanted: Sequence[str]) -> Iterator[list[str]]:
+    def _chunks(
+        self, able: Mapping[str, ComparedNetwork], wanted: Sequence[str]
+    ) -> Iterator[list[str]]:
         """The reference is the smallest of all, whether it is wanted or known."""
         if not wanted:
             return
@@ -233,7 +235,7 @@ class _Session:
         sizes = {name: held[name] for name in dict.fromkeys((reference, *wanted))}
         yield from in_chunks(sizes, free_bytes(self.target), reference)
 
-    def _run(self, candidates: Sequence[Candidate], number: int, tell: _Teller) -> _Finished:
+    def _run(self, candidates: Sequence[ComparedNetwork], number: int, tell: _Teller) -> _Finished:
         """One interleaved run; the first candidate is the reference."""
         outcomes: dict[str, Measurement | str] = {}
         detail = f"{self.target.name}, {len(candidates)} in turn"
@@ -254,10 +256,12 @@ class _Session:
         reference = Reference(number, self.target, first.network, first.ms_per_image)
         return _Finished(rows, [reference])
 
-    def _row(self, candidate: Candidate, run: int, outcome: Measurement | str) -> Row:
+    def _row(
+        self, candidate: ComparedNetwork, run: int, outcome: Measurement | str
+    ) -> ComparisonRow:
         size = None if candidate.name in self.reasons else candidate.size
         table = paper_table(self.target)
-        return Row(
+        return ComparisonRow(
             network=candidate.name,
             family=candidate.family,
             target=self.target,

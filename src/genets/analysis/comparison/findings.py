@@ -11,8 +11,8 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from genets.analysis.comparison.entries import PAPER_NAMES
-from genets.analysis.comparison.rows import Comparison, Row
+from genets.analysis.comparison.networks import PAPER_NAMES
+from genets.analysis.comparison.rows import Comparison, ComparisonRow
 from genets.latency import Target
 from genets.networks.baselines import PublishedTable, published_speed_ups, published_tables
 
@@ -20,11 +20,11 @@ LEAST_RANKED = 3
 ZOO_NAMES = {paper: zoo for zoo, paper in PAPER_NAMES.items()}
 
 
-def frontier(rows: Iterable[Row]) -> list[Row]:
+def frontier(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
     """Those that no other beats in latency and published accuracy at once, fastest first."""
     known = [(r.ms_per_image, r.top1_percent, r) for r in rows]
     rated = [(ms, top1, r) for ms, top1, r in known if ms is not None and top1 is not None]
-    best: list[Row] = []
+    best: list[ComparisonRow] = []
     highest = float("-inf")
     for _, top1, row in sorted(rated, key=lambda item: (item[0], -item[1])):
         if top1 > highest:
@@ -46,7 +46,7 @@ class RankCorrelation:
         return asdict(self)
 
 
-def rank_correlation(rows: Sequence[Row]) -> RankCorrelation | None:
+def rank_correlation(rows: Sequence[ComparisonRow]) -> RankCorrelation | None:
     """Of the rows of one target; None with fewer than 3 that the paper has at its batch size."""
     pairs = [(r.ms_per_image, r.paper_ms) for r in rows if r.measurement and r.paper_ms is not None]
     value = spearman(pairs)
@@ -62,7 +62,7 @@ def spearman(pairs: Sequence[tuple[Any, Any]]) -> float | None:
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
-def is_faster(row: Row, other: Row) -> bool | None:
+def is_faster(row: ComparisonRow, other: ComparisonRow) -> bool | None:
     """Whether one measured row is faster than another; None where their 95 % intervals touch."""
     return is_below(_interval(row), _interval(other))
 
@@ -105,7 +105,7 @@ class SpeedUp:
         return asdict(self)
 
 
-def speed_ups(rows: Sequence[Row]) -> list[SpeedUp]:
+def speed_ups(rows: Sequence[ComparisonRow]) -> list[SpeedUp]:
     """Table 3 from the rows of one target: the lines whose reference was measured."""
     measured = {row.network: row for row in rows if row.measurement}
     found = []
@@ -174,12 +174,12 @@ def findings(comparison: Comparison) -> list[dict[str, Any]]:
     return records
 
 
-def _ms(row: Row) -> float:
+def _ms(row: ComparisonRow) -> float:
     assert row.measurement is not None
     return row.measurement.ms_per_image
 
 
-def _interval(row: Row) -> tuple[float, float]:
+def _interval(row: ComparisonRow) -> tuple[float, float]:
     assert row.measurement is not None
     return row.measurement.low_ms_per_image, row.measurement.high_ms_per_image
 

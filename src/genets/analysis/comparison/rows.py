@@ -25,7 +25,7 @@ Key = tuple[str, Target, int]
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One network on one target: a measurement, or the sentence that says why there is none.
 
     resolution: pixels. multiply_adds: of one image; None, like `parameters`, where the network
@@ -97,7 +97,7 @@ class Row:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Row:
+    def from_json(cls, record: Mapping[str, Any]) -> ComparisonRow:
         """Raises KeyError, TypeError or TargetError: no row."""
         values = dict(record)
         values["target"] = Target.from_json(values["target"])
@@ -127,7 +127,7 @@ class Reference:
 class Comparison:
     """Rows in the order in which they were asked for."""
 
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ComparisonRow, ...] = ()
     references: tuple[Reference, ...] = ()
 
     @property
@@ -138,16 +138,18 @@ class Comparison:
     def networks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.network for row in self.rows))
 
-    def on(self, target: Target) -> tuple[Row, ...]:
+    def on(self, target: Target) -> tuple[ComparisonRow, ...]:
         return tuple(row for row in self.rows if row.target == target)
 
-    def measured_on(self, target: Target) -> tuple[Row, ...]:
+    def measured_on(self, target: Target) -> tuple[ComparisonRow, ...]:
         return tuple(row for row in self.on(target) if row.measurement)
 
-    def row(self, network: str, target: Target) -> Row | None:
+    def row(self, network: str, target: Target) -> ComparisonRow | None:
         return next((r for r in self.on(target) if r.network == network), None)
 
-    def with_rows(self, rows: Iterable[Row], references: Iterable[Reference] = ()) -> Comparison:
+    def with_rows(
+        self, rows: Iterable[ComparisonRow], references: Iterable[Reference] = ()
+    ) -> Comparison:
         """With these rows added, or in place of those of the same network and target."""
         merged = {row.key: row for row in self.rows} | {row.key: row for row in rows}
         return replace(
@@ -198,7 +200,7 @@ def load_rows(path: Path) -> Comparison:
         if record["version"] != VERSION:
             raise GenetsError(f"version {record['version']} instead of {VERSION}")
         return Comparison(
-            tuple(Row.from_json(row) for row in record["rows"]),
+            tuple(ComparisonRow.from_json(row) for row in record["rows"]),
             tuple(Reference.from_json(r) for r in record["references"]),
         )
     except FileNotFoundError:

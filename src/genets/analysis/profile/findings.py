@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genets.analysis.comparison.findings import is_below, is_faster, spearman
-from genets.analysis.comparison.rows import Row
+from genets.analysis.comparison.rows import ComparisonRow
 from genets.analysis.profile.profile import Profile
 
 FLAT = 1.05  # per-image latency this close to the least has stopped falling
@@ -38,7 +38,7 @@ def batch_sentence(profile: Profile) -> str:
     return f"Latency per image by batch size: {'; '.join(parts)}."
 
 
-def _after(rows: Sequence[Row], first: int) -> str:
+def _after(rows: Sequence[ComparisonRow], first: int) -> str:
     """What comes after the batch size that is about the best. rows: by batch size."""
     if first == len(rows) - 1:
         unsure = is_faster(rows[-1], rows[-2]) is None
@@ -136,7 +136,7 @@ def _told(word: str, orders: Sequence[bool | None], claim: bool, places: str, ti
     )
 
 
-def _block_rows(profile: Profile) -> dict[tuple[str, float, int], Row]:
+def _block_rows(profile: Profile) -> dict[tuple[str, float, int], ComparisonRow]:
     chains = profile.chains
     return {
         (chains[r.network].type, chains[r.network].ratio, chains[r.network].width): r
@@ -145,7 +145,7 @@ def _block_rows(profile: Profile) -> dict[tuple[str, float, int], Row]:
     }
 
 
-def _size_and_ms(row: Row) -> tuple[int, float, float, float]:
+def _size_and_ms(row: ComparisonRow) -> tuple[int, float, float, float]:
     """Parameters; ms per image and the ends of its interval."""
     m = row.measurement
     assert m is not None
@@ -153,7 +153,7 @@ def _size_and_ms(row: Row) -> tuple[int, float, float, float]:
     return row.parameters, m.ms_per_image, m.low_ms_per_image, m.high_ms_per_image
 
 
-def _ms(row: Row) -> float:
+def _ms(row: ComparisonRow) -> float:
     return _size_and_ms(row)[1]
 
 

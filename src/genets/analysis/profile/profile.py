@@ -13,8 +13,8 @@ from pathlib import Path
 from torch import nn
 
 from genets.analysis.comparison.compare import OnProgress, Progress, Timing, compare
-from genets.analysis.comparison.entries import Candidate, find_candidate
-from genets.analysis.comparison.rows import Comparison, Row
+from genets.analysis.comparison.networks import ComparedNetwork, find_network
+from genets.analysis.comparison.rows import Comparison, ComparisonRow
 from genets.core.errors import GenetsError
 from genets.latency import Target
 from genets.latency.predictor.probes import BlockProbe
@@ -68,7 +68,7 @@ class Profile:
     settings: ProfileSettings
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[ComparisonRow, ...]:
         return (*self.batches.rows, *self.costs.rows, *self.blocks.rows)
 
     @property
@@ -107,7 +107,7 @@ def profile(
     settings = replace(settings, target=settings.target.resolved())
     session = _Session(settings, folder, on_progress)
     chains = list(chains_of(settings.widths, settings.ratios))
-    find = partial(find_candidate, resolution=settings.resolution, seed=settings.seed)
+    find = partial(find_network, resolution=settings.resolution, seed=settings.seed)
     batch_candidates = [find(name) for name in dict.fromkeys(settings.batch_networks)]
     cost_candidates = [find(name) for name in dict.fromkeys(settings.cost_networks)]
     return Profile(
@@ -138,10 +138,10 @@ class _Session:
     folder: Path | None
     on_progress: OnProgress | None
 
-    def batches(self, candidates: Sequence[Candidate]) -> Comparison:
+    def batches(self, candidates: Sequence[ComparedNetwork]) -> Comparison:
         """Batch sizes ascending; networks leave as their runs become too long."""
         found, sizes = Comparison(), sorted(set(self.settings.batch_sizes))
-        total, last = len(candidates) * len(sizes), dict[str, Row]()
+        total, last = len(candidates) * len(sizes), dict[str, ComparisonRow]()
         for number, size in enumerate(sizes):
             target = replace(self.settings.target, batch_size=size)
             quick = [c for c in candidates if self._is_quick(last.get(c.name), size, 1.0)]
@@ -150,12 +150,12 @@ class _Session:
             found = found.with_rows(rows.rows, rows.references)
         return found
 
-    def costs(self, candidates: Sequence[Candidate]) -> Comparison:
+    def costs(self, candidates: Sequence[ComparedNetwork]) -> Comparison:
         return self._measure("by cost", candidates, self.settings.target, 0, len(candidates))
 
     def blocks(self, chains: Sequence[BlockChain]) -> Comparison:
         """Widths ascending; a series ends where its runs become too long."""
-        found, last = Comparison(), dict[str, tuple[Row, Candidate]]()
+        found, last = Comparison(), dict[str, tuple[ComparisonRow, ComparedNetwork]]()
         done = 0
         for width in sorted({chain.width for chain in chains}):
             wide = [chain for chain in chains if chain.width == width]
@@ -177,7 +177,7 @@ class _Session:
             found = found.with_rows(rows.rows, rows.references)
         return found
 
-    def _is_quick(self, before: Row | None, batch_size: int, growth: float) -> bool:
+    def _is_quick(self, before: ComparisonRow | None, batch_size: int, growth: float) -> bool:
         """Whether a run is expected to keep the limit, from the one before it in its series."""
         if before is None:
             return True
@@ -187,7 +187,12 @@ class _Session:
         return seconds <= self.settings.run_limit_s
 
     def _measure(
-        self, phase: str, candidates: Sequence[Candidate], target: Target, done: int, total: int
+        self,
+        phase: str,
+        candidates: Sequence[ComparedNetwork],
+        target: Target,
+        done: int,
+        total: int,
     ) -> Comparison:
         def tell(progress: Progress) -> None:
             if self.on_progress:
@@ -236,8 +241,8 @@ class BlockChain:
             between, block = self.width, Block(self.type, KERNEL, self.ratio)
         return BlockProbe(0, block, between, between, 1, 0, DEPTHS[self.type]).network()
 
-    def candidate(self, resolution: int) -> Candidate:
-        return Candidate(self.name, self.series, resolution, self.network)
+    def candidate(self, resolution: int) -> ComparedNetwork:
+        return ComparedNetwork(self.name, self.series, resolution, self.network)
 
 
 def chains_of(widths: Iterable[int], ratios: Iterable[float]) -> Iterator[BlockChain]:

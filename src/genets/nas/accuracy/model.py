@@ -15,7 +15,7 @@ from genets.nas.accuracy.gaussian import Floats
 from genets.nas.accuracy.observations import Observations
 from genets.nas.accuracy.paper_formula import PaperEffects
 from genets.nas.accuracy.undecided import UndecidedChoice, undecided_choices
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, Structure, SuperBlock
 from genets.training.score import Metric
 
@@ -100,7 +100,7 @@ class AccuracyModel:
         *,
         metric: Metric | str = Metric.TOP1,
         form: Form = "bayes",
-        candidates: Sequence[Confirmed] = (),
+        candidates: Sequence[TrainedCandidate] = (),
     ) -> AccuracyModel:
         """Fit the model to the results of trials.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Structure
 from genets.training.score import Metric, score_value
 
@@ -40,7 +40,7 @@ class Observations:
         master: Structure,
         results: Sequence[TrialResult],
         metric: Metric,
-        candidates: Sequence[Confirmed] = (),
+        candidates: Sequence[TrainedCandidate] = (),
     ) -> Observations:
         """Sort results into those that have a value and those that are excluded.
 
@@ -84,13 +84,13 @@ class Observations:
         )
 
 
-def metric_value(result: TrialResult | Confirmed, metric: Metric) -> float:
+def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
     """The metric of a result, oriented so that higher is better; NaN where there is no score."""
     score = score_value(result, metric)
     return math.nan if score is None else metric.oriented(score)
 
 
-def _usable(result: TrialResult | Confirmed, metric: Metric) -> bool:
+def _usable(result: TrialResult | TrainedCandidate, metric: Metric) -> bool:
     return result.status == "done" and math.isfinite(metric_value(result, metric))
 
 

@@ -16,10 +16,10 @@ from genets.nas.selection.alternatives import (
 )
 from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.frontier import Frontier, frontier
-from genets.nas.selection.measured import Measured
+from genets.nas.selection.measured import NetworkLatency
 from genets.structure import SearchSpace, Structure
 
-Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
+Measure = Callable[[Sequence[Structure]], Mapping[Structure, NetworkLatency]]
 
 FASTEST = 3  # measured before a budget is refused, as no table knows which of them is the fastest
 
@@ -69,7 +69,7 @@ def fastest_few(
 
 
 def infeasible(
-    measured: Mapping[Structure, Measured], budget: Budget, where: str = ""
+    measured: Mapping[Structure, NetworkLatency], budget: Budget, where: str = ""
 ) -> InfeasibleBudgetError:
     """What to raise where none of what was measured keeps the budget."""
     fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)

@@ -9,20 +9,20 @@ import numpy as np
 from genets.core.errors import GenetsError
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel, FailedBlocks
-from genets.nas.context import Session
+from genets.nas.context import SearchContext
 from genets.nas.selection.alternatives import BlockTypes, TypeProduct, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
 from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.frontier import Frontier, frontier, random_selection
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.study.records import Selected
+from genets.nas.study.records import Candidate
 from genets.structure import SearchSpace
 
 RANDOM_SAMPLES = 100_000  # structures drawn by --selection random
 
 
 def keep_selected(
-    session: Session,
+    session: SearchContext,
     budget: Budget,
     table: LatencyTable,
     measured: MeasuredNetworks,
@@ -31,7 +31,7 @@ def keep_selected(
     *,
     resolution: int | None = None,
     on_round: OnRound | None = None,
-) -> list[Selected]:
+) -> list[Candidate]:
     """Up to `top` alternatives (see `alternatives`), the best first, each within the budget.
 
     resolution: of all of them; by default the MasterNet's.
@@ -67,7 +67,7 @@ def _types(around: SearchSpace, failed: FailedBlocks) -> TypeProduct:
 
 
 def _frontier(
-    session: Session,
+    session: SearchContext,
     table: LatencyTable,
     model: AccuracyModel,
     limit_ms: float,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from genets.analysis import Row, frontier
+from genets.analysis import ComparisonRow, frontier
 from genets.report.charts import HEIGHT, PICTURE_WIDTH, chart_of, colours, shapes, styled
 from genets.report.conditions import accuracy_name, interval_text
 
@@ -15,7 +15,7 @@ PADDING, NAMED_PADDING = 20, 80  # pixels around the points, without and with na
 LETTER, LINE = 6.5, 13  # pixels of a name in a picture
 
 
-def accuracy_chart(rows: Sequence[Row], *, named: bool = False) -> Any | None:
+def accuracy_chart(rows: Sequence[ComparisonRow], *, named: bool = False) -> Any | None:
     """The rows of one target that have a latency and a published accuracy; None below two.
 
     Every point is named on hover. named: those of the frontier always, for a picture.
@@ -92,7 +92,7 @@ def _placed(
     return placed
 
 
-def _point(row: Row) -> dict[str, Any]:
+def _point(row: ComparisonRow) -> dict[str, Any]:
     m = row.measurement
     assert m is not None
     return {

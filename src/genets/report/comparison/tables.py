@@ -13,7 +13,14 @@ from io import StringIO
 from rich.table import Table
 from rich.text import Text
 
-from genets.analysis import Comparison, Row, SpeedUp, rank_correlation, run_note, speed_ups
+from genets.analysis import (
+    Comparison,
+    ComparisonRow,
+    SpeedUp,
+    rank_correlation,
+    run_note,
+    speed_ups,
+)
 from genets.analysis.comparison.findings import paper_title
 from genets.latency import Target
 from genets.report.conditions import accuracy_name, described, described_setting
@@ -129,7 +136,7 @@ def sentences(comparison: Comparison, target: Target) -> list[str]:
     return [*found, *([f"{described(target)}: {note}"] if note else [])]
 
 
-def legend(rows: Sequence[Row]) -> list[str]:
+def legend(rows: Sequence[ComparisonRow]) -> list[str]:
     """What the marks in the tables of these rows mean, as far as they occur."""
     measured = [row.measurement for row in rows if row.measurement]
     lines = []
@@ -157,9 +164,9 @@ def legend(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def failures(rows: Iterable[Row]) -> list[str]:
+def failures(rows: Iterable[ComparisonRow]) -> list[str]:
     """A sentence for each reason; a precision that an engine lacks is the same for all networks."""
-    by_reason: dict[str, list[Row]] = {}
+    by_reason: dict[str, list[ComparisonRow]] = {}
     for row in rows:
         if row.error:
             by_reason.setdefault(row.error, []).append(row)
@@ -191,7 +198,7 @@ def _with_paper(comparison: Comparison, setting: Setting) -> list[Target]:
     return [t for t in setting.targets if any(r.paper_ms is not None for r in comparison.on(t))]
 
 
-def latency_cell(row: Row | None) -> str:
+def latency_cell(row: ComparisonRow | None) -> str:
     """ms per image with its marks; empty where nothing was asked for."""
     if row is None or row.measurement is None:
         return "" if row is None else FAILED
@@ -199,7 +206,7 @@ def latency_cell(row: Row | None) -> str:
     return f"{m.ms_per_image:.4g}{NOISY * m.noisy}{LAUNCH_BOUND * bool(m.launch_bound)}"
 
 
-def _paper(row: Row | None) -> str:
+def _paper(row: ComparisonRow | None) -> str:
     return "" if row is None or row.paper_ms is None else f"{row.paper_ms:g}"
 
 

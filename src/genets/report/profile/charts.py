@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from genets.analysis.comparison.rows import Row
+from genets.analysis.comparison.rows import ComparisonRow
 from genets.analysis.profile.profile import Profile
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.conditions import interval_text
@@ -131,7 +131,7 @@ def _tooltip(alt: Any) -> list[Any]:
     ]
 
 
-def _values(row: Row) -> dict[str, Any]:
+def _values(row: ComparisonRow) -> dict[str, Any]:
     m = row.measurement
     assert m
     assert row.multiply_adds is not None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genets.nas.accuracy.observations import Observations
-from genets.nas.study.snapshot import OnTarget, Snapshot
+from genets.nas.study.snapshot import Snapshot, TargetLatency
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study.charts import GREY, at_table_pace
 from genets.report.study.sections import SHOWN
@@ -14,7 +14,7 @@ from genets.report.study.sections import SHOWN
 SERIES = ("held out of the table", "candidate")
 
 
-def latency_check(snapshot: Snapshot, on: OnTarget) -> list[dict[str, Any]]:
+def latency_check(snapshot: Snapshot, on: TargetLatency) -> list[dict[str, Any]]:
     """(predicted, measured) of whole networks that the table was not calibrated on."""
     batch_size = on.target.batch_size
     rows = [
@@ -32,7 +32,7 @@ def latency_check(snapshot: Snapshot, on: OnTarget) -> list[dict[str, Any]]:
     return rows
 
 
-def latency_check_chart(snapshot: Snapshot, on: OnTarget) -> Any | None:
+def latency_check_chart(snapshot: Snapshot, on: TargetLatency) -> Any | None:
     import altair as alt
 
     rows = latency_check(snapshot, on)

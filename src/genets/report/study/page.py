@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.files import write_atomic
-from genets.nas.study.snapshot import OnTarget, Snapshot
+from genets.nas.study.snapshot import Snapshot, TargetLatency
 from genets.report.conditions import described
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.study.charts import (
@@ -83,7 +83,7 @@ def _result(snapshot: Snapshot) -> Section:
     return Section("Result", blocks)
 
 
-def _frontier(snapshot: Snapshot, on: OnTarget) -> Section:
+def _frontier(snapshot: Snapshot, on: TargetLatency) -> Section:
     title = f"Frontier: {described(on.target)}"
     resolutions = on.table.space.resolutions
     charts = [frontier_chart(snapshot, on, resolution) for resolution in resolutions]
@@ -121,7 +121,7 @@ def _other_resolutions(snapshot: Snapshot, resolutions: Sequence[int]) -> str:
     )
 
 
-def _measured_table(snapshot: Snapshot, on: OnTarget) -> list[Block]:
+def _measured_table(snapshot: Snapshot, on: TargetLatency) -> list[Block]:
     model = snapshot.model
     shown = SHOWN[snapshot.settings.metric]
     header = ["network", f"predicted {shown.name}, {shown.unit}", "std", "predicted ms",

@@ -42,7 +42,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ComparedNetwork:
     """A network that can be made, as often as it is needed, at the resolution it is measured at.
 
     top1_percent: the published top-1 accuracy on ImageNet, of the full-precision network at
@@ -79,9 +79,9 @@ class Candidate:
         return Size(counted.parameters, counted.multiply_adds, largest, inputs)
 
 
-def find_candidates(
+def find_networks(
     names: Iterable[str], set_name: str | None = None, resolution: int | None = None, seed: int = 0
-) -> list[Candidate]:
+) -> list[ComparedNetwork]:
     """Those of the set, then those named, each once.
 
     names: what `resolve_network` takes, names of the paper's Table 7 among them.
@@ -95,7 +95,7 @@ def find_candidates(
     wanted = dict.fromkeys((*_names_of(set_name), *names))
     if not wanted:
         raise GenetsError(f"name the networks to compare, or a set: {', '.join(SET_NAMES)}")
-    return [find_candidate(name, resolution, seed) for name in wanted]
+    return [find_network(name, resolution, seed) for name in wanted]
 
 
 def _names_of(set_name: str | None) -> tuple[str, ...]:
@@ -106,12 +106,12 @@ def _names_of(set_name: str | None) -> tuple[str, ...]:
     return tuple(baseline.name for baseline in baselines.of(set_name))
 
 
-def find_candidate(name: str, resolution: int | None = None, seed: int = 0) -> Candidate:
-    """See `find_candidates`. What was published holds for a network's own resolution alone."""
+def find_network(name: str, resolution: int | None = None, seed: int = 0) -> ComparedNetwork:
+    """See `find_networks`. What was published holds for a network's own resolution alone."""
     known = baselines.get(PAPER_NAMES.get(name, name))
     if known is not None:
         own = resolution in (None, known.resolution)
-        return Candidate(
+        return ComparedNetwork(
             name if name in PAPER_NAMES else known.name,
             known.family,
             resolution or known.resolution,
@@ -123,7 +123,7 @@ def find_candidate(name: str, resolution: int | None = None, seed: int = 0) -> C
     named = resolve_network(name)
     own = resolution in (None, named.resolution)
     published = zoo.entry(name).top1_percent if own and name in zoo else None
-    return Candidate(
+    return ComparedNetwork(
         name,
         "timm" if named.structure is None else "structure",
         resolution or named.resolution,
