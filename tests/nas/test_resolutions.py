@@ -22,8 +22,8 @@ from genets.core.errors import (
 from genets.data import load_data
 from genets.latency import LatencyTable, Measurement, Target
 from genets.latency.environment import describe_environment
+from genets.latency.predictor.builder import WholeNetwork
 from genets.latency.predictor.probes import block_probes, stem_and_head_probes
-from genets.latency.predictor.table import WholeNetwork
 from genets.nas import context as session
 from genets.nas import phases, run
 from genets.nas.candidates import training as confirming

@@ -136,12 +136,15 @@ class Evaluation:
             "std": list(self.std),
             "accuracy": {
                 target.name: accuracy.to_json()
-                | {"classes": self.classes_of(accuracy), "confusions": self.confusions_of(accuracy)}
+                | {
+                    "classes": self.class_records(accuracy),
+                    "confusions": self.confusion_records(accuracy),
+                }
                 for target, accuracy in self.accuracy.items()
             },
         }
 
-    def classes_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
+    def class_records(self, accuracy: Accuracy) -> list[dict[str, Any]]:
         """Return a record for each class; a share without images is None."""
         return [
             {
@@ -156,7 +159,7 @@ class Evaluation:
             for name, counts in zip(self.class_names, accuracy.classes, strict=True)
         ]
 
-    def confusions_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
+    def confusion_records(self, accuracy: Accuracy) -> list[dict[str, Any]]:
         """Return every pair of confused classes, the most frequent pair first."""
         wrong = accuracy.confusion * (1 - np.eye(len(self.class_names), dtype=np.int64))
         pairs = sorted(np.argwhere(wrong).tolist(), key=lambda pair: -wrong[*pair])
