@@ -37,11 +37,12 @@ from evolution import Evaluated, Proposals, Propose, spend
 from finals import Methods, final_latencies, final_scores, images
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, LatencyTable
-from genets.nas.run import search
+from genets.nas.laboratory import Laboratory
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import SearchResult
 from genets.nas.study.study import Study
 from genets.networks import build
 from genets.structure import Structure
@@ -102,7 +103,7 @@ def settings_of(rules: Rules, seed: int, *, tiny: bool) -> SearchSettings:
 
 
 def compare(settings: SearchSettings, rules: Rules, folder: Path) -> dict[str, Any]:
-    found = search(settings, folder)
+    found = run_search(settings, folder)
     spent = core_seconds(found)
     winner = found.selected.structure
     rivals: Methods = {}
@@ -195,15 +196,20 @@ def first_within(
 ) -> Evaluated:
     """The best whose upper 95 % bound keeps the budget, as the search promises it of its own."""
     num_classes = images(settings.data, settings.resolution, settings.seed).num_classes
+    lab = Laboratory()
     networks = MeasuredNetworks(
-        path, settings.structure, settings.target, num_classes, settings.measure_seconds
+        path,
+        settings.structure,
+        lambda structures: lab.measure(
+            structures, settings.target, num_classes, settings.measure_seconds
+        ),
     )
     order = sorted(history, key=lambda one: one.value, reverse=True)
     for start in range(0, len(order), MEASURED_AT_ONCE):
         part = order[start : start + MEASURED_AT_ONCE]
         measured = networks.measure([one.structure for one in part])
         for one in part:
-            if measured[one.structure].keeps(budget):
+            if measured[one.structure].meets(budget):
                 return one
     raise SystemExit(f"none of {len(order)} trained structures keeps {budget}")
 

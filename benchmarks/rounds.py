@@ -19,9 +19,9 @@ import numpy as np
 from conditions import write_result
 from genets.data import load_data
 from genets.data.seeds import seed_of
-from genets.nas.run import search
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import SearchResult
 from genets.networks import build, load_weights
 from genets.structure import Structure
 from genets.training import evaluate
@@ -88,7 +88,7 @@ def searched(
         controls_per_super_block=controls,
         confirm=confirm,
     )
-    return search(settings, folder)
+    return run_search(settings, folder)
 
 
 def score_on_test(structure: Structure, folder: Path, seed: int) -> dict[str, float]:

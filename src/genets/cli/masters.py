@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from genets.nas.settings.settings import SearchSettings
 
 TRAININGS = 2  # of each structure, with seeds of their own
-RANKING_FILE = "masternets.json"  # in the study's folder, which it precedes
 
 
 def choose_master(names: str, values: dict[str, Any], out: Path, *, plain: bool) -> str:
@@ -41,12 +40,13 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
     from genets.cli.progress import show_progress
     from genets.core.errors import StudyError
     from genets.data import load_data
-    from genets.nas.study.study import is_study
+    from genets.nas.study import layout
+    from genets.nas.study.reader import is_study
     from genets.nas.trials.workers import training_device
 
     structures = {name: one.structure for name, one in settings.items()}
     check_masters(structures)
-    if is_study(out) and not (out / RANKING_FILE).exists():
+    if is_study(out) and not (out / layout.RANKING).exists():
         raise StudyError(f"study {out} has its MasterNet already; --masternet is for a new one")
     first = next(iter(settings.values()))
     device = training_device(first.training_device)
@@ -60,7 +60,7 @@ def _ranking(settings: dict[str, SearchSettings], out: Path, *, plain: bool) -> 
             seeds=range(first.seed, first.seed + TRAININGS),
             metric=first.metric,
             device=device,
-            keep=out / RANKING_FILE,
+            keep=out / layout.RANKING,
             on_training=lambda done, total, name: on_event(
                 Progress("MasterNets", done, total, name)
             ),

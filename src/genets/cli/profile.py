@@ -17,7 +17,7 @@ from genets.cli.output import print_json, print_lines
 from genets.cli.progress import show_progress
 from genets.core.errors import SettingsError
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.study import is_study, load_settings
+from genets.nas.study.reader import is_study, load_settings
 from genets.nas.table_ahead import table_ahead, table_for_study
 
 RESULT = "profile.json"

@@ -121,12 +121,12 @@ def _settings(
 def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -> None:
     from genets.cli.output import error_console, print_json, print_tables
     from genets.cli.progress import show_progress
-    from genets.nas import run
+    from genets.nas.search import run_search
     from genets.report import search_table
 
     try:
         with show_progress(plain=json) as on_event:
-            result = run.search(settings, out, workers=workers, on_event=on_event)
+            result = run_search(settings, out, workers=workers, on_event=on_event)
     except KeyboardInterrupt:
         again = f"genets search --out {shlex.quote(str(out))}"
         error_console().print(f"The study is kept; to go on: {again}", markup=False, soft_wrap=True)

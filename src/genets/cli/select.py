@@ -51,8 +51,8 @@ def select(
     from genets.cli.options import given, make_target
     from genets.cli.output import error_console, print_json, print_tables
     from genets.cli.progress import show_progress
-    from genets.nas import run
-    from genets.nas.study.study import load_settings
+    from genets.nas.reselect import select_top
+    from genets.nas.study.reader import load_settings
     from genets.report import alternatives_table, selected_table
 
     options = given(
@@ -64,7 +64,7 @@ def select(
     )
     target = make_target(options, load_settings(study).target) if options else None
     with show_progress(plain=json) as on_event:
-        found = run.select_top(
+        found = select_top(
             study,
             budget,
             top or 1,
