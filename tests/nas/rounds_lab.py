@@ -93,8 +93,8 @@ class ClosedFormLaboratory(ClosedFormLatency):
         self.master_loss = own if master_loss is None else master_loss
         self.trial_jobs = []
 
-    def train(self, net, data, recipe, **_):
-        pass
+    def train(self, net, data, recipe, *, on_epoch, **_):
+        on_epoch(recipe.epochs - 1, 0.0)
 
     def evaluate(self, net, split, device):
         return score(self.master_loss)

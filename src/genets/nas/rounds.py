@@ -44,9 +44,11 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
         InfeasibleBudgetError: No structure meets the budget, in the first round.
     """
     study, rounds = context.study, context.settings.rounds
-    while (winner := study.selected()) is None:
+    while True:
         here = context.in_round(current_round(context))
-        number = here.round.number
+        winner, number = study.selected(), here.round.number
+        if winner is not None:
+            return winner
         candidates = _select_candidates(here, master)
         if rounds == len(candidates) == 1:
             winner = candidates[0]
@@ -57,7 +59,6 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
                 continue
             winner = best.selected
         study.save_json(layout.SELECTED, winner.to_json())
-    return winner
 
 
 def current_round(context: SearchContext, *, selected: bool = False) -> Round:
