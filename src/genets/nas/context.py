@@ -1,4 +1,4 @@
-"""The context of a search: what all its phases share, and the round that is running."""
+"""The context of a search: the state that its phases share, and the running round."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Round:
 
 
 class SearchContext:
-    """What all phases of a search share.
+    """The state that all phases of a search share.
 
     Attributes:
         study: The open study.
@@ -81,10 +81,11 @@ class SearchContext:
         num_classes: The number of classes of its data.
         budget: The budget to meet.
         target: The target of the budget.
-        master, space: Of the first round; budget and latency table belong to these.
+        master, space: The MasterNet and search space of the first round. The budget and the latency
+            table belong to these.
         device: The device that trains.
         workers: The number of processes for trials.
-        readers: The number of processes that read images, for each worker.
+        readers: The number of processes that read images for each worker.
         round: The running round.
     """
 
@@ -105,8 +106,8 @@ class SearchContext:
             study: The open study.
             num_classes: The number of classes of its data.
             budget, target: By default those of the study.
-            lab: What times and trains networks; by default the real laboratory.
-            workers: By default one process for each core or GPU; see `fitting_workers`.
+            lab: Times and trains networks; by default the real laboratory.
+            workers: Processes for trials; by default one for each core or GPU.
             on_event: Called with the progress of each phase.
         """
         self.study = study

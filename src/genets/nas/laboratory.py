@@ -1,4 +1,4 @@
-"""The laboratory of a search: everything that times, trains, scores or exports a network."""
+"""The laboratory of a search: it times, trains, scores and exports networks."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OnShare = Callable[[float], None]
 class Laboratory:
     """The real laboratory. A test gives a search a subclass that answers in closed form.
 
-    A search does everything else by itself: it plans, selects and stores.
+    The search itself plans, selects and stores.
     """
 
     def prepare_table(
         self,
         path: Path,
-        wanted: TableSettings,
+        expected: TableSettings,
         *,
         seed: int,
         time_limit_s: float,
@@ -40,21 +40,21 @@ class Laboratory:
 
         Args:
             path: The file of the table.
-            wanted: What the table must be for.
+            expected: The search space, target and number of classes of the table.
             seed: Seed of the networks that are measured.
             time_limit_s: Time for the measurements; see `LatencyTable.build`.
             on_progress: Called with the share that is done, 0 to 1.
 
         Raises:
-            TargetError: The stored table is damaged, or is for something else.
+            TargetError: The stored table is damaged, or has other settings.
         """
         if path.exists():
-            return LatencyTable.load(path, wanted)
+            return LatencyTable.load(path, expected)
         table = LatencyTable.build(
-            wanted.space.master,
-            wanted.space,
-            wanted.target,
-            wanted.num_classes,
+            expected.space.master,
+            expected.space,
+            expected.target,
+            expected.num_classes,
             seed=seed,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
@@ -69,7 +69,10 @@ class Laboratory:
         num_classes: int,
         time_limit_s: float,
     ) -> dict[Structure, Measurement]:
-        """Measure networks in turn. time_limit_s: for each; a noisy machine uses all of it."""
+        """Measure networks in turn.
+
+        time_limit_s: for each network; a noisy machine uses all of it.
+        """
         names = {str(structure): structure for structure in structures}
         nets = {name: build(structure, num_classes) for name, structure in names.items()}
         resolutions = {name: structure.resolution for name, structure in names.items()}

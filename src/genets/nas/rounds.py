@@ -94,7 +94,8 @@ def fit_model(
     Args:
         context: In the round.
         results: Its trials.
-        master: The first MasterNet's score; a later one has its score as a candidate.
+        master: The first MasterNet's score. A later MasterNet was trained as a candidate, and
+            has the score of that training.
         trained: Structures that were trained from scratch.
     """
     metric, start = context.settings.metric, context.round.start

@@ -90,7 +90,7 @@ def run_search(
         out: The folder of the study. An interrupted study continues where it stopped.
         workers: Processes for trials; by default one for each core or for each GPU.
         on_event: Called with the progress of each phase.
-        lab: What times and trains networks; by default the real laboratory.
+        lab: Times and trains networks; by default the real laboratory.
     """
     # Checked before the folder is created, so that a wrong name leaves no study behind.
     if workers is not None and workers < 1:
@@ -236,7 +236,7 @@ def _make_result(
 
 
 def _check_space(settings: SearchSettings) -> None:
-    """Raise SettingsError where there is no choice."""
+    """Raise SettingsError where the space holds no structure besides the MasterNet."""
     space = settings.space.design_space().around(settings.structure)
     if space.size == len(space.resolutions):
         raise SettingsError(

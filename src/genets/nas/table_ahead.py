@@ -39,11 +39,11 @@ def table_for_study(
         if num_classes is None:
             raise StudyError(f"study {folder} has not begun: its number of classes is not known")
         space = settings.space.design_space().around(settings.structure)
-        wanted = TableSettings(space, target or settings.target, num_classes)
-        path = layout.table_path(study.latency_folder, wanted.target.name)
+        expected = TableSettings(space, target or settings.target, num_classes)
+        path = layout.table_path(study.latency_folder, expected.target.name)
         table = Laboratory().prepare_table(
             path,
-            wanted,
+            expected,
             seed=settings.seed,
             time_limit_s=settings.table_seconds,
             on_progress=on_progress,
@@ -76,7 +76,7 @@ def table_ahead(
         The table and its file.
 
     Raises:
-        GenetsError: The folder is a study already, or its table is for something else.
+        GenetsError: The folder is a study already, or its table has other settings.
     """
     if is_study(folder):
         raise StudyError(f"{folder} is a study already; name it in place of a MasterNet")

@@ -20,7 +20,7 @@ MAX_TIMES_PREDICTED = 1.5
 
 
 def list_warnings(study: Snapshot) -> list[str]:
-    """List everything that the trials and the measurements of a study do not support.
+    """List the conclusions that the trials and measurements of a study do not support.
 
     Args:
         study: The content of the study, which may be unfinished.
@@ -51,7 +51,7 @@ def list_warnings(study: Snapshot) -> list[str]:
 def missing_resolutions(
     space: SearchSpace, winner: Candidate, trained: Sequence[TrainedCandidate]
 ) -> list[str]:
-    """Name each resolution without a trained candidate, because none met the budget."""
+    """Name the resolutions without a trained candidate, as no structure met the budget there."""
     present = {winner.structure.resolution, *(each.structure.resolution for each in trained)}
     return [
         f"no structure at {resolution} pixels was found to meet the budget, so none was trained"
@@ -115,7 +115,7 @@ def master_warnings(
 def round_warnings(
     number: int, master: Structure, confirmed: Sequence[TrainedCandidate]
 ) -> list[str]:
-    """Warn where a later round had no choice."""
+    """Warn where a later round had its own MasterNet as the only candidate."""
     if number == 1 or [trained.structure for trained in confirmed] != [master]:
         return []
     return [
@@ -138,7 +138,7 @@ def _noise_warnings(study: Snapshot) -> list[str]:
 
 
 def trial_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path) -> list[str]:
-    """Warn of everything that the trials, all of which have ended, do not support.
+    """List the conclusions that the trials do not support, after all trials have ended.
 
     Where two blocks are within noise, the warning says how many more trials would likely
     distinguish them. The last sentence is the command that runs as many trials as the choices

@@ -22,8 +22,8 @@ Content = TypeVar("Content")
 class StudyReader:
     """Reads the files of a study. It needs no lock and writes nothing.
 
-    Each method gives None, or an empty collection, where the search has not written the file yet.
-    It raises StudyError where the file is damaged.
+    A method gives None or an empty collection where the search has not written the file yet, and
+    raises StudyError where the file is damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -55,7 +55,7 @@ class StudyReader:
         return load_settings(self.folder)
 
     def load_json(self, name: str, read: Callable[[Any], Content]) -> Content | None:
-        """Give what `read` makes of the file `<name>.json`, or None where there is no such file."""
+        """Read the file `<name>.json` with `read`; give None where the file does not exist."""
         return self.files.load_json(f"{name}.json", read)
 
     def num_classes(self) -> int | None:
@@ -66,7 +66,7 @@ class StudyReader:
         return self.load_json(layout.MASTER, lambda record: Score(**record))
 
     def candidates(self, number: int = 1) -> list[Candidate]:
-        """Give the candidates of a round; where predictions order them, the best comes first."""
+        """Give the candidates of a round, ordered by resolution and then by prediction."""
         return self.load_json(in_round(number, layout.CANDIDATES), _read_candidates) or []
 
     def trained(self, number: int = 1) -> list[TrainedCandidate]:
@@ -74,13 +74,13 @@ class StudyReader:
         return self.load_json(in_round(number, layout.CONFIRMED), _read_trained) or []
 
     def trained_before(self, number: int) -> list[TrainedCandidate]:
-        """Give those of all rounds before a round that did not fail, each structure once."""
+        """Give the candidates of all earlier rounds that did not fail, each structure once."""
         rounds = map(self.trained, range(1, number))
         done = (each for ended in rounds for each in ended if each.status == "done")
         return list({each.structure: each for each in done}.values())
 
     def starts(self) -> list[RoundStart]:
-        """Give the starts of the rounds after the first, as far as these have begun."""
+        """Give the start of each round after the first that has begun."""
         starts: list[RoundStart] = []
         while start := self.load_json(
             in_round(len(starts) + 2, layout.MASTER), RoundStart.from_json
@@ -106,7 +106,7 @@ class StudyReader:
 
     @property
     def grown_from(self) -> tuple[int, ...]:
-        """The smaller numbers of trials for each super-block that it had before, ascending."""
+        """The earlier, smaller numbers of trials for each super-block, ascending."""
         name, cure = f"{layout.GROWN_FROM}.json", "put back a copy of it"
         numbers = self.files.load_json(name, lambda record: [*map(int, record)], cure=cure) or []
         return tuple(sorted({n for n in numbers if 0 < n < self.settings.trials_per_super_block}))

@@ -133,7 +133,7 @@ class TrainedCandidate:
     reason: str = ""
 
     def oriented_score(self, metric: Metric) -> float:
-        """The score with a sign that makes higher better. Raises ValueError for a failed one."""
+        """The score with the sign that makes higher better. Raises ValueError where it failed."""
         return metric.oriented(self.score(metric))
 
     def score(self, metric: Metric) -> float:

@@ -131,7 +131,7 @@ class Snapshot:
         return per_stage * len(changeable_stages(self.around)) * len(self.rounds)
 
     def missing(self) -> list[str]:
-        """Say what the study still lacks, in the order of the phases; nothing if it is finished."""
+        """List the missing parts, in the order of the phases; a finished study lacks none."""
         own = [t for t in self.targets if t.target == self.settings.target.resolved()]
         ended = len(self.results) - len(self.failed)
         return [

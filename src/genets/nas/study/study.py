@@ -1,4 +1,4 @@
-"""An open study: one process writes to the folder, which survives whatever stops the search."""
+"""An open study: one process writes to the folder, and a kill at any moment loses no result."""
 
 from __future__ import annotations
 
@@ -80,18 +80,18 @@ class Study(StudyReader):
     def record(self, result: TrialResult, number: int = 1) -> None:
         """Add a trial of a round that has ended; it is on disk when this returns.
 
-        A failed trial may be replaced, a finished one never. Raises StudyError.
+        A failed trial may be replaced; a finished trial is never replaced. Raises StudyError.
         """
         self._trials_of(number).record(result)
 
     def results(self, number: int = 1) -> list[TrialResult]:
-        """Every trial of a round that has ended, failed ones too, ordered by trial."""
+        """Give every trial of a round that has ended, also failed ones, ordered by trial."""
         return self._trials_of(number).results()
 
     def missing(
         self, trials: Iterable[Trial], number: int = 1, *, retry_failed: bool = False
     ) -> list[Trial]:
-        """Those of a round's `trials` that have not ended, in the given order, each once."""
+        """Give the trials that have not ended, in the given order, each once."""
         ended = {
             result.trial
             for result in self.results(number)
@@ -147,10 +147,10 @@ class Study(StudyReader):
             return False
 
     def _grow(self, stored: SearchSettings, asked: SearchSettings) -> None:
-        """Take settings with more trials, and remove what was concluded from fewer.
+        """Take settings with more trials, and remove the conclusions from fewer trials.
 
         The settings are written last: a study that is killed before continues with fewer trials,
-        and computes again what was removed.
+        and computes the conclusions again.
         """
         with self.files.explained():
             for name in layout.CONCLUSIONS:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from genets.nas.selection.measured import TargetLatency
 from genets.nas.settings.settings import SpaceSettings
-from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import list_warnings
 from genets.report.conditions import described
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.files import write_atomic
-from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.nas.selection.measured import TargetLatency
+from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import list_warnings
 from genets.report.conditions import described
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
