@@ -37,11 +37,12 @@ from evolution import Evaluation, Proposals, Propose, spend
 from finals import Methods, final_latencies, final_scores, images
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, LatencyTable
-from genets.nas.run import search
+from genets.nas.laboratory import Laboratory
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import SearchResult
 from genets.nas.study.study import Study
 from genets.networks import build
 from genets.structure import Structure
@@ -112,7 +113,7 @@ def make_settings(rules: Rules, seed: int, *, tiny: bool) -> SearchSettings:
 
 
 def compare(settings: SearchSettings, rules: Rules, folder: Path) -> dict[str, Any]:
-    result = search(settings, folder)
+    result = run_search(settings, folder)
     spent = core_seconds(result)
     winner = result.selected.structure
     rivals: Methods = {}
@@ -208,15 +209,20 @@ def find_first_within(
 ) -> Evaluation:
     """The best structure whose upper 95 % bound meets the budget, the rule of the search too."""
     num_classes = images(settings.data, settings.resolution, settings.seed).num_classes
+    lab = Laboratory()
     networks = MeasuredNetworks(
-        path, settings.structure, settings.target, num_classes, settings.measure_seconds
+        path,
+        settings.structure,
+        lambda structures: lab.measure(
+            structures, settings.target, num_classes, settings.measure_seconds
+        ),
     )
     order = sorted(history, key=lambda evaluation: evaluation.value, reverse=True)
     for start in range(0, len(order), MEASURED_AT_ONCE):
         part = order[start : start + MEASURED_AT_ONCE]
         measured = networks.measure([evaluation.structure for evaluation in part])
         for evaluation in part:
-            if measured[evaluation.structure].keeps(budget):
+            if measured[evaluation.structure].meets(budget):
                 return evaluation
     raise SystemExit(f"none of {len(order)} trained structures meets the budget {budget}")
 

@@ -25,10 +25,11 @@ import numpy as np
 from conditions import add_tiny_option, write_result
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target, measure_interleaved
-from genets.nas.run import search, select
+from genets.nas.reselect import select
+from genets.nas.search import run_search
 from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.study import load_settings
+from genets.nas.study.reader import load_settings
 from genets.networks import build
 from genets.structure import Structure
 from truth import TINY, run_in_new_process
@@ -63,7 +64,7 @@ def make_study(folder: Path, seed: int, *, tiny: bool) -> None:
     if not (folder / "study.toml").exists():
         shorter = TINY | {"table_seconds": 10.0, "measure_seconds": 0.5} if tiny else {}
         settings = {"data": "digits", "budget": "1.5x", "seed": seed, "confirm": 1}
-        search(SearchSettings(**merge(settings, shorter)), folder)
+        run_search(SearchSettings(**merge(settings, shorter)), folder)
 
 
 def check_budgets(study: Path, multiples: list[float], seconds: float) -> dict[str, Any]:

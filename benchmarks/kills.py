@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from conditions import write_result
-from genets.nas.study.study import Study, load_settings
+from genets.nas.study.reader import load_settings
+from genets.nas.study.study import Study
 from genets.networks import load
 
 

@@ -209,7 +209,12 @@ def check(settings: SearchSettings, epochs: int) -> dict[str, Any]:
         save_weights(build(settings.structure, 10), weights, {})
         recipe = Recipe(epochs=epochs)
         job = TrialJob(
-            settings.structure, weights, settings.data, recipe, settings.trial_training.thaw, 0
+            master=settings.structure,
+            master_weights=weights,
+            data=settings.data,
+            recipe=recipe,
+            thaw=settings.trial_training.thaw,
+            seed=0,
         )
         runner = job.runner()
         full = full_seconds(settings, recipe)

@@ -19,9 +19,9 @@ import numpy as np
 from conditions import add_tiny_option, write_result
 from genets.data import load_data
 from genets.data.seeds import derive_seed
-from genets.nas.run import search
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import SearchResult
 from genets.networks import build, load_weights
 from genets.structure import Structure
 from genets.training import evaluate
@@ -65,8 +65,8 @@ def compare(seed: int, budget: str, changes: dict[str, Any]) -> dict[str, Any]:
     trials, controls = (2, 1) if changes else (TRIALS, CONTROLS)
     shared = {"data": "digits", "budget": budget, "seed": seed, **changes}
     with tempfile.TemporaryDirectory(prefix="genets-rounds-") as folder:
-        two = run_search(Path(folder) / "two", shared, 2, trials, controls, CANDIDATES)
-        one = run_search(Path(folder) / "one", shared, 1, 2 * trials, 2 * controls, 2 * CANDIDATES)
+        two = search_with(Path(folder) / "two", shared, 2, trials, controls, CANDIDATES)
+        one = search_with(Path(folder) / "one", shared, 1, 2 * trials, 2 * controls, 2 * CANDIDATES)
         first = two.rounds[1].master if len(two.rounds) > 1 else two.selected.structure
         return {
             "seed": seed,
@@ -77,7 +77,7 @@ def compare(seed: int, budget: str, changes: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def run_search(
+def search_with(
     folder: Path, shared: dict[str, Any], rounds: int, trials: int, controls: int, confirm: int
 ) -> SearchResult:
     settings = SearchSettings(
@@ -87,7 +87,7 @@ def run_search(
         controls_per_super_block=controls,
         confirm=confirm,
     )
-    return search(settings, folder)
+    return run_search(settings, folder)
 
 
 def score_on_test(structure: Structure, folder: Path, seed: int) -> dict[str, float]:

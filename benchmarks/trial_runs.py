@@ -102,9 +102,13 @@ def _run(settings: SearchSettings) -> TrialRun:
     )
     job_type = ShapesTrialJob if settings.data == "shapes" else TrialJob
     job = job_type(
-        settings.structure, Path(folder.name) / "master.safetensors", settings.data,
-        settings.trial_training.recipe(), settings.trial_training.thaw, settings.seed,
-    )  # fmt: skip
+        master=settings.structure,
+        master_weights=Path(folder.name) / "master.safetensors",
+        data=settings.data,
+        recipe=settings.trial_training.recipe(),
+        thaw=settings.trial_training.thaw,
+        seed=settings.seed,
+    )
     groups = group_trials(planned, 1 if settings.trials == "separate" else GROUP_SIZE)
     return TrialRun(settings, master, tuple(run_inline(job, groups, WORKERS)))
 

@@ -23,7 +23,8 @@ from conditions import write_result
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.latency import Target, measure_interleaved
-from genets.nas.run import search, select
+from genets.nas.reselect import select
+from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.networks import build, load_weights
 from genets.structure import Structure
@@ -51,7 +52,7 @@ def main() -> None:
 def compare(folder: Path, seed: int) -> list[dict[str, Any]]:
     settings = SearchSettings(data="digits", budget="1.0x", seed=seed)
     start = time.monotonic()
-    search(settings, folder)
+    run_search(settings, folder)
     print(f"seed {seed}: the search took {time.monotonic() - start:.0f} s", flush=True)
     data = load_data(settings.data, settings.resolution, seed=seed)
     teacher = load_teacher(settings, folder, data.num_classes)

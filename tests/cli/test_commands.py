@@ -11,11 +11,14 @@ import pytest
 from command_line import fails, invoke
 from genets import networks
 from genets.core.errors import InfeasibleBudgetError
+from genets.core.progress import Progress
 from genets.latency import Target
-from genets.nas.events import PHASES, Event
+from genets.nas import reselect, search
+from genets.nas.context import PHASES
+from genets.nas.result import SearchResult
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
 from genets.networks.count import Count
@@ -38,7 +41,7 @@ SELECTED = Candidate(
 
 
 class Driver:
-    """What `genets.nas.run` will be asked."""
+    """Stands for the search and for the selection; keeps what it was asked."""
 
     def __init__(self):
         self.asked = None
@@ -47,8 +50,8 @@ class Driver:
     def search(self, settings, out, *, workers=None, on_event=None):
         self.asked = SimpleNamespace(settings=settings, out=out, workers=workers)
         for phase in PHASES:
-            on_event(Event(phase, 0, 2))
-            on_event(Event(phase, 2, 2, "[red]fine"))
+            on_event(Progress(phase, 0, 2))
+            on_event(Progress(phase, 2, 2, "[red]fine"))
         if self.error:
             raise self.error
         return SearchResult(
@@ -69,15 +72,15 @@ class Driver:
 
     def select_top(self, folder, budget, top, *, on_event=None, **options):
         self.asked = SimpleNamespace(folder=folder, budget=budget, top=top, **options)
-        on_event(Event("verification", 1, 1))
+        on_event(Progress("verification", 1, 1))
         return [SELECTED] * min(top, 2)
 
 
 @pytest.fixture
 def driver(monkeypatch):
     driver = Driver()
-    monkeypatch.setitem(sys.modules, "genets.nas.run", driver)
-    monkeypatch.setattr(sys.modules["genets.nas"], "run", driver, raising=False)
+    monkeypatch.setattr(search, "run_search", driver.search)
+    monkeypatch.setattr(reselect, "select_top", driver.select_top)
     return driver
 
 

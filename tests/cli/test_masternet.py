@@ -12,7 +12,7 @@ from command_line import invoke
 from genets.analysis import masters as master_training
 from genets.analysis.masters import MasterScore
 from genets.latency.predictor import probes
-from genets.nas import run
+from genets.nas import search as nas_search
 from genets.networks import own_blocks
 from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES, Structure
@@ -36,7 +36,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(settings)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "search", search)
+    monkeypatch.setattr(nas_search, "run_search", search)
     return found
 
 

@@ -31,7 +31,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> TrialJob:
         torch.manual_seed(0)
         save_weights(build(MASTER, 10), weights, {})
     recipe = Recipe(epochs=1, learning_rate=0.8, label_smoothing=0.0)
-    return TrialJob(MASTER, weights, "digits", recipe, "after", seed=3)
+    return TrialJob(
+        master=MASTER, master_weights=weights, data="digits", recipe=recipe, thaw="after", seed=3
+    )
 
 
 @pytest.fixture(scope="module")

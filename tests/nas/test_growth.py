@@ -9,9 +9,11 @@ import pytest
 from small_networks import assert_balanced
 
 from genets.core.errors import StudyError
+from genets.core.resumable import ResumableFolder
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study import growth
-from genets.nas.study.study import Study, load_settings
+from genets.nas.study import layout
+from genets.nas.study.reader import StudyReader, load_settings
+from genets.nas.study.study import Study
 from genets.nas.trials.plan import Sampling, plan_trials
 from genets.structure import DesignSpace, zoo
 
@@ -45,7 +47,7 @@ def test_a_plan_that_grows_stays_balanced(sampling: Sampling) -> None:
 
 def begun(folder: Path) -> None:
     with Study.create_or_resume(folder, FEW) as study:
-        for name in (*growth.CONCLUDED, "confirmed.json", "master.json"):
+        for name in (*layout.CONCLUSIONS, "confirmed.json", "master.json"):
             (study.folder / name).write_text("[]")
 
 
@@ -54,7 +56,7 @@ def test_more_trials_take_back_what_was_concluded_and_nothing_else(tmp_path: Pat
     for number, before in ((5, (3,)), (8, (3, 5))):
         with Study.create_or_resume(tmp_path, more(number)) as study:
             assert (study.grown_from, study.settings) == (before, more(number))
-            assert not any((tmp_path / name).exists() for name in growth.CONCLUDED)
+            assert not any((tmp_path / name).exists() for name in layout.CONCLUSIONS)
             assert (tmp_path / "confirmed.json").exists()
             assert (tmp_path / "master.json").exists()
         assert load_settings(tmp_path) == more(number)
@@ -65,7 +67,7 @@ def test_fewer_trials_and_other_changes_are_refused(tmp_path: Path, asked: Searc
     begun(tmp_path)
     with pytest.raises(StudyError, match="is a study of other settings"):
         Study.create_or_resume(tmp_path, asked)
-    assert all((tmp_path / name).exists() for name in growth.CONCLUDED)
+    assert all((tmp_path / name).exists() for name in layout.CONCLUSIONS)
 
 
 def test_a_study_that_moved_its_master_net_is_refused(tmp_path: Path) -> None:
@@ -80,19 +82,19 @@ def test_killed_while_it_grows_a_study_has_its_old_plan(
 ) -> None:
     begun(tmp_path)
 
-    def killed(folder: Path, settings: SearchSettings) -> None:
+    def killed(folder: ResumableFolder, text: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(growth, "write_settings", killed)
+        patched.setattr(ResumableFolder, "write_settings", killed)
         with pytest.raises(KeyboardInterrupt):
             Study.create_or_resume(tmp_path, more(5))
     with Study.create_or_resume(tmp_path, FEW) as study:
         assert study.grown_from == ()
     with Study.create_or_resume(tmp_path, more(5)) as study:
         assert study.grown_from == (3,)
-    path = tmp_path / growth.GROWN_FROM
+    path = tmp_path / "grown_from.json"
     assert set(json.loads(path.read_text())) == {3}
     path.write_text("{")
     with pytest.raises(StudyError, match=r"grown_from\.json is damaged"):
-        growth.read_grown_from(tmp_path, more(5))
+        _ = StudyReader(tmp_path).grown_from

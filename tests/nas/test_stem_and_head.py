@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rounds_lab import in_closed_form, loss, settings
+from rounds_lab import loss, search, settings
 
 from genets.core.errors import StructureError
-from genets.nas import run
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations
-from genets.nas.study.records import SearchResult, Trial, TrialResult
+from genets.nas.result import SearchResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.plan import Sampling, plan_trials
@@ -34,9 +34,7 @@ STEM, HEAD = MASTER.indices[0], MASTER.indices[-1]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchResult]:
     folder = tmp_path_factory.mktemp("ends") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        in_closed_form(patch, asked=ASKED)
-        return folder, run.search(ASKED, folder, workers=1)
+    return folder, search(ASKED, folder)
 
 
 @pytest.mark.parametrize("sampling", ["design", "balanced", "random"])

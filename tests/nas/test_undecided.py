@@ -24,11 +24,11 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.plan import plan_more_trials
 from genets.nas.warnings import (
-    master_doubts,
-    measuring_doubts,
-    round_doubts,
-    study_warnings,
-    table_doubts,
+    master_warnings,
+    measurement_warnings,
+    round_warnings,
+    table_warnings,
+    trial_warnings,
 )
 from genets.structure import Block, SuperBlock
 
@@ -115,7 +115,7 @@ def test_the_smallest_number_that_settles_equals_a_search_over_all_numbers() -> 
 def test_one_warning_for_each_choice_and_the_command_that_helps(tmp_path: Path) -> None:
     folder = tmp_path / "my study"
     model = fit(0.05, noise=0.02)
-    warnings = study_warnings(model, SETTINGS, folder)
+    warnings = trial_warnings(model, SETTINGS, folder)
     choices = model.undecided_choices()
     assert choices
     needed = trials_to_settle(
@@ -158,15 +158,16 @@ def test_structures_outside_the_range_of_the_trials_are_marked() -> None:
 
 
 def test_a_table_that_errs_much_is_warned_of() -> None:
-    assert table_doubts(0.1) == []
-    (sentence,) = table_doubts(0.773)
+    assert table_warnings(0.1) == []
+    (sentence,) = table_warnings(0.773)
     assert sentence.startswith("the latency table is 77% off on networks that it never saw")
 
 
 @pytest.mark.parametrize(("times", "doubted"), [(1.0, 0), (1.4, 0), (0.7, 0), (15.0, 1), (0.5, 1)])
 def test_a_measurement_unlike_the_prediction_is_told(times: float, doubted: int) -> None:
     ms = 2.0 * times
-    found = measuring_doubts(Candidate(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05))
+    candidate = Candidate(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05)
+    found = measurement_warnings(candidate)
     assert len(found) == doubted
     if found:
         assert f"{ms:.4g} ms per image, {times:.2g} times what the latency table" in found[0]
@@ -180,19 +181,19 @@ def test_a_master_net_that_would_do_better_itself_is_told(
 ) -> None:
     selected = Candidate(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
     winner = TrainedCandidate(MASTER, "done", 3, 0.8, 0.5)
-    found = master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
+    found = master_warnings(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
     assert len(found) == doubted
     if found:
         assert "(top-1 0.9 after 36 epochs against 0.8 after 3)" in found[0]
-        assert found[0].startswith("the MasterNet, at 1 ms per image within the budget itself,")
-    assert master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, []) == []
+        assert found[0].startswith("the MasterNet, which at 1 ms per image meets the budget")
+    assert master_warnings(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, []) == []
 
 
 def test_a_round_without_choice_is_told() -> None:
     same, other = (
         TrainedCandidate(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20))
     )
-    (sentence,) = round_doubts(2, MASTER, [same])
-    assert sentence.startswith("the MasterNet that round 2 began with was its only candidate")
+    (sentence,) = round_warnings(2, MASTER, [same])
+    assert sentence.startswith("the MasterNet of round 2 was the round's only candidate")
     for number, confirmed in ((1, [same]), (2, [other]), (2, [same, other]), (2, [])):
-        assert round_doubts(number, MASTER, confirmed) == []
+        assert round_warnings(number, MASTER, confirmed) == []

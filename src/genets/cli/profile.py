@@ -188,7 +188,7 @@ def _make_table(
 ) -> None:
     """Measure the table of the MasterNet or study `name`, store it and print its error."""
     from genets.nas.settings.settings import SearchSettings
-    from genets.nas.study.study import is_study, load_settings
+    from genets.nas.study.reader import is_study, load_settings
 
     if is_study(Path(name)):
         if space or resolution is not None:

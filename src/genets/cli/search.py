@@ -123,12 +123,12 @@ def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_json, print_remark, print_tables
     from genets.cli.progress import show_progress
-    from genets.nas import run
+    from genets.nas.search import run_search
     from genets.report import search_table
 
     try:
         with show_progress(plain=json) as on_event:
-            result = run.search(settings, out, workers=workers, on_event=on_event)
+            result = run_search(settings, out, workers=workers, on_event=on_event)
     except KeyboardInterrupt:
         again = f"genets search --out {shlex.quote(str(out))}"
         print_remark(f"The study is kept. To continue: {again}")
@@ -180,7 +180,7 @@ def _rank(
     from genets.core.errors import StudyError
     from genets.core.progress import Progress
     from genets.data import load_data
-    from genets.nas.study.study import is_study
+    from genets.nas.study.reader import is_study
     from genets.nas.trials.workers import training_device
 
     structures = {name: each.structure for name, each in settings.items()}

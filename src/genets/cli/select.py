@@ -51,13 +51,13 @@ def select(
     """
     from genets.cli.output import print_json, print_remark, print_tables
     from genets.cli.progress import show_progress
-    from genets.nas import run
-    from genets.nas.study.study import load_settings
+    from genets.nas.reselect import select_top
+    from genets.nas.study.reader import load_settings
     from genets.report import alternatives_table, selected_table
 
     chosen = make_target(target, load_settings(study).target) if target else None
     with show_progress(plain=json) as on_event:
-        selected = run.select_top(
+        selected = select_top(
             study, budget, top or 1, target=chosen, resolution=resolution, on_event=on_event
         )
     records = [each.to_json() for each in selected]

@@ -10,8 +10,8 @@ import numpy as np
 
 from genets.latency import Budget
 from genets.nas.accuracy.observations import metric_value
-from genets.nas.selection.measured import NetworkLatency
-from genets.nas.study.snapshot import RoundSnapshot, Snapshot, TargetLatency
+from genets.nas.selection.measured import NetworkLatency, TargetLatency
+from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study.sections import SHOWN, Shown
 from genets.structure import Structure

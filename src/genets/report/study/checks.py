@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from genets.nas.accuracy.observations import Observations
-from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.nas.selection.measured import TargetLatency
+from genets.nas.study.snapshot import Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study.charts import GREY, at_table_pace
 from genets.report.study.sections import SHOWN

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.files import write_atomic
-from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.nas.selection.measured import TargetLatency
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.warnings import list_warnings
 from genets.report.conditions import described
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.study.charts import (
@@ -26,7 +28,6 @@ from genets.report.study.facts import (
     pixels_text,
     state_sentences,
     study_conditions,
-    warnings,
 )
 from genets.report.study.sections import SHOWN, candidates_section, rounds_section
 from genets.structure import Structure
@@ -51,7 +52,7 @@ def study_page(snapshot: Snapshot, date: str) -> str:
         _gradients(snapshot),
         _trials(snapshot),
         _checks(snapshot),
-        Section("Warnings", [Paragraph(sentence) for sentence in warnings(snapshot)]),
+        Section("Warnings", [Paragraph(sentence) for sentence in list_warnings(snapshot)]),
     ]
     title = f"Study {snapshot.folder.absolute().name}"
     sections = [section for section in found if section.blocks]

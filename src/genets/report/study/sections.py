@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genets.nas.candidates.training import best_confirmed
+from genets.nas.candidates.training import best_trained
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
@@ -59,10 +59,7 @@ def _round_row(each: RoundSnapshot, metric: Metric) -> list[Cell | str]:
 
 def _best(confirmed: tuple[TrainedCandidate, ...], metric: Metric) -> TrainedCandidate | None:
     done = [one for one in confirmed if one.status == "done"]
-    if not done:
-        return None
-    best = best_confirmed(done, metric)
-    return next(one for one in done if one.structure == best)
+    return best_trained(done, metric) if done else None
 
 
 def _scores(top1: float | None, cross_entropy: float | None) -> list[str]:

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from genets.analysis.masters import RankedMaster
 from genets.core.errors import InfeasibleBudgetError
-from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate
+from genets.nas.result import SearchResult
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.report.tables import Fact, facts_table, ms_text
 from genets.training.score import Metric
 
