@@ -1,7 +1,4 @@
-"""What a comparison shows: the frontier, agreement with the paper, speed-ups (Table 3).
-
-The paper's table that a target is compared with.
-"""
+"""Findings of a comparison: frontier, agreement with the paper, speed-ups (Table 3)."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ from genets.analysis.comparison.rows import Comparison, ComparisonRow
 from genets.latency import Target
 from genets.networks.baselines import PublishedTable, published_speed_ups, published_tables
 
-LEAST_RANKED = 3
+MIN_RANKED = 3
 ZOO_NAMES = {paper: zoo for zoo, paper in PAPER_NAMES.items()}
 
 
 def frontier(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
-    """Those that no other beats in latency and published accuracy at once, fastest first."""
-    known = [(r.ms_per_image, r.top1_percent, r) for r in rows]
-    rated = [(ms, top1, r) for ms, top1, r in known if ms is not None and top1 is not None]
+    """The rows that no other row beats in both latency and published accuracy, fastest first."""
+    values = [(row.ms_per_image, row.top1_percent, row) for row in rows]
+    rated = [(ms, top1, row) for ms, top1, row in values if ms is not None and top1 is not None]
     best: list[ComparisonRow] = []
     highest = float("-inf")
     for _, top1, row in sorted(rated, key=lambda item: (item[0], -item[1])):
@@ -35,7 +32,11 @@ def frontier(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
 
 @dataclass(frozen=True, slots=True)
 class RankCorrelation:
-    """Spearman's, between our latencies and those of the paper's table; `networks`: how many."""
+    """Spearman's rank correlation of measured latencies with those of the paper's table.
+
+    Attributes:
+        networks: Number of networks.
+    """
 
     target: Target
     paper_table: str
@@ -47,7 +48,11 @@ class RankCorrelation:
 
 
 def rank_correlation(rows: Sequence[ComparisonRow]) -> RankCorrelation | None:
-    """Of the rows of one target; None with fewer than 3 that the paper has at its batch size."""
+    """Correlate the rows of one target with the paper's latencies at the same batch size.
+
+    Returns:
+        The correlation; None where the paper has fewer than 3 of the networks.
+    """
     pairs = [(r.ms_per_image, r.paper_ms) for r in rows if r.measurement and r.paper_ms is not None]
     value = spearman(pairs)
     if value is None:
@@ -56,8 +61,8 @@ def rank_correlation(rows: Sequence[ComparisonRow]) -> RankCorrelation | None:
 
 
 def spearman(pairs: Sequence[tuple[Any, Any]]) -> float | None:
-    """Rank correlation of pairs; None where there are too few, or one side never changes."""
-    if len(pairs) < LEAST_RANKED or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+    """Rank correlation; None for fewer than 3 pairs or where one side is constant."""
+    if len(pairs) < MIN_RANKED or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
@@ -67,24 +72,29 @@ def is_faster(row: ComparisonRow, other: ComparisonRow) -> bool | None:
     return is_below(_interval(row), _interval(other))
 
 
-def is_below(own: tuple[float, float], other: tuple[float, float]) -> bool | None:
-    """Whether the interval `own` lies below `other`; None where they touch."""
-    if own[1] < other[0]:
+def is_below(interval: tuple[float, float], other: tuple[float, float]) -> bool | None:
+    """Whether an interval lies below another one; None where they touch."""
+    if interval[1] < other[0]:
         return True
-    return False if own[0] > other[1] else None
+    return False if interval[0] > other[1] else None
 
 
 @dataclass(frozen=True, slots=True)
 class SpeedUp:
     """One line of Table 3, on one target.
 
-    times: how much faster `genet` is than `reference` here; paper_times: as printed.
-    clear: whether their 95 % intervals are apart, so that one of them is the faster one.
-    fastest: the fastest network here whose published top-1 is at least the reference's, the
-        reference itself where no other is faster; fastest_times: how much faster that is;
-        fastest_clear: as `clear`.
-    None where a network was not measured. The paper prints accuracies around each other,
-    not always equal: DFNet-2a has 76.0 % beside GENet-light's 75.7 %.
+    The paper prints networks of similar accuracy beside each other, not always of equal accuracy:
+    DFNet-2a has 76.0 % and GENet-light 75.7 %. A value is None where a network was not measured.
+
+    Attributes:
+        times: How many times faster than `reference` the network `genet` is here.
+        paper_times: The same ratio as the paper prints it.
+        clear: Whether the 95 % intervals of the two networks are apart, so that one of them is
+            certainly faster.
+        fastest: The fastest network here with at least the published top-1 accuracy of the
+            reference; the reference itself where no such network is faster.
+        fastest_times: How many times faster than `reference` the network `fastest` is.
+        fastest_clear: Like `clear`, for `fastest`.
     """
 
     target: Target
@@ -106,20 +116,20 @@ class SpeedUp:
 
 
 def speed_ups(rows: Sequence[ComparisonRow]) -> list[SpeedUp]:
-    """Table 3 from the rows of one target: the lines whose reference was measured."""
+    """Table 3 from the rows of one target: the lines with a measured reference."""
     measured = {row.network: row for row in rows if row.measurement}
-    found = []
+    lines = []
     for line in published_speed_ups():
         reference = measured.get(line.network)
         if reference is None or reference.top1_percent is None or line.network == line.reference:
             continue
         genet = measured.get(line.reference) or measured.get(ZOO_NAMES[line.reference])
         reference_ms, genet_ms = _ms(reference), _ms(genet) if genet else None
-        as_good = [
-            r for r in measured.values() if (r.top1_percent or 0.0) >= reference.top1_percent
+        as_accurate = [
+            row for row in measured.values() if (row.top1_percent or 0.0) >= reference.top1_percent
         ]
-        fastest = min(as_good, key=_ms)
-        found.append(
+        fastest = min(as_accurate, key=_ms)
+        lines.append(
             SpeedUp(
                 target=reference.target,
                 reference=reference.network,
@@ -136,18 +146,22 @@ def speed_ups(rows: Sequence[ComparisonRow]) -> list[SpeedUp]:
                 fastest_clear=fastest is reference or is_faster(fastest, reference) is not None,
             )
         )
-    return found
+    return lines
 
 
 def run_note(comparison: Comparison, target: Target) -> str | None:
-    """A sentence on rows that were not timed in turn with each other; None where all were."""
+    """A sentence about rows of different runs; None where all rows were timed in one run.
+
+    The sentence gives the latencies of the reference in each run, because the machine changes
+    between runs.
+    """
     runs = {row.run for row in comparison.measured_on(target)}
     if len(runs) < 2:
         return None
-    shared = [r for r in comparison.references if r.target == target and r.run in runs]
-    note = f"The rows come from {len(runs)} runs, each with its networks timed in turn"
-    for name in dict.fromkeys(r.network for r in shared):
-        times = [r.ms_per_image for r in shared if r.network == name]
+    references = [r for r in comparison.references if r.target == target and r.run in runs]
+    note = f"The rows come from {len(runs)} runs; the networks of each run were timed in turn"
+    for name in dict.fromkeys(reference.network for reference in references):
+        times = [r.ms_per_image for r in references if r.network == name]
         if len(times) > 1:
             note += (
                 f"; {name}, the reference in {len(times)} of them, took "
@@ -157,7 +171,7 @@ def run_note(comparison: Comparison, target: Target) -> str | None:
 
 
 def findings(comparison: Comparison) -> list[dict[str, Any]]:
-    """All of the above for each target, as a record."""
+    """The findings on each target, as records for JSON."""
     records = []
     for target in comparison.targets:
         rows = comparison.on(target)
@@ -167,7 +181,7 @@ def findings(comparison: Comparison) -> list[dict[str, Any]]:
                 "target": target.to_json(),
                 "frontier": [row.network for row in frontier(rows)],
                 "rank_correlation": correlation.to_json() if correlation else None,
-                "speed_ups": [s.to_json() for s in speed_ups(rows)],
+                "speed_ups": [speed_up.to_json() for speed_up in speed_ups(rows)],
                 "note": run_note(comparison, target),
             }
         )
@@ -184,15 +198,15 @@ def _interval(row: ComparisonRow) -> tuple[float, float]:
     return row.measurement.low_ms_per_image, row.measurement.high_ms_per_image
 
 
-def paper_table(target: Target) -> str:
-    """The latency table of the nearest setting: 9 for INT8, 8 for TensorRT, else 7."""
+def find_paper_table(target: Target) -> str:
+    """The paper's latency table of the nearest setting: 9 for INT8, 8 for TensorRT, else 7."""
     if target.precision == "int8":
         return "table9"
     return "table8" if target.provider == "tensorrt" else "table7"
 
 
 def paper_title(name: str) -> str:
-    """`Table 7 (V100, PyTorch, FP16)`."""
+    """The title of a table of the paper, such as `Table 7 (V100, PyTorch, FP16)`."""
     table: PublishedTable = published_tables()[name]
     conditions = ", ".join((table.device, table.engine, table.precision.upper()))
     return f"Table {name.removeprefix('table')} ({conditions})"

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from torch import nn
 
-from genets.analysis.comparison.compare import OnProgress, Progress, Timing, compare
+from genets.analysis.comparison.compare import compare
 from genets.analysis.comparison.networks import ComparedNetwork, find_network
-from genets.analysis.comparison.rows import Comparison, ComparisonRow
+from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
 from genets.core.errors import GenetsError
+from genets.core.progress import OnProgress, Progress
 from genets.latency import Target
 from genets.latency.predictor.probes import Piece
 from genets.structure import Block
