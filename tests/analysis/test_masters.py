@@ -128,7 +128,7 @@ def test_trainings_are_real_kept_and_continued(
     with pytest.raises(GenetsError, match="is a ranking of other recipe; remove it"):
         rank_masters(NETS, data, Recipe(epochs=2), seeds=(3,), keep=path)
     path.write_text(json.dumps({"scores": [1]}))
-    with pytest.raises(GenetsError, match="is damaged .*; remove it to train again"):
+    with pytest.raises(GenetsError, match=r"is damaged .*; remove it to train again"):
         rank_masters(NETS, data, RECIPE, keep=path)
 
 

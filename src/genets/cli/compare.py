@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from genets.analysis import Comparison
 
 ROWS = "rows.json"
-RESULT = "comparison.json"
 
 
 def compare(
@@ -81,7 +79,7 @@ def compare(
     from genets.analysis import compare as compare_networks
     from genets.cli.output import print_json, print_lines, print_tables, tell_kept
     from genets.cli.progress import show_progress
-    from genets.report import comparison_tables
+    from genets.report import comparison_record, comparison_tables, write_comparison
 
     timing = Timing(protocol, time_limit)
     candidates = find_networks(networks or (), set_name, resolution, seed)
@@ -103,34 +101,11 @@ def compare(
             print_tables(*comparison_tables(finished[-1]))
         tell_kept(out)
         raise
-    record = _record(result)
-    files = _write(result, record, out) if out else {}
+    files = write_comparison(result, out) if out else {}
     if json:
-        print_json(record)
+        print_json(comparison_record(result))
     else:
         print_tables(*comparison_tables(result))
         print_lines(f"{name}: {path}" for name, path in files.items())
     if not any(row.measurement for row in result.rows):
         raise GenetsError("no network could be measured; each row says why")
-
-
-def _record(comparison: Comparison) -> dict[str, Any]:
-    from genets.analysis import findings
-    from genets.report.conditions import conditions
-
-    return {
-        "conditions": conditions(comparison.rows),
-        "rows": comparison.summary(),
-        "findings": findings(comparison),
-    }
-
-
-def _write(comparison: Comparison, record: dict[str, Any], out: Path) -> dict[str, Path]:
-    import json
-
-    from genets.core.files import write_atomic
-    from genets.report import write_comparison
-
-    write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
-    files = write_comparison(comparison, out, f"{datetime.now():%Y-%m-%d %H:%M}")
-    return {**files, "JSON": out / RESULT}

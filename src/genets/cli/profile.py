@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +18,6 @@ from genets.core.errors import SettingsError
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import is_study, load_settings
 from genets.nas.table_ahead import table_ahead, table_for_study
-
-RESULT = "profile.json"
 
 
 def profile(
@@ -144,7 +141,7 @@ def _figures(
     from genets.analysis.profile.profile import profile as make_profile
     from genets.cli.output import print_json, print_lines, print_tables, tell_kept
     from genets.cli.progress import show_progress
-    from genets.report import profile_record, profile_sentences, profile_table
+    from genets.report import profile_record, profile_sentences, profile_tables, write_profile
 
     settings = ProfileSettings(target=target, timing=Timing(time_limit_s=time_limit), **figures)
     if out:
@@ -155,25 +152,14 @@ def _figures(
     except KeyboardInterrupt:
         tell_kept(out)
         raise
-    record = profile_record(result)
-    files = _write(result, record, out) if out else {}
+    files = write_profile(result, out) if out else {}
     if json:
-        print_json(record)
+        print_json(profile_record(result))
         return
-    print_tables(profile_table(result))
+    print_tables(*profile_tables(result))
     print_lines(
         [*profile_sentences(result).values(), *(f"{name}: {path}" for name, path in files.items())]
     )
-
-
-def _write(result: Any, record: dict[str, Any], out: Path) -> dict[str, Path]:
-    import json
-
-    from genets.core.files import write_atomic
-    from genets.report import write_profile
-
-    write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
-    return {**write_profile(result, out, f"{datetime.now():%Y-%m-%d %H:%M}"), "JSON": out / RESULT}
 
 
 def make_table(

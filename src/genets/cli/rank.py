@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +11,6 @@ from genets.cli.options import Json, Seed
 
 if TYPE_CHECKING:
     from genets.analysis.rank.rank import NetworkRank
-
-RESULT = "rank.json"
 
 
 def rank(
@@ -65,21 +62,19 @@ def rank(
     """
     from genets.analysis.rank.advice import advise, load_block_latencies
     from genets.cli.output import print_json, print_lines, print_tables
+    from genets.report.rank.page import write_rank
     from genets.report.rank.tables import rank_record, rank_tables
 
     latencies = load_block_latencies(profile) if profile else None
     found = _found(networks, pretrained, checkpoint or [], super_blocks, seed, plain=json)
     advice = {one.name: advise(one, latencies) for one in found}
     record = rank_record(found, advice)
-    files: dict[str, Path] = {}
-    if out:
-        files = _write((found, advice, latencies), record, out)
+    files = write_rank(found, advice, latencies, out) if out else {}
     if json:
         print_json(record)
         return
-    print_tables(*rank_tables(found))
+    print_tables(*rank_tables(found, advice))
     print_lines(one["claim"] for one in record["networks"])
-    print_lines(f"{name}: {one.sentence}" for name, ones in advice.items() for one in ones)
     print_lines(f"{name}: {path}" for name, path in files.items())
 
 
@@ -117,15 +112,3 @@ def _found(
             del weighted
             on_event(Progress("rank", number + 1, len(names), found[-1].name))
     return found
-
-
-def _write(result: tuple[Any, Any, Any], record: dict[str, Any], out: Path) -> dict[str, Path]:
-    import json
-
-    from genets.core.files import write_atomic
-    from genets.report.rank.page import write_rank
-
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
-    files = write_rank(*result, out, f"{datetime.now():%Y-%m-%d %H:%M}")
-    return {**files, "JSON": out / RESULT}

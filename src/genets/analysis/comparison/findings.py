@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy.stats import spearmanr
 
@@ -67,16 +67,47 @@ def spearman(pairs: Sequence[tuple[Any, Any]]) -> float | None:
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
-def is_faster(row: ComparisonRow, other: ComparisonRow) -> bool | None:
-    """Whether one measured row is faster than another; None where their 95 % intervals touch."""
-    return is_below(_interval(row), _interval(other))
+class Latency(NamedTuple):
+    """A latency in ms per image with its 95 % interval."""
+
+    ms: float
+    low: float
+    high: float
 
 
-def is_below(interval: tuple[float, float], other: tuple[float, float]) -> bool | None:
-    """Whether an interval lies below another one; None where they touch."""
-    if interval[1] < other[0]:
-        return True
-    return False if interval[0] > other[1] else None
+@dataclass(frozen=True, slots=True)
+class SpeedRatio:
+    """How many times faster one network is than another; below 1 it is slower.
+
+    Attributes:
+        low, high: The smallest and largest ratio that the 95 % intervals of both latencies allow.
+    """
+
+    times: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Either "faster" or "slower", or "unclear" where the intervals of the latencies touch."""
+        if self.low > 1:
+            return "faster"
+        return "slower" if self.high < 1 else "unclear"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"verdict": self.verdict}
+
+
+def speed_ratio(latency: Latency, other: Latency) -> SpeedRatio:
+    """The speed of the first network over that of the second one."""
+    return SpeedRatio(other.ms / latency.ms, other.low / latency.high, other.high / latency.low)
+
+
+def row_latency(row: ComparisonRow) -> Latency:
+    """The latency of a measured row."""
+    m = row.measurement
+    assert m is not None
+    return Latency(m.ms_per_image, m.low_ms_per_image, m.high_ms_per_image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +149,36 @@ class SpeedUp:
 def speed_ups(rows: Sequence[ComparisonRow]) -> list[SpeedUp]:
     """Table 3 from the rows of one target: the lines with a measured reference."""
     measured = {row.network: row for row in rows if row.measurement}
+    latencies = {name: row_latency(row) for name, row in measured.items()}
     lines = []
     for line in published_speed_ups():
         reference = measured.get(line.network)
         if reference is None or reference.top1_percent is None or line.network == line.reference:
             continue
-        genet = measured.get(line.reference) or measured.get(ZOO_NAMES[line.reference])
-        reference_ms, genet_ms = _ms(reference), _ms(genet) if genet else None
+        latency = latencies[reference.network]
+        genet = latencies.get(line.reference) or latencies.get(ZOO_NAMES[line.reference])
+        ratio = speed_ratio(genet, latency) if genet else None
         as_accurate = [
-            row for row in measured.values() if (row.top1_percent or 0.0) >= reference.top1_percent
-        ]
-        fastest = min(as_accurate, key=_ms)
+            name for name, row in measured.items()
+            if (row.top1_percent or 0.0) >= reference.top1_percent
+        ]  # fmt: skip
+        fastest = min(as_accurate, key=lambda name: latencies[name].ms)
+        fastest_ratio = speed_ratio(latencies[fastest], latency)
         lines.append(
             SpeedUp(
                 target=reference.target,
                 reference=reference.network,
                 top1_percent=reference.top1_percent,
-                reference_ms=reference_ms,
+                reference_ms=latency.ms,
                 genet=line.reference,
-                genet_ms=genet_ms,
-                times=reference_ms / genet_ms if genet_ms else None,
-                clear=is_faster(genet, reference) is not None if genet else None,
+                genet_ms=genet and genet.ms,
+                times=ratio and ratio.times,
+                clear=ratio and ratio.verdict != "unclear",
                 paper_table=reference.paper_table,
                 paper_times=line.speed_up[reference.paper_table],
-                fastest=fastest.network,
-                fastest_times=reference_ms / _ms(fastest),
-                fastest_clear=fastest is reference or is_faster(fastest, reference) is not None,
+                fastest=fastest,
+                fastest_times=fastest_ratio.times,
+                fastest_clear=fastest == reference.network or fastest_ratio.verdict != "unclear",
             )
         )
     return lines
@@ -186,16 +221,6 @@ def findings(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return records
-
-
-def _ms(row: ComparisonRow) -> float:
-    assert row.measurement is not None
-    return row.measurement.ms_per_image
-
-
-def _interval(row: ComparisonRow) -> tuple[float, float]:
-    assert row.measurement is not None
-    return row.measurement.low_ms_per_image, row.measurement.high_ms_per_image
 
 
 def find_paper_table(target: Target) -> str:

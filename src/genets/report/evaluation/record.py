@@ -1,4 +1,4 @@
-"""What `genets eval` found, class by class, and as a record for machines."""
+"""The result of `genets eval`: accuracy by target and class, and its record for JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from genets.latency.evaluation import Accuracy
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network's accuracy by target, the one that was asked for first.
+    """The accuracy of a network on each target; the requested target comes first.
 
-    weights: where they come from, in words; `fresh` for untrained ones.
-    split: which images of `data`. class_names: in the order of the network's outputs.
-    resolution: pixels along one side of the input. mean, std: what the input was normalised by.
+    Attributes:
+        weights: The source of the weights, in words; `fresh` for untrained ones.
+        split: The evaluated images of `data`.
+        class_names: In the order of the network's outputs.
+        resolution: Input size in pixels, along one side.
+        mean, std: The normalisation of the input, for R, G and B.
     """
 
     network: str
@@ -46,29 +49,32 @@ class Evaluation:
             "mean": list(self.mean),
             "std": list(self.std),
             "accuracy": {
-                target.name: one.to_json()
-                | {"classes": self.classes_of(one), "confusions": self.confusions_of(one)}
-                for target, one in self.accuracy.items()
+                target.name: accuracy.to_json()
+                | {
+                    "classes": self.class_records(accuracy),
+                    "confusions": self.confusion_records(accuracy),
+                }
+                for target, accuracy in self.accuracy.items()
             },
         }
 
-    def classes_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
-        """A record for each class; shares are None where there is nothing to share."""
+    def class_records(self, accuracy: Accuracy) -> list[dict[str, Any]]:
+        """A record for each class; a share of no images is None."""
         return [
             {
                 "class": name,
-                "images": one.images,
-                "right": one.right,
-                "taken_for_it": one.taken,
-                "top1": one.top1,
-                "top5": one.top5,
-                "precision": one.precision,
+                "images": score.images,
+                "right": score.right,
+                "taken_for_it": score.taken,
+                "top1": score.top1,
+                "top5": score.top5,
+                "precision": score.precision,
             }
-            for name, one in zip(self.class_names, accuracy.classes, strict=True)
+            for name, score in zip(self.class_names, accuracy.classes, strict=True)
         ]
 
-    def confusions_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
-        """Every pair of classes that was confused, the most frequent first."""
+    def confusion_records(self, accuracy: Accuracy) -> list[dict[str, Any]]:
+        """A record for each pair of classes that was confused, the most frequent first."""
         wrong = accuracy.confusion * (1 - np.eye(len(self.class_names), dtype=np.int64))
         pairs = sorted(np.argwhere(wrong).tolist(), key=lambda pair: -wrong[*pair])
         return [

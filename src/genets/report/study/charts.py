@@ -12,7 +12,7 @@ from genets.latency import Budget
 from genets.nas.accuracy.observations import value_of
 from genets.nas.selection.measured import Measured
 from genets.nas.study.snapshot import OnTarget, RoundSnapshot, Snapshot
-from genets.report.charts import chart_of, colours, shapes, styled
+from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.study.sections import SHOWN, Shown
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
@@ -63,14 +63,14 @@ def frontier_chart(snapshot: Snapshot, on: OnTarget, resolution: int) -> Any | N
     y = _score_axis(alt, "score", f"predicted {shown.name}{where} ({shown.unit})", shown)
     layers = []
     if "low" in best[0]:
-        layers.append(chart_of(best).mark_area(color="#0072B2", opacity=0.12)
+        layers.append(make_chart(best).mark_area(color="#0072B2", opacity=0.12)
                       .encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))  # fmt: skip
-    line = chart_of(best).mark_line(color="#0072B2", strokeWidth=1.5, point={"size": 12})
+    line = make_chart(best).mark_line(color="#0072B2", strokeWidth=1.5, point={"size": 12})
     layers.append(line.encode(x=x, y=y, tooltip=_network_tooltip(alt, shown)))
     budget = [{"ms": budget_ms(snapshot, on)}]
-    layers.append(chart_of(budget).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="ms:Q"))
+    layers.append(make_chart(budget).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="ms:Q"))
     if points:
-        marks = chart_of(points).mark_point(size=90, filled=True, opacity=0.9)
+        marks = make_chart(points).mark_point(size=90, filled=True, opacity=0.9)
         tooltip = _network_tooltip(alt, shown)
         layers.append(marks.encode(x=x, y=y, tooltip=tooltip, **_role_marks(alt)))
     return styled(alt.layer(*layers))
@@ -152,12 +152,12 @@ def structure_chart(structure: Structure, beside: Sequence[Structure]) -> Any:
     y = alt.Y("width:Q", title="width, channels", scale=alt.Scale(domain=[0, widest * 1.12]))
     middle = alt.X("middle:Q", axis=None)
     types = [t for t in (*TYPES, *_other_types(beside)) if any(_has(s, t) for s in beside)]
-    drawn = chart_of(bars).mark_bar().encode(
+    drawn = make_chart(bars).mark_bar().encode(
         x=x, x2="end:Q", y=y, y2=alt.datum(0), color=colours(alt, "type", types).legend(offset=26),
         tooltip=["place:N", "type:N", "kernel:Q", "ratio:Q", "width:Q", "depth:Q", "stride:Q",
                  "notation:N"],
     )  # fmt: skip
-    numbers = chart_of(labels).encode(x=middle, y=y)
+    numbers = make_chart(labels).encode(x=middle, y=y)
     above = numbers.mark_text(dy=-8, fontSize=12).encode(text="width:Q")
     below = numbers.mark_text(dy=12, fontSize=11, color=GREY).encode(text="place:N", y=alt.datum(0))
     return styled(alt.layer(drawn, above, below)).properties(height=220)
@@ -212,14 +212,14 @@ def gradient_chart(snapshot: Snapshot, name: str, title: str) -> Any | None:
     tooltip = [alt.Tooltip("place:N", title="super-block"), "block:N",
                alt.Tooltip("mean:Q", format=".3g"), alt.Tooltip("low:Q", format=".3g"),
                alt.Tooltip("high:Q", format=".3g"), "trials:Q"]  # fmt: skip
-    shared = chart_of(rows).encode(
+    shared = make_chart(rows).encode(
         y=y, yOffset=offset, color=colours(alt, "block", blocks, "block")
     )
     bars = shared.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
     points = shared.mark_point(size=45, filled=True, opacity=1).encode(
         x=alt.X("mean:Q", title=title), shape=shapes(alt, "block", blocks, "block"), tooltip=tooltip
     )
-    zero = chart_of([{"mean": 0}]).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="mean:Q")
+    zero = make_chart([{"mean": 0}]).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="mean:Q")
     height = max(120, len(places) * (14 * len(blocks) + 12))
     return styled(alt.layer(zero, bars, points)).properties(height=height)
 
@@ -251,7 +251,7 @@ def trials_chart(there: RoundSnapshot, metric: Metric) -> Any | None:
     if not rows:
         return None
     places = [label(index) for index in sorted({r.trial.index for r in there.results})]
-    points = chart_of(rows).mark_point(size=60, filled=True, opacity=0.85).encode(
+    points = make_chart(rows).mark_point(size=60, filled=True, opacity=0.85).encode(
         x=alt.X("minutes:Q", title="compute time of trials so far, minutes"),
         y=_score_axis(alt, "score", f"validation {shown.name} ({shown.unit})", shown),
         color=colours(alt, "super-block", places, "super-block"),
@@ -262,5 +262,5 @@ def trials_chart(there: RoundSnapshot, metric: Metric) -> Any | None:
     if there.score is None:
         return styled(points)
     own = there.score[metric] * (100 if metric is Metric.TOP1 else 1)
-    rule = chart_of([{"score": own}]).mark_rule(color=GREY, strokeDash=[4, 3])
+    rule = make_chart([{"score": own}]).mark_rule(color=GREY, strokeDash=[4, 3])
     return styled(alt.layer(rule.encode(y="score:Q"), points))

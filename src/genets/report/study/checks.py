@@ -7,7 +7,7 @@ from typing import Any
 
 from genets.nas.accuracy.observations import Observations
 from genets.nas.study.snapshot import OnTarget, Snapshot
-from genets.report.charts import chart_of, colours, shapes, styled
+from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.study.charts import GREY, at_table_pace
 from genets.report.study.sections import SHOWN
 from genets.structure.notation import format_super_block
@@ -40,7 +40,7 @@ def latency_check_chart(snapshot: Snapshot, on: OnTarget) -> Any | None:
     if not rows:
         return None
     scale = alt.Scale(type="log", nice=False, padding=12)
-    points = chart_of(rows).mark_point(size=70, filled=True, opacity=0.85).encode(
+    points = make_chart(rows).mark_point(size=70, filled=True, opacity=0.85).encode(
         x=alt.X("predicted:Q", title="predicted, ms per image (log scale)", scale=scale),
         y=alt.Y("measured:Q", title="measured, ms per image (log scale)", scale=scale),
         color=colours(alt, "series", SERIES),
@@ -80,7 +80,7 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
     unit = f"{shown.name} ({shown.unit})"
     scale = alt.Scale(zero=False, padding=12, reverse=shown.less_is_better)
     colour = colours(alt, "super-block", places, "super-block")
-    shared = chart_of(rows).encode(
+    shared = make_chart(rows).encode(
         y=alt.Y("observed:Q", title=f"observed {unit}", scale=scale),
         color=colour.legend(symbolOpacity=1),
     )
@@ -100,5 +100,5 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
 def _diagonal(values: Sequence[float], x: str, y: str) -> Any:
     """Where both are equal."""
     ends = [{x: end, y: end} for end in (min(values), max(values))]
-    line = chart_of(ends).mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
+    line = make_chart(ends).mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
     return line.encode(x=f"{x}:Q", y=f"{y}:Q")

@@ -15,7 +15,7 @@ from genets.nas.warnings import (
     study_warnings,
     table_doubts,
 )
-from genets.report.conditions import described
+from genets.report.wording import describe_target
 
 
 def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
@@ -27,7 +27,7 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
     return {
         "study": str(snapshot.folder),
         "data": s.data,
-        "target": described(s.target),
+        "target": describe_target(s.target),
         "budget": s.budget,
         "MasterNet": s.master,
         "design space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
@@ -83,7 +83,7 @@ def latency_conditions(on: OnTarget) -> str:
     error = f"{on.table.rmspe:.1%} (RMSPE) on {held_out} networks that it never saw"
     parts = [
         str(environment.get("device_name") or on.target.device),
-        described(on.target),
+        describe_target(on.target),
         pixels_text(on.table.space.resolutions),
         *([f"protocol {', '.join(protocols)}"] if protocols else []),
         versions,

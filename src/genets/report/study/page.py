@@ -8,7 +8,6 @@ from typing import Any
 
 from genets.core.files import write_atomic
 from genets.nas.study.snapshot import OnTarget, Snapshot
-from genets.report.conditions import described
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.study.charts import (
     at_table_pace,
@@ -29,6 +28,7 @@ from genets.report.study.facts import (
     warnings,
 )
 from genets.report.study.sections import SHOWN, candidates_section, rounds_section
+from genets.report.wording import describe_target
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
 
@@ -85,7 +85,7 @@ def _result(snapshot: Snapshot) -> Section:
 
 
 def _frontier(snapshot: Snapshot, on: OnTarget) -> Section:
-    title = f"Frontier: {described(on.target)}"
+    title = f"Frontier: {describe_target(on.target)}"
     resolutions = on.table.space.resolutions
     charts = [frontier_chart(snapshot, on, resolution) for resolution in resolutions]
     if charts[0] is None:
@@ -242,7 +242,7 @@ def _checks(snapshot: Snapshot) -> Section:
     for on in snapshot.targets:
         chart = latency_check_chart(snapshot, on)
         if chart is not None:
-            figures.append(Figure(chart, f"Latency: {described(on.target)}"))
+            figures.append(Figure(chart, f"Latency: {describe_target(on.target)}"))
             notes.append(latency_conditions(on))
     chart = accuracy_check_chart(snapshot)
     if chart is not None:
