@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from genets.latency import LatencyTable
-from genets.structure import SpaceAround, Structure, SuperBlock
+from genets.structure import SearchSpace, Structure, SuperBlock
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Proposals:
     """Structures of a design space that a latency table predicts within a limit, none twice."""
 
     def __init__(
-        self, around: SpaceAround, table: LatencyTable, limit_ms: float, rng: np.random.Generator
+        self, around: SearchSpace, table: LatencyTable, limit_ms: float, rng: np.random.Generator
     ) -> None:
         self.around = around
         self.table = table

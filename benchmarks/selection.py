@@ -12,7 +12,7 @@ import numpy as np
 from conditions import write_result
 from genets.nas.selection.chain import ChainStage
 from genets.nas.selection.frontier import frontier, random_selection
-from genets.structure import DesignSpace, SpaceAround, Structure, SuperBlock
+from genets.structure import DesignSpace, SearchSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 
 SMALL = "Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32"
@@ -23,7 +23,7 @@ LARGE = (
 SPACES = ((SMALL, 8, 7), (LARGE, 32, 7), (LARGE, 8, 3))
 
 
-def synthetic_chain(space: SpaceAround, rng: np.random.Generator) -> list[ChainStage]:
+def synthetic_chain(space: SearchSpace, rng: np.random.Generator) -> list[ChainStage]:
     """Tables as a search would bring them: smooth in width and depth, with noise on top.
 
     Latency: an efficiency per block, a fixed time per layer, multiply-adds, 3 % noise.

@@ -14,12 +14,12 @@ from genets.latency import Target
 from genets.nas.events import PHASES, Event
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, SearchResult, Selected
+from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
 from genets.structure import parse_toml, zoo
 
-SELECTED = Selected(
+SELECTED = Candidate(
     structure=zoo["master_small"],
     budget_ms=0.2,
     predicted_ms=0.18,
@@ -59,8 +59,8 @@ class Driver:
             seconds={"trials": 61.0},
             warnings=("the clock was [b]noisy",),
             confirmed=(
-                Confirmed(zoo["genet_light"], "failed", 36, reason="out of memory"),
-                Confirmed(zoo["master_small"], "done", 36, 0.91, 0.27, 9.0),
+                TrainedCandidate(zoo["genet_light"], "failed", 36, reason="out of memory"),
+                TrainedCandidate(zoo["master_small"], "done", 36, 0.91, 0.27, 9.0),
             ),
         )
 

@@ -13,8 +13,8 @@ from closed_form_device import ClosedFormDevice
 from genets.latency import LatencyTable, Measurement
 from genets.nas import phases, run
 from genets.nas.candidates.training import ConfirmRunner
-from genets.nas.context import Session
-from genets.nas.selection.measured import Measured, MeasuredNetworks
+from genets.nas.context import SearchContext
+from genets.nas.selection.measured import MeasuredNetworks, NetworkLatency
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrialResult
 from genets.nas.trials.runner import TrialRunner
@@ -66,7 +66,7 @@ def _measured(self, structures):
 
     master = measurement(self.master)
     for structure in structures:
-        self._known[str(structure)] = Measured(
+        self._known[str(structure)] = NetworkLatency(
             measurement(structure), master.ms_per_image, master.low_ms_per_image
         )
 
@@ -100,7 +100,7 @@ def in_closed_form(patch, *, master_loss=None, asked=None):
     """With a MonkeyPatch: every phase but the hand-over's scores. asked: settings."""
     value = loss(settings().structure) if master_loss is None else master_loss
     latency_in_closed_form(patch, asked or settings())
-    patch.setattr(Session, "train", lambda *a, **k: None)
+    patch.setattr(SearchContext, "train", lambda *a, **k: None)
     patch.setattr(phases, "evaluate", lambda *a, **k: score(value))
     patch.setattr(TrialRunner, "_run", _trials)
     patch.setattr(ConfirmRunner, "_trained_score", _confirmed_score)

@@ -7,9 +7,9 @@ import pytest
 
 from genets.nas.selection.alternatives import (
     allowed_types,
+    block_types,
     frontier_without,
     products_without,
-    types_of,
 )
 from genets.nas.selection.chain import ChainStage, totals
 from genets.nas.selection.frontier import frontier
@@ -77,6 +77,6 @@ def test_one_after_another_equals_brute_force(seed):
 
 def test_types():
     structure = Structure.parse("Conv3x16s2 XX3x32*2 BL3x64s2r0.5*3 Conv1x64 @16")
-    assert types_of(structure) == ("Conv", "XX", "BL", "Conv")
+    assert block_types(structure) == ("Conv", "XX", "BL", "Conv")
     ends = (frozenset({"Conv"}),)
     assert allowed_types(chain(np.random.default_rng(0))) == (*(frozenset(NAMES),) * 3, *ends)

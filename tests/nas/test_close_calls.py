@@ -13,15 +13,15 @@ from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.gaussian import LinearModel, posterior
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import (
-    CloseCall,
+    UndecidedChoice,
     chance_to_settle,
-    close_calls,
     std_after,
     trials_to_settle,
+    undecided_choices,
 )
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected, Trial, TrialResult
-from genets.nas.trials.plan import more_trials
+from genets.nas.study.records import Candidate, TrainedCandidate, Trial, TrialResult
+from genets.nas.trials.plan import plan_more_trials
 from genets.nas.warnings import (
     master_doubts,
     measuring_doubts,
@@ -44,13 +44,13 @@ def model_of(gain: float, noise: float = 0.01, regression: str = "bayes") -> Acc
     """Trials of which BL gains nothing against XX, and DW loses `gain`."""
     rng = np.random.default_rng(0)
     trials = [Trial(index, own, n) for index, own in enumerate(MASTER.super_blocks) for n in (0, 1)]
-    trials += more_trials(AROUND, trials, 6, seed=0, sampling="balanced")
+    trials += plan_more_trials(AROUND, trials, 6, seed=0, sampling="balanced")
     results = [
         TrialResult(t, "done", 0.8 - gain * (t.super_block.type == "DW") + rng.normal(0, noise))
         for t in dict.fromkeys(trials)
     ]
     whole = MASTER.with_stage(0, SuperBlock("DW", 1, 24, 1, 3, 3))
-    confirmed = [Confirmed(whole, "done", 9, 0.88, 0.5)]
+    confirmed = [TrainedCandidate(whole, "done", 9, 0.88, 0.5)]
     return AccuracyModel.fit(
         MASTER,
         results,
@@ -61,7 +61,7 @@ def model_of(gain: float, noise: float = 0.01, regression: str = "bayes") -> Acc
 
 
 def more(count: int) -> Sequence[Trial]:
-    return more_trials(AROUND, [], count, seed=1, sampling="balanced")
+    return plan_more_trials(AROUND, [], count, seed=1, sampling="balanced")
 
 
 def effects_of(model: AccuracyModel) -> BayesEffects:
@@ -71,7 +71,7 @@ def effects_of(model: AccuracyModel) -> BayesEffects:
 
 def test_the_deviation_left_is_that_of_a_refit_whatever_the_trials_give() -> None:
     effects = effects_of(model_of(0.05))
-    call, trials, rng = close_calls(effects, "")[0], more(4), np.random.default_rng(2)
+    call, trials, rng = undecided_choices(effects, "")[0], more(4), np.random.default_rng(2)
     old = effects.model
     done = effects.observations.trials
     noise = dict(zip([t.index for t in done], old.noise_variance[: len(done)], strict=True))
@@ -93,7 +93,7 @@ def test_the_deviation_left_is_that_of_a_refit_whatever_the_trials_give() -> Non
 
 @pytest.mark.parametrize(("mean", "left"), [(0.0, 0.3), (1.2, 0.5), (1.9, 0.9), (0.4, 0.05)])
 def test_the_chance_is_that_of_simulated_outcomes(mean: float, left: float) -> None:
-    call = CloseCall(0, Block("XX"), Block("DW", 3, 3), mean, 1.0, "", np.zeros(1))
+    call = UndecidedChoice(0, Block("XX"), Block("DW", 3, 3), mean, 1.0, "", np.zeros(1))
     rng = np.random.default_rng(0)
     later = rng.normal(mean, math.sqrt(1 - left**2), 200_000)
     share = float(np.mean(np.abs(later) >= 2 * left))
@@ -103,7 +103,7 @@ def test_the_chance_is_that_of_simulated_outcomes(mean: float, left: float) -> N
 
 def test_the_least_number_that_settles_is_found() -> None:
     effects = effects_of(model_of(0.05, noise=0.02))
-    calls = close_calls(effects, "")
+    calls = undecided_choices(effects, "")
     needed = trials_to_settle(effects, calls, more, step=3)
     for call, count in zip(calls, needed, strict=True):
         chances = [chance_to_settle(call, std_after(effects, call.row, more(n)))
@@ -116,11 +116,11 @@ def test_one_sentence_for_each_choice_and_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "my study"
     model = model_of(0.05, noise=0.02)
     found = study_warnings(model, SETTINGS, folder)
-    calls = model.close_calls()
+    calls = model.undecided_choices()
     assert calls
     needed = trials_to_settle(
         effects_of(model), calls,
-        lambda n: more_trials(AROUND, effects_of(model).observations.trials, n, seed=0,
+        lambda n: plan_more_trials(AROUND, effects_of(model).observations.trials, n, seed=0,
                               sampling="design"), 3,
     )  # fmt: skip
     assert any(needed)
@@ -131,11 +131,11 @@ def test_one_sentence_for_each_choice_and_the_command(tmp_path: Path) -> None:
     assert found[-1].endswith(
         f"genets search --out '{folder}' --trials-per-super-block {enough}"
     )  # fmt: skip
-    assert not model_of(0.05, regression="paper").close_calls()
+    assert not model_of(0.05, regression="paper").undecided_choices()
 
 
 def test_what_is_clear_is_no_close_call() -> None:
-    calls = model_of(0.3, noise=1e-4).close_calls()
+    calls = model_of(0.3, noise=1e-4).undecided_choices()
     assert not any("DW" in (call.best.type, call.other.type) and call.index < 2 for call in calls)
 
 
@@ -165,7 +165,7 @@ def test_a_table_that_errs_much_is_warned_of() -> None:
 @pytest.mark.parametrize(("times", "doubted"), [(1.0, 0), (1.4, 0), (0.7, 0), (15.0, 1), (0.5, 1)])
 def test_a_measurement_unlike_the_prediction_is_told(times: float, doubted: int) -> None:
     ms = 2.0 * times
-    found = measuring_doubts(Selected(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05))
+    found = measuring_doubts(Candidate(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05))
     assert len(found) == doubted
     if found:
         assert f"{ms:.4g} ms per image, {times:.2g} times what the latency table" in found[0]
@@ -177,8 +177,8 @@ def test_a_measurement_unlike_the_prediction_is_told(times: float, doubted: int)
 def test_a_master_net_that_would_do_better_itself_is_told(
     own: float, master_ms: float, doubted: bool
 ) -> None:
-    selected = Selected(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
-    winner = Confirmed(MASTER, "done", 3, 0.8, 0.5)
+    selected = Candidate(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
+    winner = TrainedCandidate(MASTER, "done", 3, 0.8, 0.5)
     found = master_doubts(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
     assert len(found) == doubted
     if found:
@@ -188,7 +188,9 @@ def test_a_master_net_that_would_do_better_itself_is_told(
 
 
 def test_a_round_without_choice_is_told() -> None:
-    same, other = (Confirmed(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20)))
+    same, other = (
+        TrainedCandidate(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20))
+    )
     (sentence,) = round_doubts(2, MASTER, [same])
     assert sentence.startswith("the MasterNet that round 2 began with was its only candidate")
     for number, confirmed in ((1, [same]), (2, [other]), (2, [same, other]), (2, [])):

@@ -21,9 +21,9 @@ from genets.nas.candidates.training import (
     confirm_job,
     stored_confirmations,
 )
-from genets.nas.context import Session
+from genets.nas.context import SearchContext
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.networks import build, save_weights
@@ -49,8 +49,8 @@ def settings(**changes: Any) -> SearchSettings:
     return SearchSettings(**values | changes)
 
 
-def promised(structure: Structure) -> Selected:
-    return Selected(structure, 1.0, 0.9, 0.9, 0.89, 0.91, 2.0, False, -0.5, 0.01, 0.03)
+def promised(structure: Structure) -> Candidate:
+    return Candidate(structure, 1.0, 0.9, 0.9, 0.89, 0.91, 2.0, False, -0.5, 0.01, 0.03)
 
 
 CANDIDATES = [promised(structure) for structure in STRUCTURES]
@@ -70,11 +70,11 @@ def begun(folder: Path, chosen: SearchSettings) -> Study:
     return study
 
 
-def session_of(study: Study, workers: int = 1) -> Session:
-    return Session(study, 10, workers=workers)
+def session_of(study: Study, workers: int = 1) -> SearchContext:
+    return SearchContext(study, 10, workers=workers)
 
 
-def plain(confirmed: list[Confirmed]) -> list[Confirmed]:
+def plain(confirmed: list[TrainedCandidate]) -> list[TrainedCandidate]:
     return [replace(one, seconds=0.0) for one in confirmed]
 
 
@@ -106,7 +106,7 @@ def test_a_kill_costs_the_unfinished_candidate_alone(
     trained: list[Structure] = []
     work = ConfirmRunner._confirmed
 
-    def killed_at_the_second(self: ConfirmRunner, structure: Structure) -> Confirmed:
+    def killed_at_the_second(self: ConfirmRunner, structure: Structure) -> TrainedCandidate:
         trained.append(structure)
         if len(trained) == 2:
             raise KeyboardInterrupt
@@ -160,7 +160,7 @@ def test_all_failed_is_one_sentence(study: Study, monkeypatch: pytest.MonkeyPatc
 def test_the_best_by_the_response_and_of_equals_the_better_predicted() -> None:
     scores = ((0.9, 0.5), (0.8, 0.4), (0.9, 0.4))
     confirmed = [
-        Confirmed(structure, "done", 1, top1, entropy)
+        TrainedCandidate(structure, "done", 1, top1, entropy)
         for structure, (top1, entropy) in zip(STRUCTURES, scores, strict=True)
     ]
     assert best_confirmed(confirmed, "top1") == STRUCTURES[0]
@@ -177,8 +177,8 @@ def test_no_longer_than_the_winner_and_warmed_up_in_time(tmp_path: Path) -> None
 
 
 def test_records_come_back_as_they_were(study: Study) -> None:
-    one = Confirmed(STRUCTURES[0], "done", 3, 0.1 + 0.2, 1 / 3, 2.5)
-    assert Confirmed.from_json(json.loads(json.dumps(one.to_json()))) == one
+    one = TrainedCandidate(STRUCTURES[0], "done", 3, 0.1 + 0.2, 1 / 3, 2.5)
+    assert TrainedCandidate.from_json(json.loads(json.dumps(one.to_json()))) == one
     study.save_json("confirmed", [one.to_json()])
     assert Snapshot.read(study.folder).confirmed == (one,)
     study.save_json("confirmed", [{"structure": str(STRUCTURES[0])}])

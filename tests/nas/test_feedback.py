@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 DW3x64s2r3*2 Conv1x128 @32")
@@ -56,7 +56,7 @@ def structures(count, seed=1):
 
 
 def confirmed(found, level=LEVEL, worth=change):
-    return [Confirmed(s, "done", 9, MASTER_TOP1 + level + worth(s), 1.0) for s in found]
+    return [TrainedCandidate(s, "done", 9, MASTER_TOP1 + level + worth(s), 1.0) for s in found]
 
 
 def fitted(results, known=()):

@@ -10,17 +10,17 @@ from genets.nas.accuracy.features import FeatureMap
 from genets.nas.study.records import Trial
 from genets.nas.trials.d_optimal import NOISE_STD, Information, prior_variance
 from genets.nas.trials.plan import Sampling, group_trials, plan_trials
-from genets.structure import Block, DesignSpace, SpaceAround, Structure, SuperBlock, zoo
+from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock, zoo
 
 MASTER = zoo["master_small"]
 
 
 @pytest.fixture
-def around() -> SpaceAround:
+def around() -> SearchSpace:
     return DesignSpace(resolutions=()).around(MASTER)
 
 
-def test_every_super_block_gets_its_trials_and_controls(around: SpaceAround) -> None:
+def test_every_super_block_gets_its_trials_and_controls(around: SearchSpace) -> None:
     planned = plan_trials(around, 24, 3, seed=1)
     assert Counter(trial.index for trial in planned) == dict.fromkeys(range(4), 27)
     for index, own in enumerate(MASTER.super_blocks):
@@ -29,7 +29,7 @@ def test_every_super_block_gets_its_trials_and_controls(around: SpaceAround) -> 
         assert all(t.is_control(MASTER) for t in controls)
 
 
-def test_keys_are_distinct_and_inside_the_space(around: SpaceAround) -> None:
+def test_keys_are_distinct_and_inside_the_space(around: SearchSpace) -> None:
     planned = plan_trials(around, 60, 4, seed=0)
     assert len(set(planned)) == len(planned)
     for trial in planned:
@@ -37,7 +37,7 @@ def test_keys_are_distinct_and_inside_the_space(around: SpaceAround) -> None:
 
 
 @pytest.mark.parametrize("trials", [12, 25, 30])
-def test_blocks_depths_and_widths_are_balanced(around: SpaceAround, trials: int) -> None:
+def test_blocks_depths_and_widths_are_balanced(around: SearchSpace, trials: int) -> None:
     planned = plan_trials(around, trials, 0, seed=3)
     for index in range(4):
         own = [t.super_block for t in planned if t.index == index]
@@ -50,12 +50,12 @@ def test_blocks_depths_and_widths_are_balanced(around: SpaceAround, trials: int)
             assert max(counts.values()) - min(counts[value] for value in values) <= 1
 
 
-def test_determined_by_the_seed(around: SpaceAround) -> None:
+def test_determined_by_the_seed(around: SearchSpace) -> None:
     assert plan_trials(around, 9, 1, seed=5) == plan_trials(around, 9, 1, seed=5)
     assert plan_trials(around, 9, 1, seed=5) != plan_trials(around, 9, 1, seed=6)
 
 
-def information(around: SpaceAround, planned: Sequence[Trial]) -> float:
+def information(around: SearchSpace, planned: Sequence[Trial]) -> float:
     """Log determinant of what is known of the effects after these trials, by its definition."""
     features = FeatureMap(around.master, (block for own in around.blocks.values() for block in own))
     rows = np.array([features.trial(t.index, t.super_block) for t in planned]) / NOISE_STD
@@ -65,7 +65,7 @@ def information(around: SpaceAround, planned: Sequence[Trial]) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_design_tells_more_than_balance_and_that_more_than_chance(
-    around: SpaceAround, seed: int
+    around: SearchSpace, seed: int
 ) -> None:
     design, balanced, random = (
         information(around, plan_trials(around, 14, 2, seed=seed, sampling=sampling))
@@ -99,7 +99,7 @@ def test_a_design_is_nearly_the_best_by_brute_force() -> None:
         assert every[-130] <= found <= every[-1] + 1e-9  # among the best tenth
 
 
-def test_a_swap_is_judged_by_the_determinant_itself(around: SpaceAround) -> None:
+def test_a_swap_is_judged_by_the_determinant_itself(around: SearchSpace) -> None:
     planned = plan_trials(around, 6, 1, seed=2, sampling="balanced")
     places = [(trial.index, trial.super_block) for trial in planned]
     features = FeatureMap(MASTER, (block for own in around.blocks.values() for block in own))
@@ -117,7 +117,7 @@ def test_a_swap_is_judged_by_the_determinant_itself(around: SpaceAround) -> None
     assert -np.linalg.slogdet(judge.covariance)[1] == pytest.approx(max(before, after))
 
 
-def test_random_sampling_never_tries_the_masters_own(around: SpaceAround) -> None:
+def test_random_sampling_never_tries_the_masters_own(around: SearchSpace) -> None:
     planned = plan_trials(around, 300, 0, seed=0, sampling="random")
     assert not any(trial.is_control(MASTER) for trial in planned)
     assert len(set(planned)) == len(planned)
@@ -135,7 +135,7 @@ def test_what_the_space_leaves_as_it_is_gets_no_trials(sampling: Sampling) -> No
     assert len(planned) == 5
 
 
-def test_separate_trials_are_groups_of_one(around: SpaceAround) -> None:
+def test_separate_trials_are_groups_of_one(around: SearchSpace) -> None:
     planned = plan_trials(around, 3, 2, seed=0)
     assert [len(group) for group in group_trials(planned, 1)] == [1] * len(planned)
     assert {trial for group in group_trials(planned) for trial in group} == set(planned)

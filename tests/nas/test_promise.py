@@ -13,13 +13,13 @@ import pytest
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
-from genets.nas.selection.alternatives import Types, frontier_without, types_of
+from genets.nas.selection.alternatives import BlockTypes, block_types, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.chain import Floats, Frontier, chain_of
+from genets.nas.selection.chain import Floats, Frontier, make_chain
 from genets.nas.selection.fastest import FASTEST, check_feasible
 from genets.nas.selection.frontier import frontier
-from genets.nas.selection.measured import Measured
-from genets.nas.study.records import Selected
+from genets.nas.selection.measured import NetworkLatency
+from genets.nas.study.records import Candidate
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
@@ -86,7 +86,7 @@ class Model:
     master = MASTER
     tried = SimpleNamespace(outside=lambda structure: ())
 
-    def stage_accuracy(
+    def stage_gain(
         self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
     ) -> Floats:
         return np.array([[self.worth(o) for o in options] for _ in widths])
@@ -120,10 +120,10 @@ class Device:
         self.width = width
         self.disturbed = disturbed
         self.speeds = [*speeds]
-        self.known: dict[Structure, Measured] = {}
+        self.known: dict[Structure, NetworkLatency] = {}
         self.order: list[Structure] = []
 
-    def measure(self, structures: Sequence[Structure]) -> dict[Structure, Measured]:
+    def measure(self, structures: Sequence[Structure]) -> dict[Structure, NetworkLatency]:
         factor = self.slower * (self.speeds.pop(0) if self.speeds else 1.0)
         for structure in structures:
             if structure not in self.known:
@@ -133,7 +133,9 @@ class Device:
                     ms, high = (self.disturbed**n * network.ms_per_image for n in (1, 2))
                     network = replace(network, ms_per_image=ms, high_ms_per_image=high)
                 master_ms = factor * true_ms(MASTER)
-                self.known[structure] = Measured(network, master_ms, master_ms * (1 - self.width))
+                self.known[structure] = NetworkLatency(
+                    network, master_ms, master_ms * (1 - self.width)
+                )
         return {structure: self.known[structure] for structure in structures}
 
     def _measurement(self, ms: float) -> Measurement:
@@ -148,11 +150,11 @@ def promises(
     budget: str,
     resolution: int | None = None,
     on_round: OnRound = lambda done, total: None,
-) -> list[Selected]:
+) -> list[Candidate]:
     model = Model()
 
-    def select(corrected: Table, limit_ms: float, used: Sequence[Types]) -> Frontier:
-        chain = chain_of(AROUND, corrected, model.stage_accuracy, resolution=resolution)
+    def select(corrected: Table, limit_ms: float, used: Sequence[BlockTypes]) -> Frontier:
+        chain = make_chain(AROUND, corrected, model.stage_gain, resolution=resolution)
         offset_ms = corrected.offset_ms_per_image
         return frontier_without(
             chain, used, lambda stages: frontier(stages, offset_ms, max_latency_ms=limit_ms)
@@ -174,7 +176,7 @@ def promises(
     )
 
 
-def promise(table: Table, device: Device, budget: str) -> Selected:
+def promise(table: Table, device: Device, budget: str) -> Candidate:
     return promises(1, table, device, budget)[0]
 
 
@@ -291,7 +293,7 @@ def test_an_infeasible_budget_carries_the_fastest_structure() -> None:
 def test_alternatives_differ_in_types_and_each_keeps_the_budget() -> None:
     device = Device(slower=1.2)
     found = promises(3, Table(), device, "0.06ms")
-    types = [types_of(selected.structure) for selected in found]
+    types = [block_types(selected.structure) for selected in found]
     assert len(set(types)) == len(types) == 3
     assert all(selected.high_ms <= 0.06 for selected in found)
     worths = [selected.predicted_accuracy for selected in found]
@@ -345,7 +347,7 @@ def test_a_budget_that_one_resolution_keeps_is_feasible() -> None:
 
 def test_blocks_that_always_failed_are_no_options() -> None:
     failed = frozenset({(1, Block("DW", 3, 3))})
-    chain = chain_of(AROUND, Table(), Model().stage_accuracy, failed)
+    chain = make_chain(AROUND, Table(), Model().stage_gain, failed)
     assert {option.type for option in chain[1].options} == {"XX", "DW"}
     assert {option.type for option in chain[2].options} == {"XX"}
     assert chain[2].distinct_output_widths == AROUND.widths[1]
@@ -379,8 +381,8 @@ def test_more_than_the_fastest_by_prediction_are_measured_before_a_budget_is_ref
     assert true_ms(first) == true_ms(second) == true_ms(fastest)
 
     def own(structure: Structure) -> float:
-        return 1.5 if types_of(structure) == types_of(first) else 1.0
+        return 1.5 if block_types(structure) == block_types(first) else 1.0
 
     check_feasible(AROUND, budget, Table(scale=1.1), Device(own=own).measure)
     kept = promise(Table(scale=1.1, learns=False), Device(own=own), str(budget))
-    assert types_of(kept.structure) != types_of(first)
+    assert block_types(kept.structure) != block_types(first)

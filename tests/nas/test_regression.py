@@ -99,12 +99,12 @@ def test_predictions_are_sums_over_super_blocks(form, metric):
     model = AccuracyModel.fit(MASTER, results, score, metric=metric, form=form)
     for structure in samples(20):
         parts = [
-            model.stage_accuracy(index, [8, structure.stages[index].width], [s])[1, 0]
+            model.stage_gain(index, [8, structure.stages[index].width], [s])[1, 0]
             for index, s in enumerate(structure.super_blocks)
         ]
         assert model.predict(structure).mean == pytest.approx(sum(parts), abs=1e-12)
     for index, choices in enumerate(map(SPACE.choices, range(4))):
-        table = model.stage_accuracy(index, [16, 24], choices)
+        table = model.stage_gain(index, [16, 24], choices)
         assert table.shape == (2, len(choices))
     own = model.predict(MASTER)
     assert own.mean == pytest.approx(0, abs=1e-12)
@@ -193,7 +193,7 @@ def test_noise_of_a_super_block_is_shrunk_to_the_pool():
         for index, row in values.items()
         for n, value in enumerate(row)
     ]
-    noise = RepeatNoise.of(Observations.of(MASTER, results, "top1"), MASTER)
+    noise = RepeatNoise.of(Observations.collect(MASTER, results, "top1"), MASTER)
     assert noise.freedom == (0, 2, 1, 0, 0, 0)  # the stem comes first
     assert noise.squares == pytest.approx((0, 0, 2 * 0.02**2, 0, 0, 0))
     _, quiet, loud, unknown, *_ = noise.variances(1e-4)
@@ -256,13 +256,13 @@ def test_paper_form_is_least_squares_for_each_super_block_and_block():
     g = np.linalg.solve(changes.T @ changes, changes.T @ (np.array(values) - MASTER_TOP1))
     new = SuperBlock("BL", 4, 128, 2, 3, 0.25)
     expected = g[0] * (4 - own.depth) + g[1] * (128 - own.width)
-    assert model.stage_accuracy(2, [24, 32], [new]) == pytest.approx(np.full((2, 1), expected))
+    assert model.stage_gain(2, [24, 32], [new]) == pytest.approx(np.full((2, 1), expected))
     # Under-determined: of all solutions the shortest, so no slope on a width that never changed.
     wider = SuperBlock("XX", own.depth + 2, own.width + 64, 2)
-    assert model.stage_accuracy(2, [32], [wider])[0, 0] == pytest.approx(-0.02)
+    assert model.stage_gain(2, [32], [wider])[0, 0] == pytest.approx(-0.02)
     # A change of type alone changes nothing, nor does a block without trials: the letter of it.
     untried = SuperBlock("DW", 5, 192, 2, 3, 6)
-    assert model.stage_accuracy(2, [32], [untried])[0, 0] == 0
+    assert model.stage_gain(2, [32], [untried])[0, 0] == 0
     assert math.isnan(model.predict(MASTER).std)
     assert model.leave_one_out() is None
     assert model.warnings() == ["1 pseudo-gradients rest on fewer than 3 trials each"]

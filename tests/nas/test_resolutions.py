@@ -31,7 +31,7 @@ from genets.nas.selection import measured
 from genets.nas.selection.budget_search import OnRound
 from genets.nas.selection.resolutions import keep_at_each, left_out
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, SearchResult, Selected, TrialResult
+from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.runner import TrialRunner
 from genets.networks.weights import read_weights
@@ -131,7 +131,7 @@ def test_the_best_of_each_resolution_is_trained_and_the_best_of_all_is_taken(
     finished: SearchResult,
 ) -> None:
     rows = json.loads((finished.folder / "candidates.json").read_text())
-    candidates = [Selected.from_json(row) for row in rows]
+    candidates = [Candidate.from_json(row) for row in rows]
     assert [candidate.structure.resolution for candidate in candidates] == [8, 12, 16]
     assert all(candidate.high_ms <= candidate.budget_ms for candidate in candidates)
     assert all(c.master_ms == pytest.approx(network_ms(master()) / 8) for c in candidates)
@@ -188,7 +188,7 @@ def test_a_resumed_study_trains_nothing_again(
 
 
 def test_select_is_at_the_winners_resolution_or_the_one_asked_for(finished: SearchResult) -> None:
-    def selected(**options: Any) -> Selected:
+    def selected(**options: Any) -> Candidate:
         return run.select(finished.folder, "0.8x", **options)
 
     assert selected().structure.resolution == 16
@@ -241,7 +241,7 @@ def test_nothing_is_left_out_where_there_is_one_resolution() -> None:
     around = SearchSettings(**SETTINGS).space.design_space().around(master())
     structures = [master().with_resolution(r) for r in around.resolutions]
     chosen: Any = SimpleNamespace(structure=structures[0])
-    rivals = [Confirmed(s, "failed", 1) for s in structures]
+    rivals = [TrainedCandidate(s, "failed", 1) for s in structures]
     assert left_out(around, chosen, rivals) == []
     assert len(left_out(around, chosen, ())) == 3
 

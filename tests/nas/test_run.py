@@ -26,7 +26,7 @@ from genets.data import DigitsSplit
 from genets.nas import context as session
 from genets.nas import run
 from genets.nas.events import PHASES, Event
-from genets.nas.selection.alternatives import types_of
+from genets.nas.selection.alternatives import block_types
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrialResult
 from genets.nas.trials.runner import TrialRunner
@@ -140,7 +140,7 @@ def test_alternatives_without_training(
     monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
     budget = f"{4 * result.selected.budget_ms}ms"
     found = run.select_top(folder, budget, 2)
-    assert len({types_of(selected.structure) for selected in found}) == 2
+    assert len({block_types(selected.structure) for selected in found}) == 2
     assert all(selected.high_ms <= selected.budget_ms for selected in found)
     with pytest.raises(GenetsError, match="top must be at least 1, not 0"):
         run.select_top(folder, budget, 0)

@@ -74,7 +74,7 @@ def test_the_model_learns_what_their_widths_are_worth() -> None:
         assert model.predict(wider).mean == pytest.approx(gain * math.log(2), abs=5e-3)
     rows = [row for row in model.effects.gradients() if row["super_block"] in (STEM, HEAD)]
     assert [(row["block"], "g0" in row) for row in rows] == [("Conv3", False), ("Conv1", False)]
-    assert not [text for text in model.doubts() if "stem" in text or "head" in text]
+    assert not [text for text in model.trial_warnings() if "stem" in text or "head" in text]
     assert model.predict(MASTER).mean == 0
 
 
@@ -83,9 +83,9 @@ def test_where_an_end_was_not_tried_it_is_told() -> None:
     beyond = MASTER.with_stage(STEM, replace(MASTER.stem, width=24))
     assert model.tried.outside(beyond) == ("stem: width 24, tried 8 to 16",)
     only = [TrialResult(Trial(STEM, replace(MASTER.stem, width=16)), "done", 0.8, 1.0)]
-    doubts = AccuracyModel.fit(MASTER, only, 0.9).doubts()
+    doubts = AccuracyModel.fit(MASTER, only, 0.9).trial_warnings()
     assert "stem has no control trial; its zero is an estimate" in doubts
-    assert Observations.of(MASTER, only, "top1").trials[0].index == STEM
+    assert Observations.collect(MASTER, only, "top1").trials[0].index == STEM
 
 
 def test_a_search_finds_ends_of_other_widths(finished: tuple[Path, SearchResult]) -> None:

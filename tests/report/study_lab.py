@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 from closed_form_device import ClosedFormDevice
 from genets.latency import Measurement
-from genets.nas.selection.measured import Measured
+from genets.nas.selection.measured import NetworkLatency
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Selected, TrialResult
+from genets.nas.study.records import Candidate, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.trials.plan import plan_trials
 from genets.structure import SuperBlock
@@ -24,7 +24,7 @@ def measured_record(structure, settings, table):
     target = settings.target.resolved()
     ms = DEVICE.network_ms(structure) / target.batch_size
     m = Measurement(ms, 0.99 * ms, 1.01 * ms, ms, ms, (ms,), True, {}, "genets-1", target, 16)
-    return Measured(m, table.master_ms_per_image, 0.99 * table.master_ms_per_image).to_json()
+    return NetworkLatency(m, table.master_ms_per_image, 0.99 * table.master_ms_per_image).to_json()
 
 
 def trial_result(trial, master, failing):
@@ -66,7 +66,7 @@ def make_study(folder, upto="selected", failing=lambda trial: False, failure=Non
         if upto == "trials":
             return study.folder
         ms = DEVICE.network_ms(smaller) / 8
-        selected = Selected(smaller, 1.2 * ms, ms, ms, 0.99 * ms, 1.01 * ms,
+        selected = Candidate(smaller, 1.2 * ms, ms, ms, 0.99 * ms, 1.01 * ms,
                             table.master_ms_per_image, False, -0.5, 0.01, 0.02)  # fmt: skip
         study.save_json("selected", selected.to_json())
         return study.folder

@@ -9,7 +9,7 @@ from study_lab import DEVICE, make_study
 
 from command_line import invoke
 from genets.core.errors import StudyError
-from genets.nas.study.records import Confirmed
+from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report.study.facts import study_record
 from genets.report.study.page import study_page
@@ -136,7 +136,9 @@ def test_candidates_stand_with_their_latency_at_the_pace_of_their_own_measuring(
     folder = make_study(tmp_path / "study")
     snapshot = Snapshot.read(folder)
     unknown = snapshot.settings.structure.with_resolution(20)
-    both = [Confirmed(s, "done", 3, 0.8, 0.5) for s in (snapshot.selected.structure, unknown)]
+    both = [
+        TrainedCandidate(s, "done", 3, 0.8, 0.5) for s in (snapshot.selected.structure, unknown)
+    ]
     (folder / "confirmed.json").write_text(json.dumps([one.to_json() for one in both]))
     table, _ = candidates_section(Snapshot.read(folder)).blocks
     ms, master_ms = snapshot.selected.measured_ms, snapshot.selected.master_ms

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target
-from genets.nas.study.records import Selected
+from genets.nas.study.records import Candidate
 from genets.report import ZooRow, fastest_table, measurement_table, selected_table, zoo_table
 from genets.report.evaluation.tables import export_table
 from genets.structure import zoo
@@ -22,7 +22,7 @@ def text_of(table):
 
 def selected(high_ms):
     values = (0.2, 0.18, 0.19, 0.185, high_ms, 0.4, False, -0.4, 0.02, 0.05)
-    return Selected(zoo["master_small"], *values)
+    return Candidate(zoo["master_small"], *values)
 
 
 @pytest.mark.parametrize(

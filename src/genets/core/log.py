@@ -46,9 +46,8 @@ def log_to_file(path: str | Path) -> Iterator[None]:
     A line is a UTC time, the level, the module and the message. Where the file cannot be opened
     or the disk is full, the records are lost and the block runs on.
     """
-    try:
-        handler = _LogFile(path)
-    except OSError:
+    handler = _open(path)
+    if handler is None:
         yield
         return
     _open_files.add(handler)
@@ -57,11 +56,18 @@ def log_to_file(path: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):  # the block was left in another context than it was entered
+        with suppress(ValueError):  # the block ends in another context than it began in
             _current.reset(token)
         _root.removeHandler(handler)
         _open_files.discard(handler)
         handler.close()
+
+
+def _open(path: str | Path) -> _LogFile | None:
+    try:
+        return _LogFile(path)
+    except OSError:
+        return None
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

@@ -31,7 +31,7 @@ class Tell(Protocol):
     def __call__(self, done: int, total: int, detail: str = "") -> None: ...
 
 
-class Session:
+class SearchContext:
     """An open study at work.
 
     master, around: of the first round, to which the budget, the latency table and the space
@@ -61,7 +61,7 @@ class Session:
         self.round = Round(1, self.around, study.master_weights)
         self._on_event = on_event
 
-    def in_round(self, there: Round) -> Session:
+    def in_round(self, there: Round) -> SearchContext:
         """The same session at work in another round."""
         session = copy.copy(self)
         session.round = there

@@ -15,9 +15,9 @@ from genets.latency import LatencyTable, Target
 from genets.latency.predictor.storage import TableSettings
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.candidates.training import confirm_job
-from genets.nas.context import Session
+from genets.nas.context import SearchContext
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import EXECUTORS
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def latency_of(session: Session, target: Target) -> tuple[LatencyTable, MeasuredNetworks]:
+def latency_of(session: SearchContext, target: Target) -> tuple[LatencyTable, MeasuredNetworks]:
     """The latency table of a target, and the networks measured on it so far."""
     folder, num_classes = session.study.latency_folder, session.num_classes
     path = folder / f"{target.name}.json"
@@ -64,7 +64,7 @@ def latency_of(session: Session, target: Target) -> tuple[LatencyTable, Measured
     return table, measured
 
 
-def trained_master(session: Session, data: ImageData) -> tuple[nn.Module, Score]:
+def trained_master(session: SearchContext, data: ImageData) -> tuple[nn.Module, Score]:
     """The trained MasterNet, and its score on the validation split."""
     study = session.study
     net = session.fresh_network(session.master, "master")
@@ -93,7 +93,7 @@ def _check_learned(score: Score, num_classes: int) -> None:
         )
 
 
-def run_trials(session: Session) -> list[TrialResult]:
+def run_trials(session: SearchContext) -> list[TrialResult]:
     """The results of a round's trials; those that are missing are run and recorded as they end."""
     settings, study, number = session.settings, session.study, session.round.number
     planned = plan_trials(
@@ -111,7 +111,7 @@ def run_trials(session: Session) -> list[TrialResult]:
     return study.results(number)
 
 
-def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> None:
+def _run_trials(session: SearchContext, missing: Sequence[Trial], planned: int) -> None:
     settings = session.settings
     job = TrialJob(
         master=session.round.master,
@@ -134,10 +134,10 @@ def _run_trials(session: Session, missing: Sequence[Trial], planned: int) -> Non
 
 
 def accuracy_model(
-    session: Session,
+    session: SearchContext,
     results: Sequence[TrialResult],
     master: Score,
-    confirmed: Sequence[Confirmed] = (),
+    confirmed: Sequence[TrainedCandidate] = (),
 ) -> AccuracyModel:
     """Fitted to a round's trials, and to structures that were trained from scratch.
 
@@ -155,7 +155,7 @@ def accuracy_model(
 
 
 def trained_winner(
-    session: Session, data: ImageData, structure: Structure, teacher: nn.Module
+    session: SearchContext, data: ImageData, structure: Structure, teacher: nn.Module
 ) -> nn.Module:
     """The winner, trained from scratch with the MasterNet as its teacher.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import StudyError
-from genets.nas.study.records import Confirmed, Selected
-from genets.structure import Block, SpaceAround, Structure
+from genets.nas.study.records import Candidate, TrainedCandidate
+from genets.structure import Block, SearchSpace, Structure
 from genets.training.score import Metric, score_value
 
 ROUNDS = "rounds"  # the folder of all rounds but the first
@@ -21,8 +21,8 @@ MASTER, CANDIDATES, CONFIRMED = "master", "candidates", "confirmed"  # files of 
 class Start:
     """A confirmed candidate, as the MasterNet that a later round starts from."""
 
-    selected: Selected
-    confirmed: Confirmed
+    selected: Candidate
+    confirmed: TrainedCandidate
 
     @property
     def structure(self) -> Structure:
@@ -46,7 +46,7 @@ class Start:
     def from_json(cls, record: Mapping[str, Any]) -> Start:
         """The inverse of `to_json`. Raises ValueError or KeyError for a foreign record."""
         start = cls(
-            Selected.from_json(record["selected"]), Confirmed.from_json(record["confirmed"])
+            Candidate.from_json(record["selected"]), TrainedCandidate.from_json(record["confirmed"])
         )
         if start.selected.structure != start.structure or start.confirmed.status != "done":
             raise ValueError("it is of no confirmed candidate")
@@ -62,7 +62,7 @@ class Round:
     """
 
     number: int
-    around: SpaceAround
+    around: SearchSpace
     weights: Path
     start: Start | None = None
 
@@ -85,14 +85,14 @@ def file_of(number: int, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class MovedSpace(SpaceAround):
+class MovedSpace(SearchSpace):
     """The choices of the space around the first MasterNet, about another one among them.
 
     A search answers in the space that was asked for, and its latency table covers that space and
     no other; so a later round moves the MasterNet and not the space.
     """
 
-    first: SpaceAround
+    first: SearchSpace
 
     @cached_property
     def blocks(self) -> Mapping[int, tuple[Block, ...]]:
@@ -111,7 +111,7 @@ class MovedSpace(SpaceAround):
         return self.first.resolutions
 
 
-def moved(first: SpaceAround, master: Structure) -> MovedSpace:
+def moved(first: SearchSpace, master: Structure) -> MovedSpace:
     """Raises StudyError where `master` is none of the space's structures."""
     of_space = master.indices == first.master.indices and all(
         master.stage(index) in first.choices(index) for index in master.indices

@@ -20,22 +20,22 @@ from genets.nas.candidates.training import (
     confirmations_before,
     stored_confirmations,
 )
-from genets.nas.context import Session
+from genets.nas.context import SearchContext
 from genets.nas.phases import accuracy_model, run_trials
 from genets.nas.round import CANDIDATES, Round, Start, file_of, moved
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.selection.resolutions import keep_at_each
-from genets.nas.study.records import RoundResult, Selected
+from genets.nas.study.records import Candidate, RoundResult
 from genets.training import Score
 
 
 def search_rounds(
-    session: Session,
+    session: SearchContext,
     master: Score,
     budget: Budget,
     table: LatencyTable,
     measured: MeasuredNetworks,
-) -> tuple[Selected, AccuracyModel]:
+) -> tuple[Candidate, AccuracyModel]:
     """The structure to hand over, and the model that the last round selected by.
 
     master: the first MasterNet's score. Begins with the round that the study is in: what was
@@ -47,7 +47,7 @@ def search_rounds(
         number = here.round.number
         results = run_trials(here)
         model = accuracy_model(here, results, master, confirmations_before(session, number))
-        selected = study.load_json("selected", Selected.from_json)
+        selected = study.load_json("selected", Candidate.from_json)
         if selected is not None:
             return selected, model
         candidates = _candidates(here, budget, table, measured, model)
@@ -64,7 +64,7 @@ def search_rounds(
         return selected, model
 
 
-def round_at(session: Session, *, selected: bool = False) -> Round:
+def round_at(session: SearchContext, *, selected: bool = False) -> Round:
     """The round that the study is in; if `selected`, the last that has got to its selection.
 
     The first where none has. Raises StudyError.
@@ -80,17 +80,17 @@ def round_at(session: Session, *, selected: bool = False) -> Round:
     return Round(number, moved(session.around, start.structure), weights, start)
 
 
-def _has_candidates(session: Session, number: int) -> bool:
+def _has_candidates(session: SearchContext, number: int) -> bool:
     return (session.study.folder / f"{file_of(number, CANDIDATES)}.json").exists()
 
 
 def _candidates(
-    session: Session,
+    session: SearchContext,
     budget: Budget,
     table: LatencyTable,
     measured: MeasuredNetworks,
     model: AccuracyModel,
-) -> list[Selected]:
+) -> list[Candidate]:
     """What keeps the budget, the best predicted first; in a later round its MasterNet does."""
     start, name = session.round.start, session.round.file(CANDIDATES)
     found = session.study.load_json(name, read_candidates)
@@ -105,7 +105,7 @@ def _candidates(
     return found
 
 
-def _best(session: Session, candidates: Sequence[Selected]) -> Start:
+def _best(session: SearchContext, candidates: Sequence[Candidate]) -> Start:
     """The best on validation images of the candidates and the MasterNet of a later round."""
     metric, start = session.settings.metric, session.round.start
     confirmed = confirm(session, candidates)
@@ -118,7 +118,7 @@ def _best(session: Session, candidates: Sequence[Selected]) -> Start:
 
 
 def _is_better_placed(
-    session: Session, best: Start, master: Score, budget: Budget, measured: MeasuredNetworks
+    session: SearchContext, best: Start, master: Score, budget: Budget, measured: MeasuredNetworks
 ) -> bool:
     """Whether trials around `best` tell more of what is looked for than those that there are.
 
@@ -134,15 +134,15 @@ def _is_better_placed(
     return not keeps or best.value(metric) > own
 
 
-def read_candidates(record: Any) -> list[Selected]:
+def read_candidates(record: Any) -> list[Candidate]:
     """Raises ValueError where there is none."""
-    candidates = [Selected.from_json(row) for row in record]
+    candidates = [Candidate.from_json(row) for row in record]
     if not candidates:
         raise ValueError("it names no candidate")
     return candidates
 
 
-def round_results(session: Session, master: Score) -> tuple[RoundResult, ...]:
+def round_results(session: SearchContext, master: Score) -> tuple[RoundResult, ...]:
     """What each round came to, the first one first."""
     study = session.study
     starts: list[Start | None] = [None, *study.starts()]

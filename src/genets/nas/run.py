@@ -12,7 +12,7 @@ from genets.data import ImageData, load_data
 from genets.latency import Budget, Target
 from genets.nas.candidates.export import hand_over
 from genets.nas.candidates.training import confirmations_before
-from genets.nas.context import OnEvent, Session
+from genets.nas.context import OnEvent, SearchContext
 from genets.nas.phases import (
     accuracy_model,
     latency_of,
@@ -25,7 +25,7 @@ from genets.nas.selection.fastest import check_feasible
 from genets.nas.selection.resolutions import left_out, resolution_of
 from genets.nas.selection.selecting import keep_selected
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import RoundResult, SearchResult, Selected
+from genets.nas.study.records import Candidate, RoundResult, SearchResult
 from genets.nas.study.study import FAILURE, INFEASIBLE, Study
 from genets.nas.trials.workers import training_device
 from genets.nas.warnings import (
@@ -72,7 +72,7 @@ def search(
         _check_same_data(study, data)
         for file in settings.own_blocks:
             load_blocks(file).copy_to(study.folder)
-        session = Session(study, data.num_classes, workers=workers, on_event=on_event)
+        session = SearchContext(study, data.num_classes, workers=workers, on_event=on_event)
         return _search(session, data)
 
 
@@ -115,7 +115,7 @@ def select(
     target: Target | None = None,
     resolution: int | None = None,
     on_event: OnEvent | None = None,
-) -> Selected:
+) -> Candidate:
     """Another budget or target from the trials of a study, without any training.
 
     A relative budget such as 0.5x is relative to the MasterNet on that target.
@@ -141,7 +141,7 @@ def select_top(
     target: Target | None = None,
     resolution: int | None = None,
     on_event: OnEvent | None = None,
-) -> list[Selected]:
+) -> list[Candidate]:
     """Up to `top` alternatives of other block types, the best first; see `select`.
 
     Fewer where no more types keep the budget. Each is measured, and within it.
@@ -156,14 +156,14 @@ def select_top(
         num_classes = study.load_json("data", lambda record: len(record["class_names"]))
         if not study.results() or score is None or num_classes is None:
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
-        session = Session(study, num_classes, on_event=on_event)
+        session = SearchContext(study, num_classes, on_event=on_event)
         model = _latest_model(session, score)
         resolution = resolution_of(session, resolution)
         table, measured = latency_of(session, target)
         return keep_selected(session, wanted, table, measured, model, top, resolution=resolution)
 
 
-def _latest_model(session: Session, master: Score) -> AccuracyModel:
+def _latest_model(session: SearchContext, master: Score) -> AccuracyModel:
     """Of the last round that has got to its selection; it knows all that was confirmed since.
 
     master: the first MasterNet's score.
@@ -174,7 +174,7 @@ def _latest_model(session: Session, master: Score) -> AccuracyModel:
     return accuracy_model(session.in_round(there), results, master, confirmed)
 
 
-def _search(session: Session, data: ImageData) -> SearchResult:
+def _search(session: SearchContext, data: ImageData) -> SearchResult:
     settings = session.settings
     table, measured = latency_of(session, settings.target)
     budget = Budget.parse(settings.budget)
@@ -199,8 +199,8 @@ def _search(session: Session, data: ImageData) -> SearchResult:
 
 
 def _handed_over(
-    session: Session,
-    selected: Selected,
+    session: SearchContext,
+    selected: Candidate,
     model: AccuracyModel,
     scored: tuple[tuple[nn.Module, ImageData], tuple[nn.Module, ImageData]],
     rounds: tuple[RoundResult, ...],

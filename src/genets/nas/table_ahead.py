@@ -8,7 +8,7 @@ from pathlib import Path
 from genets.core.errors import StudyError
 from genets.latency import LatencyTable, TableSettings, Target
 from genets.nas.study.study import LATENCY, Study, is_study
-from genets.structure import SpaceAround
+from genets.structure import SearchSpace
 
 SECONDS = 30.0
 
@@ -35,7 +35,7 @@ def table_for_study(
 
 
 def table_ahead(
-    space: SpaceAround,
+    space: SearchSpace,
     target: Target,
     num_classes: int,
     folder: Path,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.accuracy.undecided import MOST_MORE, CloseCall, trials_to_settle
+from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected
-from genets.nas.trials.plan import more_trials
+from genets.nas.study.records import Candidate, TrainedCandidate
+from genets.nas.trials.plan import plan_more_trials
 from genets.structure import Structure
 from genets.training.score import score_value
 
@@ -27,15 +27,15 @@ def study_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path)
     """
     if model.master != settings.structure:
         return model.warnings()  # of a later round, for which a study takes no more trials
-    found, calls = model.doubts(), model.close_calls()
+    found, calls = model.trial_warnings(), model.undecided_choices()
     if not calls:
         return found
     needed = _needed(model, settings, calls)
     for call, more in zip(calls, needed, strict=True):
         cure = (
-            f"more than {MOST_MORE} more trials for each super-block would be needed to settle it"
+            f"more than {MAX_MORE_TRIALS} more trials per super-block would be needed to settle it"
             if more is None
-            else f"about {more} more trials for each super-block would settle it"
+            else f"about {more} more trials per super-block would settle it"
         )
         found.append(f"{call}; {cure}")
     enough = max((more for more in needed if more is not None), default=0)
@@ -59,7 +59,7 @@ def table_doubts(rmspe: float) -> list[str]:
     ]
 
 
-def measuring_doubts(selected: Selected) -> list[str]:
+def measuring_doubts(selected: Candidate) -> list[str]:
     """A sentence where the winner's measured latency is nothing like its predicted one."""
     times = selected.measured_ms / selected.predicted_ms
     if 1 / FAR_OFF < times < FAR_OFF:
@@ -73,9 +73,9 @@ def measuring_doubts(selected: Selected) -> list[str]:
 
 def master_doubts(
     settings: SearchSettings,
-    selected: Selected,
+    selected: Candidate,
     master: Mapping[str, float],
-    confirmed: Sequence[Confirmed],
+    confirmed: Sequence[TrainedCandidate],
 ) -> list[str]:
     """A sentence where the MasterNet is within the budget and better than what was selected.
 
@@ -97,7 +97,9 @@ def master_doubts(
     ]
 
 
-def round_doubts(number: int, master: Structure, confirmed: Sequence[Confirmed]) -> list[str]:
+def round_doubts(
+    number: int, master: Structure, confirmed: Sequence[TrainedCandidate]
+) -> list[str]:
     """A sentence where a later round had nothing to choose from."""
     if number == 1 or [one.structure for one in confirmed] != [master]:
         return []
@@ -108,7 +110,7 @@ def round_doubts(number: int, master: Structure, confirmed: Sequence[Confirmed])
 
 
 def _needed(
-    model: AccuracyModel, settings: SearchSettings, calls: Sequence[CloseCall]
+    model: AccuracyModel, settings: SearchSettings, calls: Sequence[UndecidedChoice]
 ) -> list[int | None]:
     assert isinstance(model.effects, BayesEffects)
     around = settings.space.design_space().around(model.master)
@@ -117,6 +119,6 @@ def _needed(
     return trials_to_settle(
         model.effects,
         calls,
-        lambda count: more_trials(around, done, count, seed=seed, sampling=sampling),
+        lambda count: plan_more_trials(around, done, count, seed=seed, sampling=sampling),
         step=max(map(len, around.blocks.values())),
     )

@@ -7,7 +7,7 @@ from genets.structure.notation import (
     parse_notation,
     parse_super_block,
 )
-from genets.structure.space import DesignSpace, SpaceAround
+from genets.structure.space import DesignSpace, SearchSpace
 from genets.structure.structure import Structure, SuperBlock
 from genets.structure.toml_file import format_toml, load_structure, parse_toml
 from genets.structure.zoo import Zoo, ZooEntry, zoo
@@ -17,7 +17,7 @@ __all__ = [
     "Block",
     "BlockType",
     "DesignSpace",
-    "SpaceAround",
+    "SearchSpace",
     "Structure",
     "SuperBlock",
     "Zoo",

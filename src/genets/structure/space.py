@@ -71,9 +71,9 @@ class DesignSpace:
         for resolution in self.resolutions:
             check_integer("resolution", resolution, 1, MAX_RESOLUTION)
 
-    def around(self, master: Structure) -> SpaceAround:
+    def around(self, master: Structure) -> SearchSpace:
         """The choices that this space leaves for each stage of `master`."""
-        return SpaceAround(self, master)
+        return SearchSpace(self, master)
 
 
 def _check_range(name: str, value: object) -> None:
@@ -89,7 +89,7 @@ def _check_range(name: str, value: object) -> None:
 
 
 @dataclass(frozen=True)
-class SpaceAround:
+class SearchSpace:
     """A design space applied to one MasterNet: by index of the stage (`Structure.indices`)."""
 
     space: DesignSpace

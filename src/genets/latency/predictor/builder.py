@@ -35,7 +35,7 @@ from genets.latency.predictor.table import LatencyTable, Use, WholeNetwork
 from genets.latency.target import Target
 from genets.latency.timing.drift import Timed, time_in_rounds
 from genets.latency.timing.memory import free_bytes, resident_bytes_of
-from genets.structure import SpaceAround, Structure
+from genets.structure import SearchSpace, Structure
 from genets.structure.cost import multiply_adds
 
 CALIBRATION_NETWORKS = 20
@@ -51,7 +51,7 @@ Item = Probe | Structure
 
 
 def build_table(
-    space: SpaceAround,
+    space: SearchSpace,
     target: Target,
     num_classes: int,
     *,
@@ -101,7 +101,7 @@ def _run_s(
     return min(clock.time_runs(run, 1) for _ in range(LOOKS))
 
 
-def _items(space: SpaceAround, structures: list[Structure]) -> list[Item]:
+def _items(space: SearchSpace, structures: list[Structure]) -> list[Item]:
     found: list[Item] = [space.master, *structures]
     for resolution in space.resolutions:
         found += [*pieces_of(space, resolution), *ends_of(space, resolution)]
@@ -208,7 +208,7 @@ class _Session:
         return self.engine.prepare(layer.eval(), self.pieces, side, quickly=True)
 
 
-def _sample(space: SpaceAround, rng: np.random.Generator, count: int) -> list[Structure]:
+def _sample(space: SearchSpace, rng: np.random.Generator, count: int) -> list[Structure]:
     """Distinct structures, not the MasterNet; fewer where the space is that small."""
     wanted = min(count, space.size - 1)
     found: dict[Structure, None] = {}

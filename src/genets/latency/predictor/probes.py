@@ -17,7 +17,7 @@ from torch import nn
 
 from genets.latency.predictor.work import CHANNEL_TILE
 from genets.networks import build
-from genets.structure import Block, SpaceAround, Structure, SuperBlock
+from genets.structure import Block, SearchSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions
 from genets.structure.structure import IMAGE_CHANNELS
 
@@ -146,7 +146,7 @@ def build_live(structure: Structure, num_classes: int) -> ByobNet:
     return network
 
 
-def pieces_of(space: SpaceAround, resolution: int) -> Iterator[Piece]:
+def pieces_of(space: SearchSpace, resolution: int) -> Iterator[Piece]:
     """Every chain that is timed for one input resolution.
 
     For each super-block, block and width of a coarse grid: one block, and a longer chain.
@@ -166,7 +166,7 @@ def pieces_of(space: SpaceAround, resolution: int) -> Iterator[Piece]:
                     yield Piece(index, block, read, width, stage.stride, sides[index], depth)
 
 
-def ends_of(space: SpaceAround, resolution: int) -> Iterator[End]:
+def ends_of(space: SearchSpace, resolution: int) -> Iterator[End]:
     """Stem, and head with classifier, for a coarse grid of widths read and handed on."""
     sides = list(input_resolutions(space.master.with_resolution(resolution)))
     stem, *_, last, head = space.master.indices
@@ -176,7 +176,7 @@ def ends_of(space: SpaceAround, resolution: int) -> Iterator[End]:
         yield End("head", input_width, width, sides[-1])
 
 
-def edges_of(space: SpaceAround, resolution: int) -> Iterator[Edge]:
+def edges_of(space: SearchSpace, resolution: int) -> Iterator[Edge]:
     """Two chains for a coarse grid of the widths that are read and written by pieces."""
     sides = list(input_resolutions(space.master.with_resolution(resolution)))
     for before, side in zip(space.master.indices[:-1], sides[1:], strict=True):

@@ -15,7 +15,7 @@ from genets.latency.environment import describe_environment
 from genets.latency.predictor.probes import Edge, End, Piece, Probe
 from genets.latency.predictor.table import LatencyTable, WholeNetwork
 from genets.latency.target import Target
-from genets.structure import Block, DesignSpace, SpaceAround, Structure
+from genets.structure import Block, DesignSpace, SearchSpace, Structure
 
 VERSION = 2
 CUDA_VERSIONS = ("driver", "cuda", "cudnn")  # in the environment; on a CPU there are none
@@ -54,7 +54,7 @@ def table_to_json(table: LatencyTable) -> dict[str, Any]:
 class TableSettings:
     """What a table must be for, to be used again; and the device must be the one here."""
 
-    space: SpaceAround
+    space: SearchSpace
     target: Target
     num_classes: int
 

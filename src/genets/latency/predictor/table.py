@@ -19,7 +19,7 @@ from genets.latency.predictor.work import Array
 from genets.latency.target import Target
 from genets.latency.timing.measurement import Measurement
 from genets.latency.timing.statistics import rmspe
-from genets.structure import DesignSpace, SpaceAround, Structure, SuperBlock
+from genets.structure import DesignSpace, SearchSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class LatencyTable:
     seconds: what building it took, `preparing` and `timing`.
     """
 
-    space: SpaceAround
+    space: SearchSpace
     target: Target
     num_classes: int
     timed_ms: Mapping[Probe, float]
@@ -60,7 +60,7 @@ class LatencyTable:
     def build(
         cls,
         master: Structure,
-        space: SpaceAround | DesignSpace,
+        space: SearchSpace | DesignSpace,
         target: Target,
         num_classes: int,
         *,

@@ -17,8 +17,8 @@ from genets.nas.accuracy.bayes import TREND_MEAN, TREND_STD, BayesEffects, Leave
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.accuracy.observations import Observations
 from genets.nas.accuracy.paper_formula import PaperEffects
-from genets.nas.accuracy.undecided import CloseCall, close_calls
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.accuracy.undecided import UndecidedChoice, undecided_choices
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, Structure, SuperBlock
 from genets.training.score import Metric
 
@@ -28,7 +28,7 @@ FORMS: tuple[Form, ...] = ("bayes", "paper")
 LEAST_ERROR = 0.01  # stands for the error of a MasterNet that makes (almost) none
 
 
-Failed = frozenset[tuple[int, Block]]  # at a super-block, counted from 0
+FailedBlocks = frozenset[tuple[int, Block]]  # at a super-block, counted from 0
 
 
 class Effects(Protocol):
@@ -83,7 +83,7 @@ class AccuracyModel:
     effects: Effects
     trials: int
     excluded: tuple[TrialResult, ...]
-    failed: Failed
+    failed: FailedBlocks
     tried: TriedRange
 
     @classmethod
@@ -96,7 +96,7 @@ class AccuracyModel:
         metric: Metric | str = Metric.TOP1,
         form: Form = "bayes",
         trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
-        confirmed: Sequence[Confirmed] = (),
+        confirmed: Sequence[TrainedCandidate] = (),
     ) -> AccuracyModel:
         """Fit to the results of trials; their order does not matter.
 
@@ -116,7 +116,7 @@ class AccuracyModel:
             raise GenetsError(
                 f"master_score must be a {metric.label} of at least 0, not {master_score}"
             )
-        observations = Observations.of(master, results, metric, confirmed)
+        observations = Observations.collect(master, results, metric, confirmed)
         value = metric.oriented(master_score)
         effects: Effects
         if form == "paper":
@@ -131,7 +131,7 @@ class AccuracyModel:
         return cls(master, value, metric, form, effects, used, excluded, failed, tried)
 
     def predict(self, structure: Structure) -> Prediction:
-        """The sum of `stage_accuracy` over all stages.
+        """The sum of `stage_gain` over all stages.
 
         Always at the MasterNet's resolution: pseudo-gradients serve every resolution (paper,
         section 4.2, Searching for Resolution).
@@ -153,7 +153,7 @@ class AccuracyModel:
         )
         return Prediction(mean, self.effects.std(structure), self.master_value)
 
-    def stage_accuracy(
+    def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
         """(input widths, super-blocks): what each adds, as stage `index`, to the predicted change.
@@ -168,15 +168,15 @@ class AccuracyModel:
 
     def warnings(self) -> list[str]:
         """One sentence for each thing that the trials do not support."""
-        return [*self.doubts(), *map(str, self.close_calls())]
+        return [*self.trial_warnings(), *map(str, self.undecided_choices())]
 
-    def close_calls(self) -> list[CloseCall]:
+    def undecided_choices(self) -> list[UndecidedChoice]:
         """Choices of a block that are within noise; the paper's form knows of none."""
         if not isinstance(self.effects, BayesEffects):
             return []
-        return close_calls(self.effects, self.metric.unit)
+        return undecided_choices(self.effects, self.metric.unit)
 
-    def doubts(self) -> list[str]:
+    def trial_warnings(self) -> list[str]:
         """All warnings but close calls."""
         found = self.effects.warnings()
         if self.excluded:
@@ -205,7 +205,7 @@ class AccuracyModel:
         }
 
 
-def _failed(master: Structure, observations: Observations) -> Failed:
+def _failed(master: Structure, observations: Observations) -> FailedBlocks:
     """The MasterNet's own blocks are never among them: there they were trained."""
     failed = {(r.trial.index, r.trial.super_block.block) for r in observations.excluded}
     used = {(trial.index, trial.super_block.block) for trial in observations.trials}

@@ -11,7 +11,7 @@ import numpy as np
 
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.study.records import Confirmed, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Structure
 from genets.training.score import Metric, score_value
 
@@ -33,12 +33,12 @@ class Observations:
     whole_values: Floats
 
     @classmethod
-    def of(
+    def collect(
         cls,
         master: Structure,
         results: Sequence[TrialResult],
         metric: Metric,
-        confirmed: Sequence[Confirmed] = (),
+        confirmed: Sequence[TrainedCandidate] = (),
     ) -> Observations:
         """confirmed: of them those at the MasterNet's resolution, of which its trials tell.
 
@@ -54,7 +54,7 @@ class Observations:
                 )
         # Sorted, so that the fit does not depend on the order in which trials ended.
         usable = sorted(
-            ((r.trial, value_of(r, metric)) for r in results if _usable(r, metric)),
+            ((r.trial, metric_value(r, metric)) for r in results if _usable(r, metric)),
         )
         if not usable:
             reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
@@ -64,7 +64,7 @@ class Observations:
             )
         excluded = tuple(result for result in results if not _usable(result, metric))
         whole = {
-            one.structure: value_of(one, metric)
+            one.structure: metric_value(one, metric)
             for one in sorted(confirmed, key=lambda one: str(one.structure))
             if _usable(one, metric) and one.structure.resolution == master.resolution
         }
@@ -77,13 +77,13 @@ class Observations:
         )
 
 
-def value_of(result: TrialResult | Confirmed, metric: Metric) -> float:
+def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
     score = score_value(result, metric)
     return math.nan if score is None else metric.oriented(score)
 
 
-def _usable(result: TrialResult | Confirmed, metric: Metric) -> bool:
-    return result.status == "done" and math.isfinite(value_of(result, metric))
+def _usable(result: TrialResult | TrainedCandidate, metric: Metric) -> bool:
+    return result.status == "done" and math.isfinite(metric_value(result, metric))
 
 
 @dataclass(frozen=True)

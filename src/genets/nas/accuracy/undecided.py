@@ -26,13 +26,13 @@ from genets.structure import Block
 
 CLEAR = 2.0  # standard deviations that a difference must have to be told from noise
 LIKELY = 0.5  # the chance that it will be, with which trials are said to settle it
-MOST_MORE = 50  # trials for each super-block; more are not counted
+MAX_MORE_TRIALS = 50  # trials for each super-block; more are not counted
 
 Plan = Callable[[int], Sequence[Trial]]  # what so many more trials for each super-block would be
 
 
 @dataclass(frozen=True, eq=False)
-class CloseCall:
+class UndecidedChoice:
     """Two blocks of which the trials do not tell which is better at a super-block.
 
     index: of the super-block, from 0. mean, std: of the gain of `best` over `other` at the
@@ -54,7 +54,7 @@ class CloseCall:
         )
 
 
-def close_calls(effects: BayesEffects, unit: str) -> list[CloseCall]:
+def undecided_choices(effects: BayesEffects, unit: str) -> list[UndecidedChoice]:
     """The two best of the tried blocks of each super-block, where noise may hide which is."""
     found = []
     for index in range(len(effects.map.master.super_blocks)):
@@ -68,7 +68,7 @@ def close_calls(effects: BayesEffects, unit: str) -> list[CloseCall]:
         row = rows[best] - rows[other]
         mean, std = gains[best] - gains[other], effects.std_of(row)
         if mean < CLEAR * std:
-            found.append(CloseCall(index, best, other, mean, std, unit, row))
+            found.append(UndecidedChoice(index, best, other, mean, std, unit, row))
     return found
 
 
@@ -94,7 +94,7 @@ def std_after(effects: BayesEffects, row: Floats, trials: Sequence[Trial]) -> fl
     )
 
 
-def chance_to_settle(call: CloseCall, std_left: float) -> float:
+def chance_to_settle(call: UndecidedChoice, std_left: float) -> float:
     """That the difference will be clear, either way, once its deviation is `std_left`."""
     move = math.sqrt(max(0.0, call.std**2 - std_left**2))
     if move == 0.0:
@@ -104,16 +104,16 @@ def chance_to_settle(call: CloseCall, std_left: float) -> float:
 
 
 def trials_to_settle(
-    effects: BayesEffects, calls: Sequence[CloseCall], plan: Plan, step: int
+    effects: BayesEffects, calls: Sequence[UndecidedChoice], plan: Plan, step: int
 ) -> list[int | None]:
     """For each call the least number of more trials for each super-block that likely settles it.
 
-    step: in which numbers go up, to give each block as many. None: more than MOST_MORE.
+    step: in which numbers go up, to give each block as many. None: more than MAX_MORE_TRIALS.
     """
-    counts = range(step, max(MOST_MORE, step) + 1, step)
+    counts = range(step, max(MAX_MORE_TRIALS, step) + 1, step)
     planned = cache(plan)
 
-    def needed(call: CloseCall) -> int | None:
+    def needed(call: UndecidedChoice) -> int | None:
         def settled(more: int) -> bool:  # the more trials, the likelier: bisection finds the least
             left = std_after(effects, call.row, planned(more))
             return chance_to_settle(call, left) >= LIKELY

@@ -20,9 +20,9 @@ import torch
 from genets.core.errors import GenetsError, TrainingError
 from genets.data import ImageData, load_data
 from genets.data.seeds import seed_of, seeded_globals
-from genets.nas.context import Session
+from genets.nas.context import SearchContext
 from genets.nas.round import CONFIRMED, file_of
-from genets.nas.study.records import Confirmed, Selected
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.trials.workers import EXECUTORS, device_of, use_device
 from genets.networks import build, load_blocks, load_weights, save_weights
 from genets.networks.own_blocks import where_loaded
@@ -89,13 +89,13 @@ class ConfirmRunner:
             )
         return self._data[resolution]
 
-    def run(self, group: Sequence[Structure]) -> list[Confirmed]:
+    def run(self, group: Sequence[Structure]) -> list[TrainedCandidate]:
         """Train and score each. One whose loss becomes NaN, or for which memory runs out, is a
         failed one. Raises DataError, and GenetsError where weights cannot be written.
         """
         return [self._confirmed(structure) for structure in group]
 
-    def _confirmed(self, structure: Structure) -> Confirmed:
+    def _confirmed(self, structure: Structure) -> TrainedCandidate:
         start = time.perf_counter()
         epochs = self.job.recipe.epochs
         try:
@@ -103,9 +103,9 @@ class ConfirmRunner:
         except (TrainingError, torch.OutOfMemoryError, MemoryError) as error:
             seconds = time.perf_counter() - start
             reason = str(error).partition("\n")[0] or type(error).__name__
-            return Confirmed(structure, "failed", epochs, seconds=seconds, reason=reason)
+            return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
         seconds = time.perf_counter() - start
-        return Confirmed(structure, "done", epochs, score.top1, score.cross_entropy, seconds)
+        return TrainedCandidate(structure, "done", epochs, score.top1, score.cross_entropy, seconds)
 
     def _trained_score(self, structure: Structure) -> Score:
         job, data = self.job, self.data_at(structure.resolution)
@@ -127,7 +127,7 @@ class ConfirmRunner:
         return score
 
 
-def confirm(session: Session, candidates: Sequence[Selected]) -> list[Confirmed]:
+def confirm(session: SearchContext, candidates: Sequence[Candidate]) -> list[TrainedCandidate]:
     """The candidates' scores, in their order; those that no round has trained yet are trained.
 
     Each is recorded as it ends. Failed ones are tried again, until one of the round was chosen.
@@ -155,14 +155,16 @@ def confirm(session: Session, candidates: Sequence[Selected]) -> list[Confirmed]
     return confirmed
 
 
-def stored_confirmations(session: Session, number: int | None = None) -> list[Confirmed]:
+def stored_confirmations(
+    session: SearchContext, number: int | None = None
+) -> list[TrainedCandidate]:
     """Those of a round, by default of the one at work."""
     name = file_of(number or session.round.number, CONFIRMED)
-    read = session.study.load_json(name, lambda rows: [Confirmed.from_json(r) for r in rows])
+    read = session.study.load_json(name, lambda rows: [TrainedCandidate.from_json(r) for r in rows])
     return read or []
 
 
-def confirmations_before(session: Session, number: int) -> list[Confirmed]:
+def confirmations_before(session: SearchContext, number: int) -> list[TrainedCandidate]:
     """Those of all rounds before one that did not fail, each structure once."""
     found = {
         one.structure: one
@@ -174,17 +176,19 @@ def confirmations_before(session: Session, number: int) -> list[Confirmed]:
 
 
 def _save(
-    session: Session, structures: Sequence[Structure], known: Mapping[Structure, Confirmed]
+    session: SearchContext,
+    structures: Sequence[Structure],
+    known: Mapping[Structure, TrainedCandidate],
 ) -> None:
     rows = [known[structure].to_json() for structure in structures if structure in known]
     session.study.save_json(session.round.file(CONFIRMED), rows)
 
 
 def _train(
-    session: Session,
+    session: SearchContext,
     structures: Sequence[Structure],
     missing: Sequence[Structure],
-    known: dict[Structure, Confirmed],
+    known: dict[Structure, TrainedCandidate],
 ) -> None:
     tell, done = session.tell("confirmation"), len(structures) - len(missing)
     tell(done, len(structures))
@@ -197,7 +201,7 @@ def _train(
         tell(done, len(structures), str(one.structure))
 
 
-def confirm_job(session: Session) -> ConfirmJob:
+def confirm_job(session: SearchContext) -> ConfirmJob:
     """What trains the candidates: the final recipe, or a shortened one."""
     settings = session.settings
     recipe, epochs = settings.final_training.recipe(), settings.confirm_epochs
@@ -217,10 +221,10 @@ def confirm_job(session: Session) -> ConfirmJob:
     )
 
 
-def best_confirmed(confirmed: Sequence[Confirmed], metric: Metric) -> Structure:
+def best_confirmed(confirmed: Sequence[TrainedCandidate], metric: Metric) -> Structure:
     """The one with the best score; of equal ones the first, the better predicted."""
 
-    def value(one: Confirmed) -> float:
+    def value(one: TrainedCandidate) -> float:
         score = score_value(one, metric)
         assert score is not None
         return metric.oriented(score)

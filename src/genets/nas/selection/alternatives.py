@@ -17,16 +17,16 @@ import numpy as np
 from genets.nas.selection.chain import ChainStage, Frontier, Integers, pareto
 from genets.structure import Structure
 
-Types = tuple[str, ...]  # of the stages, in order
-Product = tuple[frozenset[str], ...]  # for each stage the types that may stand there
+BlockTypes = tuple[str, ...]  # of the stages, in order
+TypeProduct = tuple[frozenset[str], ...]  # for each stage the types that may stand there
 Solve = Callable[[Sequence[ChainStage]], Frontier]
 
 
-def types_of(structure: Structure) -> Types:
+def block_types(structure: Structure) -> BlockTypes:
     return tuple(stage.type for stage in structure.stages)
 
 
-def products_without(allowed: Product, used: Sequence[Types]) -> list[Product]:
+def products_without(allowed: TypeProduct, used: Sequence[BlockTypes]) -> list[TypeProduct]:
     """Disjoint products of types which hold all of `allowed` but `used`; none if none is left."""
     products = [allowed]
     for types in used:
@@ -34,7 +34,7 @@ def products_without(allowed: Product, used: Sequence[Types]) -> list[Product]:
     return products
 
 
-def _without(product: Product, types: Types) -> Iterator[Product]:
+def _without(product: TypeProduct, types: BlockTypes) -> Iterator[TypeProduct]:
     if any(name not in names for name, names in zip(types, product, strict=True)):
         yield product
         return
@@ -45,12 +45,14 @@ def _without(product: Product, types: Types) -> Iterator[Product]:
             yield (*same, others, *product[place + 1 :])
 
 
-def allowed_types(stages: Sequence[ChainStage]) -> Product:
+def allowed_types(stages: Sequence[ChainStage]) -> TypeProduct:
     """What the stages of a chain may be."""
     return tuple(frozenset(option.type for option in stage.options) for stage in stages)
 
 
-def frontier_without(stages: Sequence[ChainStage], used: Sequence[Types], solve: Solve) -> Frontier:
+def frontier_without(
+    stages: Sequence[ChainStage], used: Sequence[BlockTypes], solve: Solve
+) -> Frontier:
     """What `solve` gives for a chain, over all its structures but those of the types in `used`.
 
     Some structure must be left, see `products_without`.

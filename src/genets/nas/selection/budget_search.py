@@ -9,15 +9,15 @@ import numpy as np
 
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.selection.alternatives import Product, Types, products_without, types_of
+from genets.nas.selection.alternatives import BlockTypes, TypeProduct, block_types, products_without
 from genets.nas.selection.chain import Frontier
 from genets.nas.selection.fastest import Measure, fastest_few, infeasible
-from genets.nas.selection.measured import Measured
-from genets.nas.study.records import Selected
+from genets.nas.selection.measured import NetworkLatency
+from genets.nas.study.records import Candidate
 from genets.structure import Structure
 
 # Up to a latency in ms per image, over all structures but those of the given types.
-Select = Callable[[LatencyTable, float, Sequence[Types]], Frontier]
+Select = Callable[[LatencyTable, float, Sequence[BlockTypes]], Frontier]
 Worth = Callable[[Structure], float]
 OnRound = Callable[[int, int], None]
 
@@ -37,11 +37,11 @@ def keep_promises(
     measure: Measure,
     on_round: OnRound = lambda done, total: None,
     *,
-    products: Product,
+    products: TypeProduct,
     resolution: int | None = None,
     worth: Worth | None = None,
     top: int = 1,
-) -> list[Selected]:
+) -> list[Candidate]:
     """The most accurate structures whose measured 95 % bounds keep the budget, best first.
 
     Each round selects with the latency table, measures the best few candidates, corrects the
@@ -79,7 +79,7 @@ def keep_promises(
     if not fitting:
         raise infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
     best = sorted(fitting, key=worth, reverse=True)
-    first_of_types = {types_of(structure): structure for structure in reversed(best)}
+    first_of_types = {block_types(structure): structure for structure in reversed(best)}
     taken = [structure for structure in best if structure in first_of_types.values()][:top]
     return [_promised(known, structure, table, model) for structure in taken]
 
@@ -103,12 +103,12 @@ class _Knowledge:
         self.budget = budget
         self.table = table
         self.corrected = table
-        self.measured: dict[Structure, Measured] = {}
+        self.measured: dict[Structure, NetworkLatency] = {}
         self.aim_ms = self._aim(measure([master])[master])
         self._measure = measure
 
     @property
-    def fitting(self) -> dict[Structure, Measured]:
+    def fitting(self) -> dict[Structure, NetworkLatency]:
         """What keeps the budget, of all that was measured."""
         return {structure: m for structure, m in self.measured.items() if m.keeps(self.budget)}
 
@@ -120,13 +120,13 @@ class _Knowledge:
         steady = [*_steady(measured).values()]
         self.aim_ms = self._aim(steady[0]) / max(m.bound_over_median for m in steady)
 
-    def _aim(self, latest: Measured) -> float:
+    def _aim(self, latest: NetworkLatency) -> float:
         """The budget at the pace of the table."""
         return latest.budget_ms(self.budget) / latest.pace(self.table)
 
 
 def _proposed(
-    known: _Knowledge, select: Select, products: Product, top: int
+    known: _Knowledge, select: Select, products: TypeProduct, top: int
 ) -> Sequence[Structure]:
     """The best by prediction at the aim and a little below it, and the best of other types.
 
@@ -139,21 +139,21 @@ def _proposed(
         return _fastest(known, select, products)
     near = max(2, CANDIDATES + 1 - top)  # other types are measured beside them
     proposed = _candidates(front, known.resolution, known.aim_ms, spacing, near)
-    used = [types_of(proposed[0])]
-    kept = {types_of(structure) for structure in known.fitting}
+    used = [block_types(proposed[0])]
+    kept = {block_types(structure) for structure in known.fitting}
     while len(used) < top and products_without(products, used):
         front = select(known.corrected, known.aim_ms, used)
         point = front.best(known.aim_ms)
         if point is None:
             break
         structure = front.structure(point, known.resolution)
-        used.append(types_of(structure))
+        used.append(block_types(structure))
         if used[-1] not in kept:
             proposed.append(structure)
     return proposed
 
 
-def _fastest(known: _Knowledge, select: Select, products: Product) -> list[Structure]:
+def _fastest(known: _Knowledge, select: Select, products: TypeProduct) -> list[Structure]:
     return fastest_few(
         lambda used: select(known.corrected, known.aim_ms, used), products, known.resolution
     )
@@ -183,13 +183,13 @@ def _closer(known: _Knowledge, select: Select, worth: Worth) -> list[Structure]:
 
 def _promised(
     known: _Knowledge, structure: Structure, table: LatencyTable, model: AccuracyModel
-) -> Selected:
+) -> Candidate:
     kept, budget = known.measured[structure], known.budget
     prediction = model.predict(structure)
     # Trials tell which structure is better at any resolution, but not how good it is there.
     at_own = known.resolution == model.master.resolution
     std = prediction.std if at_own else math.nan
-    return Selected(
+    return Candidate(
         structure=structure,
         budget_ms=kept.budget_ms(budget),
         predicted_ms=table.predict_ms_per_image(structure) * kept.pace(table),
@@ -205,14 +205,14 @@ def _promised(
     )
 
 
-def _corrected(table: LatencyTable, measured: Mapping[Structure, Measured]) -> LatencyTable:
+def _corrected(table: LatencyTable, measured: Mapping[Structure, NetworkLatency]) -> LatencyTable:
     """The table, told of networks as they would have measured at its own pace."""
     steady = _steady(measured)
     at_its_pace = {s: m.network.ms_per_image / m.pace(table) for s, m in steady.items()}
     return table.correct(at_its_pace) if measured else table
 
 
-def _steady(measured: Mapping[Structure, Measured]) -> Mapping[Structure, Measured]:
+def _steady(measured: Mapping[Structure, NetworkLatency]) -> Mapping[Structure, NetworkLatency]:
     """Those not disturbed, as the others would teach the disturbance; all if there is no other."""
     return {s: m for s, m in measured.items() if not m.disturbed} or measured
 

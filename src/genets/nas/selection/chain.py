@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
-from genets.nas.accuracy.model import Failed
-from genets.structure import SpaceAround, Structure, SuperBlock
+from genets.nas.accuracy.model import FailedBlocks
+from genets.structure import SearchSpace, Structure, SuperBlock
 from genets.structure.structure import IMAGE_CHANNELS
 
 Floats = npt.NDArray[np.float64]
@@ -176,14 +176,14 @@ def pareto(latency: Floats, accuracy: Floats) -> npt.NDArray[np.int64]:
     return order[last]
 
 
-StageAccuracy = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
+StageGain = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 
 
-def chain_of(
-    around: SpaceAround,
+def make_chain(
+    around: SearchSpace,
     table: LatencyTable,
-    stage_accuracy: StageAccuracy | None = None,
-    failed: Failed = frozenset(),
+    stage_gain: StageGain | None = None,
+    failed: FailedBlocks = frozenset(),
     *,
     resolution: int | None = None,
 ) -> tuple[ChainStage, ...]:
@@ -199,8 +199,8 @@ def chain_of(
         options = tuple(o for o in around.choices(index) if (index, o.block) not in failed)
         latency_ms = table.stage_ms_per_image(index, widths, options, resolution=resolution)
         accuracy = (
-            stage_accuracy(index, widths, options)
-            if stage_accuracy is not None
+            stage_gain(index, widths, options)
+            if stage_gain is not None
             else np.zeros_like(latency_ms)
         )
         stages.append(ChainStage(options, widths, latency_ms, accuracy))

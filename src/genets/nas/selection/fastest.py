@@ -7,25 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
 from genets.nas.selection.alternatives import (
-    Product,
-    Types,
+    BlockTypes,
+    TypeProduct,
     allowed_types,
+    block_types,
     frontier_without,
     products_without,
-    types_of,
 )
-from genets.nas.selection.chain import ChainStage, Frontier, chain_of
+from genets.nas.selection.chain import ChainStage, Frontier, make_chain
 from genets.nas.selection.frontier import frontier
-from genets.nas.selection.measured import Measured
-from genets.structure import SpaceAround, Structure
+from genets.nas.selection.measured import NetworkLatency
+from genets.structure import SearchSpace, Structure
 
-Measure = Callable[[Sequence[Structure]], Mapping[Structure, Measured]]
+Measure = Callable[[Sequence[Structure]], Mapping[Structure, NetworkLatency]]
 
 FASTEST = 3  # measured before a budget is refused, as no table knows which of them is the fastest
 
 
 def check_feasible(
-    around: SpaceAround, budget: Budget, table: LatencyTable, measure: Measure
+    around: SearchSpace, budget: Budget, table: LatencyTable, measure: Measure
 ) -> None:
     """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
     few = min(
@@ -39,8 +39,8 @@ def check_feasible(
             raise infeasible(measured, budget)
 
 
-def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> list[Structure]:
-    chain = chain_of(around, table, resolution=resolution)
+def _fastest_at(around: SearchSpace, table: LatencyTable, resolution: int) -> list[Structure]:
+    chain = make_chain(around, table, resolution=resolution)
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
         return frontier(stages, table.offset_ms_per_image, max_latency_ms=0.0)
@@ -51,25 +51,25 @@ def _fastest_at(around: SpaceAround, table: LatencyTable, resolution: int) -> li
 
 
 def fastest_few(
-    select: Callable[[Sequence[Types]], Frontier], products: Product, resolution: int
+    select: Callable[[Sequence[BlockTypes]], Frontier], products: TypeProduct, resolution: int
 ) -> list[Structure]:
     """The fastest by prediction, of each choice of types one: what a table errs in is mostly that.
 
     select: from all structures but those of the given types.
     """
     found: list[Structure] = []
-    used: list[Types] = []
+    used: list[BlockTypes] = []
     while len(found) < FASTEST and products_without(products, used):
         front = select(used)
         if not len(front):  # drawn at random
             break
         found.append(front.structure(front.fastest, resolution))
-        used.append(types_of(found[-1]))
+        used.append(block_types(found[-1]))
     return found
 
 
 def infeasible(
-    measured: Mapping[Structure, Measured], budget: Budget, where: str = ""
+    measured: Mapping[Structure, NetworkLatency], budget: Budget, where: str = ""
 ) -> InfeasibleBudgetError:
     """What to raise where none of what was measured keeps the budget."""
     fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)

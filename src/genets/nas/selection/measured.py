@@ -19,7 +19,7 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Measured:
+class NetworkLatency:
     """A network's measurement, and the MasterNet's latency as it was measured in between.
 
     A budget of 0.5x means half of the latter, as a machine that is slow for a while is slow
@@ -59,7 +59,7 @@ class Measured:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Measured:
+    def from_json(cls, record: Mapping[str, Any]) -> NetworkLatency:
         values = dict(record)
         master = (values.pop("master_ms_per_image"), values.pop("master_low_ms_per_image"))
         return cls(Measurement.from_json(values), *map(float, master))
@@ -81,7 +81,7 @@ class MeasuredNetworks:
         # What was disturbed in an earlier process deserves another try: the device may be calm now.
         self._doubtful = {text for text, known in self._known.items() if known.disturbed}
 
-    def measure(self, structures: Sequence[Structure]) -> dict[Structure, Measured]:
+    def measure(self, structures: Sequence[Structure]) -> dict[Structure, NetworkLatency]:
         """Measure those that are not known yet and the MasterNet in turn, and store them.
 
         What came out disturbed is measured again, up to ATTEMPTS times in all, and once more so
@@ -110,21 +110,21 @@ class MeasuredNetworks:
         )
         master = measured[str(self.master)]
         for structure in structures:
-            self._known[str(structure)] = Measured(
+            self._known[str(structure)] = NetworkLatency(
                 measured[str(structure)], master.ms_per_image, master.low_ms_per_image
             )
 
 
-def load_measured(path: Path) -> dict[Structure, Measured]:
+def load_measured(path: Path) -> dict[Structure, NetworkLatency]:
     """What is stored there; empty if nothing is. Raises StudyError."""
     return {Structure.parse(text): known for text, known in _load(path).items()}
 
 
-def _load(path: Path) -> dict[str, Measured]:
+def _load(path: Path) -> dict[str, NetworkLatency]:
     if not path.exists():
         return {}
     try:
         record = json.loads(path.read_bytes())
-        return {text: Measured.from_json(value) for text, value in record.items()}
+        return {text: NetworkLatency.from_json(value) for text, value in record.items()}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise StudyError(f"{path} is damaged ({error}); remove it to measure again") from error

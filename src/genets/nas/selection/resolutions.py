@@ -13,21 +13,21 @@ from collections.abc import Sequence
 from genets.core.errors import GenetsError, InfeasibleBudgetError
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.context import Session
+from genets.nas.context import SearchContext
 from genets.nas.selection.budget_search import OnRound
 from genets.nas.selection.measured import MeasuredNetworks
 from genets.nas.selection.selecting import keep_selected
-from genets.nas.study.records import Confirmed, Selected
-from genets.structure import SpaceAround
+from genets.nas.study.records import Candidate, TrainedCandidate
+from genets.structure import SearchSpace
 
 
 def keep_at_each(
-    session: Session,
+    session: SearchContext,
     budget: Budget,
     table: LatencyTable,
     measured: MeasuredNetworks,
     model: AccuracyModel,
-) -> list[Selected]:
+) -> list[Candidate]:
     """The candidates of a search, by resolution, and of each the best predicted first.
 
     As many of each: the best of more would be better for that alone. A resolution at which
@@ -37,7 +37,7 @@ def keep_at_each(
     if len(resolutions) == 1:
         return keep_selected(session, budget, table, measured, model, confirm)
     each = math.ceil(confirm / len(resolutions))
-    found: list[Selected] = []
+    found: list[Candidate] = []
     faults: list[InfeasibleBudgetError] = []
     for number, resolution in enumerate(resolutions):
         told = _told(session, number)
@@ -59,14 +59,16 @@ def keep_at_each(
     return found
 
 
-def _told(session: Session, number: int) -> OnRound:
+def _told(session: SearchContext, number: int) -> OnRound:
     """Progress of one resolution as part of that of all; number: from 0."""
     tell, resolutions = session.tell("verification"), session.around.resolutions
     detail = f"{resolutions[number]} pixels"
     return lambda done, total: tell(number * total + done, len(resolutions) * total, detail)
 
 
-def left_out(around: SpaceAround, selected: Selected, confirmed: Sequence[Confirmed]) -> list[str]:
+def left_out(
+    around: SearchSpace, selected: Candidate, confirmed: Sequence[TrainedCandidate]
+) -> list[str]:
     """One sentence for each resolution of which the winner had no rival, as none was in time."""
     seen = {selected.structure.resolution, *(one.structure.resolution for one in confirmed)}
     return [
@@ -76,7 +78,7 @@ def left_out(around: SpaceAround, selected: Selected, confirmed: Sequence[Confir
     ]
 
 
-def resolution_of(session: Session, asked: int | None) -> int | None:
+def resolution_of(session: SearchContext, asked: int | None) -> int | None:
     """The one to select at; None where the study has one alone.
 
     By default the winner's, which training chose. Raises GenetsError for one it has not.
@@ -88,6 +90,6 @@ def resolution_of(session: Session, asked: int | None) -> int | None:
         )
     if len(known) == 1:
         return None
-    selected = session.study.load_json("selected", Selected.from_json)
+    selected = session.study.load_json("selected", Candidate.from_json)
     master = session.master.resolution
     return asked or (selected.structure.resolution if selected else master)

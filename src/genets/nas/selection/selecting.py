@@ -8,21 +8,21 @@ import numpy as np
 
 from genets.core.errors import GenetsError
 from genets.latency import Budget, LatencyTable
-from genets.nas.accuracy.model import AccuracyModel, Failed
-from genets.nas.context import Session
-from genets.nas.selection.alternatives import Product, Types, frontier_without
+from genets.nas.accuracy.model import AccuracyModel, FailedBlocks
+from genets.nas.context import SearchContext
+from genets.nas.selection.alternatives import BlockTypes, TypeProduct, frontier_without
 from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.chain import ChainStage, Frontier, chain_of
+from genets.nas.selection.chain import ChainStage, Frontier, make_chain
 from genets.nas.selection.frontier import frontier, random_selection
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.study.records import Selected
-from genets.structure import SpaceAround
+from genets.nas.study.records import Candidate
+from genets.structure import SearchSpace
 
 RANDOM_SAMPLES = 100_000  # structures drawn by --selection random
 
 
 def keep_selected(
-    session: Session,
+    session: SearchContext,
     budget: Budget,
     table: LatencyTable,
     measured: MeasuredNetworks,
@@ -31,7 +31,7 @@ def keep_selected(
     *,
     resolution: int | None = None,
     on_round: OnRound | None = None,
-) -> list[Selected]:
+) -> list[Candidate]:
     """Up to `top` alternatives (see `alternatives`), the best first, each within the budget.
 
     resolution: of all of them; by default the MasterNet's.
@@ -40,7 +40,7 @@ def keep_selected(
     """
     pixels = resolution or session.master.resolution
 
-    def select(corrected: LatencyTable, limit_ms: float, used: Sequence[Types]) -> Frontier:
+    def select(corrected: LatencyTable, limit_ms: float, used: Sequence[BlockTypes]) -> Frontier:
         return _frontier(session, corrected, model, limit_ms, used, pixels)
 
     with session.phase("verification"):
@@ -58,7 +58,7 @@ def keep_selected(
         )
 
 
-def _types(around: SpaceAround, failed: Failed) -> Product:
+def _types(around: SearchSpace, failed: FailedBlocks) -> TypeProduct:
     """The types that each stage may be of."""
     return tuple(
         frozenset(block.type for block in blocks if (index, block) not in failed)
@@ -67,11 +67,11 @@ def _types(around: SpaceAround, failed: Failed) -> Product:
 
 
 def _frontier(
-    session: Session,
+    session: SearchContext,
     table: LatencyTable,
     model: AccuracyModel,
     limit_ms: float,
-    used: Sequence[Types],
+    used: Sequence[BlockTypes],
     resolution: int,
 ) -> Frontier:
     """Up to a latency; of all structures but those of the types in `used`."""
@@ -83,9 +83,7 @@ def _frontier(
         rng = np.random.default_rng(session.settings.seed)
         return random_selection(stages, limit_ms, RANDOM_SAMPLES, rng, offset_ms)
 
-    chain = chain_of(
-        session.around, table, model.stage_accuracy, model.failed, resolution=resolution
-    )
+    chain = make_chain(session.around, table, model.stage_gain, model.failed, resolution=resolution)
     front = frontier_without(chain, used, solve)
     if not len(front) and not used:
         raise GenetsError(

@@ -49,7 +49,7 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
-class Selected:
+class Candidate:
     """A structure that keeps its budget, by measurement. All latencies are ms per image.
 
     predicted_ms: the latency table's prediction, which knows nothing of this network's
@@ -93,7 +93,7 @@ class Selected:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Selected:
+    def from_json(cls, record: Mapping[str, Any]) -> Candidate:
         """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
         values = {f.name: record[f.name] for f in fields(cls) if f.name != "outside"}
         values["outside"] = tuple(record.get("outside", ()))  # older studies have none
@@ -101,7 +101,7 @@ class Selected:
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmed:
+class TrainedCandidate:
     """A candidate that was trained from scratch, and its scores on the validation split.
 
     epochs: how long it was trained. A failed one has a reason and no scores.
@@ -121,7 +121,7 @@ class Confirmed:
         return values | {"structure": str(self.structure)}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Confirmed:
+    def from_json(cls, record: Mapping[str, Any]) -> TrainedCandidate:
         """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
         values = {field.name: record[field.name] for field in fields(cls)}
         return cls(**values | {"structure": Structure.parse(record["structure"])})
@@ -142,8 +142,8 @@ class RoundResult:
     score: dict[str, float]
     trials_done: int
     trials_failed: int
-    candidates: tuple[Selected, ...]
-    confirmed: tuple[Confirmed, ...]
+    candidates: tuple[Candidate, ...]
+    confirmed: tuple[TrainedCandidate, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -173,7 +173,7 @@ class SearchResult:
     folder: the study.
     """
 
-    selected: Selected
+    selected: Candidate
     master: dict[str, float]
     winner: dict[str, float]
     trials_done: int
@@ -182,7 +182,7 @@ class SearchResult:
     files: dict[str, Path]
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    confirmed: tuple[Confirmed, ...] = ()
+    confirmed: tuple[TrainedCandidate, ...] = ()
     rounds: tuple[RoundResult, ...] = ()
     metric: Metric = Metric.CROSS_ENTROPY
 
@@ -191,7 +191,7 @@ class SearchResult:
         """The folder that `genets.load` reads."""
         return self.folder / "results"
 
-    def select(self, budget: str, **options: Any) -> Selected:
+    def select(self, budget: str, **options: Any) -> Candidate:
         """Another budget, or with `target=` another target, without training: see `run.select`."""
         from genets.nas.run import select  # which makes what is in this file
 

@@ -13,15 +13,15 @@ from genets.core.errors import GenetsError, StudyError
 from genets.latency import LatencyTable, Target
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
-from genets.nas.selection.chain import Frontier, chain_of
+from genets.nas.selection.chain import Frontier, make_chain
 from genets.nas.selection.frontier import frontier
-from genets.nas.selection.measured import Measured, load_measured
+from genets.nas.selection.measured import NetworkLatency, load_measured
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Confirmed, Selected, TrialResult
+from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.study import LATENCY, TRIALS, load_settings
 from genets.nas.study.trial_database import read_in_order
-from genets.nas.trials.plan import changeable
-from genets.structure import SpaceAround, Structure
+from genets.nas.trials.plan import changeable_stages
+from genets.structure import SearchSpace, Structure
 from genets.training.score import Metric
 
 Read = TypeVar("Read")
@@ -30,11 +30,11 @@ MEASURED = "-measured"
 
 
 @dataclass(frozen=True, eq=False)
-class OnTarget:
+class TargetLatency:
     """A latency table, and the whole networks measured on its target for this study."""
 
     table: LatencyTable
-    measured: Mapping[Structure, Measured]
+    measured: Mapping[Structure, NetworkLatency]
 
     @property
     def target(self) -> Target:
@@ -54,7 +54,7 @@ class RoundSnapshot:
     master: Structure
     results: tuple[TrialResult, ...]
     score: dict[str, float] | None
-    confirmed: tuple[Confirmed, ...]
+    confirmed: tuple[TrainedCandidate, ...]
     selected: bool
 
     @classmethod
@@ -85,10 +85,10 @@ class Snapshot:
 
     folder: Path
     settings: SearchSettings
-    targets: tuple[OnTarget, ...]
+    targets: tuple[TargetLatency, ...]
     rounds: tuple[RoundSnapshot, ...]
     master_score: dict[str, float] | None
-    selected: Selected | None
+    selected: Candidate | None
     result: dict[str, Any] | None
     failure: str | None
     seconds: dict[str, float]
@@ -109,7 +109,7 @@ class Snapshot:
             targets=tuple(_targets(folder / LATENCY, settings)),
             rounds=rounds,
             master_score=score,
-            selected=_read(folder / "selected.json", Selected.from_json),
+            selected=_read(folder / "selected.json", Candidate.from_json),
             result=_read(folder / "results" / "result.json", dict),
             failure=_read(folder / "failure.json", lambda record: str(record["sentence"])),
             seconds=_read(folder / "seconds.json", _floats) or {},
@@ -132,7 +132,7 @@ class Snapshot:
         return [result for each in self.rounds for result in each.results]
 
     @property
-    def confirmed(self) -> tuple[Confirmed, ...]:
+    def confirmed(self) -> tuple[TrainedCandidate, ...]:
         """Of all rounds, each structure once."""
         found = {one.structure: one for each in self.rounds for one in each.confirmed}
         return tuple(found.values())
@@ -142,7 +142,7 @@ class Snapshot:
         return [result for result in self.results if result.status == "failed"]
 
     @cached_property
-    def around(self) -> SpaceAround:
+    def around(self) -> SearchSpace:
         return self.settings.space.design_space().around(self.master)
 
     @cached_property
@@ -150,7 +150,7 @@ class Snapshot:
         """How many trials the search plans, in the rounds that have begun."""
         settings, around = self.settings, self.around
         each = settings.trials_per_super_block + settings.controls_per_super_block
-        return each * len(changeable(around)) * len(self.rounds)
+        return each * len(changeable_stages(around)) * len(self.rounds)
 
     def missing(self) -> list[str]:
         """What a finished study has and this one has not, in the order of the phases."""
@@ -182,10 +182,10 @@ class Snapshot:
         """
         if self.model is None:
             return None
-        chain = chain_of(
+        chain = make_chain(
             table.space,
             table,
-            self.model.stage_accuracy,
+            self.model.stage_gain,
             self.model.failed,
             resolution=resolution,
         )
@@ -231,12 +231,14 @@ def _fit(
     return model, None
 
 
-def _targets(folder: Path, settings: SearchSettings) -> list[OnTarget]:
+def _targets(folder: Path, settings: SearchSettings) -> list[TargetLatency]:
     own = settings.target.resolved().name
     paths = [p for p in sorted(folder.glob("*.json")) if not p.stem.endswith(MEASURED)]
     paths.sort(key=lambda path: path.stem != own)
     return [
-        OnTarget(LatencyTable.load(path), load_measured(folder / f"{path.stem}{MEASURED}.json"))
+        TargetLatency(
+            LatencyTable.load(path), load_measured(folder / f"{path.stem}{MEASURED}.json")
+        )
         for path in paths
     ]
 
@@ -250,8 +252,8 @@ def _read(path: Path, read: Callable[[Any], Read]) -> Read | None:
         raise StudyError(f"{path} is damaged ({error})") from error
 
 
-def _confirmed(rows: list[Mapping[str, Any]]) -> tuple[Confirmed, ...]:
-    return tuple(Confirmed.from_json(row) for row in rows)
+def _confirmed(rows: list[Mapping[str, Any]]) -> tuple[TrainedCandidate, ...]:
+    return tuple(TrainedCandidate.from_json(row) for row in rows)
 
 
 def _floats(record: Mapping[str, Any]) -> dict[str, float]:

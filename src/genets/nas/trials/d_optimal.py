@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from genets.nas.accuracy.bayes import EFFECT_STD
 from genets.nas.accuracy.features import SCALE_GROUPS, FeatureMap
 from genets.nas.accuracy.gaussian import Floats
-from genets.structure import SpaceAround, SuperBlock
+from genets.structure import SearchSpace, SuperBlock
 
 # Prior standard deviations and noise in spreads of the trials' values, as in `bayes`. What the
 # evidence of the trials will make of them is not known yet; the design is not sensitive to it.
@@ -37,7 +37,7 @@ LEAST_GAIN = 1e-6  # of the log determinant: rounding, which differs by machine,
 Place = tuple[int, SuperBlock]  # what is tried, and at which super-block
 
 
-def exchanged(around: SpaceAround, planned: Sequence[Place], fixed: Sequence[Place]) -> list[Place]:
+def exchanged(around: SearchSpace, planned: Sequence[Place], fixed: Sequence[Place]) -> list[Place]:
     """The planned trials with depths and widths swapped among those of a super-block.
 
     fixed: trials that stay as they are, the controls.

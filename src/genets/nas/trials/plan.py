@@ -11,7 +11,7 @@ import numpy as np
 
 from genets.nas.study.records import Trial
 from genets.nas.trials.d_optimal import Place, exchanged
-from genets.structure import SpaceAround, SuperBlock
+from genets.structure import SearchSpace, SuperBlock
 
 T = TypeVar("T")
 Sampling = Literal["design", "balanced", "random"]
@@ -20,7 +20,7 @@ GROUP_SIZE = 4  # trials fine-tuned together: what a kill can cost at most
 
 
 def plan_trials(
-    around: SpaceAround,
+    around: SearchSpace,
     trials: int,
     controls: int,
     *,
@@ -41,7 +41,7 @@ def plan_trials(
     """
     assert list(grown_from) == sorted({*grown_from} - {trials}), grown_from
     own = around.master.stage
-    fixed = [(index, own(index)) for index in changeable(around) for _ in range(controls)]
+    fixed = [(index, own(index)) for index in changeable_stages(around) for _ in range(controls)]
     places: list[Place] = []
     for before, count in pairwise((0, *grown_from, trials)):
         entropy = [seed, before] if before else [seed]
@@ -50,8 +50,8 @@ def plan_trials(
     return _with_repeats((*fixed, *places))
 
 
-def more_trials(
-    around: SpaceAround, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
+def plan_more_trials(
+    around: SearchSpace, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
 ) -> tuple[Trial, ...]:
     """About what `count` more trials for each super-block would be, beside those done.
 
@@ -72,11 +72,11 @@ def _with_repeats(places: Iterable[Place]) -> tuple[Trial, ...]:
 
 
 def _added(
-    around: SpaceAround, places: Sequence[Place], count: int, entropy: list[int], sampling: Sampling
+    around: SearchSpace, places: Sequence[Place], count: int, entropy: list[int], sampling: Sampling
 ) -> list[Place]:
     """`count` more for each super-block, beside those that are planned already."""
     added: list[Place] = []
-    for index in changeable(around):
+    for index in changeable_stages(around):
         rng = np.random.default_rng([*entropy, index % 2**32])  # the stem's index is below 0
         if sampling == "random":
             drawn = _random(around, index, count, rng)
@@ -87,13 +87,13 @@ def _added(
     return added
 
 
-def changeable(around: SpaceAround) -> list[int]:
+def changeable_stages(around: SearchSpace) -> list[int]:
     """The stages (by index) in whose place the space allows something else."""
     return [index for index in around.master.indices if len(around.choices(index)) > 1]
 
 
 def _random(
-    around: SpaceAround, index: int, count: int, rng: np.random.Generator
+    around: SearchSpace, index: int, count: int, rng: np.random.Generator
 ) -> list[SuperBlock]:
     own = around.master.stage(index)
     others = [choice for choice in around.choices(index) if choice != own]
@@ -101,7 +101,7 @@ def _random(
 
 
 def _balanced(
-    around: SpaceAround,
+    around: SearchSpace,
     index: int,
     count: int,
     rng: np.random.Generator,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
-from genets.nas.accuracy.observations import value_of
-from genets.nas.selection.measured import Measured
-from genets.nas.study.snapshot import OnTarget, RoundSnapshot, Snapshot
-from genets.report.charts import colours, make_chart, shapes, styled
+from genets.nas.accuracy.observations import metric_value
+from genets.nas.selection.measured import NetworkLatency
+from genets.nas.study.snapshot import RoundSnapshot, Snapshot, TargetLatency
+from genets.report.charts import make_chart, colours, shapes, styled
 from genets.report.study.sections import SHOWN, Shown
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
@@ -25,7 +25,7 @@ TYPES = ("Conv", "XX", "BL", "DW")
 ROLES = ("MasterNet", "selected", "measured")
 
 
-def at_table_pace(measured: Measured, on: OnTarget) -> float:
+def at_table_pace(measured: NetworkLatency, on: TargetLatency) -> float:
     """ms per image had the machine been as fast as when the table was made.
 
     The MasterNet tells, which is measured in turn with every network.
@@ -41,7 +41,7 @@ def role_of(structure: Structure, snapshot: Snapshot) -> str:
     return "MasterNet" if structure == snapshot.master else "measured"
 
 
-def frontier_chart(snapshot: Snapshot, on: OnTarget, resolution: int) -> Any | None:
+def frontier_chart(snapshot: Snapshot, on: TargetLatency, resolution: int) -> Any | None:
     """Predicted score over latency; every measured network at its measured latency."""
     import altair as alt
 
@@ -76,7 +76,7 @@ def frontier_chart(snapshot: Snapshot, on: OnTarget, resolution: int) -> Any | N
     return styled(alt.layer(*layers))
 
 
-def budget_ms(snapshot: Snapshot, on: OnTarget) -> float:
+def budget_ms(snapshot: Snapshot, on: TargetLatency) -> float:
     """The search's budget at the pace of the table."""
     return Budget.parse(snapshot.settings.budget).ms_per_image(on.table.master_ms_per_image)
 
@@ -102,9 +102,9 @@ def _score_axis(alt: Any, field: str, title: str, shown: Shown) -> Any:
 def _network(
     structure: Structure,
     snapshot: Snapshot,
-    on: OnTarget,
+    on: TargetLatency,
     shown: Shown,
-    measured: Measured | None = None,
+    measured: NetworkLatency | None = None,
 ) -> dict[str, Any]:
     assert snapshot.model is not None
     prediction = snapshot.model.predict(structure)
@@ -239,7 +239,7 @@ def trials_chart(there: RoundSnapshot, metric: Metric) -> Any | None:
     label = there.master.stage_label
     for result in there.results:
         minutes += result.seconds / 60
-        value = value_of(result, metric)
+        value = metric_value(result, metric)
         if result.status == "done" and math.isfinite(value):
             control = result.trial.is_control(there.master)
             rows.append({

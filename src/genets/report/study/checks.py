@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from genets.nas.accuracy.observations import Observations
-from genets.nas.study.snapshot import OnTarget, Snapshot
-from genets.report.charts import colours, make_chart, shapes, styled
+from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.report.charts import make_chart, colours, shapes, styled
 from genets.report.study.charts import GREY, at_table_pace
 from genets.report.study.sections import SHOWN
 from genets.structure.notation import format_super_block
@@ -15,7 +15,7 @@ from genets.structure.notation import format_super_block
 SERIES = ("held out of the table", "candidate")
 
 
-def latency_check(snapshot: Snapshot, on: OnTarget) -> list[dict[str, Any]]:
+def latency_check(snapshot: Snapshot, on: TargetLatency) -> list[dict[str, Any]]:
     """(predicted, measured) of whole networks that the table was not calibrated on."""
     batch_size = on.target.batch_size
     rows = [
@@ -33,7 +33,7 @@ def latency_check(snapshot: Snapshot, on: OnTarget) -> list[dict[str, Any]]:
     return rows
 
 
-def latency_check_chart(snapshot: Snapshot, on: OnTarget) -> Any | None:
+def latency_check_chart(snapshot: Snapshot, on: TargetLatency) -> Any | None:
     import altair as alt
 
     rows = latency_check(snapshot, on)
@@ -61,7 +61,7 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
     if model is None or left_out is None:
         return None
     shown, label = SHOWN[model.metric], model.master.stage_label
-    seen = Observations.of(model.master, snapshot.latest.results, model.metric)
+    seen = Observations.collect(model.master, snapshot.latest.results, model.metric)
     rows: list[dict[str, Any]] = []
     for trial, value, residual, std in zip(
         seen.trials, seen.values, left_out.residual, left_out.std, strict=True

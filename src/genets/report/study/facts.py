@@ -7,7 +7,7 @@ from typing import Any
 
 from genets.nas.selection.resolutions import left_out
 from genets.nas.settings.settings import SpaceSettings
-from genets.nas.study.snapshot import OnTarget, Snapshot
+from genets.nas.study.snapshot import Snapshot, TargetLatency
 from genets.nas.warnings import (
     master_doubts,
     measuring_doubts,
@@ -73,7 +73,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
-def latency_conditions(on: OnTarget) -> str:
+def latency_conditions(on: TargetLatency) -> str:
     """Device, target, protocol, versions and table error, in one sentence."""
     environment = on.table.environment
     packages = environment.get("packages") or {}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.files import write_atomic
-from genets.nas.study.snapshot import OnTarget, Snapshot
+from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.report.wording import describe_target
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.study.charts import (
     at_table_pace,
@@ -28,7 +29,6 @@ from genets.report.study.facts import (
     warnings,
 )
 from genets.report.study.sections import SHOWN, candidates_section, rounds_section
-from genets.report.wording import describe_target
 from genets.structure import Structure
 from genets.structure.notation import format_super_block
 
@@ -84,7 +84,7 @@ def _result(snapshot: Snapshot) -> Section:
     return Section("Result", blocks)
 
 
-def _frontier(snapshot: Snapshot, on: OnTarget) -> Section:
+def _frontier(snapshot: Snapshot, on: TargetLatency) -> Section:
     title = f"Frontier: {describe_target(on.target)}"
     resolutions = on.table.space.resolutions
     charts = [frontier_chart(snapshot, on, resolution) for resolution in resolutions]
@@ -122,7 +122,7 @@ def _other_resolutions(snapshot: Snapshot, resolutions: Sequence[int]) -> str:
     )
 
 
-def _measured_table(snapshot: Snapshot, on: OnTarget) -> list[Block]:
+def _measured_table(snapshot: Snapshot, on: TargetLatency) -> list[Block]:
     model = snapshot.model
     shown = SHOWN[snapshot.settings.metric]
     header = ["network", f"predicted {shown.name}, {shown.unit}", "std", "predicted ms",

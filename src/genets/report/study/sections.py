@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from genets.nas.candidates.training import best_confirmed
-from genets.nas.study.records import Confirmed
+from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.training.score import Metric
@@ -57,7 +57,7 @@ def _round_row(each: RoundSnapshot, metric: Metric) -> list[Cell | str]:
     return [str(each.number), *own, trials, trained, *found, Cell(str(each.master), "text")]
 
 
-def _best(confirmed: tuple[Confirmed, ...], metric: Metric) -> Confirmed | None:
+def _best(confirmed: tuple[TrainedCandidate, ...], metric: Metric) -> TrainedCandidate | None:
     done = [one for one in confirmed if one.status == "done"]
     if not done:
         return None
@@ -94,7 +94,7 @@ def candidates_section(snapshot: Snapshot) -> Section:
     return Section("Candidates", [table, Paragraph(said)])
 
 
-def _candidate_row(name: str, one: Confirmed, snapshot: Snapshot) -> list[Cell | str]:
+def _candidate_row(name: str, one: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:
     scores: list[Cell | str] = ["-", Cell(f"failed: {one.reason}", "text")]
     if one.top1 is not None and one.cross_entropy is not None:
         scores = [f"{one.top1:.2%}", f"{one.cross_entropy:.4g}"]

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from genets.analysis.masters import RankedMaster
 from genets.core.errors import InfeasibleBudgetError
-from genets.nas.study.records import Confirmed, SearchResult, Selected
+from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate
 from genets.report.tables import Fact, facts_table, ms_text
 from genets.training.score import Metric
 
@@ -56,7 +56,7 @@ def _confirmed_facts(result: SearchResult) -> Iterable[Fact]:
         yield "candidates", f"{'; '.join(scores)}; {epochs}; {decides} decides"
 
 
-def _confirmed_scores(one: Confirmed) -> str:
+def _confirmed_scores(one: TrainedCandidate) -> str:
     if one.top1 is None or one.cross_entropy is None:
         return "failed"
     return f"cross-entropy {one.cross_entropy:.4g}, {one.top1:.2%} right"
@@ -71,13 +71,13 @@ def _round_facts(result: SearchResult) -> Iterable[Fact]:
         yield f"round {each.number}", f"{around}; {own}"
 
 
-def selected_table(selected: Selected) -> Table:
+def selected_table(selected: Candidate) -> Table:
     """A structure selected from a study, with its promise."""
     facts = [*promise_facts(selected), *_value_facts(selected)]
     return facts_table("Selected", [*facts, ("structure", str(selected.structure))])
 
 
-def _value_facts(selected: Selected) -> Iterable[Fact]:
+def _value_facts(selected: Candidate) -> Iterable[Fact]:
     value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
     if value is None:
         pixels = f"{selected.structure.resolution} pixels"
@@ -89,13 +89,13 @@ def _value_facts(selected: Selected) -> Iterable[Fact]:
     yield from _outside_facts(selected)
 
 
-def _outside_facts(selected: Selected) -> Iterable[Fact]:
+def _outside_facts(selected: Candidate) -> Iterable[Fact]:
     """Where a prediction goes beyond what trials have tried."""
     if selected.outside:
         yield "extrapolated", "; ".join(selected.outside)
 
 
-def promise_facts(selected: Selected) -> list[Fact]:
+def promise_facts(selected: Candidate) -> list[Fact]:
     """Budget, predicted, measured, bound and margin."""
     interval = f"95 % interval {selected.low_ms:.4g} to {selected.high_ms:.4g}"
     side = "below" if selected.margin >= 0 else "ABOVE"
@@ -137,7 +137,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
-def alternatives_table(found: Sequence[Selected]) -> Table:
+def alternatives_table(found: Sequence[Candidate]) -> Table:
     """A line for each alternative, the best first. All latencies are ms per image."""
     table = Table(title=Text("Alternatives, ms per image"), title_justify="left")
     numbers = ["", "value", "std"]
