@@ -140,7 +140,7 @@ def test_a_training_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
     assert all("the loss became" in score["reason"] for score in record["scores"])
 
 
-def test_the_table_marks_what_is_not_told_from_the_best() -> None:
+def test_the_table_marks_structures_that_are_tied_with_the_best() -> None:
     ranking = scored({"wide": [0.80, 0.84], "thin": [0.81, 0.80], "deep": [0.1, 0.1]})
     console = Console(width=120, record=True, file=None, quiet=True)
     console.quiet = False
@@ -149,4 +149,4 @@ def test_the_table_marks_what_is_not_told_from_the_best() -> None:
     lines = captured.get().splitlines()
     assert any("thin" in line and "~" in line for line in lines)
     assert any("deep" in line and "~" not in line for line in lines)
-    assert "not told from the best" in captured.get()
+    assert "within its 95 % interval" in captured.get()
