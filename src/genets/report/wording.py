@@ -82,7 +82,7 @@ def score_text(score: float | None, metric: Metric) -> str:
     """A score with its digits, such as `80.12%` or `0.4567`; a dash for None."""
     if score is None:
         return "-"
-    return f"{score:.2%}" if metric is Metric.TOP1 else f"{score:.4g}"
+    return f"{score:.2%}" if metric is Metric.TOP1 else f"{score:.4f}"
 
 
 def in_unit(score: float, metric: Metric) -> float:
