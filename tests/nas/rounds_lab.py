@@ -5,22 +5,29 @@ cannot hold: the best structure near one MasterNet is not the best near another.
 """
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+from torch import nn
 
 from closed_form_device import ClosedFormDevice
-from genets.latency import LatencyTable, Measurement
+from genets.data import ImageData, Split
+from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.nas import context
 from genets.nas.laboratory import Laboratory
+from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import TrainedCandidate, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.networks import build, save_weights
-from genets.training import Score
+from genets.structure import Structure
+from genets.training import Recipe, Score
 
 MASTER = "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "data": "digits",
     "budget": "0.9x",
     "master": MASTER,
@@ -35,11 +42,11 @@ SETTINGS = {
 }
 
 
-def settings(**changes):
+def settings(**changes: Any) -> SearchSettings:
     return SearchSettings(**{**SETTINGS, **changes})
 
 
-def loss(structure):
+def loss(structure: Structure) -> float:
     first, second = structure.super_blocks
     ends = 0.1 * math.log(structure.stem.width / 8) + 0.02 * math.log(structure.head.width / 16)
     size = math.log(first.width * first.depth * second.width * second.depth / 256)
@@ -49,7 +56,7 @@ def loss(structure):
     return 1 - 0.05 * size + types + shape - ends - pixels
 
 
-def score(value):
+def score(value: float) -> Score:
     return Score(math.exp(-value), value, 100)
 
 
@@ -62,20 +69,26 @@ class ClosedFormLatency(Laboratory):
     asked: the settings of the search whose latency table is built.
     """
 
-    def __init__(self, asked=None):
+    def __init__(self, asked: SearchSettings | None = None) -> None:
         self.asked = asked or settings()
 
-    def prepare_table(self, path, wanted, **_):
+    def prepare_table(self, path: Path, expected: TableSettings, **_: Any) -> LatencyTable:
         if path.exists():
             return LatencyTable.load(path)
         table = DEVICE.table_of(self.asked)
         table.save(path)
         return table
 
-    def measure(self, structures, target, num_classes, time_limit_s):
+    def measure(
+        self,
+        structures: Sequence[Structure],
+        target: Target,
+        num_classes: int,
+        time_limit_s: float,
+    ) -> dict[Structure, Measurement]:
         return {structure: self._measurement(structure, target) for structure in structures}
 
-    def _measurement(self, structure, target):
+    def _measurement(self, structure: Structure, target: Target) -> Measurement:
         ms = DEVICE.network_ms(structure) / target.batch_size
         return Measurement(ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,), False, {}, "genets-1",
                            target, structure.resolution)  # fmt: skip
@@ -87,26 +100,40 @@ class ClosedFormLaboratory(ClosedFormLatency):
     trial_jobs: every job that was run, with its groups of trials.
     """
 
-    def __init__(self, asked=None, *, master_loss=None):
+    def __init__(
+        self, asked: SearchSettings | None = None, *, master_loss: float | None = None
+    ) -> None:
         super().__init__(asked)
         own = loss(settings().structure)
         self.master_loss = own if master_loss is None else master_loss
-        self.trial_jobs = []
+        self.trial_jobs: list[Any] = []
 
-    def train(self, net, data, recipe, *, on_epoch, **_):
+    def train(
+        self,
+        net: nn.Module,
+        data: ImageData,
+        recipe: Recipe,
+        *,
+        on_epoch: Callable[[int, float], None],
+        **_: Any,
+    ) -> None:
         on_epoch(recipe.epochs - 1, 0.0)
 
-    def evaluate(self, net, split, device):
+    def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
         return score(self.master_loss)
 
-    def run_trials(self, job, groups, workers):
+    def run_trials(
+        self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int
+    ) -> Iterator[TrialResult]:
         """As the network with the new super-block, and a loss that all trials there have."""
         self.trial_jobs.append(job)
         for trial in [trial for group in groups for trial in group]:
             value = loss(trial.structure(job.master)) + 0.05 * (1 + trial.index)
             yield TrialResult(trial, "done", score(value).top1, value)
 
-    def train_candidates(self, job, groups, workers):
+    def train_candidates(
+        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: int
+    ) -> Iterator[TrainedCandidate]:
         for (structure,) in groups:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -116,21 +143,23 @@ class ClosedFormLaboratory(ClosedFormLatency):
                 structure, "done", job.recipe.epochs, value.top1, value.cross_entropy
             )
 
-    def export(self, net, structure, data, folder):
+    def export(self, net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> float:
         return 0.0
 
 
-def search(asked, folder, lab=None, **options):
+def search(
+    asked: SearchSettings, folder: Path, lab: Laboratory | None = None, **options: Any
+) -> SearchResult:
     """Run a search in closed form. lab: by default one for these settings."""
     lab = lab or ClosedFormLaboratory(asked)
     return run_search(asked, folder, workers=1, lab=lab, **options)
 
 
-def in_closed_form(patch, lab=None):
+def in_closed_form(patch: pytest.MonkeyPatch, lab: Laboratory | None = None) -> None:
     """With a MonkeyPatch: for what takes no laboratory, such as commands and `genets.search`."""
     patch.setattr(context, "Laboratory", lambda: lab or ClosedFormLaboratory())
 
 
-def files(folder: Path):
+def files(folder: Path) -> set[str]:
     """The names of what a study holds, but for locks and the like."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import TINY
 
 from genets.core.errors import GenetsError, StudyError, TrainingError
 from genets.data import DigitsSplit, load_data
@@ -30,7 +31,7 @@ from genets.structure import Structure
 from genets.training import Score, evaluate
 from genets.training.score import Metric
 
-MASTER = "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8"
+MASTER = str(TINY)
 STRUCTURES = tuple(
     Structure.parse(f"Conv3x8s2 {blocks} Conv1x16 @8")
     for blocks in ("XX3x8s2 XX3x8", "DW3x8s2r3 XX3x8", "XX3x8s2 DW3x8r3")

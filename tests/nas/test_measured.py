@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from small_networks import TWO_XX
+
 from genets.latency import Measurement, Target
 from genets.nas.selection.measured import MAX_ATTEMPTS, MeasuredNetworks
 from genets.structure import Structure
 
-MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
+MASTER = TWO_XX
 OTHER, ANOTHER = (MASTER.with_stage(1, b) for b in MASTER.super_blocks)
 
 

@@ -69,7 +69,7 @@ def test_search_resume_and_load(tmp_path: Path, files: list[Path]) -> None:
     assert all((out / file.name).read_bytes() == file.read_bytes() for file in files)
 
     forget()
-    with pytest.raises(StructureError, match="give its file: genets --own-blocks FILE"):
+    with pytest.raises(StructureError, match="of your own with genets --own-blocks FILE"):
         genets.load(out / "results")
     for copy in (out / "results").glob("*.py"):
         genets.load_blocks(copy)
@@ -83,7 +83,7 @@ def test_search_resume_and_load(tmp_path: Path, files: list[Path]) -> None:
 
     forget()
     files[0].write_text(files[0].read_text() + "\n# edited")
-    with pytest.raises(BlockFileError, match="is not what it was when the study began"):
+    with pytest.raises(BlockFileError, match="has changed since the study began"):
         load_settings(out)
     files[0].unlink()
     with pytest.raises(BlockFileError, match="cannot read block file"):
@@ -108,7 +108,7 @@ def test_a_study_of_other_blocks_is_refused(tmp_path: Path, files: list[Path]) -
         pass
     files[0].write_text(files[0].read_text() + "\n# edited")
     forget()
-    with pytest.raises(BlockFileError, match="is not what it was when the study began"):
+    with pytest.raises(BlockFileError, match="has changed since the study began"):
         Study.create_or_resume(tmp_path / "s", SearchSettings(**SETTINGS, own_blocks=files))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_networks import TWO_XX
 
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
@@ -22,7 +23,7 @@ from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import Candidate
 from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock
 
-MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
+MASTER = TWO_XX
 SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), depth_change=2, resolutions=())
 AROUND = SPACE.around(MASTER)
 

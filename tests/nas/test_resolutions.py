@@ -24,8 +24,8 @@ from genets.core.errors import (
 from genets.data import load_data
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.latency.environment import describe_environment
-from genets.latency.predictor.probes import ends_of, pieces_of
-from genets.latency.predictor.table import WholeNetwork
+from genets.latency.predictor.builder import WholeNetwork
+from genets.latency.predictor.probes import block_probes, stem_and_head_probes
 from genets.nas.laboratory import Laboratory
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
@@ -104,11 +104,11 @@ def closed_form_table() -> LatencyTable:
     around = settings.space.design_space().around(settings.structure)
     timed: dict[Any, float] = {}
     for resolution in around.resolutions:
-        for piece in pieces_of(around, resolution):
+        for piece in block_probes(around, resolution):
             b = piece.block
             stage = SuperBlock(b.type, piece.depth, piece.width, piece.stride, b.kernel, b.ratio)
             timed[piece] = stage_ms(stage, piece.input_width, piece.resolution)
-        stem, *heads = ends_of(around, resolution)
+        stem, *heads = stem_and_head_probes(around, resolution)
         timed[stem] = stage_ms(around.master.stem, 3, resolution)
         timed |= {e: stage_ms(around.master.head, e.input_width, e.resolution) for e in heads}
     master = settings.structure

@@ -1,4 +1,8 @@
-"""The search from end to end, on the real digits, with a network as small as can be."""
+"""The search from end to end, on the real digits, with a network as small as can be.
+
+Latencies are those of a closed form: on a busy machine, measuring would take minutes and could
+give another winner. `test_own_blocks_search.py` measures.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from rounds_lab import ClosedFormLatency
+from small_networks import TINY
 
 import genets
 from genets.core.errors import (
@@ -37,7 +42,7 @@ from genets.nas.study.records import TrialResult
 SETTINGS: dict[str, Any] = {
     "data": "digits",
     "budget": "5x",
-    "master": "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8",
+    "master": str(TINY),
     "space": {"blocks": ["XX3", "DW3r3"], "depth_change": 1},
     "target": {"batch_size": 8, "threads": 1},
     "trials_per_super_block": 2,
@@ -74,7 +79,8 @@ def settings(**changes: Any) -> SearchSettings:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("runs") / "study"
     events: list[Progress] = []
-    result = run_search(settings(), folder, workers=1, on_event=events.append)
+    lab = ClosedFormLatency(settings())
+    result = run_search(settings(), folder, workers=1, on_event=events.append, lab=lab)
     return folder, result, events
 
 

@@ -1,4 +1,4 @@
-"""Memory of the host, as far as it bears on speed."""
+"""Memory of the host: the allocator's behaviour and the free memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc, malloc.h
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let the allocator of this process keep what is freed; False where it is not glibc's.
+    """Make the allocator of this process keep freed memory.
 
-    By default glibc hands large blocks back to the system and takes new ones, page by page:
-    on a network with 28 MB feature maps that was a third of the run, and more or less of it
-    from one process to the next. A server that runs one network all day keeps its memory, by
-    this setting or by another allocator. It stays so for the rest of the process: glibc
-    cannot return to its adaptive thresholds.
+    By default glibc returns large blocks to the system and takes new ones, page by page. On a
+    network with 28 MB feature maps this took a third of the run, and the share changed from one
+    process to the next. A server that runs one network all day keeps its memory, by this setting
+    or by another allocator. The setting holds for the rest of the process, because glibc cannot
+    return to its adaptive thresholds.
+
+    Returns:
+        False where the allocator is not glibc's.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -27,10 +30,10 @@ def keep_freed_memory() -> bool:
 
 
 def available_bytes() -> int | None:
-    """What the system could still hand out, or None where it does not say."""
+    """Memory that the system can still give, in bytes; None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    return next(found, None)
+    values = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return next(values, None)

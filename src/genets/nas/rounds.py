@@ -105,7 +105,7 @@ def fit_model(
         start.confirmed.score(metric) if start else master.value(metric),
         metric=metric,
         form=context.settings.regression,
-        confirmed=trained,
+        candidates=trained,
     )
 
 

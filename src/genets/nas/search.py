@@ -18,7 +18,7 @@ from genets.core.files import write_atomic
 from genets.core.log import get_logger, log_to_file
 from genets.core.resumable import flatten
 from genets.data import ImageData, load_data
-from genets.nas.candidates.export import EXPORTED, input_contract
+from genets.nas.candidates.export import EXPORTED
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import OnEvent, SearchContext
 from genets.nas.laboratory import Laboratory
@@ -132,7 +132,7 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
         difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
         result = _make_result(context, selected, master_score, master_test, winner_test)
         record = result.to_json()
-        record["input"] = input_contract(selected.structure.resolution, winner_data)
+        record["input"] = winner_data.input_contract(selected.structure.resolution)
         record["onnx_largest_difference"] = difference
         write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
         report(1, 1)

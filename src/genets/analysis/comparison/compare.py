@@ -24,9 +24,9 @@ from genets.analysis.comparison.rows import (
 )
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target, measure_interleaved
+from genets.latency.engines.memory import free_bytes
 from genets.latency.timing.clock import find_protocol
 from genets.latency.timing.measurement import check_time_limit
-from genets.latency.timing.memory import free_bytes
 
 if TYPE_CHECKING:
     from genets.latency import Measurement

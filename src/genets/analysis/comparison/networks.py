@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from genets.core.errors import GenetsError, unknown_name
-from genets.latency.predictor.probes import LIVE_GAIN
-from genets.latency.timing.memory import largest_values, resident_bytes
+from genets.latency.engines.memory import estimate_bytes, largest_values
+from genets.latency.predictor.probes import fill_zero_norms
 from genets.networks import count, resolve_network
 from genets.networks.baselines import SETS, baselines
 from genets.networks.count import input_channels
@@ -38,7 +38,7 @@ class Size:
 
     def resident_bytes(self, batch_size: int) -> int:
         """What a prepared network keeps, generously."""
-        return resident_bytes(self.parameters, self.input_values, self.largest_values, batch_size)
+        return estimate_bytes(self.parameters, self.input_values, self.largest_values, batch_size)
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,9 @@ class ComparedNetwork:
     seed: int = 0
 
     def network(self) -> nn.Module:
-        """The network, no layer of it zero.
-
-        timm starts the last norm of a residual branch at zero. Multiplying zeros takes less
-        power and with it, on some devices, less time.
-        """
+        """The network, without the zero weights that timing must avoid; see `fill_zero_norms`."""
         network = self.make()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d) and not bool(module.weight.any()):
-                nn.init.constant_(module.weight, LIVE_GAIN)
+        fill_zero_norms(network)
         return network
 
     @cached_property

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genets.core.files import write_atomic
 from genets.data import ImageData
 from genets.networks import export_onnx, save_weights
-from genets.networks.own_blocks import files_of
+from genets.networks.own_blocks import find_block_files
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
-from genets.structure.toml_file import format_toml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,8 +36,8 @@ def export_network(net: nn.Module, structure: Structure, data: ImageData, folder
     Raises:
         GenetsError: A file cannot be written, or the ONNX file gives other logits.
     """
-    write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
-    for file in files_of(stage.type for stage in structure.stages):
+    write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
+    for file in find_block_files(stage.type for stage in structure.stages):
         file.copy_to(folder)
     metadata = {
         "structure": str(structure),
@@ -49,14 +48,3 @@ def export_network(net: nn.Module, structure: Structure, data: ImageData, folder
     }
     save_weights(net, folder / WEIGHTS_FILE, metadata)
     return export_onnx(net, folder / ONNX_FILE, structure.resolution)
-
-
-def input_contract(resolution: int, data: ImageData) -> dict[str, Any]:
-    """Describe the images that the network expects: (values in 0 to 1 - `mean`) / `std`."""
-    return {
-        "shape": ["N", 3, resolution, resolution],
-        "dtype": "float32",
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "class_names": list(data.class_names),
-    }

@@ -17,7 +17,7 @@ import torch
 
 from genets.core.errors import GenetsError, TrainingError, first_line
 from genets.data import ImageData
-from genets.data.seeds import seed_of, seeded_globals
+from genets.data.seeds import derive_seed, seeded_globals
 from genets.nas.context import SearchContext
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate
@@ -45,7 +45,7 @@ class CandidateJob(MasterNetJob):
         return CandidateRunner(self.at_worker(worker))
 
     def weights_path(self, structure: Structure) -> Path:
-        return self.folder / f"{seed_of(str(structure)):016x}.safetensors"
+        return self.folder / f"{derive_seed(str(structure)):016x}.safetensors"
 
 
 class CandidateRunner(MasterNetRunner):

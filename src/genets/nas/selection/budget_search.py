@@ -16,9 +16,9 @@ from genets.nas.selection.alternatives import (
     frontier_without,
     products_without,
 )
-from genets.nas.selection.chain import ChainStage, Frontier, make_chain
+from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.fastest import fastest_of_types, make_infeasible_error
-from genets.nas.selection.frontier import frontier, random_selection
+from genets.nas.selection.frontier import Frontier, frontier, random_selection
 from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure

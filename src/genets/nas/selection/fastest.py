@@ -15,8 +15,8 @@ from genets.nas.selection.alternatives import (
     frontier_without,
     products_without,
 )
-from genets.nas.selection.chain import ChainStage, Frontier, make_chain
-from genets.nas.selection.frontier import frontier
+from genets.nas.selection.chain import ChainStage, make_chain
+from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import NetworkLatency
 from genets.structure import Structure
 

@@ -11,8 +11,8 @@ from typing import Any
 from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.selection.chain import Frontier, make_chain
-from genets.nas.selection.frontier import frontier
+from genets.nas.selection.chain import make_chain
+from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
@@ -204,7 +204,7 @@ def _fit_model(
             latest.score[settings.metric],
             metric=settings.metric,
             form=settings.regression,
-            confirmed=tuple(trained.values()),
+            candidates=tuple(trained.values()),
         )
     except GenetsError as error:
         return None, str(error)

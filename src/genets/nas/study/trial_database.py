@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.nas.study.records import Trial, TrialResult
-from genets.structure.notation import format_super_block, parse_super_block
+from genets.structure.notation import parse_super_block
 
 APPLICATION_ID = 0x67656E74  # "gent": distinguishes our files from other SQLite databases
 SCHEMA_VERSION = 1
@@ -154,7 +154,7 @@ def _row(result: TrialResult) -> tuple[object, ...]:
     trial = result.trial
     return (
         trial.index,
-        format_super_block(trial.super_block),
+        str(trial.super_block),
         trial.repeat,
         result.status,
         result.top1,

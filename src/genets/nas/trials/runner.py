@@ -20,9 +20,9 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.workers import assign_device, use_device
 from genets.networks import build, load_blocks, load_weights
-from genets.networks.own_blocks import where_loaded
+from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at
-from genets.structure import Structure, format_super_block
+from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
 
 
@@ -60,7 +60,7 @@ class MasterNetJob:
             seed=settings.seed,
             device=context.device,
             readers=context.readers,
-            own_blocks=where_loaded(settings.own_blocks),
+            own_blocks=loaded_block_files(settings.own_blocks),
             **values,
         )
 
@@ -158,7 +158,7 @@ class TrialRunner(MasterNetRunner):
         ]
 
     def _student(self, trial: Trial) -> nn.Module:
-        key = (self.job.seed, trial.index, format_super_block(trial.super_block), trial.repeat)
+        key = (self.job.seed, trial.index, str(trial.super_block), trial.repeat)
         with seeded_globals("trial", *key):
             net = build(trial.structure(self.job.master), self.data.num_classes)
         inherit_weights(net, self.master_net, fresh_stages={trial.index})
@@ -221,4 +221,4 @@ def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int)
     for result in context.lab.run_trials(job, groups, context.workers):
         context.study.record(result, context.round.number)
         done += 1
-        report(done, planned, format_super_block(result.trial.super_block))
+        report(done, planned, str(result.trial.super_block))

@@ -110,7 +110,7 @@ def _begin_worker(pickled_job: bytes, life: Connection, begun: Synchronized[int]
     The job is passed pickled because unpickling imports torch, and Ctrl-C must be ignored before.
     begun: the number of workers that have begun.
     """
-    global _runner
+    global _runner  # noqa: PLW0603 - the only way from the start of a process to its tasks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it
     with begun.get_lock():
         worker = begun.value

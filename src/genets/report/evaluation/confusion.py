@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genets.latency import Target
-from genets.latency.evaluation import Accuracy
+from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.charts import chart_of, save_picture, styled
 from genets.report.conditions import described
-from genets.report.evaluation.record import Evaluation
 
 MOST_CLASSES = 40  # in a picture; more cannot be read
 WITH_NUMBERS = 15  # up to so many, the shares stand in their places

@@ -16,9 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from genets.core.files import write_atomic
-from genets.latency.evaluation import Accuracy
+from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.evaluation.confusion import save_confusion
-from genets.report.evaluation.record import Evaluation
 
 MOST_CLASSES = 20  # in a table on the screen
 FEW_CLASSES = 5  # of which the right one is always among the best five
@@ -117,8 +116,8 @@ def write_evaluation(found: Evaluation, folder: Path) -> dict[str, Path]:
     }
     text = json.dumps(found.to_json(), indent=2, allow_nan=False)
     write_atomic(files["JSON"], text + "\n")
-    write_atomic(files["classes"], _csv(CLASSES, found, found.classes_of))
-    write_atomic(files["confusions"], _csv(CONFUSIONS, found, found.confusions_of))
+    write_atomic(files["classes"], _csv(CLASSES, found, found.class_records))
+    write_atomic(files["confusions"], _csv(CONFUSIONS, found, found.confusion_records))
     for target in found.accuracy:
         files[f"picture {target.name}"] = path = folder / f"confusion-{target.name}.png"
         save_confusion(found, target, path)

@@ -15,7 +15,6 @@ from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study.sections import SHOWN, Shown
 from genets.structure import Structure
-from genets.structure.notation import format_super_block
 from genets.training.score import Metric
 
 MOST_POINTS = 150  # of a frontier, on a page
@@ -173,7 +172,7 @@ def _blocks(structure: Structure) -> tuple[list[dict[str, Any]], list[dict[str, 
         facts = {name: getattr(stage, name)
                  for name in ("type", "kernel", "ratio", "width", "depth", "stride")}  # fmt: skip
         facts["place"] = structure.stage_label(index)
-        facts["notation"] = format_super_block(stage)
+        facts["notation"] = str(stage)
         bars += [facts | {"start": at + n + 0.04, "end": at + n + 0.96} for n in range(stage.depth)]
         labels.append(facts | {"middle": at + stage.depth / 2})
         at += stage.depth
@@ -246,7 +245,7 @@ def trials_chart(there: RoundSnapshot, metric: Metric) -> Any | None:
                 "minutes": minutes, "score": shown.score(value), "seconds": result.seconds,
                 "super-block": label(result.trial.index),
                 "trial": "control" if control else "perturbed",
-                "tried": format_super_block(result.trial.super_block),
+                "tried": str(result.trial.super_block),
             })  # fmt: skip
     if not rows:
         return None

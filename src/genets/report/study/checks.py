@@ -11,7 +11,6 @@ from genets.nas.study.snapshot import Snapshot
 from genets.report.charts import chart_of, colours, shapes, styled
 from genets.report.study.charts import GREY, at_table_pace
 from genets.report.study.sections import SHOWN
-from genets.structure.notation import format_super_block
 
 SERIES = ("held out of the table", "candidate")
 
@@ -75,7 +74,7 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
             "low": predicted - spread, "high": predicted + spread,
             "super-block": label(trial.index),
             "trial": "control" if control else "perturbed",
-            "tried": format_super_block(trial.super_block),
+            "tried": str(trial.super_block),
         })  # fmt: skip
     places = [label(index) for index in sorted({trial.index for trial in seen.trials})]
     unit = f"{shown.name} ({shown.unit})"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genets.nas.selection.measured import TargetLatency
-from genets.nas.settings.settings import SpaceSettings
+from genets.nas.settings.space import SpaceSettings
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import list_warnings
 from genets.report.conditions import described

@@ -31,7 +31,6 @@ from genets.report.study.facts import (
 )
 from genets.report.study.sections import SHOWN, candidates_section, rounds_section
 from genets.structure import Structure
-from genets.structure.notation import format_super_block
 
 MOST_REASONS = 20  # of failed trials, on a page
 
@@ -174,7 +173,7 @@ def _structures(snapshot: Snapshot) -> Section:
 
 
 def _rows(structure: Structure) -> list[str]:
-    stages = (format_super_block(stage) for stage in structure.stages)
+    stages = (str(stage) for stage in structure.stages)
     return [f"{structure.resolution} pixels", *stages]
 
 
@@ -228,7 +227,7 @@ def _trials(snapshot: Snapshot) -> Section:
     if failed:
         label = snapshot.master.stage_label
         rows: list[list[Cell | str]] = [
-            [label(r.trial.index), Cell(format_super_block(r.trial.super_block), "text"),
+            [label(r.trial.index), Cell(str(r.trial.super_block), "text"),
              Cell(r.reason, "text")] for r in failed[:MOST_REASONS]
         ]  # fmt: skip
         more = f" The first {MOST_REASONS}:" * (len(failed) > MOST_REASONS)
