@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from rounds_lab import ClosedFormLaboratory, search, settings
 
 from genets.core.errors import InfeasibleBudgetError, StudyError
+from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
@@ -31,8 +34,6 @@ class Noisy(ClosedFormLaboratory):
     """No interval is narrow enough."""
 
     def _measurement(self, structure: Any, target: Any) -> Any:
-        from dataclasses import replace
-
         return replace(super()._measurement(structure, target), noisy=True)
 
 
@@ -52,10 +53,11 @@ def test_the_log_has_settings_phases_times_and_warnings(finished: SearchResult) 
         assert f"WARNING genets.nas.search: {warning}\n" in log
 
 
-def test_the_log_of_every_run_is_kept(finished: SearchResult) -> None:
-    before = read_log(finished.folder)
-    (selected,) = select_top(finished.folder, "0.8x", 1, lab=Noisy())
-    after = read_log(finished.folder)
+def test_the_log_of_every_run_is_kept(finished: SearchResult, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "copy"))
+    before = read_log(folder)
+    (selected,) = select_top(folder, "0.8x", 1, lab=Noisy())
+    after = read_log(folder)
     assert after.startswith(before)
     assert f"selected: {selected.structure}, " in after[len(before) :]
 
@@ -130,7 +132,5 @@ def test_another_format_version_is_refused(tmp_path: Path, content: str, message
 
 
 def test_the_real_laboratory_is_the_default(tmp_path: Path) -> None:
-    from genets.nas.context import SearchContext
-
     with Study.create_or_resume(tmp_path, settings()) as study:
         assert type(SearchContext(study, 10).lab) is Laboratory
