@@ -72,11 +72,20 @@ class ClosedFormLatency(Laboratory):
     def __init__(self, asked: SearchSettings | None = None) -> None:
         self.asked = asked or settings()
 
-    def prepare_table(self, path: Path, expected: TableSettings, **_: Any) -> LatencyTable:
+    def prepare_table(
+        self,
+        path: Path,
+        expected: TableSettings,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        **_: Any,
+    ) -> LatencyTable:
         if path.exists():
             return LatencyTable.load(path)
         table = DEVICE.table_of(self.asked)
         table.save(path)
+        if on_progress is not None:
+            on_progress(1.0)
         return table
 
     def measure(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rounds_lab import ClosedFormLatency
+from rounds_lab import ClosedFormLatency, in_closed_form
 from small_networks import TINY
 
 import genets
@@ -60,15 +60,11 @@ SETTINGS: dict[str, Any] = {
 Finished = tuple[Path, SearchResult, list[Progress]]
 
 
-class Idle(Laboratory):
-    """Trains nothing: a test fails where a network is trained."""
+class Idle(ClosedFormLatency):
+    """Times and trains nothing: a test fails where a network is trained."""
 
     def train(self, *_: Any, **__: Any) -> None:
         pytest.fail("trained")
-
-
-class IdleInClosedForm(Idle, ClosedFormLatency):
-    pass
 
 
 def settings(**changes: Any) -> SearchSettings:
@@ -82,6 +78,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     lab = ClosedFormLatency(settings())
     result = run_search(settings(), folder, workers=1, on_event=events.append, lab=lab)
     return folder, result, events
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search without a laboratory of its own trains for real, with latencies in closed form."""
+    in_closed_form(monkeypatch, ClosedFormLatency(settings()))
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def test_a_finished_study_gives_the_same_result_at_once(
 ) -> None:
     folder, result, _ = finished
     weights = genets.load(folder / "results").state_dict()
-    again = run_search(settings(), folder, workers=1, lab=Idle())
+    again = run_search(settings(), folder, workers=1, lab=Idle(settings()))
     assert again.selected == result.selected
     assert again.winner == result.winner
     for name, tensor in genets.load(folder / "results").state_dict().items():
@@ -146,7 +148,7 @@ def test_other_settings_are_refused_with_the_difference(
 
 def test_select_answers_another_budget_without_training(finished: Finished) -> None:
     folder, result, _ = finished
-    (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle())
+    (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle(settings()))
     assert other.high_ms <= other.budget_ms == pytest.approx(2 * result.selected.budget_ms)
     with pytest.raises(InfeasibleBudgetError, match="no structure of the design space meets"):
         genets.select(folder, "1e-9ms")
@@ -155,7 +157,7 @@ def test_select_answers_another_budget_without_training(finished: Finished) -> N
 def test_alternatives_without_training(finished: Finished) -> None:
     folder, result, _ = finished
     budget = f"{4 * result.selected.budget_ms}ms"
-    found = select_top(folder, budget, 2, lab=Idle())
+    found = select_top(folder, budget, 2, lab=Idle(settings()))
     assert len({block_types(selected.structure) for selected in found}) == 2
     assert all(selected.high_ms <= selected.budget_ms for selected in found)
     with pytest.raises(GenetsError, match="top must be at least 1, not 0"):
@@ -221,7 +223,7 @@ def test_the_test_split_is_read_only_for_the_hand_over(
 
 
 def test_an_infeasible_budget_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    lab = IdleInClosedForm(settings())
+    lab = Idle(settings())
     with pytest.raises(InfeasibleBudgetError) as caught:
         run_search(settings(budget="0.0001x"), tmp_path, lab=lab)
     assert caught.value.fastest is not None

@@ -1,26 +1,25 @@
 """A study that an earlier version finished is still continued, selected from and reported.
 
-`tests/data/stored_study` was written by `make_stored_study`. It is never made again when the code
-changes: that later code reads it is the point of these tests.
+`tests/data/stored_study` is a study of two rounds in closed form (see `rounds_lab`) that the code
+before the study's format version finished; only the MasterNet and the winner were trained. It must
+never be made again: these tests check that later code reads it.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rounds_lab import files, in_closed_form, settings
+from rounds_lab import ClosedFormLaboratory, files, in_closed_form
 
 import genets
 from command_line import invoke
-from genets.nas import run
-from genets.nas.candidates.export import hand_over
-from genets.nas.candidates.training import ConfirmRunner
-from genets.nas.context import Session
-from genets.nas.trials.runner import TrialRunner
+from genets.nas.laboratory import Laboratory
+from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.networks.weights import read_weights
 from genets.structure import Structure
 from json_keys import check_keys
@@ -28,42 +27,36 @@ from json_keys import check_keys
 STORED = Path(__file__).parents[1] / "data" / "stored_study"
 
 
-def make_stored_study(folder: Path) -> None:
-    """Write a finished study of two rounds to a new folder. Only MasterNet and winner are trained.
+class StoredLaboratory(ClosedFormLaboratory):
+    """Scores networks for real; nothing else is trained, timed or exported."""
 
-    It was called once, in the folder `tests`, with the code that is older than the study's format
-    version: `PYTHONPATH=.:nas python -c "import test_stored_study as t;
-    t.make_stored_study(t.STORED)"`. The ONNX file is left out for its size.
-    """
-    train = Session.train
-    with pytest.MonkeyPatch.context() as patch:
-        in_closed_form(patch)
-        patch.setattr(Session, "train", train)
-        patch.setattr(run, "hand_over", hand_over)
-        asked = settings(final_training={"epochs": 12, "warmup_epochs": 0.5})
-        run.search(asked, folder, workers=1)
-    for name in ("study.lock", "results/network.onnx"):
-        (folder / name).unlink()
-    result = folder / "results" / "result.json"
-    result.write_text(result.read_text().replace(str(folder), "stored_study"))
+    evaluate = Laboratory.evaluate
+
+
+class IdleLaboratory(StoredLaboratory):
+    """Fails where a network is trained."""
+
+    def train(self, *_: Any, **__: Any) -> None:
+        pytest.fail("trained a network")
+
+    def run_trials(self, *_: Any, **__: Any) -> Iterator[TrialResult]:
+        pytest.fail("ran a trial")
+
+    def train_candidates(self, *_: Any, **__: Any) -> Iterator[TrainedCandidate]:
+        pytest.fail("trained a candidate")
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the stored study, with a device and trials in closed form.
-
-    Worker processes would know nothing of this, so each search has one worker.
-    """
-    in_closed_form(monkeypatch)
+    """A copy of the stored study, with a device and trials in closed form."""
+    in_closed_form(monkeypatch, StoredLaboratory())
     return Path(shutil.copytree(STORED, tmp_path / "study"))
 
 
 @pytest.fixture
 def nothing_is_trained(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails where a network is trained; after `study`, which would replace the training."""
-    monkeypatch.setattr(Session, "train", lambda *a, **k: pytest.fail("trained"))
-    monkeypatch.setattr(TrialRunner, "_run", lambda *a, **k: pytest.fail("ran a trial"))
-    monkeypatch.setattr(ConfirmRunner, "_trained_score", lambda *a, **k: pytest.fail("trained"))
+    """Fails where a network is trained; it depends on `study`, which it overrides."""
+    in_closed_form(monkeypatch, IdleLaboratory())
 
 
 def stored_result() -> dict[str, Any]:

@@ -63,7 +63,9 @@ class Awkward(nn.Module):
 
 
 def test_a_network_that_torch_cannot_export(tmp_path) -> None:
-    with pytest.raises(GenetsError, match="torch cannot export this network to ONNX: ") as error:
+    # torch 2.6 exports it, as another network.
+    refused = "torch cannot export this network to ONNX: |differs from torch"
+    with pytest.raises(GenetsError, match=refused) as error:
         export_onnx(Awkward(), tmp_path / "net.onnx", 8)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
