@@ -9,23 +9,47 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from rounds_lab import files, in_closed_form, settings
+from rounds_lab import ClosedFormLaboratory, files, in_closed_form, search, settings
+from torch import nn
 
 import genets
 from command_line import invoke
-from genets.nas import run
-from genets.nas.candidates.export import hand_over
-from genets.nas.candidates.training import ConfirmRunner
-from genets.nas.context import Session
-from genets.nas.trials.runner import TrialRunner
+from genets.data import Split
+from genets.nas.laboratory import Laboratory
 from genets.networks.weights import read_weights
 from genets.structure import Structure
+from genets.training import Score
 from json_keys import check_keys
 
 STORED = Path(__file__).parents[1] / "data" / "stored_study"
+
+
+class StoredLaboratory(ClosedFormLaboratory):
+    """Like `ClosedFormLaboratory`, but networks are scored for real on the test split."""
+
+    def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
+        if split.purpose == "test":
+            return Laboratory.evaluate(self, net, split, device)
+        return super().evaluate(net, split, device)
+
+
+class TrainingLaboratory(StoredLaboratory):
+    """Trains and exports MasterNet and winner for real."""
+
+    train = Laboratory.train
+    export = Laboratory.export
+
+
+class IdleLaboratory(StoredLaboratory):
+    """Fails where a network is trained."""
+
+    def _fail(self, *_: Any, **__: Any) -> NoReturn:
+        pytest.fail("trained")
+
+    train = run_trials = train_candidates = _fail
 
 
 def make_stored_study(folder: Path) -> None:
@@ -35,13 +59,8 @@ def make_stored_study(folder: Path) -> None:
     version: `PYTHONPATH=.:nas python -c "import test_stored_study as t;
     t.make_stored_study(t.STORED)"`. The ONNX file is left out for its size.
     """
-    train = Session.train
-    with pytest.MonkeyPatch.context() as patch:
-        in_closed_form(patch)
-        patch.setattr(Session, "train", train)
-        patch.setattr(run, "hand_over", hand_over)
-        asked = settings(final_training={"epochs": 12, "warmup_epochs": 0.5})
-        run.search(asked, folder, workers=1)
+    asked = settings(final_training={"epochs": 12, "warmup_epochs": 0.5})
+    search(asked, folder, TrainingLaboratory(asked))
     for name in ("study.lock", "results/network.onnx"):
         (folder / name).unlink()
     result = folder / "results" / "result.json"
@@ -50,20 +69,15 @@ def make_stored_study(folder: Path) -> None:
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the stored study, with a device and trials in closed form.
-
-    Worker processes would know nothing of this, so each search has one worker.
-    """
-    in_closed_form(monkeypatch)
+    """A copy of the stored study, with a device and trials in closed form."""
+    in_closed_form(monkeypatch, StoredLaboratory())
     return Path(shutil.copytree(STORED, tmp_path / "study"))
 
 
 @pytest.fixture
 def nothing_is_trained(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails where a network is trained; after `study`, which would replace the training."""
-    monkeypatch.setattr(Session, "train", lambda *a, **k: pytest.fail("trained"))
-    monkeypatch.setattr(TrialRunner, "_run", lambda *a, **k: pytest.fail("ran a trial"))
-    monkeypatch.setattr(ConfirmRunner, "_trained_score", lambda *a, **k: pytest.fail("trained"))
+    """Fails where a network is trained; after `study`, which has another laboratory."""
+    in_closed_form(monkeypatch, IdleLaboratory())
 
 
 def stored_result() -> dict[str, Any]:
