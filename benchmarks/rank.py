@@ -19,7 +19,7 @@ from conditions import write_result
 from genets.analysis.rank.rank import MEASURES, NetworkRank, claim_sentence, rank, rank_of
 from genets.data import load_digits
 from genets.networks import resolve_network
-from genets.report.rank.charts import save_spectra
+from genets.report.rank.charts import draw_spectra
 from genets.training import Recipe, evaluate, fitting_threads, train
 
 TIMED = ("timm:resnet152", "profiling_132")
@@ -106,7 +106,7 @@ def main() -> None:
             PICTURE.parent.mkdir(parents=True, exist_ok=True)
             title = "XX blocks alone on digits: last 3 x 3 convolution of each stage"
             line = f"{notation}, {RECIPE.epochs} epochs, seed {SEEDS[0]}"
-            save_spectra(runs[0][1], title, line, PICTURE)
+            PICTURE.write_bytes(draw_spectra(runs[0][1], title, line))
     write_result("rank", figures)
 
 

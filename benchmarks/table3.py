@@ -13,9 +13,8 @@ import argparse
 from typing import Any
 
 from conditions import write_result
-from genets.analysis.comparison.compare import Timing, compare
+from genets.analysis import Timing, compare, find_networks
 from genets.analysis.comparison.findings import rank_correlation, speed_ups
-from genets.analysis.comparison.networks import find_networks
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.networks.baselines import published_speed_ups

@@ -9,7 +9,7 @@ from torch import nn
 
 from genets.analysis import ComparedNetwork, Timing, compare, find_networks, run_note
 from genets.analysis.comparison.compare import in_chunks
-from genets.analysis.comparison.rows import only_user
+from genets.analysis.comparison.rows import lock_rows
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks.baselines import baselines
@@ -128,15 +128,15 @@ def test_failed_rows_are_tried_again(lab, tmp_path):
 def test_rows_from_other_conditions_are_refused(lab, tmp_path, monkeypatch):
     lab.ms, file = {"a": 1.0}, tmp_path / "rows.json"
     compare([candidate("a")], [SMALL], file=file)
-    with pytest.raises(GenetsError, match="protocol genets-1 there, paper here"):
+    with pytest.raises(GenetsError, match="protocol: genets-1 in the file, paper here"):
         compare([candidate("a")], [SMALL], file=file, timing=Timing("paper"))
-    with pytest.raises(GenetsError, match=r"time limit 10\.0 there, 2\.0 here"):
+    with pytest.raises(GenetsError, match=r"time limit: 10\.0 in the file, 2\.0 here"):
         compare([candidate("a")], [SMALL], file=file, timing=Timing(time_limit_s=2.0))
-    with pytest.raises(GenetsError, match="seed 0 there, 7 here"):
+    with pytest.raises(GenetsError, match="seed: 0 in the file, 7 here"):
         compare([candidate("a", seed=7)], [SMALL], file=file)
     other = {"device_name": "another", "threads": 1, "packages": {}}
     monkeypatch.setattr("genets.analysis.comparison.rows.describe_environment", lambda t: other)
-    with pytest.raises(GenetsError, match="device_name a device there, another here"):
+    with pytest.raises(GenetsError, match="device_name: a device in the file, another here"):
         compare([candidate("a")], [SMALL], file=file)
     compare([candidate("a")], [LARGE], file=file)  # nothing there to use again
 
@@ -150,16 +150,26 @@ def test_rows_of_another_network_of_the_same_name_are_refused(lab, tmp_path):
 
 def test_one_process_at_a_time_writes_the_rows(lab, tmp_path):
     lab.ms, file = {"a": 1.0}, tmp_path / "rows.json"
-    with only_user(file), pytest.raises(GenetsError, match="in use by process"):
+    with lock_rows(file), pytest.raises(GenetsError, match="in use by process"):
         compare([candidate("a")], [SMALL], file=file)
     assert compare([candidate("a")], [SMALL], file=file).rows[0].measurement
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}', '{"version": 1, "rows": 3}'])
-def test_a_damaged_file_is_refused(lab, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "is damaged"),
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"version": 2, "references": [], "rows": 3}', "is damaged"),
+        ('{"version": 99}', "has format version 99"),
+        ('{"version": 1, "rows": 3}', "has format version 1"),
+    ],
+)
+def test_a_damaged_file_is_refused(lab, tmp_path, text, fault):
     file = tmp_path / "rows.json"
     file.write_text(text)
-    with pytest.raises(GenetsError, match=r"rows\.json is damaged"):
+    with pytest.raises(GenetsError, match=rf"rows\.json {fault}"):
         compare([candidate("a")], [SMALL], file=file)
 
 

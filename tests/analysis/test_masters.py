@@ -94,18 +94,18 @@ def test_a_failed_training_is_shown_and_its_structure_not_ranked() -> None:
     [
         ({"wide": NETS["wide"]}, r"needs at least two structures, not \['wide'\]"),
         ({"a": zoo["net1"], "b": zoo["genet_light"]}, r"need one resolution, not \[192, 224\]"),
-        ({"a": NETS["wide"], "b": NETS["wide"]}, "must differ; 1 stand there twice"),
+        ({"a": NETS["wide"], "b": NETS["wide"]}, "must differ, but 1 are repeated"),
     ],
 )
 def test_what_cannot_be_ranked(structures: dict[str, Structure], message: str) -> None:
     data = load_data("digits", 8, seed=0)
     with pytest.raises(GenetsError, match=message):
         rank_masters(structures, data, RECIPE)
-    with pytest.raises(GenetsError, match=r"seeds must be at least one, each named once, not \[1"):
+    with pytest.raises(GenetsError, match=r"seeds must be one or more different integers, not \[1"):
         rank_masters(NETS, data, RECIPE, seeds=(1, 1))
 
 
-def test_trainings_are_real_kept_and_gone_on_with(
+def test_trainings_are_real_kept_and_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load_data("digits", 8, seed=0)
@@ -128,7 +128,7 @@ def test_trainings_are_real_kept_and_gone_on_with(
     with pytest.raises(GenetsError, match="is a ranking of other recipe; remove it"):
         rank_masters(NETS, data, Recipe(epochs=2), seeds=(3,), keep=path)
     path.write_text(json.dumps({"scores": [1]}))
-    with pytest.raises(GenetsError, match="is not a ranking of MasterNets; remove it"):
+    with pytest.raises(GenetsError, match=r"is damaged .*; remove it to train again"):
         rank_masters(NETS, data, RECIPE, keep=path)
 
 
@@ -140,7 +140,7 @@ def test_a_training_that_diverges_is_a_failed_one(tmp_path: Path) -> None:
     assert all("the loss became" in score["reason"] for score in record["scores"])
 
 
-def test_the_table_marks_what_is_not_told_from_the_best() -> None:
+def test_the_table_marks_structures_that_are_tied_with_the_best() -> None:
     ranking = scored({"wide": [0.80, 0.84], "thin": [0.81, 0.80], "deep": [0.1, 0.1]})
     console = Console(width=120, record=True, file=None, quiet=True)
     console.quiet = False
@@ -149,4 +149,4 @@ def test_the_table_marks_what_is_not_told_from_the_best() -> None:
     lines = captured.get().splitlines()
     assert any("thin" in line and "~" in line for line in lines)
     assert any("deep" in line and "~" not in line for line in lines)
-    assert "not told from the best" in captured.get()
+    assert "within its 95 % interval" in captured.get()

@@ -1,4 +1,4 @@
-"""Profiles: what is left out, chains of blocks, and sentences that follow from the data."""
+"""Profiles: series that end early, chains of blocks, and findings that follow from the data."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,8 +8,20 @@ import torch
 from analysis_lab import candidate, measurement_of
 
 from genets.analysis import Comparison, Timing
-from genets.analysis.profile.findings import batch_sentence, block_sentence, cost_sentence
-from genets.analysis.profile.profile import BlockChain, Profile, ProfileSettings, chains_of, profile
+from genets.analysis.profile.findings import (
+    batch_findings,
+    batch_sentence,
+    block_findings,
+    block_sentence,
+    cost_sentence,
+)
+from genets.analysis.profile.profile import (
+    BlockChain,
+    Profile,
+    ProfileSettings,
+    make_chains,
+    profile,
+)
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks import count
@@ -30,7 +42,7 @@ SETTINGS = ProfileSettings(
 def block_costs():
     """ms by name: XX costs its multiply-adds, BL half as much again, DW twice as much."""
     each = {"XX": 1e-6, "BL": 1.5e-6, "DW": 2e-6}
-    chains = chains_of(SETTINGS.widths, SETTINGS.ratios)
+    chains = make_chains(SETTINGS.widths, SETTINGS.ratios)
     return {c.name: each[c.type] * count(c.network(), 4).multiply_adds for c in chains}
 
 
@@ -72,28 +84,59 @@ def test_rows_are_kept_for_each_figure(networks, lab, tmp_path):
     assert {"a", "b", "c"} in map(set, names)  # in one run, whatever the batch sweep measured
 
 
-def test_sentences(networks):
+def ratio_of(findings, block, width, field="equal_width"):
+    (ratio,) = (getattr(f, field) for f in findings
+                if (f.chain.series, f.chain.width) == (block, width))  # fmt: skip
+    return ratio
+
+
+def test_findings(networks):
     found = profile(SETTINGS)
-    said = batch_sentence(found)
-    assert "a 8 ms at batch size 1, 4.5 ms at 8 (1.8 times less, still falling" in said
+    first, second = batch_findings(found)
+    assert [f.network for f in (first, second)] == ["a", "b"]
+    assert (first.smallest.target.batch_size, first.best.target.batch_size) == (1, 8)
+    assert (first.gain.times, first.gain.verdict) == (pytest.approx(8 / 4.5), "faster")
+    # Intervals reach 1 % to both sides.
+    assert first.gain.low == pytest.approx(8 / 4.5 * 0.99 / 1.01)
+    assert first.gain.high == pytest.approx(8 / 4.5 * 1.01 / 0.99)
+    assert (first.slowest_later, first.later) == (None, None)
+    assert batch_sentence(found) == (
+        "A larger batch size lowers the latency per image of 2 of 2 networks; 0 are unclear."
+    )
     said = cost_sentence(found)
-    assert "Over 3 networks the rank correlation of latency is 1.00 with multiply-adds" in said
-    said = block_sentence(found)
-    assert "at equal width DW with r = 0.25 is faster at 2 of 2 widths" in said
-    assert "BL with r = 1 is slower at 2 of 2 widths" in said
-    assert "at equal parameters BL is slower at 1 of 1 points (median 0.67 times" in said
-    assert "as in the paper" in said
+    assert "Over 3 networks, the rank correlation of latency is 1.00 with multiply-adds" in said
+    blocks = block_findings(found)
+    assert {(f.chain.series, f.paper_at_equal_width) for f in blocks} == {
+        ("DW r=0.25", "faster"), ("BL r=0.25", "faster"), ("BL r=1", "slower"), ("DW r=1", None),
+    }  # fmt: skip
+    costs = block_costs()
+    for width in (32, 64):
+        ratio = ratio_of(blocks, "DW r=0.25", width)
+        expected = costs[f"XX width {width}"] / costs[f"DW r=0.25 width {width}"]
+        assert (ratio.times, ratio.verdict) == (pytest.approx(expected), "faster")
+        assert ratio_of(blocks, "BL r=1", width).verdict == "slower"
+    at_equal_parameters = [f.equal_parameters for f in blocks if f.equal_parameters]
+    bl = [f.equal_parameters for f in blocks if f.chain.type == "BL" and f.equal_parameters]
+    assert [(round(ratio.times, 2), ratio.verdict) for ratio in bl] == [(0.67, "slower")]
+    claimed = 6 + len(at_equal_parameters)
+    assert block_sentence(found) == (
+        f"The paper's order of BL, DW and XX holds in {claimed} of {claimed} comparisons; "
+        "0 contradict it and 0 are unclear."
+    )
 
 
-def test_a_rise_after_the_best_batch_size_is_told(networks, lab):
+def test_a_rise_after_the_best_batch_size_is_shown(networks, lab):
     found = profile(SETTINGS)
     rows = [r if r.target.batch_size < 8 else replace(r, measurement=measurement_of(
         40.0, r.target, 8)) for r in found.batches.rows]  # fmt: skip
-    said = batch_sentence(replace(found, batches=Comparison(tuple(rows))))
-    assert "a 8 ms at batch size 1, 5 ms at 4 (1.6 times less, then up to 40 ms at 8)" in said
+    first = batch_findings(replace(found, batches=Comparison(tuple(rows))))[0]
+    assert (first.best.target.batch_size, first.gain.times) == (4, pytest.approx(8 / 5))
+    assert first.slowest_later.target.batch_size == 8
+    assert (first.later.times, first.later.verdict) == (pytest.approx(5 / 40), "slower")
     rows = [r for r in rows if r.target.batch_size > 2]
-    said = batch_sentence(replace(found, batches=Comparison(tuple(rows))))
-    assert "a 5 ms at batch size 4, the least (then up to 40 ms at 8)" in said
+    first = batch_findings(replace(found, batches=Comparison(tuple(rows))))[0]
+    assert (first.smallest, first.gain) == (first.best, None)
+    assert first.later.verdict == "slower"
 
 
 def with_interval(rows, share):
@@ -113,35 +156,35 @@ def noisy(found, share):
     return replace(found, **parts)
 
 
-def test_what_noise_hides_is_not_claimed(networks):
+def test_a_claim_that_noise_hides_is_unclear(networks):
     found = noisy(profile(SETTINGS), 0.9)
+    blocks = block_findings(found)
+    ratios = [r for f in blocks for r in (f.equal_width, f.equal_parameters) if r]
+    assert {ratio.verdict for ratio in ratios} == {"unclear"}
+    assert all(ratio.low < 1 < ratio.high for ratio in ratios)
     said = block_sentence(found)
-    assert "is faster at 0 of 2 widths, too close to tell at 2" in said
-    assert "so neither for nor against the paper" in said
-    assert "as in the paper" not in said
-    assert "unlike" not in said
-    said = batch_sentence(found)
-    assert "a 8 ms at batch size 1, 4.5 ms at 8 (too close to tell, perhaps still falling" in said
+    assert "holds in 0 of" in said
+    assert "; 0 contradict it and " in said
+    assert {finding.gain.verdict for finding in batch_findings(found)} == {"unclear"}
+    assert batch_sentence(found) == (
+        "A larger batch size lowers the latency per image of 0 of 2 networks; 2 are unclear."
+    )
 
 
-def test_what_can_be_told_beside_what_cannot(networks):
+def test_a_clear_claim_beside_an_unclear_one(networks):
     found = profile(SETTINGS)
     wide = [row for row in found.blocks.rows if row.network.endswith("width 64")]
     narrow = [row for row in found.blocks.rows if row not in wide]
-    mixed = Comparison((*narrow, *with_interval(wide, 0.9)))
-    said = block_sentence(replace(found, blocks=mixed))
-    assert "DW with r = 0.25 is faster at 1 of 2 widths, too close to tell at 1" in said
-    assert "as in the paper, where it can be told" in said
+    mixed = replace(found, blocks=Comparison((*narrow, *with_interval(wide, 0.9))))
+    blocks = block_findings(mixed)
+    assert ratio_of(blocks, "DW r=0.25", 32).verdict == "faster"
+    assert ratio_of(blocks, "DW r=0.25", 64).verdict == "unclear"
+    assert "; 0 contradict it and " in block_sentence(mixed)
 
 
-def test_large_latencies_are_written_out(networks, lab):
-    lab.ms = {name: 1e6 * ms for name, ms in lab.ms.items()}
-    assert "a 8000000 ms at batch size 1, 4500000 ms at 8" in batch_sentence(profile(
-        replace(SETTINGS, run_limit_s=1e9)))  # fmt: skip
-
-
-def test_sentences_from_too_little():
+def test_too_few_rows_give_no_findings():
     nothing = Profile(Comparison(), Comparison(), Comparison(), {}, SETTINGS)
+    assert batch_findings(nothing) == block_findings(nothing) == []
     for sentence in (batch_sentence, cost_sentence, block_sentence):
         assert sentence(nothing).startswith("Too few")
 

@@ -21,6 +21,7 @@ from genets.analysis.rank.rank import (
 from genets.analysis.rank.spectrum import Spectrum
 from genets.core.errors import GenetsError
 from genets.networks import build, resolve_network, save_weights, weights
+from genets.report.rank.tables import advice_rows
 from genets.structure import Structure
 
 NOTATION = "Conv3x8s2 XX3x16s2 XX3x32s2 BL3x32r0.5 Conv1x8 @16"
@@ -98,10 +99,10 @@ def test_a_difference_of_a_channel_is_none():
 
 def test_only_layers_of_one_kind_are_compared():
     mixed = network(stage(1, 1.0), stage(2, 6.0, "bottleneck"), stage(3, 9.0, "depth-wise"))
-    assert "has no two stages that end with one" in claim_sentence(mixed)
+    assert "has no two stages that end with a full convolution" in claim_sentence(mixed)
     bottlenecks = network(*(stage(n, n, "bottleneck") for n in (1, 2, 3)))
     assert "in stages 1 and 3" in claim_sentence(bottlenecks)
-    assert "Bottlenecks are what the paper leaves out here" in claim_sentence(bottlenecks)
+    assert "The paper leaves bottleneck convolutions out" in claim_sentence(bottlenecks)
 
 
 def test_fresh_weights_say_nothing():
@@ -114,16 +115,18 @@ def test_advice_is_the_smallest_ratio_that_keeps_the_energy():
     # 90 % of the energy: ln(10) / (2 * decay) of the directions.
     full, half, quarter = advise(network(stage(1, 1.0), stage(2, 3.0), stage(3, 6.0)))
     assert full.best is None
-    assert full.sentence == (
-        f"Stage 1: {full.stage.spectrum.directions()} of 64 directions (77%) hold 90 % of the "
-        f"energy; 0.5 of the channels keep {full.stage.spectrum.kept(0.5):.0%} at most: XX."
-    )
+    assert full.sentence == "Stage 1: XX."
+    assert max(choice.kept for choice in full.choices) == full.stage.spectrum.kept(0.5) < 0.9
     assert half.best.ratio == 0.5
     assert quarter.best.ratio == 0.25
-    assert quarter.sentence == (
-        "Stage 3: 13 of 64 directions (20%) hold 90 % of the energy: "
-        "BL3x64r0.25 or DW3x16r4 can keep 95%."
-    )
+    assert quarter.stage.spectrum.directions() == 13
+    assert quarter.sentence == ("Stage 3: BL3x64r0.25 or DW3x16r4 can keep 95% of the energy.")
+    header, rows, advised = advice_rows([full, half, quarter])
+    assert header == ("stage", "block", "energy kept, at most", "advised")
+    assert [rows[number][:2] for number in sorted(advised)] == [
+        ["1", "XX"], ["2", "BL3x64r0.5"], ["2", "DW3x32r2"], ["3", "BL3x64r0.25"],
+        ["3", "DW3x16r4"],
+    ]  # fmt: skip
     assert [choice.kept for choice in half.choices][::2] == [
         half.stage.spectrum.kept(0.5), half.stage.spectrum.kept(0.25),
     ]  # fmt: skip
@@ -146,9 +149,15 @@ def test_advice_counts_the_latency_of_the_nearest_width(tmp_path):
     )  # fmt: skip
     assert (half.best.type, half.best.ratio, half.best.times_latency) == ("DW", 0.5, 0.5)
     assert (quarter.best.type, quarter.best.ratio) == ("DW", 0.25)
-    assert quarter.sentence.endswith(
-        "DW3x16r4 can keep 95%, at 0.25 times the latency of XX (profile: width 80)."
-    )
+    assert quarter.best.times_latency == pytest.approx(0.25)
+    assert quarter.sentence == "Stage 2: DW3x16r4 can keep 95% of the energy."
+    _, rows, advised = advice_rows([half, quarter])
+    (number,) = (n for n in advised if rows[n][0] == "2")
+    # Intervals reach 1 % to both sides.
+    assert rows[number] == [
+        "2", "DW3x16r4", "95.0%", "yes", "80", "0.25", "0.25 to 0.26", "faster",
+    ]  # fmt: skip
+    assert ["2", "XX"] not in [row[:2] for row in rows]
     assert quarter.to_json()["block"] == "DW3x16r4"
 
 
@@ -156,7 +165,10 @@ def test_a_block_that_is_no_faster_is_not_advised(tmp_path):
     latencies = profile_in(tmp_path, {("XX", 1.0, 64): 1.0, ("BL", 0.5, 64): 1.2})
     (advice,) = advise(network(stage(1, 3.0)), latencies)
     assert advice.best is None
-    assert advice.sentence.endswith("no block that can keep that is surely faster than XX: XX.")
+    assert advice.sentence == "Stage 1: XX."
+    _, rows, advised = advice_rows([advice])
+    assert [row[1] for row in rows] == ["XX", "BL3x64r0.5"]
+    assert (rows[1][-1], advised) == ("slower", {0})
 
 
 def test_what_is_faster_within_its_interval_is_not_advised(tmp_path):
@@ -166,21 +178,24 @@ def test_what_is_faster_within_its_interval_is_not_advised(tmp_path):
     assert (sure.best.type, sure.best.noisy) == ("BL", False)
     assert unsure.best is None
     (choice,) = unsure.choices
-    assert (choice.times_latency, choice.faster, choice.noisy) == (0.9, False, True)
+    assert (choice.times_latency, choice.faster, choice.noisy) == (pytest.approx(0.9), False, True)
+    assert choice.speed.verdict == "unclear"
+    assert advice_rows([unsure])[1][1][-1] == "unclear"
 
 
 def test_a_profile_without_other_blocks_gives_no_advice(tmp_path):
     (advice,) = advise(network(stage(1, 3.0)), profile_in(tmp_path, {("XX", 1.0, 32): 1.0}))
     assert advice.best is None
-    assert advice.sentence.endswith("; the profile has no BL or DW block of width 32.")
+    _, rows, advised = advice_rows([advice])
+    assert (rows[0][:2], advised) == (["1", "none timed at this width"], frozenset())
 
 
 def test_bad_profiles_are_refused(tmp_path):
-    with pytest.raises(GenetsError, match=r"no profile in .*; `genets profile --out"):
+    with pytest.raises(GenetsError, match=r"no profile in .*; make one with `genets profile --out"):
         load_block_latencies(tmp_path / "none")
     for text in ("{", "[]", '{"rows": [{"figure": "3", "ms_per_image": 1}]}'):
         (tmp_path / "profile.json").write_text(text)
-        with pytest.raises(GenetsError, match="is damaged, or no profile"):
+        with pytest.raises(GenetsError, match=r"profile\.json is damaged .*; make the prof"):
             load_block_latencies(tmp_path)
     with pytest.raises(GenetsError, match="has no latency of an XX block"):
         profile_in(tmp_path, {("BL", 0.5, 64): 1.2})

@@ -95,7 +95,7 @@ def test_the_network_stays_as_it_was():
 
 def test_networks_without_such_convolutions_are_refused():
     net = on_meta(lambda: timm.create_model("vit_tiny_patch16_224"))
-    with pytest.raises(GenetsError, match="no convolution with a kernel above 1 behind its stem"):
+    with pytest.raises(GenetsError, match="no convolution with a kernel above 1 after its stem"):
         last_layers(net, 224)
     with pytest.raises(GenetsError, match="does not run at resolution 8: "):
         last_layers(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(5, 2)), 8)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from genets.analysis.rank.spectrum import random_curve, random_share, spectrum_of
+from genets.analysis.rank.spectrum import compute_spectrum, random_curve, random_share
 from genets.core.errors import GenetsError
 
 
@@ -32,7 +32,7 @@ def kernel_with(values, fan_in=(4, 3, 3), seed=1):
 
 def test_a_kernel_of_known_singular_values():
     values = [8.0, 4.0, 2.0, 1.0, 0.5, 0.0, 0.0, 0.0]
-    found = spectrum_of(kernel_with(values))
+    found = compute_spectrum(kernel_with(values))
     assert found.values == pytest.approx(np.array(values) / 8, abs=1e-12)
     assert found.largest == pytest.approx(8)
     assert found.stable_rank == pytest.approx((64 + 16 + 4 + 1 + 0.25) / 64)
@@ -45,7 +45,7 @@ def test_a_kernel_of_known_singular_values():
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
 def test_a_kernel_of_known_rank_with_equal_values(rank):
-    found = spectrum_of(kernel_with([3.0] * rank + [0.0] * (8 - rank)))
+    found = compute_spectrum(kernel_with([3.0] * rank + [0.0] * (8 - rank)))
     assert (found.values > 1e-10).sum() == rank
     assert found.stable_rank == pytest.approx(rank)
     assert found.effective_rank == pytest.approx(rank)
@@ -56,8 +56,8 @@ def test_a_kernel_of_known_rank_with_equal_values(rank):
 def test_equal_values_are_counted_exactly():
     weight = torch.zeros(10, 10, 3, 3)
     weight[:, :, 1, 1] = torch.eye(10)
-    assert spectrum_of(weight).directions() == 9
-    assert spectrum_of(weight).kept(0.3) == pytest.approx(0.3)
+    assert compute_spectrum(weight).directions() == 9
+    assert compute_spectrum(weight).kept(0.3) == pytest.approx(0.3)
 
 
 def test_kept_is_that_of_the_best_low_rank_approximation():
@@ -67,10 +67,10 @@ def test_kept_is_that_of_the_best_low_rank_approximation():
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     approximation = left[:, :4] @ torch.diag(values[:4]) @ right[:4]
     lost = ((matrix - approximation) ** 2).sum() / (matrix**2).sum()
-    assert spectrum_of(weight).kept(0.25) == pytest.approx(1 - lost.item())
+    assert compute_spectrum(weight).kept(0.25) == pytest.approx(1 - lost.item())
     poorer = orthogonal(16, 3)[:, :4]  # any other four channels
     projected = poorer @ poorer.T @ matrix
-    assert ((projected**2).sum() / (matrix**2).sum()).item() < spectrum_of(weight).kept(0.25)
+    assert ((projected**2).sum() / (matrix**2).sum()).item() < compute_spectrum(weight).kept(0.25)
 
 
 @settings(max_examples=20)
@@ -78,8 +78,8 @@ def test_kept_is_that_of_the_best_low_rank_approximation():
 def test_scale_and_rotation_change_nothing(scale, seed):
     weight = normal(12, 4, 3, 3)
     rotated = orthogonal(12, seed) @ weight.reshape(12, -1) @ orthogonal(36, seed + 1)
-    before = spectrum_of(weight)
-    after = spectrum_of(scale * rotated.reshape(12, 4, 3, 3))
+    before = compute_spectrum(weight)
+    after = compute_spectrum(scale * rotated.reshape(12, 4, 3, 3))
     assert after.values == pytest.approx(before.values, abs=1e-9)
     assert after.largest == pytest.approx(scale * before.largest)
     assert after.stable_rank == pytest.approx(before.stable_rank)
@@ -96,31 +96,31 @@ def test_a_grouped_kernel_is_the_full_one_with_zeros(c_out, c_in, groups):
     for group, part in enumerate(weight.chunk(groups)):
         rows, columns = c_out // groups, c_in // groups
         full[group * rows :, group * columns :][:rows, :columns] = part
-    assert spectrum_of(weight, groups).values == pytest.approx(spectrum_of(full).values)
+    assert compute_spectrum(weight, groups).values == pytest.approx(compute_spectrum(full).values)
 
 
 def test_the_values_of_a_depth_wise_kernel_are_the_norms_of_its_filters():
     weight = normal(16, 1, 5, 5)
     norms = np.sort(weight.flatten(1).norm(dim=1).numpy())[::-1]
-    assert spectrum_of(weight, 16).values == pytest.approx(norms / norms[0])
+    assert compute_spectrum(weight, 16).values == pytest.approx(norms / norms[0])
 
 
 def test_more_channels_than_inputs_leave_zeros():
-    found = spectrum_of(normal(32, 1, 3, 3))
+    found = compute_spectrum(normal(32, 1, 3, 3))
     assert found.channels == 32
     assert (found.values > 0).sum() == 9
 
 
 def test_weights_without_a_rank_are_refused():
     with pytest.raises(GenetsError, match="all zero"):
-        spectrum_of(torch.zeros(4, 4, 3, 3))
+        compute_spectrum(torch.zeros(4, 4, 3, 3))
     with pytest.raises(GenetsError, match="not finite"):
-        spectrum_of(torch.full((4, 4, 3, 3), math.nan))
+        compute_spectrum(torch.full((4, 4, 3, 3), math.nan))
 
 
 @pytest.mark.parametrize(("c_out", "c_in"), [(256, 256), (256, 64), (300, 20)])
 def test_random_kernels_follow_marchenko_and_pastur(c_out, c_in):
-    found = spectrum_of(normal(c_out, c_in, 3, 3))
+    found = compute_spectrum(normal(c_out, c_in, 3, 3))
     fan_in = 9 * c_in
     low, high = (abs(math.sqrt(fan_in) + sign * math.sqrt(c_out)) for sign in (-1, 1))
     values = found.values[found.values > 0] * found.largest

@@ -210,7 +210,7 @@ def test_the_page_compares_resolutions_by_training_alone(finished: SearchResult)
     html = study_page(Snapshot.read(finished.folder), "today")
     assert "<h2>Candidates</h2>" in html
     assert "Predicted accuracy over latency, 12 pixels" in html
-    assert "by the same predictions, those for 12 pixels" in html
+    assert "The predictions are for 12 pixels, the resolution of the trials" in html
     assert "<td>input</td><td>12 pixels</td><td>16 pixels</td>" in html
     assert "no structure at 64 pixels was found to meet the budget" in html
 

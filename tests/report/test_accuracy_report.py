@@ -10,7 +10,7 @@ from rich.console import Console
 from genets.latency import Target
 from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.evaluation.confusion import (
-    MOST_CLASSES,
+    MAX_CLASSES,
     OTHERS,
     confusion_chart,
     most_confused,
@@ -94,7 +94,7 @@ def test_the_picture_has_the_classes_with_the_most_mistakes():
     counts = generator.integers(0, 3, (60, 60)) + np.diag(np.full(60, 50))
     kept = most_confused(accuracy(counts), [f"c{n}" for n in range(60)])
     wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
-    assert len(kept.classes) == MOST_CLASSES
+    assert len(kept.classes) == MAX_CLASSES
     assert min(wrong[kept.classes]) >= max(np.delete(wrong, kept.classes))
     assert (kept.counts.sum(1) == counts[kept.classes].sum(1)).all(), "no image is lost"
     assert kept.names[-1] == OTHERS

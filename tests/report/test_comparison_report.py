@@ -9,14 +9,16 @@ import pytest
 from rich.console import Console
 
 from genets.analysis import Comparison, ComparisonRow
-from genets.analysis.profile.profile import Profile, ProfileSettings, chains_of
+from genets.analysis.profile.profile import Profile, ProfileSettings, make_chains
 from genets.latency import Measurement, Target
 from genets.networks.baselines import baselines
 from genets.report import comparison_tables as shown_tables
 from genets.report.comparison import charts as comparison_charts
 from genets.report.comparison import page as comparison_page
-from genets.report.comparison.tables import comparison_csv, failures
+from genets.report.comparison.tables import failures
 from genets.report.profile import page as profile_page
+from genets.report.profile import tables as profile_tables
+from genets.report.tables import csv_text
 
 ONE, MANY = (Target(batch_size=size, threads=2) for size in (1, 64))
 
@@ -107,11 +109,12 @@ def test_int8_rows_say_whose_accuracy_it_is(comparison):
     rows = tuple(row(name, replace(ONE, precision="int8"), 1.0) for name in comparison.networks)
     text = text_of(shown_tables(Comparison(rows)))
     assert "published FP top-1" in text
-    assert "of the full-precision networks, not of what was timed" in text
+    assert "of the full-precision networks" in text
+    assert "quantised only for their latency" in text
 
 
 def test_csv_has_every_row(comparison):
-    records = list(csv.DictReader(StringIO(comparison_csv(comparison))))
+    records = list(csv.DictReader(StringIO(csv_text(comparison.summary()))))
     assert len(records) == 9
     assert records[0]["network"] == "ResNet-34"
     assert float(records[0]["ms_per_image"]) == 8.0
@@ -147,7 +150,7 @@ def test_names_on_the_frontier_do_not_cover_each_other(comparison):
 
 def test_a_profile_page(plain):
     settings = ProfileSettings(ONE, batch_sizes=(1, 64), widths=(32, 64), ratios=(1.0,))
-    chains = {chain.name: chain for chain in chains_of((32, 64), (1.0,))}
+    chains = {chain.name: chain for chain in make_chains((32, 64), (1.0,))}
     found = Profile(
         Comparison(tuple(row("ResNet-34", t, ms) for t, ms in ((ONE, 4.0), (MANY, 1.0)))),
         Comparison(tuple(row(n, ONE, 1.0) for n in ("ResNet-34", "ResNet-50"))),
@@ -157,13 +160,14 @@ def test_a_profile_page(plain):
     )
     html = profile_page.profile_page(found, "today")
     assert html.count('class="chart"') == 7
-    assert "ResNet-34 4 ms at batch size 1, 1 ms at 64 (4 times less" in html
+    assert "<td>1</td><td>64</td><td>4</td><td>4 to 4</td><td>faster</td>" in html
+    assert "latency per image of 1 of 1 networks" in html
     assert "XX width 32" in html
-    record = profile_page.profile_record(found)
+    record = profile_tables.profile_record(found)
     assert record["conditions"]["device"] == "a <device> (None)"
     records = record["rows"]
     assert {record["figure"] for record in records} == {"2a", "2bc", "3"}
-    assert "ResNet-34" in text_of([profile_page.profile_table(found)])
+    assert "ResNet-34" in text_of(profile_tables.profile_tables(found))
     noisy = replace(found, batches=Comparison((row("ResNet-34", ONE, 9.0),)))
-    assert "9~" in text_of([profile_page.profile_table(noisy)])
-    assert "1 of 9 latencies are noisy" in profile_page.profile_sentences(noisy)["noisy"]
+    assert "9~" in text_of(profile_tables.profile_tables(noisy))
+    assert "1 of 9 latencies are noisy" in profile_tables.profile_sentences(noisy)["noisy"]

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from genets.report.charts import chart_of, save_picture, styled
+from genets.report.charts import draw_picture, make_chart, styled
 from genets.report.html import Cell, Figure, PageTable, Paragraph, Section, page
 
 EVIL = '</script><script>alert("x")</script> & <b>'
@@ -39,7 +39,9 @@ def read(html):
 
 @pytest.fixture(scope="module")
 def chart():
-    return styled(chart_of([{"name": EVIL, "x": 1, "y": 2}]).mark_point().encode(x="x:Q", y="y:Q"))
+    return styled(
+        make_chart([{"name": EVIL, "x": 1, "y": 2}]).mark_point().encode(x="x:Q", y="y:Q")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,5 +82,5 @@ def test_a_page_without_charts_needs_no_script():
 
 
 def test_a_picture_is_a_png(chart, tmp_path):
-    save_picture(chart, "title", "conditions", tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(draw_picture(chart, "title", "conditions"))
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

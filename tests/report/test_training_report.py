@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from genets.report.training import MOST_TICKS, _curves, _ticks, save_curves
+from genets.report.training import MAX_TICKS, _curves, _ticks, save_curves
 from genets.training import EpochRecord
 
 
@@ -17,9 +17,9 @@ def record(epoch):
 def test_epochs_on_the_axis_are_whole_and_end_with_the_last(epochs):
     ticks = _ticks(epochs)
     assert ticks[-1] == epochs
-    assert len(ticks) == len(set(ticks)) <= MOST_TICKS
+    assert len(ticks) == len(set(ticks)) <= MAX_TICKS
     assert min(ticks) >= 1
-    assert {b - a for a, b in pairwise(ticks)} <= {-(-epochs // MOST_TICKS)}
+    assert {b - a for a, b in pairwise(ticks)} <= {-(-epochs // MAX_TICKS)}
 
 
 def test_the_axis_has_them():

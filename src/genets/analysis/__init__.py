@@ -1,6 +1,6 @@
-"""What networks and blocks cost on a target, and what that shows."""
+"""Analyses of latency, rank and MasterNets: the figures and tables of the paper."""
 
-from genets.analysis.comparison.compare import OnProgress, Progress, Timing, compare
+from genets.analysis.comparison.compare import compare
 from genets.analysis.comparison.findings import (
     RankCorrelation,
     SpeedUp,
@@ -16,19 +16,30 @@ from genets.analysis.comparison.networks import (
     find_network,
     find_networks,
 )
-from genets.analysis.comparison.rows import Comparison, ComparisonRow
+from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
+from genets.core.progress import OnProgress, Progress
+
+# Names of earlier versions.
+Candidate = ComparedNetwork
+Row = ComparisonRow
+find_candidate = find_network
+find_candidates = find_networks
 
 __all__ = [
     "SET_NAMES",
+    "Candidate",
     "ComparedNetwork",
     "Comparison",
     "ComparisonRow",
     "OnProgress",
     "Progress",
     "RankCorrelation",
+    "Row",
     "SpeedUp",
     "Timing",
     "compare",
+    "find_candidate",
+    "find_candidates",
     "find_network",
     "find_networks",
     "findings",

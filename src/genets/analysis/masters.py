@@ -1,16 +1,13 @@
-"""Designing the MasterNet (paper, section 4.1): structures trained under one recipe and ranked.
+"""Ranking of MasterNets (paper, section 4.1): structures trained under one recipe.
 
 Every structure is trained from scratch with the same seeds, so that the order of the images is
-the same for all and cancels where two are compared. What is left over, after each structure's
-and each seed's own mean, is the noise; it is pooled over all structures, because two or three
-trainings of each tell little of their own spread.
-
-Training the structures of a MasterNet ranking, each training kept as it ends.
+the same for all structures and cancels in a comparison of two. The noise is what remains after
+removing the mean of each structure and the mean of each seed. It is pooled over all structures,
+because two or three trainings of one structure say little about their own spread.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +19,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from genets.core.errors import GenetsError, TrainingError, shown
-from genets.core.files import write_atomic
+from genets.core.json_files import read_json, write_json
 from genets.data import ImageData, seeded_globals
 from genets.networks import build
 from genets.structure import Structure
@@ -31,12 +28,18 @@ from genets.training.score import Metric, score_value
 
 CONFIDENCE = 0.95
 
+# Called with the number of finished trainings, the number of all trainings, and the name of the
+# structure that was trained last.
+OnTraining = Callable[[int, int, str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class MasterScore:
-    """One training of one structure. A failed one has a reason and no scores.
+    """The scores of one training of one structure; a failed training has a reason instead.
 
-    top1: share of validation images that are right, 0 to 1. cross_entropy: nats per image.
+    Attributes:
+        top1: Share of correct validation images, 0 to 1.
+        cross_entropy: Mean, in nats per image.
     """
 
     name: str
@@ -50,10 +53,13 @@ class MasterScore:
 class RankedMaster:
     """A structure in the ranking.
 
-    mean: of the metric over its trainings. low, high: the 95 % interval of that mean.
-    behind: how far the mean is behind the best one's, 0 or more.
-    tied: the data do not tell it from the best (95 %, two-sided, each comparison on its own).
-    ms_per_image: None where it was not measured.
+    Attributes:
+        mean: Mean of the metric over the trainings.
+        low, high: The 95 % interval of the mean.
+        behind: Difference of the mean to the best mean, 0 or more.
+        tied: Whether the difference to the best structure is within its 95 % interval
+            (two-sided, each comparison on its own).
+        ms_per_image: None where the latency was not measured.
     """
 
     name: str
@@ -71,8 +77,12 @@ class RankedMaster:
 class MasterRanking:
     """Structures and the scores of their trainings.
 
-    metric: what is ranked by; "top1" (0 to 1) or "cross_entropy" (nats per image).
-    Raises GenetsError: fewer than two structures, or none that was trained.
+    Attributes:
+        metric: The metric of the ranking: top-1 (0 to 1) or cross-entropy (nats per image).
+
+    Raises:
+        GenetsError: There are fewer than two structures, or no structure has a score for each
+            seed.
     """
 
     structures: Mapping[str, Structure]
@@ -80,6 +90,7 @@ class MasterRanking:
     metric: Metric = Metric.TOP1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "metric", Metric.parse(self.metric))
         check_masters(self.structures)
         if not len(self._table):
             reasons = "; ".join(f"{score.name}: {score.reason}" for score in self.scores)
@@ -103,7 +114,7 @@ class MasterRanking:
 
     @cached_property
     def ranked(self) -> tuple[RankedMaster, ...]:
-        """Those that were trained with every seed, the best first."""
+        """The structures that were trained with every seed, the best first."""
         values = self._values
         trainings = values.shape[1]
         freedom = (values.shape[0] - 1) * (trainings - 1)
@@ -120,7 +131,8 @@ class MasterRanking:
                 float(mean) - half,
                 float(mean) + half,
                 behind := abs(float(best - mean)),
-                # Of a difference the variance is twice that of a mean. NaN: nothing is known.
+                # A difference of two means has twice the variance of one mean. Where the noise is
+                # unknown (NaN), every structure is tied.
                 not behind > half * math.sqrt(2),
             )
             for name, mean in zip(self._table, means, strict=True)
@@ -128,17 +140,19 @@ class MasterRanking:
         return tuple(sorted(rows, key=lambda row: (row.behind, row.name)))
 
     def with_latencies(self, ms_per_image: Mapping[str, float]) -> tuple[RankedMaster, ...]:
-        """The ranking with measured latencies beside it."""
+        """The ranking with measured latencies."""
         return tuple(replace(row, ms_per_image=ms_per_image[row.name]) for row in self.ranked)
 
     @cached_property
     def _table(self) -> dict[str, list[float]]:
-        """The metric of each structure by seed, of those that have all of them."""
+        """The metric by structure and seed, without structures that lack a seed."""
         seeds = sorted({score.seed for score in self.scores})
-        known = {(score.name, score.seed): score_value(score, self.metric) for score in self.scores}
-        rows = {name: [known.get((name, seed)) for seed in seeds] for name in self.structures}
-        whole = {name: [v for v in row if v is not None] for name, row in rows.items()}
-        return {name: row for name, row in whole.items() if len(row) == len(seeds)}
+        by_key = {
+            (score.name, score.seed): score_value(score, self.metric) for score in self.scores
+        }
+        rows = {name: [by_key.get((name, seed)) for seed in seeds] for name in self.structures}
+        numbers = {name: [v for v in row if v is not None] for name, row in rows.items()}
+        return {name: row for name, row in numbers.items() if len(row) == len(seeds)}
 
     @property
     def _values(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -154,20 +168,17 @@ def check_masters(structures: Mapping[str, Structure]) -> None:
         raise GenetsError(
             f"structures under one recipe need one resolution, not {sorted(sizes)}; give one"
         )
-    twice = len(structures) - len(set(structures.values()))
-    if twice:
-        raise GenetsError(f"structures of a ranking must differ; {twice} stand there twice")
+    duplicates = len(structures) - len(set(structures.values()))
+    if duplicates:
+        raise GenetsError(f"the structures of a ranking must differ, but {duplicates} are repeated")
 
 
 def missing_trainings(
     names: Sequence[str], seeds: Sequence[int], scores: Sequence[MasterScore]
 ) -> list[tuple[str, int]]:
-    """What is left to train: all structures with the first seed, then with the next."""
-    ended = {(score.name, score.seed) for score in scores}
-    return [(name, seed) for seed in seeds for name in names if (name, seed) not in ended]
-
-
-Told = Callable[[int, int, str], None]  # trainings done, of how many, which one ended
+    """The trainings without a score: all structures with the first seed, then with the next."""
+    finished = {(score.name, score.seed) for score in scores}
+    return [(name, seed) for seed in seeds for name in names if (name, seed) not in finished]
 
 
 def rank_masters(
@@ -179,38 +190,50 @@ def rank_masters(
     metric: Metric = Metric.TOP1,
     device: str = "cpu",
     keep: str | Path | None = None,
-    on_training: Told | None = None,
+    on_training: OnTraining | None = None,
 ) -> MasterRanking:
     """Train every structure from scratch with every seed, and rank them (paper, section 4.1).
 
-    data: trained on its training split, scored on its validation split; the test split is not
-        read. The structures must have its resolution.
-    keep: a JSON file that each training is added to as it ends; one of the same structures,
-        data and recipe is gone on with.
-    A training whose loss is no longer finite is a failed one, and its structure is not ranked.
-    Raises GenetsError: fewer than two structures, other resolutions, a file of other settings,
-    or no structure that was trained.
+    A training whose loss is no longer finite has failed, and its structure is not ranked.
+
+    Args:
+        structures: The structures by name; they must have the resolution of the data.
+        data: The networks are trained on the training split and scored on the validation split.
+            The test split is not read.
+        recipe: The recipe of every training.
+        seeds: The seeds of the trainings of each structure.
+        metric: The metric of the ranking.
+        device: The device of the trainings, such as "cpu" or "cuda".
+        keep: A JSON file that keeps each training as it ends. A file of the same structures, data
+            and recipe is continued.
+        on_training: Called after each training.
+
+    Returns:
+        The ranking.
+
+    Raises:
+        GenetsError: There are fewer than two structures, their resolutions differ, the file is of
+            other settings, or no structure was trained with every seed.
     """
     check_masters(structures)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise GenetsError(f"seeds must be at least one, each named once, not {list(seeds)}")
+        raise GenetsError(f"seeds must be one or more different integers, not {list(seeds)}")
     conditions = {
         "structures": {name: str(structure) for name, structure in structures.items()},
         "data": [data.name, len(data.train), len(data.validation)],
         "recipe": asdict(recipe),
     }
     path = None if keep is None else Path(keep)
-    scores = [] if path is None else _read(path, conditions)
+    scores = [] if path is None else _read_scores(path, conditions)
     total = len(structures) * len(seeds)
     for name, seed in missing_trainings(list(structures), seeds, scores):
         scores.append(_trained(name, structures[name], data, recipe, seed, device))
         if path is not None:
-            record = {**conditions, "scores": [asdict(score) for score in scores]}
-            write_atomic(path, json.dumps(record, indent=1) + "\n")
+            write_json(path, {**conditions, "scores": [asdict(score) for score in scores]})
         if on_training is not None:
             on_training(sum(score.seed in seeds for score in scores), total, name)
-    wanted = tuple(score for score in scores if score.seed in seeds)
-    return MasterRanking(structures, wanted, metric)
+    of_seeds = tuple(score for score in scores if score.seed in seeds)
+    return MasterRanking(structures, of_seeds, metric)
 
 
 def _trained(
@@ -228,15 +251,14 @@ def _trained(
     return MasterScore(name, seed, score.top1, score.cross_entropy)
 
 
-def _read(path: Path, conditions: Mapping[str, Any]) -> list[MasterScore]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+def _read_scores(path: Path, conditions: Mapping[str, Any]) -> list[MasterScore]:
+    """The scores of the file; none where there is no file."""
+
+    def read(record: Any) -> tuple[list[MasterScore], list[str]]:
         scores = [MasterScore(**score) for score in record["scores"]]
-        changed = [name for name in conditions if record[name] != conditions[name]]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GenetsError(f"{path} is not a ranking of MasterNets; remove it ({error})") from error
+        return scores, [name for name in conditions if record[name] != conditions[name]]
+
+    scores, changed = read_json(path, read, cure="remove it to train again") or ([], [])
     if changed:
         raise GenetsError(
             f"{path} is a ranking of other {' and '.join(changed)}; remove it, or take another "

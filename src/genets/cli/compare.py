@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from genets.analysis import Comparison
 
 ROWS = "rows.json"
-RESULT = "comparison.json"
 
 
 def compare(
@@ -73,7 +72,7 @@ def compare(
     from genets.analysis import compare as compare_networks
     from genets.cli.output import print_files, print_json, print_kept_rows, print_tables
     from genets.cli.progress import show_progress
-    from genets.report import comparison_tables
+    from genets.report import comparison_record, comparison_tables, write_comparison
 
     timing = Timing(protocol, time_limit)
     candidates = find_networks(networks or (), set_name, resolution, seed)
@@ -95,31 +94,11 @@ def compare(
             print_tables(*comparison_tables(finished[-1]))
         print_kept_rows(out)
         raise
-    record = _record(result)
-    files = _write(result, record, out) if out else {}
+    files = write_comparison(result, out) if out else {}
     if json:
-        print_json(record)
+        print_json(comparison_record(result))
     else:
         print_tables(*comparison_tables(result))
         print_files(files)
     if not any(row.measurement for row in result.rows):
         raise GenetsError("no network could be measured; each row gives its reason")
-
-
-def _record(comparison: Comparison) -> dict[str, Any]:
-    from genets.analysis import findings
-    from genets.report.conditions import conditions
-
-    return {
-        "conditions": conditions(comparison.rows),
-        "rows": comparison.summary(),
-        "findings": findings(comparison),
-    }
-
-
-def _write(comparison: Comparison, record: dict[str, Any], out: Path) -> dict[str, Path]:
-    from genets.cli.output import time_of_writing, write_record
-    from genets.report import write_comparison
-
-    path = write_record(out / RESULT, record)
-    return {**write_comparison(comparison, out, time_of_writing()), "JSON": path}

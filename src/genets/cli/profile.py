@@ -21,7 +21,6 @@ from genets.core.errors import SettingsError
 if TYPE_CHECKING:
     from genets.latency import LatencyTable
 
-RESULT = "profile.json"
 CPU_BLOCK_RESOLUTION = 112
 
 
@@ -147,7 +146,7 @@ def _make_figures(
         print_tables,
     )
     from genets.cli.progress import show_progress
-    from genets.report import profile_record, profile_sentences, profile_table
+    from genets.report import profile_record, profile_sentences, profile_tables, write_profile
 
     settings = ProfileSettings(target=chosen, timing=Timing(time_limit_s=time_limit), **figures)
     if out:
@@ -158,22 +157,13 @@ def _make_figures(
     except KeyboardInterrupt:
         print_kept_rows(out)
         raise
-    record = profile_record(result)
-    files = _write(result, record, out) if out else {}
+    files = write_profile(result, out) if out else {}
     if json:
-        print_json(record)
+        print_json(profile_record(result))
         return
-    print_tables(profile_table(result))
+    print_tables(*profile_tables(result))
     print_lines(profile_sentences(result).values())
     print_files(files)
-
-
-def _write(result: Any, record: dict[str, Any], out: Path) -> dict[str, Path]:
-    from genets.cli.output import time_of_writing, write_record
-    from genets.report import write_profile
-
-    path = write_record(out / RESULT, record)
-    return {**write_profile(result, out, time_of_writing()), "JSON": path}
 
 
 def _make_table(

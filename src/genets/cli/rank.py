@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,6 @@ from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
     from genets.analysis.rank.rank import NetworkRank
-
-RESULT = "rank.json"
 
 
 def rank(
@@ -66,6 +64,7 @@ def rank(
     """
     from genets.analysis.rank.advice import advise, load_block_latencies
     from genets.cli.output import print_files, print_json, print_lines, print_tables
+    from genets.report.rank.page import write_rank
     from genets.report.rank.tables import rank_record, rank_tables
 
     latencies = load_block_latencies(profile) if profile else None
@@ -73,13 +72,12 @@ def rank(
     ranks = _rank_all(weight_files, pretrained, super_blocks, seed, plain=json)
     advice = {each.name: advise(each, latencies) for each in ranks}
     record = rank_record(ranks, advice)
-    files = _write((ranks, advice, latencies), record, out) if out else {}
+    files = write_rank(ranks, advice, latencies, out) if out else {}
     if json:
         print_json(record)
         return
-    print_tables(*rank_tables(ranks))
+    print_tables(*rank_tables(ranks, advice))
     print_lines(each["claim"] for each in record["networks"])
-    print_lines(f"{name}: {each.sentence}" for name, items in advice.items() for each in items)
     print_files(files)
 
 
@@ -124,11 +122,3 @@ def _rank_all(
             del source
             on_progress(Progress("rank", len(ranks), len(networks), ranks[-1].name))
     return ranks
-
-
-def _write(result: tuple[Any, Any, Any], record: dict[str, Any], out: Path) -> dict[str, Path]:
-    from genets.cli.output import time_of_writing, write_record
-    from genets.report.rank.page import write_rank
-
-    path = write_record(out / RESULT, record)
-    return {**write_rank(*result, out, time_of_writing()), "JSON": path}

@@ -1,13 +1,9 @@
-"""Results as people read them. Nothing here prints."""
+"""Reports: results as tables, pages, pictures and records. This package prints nothing."""
 
 from genets.report.comparison.page import write_comparison
-from genets.report.comparison.tables import comparison_tables
-from genets.report.profile.page import (
-    profile_record,
-    profile_sentences,
-    profile_table,
-    write_profile,
-)
+from genets.report.comparison.tables import comparison_record, comparison_tables
+from genets.report.profile.page import write_profile
+from genets.report.profile.tables import profile_record, profile_sentences, profile_tables
 from genets.report.study.facts import state_sentences, study_record
 from genets.report.study.page import write_study_page
 from genets.report.study.tables import (
@@ -30,12 +26,13 @@ __all__ = [
     "alternatives_table",
     "baseline_tables",
     "baselines_table",
+    "comparison_record",
     "comparison_tables",
     "fastest_table",
     "measurement_table",
     "profile_record",
     "profile_sentences",
-    "profile_table",
+    "profile_tables",
     "search_table",
     "selected_table",
     "stages_table",

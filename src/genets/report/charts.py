@@ -1,21 +1,21 @@
-"""What all charts share: looks, and pictures of them."""
+"""The common style of all charts, and their pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from genets.core.errors import printable
-from genets.core.files import write_atomic
 
 HEIGHT = 340
 PICTURE_WIDTH = 620
 PICTURE_PPI = 144
 LEGEND_COLUMNS = 2  # fit a phone
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-# Okabe and Ito's colours, told apart by colour-blind readers too, then darker and lighter kin.
+GRID_COLOUR = "#e6e8eb"
+# The colours of Okabe and Ito, which colour-blind readers can distinguish, then darker and lighter
+# variants.
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F",
     "#7A3E9D", "#999999",
@@ -25,8 +25,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
           "triangle-right", "triangle-left", "M-1,-.5L0,-1L1,-.5L1,.5L0,1L-1,.5Z")  # fmt: skip
 
 
-def chart_of(values: Iterable[dict[str, Any]]) -> Any:
-    """A chart with these values in it."""
+def make_chart(values: Iterable[dict[str, Any]]) -> Any:
+    """A chart of Altair that holds these values."""
     import altair
 
     data: Any = altair.Data  # has no types
@@ -34,11 +34,11 @@ def chart_of(values: Iterable[dict[str, Any]]) -> Any:
 
 
 def styled(chart: Any) -> Any:
-    """The looks of all charts."""
+    """The chart in the common style."""
     return (
         chart.properties(height=HEIGHT)
         .configure(font=FONT)
-        .configure_axis(labelFontSize=12, titleFontSize=13, gridColor="#e6e8eb",
+        .configure_axis(labelFontSize=12, titleFontSize=13, gridColor=GRID_COLOUR,
                         labelOverlap=True)
         .configure_legend(labelFontSize=12, titleFontSize=12, orient="bottom",
                           columns=LEGEND_COLUMNS,
@@ -49,25 +49,28 @@ def styled(chart: Any) -> Any:
 
 
 def colours(alt: Any, field: str, names: Sequence[str], title: str | None = None) -> Any:
-    """A colour for each name, in the order given."""
+    """A colour for each name, in this order."""
     palette = [COLOURS[number % len(COLOURS)] for number in range(len(names))]
     return alt.Color(f"{field}:N", title=title, sort=None,
                      scale=alt.Scale(domain=list(names), range=palette))  # fmt: skip
 
 
 def shapes(alt: Any, field: str, names: Sequence[str], title: str | None = None) -> Any:
-    """A shape for each name, so that colour is not all that tells them apart."""
+    """A shape for each name, so that names differ in more than their colour."""
     marks = [SHAPES[number % len(SHAPES)] for number in range(len(names))]
     return alt.Shape(f"{field}:N", title=title, sort=None,
                      scale=alt.Scale(domain=list(names), range=marks))  # fmt: skip
 
 
-def save_picture(chart: Any, title: str, conditions: str, path: Path) -> None:
-    """Write a PNG, atomically. conditions: for a line below the title. Raises OSError."""
+def draw_picture(chart: Any, title: str, conditions: str) -> bytes:
+    """A PNG of the chart with its title, and the conditions on a line below it."""
     import altair
 
-    picture = BytesIO()
     head = altair.TitleParams(printable(title), subtitle=printable(conditions))
-    titled = chart.properties(width=PICTURE_WIDTH, title=head)
-    titled.save(picture, format="png", ppi=PICTURE_PPI)
-    write_atomic(path, picture.getvalue())
+    return png_bytes(chart.properties(width=PICTURE_WIDTH, title=head))
+
+
+def png_bytes(chart: Any) -> bytes:
+    picture = BytesIO()
+    chart.save(picture, format="png", ppi=PICTURE_PPI)
+    return picture.getvalue()

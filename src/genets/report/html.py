@@ -1,6 +1,6 @@
-"""A page: one HTML file with everything in it, for a browser without a network.
+"""HTML pages: one file that contains everything, for a browser without a network.
 
-All text that goes in is escaped here; callers hand over plain text.
+Callers pass plain text; this module escapes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-# Without the menu's links to an editor on the web.
+# The menu of a chart has no links to an editor on the web.
 EMBED_OPTIONS = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
 
 
@@ -28,7 +28,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """style: `text` for prose, `quiet` for what stands beside the point."""
+    """A cell of a table. style: `text` for prose, `quiet` for secondary values."""
 
     text: str
     style: str = ""
@@ -36,9 +36,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """A table; numbers are right-aligned, the first column stays in sight on a narrow screen.
+    """A table with numbers aligned to the right; the first column stays visible when it scrolls.
 
-    strong: the rows that stand out, by their number from 0.
+    Attributes:
+        strong: Numbers of the highlighted rows, counted from 0.
     """
 
     header: Sequence[str]
@@ -60,7 +61,11 @@ class PageTable:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart as wide as its place on the page. chart: one view (or layers), without a width."""
+    """A chart that takes the width of its place on the page.
+
+    Attributes:
+        chart: A chart of Altair, one view or layers, without a width.
+    """
 
     chart: Any
     caption: str
@@ -86,9 +91,18 @@ class Section:
 
 
 def page(title: str, conditions: Mapping[str, str], sections: Iterable[Section]) -> str:
-    """The page as HTML. conditions: what the figures hold for, shown under the title."""
+    """Make a page.
+
+    Args:
+        title: The title and heading.
+        conditions: The conditions of the figures, shown below the title.
+        sections: The content; a section without blocks is skipped.
+
+    Returns:
+        The HTML.
+    """
     specs: list[dict[str, Any]] = []
-    body = "".join(_section(section, specs) for section in sections)
+    body = "".join(_section(section, specs) for section in sections if section.blocks)
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in conditions.items())
     css = files("genets.report").joinpath("page.css").read_text(encoding="utf-8")
     scripts = _scripts(specs) if specs else ""
@@ -127,7 +141,7 @@ def _class(name: str) -> str:
 
 
 def _scripts(specs: Sequence[Mapping[str, Any]]) -> str:
-    # No "<" may stand in a script as such: "</script>" in a name would end it.
+    # A name with "</script>" would end the script, so every "<" is escaped.
     values = json.dumps(specs, allow_nan=False).replace("<", "\\u003c")
     return (
         f"<script>{_library()}</script>\n<script>const specs = {values};\n"
@@ -142,6 +156,6 @@ def _library() -> str:
     import altair as alt
     import vl_convert
 
-    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])  # of Vega-Lite, as the charts have it
+    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])  # of the charts' Vega-Lite
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
     return bundle

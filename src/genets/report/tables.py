@@ -1,24 +1,27 @@
-"""Tables for the screen: values in, rich renderables out.
+"""Tables for the screen and for CSV files, and the table of one measured network.
 
-Names that users chose go in as `rich.text.Text`, so that brackets in them are not markup.
-
-One measured network, for the screen.
+Names that users chose are put into `rich.text.Text`, so that their brackets are not markup.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from io import StringIO
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from genets.latency import Measurement
+from genets.report.html import Cell
+from genets.report.wording import ms_text
 
 Fact = tuple[str, str]
 
 
 def facts_table(title: str, facts: Iterable[Fact]) -> Table:
-    """A line for each fact: a word or two, and what there is to say."""
+    """A table with one line for each fact: its name and its text."""
     table = Table(title=Text(title), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -27,62 +30,104 @@ def facts_table(title: str, facts: Iterable[Fact]) -> Table:
     return table
 
 
-def columns_table(title: str | None, *, left: Iterable[str], right: Iterable[str]) -> Table:
-    """Without rows yet. left, right: heads of columns, by where their cells are aligned."""
-    table = Table(title=Text(title) if title else None, title_justify="left")
-    for name in left:
-        table.add_column(name, no_wrap=True)
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
+def screen_table(
+    title: str | None,
+    header: Sequence[str],
+    rows: Iterable[Sequence[Cell | str]],
+    *,
+    left: int = 1,
+    fold: Collection[str] = (),
+    caption: str | None = None,
+) -> Table:
+    """A table with a header.
+
+    Args:
+        title: Above the table.
+        header: Names of the columns.
+        rows: Cells; a cell of the style "quiet" is dimmed.
+        left: Number of leading columns whose text is aligned to the left.
+        fold: Columns whose text may wrap; it is aligned to the left.
+        caption: Below the table.
+
+    Returns:
+        The table for rich.
+    """
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+    )
+    for number, name in enumerate(header):
+        wraps = name in fold
+        table.add_column(
+            Text(name),
+            justify="left" if number < left or wraps else "right",
+            no_wrap=not wraps,
+            overflow="fold" if wraps else "ellipsis",
+            min_width=6 if wraps else None,
+        )
+    for row in rows:
+        table.add_row(*map(_screen_cell, row))
     return table
 
 
-def ms_text(ms_per_image: float) -> str:
-    return f"{ms_per_image:.4g} ms per image"
+def _screen_cell(cell: Cell | str) -> Text:
+    if isinstance(cell, Cell):
+        return Text(cell.text, style="dim" if cell.style == "quiet" else "")
+    return Text(cell)
+
+
+def csv_text(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
+    """One line for each record, below a line with the names of the columns.
+
+    Args:
+        records: Values by column; a missing value is an empty cell.
+        names: The columns; by default those of the longest record, then all others.
+    """
+    if names is None:
+        longest_first = sorted(records, key=len, reverse=True)
+        names = list(dict.fromkeys(name for record in longest_first for name in record))
+    text = StringIO()
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
 
 
 def measurement_table(name: str, measurement: Measurement) -> Table:
     """One measured network with its conditions."""
     m = measurement
-    noisy = "yes: the interval did not come within 1 % in time" if m.noisy else "no"
+    noisy = "yes: the interval did not come within 1 % of the median in time" if m.noisy else "no"
     return facts_table(
         name,
         [
             ("median", ms_text(m.ms_per_image)),
-            (
-                "95 % interval",
-                f"{m.low_ms_per_image:.4g} to {m.high_ms_per_image:.4g} ms per image",
-            ),
+            ("95 % interval", f"{m.low_ms_per_image:.4g} to {ms_text(m.high_ms_per_image)}"),
             ("90th percentile", ms_text(m.p90_ms_per_image)),
             ("99th percentile", ms_text(m.p99_ms_per_image)),
             ("throughput", f"{_per_second(m.ms_per_image)} images per second"),
             ("noisy", noisy),
             ("samples", str(len(m.samples_ms))),
             ("target", f"{m.target.name}, {m.resolution} pixels, protocol {m.protocol}"),
-            ("before, in s", ", ".join(f"{name} {s:.3g}" for name, s in m.seconds.items())),
+            ("preparation, s", ", ".join(f"{name} {s:.3g}" for name, s in m.seconds.items())),
             *_special_facts(m),
         ],
     )
 
 
 def _per_second(ms: float) -> str:
-    """Four digits, and no exponent: 48,890."""
+    """Four digits without an exponent, such as 48,890."""
     rate = float(f"{1e3 / ms:.4g}")
     return f"{rate:,.0f}" if rate >= 1e4 else f"{rate:g}"
 
 
 def _special_facts(m: Measurement) -> Iterable[Fact]:
-    """What only int8 and CUDA devices have."""
+    """Facts of INT8 networks and of CUDA devices."""
     if m.quantisation is not None:
-        yield (
-            "int8 ranges",
-            f"from {m.quantisation['images']} images of "
-            + (
-                "noise: no accuracy stands behind this latency"
-                if m.quantisation["ranges_from"] == "noise"
-                else "the data"
-            ),
-        )
+        is_noise = m.quantisation["ranges_from"] == "noise"
+        source = "noise: this network has no useful accuracy" if is_noise else "the data"
+        yield "int8 ranges", f"from {m.quantisation['images']} images of {source}"
     if m.launch_bound is not None:
         yield "launch-bound", "yes: the host is as slow as the device" if m.launch_bound else "no"
     if m.memory_bytes is not None:

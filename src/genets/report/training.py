@@ -1,4 +1,4 @@
-"""What a training gave: learning curves, and a table of the result."""
+"""The report of a training: learning curves and a table of the scores."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from genets.report.charts import chart_of, colours, save_picture, styled
+from genets.report.charts import colours, draw_picture, make_chart, styled
+from genets.report.files import write_files
+from genets.report.tables import screen_table
+from genets.report.wording import score_text
 from genets.training import EpochRecord, RunResult
+from genets.training.score import Metric
 
-MOST_TICKS = 12
+MAX_TICKS = 12
 LOSS, ACCURACY = "curves-loss.png", "curves-accuracy.png"
 
 
 def save_curves(records: Sequence[EpochRecord], conditions: str, folder: Path) -> None:
-    """Write both pictures. conditions: network, data and recipe. Raises OSError."""
+    """Write the learning curves of loss and accuracy as two pictures.
+
+    Args:
+        records: The epochs so far.
+        conditions: Network, data and recipe, for a line below the titles.
+        folder: The folder of the pictures.
+
+    Raises:
+        OSError: A picture cannot be written.
+    """
     losses = [
         {"epoch": record.epoch, "value": value, "series": series}
         for record in records
@@ -30,8 +42,11 @@ def save_curves(records: Sequence[EpochRecord], conditions: str, folder: Path) -
         {"epoch": record.epoch, "value": 100 * record.top1, "series": "validation top-1"}
         for record in records
     ]
-    save_picture(_curves(losses, "nats per image"), "Loss", conditions, folder / LOSS)
-    save_picture(_curves(accuracy, "%"), "Accuracy", conditions, folder / ACCURACY)
+    loss_chart, accuracy_chart = _curves(losses, "nats per image"), _curves(accuracy, "%")
+    write_files(folder, {
+        "loss": (LOSS, draw_picture(loss_chart, "Loss", conditions)),
+        "accuracy": (ACCURACY, draw_picture(accuracy_chart, "Accuracy", conditions)),
+    })  # fmt: skip
 
 
 def _curves(values: Sequence[dict[str, Any]], title: str) -> Any:
@@ -40,7 +55,7 @@ def _curves(values: Sequence[dict[str, Any]], title: str) -> Any:
     series = list(dict.fromkeys(value["series"] for value in values))
     epochs = alt.Axis(values=_ticks(values[-1]["epoch"]), format="d")
     lines = (
-        chart_of(values)
+        make_chart(values)
         .mark_line(point=len(values) < 60)
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=epochs, scale=alt.Scale(zero=False, nice=False)),
@@ -52,18 +67,16 @@ def _curves(values: Sequence[dict[str, Any]], title: str) -> Any:
 
 
 def _ticks(epochs: int) -> list[int]:
-    """Whole epochs, a dozen at most and the last one among them; an axis takes halves too."""
-    every = -(-epochs // MOST_TICKS)
-    return list(range(epochs, 0, -every))[::-1]
+    """At most 12 whole epochs, the last one included; the default axis has halves too."""
+    step = -(-epochs // MAX_TICKS)
+    return list(range(epochs, 0, -step))[::-1]
 
 
 def training_table(result: RunResult) -> Table:
-    """The scores of what is handed over."""
-    table = Table(title=Text(f"{result.network} on {result.data}"), title_justify="left")
-    for column, justify in (("split", "left"), ("top-1", "right"), ("cross-entropy", "right"),
-                            ("images", "right")):  # fmt: skip
-        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for split, score in (("validation", result.validation), ("test", result.test)):
-        figures = f"{score.top1:.2%}", f"{score.cross_entropy:.4f}", str(score.images)
-        table.add_row(split, *figures)
-    return table
+    """The scores of the exported network."""
+    rows = [
+        [split, *(score_text(score.value(metric), metric) for metric in Metric), str(score.images)]
+        for split, score in (("validation", result.validation), ("test", result.test))
+    ]
+    header = ["split", *(metric.label for metric in Metric), "images"]
+    return screen_table(f"{result.network} on {result.data}", header, rows)

@@ -1,4 +1,4 @@
-"""Networks that have a name, for the screen."""
+"""Tables of the zoo and of the networks to compare with, for the screen."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from genets.networks.baselines import Baseline, published_tables
-from genets.report.tables import columns_table, facts_table
+from genets.report.tables import facts_table, screen_table
 from genets.structure import Structure
 
 
@@ -30,69 +29,74 @@ class ZooRow:
 
 def zoo_table(rows: Iterable[ZooRow]) -> Table:
     """One line for each network."""
-    table = columns_table(None, left=("name",), right=("pixels", "parameters", "multiply-adds"))
-    table.add_column("notation", overflow="fold")
-    for row in rows:
-        counts = (f"{row.parameters / 1e6:.2f} M", f"{row.multiply_adds / 1e6:.0f} M")
-        table.add_row(Text(row.name), str(row.resolution), *counts, Text(row.notation))
-    return table
+    header = ("name", "pixels", "parameters", "multiply-adds", "notation")
+    cells = (
+        [row.name, str(row.resolution), f"{row.parameters / 1e6:.2f} M",
+         f"{row.multiply_adds / 1e6:.0f} M", row.notation]
+        for row in rows
+    )  # fmt: skip
+    return screen_table(None, header, cells, fold=("notation",))
 
 
 def baselines_table(rows: Iterable[Baseline]) -> Table:
-    """One line for each network to compare with; every figure as published, `-` for none."""
-    numbers = ("pixels", "parameters", "multiply-adds", "top-1")
-    table = columns_table("Baselines, published figures", left=("name", "set"), right=numbers)
-    table.add_column("from", overflow="fold")
-    for row in rows:
-        counts = [_or_dash(row.parameters_m, "{:g} M"), _or_dash(row.multiply_adds_m, "{:g} M")]
-        top1 = _or_dash(row.top1_percent, "{:.1f} %")
-        origin = Text(f"{row.network_from}; {row.source}")
-        table.add_row(Text(row.name), row.set, str(row.resolution), *counts, top1, origin)
-    return table
+    """One line for each network to compare with; every figure is published, `-` where none is."""
+    header = ("name", "set", "pixels", "parameters", "multiply-adds", "top-1", "from")
+    cells = (
+        [row.name, row.set, str(row.resolution), *_published_figures(row),
+         f"{row.network_from}; {row.source}"]
+        for row in rows
+    )  # fmt: skip
+    return screen_table("Baselines, published figures", header, cells, left=2, fold=("from",))
 
 
 def baseline_tables(baseline: Baseline) -> list[Table]:
-    """What is known of one baseline, and the paper's latencies of it by batch size."""
+    """The facts about one baseline, and the paper's latencies of it by batch size."""
+    parameters, multiply_adds, top1 = _published_figures(baseline)
     facts = [
         ("set", baseline.set),
         ("family", baseline.family),
         ("network", baseline.network_from),
         ("resolution", f"{baseline.resolution} pixels"),
-        ("parameters", _or_dash(baseline.parameters_m, "{:g} M")),
-        ("multiply-adds", _or_dash(baseline.multiply_adds_m, "{:g} M")),
-        ("top-1", _or_dash(baseline.top1_percent, "{:.1f} %")),
+        ("parameters", parameters),
+        ("multiply-adds", multiply_adds),
+        ("top-1", top1),
         ("source", baseline.source),
         *([("note", baseline.note)] if baseline.note else []),
     ]
-    if not baseline.ms_per_image:
-        return [facts_table(baseline.name, facts)]
-    return [facts_table(baseline.name, facts), _published_table(baseline)]
+    latencies = [_published_latencies(baseline)] if baseline.ms_per_image else []
+    return [facts_table(baseline.name, facts), *latencies]
 
 
-def _published_table(baseline: Baseline) -> Table:
-    """A line for each of the paper's latency tables, a column for each batch size."""
+def _published_latencies(baseline: Baseline) -> Table:
+    """A line for each latency table of the paper, a column for each batch size."""
     batch_sizes = sorted({size for row in baseline.ms_per_image.values() for size in row})
+    rows = []
+    for name, by_size in baseline.ms_per_image.items():
+        table = published_tables()[name]
+        conditions = f"{table.device}, {table.engine}, {table.precision}"
+        rows.append([conditions, *(_or_dash(by_size.get(size), "{:g}") for size in batch_sizes)])
     title = "The paper's latencies in ms per image, by batch size"
-    table = columns_table(title, left=("measured on",), right=map(str, batch_sizes))
-    for name, row in baseline.ms_per_image.items():
-        published = published_tables()[name]
-        conditions = f"{published.device}, {published.engine}, {published.precision}"
-        table.add_row(conditions, *(_or_dash(row.get(size), "{:g}") for size in batch_sizes))
-    return table
+    return screen_table(title, ["measured on", *map(str, batch_sizes)], rows)
 
 
 def stages_table(name: str, structure: Structure) -> Table:
-    """One line for each stage; `pixels` along one side of what it hands on."""
-    numbers = ("depth", "width", "stride", "kernel", "ratio", "pixels")
-    table = columns_table(
-        f"{name}, {structure.resolution} pixels", left=("stage", "type"), right=numbers
-    )
-    pixels = structure.resolution
+    """One line for each stage; `pixels` is the size of its output along one side."""
+    pixels, rows = structure.resolution, []
     for number, stage in enumerate(structure.stages, start=1):
         pixels = -(-pixels // stage.stride)
         values = (stage.depth, stage.width, stage.stride, stage.kernel, f"{stage.ratio:g}", pixels)
-        table.add_row(str(number), stage.type, *map(str, values))
-    return table
+        rows.append([str(number), stage.type, *map(str, values)])
+    header = ("stage", "type", "depth", "width", "stride", "kernel", "ratio", "pixels")
+    return screen_table(f"{name}, {structure.resolution} pixels", header, rows, left=2)
+
+
+def _published_figures(row: Baseline) -> list[str]:
+    """Parameters, multiply-adds and top-1 accuracy."""
+    return [
+        _or_dash(row.parameters_m, "{:g} M"),
+        _or_dash(row.multiply_adds_m, "{:g} M"),
+        _or_dash(row.top1_percent, "{:.1f} %"),
+    ]
 
 
 def _or_dash(value: float | None, form: str) -> str:

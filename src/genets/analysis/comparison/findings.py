@@ -1,13 +1,10 @@
-"""What a comparison shows: the frontier, agreement with the paper, speed-ups (Table 3).
-
-The paper's table that a target is compared with.
-"""
+"""Findings of a comparison: frontier, agreement with the paper, speed-ups (Table 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy.stats import spearmanr
 
@@ -16,14 +13,14 @@ from genets.analysis.comparison.rows import Comparison, ComparisonRow
 from genets.latency import Target
 from genets.networks.baselines import PublishedTable, published_speed_ups, published_tables
 
-LEAST_RANKED = 3
+MIN_RANKED = 3
 ZOO_NAMES = {paper: zoo for zoo, paper in PAPER_NAMES.items()}
 
 
 def frontier(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
-    """Those that no other beats in latency and published accuracy at once, fastest first."""
-    known = [(r.ms_per_image, r.top1_percent, r) for r in rows]
-    rated = [(ms, top1, r) for ms, top1, r in known if ms is not None and top1 is not None]
+    """The rows that no other row beats in both latency and published accuracy, fastest first."""
+    values = [(row.ms_per_image, row.top1_percent, row) for row in rows]
+    rated = [(ms, top1, row) for ms, top1, row in values if ms is not None and top1 is not None]
     best: list[ComparisonRow] = []
     highest = float("-inf")
     for _, top1, row in sorted(rated, key=lambda item: (item[0], -item[1])):
@@ -35,7 +32,11 @@ def frontier(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
 
 @dataclass(frozen=True, slots=True)
 class RankCorrelation:
-    """Spearman's, between our latencies and those of the paper's table; `networks`: how many."""
+    """Spearman's rank correlation of measured latencies with those of the paper's table.
+
+    Attributes:
+        networks: Number of networks.
+    """
 
     target: Target
     paper_table: str
@@ -47,7 +48,11 @@ class RankCorrelation:
 
 
 def rank_correlation(rows: Sequence[ComparisonRow]) -> RankCorrelation | None:
-    """Of the rows of one target; None with fewer than 3 that the paper has at its batch size."""
+    """Correlate the rows of one target with the paper's latencies at the same batch size.
+
+    Returns:
+        The correlation; None where the paper has fewer than 3 of the networks.
+    """
     pairs = [(r.ms_per_image, r.paper_ms) for r in rows if r.measurement and r.paper_ms is not None]
     value = spearman(pairs)
     if value is None:
@@ -56,35 +61,71 @@ def rank_correlation(rows: Sequence[ComparisonRow]) -> RankCorrelation | None:
 
 
 def spearman(pairs: Sequence[tuple[Any, Any]]) -> float | None:
-    """Rank correlation of pairs; None where there are too few, or one side never changes."""
-    if len(pairs) < LEAST_RANKED or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+    """Rank correlation; None for fewer than 3 pairs or where one side is constant."""
+    if len(pairs) < MIN_RANKED or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
-def is_faster(row: ComparisonRow, other: ComparisonRow) -> bool | None:
-    """Whether one measured row is faster than another; None where their 95 % intervals touch."""
-    return is_below(_interval(row), _interval(other))
+class Latency(NamedTuple):
+    """A latency in ms per image with its 95 % interval."""
+
+    ms: float
+    low: float
+    high: float
 
 
-def is_below(own: tuple[float, float], other: tuple[float, float]) -> bool | None:
-    """Whether the interval `own` lies below `other`; None where they touch."""
-    if own[1] < other[0]:
-        return True
-    return False if own[0] > other[1] else None
+@dataclass(frozen=True, slots=True)
+class SpeedRatio:
+    """How many times faster one network is than another; below 1 it is slower.
+
+    Attributes:
+        low, high: The smallest and largest ratio that the 95 % intervals of both latencies allow.
+    """
+
+    times: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Either "faster" or "slower", or "unclear" where the intervals of the latencies touch."""
+        if self.low > 1:
+            return "faster"
+        return "slower" if self.high < 1 else "unclear"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"verdict": self.verdict}
+
+
+def speed_ratio(latency: Latency, other: Latency) -> SpeedRatio:
+    """The speed of the first network over that of the second one."""
+    return SpeedRatio(other.ms / latency.ms, other.low / latency.high, other.high / latency.low)
+
+
+def row_latency(row: ComparisonRow) -> Latency:
+    """The latency of a measured row."""
+    m = row.measurement
+    assert m is not None
+    return Latency(m.ms_per_image, m.low_ms_per_image, m.high_ms_per_image)
 
 
 @dataclass(frozen=True, slots=True)
 class SpeedUp:
     """One line of Table 3, on one target.
 
-    times: how much faster `genet` is than `reference` here; paper_times: as printed.
-    clear: whether their 95 % intervals are apart, so that one of them is the faster one.
-    fastest: the fastest network here whose published top-1 is at least the reference's, the
-        reference itself where no other is faster; fastest_times: how much faster that is;
-        fastest_clear: as `clear`.
-    None where a network was not measured. The paper prints accuracies around each other,
-    not always equal: DFNet-2a has 76.0 % beside GENet-light's 75.7 %.
+    The paper prints networks of similar accuracy beside each other, not always of equal accuracy:
+    DFNet-2a has 76.0 % and GENet-light 75.7 %. A value is None where a network was not measured.
+
+    Attributes:
+        times: How many times faster than `reference` the network `genet` is here.
+        paper_times: The same ratio as the paper prints it.
+        clear: Whether the 95 % intervals of the two networks are apart, so that one of them is
+            certainly faster.
+        fastest: The fastest network here with at least the published top-1 accuracy of the
+            reference; the reference itself where no such network is faster.
+        fastest_times: How many times faster than `reference` the network `fastest` is.
+        fastest_clear: Like `clear`, for `fastest`.
     """
 
     target: Target
@@ -106,48 +147,56 @@ class SpeedUp:
 
 
 def speed_ups(rows: Sequence[ComparisonRow]) -> list[SpeedUp]:
-    """Table 3 from the rows of one target: the lines whose reference was measured."""
+    """Table 3 from the rows of one target: the lines with a measured reference."""
     measured = {row.network: row for row in rows if row.measurement}
-    found = []
+    latencies = {name: row_latency(row) for name, row in measured.items()}
+    lines = []
     for line in published_speed_ups():
         reference = measured.get(line.network)
         if reference is None or reference.top1_percent is None or line.network == line.reference:
             continue
-        genet = measured.get(line.reference) or measured.get(ZOO_NAMES[line.reference])
-        reference_ms, genet_ms = _ms(reference), _ms(genet) if genet else None
-        as_good = [
-            r for r in measured.values() if (r.top1_percent or 0.0) >= reference.top1_percent
-        ]
-        fastest = min(as_good, key=_ms)
-        found.append(
+        latency = latencies[reference.network]
+        genet = latencies.get(line.reference) or latencies.get(ZOO_NAMES[line.reference])
+        ratio = speed_ratio(genet, latency) if genet else None
+        as_accurate = [
+            name for name, row in measured.items()
+            if (row.top1_percent or 0.0) >= reference.top1_percent
+        ]  # fmt: skip
+        fastest = min(as_accurate, key=lambda name: latencies[name].ms)
+        fastest_ratio = speed_ratio(latencies[fastest], latency)
+        lines.append(
             SpeedUp(
                 target=reference.target,
                 reference=reference.network,
                 top1_percent=reference.top1_percent,
-                reference_ms=reference_ms,
+                reference_ms=latency.ms,
                 genet=line.reference,
-                genet_ms=genet_ms,
-                times=reference_ms / genet_ms if genet_ms else None,
-                clear=is_faster(genet, reference) is not None if genet else None,
+                genet_ms=genet.ms if genet else None,
+                times=ratio.times if ratio else None,
+                clear=ratio.verdict != "unclear" if ratio else None,
                 paper_table=reference.paper_table,
                 paper_times=line.speed_up[reference.paper_table],
-                fastest=fastest.network,
-                fastest_times=reference_ms / _ms(fastest),
-                fastest_clear=fastest is reference or is_faster(fastest, reference) is not None,
+                fastest=fastest,
+                fastest_times=fastest_ratio.times,
+                fastest_clear=fastest == reference.network or fastest_ratio.verdict != "unclear",
             )
         )
-    return found
+    return lines
 
 
 def run_note(comparison: Comparison, target: Target) -> str | None:
-    """A sentence on rows that were not timed in turn with each other; None where all were."""
+    """A sentence about rows of different runs; None where all rows were timed in one run.
+
+    The sentence gives the latencies of the reference in each run, because the machine changes
+    between runs.
+    """
     runs = {row.run for row in comparison.measured_on(target)}
     if len(runs) < 2:
         return None
-    shared = [r for r in comparison.references if r.target == target and r.run in runs]
-    note = f"The rows come from {len(runs)} runs, each with its networks timed in turn"
-    for name in dict.fromkeys(r.network for r in shared):
-        times = [r.ms_per_image for r in shared if r.network == name]
+    references = [r for r in comparison.references if r.target == target and r.run in runs]
+    note = f"The rows come from {len(runs)} runs; the networks of each run were timed in turn"
+    for name in dict.fromkeys(reference.network for reference in references):
+        times = [r.ms_per_image for r in references if r.network == name]
         if len(times) > 1:
             note += (
                 f"; {name}, the reference in {len(times)} of them, took "
@@ -157,7 +206,7 @@ def run_note(comparison: Comparison, target: Target) -> str | None:
 
 
 def findings(comparison: Comparison) -> list[dict[str, Any]]:
-    """All of the above for each target, as a record."""
+    """The findings on each target, as records for JSON."""
     records = []
     for target in comparison.targets:
         rows = comparison.on(target)
@@ -167,32 +216,22 @@ def findings(comparison: Comparison) -> list[dict[str, Any]]:
                 "target": target.to_json(),
                 "frontier": [row.network for row in frontier(rows)],
                 "rank_correlation": correlation.to_json() if correlation else None,
-                "speed_ups": [s.to_json() for s in speed_ups(rows)],
+                "speed_ups": [speed_up.to_json() for speed_up in speed_ups(rows)],
                 "note": run_note(comparison, target),
             }
         )
     return records
 
 
-def _ms(row: ComparisonRow) -> float:
-    assert row.measurement is not None
-    return row.measurement.ms_per_image
-
-
-def _interval(row: ComparisonRow) -> tuple[float, float]:
-    assert row.measurement is not None
-    return row.measurement.low_ms_per_image, row.measurement.high_ms_per_image
-
-
-def paper_table(target: Target) -> str:
-    """The latency table of the nearest setting: 9 for INT8, 8 for TensorRT, else 7."""
+def find_paper_table(target: Target) -> str:
+    """The paper's latency table of the nearest setting: 9 for INT8, 8 for TensorRT, else 7."""
     if target.precision == "int8":
         return "table9"
     return "table8" if target.provider == "tensorrt" else "table7"
 
 
 def paper_title(name: str) -> str:
-    """`Table 7 (V100, PyTorch, FP16)`."""
+    """The title of a table of the paper, such as `Table 7 (V100, PyTorch, FP16)`."""
     table: PublishedTable = published_tables()[name]
     conditions = ", ".join((table.device, table.engine, table.precision.upper()))
     return f"Table {name.removeprefix('table')} ({conditions})"

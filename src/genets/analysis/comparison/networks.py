@@ -1,4 +1,4 @@
-"""Candidates: the networks of a comparison, with what was published about them."""
+"""The networks of a comparison, with the figures that were published about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import torch
 from torch import nn
 
-from genets.core.errors import GenetsError, unknown_name
+from genets.core.errors import GenetsError, first_line, unknown_name
 from genets.latency.engines.memory import estimate_bytes, largest_values
 from genets.latency.predictor.probes import fill_zero_norms
 from genets.networks import count, resolve_network
@@ -19,16 +19,18 @@ from genets.structure import zoo
 
 GENETS = ("GENet-light", "GENet-normal", "GENet-large")
 SET_NAMES = (*SETS, "genets")
-# The GENets under their zoo names have the published facts of Table 7 as well.
+# The published figures of Table 7 also hold for the GENets under their names in the zoo.
 PAPER_NAMES = {"genet_light": GENETS[0], "genet_normal": GENETS[1], "genet_large": GENETS[2]}
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """What a network is made of.
+class NetworkSize:
+    """The size of a network at its resolution.
 
-    multiply_adds: of one image. largest_values: input and output of its largest layer, values
-    for one image. input_values: of one image.
+    Attributes:
+        multiply_adds: For one image.
+        largest_values: Number of input and output values of the largest layer, for one image.
+        input_values: Number of values of one image.
     """
 
     parameters: int
@@ -37,18 +39,22 @@ class Size:
     input_values: int
 
     def resident_bytes(self, batch_size: int) -> int:
-        """What a prepared network keeps, generously."""
+        """A generous estimate of the memory that the prepared network occupies."""
         return estimate_bytes(self.parameters, self.input_values, self.largest_values, batch_size)
 
 
 @dataclass(frozen=True)
 class ComparedNetwork:
-    """A network that can be made, as often as it is needed, at the resolution it is measured at.
+    """A network that can be built repeatedly, and the resolution at which it is measured.
 
-    top1_percent: the published top-1 accuracy on ImageNet, of the full-precision network at
-        its own resolution; None where none is known.
-    published_ms: ms per image by batch size, in the paper's `table7`, `table8` and `table9`.
-    seed: of its fresh weights.
+    Attributes:
+        resolution: Input size in pixels.
+        make: Builds the network.
+        top1_percent: Published top-1 accuracy on ImageNet of the full-precision network at its
+            own resolution; None where no accuracy was published.
+        published_ms: Published ms per image by batch size, for the paper's tables "table7",
+            "table8" and "table9".
+        seed: Seed of the initial weights.
     """
 
     name: str
@@ -60,45 +66,58 @@ class ComparedNetwork:
     seed: int = 0
 
     def network(self) -> nn.Module:
-        """The network, without the zero weights that timing must avoid; see `fill_zero_norms`."""
+        """Build the network, without layers of zeros.
+
+        timm initialises the last norm of a residual branch with zeros. Multiplying zeros takes
+        less power, and on some devices therefore less time.
+        """
         network = self.make()
         fill_zero_norms(network)
         return network
 
     @cached_property
-    def size(self) -> Size:
-        """Counted, not run. Raises GenetsError if it does not run at its resolution."""
+    def size(self) -> NetworkSize:
+        """The size of the network. Raises GenetsError if it does not run at its resolution."""
         network, resolution = self.network(), self.resolution
         try:
             counted = count(network, resolution)
             largest = largest_values(network, resolution)
-        except Exception as error:  # whatever its forward raises
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise GenetsError(f"does not run at resolution {resolution}: {reason}") from error
+        except Exception as error:  # a foreign network may raise anything
+            raise GenetsError(
+                f"does not run at resolution {resolution}: {first_line(error)}"
+            ) from error
         inputs = input_channels(network) * resolution**2
-        return Size(counted.parameters, counted.multiply_adds, largest, inputs)
+        return NetworkSize(counted.parameters, counted.multiply_adds, largest, inputs)
 
 
 def find_networks(
     names: Iterable[str], set_name: str | None = None, resolution: int | None = None, seed: int = 0
 ) -> list[ComparedNetwork]:
-    """Those of the set, then those named, each once.
+    """Find the networks of a set and the named networks, without duplicates.
 
-    names: what `resolve_network` takes, names of the paper's Table 7 among them.
-    resolution: in pixels, in place of each network's own. seed: of fresh weights.
-    Raises GenetsError: an unknown name or set, or no network at all.
+    Args:
+        names: Names that `resolve_network` accepts, also those of the paper's Table 7.
+        set_name: A name of `SET_NAMES`; its networks come first.
+        resolution: In pixels, instead of each network's own.
+        seed: Seed of the initial weights.
+
+    Returns:
+        At least one network.
+
+    Raises:
+        GenetsError: A name or the set is unknown, or no network is named.
     """
     if set_name is not None and set_name not in SET_NAMES:
         raise GenetsError(unknown_name("set of networks", set_name, SET_NAMES))
     if resolution is not None and resolution < 1:
         raise GenetsError(f"resolution must be an integer above 0, not {resolution}")
-    wanted = dict.fromkeys((*_names_of(set_name), *names))
-    if not wanted:
+    all_names = dict.fromkeys((*_names_in(set_name), *names))
+    if not all_names:
         raise GenetsError(f"name the networks to compare, or a set: {', '.join(SET_NAMES)}")
-    return [find_network(name, resolution, seed) for name in wanted]
+    return [find_network(name, resolution, seed) for name in all_names]
 
 
-def _names_of(set_name: str | None) -> tuple[str, ...]:
+def _names_in(set_name: str | None) -> tuple[str, ...]:
     if set_name is None:
         return ()
     if set_name == "genets":
@@ -107,33 +126,35 @@ def _names_of(set_name: str | None) -> tuple[str, ...]:
 
 
 def find_network(name: str, resolution: int | None = None, seed: int = 0) -> ComparedNetwork:
-    """See `find_networks`. What was published holds for a network's own resolution alone."""
-    known = baselines.get(PAPER_NAMES.get(name, name))
-    if known is not None:
-        own = resolution in (None, known.resolution)
+    """Find one network; see `find_networks`.
+
+    At another resolution than the network's own, it has no published accuracy and latency.
+    """
+    baseline = baselines.get(PAPER_NAMES.get(name, name))
+    if baseline is not None:
+        at_own = resolution in (None, baseline.resolution)
         return ComparedNetwork(
-            name if name in PAPER_NAMES else known.name,
-            known.family,
-            resolution or known.resolution,
-            partial(_seeded, known.network, seed),
-            known.top1_percent if own else None,
-            known.ms_per_image if own else {},
+            name if name in PAPER_NAMES else baseline.name,
+            baseline.family,
+            resolution or baseline.resolution,
+            partial(_build_seeded, baseline.network, seed),
+            baseline.top1_percent if at_own else None,
+            baseline.ms_per_image if at_own else {},
             seed,
         )
     named = resolve_network(name)
-    own = resolution in (None, named.resolution)
-    published = zoo.entry(name).top1_percent if own and name in zoo else None
+    at_own = resolution in (None, named.resolution)
     return ComparedNetwork(
         name,
         "timm" if named.structure is None else "structure",
         resolution or named.resolution,
-        partial(_seeded, lambda: resolve_network(name).network, seed),
-        published,
+        partial(_build_seeded, lambda: resolve_network(name).network, seed),
+        zoo.entry(name).top1_percent if at_own and name in zoo else None,
         seed=seed,
     )
 
 
-def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()

@@ -1,40 +1,64 @@
-"""Rows of a comparison, and what holds them together.
-
-The file of a comparison: its rows with every sample and their conditions, as JSON.
-"""
+"""Rows of a comparison, their conditions, and the file that keeps them with every sample."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genets.core.errors import GenetsError
 from genets.core.files import FileLock, write_atomic
+from genets.core.json_files import check_version, read_json
+from genets.core.resumable import differences, take_lock
 from genets.latency import Measurement, Target
 from genets.latency.environment import describe_environment
-
-if TYPE_CHECKING:
-    from genets.analysis.comparison.compare import Timing
-
+from genets.latency.timing.clock import find_protocol
+from genets.latency.timing.measurement import check_time_limit
 
 Key = tuple[str, Target, int]
+
+VERSION = 2
+# Fields of the environment that must be equal for rows to be compared.
+ENVIRONMENT_FIELDS = ("device_name", "threads", "packages")
+CURE = "remove it, or take another folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How the networks of a comparison are timed.
+
+    Attributes:
+        protocol: "genets-1" or "paper".
+        time_limit_s: Longest time of sampling for each row.
+
+    Raises:
+        TargetError: The protocol is unknown or the limit is not above 0.
+    """
+
+    protocol: str = "genets-1"
+    time_limit_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        find_protocol(self.protocol)
+        check_time_limit(self.time_limit_s)
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One network on one target: a measurement, or the sentence that says why there is none.
+    """One network on one target: either a measurement, or the reason why it failed.
 
-    resolution: pixels. multiply_adds: of one image; None, like `parameters`, where the network
-        does not run at all.
-    top1_percent: published, of the full-precision network at its own resolution.
-    paper_table, paper_ms: the paper's table of the nearest setting (`table7` ...), and what it
-        prints for this network and batch size, ms per image; None where it has nothing.
-    run: rows of one run were timed in turn, A B A B.
-    time_limit_s: of its sampling. seed: of its weights.
+    Attributes:
+        resolution: Input size in pixels.
+        parameters, multiply_adds: Of one image; None where the network does not run at all.
+        top1_percent: Published accuracy of the full-precision network at its own resolution.
+        paper_table: The paper's table of the nearest setting, such as "table7".
+        paper_ms: The latency that this table prints for this network and batch size, in ms per
+            image; None where it prints none.
+        run: Number of the run. The rows of one run were timed in turn, A B A B.
+        time_limit_s: Longest time of sampling for this row.
+        seed: Seed of the network's weights.
     """
 
     network: str
@@ -64,13 +88,13 @@ class ComparisonRow:
         return self.measurement.ms_per_image if self.measurement else None
 
     def to_json(self) -> dict[str, Any]:
-        """With every sample; `from_json` reads it back without loss."""
+        """The row with every sample; `from_json` reads it without loss."""
         return asdict(self) | {
             "measurement": self.measurement.to_json() if self.measurement else None
         }
 
     def summary(self) -> dict[str, Any]:
-        """For people and tables: no samples, no environment."""
+        """The row without samples and environment, for tables."""
         m = self.measurement
         return {
             "network": self.network,
@@ -98,7 +122,7 @@ class ComparisonRow:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ComparisonRow:
-        """Raises KeyError, TypeError or TargetError: no row."""
+        """Read a record of `to_json`. Raises KeyError, TypeError or TargetError."""
         values = dict(record)
         values["target"] = Target.from_json(values["target"])
         if values["measurement"] is not None:
@@ -108,7 +132,7 @@ class ComparisonRow:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the reference network took in a run. ms_per_image: at the target's batch size."""
+    """The latency of the reference network in one run, at the target's batch size."""
 
     run: int
     target: Target
@@ -125,7 +149,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows in the order in which they were asked for."""
+    """Rows in the order of the request, and the reference of each run."""
 
     rows: tuple[ComparisonRow, ...] = ()
     references: tuple[Reference, ...] = ()
@@ -150,43 +174,33 @@ class Comparison:
     def with_rows(
         self, rows: Iterable[ComparisonRow], references: Iterable[Reference] = ()
     ) -> Comparison:
-        """With these rows added, or in place of those of the same network and target."""
+        """Add rows; a row replaces the earlier one with the same key."""
         merged = {row.key: row for row in self.rows} | {row.key: row for row in rows}
         return replace(
             self, rows=tuple(merged.values()), references=(*self.references, *references)
         )
 
     def only(self, keys: Iterable[Key]) -> Comparison:
-        """Those rows, in that order, as far as they are there."""
-        known = {row.key: row for row in self.rows}
-        rows = tuple(known[key] for key in dict.fromkeys(keys) if key in known)
+        """Select the rows with these keys, in the order of the keys; missing rows are skipped."""
+        by_key = {row.key: row for row in self.rows}
+        rows = tuple(by_key[key] for key in dict.fromkeys(keys) if key in by_key)
         runs = {(row.target, row.run) for row in rows}
-        kept = tuple(r for r in self.references if (r.target, r.run) in runs)
-        return Comparison(rows, kept)
+        references = tuple(r for r in self.references if (r.target, r.run) in runs)
+        return Comparison(rows, references)
 
     def summary(self) -> list[dict[str, Any]]:
         return [row.summary() for row in self.rows]
 
 
-VERSION = 2
-SAME = ("device_name", "threads", "packages")  # of the environment, for rows to stand together
-
-
-@contextmanager
-def only_user(path: Path) -> Iterator[None]:
-    """Keep other processes from writing the same rows. Raises GenetsError if one does; OSError."""
-    try:
-        lock = FileLock(path.with_name(f".{path.name}.lock"))
-    except BlockingIOError as error:
-        raise GenetsError(
-            f"{path} is {error.strerror}; wait until it ends, or take another folder"
-        ) from error
-    with lock:
-        yield
+def lock_rows(path: Path) -> FileLock:
+    """Lock a file of rows. Raises GenetsError if another process holds the lock, or OSError."""
+    lock_path = path.with_name(f".{path.name}.lock")
+    cure = "wait until it ends, or take another folder"
+    return take_lock(lock_path, str(path), raises=GenetsError, cure=cure)
 
 
 def save_rows(comparison: Comparison, path: Path) -> None:
-    """Write atomically. Raises GenetsError where it cannot be written."""
+    """Write a file of rows, one row on each line, completely or not at all. Raises OSError."""
     rows = ",\n".join(json.dumps(row.to_json(), allow_nan=False) for row in comparison.rows)
     references = json.dumps([r.to_json() for r in comparison.references], allow_nan=False)
     text = f'{{"version": {VERSION}, "references": {references}, "rows": [\n{rows}\n]}}\n'
@@ -194,44 +208,51 @@ def save_rows(comparison: Comparison, path: Path) -> None:
 
 
 def load_rows(path: Path) -> Comparison:
-    """What is there; nothing, if there is no such file. Raises GenetsError if it is damaged."""
-    try:
-        record = json.loads(path.read_bytes())
-        if record["version"] != VERSION:
-            raise GenetsError(f"version {record['version']} instead of {VERSION}")
+    """Read a file of rows; without a file the comparison is empty.
+
+    Raises:
+        GenetsError: The file is damaged or has another version.
+    """
+
+    def read(record: Any) -> Comparison:
+        check_version(record, newest=VERSION, oldest=VERSION)
         return Comparison(
             tuple(ComparisonRow.from_json(row) for row in record["rows"]),
             tuple(Reference.from_json(r) for r in record["references"]),
         )
-    except FileNotFoundError:
-        return Comparison()
-    except (ValueError, KeyError, TypeError) as error:  # GenetsError is a ValueError
-        raise GenetsError(
-            f"{path} is damaged or of another version ({error}); remove it, or take another folder"
-        ) from error
+
+    return read_json(path, read, cure=CURE) or Comparison()
 
 
-def check_still_valid(
-    known: Comparison, timing: Timing, seeds: Mapping[str, int], path: Path | None
+def check_same_conditions(
+    stored: Comparison, timing: Timing, seeds: Mapping[str, int], path: Path | None
 ) -> None:
-    """Raise GenetsError if rows that would be used again are from other conditions.
+    """Check that stored rows were measured under the conditions of this call.
 
-    seeds: of the weights, by network.
+    Args:
+        stored: The rows that would be used again.
+        timing: How this call measures.
+        seeds: Seed of the weights by network.
+        path: The file of the rows, for the message.
+
+    Raises:
+        GenetsError: A condition of a stored row differs; the message lists each difference.
     """
-    for target in known.targets:
-        here = describe_environment(target)
-        for row in known.measured_on(target):
-            assert row.measurement is not None
-            there = row.measurement.environment
-            pairs: dict[str, tuple[Any, Any]] = {n: (there.get(n), here.get(n)) for n in SAME}
-            pairs["protocol"] = (row.measurement.protocol, timing.protocol)
-            pairs["time limit"] = (row.time_limit_s, timing.time_limit_s)
-            pairs["seed"] = (row.seed, seeds[row.network])
-            found = [
-                f"{n} {old} there, {new} here" for n, (old, new) in pairs.items() if old != new
-            ]
-            if found:
+    for target in stored.targets:
+        environment = describe_environment(target)
+        for row in stored.measured_on(target):
+            m = row.measurement
+            assert m is not None
+            then = {name: m.environment.get(name) for name in ENVIRONMENT_FIELDS} | {
+                "protocol": m.protocol, "time limit": row.time_limit_s, "seed": row.seed,
+            }  # fmt: skip
+            now = {name: environment.get(name) for name in ENVIRONMENT_FIELDS} | {
+                "protocol": timing.protocol, "time limit": timing.time_limit_s,
+                "seed": seeds[row.network],
+            }  # fmt: skip
+            changes = differences(then, now, "file", now="here")
+            if changes:
                 raise GenetsError(
                     f"{path} holds {row.network} on {target.name} under other conditions: "
-                    f"{'; '.join(found)}; take another folder, or remove it"
+                    f"{'; '.join(changes)}; {CURE}"
                 )

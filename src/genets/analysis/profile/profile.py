@@ -1,6 +1,6 @@
-"""Profile: what latency depends on, on one device (Figures 2 and 3, paper, section 3.2).
+"""Profile: latency by batch size, cost, block type and width on one device (Figures 2 and 3).
 
-Chains of one block type, as in Figure 3 (paper, section 3.2).
+See section 3.2 of the paper.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 
 from torch import nn
 
-from genets.analysis.comparison.compare import OnProgress, Progress, Timing, compare
+from genets.analysis.comparison.compare import compare
 from genets.analysis.comparison.networks import ComparedNetwork, find_network
-from genets.analysis.comparison.rows import Comparison, ComparisonRow
+from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
 from genets.core.errors import GenetsError
+from genets.core.progress import OnProgress, Progress
 from genets.latency import Target
 from genets.latency.predictor.probes import BlockProbe
 from genets.structure import Block
@@ -31,17 +32,24 @@ COST_NETWORKS = (
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 WIDTHS = (32, 64, 128, 256)
 RATIOS = (1.0, 0.5, 0.25)
+KERNEL = 3
+# 5 XX blocks have as many k x k convolutions as 10 BL or DW blocks: the same visual region.
+DEPTHS = {"XX": 5, "BL": 10, "DW": 10}
 
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """What is timed; the defaults are the paper's, as far as it tells them.
+    """The networks and blocks to time. The defaults are the paper's, as far as it states them.
 
-    target: of Figures 2 (b, c) and 3; Figure 2 (a) varies its batch size.
-    resolution: pixels, of Figure 2; the paper has 224 for every network.
-    block_resolution: pixels, of Figure 3.
-    run_limit_s: what is expected to take longer for one run is left out. From what was
-        measured before: a smaller batch, a narrower block.
+    Attributes:
+        target: Of Figures 2 (b, c) and 3; Figure 2 (a) varies its batch size.
+        resolution: Of Figure 2, in pixels; the paper has 224 for every network.
+        block_resolution: Of Figure 3, in pixels.
+        run_limit_s: Networks whose single run is expected to take longer are left out. The
+            expectation is scaled from the smaller batch size or the narrower block that was
+            measured before.
+        timing: How each network is timed.
+        seed: Seed of the initial weights.
     """
 
     target: Target
@@ -57,168 +65,14 @@ class ProfileSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Profile:
-    """The rows of each figure; chains: what the networks of `blocks` are, by name."""
-
-    batches: Comparison
-    costs: Comparison
-    blocks: Comparison
-    chains: dict[str, BlockChain]
-    settings: ProfileSettings
-
-    @property
-    def rows(self) -> tuple[ComparisonRow, ...]:
-        return (*self.batches.rows, *self.costs.rows, *self.blocks.rows)
-
-    @property
-    def left_out(self) -> list[str]:
-        """A sentence for every series that the run limit, or a failure, cut short."""
-        found = []
-        most = max(self.settings.batch_sizes)
-        for name in self.batches.networks:
-            largest = max(
-                (r.target.batch_size for r in self.batches.rows
-                 if r.network == name and r.measurement), default=0,
-            )  # fmt: skip
-            if largest < most:
-                found.append(f"{name} above batch size {largest}")
-        widest = max(self.settings.widths)
-        for series in dict.fromkeys(chain.series for chain in self.chains.values()):
-            measured = (self.chains[r.network] for r in self.blocks.rows if r.measurement)
-            width = max((chain.width for chain in measured if chain.series == series), default=0)
-            if width < widest:
-                found.append(f"{series} above width {width}")
-        return found
-
-
-def profile(
-    settings: ProfileSettings,
-    *,
-    folder: Path | None = None,
-    on_progress: OnProgress | None = None,
-) -> Profile:
-    """Time all of it. Raises GenetsError: a wrong name, number or target.
-
-    folder: rows are kept there as they finish, a file for each figure, so that a figure's
-        rows are not taken from another's; see `compare`.
-    """
-    _check(settings)
-    settings = replace(settings, target=settings.target.resolved())
-    session = _Session(settings, folder, on_progress)
-    chains = list(chains_of(settings.widths, settings.ratios))
-    find = partial(find_network, resolution=settings.resolution, seed=settings.seed)
-    batch_candidates = [find(name) for name in dict.fromkeys(settings.batch_networks)]
-    cost_candidates = [find(name) for name in dict.fromkeys(settings.cost_networks)]
-    return Profile(
-        batches=session.batches(batch_candidates),
-        costs=session.costs(cost_candidates),
-        blocks=session.blocks(chains),
-        chains={chain.name: chain for chain in chains},
-        settings=settings,
-    )
-
-
-def _check(settings: ProfileSettings) -> None:
-    for name in ("resolution", "block_resolution"):
-        if getattr(settings, name) < 1:
-            raise GenetsError(f"{name} must be above 0, not {getattr(settings, name)}")
-    if not settings.run_limit_s > 0:
-        raise GenetsError(f"run_limit_s must be above 0, not {settings.run_limit_s:g}")
-    for name in ("batch_networks", "cost_networks", "batch_sizes", "widths", "ratios"):
-        if not getattr(settings, name):
-            raise GenetsError(f"{name} must not be empty")
-    for size in settings.batch_sizes:
-        replace(settings.target, batch_size=size)  # refuses what is no batch size
-
-
-@dataclass(frozen=True)
-class _Session:
-    settings: ProfileSettings
-    folder: Path | None
-    on_progress: OnProgress | None
-
-    def batches(self, candidates: Sequence[ComparedNetwork]) -> Comparison:
-        """Batch sizes ascending; networks leave as their runs become too long."""
-        found, sizes = Comparison(), sorted(set(self.settings.batch_sizes))
-        total, last = len(candidates) * len(sizes), dict[str, ComparisonRow]()
-        for number, size in enumerate(sizes):
-            target = replace(self.settings.target, batch_size=size)
-            quick = [c for c in candidates if self._is_quick(last.get(c.name), size, 1.0)]
-            rows = self._measure("by batch size", quick, target, number * len(candidates), total)
-            last |= {row.network: row for row in rows.rows}
-            found = found.with_rows(rows.rows, rows.references)
-        return found
-
-    def costs(self, candidates: Sequence[ComparedNetwork]) -> Comparison:
-        return self._measure("by cost", candidates, self.settings.target, 0, len(candidates))
-
-    def blocks(self, chains: Sequence[BlockChain]) -> Comparison:
-        """Widths ascending; a series ends where its runs become too long."""
-        found, last = Comparison(), dict[str, tuple[ComparisonRow, ComparedNetwork]]()
-        done = 0
-        for width in sorted({chain.width for chain in chains}):
-            wide = [chain for chain in chains if chain.width == width]
-            quick = {}
-            for chain in wide:
-                candidate = chain.candidate(self.settings.block_resolution)
-                before = last.get(chain.series)
-                growth = 1.0
-                if before:
-                    growth = candidate.size.multiply_adds / before[1].size.multiply_adds
-                row = before[0] if before else None
-                if self._is_quick(row, self.settings.target.batch_size, growth):
-                    quick[chain.series] = candidate
-            target = self.settings.target
-            rows = self._measure("blocks", list(quick.values()), target, done, len(chains))
-            done += len(wide)
-            by_name = {row.network: row for row in rows.rows}
-            last |= {series: (by_name[c.name], c) for series, c in quick.items()}
-            found = found.with_rows(rows.rows, rows.references)
-        return found
-
-    def _is_quick(self, before: ComparisonRow | None, batch_size: int, growth: float) -> bool:
-        """Whether a run is expected to keep the limit, from the one before it in its series."""
-        if before is None:
-            return True
-        if before.ms_per_image is None:
-            return False  # what failed once will not fit when it is larger
-        seconds = before.ms_per_image * growth * batch_size / 1e3
-        return seconds <= self.settings.run_limit_s
-
-    def _measure(
-        self,
-        phase: str,
-        candidates: Sequence[ComparedNetwork],
-        target: Target,
-        done: int,
-        total: int,
-    ) -> Comparison:
-        def tell(progress: Progress) -> None:
-            if self.on_progress:
-                last = progress.done >= progress.total and done + len(candidates) >= total
-                now = total if last else done + progress.done
-                self.on_progress(Progress(phase, now, total, progress.detail))
-
-        if not candidates:
-            return Comparison()
-        file = self.folder / f"rows-{phase.replace(' ', '-')}.json" if self.folder else None
-        timing = self.settings.timing
-        return compare(candidates, [target], timing=timing, file=file, on_progress=tell)
-
-
-KERNEL = 3
-# 5 XX blocks have as many k x k convolutions as 10 of the others: the same visual region.
-DEPTHS = {"XX": 5, "BL": 10, "DW": 10}
-
-
 @dataclass(frozen=True, slots=True)
 class BlockChain:
-    """Blocks of one type, stride 1, kernel 3.
+    """Blocks of one type in a row, with stride 1 and kernel 3, as in Figure 3.
 
-    width: channels between XX or BL blocks; of a DW block the channels of its depth-wise layer.
-    ratio: at most 1, and 1 for XX. Of a DW block, in this section, the width between blocks
-        over `width`: 1/r of the notation.
+    Attributes:
+        width: Channels between XX or BL blocks; for DW the channels of the depth-wise layer.
+        ratio: At most 1, and 1 for XX. For DW, as in section 3.2, the channels between blocks
+            divided by `width`, which is 1/r of the notation.
     """
 
     type: str
@@ -234,19 +88,23 @@ class BlockChain:
         return f"{self.series} width {self.width}"
 
     def network(self) -> nn.Module:
-        """(N, channels between blocks, resolution, resolution) in and out."""
+        """Build the chain: (N, channels between blocks, resolution, resolution) in and out."""
         if self.type == "DW":
             between, block = round(self.width * self.ratio), Block("DW", KERNEL, 1 / self.ratio)
         else:
             between, block = self.width, Block(self.type, KERNEL, self.ratio)
         return BlockProbe(0, block, between, between, 1, 0, DEPTHS[self.type]).network()
 
-    def candidate(self, resolution: int) -> ComparedNetwork:
+    def compared_network(self, resolution: int) -> ComparedNetwork:
         return ComparedNetwork(self.name, self.series, resolution, self.network)
 
 
-def chains_of(widths: Iterable[int], ratios: Iterable[float]) -> Iterator[BlockChain]:
-    """XX, and BL and DW with every ratio, for each width, ascending. Raises GenetsError."""
+def make_chains(widths: Iterable[int], ratios: Iterable[float]) -> Iterator[BlockChain]:
+    """Make the chains of each width, ascending: XX, then BL and DW with every ratio.
+
+    Raises:
+        GenetsError: A ratio or a width is out of range.
+    """
     ratios = sorted(set(ratios), reverse=True)
     for ratio in ratios:
         if not 0 < ratio <= 1:
@@ -260,6 +118,161 @@ def chains_of(widths: Iterable[int], ratios: Iterable[float]) -> Iterator[BlockC
                     f"but {width} times {ratio:g} is {inner:g}"
                 )
         yield BlockChain("XX", width, 1.0)
-        for kind in ("BL", "DW"):
+        for block_type in ("BL", "DW"):
             for ratio in ratios:
-                yield BlockChain(kind, width, ratio)
+                yield BlockChain(block_type, width, ratio)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The rows of each figure.
+
+    Attributes:
+        batches: Rows of Figure 2 (a).
+        costs: Rows of Figure 2 (b, c).
+        blocks: Rows of Figure 3.
+        chains: The chain of each network in `blocks`, by name.
+    """
+
+    batches: Comparison
+    costs: Comparison
+    blocks: Comparison
+    chains: dict[str, BlockChain]
+    settings: ProfileSettings
+
+    @property
+    def rows(self) -> tuple[ComparisonRow, ...]:
+        return (*self.batches.rows, *self.costs.rows, *self.blocks.rows)
+
+    @property
+    def left_out(self) -> list[str]:
+        """A few words for each series that ends early, by the run limit or a failure."""
+        series_ends = []
+        for name in self.batches.networks:
+            measured = (r for r in self.batches.rows if r.network == name and r.measurement)
+            size = max((row.target.batch_size for row in measured), default=0)
+            if size < max(self.settings.batch_sizes):
+                series_ends.append(f"{name} above batch size {size}")
+        for series in dict.fromkeys(chain.series for chain in self.chains.values()):
+            chains = (self.chains[row.network] for row in self.blocks.rows if row.measurement)
+            width = max((chain.width for chain in chains if chain.series == series), default=0)
+            if width < max(self.settings.widths):
+                series_ends.append(f"{series} above width {width}")
+        return series_ends
+
+
+def profile(
+    settings: ProfileSettings,
+    *,
+    folder: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Profile:
+    """Measure the rows of Figures 2 and 3.
+
+    Args:
+        settings: What is measured.
+        folder: Keeps rows as they finish, in one file for each figure, so that the networks of
+            one figure are timed in one run; see `compare`.
+        on_progress: Called with the progress of each figure.
+
+    Returns:
+        The rows.
+
+    Raises:
+        GenetsError: A name, number or target is wrong.
+    """
+    _check(settings)
+    settings = replace(settings, target=settings.target.resolved())
+    chains = list(make_chains(settings.widths, settings.ratios))
+    find = partial(find_network, resolution=settings.resolution, seed=settings.seed)
+    batch_networks = [find(name) for name in dict.fromkeys(settings.batch_networks)]
+    cost_networks = [find(name) for name in dict.fromkeys(settings.cost_networks)]
+    profiler = _Profiler(settings, folder, on_progress)
+    return Profile(
+        batches=profiler.batches(batch_networks),
+        costs=profiler.costs(cost_networks),
+        blocks=profiler.blocks(chains),
+        chains={chain.name: chain for chain in chains},
+        settings=settings,
+    )
+
+
+def _check(settings: ProfileSettings) -> None:
+    for name in ("resolution", "block_resolution"):
+        if getattr(settings, name) < 1:
+            raise GenetsError(f"{name} must be above 0, not {getattr(settings, name)}")
+    if not settings.run_limit_s > 0:
+        raise GenetsError(f"run_limit_s must be above 0, not {settings.run_limit_s:g}")
+    for name in ("batch_networks", "cost_networks", "batch_sizes", "widths", "ratios"):
+        if not getattr(settings, name):
+            raise GenetsError(f"{name} must not be empty")
+    for size in settings.batch_sizes:
+        replace(settings.target, batch_size=size)  # raises TargetError for a wrong batch size
+
+
+@dataclass(frozen=True)
+class _Profiler:
+    settings: ProfileSettings
+    folder: Path | None
+    on_progress: OnProgress | None
+
+    def batches(self, networks: Sequence[ComparedNetwork]) -> Comparison:
+        """Batch sizes ascending; a network is dropped when its runs become too long."""
+        comparison, sizes = Comparison(), sorted(set(self.settings.batch_sizes))
+        total, last_rows = len(networks) * len(sizes), dict[str, ComparisonRow]()
+        for number, size in enumerate(sizes):
+            target = replace(self.settings.target, batch_size=size)
+            quick = [n for n in networks if self._is_quick(last_rows.get(n.name), size, 1.0)]
+            rows = self._measure("by batch size", quick, target, number * len(networks), total)
+            last_rows |= {row.network: row for row in rows.rows}
+            comparison = comparison.with_rows(rows.rows, rows.references)
+        return comparison
+
+    def costs(self, networks: Sequence[ComparedNetwork]) -> Comparison:
+        return self._measure("by cost", networks, self.settings.target, 0, len(networks))
+
+    def blocks(self, chains: Sequence[BlockChain]) -> Comparison:
+        """Widths ascending; a series ends when its runs become too long."""
+        target, comparison, done = self.settings.target, Comparison(), 0
+        last = dict[str, tuple[ComparisonRow, ComparedNetwork]]()  # by series
+        for width in sorted({chain.width for chain in chains}):
+            of_width = [chain for chain in chains if chain.width == width]
+            quick = {}
+            for chain in of_width:
+                network = chain.compared_network(self.settings.block_resolution)
+                row, growth = None, 1.0
+                if chain.series in last:
+                    row, narrower = last[chain.series]
+                    growth = network.size.multiply_adds / narrower.size.multiply_adds
+                if self._is_quick(row, target.batch_size, growth):
+                    quick[chain.series] = network
+            rows = self._measure("blocks", list(quick.values()), target, done, len(chains))
+            done += len(of_width)
+            by_name = {row.network: row for row in rows.rows}
+            last |= {series: (by_name[n.name], n) for series, n in quick.items()}
+            comparison = comparison.with_rows(rows.rows, rows.references)
+        return comparison
+
+    def _is_quick(self, before: ComparisonRow | None, batch_size: int, growth: float) -> bool:
+        """Whether a run should meet the limit, by the row before it in its series."""
+        if before is None:
+            return True
+        if before.ms_per_image is None:
+            return False  # a network that failed once will not fit when it is larger
+        seconds = before.ms_per_image * growth * batch_size / 1e3
+        return seconds <= self.settings.run_limit_s
+
+    def _measure(
+        self, phase: str, networks: Sequence[ComparedNetwork], target: Target, done: int, total: int
+    ) -> Comparison:
+        def report(progress: Progress) -> None:
+            if self.on_progress:
+                is_last = progress.done >= progress.total and done + len(networks) >= total
+                now = total if is_last else done + progress.done
+                self.on_progress(Progress(phase, now, total, progress.detail))
+
+        if not networks:
+            return Comparison()
+        file = self.folder / f"rows-{phase.replace(' ', '-')}.json" if self.folder else None
+        timing = self.settings.timing
+        return compare(networks, [target], timing=timing, file=file, on_progress=report)

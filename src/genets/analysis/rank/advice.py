@@ -1,31 +1,31 @@
-"""Advice from rank: where a BL or DW block approximates an XX block cheaply (section 3.3)."""
+"""Advice from rank: the stages where a BL or DW block could replace XX (section 3.3)."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genets.analysis.comparison.findings import Latency, SpeedRatio, speed_ratio
 from genets.analysis.rank.layers import FULL
 from genets.analysis.rank.rank import RATIOS, NetworkRank, StageRank
 from genets.analysis.rank.spectrum import ENERGY
 from genets.core.errors import GenetsError
+from genets.core.json_files import read_json
 
 PROFILE_FILE = "profile.json"
 BLOCKS_FIGURE = "3"
-KINDS = ("BL", "DW")
+BLOCK_TYPES = ("BL", "DW")
+XX_RATIO = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """A chain's latency in ms per image, with its 95 % interval. noisy: see `Measurement`."""
+class TimedChain:
+    """The latency of a chain of blocks. noisy: see `Measurement`."""
 
-    ms: float
-    low: float
-    high: float
+    latency: Latency
     noisy: bool
 
 
@@ -33,81 +33,113 @@ class Timed:
 class BlockLatencies:
     """Figure 3 of a profile: latencies of chains of equal visual region.
 
-    timed: by (type, ratio, width), where the width of DW is that of its depth-wise layer, and
-        its ratio the width it hands on over that one, as in section 3.2. target: in words.
+    Attributes:
+        chains: By (type, ratio, width). As in section 3.2, the width of DW is that of its
+            depth-wise layer, and its ratio is the output width over this width.
+        target: In words.
+        resolution: In pixels.
     """
 
-    timed: Mapping[tuple[str, float, int], Timed]
+    chains: Mapping[tuple[str, float, int], TimedChain]
     target: str
     resolution: int
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Those below 1, descending."""
-        return tuple(sorted({ratio for _, ratio, _ in self.timed if ratio < 1}, reverse=True))
+        """The ratios below 1, descending."""
+        return tuple(sorted({ratio for _, ratio, _ in self.chains if ratio < 1}, reverse=True))
 
     def nearest_width(self, channels: int) -> int:
-        widths = {width for kind, _, width in self.timed if kind == "XX"}
+        """The width of a timed XX chain that is nearest to `channels` on a logarithmic scale."""
+        widths = {width for block_type, _, width in self.chains if block_type == "XX"}
         return min(widths, key=lambda width: abs(math.log(width / channels)))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A block of this width that goes through `ratio` times as many channels.
+    """A BL or DW block with `ratio` times the channels of the layer.
 
-    type: `BL` or `DW`. kept: the share of the kernel's energy that it can keep at most.
-    times_latency: its latency over that of XX of the same width; None without a profile.
-    faster: than XX, by more than their 95 % intervals. noisy: one of the two latencies is.
+    Attributes:
+        kept: The share of the kernel's energy that the block can keep at most.
+        speed: Its speed over that of XX of the same width; None without a profile.
+        noisy: Whether one of the two latencies is noisy.
     """
 
     type: str
     ratio: float
     kept: float
-    times_latency: float | None = None
-    faster: bool = False
+    speed: SpeedRatio | None = None
     noisy: bool = False
 
     @property
-    def enough(self) -> bool:
+    def times_latency(self) -> float | None:
+        """Its latency over that of XX."""
+        return 1 / self.speed.times if self.speed else None
+
+    @property
+    def faster(self) -> bool:
+        """Whether it is faster than XX by more than the 95 % intervals of both."""
+        return self.speed is not None and self.speed.verdict == "faster"
+
+    @property
+    def keeps_enough(self) -> bool:
         return self.kept >= ENERGY
 
     def block(self, stage: StageRank) -> str:
-        """The block in the notation, where the width of DW is the one that it hands on."""
+        """The block in the notation, where the width of DW is its output width."""
         kernel, channels = stage.shape[2], stage.channels
         if self.type == "BL":
             return f"BL{kernel}x{channels}r{self.ratio:g}"
         return f"DW{kernel}x{round(channels * self.ratio)}r{1 / self.ratio:g}"
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {
+            "type": self.type,
+            "ratio": self.ratio,
+            "kept": self.kept,
+            "times_latency": self.times_latency,
+            "faster": self.faster,
+            "noisy": self.noisy,
+            "speed": self.speed and self.speed.to_json(),
+        }
 
 
 @dataclass(frozen=True)
 class Advice:
-    """width: of the profile, the one nearest to the layer's; None without a profile."""
+    """The choices for one stage.
+
+    Attributes:
+        width: The width of the profile that is nearest to the layer's; None without a profile.
+    """
 
     stage: StageRank
     choices: tuple[Choice, ...]
     width: int | None
 
     @property
-    def best(self) -> Choice | None:
-        """The fastest that can keep 90 % of the energy and is surely faster than XX; None for XX.
+    def advised(self) -> tuple[Choice, ...]:
+        """The choices to take instead of XX; none where XX should stay.
 
-        Without a profile the one with the smallest ratio.
+        With a profile, the fastest block that can keep 90 % of the energy and is certainly faster
+        than XX. Without a profile, both blocks of the smallest ratio that can keep 90 %.
         """
-        enough = [choice for choice in self.choices if choice.enough]
+        enough = [choice for choice in self.choices if choice.keeps_enough]
         if self.width is None:
-            return min(enough, key=lambda choice: choice.ratio, default=None)
+            smallest = min((choice.ratio for choice in enough), default=None)
+            return tuple(choice for choice in enough if choice.ratio == smallest)
         faster = [choice for choice in enough if choice.faster]
-        return min(faster, key=lambda choice: choice.times_latency or 1.0, default=None)
+        return tuple(sorted(faster, key=lambda choice: choice.times_latency or 1.0)[:1])
+
+    @property
+    def best(self) -> Choice | None:
+        """The first of the advised choices; None for XX."""
+        return next(iter(self.advised), None)
 
     def to_json(self) -> dict[str, Any]:
-        best = self.best
         return {
             "stage": self.stage.stage,
-            "advice": "XX" if best is None else best.type,
-            "block": None if best is None else best.block(self.stage),
+            "advice": self.best.type if self.best else "XX",
+            "block": self.best.block(self.stage) if self.best else None,
             "profile_width": self.width,
             "choices": [choice.to_json() for choice in self.choices],
             "sentence": self.sentence,
@@ -115,78 +147,76 @@ class Advice:
 
     @property
     def sentence(self) -> str:
-        stage, best = self.stage, self.best
-        needed = stage.spectrum.directions()
-        head = (
-            f"Stage {stage.stage}: {needed} of {stage.channels} directions "
-            f"({needed / stage.channels:.0%}) hold 90 % of the energy"
-        )
-        if not self.choices:
-            return f"{head}; the profile has no BL or DW block of width {self.width}."
-        if best is None and any(choice.enough for choice in self.choices):
-            return f"{head}; no block that can keep that is surely faster than XX: XX."
-        if best is None:
-            most = max(self.choices, key=lambda choice: choice.ratio)
-            return f"{head}; {most.ratio:g} of the channels keep {most.kept:.0%} at most: XX."
-        if best.times_latency is None:
-            blocks = " or ".join(replace(best, type=kind).block(stage) for kind in KINDS)
-            return f"{head}: {blocks} can keep {best.kept:.0%}."
-        return (
-            f"{head}: {best.block(stage)} can keep {best.kept:.0%}, at {best.times_latency:.2g} "
-            f"times the latency of XX (profile: width {self.width})."
-        )
+        blocks = " or ".join(choice.block(self.stage) for choice in self.advised)
+        if self.best is None:
+            return f"Stage {self.stage.stage}: XX."
+        return f"Stage {self.stage.stage}: {blocks} can keep {self.best.kept:.0%} of the energy."
 
 
-def advise(found: NetworkRank, latencies: BlockLatencies | None = None) -> list[Advice]:
-    """For every stage that ends with a full convolution; nothing for untrained weights.
+def advise(network: NetworkRank, latencies: BlockLatencies | None = None) -> list[Advice]:
+    """Find the blocks that could replace XX, for every stage that ends with a full convolution.
 
-    A block that goes through r times the channels makes a map of rank r times the channels at
-    most, so it keeps no more energy of the kernel than the best approximation of that rank. That
-    is a bound, and no promise: whether a block reaches it, training shows.
+    A block with r times the channels makes a feature map of rank at most r times the channels, so
+    it keeps at most the energy of the best approximation of that rank. This is an upper bound:
+    only training shows whether a block reaches it.
+
+    Args:
+        network: The ranks of a network.
+        latencies: Latencies of blocks on a device; without them, latency is not considered.
+
+    Returns:
+        The advice by stage; none for untrained weights.
     """
-    if not found.trained:
+    if not network.trained:
         return []
-    return [_advice(stage, latencies) for stage in found.stages if stage.kind == FULL]
+    return [_advise_stage(stage, latencies) for stage in network.stages if stage.kind == FULL]
 
 
-def _advice(stage: StageRank, latencies: BlockLatencies | None) -> Advice:
+def _advise_stage(stage: StageRank, latencies: BlockLatencies | None) -> Advice:
     kept = stage.spectrum.kept
     if latencies is None:
-        choices = [Choice(kind, ratio, kept(ratio)) for ratio in RATIOS for kind in KINDS]
+        choices = [Choice(name, ratio, kept(ratio)) for ratio in RATIOS for name in BLOCK_TYPES]
         return Advice(stage, tuple(choices), None)
     width = latencies.nearest_width(stage.channels)
-    xx = latencies.timed["XX", 1.0, width]
+    xx = latencies.chains["XX", XX_RATIO, width]
     choices = [
-        Choice(kind, ratio, kept(ratio), one.ms / xx.ms, one.high < xx.low, one.noisy or xx.noisy)
+        Choice(name, ratio, kept(ratio), speed_ratio(chain.latency, xx.latency),
+               chain.noisy or xx.noisy)
         for ratio in latencies.ratios
-        for kind in KINDS
-        if (one := latencies.timed.get((kind, ratio, width)))
-    ]
+        for name in BLOCK_TYPES
+        if (chain := latencies.chains.get((name, ratio, width)))
+    ]  # fmt: skip
     return Advice(stage, tuple(choices), width)
 
 
 def load_block_latencies(folder: Path) -> BlockLatencies:
-    """What `genets profile --out FOLDER` left. Raises GenetsError: nothing there, or damaged."""
+    """Read the profile that `genets profile --out FOLDER` wrote.
+
+    Raises:
+        GenetsError: The folder has no profile, or the profile is damaged or has no XX block.
+    """
     path = folder / PROFILE_FILE
+    missing = f"no profile in {str(folder)!r}; make one with `genets profile --out {folder}`"
     try:
-        rows = [row for row in json.loads(path.read_bytes())["rows"]
-                if row["figure"] == BLOCKS_FIGURE and row["ms_per_image"] is not None]  # fmt: skip
-        timed = {(row["type"], float(row["ratio"]), int(row["width"])): _timed(row) for row in rows}
-        if not any(kind == "XX" for kind, _, _ in timed):
-            raise GenetsError(f"{path} has no latency of an XX block; make the profile again")
-        row = rows[0]
-        words = (row["device"], row["engine"], row["precision"], f"batch {row['batch_size']}")
-        return BlockLatencies(timed, ", ".join(words), int(row["resolution"]))
+        latencies = read_json(path, _read_latencies, cure="make the profile again")
     except OSError as error:
-        raise GenetsError(
-            f"no profile in {str(folder)!r}; `genets profile --out {folder}` makes one"
-        ) from error
-    except GenetsError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise GenetsError(f"{path} is damaged, or no profile ({error!r})") from error
+        raise GenetsError(missing) from error
+    if latencies is None:
+        raise GenetsError(missing)
+    return latencies
 
 
-def _timed(row: Mapping[str, Any]) -> Timed:
-    low, high = (float(row[f"{end}_ms_per_image"]) for end in ("low", "high"))
-    return Timed(float(row["ms_per_image"]), low, high, bool(row["noisy"]))
+def _read_latencies(record: Any) -> BlockLatencies:
+    rows = [row for row in record["rows"]
+            if row["figure"] == BLOCKS_FIGURE and row["ms_per_image"] is not None]  # fmt: skip
+    chains = {(row["type"], float(row["ratio"]), int(row["width"])): _timed(row) for row in rows}
+    if not any(block_type == "XX" for block_type, _, _ in chains):
+        raise GenetsError("it has no latency of an XX block")
+    row = rows[0]
+    words = (row["device"], row["engine"], row["precision"], f"batch {row['batch_size']}")
+    return BlockLatencies(chains, ", ".join(words), int(row["resolution"]))
+
+
+def _timed(row: Mapping[str, Any]) -> TimedChain:
+    ms = (float(row[f"{end}ms_per_image"]) for end in ("", "low_", "high_"))
+    return TimedChain(Latency(*ms), bool(row["noisy"]))

@@ -1,4 +1,4 @@
-"""Intrinsic rank of a network's convolutions by stage (Figure 4, paper, section 3.3)."""
+"""The intrinsic rank of a network's convolutions by stage (Figure 4, section 3.3)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 
 from genets.analysis.rank.layers import BOTTLENECK, FULL, Layer, last_layers
-from genets.analysis.rank.spectrum import Spectrum, random_share, spectrum_of
+from genets.analysis.rank.spectrum import Spectrum, compute_spectrum, random_share
 from genets.core.errors import GenetsError
 from genets.networks import NetworkSource
 from genets.networks.source import FOLDER, FRESH, PUBLISHED
 
 RATIOS = (0.5, 0.25)  # of BL blocks in the paper's design space
-SAME = 0.05  # a relative difference below this is none, and so is one of less than a channel
+# A rank falls only by more than this share of its value and by more than one channel.
+MIN_DIFFERENCE = 0.05
 MEASURES: Mapping[str, Callable[[Spectrum], float]] = {
     "stable rank": lambda s: s.stable_rank / s.channels,
     "effective rank": lambda s: s.effective_rank / s.channels,
@@ -27,10 +28,13 @@ MEASURES: Mapping[str, Callable[[Spectrum], float]] = {
 class StageRank:
     """The last k x k convolution of a stage.
 
-    stage: from 1. reduction: input pixels per pixel of its output, along one side.
-    shape: (c_out, c_in / groups, k, k). kind: see `rank_layers.Layer`.
-    random_share: the share of directions that holds 90 % of the energy of random weights of
-        this shape; None for grouped kernels.
+    Attributes:
+        stage: Number of the stage, counted from 1.
+        reduction: Input pixels of the network per output pixel, along one side.
+        shape: (c_out, c_in / groups, k, k).
+        kind: See `Layer`.
+        random_share: The share of directions that holds 90 % of the energy of random weights of
+            this shape; None for grouped kernels.
     """
 
     stage: int
@@ -48,7 +52,7 @@ class StageRank:
 
     @property
     def fan_in(self) -> int:
-        """c_in k^2 of the full kernel."""
+        """The number of columns of the full kernel, c_in k^2."""
         return self.shape[1] * self.groups * self.shape[2] * self.shape[3]
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +80,11 @@ class StageRank:
 
 @dataclass(frozen=True)
 class NetworkRank:
-    """weights: where they come from, in words; `fresh` for untrained ones."""
+    """The ranks of a network by stage.
+
+    Attributes:
+        weights: The source of the weights, in words; `fresh` for untrained ones.
+    """
 
     name: str
     weights: str
@@ -89,7 +97,10 @@ class NetworkRank:
 
     @property
     def compared(self) -> tuple[StageRank, ...]:
-        """Stages whose layers are of one kind, full or else bottlenecks: two at least, or none."""
+        """The stages to compare: all full convolutions, or else all bottlenecks.
+
+        Empty where neither kind has two stages.
+        """
         for kind in (FULL, BOTTLENECK):
             stages = tuple(stage for stage in self.stages if stage.kind == kind)
             if len(stages) > 1:
@@ -105,17 +116,24 @@ def rank(
     weights: str = FRESH,
     super_blocks: int | None = None,
 ) -> NetworkRank:
-    """The spectrum of the last k x k convolution of every stage; `net` stays as it was.
+    """The spectrum of the last k x k convolution of every stage; `net` is not changed.
 
-    super_blocks: of a network of a structure, how many it has, for each to be a stage.
-    Raises GenetsError: no such convolution, or weights that have no rank.
+    Args:
+        net: The network.
+        resolution: Input size in pixels.
+        name: The name of the network.
+        weights: The source of the weights, in words.
+        super_blocks: Number of super-blocks of a structure's network; each is then a stage.
+
+    Raises:
+        GenetsError: The network has no such convolution, or its weights have no rank.
     """
     ends = None if super_blocks is None else [f"stages.{n}" for n in range(super_blocks)]
     try:
         layers = last_layers(net, resolution, ends)
     except GenetsError as error:
         raise GenetsError(f"{name} has no rank by stage: {error}") from error
-    return NetworkRank(name, weights, resolution, tuple(_stage(name, one) for one in layers))
+    return NetworkRank(name, weights, resolution, tuple(_stage(name, layer) for layer in layers))
 
 
 def rank_of(source: NetworkSource, *, super_blocks: bool = False) -> NetworkRank:
@@ -137,7 +155,7 @@ def rank_of(source: NetworkSource, *, super_blocks: bool = False) -> NetworkRank
 def _stage(name: str, layer: Layer) -> StageRank:
     conv = layer.conv
     try:
-        spectrum = spectrum_of(conv.weight, conv.groups)
+        spectrum = compute_spectrum(conv.weight, conv.groups)
     except GenetsError as error:
         raise GenetsError(f"layer {layer.name} of {name} has no rank: {error}") from error
     shape = tuple(conv.weight.shape)
@@ -154,30 +172,31 @@ def _stage(name: str, layer: Layer) -> StageRank:
     )
 
 
-def claim_sentence(found: NetworkRank) -> str:
-    """Whether rank falls along the depth, as section 3.3 says."""
-    if not found.trained:
+def claim_sentence(network: NetworkRank) -> str:
+    """Whether rank falls along the depth, as section 3.3 of the paper claims."""
+    if not network.trained:
         return (
-            f"{found.name} has fresh weights: the rank of untrained weights says nothing about "
+            f"{network.name} has fresh weights: the rank of untrained weights says nothing about "
             "the claim of section 3.3."
         )
-    stages = found.compared
+    stages = network.compared
     if not stages:
         return (
-            f"{found.name} cannot show the claim of section 3.3, which is about full "
-            "convolutions: it has no two stages that end with one."
+            f"{network.name} cannot show the claim of section 3.3: it has no two stages that end "
+            "with a full convolution."
         )
     first, last = stages[0], stages[-1]
     one_channel = 1 / min(first.channels, last.channels)
-    parts, falls = [], 0
-    for name, measure in MEASURES.items():
-        before, after = measure(first.spectrum), measure(last.spectrum)
-        falls += before - after > max(SAME * before, one_channel)
-        parts.append(f"{name} {before:.0%} and {after:.0%}")
+    shares = {
+        name: (measure(first.spectrum), measure(last.spectrum))
+        for name, measure in MEASURES.items()
+    }
+    falls = sum(a - b > max(MIN_DIFFERENCE * a, one_channel) for a, b in shares.values())
     verdict = {0: "does not show", len(MEASURES): "shows"}.get(falls, "shows in part")
-    note = "" if first.kind == FULL else " Bottlenecks are what the paper leaves out here."
+    numbers = ", ".join(f"{name} {a:.0%} and {b:.0%}" for name, (a, b) in shares.items())
+    note = "" if first.kind == FULL else " The paper leaves bottleneck convolutions out."
     return (
-        f"The claim of section 3.3, that rank falls along the depth, {verdict} in {found.name}: "
-        f"in stages {first.stage} and {last.stage}, as shares of the output channels, "
-        f"{', '.join(parts)}.{note}"
+        f"The claim of section 3.3, that rank falls along the depth, {verdict} in {network.name}: "
+        f"in stages {first.stage} and {last.stage}, as shares of the output channels, {numbers}."
+        f"{note}"
     )

@@ -7,18 +7,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from genets.analysis import ComparisonRow, frontier
-from genets.report.charts import HEIGHT, PICTURE_WIDTH, chart_of, colours, shapes, styled
-from genets.report.conditions import accuracy_name, interval_text
+from genets.report.charts import HEIGHT, PICTURE_WIDTH, colours, make_chart, shapes, styled
+from genets.report.wording import accuracy_name, interval_text
 
 LATENCY = "ms per image (log scale)"
-PADDING, NAMED_PADDING = 20, 80  # pixels around the points, without and with names
-LETTER, LINE = 6.5, 13  # pixels of a name in a picture
+PADDING, NAMED_PADDING = 20, 80  # pixels around the points; the second one leaves room for names
+LETTER, LINE = 6.5, 13  # width of a letter and height of a name, in pixels
 
 
 def accuracy_chart(rows: Sequence[ComparisonRow], *, named: bool = False) -> Any | None:
-    """The rows of one target that have a latency and a published accuracy; None below two.
+    """A point for each row of one target with a latency and a published accuracy.
 
-    Every point is named on hover. named: those of the frontier always, for a picture.
+    Args:
+        rows: The rows of one target.
+        named: Whether the names of the frontier are printed, for a picture. On a page the names
+            appear on hover.
+
+    Returns:
+        The chart; None for fewer than two points.
     """
     import altair as alt
 
@@ -34,13 +40,13 @@ def accuracy_chart(rows: Sequence[ComparisonRow], *, named: bool = False) -> Any
         scale=alt.Scale(zero=False, padding=PADDING),
     )
     line = (
-        chart_of(best)
+        make_chart(best)
         .mark_line(color="#5b6570", strokeDash=[4, 3], interpolate="step-after")
         .encode(x=x, y=y)
     )
     chart = line + _dots(alt, points).encode(x=x, y=y)
     if named:
-        names = chart_of(_placed(best, points))
+        names = make_chart(_placed(best, points))
         text = names.mark_text(align="right", dx=-8, fontSize=11)
         chart += text.encode(x=x, y=alt.Y("label:Q"), text="network:N")
     return styled(chart)
@@ -49,7 +55,7 @@ def accuracy_chart(rows: Sequence[ComparisonRow], *, named: bool = False) -> Any
 def _dots(alt: Any, points: Sequence[dict[str, Any]]) -> Any:
     families = list(dict.fromkeys(point["family"] for point in points))
     return (
-        chart_of(points)
+        make_chart(points)
         .mark_point(size=80, filled=True, opacity=0.9)
         .encode(
             color=colours(alt, "family", families),
@@ -61,7 +67,7 @@ def _dots(alt: Any, points: Sequence[dict[str, Any]]) -> Any:
                 alt.Tooltip("interval:N", title="95 % interval"),
                 alt.Tooltip("top1:Q", title="published top-1 (%)", format=".1f"),
                 alt.Tooltip("resolution:Q", title="pixels"),
-                alt.Tooltip("paper:N", title="paper, ms per image"),
+                alt.Tooltip("paper:N", title="ms per image in the paper"),
             ],
         )
     )
@@ -70,9 +76,9 @@ def _dots(alt: Any, points: Sequence[dict[str, Any]]) -> Any:
 def _placed(
     best: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The frontier with `label`: the height of each name, so that none covers another.
+    """The points of the frontier with `label`, the height of the name, so that no names overlap.
 
-    Names stand to the left of their points, where above the frontier nothing else is.
+    A name stands to the left of its point, because the area above the frontier is empty.
     """
     left, right = (math.log(f(p["ms"] for p in points)) for f in (min, max))
     low, high = (f(p["top1"] for p in points) for f in (min, max))

@@ -1,138 +1,126 @@
-"""Tables of `genets eval` and `genets export`.
-
-The files of an evaluation: pictures of confusions, CSV and JSON.
-"""
+"""Tables of `genets eval` and `genets export`, and the files of an evaluation."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterable, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from genets.core.files import write_atomic
 from genets.latency.evaluation import Accuracy, Evaluation
-from genets.report.evaluation.confusion import save_confusion
+from genets.report.evaluation.confusion import draw_confusion
+from genets.report.files import json_text, write_files
+from genets.report.tables import csv_text, facts_table, screen_table
+from genets.report.wording import score_text
+from genets.training.score import Metric
 
-MOST_CLASSES = 20  # in a table on the screen
-FEW_CLASSES = 5  # of which the right one is always among the best five
-
-
-def accuracy_table(found: Evaluation) -> Table:
-    """One line for each target."""
-    counted = next(iter(found.accuracy.values())).images
-    untrained = "" if found.trained else ", fresh weights"
-    title = f"{found.network}{untrained} on {counted} images of {found.data}, {found.split}"
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column("target", no_wrap=True)
-    for column in ("top-1", "top-5", "cross-entropy"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for target, one in found.accuracy.items():
-        top5 = f"{one.top5:.2%}" if len(found.class_names) > FEW_CLASSES else "-"
-        table.add_row(target.name, f"{one.top1:.2%}", top5, f"{one.cross_entropy:.4f}")
-    return table
+MAX_CLASSES = 20  # in a table on the screen
+MAX_TOP5_CLASSES = 5  # the right one of five classes is always among the best five
+CLASSES = ("class", "images", "right", "taken_for_it", "top1", "top5", "precision")
+CONFUSIONS = ("class", "taken_for", "images")
 
 
-def classes_table(found: Evaluation) -> Table:
-    """By class; of many, those that the first target recognises least."""
-    scores = list(found.accuracy.values())
+def accuracy_table(evaluation: Evaluation) -> Table:
+    """The scores on each target."""
+    images = next(iter(evaluation.accuracy.values())).images
+    untrained = "" if evaluation.trained else ", fresh weights"
+    title = (
+        f"{evaluation.network}{untrained} on {images} images of {evaluation.data}, "
+        f"{evaluation.split}"
+    )
+    has_top5 = len(evaluation.class_names) > MAX_TOP5_CLASSES
+    rows = [
+        [
+            target.name,
+            score_text(score.top1, Metric.TOP1),
+            score_text(score.top5 if has_top5 else None, Metric.TOP1),
+            score_text(score.cross_entropy, Metric.CROSS_ENTROPY),
+        ]
+        for target, score in evaluation.accuracy.items()
+    ]
+    return screen_table(title, ("target", "top-1", "top-5", "cross-entropy"), rows)
+
+
+def classes_table(evaluation: Evaluation) -> Table:
+    """The scores of each class; of many classes, those with the lowest top-1 on target 1."""
+    scores = list(evaluation.accuracy.values())
     first = scores[0].classes
-    numbers = [number for number, one in enumerate(first) if one.images]
+    numbers = [number for number, score in enumerate(first) if score.images]
     title = "By class"
-    if len(numbers) > MOST_CLASSES:
-        title = f"The {MOST_CLASSES} classes of {len(numbers)} that are recognised least"
-        numbers = sorted(numbers, key=lambda n: first[n].top1 or 0.0)[:MOST_CLASSES]
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column("class", overflow="fold")
-    table.add_column("images", justify="right")
-    for target in found.accuracy:
-        table.add_column(f"top-1, {target.engine} {target.precision}", justify="right")
-    table.add_column("precision", justify="right")
-    table.add_column("most often taken for", overflow="fold")
-    for number in numbers:
-        shares = [_percent(one.classes[number].top1) for one in scores]
-        table.add_row(
-            Text(found.class_names[number]),
+    if len(numbers) > MAX_CLASSES:
+        title = f"The {MAX_CLASSES} classes of {len(numbers)} that are recognised least"
+        numbers = sorted(numbers, key=lambda n: first[n].top1 or 0.0)[:MAX_CLASSES]
+    rows = [
+        [
+            evaluation.class_names[number],
             str(first[number].images),
-            *shares,
+            *(_percent(score.classes[number].top1) for score in scores),
             _percent(first[number].precision),
-            Text(_most_often(found, scores[0], number)),
-        )
-    return table
+            _most_frequent_confusion(evaluation, scores[0], number),
+        ]
+        for number in numbers
+    ]
+    targets = [f"top-1, {target.engine} {target.precision}" for target in evaluation.accuracy]
+    header = ["class", "images", *targets, "precision", "most often taken for"]
+    return screen_table(title, header, rows, fold=("class", "most often taken for"))
 
 
-def _most_often(found: Evaluation, accuracy: Accuracy, number: int) -> str:
+def _most_frequent_confusion(evaluation: Evaluation, accuracy: Accuracy, number: int) -> str:
     row = accuracy.confusion[number].copy()
     row[number] = 0
     other = int(row.argmax())
-    return f"{found.class_names[other]} ({row[other]})" if row[other] else ""
+    return f"{evaluation.class_names[other]} ({row[other]})" if row[other] else ""
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _colours(*triples: Iterable[float]) -> str:
-    return ", ".join(f"({', '.join(f'{value:.4g}' for value in triple)})" for triple in triples)
-
-
 def export_table(name: str, folder: Path, contract: Mapping[str, Any]) -> Table:
-    """What was written, what it must be fed, and how close it is when loaded again."""
-    fed, how = contract["input"], contract["quantisation"]
-    facts = [
-        *(("file", str(folder / file)) for file in (*contract["files"], "contract.json")),
-        ("input", f"{fed['name']}, {fed['dtype']} {tuple(fed['shape'])}, {fed['values']}"),
-        ("mean, std", "not known" if fed["mean"] is None else _colours(fed["mean"], fed["std"])),
-        ("quantised", "no" if how is None else f"{how['tool']}; {how['images']} images"),
-        ("loaded again", f"differs by {contract['largest_difference_when_loaded_again']:.2g}"),
-    ]
-    table = Table(title=Text(name), title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for fact, value in facts:
-        table.add_row(fact, Text(value))
-    return table
+    """The exported files, the input that they need, and their accuracy when loaded again."""
+    fed, quantisation = contract["input"], contract["quantisation"]
+    normalisation, quantised = "not known", "no"
+    if fed["mean"] is not None:
+        normalisation = f"{_triple(fed['mean'])}, {_triple(fed['std'])}"
+    if quantisation is not None:
+        quantised = f"{quantisation['tool']}; {quantisation['images']} images"
+    difference = contract["largest_difference_when_loaded_again"]
+    return facts_table(
+        name,
+        [
+            *(("file", str(folder / file)) for file in (*contract["files"], "contract.json")),
+            ("input", f"{fed['name']}, {fed['dtype']} {tuple(fed['shape'])}, {fed['values']}"),
+            ("mean, std", normalisation),
+            ("quantised", quantised),
+            ("loaded again", f"outputs differ by {difference:.2g} at most"),
+        ],
+    )
 
 
-CLASSES = ("class", "images", "right", "taken_for_it", "top1", "top5", "precision")
-CONFUSIONS = ("class", "taken_for", "images")
+def _triple(values: Iterable[float]) -> str:
+    return f"({', '.join(f'{value:.4g}' for value in values)})"
 
 
-def write_evaluation(found: Evaluation, folder: Path) -> dict[str, Path]:
-    """Write all into `folder`, made if it is not there; what was written, by name.
+def write_evaluation(evaluation: Evaluation, folder: Path) -> dict[str, Path]:
+    """Write JSON, CSV and pictures into `folder`; returns the paths. Raises OSError."""
 
-    Raises OSError.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "JSON": folder / "eval.json",
-        "classes": folder / "classes.csv",
-        "confusions": folder / "confusions.csv",
+    def by_target(
+        make_records: Callable[[Accuracy], list[dict[str, Any]]], names: tuple[str, ...]
+    ) -> str:
+        records = [
+            {"target": target.name} | record
+            for target, accuracy in evaluation.accuracy.items()
+            for record in make_records(accuracy)
+        ]
+        return csv_text(records, ["target", *names])
+
+    contents: dict[str, tuple[str, str | bytes]] = {
+        "JSON": ("eval.json", json_text(evaluation.to_json())),
+        "classes": ("classes.csv", by_target(evaluation.class_records, CLASSES)),
+        "confusions": ("confusions.csv", by_target(evaluation.confusion_records, CONFUSIONS)),
     }
-    text = json.dumps(found.to_json(), indent=2, allow_nan=False)
-    write_atomic(files["JSON"], text + "\n")
-    write_atomic(files["classes"], _csv(CLASSES, found, found.class_records))
-    write_atomic(files["confusions"], _csv(CONFUSIONS, found, found.confusion_records))
-    for target in found.accuracy:
-        files[f"picture {target.name}"] = path = folder / f"confusion-{target.name}.png"
-        save_confusion(found, target, path)
-    return files
-
-
-def _csv(
-    names: tuple[str, ...],
-    found: Evaluation,
-    records_of: Callable[[Accuracy], list[dict[str, Any]]],
-) -> str:
-    """The records of each target."""
-    text = StringIO()
-    writer = csv.DictWriter(text, fieldnames=["target", *names], lineterminator="\n")
-    writer.writeheader()
-    for target, accuracy in found.accuracy.items():
-        writer.writerows({"target": target.name} | record for record in records_of(accuracy))
-    return text.getvalue()
+    for target in evaluation.accuracy:
+        picture = draw_confusion(evaluation, target)
+        contents[f"picture {target.name}"] = (f"confusion-{target.name}.png", picture)
+    return write_files(folder, contents)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from genets.analysis.comparison.rows import ComparisonRow
 from genets.analysis.profile.profile import Profile
-from genets.report.charts import chart_of, colours, shapes, styled
-from genets.report.conditions import interval_text
+from genets.report.charts import colours, make_chart, shapes, styled
+from genets.report.wording import interval_text
 
 MS = "ms per image"
 
 
 def batch_chart(profile: Profile) -> Any | None:
-    """Figure 2a."""
+    """Figure 2a: a line for each network."""
     values = [
         {**_values(row), "series": row.network} for row in profile.batches.rows if row.measurement
     ]
-    return _lines(values, "batch_size", "batch size (log scale)", base=2, log_y=True)
+    return _lines(values, "batch_size", "batch size (log scale)", base=2)
 
 
 def cost_chart(profile: Profile, field: str) -> Any | None:
@@ -31,7 +31,7 @@ def cost_chart(profile: Profile, field: str) -> Any | None:
     if not values:
         return None
     series = list(dict.fromkeys(value["series"] for value in values))
-    shared = chart_of(values).encode(
+    shared = make_chart(values).encode(
         x=alt.X(f"{field}:Q", title=TITLES[field]),
         y=alt.Y("ms:Q", title=MS),
         color=colours(alt, "series", series),
@@ -42,58 +42,51 @@ def cost_chart(profile: Profile, field: str) -> Any | None:
     return styled(_intervals(shared) + points)
 
 
-def block_chart(profile: Profile, kind: str, field: str) -> Any | None:
-    """Figure 3: XX beside `kind` (`BL` or `DW`), by `width` or by `mparams`."""
+def block_chart(profile: Profile, block_type: str, field: str) -> Any | None:
+    """Figure 3: XX and a block type (`BL` or `DW`), by `width` or by `mparams`."""
     values = []
     for row in profile.blocks.rows:
         chain = profile.chains[row.network]
-        if row.measurement and chain.type in ("XX", kind):
+        if row.measurement and chain.type in ("XX", block_type):
             values.append({**_values(row), "series": chain.series, "width": chain.width})
     title = "width, channels (log scale)" if field == "width" else f"{TITLES[field]} (log scale)"
-    return _lines(values, field, title, base=2 if field == "width" else 10, log_y=True)
+    return _lines(values, field, title, base=2 if field == "width" else 10)
 
 
 TITLES = {"gmacs": "multiply-adds, billions", "mparams": "parameters, millions"}
 
 
 def figures(profile: Profile) -> dict[str, tuple[str, Any]]:
-    """By file name the title and the chart; those without data are left out."""
-    target = profile.settings.target
-    batch = f"{profile.settings.resolution} pixels, batch size {target.batch_size}"
-    blocks = f"{profile.settings.block_resolution} pixels, batch size {target.batch_size}"
-    make: dict[str, tuple[str, Callable[[], Any | None]]] = {
+    """By file name the title and the chart of each figure that has data."""
+    settings = profile.settings
+    batch = f"{settings.resolution} pixels, batch size {settings.target.batch_size}"
+    blocks = f"{settings.block_resolution} pixels, batch size {settings.target.batch_size}"
+    charts = {
         "figure2a": (
-            f"Figure 2a: latency by batch size, {profile.settings.resolution} pixels",
-            lambda: batch_chart(profile),
+            f"Figure 2a: latency by batch size, {settings.resolution} pixels",
+            batch_chart(profile),
         ),
         "figure2b": (
             f"Figure 2b: latency by multiply-adds, {batch}",
-            lambda: cost_chart(profile, "gmacs"),
+            cost_chart(profile, "gmacs"),
         ),
         "figure2c": (
             f"Figure 2c: latency by parameters, {batch}",
-            lambda: cost_chart(profile, "mparams"),
+            cost_chart(profile, "mparams"),
         ),
     }
-    for letter, kind, field, by in (
+    for letter, block_type, field, axis in (
         ("a", "DW", "width", "width"),
         ("b", "BL", "width", "width"),
         ("c", "DW", "mparams", "parameters"),
         ("d", "BL", "mparams", "parameters"),
     ):
-        title = f"Figure 3{letter}: XX and {kind} by {by}, {blocks}"
-        make[f"figure3{letter}"] = (title, _later(profile, kind, field))
-    charts = {name: (title, chart()) for name, (title, chart) in make.items()}
+        title = f"Figure 3{letter}: XX and {block_type} by {axis}, {blocks}"
+        charts[f"figure3{letter}"] = (title, block_chart(profile, block_type, field))
     return {name: pair for name, pair in charts.items() if pair[1] is not None}
 
 
-def _later(profile: Profile, kind: str, field: str) -> Callable[[], Any | None]:
-    return lambda: block_chart(profile, kind, field)
-
-
-def _lines(
-    values: Sequence[dict[str, Any]], field: str, title: str, *, base: int, log_y: bool
-) -> Any | None:
+def _lines(values: Sequence[dict[str, Any]], field: str, title: str, *, base: int) -> Any | None:
     """A line with marked points for each series."""
     import altair as alt
 
@@ -102,7 +95,7 @@ def _lines(
     series = list(dict.fromkeys(value["series"] for value in values))
     ticks = sorted({value[field] for value in values}) if base == 2 else alt.Undefined
     scale = alt.Scale(type="log", base=base, nice=False, padding=12)
-    shared = chart_of(values).encode(
+    shared = make_chart(values).encode(
         x=alt.X(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(values=ticks)),
         y=alt.Y("ms:Q", title=f"{MS} (log scale)", axis=alt.Axis(format=".3~r"),
                 scale=alt.Scale(type="log", nice=False, padding=12)),
@@ -115,7 +108,7 @@ def _lines(
 
 
 def _intervals(chart: Any) -> Any:
-    """The 95 % intervals of the points of `chart`, as upright lines in their colours."""
+    """Upright lines for the 95 % intervals of the points of `chart`, in their colours."""
     return chart.mark_rule(strokeWidth=1.5, opacity=0.5).encode(y="low:Q", y2="high:Q")
 
 

@@ -1,4 +1,4 @@
-"""The files of a rank analysis: page, pictures and CSV."""
+"""The files of a rank analysis: page, CSV, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -8,30 +8,40 @@ from pathlib import Path
 
 from genets.analysis.rank.advice import Advice, BlockLatencies
 from genets.analysis.rank.rank import NetworkRank, claim_sentence
-from genets.core.files import write_atomic
-from genets.report.charts import save_picture
+from genets.report.charts import draw_picture
+from genets.report.files import current_date, json_text, write_files
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
-from genets.report.rank.charts import save_spectra, spectrum_chart, stages_chart
-from genets.report.rank.tables import HEADER, TEXT_COLUMNS, cells, stages_csv, values_csv
+from genets.report.rank.charts import draw_spectra, spectrum_chart, stages_chart
+from genets.report.rank.tables import (
+    HEADER,
+    TEXT_COLUMNS,
+    advice_rows,
+    rank_cells,
+    rank_record,
+    stage_records,
+    value_records,
+)
+from genets.report.tables import csv_text
 
 TITLE = "Figure 4: singular values of the last k x k convolution of each stage"
 STAGES_TITLE = "Share of directions that holds 90 % of the energy, by stage"
-READING = (
-    "The kernel of the last k x k convolution of each stage, as a matrix of output channels by "
-    "input channels times k x k; its singular values over the largest, by index over the output "
-    "channels (section 3.3). The faster a line falls, the lower the intrinsic rank."
+SPECTRUM_TEXT = (
+    "The kernel of the last k x k convolution of each stage is a matrix of output channels by "
+    "(input channels times k x k). The chart shows its singular values divided by the largest, by "
+    "index divided by the number of output channels (section 3.3). The faster a line falls, the "
+    "lower is the intrinsic rank."
 )
-COLUMNS = (
+COLUMNS_TEXT = (
     "Stable rank: the sum of the squares over the largest square. Effective rank: exp of the "
-    "entropy of the values over their sum. 90 % of energy: the least number of directions that "
+    "entropy of the values over their sum. 90 % of energy: the smallest number of directions that "
     "holds 90 % of the sum of squares. All three are shares of the output channels. Random "
-    "weights: the same 90 % for Gaussian weights of this shape (Marchenko and Pastur). Kept at "
-    "0.5: the share of energy that the best approximation of half as many channels keeps."
+    "weights: the share for 90 % of the energy of Gaussian weights of this shape (Marchenko and "
+    "Pastur). Kept at 0.5: the share of energy that the best approximation with half as many "
+    "channels keeps."
 )
-ADVICE = (
-    "A BL or DW block that goes through r times the channels keeps no more of a kernel's energy "
-    "than the best approximation of that rank. That is a bound; what a block reaches, training "
-    "shows."
+BOUND_TEXT = (
+    "A BL or DW block with r times the channels keeps at most the energy of the best approximation "
+    "of that rank. This is an upper bound: only training shows whether a block reaches it."
 )
 
 
@@ -40,23 +50,19 @@ def write_rank(
     advice: Mapping[str, Sequence[Advice]],
     latencies: BlockLatencies | None,
     folder: Path,
-    date: str,
 ) -> dict[str, Path]:
-    """Write page, pictures and CSV into `folder`; what was written, by name. Raises OSError."""
-    files = {
-        "page": folder / "rank.html",
-        "csv": folder / "rank.csv",
-        "singular values": folder / "singular_values.csv",
-        "figure 4": folder / "figure4.png",
-        "by stage": folder / "rank_by_stage.png",
-    }
-    write_atomic(files["csv"], stages_csv(networks))
-    write_atomic(files["singular values"], values_csv(networks))
-    write_atomic(files["page"], rank_page(networks, advice, latencies, date))
+    """Write page, CSV, JSON and pictures into `folder`; returns the paths. Raises OSError."""
+    date = current_date()
     line = f"{_versions()}, {date}"
-    save_spectra(networks, TITLE, line, files["figure 4"])
-    save_picture(stages_chart(networks), STAGES_TITLE, line, files["by stage"])
-    return files
+    by_stage = draw_picture(stages_chart(networks), STAGES_TITLE, line)
+    return write_files(folder, {
+        "page": ("rank.html", rank_page(networks, advice, latencies, date)),
+        "csv": ("rank.csv", csv_text(stage_records(networks))),
+        "singular values": ("singular_values.csv", csv_text(value_records(networks))),
+        "figure 4": ("figure4.png", draw_spectra(networks, TITLE, line)),
+        "by stage": ("rank_by_stage.png", by_stage),
+        "JSON": ("rank.json", json_text(rank_record(networks, advice))),
+    })  # fmt: skip
 
 
 def rank_page(
@@ -66,30 +72,28 @@ def rank_page(
     date: str,
 ) -> str:
     """The page as HTML."""
-    figures = [Figure(spectrum_chart(one), f"{one.name} ({one.weights})") for one in networks]
-    claims = [Paragraph(claim_sentence(found)) for found in networks]
-    by_stage: list[Block] = [Figure(stages_chart(networks), STAGES_TITLE)]
+    names = [f"{network.name} ({network.weights})" for network in networks]
+    spectra = [
+        Figure(spectrum_chart(network), name) for network, name in zip(networks, names, strict=True)
+    ]
+    claims = [Paragraph(claim_sentence(network)) for network in networks]
     tables: list[Block] = []
-    for found in networks:
-        tables += [Paragraph(f"{found.name}, {found.weights}:"), _table(found)]
+    for network, name in zip(networks, names, strict=True):
+        tables += [Paragraph(f"{name}:"), _rank_table(network)]
+    by_stage = Figure(stages_chart(networks), STAGES_TITLE)
     sections = [
-        Section("Singular values (Figure 4)", [Paragraph(READING, True), *claims, *figures]),
-        Section("Rank by stage", [*by_stage, Paragraph(COLUMNS, True), *tables]),
+        Section("Singular values (Figure 4)", [Paragraph(SPECTRUM_TEXT, True), *claims, *spectra]),
+        Section("Rank by stage", [by_stage, Paragraph(COLUMNS_TEXT, True), *tables]),
         Section("Advice", _advice(advice, latencies)),
     ]
-    facts = {
-        "networks": ", ".join(f"{one.name} ({one.weights})" for one in networks),
-        "versions": _versions(),
-        "date": date,
-    }
-    title = "Intrinsic rank of convolutions"
-    return page(title, facts, [section for section in sections if section.blocks])
+    facts = {"networks": ", ".join(names), "versions": _versions(), "date": date}
+    return page("Intrinsic rank of convolutions", facts, sections)
 
 
-def _table(found: NetworkRank) -> PageTable:
+def _rank_table(network: NetworkRank) -> PageTable:
     rows: list[list[Cell | str]] = []
-    for stage in found.stages:
-        texts = cells(stage)
+    for stage in network.stages:
+        texts = rank_cells(stage)
         rows.append([texts[0], *(Cell(text, "quiet") for text in texts[1:TEXT_COLUMNS]),
                      *texts[TEXT_COLUMNS:]])  # fmt: skip
     return PageTable(HEADER, rows)
@@ -99,38 +103,22 @@ def _advice(
     advice: Mapping[str, Sequence[Advice]], latencies: BlockLatencies | None
 ) -> list[Block]:
     blocks: list[Block] = []
-    for name, found in advice.items():
-        if found:
-            blocks += [Paragraph(f"{name}:"), *(Paragraph(one.sentence) for one in found)]
-            blocks.append(_choices(found))
+    for name, items in advice.items():
+        header, rows, advised = advice_rows(items)
+        if rows:
+            blocks += [Paragraph(f"{name}:"), PageTable(header, rows, advised)]
     if not blocks:
         return []
-    note = "No profile was given, so nothing is said on latency."
+    note = "No profile was given, so latency is not considered."
     if latencies is not None:
         note = (
-            f"Latencies are those of a profile's chains of blocks, 5 XX beside 10 BL or DW, which "
-            f"see the same region ({latencies.target}, {latencies.resolution} pixels), at its "
-            "width that is nearest to the layer's. Faster than XX is what is so by more than both "
-            "95 % intervals. ~: noisy, an interval did not come within 1 % of the median."
+            "The latencies are those of a profile's chains of blocks, 5 XX beside 10 BL or DW, "
+            f"which see the same region ({latencies.target}, {latencies.resolution} pixels), at "
+            "the profile's width nearest to the layer's. A block is faster or slower only where "
+            "the 95 % intervals of both latencies are apart. ~: noisy, an interval did not come "
+            "within 1 % of the median."
         )
-    return [Paragraph(ADVICE, True), Paragraph(note, True), *blocks]
-
-
-def _choices(found: Sequence[Advice]) -> PageTable:
-    header = ["stage", "block", "can keep"]
-    rows = [
-        [str(one.stage.stage), choice.block(one.stage), f"{choice.kept:.1%}"]
-        for one in found
-        for choice in one.choices
-    ]
-    if any(one.width is not None for one in found):
-        header += ["timed at width", "times XX's latency"]
-        timed = [(one.width, choice) for one in found for choice in one.choices]
-        for row, (width, choice) in zip(rows, timed, strict=True):
-            row += [str(width), f"{choice.times_latency:.2f}{'~' * choice.noisy}"]
-    best = {(one.stage.stage, one.best.block(one.stage)) for one in found if one.best}
-    strong = frozenset(n for n, row in enumerate(rows) if (int(row[0]), row[1]) in best)
-    return PageTable(header, rows, strong)
+    return [Paragraph(BOUND_TEXT, True), Paragraph(note, True), *blocks]
 
 
 def _versions() -> str:

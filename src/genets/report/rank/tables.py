@@ -1,56 +1,51 @@
-"""Rank as tables and records: for the screen, the page, CSV and JSON."""
+"""Tables and records of a rank analysis, for the screen, the page, CSV and JSON."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from genets.analysis.rank.advice import Advice
 from genets.analysis.rank.layers import GROUPED
 from genets.analysis.rank.rank import RATIOS, NetworkRank, StageRank, claim_sentence
+from genets.report.tables import screen_table
 
 HEADER = (
     "stage", "layer", "matrix", "convolution", "stable rank", "effective rank", "90 % of energy",
     "random weights", *(f"kept at {ratio:g}" for ratio in RATIOS),
 )  # fmt: skip
 TEXT_COLUMNS = 4
-SCREEN = ("stage", "layer", "matrix", "kind", "stable", "effective", "90 %", "random")
+SCREEN_HEADER = ("stage", "layer", "matrix", "kind", "stable", "effective", "90 %", "random")
+ADVICE_HEADER = ("stage", "block", "energy kept, at most", "advised")
+TIMED_HEADER = ("timed at width", "times XX's latency", "95 % interval", "verdict")
 DIGITS = 6
 
 
-def rank_tables(networks: Sequence[NetworkRank]) -> list[Table]:
-    """A table for each network, for the screen."""
+def rank_tables(
+    networks: Sequence[NetworkRank], advice: Mapping[str, Sequence[Advice]]
+) -> list[Table]:
+    """The ranks and the advice of each network, for the screen."""
     tables = []
-    for found in networks:
+    for network in networks:
         title = (
-            f"{found.name}, {found.weights}: stable rank, effective rank and what holds 90 % of "
-            "the energy, as shares of the output channels"
+            f"{network.name}, {network.weights}: stable rank, effective rank and directions with "
+            "90 % of the energy, as shares of the output channels"
         )
-        table = Table(title=Text(title), title_justify="left")
-        for number, name in enumerate(SCREEN):
-            wraps = name in ("layer", "matrix")
-            table.add_column(
-                name,
-                justify="left" if 0 < number < TEXT_COLUMNS else "right",
-                overflow="fold",
-                no_wrap=not wraps,
-                min_width=6 if wraps else None,
-            )
-        for stage in found.stages:
-            table.add_row(*(Text(cell) for cell in cells(stage)[: len(SCREEN)]))
-        tables.append(table)
+        rows = [rank_cells(stage)[: len(SCREEN_HEADER)] for stage in network.stages]
+        tables.append(screen_table(title, SCREEN_HEADER, rows, fold=("layer", "matrix", "kind")))
+        header, rows, _ = advice_rows(advice.get(network.name, ()))
+        if rows:
+            title = f"{network.name}: blocks that could replace XX"
+            tables.append(screen_table(title, header, rows, left=2))
     return tables
 
 
-def cells(stage: StageRank) -> list[str]:
-    """What stands under `HEADER`, the first of them under `SCREEN`.
+def rank_cells(stage: StageRank) -> list[str]:
+    """Cells below `HEADER`; the first ones are those below `SCREEN_HEADER`.
 
-    Ranks are shares of the output channels, what is kept is a share of the energy.
+    The ranks are shares of the output channels, the kept energy is a share of the whole.
     """
     spectrum, channels = stage.spectrum, stage.channels
     shares = (spectrum.stable_rank, spectrum.effective_rank, spectrum.directions())
@@ -66,56 +61,82 @@ def cells(stage: StageRank) -> list[str]:
     ]
 
 
+def advice_rows(
+    advice: Sequence[Advice],
+) -> tuple[tuple[str, ...], list[list[str]], frozenset[int]]:
+    """The header, a row for each choice of each stage, and the numbers of the advised rows."""
+    timed = any(item.width is not None for item in advice)
+    rows: list[list[str]] = []
+    advised = set()
+    for item in advice:
+        stage, untimed = str(item.stage.stage), ["-"] * len(TIMED_HEADER) * timed
+        if not item.choices:
+            rows.append([stage, "none timed at this width", "-", "", str(item.width), *untimed[1:]])
+        elif not item.advised:
+            advised.add(len(rows))
+            rows.append([stage, "XX", "100.0%", "yes", *untimed])
+        for choice in item.choices:
+            is_advised = choice in item.advised
+            if is_advised:
+                advised.add(len(rows))
+            row = [stage, choice.block(item.stage), f"{choice.kept:.1%}", "yes" * is_advised]
+            if choice.speed is not None:
+                low, high = 1 / choice.speed.high, 1 / choice.speed.low
+                ratio = f"{choice.times_latency:.2f}{'~' * choice.noisy}"
+                interval = f"{low:.2f} to {high:.2f}"
+                row += [str(item.width), ratio, interval, choice.speed.verdict]
+            rows.append(row)
+    return ADVICE_HEADER + TIMED_HEADER * timed, rows, frozenset(advised)
+
+
 def rank_record(
     networks: Sequence[NetworkRank], advice: Mapping[str, Sequence[Advice]]
 ) -> dict[str, Any]:
-    """For JSON, with every singular value over the largest. advice: by network."""
+    """Ranks, every singular value over the largest, and the advice by network, for JSON."""
     return {
         "networks": [
             {
-                "network": found.name,
-                "weights": found.weights,
-                "trained": found.trained,
-                "resolution": found.resolution,
-                "claim": claim_sentence(found),
-                "stages": [stage.to_json() | {"values": _rounded(stage)} for stage in found.stages],
-                "advice": [one.to_json() for one in advice.get(found.name, ())],
+                "network": network.name,
+                "weights": network.weights,
+                "trained": network.trained,
+                "resolution": network.resolution,
+                "claim": claim_sentence(network),
+                "stages": [
+                    stage.to_json() | {"values": _rounded(stage)} for stage in network.stages
+                ],
+                "advice": [item.to_json() for item in advice.get(network.name, ())],
             }
-            for found in networks
+            for network in networks
         ]
     }
 
 
-def stages_csv(networks: Sequence[NetworkRank]) -> str:
-    """A line for each stage."""
-    records = [
-        {"network": found.name, "weights": found.weights}
+def stage_records(networks: Sequence[NetworkRank]) -> list[dict[str, Any]]:
+    """A record for each stage, for CSV."""
+    return [
+        {"network": network.name, "weights": network.weights}
         | stage.to_json()
         | {"kernel": "x".join(map(str, stage.shape[2:]))}
-        for found in networks
-        for stage in found.stages
+        for network in networks
+        for stage in network.stages
     ]
-    return _csv(list(records[0]), [list(record.values()) for record in records])
 
 
-def values_csv(networks: Sequence[NetworkRank]) -> str:
-    """A line for each singular value: the data of Figure 4."""
-    rows = [
-        [found.name, stage.stage, stage.layer, (number + 1) / stage.channels, value]
-        for found in networks
-        for stage in found.stages
+def value_records(networks: Sequence[NetworkRank]) -> list[dict[str, Any]]:
+    """A record for each singular value, for CSV: the data of Figure 4."""
+    return [
+        {
+            "network": network.name,
+            "stage": stage.stage,
+            "layer": stage.layer,
+            "index_over_channels": (number + 1) / stage.channels,
+            "value_over_largest": value,
+        }
+        for network in networks
+        for stage in network.stages
         for number, value in enumerate(_rounded(stage))
     ]
-    return _csv(["network", "stage", "layer", "index_over_channels", "value_over_largest"], rows)
 
 
 def _rounded(stage: StageRank) -> list[float]:
     return [float(f"{value:.{DIGITS}g}") for value in stage.spectrum.values]
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -9,139 +9,126 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
-from genets.nas.accuracy.observations import metric_value
 from genets.nas.selection.measured import NetworkLatency, TargetLatency
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
-from genets.report.charts import chart_of, colours, shapes, styled
-from genets.report.study.sections import SHOWN, Shown
+from genets.report.charts import colours, make_chart, shapes, styled
+from genets.report.wording import SCORE_UNITS, in_unit, interval_text, predicted_score
 from genets.structure import Structure
-from genets.training.score import Metric
+from genets.training.score import Metric, score_value
 
-MOST_POINTS = 150  # of a frontier, on a page
+MAX_POINTS = 150  # of a frontier, on a page
 INTERVAL = 1.96  # standard deviations to either side: 95 %
 GREY = "#5b6570"
 TYPES = ("Conv", "XX", "BL", "DW")
 ROLES = ("MasterNet", "selected", "measured")
 
 
-def at_table_pace(measured: NetworkLatency, on: TargetLatency) -> float:
-    """ms per image had the machine been as fast as when the table was made.
+def ms_at_table_speed(network: NetworkLatency, latency: TargetLatency) -> float:
+    """The measured ms per image, scaled to the speed of the machine when the table was made.
 
-    The MasterNet tells, which is measured in turn with every network.
+    The MasterNet was measured in turn with each network, so its latency gives the factor.
     """
-    pace = measured.master_ms_per_image / on.table.master_ms_per_image
-    return measured.network.ms_per_image / pace
+    slowdown = network.master_ms_per_image / latency.table.master_ms_per_image
+    return network.network.ms_per_image / slowdown
 
 
-def role_of(structure: Structure, snapshot: Snapshot) -> str:
+def find_role(structure: Structure, snapshot: Snapshot) -> str:
+    """One of `ROLES`."""
     selected = snapshot.selected.structure if snapshot.selected else None
     if structure == selected:
         return "selected"
     return "MasterNet" if structure == snapshot.master else "measured"
 
 
-def frontier_chart(snapshot: Snapshot, on: TargetLatency, resolution: int) -> Any | None:
-    """Predicted score over latency; every measured network at its measured latency."""
+def budget_ms(snapshot: Snapshot, latency: TargetLatency) -> float:
+    """The search's budget in ms per image, at the speed of the machine of the table."""
+    return Budget.parse(snapshot.settings.budget).ms_per_image(latency.table.master_ms_per_image)
+
+
+def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) -> Any | None:
+    """The predicted score over latency, and each measured network at its measured latency."""
     import altair as alt
 
-    model, front = snapshot.model, snapshot.frontier(on.table, resolution)
+    model, front = snapshot.model, snapshot.frontier(latency.table, resolution)
     if model is None or front is None:
         return None
-    shown = SHOWN[model.metric]
-    picked = np.unique(np.linspace(0, len(front) - 1, MOST_POINTS).round().astype(int))
-    own = model.master.resolution
-    best = [_network(front.structure(int(n), resolution), snapshot, on, shown) for n in picked]
+    metric, own = model.metric, model.master.resolution
+    numbers = np.unique(np.linspace(0, len(front) - 1, MAX_POINTS).round().astype(int))
+    best = [_point(front.structure(int(n), resolution), snapshot, latency) for n in numbers]
     points = [
-        _network(structure, snapshot, on, shown, measured)
-        for structure, measured in on.measured.items()
+        _point(structure, snapshot, latency, network)
+        for structure, network in latency.measured.items()
         if structure.resolution == resolution
     ]
     x = alt.X("ms:Q", title="ms per image (log scale)",
               scale=alt.Scale(type="log", nice=False, padding=12))  # fmt: skip
     where = "" if resolution == own else f" at {own} pixels"
-    y = _score_axis(alt, "score", f"predicted {shown.name}{where} ({shown.unit})", shown)
+    y = _score_axis(alt, f"predicted {metric.label}{where} ({SCORE_UNITS[metric]})", metric)
+    tooltip = [
+        alt.Tooltip("network:N"),
+        alt.Tooltip("structure:N"),
+        alt.Tooltip("score:Q", title=f"predicted {metric.label}, {SCORE_UNITS[metric]}",
+                    format=".4g"),
+        alt.Tooltip("spread:N", title="its standard deviation"),
+        alt.Tooltip("ms:Q", title="ms per image, at the table's speed", format=".4g"),
+        alt.Tooltip("latency:N", title="measured"),
+    ]  # fmt: skip
     layers = []
     if "low" in best[0]:
-        layers.append(chart_of(best).mark_area(color="#0072B2", opacity=0.12)
+        layers.append(make_chart(best).mark_area(color="#0072B2", opacity=0.12)
                       .encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))  # fmt: skip
-    line = chart_of(best).mark_line(color="#0072B2", strokeWidth=1.5, point={"size": 12})
-    layers.append(line.encode(x=x, y=y, tooltip=_network_tooltip(alt, shown)))
-    budget = [{"ms": budget_ms(snapshot, on)}]
-    layers.append(chart_of(budget).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="ms:Q"))
+    line = make_chart(best).mark_line(color="#0072B2", strokeWidth=1.5, point={"size": 12})
+    layers.append(line.encode(x=x, y=y, tooltip=tooltip))
+    budget = make_chart([{"ms": budget_ms(snapshot, latency)}])
+    layers.append(budget.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="ms:Q"))
     if points:
-        marks = chart_of(points).mark_point(size=90, filled=True, opacity=0.9)
-        tooltip = _network_tooltip(alt, shown)
-        layers.append(marks.encode(x=x, y=y, tooltip=tooltip, **_role_marks(alt)))
+        marks = make_chart(points).mark_point(size=90, filled=True, opacity=0.9)
+        scale = alt.Scale(domain=list(ROLES), range=["#000000", "#D55E00", "#009E73"])
+        colour = alt.Color("network:N", title="measured networks", scale=scale)
+        shape = shapes(alt, "network", ROLES, "measured networks")
+        layers.append(marks.encode(x=x, y=y, tooltip=tooltip, color=colour, shape=shape))
     return styled(alt.layer(*layers))
 
 
-def budget_ms(snapshot: Snapshot, on: TargetLatency) -> float:
-    """The search's budget at the pace of the table."""
-    return Budget.parse(snapshot.settings.budget).ms_per_image(on.table.master_ms_per_image)
+def _score_axis(alt: Any, title: str, metric: Metric) -> Any:
+    """The axis of the field `score`; better is up."""
+    scale = alt.Scale(zero=False, reverse=not metric.higher_is_better, padding=12)
+    return alt.Y("score:Q", title=title, scale=scale)
 
 
-def _role_marks(alt: Any) -> dict[str, Any]:
-    return {
-        "color": _role_colours(alt),
-        "shape": shapes(alt, "network", ROLES, "measured networks"),
-    }
-
-
-def _role_colours(alt: Any) -> Any:
-    scale = alt.Scale(domain=list(ROLES), range=["#000000", "#D55E00", "#009E73"])
-    return alt.Color("network:N", title="measured networks", scale=scale)
-
-
-def _score_axis(alt: Any, field: str, title: str, shown: Shown) -> Any:
-    """Better is up."""
-    scale = alt.Scale(zero=False, reverse=shown.less_is_better, padding=12)
-    return alt.Y(f"{field}:Q", title=title, scale=scale)
-
-
-def _network(
+def _point(
     structure: Structure,
     snapshot: Snapshot,
-    on: TargetLatency,
-    shown: Shown,
-    measured: NetworkLatency | None = None,
+    latency: TargetLatency,
+    network: NetworkLatency | None = None,
 ) -> dict[str, Any]:
+    """A point of the frontier, or a measured network."""
     assert snapshot.model is not None
-    prediction = snapshot.model.predict(structure)
+    metric, prediction = snapshot.model.metric, snapshot.model.predict(structure)
+    score = predicted_score(prediction.value, metric)
     record: dict[str, Any] = {
-        "network": role_of(structure, snapshot) if measured else "frontier",
+        "network": find_role(structure, snapshot) if network else "frontier",
         "structure": str(structure),
-        "score": shown.score(prediction.value),
-        "ms": on.table.predict_ms_per_image(structure),
+        "score": score,
+        "ms": latency.table.predict_ms_per_image(structure),
         "latency": "predicted",
         "spread": "not known",
     }
     if not math.isnan(prediction.std):
-        spread = shown.spread(prediction.std)
-        record |= {"low": record["score"] - spread, "high": record["score"] + spread,
-                   "spread": f"{spread:.3g}"}  # fmt: skip
-    if measured:
-        m = measured.network
-        record["ms"] = at_table_pace(measured, on)
-        record["latency"] = (
-            f"{m.ms_per_image:.4g}, interval {m.low_ms_per_image:.4g} to {m.high_ms_per_image:.4g}"
-            + ", noisy" * m.noisy
-        )
+        spread = in_unit(prediction.std, metric)
+        record |= {"low": score - spread, "high": score + spread, "spread": f"{spread:.3g}"}
+    if network:
+        record["ms"] = ms_at_table_speed(network, latency)
+        interval = interval_text(network.network)
+        record["latency"] = f"{network.network.ms_per_image:.4g}, interval {interval}"
     return record
 
 
-def _network_tooltip(alt: Any, shown: Shown) -> list[Any]:
-    return [
-        alt.Tooltip("network:N"),
-        alt.Tooltip("structure:N"),
-        alt.Tooltip("score:Q", title=f"predicted {shown.name}, {shown.unit}", format=".4g"),
-        alt.Tooltip("spread:N", title="its standard deviation"),
-        alt.Tooltip("ms:Q", title="ms per image, table's pace", format=".4g"),
-        alt.Tooltip("latency:N", title="measured"),
-    ]
-
-
 def structure_chart(structure: Structure, beside: Sequence[Structure]) -> Any:
-    """A bar for each block, as high as it is wide. beside: what shares the axes with it."""
+    """A bar for each block, as high as the block is wide.
+
+    beside: All structures that share the axes, this one included.
+    """
     import altair as alt
 
     blocks = max(sum(stage.depth for stage in s.stages) for s in beside)
@@ -150,51 +137,52 @@ def structure_chart(structure: Structure, beside: Sequence[Structure]) -> Any:
     x = alt.X("start:Q", axis=None, scale=alt.Scale(domain=[0, blocks], nice=False))
     y = alt.Y("width:Q", title="width, channels", scale=alt.Scale(domain=[0, widest * 1.12]))
     middle = alt.X("middle:Q", axis=None)
-    types = [t for t in (*TYPES, *_other_types(beside)) if any(_has(s, t) for s in beside)]
-    drawn = chart_of(bars).mark_bar().encode(
+    used = {stage.type for s in beside for stage in s.stages}
+    types = [*filter(used.__contains__, TYPES), *sorted(used - set(TYPES))]
+    drawn = make_chart(bars).mark_bar().encode(
         x=x, x2="end:Q", y=y, y2=alt.datum(0), color=colours(alt, "type", types).legend(offset=26),
         tooltip=["place:N", "type:N", "kernel:Q", "ratio:Q", "width:Q", "depth:Q", "stride:Q",
                  "notation:N"],
     )  # fmt: skip
-    numbers = chart_of(labels).encode(x=middle, y=y)
+    numbers = make_chart(labels).encode(x=middle, y=y)
     above = numbers.mark_text(dy=-8, fontSize=12).encode(text="width:Q")
     below = numbers.mark_text(dy=12, fontSize=11, color=GREY).encode(text="place:N", y=alt.datum(0))
     return styled(alt.layer(drawn, above, below)).properties(height=220)
 
 
 def _blocks(structure: Structure) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Every block, and for each stage the middle of its blocks."""
+    """A record for each block, and for the middle of each stage."""
     bars: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
-    at = 0
+    position = 0
     for index in structure.indices:
         stage = structure.stage(index)
         facts = {name: getattr(stage, name)
                  for name in ("type", "kernel", "ratio", "width", "depth", "stride")}  # fmt: skip
         facts["place"] = structure.stage_label(index)
         facts["notation"] = str(stage)
-        bars += [facts | {"start": at + n + 0.04, "end": at + n + 0.96} for n in range(stage.depth)]
-        labels.append(facts | {"middle": at + stage.depth / 2})
-        at += stage.depth
+        bars += [facts | {"start": n + 0.04, "end": n + 0.96}
+                 for n in range(position, position + stage.depth)]  # fmt: skip
+        labels.append(facts | {"middle": position + stage.depth / 2})
+        position += stage.depth
     return bars, labels
 
 
-def _has(structure: Structure, name: str) -> bool:
-    return any(stage.type == name for stage in structure.stages)
-
-
-def _other_types(structures: Sequence[Structure]) -> list[str]:
-    return sorted({stage.type for s in structures for stage in s.stages} - set(TYPES))
-
-
 def gradient_chart(snapshot: Snapshot, name: str, title: str) -> Any | None:
-    """One coefficient by super-block and block, with 95 % intervals. name: g0, g1 or g2."""
+    """One coefficient by super-block and block, with 95 % intervals.
+
+    Args:
+        snapshot: A study with an accuracy model.
+        name: "g0", "g1" or "g2".
+        title: The title of the axis.
+    """
     import altair as alt
 
     assert snapshot.model is not None
-    factor = SHOWN[snapshot.model.metric].gain_factor
+    factor = in_unit(1.0, snapshot.model.metric)
     rows = []
-    for row in _gradients(snapshot):
+    gradients: Any = snapshot.model.to_json()["pseudo_gradients"]
+    for row in gradients:
         if name not in row:
             continue
         mean, std = row[name]["mean"] * factor, row[name]["std"]
@@ -211,55 +199,49 @@ def gradient_chart(snapshot: Snapshot, name: str, title: str) -> Any | None:
     tooltip = [alt.Tooltip("place:N", title="super-block"), "block:N",
                alt.Tooltip("mean:Q", format=".3g"), alt.Tooltip("low:Q", format=".3g"),
                alt.Tooltip("high:Q", format=".3g"), "trials:Q"]  # fmt: skip
-    shared = chart_of(rows).encode(
+    shared = make_chart(rows).encode(
         y=y, yOffset=offset, color=colours(alt, "block", blocks, "block")
     )
     bars = shared.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
     points = shared.mark_point(size=45, filled=True, opacity=1).encode(
         x=alt.X("mean:Q", title=title), shape=shapes(alt, "block", blocks, "block"), tooltip=tooltip
     )
-    zero = chart_of([{"mean": 0}]).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="mean:Q")
+    zero = make_chart([{"mean": 0}]).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="mean:Q")
     height = max(120, len(places) * (14 * len(blocks) + 12))
     return styled(alt.layer(zero, bars, points)).properties(height=height)
 
 
-def _gradients(snapshot: Snapshot) -> list[dict[str, Any]]:
-    assert snapshot.model is not None
-    rows: Any = snapshot.model.to_json()["pseudo_gradients"]
-    return list(rows)
-
-
-def trials_chart(there: RoundSnapshot, metric: Metric) -> Any | None:
-    """The score of each trial of a round over the compute time spent so far."""
+def trials_chart(round_snapshot: RoundSnapshot, metric: Metric) -> Any | None:
+    """The score of each trial of a round over the compute time of the trials up to it."""
     import altair as alt
 
-    shown, minutes = SHOWN[metric], 0.0
+    minutes = 0.0
     rows: list[dict[str, Any]] = []
-    label = there.master.stage_label
-    for result in there.results:
+    label = round_snapshot.master.stage_label
+    for result in round_snapshot.results:
         minutes += result.seconds / 60
-        value = metric_value(result, metric)
-        if result.status == "done" and math.isfinite(value):
-            control = result.trial.is_control(there.master)
+        score = score_value(result, metric)
+        if result.status == "done" and score is not None and math.isfinite(score):
+            control = result.trial.is_control(round_snapshot.master)
             rows.append({
-                "minutes": minutes, "score": shown.score(value), "seconds": result.seconds,
+                "minutes": minutes, "score": in_unit(score, metric), "seconds": result.seconds,
                 "super-block": label(result.trial.index),
                 "trial": "control" if control else "perturbed",
                 "tried": str(result.trial.super_block),
             })  # fmt: skip
     if not rows:
         return None
-    places = [label(index) for index in sorted({r.trial.index for r in there.results})]
-    points = chart_of(rows).mark_point(size=60, filled=True, opacity=0.85).encode(
-        x=alt.X("minutes:Q", title="compute time of trials so far, minutes"),
-        y=_score_axis(alt, "score", f"validation {shown.name} ({shown.unit})", shown),
+    places = [label(index) for index in sorted({r.trial.index for r in round_snapshot.results})]
+    points = make_chart(rows).mark_point(size=60, filled=True, opacity=0.85).encode(
+        x=alt.X("minutes:Q", title="compute time of the trials so far, minutes"),
+        y=_score_axis(alt, f"validation {metric.label} ({SCORE_UNITS[metric]})", metric),
         color=colours(alt, "super-block", places, "super-block"),
         shape=shapes(alt, "trial", ("perturbed", "control"), "trial"),
         tooltip=["super-block:N", "tried:N", "trial:N", alt.Tooltip("score:Q", format=".4g"),
                  alt.Tooltip("seconds:Q", format=".3g")],
     )  # fmt: skip
-    if there.score is None:
+    if round_snapshot.score is None:
         return styled(points)
-    own = there.score[metric] * (100 if metric is Metric.TOP1 else 1)
-    rule = chart_of([{"score": own}]).mark_rule(color=GREY, strokeDash=[4, 3])
+    own = in_unit(round_snapshot.score[metric], metric)
+    rule = make_chart([{"score": own}]).mark_rule(color=GREY, strokeDash=[4, 3])
     return styled(alt.layer(rule.encode(y="score:Q"), points))

@@ -1,4 +1,4 @@
-"""Predictions of a study against what was measured and observed."""
+"""Predictions of a study compared with measurements and with the scores of trials."""
 
 from __future__ import annotations
 
@@ -8,39 +8,79 @@ from typing import Any
 from genets.nas.accuracy.observations import Observations
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.study.snapshot import Snapshot
-from genets.report.charts import chart_of, colours, shapes, styled
-from genets.report.study.charts import GREY, at_table_pace
-from genets.report.study.sections import SHOWN
+from genets.report.charts import colours, make_chart, shapes, styled
+from genets.report.html import Block, Figure, Paragraph, Section
+from genets.report.study.charts import GREY, ms_at_table_speed
+from genets.report.study.facts import accuracy_conditions, latency_conditions, round_suffix
+from genets.report.wording import SCORE_UNITS, describe_target, in_unit, predicted_score
 
 SERIES = ("held out of the table", "candidate")
+CHECKS_TEXT = (
+    "On the dashed line, prediction and measurement agree. No point was used to fit its own "
+    "prediction. The latency charts show whole networks that were held out of the latency table, "
+    "and candidates, at the speed of the machine when the table was made. The accuracy chart shows "
+    "each trial as all other trials predict it, with one standard deviation to either side."
+)
 
 
-def latency_check(snapshot: Snapshot, on: TargetLatency) -> list[dict[str, Any]]:
-    """(predicted, measured) of whole networks that the table was not calibrated on."""
-    batch_size = on.target.batch_size
+def checks_section(snapshot: Snapshot) -> Section:
+    """The charts of latency, one for each target, and of accuracy; empty without data."""
+    figures: list[Block] = []
+    notes: list[str] = []
+    for latency in snapshot.targets:
+        chart = latency_check_chart(snapshot, latency)
+        if chart is not None:
+            figures.append(Figure(chart, f"Latency: {describe_target(latency.target)}"))
+            notes.append(latency_conditions(latency))
+    chart = accuracy_check_chart(snapshot)
+    if chart is not None:
+        title = f"Accuracy of trials{round_suffix(snapshot)}: leave one out"
+        figures.append(Figure(chart, title))
+        notes += [_leave_one_out_error(snapshot), accuracy_conditions(snapshot)]
+    if not figures:
+        return Section("", [])
+    quiet = [Paragraph(note, True) for note in dict.fromkeys(notes)]
+    return Section("Predicted against measured", [Paragraph(CHECKS_TEXT), *figures, *quiet])
+
+
+def _leave_one_out_error(snapshot: Snapshot) -> str:
+    assert snapshot.model is not None
+    left_out, metric = snapshot.model.leave_one_out(), snapshot.model.metric
+    assert left_out is not None
+    rank = ""
+    if left_out.spearman is not None:
+        rank = f", rank correlation (Spearman) of changes {left_out.spearman:.2f}"
+    error = f"{in_unit(left_out.rmse, metric):.3g} {SCORE_UNITS[metric]}"
+    return f"Leave-one-out error {error} (RMS){rank}."
+
+
+def latency_check(snapshot: Snapshot, latency: TargetLatency) -> list[dict[str, Any]]:
+    """Predicted and measured latency of whole networks that the table was not calibrated on."""
+    table, batch_size = latency.table, latency.target.batch_size
     rows = [
         {"series": SERIES[0], "structure": str(n.structure),
-         "predicted": on.table.predict_ms_per_image(n.structure),
+         "predicted": table.predict_ms_per_image(n.structure),
          "measured": n.ms_per_batch / batch_size}
-        for n in on.table.networks if n.use == "held-out"
+        for n in table.networks if n.use == "held-out"
     ]  # fmt: skip
     rows += [
         {"series": SERIES[1], "structure": str(structure),
-         "predicted": on.table.predict_ms_per_image(structure),
-         "measured": at_table_pace(known, on)}
-        for structure, known in on.measured.items() if structure != snapshot.master
+         "predicted": table.predict_ms_per_image(structure),
+         "measured": ms_at_table_speed(network, latency)}
+        for structure, network in latency.measured.items() if structure != snapshot.master
     ]  # fmt: skip
     return rows
 
 
-def latency_check_chart(snapshot: Snapshot, on: TargetLatency) -> Any | None:
+def latency_check_chart(snapshot: Snapshot, latency: TargetLatency) -> Any | None:
+    """A point for each network of `latency_check`; None without networks."""
     import altair as alt
 
-    rows = latency_check(snapshot, on)
+    rows = latency_check(snapshot, latency)
     if not rows:
         return None
     scale = alt.Scale(type="log", nice=False, padding=12)
-    points = chart_of(rows).mark_point(size=70, filled=True, opacity=0.85).encode(
+    points = make_chart(rows).mark_point(size=70, filled=True, opacity=0.85).encode(
         x=alt.X("predicted:Q", title="predicted, ms per image (log scale)", scale=scale),
         y=alt.Y("measured:Q", title="measured, ms per image (log scale)", scale=scale),
         color=colours(alt, "series", SERIES),
@@ -53,34 +93,34 @@ def latency_check_chart(snapshot: Snapshot, on: TargetLatency) -> Any | None:
 
 
 def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
-    """Each trial as it was observed, and as all others predict it; None for the paper's form."""
+    """A point for each trial; None where the form of the model has no leave-one-out error."""
     import altair as alt
 
     model = snapshot.model
     left_out = model.leave_one_out() if model else None
     if model is None or left_out is None:
         return None
-    shown, label = SHOWN[model.metric], model.master.stage_label
-    seen = Observations.collect(model.master, snapshot.latest.results, model.metric)
+    metric, label = model.metric, model.master.stage_label
+    observed = Observations.collect(model.master, snapshot.latest.results, metric)
     rows: list[dict[str, Any]] = []
     for trial, value, residual, std in zip(
-        seen.trials, seen.values, left_out.residual, left_out.std, strict=True
+        observed.trials, observed.values, left_out.residual, left_out.std, strict=True
     ):
-        predicted = shown.score(float(value - residual))
-        spread = shown.spread(float(std))
+        predicted = predicted_score(float(value - residual), metric)
+        spread = in_unit(float(std), metric)
         control = trial.is_control(model.master)
         rows.append({
-            "observed": shown.score(float(value)), "predicted": predicted,
+            "observed": predicted_score(float(value), metric), "predicted": predicted,
             "low": predicted - spread, "high": predicted + spread,
             "super-block": label(trial.index),
             "trial": "control" if control else "perturbed",
             "tried": str(trial.super_block),
         })  # fmt: skip
-    places = [label(index) for index in sorted({trial.index for trial in seen.trials})]
-    unit = f"{shown.name} ({shown.unit})"
-    scale = alt.Scale(zero=False, padding=12, reverse=shown.less_is_better)
+    places = [label(index) for index in sorted({trial.index for trial in observed.trials})]
+    unit = f"{metric.label} ({SCORE_UNITS[metric]})"
+    scale = alt.Scale(zero=False, padding=12, reverse=not metric.higher_is_better)
     colour = colours(alt, "super-block", places, "super-block")
-    shared = chart_of(rows).encode(
+    shared = make_chart(rows).encode(
         y=alt.Y("observed:Q", title=f"observed {unit}", scale=scale),
         color=colour.legend(symbolOpacity=1),
     )
@@ -98,7 +138,7 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
 
 
 def _diagonal(values: Sequence[float], x: str, y: str) -> Any:
-    """Where both are equal."""
+    """The line on which both values are equal."""
     ends = [{x: end, y: end} for end in (min(values), max(values))]
-    line = chart_of(ends).mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
+    line = make_chart(ends).mark_line(color=GREY, strokeDash=[4, 3], strokeWidth=1)
     return line.encode(x=f"{x}:Q", y=f"{y}:Q")

@@ -1,4 +1,4 @@
-"""What a study's figures hold for, in words; and its record for machines."""
+"""The conditions of a study's figures in words, its state, and its record for JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from genets.nas.selection.measured import TargetLatency
 from genets.nas.settings.space import SpaceSettings
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import list_warnings
-from genets.report.conditions import described
+from genets.report.wording import describe_target, duration_text
 
 
 def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
-    """The settings that all figures share."""
+    """The settings that hold for all figures."""
     s = snapshot.settings
     space = s.space
     done = len(snapshot.results) - len(snapshot.failed)
@@ -21,7 +21,7 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
     return {
         "study": str(snapshot.folder),
         "data": s.data,
-        "target": described(s.target),
+        "target": describe_target(s.target),
         "budget": s.budget,
         "MasterNet": s.master,
         "design space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
@@ -53,32 +53,33 @@ def _resolutions(snapshot: Snapshot) -> str:
 
 
 def pixels_text(resolutions: Sequence[int]) -> str:
-    """As `12, 16 and 20 pixels`."""
+    """A text such as `12, 16 and 20 pixels`."""
     *others, last = map(str, resolutions)
     return f"{', '.join(others)} and {last} pixels" if others else f"{last} pixels"
 
 
 def _times(snapshot: Snapshot) -> str:
-    phases = [f"{name} {_duration(seconds)}" for name, seconds in snapshot.seconds.items()]
+    phases = [f"{name} {duration_text(seconds)}" for name, seconds in snapshot.seconds.items()]
     return ", ".join(phases) or "no phase has ended yet"
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+def round_suffix(snapshot: Snapshot) -> str:
+    """The round of the accuracy model, for a title; empty in a study of one round."""
+    return f", round {snapshot.latest.number}" * (len(snapshot.rounds) > 1)
 
 
-def latency_conditions(on: TargetLatency) -> str:
+def latency_conditions(latency: TargetLatency) -> str:
     """Device, target, protocol, versions and table error, in one sentence."""
-    environment = on.table.environment
+    environment = latency.table.environment
     packages = environment.get("packages") or {}
     versions = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
-    protocols = sorted({m.network.protocol for m in on.measured.values()})
-    held_out = len(on.table.held_out_ms_per_image)
-    error = f"{on.table.rmspe:.1%} (RMSPE) on {held_out} networks that it never saw"
+    protocols = sorted({m.network.protocol for m in latency.measured.values()})
+    held_out = len(latency.table.held_out_ms_per_image)
+    error = f"{latency.table.rmspe:.1%} (RMSPE) on {held_out} networks that it was not fitted to"
     parts = [
-        str(environment.get("device_name") or on.target.device),
-        described(on.target),
-        pixels_text(on.table.space.resolutions),
+        str(environment.get("device_name") or latency.target.device),
+        describe_target(latency.target),
+        pixels_text(latency.table.space.resolutions),
         *([f"protocol {', '.join(protocols)}"] if protocols else []),
         versions,
         f"error of the latency table {error}" if held_out else "no network was held out",
@@ -87,7 +88,7 @@ def latency_conditions(on: TargetLatency) -> str:
 
 
 def accuracy_conditions(snapshot: Snapshot) -> str:
-    """On what and how accuracies were observed, in one sentence."""
+    """The images and trainings behind the accuracies, in one sentence."""
     s, score = snapshot.settings, snapshot.master_score
     images = f"{score['images']:.0f} validation images" if score else "validation images"
     trial, master = s.trial_training, s.master_training
@@ -99,18 +100,18 @@ def accuracy_conditions(snapshot: Snapshot) -> str:
 
 
 def state_sentences(snapshot: Snapshot) -> list[str]:
-    """Finished, or what stopped it and what is missing."""
+    """Whether the study is finished, and otherwise the last failure and the missing parts."""
     missing = snapshot.missing()
     if not missing:
         return ["This study is finished."]
-    found = []
+    unfinished = f"This study is unfinished: {'; '.join(missing)}."
     if snapshot.failure:
-        found.append(f"The last run of this search stopped: {snapshot.failure}.")
-    return [*found, f"This study is unfinished: {'; '.join(missing)}."]
+        return [f"The last run of this search stopped: {snapshot.failure}.", unfinished]
+    return [unfinished]
 
 
 def study_record(snapshot: Snapshot) -> dict[str, Any]:
-    """The figures of the page, for machines."""
+    """The figures of the page, for JSON."""
     model, selected = snapshot.model, snapshot.selected
     return {
         "study": str(snapshot.folder),
@@ -124,23 +125,23 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
         },
         "targets": [
             {
-                "target": on.target.name,
-                "table_rmspe": on.table.rmspe if on.table.held_out_ms_per_image else None,
-                "measured_networks": len(on.measured),
+                "target": latency.target.name,
+                "table_rmspe": latency.table.rmspe if latency.table.held_out_ms_per_image else None,
+                "measured_networks": len(latency.measured),
             }
-            for on in snapshot.targets
+            for latency in snapshot.targets
         ],
         "selected": selected and selected.to_json(),
         "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
         "rounds": [
             {
-                "round": each.number,
-                "master": str(each.master),
-                "master_validation": each.score,
-                "trials": len(each.results),
-                "confirmed": [str(one.structure) for one in each.confirmed],
+                "round": round_snapshot.number,
+                "master": str(round_snapshot.master),
+                "master_validation": round_snapshot.score,
+                "trials": len(round_snapshot.results),
+                "confirmed": [str(trained.structure) for trained in round_snapshot.confirmed],
             }
-            for each in snapshot.rounds
+            for round_snapshot in snapshot.rounds
         ],
         "accuracy_model": model and model.to_json(),
         "warnings": list_warnings(snapshot),

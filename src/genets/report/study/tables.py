@@ -1,103 +1,110 @@
-"""What a search or a selection found, for the screen.
-
-Tables and records of what was selected from a study.
-
-The ranking of structures that a MasterNet is chosen from.
-"""
+"""Tables of a search, a selection and a ranking of MasterNets, for the screen."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
-from rich.text import Text
 
 from genets.analysis.masters import RankedMaster
 from genets.core.errors import InfeasibleBudgetError
 from genets.nas.result import SearchResult
 from genets.nas.study.records import Candidate, TrainedCandidate
-from genets.report.tables import Fact, facts_table, ms_text
+from genets.report.tables import Fact, facts_table, screen_table
+from genets.report.wording import duration_text, ms_text, score_text
 from genets.training.score import Metric
+
+ALTERNATIVES_HEADER = ("", "value", "std", "budget", "predicted", "measured", "x MasterNet",
+                       "up to", "below", "types", "structure")  # fmt: skip
+ALTERNATIVES_TEXT = (
+    "value: predicted top-1, or minus the cross-entropy, on validation images. up to: the upper "
+    "end of the 95 % interval. below: the share of the budget that this end leaves. ~: noisy. "
+    "*: the prediction is extrapolated beyond the trials"
+)
 
 
 def search_table(result: SearchResult) -> Table:
-    """What a search found: the promise, the scores on test images, and where the files are."""
+    """The result of a search: latency and budget, scores on test images, and the files."""
     failed = f", {result.trials_failed} failed" if result.trials_failed else ""
+    selected, on_test = result.selected, " on test images"
+    path = json.dumps(str(result.results), ensure_ascii=False)
     return facts_table(
         "Result",
         [
-            *promise_facts(result.selected),
-            *_outside_facts(result.selected),
-            ("MasterNet", f"{ms_text(result.selected.master_ms)}; {_scores(result.master)}"),
-            ("winner", f"{ms_text(result.selected.measured_ms)}; {_scores(result.winner)}"),
-            *_confirmed_facts(result),
+            *_budget_facts(selected),
+            *_extrapolation_facts(selected),
+            ("MasterNet", f"{ms_text(selected.master_ms)}; {_scores_text(result.master)}{on_test}"),
+            ("winner", f"{ms_text(selected.measured_ms)}; {_scores_text(result.winner)}{on_test}"),
+            *_candidate_facts(result),
             *_round_facts(result),
             ("trials", f"{result.trials_done} done{failed}"),
-            ("time", _duration(sum(result.seconds.values()))),
+            ("time", duration_text(sum(result.seconds.values()))),
             *((name, str(path)) for name, path in result.files.items()),
-            ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
+            ("in Python", f"import genets; network = genets.load({path})"),
         ],
     )
 
 
-def _confirmed_facts(result: SearchResult) -> Iterable[Fact]:
-    """What the winner was chosen among, the best predicted first, and by which score."""
-    if result.confirmed:
-        several = len({one.structure.resolution for one in result.confirmed}) > 1
-        scores = [
-            _confirmed_scores(one)
-            + f" at {one.structure.resolution} pixels" * several
-            + " (winner)" * (one.structure == result.selected.structure)
-            for one in result.confirmed
-        ]
-        epochs = f"on validation images after {result.confirmed[0].epochs} epochs"
-        decides = result.metric.label
-        yield "candidates", f"{'; '.join(scores)}; {epochs}; {decides} decides"
+def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
+    """The validation scores of the trained candidates, the best predicted candidate first."""
+    if not result.confirmed:
+        return
+    several = len({candidate.structure.resolution for candidate in result.confirmed}) > 1
+    scores = [
+        _candidate_scores(candidate)
+        + f" at {candidate.structure.resolution} pixels" * several
+        + " (winner)" * (candidate.structure == result.selected.structure)
+        for candidate in result.confirmed
+    ]
+    epochs = f"validation scores after {result.confirmed[0].epochs} epochs"
+    yield "candidates", f"{'; '.join(scores)}; {epochs}; {result.metric.label} decides"
 
 
-def _confirmed_scores(one: TrainedCandidate) -> str:
-    if one.top1 is None or one.cross_entropy is None:
+def _candidate_scores(candidate: TrainedCandidate) -> str:
+    if candidate.status == "failed":
         return "failed"
-    return f"cross-entropy {one.cross_entropy:.4g}, {one.top1:.2%} right"
+    return _scores_text({metric: getattr(candidate, metric) for metric in Metric})
 
 
 def _round_facts(result: SearchResult) -> Iterable[Fact]:
-    """Which MasterNet each round took its trials around, and its score on validation images."""
-    for each in result.rounds:
-        around = f"{each.trials_done} trials around {each.master}"
-        right = f"{each.score['top1']:.2%} of validation images right"
-        own = f"{right}, cross-entropy {each.score['cross_entropy']:.4g}"
-        yield f"round {each.number}", f"{around}; {own}"
+    """The MasterNet of each round and its score on validation images."""
+    for round_result in result.rounds:
+        trials = f"{round_result.trials_done} trials around {round_result.master}"
+        scores = f"{_scores_text(round_result.score)} on validation images"
+        yield f"round {round_result.number}", f"{trials}; {scores}"
+
+
+def _scores_text(score: Mapping[str, float]) -> str:
+    return ", ".join(f"{metric.label} {score_text(score[metric], metric)}" for metric in Metric)
 
 
 def selected_table(selected: Candidate) -> Table:
-    """A structure selected from a study, with its promise."""
-    facts = [*promise_facts(selected), *_value_facts(selected)]
+    """A structure that was selected from a study."""
+    facts = [*_budget_facts(selected), *_prediction_facts(selected)]
     return facts_table("Selected", [*facts, ("structure", str(selected.structure))])
 
 
-def _value_facts(selected: Candidate) -> Iterable[Fact]:
+def _prediction_facts(selected: Candidate) -> Iterable[Fact]:
     value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
     if value is None:
-        pixels = f"{selected.structure.resolution} pixels"
-        yield "predicted value", f"none, as trials say nothing of what {pixels} bring"
+        yield "predicted value", "not available: the trials were run at another resolution"
         return
     spread = "" if std is None else f" ± {std:.4f}"
-    said = "top-1, or minus the cross-entropy, on validation images"
-    yield "predicted value", f"{value:.4f}{spread} ({said})"
-    yield from _outside_facts(selected)
+    meaning = "top-1, or minus the cross-entropy, on validation images"
+    yield "predicted value", f"{value:.4f}{spread} ({meaning})"
+    yield from _extrapolation_facts(selected)
 
 
-def _outside_facts(selected: Candidate) -> Iterable[Fact]:
-    """Where a prediction goes beyond what trials have tried."""
+def _extrapolation_facts(selected: Candidate) -> Iterable[Fact]:
+    """Where a prediction is extrapolated beyond the trials."""
     if selected.outside:
         yield "extrapolated", "; ".join(selected.outside)
 
 
-def promise_facts(selected: Candidate) -> list[Fact]:
-    """Budget, predicted, measured, bound and margin."""
+def _budget_facts(selected: Candidate) -> list[Fact]:
+    """Budget, predicted and measured latency, upper bound and margin."""
     interval = f"95 % interval {selected.low_ms:.4g} to {selected.high_ms:.4g}"
     side = "below" if selected.margin >= 0 else "ABOVE"
     return [
@@ -113,7 +120,7 @@ def promise_facts(selected: Candidate) -> list[Fact]:
 
 
 def fastest_table(error: InfeasibleBudgetError) -> Table | None:
-    """The fastest network there is, for a budget that none keeps; None if it is not known."""
+    """The fastest network, for a budget that no network meets; None if it is not known."""
     if error.fastest is None:
         return None
     facts = [("structure", error.fastest)]
@@ -124,69 +131,51 @@ def fastest_table(error: InfeasibleBudgetError) -> Table | None:
     return facts_table("Fastest network of the design space", facts)
 
 
-def _quoted(path: Path) -> str:
-    return json.dumps(str(path), ensure_ascii=False)
-
-
-def _scores(score: dict[str, float]) -> str:
-    return f"{score['top1']:.2%} of test images right, cross-entropy {score['cross_entropy']:.4g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def alternatives_table(found: Sequence[Candidate]) -> Table:
+def alternatives_table(candidates: Sequence[Candidate]) -> Table:
     """A line for each alternative, the best first. All latencies are ms per image."""
-    table = Table(title=Text("Alternatives, ms per image"), title_justify="left")
-    numbers = ["", "value", "std"]
-    for name in (*numbers, "budget", "predicted", "measured", "x MasterNet", "up to", "below"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("types", no_wrap=True)
-    table.add_column("structure", overflow="fold", min_width=24)
-    for number, one in enumerate(found, start=1):
-        values = (one.predicted_accuracy, one.predicted_accuracy_std)
-        cells = [str(number), *("-" if value is None else f"{value:.4f}" for value in values)]
-        cells[1] += "*" * bool(one.outside)
-        cells += [f"{ms:.4g}" for ms in (one.budget_ms, one.predicted_ms)]
-        cells += [f"{one.measured_ms:.4g}{'~' * one.noisy}"]
-        cells += [f"{one.measured_ms / one.master_ms:.2f}", f"{one.high_ms:.4g}"]
-        cells.append(f"{one.margin:.1%}")
-        types = " ".join(super_block.type for super_block in one.structure.super_blocks)
-        table.add_row(*cells, types, Text(str(one.structure)))
-    table.caption = Text(_LEGEND)
-    table.caption_justify = "left"
-    return table
-
-
-_LEGEND = (
-    "value: predicted top-1, or minus the cross-entropy, on validation images. up to: the upper "
-    "end of the 95 % interval; below: what it leaves of the budget. ~ noisy. * beyond what trials "
-    "have tried there"
-)
+    rows = []
+    for number, candidate in enumerate(candidates, start=1):
+        value, std = (
+            "-" if each is None else f"{each:.4f}"
+            for each in (candidate.predicted_accuracy, candidate.predicted_accuracy_std)
+        )
+        rows.append([
+            str(number),
+            value + "*" * bool(candidate.outside),
+            std,
+            f"{candidate.budget_ms:.4g}",
+            f"{candidate.predicted_ms:.4g}",
+            f"{candidate.measured_ms:.4g}{'~' * candidate.noisy}",
+            f"{candidate.measured_ms / candidate.master_ms:.2f}",
+            f"{candidate.high_ms:.4g}",
+            f"{candidate.margin:.1%}",
+            " ".join(super_block.type for super_block in candidate.structure.super_blocks),
+            str(candidate.structure),
+        ])  # fmt: skip
+    return screen_table(
+        "Alternatives, ms per image", ALTERNATIVES_HEADER, rows,
+        left=0, fold=("structure",), caption=ALTERNATIVES_TEXT,
+    )  # fmt: skip
 
 
 def masters_table(ranked: Sequence[RankedMaster], metric: Metric) -> Table:
     """A line for each structure, the best first."""
-    percent = metric is Metric.TOP1
-    table = Table(title=Text("MasterNets"), title_justify="left")
-    table.add_column("structure", no_wrap=True)
-    for name in ("top-1" if percent else "cross-entropy", "95 % interval", "behind", "ms/image"):
-        table.add_column(name, justify="right", no_wrap=True)
-
-    def shown(value: float) -> str:
-        return f"{value:.2%}" if percent else f"{value:.4f}"
-
+    metric = Metric.parse(metric)
+    rows = []
     for row in ranked:
-        interval = "-" if row.low != row.low else f"{shown(row.low)} to {shown(row.high)}"
-        behind = f"{shown(row.behind)}{' ~' if row.tied and row.behind else ''}"
-        ms = "-" if row.ms_per_image is None else f"{row.ms_per_image:.4g}"
-        table.add_row(Text(row.name), shown(row.mean), interval, behind, ms)
-    table.caption = Text(
-        f"Mean of {ranked[0].trainings} training(s) each, on the validation images, which are the "
-        "same for all. ~ not told from the best"
+        mean, low, high, behind = (
+            score_text(score, metric) for score in (row.mean, row.low, row.high, row.behind)
+        )
+        rows.append([
+            row.name,
+            mean,
+            "-" if math.isnan(row.low) else f"{low} to {high}",
+            behind + " ~" * bool(row.tied and row.behind),
+            "-" if row.ms_per_image is None else f"{row.ms_per_image:.4g}",
+        ])  # fmt: skip
+    caption = (
+        f"Mean of {ranked[0].trainings} training(s) for each structure, on the same validation "
+        "images. ~: the difference to the best structure is within its 95 % interval"
     )
-    table.caption_justify = "left"
-    return table
+    header = ("structure", metric.label, "95 % interval", "behind", "ms/image")
+    return screen_table("MasterNets", header, rows, caption=caption)

@@ -1,4 +1,4 @@
-"""What measurements hold for, as facts for a page."""
+"""How reports write conditions, targets, latencies, scores and durations."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from typing import Any
 
 from genets.analysis import ComparisonRow
 from genets.latency import Measurement, Target
+from genets.training.score import Metric
+
+SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
+GAIN_UNITS = {
+    Metric.TOP1: "percentage points of top-1",
+    Metric.CROSS_ENTROPY: "nats of cross-entropy",
+}
 
 
 def conditions(rows: Iterable[ComparisonRow], date: str = "") -> dict[str, str]:
-    """Device, engines, precisions, batch sizes, threads, protocol, versions; date where given."""
+    """Device, engines, precisions, batch sizes, threads, protocol, versions; date if known."""
     rows = list(rows)
     environments = [r.measurement.environment for r in rows if r.measurement]
     targets = [row.target for row in rows]
@@ -35,36 +42,66 @@ def conditions(rows: Iterable[ComparisonRow], date: str = "") -> dict[str, str]:
 
 
 def short_conditions(rows: Iterable[ComparisonRow], date: str) -> str:
-    """Device, protocol, main version and date on one line, for a picture."""
+    """Device, protocol, versions and date on one line, for a picture."""
     facts = conditions(rows, date)
     return ", ".join(facts[name] for name in ("device", "protocol", "versions", "date")
                      if name in facts)  # fmt: skip
 
 
+def ms_text(ms_per_image: float) -> str:
+    return f"{ms_per_image:.4g} ms per image"
+
+
 def interval_text(measurement: Measurement) -> str:
-    """The 95 % interval, and whether it is noisy, for who points at it."""
+    """The 95 % interval in ms per image, and whether the measurement is noisy."""
     low, high = measurement.low_ms_per_image, measurement.high_ms_per_image
     return f"{low:.4g} to {high:.4g}{', noisy' if measurement.noisy else ''}"
 
 
 def accuracy_name(target: Target) -> str:
-    """What the published accuracies are called: beside INT8 they are of another network."""
+    """The name of published accuracies; an INT8 network has another accuracy than published."""
     return "published FP top-1" if target.precision == "int8" else "published top-1"
 
 
-def described(target: Target) -> str:
-    """A target in words: `cpu, torch, fp32, batch 64, 2 threads`."""
-    return described_setting(target, f"batch {target.batch_size}")
+def describe_target(target: Target) -> str:
+    """A target in words, such as `cpu, torch, fp32, batch 64, 2 threads`."""
+    return describe_setting(target, f"batch {target.batch_size}")
 
 
-def described_setting(target: Target, *more: str) -> str:
-    """A target in words, without its batch size."""
+def describe_setting(target: Target, *more: str) -> str:
+    """A target in words without its batch size."""
     threads = (
         [] if target.threads is None else [f"{target.threads} thread{'s' * (target.threads > 1)}"]
     )
     provider = [] if target.provider is None else [target.provider]
     words = [target.device, target.engine, *provider, target.precision, *more, *threads]
     return ", ".join(words)
+
+
+def score_text(score: float | None, metric: Metric) -> str:
+    """A score with its digits, such as `80.12%` or `0.4567`; a dash for None."""
+    if score is None:
+        return "-"
+    return f"{score:.2%}" if metric is Metric.TOP1 else f"{score:.4f}"
+
+
+def in_unit(score: float, metric: Metric) -> float:
+    """A score, or a difference of scores, in the unit of `SCORE_UNITS`."""
+    return 100 * score if metric is Metric.TOP1 else score
+
+
+def predicted_score(value: float, metric: Metric) -> float:
+    """A predicted value, of which more is better, as a score in the unit of `SCORE_UNITS`."""
+    return in_unit(metric.oriented(value), metric)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration such as `45 s`, `12 min 05 s` or `3 h 07 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _joined(values: Iterable[Any]) -> str:

@@ -1,0 +1,39 @@
+"""The files of a report: page, CSV, JSON and pictures in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from genets.core.files import write_atomic
+
+
+def current_date() -> str:
+    """The date and time for pages and pictures, such as `2024-05-31 17:05`."""
+    return f"{datetime.now():%Y-%m-%d %H:%M}"
+
+
+def json_text(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def write_files(folder: Path, contents: Mapping[str, tuple[str, str | bytes]]) -> dict[str, Path]:
+    """Write the files of a report, each completely or not at all.
+
+    Args:
+        folder: Is made where it does not exist.
+        contents: By label the name of the file and its content.
+
+    Returns:
+        The paths by label.
+
+    Raises:
+        OSError: The folder or a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.values():
+        write_atomic(folder / name, content)
+    return {label: folder / name for label, (name, _) in contents.items()}

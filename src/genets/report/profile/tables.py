@@ -1,0 +1,165 @@
+"""Tables and records of a profile, for the screen, the page, CSV and JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from genets.analysis.comparison.findings import SpeedRatio
+from genets.analysis.profile.findings import (
+    batch_findings,
+    batch_sentence,
+    block_findings,
+    block_sentence,
+    cost_sentence,
+)
+from genets.analysis.profile.profile import Profile
+from genets.report.comparison.tables import NOISY, latency_cell
+from genets.report.tables import screen_table
+from genets.report.wording import conditions
+
+BATCH_HEADER = ("network", "smallest batch", "best batch", "times faster", "95 % interval",
+                "verdict", "slowest later batch", "times faster", "95 % interval",
+                "verdict")  # fmt: skip
+BATCH_TEXT = (
+    "Best batch: the smallest batch size within 5 % of the lowest latency per image. The best "
+    "batch is compared with the smallest batch, and the slowest later batch with the best batch. "
+    "Unclear: the 95 % intervals of the two latencies touch."
+)
+BLOCK_HEADER = ("block", "width", "at equal width, times faster than XX", "95 % interval",
+                "verdict", "paper", "at equal parameters, times faster than XX", "95 % interval",
+                "verdict", "paper")  # fmt: skip
+BLOCK_TEXT = (
+    "At equal parameters the latency of XX is interpolated between its widths. Unclear: the 95 % "
+    "intervals of the two latencies touch."
+)
+DATA_HEADER = ("network", "figure", "pixels", "batch", "M parameters", "M multiply-adds",
+               "ms per image", "95 % interval", "ms per billion multiply-adds")  # fmt: skip
+
+
+def profile_record(profile: Profile) -> dict[str, Any]:
+    """Conditions, rows and findings, for JSON."""
+    return {
+        "conditions": conditions(profile.rows),
+        "rows": row_records(profile),
+        "findings": profile_sentences(profile),
+        "batch_sizes": [finding.to_json() for finding in batch_findings(profile)],
+        "blocks": [finding.to_json() for finding in block_findings(profile)],
+    }
+
+
+def profile_sentences(profile: Profile) -> dict[str, str]:
+    """A sentence for each figure, and for rows that are missing or noisy."""
+    sentences = {
+        "figure2a": batch_sentence(profile),
+        "figure2bc": cost_sentence(profile),
+        "figure3": block_sentence(profile),
+    }
+    if profile.left_out:
+        sentences["left_out"] = (
+            f"Left out, because one run would take more than {profile.settings.run_limit_s:g} s or "
+            f"failed: {', '.join(profile.left_out)}."
+        )
+    measured = [row.measurement for row in profile.rows if row.measurement]
+    noisy = sum(measurement.noisy for measurement in measured)
+    if noisy:
+        sentences["noisy"] = (
+            f"{noisy} of {len(measured)} latencies are noisy: their 95 % interval did not come "
+            f"within 1 % of the median in the time given ({NOISY} in the table)."
+        )
+    return sentences
+
+
+def profile_tables(profile: Profile) -> list[Table]:
+    """Latency by batch size (Figure 2a) and the findings, for the screen."""
+    sizes = sorted({row.target.batch_size for row in profile.batches.rows})
+    latencies = []
+    for name in profile.batches.networks:
+        rows = {r.target.batch_size: r for r in profile.batches.rows if r.network == name}
+        latencies.append([name, *(latency_cell(rows.get(size)) for size in sizes)])
+    title = "Figure 2a: ms per image by batch size"
+    tables = [screen_table(title, ["network", *map(str, sizes)], latencies)]
+    for title, header, findings, text in (
+        ("Figure 2a: best batch sizes", BATCH_HEADER, batch_rows(profile), BATCH_TEXT),
+        ("Figure 3: blocks against XX", BLOCK_HEADER, block_rows(profile), BLOCK_TEXT),
+    ):
+        if findings:
+            tables.append(screen_table(title, header, findings, caption=text))
+    return tables
+
+
+def batch_rows(profile: Profile) -> list[list[str]]:
+    """Cells below `BATCH_HEADER`."""
+    return [
+        [
+            finding.network,
+            str(finding.smallest.target.batch_size),
+            str(finding.best.target.batch_size),
+            *_ratio_cells(finding.gain),
+            str(finding.slowest_later.target.batch_size) if finding.slowest_later else "-",
+            *_ratio_cells(finding.later),
+        ]
+        for finding in batch_findings(profile)
+    ]
+
+
+def block_rows(profile: Profile) -> list[list[str]]:
+    """Cells below `BLOCK_HEADER`."""
+    return [
+        [
+            finding.chain.series,
+            str(finding.chain.width),
+            *_ratio_cells(finding.equal_width),
+            finding.paper_at_equal_width or "-",
+            *_ratio_cells(finding.equal_parameters),
+            "slower" if finding.equal_parameters else "-",
+        ]
+        for finding in block_findings(profile)
+    ]
+
+
+def _ratio_cells(ratio: SpeedRatio | None) -> list[str]:
+    if ratio is None:
+        return ["-", "-", "-"]
+    times, low, high = (_digits(value, 3) for value in (ratio.times, ratio.low, ratio.high))
+    return [times, f"{low} to {high}", ratio.verdict]
+
+
+def data_rows(profile: Profile) -> list[list[str]]:
+    """Cells below `DATA_HEADER`."""
+    rows = []
+    for record in row_records(profile):
+        ms, size, work = (record[n] for n in ("ms_per_image", "parameters", "multiply_adds"))
+        low, high = (record[f"{end}_ms_per_image"] for end in ("low", "high"))
+        rows.append([
+            record["network"],
+            record["figure"],
+            str(record["resolution"]),
+            str(record["batch_size"]),
+            "" if size is None else f"{size / 1e6:.3g}",
+            "" if work is None else _digits(work / 1e6, 4),
+            "-" if ms is None else f"{ms:.4g}{NOISY * record['noisy']}",
+            "" if ms is None else f"{low:.4g} to {high:.4g}",
+            "" if ms is None or not work else _digits(ms / work * 1e9, 3),
+        ])  # fmt: skip
+    return rows
+
+
+def row_records(profile: Profile) -> list[dict[str, Any]]:
+    """A record for each row, with its figure and the block of its chain."""
+    records = [
+        *({"figure": "2a"} | row.summary() for row in profile.batches.rows),
+        *({"figure": "2bc"} | row.summary() for row in profile.costs.rows),
+    ]
+    for row in profile.blocks.rows:
+        chain = profile.chains[row.network]
+        block = {"figure": "3", "type": chain.type, "width": chain.width, "ratio": chain.ratio}
+        records.append(block | row.summary())
+    return records
+
+
+def _digits(value: float, digits: int) -> str:
+    """Rounded to so many digits, without an exponent."""
+    return np.format_float_positional(value, digits, fractional=False, trim="-")
