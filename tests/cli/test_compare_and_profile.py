@@ -9,6 +9,7 @@ from command_line import fails, invoke
 from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
 from genets.latency.timing import clock
+from genets.nas import search as nas_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study
 from json_keys import check_keys
@@ -219,7 +220,7 @@ def test_a_table_made_ahead_has_every_option_of_the_search_space(tmp_path, monke
         searched.append(settings)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("genets.nas.run.search", search)
+    monkeypatch.setattr(nas_search, "run_search", search)
     invoke("search", "--data", "digits", "--budget", "1x", "--master", NETWORKS[0],
            "--resolution", 24, *words, *target, "--out", tmp_path / "search")  # fmt: skip
     (space,), (settings,) = spaces, searched

@@ -208,6 +208,7 @@ class AccuracyModel:
         return {
             "form": self.form,
             "metric": self.metric,
+            "response": self.metric,  # the name before version 0.2
             "master_value": self.master_value,
             "trials": self.num_trials,
             "excluded": len(self.excluded),
