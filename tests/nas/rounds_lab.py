@@ -17,7 +17,7 @@ from closed_form_device import ClosedFormDevice
 from genets.data import ImageData, Split
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.nas import context
-from genets.nas.laboratory import Laboratory
+from genets.nas.laboratory import Laboratory, OnShare
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
@@ -72,11 +72,20 @@ class ClosedFormLatency(Laboratory):
     def __init__(self, asked: SearchSettings | None = None) -> None:
         self.asked = asked or settings()
 
-    def prepare_table(self, path: Path, expected: TableSettings, **_: Any) -> LatencyTable:
+    def prepare_table(
+        self,
+        path: Path,
+        expected: TableSettings,
+        *,
+        on_progress: OnShare | None = None,
+        **_: Any,
+    ) -> LatencyTable:
         if path.exists():
             return LatencyTable.load(path)
         table = DEVICE.table_of(self.asked)
         table.save(path)
+        if on_progress is not None:
+            on_progress(1.0)
         return table
 
     def measure(

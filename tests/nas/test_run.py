@@ -60,15 +60,11 @@ SETTINGS: dict[str, Any] = {
 Finished = tuple[Path, SearchResult, list[Progress]]
 
 
-class Idle(Laboratory):
+class Idle(ClosedFormLatency):
     """Trains nothing: a test fails where a network is trained."""
 
     def train(self, *_: Any, **__: Any) -> None:
         pytest.fail("trained")
-
-
-class IdleInClosedForm(Idle, ClosedFormLatency):
-    pass
 
 
 def settings(**changes: Any) -> SearchSettings:
@@ -130,7 +126,7 @@ def test_a_finished_study_gives_the_same_result_at_once(
 ) -> None:
     folder, result, _ = finished
     weights = genets.load(folder / "results").state_dict()
-    again = run_search(settings(), folder, workers=1, lab=Idle())
+    again = run_search(settings(), folder, workers=1, lab=Idle(settings()))
     assert again.selected == result.selected
     assert again.winner == result.winner
     for name, tensor in genets.load(folder / "results").state_dict().items():
@@ -146,16 +142,16 @@ def test_other_settings_are_refused_with_the_difference(
 
 def test_select_answers_another_budget_without_training(finished: Finished) -> None:
     folder, result, _ = finished
-    (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle())
+    (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle(settings()))
     assert other.high_ms <= other.budget_ms == pytest.approx(2 * result.selected.budget_ms)
     with pytest.raises(InfeasibleBudgetError, match="no structure of the design space meets"):
-        genets.select(folder, "1e-9ms")
+        select_top(folder, "1e-9ms", 1, lab=Idle(settings()))
 
 
 def test_alternatives_without_training(finished: Finished) -> None:
     folder, result, _ = finished
     budget = f"{4 * result.selected.budget_ms}ms"
-    found = select_top(folder, budget, 2, lab=Idle())
+    found = select_top(folder, budget, 2, lab=Idle(settings()))
     assert len({block_types(selected.structure) for selected in found}) == 2
     assert all(selected.high_ms <= selected.budget_ms for selected in found)
     with pytest.raises(GenetsError, match="top must be at least 1, not 0"):
@@ -172,7 +168,7 @@ def test_trials_that_are_missing_are_run_and_only_those(finished: Finished, tmp_
         rows = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
         database.execute("DELETE FROM trials WHERE repeat = 1 OR super_block = 0")
         database.commit()
-    result = run_search(settings(), folder, workers=2)
+    result = run_search(settings(), folder, workers=2, lab=ClosedFormLatency(settings()))
     with sqlite3.connect(folder / "trials.sqlite") as database:
         again = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
     assert [row[:4] for row in again] == [row[:4] for row in rows]
@@ -189,7 +185,8 @@ def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) 
     query = "SELECT * FROM trials ORDER BY rowid"
     with sqlite3.connect(folder / "trials.sqlite") as database:
         rows = database.execute(query).fetchall()
-    result = run_search(settings(trials_per_super_block=4), folder, workers=1)
+    lab = ClosedFormLatency(settings())
+    result = run_search(settings(trials_per_super_block=4), folder, workers=1, lab=lab)
     with sqlite3.connect(folder / "trials.sqlite") as database:
         again = database.execute(query).fetchall()
     assert again[: len(rows)] == rows
@@ -221,7 +218,7 @@ def test_the_test_split_is_read_only_for_the_hand_over(
 
 
 def test_an_infeasible_budget_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    lab = IdleInClosedForm(settings())
+    lab = Idle(settings())
     with pytest.raises(InfeasibleBudgetError) as caught:
         run_search(settings(budget="0.0001x"), tmp_path, lab=lab)
     assert caught.value.fastest is not None
@@ -300,10 +297,10 @@ def test_a_damaged_file_is_one_sentence(
     shutil.copytree(finished[0], folder)
     (folder / f"{name}.json").write_text(content)
     if (name == "seconds" and content != "{") or (name == "confirmed" and content == "[]"):
-        run_search(settings(), folder)
+        run_search(settings(), folder, lab=ClosedFormLatency(settings()))
         return
     with pytest.raises(StudyError):
-        run_search(settings(), folder)
+        run_search(settings(), folder, lab=ClosedFormLatency(settings()))
 
 
 @pytest.mark.parametrize("workers", [0, -1])
