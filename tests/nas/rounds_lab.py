@@ -17,7 +17,7 @@ from closed_form_device import ClosedFormDevice
 from genets.data import ImageData, Split
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.nas import context
-from genets.nas.laboratory import Laboratory
+from genets.nas.laboratory import Laboratory, OnShare
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
@@ -77,7 +77,7 @@ class ClosedFormLatency(Laboratory):
         path: Path,
         expected: TableSettings,
         *,
-        on_progress: Callable[[float], None] | None = None,
+        on_progress: OnShare | None = None,
         **_: Any,
     ) -> LatencyTable:
         if path.exists():

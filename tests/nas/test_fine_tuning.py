@@ -44,10 +44,10 @@ def runner(job: TrialJob) -> TrialRunner:
 def test_each_worker_trains_where_its_number_says(
     job: TrialJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *where, **how: self)  # there is none
     own: list[str] = []
-    monkeypatch.setattr("torch.cuda.set_device", own.append)
+    monkeypatch.setattr(torch.cuda, "set_device", own.append)
     devices = [replace(job, device="cuda").runner(worker).job.device for worker in range(3)]
     assert devices == own == ["cuda:0", "cuda:1", "cuda:0"]
 

@@ -15,6 +15,7 @@ from small_networks import TWO_XX
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
+from genets.nas.selection import budget_search
 from genets.nas.selection.alternatives import block_types
 from genets.nas.selection.budget_search import BudgetSearch, OnAttempt
 from genets.nas.selection.chain import Floats, make_chain
@@ -229,7 +230,7 @@ def test_where_much_of_the_budget_is_left_what_lies_between_is_measured_too(
     """What is predicted to reach the budget turns out too slow, whatever the table is told."""
     table = Table(learns=False)
     selected = promise(table, Device(own=half_are_slow), "0.06ms")
-    monkeypatch.setattr("genets.nas.selection.budget_search.MAX_UNUSED", 1.0)
+    monkeypatch.setattr(budget_search, "MAX_UNUSED", 1.0)
     without = promise(table, Device(own=half_are_slow), "0.06ms")
     assert selected.margin < 0.06 < 0.1 < without.margin
     assert Model().predict(selected.structure).mean > Model().predict(without.structure).mean

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rounds_lab import ClosedFormLatency, in_closed_form
+from rounds_lab import ClosedFormLatency
 from small_networks import TINY
 
 import genets
@@ -61,7 +61,7 @@ Finished = tuple[Path, SearchResult, list[Progress]]
 
 
 class Idle(ClosedFormLatency):
-    """Times and trains nothing: a test fails where a network is trained."""
+    """Trains nothing: a test fails where a network is trained."""
 
     def train(self, *_: Any, **__: Any) -> None:
         pytest.fail("trained")
@@ -78,12 +78,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     lab = ClosedFormLatency(settings())
     result = run_search(settings(), folder, workers=1, on_event=events.append, lab=lab)
     return folder, result, events
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search without a laboratory of its own trains for real, with latencies in closed form."""
-    in_closed_form(monkeypatch, ClosedFormLatency(settings()))
 
 
 @pytest.fixture
@@ -151,7 +145,7 @@ def test_select_answers_another_budget_without_training(finished: Finished) -> N
     (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle(settings()))
     assert other.high_ms <= other.budget_ms == pytest.approx(2 * result.selected.budget_ms)
     with pytest.raises(InfeasibleBudgetError, match="no structure of the design space meets"):
-        genets.select(folder, "1e-9ms")
+        select_top(folder, "1e-9ms", 1, lab=Idle(settings()))
 
 
 def test_alternatives_without_training(finished: Finished) -> None:
@@ -174,7 +168,7 @@ def test_trials_that_are_missing_are_run_and_only_those(finished: Finished, tmp_
         rows = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
         database.execute("DELETE FROM trials WHERE repeat = 1 OR super_block = 0")
         database.commit()
-    result = run_search(settings(), folder, workers=2)
+    result = run_search(settings(), folder, workers=2, lab=ClosedFormLatency(settings()))
     with sqlite3.connect(folder / "trials.sqlite") as database:
         again = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
     assert [row[:4] for row in again] == [row[:4] for row in rows]
@@ -191,7 +185,8 @@ def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) 
     query = "SELECT * FROM trials ORDER BY rowid"
     with sqlite3.connect(folder / "trials.sqlite") as database:
         rows = database.execute(query).fetchall()
-    result = run_search(settings(trials_per_super_block=4), folder, workers=1)
+    lab = ClosedFormLatency(settings())
+    result = run_search(settings(trials_per_super_block=4), folder, workers=1, lab=lab)
     with sqlite3.connect(folder / "trials.sqlite") as database:
         again = database.execute(query).fetchall()
     assert again[: len(rows)] == rows
@@ -302,10 +297,10 @@ def test_a_damaged_file_is_one_sentence(
     shutil.copytree(finished[0], folder)
     (folder / f"{name}.json").write_text(content)
     if (name == "seconds" and content != "{") or (name == "confirmed" and content == "[]"):
-        run_search(settings(), folder)
+        run_search(settings(), folder, lab=ClosedFormLatency(settings()))
         return
     with pytest.raises(StudyError):
-        run_search(settings(), folder)
+        run_search(settings(), folder, lab=ClosedFormLatency(settings()))
 
 
 @pytest.mark.parametrize("workers", [0, -1])

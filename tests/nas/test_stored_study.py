@@ -1,49 +1,70 @@
 """A study that an earlier version finished is still continued, selected from and reported.
 
-`tests/data/stored_study` is a study of two rounds in closed form (see `rounds_lab`) that the code
-before the study's format version finished; only the MasterNet and the winner were trained. It must
-never be made again: these tests check that later code reads it.
+`tests/data/stored_study` was written by `make_stored_study`. It is never made again when the code
+changes: that later code reads it is the point of these tests.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from rounds_lab import ClosedFormLaboratory, files, in_closed_form
+from rounds_lab import ClosedFormLaboratory, files, in_closed_form, search, settings
+from torch import nn
 
 import genets
 from command_line import invoke
+from genets.data import Split
 from genets.nas.laboratory import Laboratory
-from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.networks.weights import read_weights
 from genets.structure import Structure
+from genets.training import Score
 from json_keys import check_keys
 
 STORED = Path(__file__).parents[1] / "data" / "stored_study"
 
 
 class StoredLaboratory(ClosedFormLaboratory):
-    """Scores networks for real; nothing else is trained, timed or exported."""
+    """Like `ClosedFormLaboratory`, but networks are scored for real on the test split."""
 
-    evaluate = Laboratory.evaluate
+    def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
+        if split.purpose == "test":
+            return Laboratory.evaluate(self, net, split, device)
+        return super().evaluate(net, split, device)
+
+
+class TrainingLaboratory(StoredLaboratory):
+    """Trains and exports MasterNet and winner for real."""
+
+    train = Laboratory.train
+    export = Laboratory.export
 
 
 class IdleLaboratory(StoredLaboratory):
     """Fails where a network is trained."""
 
-    def train(self, *_: Any, **__: Any) -> None:
-        pytest.fail("trained a network")
+    def _fail(self, *_: Any, **__: Any) -> NoReturn:
+        pytest.fail("trained")
 
-    def run_trials(self, *_: Any, **__: Any) -> Iterator[TrialResult]:
-        pytest.fail("ran a trial")
+    train = run_trials = train_candidates = _fail
 
-    def train_candidates(self, *_: Any, **__: Any) -> Iterator[TrainedCandidate]:
-        pytest.fail("trained a candidate")
+
+def make_stored_study(folder: Path) -> None:
+    """Write a finished study of two rounds to a new folder. Only MasterNet and winner are trained.
+
+    It was called once, in the folder `tests`, with the code that is older than the study's format
+    version: `PYTHONPATH=.:nas python -c "import test_stored_study as t;
+    t.make_stored_study(t.STORED)"`. The ONNX file is left out for its size.
+    """
+    asked = settings(final_training={"epochs": 12, "warmup_epochs": 0.5})
+    search(asked, folder, TrainingLaboratory(asked))
+    for name in ("study.lock", "results/network.onnx"):
+        (folder / name).unlink()
+    result = folder / "results" / "result.json"
+    result.write_text(result.read_text().replace(str(folder), "stored_study"))
 
 
 @pytest.fixture
@@ -55,7 +76,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def nothing_is_trained(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails where a network is trained; it depends on `study`, which it overrides."""
+    """Fails where a network is trained; after `study`, which has another laboratory."""
     in_closed_form(monkeypatch, IdleLaboratory())
 
 

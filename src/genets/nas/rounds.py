@@ -46,9 +46,9 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
     study, rounds = context.study, context.settings.rounds
     while True:
         here = context.in_round(current_round(context))
-        winner, number = study.selected(), here.round.number
-        if winner is not None:
+        if (winner := study.selected()) is not None:
             return winner
+        number = here.round.number
         candidates = _select_candidates(here, master)
         if rounds == len(candidates) == 1:
             winner = candidates[0]
@@ -59,6 +59,7 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
                 continue
             winner = best.selected
         study.save_json(layout.SELECTED, winner.to_json())
+        return winner
 
 
 def current_round(context: SearchContext, *, selected: bool = False) -> Round:
