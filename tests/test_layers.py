@@ -32,7 +32,7 @@ ALLOWED_CIRCLES: dict[str, list[int]] = {}
 
 
 def imported_modules(source: str, package: str) -> Iterator[str]:
-    """The absolute names of all imports of `source`, a module of `package`, also inside functions."""
+    """Absolute names of all imports of `source`, a module of `package`; functions included."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
