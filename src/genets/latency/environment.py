@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from genets.core.host_memory import keep_freed_memory
+from genets.core.host import cpu_info, keep_freed_memory
 from genets.latency.engines import ENGINES
 from genets.latency.target import Target
 
@@ -65,9 +65,7 @@ def _clock_mhz(device: str) -> int | None:
 
 
 def _cpu_model() -> str:
-    lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    return cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def _read(path: Path) -> str | None:

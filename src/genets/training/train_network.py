@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from genets.core.errors import GenetsError, TrainingError
-from genets.core.host_memory import keep_freed_memory
+from genets.core.host import keep_freed_memory
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.checkpoint import Checkpoints

@@ -241,7 +241,7 @@ def quantise_without_calibration(model: bytes, provider: str) -> tuple[bytes, di
 
 def _make_up_ranges(graph: Any) -> Any:
     """A range for every value; after a ReLU it starts at 0, or the ReLU would stay a layer."""
-    from onnxruntime.quantization import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 
     after_relu = {name for node in graph.node if node.op_type == "Relu" for name in node.output}
     values = [value.name for value in graph.input]

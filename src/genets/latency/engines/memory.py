@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from genets.core.host_memory import available_bytes
+from genets.core.host import available_bytes
 from genets.networks.count import input_channels
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from genets.core.errors import TargetError
+from genets.core.host import cpu_info
 from genets.networks.onnx_export import INPUT, describe_failure, quiet
 
 
@@ -117,6 +118,5 @@ def _make_reader(batches: list[Tensor]) -> Any:
 
 def _products_saturate() -> bool:
     """Whether sums of two 8-bit products overflow 16 bits: on x86 CPUs without VNNI."""
-    capabilities = torch.cpu.get_capabilities()
-    x86 = capabilities.get("architecture") in ("x86_64", "x86", "amd64")
-    return x86 and not (capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))
+    x86 = platform.machine() in ("x86_64", "i686", "amd64")
+    return x86 and not {"avx512_vnni", "avx_vnni"} & set(cpu_info("flags").split())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
-from genets.core.host_memory import keep_freed_memory
+from genets.core.host import keep_freed_memory
 from genets.latency.engines.base import (
     Predict,
     Run,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genets.core.errors import TargetError
-from genets.core.host_memory import keep_freed_memory
+from genets.core.host import keep_freed_memory
 from genets.latency.engines.base import (
     Prepared,
     Run,

@@ -1,4 +1,4 @@
-"""Memory of the host: the allocator's behaviour and the free memory."""
+"""The host: its CPU, its free memory, and the behaviour of its allocator."""
 
 from __future__ import annotations
 
@@ -37,3 +37,19 @@ def available_bytes() -> int | None:
         return None
     values = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     return next(values, None)
+
+
+def cpu_info(key: str) -> str:
+    """A line of Linux's description of the first CPU.
+
+    Args:
+        key: the name of the line, such as "model name" or "flags".
+
+    Returns:
+        The text after the colon; empty where the system gives no such line.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
