@@ -1,5 +1,5 @@
 # Everything runs in a private environment, .venv, that `make setup` makes from requirements.lock.
-# Needed beforehand: Python 3.11 or newer with pip, and make.
+# Required before: Python 3.11 or newer with pip, and make.
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -16,17 +16,17 @@ help: ## show the targets
 
 setup: $(STAMP) ## make .venv with the locked dependencies and this package
 
-demo: setup ## find, train and hand over a network for the digits data set
+demo: setup ## find, train and export a network for the digits data set
 	.venv/bin/genets search --data digits --budget 0.5x --out runs/demo
 
 test: setup ## run the tests
 	$(RUN) pytest -n 2 --dist loadfile
 
-# On a CPU with AVX-512 these tests then run as on a CPU with AVX2, where oneDNN lacks bf16.
+# A CPU with AVX-512 then behaves like a CPU with AVX2, where oneDNN lacks bf16.
 test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(RUN) pytest $(CAPABILITY_TESTS)
 
-# Short runs of the benchmarks that have parameters for this. Their figures mean nothing.
+# Short runs of the benchmarks that have options for short runs. Their figures mean nothing.
 TINY_BENCHMARKS := \
 	"against_search.py --tiny" \
 	"budgets.py --tiny" \
@@ -40,7 +40,7 @@ TINY_BENCHMARKS := \
 	"train_kills.py --kills 1" \
 	"trial_cost.py --tiny"
 
-benchmarks-tiny: setup ## see whether the benchmarks run; the committed results stay
+benchmarks-tiny: setup ## check that the benchmarks run; the committed results stay
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
 	for words in $(TINY_BENCHMARKS); do \
 		echo "==== $$words"; \
@@ -57,7 +57,7 @@ format: setup ## format the code and sort the imports
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LOCK_FLAGS=--upgrade for newer ones)
+lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LOCK_FLAGS=--upgrade: newest versions)
 	$(UV) pip compile pyproject.toml --extra all --group dev --output-file requirements.lock \
 		--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--quiet --custom-compile-command "make lock" $(LOCK_FLAGS)
@@ -65,7 +65,7 @@ lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LO
 clean: ## remove environments and caches, but not the studies in runs/
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# An activated environment (VIRTUAL_ENV) must not be taken for ours: hence --python everywhere.
+# --python everywhere, so that uv never uses an activated environment (VIRTUAL_ENV) in place of .venv.
 $(STAMP): requirements.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
 	test -x .venv/bin/python || { rm -rf .venv && $(UV) venv --quiet .venv; }
 	$(UV) pip sync --python .venv/bin/python requirements.lock

@@ -12,7 +12,7 @@ from torch import nn
 
 import genets
 
-BRANCHES = 2  # of each convolution of a MobileOne block
+BRANCHES = 2  # number of branches of each convolution of a MobileOne block
 
 
 def mobile_one(in_chs, out_chs, kernel_size, stride, bottle_ratio, group_size, **options):

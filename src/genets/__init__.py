@@ -1,4 +1,4 @@
-"""genets finds, trains and delivers the most accurate image network for a latency budget.
+"""genets finds, trains and exports the most accurate image classifier within a latency budget.
 
     import genets
     net = genets.build(genets.zoo["genet_large"], num_classes=1000)
@@ -6,7 +6,7 @@
     print(genets.measure(net, target, resolution=256))
     result = genets.search(data="digits", budget="0.5x", out="runs/mine")
 
-Names are imported from their floors when they are first used, so `import genets` is quick.
+Names are imported from their layers when they are first used, so `import genets` is quick.
 """
 
 from __future__ import annotations

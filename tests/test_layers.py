@@ -1,4 +1,4 @@
-"""Floors of the package: upper ones import lower ones, never back, never sideways."""
+"""Layers of the package: an upper layer imports lower layers only, and no layer has a circle."""
 
 import ast
 import subprocess
@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 import genets
 
 PACKAGE = Path(genets.__file__).parent
-LEVELS = (  # from the top; names on one level do not import each other
+LEVELS = (  # from the top; layers on one level do not import each other
     {"cli"},
     {"report"},
     {"nas"},
@@ -27,12 +27,12 @@ LEVELS = (  # from the top; names on one level do not import each other
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 ABOVE_ALL = {"__init__", "__main__"}  # the public API and `python -m genets`
-# Numbers of files in the circles of each layer. A circle may only shrink: change its number here.
+# Sizes of the import circles that a layer may have. A circle may only shrink: change its size here.
 ALLOWED_CIRCLES: dict[str, list[int]] = {}
 
 
 def imported_modules(source: str, package: str) -> Iterator[str]:
-    """Absolute names of all that `source`, a module of `package`, imports, wherever it does so."""
+    """Absolute names of all imports of `source`, a module of `package`; functions included."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
@@ -40,7 +40,7 @@ def imported_modules(source: str, package: str) -> Iterator[str]:
             case ast.ImportFrom(module=module, names=names, level=level):
                 parents = package.split(".")[: 1 - level or None] if level else []
                 base = ".".join([*parents, *([module] if module else [])])
-                # `from genets import nas` imports the floor, not a name of the package
+                # `from genets import nas` imports the layer, not a name of the package
                 yield from (f"{base}.{alias.name}" for alias in names)
             case ast.Call(
                 func=ast.Attribute(attr="import_module")
@@ -50,23 +50,23 @@ def imported_modules(source: str, package: str) -> Iterator[str]:
                 yield name
 
 
-def violations(floor: str, modules: Iterator[str]) -> list[str]:
-    """Those of `modules` that a module of `floor` may not import."""
+def violations(layer: str, modules: Iterator[str]) -> list[str]:
+    """The modules that a module of `layer` may not import."""
     wrong = []
     for module in modules:
         root, _, rest = module.partition(".")
         if root != "genets":
             continue
         target = rest.partition(".")[0]
-        if floor == "cli" and rest == "__version__":  # a constant, and the only place of it
+        if layer == "cli" and rest == "__version__":  # a constant, defined there only
             continue
-        lower = target in LEVEL and LEVEL[target] > LEVEL[floor]
-        if target != floor and not lower:
+        lower = target in LEVEL and LEVEL[target] > LEVEL[layer]
+        if target != layer and not lower:
             wrong.append(module)
     return wrong
 
 
-def modules_of(path: Path) -> Iterator[str]:
+def list_imports(path: Path) -> Iterator[str]:
     parts = path.relative_to(PACKAGE.parent).parts[:-1]
     return imported_modules(path.read_text(encoding="utf-8"), ".".join(parts))
 
@@ -74,21 +74,21 @@ def modules_of(path: Path) -> Iterator[str]:
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).stem]
 
 
-def floor_of(path: Path) -> str:
+def layer_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_down(path):
-    floor = floor_of(path)
-    if floor in ABOVE_ALL:
+    layer = layer_of(path)
+    if layer in ABOVE_ALL:
         return
-    assert floor in LEVEL, f"{floor} is no floor of the design; give it a level here"
-    assert violations(floor, modules_of(path)) == []
+    assert layer in LEVEL, f"{layer} is not a layer of the design; give the layer a level here"
+    assert violations(layer, list_imports(path)) == []
 
 
 @pytest.mark.parametrize(
-    ("floor", "source", "expected"),
+    ("layer", "source", "expected"),
     [
         ("nas", "from genets.training import train", []),
         ("nas", "from genets.nas import trial", []),
@@ -109,17 +109,17 @@ def test_imports_go_down(path):
         ("core", "from genets.structure import zoo", ["genets.structure.zoo"]),
     ],
 )
-def test_the_rule_itself(floor, source, expected):
-    assert violations(floor, imported_modules(source, f"genets.{floor}")) == expected
+def test_the_rule_of_imports(layer, source, expected):
+    assert violations(layer, imported_modules(source, f"genets.{layer}")) == expected
 
 
 def test_structure_imports_no_torch():
     roots = {
         module.partition(".")[0]
         for path in SOURCES
-        if floor_of(path) in {"structure", "core"}
+        if layer_of(path) in {"structure", "core"}
         and path != PACKAGE / "core" / "validation.py"  # pydantic, which the next test keeps out
-        for module in modules_of(path)
+        for module in list_imports(path)
     }
     assert roots - sys.stdlib_module_names <= {"genets", "numpy"}
 
@@ -171,26 +171,26 @@ def import_circles(sources: dict[str, str]) -> list[set[str]]:
     return sorted(circles, key=len, reverse=True)
 
 
-def sources_of(floor: str) -> dict[str, str]:
+def list_sources(layer: str) -> dict[str, str]:
     return {
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path.read_text("utf-8")
         for path in SOURCES
-        if floor_of(path) == floor
+        if layer_of(path) == layer
     }
 
 
-@pytest.mark.parametrize("floor", sorted({floor_of(path) for path in SOURCES} - ABOVE_ALL))
-def test_no_new_import_circles_inside_a_layer(floor: str) -> None:
-    circles = import_circles(sources_of(floor))
+@pytest.mark.parametrize("layer", sorted({layer_of(path) for path in SOURCES} - ABOVE_ALL))
+def test_no_new_import_circles_inside_a_layer(layer: str) -> None:
+    circles = import_circles(list_sources(layer))
     lengths = [len(circle) for circle in circles]
     shown = "\n".join(f"circle of {len(c)} files: {', '.join(sorted(c))}" for c in circles)
-    assert lengths == ALLOWED_CIRCLES.get(floor, []), (
-        f"layer {floor} has other import circles than ALLOWED_CIRCLES:\n{shown or 'none'}"
+    assert lengths == ALLOWED_CIRCLES.get(layer, []), (
+        f"layer {layer} has other import circles than ALLOWED_CIRCLES:\n{shown or 'none'}"
     )
 
 
 def test_allowed_circles_are_in_layers_that_exist() -> None:
-    assert set(ALLOWED_CIRCLES) <= {floor_of(path) for path in SOURCES}
+    assert set(ALLOWED_CIRCLES) <= {layer_of(path) for path in SOURCES}
 
 
 LAZY = "def f():\n    from genets.nas.b import g"
@@ -214,6 +214,6 @@ TYPES_ONLY = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gene
           "d": "from .e import x", "e": "from .d import x"}, [{"a", "b", "c"}, {"d", "e"}]),
     ],
 )  # fmt: skip
-def test_circles_themselves(sources: dict[str, str], expected: list[set[str]]) -> None:
+def test_circles_are_found(sources: dict[str, str], expected: list[set[str]]) -> None:
     circles = import_circles({f"genets.nas.{name}": text for name, text in sources.items()})
     assert circles == [{f"genets.nas.{name}" for name in circle} for circle in expected]
