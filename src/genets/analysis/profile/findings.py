@@ -18,6 +18,7 @@ from genets.analysis.comparison.findings import (
 from genets.analysis.comparison.rows import ComparisonRow
 from genets.analysis.profile.profile import BlockChain, Profile
 
+PAPER_AT_EQUAL_PARAMETERS = "slower"  # the verdict of section 3.2 on BL and DW
 NEAR_BEST = 1.05  # times the lowest latency per image: no longer falling with the batch size
 
 
@@ -61,7 +62,7 @@ class BlockFinding:
         equal_width: The ratio at the same width; None where XX was not measured there.
         paper_at_equal_width: "faster" or "slower" where the paper claims it, else None.
         equal_parameters: The ratio at the same number of parameters, where XX is interpolated
-            between its widths; None outside of them. The paper claims "slower".
+            between its widths; None outside of them.
     """
 
     chain: BlockChain
@@ -176,7 +177,7 @@ def block_sentence(profile: Profile) -> str:
         if finding.equal_width and finding.paper_at_equal_width:
             pairs.append((finding.paper_at_equal_width, finding.equal_width.verdict))
         if finding.equal_parameters:
-            pairs.append(("slower", finding.equal_parameters.verdict))
+            pairs.append((PAPER_AT_EQUAL_PARAMETERS, finding.equal_parameters.verdict))
     if not pairs:
         return "Too few blocks were measured to compare them."
     held = sum(paper == ours for paper, ours in pairs)
