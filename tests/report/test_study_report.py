@@ -11,9 +11,9 @@ from command_line import invoke
 from genets.core.errors import StudyError
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
+from genets.report.study.candidates import candidates_section
 from genets.report.study.facts import study_record
 from genets.report.study.page import study_page
-from genets.report.study.candidates import candidates_section
 
 EVIL = "<script>alert('x')<"  # a folder name, so without a slash
 

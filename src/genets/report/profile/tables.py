@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from genets.analysis.comparison.findings import SpeedRatio
 from genets.analysis.profile.findings import (
-    PAPER_AT_EQUAL_PARAMETERS,
+    ProfileFinding,
     batch_findings,
     batch_sentence,
     block_findings,
@@ -21,15 +21,12 @@ from genets.report.comparison.tables import NOISY, latency_cell
 from genets.report.tables import screen_table
 from genets.report.wording import conditions
 
-BATCH_HEADER = ("network", "batch", "against batch", "times faster", "95 % interval", "verdict")
+FINDING_HEADER = ("network", "compared with", "times faster", "95 % interval", "verdict", "paper")
 BATCH_TEXT = (
-    "The best batch (the smallest batch size within 5 % of the lowest latency per image) against "
-    "the smallest batch, and the slowest larger batch against the best batch. Unclear: the 95 % "
-    "intervals of the two latencies touch."
+    "The best batch (the smallest batch size within 5 % of the lowest latency per image) is "
+    "compared with the smallest batch, and the slowest larger batch with the best batch. Unclear: "
+    "the 95 % intervals of the two latencies touch."
 )
-BLOCK_HEADER = ("block", "width", "compared with XX of", "times faster", "95 % interval",
-                "verdict", "paper")  # fmt: skip
-EQUAL_WIDTH, EQUAL_PARAMETERS = "equal width", "equal parameters"
 BLOCK_TEXT = (
     "The latency of XX with equal parameters is interpolated between its widths. Paper: the "
     "verdict of section 3.2, where it has one. Unclear: the 95 % intervals of the two latencies "
@@ -81,46 +78,25 @@ def profile_tables(profile: Profile) -> list[Table]:
         latencies.append([name, *(latency_cell(rows.get(size)) for size in sizes)])
     title = "Figure 2a: ms per image by batch size"
     tables = [screen_table(title, ["network", *map(str, sizes)], latencies)]
-    for title, header, findings, text in (
-        ("Figure 2a: batch sizes compared", BATCH_HEADER, batch_rows(profile), BATCH_TEXT),
-        ("Figure 3: blocks compared with XX", BLOCK_HEADER, block_rows(profile), BLOCK_TEXT),
+    for title, findings, text in (
+        ("Figure 2a: batch sizes compared", batch_findings(profile), BATCH_TEXT),
+        ("Figure 3: blocks compared with XX", block_findings(profile), BLOCK_TEXT),
     ):
         if findings:
-            tables.append(screen_table(title, header, findings, caption=text))
+            rows = finding_rows(findings)
+            tables.append(screen_table(title, FINDING_HEADER, rows, left=2, caption=text))
     return tables
 
 
-def batch_rows(profile: Profile) -> list[list[str]]:
-    """Cells below `BATCH_HEADER`."""
+def finding_rows(findings: Sequence[ProfileFinding]) -> list[list[str]]:
+    """Cells below `FINDING_HEADER`."""
     rows = []
-    for finding in batch_findings(profile):
-        best = str(finding.best.target.batch_size)
-        if finding.gain:
-            smallest = str(finding.smallest.target.batch_size)
-            rows.append([finding.network, best, smallest, *_ratio_cells(finding.gain)])
-        if finding.slowest_later and finding.later:
-            later = str(finding.slowest_later.target.batch_size)
-            rows.append([finding.network, later, best, *_ratio_cells(finding.later)])
+    for finding in findings:
+        r = finding.ratio
+        times, low, high = (_digits(value, 3) for value in (r.times, r.low, r.high))
+        ratio = [times, f"{low} to {high}", r.verdict]
+        rows.append([finding.network, finding.compared_with, *ratio, finding.paper or "-"])
     return rows
-
-
-def block_rows(profile: Profile) -> list[list[str]]:
-    """Cells below `BLOCK_HEADER`."""
-    rows = []
-    for finding in block_findings(profile):
-        for kind, ratio, paper in (
-            (EQUAL_WIDTH, finding.equal_width, finding.paper_at_equal_width or "-"),
-            (EQUAL_PARAMETERS, finding.equal_parameters, PAPER_AT_EQUAL_PARAMETERS),
-        ):
-            if ratio:
-                chain = [finding.chain.series, str(finding.chain.width)]
-                rows.append([*chain, kind, *_ratio_cells(ratio), paper])
-    return rows
-
-
-def _ratio_cells(ratio: SpeedRatio) -> list[str]:
-    times, low, high = (_digits(value, 3) for value in (ratio.times, ratio.low, ratio.high))
-    return [times, f"{low} to {high}", ratio.verdict]
 
 
 def data_rows(profile: Profile) -> list[list[str]]:
