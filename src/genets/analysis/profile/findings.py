@@ -72,7 +72,7 @@ def batch_findings(profile: Profile) -> list[ProfileFinding]:
 
 
 def block_findings(profile: Profile) -> list[ProfileFinding]:
-    """Each chain of BL or DW blocks against XX of equal width and of equal parameters (Figure 3)."""
+    """Each chain of BL or DW blocks against XX of equal width and equal parameters (Figure 3)."""
     measured = [(profile.chains[r.network], r) for r in profile.blocks.rows if r.measurement]
     xx_by_width = {chain.width: row for chain, row in measured if chain.type == "XX"}
     smallest_ratio = min(profile.settings.ratios)
