@@ -83,8 +83,8 @@ def profile_tables(profile: Profile) -> list[Table]:
         ("Figure 3: blocks compared with XX", block_findings(profile), BLOCK_TEXT),
     ):
         if findings:
-            rows = finding_rows(findings)
-            tables.append(screen_table(title, FINDING_HEADER, rows, left=2, caption=text))
+            cells = finding_rows(findings)
+            tables.append(screen_table(title, FINDING_HEADER, cells, left=2, caption=text))
     return tables
 
 
