@@ -84,39 +84,39 @@ def test_rows_are_kept_for_each_figure(networks, lab, tmp_path):
     assert {"a", "b", "c"} in map(set, names)  # in one run, whatever the batch sweep measured
 
 
-def ratio_of(findings, block, width, field="equal_width"):
-    (ratio,) = (getattr(f, field) for f in findings
-                if (f.chain.series, f.chain.width) == (block, width))  # fmt: skip
-    return ratio
+def find(findings, network, compared_with="XX of equal width"):
+    (finding,) = (f for f in findings if (f.network, f.compared_with) == (network, compared_with))
+    return finding
 
 
 def test_findings(networks):
     found = profile(SETTINGS)
     first, second = batch_findings(found)
-    assert [f.network for f in (first, second)] == ["a", "b"]
-    assert (first.smallest.target.batch_size, first.best.target.batch_size) == (1, 8)
-    assert (first.gain.times, first.gain.verdict) == (pytest.approx(8 / 4.5), "faster")
+    assert [(f.network, f.compared_with) for f in (first, second)] == [
+        ("a, batch 8", "batch 1"), ("b, batch 8", "batch 1"),
+    ]  # fmt: skip
+    assert (first.ratio.times, first.ratio.verdict) == (pytest.approx(8 / 4.5), "faster")
     # Intervals reach 1 % to both sides.
-    assert first.gain.low == pytest.approx(8 / 4.5 * 0.99 / 1.01)
-    assert first.gain.high == pytest.approx(8 / 4.5 * 1.01 / 0.99)
-    assert (first.slowest_later, first.later) == (None, None)
+    assert first.ratio.low == pytest.approx(8 / 4.5 * 0.99 / 1.01)
+    assert first.ratio.high == pytest.approx(8 / 4.5 * 1.01 / 0.99)
     assert batch_sentence(found) == (
-        "A larger batch size lowers the latency per image of 2 of 2 networks; 0 are unclear."
+        "The larger batch size has the lower latency per image in 2 of 2 comparisons; "
+        "0 are unclear."
     )
     said = cost_sentence(found)
     assert "Over 3 networks, the rank correlation of latency is 1.00 with multiply-adds" in said
-    blocks = block_findings(found)
-    assert {(f.chain.series, f.paper_at_equal_width) for f in blocks} == {
-        ("DW r=0.25", "faster"), ("BL r=0.25", "faster"), ("BL r=1", "slower"), ("DW r=1", None),
-    }  # fmt: skip
-    costs = block_costs()
+    blocks, costs = block_findings(found), block_costs()
     for width in (32, 64):
-        ratio = ratio_of(blocks, "DW r=0.25", width)
+        fast = find(blocks, f"DW r=0.25 width {width}")
         expected = costs[f"XX width {width}"] / costs[f"DW r=0.25 width {width}"]
-        assert (ratio.times, ratio.verdict) == (pytest.approx(expected), "faster")
-        assert ratio_of(blocks, "BL r=1", width).verdict == "slower"
-    at_equal_parameters = [f.equal_parameters for f in blocks if f.equal_parameters]
-    bl = [f.equal_parameters for f in blocks if f.chain.type == "BL" and f.equal_parameters]
+        assert fast.ratio.times == pytest.approx(expected)
+        assert (fast.ratio.verdict, fast.paper) == ("faster", "faster")
+        slow = find(blocks, f"BL r=1 width {width}")
+        assert (slow.ratio.verdict, slow.paper) == ("slower", "slower")
+        assert find(blocks, f"BL r=0.25 width {width}").paper == "faster"
+        assert find(blocks, f"DW r=1 width {width}").paper is None
+    at_equal_parameters = [f for f in blocks if f.compared_with == "XX of equal parameters"]
+    bl = [f.ratio for f in at_equal_parameters if f.network.startswith("BL")]
     assert [(round(ratio.times, 2), ratio.verdict) for ratio in bl] == [(0.67, "slower")]
     claimed = 6 + len(at_equal_parameters)
     assert block_sentence(found) == (
@@ -129,14 +129,15 @@ def test_a_rise_after_the_best_batch_size_is_shown(networks, lab):
     found = profile(SETTINGS)
     rows = [r if r.target.batch_size < 8 else replace(r, measurement=measurement_of(
         40.0, r.target, 8)) for r in found.batches.rows]  # fmt: skip
-    first = batch_findings(replace(found, batches=Comparison(tuple(rows))))[0]
-    assert (first.best.target.batch_size, first.gain.times) == (4, pytest.approx(8 / 5))
-    assert first.slowest_later.target.batch_size == 8
-    assert (first.later.times, first.later.verdict) == (pytest.approx(5 / 40), "slower")
+    findings = batch_findings(replace(found, batches=Comparison(tuple(rows))))
+    assert find(findings, "a, batch 4", "batch 1").ratio.times == pytest.approx(8 / 5)
+    rise = find(findings, "a, batch 8", "batch 4").ratio
+    assert (rise.times, rise.verdict) == (pytest.approx(5 / 40), "slower")
     rows = [r for r in rows if r.target.batch_size > 2]
-    first = batch_findings(replace(found, batches=Comparison(tuple(rows))))[0]
-    assert (first.smallest, first.gain) == (first.best, None)
-    assert first.later.verdict == "slower"
+    findings = batch_findings(replace(found, batches=Comparison(tuple(rows))))
+    assert [(f.network, f.ratio.verdict) for f in findings] == [
+        ("a, batch 8", "slower"), ("b, batch 8", "slower"),
+    ]  # fmt: skip
 
 
 def with_interval(rows, share):
@@ -158,16 +159,15 @@ def noisy(found, share):
 
 def test_a_claim_that_noise_hides_is_unclear(networks):
     found = noisy(profile(SETTINGS), 0.9)
-    blocks = block_findings(found)
-    ratios = [r for f in blocks for r in (f.equal_width, f.equal_parameters) if r]
-    assert {ratio.verdict for ratio in ratios} == {"unclear"}
-    assert all(ratio.low < 1 < ratio.high for ratio in ratios)
+    findings = [*block_findings(found), *batch_findings(found)]
+    assert {finding.ratio.verdict for finding in findings} == {"unclear"}
+    assert all(finding.ratio.low < 1 < finding.ratio.high for finding in findings)
     said = block_sentence(found)
     assert "holds in 0 of" in said
     assert "; 0 contradict it and " in said
-    assert {finding.gain.verdict for finding in batch_findings(found)} == {"unclear"}
     assert batch_sentence(found) == (
-        "A larger batch size lowers the latency per image of 0 of 2 networks; 2 are unclear."
+        "The larger batch size has the lower latency per image in 0 of 2 comparisons; "
+        "2 are unclear."
     )
 
 
@@ -177,8 +177,8 @@ def test_a_clear_claim_beside_an_unclear_one(networks):
     narrow = [row for row in found.blocks.rows if row not in wide]
     mixed = replace(found, blocks=Comparison((*narrow, *with_interval(wide, 0.9))))
     blocks = block_findings(mixed)
-    assert ratio_of(blocks, "DW r=0.25", 32).verdict == "faster"
-    assert ratio_of(blocks, "DW r=0.25", 64).verdict == "unclear"
+    assert find(blocks, "DW r=0.25 width 32").ratio.verdict == "faster"
+    assert find(blocks, "DW r=0.25 width 64").ratio.verdict == "unclear"
     assert "; 0 contradict it and " in block_sentence(mixed)
 
 

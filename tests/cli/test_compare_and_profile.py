@@ -155,8 +155,8 @@ def test_profile_writes_everything(plain, quick_clock, tmp_path):
     named = [word for name in NETWORKS for word in ("--network", name)]
     result = invoke("profile", *options, *named, "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "A larger batch size lowers the latency per image of" in result.stdout
-    assert "Figure 3: blocks against XX" in result.stdout
+    assert "The larger batch size has the lower latency per image in" in result.stdout
+    assert "Figure 3: blocks compared with XX" in result.stdout
     assert (tmp_path / "figure2a.png").read_bytes().startswith(b"\x89PNG")
     record = json.loads((tmp_path / "profile.json").read_text())
     assert [row["figure"] for row in record["rows"]] == ["2a"] * 4 + ["2bc"] * 2 + ["3"] * 3

@@ -160,8 +160,8 @@ def test_a_profile_page(plain):
     )
     html = profile_page.profile_page(found, "today")
     assert html.count('class="chart"') == 7
-    assert "<td>1</td><td>64</td><td>4</td><td>4 to 4</td><td>faster</td>" in html
-    assert "latency per image of 1 of 1 networks" in html
+    assert "<td>ResNet-34, batch 64</td><td>batch 1</td><td>4</td><td>4 to 4</td>" in html
+    assert "latency per image in 1 of 1 comparisons" in html
     assert "XX width 32" in html
     record = profile_tables.profile_record(found)
     assert record["conditions"]["device"] == "a <device> (None)"

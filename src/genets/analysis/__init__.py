@@ -20,10 +20,8 @@ from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
 from genets.core.progress import OnProgress, Progress
 
 # Names of earlier versions.
-Candidate = ComparedNetwork
-Row = ComparisonRow
-find_candidate = find_network
-find_candidates = find_networks
+Candidate, Row = ComparedNetwork, ComparisonRow
+find_candidate, find_candidates = find_network, find_networks
 
 __all__ = [
     "SET_NAMES",

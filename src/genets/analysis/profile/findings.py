@@ -16,71 +16,38 @@ from genets.analysis.comparison.findings import (
     speed_ratio,
 )
 from genets.analysis.comparison.rows import ComparisonRow
-from genets.analysis.profile.profile import BlockChain, Profile
+from genets.analysis.profile.profile import Profile
 
 NEAR_BEST = 1.05  # times the lowest latency per image: no longer falling with the batch size
 
 
 @dataclass(frozen=True, slots=True)
-class BatchFinding:
-    """How the latency per image of a network changes with the batch size (Figure 2a).
+class ProfileFinding:
+    """One comparison of two latencies.
 
     Attributes:
-        smallest: The row of the smallest batch size.
-        best: The row of the smallest batch size within 5 % of the lowest latency per image.
-        gain: The speed of `best` over that of `smallest`; None where they are one row.
-        slowest_later: The slowest row above the batch size of `best`; None where `best` has the
-            largest batch size.
-        later: The speed of `slowest_later` over that of `best`.
+        network: The network or block, with its batch size or width.
+        compared_with: The other latency, in words.
+        ratio: The speed of `network` over that of the other.
+        paper: "faster" or "slower" where section 3.2 of the paper claims it, else None.
     """
 
     network: str
-    smallest: ComparisonRow
-    best: ComparisonRow
-    gain: SpeedRatio | None
-    slowest_later: ComparisonRow | None
-    later: SpeedRatio | None
+    compared_with: str
+    ratio: SpeedRatio
+    paper: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        later = self.slowest_later
-        return {
-            "network": self.network,
-            "smallest_batch_size": self.smallest.target.batch_size,
-            "best_batch_size": self.best.target.batch_size,
-            "gain": self.gain and self.gain.to_json(),
-            "slowest_later_batch_size": later and later.target.batch_size,
-            "later": self.later and self.later.to_json(),
-        }
+        return {"network": self.network, "compared_with": self.compared_with,
+                **self.ratio.to_json(), "paper": self.paper}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class BlockFinding:
-    """The speed of a chain of BL or DW blocks over that of XX blocks (Figure 3).
+def batch_findings(profile: Profile) -> list[ProfileFinding]:
+    """Larger against smaller batch sizes of each network (Figure 2a).
 
-    Attributes:
-        equal_width: The ratio at the same width; None where XX was not measured there.
-        paper_at_equal_width: "faster" or "slower" where the paper claims it, else None.
-        equal_parameters: The ratio at the same number of parameters, where XX is interpolated
-            between its widths; None outside of them. The paper claims "slower".
+    The best batch is the smallest batch size within 5 % of the lowest latency per image. It is
+    compared with the smallest batch, and the slowest larger batch is compared with it.
     """
-
-    chain: BlockChain
-    equal_width: SpeedRatio | None
-    paper_at_equal_width: str | None
-    equal_parameters: SpeedRatio | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "block": self.chain.series,
-            "width": self.chain.width,
-            "equal_width": self.equal_width and self.equal_width.to_json(),
-            "paper_at_equal_width": self.paper_at_equal_width,
-            "equal_parameters": self.equal_parameters and self.equal_parameters.to_json(),
-        }
-
-
-def batch_findings(profile: Profile) -> list[BatchFinding]:
-    """A finding for each network with at least two measured batch sizes."""
     findings = []
     for name in profile.batches.networks:
         rows = [row for row in profile.batches.rows if row.network == name and row.measurement]
@@ -89,41 +56,40 @@ def batch_findings(profile: Profile) -> list[BatchFinding]:
         rows.sort(key=lambda row: row.target.batch_size)
         ms = [row_latency(row).ms for row in rows]
         index = next(i for i, each in enumerate(ms) if each <= NEAR_BEST * min(ms))
-        best = rows[index]
-        later = max(rows[index + 1 :], key=lambda row: row_latency(row).ms, default=None)
-        findings.append(
-            BatchFinding(
-                name, rows[0], best,
-                _row_ratio(best, rows[0]) if index else None,
-                later, _row_ratio(later, best) if later else None,
+        pairs = [(rows[index], rows[0])] if index else []
+        if index < len(rows) - 1:
+            slowest = max(rows[index + 1 :], key=lambda row: row_latency(row).ms)
+            pairs.append((slowest, rows[index]))
+        findings += [
+            ProfileFinding(
+                f"{name}, batch {row.target.batch_size}",
+                f"batch {other.target.batch_size}",
+                _row_ratio(row, other),
             )
-        )  # fmt: skip
+            for row, other in pairs
+        ]
     return findings
 
 
-def block_findings(profile: Profile) -> list[BlockFinding]:
-    """A finding for each measured chain of BL or DW blocks, compared with XX."""
-    measured = [
-        (profile.chains[row.network], row) for row in profile.blocks.rows if row.measurement
-    ]
+def block_findings(profile: Profile) -> list[ProfileFinding]:
+    """Each chain of BL or DW blocks against XX of equal width and equal parameters (Figure 3)."""
+    measured = [(profile.chains[r.network], r) for r in profile.blocks.rows if r.measurement]
     xx_by_width = {chain.width: row for chain, row in measured if chain.type == "XX"}
     smallest_ratio = min(profile.settings.ratios)
     findings = []
     for chain, row in measured:
         if chain.type == "XX":
             continue
-        xx = xx_by_width.get(chain.width)
         claim = "faster" if chain.ratio == smallest_ratio < 1 else None
         if chain.type == "BL" and chain.ratio == 1:
             claim = "slower"
-        findings.append(
-            BlockFinding(
-                chain,
-                _row_ratio(row, xx) if xx else None,
-                claim,
-                _ratio_at_equal_parameters(row, list(xx_by_width.values())),
-            )
-        )
+        if chain.width in xx_by_width:
+            ratio = _row_ratio(row, xx_by_width[chain.width])
+            findings.append(ProfileFinding(chain.name, "XX of equal width", ratio, claim))
+        at_equal_parameters = _ratio_at_equal_parameters(row, list(xx_by_width.values()))
+        if at_equal_parameters:
+            words = "XX of equal parameters"
+            findings.append(ProfileFinding(chain.name, words, at_equal_parameters, "slower"))
     return findings
 
 
@@ -145,14 +111,13 @@ def _ratio_at_equal_parameters(
 
 
 def batch_sentence(profile: Profile) -> str:
-    """For how many networks a larger batch size lowers the latency per image (Figure 2a)."""
-    findings = batch_findings(profile)
-    if not findings:
+    """How often a larger batch size has the lower latency per image (Figure 2a)."""
+    verdicts = [finding.ratio.verdict for finding in batch_findings(profile)]
+    if not verdicts:
         return "Too few batch sizes were measured to compare them."
-    gains = [finding.gain.verdict for finding in findings if finding.gain]
     return (
-        f"A larger batch size lowers the latency per image of {gains.count('faster')} of "
-        f"{len(findings)} networks; {gains.count('unclear')} are unclear."
+        f"The larger batch size has the lower latency per image in {verdicts.count('faster')} of "
+        f"{len(verdicts)} comparisons; {verdicts.count('unclear')} are unclear."
     )
 
 
@@ -171,17 +136,12 @@ def cost_sentence(profile: Profile) -> str:
 
 def block_sentence(profile: Profile) -> str:
     """In how many comparisons with XX the paper's order of blocks holds (Figure 3)."""
-    pairs = []  # (the paper's verdict, ours)
-    for finding in block_findings(profile):
-        if finding.equal_width and finding.paper_at_equal_width:
-            pairs.append((finding.paper_at_equal_width, finding.equal_width.verdict))
-        if finding.equal_parameters:
-            pairs.append(("slower", finding.equal_parameters.verdict))
-    if not pairs:
+    claims = [finding for finding in block_findings(profile) if finding.paper]
+    if not claims:
         return "Too few blocks were measured to compare them."
-    held = sum(paper == ours for paper, ours in pairs)
-    unclear = sum(ours == "unclear" for _, ours in pairs)
+    held = sum(finding.ratio.verdict == finding.paper for finding in claims)
+    unclear = sum(finding.ratio.verdict == "unclear" for finding in claims)
     return (
-        f"The paper's order of BL, DW and XX holds in {held} of {len(pairs)} comparisons; "
-        f"{len(pairs) - held - unclear} contradict it and {unclear} are unclear."
+        f"The paper's order of BL, DW and XX holds in {held} of {len(claims)} comparisons; "
+        f"{len(claims) - held - unclear} contradict it and {unclear} are unclear."
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from genets.analysis.profile.findings import ProfileFinding, batch_findings, block_findings
 from genets.analysis.profile.profile import Profile
 from genets.report.charts import draw_picture
 from genets.report.comparison.tables import failures
@@ -11,14 +13,12 @@ from genets.report.files import current_date, json_text, write_files
 from genets.report.html import Block, Figure, PageTable, Paragraph, Section, page
 from genets.report.profile.charts import figures
 from genets.report.profile.tables import (
-    BATCH_HEADER,
     BATCH_TEXT,
-    BLOCK_HEADER,
     BLOCK_TEXT,
     DATA_HEADER,
-    batch_rows,
-    block_rows,
+    FINDING_HEADER,
     data_rows,
+    finding_rows,
     profile_record,
     profile_sentences,
     row_records,
@@ -56,10 +56,10 @@ def profile_page(profile: Profile, date: str) -> str:
     networks += [charts[name] for name in charts if name.startswith("figure2")]
     if charts:
         networks.append(Paragraph("Upright lines are 95 % intervals of the medians.", True))
-    networks += _table(BATCH_HEADER, batch_rows(profile), BATCH_TEXT)
+    networks += _table(batch_findings(profile), BATCH_TEXT)
     blocks: list[Block] = [Paragraph(CHAINS_TEXT, True), Paragraph(sentences["figure3"])]
     blocks += [charts[name] for name in charts if name.startswith("figure3")]
-    blocks += _table(BLOCK_HEADER, block_rows(profile), BLOCK_TEXT)
+    blocks += _table(block_findings(profile), BLOCK_TEXT)
     notes = [sentences[name] for name in ("left_out", "noisy") if name in sentences]
     sections = [
         Section("Networks (Figure 2)", networks),
@@ -71,5 +71,7 @@ def profile_page(profile: Profile, date: str) -> str:
     return page(title, conditions(profile.rows, date), sections)
 
 
-def _table(header: tuple[str, ...], rows: list[list[str]], text: str) -> list[Block]:
-    return [PageTable(header, rows), Paragraph(text, True)] if rows else []
+def _table(findings: Sequence[ProfileFinding], text: str) -> list[Block]:
+    if not findings:
+        return []
+    return [PageTable(FINDING_HEADER, finding_rows(findings)), Paragraph(text, True)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from genets.analysis.comparison.findings import SpeedRatio
 from genets.analysis.profile.findings import (
+    ProfileFinding,
     batch_findings,
     batch_sentence,
     block_findings,
@@ -20,20 +21,16 @@ from genets.report.comparison.tables import NOISY, latency_cell
 from genets.report.tables import screen_table
 from genets.report.wording import conditions
 
-BATCH_HEADER = ("network", "smallest batch", "best batch", "times faster", "95 % interval",
-                "verdict", "slowest later batch", "times faster", "95 % interval",
-                "verdict")  # fmt: skip
+FINDING_HEADER = ("network", "compared with", "times faster", "95 % interval", "verdict", "paper")
 BATCH_TEXT = (
-    "Best batch: the smallest batch size within 5 % of the lowest latency per image. The best "
-    "batch is compared with the smallest batch, and the slowest later batch with the best batch. "
-    "Unclear: the 95 % intervals of the two latencies touch."
+    "The best batch (the smallest batch size within 5 % of the lowest latency per image) is "
+    "compared with the smallest batch, and the slowest larger batch with the best batch. Unclear: "
+    "the 95 % intervals of the two latencies touch."
 )
-BLOCK_HEADER = ("block", "width", "at equal width, times faster than XX", "95 % interval",
-                "verdict", "paper", "at equal parameters, times faster than XX", "95 % interval",
-                "verdict", "paper")  # fmt: skip
 BLOCK_TEXT = (
-    "At equal parameters the latency of XX is interpolated between its widths. Unclear: the 95 % "
-    "intervals of the two latencies touch."
+    "The latency of XX with equal parameters is interpolated between its widths. Paper: the "
+    "verdict of section 3.2, where it has one. Unclear: the 95 % intervals of the two latencies "
+    "touch."
 )
 DATA_HEADER = ("network", "figure", "pixels", "batch", "M parameters", "M multiply-adds",
                "ms per image", "95 % interval", "ms per billion multiply-adds")  # fmt: skip
@@ -81,50 +78,25 @@ def profile_tables(profile: Profile) -> list[Table]:
         latencies.append([name, *(latency_cell(rows.get(size)) for size in sizes)])
     title = "Figure 2a: ms per image by batch size"
     tables = [screen_table(title, ["network", *map(str, sizes)], latencies)]
-    for title, header, findings, text in (
-        ("Figure 2a: best batch sizes", BATCH_HEADER, batch_rows(profile), BATCH_TEXT),
-        ("Figure 3: blocks against XX", BLOCK_HEADER, block_rows(profile), BLOCK_TEXT),
+    for title, findings, text in (
+        ("Figure 2a: batch sizes compared", batch_findings(profile), BATCH_TEXT),
+        ("Figure 3: blocks compared with XX", block_findings(profile), BLOCK_TEXT),
     ):
         if findings:
-            tables.append(screen_table(title, header, findings, caption=text))
+            cells = finding_rows(findings)
+            tables.append(screen_table(title, FINDING_HEADER, cells, left=2, caption=text))
     return tables
 
 
-def batch_rows(profile: Profile) -> list[list[str]]:
-    """Cells below `BATCH_HEADER`."""
-    return [
-        [
-            finding.network,
-            str(finding.smallest.target.batch_size),
-            str(finding.best.target.batch_size),
-            *_ratio_cells(finding.gain),
-            str(finding.slowest_later.target.batch_size) if finding.slowest_later else "-",
-            *_ratio_cells(finding.later),
-        ]
-        for finding in batch_findings(profile)
-    ]
-
-
-def block_rows(profile: Profile) -> list[list[str]]:
-    """Cells below `BLOCK_HEADER`."""
-    return [
-        [
-            finding.chain.series,
-            str(finding.chain.width),
-            *_ratio_cells(finding.equal_width),
-            finding.paper_at_equal_width or "-",
-            *_ratio_cells(finding.equal_parameters),
-            "slower" if finding.equal_parameters else "-",
-        ]
-        for finding in block_findings(profile)
-    ]
-
-
-def _ratio_cells(ratio: SpeedRatio | None) -> list[str]:
-    if ratio is None:
-        return ["-", "-", "-"]
-    times, low, high = (_digits(value, 3) for value in (ratio.times, ratio.low, ratio.high))
-    return [times, f"{low} to {high}", ratio.verdict]
+def finding_rows(findings: Sequence[ProfileFinding]) -> list[list[str]]:
+    """Cells below `FINDING_HEADER`."""
+    rows = []
+    for finding in findings:
+        r = finding.ratio
+        times, low, high = (_digits(value, 3) for value in (r.times, r.low, r.high))
+        ratio = [times, f"{low} to {high}", r.verdict]
+        rows.append([finding.network, finding.compared_with, *ratio, finding.paper or "-"])
+    return rows
 
 
 def data_rows(profile: Profile) -> list[list[str]]:

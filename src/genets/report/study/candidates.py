@@ -7,7 +7,7 @@ from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.wording import score_text
-from genets.training.score import Metric
+from genets.training.score import Metric, score_value
 
 ROUND_HEADER = ("round", "MasterNet, validation top-1", "cross-entropy", "trials",
                 "candidates trained", "best, validation top-1", "cross-entropy",
@@ -50,7 +50,7 @@ def _round_row(round_snapshot: RoundSnapshot, metric: Metric) -> list[Cell | str
         *(score_text(score.get(m), m) for m in Metric),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *(score_text(best.score(m) if best else None, m) for m in Metric),
+        *(score_text(score_value(best, m) if best else None, m) for m in Metric),
         Cell(str(round_snapshot.master), "text"),
     ]
 
@@ -86,7 +86,7 @@ def candidates_section(snapshot: Snapshot) -> Section:
 
 
 def _candidate_row(name: str, candidate: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:
-    scores: list[Cell | str] = [score_text(getattr(candidate, m), m) for m in Metric]
+    scores: list[Cell | str] = [score_text(score_value(candidate, m), m) for m in Metric]
     if candidate.status == "failed":
         scores[-1] = Cell(f"failed: {candidate.reason}", "text")
     structure, target = candidate.structure, snapshot.settings.target.resolved()

@@ -28,7 +28,7 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
         f"{space.depth_change}" + _ends(space) + _resolutions(snapshot),
         "trials": f"{done} done of {snapshot.planned}{failed}{_rounds(snapshot)}",
-        "prediction": f"{s.metric}, regression {s.regression}, selection {s.selection}",
+        "prediction": f"{s.metric.label}, regression {s.regression}, selection {s.selection}",
         "seed": str(s.seed),
         "time": _times(snapshot),
         "page made": date,
