@@ -19,27 +19,17 @@ from genets.analysis.comparison.networks import (
 from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
 from genets.core.progress import OnProgress, Progress
 
-# Names of earlier versions.
-Candidate = ComparedNetwork
-Row = ComparisonRow
-find_candidate = find_network
-find_candidates = find_networks
-
 __all__ = [
     "SET_NAMES",
-    "Candidate",
     "ComparedNetwork",
     "Comparison",
     "ComparisonRow",
     "OnProgress",
     "Progress",
     "RankCorrelation",
-    "Row",
     "SpeedUp",
     "Timing",
     "compare",
-    "find_candidate",
-    "find_candidates",
     "find_network",
     "find_networks",
     "findings",
