@@ -72,7 +72,8 @@ def compare(
     from genets.analysis import compare as compare_networks
     from genets.cli.output import print_files, print_json, print_kept_rows, print_tables
     from genets.cli.progress import show_progress
-    from genets.report import comparison_record, comparison_tables, write_comparison
+    from genets.report.comparison.page import write_comparison
+    from genets.report.comparison.tables import comparison_record, comparison_tables
 
     timing = Timing(protocol, time_limit)
     candidates = find_networks(networks or (), set_name, resolution, seed)

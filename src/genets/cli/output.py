@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -51,20 +50,6 @@ def print_files(files: Mapping[str, Path]) -> None:
 def print_remark(sentence: str) -> None:
     """Print a sentence on standard error, unless the command is quiet."""
     remark_console().print(sentence, markup=False, soft_wrap=True)
-
-
-def write_record(path: Path, record: Any) -> Path:
-    """Write JSON to a file, which is complete or absent at any moment."""
-    from genets.core.files import write_atomic
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
-    return path
-
-
-def time_of_writing() -> str:
-    """Return the local time that a report shows."""
-    return f"{datetime.now():%Y-%m-%d %H:%M}"
 
 
 def error_console() -> Console:

@@ -146,7 +146,8 @@ def _make_figures(
         print_tables,
     )
     from genets.cli.progress import show_progress
-    from genets.report import profile_record, profile_sentences, profile_tables, write_profile
+    from genets.report.profile.page import write_profile
+    from genets.report.profile.tables import profile_record, profile_sentences, profile_tables
 
     settings = ProfileSettings(target=chosen, timing=Timing(time_limit_s=time_limit), **figures)
     if out:

@@ -124,7 +124,7 @@ def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -
     from genets.cli.output import print_json, print_remark, print_tables
     from genets.cli.progress import show_progress
     from genets.nas.search import run_search
-    from genets.report import search_table
+    from genets.report.study.tables import search_table
 
     try:
         with show_progress(plain=json) as on_event:

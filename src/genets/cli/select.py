@@ -53,7 +53,7 @@ def select(
     from genets.cli.progress import show_progress
     from genets.nas.reselect import select_top
     from genets.nas.study.reader import load_settings
-    from genets.report import alternatives_table, selected_table
+    from genets.report.study.tables import alternatives_table, selected_table
 
     chosen = make_target(target, load_settings(study).target) if target else None
     with show_progress(plain=json) as on_event:
