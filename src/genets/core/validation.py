@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
@@ -24,6 +24,7 @@ from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 
 Record = TypeVar("Record")
 Extra = Literal["forbid", "ignore"]
+Location = tuple[int | str, ...]
 
 
 class StrictModel(BaseModel):
@@ -58,6 +59,7 @@ def explain(
     kind: str = "setting",
     raises: type[GenetsError] = SettingsError,
     other_names: Iterable[str] = (),
+    locate: Callable[[Location], Location] = lambda location: location,
 ) -> GenetsError:
     """Turn the first fault of a validation into one sentence.
 
@@ -67,13 +69,28 @@ def explain(
         kind: The word for a field in the message.
         raises: The class of the result.
         other_names: Names that are allowed beside the fields of `owner`.
+        locate: Turns pydantic's location of the fault into the names of fields.
 
     Returns:
         The error to raise. It names the field, the value and what is allowed, and for an unknown
         field the nearest valid names. A GenetsError that a validator raised is returned as it is.
     """
     fault = error.errors(include_url=False)[0]
-    return _explain(fault, fault["loc"], owner, kind, raises, other_names)
+    location = locate(fault["loc"])
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, GenetsError):
+        return cause
+    name = ".".join(str(part) for part in location)
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        prefix = "".join(f"{part}." for part in location[:-1])
+        valid = [prefix + each for each in _field_names(owner, location[:-1])]
+        return raises(unknown_name(kind, name, [*valid, *other_names]))
+    if fault["type"].startswith("missing"):
+        return raises(f"{kind} {name} must be given")
+    rule = fault["msg"].removeprefix("Value error, ").partition(", unable")[0]
+    rule = re.sub(r"^\w+ should", "must", rule)  # "Input should be", "String should have"
+    rule = rule[0].lower() + rule[1:]
+    return raises(f"{name or owner.__name__} {rule}, not {shown(fault['input'])}")
 
 
 def check_fields(record: Any, *, raises: type[GenetsError] = GenetsError) -> None:
@@ -96,10 +113,11 @@ def check_fields(record: Any, *, raises: type[GenetsError] = GenetsError) -> Non
     try:
         checked = adapter.validate_python(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        number, *inner = fault["loc"]
-        location = (names[int(number)], *inner)
-        raise _explain(fault, location, owner, "field", raises) from error
+
+        def locate(location: Location) -> Location:
+            return (names[int(location[0])], *location[1:])
+
+        raise explain(error, owner, kind="field", raises=raises, locate=locate) from error
     for name, value in zip(names, checked, strict=True):
         object.__setattr__(record, name, value)
 
@@ -150,8 +168,7 @@ def from_plain(
     try:
         record: Record = _record_adapter(hashable, extra).validate_json(text, strict=True)[0]
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise _explain(fault, fault["loc"][1:], owner, kind, raises) from error
+        raise explain(error, owner, kind=kind, raises=raises, locate=lambda loc: loc[1:]) from error
     return record
 
 
@@ -194,30 +211,6 @@ def _fields_adapter(owner: Any) -> tuple[tuple[str, ...], TypeAdapter[Any]]:
 
 def _with_tuples(value: Any) -> Any:
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def _explain(
-    fault: Mapping[str, Any],
-    location: tuple[int | str, ...],
-    owner: type[Any],
-    kind: str,
-    raises: type[GenetsError],
-    other_names: Iterable[str] = (),
-) -> GenetsError:
-    cause = fault.get("ctx", {}).get("error")
-    if isinstance(cause, GenetsError):
-        return cause
-    name = ".".join(str(part) for part in location)
-    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        prefix = "".join(f"{part}." for part in location[:-1])
-        valid = [prefix + each for each in _field_names(owner, location[:-1])]
-        return raises(unknown_name(kind, name, [*valid, *other_names]))
-    if fault["type"].startswith("missing"):
-        return raises(f"{kind} {name} must be given")
-    rule = fault["msg"].removeprefix("Value error, ").partition(", unable")[0]
-    rule = re.sub(r"^\w+ should", "must", rule)  # "Input should be", "String should have"
-    rule = rule[0].lower() + rule[1:]
-    return raises(f"{name or owner.__name__} {rule}, not {shown(fault['input'])}")
 
 
 def _field_names(owner: Any, location: Iterable[int | str]) -> list[str]:
