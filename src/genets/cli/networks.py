@@ -77,10 +77,9 @@ def load_network(
     The network has the classes of the data, and a results folder has its own. `seed` is that of
     fresh weights and of the data. Raises GenetsError.
     """
-    import torch
-
     from genets.data import load_data
     from genets.networks import resolve_network
+    from genets.networks.build import seeded_weights
     from genets.networks.source import FOLDER
 
     if pretrained and weights is not None:
@@ -89,8 +88,7 @@ def load_network(
         raise GenetsError(
             f"{text} is a results folder, which has its own weights; leave --pretrained out"
         )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded_weights(seed):
         source = resolve_network(text)
         pixels = source.resolution if resolution is None else resolution
         images = None if data is None else load_data(data, pixels, seed=seed)
