@@ -10,6 +10,7 @@ own resolution. Writes benchmarks/results/table3_<device>_b<batch>.json.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from conditions import write_result
@@ -45,7 +46,7 @@ def main() -> None:
                 }
                 for line in speed_ups(comparison.rows)
             ],
-            "rank_correlation_with_the_paper": correlation.to_json() if correlation else None,
+            "rank_correlation_with_the_paper": asdict(correlation) if correlation else None,
             "rows": [row.summary() for row in comparison.rows],
         }
         print(target.name, "done", flush=True)

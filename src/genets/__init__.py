@@ -16,74 +16,50 @@ from typing import TYPE_CHECKING
 from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from genets.core.errors import GenetsError
-    from genets.latency import Budget, LatencyTable, Measurement, Target, measure
-    from genets.nas.reselect import select
-    from genets.nas.search import search
-    from genets.nas.settings.settings import SearchSettings
-    from genets.networks import (
-        export_onnx,
-        fold_batchnorm,
-        load,
-        load_blocks,
-        register_block,
-    )
-    from genets.networks.build import build
-    from genets.networks.count import count
-    from genets.structure import Block, DesignSpace, Structure, SuperBlock, zoo
+    from genets.core.errors import GenetsError as GenetsError
+    from genets.latency import Budget as Budget
+    from genets.latency import LatencyTable as LatencyTable
+    from genets.latency import Measurement as Measurement
+    from genets.latency import Target as Target
+    from genets.latency import measure as measure
+    from genets.nas.reselect import select as select
+    from genets.nas.search import search as search
+    from genets.nas.settings.settings import SearchSettings as SearchSettings
+    from genets.networks import export_onnx as export_onnx
+    from genets.networks import fold_batchnorm as fold_batchnorm
+    from genets.networks import load as load
+    from genets.networks import load_blocks as load_blocks
+    from genets.networks import register_block as register_block
+    from genets.networks.build import build as build
+    from genets.networks.count import count as count
+    from genets.structure import Block as Block
+    from genets.structure import DesignSpace as DesignSpace
+    from genets.structure import Structure as Structure
+    from genets.structure import SuperBlock as SuperBlock
+    from genets.structure import zoo as zoo
 
-__all__ = [
-    "Block",
-    "Budget",
-    "DesignSpace",
-    "GenetsError",
-    "LatencyTable",
-    "Measurement",
-    "SearchSettings",
-    "Structure",
-    "SuperBlock",
-    "Target",
-    "__version__",
-    "build",
-    "count",
-    "export_onnx",
-    "fold_batchnorm",
-    "load",
-    "load_blocks",
-    "measure",
-    "register_block",
-    "search",
-    "select",
-    "zoo",
-]
+__all__, __getattr__ = lazy_names(
+    __name__,
+    {
+        "core.errors": ("GenetsError",),
+        "latency": ("Budget", "LatencyTable", "Measurement", "Target", "measure"),
+        "nas.reselect": ("select",),
+        "nas.search": ("search",),
+        "nas.settings.settings": ("SearchSettings",),
+        "networks": (
+            "export_onnx",
+            "fold_batchnorm",
+            "load",
+            "load_blocks",
+            "register_block",
+            "build",
+            "count",
+        ),
+        "structure": ("Block", "DesignSpace", "Structure", "SuperBlock", "zoo"),
+    },
+)
+__all__ += ["__version__"]
 __version__ = "0.1.0"
-
-_MODULE_OF = {
-    "GenetsError": "core.errors",
-    "Block": "structure",
-    "DesignSpace": "structure",
-    "Structure": "structure",
-    "SuperBlock": "structure",
-    "zoo": "structure",
-    "build": "networks",
-    "count": "networks",
-    "export_onnx": "networks",
-    "fold_batchnorm": "networks",
-    "load": "networks",
-    "load_blocks": "networks",
-    "register_block": "networks",
-    "Budget": "latency",
-    "LatencyTable": "latency",
-    "Measurement": "latency",
-    "Target": "latency",
-    "measure": "latency",
-    "SearchSettings": "nas.settings.settings",
-    "search": "nas.search",
-    "select": "nas.reselect",
-}
-
-
-__getattr__ = lazy_names(__name__, _MODULE_OF)
 
 
 def __dir__() -> list[str]:

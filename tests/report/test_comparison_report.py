@@ -12,9 +12,9 @@ from genets.analysis import Comparison, ComparisonRow
 from genets.analysis.profile.profile import Profile, ProfileSettings, make_chains
 from genets.latency import Measurement, Target
 from genets.networks.baselines import baselines
-from genets.report import comparison_tables as shown_tables
 from genets.report.comparison import charts as comparison_charts
 from genets.report.comparison import page as comparison_page
+from genets.report.comparison.tables import comparison_tables as shown_tables
 from genets.report.comparison.tables import failures
 from genets.report.profile import page as profile_page
 from genets.report.profile import tables as profile_tables

@@ -8,8 +8,10 @@ from rich.console import Console
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target
 from genets.nas.study.records import Candidate
-from genets.report import ZooRow, fastest_table, measurement_table, selected_table, zoo_table
 from genets.report.evaluation.tables import export_table
+from genets.report.study.tables import fastest_table, selected_table
+from genets.report.tables import measurement_table
+from genets.report.zoo import ZooRow, zoo_table
 from genets.structure import zoo
 
 

@@ -219,7 +219,7 @@ def _fail(sentence: str, status: int) -> NoReturn:
 
 def _show_fastest(error: InfeasibleBudgetError) -> None:
     from genets.cli.output import error_console
-    from genets.report import fastest_table
+    from genets.report.study.tables import fastest_table
 
     table = fastest_table(error)
     if table is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genets.core.errors import DataError, GenetsError, unknown_name
+from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,15 +41,10 @@ class NetworkWithData:
         return Images()
 
     def split(self, name: str) -> Split:
-        """A split of the data, or `all` three together, normalised as the weights expect it.
-
-        Raises DataError for another name.
-        """
+        """A split of the data, or `all` three together, normalised as the weights expect it."""
         from genets.data.split import JoinedSplit, normalised_as
 
         assert self.data is not None
-        if name not in (*SPLITS, ALL):
-            raise DataError(unknown_name("split", name, (*SPLITS, ALL)))
         names = SPLITS if name == ALL else (name,)
         splits = [getattr(self.data, each) for each in names]
         split = splits[0] if len(splits) == 1 else JoinedSplit(splits)
@@ -77,10 +72,9 @@ def load_network(
     The network has the classes of the data, and a results folder has its own. `seed` is that of
     fresh weights and of the data. Raises GenetsError.
     """
-    import torch
-
     from genets.data import load_data
     from genets.networks import resolve_network
+    from genets.networks.build import seeded_weights
     from genets.networks.source import FOLDER
 
     if pretrained and weights is not None:
@@ -89,8 +83,7 @@ def load_network(
         raise GenetsError(
             f"{text} is a results folder, which has its own weights; leave --pretrained out"
         )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded_weights(seed):
         source = resolve_network(text)
         pixels = source.resolution if resolution is None else resolution
         images = None if data is None else load_data(data, pixels, seed=seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,22 @@ def set_quiet(quiet: bool) -> None:
         warnings.simplefilter("ignore")
 
 
+def print_result(
+    as_json: bool,
+    record: Any,
+    tables: Iterable[RenderableType] = (),
+    lines: Iterable[str] = (),
+    files: Mapping[str, Path] | None = None,
+) -> None:
+    """Print the result of a command: JSON alone, or tables, lines of text and written files."""
+    if as_json:
+        print_json(record)
+        return
+    print_tables(*tables)
+    print_lines(lines)
+    print_lines(f"{name}: {path}" for name, path in (files or {}).items())
+
+
 def print_json(value: Any) -> None:
     """Print JSON on standard output; the caller prints nothing else there."""
     print(json.dumps(value, indent=2, allow_nan=False))
@@ -43,28 +58,9 @@ def print_lines(lines: Iterable[str]) -> None:
         print(line)
 
 
-def print_files(files: Mapping[str, Path]) -> None:
-    """Print one line for each written file."""
-    print_lines(f"{name}: {path}" for name, path in files.items())
-
-
 def print_remark(sentence: str) -> None:
     """Print a sentence on standard error, unless the command is quiet."""
     remark_console().print(sentence, markup=False, soft_wrap=True)
-
-
-def write_record(path: Path, record: Any) -> Path:
-    """Write JSON to a file, which is complete or absent at any moment."""
-    from genets.core.files import write_atomic
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
-    return path
-
-
-def time_of_writing() -> str:
-    """Return the local time that a report shows."""
-    return f"{datetime.now():%Y-%m-%d %H:%M}"
 
 
 def error_console() -> Console:

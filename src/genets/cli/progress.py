@@ -9,43 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 from genets.cli.output import remark_console
+from genets.core.progress import OnProgress, Progress
 from genets.report.training import save_curves
 from genets.training import EpochRecord
 from genets.training.epoch_log import read_log
 from genets.training.run_folder import LOG
 
 
-class Step(Protocol):
-    """`done` of `total` steps of `phase` are finished."""
-
-    @property
-    def phase(self) -> str: ...
-    @property
-    def done(self) -> float: ...
-    @property
-    def total(self) -> float: ...
-    @property
-    def detail(self) -> str: ...
-
-
-OnStep = Callable[[Step], None]
-
-
 @contextmanager
-def show_progress(*, plain: bool) -> Iterator[OnStep]:
+def show_progress(*, plain: bool) -> Iterator[OnProgress]:
     """Show the progress of a block on standard error; yields the function to call at each step.
 
     Args:
@@ -65,16 +43,16 @@ def show_progress(*, plain: bool) -> Iterator[OnStep]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}", markup=False),
     )
-    with Progress(*columns, console=console) as progress:
+    with RichProgress(*columns, console=console) as progress:
         yield _Bars(progress)
 
 
 class _Bars:
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: Progress) -> None:
         if step.phase not in self._tasks:
             self._tasks[step.phase] = self._progress.add_task(
                 step.phase, total=step.total, completed=int(step.done), detail=step.detail
@@ -93,7 +71,7 @@ class _Lines:
         self._started: dict[str, float] = {}
         self._ended: set[str] = set()
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: Progress) -> None:
         start = self._started.setdefault(step.phase, time.monotonic())
         if step.done < step.total or step.phase in self._ended:
             return

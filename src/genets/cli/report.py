@@ -28,16 +28,18 @@ def report(
     genets report runs/mine
     genets report runs/mine --out mine.html
     """
-    from genets.cli.output import print_json, print_lines, time_of_writing
+    from genets.cli.output import print_json, print_lines
     from genets.core.errors import GenetsError
     from genets.nas.study.snapshot import Snapshot
-    from genets.report import state_sentences, study_record, write_study_page
+    from genets.report.files import current_date
+    from genets.report.study.facts import state_sentences, study_record
+    from genets.report.study.page import write_study_page
 
     file = out or study / PAGE
     snapshot = Snapshot.read(study)
     if not file.parent.is_dir() or file.is_dir():
         raise GenetsError(f"--out must be a file in an existing folder, not {file}")
-    write_study_page(snapshot, file, time_of_writing())
+    write_study_page(snapshot, file, current_date())
     if json:
         print_json({"page": str(file), **study_record(snapshot)})
     else:

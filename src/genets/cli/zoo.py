@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from genets.cli.options import Json, option
 
 if TYPE_CHECKING:
-    from genets.report import ZooRow
+    from genets.report.zoo import ZooRow
     from genets.structure import Structure
 
 
@@ -46,28 +47,22 @@ def zoo(
 
 def _list_all(json: bool) -> None:
     from genets import structure
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import print_result
     from genets.networks.baselines import baselines
-    from genets.report import baselines_table, zoo_table
+    from genets.report.zoo import baselines_table, zoo_table
 
     rows = [_row(name, structure.zoo[name]) for name in structure.zoo]
-    if json:
-        print_json(
-            {
-                "structures": [row.to_json() for row in rows],
-                "baselines": [baseline.to_json() for baseline in baselines.values()],
-            }
-        )
-    else:
-        print_tables(zoo_table(rows), baselines_table(baselines.values()))
+    record = {
+        "structures": [asdict(row) for row in rows],
+        "baselines": [baseline.to_json() for baseline in baselines.values()],
+    }
+    print_result(json, record, [zoo_table(rows), baselines_table(baselines.values())])
 
 
 def _show_one(name: str, toml: bool, json: bool) -> None:
-    from dataclasses import asdict
-
     from genets import structure
-    from genets.cli.output import print_json, print_tables
-    from genets.report import stages_table, zoo_table
+    from genets.cli.output import print_result
+    from genets.report.zoo import stages_table, zoo_table
 
     if name not in structure.zoo:
         _show_baseline(name, toml, json)
@@ -77,17 +72,15 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
         typer.echo(network.to_toml(), nl=False)
         return
     row = _row(name, network)
-    if json:
-        print_json({**row.to_json(), "stages": [asdict(stage) for stage in network.stages]})
-    else:
-        print_tables(stages_table(name, network), zoo_table([row]))
+    record = {**asdict(row), "stages": [asdict(stage) for stage in network.stages]}
+    print_result(json, record, [stages_table(name, network), zoo_table([row])])
 
 
 def _show_baseline(name: str, toml: bool, json: bool) -> None:
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import print_result
     from genets.core.errors import GenetsError, unknown_name
     from genets.networks.baselines import baselines
-    from genets.report import baseline_tables
+    from genets.report.zoo import baseline_tables
     from genets.structure import zoo
 
     if name not in baselines:
@@ -95,15 +88,12 @@ def _show_baseline(name: str, toml: bool, json: bool) -> None:
     baseline = baselines[name]
     if toml:
         raise GenetsError(f"{baseline.name} is a baseline and has no structure file")
-    if json:
-        print_json(baseline.to_json())
-    else:
-        print_tables(*baseline_tables(baseline))
+    print_result(json, baseline.to_json(), baseline_tables(baseline))
 
 
 def _row(name: str, structure: Structure) -> ZooRow:
     from genets.networks import count
-    from genets.report import ZooRow
+    from genets.report.zoo import ZooRow
 
     counted = count(structure)
     return ZooRow(

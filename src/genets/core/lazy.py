@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package (PEP 562).
+def lazy_names(
+    package: str, names_of: Mapping[str, Sequence[str]]
+) -> tuple[list[str], Callable[[str], Any]]:
+    """Make `__all__` and `__getattr__` of a package (PEP 562).
+
+    The package also imports the names under `TYPE_CHECKING`, as `from x import Name as Name`, so
+    that type checkers see them.
 
     Args:
-        package: name of the package.
-        module_of: for each name, its module within the package.
+        package: Name of the package.
+        names_of: For each module within the package, its names.
     """
+    module_of = {name: module for module, names in names_of.items() for name in names}
 
     def get(name: str) -> Any:
         if name not in module_of:
@@ -23,4 +29,4 @@ def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], An
         setattr(sys.modules[package], name, value)
         return value
 
-    return get
+    return sorted(module_of), get

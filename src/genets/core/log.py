@@ -46,8 +46,9 @@ def log_to_file(path: str | Path) -> Iterator[None]:
     A line is a UTC time, the level, the module and the message. Where the file cannot be opened
     or the disk is full, the records are lost and the block runs on.
     """
-    handler = _open(path)
-    if handler is None:
+    try:
+        handler = _LogFile(path)
+    except OSError:
         yield
         return
     _open_files.add(handler)
@@ -61,13 +62,6 @@ def log_to_file(path: str | Path) -> Iterator[None]:
         _root.removeHandler(handler)
         _open_files.discard(handler)
         handler.close()
-
-
-def _open(path: str | Path) -> _LogFile | None:
-    try:
-        return _LogFile(path)
-    except OSError:
-        return None
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema, to_json
@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, core_schema, to_json
 from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 
 Record = TypeVar("Record")
-Extra = Literal["forbid", "ignore"]
+Location = tuple[int | str, ...]
 
 
 class StrictModel(BaseModel):
@@ -58,6 +58,7 @@ def explain(
     kind: str = "setting",
     raises: type[GenetsError] = SettingsError,
     other_names: Iterable[str] = (),
+    locate: Callable[[Location], Location] = lambda location: location,
 ) -> GenetsError:
     """Turn the first fault of a validation into one sentence.
 
@@ -67,13 +68,28 @@ def explain(
         kind: The word for a field in the message.
         raises: The class of the result.
         other_names: Names that are allowed beside the fields of `owner`.
+        locate: Turns pydantic's location of the fault into the names of fields.
 
     Returns:
         The error to raise. It names the field, the value and what is allowed, and for an unknown
         field the nearest valid names. A GenetsError that a validator raised is returned as it is.
     """
     fault = error.errors(include_url=False)[0]
-    return _explain(fault, fault["loc"], owner, kind, raises, other_names)
+    location = locate(fault["loc"])
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, GenetsError):
+        return cause
+    name = ".".join(str(part) for part in location)
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        prefix = "".join(f"{part}." for part in location[:-1])
+        valid = [prefix + each for each in _field_names(owner, location[:-1])]
+        return raises(unknown_name(kind, name, [*valid, *other_names]))
+    if fault["type"].startswith("missing"):
+        return raises(f"{kind} {name} must be given")
+    rule = fault["msg"].removeprefix("Value error, ").partition(", unable")[0]
+    rule = re.sub(r"^\w+ should", "must", rule)  # "Input should be", "String should have"
+    rule = rule[0].lower() + rule[1:]
+    return raises(f"{name or owner.__name__} {rule}, not {shown(fault['input'])}")
 
 
 def check_fields(record: Any, *, raises: type[GenetsError] = GenetsError) -> None:
@@ -96,10 +112,11 @@ def check_fields(record: Any, *, raises: type[GenetsError] = GenetsError) -> Non
     try:
         checked = adapter.validate_python(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        number, *inner = fault["loc"]
-        location = (names[int(number)], *inner)
-        raise _explain(fault, location, owner, "field", raises) from error
+
+        def locate(location: Location) -> Location:
+            return (names[int(location[0])], *location[1:])
+
+        raise explain(error, owner, kind="field", raises=raises, locate=locate) from error
     for name, value in zip(names, checked, strict=True):
         object.__setattr__(record, name, value)
 
@@ -111,7 +128,7 @@ def to_plain(record: Any) -> dict[str, Any]:
     a structure. `from_plain` is the inverse. The values are not checked.
     """
     owner: Any = type(record)
-    adapter = _record_adapter(owner, "forbid")
+    adapter = _record_adapter(owner)
     values: dict[str, Any] = adapter.dump_python((record,), mode="json", warnings=False)[0]
     return values
 
@@ -120,7 +137,6 @@ def from_plain(
     owner: type[Record],
     values: Any,
     *,
-    extra: Extra = "forbid",
     kind: str = "field",
     raises: type[GenetsError] = GenetsError,
 ) -> Record:
@@ -133,7 +149,6 @@ def from_plain(
     Args:
         owner: The dataclass.
         values: Parsed JSON or TOML.
-        extra: Whether keys that are no fields are refused or ignored, also inside.
         kind: The word for a field in the message.
         raises: The class of the error.
 
@@ -148,10 +163,9 @@ def from_plain(
     # As JSON, because only there the strict mode takes a list for a tuple.
     text = to_json([values], inf_nan_mode="constants")
     try:
-        record: Record = _record_adapter(hashable, extra).validate_json(text, strict=True)[0]
+        record: Record = _record_adapter(hashable).validate_json(text, strict=True)[0]
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise _explain(fault, fault["loc"][1:], owner, kind, raises) from error
+        raise explain(error, owner, kind=kind, raises=raises, locate=lambda loc: loc[1:]) from error
     return record
 
 
@@ -176,10 +190,9 @@ def text_schema(owner: type[Any], parse: Callable[[str], Any]) -> CoreSchema:
 
 
 @cache
-def _record_adapter(owner: Any, extra: Extra) -> TypeAdapter[Any]:
+def _record_adapter(owner: Any) -> TypeAdapter[Any]:
     """For a tuple with one record, as pydantic takes no configuration for a dataclass itself."""
-    config = ConfigDict(extra=extra, allow_inf_nan=False)
-    return TypeAdapter(tuple[owner], config=config)
+    return TypeAdapter(tuple[owner], config=ConfigDict(extra="forbid", allow_inf_nan=False))
 
 
 @cache
@@ -194,30 +207,6 @@ def _fields_adapter(owner: Any) -> tuple[tuple[str, ...], TypeAdapter[Any]]:
 
 def _with_tuples(value: Any) -> Any:
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def _explain(
-    fault: Mapping[str, Any],
-    location: tuple[int | str, ...],
-    owner: type[Any],
-    kind: str,
-    raises: type[GenetsError],
-    other_names: Iterable[str] = (),
-) -> GenetsError:
-    cause = fault.get("ctx", {}).get("error")
-    if isinstance(cause, GenetsError):
-        return cause
-    name = ".".join(str(part) for part in location)
-    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        prefix = "".join(f"{part}." for part in location[:-1])
-        valid = [prefix + each for each in _field_names(owner, location[:-1])]
-        return raises(unknown_name(kind, name, [*valid, *other_names]))
-    if fault["type"].startswith("missing"):
-        return raises(f"{kind} {name} must be given")
-    rule = fault["msg"].removeprefix("Value error, ").partition(", unable")[0]
-    rule = re.sub(r"^\w+ should", "must", rule)  # "Input should be", "String should have"
-    rule = rule[0].lower() + rule[1:]
-    return raises(f"{name or owner.__name__} {rule}, not {shown(fault['input'])}")
 
 
 def _field_names(owner: Any, location: Iterable[int | str]) -> list[str]:

@@ -10,43 +10,30 @@ from typing import TYPE_CHECKING
 from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from genets.latency.budget import Budget
-    from genets.latency.engines import ENGINES
-    from genets.latency.predictor.builder import WholeNetwork
-    from genets.latency.predictor.storage import TableSettings
-    from genets.latency.predictor.table import LatencyTable
-    from genets.latency.target import Target
-    from genets.latency.timing.clock import PROTOCOLS
-    from genets.latency.timing.measurement import Measurement, measure, measure_interleaved
+    from genets.latency.budget import Budget as Budget
+    from genets.latency.engines import ENGINES as ENGINES
+    from genets.latency.predictor.builder import WholeNetwork as WholeNetwork
+    from genets.latency.predictor.storage import TableSettings as TableSettings
+    from genets.latency.predictor.table import LatencyTable as LatencyTable
+    from genets.latency.target import Target as Target
+    from genets.latency.timing.clock import PROTOCOLS as PROTOCOLS
+    from genets.latency.timing.measurement import Measurement as Measurement
+    from genets.latency.timing.measurement import measure as measure
+    from genets.latency.timing.measurement import measure_interleaved as measure_interleaved
 
-__all__ = [
-    "ENGINES",
-    "PROTOCOLS",
-    "Budget",
-    "LatencyTable",
-    "Measurement",
-    "TableSettings",
-    "Target",
-    "WholeNetwork",
-    "measure",
-    "measure_interleaved",
-]
-
-_FILE_OF = {
-    "ENGINES": "engines",
-    "PROTOCOLS": "timing.clock",
-    "Budget": "budget",
-    "LatencyTable": "predictor.table",
-    "Measurement": "timing.measurement",
-    "TableSettings": "predictor.storage",
-    "Target": "target",
-    "WholeNetwork": "predictor.builder",
-    "measure": "timing.measurement",
-    "measure_interleaved": "timing.measurement",
-}
-
-
-__getattr__ = lazy_names(__name__, _FILE_OF)
+__all__, __getattr__ = lazy_names(
+    __name__,
+    {
+        "budget": ("Budget",),
+        "engines": ("ENGINES",),
+        "predictor.builder": ("WholeNetwork",),
+        "predictor.storage": ("TableSettings",),
+        "predictor.table": ("LatencyTable",),
+        "target": ("Target",),
+        "timing.clock": ("PROTOCOLS",),
+        "timing.measurement": ("Measurement", "measure", "measure_interleaved"),
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -8,9 +8,8 @@ of rounds that was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 
 from genets.core.errors import InfeasibleBudgetError, StudyError
 from genets.nas.accuracy.model import AccuracyModel
@@ -26,7 +25,7 @@ from genets.nas.study.records import (
     TrialResult,
 )
 from genets.nas.trials.runner import run_trials
-from genets.structure import Block, SearchSpace, Structure
+from genets.structure import SearchSpace, Structure
 from genets.training import Score
 
 
@@ -178,35 +177,11 @@ def round_results(context: SearchContext, master: Score) -> tuple[RoundResult, .
     return tuple(rounds)
 
 
-@dataclass(frozen=True)
-class MovedSpace(SearchSpace):
-    """The choices of the space around the first MasterNet, with another of them as MasterNet.
+def move_space(first: SearchSpace, master: Structure) -> SearchSpace:
+    """Move the MasterNet, but not the space, because the latency table covers that space alone.
 
-    A later round moves the MasterNet and not the space: a search answers in the space that was
-    asked for, and its latency table covers that space alone.
+    Raises StudyError where `master` is no structure of the space.
     """
-
-    first: SearchSpace
-
-    @cached_property
-    def blocks(self) -> Mapping[int, tuple[Block, ...]]:
-        return self.first.blocks
-
-    @cached_property
-    def widths(self) -> Mapping[int, tuple[int, ...]]:
-        return self.first.widths
-
-    @cached_property
-    def depths(self) -> Mapping[int, tuple[int, ...]]:
-        return self.first.depths
-
-    @cached_property
-    def resolutions(self) -> tuple[int, ...]:
-        return self.first.resolutions
-
-
-def move_space(first: SearchSpace, master: Structure) -> MovedSpace:
-    """Move the MasterNet. Raises StudyError where `master` is no structure of the space."""
     is_inside = master.indices == first.master.indices and all(
         master.stage(index) in first.choices(index) for index in master.indices
     )
@@ -214,4 +189,4 @@ def move_space(first: SearchSpace, master: Structure) -> MovedSpace:
         raise StudyError(
             f"the MasterNet of a later round must be of the study's design space, not {master}"
         )
-    return MovedSpace(first.space, master, first)
+    return replace(first, master=master, origin=first.master)

@@ -13,7 +13,7 @@ from genets.nas.study.reader import is_study
 from genets.nas.study.study import Study
 from genets.structure import SearchSpace
 
-SECONDS = 30.0
+SECONDS = 30.0  # of timing
 
 OnShare = Callable[[float], None]
 
@@ -58,7 +58,6 @@ def table_ahead(
     folder: Path,
     *,
     seed: int = 0,
-    time_limit_s: float = SECONDS,
     on_progress: OnShare | None = None,
 ) -> tuple[LatencyTable, Path]:
     """Load or build the latency table that a new search in `folder` will use.
@@ -69,7 +68,6 @@ def table_ahead(
         num_classes: The number of classes of the data.
         folder: The folder of the new search.
         seed: Seed of the networks that are measured.
-        time_limit_s: Time for the measurements; see `LatencyTable.build`.
         on_progress: Called with the share that is done, 0 to 1.
 
     Returns:
@@ -86,7 +84,7 @@ def table_ahead(
         path,
         TableSettings(space, target, num_classes),
         seed=seed,
-        time_limit_s=time_limit_s,
+        time_limit_s=SECONDS,
         on_progress=on_progress,
     )
     return table, path

@@ -23,11 +23,8 @@ from genets.networks.own_blocks import load_blocks, register_block
 from genets.networks.source import NetworkSource, load, resolve_network
 from genets.networks.weights import load_weights, save_weights
 
-NamedNetwork = NetworkSource  # the name before NetworkSource
-
 __all__ = [
     "Count",
-    "NamedNetwork",
     "NetworkSource",
     "build",
     "count",

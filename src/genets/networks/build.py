@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from timm.models import build_model_with_cfg, get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
@@ -20,6 +21,14 @@ from genets.structure.block import check_integer
 TIMM_NAMES = {"genet_light": "gernet_s", "genet_normal": "gernet_m", "genet_large": "gernet_l"}
 HUB_TAG = "idstcv_in1k"
 HUB_FILE = "model.safetensors"  # given by name, so that timm never falls back to a pickle
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Seed torch's global CPU generator, which draws fresh weights, and restore it afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def build(

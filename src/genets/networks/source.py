@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import timm
-import torch
 from torch import nn
 
 from genets.core.errors import DataError, GenetsError, unknown_name
 from genets.networks.baselines import baselines
 from genets.networks.baselines.builders import build_network
-from genets.networks.build import build
+from genets.networks.build import build, seeded_weights
 from genets.networks.weights import (
     STRUCTURE_FILE,
     WEIGHTS_FILE,
@@ -150,7 +149,7 @@ def resolve_network(
     """
     if pretrained and weights is not None:
         raise GenetsError("take published weights (pretrained) or a weights file, not both")
-    with _seeded(seed):
+    with nullcontext() if seed is None else seeded_weights(seed):
         source = _named(text.strip(), num_classes, pretrained)
     if weights is None:
         return source
@@ -164,16 +163,6 @@ def resolve_network(
     if fit != "kernels":
         file_classes = stated_number(metadata, "num_classes", path, str(file_classes))
     return replace(source, weights=str(path), num_classes=file_classes, metadata=metadata)
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:

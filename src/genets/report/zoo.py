@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.table import Table
 
@@ -22,9 +21,6 @@ class ZooRow:
     parameters: int
     multiply_adds: int
     notation: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def zoo_table(rows: Iterable[ZooRow]) -> Table:

@@ -9,7 +9,7 @@ from genets.structure.block import BLOCK_TYPES, Block, BlockType, SuperBlock
 from genets.structure.notation import parse_super_block
 from genets.structure.space import DesignSpace, SearchSpace
 from genets.structure.structure import Structure
-from genets.structure.zoo import Zoo, ZooEntry, zoo
+from genets.structure.zoo import zoo
 
 __all__ = [
     "BLOCK_TYPES",
@@ -19,8 +19,6 @@ __all__ = [
     "SearchSpace",
     "Structure",
     "SuperBlock",
-    "Zoo",
-    "ZooEntry",
     "parse_super_block",
     "zoo",
 ]

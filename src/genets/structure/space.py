@@ -97,10 +97,18 @@ def _check_range(name: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A design space applied to one MasterNet. Stages are numbered as in `Structure.indices`."""
+    """A design space applied to one MasterNet. Stages are numbered as in `Structure.indices`.
+
+    Attributes:
+        space: the design space.
+        master: the MasterNet.
+        origin: the structure whose stages and resolution give the choices; None for `master`. A
+            later round of a search moves the MasterNet, but not the choices.
+    """
 
     space: DesignSpace
     master: Structure
+    origin: Structure | None = None
 
     def __post_init__(self) -> None:
         for resolution in self.resolutions:
@@ -143,12 +151,13 @@ class SearchSpace:
         }
 
     def _stages(self) -> Iterator[tuple[int, SuperBlock]]:
-        return zip(self.master.indices, self.master.stages, strict=True)
+        return zip(self.master.indices, (self.origin or self.master).stages, strict=True)
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
         """Input sizes in pixels, ascending, the MasterNet's own always included."""
-        return tuple(sorted({self.master.resolution, *self.space.resolutions}))
+        own = (self.origin or self.master).resolution
+        return tuple(sorted({own, *self.space.resolutions}))
 
     def choices(self, index: int) -> tuple[SuperBlock, ...]:
         """Every choice for the stage at `index`, the MasterNet's own included."""

@@ -27,73 +27,40 @@ from typing import TYPE_CHECKING
 from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from genets.core.progress import Progress
-    from genets.training.epoch_log import EpochRecord, Listener
-    from genets.training.loop import FeatureSplit, evaluate, train, train_together
-    from genets.training.recipe import (
-        Recipe,
-        RunRecipe,
-        lr_at,
-        make_recipe,
-        named_recipe,
-    )
-    from genets.training.resources import fitting_threads
-    from genets.training.run_folder import RunResult
-    from genets.training.run_settings import RunSettings
-    from genets.training.score import Metric, Score
-    from genets.training.step import Teacher, loss_of, make_loss, make_optimizer, optimizer_of
+    from genets.core.progress import Progress as Progress
+    from genets.training.epoch_log import EpochRecord as EpochRecord
+    from genets.training.epoch_log import Listener as Listener
+    from genets.training.loop import FeatureSplit as FeatureSplit
+    from genets.training.loop import evaluate as evaluate
+    from genets.training.loop import train as train
+    from genets.training.loop import train_together as train_together
+    from genets.training.recipe import Recipe as Recipe
+    from genets.training.recipe import RunRecipe as RunRecipe
+    from genets.training.recipe import lr_at as lr_at
+    from genets.training.recipe import make_recipe as make_recipe
+    from genets.training.recipe import named_recipe as named_recipe
+    from genets.training.resources import fitting_threads as fitting_threads
+    from genets.training.run_folder import RunResult as RunResult
+    from genets.training.run_settings import RunSettings as RunSettings
+    from genets.training.score import Metric as Metric
+    from genets.training.score import Score as Score
+    from genets.training.step import Teacher as Teacher
+    from genets.training.step import make_loss as make_loss
+    from genets.training.step import make_optimizer as make_optimizer
 
-_FILE_OF = {
-    "EpochRecord": "epoch_log",
-    "FeatureSplit": "loop",
-    "Listener": "epoch_log",
-    "Metric": "score",
-    "Progress": "epoch_log",
-    "Recipe": "recipe",
-    "RunRecipe": "recipe",
-    "RunResult": "run_folder",
-    "RunSettings": "run_settings",
-    "Score": "score",
-    "Teacher": "step",
-    "evaluate": "loop",
-    "fitting_threads": "resources",
-    "loss_of": "step",
-    "lr_at": "recipe",
-    "make_loss": "step",
-    "make_optimizer": "step",
-    "make_recipe": "recipe",
-    "named_recipe": "recipe",
-    "optimizer_of": "step",
-    "train": "loop",
-    "train_together": "loop",
-}
-
-__all__ = [
-    "EpochRecord",
-    "FeatureSplit",
-    "Listener",
-    "Metric",
-    "Progress",
-    "Recipe",
-    "RunRecipe",
-    "RunResult",
-    "RunSettings",
-    "Score",
-    "Teacher",
-    "evaluate",
-    "fitting_threads",
-    "loss_of",
-    "lr_at",
-    "make_loss",
-    "make_optimizer",
-    "make_recipe",
-    "named_recipe",
-    "optimizer_of",
-    "train",
-    "train_together",
-]
-
-__getattr__ = lazy_names(__name__, _FILE_OF)
+__all__, __getattr__ = lazy_names(
+    __name__,
+    {
+        "epoch_log": ("Progress", "EpochRecord", "Listener"),
+        "loop": ("FeatureSplit", "evaluate", "train", "train_together"),
+        "recipe": ("Recipe", "RunRecipe", "lr_at", "make_recipe", "named_recipe"),
+        "resources": ("fitting_threads",),
+        "run_folder": ("RunResult",),
+        "run_settings": ("RunSettings",),
+        "score": ("Metric", "Score"),
+        "step": ("Teacher", "make_loss", "make_optimizer"),
+    },
+)
 
 
 def __dir__() -> list[str]:

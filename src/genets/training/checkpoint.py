@@ -171,11 +171,3 @@ class Position:
     seconds: float = 0.0
     records: list[EpochRecord] = field(default_factory=list)
     best: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        records = [record.to_json() for record in self.records]
-        return {**vars(self), "records": records}
-
-    @classmethod
-    def from_json(cls, state: dict[str, Any]) -> Position:
-        return cls(**{**state, "records": [EpochRecord(**record) for record in state["records"]]})

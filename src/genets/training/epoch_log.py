@@ -43,9 +43,6 @@ class EpochRecord:
     images: int
     broken: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -64,7 +61,7 @@ class Listener:
 
 def write_log(path: Path, records: Iterable[EpochRecord]) -> None:
     """Write the log, one line of JSON for each epoch. Raises OSError."""
-    write_atomic(path, "".join(json.dumps(record.to_json()) + "\n" for record in records))
+    write_atomic(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 
 def read_log(path: Path) -> list[EpochRecord]:

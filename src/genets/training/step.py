@@ -112,9 +112,6 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     )
 
 
-loss_of, optimizer_of = make_loss, make_optimizer  # the names before make_...
-
-
 def move(net: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> None:
     """Move a network to a device, in place."""
     net.to(device)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genets.core.errors import TrainingError, first_line
 from genets.core.progress import Progress
+from genets.core.validation import from_plain, to_plain
 from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
 from genets.training.checkpoint import Checkpoints, Position
 from genets.training.epoch_log import EpochRecord, Listener
@@ -99,8 +100,8 @@ class Trainer:
             return False
         try:
             self.state.load(checkpoint.tensors)
-            self.position = Position.from_json(checkpoint.state)
-        except (RuntimeError, KeyError, TypeError) as error:
+            self.position = from_plain(Position, checkpoint.state, raises=TrainingError)
+        except (RuntimeError, TrainingError) as error:
             raise TrainingError(
                 f"checkpoint {checkpoint.path} is of another version or network ({error})"
             ) from error
@@ -274,7 +275,7 @@ class Trainer:
                 f"lower learning rate may help"
             )
         self.processes.run_on_first(
-            lambda: self.checkpoints.save(self.state.tensors(), self.position.to_json())
+            lambda: self.checkpoints.save(self.state.tensors(), to_plain(self.position))
         )
         self._saved_at = time.monotonic()
         self._fetched_at = time.perf_counter()

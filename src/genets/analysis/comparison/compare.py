@@ -157,12 +157,6 @@ class _RowCounter:
             self._on_progress(Progress("measuring", done, self._total, detail))
 
 
-@dataclass(frozen=True, slots=True)
-class _FinishedRun:
-    rows: Sequence[ComparisonRow]
-    references: Sequence[Reference] = ()
-
-
 @dataclass(frozen=True)
 class _TargetComparison:
     """The runs on one target. errors: the reasons, by name, for networks that are not measured."""
@@ -172,9 +166,7 @@ class _TargetComparison:
     errors: Mapping[str, str]
     counter: _RowCounter
 
-    def runs(
-        self, networks: Sequence[ComparedNetwork], stored: Comparison
-    ) -> Iterator[_FinishedRun]:
+    def runs(self, networks: Sequence[ComparedNetwork], stored: Comparison) -> Iterator[Comparison]:
         """Measure the rows that are missing, run by run."""
         stored_keys = {row.key for row in stored.measured_on(self.target)}
         missing = [n for n in networks if (n.name, self.target, n.resolution) not in stored_keys]
@@ -183,7 +175,8 @@ class _TargetComparison:
         self.counter.add(len(networks) - len(missing))
         failed = [network for network in missing if network.name not in runnable]
         if failed:
-            yield _FinishedRun([self._make_row(n, number, self.errors[n.name]) for n in failed])
+            rows = tuple(self._make_row(n, number, self.errors[n.name]) for n in failed)
+            yield Comparison(rows)
             self.counter.add(len(failed))
         names = [network.name for network in missing if network.name in runnable]
         finished: set[str] = set()
@@ -191,14 +184,14 @@ class _TargetComparison:
             run = self._run([runnable[name] for name in chunk], number)
             # A network that fails beside others is tried once more alone.
             final = [row for row in run.rows if row.measurement or len(chunk) == 1]
-            rows = [r for r in final if r.network in names and r.network not in finished]
+            rows = tuple(r for r in final if r.network in names and r.network not in finished)
             finished |= {row.network for row in rows}
-            yield _FinishedRun(rows, run.references)
+            yield Comparison(rows, run.references)
             self.counter.add(len(rows))
             number += 1
         for name in names:
             if name not in finished:
-                yield _FinishedRun(self._run([runnable[name]], number).rows)
+                yield Comparison(self._run([runnable[name]], number).rows)
                 self.counter.add(1)
                 number += 1
 
@@ -214,7 +207,7 @@ class _TargetComparison:
         chunk_sizes = {name: sizes[name] for name in dict.fromkeys((reference, *names))}
         yield from in_chunks(chunk_sizes, free_bytes(self.target), reference)
 
-    def _run(self, networks: Sequence[ComparedNetwork], number: int) -> _FinishedRun:
+    def _run(self, networks: Sequence[ComparedNetwork], number: int) -> Comparison:
         """Measure networks in turn; the first one is the reference."""
         outcomes: dict[str, Measurement | str] = {}
         detail = f"{self.target.name}, {len(networks)} in turn"
@@ -228,13 +221,12 @@ class _TargetComparison:
             on_error=lambda name, error: outcomes.update({name: str(error)}),
             on_progress=lambda share: self.counter.report(share * len(networks), detail),
         )
-        rows = [self._make_row(n, number, outcomes[n.name]) for n in networks]
+        rows = tuple(self._make_row(n, number, outcomes[n.name]) for n in networks)
         first = rows[0]
         if first.ms_per_image is None:
-            return _FinishedRun(rows)
-        return _FinishedRun(
-            rows, [Reference(number, self.target, first.network, first.ms_per_image)]
-        )
+            return Comparison(rows)
+        reference = Reference(number, self.target, first.network, first.ms_per_image)
+        return Comparison(rows, (reference,))
 
     def _make_row(
         self, network: ComparedNetwork, run: int, outcome: Measurement | str

@@ -43,9 +43,6 @@ class RankCorrelation:
     spearman: float
     networks: int
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def rank_correlation(rows: Sequence[ComparisonRow]) -> RankCorrelation | None:
     """Correlate the rows of one target with the paper's latencies at the same batch size.
@@ -142,9 +139,6 @@ class SpeedUp:
     fastest_times: float
     fastest_clear: bool
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def speed_ups(rows: Sequence[ComparisonRow]) -> list[SpeedUp]:
     """Table 3 from the rows of one target: the lines with a measured reference."""
@@ -215,8 +209,8 @@ def findings(comparison: Comparison) -> list[dict[str, Any]]:
             {
                 "target": target.to_json(),
                 "frontier": [row.network for row in frontier(rows)],
-                "rank_correlation": correlation.to_json() if correlation else None,
-                "speed_ups": [speed_up.to_json() for speed_up in speed_ups(rows)],
+                "rank_correlation": asdict(correlation) if correlation else None,
+                "speed_ups": [asdict(speed_up) for speed_up in speed_ups(rows)],
                 "note": run_note(comparison, target),
             }
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
-import torch
 from torch import nn
 
 from genets.core.errors import GenetsError, first_line, unknown_name
@@ -14,6 +13,7 @@ from genets.latency.engines.memory import estimate_bytes, largest_values
 from genets.latency.predictor.probes import fill_zero_norms
 from genets.networks import count, resolve_network
 from genets.networks.baselines import SETS, baselines
+from genets.networks.build import seeded_weights
 from genets.networks.count import input_channels
 from genets.structure import zoo
 
@@ -155,6 +155,5 @@ def find_network(name: str, resolution: int | None = None, seed: int = 0) -> Com
 
 
 def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_weights(seed):
         return make()

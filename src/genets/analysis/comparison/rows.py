@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from genets.core.errors import GenetsError
 from genets.core.files import FileLock, write_atomic
 from genets.core.json_files import check_version, read_json
 from genets.core.resumable import differences, take_lock
+from genets.core.validation import from_plain, to_plain
 from genets.latency import Measurement, Target
 from genets.latency.environment import describe_environment
 from genets.latency.timing.clock import find_protocol
@@ -22,6 +23,8 @@ Key = tuple[str, Target, int]
 VERSION = 2
 # Fields of the environment that must be equal for rows to be compared.
 ENVIRONMENT_FIELDS = ("device_name", "threads", "packages")
+LATENCY_FIELDS = ("ms_per_image", "low_ms_per_image", "high_ms_per_image", "p90_ms_per_image",
+                  "p99_ms_per_image", "noisy")  # fmt: skip
 CURE = "remove it, or take another folder"
 
 
@@ -87,12 +90,6 @@ class ComparisonRow:
     def ms_per_image(self) -> float | None:
         return self.measurement.ms_per_image if self.measurement else None
 
-    def to_json(self) -> dict[str, Any]:
-        """The row with every sample; `from_json` reads it without loss."""
-        return asdict(self) | {
-            "measurement": self.measurement.to_json() if self.measurement else None
-        }
-
     def summary(self) -> dict[str, Any]:
         """The row without samples and environment, for tables."""
         m = self.measurement
@@ -104,30 +101,15 @@ class ComparisonRow:
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
             "published_top1_percent": self.top1_percent,
-            "ms_per_image": m.ms_per_image if m else None,
-            "low_ms_per_image": m.low_ms_per_image if m else None,
-            "high_ms_per_image": m.high_ms_per_image if m else None,
-            "p90_ms_per_image": m.p90_ms_per_image if m else None,
-            "p99_ms_per_image": m.p99_ms_per_image if m else None,
-            "noisy": m.noisy if m else None,
+            **{name: getattr(m, name, None) for name in LATENCY_FIELDS},
             "samples": len(m.samples_ms) if m else None,
-            "launch_bound": m.launch_bound if m else None,
-            "memory_bytes": m.memory_bytes if m else None,
+            **{name: getattr(m, name, None) for name in ("launch_bound", "memory_bytes")},
             "prepare_seconds": sum(m.seconds.values()) if m else None,
             "paper_table": self.paper_table if self.paper_ms is not None else None,
             "paper_ms_per_image": self.paper_ms,
             "run": self.run,
             "error": self.error,
         }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> ComparisonRow:
-        """Read a record of `to_json`. Raises KeyError, TypeError or TargetError."""
-        values = dict(record)
-        values["target"] = Target.from_json(values["target"])
-        if values["measurement"] is not None:
-            values["measurement"] = Measurement.from_json(values["measurement"])
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +120,6 @@ class Reference:
     target: Target
     network: str
     ms_per_image: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Reference:
-        return cls(**{**record, "target": Target.from_json(record["target"])})
 
 
 @dataclass(frozen=True)
@@ -201,8 +176,8 @@ def lock_rows(path: Path) -> FileLock:
 
 def save_rows(comparison: Comparison, path: Path) -> None:
     """Write a file of rows, one row on each line, completely or not at all. Raises OSError."""
-    rows = ",\n".join(json.dumps(row.to_json(), allow_nan=False) for row in comparison.rows)
-    references = json.dumps([r.to_json() for r in comparison.references], allow_nan=False)
+    rows = ",\n".join(json.dumps(to_plain(row), allow_nan=False) for row in comparison.rows)
+    references = json.dumps([to_plain(r) for r in comparison.references], allow_nan=False)
     text = f'{{"version": {VERSION}, "references": {references}, "rows": [\n{rows}\n]}}\n'
     write_atomic(path, text)
 
@@ -217,8 +192,8 @@ def load_rows(path: Path) -> Comparison:
     def read(record: Any) -> Comparison:
         check_version(record, newest=VERSION, oldest=VERSION)
         return Comparison(
-            tuple(ComparisonRow.from_json(row) for row in record["rows"]),
-            tuple(Reference.from_json(r) for r in record["references"]),
+            tuple(from_plain(ComparisonRow, row) for row in record["rows"]),
+            tuple(from_plain(Reference, r) for r in record["references"]),
         )
 
     return read_json(path, read, cure=CURE) or Comparison()

@@ -34,11 +34,9 @@ class DeviceClock(Protocol):
 
     def time_runs(self, run: Run, count: int) -> float:
         """Return the device seconds of `count` runs in a row, including the end of the last."""
-        ...
 
     def enqueue_s(self, run: Run) -> float | None:
         """Return the host seconds to launch one run on an idle device; None on a CPU."""
-        ...
 
 
 class Engine(Protocol):
@@ -56,11 +54,9 @@ class Engine(Protocol):
 
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
-        ...
 
     def open(self, target: Target) -> AbstractContextManager[DeviceClock]:
         """Set the threads and modes of this process for `target`, and restore them at the end."""
-        ...
 
     def prepare(
         self,
@@ -89,7 +85,6 @@ class Engine(Protocol):
             TargetError: The network cannot run at this batch size and resolution, or cannot be
                 converted to the engine's format.
         """
-        ...
 
 
 class ModelFiles(Protocol):
@@ -97,21 +92,17 @@ class ModelFiles(Protocol):
 
     def save(self, folder: Path) -> list[Path]:
         """Write exactly the prepared model into `folder`; return the paths. Raises OSError."""
-        ...
 
     def load(self, folder: Path) -> Predict:
         """Load the files that `save` wrote; return a function from one batch to its logits."""
-        ...
 
     @property
     def dtype(self) -> str:
         """The type of the inputs that the files take: `float32` or `float16`."""
-        ...
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings to load the files with, under the engine's own names."""
-        ...
 
 
 @dataclass(frozen=True)

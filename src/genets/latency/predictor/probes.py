@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
 from genets.latency.predictor.work import CHANNEL_TILE
 from genets.networks import build
 from genets.networks.block_layers import block_stage
+from genets.networks.build import seeded_weights
 from genets.structure import Block, SearchSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions
 from genets.structure.structure import IMAGE_CHANNELS
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 CHAIN_EXTRA = 2  # a long chain has this many more layers than a short chain
 GRID_WIDTHS = 5
+SEED = 0  # of the weights
 NORM_WEIGHT = 0.25  # in place of zero
 MIN_SHARE = 0.2  # the overhead leaves at least this share of a probe's time
 
@@ -52,7 +52,7 @@ class BlockProbe:
 
     def network(self) -> nn.Module:
         """The chain with fresh weights; it reads (N, input_width, resolution, resolution)."""
-        with _fixed_seed():
+        with seeded_weights(SEED):
             stage = block_stage(self.block, self.input_width, self.width, self.stride, depth=2)
         fill_zero_norms(stage)
         first, rest = stage
@@ -104,7 +104,7 @@ class OverheadProbe:
 
     def network(self) -> nn.Module:
         """The chain with fresh weights; it does one multiply-add for each value."""
-        with _fixed_seed():
+        with seeded_weights(SEED):
             layers = (
                 nn.Conv2d(self.width, self.width, 1, groups=self.width) for _ in range(self.length)
             )
@@ -116,7 +116,7 @@ Probe = BlockProbe | StemOrHeadProbe | OverheadProbe
 
 def build_for_timing(structure: Structure, num_classes: int) -> ByobNet:
     """Build a network with fresh, seeded weights; see `fill_zero_norms`."""
-    with _fixed_seed():
+    with seeded_weights(SEED):
         network = build(structure, num_classes)
     fill_zero_norms(network)
     return network
@@ -131,13 +131,6 @@ def fill_zero_norms(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and not bool(module.weight.any()):
             nn.init.constant_(module.weight, NORM_WEIGHT)
-
-
-@contextmanager
-def _fixed_seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 def block_probes(space: SearchSpace, resolution: int) -> Iterator[BlockProbe]:
