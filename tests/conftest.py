@@ -26,4 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without the script library, which takes seconds to bundle."""
-    monkeypatch.setattr("genets.report.html._library", lambda: "")
+    from genets.report import html
+
+    monkeypatch.setattr(html, "_library", lambda: "")

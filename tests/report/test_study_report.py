@@ -11,6 +11,7 @@ from command_line import invoke
 from genets.core.errors import StudyError
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
+from genets.report import html as html_page
 from genets.report.study.candidates import candidates_section
 from genets.report.study.facts import study_record
 from genets.report.study.page import study_page
@@ -22,7 +23,7 @@ EVIL = "<script>alert('x')<"  # a folder name, so without a slash
 def _plain():
     """Without the script library, which takes seconds to bundle."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genets.report.html._library", lambda: "")
+        patch.setattr(html_page, "_library", lambda: "")
         yield
 
 
