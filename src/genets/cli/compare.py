@@ -70,7 +70,7 @@ def compare(
     # PyTorch is imported only after the options are checked.
     from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
-    from genets.cli.output import print_files, print_json, print_kept_rows, print_tables
+    from genets.cli.output import print_kept_rows, print_result, print_tables
     from genets.cli.progress import show_progress
     from genets.report.comparison.page import write_comparison
     from genets.report.comparison.tables import comparison_record, comparison_tables
@@ -96,10 +96,6 @@ def compare(
         print_kept_rows(out)
         raise
     files = write_comparison(result, out) if out else {}
-    if json:
-        print_json(comparison_record(result))
-    else:
-        print_tables(*comparison_tables(result))
-        print_files(files)
+    print_result(json, comparison_record(result), comparison_tables(result), files=files)
     if not any(row.measurement for row in result.rows):
         raise GenetsError("no network could be measured; each row gives its reason")

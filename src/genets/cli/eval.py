@@ -75,16 +75,13 @@ def eval_(
     assert loaded.data is not None
     loaded.source.check_classes(loaded.data.class_names, loaded.data.name)
     # The charts are imported only after the network is loaded.
-    from genets.cli.output import print_files, print_json, print_tables
+    from genets.cli.output import print_result
     from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
 
     evaluation = _evaluate(loaded, chosen, split)
     files = write_evaluation(evaluation, out) if out else {}
-    if json:
-        print_json(evaluation.to_json())
-    else:
-        print_tables(accuracy_table(evaluation), classes_table(evaluation))
-        print_files(files)
+    tables = accuracy_table(evaluation), classes_table(evaluation)
+    print_result(json, evaluation.to_json(), tables, files=files)
 
 
 def _evaluate(loaded: NetworkWithData, target: Target, split: str) -> Evaluation:

@@ -50,7 +50,7 @@ def export(
     chosen.check()
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import print_result
     from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
@@ -64,7 +64,5 @@ def export(
         calibration=loaded.calibration_for(chosen),
         facts={"network": loaded.source.name, "trained": loaded.source.is_trained, "data": data},
     )
-    if json:
-        print_json({"folder": str(out), **contract})
-    else:
-        print_tables(export_table(loaded.source.name, out, contract))
+    table = export_table(loaded.source.name, out, contract)
+    print_result(json, {"folder": str(out), **contract}, [table])

@@ -40,7 +40,7 @@ def measure(
     """
     chosen = make_target(target)
     # PyTorch is imported only after the options are checked.
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import print_result
     from genets.latency import measure as measure_network
     from genets.networks import resolve_network
     from genets.report.tables import measurement_table
@@ -54,7 +54,5 @@ def measure(
         protocol=protocol,
         time_limit_s=time_limit,
     )
-    if json:
-        print_json({"network": named.name, **measurement.to_json()})
-    else:
-        print_tables(measurement_table(named.name, measurement))
+    record = {"network": named.name, **measurement.to_json()}
+    print_result(json, record, [measurement_table(named.name, measurement)])

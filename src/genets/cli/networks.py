@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genets.core.errors import DataError, GenetsError, unknown_name
+from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,15 +41,10 @@ class NetworkWithData:
         return Images()
 
     def split(self, name: str) -> Split:
-        """A split of the data, or `all` three together, normalised as the weights expect it.
-
-        Raises DataError for another name.
-        """
+        """A split of the data, or `all` three together, normalised as the weights expect it."""
         from genets.data.split import JoinedSplit, normalised_as
 
         assert self.data is not None
-        if name not in (*SPLITS, ALL):
-            raise DataError(unknown_name("split", name, (*SPLITS, ALL)))
         names = SPLITS if name == ALL else (name,)
         splits = [getattr(self.data, each) for each in names]
         split = splits[0] if len(splits) == 1 else JoinedSplit(splits)

@@ -25,6 +25,22 @@ def set_quiet(quiet: bool) -> None:
         warnings.simplefilter("ignore")
 
 
+def print_result(
+    as_json: bool,
+    record: Any,
+    tables: Iterable[RenderableType] = (),
+    lines: Iterable[str] = (),
+    files: Mapping[str, Path] | None = None,
+) -> None:
+    """Print the result of a command: JSON alone, or tables, lines of text and written files."""
+    if as_json:
+        print_json(record)
+        return
+    print_tables(*tables)
+    print_lines(lines)
+    print_lines(f"{name}: {path}" for name, path in (files or {}).items())
+
+
 def print_json(value: Any) -> None:
     """Print JSON on standard output; the caller prints nothing else there."""
     print(json.dumps(value, indent=2, allow_nan=False))
@@ -40,11 +56,6 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print plain text without markup, and without line breaks inside paths."""
     for line in lines:
         print(line)
-
-
-def print_files(files: Mapping[str, Path]) -> None:
-    """Print one line for each written file."""
-    print_lines(f"{name}: {path}" for name, path in files.items())
 
 
 def print_remark(sentence: str) -> None:

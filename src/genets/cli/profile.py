@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from genets.cli.options import (
     OUTPUT,
@@ -17,9 +17,6 @@ from genets.cli.options import (
     option,
 )
 from genets.core.errors import SettingsError
-
-if TYPE_CHECKING:
-    from genets.latency import LatencyTable
 
 CPU_BLOCK_RESOLUTION = 112
 
@@ -138,13 +135,7 @@ def _make_figures(
     from genets.analysis import Timing
     from genets.analysis.profile.profile import ProfileSettings
     from genets.analysis.profile.profile import profile as make_profile
-    from genets.cli.output import (
-        print_files,
-        print_json,
-        print_kept_rows,
-        print_lines,
-        print_tables,
-    )
+    from genets.cli.output import print_kept_rows, print_result
     from genets.cli.progress import show_progress
     from genets.report.profile.page import write_profile
     from genets.report.profile.tables import profile_record, profile_sentences, profile_tables
@@ -159,12 +150,8 @@ def _make_figures(
         print_kept_rows(out)
         raise
     files = write_profile(result, out) if out else {}
-    if json:
-        print_json(profile_record(result))
-        return
-    print_tables(*profile_tables(result))
-    print_lines(profile_sentences(result).values())
-    print_files(files)
+    sentences = profile_sentences(result).values()
+    print_result(json, profile_record(result), profile_tables(result), sentences, files)
 
 
 def _make_table(
@@ -194,7 +181,7 @@ def _make_table(
         values = space | {"master": name, "resolution": resolution, "target": make_target(target)}
         settings = SearchSettings(data="none", budget="1x", **values)
     # PyTorch is imported only after the options are checked.
-    from genets.cli.output import print_json, print_lines
+    from genets.cli.output import print_result
     from genets.cli.progress import show_progress
     from genets.core.progress import Progress
     from genets.nas.table_ahead import table_ahead, table_for_study
@@ -212,23 +199,14 @@ def _make_table(
             made, path = table_ahead(
                 around, settings.target, num_classes, out, seed=seed, on_progress=show
             )
-    if json:
-        print_json(_table_record(made, path))
-    else:
-        print_lines([_table_sentence(made, path)])
-
-
-def _table_record(table: LatencyTable, path: Path) -> dict[str, Any]:
-    return {
+    record = {
         "table": str(path),
-        "target": table.target.name,
-        "entries": len(table.timed_ms),
-        "rmspe": table.rmspe,
+        "target": made.target.name,
+        "entries": len(made.timed_ms),
+        "rmspe": made.rmspe,
     }
-
-
-def _table_sentence(table: LatencyTable, path: Path) -> str:
-    return (
-        f"{len(table.timed_ms)} entries for {table.target.name} in {path}; error on held-out "
-        f"whole networks: {table.rmspe:.1%} RMSPE"
+    sentence = (
+        f"{len(made.timed_ms)} entries for {made.target.name} in {path}; error on held-out "
+        f"whole networks: {made.rmspe:.1%} RMSPE"
     )
+    print_result(json, record, lines=[sentence])

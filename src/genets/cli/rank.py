@@ -63,7 +63,7 @@ def rank(
     genets rank genet_large --checkpoint genet_large.pth --super-blocks
     """
     from genets.analysis.rank.advice import advise, load_block_latencies
-    from genets.cli.output import print_files, print_json, print_lines, print_tables
+    from genets.cli.output import print_result
     from genets.report.rank.page import write_rank
     from genets.report.rank.tables import rank_record, rank_tables
 
@@ -73,12 +73,8 @@ def rank(
     advice = {each.name: advise(each, latencies) for each in ranks}
     record = rank_record(ranks, advice)
     files = write_rank(ranks, advice, latencies, out) if out else {}
-    if json:
-        print_json(record)
-        return
-    print_tables(*rank_tables(ranks, advice))
-    print_lines(each["claim"] for each in record["networks"])
-    print_files(files)
+    claims = [each["claim"] for each in record["networks"]]
+    print_result(json, record, rank_tables(ranks, advice), claims, files)
 
 
 def _match_checkpoints(

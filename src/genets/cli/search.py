@@ -121,7 +121,7 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
 
 def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -> None:
     # PyTorch is imported only after the settings are checked.
-    from genets.cli.output import print_json, print_remark, print_tables
+    from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
     from genets.nas.search import run_search
     from genets.report.study.tables import search_table
@@ -133,12 +133,10 @@ def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -
         again = f"genets search --out {shlex.quote(str(out))}"
         print_remark(f"The study is kept. To continue: {again}")
         raise
-    if json:
-        print_json(result.to_json())
-        return
-    print_tables(search_table(result))
-    for warning in result.warnings:
-        print_remark(f"warning: {warning}")
+    print_result(json, result.to_json(), [search_table(result)])
+    if not json:
+        for warning in result.warnings:
+            print_remark(f"warning: {warning}")
 
 
 def _choose_master(

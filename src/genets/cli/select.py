@@ -49,7 +49,7 @@ def select(
     genets select runs/mine --budget 0.5x --device cuda --precision fp16
     genets select runs/mine --budget 0.5x --top 5
     """
-    from genets.cli.output import print_json, print_remark, print_tables
+    from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
     from genets.nas.reselect import select_top
     from genets.nas.study.reader import load_settings
@@ -61,10 +61,11 @@ def select(
             study, budget, top or 1, target=chosen, resolution=resolution, on_event=on_event
         )
     records = [each.to_json() for each in selected]
-    if json:
-        print_json(records[0] if top is None else {"asked": top, "alternatives": records})
+    if top is None:
+        print_result(json, records[0], [selected_table(selected[0])])
     else:
-        print_tables(selected_table(selected[0]) if top is None else alternatives_table(selected))
+        record = {"asked": top, "alternatives": records}
+        print_result(json, record, [alternatives_table(selected)])
     if len(selected) < (top or 1):
         print_remark(
             f"note: only {len(selected)} of {top}: no other combination of block types meets the "

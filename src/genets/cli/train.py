@@ -224,7 +224,7 @@ def _default_folder(options: dict[str, Any]) -> Path:
 
 def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) -> None:
     """Train. `machine`: options of `train_network` that do not change the weights."""
-    from genets.cli.output import error_console, print_json, print_lines, print_remark, print_tables
+    from genets.cli.output import error_console, print_remark, print_result
     from genets.cli.progress import TrainingWatch, show_progress
     from genets.report.training import training_table
     from genets.training import Listener
@@ -257,9 +257,6 @@ def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) 
     # Asked again: a process learns its rank among several machines only during the training.
     if not is_first_process():
         return
-    if json:
-        print_json(result.to_json())
-    else:
-        print_tables(training_table(result))
-        where = shlex.quote(str(result.results))
-        print_lines([f"weights of epoch {result.epoch} of {result.epochs}: {where}"])
+    where = shlex.quote(str(result.results))
+    line = f"weights of epoch {result.epoch} of {result.epochs}: {where}"
+    print_result(json, result.to_json(), [training_table(result)], [line])

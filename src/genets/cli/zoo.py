@@ -47,25 +47,21 @@ def zoo(
 
 def _list_all(json: bool) -> None:
     from genets import structure
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import print_result
     from genets.networks.baselines import baselines
     from genets.report.zoo import baselines_table, zoo_table
 
     rows = [_row(name, structure.zoo[name]) for name in structure.zoo]
-    if json:
-        print_json(
-            {
-                "structures": [asdict(row) for row in rows],
-                "baselines": [baseline.to_json() for baseline in baselines.values()],
-            }
-        )
-    else:
-        print_tables(zoo_table(rows), baselines_table(baselines.values()))
+    record = {
+        "structures": [asdict(row) for row in rows],
+        "baselines": [baseline.to_json() for baseline in baselines.values()],
+    }
+    print_result(json, record, [zoo_table(rows), baselines_table(baselines.values())])
 
 
 def _show_one(name: str, toml: bool, json: bool) -> None:
     from genets import structure
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import print_result
     from genets.report.zoo import stages_table, zoo_table
 
     if name not in structure.zoo:
@@ -76,14 +72,12 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
         typer.echo(network.to_toml(), nl=False)
         return
     row = _row(name, network)
-    if json:
-        print_json({**asdict(row), "stages": [asdict(stage) for stage in network.stages]})
-    else:
-        print_tables(stages_table(name, network), zoo_table([row]))
+    record = {**asdict(row), "stages": [asdict(stage) for stage in network.stages]}
+    print_result(json, record, [stages_table(name, network), zoo_table([row])])
 
 
 def _show_baseline(name: str, toml: bool, json: bool) -> None:
-    from genets.cli.output import print_json, print_tables
+    from genets.cli.output import print_result
     from genets.core.errors import GenetsError, unknown_name
     from genets.networks.baselines import baselines
     from genets.report.zoo import baseline_tables
@@ -94,10 +88,7 @@ def _show_baseline(name: str, toml: bool, json: bool) -> None:
     baseline = baselines[name]
     if toml:
         raise GenetsError(f"{baseline.name} is a baseline and has no structure file")
-    if json:
-        print_json(baseline.to_json())
-    else:
-        print_tables(*baseline_tables(baseline))
+    print_result(json, baseline.to_json(), baseline_tables(baseline))
 
 
 def _row(name: str, structure: Structure) -> ZooRow:
