@@ -7,16 +7,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
-import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from genets.core.errors import DataError
 from genets.data.pixels import as_rgb
-from genets.data.pool import Augmentation, Pool, assemble
-from genets.data.share import WHOLE, Share
-from genets.data.split import CPU, ImageData, name_some
+from genets.data.pool import Pool, PoolOptions, assemble
+from genets.data.split import ImageData, name_some
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -45,12 +44,8 @@ def load_folder(
     folder: str | Path,
     resolution: int,
     *,
-    seed: int = 0,
-    augmentation: Augmentation | None = None,
-    workers: int | None = None,
-    share: Share = WHOLE,
-    device: torch.device = CPU,
     check: bool = True,
+    **options: Unpack[PoolOptions],
 ) -> ImageData:
     """Read a folder of images.
 
@@ -60,13 +55,9 @@ def load_folder(
     Args:
         folder: the folder.
         resolution: pixels along each side of the images.
-        seed: decides the cut of the validation split.
-        augmentation: of the training images; None is timm's standard augmentation.
-        workers: processes that read images; None chooses by the number of images.
-        share: the share of the images that this process reads.
-        device: device of the images in a batch.
         check: read every image once now, so that broken images are reported and counted now and
             not when a pass meets them.
+        options: see `PoolOptions`.
 
     Raises:
         DataError: the folder cannot be read, has too few images or classes, or more than 1 % of
@@ -84,11 +75,7 @@ def load_folder(
         pools["train"],
         pools.get("validation"),
         pools.get("test"),
-        seed=seed,
-        augmentation=augmentation,
-        workers=workers,
-        share=share,
-        device=device,
+        **options,
         paths=[str(path) for part in files.values() for path, _ in part],
         fingerprint=_fingerprint(root, files),
     )

@@ -7,7 +7,7 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from PIL import Image
@@ -79,6 +79,24 @@ class Augmentation:
         )
         with_erasing: Any = Compose([transform, Erasing(self.erase)])
         return cast(Pixels, with_erasing if self.erase else transform)
+
+
+class PoolOptions(TypedDict, total=False):
+    """Options of every data set whose images are read one by one.
+
+    Attributes:
+        seed: decides the cut of the validation split; 0 by default.
+        augmentation: of the training images; None is timm's standard augmentation.
+        workers: processes that read images; None chooses by the number of images.
+        share: the share of the images that this process reads; all by default.
+        device: device of the images in a batch; the CPU by default.
+    """
+
+    seed: int
+    augmentation: Augmentation | None
+    workers: int | None
+    share: Share
+    device: torch.device
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,9 +258,9 @@ def assemble(
     validation: Pool | None,
     test: Pool | None,
     *,
-    seed: int,
-    augmentation: Augmentation | None,
-    workers: int | None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    workers: int | None = None,
     share: Share = WHOLE,
     device: torch.device = CPU,
     paths: Sequence[str] = (),
@@ -258,11 +276,7 @@ def assemble(
         resolution: pixels along each side of the images.
         class_names: names of the classes.
         train, validation, test: the stored images of each split; None where there is none.
-        seed: decides the cut of the validation split.
-        augmentation: of the training images; None is timm's standard augmentation.
-        workers: processes that read images; None chooses by the number of images.
-        share: the share of the images that this process reads.
-        device: device of the images in a batch.
+        seed, augmentation, workers, share, device: see `PoolOptions`.
         paths: the files of all images; empty where images are not files.
         fingerprint: see `ImageData`.
 

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import torch
 from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
 from genets.core.errors import DataError, first_line
 from genets.data.pixels import as_rgb
-from genets.data.pool import Augmentation, Pool, assemble
-from genets.data.share import WHOLE, Share
-from genets.data.split import CPU, ImageData
+from genets.data.pool import Pool, PoolOptions, assemble
+from genets.data.split import ImageData
 
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 STREAMS = ("hfids", "tfds", "wds")
@@ -30,12 +28,8 @@ def load_timm(
     name: str,
     resolution: int,
     *,
-    seed: int = 0,
     root: str | Path | None = None,
-    augmentation: Augmentation | None = None,
-    workers: int | None = None,
-    share: Share = WHOLE,
-    device: torch.device = CPU,
+    **options: Unpack[PoolOptions],
 ) -> ImageData:
     """Load a data set by a name such as `torch/cifar10` or `hfds/food101`.
 
@@ -46,13 +40,9 @@ def load_timm(
     Args:
         name: the name with its prefix.
         resolution: pixels along each side of the images.
-        seed: decides the cut of the validation split.
         root: folder of the files; None means the library's cache, and `~/.cache/genets` for
             torchvision.
-        augmentation: of the training images; None is timm's standard augmentation.
-        workers: processes that read images; None chooses by the number of images.
-        share: the share of the images that this process reads.
-        device: device of the images in a batch.
+        options: see `PoolOptions`.
 
     Raises:
         DataError: the data set cannot be loaded, or has too few images or classes.
@@ -83,11 +73,7 @@ def load_timm(
         train,
         validation,
         test,
-        seed=seed,
-        augmentation=augmentation,
-        workers=workers,
-        share=share,
-        device=device,
+        **options,
     )
 
 
