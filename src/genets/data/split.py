@@ -212,8 +212,15 @@ def normalised_as(
     """
     if (tuple(mean), tuple(std)) == (data.mean, data.std):
         return split
+    return RenormalisedSplit(split, *renormalisation(data, mean, std))
+
+
+def renormalisation(
+    data: ImageData, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """The scale and the offset, both (1, 3, 1, 1), that normalise images of `data` anew."""
     own_mean, own_std, mean_, std_ = (
         torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
         for values in (data.mean, data.std, mean, std)
     )
-    return RenormalisedSplit(split, own_std / std_, (own_mean - mean_) / std_)
+    return own_std / std_, (own_mean - mean_) / std_

@@ -161,11 +161,7 @@ class RunRecipe(Recipe):
         from genets.data import Augmentation  # imports PyTorch
 
         return Augmentation(
-            crop_area=self.crop_area,
-            flip=self.flip,
-            colour_jitter=self.colour_jitter,
-            auto_augment=self.auto_augment,
-            erase=self.erase,
+            **{each.name: getattr(self, each.name) for each in fields(Augmentation)}
         )
 
     def mixing(self, num_classes: int) -> Any | None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genets.data import ImageData
+from genets.data.split import renormalisation
 from genets.networks import resolve_network
 
 
@@ -35,9 +36,9 @@ class TeacherNetwork(nn.Module):
         super().__init__()
         self.net = net
         self.resolution = resolution
-        own_mean, own_std = _channels(mean), _channels(std)
-        self.register_buffer("scale", _channels(data.std) / own_std)
-        self.register_buffer("offset", (_channels(data.mean) - own_mean) / own_std)
+        scale, offset = renormalisation(data, mean, std)
+        self.register_buffer("scale", scale)
+        self.register_buffer("offset", offset)
         self.is_same = data.mean == tuple(mean) and data.std == tuple(std)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,7 +75,3 @@ def load_teacher(text: str, data: ImageData, weights: str = "") -> TeacherNetwor
     mean, std = source.normalisation or (data.mean, data.std)
     net = TeacherNetwork(source.network, source.resolution, mean, std, data)
     return net.requires_grad_(False).eval()
-
-
-def _channels(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)

@@ -77,12 +77,4 @@ class SpaceSettings(StrictModel):
     def design_space(self) -> DesignSpace:
         """Return the design space. Raises StructureError."""
         blocks = tuple(Block.parse(text) for text in self.blocks)
-        return DesignSpace(
-            blocks,
-            self.width_range,
-            self.width_step,
-            self.depth_change,
-            self.resolutions,
-            self.stem_width_range,
-            self.head_width_range,
-        )
+        return DesignSpace(**{**dict(self), "blocks": blocks})

@@ -43,7 +43,9 @@ def rounds_section(snapshot: Snapshot) -> Section:
 
 
 def _round_row(round_snapshot: RoundSnapshot, metric: Metric) -> list[Cell | str]:
-    score, best = round_snapshot.score or {}, _best_candidate(round_snapshot.confirmed, metric)
+    score = round_snapshot.score or {}
+    done = [candidate for candidate in round_snapshot.confirmed if candidate.status == "done"]
+    best = best_trained(done, metric) if done else None
     failed = sum(result.status == "failed" for result in round_snapshot.results)
     return [
         str(round_snapshot.number),
@@ -53,15 +55,6 @@ def _round_row(round_snapshot: RoundSnapshot, metric: Metric) -> list[Cell | str
         *(score_text(best.score(m) if best else None, m) for m in Metric),
         Cell(str(round_snapshot.master), "text"),
     ]
-
-
-def _best_candidate(
-    candidates: tuple[TrainedCandidate, ...], metric: Metric
-) -> TrainedCandidate | None:
-    done = [candidate for candidate in candidates if candidate.status == "done"]
-    if not done:
-        return None
-    return best_trained(done, metric)
 
 
 def candidates_section(snapshot: Snapshot) -> Section:
