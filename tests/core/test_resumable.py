@@ -85,15 +85,6 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         ResumableFolder(path, STUDY).resume().close()
 
 
-def test_a_folder_without_a_lock_is_shared(tmp_path: Path) -> None:
-    kind = FolderKind(
-        noun="report", settings_file="report.json", lock_file=None, raises=GenetsError, kept=""
-    )
-    with ResumableFolder(tmp_path, kind).create_or_resume():
-        ResumableFolder(tmp_path, kind).create_or_resume().close()
-    assert os.listdir(tmp_path) == []
-
-
 def test_a_single_file_can_be_locked(tmp_path: Path) -> None:
     path = tmp_path / ".rows.json.lock"
     message = f"^rows.json is in use by process {os.getpid()}; take another folder$"

@@ -31,7 +31,7 @@ class FolderKind:
     Attributes:
         noun: The name of the kind in messages, such as "study".
         settings_file: The file that is written first. A folder that holds it has been begun.
-        lock_file: The file that is locked while a process uses the folder; None for no lock.
+        lock_file: The file that is locked while a process uses the folder.
         raises: The class of every error, such as StudyError.
         kept: What a full disk does not destroy, such as "every finished trial is kept".
         may_precede: Names that may exist before the settings file, with `*` as a wildcard. The
@@ -40,7 +40,7 @@ class FolderKind:
 
     noun: str
     settings_file: str
-    lock_file: str | None
+    lock_file: str
     raises: type[GenetsError]
     kept: str
     may_precede: tuple[str, ...] = ()
@@ -209,10 +209,8 @@ class ResumableFolder:
 
     def _take_lock(self) -> None:
         assert self._lock is None, "the folder is open already"
-        if self.kind.lock_file is not None:
-            subject = f"{self.kind.noun} {self.path}"
-            lock_path = self.path / self.kind.lock_file
-            self._lock = take_lock(lock_path, subject, raises=self.kind.raises)
+        subject = f"{self.kind.noun} {self.path}"
+        self._lock = take_lock(self.path / self.kind.lock_file, subject, raises=self.kind.raises)
 
     def _check_empty(self) -> None:
         kind = self.kind

@@ -15,7 +15,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema, to_json
@@ -23,7 +23,6 @@ from pydantic_core import CoreSchema, core_schema, to_json
 from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 
 Record = TypeVar("Record")
-Extra = Literal["forbid", "ignore"]
 Location = tuple[int | str, ...]
 
 
@@ -129,7 +128,7 @@ def to_plain(record: Any) -> dict[str, Any]:
     a structure. `from_plain` is the inverse. The values are not checked.
     """
     owner: Any = type(record)
-    adapter = _record_adapter(owner, "forbid")
+    adapter = _record_adapter(owner)
     values: dict[str, Any] = adapter.dump_python((record,), mode="json", warnings=False)[0]
     return values
 
@@ -138,7 +137,6 @@ def from_plain(
     owner: type[Record],
     values: Any,
     *,
-    extra: Extra = "forbid",
     kind: str = "field",
     raises: type[GenetsError] = GenetsError,
 ) -> Record:
@@ -151,7 +149,6 @@ def from_plain(
     Args:
         owner: The dataclass.
         values: Parsed JSON or TOML.
-        extra: Whether keys that are no fields are refused or ignored, also inside.
         kind: The word for a field in the message.
         raises: The class of the error.
 
@@ -166,7 +163,7 @@ def from_plain(
     # As JSON, because only there the strict mode takes a list for a tuple.
     text = to_json([values], inf_nan_mode="constants")
     try:
-        record: Record = _record_adapter(hashable, extra).validate_json(text, strict=True)[0]
+        record: Record = _record_adapter(hashable).validate_json(text, strict=True)[0]
     except ValidationError as error:
         raise explain(error, owner, kind=kind, raises=raises, locate=lambda loc: loc[1:]) from error
     return record
@@ -193,10 +190,9 @@ def text_schema(owner: type[Any], parse: Callable[[str], Any]) -> CoreSchema:
 
 
 @cache
-def _record_adapter(owner: Any, extra: Extra) -> TypeAdapter[Any]:
+def _record_adapter(owner: Any) -> TypeAdapter[Any]:
     """For a tuple with one record, as pydantic takes no configuration for a dataclass itself."""
-    config = ConfigDict(extra=extra, allow_inf_nan=False)
-    return TypeAdapter(tuple[owner], config=config)
+    return TypeAdapter(tuple[owner], config=ConfigDict(extra="forbid", allow_inf_nan=False))
 
 
 @cache
