@@ -5,13 +5,14 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 RUN := .venv/bin/python -m
+CAPABILITY_TESTS := tests/latency tests/training/test_training_loop.py
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test test-avx2 benchmarks-tiny check format lock clean
 
 help: ## show the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1 - /p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 - /p' Makefile
 
 setup: $(STAMP) ## make .venv with the locked dependencies and this package
 
@@ -19,7 +20,33 @@ demo: setup ## find, train and hand over a network for the digits data set
 	.venv/bin/genets search --data digits --budget 0.5x --out runs/demo
 
 test: setup ## run the tests
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadfile
+
+# On a CPU with AVX-512 these tests then run as on a CPU with AVX2, where oneDNN lacks bf16.
+test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(RUN) pytest $(CAPABILITY_TESTS)
+
+# Short runs of the benchmarks that have parameters for this. Their figures mean nothing.
+TINY_BENCHMARKS := \
+	"against_search.py --tiny" \
+	"budgets.py --tiny" \
+	"data_pipeline.py --images 200" \
+	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \
+	"repeatability.py --times 2 --time-limit 0.1" \
+	"rounds.py --tiny --seeds 1" \
+	"search_quality.py --tiny" \
+	"startup.py" \
+	"table3.py --engines torch --time-limit 0.01" \
+	"train_kills.py --kills 1" \
+	"trial_cost.py --tiny"
+
+benchmarks-tiny: setup ## see whether the benchmarks run; the committed results stay
+	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
+	for words in $(TINY_BENCHMARKS); do \
+		echo "==== $$words"; \
+		BENCHMARK_RESULTS=$$results .venv/bin/python benchmarks/$$words >"$$results/log" 2>&1 \
+			|| { cat "$$results/log"; exit 1; }; \
+	done
 
 check: setup ## lint, formatting, types
 	$(RUN) ruff check .
@@ -31,7 +58,7 @@ format: setup ## format the code and sort the imports
 	$(RUN) ruff format .
 
 lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LOCK_FLAGS=--upgrade for newer ones)
-	$(UV) pip compile pyproject.toml --extra onnx --extra openvino --extra tensorboard --group dev --output-file requirements.lock \
+	$(UV) pip compile pyproject.toml --extra all --group dev --output-file requirements.lock \
 		--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--quiet --custom-compile-command "make lock" $(LOCK_FLAGS)
 

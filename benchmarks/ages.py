@@ -1,8 +1,8 @@
-"""How old each committed figure is: its day, its commit, and the commits to the code since.
+"""How old each committed figure is: its date, its commit, and the number of later code commits.
 
     python benchmarks/ages.py
 
-A file that names no commit is taken to be of the commit that brought it.
+For a file that names no commit, the commit that last changed the file is used.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def main() -> None:
 
 
 def records(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What was measured in one run, named; a file of several targets holds several."""
+    """The runs of a file with their names; a file of several targets has one run per target."""
     record = read_result(name)
     if set(record) != {"targets"}:
         yield name, record
         return
-    for target, its in record["targets"].items():
-        yield f"{name}: {target}", its
+    for target, run in record["targets"].items():
+        yield f"{name}: {target}", run
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Are budgets kept? Twenty budgets of one study, each network measured again afterwards.
+"""Are budgets met? Twenty budgets of one study, with every network measured again afterwards.
 
 Run from the repository: python benchmarks/budgets.py [--study FOLDER]. Writes results/budgets.json.
-One search on digits, or the finished study in FOLDER; from its trials `genets.select` finds a
-network for each budget, given as a multiple of the MasterNet's latency. Afterwards, in a process of
-its own, all networks found are measured in turn with the MasterNet, and the budget is held
-against the MasterNet of that measuring: `kept` by the median, `surely_kept` by the upper 95 %
-bound against the MasterNet's lower one, as the promise was given. `unused` is the share of the
-budget that this median leaves. Two kinds of budgets are set apart: where nothing fits, the fastest
-network that was found is measured again, to see that it does not; and where the most accurate
-structure of the whole space fits with room to spare, the rest of the budget has no use.
+The benchmark runs one search on digits, or uses the finished study in FOLDER. From its trials,
+`genets.select` selects a network for each budget, given as a multiple of the MasterNet's latency.
+Afterwards a separate process measures all selected networks in turn with the MasterNet, and each
+network is compared with the budget by this second measurement of the MasterNet: `kept` compares
+medians; `surely_kept` compares the network's upper 95 % bound with the MasterNet's lower bound, as
+the search does. `unused` is the share of the budget that the median leaves unused. Two kinds of
+budgets are counted separately. If no structure meets the budget, the fastest measured network is
+measured again, to check that it does not meet the budget. If the most accurate structure of the
+whole space meets the budget, no structure can use the rest of the budget.
 """
 
 from __future__ import annotations
@@ -21,38 +22,37 @@ from typing import Any
 
 import numpy as np
 
-from conditions import write_result
+from conditions import add_tiny_option, write_result
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target, measure_interleaved
-from genets.nas.run import search, select
+from genets.nas.reselect import select
+from genets.nas.search import run_search
 from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.study import load_settings
+from genets.nas.study.reader import load_settings
 from genets.networks import build
 from genets.structure import Structure
-from truth import TINY, alone
+from truth import TINY, run_in_new_process
 
 UNLIMITED = "1000x"
-MOST_UNUSED = 0.1
+MAX_UNUSED = 0.1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", type=Path, help="a finished study, or where to make one")
+    parser.add_argument("--study", type=Path, help="a finished study, or the folder for a new one")
     parser.add_argument("--budgets", type=int, default=20)
     parser.add_argument("--range", type=float, nargs=2, default=(0.3, 1.5), metavar=("LOW", "HIGH"))
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each network, afterwards")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each later measurement")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--tiny", action="store_true", help="one epoch each: whether it runs; no results are kept"
-    )
+    add_tiny_option(parser)
     options = parser.parse_args()
     low, high = options.range
     multiples = [round(float(m), 4) for m in np.linspace(low, high, options.budgets)]
     with tempfile.TemporaryDirectory(prefix="genets-budgets-") as folder:
         study = options.study or Path(folder) / "study"
         make_study(study, options.seed, tiny=options.tiny)
-        figures = figures_of(study, multiples, options.seconds)
+        figures = check_budgets(study, multiples, options.seconds)
     if options.tiny:
         print(json.dumps(figures, indent=2))
     else:
@@ -60,20 +60,20 @@ def main() -> None:
 
 
 def make_study(folder: Path, seed: int, *, tiny: bool) -> None:
-    """Finished already, or made now; the best predicted is taken, as `select` takes it."""
+    """Run the search unless the study exists; no candidates are trained, as with `select`."""
     if not (folder / "study.toml").exists():
         shorter = TINY | {"table_seconds": 10.0, "measure_seconds": 0.5} if tiny else {}
-        own = {"data": "digits", "budget": "1.5x", "seed": seed, "confirm": 1}
-        search(SearchSettings(**merge(own, shorter)), folder)
+        settings = {"data": "digits", "budget": "1.5x", "seed": seed, "confirm": 1}
+        run_search(SearchSettings(**merge(settings, shorter)), folder)
 
 
-def figures_of(study: Path, multiples: list[float], seconds: float) -> dict[str, Any]:
+def check_budgets(study: Path, multiples: list[float], seconds: float) -> dict[str, Any]:
     settings = load_settings(study)
     top = select(study, UNLIMITED).structure
     rows = [selected_row(study, multiple, top) for multiple in multiples]
     nets = dict.fromkeys(row["structure"] for row in rows)
-    measured = alone(measure_again, settings.master, [*nets], settings.target, seconds)
-    rows = [row | again(row, measured, settings.master) for row in rows]
+    measured = run_in_new_process(measure_again, settings.master, [*nets], settings.target, seconds)
+    rows = [row | compare_with_budget(row, measured, settings.master) for row in rows]
     return {
         "target": settings.target.to_json(),
         "data": settings.data,
@@ -85,20 +85,20 @@ def figures_of(study: Path, multiples: list[float], seconds: float) -> dict[str,
 
 
 def selected_row(study: Path, multiple: float, top: Structure) -> dict[str, Any]:
-    """What `select` answers; `kind` is feasible, infeasible, or above the frontier."""
+    """The result of `select`; its `kind` is feasible, infeasible, or above the frontier."""
     try:
-        found = select(study, f"{multiple}x")
+        selected = select(study, f"{multiple}x")
     except InfeasibleBudgetError as error:
         print(f"{multiple}x: {error}", flush=True)
         return {"budget": multiple, "kind": "infeasible", "structure": error.fastest}
-    print(f"{multiple}x: {found.structure}, {found.margin:.1%} left", flush=True)
+    print(f"{multiple}x: {selected.structure}, {selected.margin:.1%} unused", flush=True)
     return {
         "budget": multiple,
-        "kind": "above the frontier" if found.structure == top else "feasible",
-        "structure": str(found.structure),
-        "measured_when_selected": found.measured_ms / found.master_ms,
-        "margin_when_selected": found.margin,
-        "noisy_when_selected": found.noisy,
+        "kind": "above the frontier" if selected.structure == top else "feasible",
+        "structure": str(selected.structure),
+        "measured_when_selected": selected.measured_ms / selected.master_ms,
+        "margin_when_selected": selected.margin,
+        "noisy_when_selected": selected.noisy,
     }
 
 
@@ -110,10 +110,10 @@ def measure_again(
     return measure_interleaved(nets, target, resolution, time_limit_s=seconds)
 
 
-def again(
+def compare_with_budget(
     row: dict[str, Any], measured: dict[str, Measurement], master: str
 ) -> dict[str, float | bool]:
-    """The later measurement, in multiples of the MasterNet's latency."""
+    """The second measurement, in multiples of the MasterNet's latency."""
     net, reference = measured[row["structure"]], measured[master]
     share = net.ms_per_image / reference.ms_per_image
     bound = net.high_ms_per_image / reference.low_ms_per_image
@@ -128,24 +128,24 @@ def again(
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    def of(kind: str) -> list[dict[str, Any]]:
+    def rows_of_kind(kind: str) -> list[dict[str, Any]]:
         return [row for row in rows if row["kind"] == kind]
 
-    answered = of("feasible") + of("above the frontier")
-    unused = [row["unused"] for row in of("feasible")]
+    answered = rows_of_kind("feasible") + rows_of_kind("above the frontier")
+    unused = [row["unused"] for row in rows_of_kind("feasible")]
     return {
         "budgets": len(rows),
-        "feasible": len(of("feasible")),
-        "infeasible": len(of("infeasible")),
-        "above_the_frontier": len(of("above the frontier")),
+        "feasible": len(rows_of_kind("feasible")),
+        "infeasible": len(rows_of_kind("infeasible")),
+        "above_the_frontier": len(rows_of_kind("above the frontier")),
         "answered": len(answered),
         "kept": sum(row["kept"] for row in answered),
         "surely_kept": sum(row["surely_kept"] for row in answered),
         "worst_overshoot": max((-row["unused"] for row in answered), default=None),
-        "rightly_infeasible": sum(not row["kept"] for row in of("infeasible")),
+        "rightly_infeasible": sum(not row["kept"] for row in rows_of_kind("infeasible")),
         "unused_mean": float(np.mean(unused)) if unused else None,
         "unused_largest": max(unused, default=None),
-        "unused_above_a_tenth": sum(share > MOST_UNUSED for share in unused),
+        "unused_above_a_tenth": sum(share > MAX_UNUSED for share in unused),
     }
 
 

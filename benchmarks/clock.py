@@ -1,10 +1,11 @@
-"""The clock against operations of known cost, on this machine's CPU.
+"""The clock against operations of known duration, on this machine's CPU.
 
     python benchmarks/clock.py
 
-1. A busy loop of known length (it reads `perf_counter` until its time is up) is recovered.
-2. Twice, four times the depth costs two, four times the time: the same convolution repeated.
-3. The same network twice, under two names, comes out the same.
+1. A busy loop of known length, which reads `perf_counter` until its time is up: does the clock
+   measure this length?
+2. A chain of equal convolutions: do two and four times the depth take two and four times the time?
+3. The same network under two names: are the two latencies equal?
 
 Writes benchmarks/results/clock.json.
 """
@@ -21,7 +22,7 @@ from torch import nn
 from conditions import write_result
 from genets.latency import PROTOCOLS, Target, measure_interleaved
 from genets.latency.engines import ENGINES
-from genets.latency.predictor.probes import build_live
+from genets.latency.predictor.probes import build_for_timing
 from genets.latency.timing.clock import sample_interleaved
 from genets.latency.timing.statistics import median, median_interval
 from genets.structure import zoo
@@ -38,28 +39,28 @@ def busy(seconds: float) -> None:
 
 
 def known_costs() -> list[dict[str, float]]:
-    """Loops of one known length each, all timed in turn."""
+    """Busy loops of known lengths, timed in turn."""
     runs = {str(length): lambda length=length: busy(length) for length in LENGTHS_S}
     with ENGINES["torch"].open(TARGET) as clock:
         samples = sample_interleaved(clock, runs, PROTOCOLS["genets-1"], time_limit_s=3)
     rows = []
     for length in LENGTHS_S:
-        told = median(samples[str(length)])
+        measured = median(samples[str(length)])
         low, high = median_interval(samples[str(length)])
         rows.append(
             {
                 "cost_s": length,
-                "told_s": told,
+                "told_s": measured,
                 "low_s": low,
                 "high_s": high,
-                "error": told / length - 1,
+                "error": measured / length - 1,
             }
         )
     return rows
 
 
 def depths() -> list[dict[str, Any]]:
-    """A chain of equal convolutions, long enough that the rest of a run does not count."""
+    """Chains of equal convolutions, so deep that the fixed cost of a run hardly matters."""
     torch.manual_seed(0)
     chains = {
         str(depth): nn.Sequential(
@@ -67,9 +68,9 @@ def depths() -> list[dict[str, Any]]:
         )
         for depth in DEPTHS
     }
-    found = measure_interleaved(chains, TARGET, 32, time_limit_s=6)
-    ms = {depth: found[str(depth)].ms_per_batch for depth in DEPTHS}
-    # The first layer and the start of a run cost something too: slopes between depths do not.
+    measured = measure_interleaved(chains, TARGET, 32, time_limit_s=6)
+    ms = {depth: measured[str(depth)].ms_per_batch for depth in DEPTHS}
+    # The first layer and the start of a run take time too; the slopes do not contain this time.
     slopes = [(ms[b] - ms[a]) / (b - a) for a, b in pairwise(DEPTHS)]
     return [
         {
@@ -83,10 +84,10 @@ def depths() -> list[dict[str, Any]]:
 
 
 def same_twice() -> dict[str, Any]:
-    """One network under two names. `agree`: neither median is outside the other's interval."""
-    network = build_live(zoo["master_small"], 10)
-    found = measure_interleaved({"a": network, "b": network}, TARGET, 16, time_limit_s=6)
-    a, b = found["a"], found["b"]
+    """One network under two names. `intervals_touch`: the 95 % intervals overlap."""
+    network = build_for_timing(zoo["master_small"], 10)
+    measured = measure_interleaved({"a": network, "b": network}, TARGET, 16, time_limit_s=6)
+    a, b = measured["a"], measured["b"]
     return {
         "ms_per_image": [a.ms_per_image, b.ms_per_image],
         "intervals": [[m.low_ms_per_image, m.high_ms_per_image] for m in (a, b)],

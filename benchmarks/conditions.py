@@ -1,8 +1,10 @@
-"""What every benchmark stores beside its figures."""
+"""What all benchmarks share: the file of results, its provenance, and the option --tiny."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,16 +15,18 @@ from typing import Any
 from genets.latency import Target
 from genets.latency.environment import describe_environment
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+# Short runs write elsewhere, so that the committed figures stay: see `make benchmarks-tiny`.
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "benchmarks" / "results"))
 
 
 def write_result(name: str, figures: dict[str, Any], *targets: Target) -> None:
-    """Write `results/<name>.json` with the command and the machine, and show the figures.
+    """Write `results/<name>.json` with the command and the machine, and print the figures.
 
-    The machine is described as the first target uses it, with the packages of all.
+    The environment is that of the first target; its packages are those of all targets.
     """
     environments = [describe_environment(target) for target in targets or (Target(),)]
-    packages = {name: one for each in environments for name, one in each["packages"].items()}
+    packages = {k: v for environment in environments for k, v in environment["packages"].items()}
     environment = {**environments[0], "packages": packages}
     record = {**PROVENANCE, "environment": environment, **figures}
     RESULTS.mkdir(exist_ok=True)
@@ -31,7 +35,7 @@ def write_result(name: str, figures: dict[str, Any], *targets: Target) -> None:
 
 
 def provenance() -> dict[str, str]:
-    """The command that runs now, the day, and the commit of the code (-dirty if it was changed)."""
+    """The command, the date, and the commit of the code (-dirty if the code has changed since)."""
     commit = git("rev-parse", "--short", "HEAD")
     changed = git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")
     return {
@@ -42,19 +46,23 @@ def provenance() -> dict[str, str]:
 
 
 def git(*words: str) -> str:
-    """What git says at the root of the project; empty where it has nothing to say of it."""
+    """The output of a git command at the root of the project; empty without git."""
     if shutil.which("git") is None:
         return ""
-    return subprocess.run(
-        ["git", *words], cwd=RESULTS.parent.parent, capture_output=True, text=True
-    ).stdout.strip()
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def add_tiny_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tiny", action="store_true", help="run in minutes with little training; store nothing"
+    )
 
 
 def read_result(name: str) -> dict[str, Any]:
-    """What an earlier run wrote; empty if there was none."""
+    """The results of an earlier run; empty if there was none."""
     path = RESULTS / f"{name}.json"
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return record
 
 
-PROVENANCE = provenance()  # when a run begins: the code may be another when it ends
+PROVENANCE = provenance()  # read at the start of a run, as the code may change before its end

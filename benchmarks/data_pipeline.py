@@ -1,7 +1,8 @@
-"""Images per second on one core, out of a folder of JPEGs: genets' splits against torchvision.
+"""Images per second on one core from a folder of JPEGs: genets' splits against torchvision.
 
-torchvision's ImageFolder with the same transforms, DataLoader and batch size; one thread, no
-worker, batch by batch in turn. What comes out of the evaluation passes is compared too.
+torchvision uses ImageFolder and DataLoader, with the same transforms and batch size. Both run in
+one thread without workers, and take turns batch by batch. The batches of the evaluation passes are
+also compared with each other.
 Run from the repository: python benchmarks/data_pipeline.py. Writes results/data_pipeline.json.
 """
 
@@ -40,7 +41,7 @@ CENTRE = (
     transforms.Resize(int(RESOLUTION / 0.875), interpolation=BICUBIC),
     transforms.CenterCrop(RESOLUTION),
 )
-# By name: genets' augmentation, or None for an evaluation pass, and torchvision's transforms.
+# genets' augmentation (None for an evaluation pass), and torchvision's transforms.
 CASES: dict[str, tuple[Augmentation | None, tuple[Any, ...]]] = {
     "training: crop, flip": (Augmentation(colour_jitter=0.0), (*CROP, *TENSOR)),
     "training: crop, flip, colour jitter": (Augmentation(), (*CROP, JITTER, *TENSOR)),
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def compare(folder: Path, name: str, batch_size: int) -> dict[str, Any]:
-    """Both run a batch beforehand, to warm up."""
+    """Compare one case; each side runs one batch first, to warm up."""
     augmentation, steps = CASES[name]
     split = load_folder(folder, RESOLUTION, augmentation=augmentation, workers=0, check=False).train
     theirs = ImageFolder(str(folder / "train"), transforms.Compose(steps))
@@ -96,13 +97,13 @@ def compare(folder: Path, name: str, batch_size: int) -> dict[str, Any]:
 def passes(
     split: Split, theirs: ImageFolder, augmentation: Augmentation | None, batch_size: int
 ) -> tuple[Iterator[Batch], Iterator[Batch]]:
-    trains = augmentation is not None
-    loader = DataLoader(theirs, batch_size, shuffle=trains, drop_last=trains)
-    return split.batches(batch_size, epoch=0 if trains else None), iter(loader)
+    training = augmentation is not None
+    loader = DataLoader(theirs, batch_size, shuffle=training, drop_last=training)
+    return split.batches(batch_size, epoch=0 if training else None), iter(loader)
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch, and the seconds it took."""
+    """Each batch, and the seconds that it took."""
     while True:
         start = time.perf_counter()
         try:

@@ -1,6 +1,7 @@
-"""The demo as a stranger runs it: a fresh clone in a new folder, set-up included.
+"""The demo as a new user runs it: a fresh clone in a new folder, set-up included.
 
-The set-up is timed twice: as it is here, and with an empty package cache as on a new machine.
+The set-up is timed twice: with this machine's package cache, and with an empty one, as on a new
+machine.
 
 Run from the repository: python benchmarks/demo.py. Writes results/demo.json.
 """
@@ -20,17 +21,17 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def main() -> None:
-    ours = ("VIRTUAL_ENV", "PYTHONPATH")  # nothing of the caller's on the path
-    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    hidden = ("VIRTUAL_ENV", "PYTHONPATH")  # so that the demo uses only its own environment
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     with tempfile.TemporaryDirectory(prefix="genets-demo-") as folder:
         clone = Path(folder) / "a clone"
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
         start = time.monotonic()
-        subprocess.run(["make", "--silent", "setup"], cwd=clone, env=kept, check=True)
+        subprocess.run(["make", "--silent", "setup"], cwd=clone, env=environment, check=True)
         set_up = time.monotonic()
-        subprocess.run(["make", "--silent", "demo"], cwd=clone, env=kept, check=True)
+        subprocess.run(["make", "--silent", "demo"], cwd=clone, env=environment, check=True)
         end = time.monotonic()
-        cold_seconds = set_up_with_empty_cache(Path(folder), kept)
+        cold_seconds = time_setup_with_empty_cache(Path(folder), environment)
         result = json.loads((clone / "runs" / "demo" / "results" / "result.json").read_text())
     figures = {
         "setup_seconds": set_up - start,
@@ -42,8 +43,8 @@ def main() -> None:
     write_result("demo", figures)
 
 
-def set_up_with_empty_cache(folder: Path, environment: dict[str, str]) -> float:
-    """Seconds; needs some GiB of disk meanwhile."""
+def time_setup_with_empty_cache(folder: Path, environment: dict[str, str]) -> float:
+    """Seconds of the set-up; it needs a few GiB of disk for the time being."""
     clone = folder / "another clone"
     subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
     start = time.monotonic()

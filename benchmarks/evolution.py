@@ -1,8 +1,8 @@
-"""Rivals of the search: structures trained for a short time each, drawn at random or evolved.
+"""Rivals of the search: random search and evolution, which train each structure briefly.
 
 Regularised evolution: Real, Aggarwal, Huang, Le: Regularized Evolution for Image Classifier
-Architecture Search, AAAI 2019, algorithm 1. A child is a mutated copy of the best of a random
-tournament in the population, and takes the place of the oldest, not of the worst.
+Architecture Search, AAAI 2019, algorithm 1. A random tournament in the population has a winner; the
+child is a mutated copy of this winner. It replaces the oldest member, not the worst.
 """
 
 from __future__ import annotations
@@ -18,73 +18,86 @@ from genets.structure import SearchSpace, Structure, SuperBlock
 
 T = TypeVar("T")
 
-MOST_DRAWS = 100_000
+MAX_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """value: more is better. seconds: what its training took, of one core."""
+class Evaluation:
+    """The result of one training.
+
+    Attributes:
+        structure: the structure that was trained.
+        value: its score; higher is better.
+        seconds: core-seconds of the training.
+    """
 
     structure: Structure
     value: float
     seconds: float
 
 
-Propose = Callable[[Sequence[Evaluated]], Structure]  # from all evaluated so far, in their order
-Evaluate = Callable[[Sequence[Structure]], Sequence[Evaluated]]
+Propose = Callable[[Sequence[Evaluation]], Structure]  # from all evaluations so far, in their order
+Evaluate = Callable[[Sequence[Structure]], Sequence[Evaluation]]
 
 
-def spend(propose: Propose, evaluate: Evaluate, seconds: float, at_once: int) -> list[Evaluated]:
-    """Evaluate proposals, `at_once` in a step, until their trainings have taken that long."""
-    history: list[Evaluated] = []
-    while sum(one.seconds for one in history) < seconds:
+def spend(propose: Propose, evaluate: Evaluate, seconds: float, at_once: int) -> list[Evaluation]:
+    """Evaluate proposals, `at_once` per step, until their trainings have taken `seconds`."""
+    history: list[Evaluation] = []
+    while sum(evaluation.seconds for evaluation in history) < seconds:
         history += evaluate([propose(history) for _ in range(at_once)])
     return history
 
 
 class Proposals:
-    """Structures of a design space that a latency table predicts within a limit, none twice."""
+    """Proposes structures of a search space within a latency limit, each structure once.
+
+    Args:
+        space: the search space.
+        table: predicts the latency.
+        limit_ms: the largest allowed prediction, ms per image.
+        rng: draws the structures.
+    """
 
     def __init__(
-        self, around: SearchSpace, table: LatencyTable, limit_ms: float, rng: np.random.Generator
+        self, space: SearchSpace, table: LatencyTable, limit_ms: float, rng: np.random.Generator
     ) -> None:
-        self.around = around
+        self.space = space
         self.table = table
         self.limit_ms = limit_ms
         self.rng = rng
         self._seen: set[Structure] = set()
 
-    def random(self, history: Sequence[Evaluated]) -> Structure:
-        """Uniform over the space, whatever was found so far."""
-        return self._first_new(lambda: self.around.sample(self.rng))
+    def random(self, history: Sequence[Evaluation]) -> Structure:
+        """Draw uniformly from the space, independent of the history."""
+        return self._first_new(lambda: self.space.sample(self.rng))
 
     def evolution(self, population: int, tournament: int) -> Propose:
-        """Random ones until there is a population; it consists of the latest evaluated."""
+        """Draw at random until the population is full; it consists of the latest evaluations."""
 
-        def propose(history: Sequence[Evaluated]) -> Structure:
+        def propose(history: Sequence[Evaluation]) -> Structure:
             if len(history) < population:
                 return self.random(history)
             alive = history[-population:]
-            entrants = self.rng.choice(len(alive), tournament, replace=False)
-            parent = max((alive[n] for n in entrants), key=lambda one: one.value).structure
-            return self._first_new(lambda: self.mutated(parent))
+            numbers = self.rng.choice(len(alive), tournament, replace=False)
+            winner = max((alive[n] for n in numbers), key=lambda evaluation: evaluation.value)
+            return self._first_new(lambda: self.mutate(winner.structure))
 
         return propose
 
-    def mutated(self, parent: Structure) -> Structure:
-        """One super-block with another block, depth or width."""
+    def mutate(self, parent: Structure) -> Structure:
+        """Change the block, the depth or the width of one super-block."""
         index = int(self.rng.integers(len(parent.super_blocks)))
         old = parent.super_blocks[index]
         kind = self.rng.integers(3)
         if kind == 0:
-            block = self._other(self.around.blocks[index], old.block)
+            block = self._other(self.space.blocks[index], old.block)
             new = SuperBlock(
                 block.type, old.depth, old.width, old.stride, block.kernel, block.ratio
             )
         elif kind == 1:
-            new = replace(old, depth=self._other(self.around.depths[index], old.depth))
+            new = replace(old, depth=self._other(self.space.depths[index], old.depth))
         else:
-            new = replace(old, width=self._other(self.around.widths[index], old.width))
+            new = replace(old, width=self._other(self.space.widths[index], old.width))
         return parent.with_stage(index, new)
 
     def _other(self, values: Sequence[T], own: T) -> T:
@@ -92,11 +105,11 @@ class Proposals:
         return others[self.rng.integers(len(others))]
 
     def _first_new(self, draw: Callable[[], Structure]) -> Structure:
-        for _ in range(MOST_DRAWS):
+        for _ in range(MAX_DRAWS):
             structure = draw()
             if structure in self._seen:
                 continue
             if self.table.predict_ms_per_image(structure) <= self.limit_ms:
                 self._seen.add(structure)
                 return structure
-        raise SystemExit(f"no new structure within {self.limit_ms:.4g} ms in {MOST_DRAWS} draws")
+        raise SystemExit(f"no new structure within {self.limit_ms:.4g} ms in {MAX_DRAWS} draws")

@@ -1,4 +1,4 @@
-"""The winners of several methods: trained alike, scored on the test split, measured in turn."""
+"""The winners of several methods: equally trained, scored on the test split, measured in turn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from genets.latency import measure_interleaved
 from genets.nas.settings.settings import SearchSettings
 from genets.networks import build
 from genets.structure import Structure
-from winner import teacher_of, trained_score
+from winner import load_teacher, train_and_score
 
 Methods = dict[str, dict[str, Any]]  # figures by method, with its `structure`
 
 
 @cache
 def images(name: str, resolution: int, seed: int) -> ImageData:
-    """Of a process, once."""
+    """Load a data set once per process."""
     return load_data(name, resolution, seed=seed)
 
 
@@ -32,49 +32,49 @@ def final_scores(
     methods: Methods,
     pool: Executor,
 ) -> Methods:
-    """Test scores of each method's structure: means over the final seeds, and each."""
+    """Test scores of each method's structure: the mean over the final seeds, and each score."""
     jobs = [(name, seed) for name in methods for seed in range(seeds)]
     texts = [methods[name]["structure"] for name, _ in jobs]
     final = partial(full_training, settings, folder)
     scores = [*pool.map(final, texts, [seed for _, seed in jobs])]
-    found: Methods = {}
+    figures: Methods = {}
     for name in methods:
         own = [score for (other, _), score in zip(jobs, scores, strict=True) if other == name]
         top1, cross_entropy = np.transpose(own).tolist()
-        found[name] = {
+        figures[name] = {
             "test_top1": float(np.mean(top1)),
             "test_cross_entropy": float(np.mean(cross_entropy)),
             "test_top1_each": top1,
             "test_cross_entropy_each": cross_entropy,
         }
-    return found
+    return figures
 
 
 def full_training(
     settings: SearchSettings, folder: Path, notation: str, seed: int
 ) -> tuple[float, float]:
     data = images(settings.data, settings.resolution, settings.seed)
-    teacher = teacher_of(settings, folder, data.num_classes)
-    once = settings.model_copy(update={"seed": seed})
-    score = trained_score(Structure.parse(notation), teacher, data, once)
+    teacher = load_teacher(settings, folder, data.num_classes)
+    with_seed = settings.model_copy(update={"seed": seed})
+    score = train_and_score(Structure.parse(notation), teacher, data, with_seed)
     return score.top1, score.cross_entropy
 
 
 def final_latencies(settings: SearchSettings, methods: Methods) -> dict[str, dict[str, float]]:
-    """All in turn with the MasterNet."""
+    """Measure all structures in turn with the MasterNet."""
     texts = dict.fromkeys([settings.master, *(m["structure"] for m in methods.values())])
     nets = {text: build(Structure.parse(text), 10) for text in texts}
     measured = measure_interleaved(
         nets, settings.target, settings.resolution, time_limit_s=2 * settings.measure_seconds
     )
     master_ms = measured[settings.master].ms_per_image
-    found = {}
+    figures = {}
     for name, method in methods.items():
         latency = measured[method["structure"]]
-        found[name] = {
+        figures[name] = {
             "ms_per_image": latency.ms_per_image,
             "low_ms_per_image": latency.low_ms_per_image,
             "high_ms_per_image": latency.high_ms_per_image,
             "times_master": latency.ms_per_image / master_ms,
         }
-    return found
+    return figures

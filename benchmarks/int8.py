@@ -2,10 +2,10 @@
 
     python benchmarks/int8.py [--batch-size 64] [--weights FILE]
 
-The weights are those that an earlier run left in FILE, or are trained now. Every precision of every
-engine that this machine has is scored on the test split (which training never saw), ranges of INT8
-from 300 training images, and then all are timed in turn, in rounds, forwards and backwards. Writes
-benchmarks/results/int8_b64.json.
+The weights are read from FILE if an earlier run wrote them there; otherwise they are trained now.
+Every precision of every engine on this machine is scored on the test split, which training never
+saw; the ranges of INT8 are calibrated on 300 training images. Then all are timed in turn in several
+rounds, forwards and backwards. Writes benchmarks/results/int8_b64.json.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ ROUNDS = 4
 SAMPLES = 25
 
 
-def trained(path: Path | None, epochs: int, data: Any) -> nn.Module:
-    """The network, with the weights of `path`, or trained now and left there."""
+def load_or_train(path: Path | None, epochs: int, data: Any) -> nn.Module:
+    """The network with the weights of `path`; if there are none, train and write them there."""
     torch.manual_seed(0)
     net = build(STRUCTURE, 10)
     if path and path.exists():
@@ -51,7 +51,7 @@ def trained(path: Path | None, epochs: int, data: Any) -> nn.Module:
 
 
 def targets(batch_size: int) -> list[Target]:
-    found = []
+    available = []
     for name, engine in ENGINES.items():
         for precision in engine.precisions:
             target = Target(engine=name, precision=precision, batch_size=batch_size)
@@ -59,12 +59,12 @@ def targets(batch_size: int) -> list[Target]:
                 target.check()
             except TargetError:
                 continue
-            found.append(target)
-    return found
+            available.append(target)
+    return available
 
 
-def timed(prepared: dict[str, tuple[Target, Prepared]]) -> dict[str, Array]:
-    """ms per image, every sample, of each."""
+def time_in_turn(prepared: dict[str, tuple[Target, Prepared]]) -> dict[str, Array]:
+    """All samples of each network, ms per image."""
     samples: dict[str, list[Array]] = {name: [] for name in prepared}
     names = list(prepared)
     for turn in range(ROUNDS):
@@ -80,12 +80,12 @@ def timed(prepared: dict[str, tuple[Target, Prepared]]) -> dict[str, Array]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, help="file to read, or to write")
+    parser.add_argument("--weights", type=Path, help="file to read, or to write if it is missing")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
     data = load_digits(PIXELS)
-    net = trained(options.weights, options.epochs, data)
+    net = load_or_train(options.weights, options.epochs, data)
     images = calibration_images(data.train)
     prepared: dict[str, tuple[Target, Prepared]] = {}
     rows: dict[str, dict[str, Any]] = {}
@@ -95,7 +95,7 @@ def main() -> None:
             prepared[name] = target, engine.prepare(net, target, PIXELS, images)
             scored = score(prepared[name][1].predict, data.test, 64)
         rows[name] = scored.to_json() | {"seconds_before": prepared[name][1].seconds}
-    samples = timed(prepared)
+    samples = time_in_turn(prepared)
     for name, row in rows.items():
         low, high = median_interval(samples[name])
         row["ms_per_image"] = median(samples[name])

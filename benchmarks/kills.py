@@ -1,10 +1,10 @@
-"""Ten SIGKILLs at random moments of searches, each resumed, against a search left alone.
+"""Searches killed (SIGKILL) ten times at random moments and resumed, against an unkilled search.
 
 Run from the repository: python benchmarks/kills.py [--kills 10]. Writes results/kills.json.
-All searches have the same settings. A killed one is given the latency tables and the
-measurements of the one left alone, as another measuring would be other numbers; everything
-else it has to find again by itself. Moments are spread over the time of a whole search, so some
-fall into its final training; where a search ends before its next kill, another is begun.
+All searches have the same settings. A killed search gets the latency tables and measurements of
+the unkilled one, because a second measurement would give other numbers; it must reproduce
+everything else. The moments are spread over the time of a whole search, so some fall into its final
+training. Where a search ends before its next kill, another search begins.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from conditions import write_result
-from genets.nas.study.study import Study, load_settings
+from genets.nas.study.reader import load_settings
+from genets.nas.study.study import Study
 from genets.networks import load
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    parser.add_argument("--alone", type=Path, help="study of a finished search left alone")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
+    parser.add_argument("--alone", type=Path, help="study of a finished, unkilled search")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genets-kills-") as folder:
         alone = options.alone or Path(folder) / "alone"
@@ -45,9 +46,9 @@ def main() -> None:
 
 
 def compare(alone: Path, folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
-    subprocess.run(command(alone), check=True)  # at once, if it is finished
+    subprocess.run(command(alone), check=True)  # returns at once if it has finished
     phases = json.loads((alone / "seconds.json").read_text())
-    seconds = sum(s for phase, s in phases.items() if phase != "latency table")  # that is given
+    seconds = sum(s for phase, s in phases.items() if phase != "latency table")  # it is copied
     searches: list[dict[str, Any]] = []
     while (left := kills - sum(len(search["kills"]) for search in searches)) > 0:
         searches.append(
@@ -71,7 +72,7 @@ def compare(alone: Path, folder: Path, kills: int, rng: random.Random) -> dict[s
 def killed_search(
     alone: Path, killed: Path, kills: int, rng: random.Random, seconds: float
 ) -> dict[str, Any]:
-    """One search, killed up to `kills` times before it ended, against the one left alone."""
+    """Compare a search that is killed up to `kills` times with the unkilled one."""
     with Study.create_or_resume(killed, load_settings(alone)):
         for path in (alone / "latency").iterdir():
             shutil.copy(path, killed / path.relative_to(alone))
@@ -108,9 +109,9 @@ def command(study: Path) -> list[str]:
 
 
 def run_for(study: Path, wait: float | None) -> bool:
-    """Resume the search and kill it after `wait` seconds; True if it had ended before.
+    """Resume the search and kill it after `wait` seconds; return whether it ended before that.
 
-    The start of Python and torch counts. None waits until it ends.
+    The start of Python and torch counts as waiting. None waits for the end of the search.
     """
     process = subprocess.Popen(command(study), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     with suppress(subprocess.TimeoutExpired):
@@ -123,21 +124,21 @@ def run_for(study: Path, wait: float | None) -> bool:
 
 
 def rows(study: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Every recorded trial by its key. Its seconds tell whether it was run a second time."""
+    """Every recorded trial by its key. Other seconds show that it was run a second time."""
     path = study / "trials.sqlite"
     if not path.exists():
         return {}
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         database.row_factory = sqlite3.Row
         try:
-            found = [dict(row) for row in database.execute("SELECT * FROM trials")]
-        except sqlite3.OperationalError:  # killed before the table was made
+            trials = [dict(row) for row in database.execute("SELECT * FROM trials")]
+        except sqlite3.OperationalError:  # killed before the table was created
             return {}
-    return {(row["super_block"], row["notation"], row["repeat"]): row for row in found}
+    return {(row["super_block"], row["notation"], row["repeat"]): row for row in trials}
 
 
-def scores(found: dict[tuple[Any, ...], dict[str, Any]]) -> dict[tuple[Any, ...], Any]:
-    return {key: (row["status"], row["top1"], row["cross_entropy"]) for key, row in found.items()}
+def scores(trials: dict[tuple[Any, ...], dict[str, Any]]) -> dict[tuple[Any, ...], Any]:
+    return {key: (row["status"], row["top1"], row["cross_entropy"]) for key, row in trials.items()}
 
 
 def structure(study: Path) -> str:

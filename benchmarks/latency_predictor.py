@@ -1,15 +1,17 @@
-"""Predicted against measured latency of 30 random whole networks that no fit has seen.
+"""Predicted against measured latency of 30 random networks that are held out of every fit.
 
     python benchmarks/latency_predictor.py [--engine torch] [--precision fp32] [--runs 1] [--seed 0]
     python benchmarks/latency_predictor.py --master genet_normal --networks 20 --table-only
 
-For each engine and precision named that is here: builds a latency table for the default design
-space around a MasterNet, 30 networks held out of every fit, and then measures these 30 as `genets
-measure` does, in turn with the MasterNet; with --table-only it does not. Predictions are held
-against both timings: that beside the table's pieces, and the later one, as it is and at the pace of
-the machine then: a search measures the MasterNet in turn with every candidate and corrects the
-table by it. What the one timing says of the other, at the same pace, is the noise floor. Writes
-benchmarks/results/latency_predictor.json, in which other targets, MasterNets and seeds stay.
+For each named engine and precision on this machine, the benchmark builds a latency table for the
+default design space around a MasterNet, with 30 networks held out of every fit. Unless --table-only
+is given, it then measures these 30 networks as `genets measure` does, in turn with the MasterNet.
+Predictions are compared with two timings: the timing during the construction of the table, and the
+later one. The later comparison is made twice: with the plain prediction, and with the prediction
+times the slowdown of the MasterNet since then (a search measures the MasterNet in turn with every
+candidate and corrects the table in this way). The difference between the two timings, corrected for
+the slowdown, is the noise floor. Writes benchmarks/results/latency_predictor.json; results of other
+targets, MasterNets and seeds stay in the file.
 """
 
 from __future__ import annotations
@@ -27,20 +29,20 @@ from conditions import PROVENANCE, RESULTS
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.latency import LatencyTable, Target, measure_interleaved
-from genets.latency.predictor.probes import build_live
+from genets.latency.predictor.probes import build_for_timing
 from genets.latency.timing.statistics import rmspe
 from genets.structure import DesignSpace, Structure, zoo
 
 MASTER = "master_small"
-CLASSES = {"master_small": 10}  # of the data that a MasterNet is for; 1000 for others
+CLASSES = {"master_small": 10}  # number of classes by MasterNet; 1000 for all others
 NETWORKS = 30
 RESULT = RESULTS / "latency_predictor.json"
 
 
-def run(
+def build_table(
     seed: int, target: Target, master: Structure, classes: int, table_seconds: float, networks: int
 ) -> tuple[dict[str, Any], LatencyTable]:
-    """One table, and what its own networks say of it."""
+    """Build one table, and compare it with the networks that were timed with it."""
     start = time.perf_counter()
     table = LatencyTable.build(
         master,
@@ -67,50 +69,51 @@ def run(
     }, table
 
 
-def run_later(table: LatencyTable, target: Target) -> dict[str, Any]:
-    """The same networks measured once more, and what that says of the table."""
+def measure_later(table: LatencyTable, target: Target) -> dict[str, Any]:
+    """Measure the held-out networks once more, and compare the table with that."""
     structures = [n.structure for n in table.networks if n.use == "held-out"]
-    predicted, beside = np.array(table.held_out_ms_per_image).T
-    later, master_later, noisy = measured(table, structures, target)
-    pace = master_later / table.master_ms_per_image
+    predicted, earlier = np.array(table.held_out_ms_per_image).T
+    later, master_later, noisy = measure(table, structures, target)
+    slowdown = master_later / table.master_ms_per_image
     return {
         "rmspe_later": rmspe(predicted, later),
-        "rmspe_later_at_pace": rmspe(predicted * pace, later),
-        "largest_error_later_at_pace": float(np.abs(predicted * pace / later - 1).max()),
-        "pace": pace,
-        "rmspe_of_timing_twice": rmspe(beside, later),
-        "rmspe_of_timing_twice_at_pace": rmspe(beside * pace, later),
+        "rmspe_later_at_pace": rmspe(predicted * slowdown, later),
+        "largest_error_later_at_pace": float(np.abs(predicted * slowdown / later - 1).max()),
+        "pace": slowdown,
+        "rmspe_of_timing_twice": rmspe(earlier, later),
+        "rmspe_of_timing_twice_at_pace": rmspe(earlier * slowdown, later),
         "noisy": noisy,
         "measured_later": later.tolist(),
     }
 
 
-def measured(
+def measure(
     table: LatencyTable, structures: list[Structure], target: Target
 ) -> tuple[np.ndarray, float, int]:
-    """ms per image of each and of the MasterNet, fresh networks; and how many were noisy."""
+    """ms per image of newly built structures and of the MasterNet, and how many were noisy."""
     master = table.space.master
-    names = {str(s): build_live(s, table.num_classes) for s in (master, *structures)}
-    found = measure_interleaved(names, target, master.resolution, min_samples=25, time_limit_s=1.5)
-    ms = np.array([found[str(s)].ms_per_image for s in structures])
-    return ms, found[str(master)].ms_per_image, sum(m.noisy for m in found.values())
+    names = {str(s): build_for_timing(s, table.num_classes) for s in (master, *structures)}
+    pixels = master.resolution
+    measured = measure_interleaved(names, target, pixels, min_samples=25, time_limit_s=1.5)
+    ms = np.array([measured[str(s)].ms_per_image for s in structures])
+    return ms, measured[str(master)].ms_per_image, sum(m.noisy for m in measured.values())
 
 
-def keep(path: Path, name: str, target: Target, master: Structure, found: dict[str, Any]) -> None:
-    """Put this run into the file, in place of that of the same seed."""
+def store(path: Path, name: str, target: Target, master: Structure, run: dict[str, Any]) -> None:
+    """Write this run into the file; it replaces the run of the same seed."""
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     targets = record.get("targets", {})
-    old = [run for run in targets.get(name, {}).get("runs", []) if run["seed"] != found["seed"]]
-    kept = sorted([*old, found], key=lambda run: run["seed"])
+    old = [r for r in targets.get(name, {}).get("runs", []) if r["seed"] != run["seed"]]
+    runs = sorted([*old, run], key=lambda r: r["seed"])
     names = ("rmspe", "rmspe_later", "rmspe_later_at_pace", "rmspe_of_timing_twice_at_pace")
-    means = {n: float(np.mean([r[n] for r in kept])) for n in names if all(n in r for r in kept)}
+    means = {n: float(np.mean([r[n] for r in runs])) for n in names if all(n in r for r in runs)}
     targets[name] = {
         **{f"{name}_mean": mean for name, mean in means.items()},
-        "seconds_mean": float(np.mean([run["seconds"]["all"] for run in kept])),
+        "seconds_mean": float(np.mean([r["seconds"]["all"] for r in runs])),
         **PROVENANCE,
         "target": target.to_json(),
         "master": str(master),
-        "runs": kept,
+        "runs": runs,
     }
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, json.dumps({"targets": targets}, indent=1) + "\n")
@@ -121,10 +124,10 @@ def main() -> None:
     parser.add_argument("--engine", action="append")
     parser.add_argument("--precision", action="append")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--master", default=MASTER, help="a name of the zoo")
-    parser.add_argument("--resolution", type=int, help="in place of the MasterNet's own")
-    parser.add_argument("--networks", type=int, default=NETWORKS, help="held out of every fit")
-    parser.add_argument("--table-only", action="store_true", help="measure nothing later")
+    parser.add_argument("--master", default=MASTER, help="name of a structure in the zoo")
+    parser.add_argument("--resolution", type=int, help="instead of the MasterNet's resolution")
+    parser.add_argument("--networks", type=int, default=NETWORKS, help="networks held out of fits")
+    parser.add_argument("--table-only", action="store_true", help="skip the later measurement")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table-seconds", type=float, default=60.0)
@@ -143,16 +146,16 @@ def main() -> None:
             print(error)
             continue
         for seed in range(options.seed, options.seed + options.runs):
-            found, table = run(
+            figures, table = build_table(
                 seed, target, master, classes, options.table_seconds, options.networks
             )
             if not options.table_only:
-                found |= run_later(table, target)
+                figures |= measure_later(table, target)
             own = options.master == MASTER and not options.resolution
             name = target.name if own else f"{target.name}, {options.master}@{master.resolution}"
-            keep(options.out, name, target, master, found)
-            shown = {k: v for k, v in found.items() if isinstance(v, int | float)}
-            print(json.dumps({"target": name, **shown, **found["seconds"]}), flush=True)
+            store(options.out, name, target, master, figures)
+            shown = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+            print(json.dumps({"target": name, **shown, **figures["seconds"]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Pictures to train on where there are none: noise of several scales, stored as JPEG.
+"""Generated pictures for speed benchmarks: noise of several scales, stored as JPEG.
 
-They decode as slowly as photographs of their size, and there is nothing to learn from them.
+They take as long to decode as photographs of their size, and contain nothing to learn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SCALES = (4, 16, 80)  # pixels
 
 
 def write_photos(folder: Path, count: int, sides: tuple[int, int], seed: int) -> None:
-    """`count` pictures of `sides` (width, height) in a new folder."""
+    """Write `count` pictures of `sides` (width, height) into a new folder."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     for number in range(count):

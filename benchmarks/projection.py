@@ -1,23 +1,23 @@
-"""What the search would cost on ImageNet, in hours of one GPU, against the paper's 1,440.
+"""The cost of a search on ImageNet, projected in hours of one GPU, against the paper's 1,440.
 
 Run from the repository: python benchmarks/projection.py [--gpu v100 --master genet_normal].
-Writes results/projection.json, and prints the arithmetic:
+Writes results/projection.json and prints the calculation:
 
     hours = (MasterNet's epochs + trials * their epochs * cost + candidates * their epochs * cost)
             * images / images per second / 3600
 
-Counted by the package: the trials of a plan for the paper's space, and what one computes for an
-image, in units of one full training step of the MasterNet on that image (forward, and backward as
-twice the forward). In a group of trials the frozen part before their super-block runs forward once
-for all of them, and so does the teacher; the new super-block and what follows run forward and
-backward in each.
-Measured: how far that count is from seconds, on digits and this machine (`check`); and, by
-`search_quality` and `trial_cost` on digits, what so many trials predict.
-Assumed: the GPU's images per second, from published measurements (see SPEEDS and GPUS) unless
-given; that a trial is as fast per multiply-add as full training; that trials which predict on
+Counted by the package: the trials of a plan for the paper's space, and the cost of one trial per
+image. The unit of this cost is one full training step of the MasterNet on that image: forward, and
+backward, which counts as twice the forward. In a group of trials the frozen part before their
+super-block runs forward once for all of them, and so does the teacher. The new super-block and all
+later ones run forward and backward in each trial.
+Measured: how well that count agrees with seconds, on digits and this machine (`check`); and how
+well so many trials predict, by `search_quality` and `trial_cost` on digits.
+Assumed: the GPU's images per second, from published measurements (see SPEEDS and GPUS) unless it is
+given; that a trial is as fast per multiply-add as full training; that trials which predict well on
 digits after `--trial-epochs` do so on ImageNet, where an epoch has three hundred times the steps;
-the paper's 120 epochs for a MasterNet; candidates of the MasterNet's size, which are trained for a
-quarter of that. No network was trained on ImageNet here, and none on a GPU.
+the paper's 120 epochs for a MasterNet; candidates of the MasterNet's size, trained for a quarter of
+these epochs. No network was trained on ImageNet here, and none on a GPU.
 """
 
 from __future__ import annotations
@@ -46,17 +46,18 @@ from genets.training import Recipe, train
 
 TRAINED_IMAGES = 1_281_167 - 50_000  # ImageNet's training images, without the validation split
 PAPER_GPU_HOURS = 60 * 24  # of V100, section 5
-# GENets in full training on an RTX 3090: resolution, images per second. Mixed precision, channels
-# last, batch 512, without reading images. timm (huggingface/pytorch-image-models),
+# Full training of GENets on an RTX 3090: resolution, images per second. Mixed precision, channels
+# last, batch 512; no images are read. timm (huggingface/pytorch-image-models),
 # results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv: gernet_s, gernet_m, gernet_l.
 SPEEDS = {
     "genet_light": (224, 4165.03),
     "genet_normal": (224, 1822.12),
     "genet_large": (256, 1201.09),
 }
-# ResNet-50 in full training, mixed precision, images per second of one GPU: the RTX 3090 from the
+# Full training of ResNet-50, mixed precision, images per second of one GPU: the RTX 3090 from the
 # same file, the others from NVIDIA/DeepLearningExamples, README of PyTorch resnet50v1.5 (V100 16GB
-# of a DGX-1, A100 80GB of a DGX A100, images read). A GENet is assumed to gain what ResNet-50 does.
+# of a DGX-1, A100 80GB of a DGX A100, images are read). A GENet is assumed to speed up as much as
+# ResNet-50 from one GPU to another.
 GPUS = {"rtx3090": 1218.01, "v100": 1200.0, "a100": 2470.0}
 BACKWARD = 2.0  # times the forward multiply-adds: gradients of inputs and of weights
 OTHER_EPOCHS = (6, 12, 20, 30)  # of a trial; the paper's are "up to 30"
@@ -68,22 +69,22 @@ def main() -> None:
     )
     defaults = SearchSettings(data="digits", budget="1x")
     parser.add_argument("--master", default="genet_large", choices=SPEEDS)
-    parser.add_argument("--gpu", default="v100", help=f"{', '.join(GPUS)}, or any with its speed")
-    parser.add_argument("--images-per-second", type=float, help="of --gpu in full training")
+    parser.add_argument("--gpu", default="v100", help=f"{', '.join(GPUS)}, or a GPU of known speed")
+    parser.add_argument("--images-per-second", type=float, help="speed of --gpu in full training")
     parser.add_argument("--trials", type=int, default=defaults.trials_per_super_block)
     parser.add_argument("--controls", type=int, default=defaults.controls_per_super_block)
     parser.add_argument("--trial-epochs", type=int, default=defaults.trial_training.epochs)
     parser.add_argument("--master-epochs", type=int, default=120)
     parser.add_argument("--candidates", type=int, default=defaults.confirm)
     parser.add_argument("--candidate-epochs", type=int, default=30)
-    parser.add_argument("--check-epochs", type=int, default=6, help="on digits; 0 checks nothing")
+    parser.add_argument("--check-epochs", type=int, default=6, help="on digits; 0: no check")
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True,
                         help="write the results")  # fmt: skip
     options = parser.parse_args()
     if options.gpu not in GPUS and options.images_per_second is None:
-        parser.error(f"--gpu {options.gpu} needs --images-per-second; known are {', '.join(GPUS)}")
+        parser.error(f"--gpu {options.gpu} needs --images-per-second; known: {', '.join(GPUS)}")
     figures = projection(options, options.master, options.gpu, options.images_per_second)
-    print(arithmetic(figures))
+    print(describe(figures))
     figures["gpu_hours_of_others"] = {
         gpu: {m: projection(options, m, gpu)["gpu_hours"]["all"] for m in SPEEDS} for gpu in GPUS
     }
@@ -102,12 +103,12 @@ def projection(
     resolution, speed = SPEEDS[name]
     speed = images_per_second or speed * GPUS[gpu] / GPUS["rtx3090"]
     master = zoo[name].with_resolution(resolution)
-    around = DesignSpace(resolutions=()).around(master)
-    planned = plan_trials(around, options.trials, options.controls, seed=0)
+    space = DesignSpace(resolutions=()).around(master)
+    planned = plan_trials(space, options.trials, options.controls, seed=0)
     trial = mean_cost(master, group_trials(planned))
     epoch_hours = TRAINED_IMAGES / speed / 3600
     by_epochs = {
-        epochs: hours_of(options, len(planned), trial, epochs, epoch_hours)
+        epochs: gpu_hours(options, len(planned), trial, epochs, epoch_hours)
         for epochs in sorted({options.trial_epochs, *OTHER_EPOCHS})
     }
     hours = by_epochs[options.trial_epochs]
@@ -134,10 +135,10 @@ def projection(
     }
 
 
-def hours_of(
+def gpu_hours(
     options: argparse.Namespace, trials: int, trial: float, epochs: int, epoch_hours: float
 ) -> dict[str, float]:
-    """Candidates are counted as large as the MasterNet, and asking the teacher as a forward."""
+    """Hours by phase; a candidate counts as the MasterNet plus one forward of the teacher."""
     candidate = 1 + 1 / (1 + BACKWARD)
     hours = {
         "MasterNet": options.master_epochs * epoch_hours,
@@ -152,7 +153,7 @@ def mean_cost(master: Structure, groups: Sequence[Sequence[Trial]]) -> float:
 
 
 def group_costs(master: Structure, group: Sequence[Trial]) -> list[float]:
-    """What each trial of a group computes for an image, in full training steps of the MasterNet."""
+    """Cost of each trial of a group per image, in full training steps of the MasterNet."""
     index = group[0].index
     own = stage_costs(master)
     frozen, teacher = sum(own[: index + 1]), sum(own[index + 1 :])  # the stem comes first
@@ -171,7 +172,7 @@ def stage_costs(structure: Structure) -> list[int]:
     return [stage_multiply_adds(stage, width, side) for stage, width, side in stages]
 
 
-def arithmetic(figures: dict[str, Any]) -> str:
+def describe(figures: dict[str, Any]) -> str:
     f, hours = figures, figures["gpu_hours"]
     by_epochs = f["gpu_hours_by_trial_epochs"].items()
     return "\n".join(
@@ -187,7 +188,7 @@ def arithmetic(figures: dict[str, Any]) -> str:
             f"= {hours['trials']:.1f} h",
             f"Candidates: {f['candidates']} x {f['candidate_epochs']} epochs (assumed), with a "
             f"teacher = {hours['candidates']:.1f} h",
-            f"Together: {hours['all']:.0f} hours of one {f['gpu']}, against the paper's "
+            f"Total: {hours['all']:.0f} hours of one {f['gpu']}, against the paper's "
             f"{f['paper_v100_hours']:,} V100-hours: 1/{f['paper_over_ours']:.1f}",
             "By epochs of a trial: " + ", ".join(f"{n}: {total:.0f} h" for n, total in by_epochs),
         )
@@ -195,20 +196,25 @@ def arithmetic(figures: dict[str, Any]) -> str:
 
 
 def check(settings: SearchSettings, epochs: int) -> dict[str, Any]:
-    """Seconds of trials over seconds of full training, on digits, beside the counted ratio.
+    """Compare the measured with the counted ratio of a trial to full training, on digits.
 
-    The first group of each super-block, in one process of one thread.
+    The first group of each super-block runs in one process with one thread.
     """
     torch.set_num_threads(1)
-    around = settings.space.design_space().around(settings.structure)
-    each = (settings.trials_per_super_block, settings.controls_per_super_block)
-    groups = {g[0].index: g for g in reversed(group_trials(plan_trials(around, *each, seed=0)))}
+    space = settings.space.design_space().around(settings.structure)
+    counts = (settings.trials_per_super_block, settings.controls_per_super_block)
+    groups = {g[0].index: g for g in reversed(group_trials(plan_trials(space, *counts, seed=0)))}
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "master.safetensors"
         save_weights(build(settings.structure, 10), weights, {})
         recipe = Recipe(epochs=epochs)
         job = TrialJob(
-            settings.structure, weights, settings.data, recipe, settings.trial_training.thaw, 0
+            master=settings.structure,
+            master_weights=weights,
+            data=settings.data,
+            recipe=recipe,
+            thaw=settings.trial_training.thaw,
+            seed=0,
         )
         runner = job.runner()
         full = full_seconds(settings, recipe)
@@ -231,7 +237,7 @@ def check(settings: SearchSettings, epochs: int) -> dict[str, Any]:
 
 
 def full_seconds(settings: SearchSettings, recipe: Recipe) -> float:
-    """Training the whole MasterNet, after a first epoch that warms up."""
+    """Seconds to train the whole MasterNet, after one epoch to warm up."""
     data = load_data(settings.data, settings.resolution, seed=0)
     net = build(settings.structure, data.num_classes)
     train(net, data.train, Recipe(epochs=1), seed=0)
@@ -241,7 +247,7 @@ def full_seconds(settings: SearchSettings, recipe: Recipe) -> float:
 
 
 def measured_elsewhere() -> dict[str, Any]:
-    """What `search_quality` and `trial_cost` found on digits, where they have been run."""
+    """Results of `search_quality` and `trial_cost` on digits, if these have been run."""
     quality = read_result("search_quality").get("default", {})
     cost = read_result("trial_cost")
     runs = quality.get("runs", [])

@@ -1,4 +1,4 @@
-"""Rank: how long its analysis takes, and whether the claim of section 3.3 shows on digits.
+"""Rank analysis: how long it takes, and whether the claim of section 3.3 holds on digits.
 
 Run from the repository: python benchmarks/rank.py. Writes results/rank.json and
 docs/pictures/rank_digits.png.
@@ -16,16 +16,16 @@ from torch import nn
 
 import genets
 from conditions import write_result
-from genets.analysis.rank.networks import weighted_network
 from genets.analysis.rank.rank import MEASURES, NetworkRank, claim_sentence, rank, rank_of
 from genets.data import load_digits
+from genets.networks import resolve_network
 from genets.report.rank.charts import draw_spectra
 from genets.training import Recipe, evaluate, fitting_threads, train
 
 TIMED = ("timm:resnet152", "profiling_132")
 TARGET_S = 60
-# XX blocks alone, every stage of another resolution: 8, 4 and 2 pixels. Of one width besides,
-# as shares of the channels could fall because the channels grow.
+# Only XX blocks, with stages at 8, 4 and 2 pixels. The second structure has one width, because
+# ranks as shares of the channels could fall only because the channels grow.
 STRUCTURES = {
     "widening": "Conv3x16s2 XX3x16*2 XX3x32s2*2 XX3x64s2*2 Conv1x128 @16",
     "one width": "Conv3x16s2 XX3x32*2 XX3x32s2*2 XX3x32s2*2 Conv1x128 @16",
@@ -36,13 +36,13 @@ PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "rank_digits.png"
 
 
 def timing() -> dict[str, Any]:
-    """Seconds to build each network, and for its analysis."""
+    """Seconds to build and to analyse each network."""
     figures: dict[str, Any] = {"target_s": TARGET_S}
     for name in TIMED:
         start = time.perf_counter()
-        weighted = weighted_network(name)
+        source = resolve_network(name, seed=0)
         built = time.perf_counter()
-        found = rank_of(weighted)
+        found = rank_of(source)
         figures[name] = {
             "build_s": round(built - start, 2),
             "rank_s": round(time.perf_counter() - built, 2),
@@ -53,7 +53,7 @@ def timing() -> dict[str, Any]:
 
 
 def digits(notation: str, seed: int) -> tuple[dict[str, Any], list[NetworkRank]]:
-    """A network before and after its training, and what the training changed."""
+    """Ranks of a network before and after its training, and of the change of its weights."""
     structure = genets.Structure.parse(notation)
     data = load_digits(structure.resolution, seed=seed)
     with torch.random.fork_rng(devices=[]):
@@ -67,7 +67,7 @@ def digits(notation: str, seed: int) -> tuple[dict[str, Any], list[NetworkRank]]
     seconds = time.perf_counter() - start
     trained = rank(net, structure.resolution, name="digits network", weights="trained")
     step = difference(net, initial)
-    change = rank(step, structure.resolution, name="its change", weights="trained less fresh")
+    change = rank(step, structure.resolution, name="its change", weights="trained minus fresh")
     record = {
         "seed": seed,
         "training_s": round(seconds, 1),
@@ -83,7 +83,7 @@ def digits(notation: str, seed: int) -> tuple[dict[str, Any], list[NetworkRank]]
 
 @torch.no_grad()
 def difference(net: nn.Module, initial: nn.Module) -> nn.Module:
-    """`initial`, in place, with the weights of `net` less its own."""
+    """Replace the weights of `initial` by those of `net` minus its own, in place."""
     for own, trained in zip(initial.parameters(), net.parameters(), strict=True):
         own.copy_(trained - own)
     return initial

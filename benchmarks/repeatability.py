@@ -1,8 +1,8 @@
-"""The same comparison in fresh processes: do medians repeat, does the order stay?
+"""The same comparison in several processes: do the medians repeat, and does the order?
 
     python benchmarks/repeatability.py [--times 3] [--engine torch] [--time-limit 5]
 
-The networks of Table 3 by `genets compare`, each time a process and a folder of its own. Writes
+`genets compare` measures the networks of Table 3, each time in a new process and folder. Writes
 benchmarks/results/repeatability_<engine>.json.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
             "largest_deviation_from_the_median_of_runs": deviation(ms),
             "the_same_at_one_pace": deviation(ms / common),
             "pace_of_each_run": common[:, 0].tolist(),
-            "pairs_in_another_order_though_intervals_do_not_touch": flips(runs),
+            "pairs_in_another_order_though_intervals_do_not_touch": count_flips(runs),
             "noisy": [sum(bool(run[name]["noisy"]) for name in NAMES) for run in runs],
             "ms_per_image": dict(zip(NAMES, ms.T.tolist(), strict=True)),
         },
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def compare(engine: str, time_limit_s: float) -> dict[str, Any]:
-    """Rows by network."""
+    """Run one comparison; return its rows by network."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--engine", engine, "--batch-size", "1", "--time-limit", str(time_limit_s)]
         program = [sys.executable, "-m", "genets", "compare", *NAMES, *options]
@@ -61,17 +61,17 @@ def deviation(ms: np.ndarray) -> float:
     return float(np.abs(ms / np.median(ms, axis=0) - 1).max())
 
 
-def flips(runs: list[dict[str, Any]]) -> int:
-    """Pairs of which one run says surely faster and another surely slower."""
+def count_flips(runs: list[dict[str, Any]]) -> int:
+    """The number of pairs whose order is certain in two runs, but not the same."""
 
-    def surely_faster(run: dict[str, Any], one: str, other: str) -> bool:
-        return bool(run[one]["high_ms_per_image"] < run[other]["low_ms_per_image"])
+    def clearly_faster(run: dict[str, Any], first: str, second: str) -> bool:
+        return bool(run[first]["high_ms_per_image"] < run[second]["low_ms_per_image"])
 
     pairs = itertools.permutations(NAMES, 2)
     return (
         sum(
-            any(surely_faster(run, a, b) for run in runs)
-            and any(surely_faster(run, b, a) for run in runs)
+            any(clearly_faster(run, a, b) for run in runs)
+            and any(clearly_faster(run, b, a) for run in runs)
             for a, b in pairs
         )
         // 2

@@ -1,10 +1,10 @@
-"""A search of two rounds against one round with as many trials and trainings in all.
+"""A search of two rounds against a search of one round with equally many trials and trainings.
 
 Run from the repository: python benchmarks/rounds.py [--seeds 3] [--budget 0.5x]. Writes
-results/rounds.json. For each seed two searches of the demo: two rounds, and one round with twice
-the trials for each super-block and twice the candidates. Scores are of the networks handed over,
-on the test split; of the two rounds also that of the first round's best, which the second began at.
---tiny runs the same with next to no training, to see that it runs; it writes nothing.
+results/rounds.json. For each seed there are two searches with the settings of the demo: one of two
+rounds, and one of one round with twice the trials per super-block and twice the candidates. Scores
+are those of the exported networks on the test split. For the two rounds, the score of the first
+round's best candidate is reported too, because the second round starts from it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from conditions import write_result
+from conditions import add_tiny_option, write_result
 from genets.data import load_data
-from genets.data.seeds import seed_of
-from genets.nas.run import search
+from genets.data.seeds import derive_seed
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import SearchResult
 from genets.networks import build, load_weights
 from genets.structure import Structure
 from genets.training import evaluate
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", default="0.5x")
-    parser.add_argument("--tiny", action="store_true")
+    add_tiny_option(parser)
     options = parser.parse_args()
     runs = []
     for seed in range(options.seeds):
@@ -61,14 +61,13 @@ def main() -> None:
 
 
 def compare(seed: int, budget: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Test scores of the first round's best, of two rounds, and of one with as much work."""
+    """Test scores of the first round's best, of two rounds, and of one round of equal cost."""
     trials, controls = (2, 1) if changes else (TRIALS, CONTROLS)
     shared = {"data": "digits", "budget": budget, "seed": seed, **changes}
     with tempfile.TemporaryDirectory(prefix="genets-rounds-") as folder:
-        two = searched(Path(folder) / "two", shared, 2, trials, controls, CANDIDATES)
-        one = searched(Path(folder) / "one", shared, 1, 2 * trials, 2 * controls, 2 * CANDIDATES)
-        later = two.rounds[1:]
-        first = later[0].master if later else two.selected.structure
+        two = search_with(Path(folder) / "two", shared, 2, trials, controls, CANDIDATES)
+        one = search_with(Path(folder) / "one", shared, 1, 2 * trials, 2 * controls, 2 * CANDIDATES)
+        first = two.rounds[1].master if len(two.rounds) > 1 else two.selected.structure
         return {
             "seed": seed,
             "rounds": len(two.rounds),
@@ -78,7 +77,7 @@ def compare(seed: int, budget: str, changes: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def searched(
+def search_with(
     folder: Path, shared: dict[str, Any], rounds: int, trials: int, controls: int, confirm: int
 ) -> SearchResult:
     settings = SearchSettings(
@@ -88,14 +87,14 @@ def searched(
         controls_per_super_block=controls,
         confirm=confirm,
     )
-    return search(settings, folder)
+    return run_search(settings, folder)
 
 
 def score_on_test(structure: Structure, folder: Path, seed: int) -> dict[str, float]:
-    """Of a confirmed candidate, which is trained as long as a winner here."""
+    """Test scores of a trained candidate, which has as many epochs as a winner here."""
     data = load_data("digits", structure.resolution, seed=seed)
     net = build(structure, data.num_classes)
-    load_weights(net, folder / "confirmed" / f"{seed_of(str(structure)):016x}.safetensors")
+    load_weights(net, folder / "confirmed" / f"{derive_seed(str(structure)):016x}.safetensors")
     score = evaluate(net, data.test)
     return {"top1": score.top1, "cross_entropy": score.cross_entropy}
 

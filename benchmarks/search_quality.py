@@ -1,16 +1,16 @@
-"""Do trials predict? Rank correlation of predicted and true accuracy over random structures.
+"""How well do trials predict? Rank correlation of predicted and true scores of random structures.
 
 Run from the repository:
-    python benchmarks/search_quality.py truth   random structures: results/truth_digits.json
-    python benchmarks/search_quality.py         ways to predict: results/search_quality.json
+    python benchmarks/search_quality.py truth   the true scores: results/truth_digits.json
+    python benchmarks/search_quality.py         the predictions: results/search_quality.json
 With --data shapes: results/truth_shapes.json, results/search_quality_shapes.json; see `shapes`.
 
-The truth is the test score of each structure trained from scratch by the final recipe
-of a search, once per seed. The ceiling beside the correlations is the square root of the truth's
-reliability: what a perfect predictor would reach, given the noise between seeds. Correlations
-at equal latency are partial ones: of what measured latency leaves of the ranks of both. Truth and
-trials are kept (see `truth`, `trial_runs`): a stopped run goes on, and a further variant or seed
-costs only its own trials.
+The truth is the test score of each structure, trained from scratch with the final recipe of a
+search, once per seed. The ceiling beside the correlations is the square root of the truth's
+reliability: the correlation of a perfect predictor, given the noise between seeds. Correlations at
+equal latency are partial correlations, given the measured latency. Truth and trials are stored (see
+`truth`, `trial_runs`): a stopped run continues, and another variant or seed costs only its own
+trials.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from conditions import write_result
+from conditions import add_tiny_option, write_result
 from genets.nas.accuracy.model import Form
 from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balanced": {"sampling": "balanced"},
     "random": {"sampling": "random"},
     "separate": {"trials": "separate"},
-    # What the paper says, with this benchmark's number of trials and their epochs.
+    # As in the paper, but with this benchmark's number of trials and epochs.
     "literal": {"sampling": "random", "trials": "separate", "trial_training": {"thaw": "block"}},
     "block thawed": {"trial_training": {"thaw": "block"}},
     "all thawed": {"trial_training": {"thaw": "all"}},
@@ -63,9 +63,7 @@ def main() -> None:
     parser.add_argument("--truth-seeds", type=int, default=2)
     parser.add_argument("--search-seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=["default"], choices=VARIANTS)
-    parser.add_argument(
-        "--tiny", action="store_true", help="one epoch each: whether it runs; no results are kept"
-    )
+    add_tiny_option(parser)
     options = parser.parse_args()
     base = merge(DATA[options.data], {"budget": "1x"}, TINY if options.tiny else {})
     if options.tiny:
@@ -78,8 +76,8 @@ def main() -> None:
     if options.what == "truth":
         make_truth(truth_file(options.data), base, options.structures, options.truth_seeds)
         return
-    truth, kept = Truth.load(truth_file(options.data)), trials_file(options.data)
-    figures = compare(truth, base, options.variants, options.search_seeds, kept)
+    truth, stored = Truth.load(truth_file(options.data)), trials_file(options.data)
+    figures = compare(truth, base, options.variants, options.search_seeds, stored)
     name = "search_quality" if options.data == "digits" else f"search_quality_{options.data}"
     write_result(name, figures)
 
@@ -89,9 +87,9 @@ def compare(
     base: dict[str, Any],
     variants: list[str],
     search_seeds: int,
-    kept: Path | None = None,
+    stored: Path | None = None,
 ) -> dict[str, Any]:
-    """kept: see `trial_run`."""
+    """Correlations of all variants with the truth. stored: see `trial_run`."""
     sizes = [count(structure) for structure in truth.structures]
     figures: dict[str, Any] = {
         "structures": len(truth.structures),
@@ -104,17 +102,17 @@ def compare(
     }
     for name in variants:
         chosen = merge(base, VARIANTS[name])
-        runs = [*predict(truth, chosen, search_seeds, kept)]
-        figures[name] = {"settings": VARIANTS[name], "runs": runs, "mean": mean_of(runs)}
+        runs = [*predict(truth, chosen, search_seeds, stored)]
+        figures[name] = {"settings": VARIANTS[name], "runs": runs, "mean": average(runs)}
         print(name, json.dumps(figures[name]["mean"]), flush=True)
     return figures
 
 
 def predict(
-    truth: Truth, chosen: dict[str, Any], seeds: int, kept: Path | None
+    truth: Truth, chosen: dict[str, Any], seeds: int, stored: Path | None
 ) -> Iterator[dict[str, Any]]:
     for seed in range(seeds):
-        run = trial_run(SearchSettings(**chosen | {"seed": seed}), kept)
+        run = trial_run(SearchSettings(**chosen | {"seed": seed}), stored)
         figures: dict[str, Any] = {
             "seed": seed,
             "trials": len(run.results),
@@ -126,15 +124,15 @@ def predict(
         yield figures
 
 
-def mean_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def average(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over search seeds of every correlation."""
-    found: dict[str, Any] = {"core_seconds": float(np.mean([r["core_seconds"] for r in runs]))}
+    means: dict[str, Any] = {"core_seconds": float(np.mean([r["core_seconds"] for r in runs]))}
     for form, metric in FORMS:
         key = f"{form} {metric}"
         for figure in runs[0][key]:
             values = [run[key][figure] for run in runs]
-            found.setdefault(key, {})[figure] = [float(np.mean(values)), float(np.std(values))]
-    return found
+            means.setdefault(key, {})[figure] = [float(np.mean(values)), float(np.std(values))]
+    return means
 
 
 if __name__ == "__main__":

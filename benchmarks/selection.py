@@ -1,4 +1,4 @@
-"""Selection: equality with brute force, and the time of the whole frontier on large spaces.
+"""The frontier: is it equal to brute force, and how long does it take on large spaces?
 
 Run from the repository: python benchmarks/selection.py. Writes results/selection.json.
 """
@@ -24,10 +24,10 @@ SPACES = ((SMALL, 8, 7), (LARGE, 32, 7), (LARGE, 8, 3))
 
 
 def synthetic_chain(space: SearchSpace, rng: np.random.Generator) -> list[ChainStage]:
-    """Tables as a search would bring them: smooth in width and depth, with noise on top.
+    """A chain like that of a real search: smooth in width and depth, with noise.
 
-    Latency: an efficiency per block, a fixed time per layer, multiply-adds, 3 % noise.
-    Accuracy: an intercept and slopes in log depth and log width for each block.
+    Latency: multiply-adds over the speed of the block, a fixed time per layer, and 3 % noise.
+    Gain: an intercept and slopes in log depth and log width for each block.
     """
     master, stages = space.master, []
     widths_in: tuple[int, ...] = (master.stem.width,)
@@ -39,17 +39,17 @@ def synthetic_chain(space: SearchSpace, rng: np.random.Generator) -> list[ChainS
         )
         speed = {block: rng.uniform(0.3, 1) for block in space.blocks[index]}
         slope = {block: rng.uniform(0.2, 1, 2) * 0.02 for block in space.blocks[index]}
-        zero = {block: rng.normal(0, 0.01) for block in space.blocks[index]}
+        intercept = {block: rng.normal(0, 0.01) for block in space.blocks[index]}
         fixed = np.array([0.002 * o.depth for o in options])
         latency = fixed + adds / np.array([speed[o.block] for o in options]) / 3e10
         latency *= rng.normal(1, 0.03, adds.shape).clip(0.9, 1.1)
-        worth = [
-            zero[o.block]
+        local = [
+            intercept[o.block]
             + slope[o.block] @ np.log([o.depth / original.depth, o.width / original.width])
             for o in options
         ]
-        accuracy = np.array(worth) + 0.004 * np.log(adds / adds.mean())
-        stages.append(ChainStage(options, widths_in, latency, accuracy))
+        gain = np.array(local) + 0.004 * np.log(adds / adds.mean())
+        stages.append(ChainStage(options, widths_in, latency, gain))
         widths_in = space.widths[index]
     head = master.head
     cost = np.array([[stage_multiply_adds(head, w, sizes[-1]) / 3e10] for w in widths_in])
@@ -58,20 +58,20 @@ def synthetic_chain(space: SearchSpace, rng: np.random.Generator) -> list[ChainS
 
 
 def matches_brute_force(rng: np.random.Generator) -> bool:
-    """One small random space, every structure tried: the same best accuracy at every budget."""
+    """Whether frontier and brute force agree at every budget, on one small random space."""
     stages = small_chain(rng)
-    found = frontier(stages)
+    front = frontier(stages)
     choices = itertools.product(*(range(len(stage.options)) for stage in stages))
     every = [path_sums(stages, choice) for choice in choices]
-    claims = [path_sums(stages, chosen) for chosen in found.chosen]
-    honest = claims == list(zip(found.latency_ms, found.accuracy, strict=True))
+    claims = [path_sums(stages, chosen) for chosen in front.chosen]
+    exact = claims == list(zip(front.latency_ms, front.gain, strict=True))
     best = (max(a for other, a in every if other <= budget) for budget, _ in every)
-    reached = (found.accuracy[found.best(budget) or 0] for budget, _ in every)
-    return honest and all(a == b for a, b in zip(best, reached, strict=True))
+    reached = (front.gain[front.best(budget) or 0] for budget, _ in every)
+    return exact and all(a == b for a, b in zip(best, reached, strict=True))
 
 
 def small_chain(rng: np.random.Generator) -> list[ChainStage]:
-    """Costs are multiples of 1/64, so that sums are exact and ties are ties."""
+    """A random chain whose values are multiples of 1/64, so that sums and ties are exact."""
     stages: list[ChainStage] = []
     widths_in: tuple[int, ...] = (16,)
     for _ in range(rng.integers(2, 5)):
@@ -79,44 +79,45 @@ def small_chain(rng: np.random.Generator) -> list[ChainStage]:
         depths = range(1, 2 + rng.integers(0, 3))
         options = tuple(SuperBlock("XX", d, int(w)) for w in widths for d in depths)
         shape = (len(widths_in), len(options))
-        latency, accuracy = rng.integers(0, 64, shape) / 64, rng.integers(-64, 64, shape) / 64
-        stages.append(ChainStage(options, widths_in, latency, accuracy))
+        latency, gain = rng.integers(0, 64, shape) / 64, rng.integers(-64, 64, shape) / 64
+        stages.append(ChainStage(options, widths_in, latency, gain))
         widths_in = tuple(int(width) for width in widths)
     return stages
 
 
 def path_sums(stages: list[ChainStage], choice: Iterable[int]) -> tuple[float, float]:
-    latency, accuracy, width = 0.0, 0.0, stages[0].input_widths[0]
+    """(latency, gain) of one structure, added up stage by stage."""
+    latency, gain, width = 0.0, 0.0, stages[0].input_widths[0]
     for stage, option in zip(stages, choice, strict=True):
         row = stage.input_widths.index(width)
         latency += stage.latency_ms[row, option]
-        accuracy += stage.accuracy[row, option]
+        gain += stage.gain[row, option]
         width = stage.options[option].width
-    return latency, accuracy
+    return latency, gain
 
 
 def timing(master: str, width_step: int, repetitions: int) -> dict[str, object]:
-    """Seconds for the whole frontier, and what random selection reaches beside it."""
+    """Seconds for the whole frontier, and its gain beside that of random selection."""
     design_space = DesignSpace(resolutions=(), width_step=width_step)
     space = design_space.around(Structure.parse(master))
     stages = synthetic_chain(space, np.random.default_rng(0))
     seconds = []
     for _ in range(repetitions):
         start = time.perf_counter()
-        found = frontier(stages)
+        front = frontier(stages)
         seconds.append(time.perf_counter() - start)
-    budget = float(np.median(found.latency_ms))
+    budget = float(np.median(front.latency_ms))
     drawn = random_selection(stages, budget, 10_000, np.random.default_rng(0))
     return {
         "master": master,
         "width_step": width_step,
         "structures": space.size,
         "widths": [len(space.widths[index]) for index in range(len(space.master.super_blocks))],
-        "frontier_points": len(found),
+        "frontier_points": len(front),
         "seconds_median": round(float(np.median(seconds)), 3),
         "seconds_all": [round(s, 3) for s in seconds],
-        "accuracy_at_median_latency": found.accuracy[found.best(budget) or 0],
-        "accuracy_of_10000_random_there": drawn.accuracy[-1],
+        "accuracy_at_median_latency": front.gain[front.best(budget) or 0],
+        "accuracy_of_10000_random_there": drawn.gain[-1],
     }
 
 

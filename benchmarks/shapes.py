@@ -1,8 +1,9 @@
-"""Textured shapes: a data set of 20 classes that is generated from a seed, for benchmarks.
+"""Textured shapes: a generated data set of 20 classes for benchmarks.
 
-Five shapes times four textures, each drawn with its own size of texture and phase on 32 x 32
-pixels, and then, like the digits, turned, moved, stretched, coloured and made noisy anew in
-every epoch. Import this module, also in a worker process, and `load_data("shapes", ...)` works.
+The classes are five shapes times four textures. Each image has 32 x 32 pixels and its own texture
+size and phase. Like the digits, it is rotated, moved, stretched, coloured and made noisy anew in
+every epoch. `load_data("shapes", ...)` works after this module is imported, also in a worker
+process.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, generator_of, render
-from genets.data.split import CPU, cut
+from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, make_generator, render
+from genets.data.split import CPU, VALIDATION_SHARE, cut
 from genets.nas.trials.runner import TrialJob
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
 TEXTURES = ("stripes", "fine stripes", "checks", "dots")
-EACH = 120  # images of a class, before they are cut into splits
+EACH = 120  # images per class, over all splits
 PIXELS = 32
 TEST_SHARE = 0.25
 NUISANCE = Nuisance(rotation_degrees=45.0, scale=(0.6, 1.0), noise=0.2)
@@ -27,22 +28,22 @@ NUISANCE = Nuisance(rotation_degrees=45.0, scale=(0.6, 1.0), noise=0.2)
 
 @dataclass(frozen=True)
 class ShapesTrialJob(TrialJob):
-    """A trial job that brings this module along, wherever it is run."""
+    """A trial job that imports this module in every process where it runs."""
 
 
 def load_shapes(
     resolution: int,
     *,
     seed: int = 0,
-    validation_share: float = 0.2,
     views: int = 4,
     device: torch.device = CPU,
 ) -> ImageData:
-    """As `load_digits`: the test split is the same for every seed."""
+    """Load the shapes as `load_digits` does: the test split is the same for every seed."""
     sources, labels = _sources()
     rest, test = cut(labels.tolist(), TEST_SHARE, purpose="shapes test")
-    kept, off = cut(labels[rest].tolist(), validation_share, purpose="shapes validation", seed=seed)
-    sample = render(sources[rest], resolution, NUISANCE, generator_of("shapes scale"))
+    own = labels[rest].tolist()
+    train, validation = cut(own, VALIDATION_SHARE, purpose="shapes validation", seed=seed)
+    sample = render(sources[rest], resolution, NUISANCE, make_generator("shapes scale"))
     mean, std = sample.mean().item(), sample.std().item()
 
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
@@ -55,8 +56,8 @@ def load_shapes(
         name="shapes",
         resolution=resolution,
         class_names=tuple(f"{shape}, {texture}" for shape in SHAPES for texture in TEXTURES),
-        train=split("train", torch.tensor(rest)[kept], 1),
-        validation=split("validation", torch.tensor(rest)[off], views),
+        train=split("train", torch.tensor(rest)[train], 1),
+        validation=split("validation", torch.tensor(rest)[validation], views),
         test=split("test", torch.tensor(test), views),
         mean=(mean, mean, mean),
         std=(std, std, std),
@@ -65,8 +66,8 @@ def load_shapes(
 
 @cache
 def _sources() -> tuple[Tensor, Tensor]:
-    """(20 * EACH, 32, 32) ink from 0 to 1, and the classes."""
-    generator = generator_of("shapes", 0)
+    """Images (20 * EACH, 32, 32) from 0 to 1, and their classes."""
+    generator = make_generator("shapes", 0)
     count = len(SHAPES) * len(TEXTURES) * EACH
     labels = torch.arange(count) // EACH
     line = (torch.arange(PIXELS) + 0.5) / PIXELS * 2 - 1

@@ -1,4 +1,4 @@
-"""How long `genets --help` and `import genets` take, as whole processes.
+"""The time of the help of the command line and of `import genets`, as whole processes.
 
 Run from the repository: python benchmarks/startup.py. Writes results/startup.json.
 """
@@ -16,6 +16,7 @@ from conditions import write_result
 RUNS = 15
 COMMANDS = {
     "genets --help": [sys.executable, "-m", "genets", "--help"],
+    "genets search --help": [sys.executable, "-m", "genets", "search", "--help"],
     "import genets": [sys.executable, "-c", "import genets"],
     "python alone": [sys.executable, "-c", ""],
 }

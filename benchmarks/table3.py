@@ -1,10 +1,10 @@
-"""Table 3 on this device: how much faster a GENet is than networks of equal accuracy.
+"""Table 3 on this device: the speed-up of GENets over networks of equal accuracy.
 
     python benchmarks/table3.py [--batch-size 1] [--time-limit 4] [--device cpu]
 
-Every engine and precision that this machine has (not torch-compile on a CPU, unless named by
---engines), the twelve networks of Table 3, each at its own resolution, in turn in one run for each
-target. Writes benchmarks/results/table3_<device>_b<batch>.json.
+The targets are all engines and precisions of this machine, except torch-compile unless --engines
+names it. For each target, the twelve networks of Table 3 are timed in turn in one run, each at its
+own resolution. Writes benchmarks/results/table3_<device>_b<batch>.json.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def main() -> None:
     figures: dict[str, Any] = {"time_limit_s": options.time_limit, "targets": {}}
     chosen = targets(options.device, options.engines, options.batch_size)
     for target in chosen:
-        found = compare(candidates, [target], timing=Timing(time_limit_s=options.time_limit))
-        correlation = rank_correlation(found.rows)
+        comparison = compare(candidates, [target], timing=Timing(time_limit_s=options.time_limit))
+        correlation = rank_correlation(comparison.rows)
         figures["targets"][target.name] = {
             "speed_ups": [
                 {
@@ -43,10 +43,10 @@ def main() -> None:
                     "paper_times": line.paper_times,
                     "paper_table": line.paper_table,
                 }
-                for line in speed_ups(found.rows)
+                for line in speed_ups(comparison.rows)
             ],
             "rank_correlation_with_the_paper": correlation.to_json() if correlation else None,
-            "rows": [row.summary() for row in found.rows],
+            "rows": [row.summary() for row in comparison.rows],
         }
         print(target.name, "done", flush=True)
         write_result(f"table3_{options.device}_b{options.batch_size}", figures, *chosen)
@@ -54,7 +54,7 @@ def main() -> None:
 
 def targets(device: str, engines: list[str], batch_size: int) -> list[Target]:
     """Every precision of the engines that can run here."""
-    found = []
+    available = []
     for name in engines:
         for precision in ENGINES[name].precisions:
             target = Target(device, name, precision, batch_size)
@@ -63,8 +63,8 @@ def targets(device: str, engines: list[str], batch_size: int) -> list[Target]:
             except TargetError as error:
                 print(f"{target.name}: {error}")
                 continue
-            found.append(target.resolved())
-    return found
+            available.append(target.resolved())
+    return available
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Does a teacher help? A searched small network on digits, with and without one, three seeds.
+"""Does a teacher help? A small network on digits, trained with and without one, three seeds.
 
-The recipe is `paper` with fewer epochs, a smaller batch and, as there are few steps, a higher
-rate. The teacher is a wider network, trained the same way on the same split of each seed.
+The recipe is `paper` with fewer epochs, a smaller batch and, because there are few steps, a higher
+learning rate. The teacher is a wider network, trained equally on the same split of each seed.
 Run from the repository: python benchmarks/teacher.py [--seeds 3] [--epochs 30].
 Writes results/teacher.json.
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 from conditions import write_result
 from genets.training import Listener, RunResult, RunSettings, make_recipe, named_recipe
-from genets.training.recipe import changed
+from genets.training.recipe import apply_changes
 from genets.training.train_network import train_network
 
-# Found by a search at half the MasterNet's latency: see results/winner.json.
+# The winner of a search for half the MasterNet's latency: see results/winner.json.
 STUDENT = "Conv3x16s2 XX3x16 XX3x48s2 BL3x48s2r0.25 XX3x32 Conv1x128 @16"
 TEACHER = "Conv3x32s2 XX3x64 XX3x96s2*2 XX3x128s2*2 Conv1x256 @16"
 SHORTER = {"batch_size": 64, "learning_rate": 0.8, "erase": 0.0, "auto_augment": ""}
@@ -52,20 +52,20 @@ def main() -> None:
 
 
 def compare(folder: Path, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
-    teacher = trained(folder / f"teacher-{seed}", TEACHER, seed, changes)
-    alone = trained(folder / f"alone-{seed}", STUDENT, seed, changes)
-    taught = trained(folder / f"taught-{seed}", STUDENT, seed, changes, str(teacher.results))
+    teacher = train_one(folder / f"teacher-{seed}", TEACHER, seed, changes)
+    alone = train_one(folder / f"alone-{seed}", STUDENT, seed, changes)
+    taught = train_one(folder / f"taught-{seed}", STUDENT, seed, changes, str(teacher.results))
     scores = {"teacher": teacher, "alone": alone, "with_teacher": taught}
     return {"seed": seed} | {who: result.to_json()["test"] for who, result in scores.items()}
 
 
-def trained(
+def train_one(
     out: Path, network: str, seed: int, changes: dict[str, Any], teacher: str = ""
 ) -> RunResult:
     settings = RunSettings(
         network=network,
         data="digits",
-        recipe=make_recipe(changed(named_recipe("paper"), changes)),
+        recipe=make_recipe(apply_changes(named_recipe("paper"), changes)),
         recipe_name="paper",
         seed=seed,
         teacher=teacher,

@@ -1,4 +1,4 @@
-"""Ten SIGKILLs at random moments of a training, each gone on with, against one left alone.
+"""A training killed (SIGKILL) ten times at random moments and resumed, against an unkilled one.
 
 Run from the repository: python benchmarks/train_kills.py [--kills 10].
 Writes results/train_kills.json.
@@ -36,7 +36,7 @@ RECIPE = ("mixup=0.2", "ema_decay=0.99", "label_smoothing=0.1")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genets-train-kills-") as folder:
         figures = compare(Path(folder), options.kills, random.Random(options.seed))
@@ -55,16 +55,16 @@ def compare(folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
     log: list[dict[str, Any]] = []
     finished = lost = 0
     while len(log) < kills:
-        # Some moments after so many more epochs; none: while it starts, or in its first epoch.
+        # Killed shortly after so many more epochs; 0: during its start or its first epoch.
         epochs, more = rng.randint(0, EPOCHS // kills - 1), rng.uniform(0, 3 * seconds / EPOCHS)
         wait = more if epochs else rng.uniform(0.02, 0.3) * seconds
-        lived = run_for(killed, finished + epochs, wait)
-        if lived is None:
-            raise SystemExit(f"the training ended before kill {len(log) + 1}; give fewer --kills")
-        kept, now = newest(killed), kept_epochs(killed)
+        run_seconds = run_for(killed, finished + epochs, wait)
+        if run_seconds is None:
+            raise SystemExit(f"the training ended before kill {len(log) + 1}; use fewer --kills")
+        checkpoint, now = newest(killed), stored_epochs(killed)
         lost += max(0, finished - now)
         finished = now
-        log.append({"seconds": round(lived, 1), "last_checkpoint": kept})
+        log.append({"seconds": round(run_seconds, 1), "last_checkpoint": checkpoint})
     subprocess.run(command(killed), check=True, stdout=subprocess.DEVNULL)
     return {
         "kills": log,
@@ -89,13 +89,14 @@ def command(out: Path) -> list[str]:
 
 
 def run_for(out: Path, epochs: int, wait: float) -> float | None:
-    """Go on, and kill it `wait` seconds after that many epochs are kept; how long it lived.
+    """Resume the training, and kill it `wait` seconds after `epochs` epochs are stored.
 
-    None if it had ended before.
+    Returns:
+        The seconds that it ran; None if it ended before the kill.
     """
     start = time.monotonic()
     process = subprocess.Popen(command(out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while process.poll() is None and kept_epochs(out) < epochs:
+    while process.poll() is None and stored_epochs(out) < epochs:
         time.sleep(0.01)
     with suppress(subprocess.TimeoutExpired):
         if process.wait(timeout=wait):
@@ -106,19 +107,19 @@ def run_for(out: Path, epochs: int, wait: float) -> float | None:
     return time.monotonic() - start
 
 
-def kept_epochs(out: Path) -> int:
-    kept = newest(out)
-    return int(kept[6:10]) if kept else 0
+def stored_epochs(out: Path) -> int:
+    checkpoint = newest(out)
+    return int(checkpoint[6:10]) if checkpoint else 0
 
 
 def newest(out: Path) -> str | None:
-    """The last checkpoint that is whole under its name, without its digest."""
-    found = sorted(path.name for path in (out / "checkpoints").glob("epoch-*"))
-    return found[-1].partition(".")[0] if found else None
+    """The name of the last complete checkpoint, without its digest."""
+    names = sorted(path.name for path in (out / "checkpoints").glob("epoch-*"))
+    return names[-1].partition(".")[0] if names else None
 
 
-def equal(one: Path, other: Path) -> bool:
-    first, second = load_file(one), load_file(other)
+def equal(first_path: Path, second_path: Path) -> bool:
+    first, second = load_file(first_path), load_file(second_path)
     same_names = first.keys() == second.keys()
     return same_names and all(torch.equal(first[name], second[name]) for name in first)
 

@@ -1,10 +1,10 @@
-"""Images per second of `genets train` and of the loop of timm's train.py, epoch by epoch in turn.
+"""Images per second of `genets train` and of timm's train.py, which take turns epoch by epoch.
 
-Same network, images, augmentation, mix-up, loss, optimizer, batch, precision, layout and workers.
-timm's side is put together from timm's own pieces as its train.py does: loader with the
-prefetcher and mix-up in the collation, SGD, moving average, schedule, the loss read at every step.
-Random erasing is where each has it: in the readers here, after the normalisation there.
-It has all threads, as train.py does, and once more as many as genets chose.
+Both have the same network, images, augmentation, mix-up, loss, optimizer, batch, precision, layout
+and workers. timm's loop consists of timm's own parts, as in its train.py: the loader with
+prefetcher and mix-up in the collation, SGD, moving average, schedule; the loss is read at every
+step. Random erasing happens in the readers in genets, and after the normalisation in timm. timm
+runs with all threads, as train.py does, and a second time with as many threads as genets chose.
 Run from the repository: python benchmarks/train_throughput.py.
 Writes results/train_throughput.json.
 """
@@ -46,13 +46,13 @@ class Case:
     epochs_a_round: int
 
 
-# Short epochs vary more from one to the next.
+# Short epochs vary more, so a round has more of them.
 CASES = (Case("timm:resnet18", 128, 640, 64, 1), Case("master_small", 32, 640, 64, 5))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4, help="the first warms up")
+    parser.add_argument("--rounds", type=int, default=4, help="the first round warms up")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
     if options.rounds < 2:
@@ -121,18 +121,18 @@ def compare(case: Case, data: Path, out: Path, epochs: int, workers: int) -> dic
 
 
 def speeds(images: int, seconds: list[float]) -> list[float]:
-    """Images per second of each epoch but the first, which warms up."""
-    return [images / each for each in seconds[1:]]
+    """Images per second of each epoch after the first, which warms up."""
+    return [images / epoch for epoch in seconds[1:]]
 
 
 def times_as_fast(ours: list[float], theirs: list[float]) -> float:
-    """The median over neighbouring epochs; the first warms up."""
+    """Median ratio of neighbouring epochs after the first, which warms up."""
     warm = zip(ours[1:], theirs[1:], strict=True)
     return statistics.median(timm / own for own, timm in warm)
 
 
 class TimmLoop:
-    """What timm's train.py does, on a CPU."""
+    """The training loop of timm's train.py, on a CPU."""
 
     def __init__(self, case: Case, data: Path, recipe: RunRecipe, workers: int) -> None:
         self.net = resolve_network(case.network, CLASSES).network

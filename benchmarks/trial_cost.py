@@ -1,20 +1,21 @@
-"""What a trial costs, trained together with others or separately, and what it is worth.
+"""The cost of a trial, fine-tuned in a group or separately, and how well such trials predict.
 
 Run from the repository: python benchmarks/trial_cost.py [--points together:6 separate:6 ...].
-Writes results/trial_cost.json. A point is a way and its epochs. All ways run the same trials (the
-same perturbed super-blocks, which favours the others against the paper's own random ones) from
-the same MasterNet, at the same learning rate and with the same regression:
+Writes results/trial_cost.json. A point is a method and its epochs. All methods run the same trials
+from the same MasterNet, with the same learning rate and the same regression. (The trials have the
+same perturbed super-blocks, which favours the other methods: the paper draws them at random.)
 
-    together    this search: new super-block and what follows are trained, groups share the rest
-    separate    the same, each trial alone
-    block       the paper's fine-tuning: the new super-block alone is trained, each trial alone
+    together    this search: the new super-block and all later ones are trained; groups share the
+                rest
+    separate    the same, but each trial alone
+    block       the paper's fine-tuning: only the new super-block is trained, each trial alone
     all         everything is trained, each trial alone
 
-The cost is seconds of one core for each trial; the worth is Spearman's correlation with the truth
-(see `truth`), of the networks that the trials predict. For each point of another way, `read` names
-the cheapest point of `together` that is worth at least as much, and the ratio of their costs: the
-cost at equal correlation. Trials are kept (see `trial_runs`): points may be run one by one, and the
-last command names all that are to be read together.
+The cost is core-seconds per trial. The quality is Spearman's correlation between predictions and
+truth (see `truth`). For each point of another method, `read` names the cheapest point of `together`
+with at least the same correlation, and the ratio of their costs: the cost at equal correlation.
+Trials are stored (see `trial_runs`), so points can be run one by one; the last command names all
+points that are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from conditions import write_result
+from conditions import add_tiny_option, write_result
 from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
 from genets.training.score import Metric
@@ -35,14 +36,14 @@ from trial_runs import trial_run, trials_file
 from truth import DATA, TINY, Truth, make_truth, truth_file
 
 OURS = "together"
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     OURS: {},
     "separate": {"trials": "separate"},
     "block": {"trials": "separate", "trial_training": {"thaw": "block"}},
     "all": {"trials": "separate", "trial_training": {"thaw": "all"}},
 }
 POINTS = ("together:6", "together:3", "separate:6", "block:30", "all:12")
-RESPONSE: Metric = Metric.CROSS_ENTROPY
+METRIC: Metric = Metric.CROSS_ENTROPY
 
 
 def main() -> None:
@@ -50,11 +51,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="digits", choices=DATA)
-    parser.add_argument("--points", nargs="+", type=point, default=[*map(point, POINTS)])
-    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument(
-        "--tiny", action="store_true", help="few trials: whether it runs; no results are kept"
+        "--points", nargs="+", type=parse_point, default=[*map(parse_point, POINTS)]
     )
+    parser.add_argument("--seeds", type=int, default=1)
+    add_tiny_option(parser)
     options = parser.parse_args()
     base = merge(DATA[options.data], {"budget": "1x"}, TINY if options.tiny else {})
     if options.tiny:
@@ -64,20 +65,21 @@ def main() -> None:
             truth = Truth.load(path)
         print(json.dumps(compare(truth, base, options.points, options.seeds, None), indent=2))
         return
-    truth, kept = Truth.load(truth_file(options.data)), trials_file(options.data)
-    figures = compare(truth, base, options.points, options.seeds, kept)
+    truth, stored = Truth.load(truth_file(options.data)), trials_file(options.data)
+    figures = compare(truth, base, options.points, options.seeds, stored)
     name = "trial_cost" if options.data == "digits" else f"trial_cost_{options.data}"
     write_result(name, {"data": options.data, **figures})
 
 
-def point(text: str) -> tuple[str, int]:
-    """`separate:6`: a way, and its epochs."""
-    way, _, epochs = text.partition(":")
-    if way not in WAYS or not epochs.isdecimal() or int(epochs) < 1:
+def parse_point(text: str) -> tuple[str, int]:
+    """Parse `separate:6`: a method, and its epochs."""
+    method, _, epochs = text.partition(":")
+    if method not in METHODS or not epochs.isdecimal() or int(epochs) < 1:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not one of {', '.join(WAYS)} with its epochs, as in separate:6"
+            f"a point must be one of {', '.join(METHODS)} with its epochs, as in separate:6, "
+            f"not {text!r}"
         )
-    return way, int(epochs)
+    return method, int(epochs)
 
 
 def compare(
@@ -85,40 +87,40 @@ def compare(
     base: dict[str, Any],
     points: list[tuple[str, int]],
     seeds: int,
-    kept: Path | None,
+    stored: Path | None,
 ) -> dict[str, Any]:
-    found = {}
-    for way, epochs in points:
-        name = f"{way}:{epochs}"
-        found[name] = figures_of(truth, base, way, epochs, seeds, kept)
-        print(name, json.dumps(found[name]), flush=True)
+    figures = {}
+    for method, epochs in points:
+        name = f"{method}:{epochs}"
+        figures[name] = measure_point(truth, base, method, epochs, seeds, stored)
+        print(name, json.dumps(figures[name]), flush=True)
     return {
         "structures": len(truth.structures),
         "truth_seeds": truth.scores.shape[1],
         "truth": truth.spread(),
         "seeds": seeds,
-        "points": found,
-        "read": {name: at_equal_worth(found, name) for name in found if not is_ours(name)},
+        "points": figures,
+        "read": {n: compare_cost(figures, n) for n in figures if not is_ours(n)},
     }
 
 
-def figures_of(
-    truth: Truth, base: dict[str, Any], way: str, epochs: int, seeds: int, kept: Path | None
+def measure_point(
+    truth: Truth, base: dict[str, Any], method: str, epochs: int, seeds: int, stored: Path | None
 ) -> dict[str, Any]:
-    """Means over seeds, and each seed's own."""
-    chosen = merge(base, WAYS[way], {"trial_training": {"epochs": epochs}})
-    seconds, worth = [], []
+    """Cost and correlation: the mean over the seeds, and the numbers of each seed."""
+    chosen = merge(base, METHODS[method], {"trial_training": {"epochs": epochs}})
+    seconds, correlations = [], []
     for seed in range(seeds):
-        run = trial_run(SearchSettings(**chosen | {"seed": seed}), kept)
+        run = trial_run(SearchSettings(**chosen | {"seed": seed}), stored)
         seconds.append(run.core_seconds / len(run.results))
-        predicted = run.predict(truth.structures, "bayes", RESPONSE)
-        worth.append(truth.rank_correlations(predicted)[RESPONSE])
+        predicted = run.predict(truth.structures, "bayes", METRIC)
+        correlations.append(truth.rank_correlations(predicted)[METRIC])
     return {
         "trials": len(run.results),
         "core_seconds_per_trial": float(np.mean(seconds)),
-        "correlation": float(np.mean(worth)),
+        "correlation": float(np.mean(correlations)),
         "core_seconds_per_trial_each": seconds,
-        "correlation_each": worth,
+        "correlation_each": correlations,
     }
 
 
@@ -126,18 +128,20 @@ def is_ours(name: str) -> bool:
     return name.startswith(f"{OURS}:")
 
 
-def at_equal_worth(points: dict[str, dict[str, Any]], other: str) -> dict[str, Any] | None:
-    """The cheapest of our points that is worth at least as much as another way's; None if none."""
-    price, least = (points[other][name] for name in ("core_seconds_per_trial", "correlation"))
-    prices = {
+def compare_cost(points: dict[str, dict[str, Any]], other: str) -> dict[str, Any] | None:
+    """The cheapest of our points with at least the correlation of another; None if none has."""
+    cost, min_correlation = (
+        points[other][name] for name in ("core_seconds_per_trial", "correlation")
+    )
+    costs = {
         name: figures["core_seconds_per_trial"]
         for name, figures in points.items()
-        if is_ours(name) and figures["correlation"] >= least
+        if is_ours(name) and figures["correlation"] >= min_correlation
     }
-    if not prices:
+    if not costs:
         return None
-    cheapest = min(prices, key=prices.__getitem__)
-    return {"ours": cheapest, "cost_over_theirs": prices[cheapest] / price}
+    cheapest = min(costs, key=costs.__getitem__)
+    return {"ours": cheapest, "cost_over_theirs": costs[cheapest] / cost}
 
 
 if __name__ == "__main__":

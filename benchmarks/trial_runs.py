@@ -1,8 +1,8 @@
-"""Trials of one way and seed, run as a search runs them, and kept.
+"""Runs and stores the trials of one variant and seed, as a search runs them.
 
-They are the costly part of every comparison of ways to predict, so each run is a
-line of results/trials_<data>.jsonl, with its settings, and only those that are missing are run.
-Remove that file when the code of trials has changed.
+Trials are the costly part of every comparison of predictions. Each run is therefore a line of
+results/trials_<data>.jsonl with its settings, and only missing runs are made. Delete that file
+after a change in the code of trials.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from conditions import RESULTS
 from genets.data import load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.accuracy.model import AccuracyModel, Form
-from genets.nas.settings.settings import SearchSettings, TrainingSettings
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.training import TrainingSettings
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import run_inline
 from genets.networks import build, save_weights
-from genets.structure import Structure, format_super_block, parse_super_block
+from genets.structure import Structure, parse_super_block
 from genets.training import Score, evaluate, fitting_threads, train
 from genets.training.score import Metric
 from shapes import ShapesTrialJob
 from truth import WORKERS
 
-# What trials depend on, of all settings of a search.
+# The settings of a search that the results of trials depend on.
 DEPENDS = {
     "data", "master", "seed", "trials_per_super_block", "controls_per_super_block", "sampling",
     "trials", "space", "master_training", "trial_training",
@@ -40,7 +41,7 @@ DEPENDS = {
 
 @dataclass(frozen=True)
 class TrialRun:
-    """The results of all trials of one search, and the MasterNet's score on the same images."""
+    """The results of all trials of a search, and the MasterNet's score on the same images."""
 
     settings: SearchSettings
     master: Score
@@ -48,11 +49,11 @@ class TrialRun:
 
     @property
     def core_seconds(self) -> float:
-        """Of all trials, each in a process of one thread; the start of processes is left out."""
+        """Sum over all trials, which run in processes of one thread; their start is not counted."""
         return sum(result.seconds for result in self.results)
 
     def predict(self, structures: tuple[Structure, ...], form: Form, metric: Metric) -> list[float]:
-        """What the regression of these trials makes of each structure; more is better."""
+        """The predicted gain of each structure; higher is better."""
         model = AccuracyModel.fit(
             self.settings.structure,
             self.results,
@@ -67,50 +68,56 @@ def trials_file(data: str) -> Path:
     return RESULTS / f"trials_{data}.jsonl"
 
 
-def trial_run(settings: SearchSettings, kept: Path | None) -> TrialRun:
-    """The trials of these settings, from the file where they are kept or run now.
+def trial_run(settings: SearchSettings, stored: Path | None) -> TrialRun:
+    """The trials of these settings, read from a file if it has them, or run now.
 
-    kept: None runs them, and keeps nothing.
+    Args:
+        settings: of the search.
+        stored: the file; None runs the trials and stores nothing.
     """
-    every = settings.model_dump(mode="json", include=DEPENDS)
-    lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
+    relevant = settings.model_dump(mode="json", include=DEPENDS)
+    lines = stored.read_text().splitlines() if stored is not None and stored.exists() else []
     for entry in map(json.loads, lines):
-        if entry["settings"] == every:
+        if entry["settings"] == relevant:
             return TrialRun(settings, Score(**entry["master"]), _read(entry["trials"]))
     run = _run(settings)
-    if kept is not None:
+    if stored is not None:
         entry = {
             "date": time.strftime("%Y-%m-%d"),
-            "settings": every,
+            "settings": relevant,
             "master": asdict(run.master),
             "trials": [_row(result) for result in run.results],
         }
-        with kept.open("a", encoding="utf-8") as file:
+        with stored.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
     return run
 
 
 def _run(settings: SearchSettings) -> TrialRun:
-    around = settings.space.design_space().around(settings.structure)
-    each = (settings.trials_per_super_block, settings.controls_per_super_block)
-    planned = plan_trials(around, *each, seed=settings.seed, sampling=settings.sampling)
-    folder, master = trained_master(
+    space = settings.space.design_space().around(settings.structure)
+    counts = (settings.trials_per_super_block, settings.controls_per_super_block)
+    planned = plan_trials(space, *counts, seed=settings.seed, sampling=settings.sampling)
+    folder, master = train_master(
         settings.data, settings.structure, settings.master_training, settings.seed
     )
-    job_of = ShapesTrialJob if settings.data == "shapes" else TrialJob
-    job = job_of(
-        settings.structure, Path(folder.name) / "master.safetensors", settings.data,
-        settings.trial_training.recipe(), settings.trial_training.thaw, settings.seed,
-    )  # fmt: skip
+    job_type = ShapesTrialJob if settings.data == "shapes" else TrialJob
+    job = job_type(
+        master=settings.structure,
+        master_weights=Path(folder.name) / "master.safetensors",
+        data=settings.data,
+        recipe=settings.trial_training.recipe(),
+        thaw=settings.trial_training.thaw,
+        seed=settings.seed,
+    )
     groups = group_trials(planned, 1 if settings.trials == "separate" else GROUP_SIZE)
     return TrialRun(settings, master, tuple(run_inline(job, groups, WORKERS)))
 
 
 @cache
-def trained_master(
+def train_master(
     data_name: str, master: Structure, training: TrainingSettings, seed: int
 ) -> tuple[tempfile.TemporaryDirectory[str], Score]:
-    """A folder with the MasterNet's weights, and its validation score; the same for all ways."""
+    """A folder with the MasterNet's weights, and its validation score, for all variants."""
     data = load_data(data_name, master.resolution, seed=seed)
     folder = tempfile.TemporaryDirectory(prefix="genets-master-")
     with seeded_globals("master", seed):
@@ -124,7 +131,7 @@ def trained_master(
 
 def _row(result: TrialResult) -> list[Any]:
     trial = result.trial
-    key = [trial.index, format_super_block(trial.super_block), trial.repeat]
+    key = [trial.index, str(trial.super_block), trial.repeat]
     scores = [result.top1, result.cross_entropy, round(result.seconds, 3), result.reason]
     return [*key, result.status, *scores]
 

@@ -1,7 +1,8 @@
-"""The yardstick: random structures of a design space, each trained from scratch, per seed.
+"""The truth that predictions are compared with: scores of fully trained random structures.
 
-The truth is the test score of each structure, trained by the final recipe of a search. It is
-kept in results/truth_<data>.json and grows: more structures or seeds train what is missing.
+Each structure of the search space is trained from scratch with the final recipe of a search, once
+per seed, and scored on the test split. The scores are stored in results/truth_<data>.json; more
+structures or seeds only train those that are missing.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ NUISANCES = {"digits": Nuisance(), "shapes": NUISANCE}
 TINY = {
     "trials_per_super_block": 2,
     "controls_per_super_block": 1,
-    "master_training": {"epochs": 8},  # a search stops where it has learned nothing
+    "master_training": {"epochs": 8},  # a search stops if its MasterNet has learned nothing
     "trial_training": {"epochs": 1, "warmup_epochs": 0},
     "final_training": {"epochs": 1, "warmup_epochs": 0},
 }
@@ -56,24 +57,24 @@ def truth_file(data: str) -> Path:
 
 @contextmanager
 def training_pool() -> Iterator[Executor]:
-    """Processes of one thread each, which train small networks faster than one of several."""
+    """A pool of one-thread processes; these train small networks fastest."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, context, torch.set_num_threads, (1,)) as pool:
         yield pool
 
 
-def alone(function: Callable[..., T], *arguments: Any) -> T:
-    """What a function returns in a fresh process of its own, with all threads."""
+def run_in_new_process(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a new process with all threads; return its result."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def make_truth(path: Path, base: dict[str, Any], structures: int, seeds: int) -> None:
-    """Train, and store after each network, so that a stopped run goes on."""
+    """Train the missing networks; store each score at once, so that a stopped run continues."""
     settings = SearchSettings(**base)
-    around = settings.space.design_space().around(settings.structure)
+    space = settings.space.design_space().around(settings.structure)
     rng = np.random.default_rng(2020)
-    drawn = [str(around.sample(rng)) for _ in range(structures)]
+    drawn = [str(space.sample(rng)) for _ in range(structures)]
     record = json.loads(path.read_text()) if path.exists() else {}
     conditions = {
         "recipe": settings.final_training.model_dump(),
@@ -111,7 +112,10 @@ def true_score(job: tuple[dict[str, Any], str, int]) -> tuple[float, float]:
 class Truth:
     """Structures and their test scores.
 
-    scores: (structures, seeds, 2), top-1 and cross-entropy. Only seeds that all structures have.
+    Attributes:
+        structures: the structures.
+        scores: (structures, seeds, 2), top-1 and cross-entropy, for the seeds that all structures
+            have.
     """
 
     structures: tuple[Structure, ...]
@@ -120,17 +124,17 @@ class Truth:
     @classmethod
     def load(cls, path: Path) -> Truth:
         if not path.exists():
-            raise SystemExit(f"{path} is not there; make it first: search_quality.py truth")
+            raise SystemExit(f"{path} does not exist; create it with: search_quality.py truth")
         record = json.loads(path.read_text())["scores"]
         seeds = sorted(set.intersection(*(set(scores) for scores in record.values())))
         if not seeds:
-            raise SystemExit(f"{path} has no seed that all structures have; go on with it first")
+            raise SystemExit(f"{path} is not complete; continue it with: search_quality.py truth")
         table = np.array([[scores[seed] for seed in seeds] for scores in record.values()])
         return cls(tuple(map(Structure.parse, record)), table)
 
     @cached_property
     def ms_per_image(self) -> np.ndarray:
-        """(structures,), measured here and now in turn."""
+        """(structures,): latencies measured in turn, now and on this machine."""
         target = SearchSettings(data="digits", budget="1x").target
         nets = {str(s): build(s, 10) for s in self.structures}
         resolution = self.structures[0].resolution
@@ -138,14 +142,14 @@ class Truth:
         return np.array([measured[str(s)].ms_per_image for s in self.structures])
 
     def correlation(self, predicted: Sequence[float]) -> dict[str, float]:
-        """Spearman, over all structures and at equal latency; more of `predicted` is better."""
-        found = self.rank_correlations(predicted)
+        """Spearman, over all structures and at equal latency; higher `predicted` is better."""
+        correlations = self.rank_correlations(predicted)
         for name, true in self._oriented():
-            found[f"{name}_at_equal_latency"] = partial(predicted, true, self.ms_per_image)
-        return found
+            correlations[f"{name}_at_equal_latency"] = partial(predicted, true, self.ms_per_image)
+        return correlations
 
     def rank_correlations(self, predicted: Sequence[float]) -> dict[str, float]:
-        """Spearman over all structures alone, for which nothing need be measured."""
+        """Spearman over all structures; this needs no latency."""
         return {name: rank_correlation(predicted, true) for name, true in self._oriented()}
 
     def spread(self) -> dict[str, dict[str, float] | None]:
@@ -164,12 +168,17 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
 def partial(first: ArrayLike, second: ArrayLike, given: ArrayLike) -> float:
     """Spearman's partial rank correlation of the first two, given the third."""
     pairs = ((first, second), (first, given), (second, given))
-    both, one, other = (rank_correlation(a, b) for a, b in pairs)
-    return float((both - one * other) / np.sqrt((1 - one**2) * (1 - other**2)))
+    both, with_first, with_second = (rank_correlation(a, b) for a, b in pairs)
+    scale = np.sqrt((1 - with_first**2) * (1 - with_second**2))
+    return float((both - with_first * with_second) / scale)
 
 
 def spread(values: np.ndarray) -> dict[str, float] | None:
-    """Between networks and between seeds; values: (structures, seeds). None for one seed."""
+    """Standard deviations between networks and between seeds; None for one seed.
+
+    Args:
+        values: (structures, seeds).
+    """
     if values.shape[1] < 2:
         return None
     within = float(values.var(axis=1, ddof=1).mean())

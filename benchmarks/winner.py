@@ -1,11 +1,11 @@
-"""The found network against the MasterNet scaled by one width factor, at equal latency.
+"""The winner of a search against the MasterNet scaled by one width factor, at equal latency.
 
 Run from the repository: python benchmarks/winner.py [--seeds 3]. Writes results/winner.json.
-For each seed one search, and from its trials a network for 1.0x and one for 0.5x of the
-MasterNet's latency. Each rival is the MasterNet with all widths scaled by one factor: of all
-such networks the fastest that is not faster than the winner, measured beside it in one run, so
-the rounding of widths to multiples of 8 favours the rival. Both are trained alike, from
-scratch, by the recipe of the search's own final training, with the MasterNet as teacher.
+For each seed there is one search; from its trials one network is selected for 1.0x and one for 0.5x
+of the MasterNet's latency. The rival of each network is the MasterNet with all widths scaled by one
+factor: the fastest such network that is not faster than the winner. Both are measured in one run.
+Widths are rounded to multiples of 8, which favours the rival. Winner and rival are trained equally:
+from scratch, with the recipe of the search's final training and the MasterNet as teacher.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from conditions import write_result
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.latency import Target, measure_interleaved
-from genets.nas.run import search, select
+from genets.nas.reselect import select
+from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.networks import build, load_weights
 from genets.structure import Structure
@@ -51,20 +52,20 @@ def main() -> None:
 def compare(folder: Path, seed: int) -> list[dict[str, Any]]:
     settings = SearchSettings(data="digits", budget="1.0x", seed=seed)
     start = time.monotonic()
-    search(settings, folder)
-    print(f"seed {seed}: searched in {time.monotonic() - start:.0f} s", flush=True)
+    run_search(settings, folder)
+    print(f"seed {seed}: the search took {time.monotonic() - start:.0f} s", flush=True)
     data = load_data(settings.data, settings.resolution, seed=seed)
-    teacher = teacher_of(settings, folder, data.num_classes)
+    teacher = load_teacher(settings, folder, data.num_classes)
     runs = []
     for budget in BUDGETS:
         winner = select(folder, budget).structure
-        rival = rival_of(winner, settings.structure, settings.target)
+        rival = find_rival(winner, settings.structure, settings.target)
         names = {"winner": winner, "rival": rival}
         nets = {name: build(structure, data.num_classes) for name, structure in names.items()}
         measured = measure_interleaved(nets, settings.target, settings.resolution)
         run: dict[str, Any] = {"seed": seed, "budget": budget}
         for name, structure in names.items():
-            score = trained_score(structure, teacher, data, settings)
+            score = train_and_score(structure, teacher, data, settings)
             run[name] = {
                 "structure": str(structure),
                 "ms_per_image": measured[name].ms_per_image,
@@ -78,7 +79,7 @@ def compare(folder: Path, seed: int) -> list[dict[str, Any]]:
     return runs
 
 
-def rival_of(winner: Structure, master: Structure, target: Target) -> Structure:
+def find_rival(winner: Structure, master: Structure, target: Target) -> Structure:
     """The fastest scaled MasterNet that is at least as slow as the winner."""
     factors = np.linspace(0.1, 1.6, 31)
     scaled = list(dict.fromkeys(master.scale_width(float(factor)) for factor in (*factors, 1.0)))
@@ -93,14 +94,14 @@ def rival_of(winner: Structure, master: Structure, target: Target) -> Structure:
     return min(slower, key=ms.__getitem__) if slower else max(scaled, key=ms.__getitem__)
 
 
-def teacher_of(settings: SearchSettings, folder: Path, num_classes: int) -> nn.Module:
-    """The MasterNet, as the study in `folder` trained it."""
+def load_teacher(settings: SearchSettings, folder: Path, num_classes: int) -> nn.Module:
+    """The MasterNet with the weights of the study in `folder`."""
     teacher = build(settings.structure, num_classes)
     load_weights(teacher, folder / "master.safetensors")
     return teacher
 
 
-def trained_score(
+def train_and_score(
     structure: Structure, teacher: nn.Module, data: ImageData, settings: SearchSettings
 ) -> Any:
     with seeded_globals("final", settings.seed):

@@ -1,10 +1,10 @@
-"""Zen-score, a zero-cost score: how expressive a network is with random weights.
+"""Zen-score: a score without any training, from the output of a network with random weights.
 
 Lin, Wang, Sun, Chen, Sun, Qian, Li, Jin: Zen-NAS: A Zero-Shot NAS for High-Performance Deep Image
 Recognition, ICCV 2021, algorithm 1. Weights and images are standard normal, residual links are
-taken out, batch norm uses the statistics of the batch. With f the network up to its last feature
-map, the score is the mean of log |f(x + a e) - f(x)|, which knows no scale because of the batch
-norms, plus for each of these the log of the scale that it took out.
+removed, and batch norm uses the statistics of the batch. With f the network up to its last feature
+map, the score is the mean of log |f(x + a e) - f(x)| plus, for each batch norm, the log of its
+divisor. (The first term has no scale because of the batch norms.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from timm.models.byobnet import ByobNet
 from torch import Tensor, nn
 
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 from genets.networks import build
 from genets.structure import Structure
 
@@ -26,8 +26,8 @@ BATCH = 16
 
 @torch.no_grad()
 def zen_score(structure: Structure, seed: int = 0) -> float:
-    """Nats; more is taken for better. Mean over REPEATS draws of weights and images."""
-    generator = generator_of("zen", seed)
+    """The mean over REPEATS draws of weights and images, in nats; higher counts as better."""
+    generator = make_generator("zen", seed)
     net = _without_links(build(structure, 10)).train()
     return sum(_score(net, structure.resolution, generator) for _ in range(REPEATS)) / REPEATS
 
@@ -62,5 +62,5 @@ def _score(net: ByobNet, resolution: int, generator: torch.Generator) -> float:
 
 
 def _log_scale(features: Tensor) -> float:
-    """Log of the root mean square, over channels, of what a batch norm divides by."""
+    """Log of the root mean square, over channels, of the divisor of a batch norm."""
     return 0.5 * math.log(features.var(dim=(0, 2, 3), unbiased=False).mean().item())

@@ -2,7 +2,7 @@
 
 ExtraDW: depth-wise k x k, 1x1, depth-wise k x k, 1x1.
 ConvNext: depth-wise k x k, 1x1, 1x1, as in ConvNeXt.
-The width between the two 1x1 convolutions is ratio times the width that the block reads.
+The width between the two 1x1 convolutions is ratio times the input width of the block.
 
     genets --own-blocks examples/uib_blocks.py search --data digits --budget 0.5x \
         --blocks XX3,DW3r3,ExtraDW3r4,ConvNext5r4 --out runs/uib
@@ -17,7 +17,7 @@ import genets
 
 def uib(in_chs, out_chs, kernel_size, stride, bottle_ratio, layers, drop_path_rate, device, dtype,
         inner, **unused):  # fmt: skip
-    """inner: whether there is a depth-wise layer between the two 1x1 convolutions."""
+    """Build one block; `inner` adds a depth-wise layer between the two 1x1 convolutions."""
     return UniversalInvertedResidual(
         in_chs,
         out_chs,

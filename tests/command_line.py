@@ -1,15 +1,15 @@
 """Commands as a user types them, in this process."""
 
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from genets.cli import app
 
 
-def invoke(*words):
+def invoke(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def fails(result, *parts, status=2):
+def fails(result: Result, *parts: str, status: int = 2) -> str:
     """One sentence on standard error, nothing on standard output; the sentence."""
     assert result.exit_code == status, result.output
     assert result.stdout == ""

@@ -3,10 +3,14 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 import genets
 
@@ -23,6 +27,8 @@ LEVELS = (  # from the top; names on one level do not import each other
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 ABOVE_ALL = {"__init__", "__main__"}  # the public API and `python -m genets`
+# Numbers of files in the circles of each layer. A circle may only shrink: change its number here.
+ALLOWED_CIRCLES: dict[str, list[int]] = {}
 
 
 def imported_modules(source: str, package: str) -> Iterator[str]:
@@ -52,6 +58,8 @@ def violations(floor: str, modules: Iterator[str]) -> list[str]:
         if root != "genets":
             continue
         target = rest.partition(".")[0]
+        if floor == "cli" and rest == "__version__":  # a constant, and the only place of it
+            continue
         lower = target in LEVEL and LEVEL[target] > LEVEL[floor]
         if target != floor and not lower:
             wrong.append(module)
@@ -87,6 +95,8 @@ def test_imports_go_down(path):
         ("nas", "import torch, numpy.random", []),
         ("structure", "import genets.networks", ["genets.networks"]),
         ("structure", "from genets import zoo", ["genets.zoo"]),
+        ("cli", "from genets import __version__", []),
+        ("nas", "from genets import __version__", ["genets.__version__"]),
         ("structure", "import genets", ["genets"]),
         ("structure", "def f():\n    from genets.nas import study", ["genets.nas.study"]),
         ("structure", "from ..nas import study", ["genets.nas.study"]),
@@ -122,3 +132,88 @@ def test_light_imports_stay_light(module):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
     assert heavy.isdisjoint(loaded)
+
+
+def without_type_checking(source: str) -> str:
+    """`source` without the bodies of `if TYPE_CHECKING:`, which never run."""
+
+    class Remover(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+            self.generic_visit(node)
+            skipped = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+            return (node.orelse or ast.Pass()) if skipped else node
+
+    return ast.unparse(ast.fix_missing_locations(Remover().visit(ast.parse(source))))
+
+
+def import_circles(sources: dict[str, str]) -> list[set[str]]:
+    """Modules that import each other, directly or through others, largest circle first.
+
+    sources: the source by the module's name; a package is named `genets.nas.__init__`. Imports
+    inside functions count. `from genets.nas import study` imports the module `genets.nas.study`
+    where it exists, else the package `genets.nas`.
+    """
+    names = list(sources)
+    arrows = np.zeros((len(names), len(names)))
+    for name, source in sources.items():
+        text = without_type_checking(source)
+        for module in imported_modules(text, name.rpartition(".")[0]):
+            parent = module.rpartition(".")[0]
+            candidates = (module, f"{module}.__init__", parent, f"{parent}.__init__")
+            target = next((c for c in candidates if c in sources), name)
+            arrows[names.index(name), names.index(target)] = 1
+    _, labels = connected_components(csr_array(arrows), connection="strong")
+    circles = [
+        {name for name, own in zip(names, labels, strict=True) if own == label}
+        for label, count in Counter(labels.tolist()).items()
+        if count > 1
+    ]
+    return sorted(circles, key=len, reverse=True)
+
+
+def sources_of(floor: str) -> dict[str, str]:
+    return {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path.read_text("utf-8")
+        for path in SOURCES
+        if floor_of(path) == floor
+    }
+
+
+@pytest.mark.parametrize("floor", sorted({floor_of(path) for path in SOURCES} - ABOVE_ALL))
+def test_no_new_import_circles_inside_a_layer(floor: str) -> None:
+    circles = import_circles(sources_of(floor))
+    lengths = [len(circle) for circle in circles]
+    shown = "\n".join(f"circle of {len(c)} files: {', '.join(sorted(c))}" for c in circles)
+    assert lengths == ALLOWED_CIRCLES.get(floor, []), (
+        f"layer {floor} has other import circles than ALLOWED_CIRCLES:\n{shown or 'none'}"
+    )
+
+
+def test_allowed_circles_are_in_layers_that_exist() -> None:
+    assert set(ALLOWED_CIRCLES) <= {floor_of(path) for path in SOURCES}
+
+
+LAZY = "def f():\n    from genets.nas.b import g"
+TYPES_ONLY = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from genets.nas.b import B"
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ({"a": "import genets.nas.b", "b": "import genets.nas.c", "c": ""}, []),
+        ({"a": "import genets.nas.b", "b": "import genets.nas.a"}, [{"a", "b"}]),
+        ({"a": "from genets.nas.b import g", "b": "from .a import f"}, [{"a", "b"}]),
+        ({"a": "from genets.nas import b", "b": "from genets.nas import a"}, [{"a", "b"}]),
+        ({"a": LAZY, "b": "from . import a"}, [{"a", "b"}]),
+        ({"a": TYPES_ONLY, "b": "from . import a"}, []),
+        ({"a": TYPES_ONLY + "\nelse:\n    from . import b", "b": "from . import a"}, [{"a", "b"}]),
+        ({"__init__": "from .a import f", "a": "from genets.nas import f"}, [{"__init__", "a"}]),
+        ({"__init__": "from .a import f", "a": "from . import b", "b": ""}, []),
+        ({"__init__": "from .a import f", "a": "import genets.nas"}, [{"__init__", "a"}]),
+        ({"a": "from .b import x", "b": "from .c import x", "c": "from .a import x",
+          "d": "from .e import x", "e": "from .d import x"}, [{"a", "b", "c"}, {"d", "e"}]),
+    ],
+)  # fmt: skip
+def test_circles_themselves(sources: dict[str, str], expected: list[set[str]]) -> None:
+    circles = import_circles({f"genets.nas.{name}": text for name, text in sources.items()})
+    assert circles == [{f"genets.nas.{name}" for name in circle} for circle in expected]

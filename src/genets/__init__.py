@@ -18,7 +18,7 @@ from genets.core.lazy import lazy_names
 if TYPE_CHECKING:
     from genets.core.errors import GenetsError
     from genets.latency import Budget, LatencyTable, Measurement, Target, measure
-    from genets.nas.run import select
+    from genets.nas.reselect import select
     from genets.nas.search import search
     from genets.nas.settings.settings import SearchSettings
     from genets.networks import (
@@ -79,7 +79,7 @@ _MODULE_OF = {
     "measure": "latency",
     "SearchSettings": "nas.settings.settings",
     "search": "nas.search",
-    "select": "nas.run",
+    "select": "nas.reselect",
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -11,7 +13,9 @@ from genets.core.errors import TargetError
 from genets.latency import Measurement, Target
 
 
-def measurement_of(ms: float, target: Target, resolution: int, protocol="genets-1", **packages):
+def measurement_of(
+    ms: float, target: Target, resolution: int, protocol: Any = "genets-1", **packages: str
+) -> Measurement:
     environment = {"device_name": "a device", "threads": target.threads, "packages": packages}
     return Measurement(
         ms, 0.99 * ms, 1.01 * ms, 1.1 * ms, 1.2 * ms, (ms,) * 8, False, {"load": 0.1}, protocol,
@@ -29,10 +33,21 @@ class Lab:
     runs: list[tuple[Target, list[str]]] = field(default_factory=list)
     stop_at: int = 10**9
 
-    def measure(self, networks, target, resolution, *, protocol, on_error, on_progress, **_):
+    def measure(
+        self,
+        networks: Iterable[str],
+        target: Target,
+        resolution: Mapping[str, int],
+        *,
+        protocol: str,
+        on_error: Callable[[str, TargetError], None],
+        on_progress: Callable[[float], None],
+        **_: object,
+    ) -> dict[str, Measurement]:
+        networks = list(networks)
         if len(self.runs) >= self.stop_at:
             raise KeyboardInterrupt
-        self.runs.append((target, list(networks)))
+        self.runs.append((target, networks))
         found = {}
         for name in networks:
             if name in self.failing or (name in self.crowded and len(networks) > 1):
@@ -44,5 +59,5 @@ class Lab:
         return found
 
 
-def candidate(name, width=8, **facts):
+def candidate(name: str, width: int = 8, **facts: Any) -> ComparedNetwork:
     return ComparedNetwork(name, name[0], 8, lambda: nn.Conv2d(3, width, 3), **facts)

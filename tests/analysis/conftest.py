@@ -7,7 +7,7 @@ from genets.analysis.comparison import compare as comparison
 
 
 @pytest.fixture
-def lab(monkeypatch):
+def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab({})
     monkeypatch.setattr(comparison, "measure_interleaved", lab.measure)
     environment = {"device_name": "a device", "threads": 1, "packages": {}}

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from genets.analysis.rank.advice import advise, load_block_latencies
-from genets.analysis.rank.networks import load_kernels, weighted_network
 from genets.analysis.rank.rank import (
     MEASURES,
     NetworkRank,
@@ -21,7 +20,7 @@ from genets.analysis.rank.rank import (
 )
 from genets.analysis.rank.spectrum import Spectrum
 from genets.core.errors import GenetsError
-from genets.networks import build, save_weights
+from genets.networks import build, resolve_network, save_weights, weights
 from genets.report.rank.tables import advice_rows
 from genets.structure import Structure
 
@@ -204,26 +203,26 @@ def test_bad_profiles_are_refused(tmp_path):
 
 def test_fresh_weights_are_seeded():
     state = torch.get_rng_state()
-    one, same, other = (weighted_network(NOTATION, seed=seed) for seed in (1, 1, 2))
-    weights = [w.named.network.stages[0][0].conv2_kxk.conv.weight for w in (one, same, other)]
+    one, same, other = (resolve_network(NOTATION, seed=seed) for seed in (1, 1, 2))
+    weights = [w.network.stages[0][0].conv2_kxk.conv.weight for w in (one, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert torch.equal(torch.get_rng_state(), state)
-    assert not one.trained
+    assert not one.is_trained
     with pytest.raises(GenetsError, match="resnet18 has no super-blocks"):
-        rank_of(weighted_network("timm:resnet18"), super_blocks=True)
+        rank_of(resolve_network("timm:resnet18"), super_blocks=True)
 
 
 def test_a_results_folder_has_weights_of_its_own(tmp_path):
     net = build(STRUCTURE, 3)
     STRUCTURE.save(tmp_path / "structure.toml")
     save_weights(net, tmp_path / "weights.safetensors", {"num_classes": "3"})
-    found = rank_of(weighted_network(str(tmp_path), pretrained=True))
+    found = rank_of(resolve_network(str(tmp_path), pretrained=True))
     assert (found.trained, found.weights) == (True, "results folder")
     expected = rank(net, 16).stages[0].spectrum.values
     assert found.stages[0].spectrum.values == pytest.approx(expected)
-    with pytest.raises(GenetsError, match="is a results folder, which has weights of its own"):
-        weighted_network(str(tmp_path), checkpoint=tmp_path / "weights.safetensors")
+    with pytest.raises(GenetsError, match="is a results folder, which has its own weights"):
+        resolve_network(str(tmp_path), weights=tmp_path / "weights.safetensors", fit="kernels")
 
 
 @pytest.mark.parametrize(
@@ -239,23 +238,27 @@ def test_checkpoints(form, tmp_path):
         save_file(state, path)
     else:
         torch.save({"state_dict": state, "epoch": 3} if form == "wrapped.pth" else state, path)
-    weighted = weighted_network(NOTATION, checkpoint=path)
-    assert weighted.weights == "checkpoint"
-    assert str(path) in weighted.named.name
-    found, expected = rank_of(weighted), rank(trained, 16)
+    found = rank_of(resolve_network(NOTATION, weights=path, fit="kernels"))
+    expected = rank(trained, 16)
+    assert found.weights == "checkpoint"
+    assert str(path) in found.name
     for one, other in zip(found.stages, expected.stages, strict=True):
         assert one.spectrum.values == pytest.approx(other.spectrum.values)
 
 
 def test_bad_checkpoints_are_refused(tmp_path):
     net, path = build(STRUCTURE, 10), tmp_path / "a.pth"
+
+    def load_kernels(net, path):
+        weights.load_kernels(net, weights.tensors_for(net, path), path)
+
     with pytest.raises(GenetsError, match=f"no weights file {re.escape(repr(str(path)))}"):
         load_kernels(net, path)
     path.write_bytes(b"no weights")
-    with pytest.raises(GenetsError, match="no file of plain tensors"):
+    with pytest.raises(GenetsError, match="expected a file that contains only tensors"):
         load_kernels(net, path)
     path.write_bytes(pickle.dumps({"weight": re.compile("x")}))
-    with pytest.raises(GenetsError, match="no file of plain tensors"):
+    with pytest.raises(GenetsError, match="expected a file that contains only tensors"):
         load_kernels(net, path)
     (tmp_path / "a.safetensors").write_bytes(b"short")
     with pytest.raises(GenetsError, match="truncated or not a safetensors file"):

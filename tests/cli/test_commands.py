@@ -9,15 +9,21 @@ from types import SimpleNamespace
 import pytest
 
 from command_line import fails, invoke
+from genets import networks
 from genets.core.errors import InfeasibleBudgetError
+from genets.core.progress import Progress
 from genets.latency import Target
-from genets.nas.events import PHASES, Event
+from genets.nas import reselect, search
+from genets.nas.context import PHASES
+from genets.nas.result import SearchResult
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
-from genets.structure import parse_toml, zoo
+from genets.networks.count import Count
+from genets.structure import Structure, zoo
+from json_keys import check_keys
 
 SELECTED = Candidate(
     structure=zoo["master_small"],
@@ -35,7 +41,7 @@ SELECTED = Candidate(
 
 
 class Driver:
-    """What `genets.nas.run` will be asked."""
+    """Stands for the search and for the selection; keeps what it was asked."""
 
     def __init__(self):
         self.asked = None
@@ -44,8 +50,8 @@ class Driver:
     def search(self, settings, out, *, workers=None, on_event=None):
         self.asked = SimpleNamespace(settings=settings, out=out, workers=workers)
         for phase in PHASES:
-            on_event(Event(phase, 0, 2))
-            on_event(Event(phase, 2, 2, "[red]fine"))
+            on_event(Progress(phase, 0, 2))
+            on_event(Progress(phase, 2, 2, "[red]fine"))
         if self.error:
             raise self.error
         return SearchResult(
@@ -66,15 +72,15 @@ class Driver:
 
     def select_top(self, folder, budget, top, *, on_event=None, **options):
         self.asked = SimpleNamespace(folder=folder, budget=budget, top=top, **options)
-        on_event(Event("verification", 1, 1))
+        on_event(Progress("verification", 1, 1))
         return [SELECTED] * min(top, 2)
 
 
 @pytest.fixture
 def driver(monkeypatch):
     driver = Driver()
-    monkeypatch.setitem(sys.modules, "genets.nas.run", driver)
-    monkeypatch.setattr(sys.modules["genets.nas"], "run", driver, raising=False)
+    monkeypatch.setattr(search, "run_search", driver.search)
+    monkeypatch.setattr(reselect, "select_top", driver.select_top)
     return driver
 
 
@@ -120,7 +126,10 @@ def test_search_json_is_alone_on_standard_output(driver, tmp_path):
 
 def test_search_options_override_file_overrides_preset(driver, tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text('data = "cats"\nseed = 4\n[trial_training]\nepochs = 6\nlearning_rate = 0.02\n')
+    file.write_text(
+        'data = "cats"\nseed = 4\nregression = "paper"\n'
+        "[trial_training]\nepochs = 6\nlearning_rate = 0.02\n"
+    )
     options = ("--blocks", "XX3,DW3r6", "--width-range", 0.75, 1.5, "--width-step", 16)
     target = ("--batch-size", 8, "--threads", 1, "--precision", "bf16")
     rest = (
@@ -128,8 +137,6 @@ def test_search_options_override_file_overrides_preset(driver, tmp_path):
         5,
         "--controls-per-super-block",
         1,
-        "--regression",
-        "paper",
         "--resolution",
         24,
     )
@@ -138,10 +145,10 @@ def test_search_options_override_file_overrides_preset(driver, tmp_path):
         "data": "digits",
         "budget": "0.5x",
         "seed": 4,
+        "regression": "paper",
         "resolution": 24,
         "trials_per_super_block": 5,
         "controls_per_super_block": 1,
-        "regression": "paper",
         "trial_training": {"epochs": 6, "learning_rate": 0.02},
         "target": {"batch_size": 8, "threads": 1, "precision": "bf16"},
         "space": {"blocks": ["XX3", "DW3r6"], "width_range": [0.75, 1.5], "width_step": 16},
@@ -149,17 +156,68 @@ def test_search_options_override_file_overrides_preset(driver, tmp_path):
     assert driver.asked.settings == SearchSettings(**expected)
 
 
-def test_the_papers_own_way_is_at_hand(driver, tmp_path):
-    ways = ("--sampling", "random", "--thaw", "block", "--trials", "separate")
-    fits = ("--regression", "paper", "--selection", "random")
-    trains = ("--confirm", 1, "--confirm-epochs", 7, "--final-epochs", 9)
-    assert invoke(*SEARCH, "--out", tmp_path, *ways, *fits, *trains).exit_code == 0
+def test_a_preset_has_the_literal_method_of_the_paper(driver, tmp_path):
+    words = ("--preset", "paper-literal", "--confirm-epochs", 7, "--final-epochs", 9)
+    assert invoke(*SEARCH, "--out", tmp_path, *words).exit_code == 0
     chosen = driver.asked.settings
     assert (chosen.sampling, chosen.trials, chosen.trial_training.thaw) == (
         "random", "separate", "block",
     )  # fmt: skip
     assert (chosen.regression, chosen.selection) == ("paper", "random")
     assert (chosen.confirm, chosen.confirm_epochs, chosen.final_training.epochs) == (1, 7, 9)
+    assert chosen.trials_per_super_block == 108, "the scale is the paper's"
+    assert invoke(*SEARCH, "--out", tmp_path, "--preset", "paper").exit_code == 0
+    ours, defaults = driver.asked.settings, SearchSettings(data="digits", budget="0.5x")
+    assert ours.trials_per_super_block == 108
+    for name in ("sampling", "trials", "regression", "selection", "confirm"):
+        assert getattr(ours, name) == getattr(defaults, name)
+    assert ours.trial_training.thaw == defaults.trial_training.thaw
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("--regression", "paper"), "regression"),
+        (("--selection=random",), "selection"),
+        (("--sampling", "random"), "sampling"),
+        (("--trials", "separate"), "trials"),
+        (("--thaw", "block"), "trial_training.thaw"),
+    ],
+)
+def test_a_removed_option_names_the_preset_and_the_setting(driver, tmp_path, words, key):
+    line = fails(invoke(*SEARCH, "--out", tmp_path / "a", *words), "--preset paper-literal")
+    assert line.startswith(f"genets: {words[0].partition('=')[0]} is no longer an option: ")
+    assert f"`{key}`" in line
+    assert driver.asked is None
+    file = tmp_path / "mine.toml"
+    table, _, field = key.rpartition(".")
+    value = words[-1].rpartition("=")[2]
+    file.write_text(f'{f"[{table}]" if table else ""}\n{field} = "{value}"\n')
+    assert invoke(*SEARCH, "--out", tmp_path / "a", "--settings", file).exit_code == 0
+    stored: object = driver.asked.settings
+    for part in key.split("."):
+        stored = getattr(stored, part)
+    assert stored == value
+
+
+@pytest.mark.parametrize("command", ["select", "report", "zoo"])
+def test_a_command_that_draws_nothing_has_no_seed(command):
+    fails(invoke(command, "--seed", 3), "--seed is no longer an option", f"genets {command}")
+
+
+def test_a_provider_can_be_the_target_of_a_search(driver, tmp_path):
+    words = ("--device", "cuda", "--engine", "onnxruntime", "--provider", "tensorrt")
+    assert invoke(*SEARCH, "--out", tmp_path, *words).exit_code == 0
+    assert driver.asked.settings.target.provider == "tensorrt"
+
+
+def test_old_names_of_options_work(driver, tmp_path):
+    assert invoke(*SEARCH, "--out", tmp_path, "--response", "top1").exit_code == 0
+    assert driver.asked.settings.metric == "top1"
+    assert invoke(*SEARCH, "--out", tmp_path, "--response=top1").exit_code == 0
+    assert driver.asked.settings.metric == "top1"
+    both = invoke(*SEARCH, "--out", tmp_path, "--masternet", "net1,net2", "--master", "net3")
+    fails(both, "give --master or --compare-masters, not both")
 
 
 def test_search_takes_a_number_of_rounds(driver, tmp_path):
@@ -192,10 +250,9 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
         (("--blocks", "QQ3"), ("unknown block type 'QQ'",)),
         (("--device", "gpu0"), ("device must be cpu, cuda or cuda:NUMBER, not 'gpu0'",)),
         (("--device", "cuda", "--threads", 2), ("threads are for a CPU",)),
-        (("--selection", "best"), ("selection must be 'exact' or 'random', not 'best'",)),
-        (("--trials", "14"), ("trials must be 'together' or 'separate', not '14'",)),
-        (("--sampling", "dsign"), ("sampling must be 'design', 'balanced' or 'random'",)),
-        (("--thaw", "head"), ("trial_training.thaw must be 'block', 'after' or 'all'",)),
+        (("--metric", "top5"), ("unknown metric 'top5'; did you mean top1?",)),
+        (("--engine", "openvno"), ("unknown engine 'openvno'; did you mean openvino?",)),
+        (("--provider", "tensort"), ("unknown provider 'tensort'; did you mean tensorrt?",)),
         (("--confirm", 0), ("confirm must be greater than 0, not 0",)),
         (("--settings", "/no/such.toml"), ("cannot read settings file /no/such.toml",)),
     ],
@@ -203,6 +260,25 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
 def test_wrong_search_options_are_one_sentence(driver, tmp_path, options, parts):
     fails(invoke(*SEARCH, "--out", tmp_path / "a", *options), *parts)
     fails(invoke(*SEARCH, "--out", tmp_path / "a", *options, "--json"), *parts)
+    assert driver.asked is None
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('selection = "best"', "selection must be 'exact' or 'random', not 'best'"),
+        ("trials = 14", "trials must be 'together' or 'separate', not 14"),
+        ('sampling = "dsign"', "sampling must be 'design', 'balanced' or 'random', not 'dsign'"),
+        (
+            '[trial_training]\nthaw = "head"',
+            "trial_training.thaw must be 'block', 'after' or 'all', not 'head'",
+        ),
+    ],
+)
+def test_wrong_settings_of_a_file_are_one_sentence(driver, tmp_path, text, part):
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    fails(invoke(*SEARCH, "--out", tmp_path / "a", "--settings", file), part)
     assert driver.asked is None
 
 
@@ -228,7 +304,7 @@ def test_ctrl_c_says_how_to_go_on(driver, tmp_path):
     driver.error = KeyboardInterrupt()
     result = invoke(*SEARCH, "--out", tmp_path / "my study")
     fails(result, "stopped", status=130)
-    assert f"to go on: genets search --out '{tmp_path}/my study'" in result.stderr
+    assert f"To continue: genets search --out '{tmp_path}/my study'" in result.stderr
 
 
 WAIT = """
@@ -278,7 +354,9 @@ def test_select_alternatives(driver, tmp_path):
     result = invoke("select", tmp_path, "--budget", "0.1ms", "--top", 3)
     assert driver.asked.top == 3
     assert result.stdout.count(str(zoo["master_small"])) == 2
-    assert "note: only 2 of 3: no other block types keep the budget" in result.stderr
+    assert (
+        "note: only 2 of 3: no other combination of block types meets the budget" in result.stderr
+    )
     printed = json.loads(invoke("select", tmp_path, "--budget", "1x", "--top", 2, "--json").stdout)
     assert printed["asked"] == 2
     assert [one["measured_ms"] for one in printed["alternatives"]] == [0.19, 0.19]
@@ -297,7 +375,8 @@ def test_select_from_what_is_no_study(driver, tmp_path):
 
 
 def test_zoo_lists_every_network():
-    printed = json.loads(invoke("zoo", "--json", "--seed", 1).stdout)
+    printed = json.loads(invoke("zoo", "--json").stdout)
+    check_keys("zoo", printed)
     rows = printed["structures"]
     assert {row["name"]: row["notation"] for row in rows} == {n: str(zoo[n]) for n in zoo}
     normal = next(row for row in rows if row["name"] == "genet_normal")
@@ -306,7 +385,8 @@ def test_zoo_lists_every_network():
     assert [row["name"] for row in printed["baselines"]] == list(baselines)
 
 
-def test_zoo_shows_baselines_apart():
+def test_zoo_shows_baselines_apart(monkeypatch):
+    monkeypatch.setattr(networks, "count", lambda structure: Count(0, 0))  # takes seconds
     structures, _, others = invoke("zoo").stdout.partition("Baselines, published figures")
     assert "genet_large" in structures
     assert "EfficientNet-B3" not in structures
@@ -318,6 +398,7 @@ def test_zoo_shows_one_baseline():
     for part in ("OFANet-9ms", "188 pixels", "313 M", "75.3 %", "V100, PyTorch, fp16", "5.04"):
         assert part in shown
     printed = json.loads(invoke("zoo", "OFANet-9ms", "--json").stdout)
+    check_keys("zoo, a baseline", printed)
     assert printed["ms_per_image"]["table9"]["32"] == 0.15
 
 
@@ -325,8 +406,9 @@ def test_zoo_shows_one_network():
     table = invoke("zoo", "genet_large").stdout
     assert "genet_large, 256 pixels" in table
     assert table.count("DW") >= 2
-    assert parse_toml(invoke("zoo", "genet_large", "--toml").stdout) == zoo["genet_large"]
+    assert Structure.parse_toml(invoke("zoo", "genet_large", "--toml").stdout) == zoo["genet_large"]
     shown = json.loads(invoke("zoo", "genet_large", "--json").stdout)
+    check_keys("zoo, a structure", shown)
     assert shown["stages"][3] == {
         "type": "BL",
         "depth": 6,
@@ -360,6 +442,7 @@ def test_measure_json():
     printed = json.loads(
         invoke(*MEASURE, "--resolution", 16, "--protocol", "paper", "--json").stdout
     )
+    check_keys("measure", printed)
     assert printed["network"] == "master_small"
     assert (printed["resolution"], printed["protocol"]) == (16, "paper")
     assert len(printed["samples_ms"]) >= 1
@@ -374,7 +457,7 @@ def test_measure_json():
         ((*MEASURE, "--protocol", "genet-1"), ("did you mean genets-1",)),
         ((*MEASURE, "--device", "cuda:77"), ("cuda",)),
         ((*MEASURE, "--precision", "int9"), ("unknown precision 'int9'; did you mean int8?",)),
-        ((*MEASURE, "--precision", "int8"), ("in engine torch; it has fp32, bf16 there",)),
+        ((*MEASURE, "--precision", "int8"), ("in engine torch; available are fp32, bf16",)),
         ((*MEASURE, "--resolution", 0), ("resolution",)),
     ],
 )

@@ -8,8 +8,10 @@ import pytest
 from command_line import fails, invoke
 from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
+from genets.latency.timing import clock
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study
+from json_keys import check_keys
 
 NETWORKS = ("Conv3x8s2 XX3x8s2 XX3x8 Conv1x8 @16", "Conv3x8s2 XX3x16s2 DW3x8r2 Conv1x8 @16")
 COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-size", 2,
@@ -18,9 +20,8 @@ COMPARE = ("compare", *NETWORKS, "--threads", 1, "--time-limit", 0.02, "--batch-
 
 @pytest.fixture
 def quick_clock(monkeypatch):
-    monkeypatch.setattr("genets.latency.timing.clock.WARM_UP_S", 0.01)
-    monkeypatch.setattr("genets.latency.timing.clock.WARM_UP_LIMIT_S", 0.02)
-    monkeypatch.setattr("genets.latency.timing.clock.BRING_BACK_S", 0.0)
+    for name, seconds in (("WARM_UP_S", 0.01), ("WARM_UP_LIMIT_S", 0.02), ("REFILL_CACHES_S", 0)):
+        monkeypatch.setattr(clock, name, seconds)
 
 
 def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
@@ -38,6 +39,7 @@ def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
     again = invoke(*COMPARE, "--out", out, "--json")
     assert (out / "rows.json").read_bytes() == before
     printed = json.loads(again.stdout)
+    check_keys("compare", printed)
     assert printed == json.loads((out / "comparison.json").read_text())
     assert {"device", "versions", "protocol"} <= printed["conditions"].keys()
     assert [row["ms_per_image"] for row in printed["rows"]] == [
@@ -129,6 +131,7 @@ def test_where_no_network_can_be_measured_it_fails_after_its_rows(plain, tmp_pat
         (("profile", "--ratio", 2), ("ratio must be above 0 and at most 1, not 2",)),
         (("profile", "--network", "genet_lite"), ("did you mean genet_light",)),
         (("profile", "--table", "master_small"), ("needs --out",)),
+        (("profile", "--depth-change", 1), ("--depth-change needs --table MASTERNET",)),
         (("profile", "--table", "no/such", "--out", "x"), ("no/such",)),
     ],
 )
@@ -158,6 +161,7 @@ def test_profile_writes_everything(plain, quick_clock, tmp_path):
     assert [row["figure"] for row in record["rows"]] == ["2a"] * 4 + ["2bc"] * 2 + ["3"] * 3
     assert "XX width 16" in (tmp_path / "profile.html").read_text()
     again = json.loads(invoke("profile", *options, *named, "--out", tmp_path, "--json").stdout)
+    check_keys("profile", again)
     assert again == record
 
 
@@ -173,6 +177,7 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
              "--threads", 1, "--out", tmp_path)  # fmt: skip
     made = json.loads(invoke("profile", *words, "--json").stdout)
     path = tmp_path / "latency" / f"{Target(batch_size=1, threads=1).name}.json"
+    check_keys("profile --table", made)
     assert made["table"] == str(path)
     assert "RMSPE" in invoke("profile", *words).stdout
     assert len(built) == 1
@@ -189,3 +194,34 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
     assert none.exit_code == 2
     assert "num-classes" in none.stderr
     assert LatencyTable.load(path).space.master.stages == settings.structure.stages
+    own = invoke("profile", "--table", tmp_path, "--width-step", 16)
+    fails(own, "has a search space of its own; leave --width-step out")
+
+
+def test_a_table_made_ahead_has_every_option_of_the_search_space(tmp_path, monkeypatch):
+    spaces = []
+
+    def stopped(master, space, target, num_classes, **options):
+        spaces.append(space)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LatencyTable, "build", stopped)
+    words = ("--blocks", "XX3,DW3r6", "--width-range", 0.5, 1.5, "--width-step", 16,
+             "--depth-change", 1, "--resolutions", "12,20", "--stem-width-range", 0.5, 1,
+             "--head-width-range", 1, 2)  # fmt: skip
+    target = ("--engine", "onnxruntime", "--provider", "cpu", "--threads", 1)
+    made = invoke("profile", "--table", NETWORKS[0], "--resolution", 24, *words, *target,
+                  "--out", tmp_path / "table")  # fmt: skip
+    assert made.exit_code == 130
+    searched = []
+
+    def search(settings, out, **options):
+        searched.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genets.nas.run.search", search)
+    invoke("search", "--data", "digits", "--budget", "1x", "--master", NETWORKS[0],
+           "--resolution", 24, *words, *target, "--out", tmp_path / "search")  # fmt: skip
+    (space,), (settings,) = spaces, searched
+    assert space == settings.space.design_space().around(settings.structure)
+    assert space.resolutions == (12, 20, 24)

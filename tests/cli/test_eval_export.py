@@ -12,8 +12,8 @@ from genets.data import load_digits
 from genets.networks import build, save_weights
 from genets.networks.weights import published_names
 from genets.structure import Structure
-from genets.structure.toml_file import format_toml
 from genets.training import Recipe, evaluate, train
+from json_keys import check_keys
 
 pytest.importorskip("onnxruntime")
 
@@ -31,7 +31,7 @@ def results(tmp_path_factory):
     torch.manual_seed(0)
     net = build(STRUCTURE, 10)
     train(net, data.train, RECIPE, seed=0)
-    write_atomic(folder / "structure.toml", format_toml(STRUCTURE))
+    write_atomic(folder / "structure.toml", STRUCTURE.to_toml())
     metadata = {
         "num_classes": "10",
         "class_names": json.dumps(data.class_names),
@@ -46,6 +46,7 @@ def test_eval_beside_torch(results) -> None:
     folder, expected = results
     words = ("eval", folder, "--data", "digits", "--engine", "onnxruntime", *QUICK)
     printed = json.loads(invoke(*words, "--precision", "int8", "--json").stdout)
+    check_keys("eval", printed)
     assert (printed["trained"], printed["data"], printed["split"]) == (True, "digits", "test")
     int8, fp32 = printed["accuracy"].values()
     assert list(printed["accuracy"]) == ["cpu-onnxruntime-int8-b64-t1", "cpu-torch-fp32-b64-t1"]
@@ -137,17 +138,17 @@ def test_weights_that_do_not_fit(results, tmp_path) -> None:
     for words, sentence in (
         (
             (str(STRUCTURE), "--weights", tmp_path / "seven.pth"),
-            "knows 7 classes and digits has 10",
+            "are for 7 classes, not for 10",
         ),
         ((str(STRUCTURE), "--weights", tmp_path / "no.pth"), "no weights file"),
         (
             (OTHER, "--weights", folder / "weights.safetensors"),
             "are not of this network",
         ),
-        ((folder, "--weights", folder / "weights.safetensors"), "has weights of its own"),
+        ((folder, "--weights", folder / "weights.safetensors"), "has its own weights"),
         ((folder, "--pretrained"), "leave --pretrained out"),
         (("genet_light", "--pretrained", "--weights", "x"), "not both"),
-        ((tmp_path / "other",), "1 of 10 have other names, first 'nine' where the data has '9'"),
+        ((tmp_path / "other",), "different names for 1 of 10 classes, such as 'nine' and '9'"),
     ):
         result = invoke("eval", *words, *digits)
         assert (result.exit_code, result.stdout) == (2, "")
@@ -160,6 +161,7 @@ def test_export_int8(results, tmp_path) -> None:
     options = ("--precision", "int8", "--data", "digits", "--batch-size", 4, "--threads", 1)
     result = invoke("export", folder, *options, "--out", tmp_path / "a", "--json")
     printed = json.loads(result.stdout)
+    check_keys("export", printed)
     assert printed["files"] == ["network.onnx"]
     assert printed["class_names"] == list("0123456789")
     assert printed["input"]["mean"] == list(load_digits(16).mean)
@@ -183,7 +185,7 @@ def test_export_of_an_untrained_network(tmp_path) -> None:
         (("--split", "tset"), "unknown split 'tset'; did you mean test?"),
         (("--data", "digts"), "'digts'; did you mean digits?"),
         (("--engine", "onyxruntime"), "'onyxruntime'; did you mean onnxruntime?"),
-        (("--precision", "int8"), "engine torch; it has fp32, bf16 there"),
+        (("--precision", "int8"), "engine torch; available are fp32, bf16"),
     ],
 )
 def test_eval_faults(words, sentence) -> None:

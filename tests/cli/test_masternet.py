@@ -1,4 +1,4 @@
-"""`genets search --masternet`, and `genets --own-blocks`, as they are typed."""
+"""`genets search --compare-masters`, and `genets --own-blocks`, as they are typed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from command_line import invoke
 from genets.analysis import masters as master_training
 from genets.analysis.masters import MasterScore
-from genets.nas import run
+from genets.latency.predictor import probes
+from genets.nas import search as nas_search
 from genets.networks import own_blocks
 from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES, Structure
@@ -35,7 +36,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(settings)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "search", search)
+    monkeypatch.setattr(nas_search, "run_search", search)
     return found
 
 
@@ -50,11 +51,19 @@ def test_the_best_becomes_the_master(
         return MasterScore(name, seed, 0.5, 1.0 + structure.stages[1].width / 100 + seed / 1000)
 
     monkeypatch.setattr(master_training, "_trained", score)
+    classes: list[int] = []
+    build = probes.build_for_timing
+
+    def build_for_timing(structure: Structure, num_classes: int) -> Any:
+        classes.append(num_classes)
+        return build(structure, num_classes)
+
+    monkeypatch.setattr(probes, "build_for_timing", build_for_timing)
     file = tmp_path / "thin.toml"
     Structure.parse(THIN).save(file)
     settings = tmp_path / "quick.toml"
     settings.write_text("measure_seconds = 0.2\n")
-    words = (*SEARCH, "--masternet", f"{WIDE}, {file}", "--settings", settings, "--seed", 3)
+    words = (*SEARCH, "--compare-masters", f"{WIDE}, {file}", "--settings", settings, "--seed", 3)
     result = invoke(*words, "--out", tmp_path / "study")
     assert result.exit_code == 130, result.output
     assert trained == [(WIDE, 3), (str(file), 3), (WIDE, 4), (str(file), 4)]
@@ -63,6 +72,7 @@ def test_the_best_becomes_the_master(
     assert "1.0835" in result.stderr
     record = json.loads((tmp_path / "study" / "masternets.json").read_text())
     assert len(record["scores"]) == 4
+    assert classes == [10, 10], "networks are timed with the classes of the data"
 
     invoke(*words, "--out", tmp_path / "study")
     assert len(trained) == 4, "what is in the file is not trained again"
@@ -72,10 +82,13 @@ def test_the_best_becomes_the_master(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--masternet", "net1"), "needs at least two structures, not ['net1']"),
-        (("--masternet", "net1,nett2"), "unknown zoo name 'nett2'; did you mean net2"),
-        (("--masternet", "net1,genet_light"), "need one resolution, not [192, 224]"),
-        (("--masternet", "net1,net2", "--master", "net3"), "--master or --masternet, not both"),
+        (("--compare-masters", "net1"), "needs at least two structures, not ['net1']"),
+        (("--compare-masters", "net1,nett2"), "unknown zoo name 'nett2'; did you mean net2"),
+        (("--compare-masters", "net1,genet_light"), "need one resolution, not [192, 224]"),
+        (
+            ("--compare-masters", "net1,net2", "--master", "net3"),
+            "--master or --compare-masters, not both",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_from(

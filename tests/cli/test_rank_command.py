@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib import import_module
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from command_line import fails, invoke
 from genets.networks import build, save_weights
 from genets.structure import Structure
+from json_keys import check_keys
 
 NETWORKS = ("Conv3x8s2 XX3x16s2 XX3x32s2 Conv1x8 @16", "Conv3x8s2 XX3x8s2 DW3x8s2r2 Conv1x8 @16")
 
@@ -63,6 +65,7 @@ def test_trained_weights_bring_claim_and_advice(plain, trained, tmp_path):
     result = rank(trained, "--super-blocks", "--json", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
+    check_keys("rank", record)
     assert record == json.loads((tmp_path / "out" / "rank.json").read_text())
     (network,) = record["networks"]
     assert "shows in" in network["claim"]
@@ -87,7 +90,7 @@ def test_checkpoints_and_their_number(tmp_path):
     assert [one["trained"] for one in json.loads(twice.stdout)["networks"]] == [True, True]
     fails(rank(*NETWORKS, "--checkpoint", path), "2 times, not 1 times")
     fails(rank(NETWORKS[0], "--checkpoint", path, "--pretrained"), "not both")
-    fails(rank(NETWORKS[1], "--checkpoint", path), "is not of this network", "it lacks")
+    fails(rank(NETWORKS[1], "--checkpoint", path), "are not of this network", "it lacks")
 
 
 def test_wrong_input_is_one_sentence(tmp_path):
@@ -102,7 +105,8 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
     def unreachable(_):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr("genets.networks.baselines.builders.reach_hub", unreachable)
+    # By the module itself, because the name `genets.networks.build` is that of a function.
+    monkeypatch.setattr(import_module("genets.networks.build"), "reach_hub", unreachable)
     fails(rank("timm:resnet18", "--pretrained"), "pretrained weights", "Name or service")
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from command_line import invoke
+from json_keys import check_keys
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x32 @16"
 SHORT = ("--epochs", 1, "--batch-size", 512, "--device", "cpu")
@@ -26,6 +27,7 @@ def trained(tmp_path_factory):
 
 def test_run_folder(trained) -> None:
     out, printed = trained
+    check_keys("train", printed)
     assert printed["results"] == str(out / "results")
     assert (printed["epoch"], printed["epochs"], printed["test"]["images"]) == (1, 1, 1800)
     pictures = (out / "curves-loss.png", out / "curves-accuracy.png")
@@ -67,7 +69,7 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
     result = train(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
     assert result.exit_code == 0, result.output
     assert "note: weights" in result.stderr
-    assert "the head (head.fc) is made anew for 2" in result.stderr
+    assert "the classifier (head.fc) is new, for 2" in result.stderr
     assert "epoch 2 of 2: loss" in result.stderr
     stored = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert stored["recipe_name"] == "finetune"
@@ -80,11 +82,14 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
     ("words", "sentence"),
     [
         ((), "network must be given, or --out with a run"),
-        (("--out", "gone"), "network must be given: gone is no run to go on with"),
+        (("--out", "gone"), "network must be given, because gone is no run to continue"),
         ((NETWORK,), "data must be given"),
         ((NETWORK, "--data", "digits", "--recipe", "papre"), "'papre'; did you mean paper?"),
         ((NETWORK, "--data", "digits", "--set", "epohcs=3"), "did you mean epochs"),
-        ((NETWORK, "--data", "digits", "--learning-rate", "nan"), "learning_rate must be above 0"),
+        (
+            (NETWORK, "--data", "digits", "--learning-rate", "nan"),
+            "learning_rate must be a finite number",
+        ),
         ((NETWORK, "--data", "digits", "--weights", "gone.pth"), "no weights file 'gone.pth'"),
         ((NETWORK, "--data", "digits", "--resolution", "0"), "resolution for digits must be"),
         (

@@ -131,7 +131,7 @@ def test_unknown_keys_are_refused_or_ignored() -> None:
     assert fault({**PLAIN, "acuracy": 1}).startswith("unknown field 'acuracy'; did you mean accu")
     assert "did you mean target.device" in fault({**PLAIN, "target": {"devise": "cpu"}})
     assert "did you mean others.0.threads" in fault({**PLAIN, "others": [{"thread": 1}]})
-    assert "unknown setting 'x'; known are " in fault({**PLAIN, "x": 1}, kind="setting")
+    assert "unknown setting 'x'; valid names are " in fault({**PLAIN, "x": 1}, kind="setting")
 
 
 @pytest.mark.parametrize(

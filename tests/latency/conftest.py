@@ -1,4 +1,4 @@
-"""Fixtures of a device of known cost."""
+"""Fixtures with a device of known cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def device() -> FakeDevice:
 def fake_engine(
     device: FakeDevice, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[..., float]], FakeEngine]:
-    """Puts an engine named `fake`, with the given costs, among the engines."""
+    """Adds an engine named `fake` with the given costs."""
 
     def put(cost_s: Callable[..., float]) -> FakeEngine:
         engine = FakeEngine(device, cost_s)
@@ -33,4 +33,5 @@ def fake_engine(
 
 @pytest.fixture
 def layer_costs() -> Callable[..., float]:
-    return layer_costs_s
+    costs: Callable[..., float] = layer_costs_s
+    return costs

@@ -1,4 +1,4 @@
-"""A device of known cost, which counts launches and knows whether anyone waited for them."""
+"""A device of known cost that counts launches and checks that the host waits for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genets.latency.engines import Prepared
 
 
 class FakeDevice:
-    """Runs queue up and take no host time; only `time_runs` waits and tells the time."""
+    """Runs are queued and take no host time; only `time_runs` waits and returns the time."""
 
     min_window_s = 1e-3
 
@@ -34,7 +34,7 @@ class FakeDevice:
         return run
 
     def time_runs(self, run: Callable[[], object], count: int) -> float:
-        assert self.pending_s == 0, "a window began before the one before it had ended"
+        assert self.pending_s == 0, "a window started before the previous window ended"
         for _ in range(count):
             run()
         seconds, self.pending_s = self.pending_s, 0.0
@@ -43,12 +43,12 @@ class FakeDevice:
         return seconds
 
     def enqueue_s(self, run: Callable[[], object]) -> float | None:
-        """Nothing, as of a CPU, or what a test says that handing over a run takes."""
+        """None, as on a CPU, or the seconds that a test sets for launching a run."""
         return self.enqueue_cost_s
 
 
 class FakeEngine:
-    """An engine whose networks cost what `cost_s(network, target, resolution)` says."""
+    """An engine in which a run takes `cost_s(network, target, resolution)` seconds."""
 
     precisions = ("fp32",)
     packages = ()
@@ -73,7 +73,7 @@ class FakeEngine:
         resolution: int,
         calibration: Any = None,
         *,
-        quickly: bool = False,
+        latency_only: bool = False,
     ) -> Prepared:
         assert self.is_open
         cost_s = self.cost_s(network, target, resolution)
@@ -85,7 +85,7 @@ class FakeEngine:
 def layer_costs_s(network: nn.Module, target: Target, resolution: int, **kinds: float) -> float:
     """Seconds of one run: the cost of each convolution by its own counts, plus the rest.
 
-    An oracle apart from the package: it looks at the tensors of a forward pass.
+    This oracle is independent of the package: it reads the tensors of a forward pass.
     """
     total = 0.0
 

@@ -12,7 +12,7 @@ from genets.latency.timing.clock import (
     sample_interleaved,
     warm_up,
 )
-from genets.latency.timing.statistics import LEAST_SAMPLES, median_interval, trimmed_mean
+from genets.latency.timing.statistics import MIN_SAMPLES, median_interval, trimmed_mean
 
 GENETS_1 = PROTOCOLS["genets-1"]
 
@@ -104,9 +104,9 @@ def test_the_time_limit_ends_sampling(device) -> None:
 def test_even_a_slow_network_gets_samples_for_an_interval(device) -> None:
     runs = {name: device.runner(name, 5.0) for name in "ab"}
     samples = sample_interleaved(device, runs, GENETS_1, time_limit_s=2.0)
-    assert {len(taken) for taken in samples.values()} == {LEAST_SAMPLES}
+    assert {len(taken) for taken in samples.values()} == {MIN_SAMPLES}
     # Runs of seconds do not notice what the caches held: one untimed run of each will do.
-    assert device.launches.count("a") <= LEAST_SAMPLES + 3
+    assert device.launches.count("a") <= MIN_SAMPLES + 3
     assert (
         len(sample_interleaved(device, runs, GENETS_1, min_samples=2, time_limit_s=2.0)["a"]) == 2
     )

@@ -1,15 +1,16 @@
-"""CUDA without a GPU: a queue that works on while the host does something else."""
+"""CUDA without a GPU: a queue that runs while the host does other work."""
 
 import ast
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import genets.latency
-from genets.latency import ENGINES, Target, measure
+from genets.latency import ENGINES, Target, environment, measure
 from genets.latency.engines import Prepared
 from genets.latency.engines import devices as cuda
 from genets.latency.engines.devices import CudaClock, CudaHostClock
@@ -17,11 +18,11 @@ from genets.latency.engines.torch_engine import TorchEngine
 
 
 class FakeGpu:
-    """Host and device have a time each. Launching takes host time, running takes device time."""
+    """Host and device each have a clock. Launching takes host time, running takes device time."""
 
     def __init__(self) -> None:
         self.host_s = 0.0
-        self.done_s = 0.0  # when the device will have done all that it was given
+        self.done_s = 0.0  # when the device will have finished its queue
 
     def launch(self, host_s: float, device_s: float) -> None:
         self.host_s += host_s
@@ -62,15 +63,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
 
 @pytest.mark.parametrize("clock", [CudaClock(), CudaHostClock()])
 @pytest.mark.parametrize("count", [1, 10])
-def test_the_time_of_the_device_is_told_not_that_of_the_launches(gpu, clock, count) -> None:
-    gpu.launch(0.0, 5.0)  # what went before is waited for and not counted
+def test_the_device_is_timed_and_not_the_launches(gpu, clock, count) -> None:
+    gpu.launch(0.0, 5.0)  # earlier work is waited for and not counted
     seconds = clock.time_runs(lambda: gpu.launch(1e-3, 1.0), count)
     assert seconds == pytest.approx(count, rel=2e-3)
     assert gpu.host_s == gpu.done_s
 
 
 @pytest.mark.parametrize("clock", [CudaClock(), CudaHostClock()])
-def test_handing_over_is_timed_on_an_idle_device(gpu, clock) -> None:
+def test_launching_is_timed_on_an_idle_device(gpu, clock) -> None:
     gpu.launch(0.0, 5.0)
     assert clock.enqueue_s(lambda: gpu.launch(0.25, 1.0)) == pytest.approx(0.25)
     assert gpu.host_s == gpu.done_s
@@ -90,11 +91,13 @@ def test_a_launch_bound_network_is_flagged(gpu, monkeypatch, launch_s, bound) ->
             return Prepared(run, lambda x: x, (1, 3, 8, 8), memory_bytes=2**20)
 
     monkeypatch.setitem(ENGINES, "torch", Engine())
-    monkeypatch.setattr("genets.latency.environment._describe_cuda", lambda device: {})
-    found = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
-    assert found.launch_bound is bound
-    assert found.memory_bytes == 2**20
-    assert found.ms_per_image == pytest.approx(1e3 * max(launch_s, 1e-3), rel=0.1)
+    card = SimpleNamespace(name="Abacus 9", major=8, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1000)
+    result = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
+    assert result.launch_bound is bound
+    assert result.memory_bytes == 2**20
+    assert result.ms_per_image == pytest.approx(1e3 * max(launch_s, 1e-3), rel=0.1)
 
 
 def test_a_cpu_is_never_launch_bound(fake_engine, device) -> None:
@@ -106,12 +109,12 @@ def test_a_cpu_is_never_launch_bound(fake_engine, device) -> None:
 
 
 def test_steps_of_the_preparation_wait_for_the_device(gpu) -> None:
-    waiting = cuda.wait_for("cuda")
+    waiting = cuda.make_wait("cuda")
     gpu.launch(0.0, 2.0)
     waiting()
     assert gpu.host_s == 2.0
     gpu.launch(0.0, 2.0)
-    cuda.wait_for("cpu")()
+    cuda.make_wait("cpu")()
     assert gpu.host_s == 2.0
 
 
@@ -153,7 +156,7 @@ def test_a_graph_is_captured_after_a_warm_up_on_a_side_stream(monkeypatch) -> No
         ("graph", graph),
     ):
         monkeypatch.setattr(torch.cuda, name, fake)
-    run, output = cuda.captured(lambda x: log.append("step") or x + 1, torch.zeros(1))
+    run, output = cuda.capture_graph(lambda x: log.append("step") or x + 1, torch.zeros(1))
     run()
     assert log == ["wait", *["step"] * 3, "wait", "capture", "step", "replay"]
     assert output.item() == 1
@@ -170,13 +173,26 @@ def test_precision_and_number_of_a_device(monkeypatch) -> None:
     TorchEngine().check(Target("cuda", precision="fp16"))
 
 
+@pytest.mark.parametrize("error", [ModuleNotFoundError(), RuntimeError(), Exception("NVML")])
+def test_a_clock_that_cannot_be_read_is_none(monkeypatch, error) -> None:
+    """nvidia-ml-py has errors of its own, for a driver or a user that does not allow it."""
+
+    def refuse(device):
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
+    assert environment._clock_mhz("cuda") is None
+    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
+    assert environment._clock_mhz("cuda") == 1980
+
+
 def test_clocks_are_read_in_few_places() -> None:
-    """Where a new file reads a clock, it must be seen to wait for the device first."""
+    """A file that reads a clock must wait for the device first; check that, then list it here."""
     folder = Path(genets.latency.__file__).parent
     readers = {
         path.relative_to(folder).as_posix()
-        for path in [*folder.rglob("engines/*.py"), folder / "clock.py", folder / "measurement.py"]
+        for path in [*folder.glob("engines/*.py"), *folder.glob("timing/*.py")]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("perf_counter", "elapsed_time", "time")
     }
-    assert readers == {"engines/cpu.py", "engines/cuda.py", "engines/prepared.py"}
+    assert readers == {"engines/base.py", "engines/devices.py"}

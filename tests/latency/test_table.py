@@ -12,11 +12,12 @@ from torch import nn
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
-from genets.latency.predictor.builder import piece_batch_size
-from genets.latency.predictor.probes import End, Piece, build_live
+from genets.latency.engines.memory import estimate_network_bytes
+from genets.latency.predictor import builder
+from genets.latency.predictor.builder import choose_probe_batch_size
+from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.drift import time_in_rounds
-from genets.latency.timing.memory import resident_bytes_of
 from genets.structure import Block, DesignSpace, Structure
 from genets.structure.cost import multiply_adds
 
@@ -33,7 +34,7 @@ PRICES = {"dense": 3e-9, "depth_wise": 9e-9, "layer": 2e-6, "written": 1e-9}
 
 @pytest.fixture
 def target(fake_engine, layer_costs) -> Target:
-    """A device whose cost is a sum over convolutions: exactly of the table's form."""
+    """A device whose cost is a sum over convolutions, exactly the model of the table."""
     fake_engine(partial(layer_costs, **PRICES))
     return Target(engine="fake", batch_size=4)
 
@@ -44,7 +45,7 @@ def build(target: Target, **more: object) -> LatencyTable:
 
 @pytest.fixture(scope="module")
 def table() -> LatencyTable:
-    """Built once: no test changes it."""
+    """Built once, because no test changes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ENGINES, "fake", FakeEngine(FakeDevice(), partial(layer_costs_s, **PRICES)))
         patch.setitem(ENGINE_PROVIDERS, "fake", ())
@@ -61,7 +62,7 @@ def unseen(table: LatencyTable, count: int) -> list[Structure]:
 def test_unseen_structures_on_a_device_of_the_models_form(table, target) -> None:
     assert table.rmspe < 1e-6
     for structure in unseen(table, 10):
-        measured = measure(build_live(structure, CLASSES), target, 16, min_samples=6)
+        measured = measure(build_for_timing(structure, CLASSES), target, 16, min_samples=6)
         predicted = table.predict_ms_per_image(structure)
         assert predicted == pytest.approx(measured.ms_per_image, rel=1e-6)
 
@@ -75,7 +76,7 @@ def test_stems_and_heads_of_other_widths(target) -> None:
     for stem, head in ((16, 16), (24, 80), (32, 96)):
         stages = [replace(MASTER.stem, width=stem), *MASTER.super_blocks]
         structure = Structure((*stages, replace(MASTER.head, width=head)), 16)
-        measured = measure(build_live(structure, CLASSES), target, 16, min_samples=6)
+        measured = measure(build_for_timing(structure, CLASSES), target, 16, min_samples=6)
         predicted = table.predict_ms_per_image(structure)
         assert predicted == pytest.approx(measured.ms_per_image, rel=1e-6)
     with pytest.raises(TargetError, match="is for structures with the stem, head and strides"):
@@ -105,10 +106,10 @@ def test_prediction_is_the_sum_over_stages(table) -> None:
 
 def test_a_whole_stage_at_once(table) -> None:
     options, inputs = table.space.choices(1), table.space.widths[0]
-    found = table.stage_ms_per_image(1, inputs, options)
-    assert found.shape == (len(inputs), len(options))
-    assert (found > 0).all()
-    assert found[0, 5] == table.stage_ms_per_image(1, inputs[:1], options[5:6])[0, 0]
+    result = table.stage_ms_per_image(1, inputs, options)
+    assert result.shape == (len(inputs), len(options))
+    assert (result > 0).all()
+    assert result[0, 5] == table.stage_ms_per_image(1, inputs[:1], options[5:6])[0, 0]
 
 
 def test_the_same_seed_gives_the_same_table(target) -> None:
@@ -134,11 +135,12 @@ def test_more_networks_held_out(target) -> None:
     assert len(build(target, held_out=30).held_out_ms_per_image) == 30
 
 
-def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeypatch) -> None:
-    monkeypatch.setattr("genets.latency.predictor.builder.free_bytes", lambda target: 10_000_000)
+def test_with_little_memory_the_same_table_is_timed_in_parts(target, table, monkeypatch) -> None:
+    monkeypatch.setattr(builder, "free_bytes", lambda target: 10_000_000)
     turns = []
     monkeypatch.setattr(
-        "genets.latency.predictor.builder.time_in_rounds",
+        builder,
+        "time_in_rounds",
         lambda *args, **more: turns.append(len(args[1])) or time_in_rounds(*args, **more),
     )
     shares: list[float] = []
@@ -150,7 +152,7 @@ def test_little_memory_makes_more_turns_of_the_same_table(target, table, monkeyp
     assert shares[-1] == pytest.approx(1.0)
 
 
-def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine) -> None:
+def test_probes_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine) -> None:
     prices = {name: 1e4 * price for name, price in PRICES.items()}
     batches = []
 
@@ -162,7 +164,7 @@ def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine)
     slow = build(replace(target, batch_size=64))
     size = slow.environment["piece_batch_size"]
     assert size < 64
-    assert batches.count(64) == len(slow.networks) + 1  # the MasterNet once more, to see
+    assert batches.count(64) == len(slow.networks) + 1  # the MasterNet is prepared twice
     assert batches.count(size) >= len(slow.timed_ms)
     assert slow.rmspe < 1e-6
     drawn = [multiply_adds(slow.space.sample(np.random.default_rng(n))) for n in range(100)]
@@ -175,15 +177,15 @@ def test_pieces_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine)
     [(0.1, 64, 64), (0.2, 64, 64), (0.21, 64, 32), (1.4, 64, 8), (100.0, 64, 1), (9.0, 1, 1),
      (0.5, 3, 1), (0.3, 3, 2)],
 )  # fmt: skip
-def test_the_batch_of_pieces_is_halved_until_a_run_is_short(run_s, batch_size, expected) -> None:
-    assert piece_batch_size(run_s, batch_size) == expected
+def test_the_batch_of_probes_is_halved_until_a_run_is_short(run_s, batch_size, expected) -> None:
+    assert choose_probe_batch_size(run_s, batch_size) == expected
 
 
-def test_what_is_resident_counts_weights_and_feature_maps() -> None:
+def test_the_memory_estimate_counts_weights_and_feature_maps() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU(), nn.Conv2d(8, 2, 1))
     parameters, inputs, largest = 24 + 18, 3 * 16, 16 * 16
     expected = 4 * (2 * parameters + 5 * (inputs + 2 * largest))
-    assert resident_bytes_of(network, 4, 5) == expected
+    assert estimate_network_bytes(network, 4, 5) == expected
 
 
 def test_progress_rises_to_one(target) -> None:
@@ -197,7 +199,7 @@ def test_several_resolutions(target) -> None:
     space = replace(SPACE, resolutions=(16, 24))
     table = LatencyTable.build(MASTER, space, target, CLASSES, time_limit_s=1e-3)
     structure = MASTER.with_resolution(24)
-    measured = measure(build_live(structure, CLASSES), target, 24, min_samples=6)
+    measured = measure(build_for_timing(structure, CLASSES), target, 24, min_samples=6)
     assert table.predict_ms_per_image(structure) == pytest.approx(measured.ms_per_image, rel=1e-6)
     small, large = (table.stage_ms_per_image(0, [16], [MASTER.super_blocks[0]], resolution=r)
                     for r in (16, 24))  # fmt: skip
@@ -256,9 +258,15 @@ def test_file_of_the_same_settings_is_taken(table, target, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target": {"batch_size": 8}}, r"target cpu-fake-fp32-b4-t\d+ there, cpu-fake-fp32-b8-t"),
-        ({"target": {"threads": 77}}, r"target cpu-fake-fp32-b4-t\d+ there, cpu-fake-fp32-b4-t77"),
-        ({"num_classes": 9}, "number of classes 5 there, 9 here"),
+        (
+            {"target": {"batch_size": 8}},
+            r"target cpu-fake-fp32-b4-t\d+ in the table, cpu-fake-fp32-b8-t",
+        ),
+        (
+            {"target": {"threads": 77}},
+            r"target cpu-fake-fp32-b4-t\d+ in the table, cpu-fake-fp32-b4-t77",
+        ),
+        ({"num_classes": 9}, "number of classes 5 in the table, 9 here"),
         ({"space": SPACE.around(MASTER.with_resolution(24))}, "MasterNet Conv3x16s2.* @24 here"),
         ({"space": replace(SPACE, depth_change=2).around(MASTER)}, "design space DesignSpace"),
     ],
@@ -277,15 +285,15 @@ def test_file_of_other_settings_is_refused(
 def test_file_of_another_device_is_refused(table, target, tmp_path: Path) -> None:
     other = replace(table, environment={**table.environment, "device_name": "Abacus 9"})
     other.save(tmp_path / "t.json")
-    with pytest.raises(TargetError, match="device Abacus 9 there"):
+    with pytest.raises(TargetError, match="device Abacus 9 in the table"):
         LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"packages": {"torch": "1.2"}}, r"torch 1\.2 there, \d"),
-        ({"driver": "570.1"}, r"driver 570\.1 there, None here"),
+        ({"packages": {"torch": "1.2"}}, r"torch 1\.2 in the table, \d"),
+        ({"driver": "570.1"}, r"driver 570\.1 in the table, None here"),
     ],
 )
 def test_file_of_other_versions_is_refused(
@@ -304,7 +312,7 @@ def test_file_of_another_version_of_the_engine_is_refused(
     replace(table, environment={**table.environment, "packages": packages}).save(
         tmp_path / "t.json"
     )
-    with pytest.raises(TargetError, match=f"pytest 0.1 there, {pytest.__version__} here"):
+    with pytest.raises(TargetError, match=f"pytest 0.1 in the table, {pytest.__version__} here"):
         LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
 
 
@@ -313,17 +321,28 @@ def test_file_of_another_version_of_the_engine_is_refused(
     [
         (
             lambda text: re.sub('"entries": .*', '"entries": [1]}', text, flags=re.S),
-            "it is damaged or foreign",
+            r"t\.json is damaged \(.*\); it must be measured again",
         ),
         (
             lambda text: re.sub('"environment": {', '"environment": 3, "e": {', text),
-            "it is damaged or foreign",
+            "is damaged",
         ),
-        (lambda text: re.sub('"ms": [0-9.e-]+', '"ms": NaN', text, count=1), "a latency is nan ms"),
-        (lambda text: text[: len(text) // 2], "it is damaged or foreign"),
-        (lambda text: "[]", "it is damaged or foreign"),
-        (lambda text: re.sub('"version": 2', '"version": 7', text), "version is 7, not 2"),
-        (lambda text: text.replace('"XX"', '"ZZ"'), "unknown block type 'ZZ'"),
+        (
+            lambda text: re.sub('"ms": [0-9.e-]+', '"ms": NaN', text, count=1),
+            r"is damaged \(a latency is nan ms\)",
+        ),
+        (lambda text: text[: len(text) // 2], "is damaged"),
+        (lambda text: "[]", "is damaged"),
+        (
+            lambda text: re.sub('"version": 2', '"version": 7', text),
+            "has format version 7, and this genets reads versions up to 2; update genets",
+        ),
+        (
+            lambda text: re.sub('"version": 2', '"version": 1', text),
+            "has format version 1, and this genets reads versions from 2",
+        ),
+        (lambda text: text.replace('"XX"', '"ZZ"'), r"is damaged \(unknown block type 'ZZ'"),
+        (lambda text: re.sub('"depth": 3', '"deep": 3', text), "is damaged .*'deep'"),
     ],
 )
 def test_damaged_file(
@@ -332,7 +351,7 @@ def test_damaged_file(
     path = tmp_path / "t.json"
     table.save(path)
     path.write_text(edit(path.read_text()))
-    with pytest.raises(TargetError, match=f"not a latency table of this version: {message}"):
+    with pytest.raises(TargetError, match=message):
         LatencyTable.load(path)
 
 
@@ -344,18 +363,21 @@ def test_a_table_without_the_seconds_that_it_took(table, target, tmp_path: Path)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match=r"cannot read latency table .*No such file"):
+    with pytest.raises(TargetError, match=r"cannot read latency table .*the file does not exist"):
         LatencyTable.load(tmp_path / "none.json")
 
 
-def test_pieces_are_what_they_say() -> None:
-    piece = Piece(2, Block("DW", 5, 6), 24, 40, 2, 8, 3)
+def test_probes_have_the_requested_shapes() -> None:
+    piece = BlockProbe(2, Block("DW", 5, 6), 24, 40, 2, 8, 3)
     network = piece.network()
     assert len(network) == 3
     import torch
 
     assert network.eval()(torch.zeros(1, 24, 8, 8)).shape == (1, 40, 4, 4)
-    head, stem = End("head", 24, 40, 2).network(7).eval(), End("stem", 3, 12, 16).network(7).eval()
+    head, stem = (
+        StemOrHeadProbe("head", 24, 40, 2).network(7).eval(),
+        StemOrHeadProbe("stem", 3, 12, 16).network(7).eval(),
+    )
     assert head(torch.zeros(1, 24, 2, 2)).shape == (1, 7)
     assert [m.out_channels for m in head.modules() if isinstance(m, nn.Conv2d)] == [40]
     assert stem(torch.zeros(1, 3, 16, 16)).shape == (1, 12, 8, 8)

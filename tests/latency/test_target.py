@@ -7,6 +7,7 @@ import torch
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target, measure
+from genets.latency.engines import torch_engine
 from genets.latency.engines.onnxruntime_engine import PROVIDERS
 from genets.latency.target import ENGINE_PROVIDERS, physical_cores
 
@@ -26,7 +27,7 @@ from genets.latency.target import ENGINE_PROVIDERS, physical_cores
         ({"batch_size": 1.5}, "batch_size must be an integer from 1 to 65536, not 1.5"),
         ({"batch_size": True}, "batch_size must be an integer from 1 to 65536, not True"),
         ({"threads": 0}, "threads must be an integer from 1 to 1024, not 0"),
-        ({"provider": "cuda"}, "engine torch has no providers; 'cuda' was given as one"),
+        ({"provider": "cuda"}, "engine torch has no providers, so provider 'cuda' is refused"),
         ({"engine": "onnxruntime", "provider": "tensort"}, "'tensort'; did you mean tensorrt?"),
         ({"device": "cuda", "threads": 2}, "threads are for a CPU, not for device 'cuda'"),
     ],
@@ -53,23 +54,27 @@ def test_json_round_trip_and_unknown_field() -> None:
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(TargetError, match="device 'cuda' asked for, but there is no CUDA device"):
+    with pytest.raises(
+        TargetError, match="device 'cuda' is not available: this machine has no CUDA"
+    ):
         Target("cuda").check()
-    with pytest.raises(TargetError, match="no CUDA device here"):
+    with pytest.raises(TargetError, match="this machine has no CUDA device"):
         measure(torch.nn.Conv2d(3, 4, 1), Target("cuda"), 8)
 
 
 def test_cuda_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(TargetError, match=r"'cuda:1' asked for, but there are 1 CUDA device\(s\)"):
+    with pytest.raises(
+        TargetError, match=r"'cuda:1' is not available: this machine has 1 CUDA device\(s\)"
+    ):
         Target("cuda:1").check()
 
 
 def test_precision_that_a_cpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TargetError, match="fp16 is for CUDA devices; on a CPU use fp32 or bf16"):
         Target(precision="fp16").check()
-    monkeypatch.setattr("genets.latency.engines.torch_engine.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(torch_engine, "cpu_has_bf16", lambda: False)
     with pytest.raises(TargetError, match="bf16 is not supported by this CPU"):
         Target(precision="bf16").check()
 

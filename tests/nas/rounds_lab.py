@@ -5,24 +5,29 @@ cannot hold: the best structure near one MasterNet is not the best near another.
 """
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+from torch import nn
 
 from closed_form_device import ClosedFormDevice
-from genets.latency import LatencyTable, Measurement
-from genets.nas import phases, run
-from genets.nas.candidates.training import ConfirmRunner
-from genets.nas.context import SearchContext
-from genets.nas.selection.measured import MeasuredNetworks, NetworkLatency
+from genets.data import ImageData, Split
+from genets.latency import LatencyTable, Measurement, TableSettings, Target
+from genets.nas import context
+from genets.nas.laboratory import Laboratory
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import TrialResult
-from genets.nas.trials.runner import TrialRunner
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.networks import build, save_weights
-from genets.training import Score
+from genets.structure import Structure
+from genets.training import Recipe, Score
 
 MASTER = "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "data": "digits",
     "budget": "0.9x",
     "master": MASTER,
@@ -37,11 +42,11 @@ SETTINGS = {
 }
 
 
-def settings(**changes):
+def settings(**changes: Any) -> SearchSettings:
     return SearchSettings(**{**SETTINGS, **changes})
 
 
-def loss(structure):
+def loss(structure: Structure) -> float:
     first, second = structure.super_blocks
     ends = 0.1 * math.log(structure.stem.width / 8) + 0.02 * math.log(structure.head.width / 16)
     size = math.log(first.width * first.depth * second.width * second.depth / 256)
@@ -51,62 +56,110 @@ def loss(structure):
     return 1 - 0.05 * size + types + shape - ends - pixels
 
 
-def score(value):
+def score(value: float) -> Score:
     return Score(math.exp(-value), value, 100)
 
 
 DEVICE = ClosedFormDevice(block_ms=1e-3)
 
 
-def _measured(self, structures):
-    def measurement(structure):
-        ms = DEVICE.network_ms(structure) / self.target.batch_size
+class ClosedFormLatency(Laboratory):
+    """Times nothing; trains and exports for real.
+
+    asked: the settings of the search whose latency table is built.
+    """
+
+    def __init__(self, asked: SearchSettings | None = None) -> None:
+        self.asked = asked or settings()
+
+    def prepare_table(self, path: Path, expected: TableSettings, **_: Any) -> LatencyTable:
+        if path.exists():
+            return LatencyTable.load(path)
+        table = DEVICE.table_of(self.asked)
+        table.save(path)
+        return table
+
+    def measure(
+        self,
+        structures: Sequence[Structure],
+        target: Target,
+        num_classes: int,
+        time_limit_s: float,
+    ) -> dict[Structure, Measurement]:
+        return {structure: self._measurement(structure, target) for structure in structures}
+
+    def _measurement(self, structure: Structure, target: Target) -> Measurement:
+        ms = DEVICE.network_ms(structure) / target.batch_size
         return Measurement(ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,), False, {}, "genets-1",
-                           self.target, structure.resolution)  # fmt: skip
-
-    master = measurement(self.master)
-    for structure in structures:
-        self._known[str(structure)] = NetworkLatency(
-            measurement(structure), master.ms_per_image, master.low_ms_per_image
-        )
+                           target, structure.resolution)  # fmt: skip
 
 
-def _trials(self, group):
-    """As the network with the new super-block, and a loss that all trials there have."""
-    found = []
-    for trial in group:
-        value = loss(trial.structure(self.job.master)) + 0.05 * (1 + trial.index)
-        found.append(TrialResult(trial, "done", score(value).top1, value))
-    return found
+class ClosedFormLaboratory(ClosedFormLatency):
+    """Times, trains and exports nothing; candidates get the weights of an untrained network.
+
+    trial_jobs: every job that was run, with its groups of trials.
+    """
+
+    def __init__(
+        self, asked: SearchSettings | None = None, *, master_loss: float | None = None
+    ) -> None:
+        super().__init__(asked)
+        own = loss(settings().structure)
+        self.master_loss = own if master_loss is None else master_loss
+        self.trial_jobs: list[Any] = []
+
+    def train(
+        self,
+        net: nn.Module,
+        data: ImageData,
+        recipe: Recipe,
+        *,
+        on_epoch: Callable[[int, float], None],
+        **_: Any,
+    ) -> None:
+        on_epoch(recipe.epochs - 1, 0.0)
+
+    def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
+        return score(self.master_loss)
+
+    def run_trials(
+        self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int
+    ) -> Iterator[TrialResult]:
+        """As the network with the new super-block, and a loss that all trials there have."""
+        self.trial_jobs.append(job)
+        for trial in [trial for group in groups for trial in group]:
+            value = loss(trial.structure(job.master)) + 0.05 * (1 + trial.index)
+            yield TrialResult(trial, "done", score(value).top1, value)
+
+    def train_candidates(
+        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: int
+    ) -> Iterator[TrainedCandidate]:
+        for (structure,) in groups:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                save_weights(build(structure, 10), job.weights_path(structure), {})
+            value = score(loss(structure) - 0.1)  # another recipe
+            yield TrainedCandidate(
+                structure, "done", job.recipe.epochs, value.top1, value.cross_entropy
+            )
+
+    def export(self, net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> float:
+        return 0.0
 
 
-def _confirmed_score(self, structure):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_weights(build(structure, 10), self.job.weights_of(structure), {})
-    return score(loss(structure) - 0.1)  # another recipe
+def search(
+    asked: SearchSettings, folder: Path, lab: Laboratory | None = None, **options: Any
+) -> SearchResult:
+    """Run a search in closed form. lab: by default one for these settings."""
+    lab = lab or ClosedFormLaboratory(asked)
+    return run_search(asked, folder, workers=1, lab=lab, **options)
 
 
-def latency_in_closed_form(patch, asked):
-    """With a MonkeyPatch: the table that a search with these settings builds, and measuring."""
-    patch.setattr(LatencyTable, "build", lambda *a, **k: DEVICE.table_of(asked))
-    patch.setattr("genets.latency.predictor.storage.describe_environment",
-                  lambda target: {"device_name": None, "threads": None,
-                                  "packages": {"torch": None}})  # fmt: skip
-    patch.setattr(MeasuredNetworks, "_measure_once", _measured)
+def in_closed_form(patch: pytest.MonkeyPatch, lab: Laboratory | None = None) -> None:
+    """With a MonkeyPatch: for what takes no laboratory, such as commands and `genets.search`."""
+    patch.setattr(context, "Laboratory", lambda: lab or ClosedFormLaboratory())
 
 
-def in_closed_form(patch, *, master_loss=None, asked=None):
-    """With a MonkeyPatch: every phase but the hand-over's scores. asked: settings."""
-    value = loss(settings().structure) if master_loss is None else master_loss
-    latency_in_closed_form(patch, asked or settings())
-    patch.setattr(SearchContext, "train", lambda *a, **k: None)
-    patch.setattr(phases, "evaluate", lambda *a, **k: score(value))
-    patch.setattr(TrialRunner, "_run", _trials)
-    patch.setattr(ConfirmRunner, "_trained_score", _confirmed_score)
-    patch.setattr(run, "hand_over", lambda result, net, data: result)
-
-
-def files(folder: Path):
+def files(folder: Path) -> set[str]:
     """The names of what a study holds, but for locks and the like."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()}

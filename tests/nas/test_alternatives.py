@@ -19,8 +19,8 @@ NAMES = ("XX", "BL", "DW")
 
 
 def chain(rng, stages=3):
-    """Random costs over all types and two widths, and a head."""
-    found, widths = [], (16,)
+    """Random latencies and gains over all types and two widths, and a head."""
+    chained, widths = [], (16,)
     for _ in range(stages):
         options = tuple(
             SuperBlock(name, 1, width, ratio={"BL": 0.5, "DW": 3}.get(name, 1))
@@ -28,11 +28,11 @@ def chain(rng, stages=3):
             for width in (8, 16)
         )
         shape = (len(widths), len(options))
-        costs = rng.uniform(0, 3, shape), rng.uniform(-2, 2, shape)
-        found.append(ChainStage(options, widths, *costs))
+        latency, gain = rng.uniform(0, 3, shape), rng.uniform(-2, 2, shape)
+        chained.append(ChainStage(options, widths, latency, gain))
         widths = (8, 16)
     head = SuperBlock("Conv", 1, 64, kernel=1)
-    return [*found, ChainStage((head,), widths, np.ones((2, 1)), np.zeros((2, 1)))]
+    return [*chained, ChainStage((head,), widths, np.ones((2, 1)), np.zeros((2, 1)))]
 
 
 def types_at(stages, chosen):
@@ -41,25 +41,25 @@ def types_at(stages, chosen):
 
 
 @pytest.mark.parametrize("used_count", [0, 1, 2, 5, 26])
-def test_products_hold_everything_else_once(used_count):
+def test_products_contain_all_other_types_exactly_once(used_count):
     allowed = (frozenset(NAMES),) * 3
     every = list(itertools.product(NAMES, repeat=3))
     rng = np.random.default_rng(used_count)
     used = [every[n] for n in rng.permutation(len(every))[:used_count]]
-    held = [t for p in products_without(allowed, used) for t in itertools.product(*p)]
-    assert sorted(held) == sorted(set(every) - set(used))
+    contained = [t for p in products_without(allowed, used) for t in itertools.product(*p)]
+    assert sorted(contained) == sorted(set(every) - set(used))
     assert products_without(allowed, every) == []
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_one_after_another_equals_brute_force(seed):
+def test_successive_alternatives_equal_brute_force(seed):
     stages = chain(np.random.default_rng(seed))
     ranges = (range(len(stage.options)) for stage in stages)
     every = np.array(list(itertools.product(*ranges)), np.int32)
-    latency, worth = totals(stages, every, 0.5)
+    latency, gain = totals(stages, every, 0.5)
     budget = float(np.quantile(latency, 0.4))
     best = {}
-    for row, ms, value in zip(every, latency, worth, strict=True):
+    for row, ms, value in zip(every, latency, gain, strict=True):
         if ms <= budget:
             types = types_at(stages, row)
             best[types] = max(best.get(types, -np.inf), value)
@@ -69,14 +69,14 @@ def test_one_after_another_equals_brute_force(seed):
         front = frontier_without(stages, used, lambda s: frontier(s, 0.5, max_latency_ms=budget))
         point = front.best(budget)
         assert types_at(stages, front.chosen[point]) == types
-        assert front.accuracy[point] == pytest.approx(value)
-        again = totals(stages, front.chosen, 0.5)
-        np.testing.assert_allclose(again, (front.latency_ms, front.accuracy))
+        assert front.gain[point] == pytest.approx(value)
+        recomputed = totals(stages, front.chosen, 0.5)
+        np.testing.assert_allclose(recomputed, (front.latency_ms, front.gain))
         used.append(types)
 
 
-def test_types():
+def test_block_types_of_structures_and_chains():
     structure = Structure.parse("Conv3x16s2 XX3x32*2 BL3x64s2r0.5*3 Conv1x64 @16")
     assert block_types(structure) == ("Conv", "XX", "BL", "Conv")
-    ends = (frozenset({"Conv"}),)
-    assert allowed_types(chain(np.random.default_rng(0))) == (*(frozenset(NAMES),) * 3, *ends)
+    expected = (*(frozenset(NAMES),) * 3, frozenset({"Conv"}))
+    assert allowed_types(chain(np.random.default_rng(0))) == expected

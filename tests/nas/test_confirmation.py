@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import TINY
 
 from genets.core.errors import GenetsError, StudyError, TrainingError
 from genets.data import DigitsSplit, load_data
-from genets.nas.candidates import training as confirming
 from genets.nas.candidates.training import (
-    ConfirmRunner,
-    best_confirmed,
-    confirm,
-    confirm_job,
-    stored_confirmations,
+    CandidateRunner,
+    best_trained,
+    make_candidate_job,
+    train_candidates,
 )
 from genets.nas.context import SearchContext
 from genets.nas.settings.settings import SearchSettings
@@ -29,8 +28,10 @@ from genets.nas.study.study import Study
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
 from genets.structure import Structure
+from genets.training import Score, evaluate
+from genets.training.score import Metric
 
-MASTER = "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8"
+MASTER = str(TINY)
 STRUCTURES = tuple(
     Structure.parse(f"Conv3x8s2 {blocks} Conv1x16 @8")
     for blocks in ("XX3x8s2 XX3x8", "DW3x8s2r3 XX3x8", "XX3x8s2 DW3x8r3")
@@ -70,7 +71,7 @@ def begun(folder: Path, chosen: SearchSettings) -> Study:
     return study
 
 
-def session_of(study: Study, workers: int = 1) -> SearchContext:
+def context_of(study: Study, workers: int = 1) -> SearchContext:
     return SearchContext(study, 10, workers=workers)
 
 
@@ -89,14 +90,14 @@ def test_candidates_are_scored_on_validation_images_alone(
         return batches(self, *args, **options)
 
     monkeypatch.setattr(DigitsSplit, "batches", watched)
-    confirmed = confirm(session_of(study), CANDIDATES)
+    confirmed = train_candidates(context_of(study), CANDIDATES)
     assert reads == {"train", "validation"}
     assert [one.structure for one in confirmed] == list(STRUCTURES)
     assert all(one.status == "done" and one.epochs == 1 and one.seconds > 0 for one in confirmed)
     data, net = load_data("digits", 8, seed=0), build(STRUCTURES[1], 10)
-    tensors, _ = read_weights(confirm_job(session_of(study)).weights_of(STRUCTURES[1]))
+    tensors, _ = read_weights(make_candidate_job(context_of(study)).weights_path(STRUCTURES[1]))
     net.load_state_dict(tensors)
-    score = confirming.evaluate(net, data.validation)
+    score = evaluate(net, data.validation)
     assert score.cross_entropy == pytest.approx(confirmed[1].cross_entropy, rel=1e-5)
 
 
@@ -104,57 +105,57 @@ def test_a_kill_costs_the_unfinished_candidate_alone(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[Structure] = []
-    work = ConfirmRunner._confirmed
+    work = CandidateRunner._run
 
-    def killed_at_the_second(self: ConfirmRunner, structure: Structure) -> TrainedCandidate:
+    def killed_at_the_second(self: CandidateRunner, structure: Structure) -> TrainedCandidate:
         trained.append(structure)
         if len(trained) == 2:
             raise KeyboardInterrupt
         return work(self, structure)
 
-    monkeypatch.setattr(ConfirmRunner, "_confirmed", killed_at_the_second)
+    monkeypatch.setattr(CandidateRunner, "_run", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        confirm(session_of(study), CANDIDATES)
-    first = stored_confirmations(session_of(study))
+        train_candidates(context_of(study), CANDIDATES)
+    first = study.trained()
     assert [one.structure for one in first] == [STRUCTURES[0]]
-    resumed = confirm(session_of(study), CANDIDATES)
+    resumed = train_candidates(context_of(study), CANDIDATES)
     assert trained == [STRUCTURES[0], STRUCTURES[1], STRUCTURES[1], STRUCTURES[2]]
     assert resumed[0] == first[0]
-    monkeypatch.setattr(confirming, "train", lambda *a, **k: pytest.fail("trained again"))
-    assert confirm(session_of(study), CANDIDATES) == resumed
+    assert train_candidates(context_of(study), CANDIDATES) == resumed
+    assert len(trained) == 4
 
 
 def test_another_run_gives_the_same(study: Study, tmp_path: Path) -> None:
     with begun(tmp_path / "other", settings()) as other:
-        there = confirm(session_of(other), CANDIDATES[:2])
-    assert plain(confirm(session_of(study), CANDIDATES[:2])) == plain(there)
+        there = train_candidates(context_of(other), CANDIDATES[:2])
+    assert plain(train_candidates(context_of(study), CANDIDATES[:2])) == plain(there)
 
 
 def fails_for(structures: tuple[Structure, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    def trained_score(self: ConfirmRunner, structure: Structure) -> Any:
+    def trained_score(self: CandidateRunner, structure: Structure) -> Any:
         if structure in structures:
             raise TrainingError("the loss became nan in epoch 1, step 1")
-        return confirming.Score(0.5, 1.5, 100)
+        return Score(0.5, 1.5, 100)
 
-    monkeypatch.setattr(ConfirmRunner, "_trained_score", trained_score)
+    monkeypatch.setattr(CandidateRunner, "_trained_score", trained_score)
 
 
 def test_failed_candidates_are_left_out_and_tried_again(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fails_for(STRUCTURES[:1], monkeypatch)
-    confirmed = confirm(session_of(study), CANDIDATES)
+    confirmed = train_candidates(context_of(study), CANDIDATES)
     assert (confirmed[0].status, confirmed[0].cross_entropy) == ("failed", None)
     assert "the loss became nan" in confirmed[0].reason
-    assert best_confirmed(confirmed, "cross_entropy") == STRUCTURES[1]
+    assert best_trained(confirmed, Metric.CROSS_ENTROPY).structure == STRUCTURES[1]
     fails_for((), monkeypatch)
-    assert confirm(session_of(study), CANDIDATES)[0].status == "done"
+    assert train_candidates(context_of(study), CANDIDATES)[0].status == "done"
 
 
 def test_all_failed_is_one_sentence(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     fails_for(STRUCTURES, monkeypatch)
     with pytest.raises(GenetsError, match=r"all 3 candidates failed .*the loss became nan"):
-        confirm(session_of(study), CANDIDATES)
+        train_candidates(context_of(study), CANDIDATES)
 
 
 def test_the_best_by_the_response_and_of_equals_the_better_predicted() -> None:
@@ -163,17 +164,17 @@ def test_the_best_by_the_response_and_of_equals_the_better_predicted() -> None:
         TrainedCandidate(structure, "done", 1, top1, entropy)
         for structure, (top1, entropy) in zip(STRUCTURES, scores, strict=True)
     ]
-    assert best_confirmed(confirmed, "top1") == STRUCTURES[0]
-    assert best_confirmed(confirmed, "cross_entropy") == STRUCTURES[1]
+    assert best_trained(confirmed, Metric.TOP1).structure == STRUCTURES[0]
+    assert best_trained(confirmed, Metric.CROSS_ENTROPY).structure == STRUCTURES[1]
 
 
 def test_no_longer_than_the_winner_and_warmed_up_in_time(tmp_path: Path) -> None:
     short = settings(final_training={"epochs": 3, "warmup_epochs": 2}, confirm_epochs=9)
     with begun(tmp_path / "long", short) as study:
-        assert confirm_job(session_of(study)).recipe == short.final_training.recipe()
+        assert make_candidate_job(context_of(study)).recipe == short.final_training.recipe()
     paper = settings(confirm_epochs=1)
     with begun(tmp_path / "short", paper) as study:
-        assert confirm_job(session_of(study)).recipe.warmup_epochs == 0.5
+        assert make_candidate_job(context_of(study)).recipe.warmup_epochs == 0.5
 
 
 def test_records_come_back_as_they_were(study: Study) -> None:
@@ -183,7 +184,7 @@ def test_records_come_back_as_they_were(study: Study) -> None:
     assert Snapshot.read(study.folder).confirmed == (one,)
     study.save_json("confirmed", [{"structure": str(STRUCTURES[0])}])
     with pytest.raises(StudyError, match=r"confirmed\.json is damaged"):
-        stored_confirmations(session_of(study))
+        study.trained()
 
 
 def test_a_study_from_before_confirmation_has_none(study: Study) -> None:

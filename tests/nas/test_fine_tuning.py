@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import TINY
 
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.networks import build, save_weights
-from genets.structure import Structure, SuperBlock
+from genets.structure import SuperBlock
 from genets.training import Recipe
 
-MASTER = Structure.parse("Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8")
+MASTER = TINY
 TRIALS = (
     Trial(1, MASTER.super_blocks[1], 0),
     Trial(1, MASTER.super_blocks[1], 1),
@@ -30,7 +31,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> TrialJob:
         torch.manual_seed(0)
         save_weights(build(MASTER, 10), weights, {})
     recipe = Recipe(epochs=1, learning_rate=0.8, label_smoothing=0.0)
-    return TrialJob(MASTER, weights, "digits", recipe, "after", seed=3)
+    return TrialJob(
+        master=MASTER, master_weights=weights, data="digits", recipe=recipe, thaw="after", seed=3
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,23 @@
-"""A study that is given more trials: what it has stays, and what was concluded is taken back."""
+"""A study that gets more trials keeps its trials and drops its conclusions."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
+from small_networks import assert_balanced
 
 from genets.core.errors import StudyError
+from genets.core.resumable import ResumableFolder
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study import growth
-from genets.nas.study.study import Study, load_settings
+from genets.nas.study import layout
+from genets.nas.study.reader import StudyReader, load_settings
+from genets.nas.study.study import Study
 from genets.nas.trials.plan import Sampling, plan_trials
 from genets.structure import DesignSpace, zoo
 
-AROUND = DesignSpace(resolutions=()).around(zoo["master_small"])
+SPACE = DesignSpace(resolutions=()).around(zoo["master_small"])
 FEW = SearchSettings(data="digits", budget="0.2ms", trials_per_super_block=3)
 
 
@@ -26,7 +28,7 @@ def more(number: int, **changes: object) -> SearchSettings:
 @pytest.mark.parametrize("sampling", ["design", "balanced", "random"])
 def test_a_plan_that_grows_keeps_its_trials(sampling: Sampling) -> None:
     def plan(trials: int, grown_from: tuple[int, ...] = ()) -> set[object]:
-        planned = plan_trials(AROUND, trials, 2, seed=1, sampling=sampling, grown_from=grown_from)
+        planned = plan_trials(SPACE, trials, 2, seed=1, sampling=sampling, grown_from=grown_from)
         assert len(set(planned)) == len(planned) == 4 * (trials + 2)
         return set(planned)
 
@@ -39,21 +41,13 @@ def test_a_plan_that_grows_keeps_its_trials(sampling: Sampling) -> None:
 
 @pytest.mark.parametrize("sampling", ["design", "balanced"])
 def test_a_plan_that_grows_stays_balanced(sampling: Sampling) -> None:
-    planned = plan_trials(AROUND, 17, 0, seed=3, sampling=sampling, grown_from=(5, 8))
-    for index in range(4):
-        own = [t.super_block for t in planned if t.index == index]
-        for values, drawn in (
-            (AROUND.blocks[index], [s.block for s in own]),
-            (AROUND.depths[index], [s.depth for s in own]),
-            (AROUND.widths[index], [s.width for s in own]),
-        ):
-            counts = Counter(drawn)
-            assert max(counts.values()) - min(counts[value] for value in values) <= 1
+    planned = plan_trials(SPACE, 17, 0, seed=3, sampling=sampling, grown_from=(5, 8))
+    assert_balanced(planned, SPACE)
 
 
 def begun(folder: Path) -> None:
     with Study.create_or_resume(folder, FEW) as study:
-        for name in (*growth.CONCLUDED, "confirmed.json", "master.json"):
+        for name in (*layout.CONCLUSIONS, "confirmed.json", "master.json"):
             (study.folder / name).write_text("[]")
 
 
@@ -62,7 +56,7 @@ def test_more_trials_take_back_what_was_concluded_and_nothing_else(tmp_path: Pat
     for number, before in ((5, (3,)), (8, (3, 5))):
         with Study.create_or_resume(tmp_path, more(number)) as study:
             assert (study.grown_from, study.settings) == (before, more(number))
-            assert not any((tmp_path / name).exists() for name in growth.CONCLUDED)
+            assert not any((tmp_path / name).exists() for name in layout.CONCLUSIONS)
             assert (tmp_path / "confirmed.json").exists()
             assert (tmp_path / "master.json").exists()
         assert load_settings(tmp_path) == more(number)
@@ -73,7 +67,7 @@ def test_fewer_trials_and_other_changes_are_refused(tmp_path: Path, asked: Searc
     begun(tmp_path)
     with pytest.raises(StudyError, match="is a study of other settings"):
         Study.create_or_resume(tmp_path, asked)
-    assert all((tmp_path / name).exists() for name in growth.CONCLUDED)
+    assert all((tmp_path / name).exists() for name in layout.CONCLUSIONS)
 
 
 def test_a_study_that_moved_its_master_net_is_refused(tmp_path: Path) -> None:
@@ -88,19 +82,19 @@ def test_killed_while_it_grows_a_study_has_its_old_plan(
 ) -> None:
     begun(tmp_path)
 
-    def killed(folder: Path, settings: SearchSettings) -> None:
+    def killed(folder: ResumableFolder, text: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(growth, "write_settings", killed)
+        patched.setattr(ResumableFolder, "write_settings", killed)
         with pytest.raises(KeyboardInterrupt):
             Study.create_or_resume(tmp_path, more(5))
     with Study.create_or_resume(tmp_path, FEW) as study:
         assert study.grown_from == ()
     with Study.create_or_resume(tmp_path, more(5)) as study:
         assert study.grown_from == (3,)
-    path = tmp_path / growth.GROWN_FROM
+    path = tmp_path / "grown_from.json"
     assert set(json.loads(path.read_text())) == {3}
     path.write_text("{")
     with pytest.raises(StudyError, match=r"grown_from\.json is damaged"):
-        growth.read_grown_from(tmp_path, more(5))
+        _ = StudyReader(tmp_path).grown_from

@@ -13,9 +13,10 @@ import torch
 
 import genets
 from genets.core.errors import BlockFileError, StructureError
-from genets.nas import run
+from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.study import Study, load_settings
+from genets.nas.study.reader import load_settings
+from genets.nas.study.study import Study
 from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.networks import own_blocks, save_weights
 from genets.networks.build import BLOCKS
@@ -61,14 +62,14 @@ def files(tmp_path: Path) -> list[Path]:
 
 def test_search_resume_and_load(tmp_path: Path, files: list[Path]) -> None:
     out = tmp_path / "study"
-    result = run.search(SearchSettings(**SETTINGS, own_blocks=files), out, workers=1)
+    result = run_search(SearchSettings(**SETTINGS, own_blocks=files), out, workers=1)
     structure = result.selected.structure
     used = {stage.type for stage in structure.super_blocks}
     assert used <= {"RepVGG", "MobileOne", "ExtraDW"}
     assert all((out / file.name).read_bytes() == file.read_bytes() for file in files)
 
     forget()
-    with pytest.raises(StructureError, match="give its file: genets --own-blocks FILE"):
+    with pytest.raises(StructureError, match="of your own with genets --own-blocks FILE"):
         genets.load(out / "results")
     for copy in (out / "results").glob("*.py"):
         genets.load_blocks(copy)
@@ -77,12 +78,12 @@ def test_search_resume_and_load(tmp_path: Path, files: list[Path]) -> None:
 
     forget()
     again_settings = load_settings(out)
-    again = run.search(again_settings, out)
+    again = run_search(again_settings, out)
     assert again.selected.structure == structure
 
     forget()
     files[0].write_text(files[0].read_text() + "\n# edited")
-    with pytest.raises(BlockFileError, match="is not what it was when the study began"):
+    with pytest.raises(BlockFileError, match="has changed since the study began"):
         load_settings(out)
     files[0].unlink()
     with pytest.raises(BlockFileError, match="cannot read block file"):
@@ -107,7 +108,7 @@ def test_a_study_of_other_blocks_is_refused(tmp_path: Path, files: list[Path]) -
         pass
     files[0].write_text(files[0].read_text() + "\n# edited")
     forget()
-    with pytest.raises(BlockFileError, match="is not what it was when the study began"):
+    with pytest.raises(BlockFileError, match="has changed since the study began"):
         Study.create_or_resume(tmp_path / "s", SearchSettings(**SETTINGS, own_blocks=files))
 
 
@@ -116,8 +117,15 @@ def test_a_worker_process_learns_the_types_from_its_job(tmp_path: Path, files: l
     weights = tmp_path / "master.safetensors"
     save_weights(genets.build(settings.structure, 10), weights, {})
     recipe = Recipe(epochs=1, batch_size=64, warmup_epochs=0)
-    job = TrialJob(settings.structure, weights, "digits", recipe, "after", 0,
-                   own_blocks=settings.own_blocks)  # fmt: skip
+    job = TrialJob(
+        master=settings.structure,
+        master_weights=weights,
+        data="digits",
+        recipe=recipe,
+        thaw="after",
+        seed=0,
+        own_blocks=settings.own_blocks,
+    )
     sent = pickle.dumps(job)
     forget()
     runner = TrialRunner(pickle.loads(sent))

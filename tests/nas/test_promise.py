@@ -6,23 +6,24 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from small_networks import TWO_XX
 
 from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Budget, Measurement, Target
 from genets.nas.accuracy.model import Prediction
-from genets.nas.selection.alternatives import BlockTypes, block_types, frontier_without
-from genets.nas.selection.budget_search import OnRound, keep_promises
-from genets.nas.selection.chain import Floats, Frontier, make_chain
-from genets.nas.selection.fastest import FASTEST, check_feasible
-from genets.nas.selection.frontier import frontier
+from genets.nas.selection.alternatives import block_types
+from genets.nas.selection.budget_search import BudgetSearch, OnAttempt
+from genets.nas.selection.chain import Floats, make_chain
+from genets.nas.selection.fastest import NUM_FASTEST, check_feasible
 from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import Candidate
-from genets.structure import Block, DesignSpace, Structure, SuperBlock
+from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock
 
-MASTER = Structure.parse("Conv3x16s2 XX3x32*2 XX3x64s2*3 Conv1x64 @16")
+MASTER = TWO_XX
 SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), depth_change=2, resolutions=())
 AROUND = SPACE.around(MASTER)
 
@@ -84,6 +85,7 @@ class Model:
     """More depth and width are better, and XX is better than DW."""
 
     master = MASTER
+    failed: frozenset[Any] = frozenset()
     tried = SimpleNamespace(outside=lambda structure: ())
 
     def stage_gain(
@@ -143,37 +145,27 @@ class Device:
         return Measurement(ms, low, high, ms, ms, (ms,), False, {}, "genets-1", Target(), 16)
 
 
+def context(table: Table, device: Device, budget: str, space: SearchSpace = AROUND) -> Any:
+    """What a budget search reads of a search's context."""
+    return SimpleNamespace(
+        master=MASTER,
+        space=space,
+        budget=Budget.parse(budget),
+        latency=SimpleNamespace(table=table, measure=device.measure),
+        settings=SimpleNamespace(selection="exact"),
+    )
+
+
 def promises(
     top: int,
     table: Table,
     device: Device,
     budget: str,
     resolution: int | None = None,
-    on_round: OnRound = lambda done, total: None,
+    on_attempt: OnAttempt = lambda done, total: None,
 ) -> list[Candidate]:
-    model = Model()
-
-    def select(corrected: Table, limit_ms: float, used: Sequence[BlockTypes]) -> Frontier:
-        chain = make_chain(AROUND, corrected, model.stage_gain, resolution=resolution)
-        offset_ms = corrected.offset_ms_per_image
-        return frontier_without(
-            chain, used, lambda stages: frontier(stages, offset_ms, max_latency_ms=limit_ms)
-        )
-
-    return keep_promises(
-        MASTER,
-        Budget.parse(budget),
-        table,
-        model,
-        select,
-        device.measure,
-        on_round,
-        resolution=resolution,
-        products=tuple(
-            frozenset(block.type for block in blocks) for blocks in AROUND.blocks.values()
-        ),
-        top=top,
-    )
+    model: Any = Model()
+    return BudgetSearch(context(table, device, budget), model, resolution).run(top, on_attempt)
 
 
 def promise(table: Table, device: Device, budget: str) -> Candidate:
@@ -205,7 +197,7 @@ def test_progress_is_told_before_anything_is_measured_for_it() -> None:
     told: list[tuple[int, int]] = []
     device = Device()
     promises(1, Table(), device, "0.06ms",
-             on_round=lambda done, total: told.append((done, len(device.order))))  # fmt: skip
+             on_attempt=lambda done, total: told.append((done, len(device.order))))  # fmt: skip
     assert told[0] == (0, 1), "only the MasterNet was measured"
     assert told[-1] == (5, len(device.order))
     assert told == sorted(told)
@@ -237,7 +229,7 @@ def test_where_much_of_the_budget_is_left_what_lies_between_is_measured_too(
     """What is predicted to reach the budget turns out too slow, whatever the table is told."""
     table = Table(learns=False)
     selected = promise(table, Device(own=half_are_slow), "0.06ms")
-    monkeypatch.setattr("genets.nas.selection.budget_search.MOST_UNUSED", 1.0)
+    monkeypatch.setattr("genets.nas.selection.budget_search.MAX_UNUSED", 1.0)
     without = promise(table, Device(own=half_are_slow), "0.06ms")
     assert selected.margin < 0.06 < 0.1 < without.margin
     assert Model().predict(selected.structure).mean > Model().predict(without.structure).mean
@@ -281,13 +273,13 @@ def test_an_infeasible_budget_carries_the_fastest_structure() -> None:
         for a in AROUND.choices(0)
         for b in AROUND.choices(1)
     )
-    with pytest.raises(InfeasibleBudgetError, match=r"keeps 0\.001 ms per image") as caught:
+    with pytest.raises(InfeasibleBudgetError, match=r"meets 0\.001 ms per image") as caught:
         promise(Table(), Device(), "0.001ms")
     assert caught.value.exit_status == 3
     assert caught.value.fastest_ms == pytest.approx(fastest * 1.01)
     assert true_ms(Structure.parse(caught.value.fastest)) == pytest.approx(fastest)
     with pytest.raises(InfeasibleBudgetError):
-        check_feasible(AROUND, Budget.parse("0.001ms"), Table(), Device().measure)
+        check_feasible(context(Table(), Device(), "0.001ms"))
 
 
 def test_alternatives_differ_in_types_and_each_keeps_the_budget() -> None:
@@ -336,11 +328,11 @@ def test_a_budget_that_one_resolution_keeps_is_feasible() -> None:
     assert list(fastest) == [4, 16, 32]
     assert fastest[4] < fastest[16] / 1.3
     budget = f"{1.02 * fastest[4]}ms"
-    check_feasible(around, Budget.parse(budget), Table(), Device().measure)
+    check_feasible(context(Table(), Device(), budget, around))
     with pytest.raises(InfeasibleBudgetError, match="no structure of the design space at 16 pix"):
         promises(1, Table(), Device(), budget, 16)
-    with pytest.raises(InfeasibleBudgetError, match="of the design space keeps") as caught:
-        check_feasible(around, Budget.parse("0.001ms"), Table(), Device().measure)
+    with pytest.raises(InfeasibleBudgetError, match="of the design space meets") as caught:
+        check_feasible(context(Table(), Device(), "0.001ms", around))
     assert Structure.parse(caught.value.fastest).resolution == 4
     assert caught.value.fastest_ms == pytest.approx(1.01 * fastest[4])
 
@@ -361,28 +353,28 @@ def test_there_are_no_more_alternatives_than_types() -> None:
 
 def test_a_feasible_budget_costs_no_measurement_before_the_trials() -> None:
     device = Device()
-    check_feasible(AROUND, Budget.parse("0.06ms"), Table(), device.measure)
+    check_feasible(context(Table(), device, "0.06ms"))
     assert device.order == [MASTER]
 
 
 def test_a_pessimistic_table_is_not_believed_without_measuring() -> None:
     device = Device()
-    check_feasible(AROUND, Budget.parse("0.06ms"), Table(scale=100.0), device.measure)
-    assert len(device.order) == 1 + FASTEST
+    check_feasible(context(Table(scale=100.0), device, "0.06ms"))
+    assert len(device.order) == 1 + NUM_FASTEST
 
 
 def test_more_than_the_fastest_by_prediction_are_measured_before_a_budget_is_refused() -> None:
     """Those of other types are as fast here, and the first alone is slower than any table says."""
     fastest = MASTER.with_stage(0, AROUND.choices(0)[0]).with_stage(1, AROUND.choices(1)[0])
-    budget = Budget.parse(f"{1.02 * true_ms(fastest)}ms")
+    budget = f"{1.02 * true_ms(fastest)}ms"
     told = Device()
-    check_feasible(AROUND, budget, Table(scale=1.1), told.measure)
+    check_feasible(context(Table(scale=1.1), told, budget))
     first, second = told.order[1:3]
     assert true_ms(first) == true_ms(second) == true_ms(fastest)
 
     def own(structure: Structure) -> float:
         return 1.5 if block_types(structure) == block_types(first) else 1.0
 
-    check_feasible(AROUND, budget, Table(scale=1.1), Device(own=own).measure)
-    kept = promise(Table(scale=1.1, learns=False), Device(own=own), str(budget))
+    check_feasible(context(Table(scale=1.1), Device(own=own), budget))
+    kept = promise(Table(scale=1.1, learns=False), Device(own=own), budget)
     assert block_types(kept.structure) != block_types(first)

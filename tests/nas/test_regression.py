@@ -1,55 +1,54 @@
+"""The accuracy model, against the synthetic effects that its trials were made of."""
+
 import json
 import math
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from threadpoolctl import threadpool_limits
+from small_networks import FOUR
 
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
-from genets.nas.accuracy.features import FeatureMap
+from genets.nas.accuracy.features import TREND, FeatureMap
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
 from genets.nas.study.records import Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
+from genets.training.score import Metric
 
-MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32")
+MASTER = FOUR
 BLOCKS = (Block("XX"), Block("BL", ratio=0.25), Block("BL", ratio=0.5), Block("DW", ratio=3))
 SPACE = DesignSpace(blocks=BLOCKS, resolutions=()).around(MASTER)
-LEVELS = (0.91, 0.86, 0.9, 0.915)
+BASELINES = (0.91, 0.86, 0.9, 0.915)  # top-1 of the control trials of each super-block
 MASTER_TOP1 = 0.92
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
-def true_change(index, super_block):
-    """XX is best in front and DW at the back; log depth and log width help everywhere."""
+def true_gain(index, super_block):
+    """XX is best in early super-blocks, DW in late ones; depth and width help everywhere."""
     own = MASTER.super_blocks[index]
-    worth = {"XX": 0.0, "BL": -0.02 + 0.008 * index, "DW": -0.03 + 0.012 * index}
+    type_gain = {"XX": 0.0, "BL": -0.02 + 0.008 * index, "DW": -0.03 + 0.012 * index}
     slope_depth, slope_width = 0.01 + 0.002 * index, 0.02
     return (
-        worth[super_block.type]
-        - worth[own.type]
+        type_gain[super_block.type]
+        - type_gain[own.type]
         + slope_depth * math.log(super_block.depth / own.depth)
         + slope_width * math.log(super_block.width / own.width)
     )
 
 
-def synthetic_results(noise, per_place=20, controls=3, seed=0):
+def synthetic_results(noise, per_super_block=20, controls=3, seed=0):
     rng = np.random.default_rng(seed)
     results = []
     for index, own in enumerate(MASTER.super_blocks):
         choices = SPACE.choices(index)
-        picked = [choices[n] for n in rng.permutation(len(choices))[:per_place]]
+        drawn = [choices[n] for n in rng.permutation(len(choices))[:per_super_block]]
         trials = [Trial(index, own, repeat) for repeat in range(controls)]
-        trials += [Trial(index, super_block) for super_block in picked if super_block != own]
+        trials += [Trial(index, super_block) for super_block in drawn if super_block != own]
         for trial in trials:
-            value = LEVELS[index] + true_change(index, trial.super_block) + rng.normal(0, noise)
+            value = BASELINES[index] + true_gain(index, trial.super_block) + rng.normal(0, noise)
             results.append(TrialResult(trial, "done", value, 4 * (1 - value)))
     return results
 
@@ -59,15 +58,15 @@ def samples(count, seed=1):
     return [SPACE.sample(rng) for _ in range(count)]
 
 
-def true_total(structure):
-    return sum(true_change(index, s) for index, s in enumerate(structure.super_blocks))
+def true_structure_gain(structure):
+    return sum(true_gain(index, s) for index, s in enumerate(structure.super_blocks))
 
 
-# The Bayesian form
+# The Bayesian regression
 
 
-def test_recovers_what_the_trials_were_made_of_as_their_noise_vanishes():
-    truth = np.array([true_total(structure) for structure in samples(200)])
+def test_the_true_gains_are_recovered_as_the_noise_of_trials_vanishes():
+    truth = np.array([true_structure_gain(structure) for structure in samples(200)])
     errors = []
     for noise in (3e-2, 3e-3, 3e-5):
         model = AccuracyModel.fit(MASTER, synthetic_results(noise, 60), MASTER_TOP1)
@@ -77,10 +76,10 @@ def test_recovers_what_the_trials_were_made_of_as_their_noise_vanishes():
     assert errors[2] < 0.05 * truth.std()
 
 
-def test_sixty_trials_rank_structures_and_know_their_error():
-    results = synthetic_results(0.004, per_place=12)
+def test_sixty_trials_rank_structures_and_estimate_their_own_error():
+    results = synthetic_results(0.004, per_super_block=12)
     assert len(results) <= 60
-    truth = np.array([true_total(structure) for structure in samples(200)])
+    truth = np.array([true_structure_gain(structure) for structure in samples(200)])
     model = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
     predictions = [model.predict(structure) for structure in samples(200)]
     mean = np.array([p.mean for p in predictions])
@@ -111,13 +110,12 @@ def test_predictions_are_sums_over_super_blocks(form, metric):
     assert own.value == (score if metric == "top1" else -score)
 
 
-def test_deviation_is_that_of_the_same_sum():
-    """The mean of predict is features times posterior mean, so its std belongs to it."""
+def test_mean_and_deviation_are_of_the_same_sum_of_effects():
     model = AccuracyModel.fit(MASTER, synthetic_results(0.004), MASTER_TOP1)
     effects = model.effects
     assert isinstance(effects, BayesEffects)
     for structure in samples(5):
-        row = effects.map.structure(structure)
+        row = effects.feature_map.structure_row(structure)
         assert row @ effects.posterior.mean == pytest.approx(model.predict(structure).mean)
     assert model.predict(MASTER).std == pytest.approx(0, abs=1e-12)
     assert model.predict(samples(1)[0]).std > 0
@@ -125,26 +123,27 @@ def test_deviation_is_that_of_the_same_sum():
 
 def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
     feature_map = FeatureMap(MASTER, BLOCKS)
-    places = range(len(MASTER.super_blocks))
-    assert sum(feature_map.shares[index] for index in places) == pytest.approx(1)
-    whole = FeatureMap(MASTER, BLOCKS).structure(samples(1)[0])
+    indices = range(len(MASTER.super_blocks))
+    assert sum(feature_map.shares[index] for index in indices) == pytest.approx(1)
+    (structure,) = samples(1)
+    row = feature_map.structure_row(structure)
     expected = 0.0
-    for index, super_block in enumerate(samples(1)[0].super_blocks):
-        own_width, width = MASTER.stages[index].width, samples(1)[0].stages[index].width
+    for index, super_block in enumerate(structure.super_blocks):
+        own_width, width = MASTER.stages[index].width, structure.stages[index].width
         own = feature_map.multiply_adds(index, own_width, MASTER.super_blocks[index])
         adds = feature_map.multiply_adds(index, width, super_block)
         expected += feature_map.shares[index] * math.log(adds / own)
-    assert whole[feature_map.columns["trend", "", ""]] == pytest.approx(expected)
-    # A wider input costs a super-block more multiply-adds, so the trend reads the input width.
+    assert row[feature_map.columns[TREND]] == pytest.approx(expected)
+    # A wider input costs a super-block more multiply-adds, so the trend depends on the input width.
     narrow, own, wide = feature_map.trend(2, [16, 32, 64], [MASTER.super_blocks[2]])[:, 0]
     assert narrow < own == 0 < wide
 
 
-def test_cross_entropy_counts_as_better_when_lower():
+def test_lower_cross_entropy_is_a_gain():
     results = synthetic_results(0.001, 40)
     top1 = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
     entropy = AccuracyModel.fit(MASTER, results, 4 * (1 - MASTER_TOP1), metric="cross_entropy")
-    # The cross-entropies were made four times the error, so all changes are four times as large.
+    # Each synthetic cross-entropy is four times the error, so each gain is four times as large.
     for structure in samples(10):
         expected = 4 * top1.predict(structure).mean
         assert entropy.predict(structure).mean == pytest.approx(expected, rel=1e-3, abs=1e-4)
@@ -162,30 +161,30 @@ def test_does_not_depend_on_the_order_of_trials():
         ]
 
 
-def test_few_trials_fall_back_on_the_prior_with_more_doubt():
+def test_predictions_from_few_trials_follow_the_prior_and_are_less_certain():
     control = TrialResult(Trial(0, MASTER.super_blocks[0]), "done", 0.9)
-    bare = AccuracyModel.fit(MASTER, [control], MASTER_TOP1)
-    full = AccuracyModel.fit(MASTER, synthetic_results(0.004, 40), MASTER_TOP1)
+    one_trial = AccuracyModel.fit(MASTER, [control], MASTER_TOP1)
+    many_trials = AccuracyModel.fit(MASTER, synthetic_results(0.004, 40), MASTER_TOP1)
     feature_map = FeatureMap(MASTER, BLOCKS)
-    trend = feature_map.columns["trend", "", ""]
+    trend = feature_map.columns[TREND]
     for structure in samples(10):
-        by_trend = 0.15 * (1 - MASTER_TOP1) * feature_map.structure(structure)[trend]
-        assert bare.predict(structure).mean == pytest.approx(by_trend, abs=1e-6)
+        trend_gain = 0.15 * (1 - MASTER_TOP1) * feature_map.structure_row(structure)[trend]
+        assert one_trial.predict(structure).mean == pytest.approx(trend_gain, abs=1e-6)
     unseen = MASTER.with_stage(1, SuperBlock("DW", 2, 32, 2, 7, 9))
     seen = MASTER.with_stage(1, SuperBlock("DW", 2, 32, 2, 3, 3))
-    assert full.predict(unseen).std > full.predict(seen).std
-    assert math.isfinite(full.predict(unseen).mean)
-    doubt = "what is predicted there rests mostly on the other super-blocks"
-    assert f"super-block 2 has no trial: {doubt}" in bare.warnings()
-    few = [TrialResult(Trial(1, SPACE.choices(1)[n]), "done", 0.9) for n in (0, -1)]
-    warned = AccuracyModel.fit(MASTER, few, MASTER_TOP1).warnings()
-    assert "super-block 2 has no control trial; its zero is an estimate" in warned
-    assert f"super-block 2 has 2 trials for 2 blocks: {doubt}" in warned
-    assert not any(doubt in sentence for sentence in full.warnings())
-    assert bare.leave_one_out().spearman is None
+    assert many_trials.predict(unseen).std > many_trials.predict(seen).std
+    assert math.isfinite(many_trials.predict(unseen).mean)
+    few_trials = "its predictions rest mostly on the other super-blocks"
+    assert f"super-block 2 has no trial: {few_trials}" in one_trial.warnings()
+    two = [TrialResult(Trial(1, SPACE.choices(1)[n]), "done", 0.9) for n in (0, -1)]
+    warnings = AccuracyModel.fit(MASTER, two, MASTER_TOP1).warnings()
+    assert "super-block 2 has no control trial, so its baseline is only an estimate" in warnings
+    assert f"super-block 2 has 2 trials for 2 blocks: {few_trials}" in warnings
+    assert not any(few_trials in sentence for sentence in many_trials.warnings())
+    assert one_trial.leave_one_out().spearman is None
 
 
-def test_noise_of_a_super_block_is_shrunk_to_the_pool():
+def test_noise_of_a_super_block_is_shrunk_towards_the_pooled_noise():
     own = MASTER.super_blocks
     values = {0: (0.9, 0.9, 0.9), 1: (0.8, 0.84), 2: (0.9,)}
     results = [
@@ -193,17 +192,17 @@ def test_noise_of_a_super_block_is_shrunk_to_the_pool():
         for index, row in values.items()
         for n, value in enumerate(row)
     ]
-    noise = RepeatNoise.of(Observations.collect(MASTER, results, "top1"), MASTER)
+    noise = RepeatNoise.estimate(Observations.collect(MASTER, results, Metric.TOP1), MASTER)
     assert noise.freedom == (0, 2, 1, 0, 0, 0)  # the stem comes first
     assert noise.squares == pytest.approx((0, 0, 2 * 0.02**2, 0, 0, 0))
-    _, quiet, loud, unknown, *_ = noise.variances(1e-4)
+    _, quiet, loud, unrepeated, *_ = noise.variances(1e-4)
     pooled = (2 * 0.02**2 + 1e-4) / 4
     assert quiet == pytest.approx(4 * pooled / 6)
     assert loud == pytest.approx((2 * 0.02**2 + 4 * pooled) / 5)
-    assert unknown == pytest.approx(pooled)
+    assert unrepeated == pytest.approx(pooled)
 
 
-def test_leave_one_out_says_whether_trials_predict_one_another():
+def test_leave_one_out_shows_whether_trials_predict_one_another():
     good = AccuracyModel.fit(MASTER, synthetic_results(0.002, 30), MASTER_TOP1).leave_one_out()
     assert good.spearman > 0.8
     assert good.rmse < 0.01
@@ -214,15 +213,14 @@ def test_leave_one_out_says_whether_trials_predict_one_another():
     assert any("is within noise" in sentence for sentence in bad.warnings())
 
 
-def test_warnings_name_the_choice_that_is_within_noise():
+def test_warnings_name_a_choice_of_block_that_is_within_noise():
     clear = AccuracyModel.fit(MASTER, synthetic_results(1e-4, 60), MASTER_TOP1)
-    first = [s for s in clear.warnings() if "super-block 1 " in s]
-    assert not first  # XX is ahead by 0.02 in front
+    assert not any("super-block 1 " in s for s in clear.warnings())  # XX is 0.02 better there
     noisy = AccuracyModel.fit(MASTER, synthetic_results(0.05, 20), MASTER_TOP1)
     assert any("in super-block 1 is within noise (" in s for s in noisy.warnings())
 
 
-def test_pseudo_gradients_are_those_the_trials_were_made_of():
+def test_pseudo_gradients_equal_the_true_ones():
     model = AccuracyModel.fit(MASTER, synthetic_results(1e-4, 100), MASTER_TOP1)
     summary = json.loads(json.dumps(model.to_json(), allow_nan=False))
     rows = {(row["super_block"], row["block"]): row for row in summary["pseudo_gradients"]}
@@ -230,16 +228,16 @@ def test_pseudo_gradients_are_those_the_trials_were_made_of():
     for index, own in enumerate(MASTER.super_blocks):
         row = rows[index, "BL3r0.25"]
         swapped = SuperBlock("BL", own.depth, own.width, own.stride, 3, 0.25)
-        assert row["g0"]["mean"] == pytest.approx(true_change(index, swapped), abs=2e-3)
+        assert row["g0"]["mean"] == pytest.approx(true_gain(index, swapped), abs=2e-3)
         assert row["g1"]["mean"] == pytest.approx(0.01 + 0.002 * index, abs=3e-3)
         assert row["g2"]["mean"] == pytest.approx(0.02, abs=3e-3)
         assert row["g0"]["std"] >= 0
 
 
-# The paper's form
+# The literal formula of the paper
 
 
-def test_paper_form_is_least_squares_for_each_super_block_and_block():
+def test_the_paper_formula_is_least_squares_for_each_super_block_and_block():
     own = MASTER.super_blocks[2]
     rows = [(1, 64), (5, 96), (3, 192), (2, 160)]
     values = (0.88, 0.93, 0.95, 0.9)
@@ -247,8 +245,8 @@ def test_paper_form_is_least_squares_for_each_super_block_and_block():
         TrialResult(Trial(2, SuperBlock("BL", d, c, 2, 3, 0.25)), "done", a)
         for (d, c), a in zip(rows, values, strict=True)
     ]
-    lonely = SuperBlock("XX", own.depth + 1, own.width, 2)
-    results.append(TrialResult(Trial(2, lonely), "done", MASTER_TOP1 - 0.01))
+    single = SuperBlock("XX", own.depth + 1, own.width, 2)
+    results.append(TrialResult(Trial(2, single), "done", MASTER_TOP1 - 0.01))
     model = AccuracyModel.fit(MASTER, results, MASTER_TOP1, form="paper")
 
     changes = np.array([(d - own.depth, c - own.width) for d, c in rows], float)
@@ -257,10 +255,10 @@ def test_paper_form_is_least_squares_for_each_super_block_and_block():
     new = SuperBlock("BL", 4, 128, 2, 3, 0.25)
     expected = g[0] * (4 - own.depth) + g[1] * (128 - own.width)
     assert model.stage_gain(2, [24, 32], [new]) == pytest.approx(np.full((2, 1), expected))
-    # Under-determined: of all solutions the shortest, so no slope on a width that never changed.
+    # Under-determined: the solution of least norm has no slope on a width that never changed.
     wider = SuperBlock("XX", own.depth + 2, own.width + 64, 2)
     assert model.stage_gain(2, [32], [wider])[0, 0] == pytest.approx(-0.02)
-    # A change of type alone changes nothing, nor does a block without trials: the letter of it.
+    # By the letter, a block without trials has no effect, and a change of type alone has none.
     untried = SuperBlock("DW", 5, 192, 2, 3, 6)
     assert model.stage_gain(2, [32], [untried])[0, 0] == 0
     assert math.isnan(model.predict(MASTER).std)
@@ -269,27 +267,27 @@ def test_paper_form_is_least_squares_for_each_super_block_and_block():
     json.dumps(model.to_json(), allow_nan=False)
 
 
-# What cannot be used
+# Invalid and failed results
 
 
 def test_failed_and_not_finite_results_are_left_out_and_reported():
     results = synthetic_results(0.004)
     trial = Trial(0, SuperBlock("XX", 2, 24), 9)
-    broken = [
+    unusable = [
         TrialResult(trial, "failed", reason="out of memory"),
         TrialResult(trial, "done", math.nan, 0.3),
         TrialResult(trial, "done", None, 0.3),
     ]
-    model = AccuracyModel.fit(MASTER, [*broken, *results], MASTER_TOP1)
-    assert model.excluded == tuple(broken)
-    assert model.trials == len(results)
+    model = AccuracyModel.fit(MASTER, [*unusable, *results], MASTER_TOP1)
+    assert model.excluded == tuple(unusable)
+    assert model.num_trials == len(results)
     assert model.warnings()[0] == f"3 of {len(results) + 3} trials failed and are left out"
-    whole = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
-    assert model.predict(samples(1)[0]) == whole.predict(samples(1)[0])
+    without = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
+    assert model.predict(samples(1)[0]) == without.predict(samples(1)[0])
 
 
 @pytest.mark.parametrize("form", ["bayes", "paper"])
-def test_a_block_of_which_every_trial_failed_is_named(form):
+def test_a_block_whose_trials_all_failed_is_named(form):
     bl, dw = SuperBlock("BL", 1, 24, 1, 3, 0.5), SuperBlock("DW", 1, 24, 1, 3, 3)
     failing = [
         TrialResult(Trial(0, bl, 7), "failed", reason="the loss became nan"),
@@ -299,13 +297,13 @@ def test_a_block_of_which_every_trial_failed_is_named(form):
     results = [r for r in synthetic_results(0.004) if r.trial.super_block.block != bl.block]
     model = AccuracyModel.fit(MASTER, [*failing, *results], MASTER_TOP1, form=form)
     assert model.failed == {(0, bl.block)}  # the other two have trials that did not fail
-    sentence = "every trial of BL3r0.5 in super-block 1 failed; it is not selected there"
-    assert sentence in model.warnings()
+    warning = "every trial of BL3r0.5 in super-block 1 failed, so this block is not selected there"
+    assert warning in model.warnings()
     with pytest.raises(GenetsError, match="the first failed: the loss became nan"):
         AccuracyModel.fit(MASTER, failing, MASTER_TOP1, form=form)
 
 
-def test_wrong_input_is_refused_in_one_sentence():
+def test_invalid_arguments_are_refused_in_one_sentence():
     results = synthetic_results(0.004, 2)
     with pytest.raises(GenetsError, match="no finished trial with a finite top-1 among 0 results"):
         AccuracyModel.fit(MASTER, [], 0.9)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,20 +22,20 @@ from genets.core.errors import (
     StructureError,
 )
 from genets.data import load_data
-from genets.latency import LatencyTable, Measurement, Target
+from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.latency.environment import describe_environment
-from genets.latency.predictor.probes import ends_of, pieces_of
-from genets.latency.predictor.table import WholeNetwork
-from genets.nas import context as session
-from genets.nas import phases, run
-from genets.nas.candidates import training as confirming
-from genets.nas.selection import measured
-from genets.nas.selection.budget_search import OnRound
-from genets.nas.selection.resolutions import keep_at_each, left_out
+from genets.latency.predictor.builder import WholeNetwork
+from genets.latency.predictor.probes import block_probes, stem_and_head_probes
+from genets.nas.laboratory import Laboratory
+from genets.nas.reselect import select_top
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
+from genets.nas.selection import budget_search
+from genets.nas.selection.budget_search import OnAttempt
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate, TrialResult
+from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.snapshot import Snapshot
-from genets.nas.trials.runner import TrialRunner
+from genets.nas.warnings import missing_resolutions
 from genets.networks.weights import read_weights
 from genets.report.study.page import study_page
 from genets.structure import Structure, SuperBlock
@@ -64,16 +66,49 @@ def network_ms(structure: Structure) -> float:
     return sum(map(stage_ms, structure.stages, widths, input_resolutions(structure)))
 
 
-def closed_form_table(*_: object, **__: object) -> LatencyTable:
+class ClosedForm(Laboratory):
+    """Times nothing, and scores so that a higher resolution wins for certain; it trains."""
+
+    def prepare_table(self, path: Path, wanted: TableSettings, **_: Any) -> LatencyTable:
+        if not path.exists():
+            closed_form_table().save(path)
+        return super().prepare_table(path, wanted, **_)
+
+    def measure(
+        self, structures: Any, target: Target, num_classes: int, time_limit_s: float
+    ) -> dict[Structure, Measurement]:
+        return {structure: measurement(structure, target) for structure in structures}
+
+    def evaluate(self, net: Any, split: Any, device: str) -> Score:
+        """Better than chance on the validation split, as one epoch may not be enough."""
+        score = super().evaluate(net, split, device)
+        return replace(score, top1=0.5) if split.purpose == "validation" else score
+
+    def run_trials(self, job: Any, groups: Any, workers: int) -> Iterator[TrialResult]:
+        for trial in [trial for group in groups for trial in group]:
+            yield TrialResult(trial, "done", 0.5, 2 - trial.super_block.width / 64)
+
+    def train_candidates(self, job: Any, groups: Any, workers: int) -> Iterator[TrainedCandidate]:
+        for trained in super().train_candidates(job, groups, workers):
+            pixels = trained.structure.resolution
+            yield replace(trained, top1=pixels / 100, cross_entropy=1 / pixels)
+
+
+class Idle(ClosedForm):
+    def train(self, *_: Any, **__: Any) -> None:
+        pytest.fail("trained again")
+
+
+def closed_form_table() -> LatencyTable:
     settings = SearchSettings(**SETTINGS)
     around = settings.space.design_space().around(settings.structure)
     timed: dict[Any, float] = {}
     for resolution in around.resolutions:
-        for piece in pieces_of(around, resolution):
+        for piece in block_probes(around, resolution):
             b = piece.block
             stage = SuperBlock(b.type, piece.depth, piece.width, piece.stride, b.kernel, b.ratio)
             timed[piece] = stage_ms(stage, piece.input_width, piece.resolution)
-        stem, *heads = ends_of(around, resolution)
+        stem, *heads = stem_and_head_probes(around, resolution)
         timed[stem] = stage_ms(around.master.stem, 3, resolution)
         timed |= {e: stage_ms(around.master.head, e.input_width, e.resolution) for e in heads}
     master = settings.structure
@@ -86,45 +121,16 @@ def closed_form_table(*_: object, **__: object) -> LatencyTable:
     return LatencyTable(around, target, 10, timed, tuple(networks), here)
 
 
-def measure(
-    nets: Mapping[str, Any], target: Target, resolution: Mapping[str, int], **_: object
-) -> dict[str, Measurement]:
-    found = {}
-    for name in nets:
-        structure = Structure.parse(name)
-        assert resolution[name] == structure.resolution
-        ms = network_ms(structure) / target.batch_size
-        times = (ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,))
-        found[name] = Measurement(*times, False, {}, "genets-1", target, structure.resolution)
-    return found
-
-
-def better_if_larger(net: Any, split: Any, **_: object) -> Score:
-    """In place of scores on validation images, so that another resolution wins for certain."""
-    assert split.purpose == "validation"
-    return Score(split.resolution / 100, 1 / split.resolution, len(split))
-
-
-def learnt(self: TrialRunner, group: Any) -> list[TrialResult]:
-    return [TrialResult(t, "done", 0.5, 2 - t.super_block.width / 64) for t in group]
+def measurement(structure: Structure, target: Target) -> Measurement:
+    ms = network_ms(structure) / target.batch_size
+    times = (ms, 0.999 * ms, 1.001 * ms, ms, ms, (ms,))
+    return Measurement(*times, False, {}, "genets-1", target, structure.resolution)
 
 
 @pytest.fixture(scope="module")
-def closed_form() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LatencyTable, "build", closed_form_table)
-        patch.setattr(measured, "measure_interleaved", measure)
-        patch.setattr(confirming, "evaluate", better_if_larger)
-        patch.setattr(TrialRunner, "_run", learnt)
-        patch.setattr(phases, "_check_learned", lambda *_: None)
-        patch.setattr("genets.report.html._library", lambda: "")
-        yield
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, closed_form: None) -> SearchResult:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     folder = tmp_path_factory.mktemp("runs") / "study"
-    return run.search(SearchSettings(**SETTINGS), folder, workers=1)
+    return run_search(SearchSettings(**SETTINGS), folder, workers=1, lab=ClosedForm())
 
 
 def test_the_best_of_each_resolution_is_trained_and_the_best_of_all_is_taken(
@@ -139,7 +145,7 @@ def test_the_best_of_each_resolution_is_trained_and_the_best_of_all_is_taken(
     assert [one.top1 for one in finished.confirmed] == [0.08, 0.12, 0.16]
     assert finished.selected == candidates[2]
     assert finished.warnings[0] == (
-        "no structure at 64 pixels was found to keep the budget, so none was trained"
+        "no structure at 64 pixels was found to meet the budget, so none was trained"
     )
 
 
@@ -179,34 +185,34 @@ def test_what_is_handed_over_has_the_winners_resolution(finished: SearchResult) 
 
 
 def test_a_resumed_study_trains_nothing_again(
-    finished: SearchResult, monkeypatch: pytest.MonkeyPatch
+    finished: SearchResult,
 ) -> None:
-    monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained again"))
-    again = run.search(SearchSettings(**SETTINGS), finished.folder, workers=1)
+    again = run_search(SearchSettings(**SETTINGS), finished.folder, workers=1, lab=Idle())
     assert (again.selected, again.winner) == (finished.selected, finished.winner)
     assert again.master == finished.master
 
 
 def test_select_is_at_the_winners_resolution_or_the_one_asked_for(finished: SearchResult) -> None:
     def selected(**options: Any) -> Candidate:
-        return run.select(finished.folder, "0.8x", **options)
+        return select_top(finished.folder, "0.8x", 1, lab=Idle(), **options)[0]
 
     assert selected().structure.resolution == 16
     assert selected().predicted_accuracy is None
     assert selected(resolution=12).predicted_accuracy is not None
     with pytest.raises(GenetsError, match="one of the study's, 8, 12, 16, 64, not 13"):
         selected(resolution=13)
-    with pytest.raises(InfeasibleBudgetError, match="of the design space at 64 pixels keeps"):
+    with pytest.raises(InfeasibleBudgetError, match="of the design space at 64 pixels meets"):
         selected(resolution=64)
 
 
+@pytest.mark.usefixtures("plain")
 def test_the_page_compares_resolutions_by_training_alone(finished: SearchResult) -> None:
     html = study_page(Snapshot.read(finished.folder), "today")
     assert "<h2>Candidates</h2>" in html
     assert "Predicted accuracy over latency, 12 pixels" in html
     assert "The predictions are for 12 pixels, the resolution of the trials" in html
     assert "<td>input</td><td>12 pixels</td><td>16 pixels</td>" in html
-    assert "no structure at 64 pixels was found to keep the budget" in html
+    assert "no structure at 64 pixels was found to meet the budget" in html
 
 
 @pytest.mark.parametrize(
@@ -218,21 +224,26 @@ def test_every_resolution_has_as_many_candidates(
     asked: list[tuple[int, int]] = []
     told: list[tuple[int, int, str]] = []
 
-    def keep_selected(*args: Any, resolution: int, on_round: OnRound) -> list[Any]:
-        on_round(5, 5)
-        asked.append((resolution, args[-1]))
-        if resolution == 12:
-            raise InfeasibleBudgetError("too slow", fastest_ms=resolution)
-        return [resolution]
+    class Search:
+        def __init__(self, context: Any, model: Any, resolution: int) -> None:
+            self.resolution = resolution
 
-    monkeypatch.setattr("genets.nas.selection.resolutions.keep_selected", keep_selected)
-    search: Any = SimpleNamespace(
-        around=SimpleNamespace(resolutions=(12, 16, 20)),
+        def run(self, top: int, on_attempt: OnAttempt) -> list[Any]:
+            on_attempt(5, 5)
+            asked.append((self.resolution, top))
+            if self.resolution == 12:
+                raise InfeasibleBudgetError("too slow", fastest_ms=self.resolution)
+            return [self.resolution]
+
+    monkeypatch.setattr(budget_search, "BudgetSearch", Search)
+    context: Any = SimpleNamespace(
+        space=SimpleNamespace(resolutions=(12, 16, 20)),
         settings=SimpleNamespace(confirm=confirm),
-        tell=lambda phase: lambda *step: told.append(step),
+        report=lambda phase: lambda *step: told.append(step),
+        phase=lambda phase: nullcontext(),
     )
     unused: Any = None
-    assert keep_at_each(search, unused, unused, unused, unused) == [16, 20]
+    assert budget_search.select_at_each_resolution(context, unused) == [16, 20]
     assert asked == [(12, each), (16, each), (20, each)]
     assert told == [(5, 15, "12 pixels"), (10, 15, "16 pixels"), (15, 15, "20 pixels")]
 
@@ -242,8 +253,8 @@ def test_nothing_is_left_out_where_there_is_one_resolution() -> None:
     structures = [master().with_resolution(r) for r in around.resolutions]
     chosen: Any = SimpleNamespace(structure=structures[0])
     rivals = [TrainedCandidate(s, "failed", 1) for s in structures]
-    assert left_out(around, chosen, rivals) == []
-    assert len(left_out(around, chosen, ())) == 3
+    assert missing_resolutions(around, chosen, rivals) == []
+    assert len(missing_resolutions(around, chosen, ())) == 3
 
 
 @pytest.mark.parametrize(
@@ -265,5 +276,5 @@ def test_bad_resolutions_leave_no_study_behind(
     if "blocks" in space:
         changes["master"] = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @12"  # type: ignore[assignment]
     with pytest.raises(kind, match=sentence):
-        run.search(SearchSettings(**SETTINGS | changes), tmp_path / "study")
+        run_search(SearchSettings(**SETTINGS | changes), tmp_path / "study")
     assert not (tmp_path / "study").exists()

@@ -1,17 +1,23 @@
-"""The search from end to end, on the real digits, with a network as small as can be."""
+"""The search from end to end, on the real digits, with a network as small as can be.
+
+Latencies are those of a closed form: on a busy machine, measuring would take minutes and could
+give another winner. `test_own_blocks_search.py` measures.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rounds_lab import latency_in_closed_form
+from rounds_lab import ClosedFormLatency
+from small_networks import TINY
 
 import genets
 from genets.core.errors import (
@@ -22,19 +28,21 @@ from genets.core.errors import (
     StudyError,
     TargetError,
 )
+from genets.core.progress import Progress
 from genets.data import DigitsSplit
-from genets.nas import context as session
-from genets.nas import run
-from genets.nas.events import PHASES, Event
+from genets.nas.context import PHASES
+from genets.nas.laboratory import Laboratory
+from genets.nas.reselect import select_top
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
 from genets.nas.selection.alternatives import block_types
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrialResult
-from genets.nas.trials.runner import TrialRunner
 
 SETTINGS: dict[str, Any] = {
     "data": "digits",
     "budget": "5x",
-    "master": "Conv3x8s2 XX3x8s2 DW3x16r3 Conv1x16 @8",
+    "master": str(TINY),
     "space": {"blocks": ["XX3", "DW3r3"], "depth_change": 1},
     "target": {"batch_size": 8, "threads": 1},
     "trials_per_super_block": 2,
@@ -49,25 +57,40 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+Finished = tuple[Path, SearchResult, list[Progress]]
+
+
+class Idle(Laboratory):
+    """Trains nothing: a test fails where a network is trained."""
+
+    def train(self, *_: Any, **__: Any) -> None:
+        pytest.fail("trained")
+
+
+class IdleInClosedForm(Idle, ClosedFormLatency):
+    pass
+
+
 def settings(**changes: Any) -> SearchSettings:
     return SearchSettings(**{**SETTINGS, **changes})
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[Event]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("runs") / "study"
-    events: list[Event] = []
-    result = run.search(settings(), folder, workers=1, on_event=events.append)
+    events: list[Progress] = []
+    lab = ClosedFormLatency(settings())
+    result = run_search(settings(), folder, workers=1, on_event=events.append, lab=lab)
     return folder, result, events
 
 
 @pytest.fixture
-def known_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is timed: what a search does besides is the same on a busy machine."""
-    latency_in_closed_form(monkeypatch, settings())
+def lab() -> Laboratory:
+    """Nothing is timed, so that a busy machine changes nothing."""
+    return ClosedFormLatency(settings())
 
 
-def test_the_result_keeps_the_budget(finished: tuple[Path, Any, list[Event]]) -> None:
+def test_the_result_keeps_the_budget(finished: Finished) -> None:
     _, result, _ = finished
     selected = result.selected
     assert selected.low_ms <= selected.measured_ms <= selected.high_ms <= selected.budget_ms
@@ -76,7 +99,7 @@ def test_the_result_keeps_the_budget(finished: tuple[Path, Any, list[Event]]) ->
     assert 0.2 < result.master["top1"] <= 1
 
 
-def test_what_is_handed_over_belongs_together(finished: tuple[Path, Any, list[Event]]) -> None:
+def test_what_is_handed_over_belongs_together(finished: Finished) -> None:
     import onnxruntime
 
     folder, result, _ = finished
@@ -94,7 +117,7 @@ def test_what_is_handed_over_belongs_together(finished: tuple[Path, Any, list[Ev
 
 
 def test_every_phase_tells_its_progress_to_the_end(
-    finished: tuple[Path, Any, list[Event]],
+    finished: Finished,
 ) -> None:
     _, _, events = finished
     last = {event.phase: event for event in events}
@@ -103,12 +126,11 @@ def test_every_phase_tells_its_progress_to_the_end(
 
 
 def test_a_finished_study_gives_the_same_result_at_once(
-    finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
+    finished: Finished,
 ) -> None:
     folder, result, _ = finished
     weights = genets.load(folder / "results").state_dict()
-    monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained again"))
-    again = run.search(settings(), folder, workers=1)
+    again = run_search(settings(), folder, workers=1, lab=Idle())
     assert again.selected == result.selected
     assert again.winner == result.winner
     for name, tensor in genets.load(folder / "results").state_dict().items():
@@ -116,39 +138,31 @@ def test_a_finished_study_gives_the_same_result_at_once(
 
 
 def test_other_settings_are_refused_with_the_difference(
-    finished: tuple[Path, Any, list[Event]],
+    finished: Finished,
 ) -> None:
     with pytest.raises(StudyError, match="budget: 5x in the study, 4x asked"):
-        run.search(settings(budget="4x"), finished[0])
+        run_search(settings(budget="4x"), finished[0])
 
 
-def test_select_answers_another_budget_without_training(
-    finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_select_answers_another_budget_without_training(finished: Finished) -> None:
     folder, result, _ = finished
-    monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
-    other = run.select(folder, f"{2 * result.selected.budget_ms}ms")
+    (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle())
     assert other.high_ms <= other.budget_ms == pytest.approx(2 * result.selected.budget_ms)
-    with pytest.raises(InfeasibleBudgetError, match="no structure of the design space keeps"):
-        run.select(folder, "1e-9ms")
+    with pytest.raises(InfeasibleBudgetError, match="no structure of the design space meets"):
+        genets.select(folder, "1e-9ms")
 
 
-def test_alternatives_without_training(
-    finished: tuple[Path, Any, list[Event]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_alternatives_without_training(finished: Finished) -> None:
     folder, result, _ = finished
-    monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
     budget = f"{4 * result.selected.budget_ms}ms"
-    found = run.select_top(folder, budget, 2)
+    found = select_top(folder, budget, 2, lab=Idle())
     assert len({block_types(selected.structure) for selected in found}) == 2
     assert all(selected.high_ms <= selected.budget_ms for selected in found)
     with pytest.raises(GenetsError, match="top must be at least 1, not 0"):
-        run.select_top(folder, budget, 0)
+        select_top(folder, budget, 0)
 
 
-def test_trials_that_are_missing_are_run_and_only_those(
-    finished: tuple[Path, Any, list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trials_that_are_missing_are_run_and_only_those(finished: Finished, tmp_path: Path) -> None:
     """As after a kill; two worker processes give what one process gave."""
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
@@ -158,7 +172,7 @@ def test_trials_that_are_missing_are_run_and_only_those(
         rows = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
         database.execute("DELETE FROM trials WHERE repeat = 1 OR super_block = 0")
         database.commit()
-    result = run.search(settings(), folder, workers=2)
+    result = run_search(settings(), folder, workers=2)
     with sqlite3.connect(folder / "trials.sqlite") as database:
         again = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
     assert [row[:4] for row in again] == [row[:4] for row in rows]
@@ -168,16 +182,14 @@ def test_trials_that_are_missing_are_run_and_only_those(
     assert result.selected.structure == finished[1].selected.structure
 
 
-def test_a_finished_study_takes_more_trials(
-    finished: tuple[Path, Any, list[Event]], tmp_path: Path
-) -> None:
+def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) -> None:
     """Those that are done stay; what was trained and measured is used again."""
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     query = "SELECT * FROM trials ORDER BY rowid"
     with sqlite3.connect(folder / "trials.sqlite") as database:
         rows = database.execute(query).fetchall()
-    result = run.search(settings(trials_per_super_block=4), folder, workers=1)
+    result = run_search(settings(trials_per_super_block=4), folder, workers=1)
     with sqlite3.connect(folder / "trials.sqlite") as database:
         again = database.execute(query).fetchall()
     assert again[: len(rows)] == rows
@@ -187,12 +199,11 @@ def test_a_finished_study_takes_more_trials(
     for one in result.confirmed:
         assert done.get(one.structure, one) == one
     with pytest.raises(StudyError, match="trials_per_super_block: 4 in the study, 2 asked"):
-        run.search(settings(), folder)
+        run_search(settings(), folder)
 
 
-@pytest.mark.usefixtures("known_latency")
 def test_the_test_split_is_read_only_for_the_hand_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lab: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[str] = []
     batches = DigitsSplit.batches
@@ -203,51 +214,48 @@ def test_the_test_split_is_read_only_for_the_hand_over(
         return batches(self, *args, **options)
 
     monkeypatch.setattr(DigitsSplit, "batches", watched)
-    run.search(settings(), tmp_path, workers=1, on_event=lambda event: phases.append(event.phase))
+    run_search(
+        settings(), tmp_path, workers=1, on_event=lambda event: phases.append(event.phase), lab=lab
+    )
     assert {read for read in reads if read.startswith("test")} == {"test hand-over"}
 
 
-@pytest.mark.usefixtures("known_latency")
-def test_an_infeasible_budget_is_told_before_anything_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session, "train", lambda *a, **k: pytest.fail("trained"))
+def test_an_infeasible_budget_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    lab = IdleInClosedForm(settings())
     with pytest.raises(InfeasibleBudgetError) as caught:
-        run.search(settings(budget="0.0001x"), tmp_path)
+        run_search(settings(budget="0.0001x"), tmp_path, lab=lab)
     assert caught.value.fastest is not None
     noted = json.loads((tmp_path / "failure.json").read_text())
     assert noted == {"sentence": str(caught.value), "infeasible_budget": True}
     assert "a larger budget may be given for the same study" in noted["sentence"]
     with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
-        run.search(settings(budget="5x", seed=1), tmp_path)
+        run_search(settings(budget="5x", seed=1), tmp_path)
     with pytest.raises(pytest.fail.Exception, match="trained"):  # it goes on
-        run.search(settings(budget="5x"), tmp_path)
+        run_search(settings(budget="5x"), tmp_path, lab=lab)
     assert SearchSettings.from_toml((tmp_path / "study.toml").read_text()).budget == "5x"
 
 
-@pytest.mark.usefixtures("known_latency")
-def test_a_trial_that_fails_is_recorded_and_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_dw(self: TrialRunner, group: Any) -> list[TrialResult]:
-        return [
-            TrialResult(t, "failed", reason="out of memory")
-            if t.super_block.type == "DW" and not t.is_control(self.job.master)
-            else TrialResult(t, "done", 0.5, 1.5)
-            for t in group
-        ]
+class WithoutDW(ClosedFormLatency):
+    """Trials of DW fail, except control trials."""
 
-    monkeypatch.setattr(TrialRunner, "_run", without_dw)
-    result = run.search(settings(), tmp_path, workers=1)
+    def run_trials(self, job: Any, groups: Any, workers: int) -> Iterator[TrialResult]:
+        for trial in [trial for group in groups for trial in group]:
+            if trial.super_block.type == "DW" and not trial.is_control(job.master):
+                yield TrialResult(trial, "failed", reason="out of memory")
+            else:
+                yield TrialResult(trial, "done", 0.5, 1.5)
+
+
+def test_a_trial_that_fails_is_recorded_and_left_out(tmp_path: Path) -> None:
+    result = run_search(settings(), tmp_path, workers=1, lab=WithoutDW(settings()))
     assert result.trials_failed == 2
     assert any("2 of 8 trials failed" in warning for warning in result.warnings)
 
 
-@pytest.mark.usefixtures("known_latency")
-def test_a_master_that_did_not_learn_stops_the_search(tmp_path: Path) -> None:
+def test_a_master_that_did_not_learn_stops_the_search(tmp_path: Path, lab: Laboratory) -> None:
+    slow = {"epochs": 1, "learning_rate": 1e-9, "warmup_epochs": 0}
     with pytest.raises(GenetsError, match=r"did not learn: .* guessing gives 10\.0%"):
-        run.search(settings(master_training={"epochs": 1, "learning_rate": 1e-9,
-                                             "warmup_epochs": 0}), tmp_path)  # fmt: skip
+        run_search(settings(master_training=slow), tmp_path, lab=lab)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +276,11 @@ def test_a_wrong_name_leaves_no_study_behind(
     tmp_path: Path, changes: dict[str, Any], error: type[GenetsError]
 ) -> None:
     with pytest.raises(error):
-        run.search(settings(**changes), tmp_path / "study")
+        run_search(settings(**changes), tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
-def test_other_images_in_the_folder_are_noticed(
-    finished: tuple[Path, Any, list[Event]], tmp_path: Path
-) -> None:
+def test_other_images_in_the_folder_are_noticed(finished: Finished, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     record = json.loads((folder / "data.json").read_text())
@@ -282,32 +288,32 @@ def test_other_images_in_the_folder_are_noticed(
     with pytest.raises(
         StudyError, match=r"images in digits have changed .*train: 999 then, 1078 now"
     ):
-        run.search(settings(), folder)
+        run_search(settings(), folder)
 
 
 @pytest.mark.parametrize("name", ["master", "selected", "data", "seconds", "confirmed"])
 @pytest.mark.parametrize("content", ["[]", '{"foo": 1}', "{"])
 def test_a_damaged_file_is_one_sentence(
-    finished: tuple[Path, Any, list[Event]], tmp_path: Path, name: str, content: str
+    finished: Finished, tmp_path: Path, name: str, content: str
 ) -> None:
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     (folder / f"{name}.json").write_text(content)
     if (name == "seconds" and content != "{") or (name == "confirmed" and content == "[]"):
-        run.search(settings(), folder)
+        run_search(settings(), folder)
         return
     with pytest.raises(StudyError):
-        run.search(settings(), folder)
+        run_search(settings(), folder)
 
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_workers_are_at_least_one(tmp_path: Path, workers: int) -> None:
     with pytest.raises(GenetsError, match=f"workers must be at least 1, not {workers}"):
-        run.search(settings(), tmp_path / "study", workers=workers)
+        run_search(settings(), tmp_path / "study", workers=workers)
     assert not (tmp_path / "study").exists()
 
 
-@pytest.mark.usefixtures("known_latency")
-def test_the_paper_form_is_selected_with_too(tmp_path: Path) -> None:
-    result = run.search(settings(regression="paper", selection="random"), tmp_path, workers=1)
+def test_the_paper_form_is_selected_with_too(tmp_path: Path, lab: Laboratory) -> None:
+    asked = settings(regression="paper", selection="random")
+    result = run_search(asked, tmp_path, workers=1, lab=lab)
     assert result.selected.predicted_accuracy_std is None

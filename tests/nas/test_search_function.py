@@ -1,13 +1,13 @@
 """A search as one call of Python: what keywords become."""
 
 import pytest
-from rounds_lab import SETTINGS, in_closed_form, settings
+from rounds_lab import SETTINGS, in_closed_form, search, settings
 
 import genets
 from genets.core.errors import SettingsError
-from genets.nas import run
+from genets.nas import search as nas_search
 from genets.nas.settings.presets import PRESETS, settings_at
-from genets.nas.study.study import load_settings
+from genets.nas.study.reader import load_settings
 
 KEYWORDS = SETTINGS | {"rounds": 1}
 
@@ -21,7 +21,7 @@ def closed_form(monkeypatch):
 def test_keywords_are_settings_and_the_result_answers_other_budgets(tmp_path):
     target = genets.Target(batch_size=8, threads=1)
     result = genets.search(**KEYWORDS | {"target": target}, out=tmp_path / "a", workers=1)
-    same = run.search(settings(rounds=1), tmp_path / "b", workers=1)
+    same = search(settings(rounds=1), tmp_path / "b")
     assert result.selected == same.selected
     again = genets.search(out=tmp_path / "a", workers=1)
     assert again.selected == result.selected
@@ -31,7 +31,7 @@ def test_keywords_are_settings_and_the_result_answers_other_budgets(tmp_path):
 
 
 def test_a_preset_stands_under_what_is_given_and_over_what_is_stored(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "search", lambda chosen, *words, **options: chosen)
+    monkeypatch.setattr(nas_search, "run_search", lambda chosen, *words, **options: chosen)
     given = {"data": "digits", "budget": "1x", "trial_training": {"epochs": 2}}
     chosen = genets.search(out=tmp_path, preset="paper", **given)
     assert chosen.trial_training.epochs == 2

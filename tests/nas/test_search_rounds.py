@@ -9,34 +9,26 @@ from typing import Any
 
 import pytest
 import rounds_lab
-from rounds_lab import in_closed_form, loss, settings
+from rounds_lab import ClosedFormLaboratory, loss, search, settings
 
 from genets.core.errors import SettingsError, StudyError
-from genets.nas import run
-from genets.nas.events import Event
-from genets.nas.study.records import SearchResult
+from genets.core.progress import Progress
+from genets.nas.reselect import select_top
+from genets.nas.result import SearchResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
-from genets.nas.trials.runner import TrialRunner
 from genets.networks.weights import read_weights
 from genets.structure import Structure
 
-Finished = tuple[Path, SearchResult, list[Event]]
+Finished = tuple[Path, SearchResult, list[Progress]]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("rounds") / "study"
-    events: list[Event] = []
-    with pytest.MonkeyPatch.context() as patch:
-        in_closed_form(patch)
-        result = run.search(settings(), folder, workers=1, on_event=events.append)
+    events: list[Progress] = []
+    result = search(settings(), folder, on_event=events.append)
     return folder, result, events
-
-
-@pytest.fixture
-def closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_closed_form(monkeypatch)
 
 
 def test_the_second_round_starts_at_the_best_of_the_first(finished: Finished) -> None:
@@ -90,21 +82,19 @@ def test_the_record_of_a_search_tells_its_rounds(finished: Finished) -> None:
     assert len(record["rounds"][1]["candidates"]) == 2
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_select_uses_the_model_of_the_last_round(finished: Finished) -> None:
     folder, result, _ = finished
-    assert run.select(folder, "0.9x").structure
+    lab = ClosedFormLaboratory()
     model = Snapshot.read(folder).model
     assert model is not None
     assert model.master == result.rounds[1].master
     assert model.master_value == -result.rounds[1].score["cross_entropy"]
-    around = settings().space.design_space().around(settings().structure)
-    fastest = min(around.widths[0]), min(around.widths[1])
-    found = run.select(folder, "0.5x").structure
-    assert found.super_blocks[0].width >= fastest[0]
+    for budget in ("0.9x", "0.5x"):
+        selected = select_top(folder, budget, 1, lab=lab)[0]
+        prediction = model.predict(selected.structure)
+        assert selected.predicted_accuracy == pytest.approx(prediction.value)
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_killed_again_and_again_it_finds_the_same(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +119,7 @@ def test_killed_again_and_again_it_finds_the_same(
     while True:
         left, odd = 3, not odd
         try:
-            result = run.search(settings(), tmp_path, workers=1)
+            result = search(settings(), tmp_path)
             break
         except KeyboardInterrupt:
             kills += 1
@@ -145,10 +135,9 @@ def plain(results: Any) -> Any:
     return [(r.trial, r.status, r.top1, r.cross_entropy) for r in results]
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_one_round_is_what_it_was(finished: Finished, tmp_path: Path) -> None:
     """The same files as the first round of more, and none besides."""
-    result = run.search(settings(rounds=1), tmp_path, workers=1)
+    result = search(settings(rounds=1), tmp_path)
     assert result.rounds == ()
     assert "rounds" not in result.to_json()
     assert not (tmp_path / "rounds").exists()
@@ -158,29 +147,27 @@ def test_one_round_is_what_it_was(finished: Finished, tmp_path: Path) -> None:
         assert len(here.execute("SELECT * FROM trials").fetchall()) == 10
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_a_study_from_before_rounds_goes_on(tmp_path: Path) -> None:
-    run.search(settings(rounds=1), tmp_path, workers=1)
+    search(settings(rounds=1), tmp_path)
     path = tmp_path / "study.toml"
     lines = [line for line in path.read_text().splitlines() if not line.startswith("rounds")]
     path.write_text("\n".join(lines))
-    assert run.search(settings(rounds=1), tmp_path, workers=1).rounds == ()
+    assert search(settings(rounds=1), tmp_path).rounds == ()
 
 
 def test_rounds_end_where_the_masternet_is_the_best(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    """It keeps the budget, and is better than whatever was trained."""
-    in_closed_form(monkeypatch, master_loss=0.1)
-    result = run.search(settings(budget="3x", rounds=3), tmp_path, workers=1)
+    """It meets the budget, and is better than all candidates."""
+    lab = ClosedFormLaboratory(master_loss=0.1)
+    result = search(settings(budget="3x", rounds=3), tmp_path, lab)
     assert len(result.rounds) == 1
     assert not (tmp_path / "rounds").exists()
     assert result.selected.structure in {one.structure for one in result.confirmed}
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_rounds_end_where_nothing_is_better_than_the_best_so_far(tmp_path: Path) -> None:
-    result = run.search(settings(rounds=10), tmp_path, workers=1)
+    result = search(settings(rounds=10), tmp_path)
     last = result.rounds[-1]
     assert 2 <= len(result.rounds) < 10
     assert all(loss(one.structure) >= loss(last.master) for one in last.confirmed)
@@ -189,17 +176,15 @@ def test_rounds_end_where_nothing_is_better_than_the_best_so_far(tmp_path: Path)
     assert losses == sorted(losses, reverse=True)
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_a_single_candidate_is_trained_where_another_round_may_start_there(tmp_path: Path) -> None:
-    result = run.search(settings(confirm=1), tmp_path, workers=1)
+    result = search(settings(confirm=1), tmp_path)
     assert [len(each.confirmed) for each in result.rounds] == [1, 1]
 
 
-def test_rounds_at_several_resolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_at_several_resolutions(tmp_path: Path) -> None:
     """Each round selects at each; trials are taken at that of the round's MasterNet."""
     asked = settings(budget="1.5x", space={**rounds_lab.SETTINGS["space"], "resolutions": [10, 12]})
-    in_closed_form(monkeypatch, asked=asked)
-    result = run.search(asked, tmp_path, workers=1)
+    result = search(asked, tmp_path)
     first, second = result.rounds
     for each in result.rounds:
         assert {one.structure.resolution for one in each.candidates} == {8, 10, 12}
@@ -210,21 +195,11 @@ def test_rounds_at_several_resolutions(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.selected.structure == min(everything, key=loss)
 
 
-def test_trials_stand_in_the_trained_candidate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The trials of a later round read the weights of its MasterNet's confirmation."""
-    in_closed_form(monkeypatch)
-    runners: list[TrialRunner] = []
-    closed = TrialRunner._run
-
-    def noted(self: TrialRunner, group: Any) -> Any:
-        runners.append(self)
-        return closed(self, group)
-
-    monkeypatch.setattr(TrialRunner, "_run", noted)
-    result = run.search(settings(), tmp_path, workers=1)
-    last = runners[-1]
+def test_trials_stand_in_the_trained_candidate(tmp_path: Path) -> None:
+    """The trials of a later round read the weights of its MasterNet's training as a candidate."""
+    lab = ClosedFormLaboratory()
+    result = search(settings(), tmp_path, lab)
+    last = lab.trial_jobs[-1].runner()
     assert last.job.master == result.rounds[1].master
     assert last.job.master_weights.parent == tmp_path / "confirmed"
     tensors, _ = read_weights(last.job.master_weights)
@@ -247,17 +222,15 @@ def test_a_wrong_number_of_rounds_is_one_sentence(rounds: Any, rule: str) -> Non
         settings(rounds=rounds)
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_other_rounds_or_more_trials_are_refused_for_the_same_study(finished: Finished) -> None:
     with pytest.raises(StudyError, match="rounds: 2 in the study, 3 asked"):
-        run.search(settings(rounds=3), finished[0])
+        search(settings(rounds=3), finished[0])
     with pytest.raises(StudyError, match="trials_per_super_block: 4 in the study, 5 asked"):
-        run.search(settings(trials_per_super_block=5), finished[0])
+        search(settings(trials_per_super_block=5), finished[0])
 
 
 @pytest.mark.parametrize("name", ["master", "candidates", "confirmed"])
 @pytest.mark.parametrize("content", ["{", '{"foo": 1}', "[]", "7"])
-@pytest.mark.usefixtures("closed_form")
 def test_a_damaged_round_is_one_sentence(
     finished: Finished, tmp_path: Path, name: str, content: str
 ) -> None:
@@ -266,13 +239,13 @@ def test_a_damaged_round_is_one_sentence(
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     (folder / f"rounds/2/{name}.json").write_text(content)
-    if (name, content) == ("confirmed", "[]"):
+    if (name, content) == ("confirmed", "[]"):  # as before the first candidate was trained
+        assert search(settings(), folder).selected == finished[1].selected
         return
     with pytest.raises(StudyError, match=rf"{name}\.json is damaged"):
-        run.search(settings(), folder, workers=1)
+        search(settings(), folder)
 
 
-@pytest.mark.usefixtures("closed_form")
 def test_a_masternet_outside_the_space_is_refused(finished: Finished, tmp_path: Path) -> None:
     import shutil
 
@@ -282,19 +255,17 @@ def test_a_masternet_outside_the_space_is_refused(finished: Finished, tmp_path: 
     text = path.read_text().replace(str(finished[1].rounds[1].master), WIDE)
     path.write_text(text)
     with pytest.raises(StudyError, match="must be of the study's design space, not Conv3x8s2 XX3x"):
-        run.search(settings(), folder, workers=1)
+        search(settings(), folder)
 
 
 WIDE = str(Structure.parse("Conv3x8s2 XX3x512s2 DW3x16r3 Conv1x16 @8"))
 
 
-@pytest.mark.usefixtures("closed_form")
+@pytest.mark.usefixtures("plain")
 def test_the_page_shows_every_round(finished: Finished) -> None:
     from genets.report.study.page import study_page
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genets.report.html._library", lambda: "")
-        html = study_page(Snapshot.read(finished[0]), "today")
+    html = study_page(Snapshot.read(finished[0]), "today")
     assert "<h2>Rounds</h2>" in html
     assert "20 done of 20; 2 of 2 rounds begun" in html
     for caption in ("Trials over time, round 1", "Trials over time, round 2"):

@@ -119,7 +119,7 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
         ({"master": 7}, SettingsError, "master must be a name, a file or a notation, not 7"),
         ({"resolution": "big"}, StructureError, "resolution must be an integer"),
         ({"space": {"blocks": "XX3,ZZ3"}}, StructureError, "unknown block type 'ZZ'"),
-        ({"space": {"blocks": "XX"}}, SettingsError, "a block is written as XX3"),
+        ({"space": {"blocks": "XX"}}, StructureError, "a block is written as XX3"),
         ({"space": {"width_step": 12}}, StructureError, "width_step must be a multiple of 8"),
         (
             {"space": {"resolutions": "12,0"}},
@@ -144,7 +144,8 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
         (
             {"space": {"resolutions": list(range(8, 308))}},
             SettingsError,
-            "resolutions must be at most 16 input sizes, as candidates of each are trained, not 3",
+            "resolutions must be at most 16 input sizes, "
+            "because candidates of each size are trained, not 3",
         ),
         ({"space": 3}, SettingsError, "space must be a valid dictionary"),
     ],

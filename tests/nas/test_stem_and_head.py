@@ -1,4 +1,4 @@
-"""Widths of stem and head: planned, modelled, selected, confirmed, told."""
+"""Widths of stem and head: in trials, model, selection and report."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rounds_lab import in_closed_form, loss, settings
+from rounds_lab import loss, search, settings
 
 from genets.core.errors import StructureError
-from genets.nas import run
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations
-from genets.nas.study.records import SearchResult, Trial, TrialResult
+from genets.nas.result import SearchResult
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
-from genets.nas.trials.plan import plan_trials
+from genets.nas.trials.plan import Sampling, plan_trials
 from genets.report.study.page import study_page
 from genets.structure import Structure
+from genets.training.score import Metric
 
 ENDS = {"stem_width_range": (0.5, 2), "head_width_range": (0.5, 2)}
 ASKED = settings(
     space={"blocks": ["XX3", "DW3r3"], "depth_change": 1, **ENDS}, budget="1.3x", rounds=1
 )
 MASTER = ASKED.structure
-AROUND = ASKED.space.design_space().around(MASTER)
+SPACE = ASKED.space.design_space().around(MASTER)
 STEM, HEAD = MASTER.indices[0], MASTER.indices[-1]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchResult]:
     folder = tmp_path_factory.mktemp("ends") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        in_closed_form(patch, asked=ASKED)
-        return folder, run.search(ASKED, folder, workers=1)
+    return folder, search(ASKED, folder)
 
 
 @pytest.mark.parametrize("sampling", ["design", "balanced", "random"])
-def test_each_width_of_an_end_is_tried_as_often_and_its_own_by_controls_alone(sampling) -> None:
-    trials = plan_trials(AROUND, 6, 2, seed=0, sampling=sampling)
+def test_widths_of_stem_and_head_are_balanced_and_only_controls_keep_the_own_width(
+    sampling: Sampling,
+) -> None:
+    trials = plan_trials(SPACE, 6, 2, seed=0, sampling=sampling)
     for index in (STEM, HEAD):
         own = [trial for trial in trials if trial.index == index]
         assert sum(trial.is_control(MASTER) for trial in own) == 2
         widths = [t.super_block.width for t in own if not t.is_control(MASTER)]
-        assert set(widths) <= set(AROUND.widths[index]) - {MASTER.stage(index).width}
+        assert set(widths) <= set(SPACE.widths[index]) - {MASTER.stage(index).width}
         if sampling != "random":
             counts = [widths.count(width) for width in set(widths)]
             assert max(counts) - min(counts) <= 1
@@ -54,19 +55,19 @@ def test_each_width_of_an_end_is_tried_as_often_and_its_own_by_controls_alone(sa
     assert [*plan_trials(fixed, 6, 2, seed=0, sampling=sampling)] == same
 
 
-def results(noise: float) -> list[TrialResult]:
-    """log width of the stem is worth 0.1, of the head 0.02; super-blocks nothing."""
-    rng, found = np.random.default_rng(0), []
-    for trial in plan_trials(AROUND, 8, 4, seed=1):
+def synthetic_results(noise: float) -> list[TrialResult]:
+    """The log width of the stem gains 0.1, that of the head 0.02; super-blocks gain nothing."""
+    rng, results = np.random.default_rng(0), []
+    for trial in plan_trials(SPACE, 8, 4, seed=1):
         gain = {STEM: 0.1, HEAD: 0.02}.get(trial.index, 0.0)
         own = MASTER.stage(trial.index)
         value = 0.8 + gain * math.log(trial.super_block.width / own.width) + rng.normal(0, noise)
-        found.append(TrialResult(trial, "done", value, 1 - value))
-    return found
+        results.append(TrialResult(trial, "done", value, 1 - value))
+    return results
 
 
-def test_the_model_learns_what_their_widths_are_worth() -> None:
-    model = AccuracyModel.fit(MASTER, results(1e-3), 0.9, trend=(0.0, 0.01))
+def test_the_model_learns_the_gain_of_their_widths() -> None:
+    model = AccuracyModel.fit(MASTER, synthetic_results(1e-3), 0.9)
     for index, gain in ((STEM, 0.1), (HEAD, 0.02)):
         wider = MASTER.with_stage(
             index, replace(MASTER.stage(index), width=2 * MASTER.stage(index).width)
@@ -78,20 +79,22 @@ def test_the_model_learns_what_their_widths_are_worth() -> None:
     assert model.predict(MASTER).mean == 0
 
 
-def test_where_an_end_was_not_tried_it_is_told() -> None:
-    model = AccuracyModel.fit(MASTER, results(1e-3), 0.9)
-    beyond = MASTER.with_stage(STEM, replace(MASTER.stem, width=24))
-    assert model.tried.outside(beyond) == ("stem: width 24, tried 8 to 16",)
-    only = [TrialResult(Trial(STEM, replace(MASTER.stem, width=16)), "done", 0.8, 1.0)]
-    doubts = AccuracyModel.fit(MASTER, only, 0.9).trial_warnings()
-    assert "stem has no control trial; its zero is an estimate" in doubts
-    assert Observations.collect(MASTER, only, "top1").trials[0].index == STEM
+def test_an_untried_width_and_a_missing_control_are_reported() -> None:
+    model = AccuracyModel.fit(MASTER, synthetic_results(1e-3), 0.9)
+    outside = MASTER.with_stage(STEM, replace(MASTER.stem, width=24))
+    assert model.tried.outside(outside) == ("stem: width 24, tried 8 to 16",)
+    perturbed = [TrialResult(Trial(STEM, replace(MASTER.stem, width=16)), "done", 0.8, 1.0)]
+    warnings = AccuracyModel.fit(MASTER, perturbed, 0.9).trial_warnings()
+    assert "stem has no control trial, so its baseline is only an estimate" in warnings
+    assert Observations.collect(MASTER, perturbed, Metric.TOP1).trials[0].index == STEM
 
 
-def test_a_search_finds_ends_of_other_widths(finished: tuple[Path, SearchResult]) -> None:
+def test_a_search_selects_other_widths_of_stem_and_head(
+    finished: tuple[Path, SearchResult],
+) -> None:
     folder, result = finished
     selected = result.selected
-    assert selected.structure.stem.width == 16, "a wider stem is worth most of all"
+    assert selected.structure.stem.width == 16, "a wider stem has the largest gain"
     assert loss(selected.structure) < loss(MASTER)
     assert selected.high_ms <= selected.budget_ms
     with Study.open(folder) as study:
@@ -106,7 +109,7 @@ def test_the_page_names_stem_and_head(finished: tuple[Path, SearchResult]) -> No
     assert "stem 0.5 to 2 times" in page
 
 
-def test_a_range_that_leaves_out_the_masternets_width_is_refused() -> None:
+def test_a_range_without_the_masternets_width_is_refused() -> None:
     for name in ENDS:
         with pytest.raises(StructureError, match=f"{name} must hold two factors"):
             settings(space={name: (1.5, 2)})

@@ -100,6 +100,8 @@ def test_an_empty_folder_and_one_killed_at_its_birth_become_studies(tmp_path):
     (tmp_path / ".trials.sqlite.tmp").write_bytes(b"half a data")
     with Study.create_or_resume(tmp_path, SETTINGS) as study:
         study.record(done(1))
+        assert study.results() == [done(1)]
+        assert study.settings == SETTINGS
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7])

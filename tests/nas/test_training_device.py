@@ -7,7 +7,7 @@ import torch
 
 from genets.latency.target import physical_cores
 from genets.nas.trials.workers import (
-    device_of,
+    assign_device,
     fitting_readers,
     fitting_workers,
     use_device,
@@ -22,25 +22,25 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("gpus", [4], indirect=True)
 def test_workers_take_the_gpus_in_turn(gpus: None) -> None:
     assert fitting_workers("cuda") == 4
-    of_six = [device_of(worker, "cuda") for worker in range(6)]
+    of_six = [assign_device(worker, "cuda") for worker in range(6)]
     assert of_six == ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:0", "cuda:1"]
 
 
 @pytest.mark.parametrize("gpus", [4], indirect=True)
 def test_a_gpu_that_was_named_is_the_only_one(gpus: None) -> None:
     assert fitting_workers("cuda:2") == 1
-    assert {device_of(worker, "cuda:2") for worker in range(3)} == {"cuda:2"}
+    assert {assign_device(worker, "cuda:2") for worker in range(3)} == {"cuda:2"}
 
 
 @pytest.mark.parametrize("gpus", [1], indirect=True)
 def test_one_gpu_is_shared(gpus: None) -> None:
     assert fitting_workers("cuda") == 1
-    assert {device_of(worker, "cuda") for worker in range(3)} == {"cuda"}
+    assert {assign_device(worker, "cuda") for worker in range(3)} == {"cuda"}
 
 
 def test_on_a_cpu_each_core_has_a_worker() -> None:
     assert fitting_workers("cpu") == physical_cores()
-    assert {device_of(worker, "cpu") for worker in range(3)} == {"cpu"}
+    assert {assign_device(worker, "cpu") for worker in range(3)} == {"cpu"}
 
 
 def test_readers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

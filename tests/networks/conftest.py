@@ -1,4 +1,4 @@
-"""Networks whose every weight and statistic matters."""
+"""Networks in which every weight and statistic changes the outputs."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Randomise = Callable[[nn.Module], nn.Module]
 
 @pytest.fixture
 def randomise() -> Randomise:
-    """Give a network random weights and batch norm statistics, the same at every call."""
+    """Give a network random weights and batch norm statistics, which are equal at every call."""
     return _randomise
 
 
@@ -20,6 +20,8 @@ def _randomise(net: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(7)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_var is not None
+            assert module.running_mean is not None
             for tensor in (module.weight, module.running_var):
                 tensor.uniform_(0.5, 1.5, generator=generator)
             for tensor in (module.bias, module.running_mean):

@@ -1,4 +1,4 @@
-"""The networks to compare with have the sizes that were published for them."""
+"""The baselines have their published sizes."""
 
 import re
 from functools import cache
@@ -54,7 +54,7 @@ ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 
 @cache
 def on_meta(name: str) -> nn.Module:
-    """Shared by the tests, which only look at it."""
+    """A network that the tests share and do not change."""
     with torch.device("meta"):
         return baselines[name].network()
 
@@ -87,17 +87,17 @@ def test_published_size_and_cost(baseline: Baseline) -> None:
     ):
         assert published is not None
         deviation = ours / published - 1
-        known = off.get(baseline.name)
-        if known is None:
+        listed = off.get(baseline.name)
+        if listed is None:
             assert abs(deviation) <= 0.01
         else:
-            assert deviation == pytest.approx(known, abs=0.0006)
+            assert deviation == pytest.approx(listed, abs=0.0006)
             assert baseline.note or abs(deviation) < 0.02
 
 
 @pytest.mark.parametrize("baseline", [b for b in PAPER34 if b.family in BROADER_COUNT], **NAME)
-def test_figures_that_count_more(baseline: Baseline) -> None:
-    """The deviations above, explained: two for each element of a batch norm, and so on."""
+def test_published_numbers_that_also_count_norms(baseline: Baseline) -> None:
+    """Explains the deviations above: two operations per element of a batch norm, and so on."""
     more = 0
 
     def add(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -138,8 +138,8 @@ TORCHVISION = {
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_against_torchvisions_own_figures(name: str) -> None:
-    """torchvision documents its networks exactly; only B1 to B3 run there at other sizes."""
+def test_against_torchvisions_own_numbers(name: str) -> None:
+    """torchvision documents exact numbers; only B1 to B3 run at other sizes there."""
     weights = torchvision.models.get_model_weights(TORCHVISION[name]).IMAGENET1K_V1
     assert counted(name).parameters == weights.meta["num_params"]
     if name != "EfficientNet-B2":
@@ -159,17 +159,17 @@ def test_ofa_layer_by_layer(name: str) -> None:
     net = on_meta(name)
     expected = facts("ofa")[name]
     blocks = [stage[0] for stage in net.blocks][: len(expected["blocks"])]
-    for block, wanted in zip(blocks, expected["blocks"], strict=True):
+    for block, row in zip(blocks, expected["blocks"], strict=True):
         conv = block.conv_dw
-        assert conv.out_channels == wanted["mid"]
-        assert conv.kernel_size == (wanted["kernel"],) * 2
-        assert conv.stride == (wanted["stride"],) * 2
-        assert conv.padding == (wanted["kernel"] // 2,) * 2
-        assert block.has_skip == wanted["residual"]
+        assert conv.out_channels == row["mid"]
+        assert conv.kernel_size == (row["kernel"],) * 2
+        assert conv.stride == (row["stride"],) * 2
+        assert conv.padding == (row["kernel"] // 2,) * 2
+        assert block.has_skip == row["residual"]
         squeeze = [m for m in block.modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
-        assert bool(squeeze) == wanted["se"]
+        assert bool(squeeze) == row["se"]
         if squeeze:
-            assert squeeze[0].out_channels == wanted["se_mid"]
+            assert squeeze[0].out_channels == row["se_mid"]
             assert isinstance(block.se.act1, nn.ReLU)
             assert isinstance(block.se.gate, timm.layers.HardSigmoid | nn.Hardsigmoid)
     assert net.conv_stem.out_channels == expected["stem"]["out"]
@@ -196,12 +196,12 @@ def test_dna_squeezes_what_the_block_reads(name: str) -> None:
 def test_df_widths_strides_and_shortcuts(name: str) -> None:
     net = on_meta(name)
     for stage in facts("df")[name]["stages"]:
-        for block, wanted in zip(getattr(net, stage["name"]), stage["blocks"], strict=True):
-            wide = block.conv2 if wanted["type"] == "bottleneck" else block.conv1
-            assert wide.out_channels == wanted["mid"]
+        for block, row in zip(getattr(net, stage["name"]), stage["blocks"], strict=True):
+            wide = block.conv2 if row["type"] == "bottleneck" else block.conv1
+            assert wide.out_channels == row["mid"]
             assert wide.kernel_size == (3, 3)
-            assert wide.stride == (wanted["stride"],) * 2
-            assert (block.downsample is not None) == wanted["projection"]
+            assert wide.stride == (row["stride"],) * 2
+            assert (block.downsample is not None) == row["projection"]
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {m.eps for m in norms} == {1e-4}
     assert not any(isinstance(m, nn.MaxPool2d) for m in net.modules())
@@ -209,7 +209,7 @@ def test_df_widths_strides_and_shortcuts(name: str) -> None:
 
 
 def test_df_2a_as_the_paper_counted_it() -> None:
-    """One projection less, from 1024 to 1024 channels, gives the 18.1 M that were printed."""
+    """Without a projection from 1024 to 1024 channels it has the published 18.1 M."""
     net = on_meta("DFNet-2a")
     extra = parameters_m(net.res4[4].downsample)
     assert parameters_m(net) - extra == pytest.approx(baselines["DFNet-2a"].parameters_m, abs=0.005)
@@ -253,7 +253,7 @@ def test_modern_networks_are_timms(baseline: Baseline) -> None:
 
 
 @pytest.mark.parametrize("name", ["RepViT-M1.1", "FastViT-T12"])
-def test_what_is_measured_is_the_merged_form(name: str, randomise) -> None:
+def test_the_merged_form_is_measured(name: str, randomise) -> None:
     net = randomise(baselines[name].network(num_classes=10))
     folded = fold_batchnorm(net)
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)

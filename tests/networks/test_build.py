@@ -1,4 +1,4 @@
-"""Structures become the networks they describe: timm's GENets are the oracle."""
+"""Networks of structures, compared with timm's GENets."""
 
 import logging
 

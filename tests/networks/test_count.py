@@ -1,4 +1,4 @@
-"""Counts against closed forms."""
+"""Counts, compared with closed forms."""
 
 import pytest
 import torch

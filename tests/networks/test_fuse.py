@@ -1,4 +1,4 @@
-"""Folding keeps the outputs, takes the batch norms away, and leaves the caller's network alone."""
+"""Folding keeps the outputs, removes batch norms, and does not change the caller's network."""
 
 import copy
 
@@ -65,7 +65,7 @@ def test_timm(name: str, randomise) -> None:
     assert relative_change(net, folded, 64) < 1e-5
 
 
-def test_inside_modules_that_timm_keeps_out_of_traces(randomise) -> None:
+def test_inside_modules_that_timm_excludes_from_traces(randomise) -> None:
     net = randomise(timm.create_model("efficientvit_b0", num_classes=10))
     folded = fold_batchnorm(net)
     assert norms(folded) == 0
@@ -99,7 +99,7 @@ def test_callers_network_is_untouched(randomise) -> None:
 
 
 class Twisted(nn.Module):
-    """Pairs that must stay: read twice, called twice, norm first, hooked, without statistics."""
+    """Pairs that must not be folded: used twice, called twice, norm first, hooks, no statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def test_unsafe_pairs_stay() -> None:
 
 
 class Untraceable(nn.Module):
-    """Control flow on values, which tracing cannot follow, around parts that it can."""
+    """Control flow that depends on values, around parts that can be traced."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ONNX files: what ONNX Runtime computes from them is what torch computes."""
+"""ONNX files: ONNX Runtime computes the same outputs as torch."""
 
 import importlib.util
 
@@ -20,7 +20,7 @@ def net(randomise) -> nn.Module:
     return randomise(build(zoo["master_small"], 10))
 
 
-def test_any_batch_size_same_outputs_one_quiet_file(net, tmp_path, capfd) -> None:
+def test_equal_outputs_at_any_batch_size_and_no_printing(net, tmp_path, capfd) -> None:
     path = tmp_path / "net.onnx"
     net.train()
     difference = export_onnx(net, path, 32)
@@ -62,13 +62,13 @@ class Awkward(nn.Module):
         return x * float(np.asarray(x.sum().item()).item())
 
 
-def test_what_torch_cannot_export(tmp_path) -> None:
+def test_a_network_that_torch_cannot_export(tmp_path) -> None:
     with pytest.raises(GenetsError, match="torch cannot export this network to ONNX: ") as error:
         export_onnx(Awkward(), tmp_path / "net.onnx", 8)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
-def test_unwritable_place(net, tmp_path) -> None:
+def test_a_missing_folder(net, tmp_path) -> None:
     with pytest.raises(GenetsError, match=r"cannot write ONNX file .*: its folder does not exist"):
         export_onnx(net, tmp_path / "absent" / "net.onnx", 32)

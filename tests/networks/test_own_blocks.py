@@ -1,4 +1,4 @@
-"""Block types of the user's own: the examples, whole, and every way to get one wrong."""
+"""Own block types: the examples from end to end, and every kind of error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import genets
 from genets.core.errors import BlockFileError, GenetsError, StructureError
 from genets.latency.predictor.work import WORK, block_work
 from genets.networks import build, count, fold_batchnorm, load_blocks, own_blocks, register_block
+from genets.networks.block_layers import block_stage, read_layers
 from genets.networks.build import BLOCKS
-from genets.networks.own_blocks import block_stage, read_layers
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 
@@ -128,7 +128,7 @@ def _kernel_of_9(in_chs: int, out_chs: int, kernel_size: int = 9, **options: obj
     return RepVggBlock(in_chs, out_chs, kernel_size, **options)
 
 
-def test_a_kernel_is_always_handed_on() -> None:
+def test_the_kernel_size_is_always_passed_on() -> None:
     def kernel_of_9(
         in_chs: int, out_chs: int, kernel_size: int = 9, **options: object
     ) -> nn.Module:
@@ -139,7 +139,7 @@ def test_a_kernel_is_always_handed_on() -> None:
     assert block.conv_kxk.conv.kernel_size == (3, 3)
 
 
-def test_a_file_is_run_once_and_known_by_its_content(mine: Path) -> None:
+def test_a_file_is_run_once_and_recognised_by_its_content(mine: Path) -> None:
     file = load_blocks(mine)
     assert file.types == ("Mine",)
     assert load_blocks(mine) == file == load_blocks(str(file))
@@ -150,12 +150,12 @@ def test_a_file_is_run_once_and_known_by_its_content(mine: Path) -> None:
     assert genets.load_blocks is load_blocks
 
 
-def test_an_edited_file_replaces_its_types_but_not_those_a_study_began_with(mine: Path) -> None:
+def test_an_edited_file_replaces_its_types_except_in_an_old_study(mine: Path) -> None:
     old = str(load_blocks(mine))
     mine.write_text(FILE.replace("(0.25, 2)", "(1, 1)").replace("Mine", "Other"))
     assert load_blocks(mine).types == ("Other",)
     assert "Mine" not in BLOCK_TYPES
-    with pytest.raises(BlockFileError, match=r"mine.py' is not what it was when the study began"):
+    with pytest.raises(BlockFileError, match=r"mine.py' has changed since the study began"):
         load_blocks(old)
 
 
@@ -172,7 +172,7 @@ def test_an_edited_file_replaces_its_types_but_not_those_a_study_began_with(mine
         (FILE.replace('"Mine"', '"Box"'), "the last one not x, not 'Box'"),
         (FILE.replace('"Mine"', '"Mine2"'), "must be letters, .* not 'Mine2'"),
         (FILE.replace('"Mine"', "3"), "must be letters, .* not 3"),
-        (FILE.replace("(0.25, 2)", "(2, 0.25)"), "ratios of Mine must be the least and the larg"),
+        (FILE.replace("(0.25, 2)", "(2, 0.25)"), "ratios of Mine must be the smallest and the"),
         (FILE.replace("(0.25, 2)", "2"), "above 0 and at most 64, not 2"),
         (FILE.replace("BottleneckBlock,", "None,"), "block of Mine must be a class or function"),
         (FILE + "1 / 0", "line 5: ZeroDivisionError: division by zero"),
@@ -193,21 +193,21 @@ def test_a_broken_file_is_one_sentence_and_leaves_nothing(
     assert load_blocks(mine).types == ("Mine",)
 
 
-def test_a_file_that_is_gone_may_be_loaded_from_elsewhere(mine: Path) -> None:
-    known = str(load_blocks(mine))
+def test_a_missing_file_can_be_loaded_from_a_copy(mine: Path) -> None:
+    text = str(load_blocks(mine))
     own_blocks._forget(mine)  # as if this were another process
     copy = mine.rename(mine.with_name("copy.py"))
-    with pytest.raises(BlockFileError, match=r"No such file.* may be given as genets --own-blocks"):
-        load_blocks(known)
+    with pytest.raises(BlockFileError, match=r"No such file.* can be given as genets --own-blocks"):
+        load_blocks(text)
     there = load_blocks(copy)
-    assert str(load_blocks(known)) == known
-    assert own_blocks.where_loaded([known]) == (str(there),), "which workers can find"
+    assert str(load_blocks(text)) == text
+    assert own_blocks.loaded_block_files([text]) == (str(there),), "which workers can find"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BlockFileError, match=r"cannot read block file '.*none.py': No such file"):
         load_blocks(tmp_path / "none.py")
-    with pytest.raises(BlockFileError, match=r"block file '.*' must be a Python file, whose name"):
+    with pytest.raises(BlockFileError, match=r"block file '.*' must be a Python file"):
         load_blocks(tmp_path)
 
 
@@ -242,17 +242,17 @@ def _deeper_where_wider(in_chs: int, out_chs: int, stride: int, **unused: object
     [
         (_NoStride, r"must map \(2, 16, 7, 7\) to \(2, 24, 4, 4\), not to \(2, 24, 7, 7\)"),
         (nn.Conv2d, "Mine cannot be built and run: .* unexpected keyword argument"),
-        (_pool, "Mine3 runs no nn.Conv2d, from which its costs are counted"),
-        (_deeper_where_wider, "Mine3 has other layers at other widths; its costs cannot be cou"),
+        (_pool, "Mine3 runs no nn.Conv2d, so its cost cannot be"),
+        (_deeper_where_wider, "Mine3 has other layers at other widths, so its"),
     ],
 )
-def test_a_block_that_is_none(block: Callable[..., nn.Module], message: str) -> None:
+def test_blocks_that_do_not_work_are_refused(block: Callable[..., nn.Module], message: str) -> None:
     with pytest.raises(GenetsError, match=message):
         register_block("Mine", block)
     assert "Mine" not in BLOCK_TYPES
 
 
-def test_a_cell_of_a_notebook_may_be_run_again_but_a_search_needs_a_file() -> None:
+def test_a_notebook_may_register_a_block_again_but_a_search_needs_a_file() -> None:
     register_block("Mine", RepVggBlock)
     register_block("Mine", _bottleneck, ratios=(0.5, 1))
     assert Block("Mine", 3, 0.5).ratio == 0.5
@@ -261,17 +261,17 @@ def test_a_cell_of_a_notebook_may_be_run_again_but_a_search_needs_a_file() -> No
     ):
         Block("Mine", 3, 2)
     with pytest.raises(BlockFileError, match="block type Mine was registered without a file"):
-        own_blocks.files_of(["XX", "Mine"])
+        own_blocks.find_block_files(["XX", "Mine"])
 
 
-def test_unknown_types_say_how_to_bring_them() -> None:
-    with pytest.raises(StructureError, match=r"own give its file: genets --own-blocks FILE, or"):
+def test_the_message_on_an_unknown_type_says_how_to_load_it() -> None:
+    with pytest.raises(StructureError, match=r"of your own with genets --own-blocks FILE, or"):
         Structure.parse("Conv3x8s2 Foo3x8 XX3x8 Conv1x8 @8")
 
 
 def test_copies_of_files_never_overwrite_others(mine: Path, tmp_path: Path) -> None:
     file = load_blocks(mine)
-    assert own_blocks.files_of(["Mine", "XX", "Mine"]) == (file,)
+    assert own_blocks.find_block_files(["Mine", "XX", "Mine"]) == (file,)
     out = tmp_path / "results"
     out.mkdir()
     file.copy_to(out)

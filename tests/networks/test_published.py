@@ -1,4 +1,4 @@
-"""The paper's latency tables and its Table 3 agree with each other where they should."""
+"""The paper's latency tables and its Table 3 agree with each other where they should agree."""
 
 import pytest
 

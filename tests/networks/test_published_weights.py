@@ -1,4 +1,4 @@
-"""The files of the paper's authors: their names against ours, and networks against networks.
+"""The files of the paper's authors: their names and networks, compared with ours.
 
 `PlainNet` states again how the authors' modules are nested, which is what names their tensors.
 """

@@ -1,4 +1,4 @@
-"""What a person may type where a command takes a network."""
+"""Every text that a command takes as a network."""
 
 import pytest
 import timm
@@ -11,43 +11,43 @@ NOTATION = "Conv3x8s2 XX3x16s2 BL3x32s2r0.25*2 DW3x32r3 Conv1x64 @32"
 
 
 def test_zoo_name() -> None:
-    found = resolve_network(" master_small ", 10)
-    assert (found.name, found.resolution) == ("master_small", 16)
-    assert found.structure == zoo["master_small"]
-    assert found.network.num_classes == 10
+    source = resolve_network(" master_small ", 10)
+    assert (source.name, source.resolution) == ("master_small", 16)
+    assert source.structure == zoo["master_small"]
+    assert source.network.num_classes == 10
 
 
 def test_timm_name() -> None:
-    found = resolve_network("timm:resnet10t", 10)
-    assert (found.name, found.structure) == ("timm:resnet10t", None)
-    assert found.resolution == timm.get_pretrained_cfg("resnet10t").input_size[-1]
-    assert found.network.num_classes == 10
+    source = resolve_network("timm:resnet10t", 10)
+    assert (source.name, source.structure) == ("timm:resnet10t", None)
+    assert source.resolution == timm.get_pretrained_cfg("resnet10t").input_size[-1]
+    assert source.network.num_classes == 10
 
 
 @pytest.mark.parametrize("typed", ["OFANet-9ms", "ofanet-9MS"])
 def test_baseline(typed: str) -> None:
-    found = resolve_network(typed, 10)
-    assert (found.name, found.structure, found.resolution) == ("OFANet-9ms", None, 188)
-    assert found.network.num_classes == 10
+    source = resolve_network(typed, 10)
+    assert (source.name, source.structure, source.resolution) == ("OFANet-9ms", None, 188)
+    assert source.network.num_classes == 10
 
 
 def test_a_genet_under_its_paper_name_has_its_structure() -> None:
-    found = resolve_network("GENet-light", 10)
-    assert (found.name, found.structure) == ("GENet-light", zoo["genet_light"])
+    source = resolve_network("GENet-light", 10)
+    assert (source.name, source.structure) == ("GENet-light", zoo["genet_light"])
 
 
 def test_notation() -> None:
-    found = resolve_network(NOTATION)
-    assert (found.name, str(found.structure)) == (NOTATION, NOTATION)
-    assert found.resolution == 32
-    assert found.network.num_classes == 1000
+    source = resolve_network(NOTATION)
+    assert (source.name, str(source.structure)) == (NOTATION, NOTATION)
+    assert source.resolution == 32
+    assert source.network.num_classes == 1000
 
 
 def test_structure_file(tmp_path) -> None:
     zoo["master_small"].save(tmp_path / "my net.toml")
-    found = resolve_network(str(tmp_path / "my net.toml"), 10)
-    assert found.name == "my net"
-    assert found.structure == zoo["master_small"]
+    source = resolve_network(str(tmp_path / "my net.toml"), 10)
+    assert source.name == "my net"
+    assert source.structure == zoo["master_small"]
 
 
 def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> None:
@@ -55,9 +55,9 @@ def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> N
     net = randomise(build(structure, 7))
     structure.save(tmp_path / "structure.toml")
     save_weights(net, tmp_path / "weights.safetensors", {"num_classes": "7"})
-    found = resolve_network(str(tmp_path))
-    assert found.structure == structure
-    own = found.network.state_dict()
+    source = resolve_network(str(tmp_path))
+    assert source.structure == structure
+    own = source.network.state_dict()
     assert all(v.equal(own[k]) for k, v in net.state_dict().items())
 
 
@@ -66,10 +66,16 @@ def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> N
     [
         ("genet_larg", r"unknown network 'genet_larg'; did you mean genet_large"),
         ("EficientNet-B3", r"unknown network 'EficientNet-B3'; did you mean EfficientNet-B3"),
-        ("", r"unknown network ''; known are .* \(a network is a zoo name, a baseline, timm:NAME"),
+        (
+            "",
+            r"unknown network ''; valid names are .* \(a network is a zoo name, a baseline, timm",
+        ),
         ("timm:resnet10d_t", r"unknown timm network 'resnet10d_t'; did you mean .*resnet10t"),
         ("timm:resnet10t.nope", r"timm cannot create 'resnet10t.nope': Invalid pretrained tag"),
-        ("resnet10t", r"unknown network 'resnet10t'; timm's of this name is timm:resnet10t"),
+        (
+            "resnet10t",
+            r"unknown network 'resnet10t'; for timm's network of this name, write timm:r",
+        ),
         ("runs/mine/results", r"no results folder 'runs/mine/results'"),
         ("absent.toml", r"absent.toml"),
     ],

@@ -20,7 +20,7 @@ def master_net() -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("index", MASTER.indices)
-def test_the_parts_make_the_whole(index: int) -> None:
+def test_both_parts_together_give_the_logits(index: int) -> None:
     net = build(MASTER, 5).eval()
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     before, after = split_at(net, index)
@@ -50,7 +50,7 @@ def test_fresh_stages_keep_their_own_weights(
 
 
 @pytest.mark.parametrize("width", [48, 160])
-def test_layers_that_read_another_width_take_the_channels_both_have(
+def test_layers_of_another_width_inherit_the_common_channels(
     master_net: torch.nn.Module, width: int
 ) -> None:
     wider = MASTER.with_stage(2, SuperBlock("BL", 2, width, 2, 3, 0.25))

@@ -1,4 +1,4 @@
-"""Weights files: lossless, whole or absent, and refused in one sentence."""
+"""Weights files: lossless, never written partly, and refused in one sentence."""
 
 import pytest
 import torch

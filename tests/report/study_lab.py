@@ -1,16 +1,19 @@
 """Studies made of closed forms: nothing is trained, nothing is timed."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from closed_form_device import ClosedFormDevice
-from genets.latency import Measurement
+from genets.latency import LatencyTable, Measurement
 from genets.nas.selection.measured import NetworkLatency
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Candidate, TrialResult
+from genets.nas.study.records import Candidate, Trial, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.trials.plan import plan_trials
-from genets.structure import SuperBlock
+from genets.structure import Structure, SuperBlock
 from genets.training import Score
 
 ENVIRONMENT = {"device_name": "a <b>device</b>", "packages": {"torch": "2"}}
@@ -20,14 +23,16 @@ MASTER_MS, LOSS = 0.02, 0.5
 DEVICE = ClosedFormDevice(0.02, environment=ENVIRONMENT)
 
 
-def measured_record(structure, settings, table):
+def measured_record(
+    structure: Structure, settings: SearchSettings, table: LatencyTable
+) -> dict[str, Any]:
     target = settings.target.resolved()
     ms = DEVICE.network_ms(structure) / target.batch_size
     m = Measurement(ms, 0.99 * ms, 1.01 * ms, ms, ms, (ms,), True, {}, "genets-1", target, 16)
     return NetworkLatency(m, table.master_ms_per_image, 0.99 * table.master_ms_per_image).to_json()
 
 
-def trial_result(trial, master, failing):
+def trial_result(trial: Trial, master: Structure, failing: Callable[[Trial], bool]) -> TrialResult:
     if failing(trial):
         return TrialResult(trial, "failed", seconds=1.0, reason="<img src=x> out of memory")
     own, tried = master.super_blocks[trial.index], trial.super_block
@@ -36,11 +41,21 @@ def trial_result(trial, master, failing):
     return TrialResult(trial, "done", 1 - loss / 2, loss, 2.0)
 
 
-def make_study(folder, upto="selected", failing=lambda trial: False, failure=None, **changes):
+def make_study(
+    folder: Path,
+    upto: str = "selected",
+    failing: Callable[[Trial], bool] = lambda trial: False,
+    failure: str | None = None,
+    **changes: Any,
+) -> Path:
     """A study that got as far as `upto`: settings, table, master, trials, selected."""
-    values = {"data": "digits", "budget": "0.8x", "target": {"batch_size": 8, "threads": 1},
-              "space": {"blocks": ["XX3", "BL3r0.5", "DW3r3"], "depth_change": 1},
-              "trials_per_super_block": 6}  # fmt: skip
+    values: dict[str, Any] = {
+        "data": "digits",
+        "budget": "0.8x",
+        "target": {"batch_size": 8, "threads": 1},
+        "space": {"blocks": ["XX3", "BL3r0.5", "DW3r3"], "depth_change": 1},
+        "trials_per_super_block": 6,
+    }
     settings = SearchSettings(**values | changes)
     master = settings.structure
     around = settings.space.design_space().around(master)

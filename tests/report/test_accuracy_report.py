@@ -8,14 +8,13 @@ import pytest
 from rich.console import Console
 
 from genets.latency import Target
-from genets.latency.evaluation import Accuracy
+from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.evaluation.confusion import (
     MAX_CLASSES,
     OTHERS,
     confusion_chart,
     most_confused,
 )
-from genets.report.evaluation.record import Evaluation
 from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
 
 INT8, FP32 = Target(engine="openvino", precision="int8", threads=1), Target(threads=1)

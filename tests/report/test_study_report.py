@@ -233,8 +233,8 @@ def test_the_command(selected, tmp_path):
     ("study", "out", "sentence"),
     [
         ("none", "a.html", "is not a study folder"),
-        (None, "no/such/a.html", "--out must be a file in a folder that is there, not"),
-        (None, ".", "--out must be a file in a folder that is there, not"),
+        (None, "no/such/a.html", "--out must be a file in an existing folder, not"),
+        (None, ".", "--out must be a file in an existing folder, not"),
     ],
 )
 def test_faults(selected, tmp_path, study, out, sentence):

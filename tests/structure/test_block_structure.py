@@ -19,7 +19,7 @@ SMALL = Structure((STEM, MIDDLE, LAST, HEAD), 32)
 @pytest.mark.parametrize(
     ("arguments", "field", "message"),
     [
-        (("Ghost",), "type", "unknown block type 'Ghost'; known are BL, Conv, DW, XX"),
+        (("Ghost",), "type", "unknown block type 'Ghost'; valid names are BL, Conv, DW, XX"),
         (("bl",), "type", "unknown block type 'bl'; did you mean BL?"),
         ((["XX"],), "type", "type must be a text, not ['XX']"),
         (("XX", 4), "kernel", "kernel must be odd, not 4"),
@@ -176,4 +176,4 @@ def test_every_error_is_a_value_error_with_an_exit_status():
 def test_unknown_names_show_the_nearest_in_their_own_spelling():
     assert errors.unknown_name("part", "steem", ["Stem", "Head"]).endswith("did you mean Stem?")
     many = errors.unknown_name("part", "?", map(str, range(20)))
-    assert many.endswith("known are 0, 1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...")
+    assert many.endswith("valid names are 0, 1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...")

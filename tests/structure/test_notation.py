@@ -6,9 +6,6 @@ from genets.core.errors import StructureError
 from genets.structure import (
     Structure,
     SuperBlock,
-    format_notation,
-    format_super_block,
-    parse_notation,
     parse_super_block,
 )
 
@@ -18,11 +15,11 @@ EXAMPLE = (
 
 
 def test_the_example_of_the_design():
-    structure = parse_notation(EXAMPLE)
+    structure = Structure.parse(EXAMPLE)
     assert structure.resolution == 256
     assert structure.stages[3] == SuperBlock("BL", 6, 640, stride=2, kernel=3, ratio=0.25)
     assert structure.stages[-1] == SuperBlock("Conv", 1, 2560, kernel=1)
-    assert format_notation(structure) == str(structure) == EXAMPLE
+    assert str(structure) == str(structure) == EXAMPLE
 
 
 @pytest.mark.parametrize(
@@ -35,18 +32,18 @@ def test_the_example_of_the_design():
     ],
 )
 def test_more_white_space_and_fields_of_one_are_read_too(text):
-    assert parse_notation(text) == parse_notation(EXAMPLE)
+    assert Structure.parse(text) == Structure.parse(EXAMPLE)
 
 
 def test_one_stage_alone():
     super_block = SuperBlock("BL", 6, 640, stride=2, ratio=0.25)
-    assert format_super_block(super_block) == "BL3x640s2r0.25*6"
+    assert str(super_block) == "BL3x640s2r0.25*6"
     assert parse_super_block(" BL3x640s2r0.25*6 ") == super_block
 
 
 @pytest.mark.parametrize("text", ["", "XX3x64 XX3x64", EXAMPLE])
 def test_one_stage_must_be_one(text):
-    with pytest.raises(StructureError, match="one stage is expected, not "):
+    with pytest.raises(StructureError, match="the text must hold one stage, not "):
         parse_super_block(text)
 
 
@@ -55,7 +52,7 @@ WRONG_STAGES = [
     ("Xx3x64", "type", 1, "unknown block type 'Xx'; did you mean XX?"),
     ("Conf3x64", "type", 1, "unknown block type 'Conf'; did you mean Conv?"),
     ("3x64", "type", 1, "a stage must begin with a block type (Conv, XX, BL, DW)"),
-    ("@64", "type", 1, "@<resolution> must stand once, after the last stage"),
+    ("@64", "type", 1, "@<resolution> must appear once, after the last stage"),
     ("Conv3x64", "type", 1, "stage 2 is a Conv; only the stem and the head may be"),
     ("XXx64", "kernel", 3, "kernel must be a whole number, not 'x64'"),
     ("XX4x64", "kernel", 3, "kernel must be odd, not 4"),
@@ -71,27 +68,27 @@ WRONG_STAGES = [
     ("XX3x" + "9" * 5000, "width", 5, "width has 5000 digits, far more than is allowed"),
     ("XX3x64s3", "stride", 8, "stride must be an integer from 1 to 2, not 3"),
     ("XX3x64s", "stride", 7, "stride must be a whole number, not the end of the stage"),
-    ("XX3x64*2s2", "stride", 9, "'s2' is not understood; after the width come, in this order"),
-    ("XX3x64s2s2", "stride", 9, "'s2' is not understood; after the width come, in this order"),
+    ("XX3x64*2s2", "stride", 9, "'s2' cannot be read; after the width, s<stride>"),
+    ("XX3x64s2s2", "stride", 9, "'s2' cannot be read; after the width, s<stride>"),
     ("XX3x64r2", "ratio", 8, "ratio of a XX block must be exactly 1, not 2.0"),
-    ("BL3x64r0.25r1", "ratio", 12, "'r1' is not understood; after the width come, in this order"),
+    ("BL3x64r0.25r1", "ratio", 12, "'r1' cannot be read; after the width, s<stride>"),
     ("BL3x64r.5", "ratio", 8, "ratio must be a decimal number such as 0.25, not '.5'"),
     ("BL3x64rnan", "ratio", 8, "ratio must be a decimal number such as 0.25, not 'nan'"),
-    ("BL3x64r1e400", None, 9, "'e400' is not understood"),
+    ("BL3x64r1e400", None, 9, "'e400' cannot be read"),
     ("BL3x64r0." + "0" * 400 + "1", "ratio", 8, "ratio of a BL block must be above 0 and at most"),
     ("DW3x64r" + "9" * 400, "ratio", 8, "ratio of a DW block must be from 1 to 64, not inf"),
     ("XX3x64*0", "depth", 8, "depth must be an integer from 1 to 1000, not 0"),
-    ("XX3x64*1.5", None, 9, "'.5' is not understood"),
-    ("XX3x64@64", None, 7, "'@64' is not understood; after the width come, in this order"),
-    ("XX3x64;import os", None, 7, "';import' is not understood"),
-    ("XX3x64\u00a0XX3x64", None, 7, r"'\xa0XX3x64' is not understood"),
+    ("XX3x64*1.5", None, 9, "'.5' cannot be read"),
+    ("XX3x64@64", None, 7, "'@64' cannot be read; after the width, s<stride>"),
+    ("XX3x64;import os", None, 7, "';import' cannot be read"),
+    ("XX3x64\u00a0XX3x64", None, 7, r"'\xa0XX3x64' cannot be read"),
 ]
 
 
 @pytest.mark.parametrize(("stage", "field", "character", "message"), WRONG_STAGES)
 def test_faults_of_a_stage_name_stage_field_and_spot(stage, field, character, message):
     with pytest.raises(StructureError) as caught:
-        parse_notation(f"Conv3x32s2 {stage} XX3x8 Conv1x64 @64")
+        Structure.parse(f"Conv3x32s2 {stage} XX3x8 Conv1x64 @64")
     error = caught.value
     position = len("Conv3x32s2 ") + character
     assert (error.stage, error.field, error.position) == (2, field, position)
@@ -119,7 +116,11 @@ def test_faults_of_a_stage_name_stage_field_and_spot(stage, field, character, me
             25,
             "@ must be followed by the resolution, a whole number of",
         ),
-        ("Conv3x8s2 XX3x8 Conv1x8 @6 4", 25, "@<resolution> must stand once, after the last stage"),
+        (
+            "Conv3x8s2 XX3x8 Conv1x8 @6 4",
+            25,
+            "@<resolution> must appear once, after the last stage",
+        ),
         ("Conv3x8s2 XX3x8 Conv1x8 @6x", 25, "a whole number of pixels, not by '6x'"),
         (
             "Conv3x8s2 XX3x8 XX3x8 Conv1x8 @0",

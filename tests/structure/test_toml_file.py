@@ -3,7 +3,7 @@
 import pytest
 
 from genets.core.errors import StructureError
-from genets.structure import Structure, format_toml, load_structure, parse_toml, zoo
+from genets.structure import Structure, zoo
 
 STRUCTURE = Structure.parse("Conv3x32s2 BL5x64s2r0.3*2 XX3x32 Conv1x96 @64")
 TEXT = """\
@@ -44,8 +44,8 @@ ratio = 1
 
 
 def test_every_field_is_spelled_out():
-    assert format_toml(STRUCTURE) == TEXT
-    assert parse_toml(TEXT) == STRUCTURE
+    assert STRUCTURE.to_toml() == TEXT
+    assert Structure.parse_toml(TEXT) == STRUCTURE
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_every_field_is_spelled_out():
     ],
 )
 def test_defaults_may_be_missing_and_any_toml_will_do(text):
-    assert parse_toml(text) == STRUCTURE
+    assert Structure.parse_toml(text) == STRUCTURE
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_defaults_may_be_missing_and_any_toml_will_do(text):
 def test_faults_name_line_stage_and_field(old, new, line, message):
     text = TEXT.replace(old, new, 1)
     with pytest.raises(StructureError) as caught:
-        parse_toml(text)
+        Structure.parse_toml(text)
     error = caught.value
     assert str(error).startswith(f"line {line}: {message}")
     assert text.count("\n", 0, error.position - 1) + 1 == line
@@ -106,9 +106,9 @@ def test_faults_name_line_stage_and_field(old, new, line, message):
 def test_files(tmp_path):
     path = tmp_path / "large.toml"
     zoo["genet_large"].save(path)
-    assert load_structure(path) == Structure.load(str(path)) == zoo["genet_large"]
+    assert Structure.load(path) == Structure.load(str(path)) == zoo["genet_large"]
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Windows editors write it
-    assert load_structure(path) == zoo["genet_large"]
+    assert Structure.load(path) == zoo["genet_large"]
 
 
 def test_faulty_files_are_named(tmp_path):
@@ -116,7 +116,7 @@ def test_faulty_files_are_named(tmp_path):
         path = tmp_path / "my.toml"
         path.write_bytes(data)
         with pytest.raises(StructureError) as caught:
-            load_structure(path)
+            Structure.load(path)
         return str(caught.value).replace(str(path), "FILE")
 
     wrong = TEXT.replace("kernel = 5", "kernel = 4").encode()
@@ -131,8 +131,8 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(
         StructureError, match=r"cannot read .*nope.toml': No such file or directory"
     ):
-        load_structure(tmp_path / "nope.toml")
+        Structure.load(tmp_path / "nope.toml")
     with pytest.raises(StructureError, match=r"cannot read structure file .*: Is a directory"):
-        load_structure(tmp_path)
+        Structure.load(tmp_path)
     with pytest.raises(StructureError, match=r"cannot read structure file .*: embedded null byte"):
-        load_structure("a\0b")
+        Structure.load("a\0b")

@@ -90,7 +90,7 @@ def test_the_zoo_is_a_read_only_mapping():
     [
         ("genet_larg", "unknown zoo name 'genet_larg'; did you mean genet_large or genet_light"),
         ("GENet_Large", "unknown zoo name 'GENet_Large'; did you mean genet_large"),
-        ("zzz", "unknown zoo name 'zzz'; known are genet_large, genet_light, genet_normal,"),
+        ("zzz", "unknown zoo name 'zzz'; valid names are genet_large, genet_light, genet_normal,"),
     ],
 )
 def test_unknown_names(name, message):

@@ -1,4 +1,4 @@
-"""What two processes do together; run by test_processes.py: python team_lab.py FOLDER.
+"""The runs of two processes; test_processes.py runs this file: python team_lab.py FOLDER.
 
 They are started as torchrun would start them, but out of one that has imported everything.
 """
@@ -10,12 +10,15 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from genets.core.errors import GenetsError
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.distributed import is_first_process
+from genets.training.state import TrainingState
 from genets.training.train_network import train_network
-from genets.training.trainee import Trainee
 
 BN_FREE = "timm:test_mambaout"
 WITH_BN = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
@@ -30,37 +33,40 @@ class KilledError(Exception):
     pass
 
 
-def settings(network, recipe, data="digits", resolution=None):
+def settings(
+    network: str, recipe: RunRecipe, data: str | Path = "digits", resolution: int | None = None
+) -> RunSettings:
     return RunSettings(network=network, data=str(data), recipe=recipe, resolution=resolution)
 
 
-def run(what, out, notes=None, **options):
-    listener = Listener(note=[].append if notes is None else notes.append)
+def run(what: RunSettings, out: Path, notes: list[str] | None = None, **options: Any) -> Any:
+    notes = [] if notes is None else notes
+    listener = Listener(note=notes.append)
     return train_network(what, out, device="cpu", listener=listener, **options)
 
 
-def killed(what, out, step):
-    """Every process dies when that step (from 1) begins."""
-    original, calls = Trainee.step, iter(range(1, 10**6))
+def killed(what: RunSettings, out: Path, step: int) -> None:
+    """Run until every process dies at the beginning of a step (counted from 1)."""
+    original, calls = TrainingState.step, iter(range(1, 10**6))
 
-    def dying(self, *arguments):
+    def dying(self: TrainingState, *arguments: Any) -> Any:
         if next(calls) == step:
             raise KilledError
         return original(self, *arguments)
 
-    Trainee.step = dying
-    with suppress(KilledError):
+    with pytest.MonkeyPatch.context() as patch, suppress(KilledError):
+        patch.setattr(TrainingState, "step", dying)
         run(what, out, processes=2, checkpoint_seconds=0.0)
-    Trainee.step = original
 
 
-def main(folder):
+def main(folder: Path) -> None:
     run(settings(BN_FREE, DRAWING, resolution=16), folder / "bn-free", processes=2)
     run(settings(WITH_BN, PLAIN), folder / "alone", processes=2)
     for step in (3, 4):
         killed(settings(WITH_BN, PLAIN), folder / "killed", step)
     run(settings(WITH_BN, PLAIN), folder / "killed", processes=2)
-    notes, faults = [], []
+    notes: list[str] = []
+    faults: list[str] = []
     photos = settings(WITH_BN, PHOTOS, folder / "photos")
     run(photos, folder / "broken", notes, processes=2)
     odd = RunRecipe(epochs=1, batch_size=31)
@@ -73,24 +79,24 @@ def main(folder):
     (folder / f"seen-{number}.json").write_text(json.dumps({"notes": notes, "faults": faults}))
 
 
-def member(number, folder):
+def member(number: int, folder: Path) -> None:
     os.environ["LOCAL_RANK"] = str(number)
     main(folder)
 
 
-def start(folder):
-    """Exit status 0 if both end well."""
+def start(folder: Path) -> int:
+    """Return exit status 0 if both processes end without an error."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     fork = multiprocessing.get_context("fork")
     team = [fork.Process(target=member, args=(number, folder)) for number in range(2)]
-    for one in team:
-        one.start()
-    for one in team:
-        one.join()
-    return max(abs(one.exitcode) for one in team)
+    for process in team:
+        process.start()
+    for process in team:
+        process.join()
+    return max(abs(1 if process.exitcode is None else process.exitcode) for process in team)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which checkpoints stay, and which is the last."""
+"""Which checkpoints are kept, and which one is the last."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def kept(checkpoints):
 
 
 @pytest.mark.parametrize("before", [8, 9_998, 99_998])
-def test_the_newest_stay_however_many_epochs(tmp_path, before):
+def test_the_newest_checkpoints_are_kept_at_any_epoch(tmp_path, before):
     checkpoints = Checkpoints(tmp_path)
     for epoch in range(before, before + 4):
         save(checkpoints, epoch, best=before)
@@ -27,14 +27,14 @@ def test_the_newest_stay_however_many_epochs(tmp_path, before):
     assert checkpoints.best(before).tensors["weight"][0] == before
 
 
-def test_steps_ascend_too(tmp_path):
+def test_checkpoints_are_sorted_by_step(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (999_999, 1_000_000, 1_000_001):
         save(checkpoints, 0, step)
     assert kept(checkpoints) == ["epoch-0000-step-1000000", "epoch-0000-step-1000001"]
 
 
-def test_of_one_place_that_written_last_stays(tmp_path):
+def test_a_checkpoint_at_the_same_step_replaces_the_older_one(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     first = save(checkpoints, 1)
     second = checkpoints.save({"weight": torch.zeros(3)}, {"epoch": 1, "step": 0, "best": None})

@@ -1,4 +1,4 @@
-"""Two processes train one network: the same losses as one, and nothing lost."""
+"""Two processes train one network with the losses of a single process, and nothing is lost."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from genets.training import evaluate
 
 
 def make_photos(root):
-    """122 images, of which one is broken, in what the second process reads for validation."""
+    """122 images; a broken one is in the validation images of the second process."""
     random = np.random.default_rng(0)
     for name, level in (("cats", 60), ("dogs", 180)):
         (root / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_same_losses_as_one_process(team, tmp_path):
     assert all(torch.allclose(alone[n], together[n], rtol=1e-3, atol=1e-5) for n in alone)
 
 
-def test_killed_and_gone_on_with_ends_with_the_same_bits(team):
+def test_a_killed_and_continued_run_ends_with_the_same_bits(team):
     folder, _ = team
     expected, gone_on = weights(folder / "alone"), weights(folder / "killed")
     assert all(torch.equal(expected[name], gone_on[name]) for name in expected)
@@ -77,7 +77,7 @@ def test_killed_and_gone_on_with_ends_with_the_same_bits(team):
         assert [one[key] for key in keys] == [other[key] for key in keys]
 
 
-def test_the_score_is_that_of_the_weights_that_are_handed_over(team):
+def test_the_score_is_that_of_the_saved_weights(team):
     folder, _ = team
     stored = json.loads((folder / "alone" / "results" / "result.json").read_text())
     net = genets.load(folder / "alone" / "results")
@@ -87,7 +87,7 @@ def test_the_score_is_that_of_the_weights_that_are_handed_over(team):
         assert stored[split]["cross_entropy"] == pytest.approx(score.cross_entropy, rel=1e-6)
 
 
-def test_a_broken_image_of_one_process_is_known_to_all(team):
+def test_a_broken_image_of_one_process_is_reported_by_the_first(team):
     folder, broken = team
     (line,) = (folder / "broken" / "broken.jsonl").read_text().splitlines()
     assert json.loads(line)["image"] == str(broken)
@@ -97,12 +97,12 @@ def test_a_broken_image_of_one_process_is_known_to_all(team):
     assert second["notes"] == []
 
 
-def test_faults_reach_all(team):
+def test_errors_reach_all_processes(team):
     folder, _ = team
     first, second = (json.loads((folder / f"seen-{n}.json").read_text()) for n in (1, 2))
     changed, odd = first["faults"]
     assert "is a run of other settings" in changed
-    assert "batch_size 31 must be a multiple of 2, as 2 processes share it" in odd
+    assert "batch_size 31 must be a multiple of 2, because 2 processes share it" in odd
     assert second["faults"] == [f"process 2 of 2: {fault}" for fault in first["faults"]]
 
 
@@ -110,10 +110,10 @@ def test_faults_reach_all(team):
     ("device", "here", "message"),
     [
         ("cpu", 0, "processes must be 1 or more, not 0"),
-        ("cuda", 3, "this machine has no device cuda|3 processes need as many GPUs"),
+        ("cuda", 3, "this machine has no device cuda|3 processes need 3 GPUs"),
     ],
 )
-def test_what_there_is_not(device, here, message):
+def test_missing_devices_and_wrong_counts(device, here, message):
     with pytest.raises(TrainingError, match=message):
         processes.Processes(device, here)
 
@@ -137,7 +137,7 @@ def test_the_others_run_the_same_command_line(monkeypatch):
     assert (env["LOCAL_RANK"], env["WORLD_SIZE"]) == ("1", "3")
 
 
-def test_a_process_that_has_ended_is_told_from_other_faults():
+def test_the_end_of_another_process_is_recognised():
     alone, team = processes.Processes("cpu"), processes.Processes("cpu")
     team.share = Share(0, 2)
     ended = RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
@@ -146,7 +146,7 @@ def test_a_process_that_has_ended_is_told_from_other_faults():
     assert not alone.is_lost(ended)
 
 
-def test_no_greeting():
+def test_fabric_prints_no_greeting():
     said = []
     handler = logging.Handler(logging.DEBUG)
     handler.emit = said.append
@@ -159,20 +159,22 @@ def test_no_greeting():
     assert said == []
 
 
-def test_torchrun_says_how_many_there_are(monkeypatch):
+def test_the_number_of_processes_comes_from_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert processes._places(None) == processes._places(4) == (4, 2)
-    with pytest.raises(TrainingError, match="processes 3 were asked for, but torchrun started 4"):
-        processes._places(3)
+    assert processes._layout(None) == processes._layout(4) == (4, 2)
+    with pytest.raises(TrainingError, match="processes is 3, but torchrun started 4"):
+        processes._layout(3)
 
 
 def test_several_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert processes._gpus(torch.device("cuda"), 2) == 2
     assert processes._gpus(torch.device("cuda:1"), 1) == [1]
-    with pytest.raises(TrainingError, match="4 processes need as many GPUs; this machine has 2"):
+    with pytest.raises(TrainingError, match="4 processes need 4 GPUs; this machine has 2"):
         processes._gpus(torch.device("cuda"), 4)
-    with pytest.raises(TrainingError, match="take a GPU each: device cuda, not cuda:1"):
+    with pytest.raises(
+        TrainingError, match="use one GPU each, so the device must be cuda, not cuda:1"
+    ):
         processes._gpus(torch.device("cuda:1"), 2)

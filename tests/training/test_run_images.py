@@ -1,4 +1,4 @@
-"""Images that cannot be read, in whole runs: named, counted, and too many of them."""
+"""Broken images in complete runs: they are named and counted, and too many stop the run."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def named(out):
     return [json.loads(line)["image"] for line in lines]
 
 
-def test_met_on_the_way_or_scanned_is_the_same_run(photos, tmp_path):
+def test_a_scan_for_broken_images_does_not_change_the_run(photos, tmp_path):
     broken = [*damage(photos, "train", 3), *damage(photos, "validation", 0)]
     way, notes = run(photos, tmp_path / "way")
     scanned, scan_notes = run(photos, tmp_path / "scanned", check_data=True)
@@ -66,7 +66,7 @@ def test_met_on_the_way_or_scanned_is_the_same_run(photos, tmp_path):
     assert records[-1]["broken"] == 2
 
 
-def test_a_run_that_goes_on_looks_again_at_those_it_knows(photos, tmp_path):
+def test_a_continued_run_checks_broken_images_again(photos, tmp_path):
     (broken,) = damage(photos, "validation", 0)
     run(photos, tmp_path / "run")
     with open(tmp_path / "run" / "broken.jsonl", "a") as file:
@@ -76,12 +76,12 @@ def test_a_run_that_goes_on_looks_again_at_those_it_knows(photos, tmp_path):
     assert len([note for note in notes if broken in note]) == 1
     Image.new("RGB", (20, 24)).save(broken)
     (tmp_path / "run" / "images.json").unlink()
-    with pytest.raises(GenetsError, match=r"images\.json is missing or damaged"):
+    with pytest.raises(GenetsError, match=r"images\.json is missing; begin"):
         run(photos, tmp_path / "run")
 
 
 @pytest.mark.parametrize("check_data", [True, False])
-def test_too_many_stop(photos, tmp_path, check_data):
+def test_too_many_broken_images_stop_the_run(photos, tmp_path, check_data):
     broken = damage(photos, "train", 3, 4, 5)
     with pytest.raises(GenetsError, match=r"3 of 220 images of .* cannot be read, such as"):
         run(photos, tmp_path / "run", check_data=check_data)
@@ -109,4 +109,4 @@ def test_digits_have_no_files_to_check(tmp_path):
     )
     listener = Listener(note=notes.append)
     train_network(settings, tmp_path, device="cpu", listener=listener, check_data=True)
-    assert notes == ["digits is no folder of images: they are checked when they are read"]
+    assert notes == ["digits is not a folder of images, so its images are checked during training"]

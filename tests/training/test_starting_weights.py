@@ -1,6 +1,7 @@
-"""Weights to begin with: taken, given another head, or refused in one sentence."""
+"""Starting weights: loaded, given a new classifier, or refused in one sentence."""
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -8,10 +9,11 @@ import torch
 from torch import nn
 
 from genets.core.errors import GenetsError
-from genets.networks import build, save_weights
-from genets.networks.weights import read_tensors
+from genets.networks import build, resolve_network, save_weights
+from genets.networks.source import classifier_name
+from genets.networks.weights import load_tensors, read_tensors, tensors_for
 from genets.structure import zoo
-from genets.training.run_inputs import head_of, start_from
+from genets.training.run_inputs import starting_notes
 
 MASTER = zoo["master_small"]
 
@@ -20,6 +22,13 @@ def net_of(classes, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build(MASTER, classes)
+
+
+def start_from(path, classes):
+    """A network with starting weights, and the messages about them."""
+    source = resolve_network("master_small", classes, weights=path, fit="new classifier", seed=0)
+    data = SimpleNamespace(name="photos", num_classes=classes, mean=(0.5,) * 3, std=(0.5,) * 3)
+    return source.network, [*starting_notes(source, data)]
 
 
 def same(one, other, but=()):
@@ -52,46 +61,46 @@ def test_files_of_tensors(tmp_path, source, kind):
         save_weights(source, path, {})
     else:
         torch.save(wrap(kind, source), path)
-    net, notes = net_of(7), []
-    start_from(net, path, 7, notes.append)
+    net, notes = start_from(path, 7)
     assert same(net, source)
     assert notes == []
 
 
 def test_another_number_of_classes(tmp_path, source):
     save_weights(source, tmp_path / "w.safetensors", {})
-    net, fresh, notes = net_of(3), net_of(3), []
-    start_from(net, tmp_path / "w.safetensors", 3, notes.append)
+    fresh = net_of(3)
+    net, notes = start_from(tmp_path / "w.safetensors", 3)
     assert torch.equal(net.head.fc.weight, fresh.head.fc.weight)
     assert torch.equal(net.stem.conv.weight, source.stem.conv.weight)
     assert len(notes) == 1
-    assert "are of 7 classes: the head (head.fc) is made anew for 3" in notes[0]
+    assert "are for 7 classes: the classifier (head.fc) is new, for 3 classes" in notes[0]
 
 
 def test_another_network_is_refused_with_the_first_keys(tmp_path):
     other = timm.create_model("test_resnet", num_classes=7)
     save_weights(other, tmp_path / "w.safetensors", {})
+    path, sentence = tmp_path / "w.safetensors", r"not of this network: it lacks .* and \d+ more"
+    with pytest.raises(GenetsError, match=sentence):
+        start_from(path, 7)
     net, before = net_of(7), net_of(7)
-    with pytest.raises(GenetsError, match=r"not of this network: it lacks .* and \d+ more"):
-        start_from(net, tmp_path / "w.safetensors", 7, [].append)
+    with pytest.raises(GenetsError, match=sentence):
+        load_tensors(net, tensors_for(net, path), path)
     assert same(net, before)
 
 
-def test_a_head_of_another_network_is_not_called_one_of_other_classes(tmp_path):
+def test_a_classifier_of_another_width_is_not_mistaken_for_other_classes(tmp_path):
     wider = net_of(7).state_dict()
     wider["head.fc.weight"] = torch.zeros(7, 2 * wider["head.fc.weight"].shape[1])
     torch.save(wider, tmp_path / "w.pth")
-    notes = []
     with pytest.raises(GenetsError, match=r"of another network: head\.fc\.weight has shape"):
-        start_from(net_of(7), tmp_path / "w.pth", 7, notes.append)
-    assert notes == []
+        start_from(tmp_path / "w.pth", 7)
 
 
 def test_another_width_is_refused(tmp_path):
     wide = build(MASTER.scale_width(2.0), 7)
     save_weights(wide, tmp_path / "w.safetensors", {})
     with pytest.raises(GenetsError, match=r"are of another network: .* has shape"):
-        start_from(net_of(7), tmp_path / "w.safetensors", 7, [].append)
+        start_from(tmp_path / "w.safetensors", 7)
 
 
 class Evil:
@@ -102,7 +111,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("kind", ["evil", "whole network", "raw pickle", "text", "empty", "list"])
-def test_what_is_no_plain_tensors_is_refused(tmp_path, kind):
+def test_files_with_other_things_than_tensors_are_refused(tmp_path, kind):
     path = tmp_path / "w.pth"
     if kind == "evil":
         torch.save({"weight": Evil()}, path)
@@ -114,7 +123,7 @@ def test_what_is_no_plain_tensors_is_refused(tmp_path, kind):
         torch.save({"weight": [1, 2]}, path)
     else:
         path.write_text("weights" if kind == "text" else "")
-    with pytest.raises(GenetsError, match=r"are refused: no file of plain tensors") as error:
+    with pytest.raises(GenetsError, match=r"expected a file that contains only tensors") as error:
         read_tensors(path)
     assert "\n" not in str(error.value)
     assert not Evil.ran
@@ -130,8 +139,8 @@ def test_missing_and_truncated(tmp_path, source):
         read_tensors(path)
 
 
-def test_heads():
-    assert head_of(net_of(3)) == "head.fc"
-    assert head_of(timm.create_model("test_resnet")) == "fc"
-    assert head_of(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 5))) == "2"
-    assert head_of(nn.Conv2d(1, 1, 1)) is None
+def test_names_of_classifiers():
+    assert classifier_name(net_of(3)) == "head.fc"
+    assert classifier_name(timm.create_model("test_resnet")) == "fc"
+    assert classifier_name(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 5))) == "2"
+    assert classifier_name(nn.Conv2d(1, 1, 1)) is None

@@ -1,4 +1,4 @@
-"""A teacher sees what it was trained on, whatever its student sees."""
+"""A teacher gets its own normalisation and resolution, whatever its student gets."""
 
 import json
 
@@ -36,9 +36,9 @@ def test_other_normalisation_and_size():
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     teacher = TeacherNetwork(Echo(), 24, mean, std, data).double()
     pixels = images * data.std[0] + data.mean[0]
-    wanted = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    wanted = F.interpolate(wanted, (24, 24), mode="bicubic", antialias=True)
-    assert torch.allclose(teacher(images), wanted, atol=1e-5)
+    expected = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    expected = F.interpolate(expected, (24, 24), mode="bicubic", antialias=True)
+    assert torch.allclose(teacher(images), expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def trained(tmp_path_factory):
     return train_network(settings, out, device="cpu").results
 
 
-def test_a_results_folder_teaches_at_its_own_resolution(trained, tmp_path):
+def test_a_teacher_runs_at_its_own_resolution(trained, tmp_path):
     teacher = load_teacher(str(trained), load_digits(16))
     assert (teacher.resolution, teacher.training) == (24, False)
     recipe = RunRecipe(epochs=1, batch_size=256, soft_label_weight=0.5)
@@ -62,7 +62,7 @@ def test_a_results_folder_teaches_at_its_own_resolution(trained, tmp_path):
     assert losses[0] != losses[1]
 
 
-def test_a_named_teacher_with_a_file_of_weights(trained, tmp_path):
+def test_a_named_teacher_with_a_weights_file(trained, tmp_path):
     net = load_teacher(str(trained), load_digits(16)).net
     plain = tmp_path / "teacher.pth"
     torch.save(net.state_dict(), plain)
@@ -81,13 +81,15 @@ def test_a_named_teacher_with_a_file_of_weights(trained, tmp_path):
     assert (stored["teacher"], stored["teacher_weights"]) == (NETWORK, str(plain))
 
 
-def test_files_of_weights_that_do_not_teach(trained, tmp_path):
+def test_unsuitable_weights_of_a_teacher_are_refused(trained, tmp_path):
     torch.save(build(Structure.parse(NETWORK), 3).state_dict(), tmp_path / "three.pth")
-    with pytest.raises(GenetsError, match=r"three\.pth knows 3 classes, and they are not the 10"):
+    with pytest.raises(GenetsError, match=r"three\.pth' are for 3 classes, not for 10"):
         load_teacher(NETWORK, load_digits(16), str(tmp_path / "three.pth"))
     recipe = RunRecipe(epochs=1)
     for teacher in ("", str(trained)):
-        with pytest.raises(GenetsError, match="teacher_weights need a teacher that is named"):
+        with pytest.raises(
+            GenetsError, match="teacher_weights need the name of a network as teacher"
+        ):
             RunSettings(network=NETWORK, data="digits", recipe=recipe, teacher=teacher,
                         teacher_weights="three.pth")  # fmt: skip
 
@@ -97,5 +99,5 @@ def test_other_classes_are_refused(tmp_path):
     structure.save(tmp_path / "structure.toml")
     names = {"num_classes": "3", "class_names": json.dumps(["a", "b", "c"])}
     save_weights(build(structure, 3), tmp_path / "weights.safetensors", names)
-    with pytest.raises(GenetsError, match=r"knows 3 classes, and they are not the 10 of digits"):
+    with pytest.raises(GenetsError, match=r"has 3 classes and digits has 10"):
         load_teacher(str(tmp_path), load_digits(16))

@@ -10,7 +10,7 @@ from genets.training import FeatureSplit, Recipe, evaluate, train, train_togethe
 
 
 class Blobs:
-    """Two classes of 4-pixel images, told apart by their mean."""
+    """Two classes of 4-pixel images that differ in their mean."""
 
     reads = 0
 
@@ -65,13 +65,17 @@ def test_a_network_that_fails_does_not_stop_the_others() -> None:
     with torch.no_grad():
         broken[1].weight.fill_(math.nan)
     good, alone = small_net(1), small_net(1)
-    told: list[list[float]] = []
+    epoch_losses: list[list[float]] = []
     faults = train_together(
-        [broken, good], Blobs(), RECIPE, seed=0, on_epoch=lambda e, losses: told.append([*losses])
+        [broken, good],
+        Blobs(),
+        RECIPE,
+        seed=0,
+        on_epoch=lambda e, losses: epoch_losses.append([*losses]),
     )
     assert "the loss became nan in epoch 1, step 1" in str(faults[0])
     assert faults[1] is None
-    assert all(math.isnan(first) and math.isfinite(second) for first, second in told)
+    assert all(math.isnan(first) and math.isfinite(second) for first, second in epoch_losses)
     train(alone, Blobs(), RECIPE, seed=0)
     assert torch.equal(good[1].weight, alone[1].weight)
 
@@ -106,7 +110,7 @@ def test_training_on_features_equals_training_with_a_frozen_front() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_the_teacher_is_asked_once_for_a_batch(weight: float) -> None:
+def test_the_teacher_is_called_once_for_a_batch(weight: float) -> None:
     asked: list[int] = []
 
     def counting(images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Whole runs: killed, gone on with, and refused."""
+"""Complete runs: killed, continued, and refused."""
 
 import json
 import math
@@ -13,9 +13,9 @@ import genets
 from genets.core.errors import GenetsError, TrainingError
 from genets.networks import resolve_network
 from genets.training import Listener, RunRecipe, RunSettings, Score
-from genets.training.run import Run
+from genets.training.state import TrainingState
 from genets.training.train_network import train_network
-from genets.training.trainee import Trainee
+from genets.training.trainer import Trainer
 
 NETWORK = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
 # Everything that draws or keeps state: mix-up, dropout-free but with momentum, average, teacher.
@@ -58,8 +58,8 @@ def assert_equal(one, other):
 
 @pytest.fixture
 def kill_at(monkeypatch):
-    """Raises when the given step (from 1) of this process begins."""
-    step = Trainee.step
+    """Raise an error at the beginning of a step of this process (counted from 1)."""
+    step = TrainingState.step
 
     def set_up(number):
         calls = iter(range(1, 10**6))
@@ -69,15 +69,15 @@ def kill_at(monkeypatch):
                 raise KilledError
             return step(self, *arguments)
 
-        monkeypatch.setattr(Trainee, "step", dying)
+        monkeypatch.setattr(TrainingState, "step", dying)
 
     yield set_up
-    monkeypatch.setattr(Trainee, "step", step)
+    monkeypatch.setattr(TrainingState, "step", step)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """A run left alone, and its result."""
+    """An uninterrupted run, and its result."""
     out = tmp_path_factory.mktemp("alone")
     return out, run(out, RECIPE)
 
@@ -111,7 +111,7 @@ def test_killed_runs_end_with_the_same_bits(alone, tmp_path, kill_at, seconds):
     ],
     ids=str,
 )
-def test_other_recipes_go_on_with_the_same_bits(tmp_path, kill_at, change):
+def test_other_recipes_continue_with_the_same_bits(tmp_path, kill_at, change):
     recipe = RunRecipe(epochs=2, batch_size=256, learning_rate=0.4, **change)
     run(tmp_path / "alone", recipe)
     kill_at(6)
@@ -129,15 +129,15 @@ def test_a_step_checkpoint_loses_no_step(tmp_path, kill_at, monkeypatch):
     assert checkpoints(tmp_path)[-1] == "epoch-0001-step-000002"
     kill_at(0)
     seen = []
-    original = Run._step
+    original = Trainer._step
     monkeypatch.setattr(
-        Run, "_step", lambda self, *batch: (seen.append(1), original(self, *batch))[1]
+        Trainer, "_step", lambda self, *batch: (seen.append(1), original(self, *batch))[1]
     )
     run(tmp_path)
     assert len(seen) == 2 * STEPS - 6
 
 
-def test_log_and_results_tell_the_same(alone):
+def test_log_and_results_agree(alone):
     out, result = alone
     records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2, 3]
@@ -160,21 +160,21 @@ def test_results_are_a_network_for_every_command(alone):
     assert not net.training
 
 
-def test_a_finished_run_is_given_again_at_once(alone, kill_at):
+def test_a_finished_run_returns_its_result_at_once(alone, kill_at):
     out, result = alone
     kill_at(1)
     assert run(out, RECIPE).to_json() == result.to_json()
 
 
-def test_the_newest_and_the_best_checkpoints_stay(alone):
+def test_the_newest_and_the_best_checkpoints_are_kept(alone):
     out, result = alone
     kept = {2, 3, result.epoch}
-    assert checkpoints(out) >= [f"epoch-{epoch:04d}-step-000000" for epoch in sorted(kept)]
+    assert set(checkpoints(out)) >= {f"epoch-{epoch:04d}-step-000000" for epoch in kept}
     assert len(checkpoints(out)) <= 4
 
 
 @pytest.mark.parametrize("damage", ["bit", "short", "empty"])
-def test_a_damaged_checkpoint_is_passed_over(alone, tmp_path, damage):
+def test_a_damaged_checkpoint_is_not_used(alone, tmp_path, damage):
     expected, _ = alone
     shutil.copytree(expected, tmp_path / "run")
     out = tmp_path / "run"
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_passed_over(alone, tmp_path, damage):
     last.write_bytes({"bit": content, "short": content[:-9], "empty": b""}[damage])
     notes = []
     run(out, RECIPE, notes=notes)
-    assert notes == [f"checkpoint {last} is damaged and is passed over"]
+    assert notes == [f"checkpoint {last} is damaged and is not used"]
     assert_equal(weights(out), weights(expected))
     notes.clear()
     run(out, RECIPE, notes=notes)
@@ -195,7 +195,9 @@ def test_all_checkpoints_damaged(tmp_path, alone):
     shutil.copytree(alone[0], tmp_path / "run")
     for path in (tmp_path / "run" / "checkpoints").glob("epoch-*"):
         path.write_bytes(b"nothing")
-    with pytest.raises(TrainingError, match=r"no checkpoint in .* is whole; remove that folder"):
+    with pytest.raises(
+        TrainingError, match=r"all checkpoints in .* are damaged; remove that folder"
+    ):
         run(tmp_path / "run", RECIPE)
 
 
@@ -225,13 +227,13 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
 
 
 def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path, monkeypatch):
-    step = Trainee.step
+    step = TrainingState.step
 
     def nan_at_six(self, images, labels, teacher, rate, number):
         loss = step(self, images, labels, teacher, rate, number)
         return loss * math.nan if number == 6 else loss
 
-    monkeypatch.setattr(Trainee, "step", nan_at_six)
+    monkeypatch.setattr(TrainingState, "step", nan_at_six)
     with pytest.raises(TrainingError) as error:
         run(tmp_path)
     last = next((tmp_path / "checkpoints").glob("epoch-0001-*"))
@@ -239,38 +241,38 @@ def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path, monkeypatch):
     assert f"the last good checkpoint is {last}" in str(error.value)
 
 
-def test_weights_that_are_no_numbers_are_never_kept(tmp_path):
-    with pytest.raises(TrainingError, match=r"no longer finite|became nan|cross-entropy is"):
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    with pytest.raises(TrainingError, match=r"not finite|became nan|cross-entropy is"):
         run(tmp_path, RunRecipe(epochs=2, batch_size=256, learning_rate=1e30), seconds=0.0)
     for path in (tmp_path / "checkpoints").glob("epoch-*"):
         assert all(value.isfinite().all() for value in load_file(path).values())
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
-def test_statistics_that_are_no_numbers_are_never_kept(tmp_path, monkeypatch, average):
-    """Activations may overflow in a variance while the loss, of this batch alone, is finite."""
-    step = Trainee.step
+def test_statistics_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, average):
+    """A running variance may overflow while the loss, which uses this batch alone, is finite."""
+    step = TrainingState.step
 
     def overflowing(self, *arguments):
         loss = step(self, *arguments)
         self.scored.stem.bn.running_var.fill_(math.inf)
         return loss
 
-    monkeypatch.setattr(Trainee, "step", overflowing)
-    with pytest.raises(TrainingError, match="weights are no longer finite after 1 epochs"):
+    monkeypatch.setattr(TrainingState, "step", overflowing)
+    with pytest.raises(TrainingError, match="weights are not finite after 1 epochs"):
         run(tmp_path, RunRecipe(epochs=1, batch_size=512, ema_decay=average))
     assert checkpoints(tmp_path) == []
 
 
 def test_out_of_memory_says_what_fits(tmp_path, monkeypatch):
-    step = Trainee.step
+    step = TrainingState.step
 
     def small_machine(self, images, *rest):
         if len(images) > 100:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return step(self, images, *rest)
 
-    monkeypatch.setattr(Trainee, "step", small_machine)
+    monkeypatch.setattr(TrainingState, "step", small_machine)
     message = r"memory ran out with 256 images in a batch; 64 fits: --set batch_size=64 \(no check"
     with pytest.raises(TrainingError, match=message):
         run(tmp_path)
@@ -283,7 +285,7 @@ def test_a_compiler_that_fails_is_named(tmp_path, monkeypatch):
     def broken(*_):
         raise CompilerError("No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more")
 
-    monkeypatch.setattr(Trainee, "step", broken)
+    monkeypatch.setattr(TrainingState, "step", broken)
     message = r"torch\.compile fails .*\(No working C\+\+ compiler found\); --set compile=false"
     with pytest.raises(TrainingError, match=message):
         run(tmp_path, RunRecipe(epochs=1, compile=True))
@@ -291,7 +293,7 @@ def test_a_compiler_that_fails_is_named(tmp_path, monkeypatch):
 
 def test_of_equal_top1_the_lower_cross_entropy_is_best(tmp_path, monkeypatch):
     scores = iter([Score(0.5, 2.0, 9), Score(0.5, 1.0, 9), Score(0.5, 1.5, 9), Score(0.4, 0.5, 9)])
-    monkeypatch.setattr("genets.training.run.evaluate", lambda *_, **__: next(scores))
+    monkeypatch.setattr("genets.training.trainer.evaluate", lambda *_, **__: next(scores))
     result = run(tmp_path, RunRecipe(epochs=4, batch_size=1024, learning_rate=0.1))
     assert (result.epoch, result.validation.cross_entropy) == (2, 1.0)
 
@@ -300,12 +302,12 @@ def test_other_errors_are_not_called_out_of_memory(tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("a kernel failed")
 
-    monkeypatch.setattr(Trainee, "step", broken)
+    monkeypatch.setattr(TrainingState, "step", broken)
     with pytest.raises(RuntimeError, match="a kernel failed"):
         run(tmp_path)
 
 
-def test_a_timm_network_is_handed_over_by_name(tmp_path):
+def test_results_name_a_timm_network(tmp_path):
     recipe = RunRecipe(epochs=1, batch_size=512, learning_rate=0.1)
     run(tmp_path, recipe, network="timm:test_resnet", resolution=32)
     named = resolve_network(str(tmp_path / "results"))
@@ -320,7 +322,7 @@ def test_global_generators_are_left_alone(tmp_path):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_in_use(tmp_path):
+def test_a_run_in_use_is_refused(tmp_path):
     def second(note):
         raise AssertionError(note)
 

@@ -14,7 +14,7 @@ from genets.training import Recipe, evaluate, train
 
 
 class Fixed:
-    """A split over given tensors, in order; counts which images were asked for."""
+    """A split of given tensors, in order; it records its calls."""
 
     def __init__(self, images, labels):
         self.images, self.labels, self.calls = images, labels, []
@@ -130,7 +130,7 @@ def test_frozen_layers_keep_weights_and_statistics():
         assert torch.equal(value, before[name]) == (not name.startswith("6.")), name
 
 
-def test_teacher_is_asked_without_gradients_and_followed():
+def test_the_teacher_is_called_without_gradients_and_followed():
     split = random_split()
     target = torch.tensor([0.0, 4.0, 0.0])
     seen = []
@@ -169,7 +169,7 @@ def test_evaluate_against_brute_force():
         assert score.cross_entropy == pytest.approx(total / 23, rel=1e-5)
 
 
-def test_training_goes_on_after_evaluation():
+def test_training_works_after_evaluation():
     data = load_digits(8, views=1)
     net = small_net(classes=10)
     evaluate(net, data.train)
@@ -188,7 +188,7 @@ def test_non_finite_loss_names_epoch_and_step():
 def test_non_finite_outputs_are_no_score():
     net = small_net()
     net[6].bias.data.fill_(math.inf)
-    with pytest.raises(TrainingError, match="cross-entropy is nan, no score"):
+    with pytest.raises(TrainingError, match="no score: the network's cross-entropy is nan"):
         evaluate(net, random_split())
 
 

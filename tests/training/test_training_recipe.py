@@ -9,7 +9,7 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from genets.core.errors import GenetsError
-from genets.training import Recipe, loss_of, lr_at, optimizer_of
+from genets.training import Recipe, lr_at, make_loss, make_optimizer
 
 
 def test_rate_closed_form():
@@ -58,45 +58,45 @@ def test_loss_closed_form():
     ]
     true = -sum(0.7 * log_p[i][y] + 0.1 * sum(log_p[i]) for i, y in enumerate((0, 2))) / 2
     soft = -sum(soft_p[i][j] * log_p[i][j] for i in range(2) for j in range(3)) / 2
-    assert loss_of(logits, labels, recipe).item() == pytest.approx(true, rel=1e-6)
-    mixed = loss_of(logits, labels, recipe, teacher).item()
+    assert make_loss(logits, labels, recipe).item() == pytest.approx(true, rel=1e-6)
+    mixed = make_loss(logits, labels, recipe, teacher).item()
     assert mixed == pytest.approx(0.75 * true + 0.25 * soft, rel=1e-6)
-    only_true = loss_of(logits, labels, replace(recipe, soft_label_weight=0.0), teacher)
+    only_true = make_loss(logits, labels, replace(recipe, soft_label_weight=0.0), teacher)
     assert only_true.item() == pytest.approx(true, rel=1e-6)
 
 
 def test_decay_of_norms_and_biases_is_a_choice():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     recipe = Recipe(epochs=1, weight_decay=0.01)
-    assert [g["weight_decay"] for g in optimizer_of(net, recipe).param_groups] == [0.01]
-    groups = optimizer_of(net, replace(recipe, decay_norm_and_bias=False)).param_groups
+    assert [g["weight_decay"] for g in make_optimizer(net, recipe).param_groups] == [0.01]
+    groups = make_optimizer(net, replace(recipe, decay_norm_and_bias=False)).param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(2, 0.01), (4, 0.0)]
 
 
 def test_nothing_to_train():
     net = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(GenetsError, match="no parameter to train; all are frozen"):
-        optimizer_of(net, Recipe(epochs=1))
+        make_optimizer(net, Recipe(epochs=1))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs must be a positive integer, not 0"),
-        ({"epochs": 2.5}, "epochs must be a positive integer, not 2.5"),
-        ({"batch_size": True}, "batch_size must be a positive integer, not True"),
-        ({"learning_rate": math.nan}, "learning_rate must be above 0, not nan"),
-        ({"batch_size": 10**400}, "batch_size must be at most 1000000000, not 1000"),
-        ({"decay_norm_and_bias": 1}, "decay_norm_and_bias must be true or false, not 1"),
-        ({"learning_rate": 0}, "learning_rate must be above 0, not 0"),
-        ({"learning_rate": "0.1"}, "learning_rate must be above 0, not '0.1'"),
-        ({"momentum": 1.0}, "momentum must be from 0 to below 1, not 1.0"),
-        ({"weight_decay": -1e-5}, "weight_decay must be 0 or above, not -1e-05"),
-        ({"weight_decay": math.inf}, "weight_decay must be 0 or above, not inf"),
-        ({"warmup_epochs": 4}, r"warmup_epochs must be from 0 to below epochs \(4\), not 4"),
-        ({"label_smoothing": -0.1}, "label_smoothing must be from 0 to below 1, not -0.1"),
-        ({"soft_label_weight": 1.5}, "soft_label_weight must be from 0 to 1, not 1.5"),
-        ({"precision": "fp8"}, "precision of training must be fp32 or bf16, not 'fp8'"),
+        ({"epochs": 0}, "epochs must be greater than 0, not 0"),
+        ({"epochs": 2.5}, "epochs must be a valid integer, not 2.5"),
+        ({"batch_size": True}, "batch_size must be a valid integer, not True"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number, not nan"),
+        ({"batch_size": 10**400}, "batch_size must be less than or equal to 1000000000, not 1000"),
+        ({"decay_norm_and_bias": 1}, "decay_norm_and_bias must be a valid boolean, not 1"),
+        ({"learning_rate": 0}, "learning_rate must be greater than 0, not 0"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a valid number, not '0.1'"),
+        ({"momentum": 1.0}, "momentum must be less than 1, not 1.0"),
+        ({"weight_decay": -1e-5}, "weight_decay must be greater than or equal to 0, not -1e-05"),
+        ({"weight_decay": math.inf}, "weight_decay must be a finite number, not inf"),
+        ({"warmup_epochs": 4}, r"warmup_epochs must be less than epochs \(4\), not 4"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be greater than or equal to 0, not -0.1"),
+        ({"soft_label_weight": 1.5}, "soft_label_weight must be less than or equal to 1, not 1.5"),
+        ({"precision": "fp8"}, "precision must be 'fp32' or 'bf16', not 'fp8'"),
     ],
 )
 def test_bad_recipes(change, message):

@@ -1,19 +1,24 @@
-"""The `genets` command: its sub-commands, and how errors leave it."""
+"""The `genets` command: its sub-commands, its help, and the exit status of every error."""
+
+from __future__ import annotations
 
 import errno
+import inspect
+import logging
 import signal
 import warnings
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from genets.cli.compare import compare
 from genets.cli.eval import eval_
 from genets.cli.export import export
 from genets.cli.measure import measure
+from genets.cli.options import PANELS, expand_groups
 from genets.cli.profile import profile
 from genets.cli.rank import rank
 from genets.cli.report import report
@@ -22,8 +27,32 @@ from genets.cli.select import select
 from genets.cli.train import train
 from genets.cli.zoo import zoo
 from genets.core.errors import GenetsError, InfeasibleBudgetError
+from genets.core.log import set_verbosity
 
-# What the user can cure on the disk; any other OSError would be a fault of ours.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "search": search, "select": select, "report": report, "train": train, "zoo": zoo,
+    "measure": measure, "compare": compare, "profile": profile, "rank": rank, "eval": eval_,
+    "export": export,
+}  # fmt: skip
+
+# Old names that still work and are not in the help.
+RENAMED = {
+    "search": {"--masternet": "--compare-masters", "--response": "--metric"},
+}
+_LITERAL = "is no longer an option: use --preset paper-literal, or set `{}` in a --settings file"
+_NO_SEED = "is no longer an option: genets {} draws nothing at random"
+REMOVED = {
+    "search": {
+        "--regression": _LITERAL.format("regression"),
+        "--selection": _LITERAL.format("selection"),
+        "--sampling": _LITERAL.format("sampling"),
+        "--trials": _LITERAL.format("trials"),
+        "--thaw": _LITERAL.format("trial_training.thaw"),
+    },
+    **{name: {"--seed": _NO_SEED.format(name)} for name in ("select", "report", "zoo")},
+}
+
+# Errors of the disk that a user can fix; any other OSError is a fault of genets.
 DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
@@ -32,11 +61,60 @@ INTERRUPTED, TERMINATED = 130, 143  # what shells report for a command stopped b
 
 
 class Terminated(KeyboardInterrupt):
-    """A cluster wants its machine back: to a command the same as Ctrl-C."""
+    """SIGTERM, which a cluster sends; a command treats it like Ctrl-C."""
+
+
+class _Command(TyperCommand):
+    """A command that builds its options when it is called, and groups them by panel in its help."""
+
+    def __init__(self, name: str, function: Callable[..., None]) -> None:
+        super().__init__(name, help=inspect.getdoc(function), rich_markup_mode=None)
+        self._function = function
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        if self.callback is None:
+            single = typer.Typer(add_completion=False)
+            single.command()(expand_groups(self._function))
+            built = typer.main.get_command(single)
+            self.params, self.callback = built.params, built.callback
+        return super().get_params(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._with_new_names(args))
+
+    def _with_new_names(self, args: list[str]) -> list[str]:
+        """Rename old options. Raises GenetsError: an option was removed."""
+        renamed, removed = (table.get(str(self.name), {}) for table in (RENAMED, REMOVED))
+        end = args.index("--") if "--" in args else len(args)
+        result = []
+        for word in args[:end]:
+            name, equals, value = word.partition("=")
+            if name in removed:
+                raise GenetsError(f"{name} {removed[name]}")
+            result.append(renamed.get(name, name) + equals + value)
+        return result + args[end:]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{p: [] for p in PANELS}}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            is_argument = param.param_type_name == "argument"
+            panel = getattr(param, "rich_help_panel", None) or "Options"
+            if record is not None:
+                panels["Arguments" if is_argument else panel].append(record)
+        for title, records in panels.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 class _Commands(TyperGroup):
     """Turns errors that a user can cause into one sentence and an exit status."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name, function in COMMANDS.items():
+            self.add_command(_Command(name, function))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -51,31 +129,33 @@ class _Commands(TyperGroup):
             if error.errno not in DISK_ERRORS:
                 raise
             place = f"{error.filename}: " if error.filename else ""
-            _fail(f"{place}{error.strerror}; what was finished is kept", GenetsError.exit_status)
+            _fail(f"{place}{error.strerror}; finished work is kept", GenetsError.exit_status)
 
 
 app = typer.Typer(
     name="genets",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help: rich would cost a third of the start-up time
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    rich_markup_mode=None,  # plain help, because rich would cost a third of the start-up time
     pretty_exceptions_enable=False,
-    help="""Find, train and hand over the most accurate image network for your device, data
-    and latency budget.
+    help="""Find, train and export the most accurate image classifier whose measured latency meets
+    your budget.
 
-    A NETWORK is a name of the zoo (see `genets zoo`), `timm:NAME`, a structure file (.toml) or
-    a quoted notation. Latencies are ms per image at the target's batch size.
+    A NETWORK is a name of the zoo (see `genets zoo`), `timm:NAME`, a structure file (.toml), a
+    quoted notation or a results folder. Latencies are ms per image at the target's batch size.
 
-    Exit status: 0 done; 2 wrong input, told in one sentence on standard error (with --json,
-    too); 3 no network keeps the budget; 130 stopped by Ctrl-C, 143 by SIGTERM.
+    Exit status: 0 done; 2 wrong input, explained in one sentence on standard error (also with
+    --json); 3 no network meets the budget; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
     """,
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"genets {version('genets')}")
+def _show_version(show: bool) -> None:
+    if show:
+        from genets import __version__
+
+        typer.echo(f"genets {__version__}")
         raise typer.Exit
 
 
@@ -83,8 +163,24 @@ def _show_version(wanted: bool) -> None:
 def _general(
     own_blocks: Annotated[
         list[Path] | None,
-        typer.Option(help="File that registers block types of your own; may be repeated."),
+        typer.Option(
+            metavar="FILE", help="File that registers block types of your own; may be repeated."
+        ),
     ] = None,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            help="Show the log on standard error; -vv shows details too.",
+            show_default=False,
+        ),
+    ] = 0,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Show results and errors only."),
+    ] = False,
     _: Annotated[
         bool,
         typer.Option(
@@ -92,16 +188,17 @@ def _general(
         ),
     ] = False,
 ) -> None:
+    from genets.cli import output
+
+    if verbose and quiet:
+        raise GenetsError("give --verbose or --quiet, not both")
+    set_verbosity({0: None, 1: logging.INFO}.get(verbose, logging.DEBUG))
+    output.set_quiet(quiet)
     if own_blocks:
         from genets.networks import load_blocks
 
         for path in own_blocks:
             load_blocks(path)
-
-
-for _command in (search, select, report, train, zoo, measure, compare, profile, rank, export):
-    app.command()(_command)
-app.command("eval")(eval_)
 
 
 def main() -> None:

@@ -1,69 +1,62 @@
-"""`genets eval`: the accuracy of a network as an engine runs it."""
+"""`genets eval`: the accuracy of a network in an inference engine."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import (
-    BatchSize,
-    Device,
-    Engine,
-    Json,
-    Precision,
-    Provider,
-    Seed,
-    Threads,
-)
+from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, make_target, option
 
 if TYPE_CHECKING:
-    from genets.cli.networks import Loaded
+    from genets.cli.networks import NetworkWithData
     from genets.latency import Target
-    from genets.report.evaluation.record import Evaluation
+    from genets.latency.evaluation import Evaluation
 
 
 def eval_(
     network: Annotated[
         str,
-        typer.Argument(help="Results folder (its weights), or any other NETWORK."),
+        typer.Argument(
+            help="Results folder (with its weights), zoo name, timm:NAME, structure file or quoted "
+            "notation."
+        ),
     ],
-    data: Annotated[str, typer.Option(help="digits, a folder of images, or a timm name.")],
+    data: Annotated[
+        str, option("Data set: digits, a folder of images, or timm's name of a data set.")
+    ],
+    target: Annotated[dict[str, Any], TargetOptions()],
     split: Annotated[
-        str, typer.Option(help="test, validation, train, or all three together.")
+        str,
+        option(
+            "Images to score; `all` is the three splits together.",
+            choices=("test", "validation", "train", "all"),
+        ),
     ] = "test",
     weights: Annotated[
         Path | None,
-        typer.Option(
-            help="File of tensors: .safetensors or .pth; also GENet_large.pth of the paper's "
-            "authors."
+        option(
+            "File of weights, .safetensors or .pth; also GENet_large.pth of the paper's authors.",
+            "fresh weights, or those of the results folder",
         ),
     ] = None,
     pretrained: Annotated[
-        bool,
-        typer.Option("--pretrained", help="With published weights, fetched from timm's hub."),
+        bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
-    device: Device = None,
-    engine: Engine = None,
-    provider: Provider = None,
-    precision: Precision = None,
-    batch_size: BatchSize = None,
-    threads: Threads = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
-    ] = None,
+    resolution: Resolution = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for confusion pictures, CSV and JSON.")
+        Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Score a network in an engine and precision, beside PyTorch in fp32 on the same images.
+    """Score a network in an engine and precision, beside PyTorch in fp32.
 
-    top-1, top-5 and cross-entropy; by class how many images are recognised and what the others
-    are taken for. int8 takes its ranges from images of the training split. --out writes all
-    classes, all confusions, and a picture of them for each target.
+    Both score the same images. Shows top-1, top-5 and cross-entropy, and for each class the share
+    of correct images and the most frequent confusions. With int8, images of the training split set
+    the value ranges. --out writes all classes, all confusions, and a picture of the confusions for
+    each target.
 
     \b
     genets eval runs/demo/results --data digits --out runs/scores
@@ -71,60 +64,50 @@ def eval_(
     genets eval genet_large --weights GENet_large.pth --data imagenet/ --split validation
     genets eval timm:resnet18 --pretrained --data imagenet/ --split validation
     """
-    from genets.cli.networks import named_network
-    from genets.cli.options import make_target
+    chosen = make_target(target)
+    chosen.check()
+    # PyTorch is imported only after the options are checked.
+    from genets.cli.networks import load_network
 
-    target = make_target(
-        {
-            "device": device,
-            "engine": engine,
-            "provider": provider,
-            "precision": precision,
-            "batch_size": batch_size,
-            "threads": threads,
-        }
-    )
-    target.check()
-    loaded = named_network(
+    loaded = load_network(
         network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
     )
-    loaded.check_classes()
-    # From here on with charts, for which no wrong word has to wait.
-    from genets.cli.output import print_json, print_lines, print_tables
+    assert loaded.data is not None
+    loaded.source.check_classes(loaded.data.class_names, loaded.data.name)
+    # The charts are imported only after the network is loaded.
+    from genets.cli.output import print_files, print_json, print_tables
     from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
 
-    found = _evaluation(loaded, target, split)
-    files = write_evaluation(found, out) if out else {}
+    evaluation = _evaluate(loaded, chosen, split)
+    files = write_evaluation(evaluation, out) if out else {}
     if json:
-        print_json(found.to_json())
+        print_json(evaluation.to_json())
     else:
-        print_tables(accuracy_table(found), classes_table(found))
-        print_lines(f"{name}: {path}" for name, path in files.items())
+        print_tables(accuracy_table(evaluation), classes_table(evaluation))
+        print_files(files)
 
 
-def _evaluation(loaded: Loaded, target: Target, split: str) -> Evaluation:
-    """On `target`, and on torch in fp32."""
+def _evaluate(loaded: NetworkWithData, target: Target, split: str) -> Evaluation:
+    """Score the network on `target` and on PyTorch in fp32."""
     from dataclasses import replace
 
-    from genets.cli.networks import calibration_for
-    from genets.latency.evaluation import measure_accuracy
-    from genets.report.evaluation.record import Evaluation
+    from genets.latency.evaluation import Evaluation, measure_accuracy
 
-    data, images = loaded.data, loaded.split(split)
+    source, data, images = loaded.source, loaded.data, loaded.split(split)
     assert data is not None
-    mean, std = loaded.normalisation or (data.mean, data.std)
+    mean, std = source.normalisation or (data.mean, data.std)
     reference = replace(target, engine="torch", precision="fp32", provider=None)
     accuracy = {
-        one: measure_accuracy(
-            loaded.network,
-            one,
+        each: measure_accuracy(
+            source.network,
+            each,
             loaded.resolution,
             images,
-            calibration=calibration_for(one, loaded),
+            calibration=loaded.calibration_for(each),
         )
-        for one in dict.fromkeys((target.resolved(), reference.resolved()))
+        for each in dict.fromkeys((target.resolved(), reference.resolved()))
     }
     return Evaluation(
-        loaded.name, loaded.weights, data.name, split, data.class_names, loaded.resolution,
+        source.name, source.weights, data.name, split, data.class_names, loaded.resolution,
         tuple(mean), tuple(std), accuracy,
     )  # fmt: skip

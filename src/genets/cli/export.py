@@ -1,78 +1,70 @@
-"""`genets export`: the files of a network as an engine runs it."""
+"""`genets export`: the files of a network for an inference engine."""
+
+from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from genets.cli.options import BatchSize, Device, Json, Precision, Provider, Seed, Threads
+from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, make_target, option
 from genets.core.errors import GenetsError
+
+DEFAULT_ENGINE = "onnxruntime"
 
 
 def export(
     network: Annotated[
         str,
-        typer.Argument(help="Results folder (its weights), or any other NETWORK, untrained."),
+        typer.Argument(
+            help="Results folder (with its weights); or, with fresh weights, a zoo name, "
+            "timm:NAME, structure file or quoted notation."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write into; made if it is not there.")],
-    engine: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    out: Annotated[Path, option("Folder for the files; made if it is missing.", panel=OUTPUT)],
+    target: Annotated[dict[str, Any], TargetOptions(engine=f"{DEFAULT_ENGINE}, or openvino")],
     data: Annotated[
         str | None,
-        typer.Option(help="Data whose training images set the ranges of int8 (needed there)."),
+        option(
+            "Data set whose training images set the value ranges of int8.", "none; int8 needs it"
+        ),
     ] = None,
-    device: Device = None,
-    provider: Provider = None,
-    precision: Precision = None,
-    batch_size: BatchSize = None,
-    threads: Threads = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
-    ] = None,
+    resolution: Resolution = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Write what was measured: ONNX (engine onnxruntime) or OpenVINO IR, with contract.json.
+    """Write a network as ONNX or OpenVINO IR, with contract.json.
 
-    Batch norm folded, the batch size fixed. The contract says what the input must be, how the
-    network was quantised, and how the files must be loaded to run as they did. They have been
-    loaded again, and give the same outputs, when this returns.
+    The files are the network as `genets measure` times it. Batch norm is folded and the batch size
+    is fixed. The contract states what the input must be, how the network was quantised, and how to
+    load the files so that they run as measured. Before the command ends, it loads the files and
+    checks that their outputs are those of the network.
 
     \b
     genets export runs/demo/results --out deploy
     genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
     """
-    from genets.cli.networks import calibration_for, named_network
-    from genets.cli.options import make_target
-
-    target = make_target(
-        {
-            "device": device,
-            "engine": engine,
-            "provider": provider,
-            "precision": precision,
-            "batch_size": batch_size,
-            "threads": threads,
-        }
-    )
-    if target.precision == "int8" and data is None:
-        raise GenetsError("precision int8 needs --data, whose training images set its ranges")
-    target.check()
-    # From here on with PyTorch, for which no wrong word has to wait.
+    chosen = make_target({"engine": DEFAULT_ENGINE} | target)
+    if chosen.precision == "int8" and data is None:
+        raise GenetsError("precision int8 needs --data: its training images set the value ranges")
+    chosen.check()
+    # PyTorch is imported only after the options are checked.
+    from genets.cli.networks import load_network
     from genets.cli.output import print_json, print_tables
     from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
-    loaded = named_network(network, seed, data=data, resolution=resolution)
+    loaded = load_network(network, seed, data=data, resolution=resolution)
     contract = export_network(
-        loaded.network,
-        target,
+        loaded.source.network,
+        chosen,
         loaded.resolution,
         out,
         loaded.images(),
-        calibration=calibration_for(target, loaded),
-        facts={"network": loaded.name, "trained": loaded.trained, "data": data},
+        calibration=loaded.calibration_for(chosen),
+        facts={"network": loaded.source.name, "trained": loaded.source.is_trained, "data": data},
     )
     if json:
         print_json({"folder": str(out), **contract})
     else:
-        print_tables(export_table(loaded.name, out, contract))
+        print_tables(export_table(loaded.source.name, out, contract))

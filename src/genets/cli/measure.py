@@ -1,50 +1,36 @@
 """`genets measure`: the latency of one network on one target."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import Annotated, Any
 
 import typer
 
-from genets.cli.options import (
-    BatchSize,
-    Device,
-    Engine,
-    Json,
-    Precision,
-    Provider,
-    Seed,
-    Threads,
-)
+from genets.cli.options import Json, Protocol_, Resolution, Seed, TargetOptions, make_target, option
 
 
 def measure(
     network: Annotated[
         str,
-        typer.Argument(help="Zoo name, timm:NAME, structure file (.toml) or quoted notation."),
+        typer.Argument(
+            help="Zoo name, timm:NAME, structure file (.toml), quoted notation or results folder."
+        ),
     ],
-    device: Device = None,
-    engine: Engine = None,
-    provider: Provider = None,
-    precision: Precision = None,
-    batch_size: BatchSize = None,
-    threads: Threads = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
-    ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option(help="genets-1, or paper: 30 runs, trimmed mean (section 3.2)."),
-    ] = "genets-1",
+    target: Annotated[dict[str, Any], TargetOptions()],
+    resolution: Resolution = None,
+    protocol: Protocol_ = "genets-1",
     time_limit: Annotated[
-        float, typer.Option(help="Seconds of sampling before the result is called noisy.")
+        float, option("Largest number of seconds of sampling; a noisy result says so.")
     ] = 10.0,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Measure a network: ms per image with its 95 % interval, percentiles, images per second.
+    """Measure the latency of a network on a target.
 
-    Device time with inputs resident and batch norm folded; what came before it (export,
-    quantisation, compiling, loading) is told apart. int8 takes its ranges from noise here, which
-    is enough for a latency: its accuracy is for `genets eval`.
+    Shows ms per image with its 95 % interval, percentiles, and images per second. The latency is
+    device time with inputs resident and batch norm folded. The time for export, quantisation,
+    compiling and loading is reported separately. With int8, the value ranges come from random
+    images, which is enough for a latency; `genets eval` scores int8 with real images.
 
     \b
     genets measure genet_light --device cuda --precision fp16
@@ -52,19 +38,8 @@ def measure(
     genets measure genet_light --engine openvino --precision int8
     genets measure "Conv3x16s2 XX3x24 DW3x64s2r3 Conv1x128 @32" --json
     """
-    from genets.cli.options import make_target
-
-    target = make_target(
-        {
-            "device": device,
-            "engine": engine,
-            "provider": provider,
-            "precision": precision,
-            "batch_size": batch_size,
-            "threads": threads,
-        }
-    )
-    # From here on with PyTorch, for which no wrong word has to wait.
+    chosen = make_target(target)
+    # PyTorch is imported only after the options are checked.
     import torch
 
     from genets.cli.output import print_json, print_tables
@@ -72,13 +47,13 @@ def measure(
     from genets.networks import resolve_network
     from genets.report import measurement_table
 
-    target.check()
+    chosen.check()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         named = resolve_network(network)
     measurement = measure_network(
         named.network,
-        target,
+        chosen,
         named.resolution if resolution is None else resolution,
         protocol=protocol,
         time_limit_s=time_limit,

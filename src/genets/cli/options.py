@@ -1,100 +1,313 @@
-"""Options that several commands share.
+"""Options that several commands share, and groups of options.
 
-From options to a target.
+A parameter of a command whose annotation holds an `OptionGroup` becomes the options of the group;
+the command receives the options that were given as one dict. Options are built only when their
+command is called, because those of the settings import pydantic.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from inspect import Parameter
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, get_args, get_origin, runtime_checkable
 
 import typer
 
-from genets.latency.target import ENGINE_PROVIDERS, Target
+from genets.latency.target import DEVICES, ENGINE_PROVIDERS, PRECISIONS, Target
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else.")]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda or cuda:NUMBER.  [default: cpu]"),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(help="torch, torch-compile, onnxruntime or openvino.  [default: torch]"),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(help="fp32, bf16, fp16 or int8, where the engine has it.  [default: fp32]"),
-]
-Provider = Annotated[
-    str | None,
-    typer.Option(
-        help="Who computes in onnxruntime: cpu, cuda or tensorrt.  [default: as the device]"
+# The titled panels of `--help`, from the top. Options without a panel stand under "Options".
+DATA, TARGET, MASTER, SPACE = "Data and budget", "Target", "MasterNet", "Search space"
+TRIALS, TRAINING, WEIGHTS = "Trials", "Training", "Weights"
+CANDIDATES, OTHER, OUTPUT = "Candidates", "Options", "Output"
+PANELS = (DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDATES, OTHER, OUTPUT)
+
+# The settings that are options of `genets search`, by panel. Other settings need a settings file.
+SETTINGS = {
+    DATA: ("data", "budget"),
+    MASTER: ("master",),
+    SPACE: (
+        "space.resolutions", "space.blocks", "space.width_range", "space.width_step",
+        "space.depth_change", "space.stem_width_range", "space.head_width_range",
     ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(help="Images in one run.  [default: 64]"),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(help="CPU threads of one run.  [default: all physical cores]"),
+    TRIALS: ("trials_per_super_block", "controls_per_super_block", "rounds", "metric"),
+    TRAINING: (
+        "master_training.epochs", "trial_training.epochs", "final_training.epochs", "seed",
+    ),
+    CANDIDATES: ("confirm", "confirm_epochs"),
+}  # fmt: skip
+
+
+def option(
+    help: str,
+    default: object = None,
+    panel: str | None = None,
+    *,
+    name: str | None = None,
+    choices: Collection[str] = (),
+    **more: Any,
+) -> Any:
+    """Make an option for `Annotated`.
+
+    Args:
+        help: What the option means, complete without the help of other options.
+        default: What is used where the option is left out and the parameter has no default.
+        panel: Panel of `--help`.
+        name: Name of the option, if it differs from that of the parameter; also of a flag.
+        choices: The allowed values; another value ends in a sentence with the nearest choice.
+        more: Passed on to `typer.Option`.
+    """
+    if default is not None:
+        help = f"{help}  [default: {default}]"
+    if choices:
+        more |= {"metavar": "|".join(choices), "callback": _checker(choices)}
+        more |= {"autocompletion": lambda: list(choices)}
+    return typer.Option(*([name] if name else []), help=help, rich_help_panel=panel, **more)
+
+
+def _checker(choices: Collection[str]) -> Callable[..., Any]:
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        from genets.core.errors import GenetsError, unknown_name
+
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if text is not None and text not in choices:
+                raise GenetsError(unknown_name(param.opts[0].lstrip("-"), text, choices))
+        return value
+
+    return check
+
+
+Json = Annotated[
+    bool, option("Print JSON for machines, and nothing else.", panel=OUTPUT, name="--json")
 ]
 Seed = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=2**63 - 1,  # that torch takes
-        help="Seed of all that is drawn: fresh weights, a validation cut, a table's networks.",
+    int,  # `max` is the largest seed that PyTorch takes
+    option(
+        "Random seed (initial weights, validation split, sampled networks).", min=0, max=2**63 - 1
     ),
 ]
-# Each may be given several times.
-Engines = Annotated[
-    list[str] | None,
-    typer.Option("--engine", help="What runs the networks; may be repeated.  [default: torch]"),
+Resolution = Annotated[int | None, option("Input size in pixels.", "the network's own")]
+MasterResolution = Annotated[
+    int | None, option("Input size of the MasterNet in pixels.", "the MasterNet's", MASTER)
 ]
-Precisions = Annotated[
-    list[str] | None,
-    typer.Option("--precision", help="fp32, bf16, fp16, int8; may be repeated.  [default: fp32]"),
+Protocol_ = Annotated[
+    str,
+    option(
+        "How latency is measured; `paper` is the trimmed mean of 30 runs (section 3.2).",
+        name="--protocol",
+        choices=("genets-1", "paper"),
+    ),
 ]
-BatchSizes = Annotated[
-    list[int] | None,
-    typer.Option("--batch-size", help="Images in one run; may be repeated.  [default: 64]"),
-]
+
+
+@runtime_checkable
+class OptionGroup(Protocol):
+    """Options that belong together."""
+
+    def parameters(self) -> list[Parameter]:
+        """Return one parameter for each option."""
+
+    def collect(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Turn the options that were given into the dict that the command receives."""
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace every parameter that is a group by the options of the group."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, tuple[OptionGroup, list[str]]] = {}
+    parameters: list[Parameter] = []
+    for parameter in signature.parameters.values():
+        metadata = getattr(parameter.annotation, "__metadata__", ())
+        group = next((each for each in metadata if isinstance(each, OptionGroup)), None)
+        inner = [parameter] if group is None else group.parameters()
+        if group is not None:
+            groups[parameter.name] = group, [each.name for each in inner]
+        parameters += [each.replace(kind=Parameter.KEYWORD_ONLY) for each in inner]
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> None:
+        for name, (group, names) in groups.items():
+            options = {each: values.pop(each) for each in names}
+            values[name] = group.collect(given(**options))
+        command(**values)
+
+    expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {each.name: each.annotation for each in parameters}
+    return expanded
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that were given on the command line."""
+    """Return the options that were given on the command line."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def make_target(options: dict[str, Any], base: Target | None = None) -> Target:
-    """`base`, or the default target, with the options that are not None. Raises TargetError."""
+def _parameter(name: str, kind: Any, made: Any) -> Parameter:
+    annotation = Annotated[kind | None, made]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+class TargetOptions:
+    """The options of a target; the command receives fields of `genets.Target`.
+
+    Args:
+        default: Text for the default of every option; None means the defaults of `Target`.
+        several: Whether engine, precision and batch size may be repeated.
+        defaults: Default texts that differ, by option.
+    """
+
+    def __init__(self, default: str | None = None, *, several: bool = False, **defaults: str):
+        self._several = several
+        usual = {name: str(value) for name, value in Target().to_json().items()}
+        usual |= {"provider": "the provider of the device", "threads": "all physical cores"}
+        self._defaults = {name: default or text for name, text in usual.items()} | defaults
+
+    def parameters(self) -> list[Parameter]:
+        providers = sorted({name for names in ENGINE_PROVIDERS.values() for name in names})
+        make = self._parameter
+        any_device: dict[str, Any] = {"metavar": "cpu|cuda|cuda:NUMBER"}
+        any_device["autocompletion"] = lambda: list(DEVICES)
+        number = "Number format of the network; engine and device limit the choice."
+        return [
+            make("device", "Device that runs the network.", **any_device),
+            make("engine", "Inference engine.", choices=ENGINE_PROVIDERS, several=True),
+            make("provider", "ONNX Runtime execution provider.", choices=providers),
+            make("precision", number, choices=PRECISIONS, several=True),
+            make("batch_size", "Number of images in one run.", kind=int, several=True),
+            make("threads", "Number of CPU threads in one run.", kind=int),
+        ]
+
+    def _parameter(
+        self, name: str, help: str, *, kind: Any = str, several: bool = False, **more: Any
+    ) -> Parameter:
+        if several and self._several:
+            more.setdefault("metavar", f"<{kind.__name__}>")
+            kind, help = list[kind], f"{help.rstrip('.')}; may be repeated."
+        return _parameter(name, kind, option(help, self._defaults[name], TARGET, **more))
+
+    def collect(self, given: dict[str, Any]) -> dict[str, Any]:
+        return given
+
+
+class SettingOptions:
+    """Settings of a search as options; the command receives settings for `SearchSettings`.
+
+    Args:
+        panels: Keys of `SETTINGS` whose settings become options.
+        remark: A sentence at the end of each help text.
+    """
+
+    def __init__(self, *panels: str, remark: str = "") -> None:
+        self._remark = remark
+        self._keys = {_option_name(key): key for panel in panels for key in SETTINGS[panel]}
+        self._panels = {key: panel for panel in panels for key in SETTINGS[panel]}
+
+    def parameters(self) -> list[Parameter]:
+        return [self._parameter(name, key) for name, key in self._keys.items()]
+
+    def _parameter(self, name: str, key: str) -> Parameter:
+        from genets.nas.settings.settings import SearchSettings
+        from genets.nas.settings.training import TrainingSettings
+
+        table, _, field = key.rpartition(".")
+        outer = SearchSettings.model_fields.get(table)
+        model: Any = outer.annotation if outer else SearchSettings
+        info = model.model_fields[field]
+        help = info.description
+        if outer and issubclass(model, TrainingSettings):
+            help = f"{str(outer.description).rstrip('.')}: {help[0].lower()}{help[1:]}"
+        if self._remark:
+            help = f"{help} {self._remark}"
+        default: Any = "none; a new study needs it" if info.is_required() else info.default
+        if outer and not outer.is_required():
+            default = getattr(outer.default, field)
+        kind, choices = _option_type(info.annotation)
+        made = option(help, _text(default, kind), self._panels[key], choices=choices)
+        return _parameter(name, kind, made)
+
+    def collect(self, given: dict[str, Any]) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        for name, value in given.items():
+            table, _, field = self._keys[name].rpartition(".")
+            (settings.setdefault(table, {}) if table else settings)[field] = value
+        return settings
+
+
+def _option_name(key: str) -> str:
+    table, _, field = key.rpartition(".")
+    return f"{table.removesuffix('_training')}_{field}" if "_training" in table else field
+
+
+def _option_type(annotation: Any) -> tuple[Any, tuple[str, ...]]:
+    """The type of an option on the command line, and its choices."""
+    from enum import Enum
+
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return str, tuple(str(member.value) for member in annotation)
+    is_list = get_origin(annotation) is tuple and Ellipsis in get_args(annotation)
+    return (str if is_list else annotation), ()
+
+
+def _text(default: Any, kind: Any) -> str:
+    if isinstance(default, tuple):
+        separator = "," if kind is str else " "
+        return separator.join(map(str, default)) or "none"
+    return str(default)
+
+
+def make_target(options: Mapping[str, Any], base: Target | None = None) -> Target:
+    """Return a target with the options that are not None.
+
+    Args:
+        options: Fields of a target.
+        base: The target of the other fields; None means the default target.
+
+    Raises:
+        TargetError: An option is wrong.
+    """
     options = given(**options)
     values = base.to_json() if base else {}
     if options.get("device", "cpu") != "cpu":
-        values.pop("threads", None)  # those of the CPU that `base` was for
+        values.pop("threads", None)  # the threads of `base` are those of a CPU
     return Target.from_json(values | options)
 
 
-def make_targets(
-    engines: Sequence[str] | None,
-    precisions: Sequence[str] | None,
-    batch_sizes: Sequence[int] | None,
-    options: dict[str, Any],
-) -> list[Target]:
-    """Every combination, batch sizes ascending last. Raises TargetError.
+def make_targets(options: Mapping[str, Any]) -> list[Target]:
+    """Return every combination of engines, precisions and batch sizes.
 
-    options: of all; a provider is for those of several engines that have providers.
+    Args:
+        options: Fields of a target; the three fields are lists. Batch sizes are sorted and vary
+            fastest. A provider applies to the engines that have providers.
+
+    Raises:
+        TargetError: An option is wrong.
     """
+    common = dict(options)
+    engines: Sequence[str] = common.pop("engine", ())
     lists = (
-        [("engine", name) for name in engines or ()],
-        [("precision", name) for name in precisions or ()],
-        [("batch_size", size) for size in sorted(batch_sizes or ())],
+        [("engine", name) for name in engines],
+        [("precision", name) for name in common.pop("precision", ())],
+        [("batch_size", size) for size in sorted(common.pop("batch_size", ()))],
     )
-    combinations = product(*(pairs or [None] for pairs in lists))
     targets = []
-    for pairs in combinations:
-        values = dict(pair for pair in pairs if pair) | options
-        if len(engines or ()) > 1 and not ENGINE_PROVIDERS.get(str(values.get("engine"))):
+    for pairs in product(*(pairs or [None] for pairs in lists)):
+        values = dict(pair for pair in pairs if pair) | common
+        if len(engines) > 1 and not ENGINE_PROVIDERS.get(str(values.get("engine"))):
             values.pop("provider", None)
         targets.append(make_target(values))
     return targets
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the presets of a search."""
+    from genets.nas.settings.presets import PRESETS
+
+    return tuple(PRESETS)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the recipes of a training."""
+    from genets.training.recipe import recipes
+
+    return tuple(recipes())

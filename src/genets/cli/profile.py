@@ -1,94 +1,103 @@
-"""`genets profile`: what latency depends on, on this device; latency tables made ahead.
-
-`genets profile --table`: the latency tables that a search needs, made ahead.
-"""
+"""`genets profile`: what latency depends on, on this device; and latency tables made in advance."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from genets.analysis import Progress
-from genets.cli.options import Device, Engine, Json, Precision, Provider, Seed, Threads, make_target
-from genets.cli.output import print_json, print_lines
-from genets.cli.progress import show_progress
+from genets.cli.options import (
+    OUTPUT,
+    SPACE,
+    Json,
+    Seed,
+    SettingOptions,
+    TargetOptions,
+    given,
+    make_target,
+    option,
+)
 from genets.core.errors import SettingsError
-from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.study import is_study, load_settings
-from genets.nas.table_ahead import table_ahead, table_for_study
+
+if TYPE_CHECKING:
+    from genets.latency import LatencyTable
+
+CPU_BLOCK_RESOLUTION = 112
 
 
 def profile(
+    target: Annotated[dict[str, Any], TargetOptions(batch_size="64; 1 for figures on a CPU")],
+    space: Annotated[dict[str, Any], SettingOptions(SPACE, remark="Only with --table MASTERNET.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for page, pictures, CSV and JSON, new or to go on with."),
-    ] = None,
-    device: Device = None,
-    engine: Engine = None,
-    provider: Provider = None,
-    precision: Precision = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Of Figures 2 (b, c) and 3, and of --table.  "
-            "[default: 64, as in the paper; for figures on a CPU, 1]"
+        option(
+            "Folder for page, pictures, CSV and JSON, new or to be continued; with --table "
+            "MASTERNET the folder of the later search.",
+            "none",
+            OUTPUT,
         ),
     ] = None,
-    threads: Threads = None,
-    batch_sizes: Annotated[
+    sweep: Annotated[
         list[int] | None,
-        typer.Option("--sweep", help="A batch size of Figure 2a; repeat.  [default: 1, 2 ... 128]"),
+        option(
+            "Batch size of Figure 2a; may be repeated.", "1 2 4 8 16 32 64 128", metavar="<int>"
+        ),
     ] = None,
-    networks: Annotated[
+    network: Annotated[
         list[str] | None,
-        typer.Option("--network", help="A network of Figure 2, in place of the paper's; repeat."),
+        option(
+            "Network of Figure 2; may be repeated.", "the networks of the paper", metavar="<str>"
+        ),
     ] = None,
-    resolution: Annotated[int, typer.Option(help="Input size of Figure 2 in pixels.")] = 224,
-    widths: Annotated[
+    resolution: Annotated[
+        int | None,
+        option(
+            "Input size in pixels, of Figure 2 or of the MasterNet of --table.",
+            "224 for Figure 2; the MasterNet's own for --table",
+        ),
+    ] = None,
+    width: Annotated[
         list[int] | None,
-        typer.Option("--width", help="A width of Figure 3; repeat.  [default: 32 64 128 256]"),
+        option("Block width of Figure 3; may be repeated.", "32 64 128 256", metavar="<int>"),
     ] = None,
-    ratios: Annotated[
+    ratio: Annotated[
         list[float] | None,
-        typer.Option("--ratio", help="A ratio of Figure 3; repeat.  [default: 1 0.5 0.25]"),
+        option("Block ratio of Figure 3; may be repeated.", "1 0.5 0.25", metavar="<float>"),
     ] = None,
     block_resolution: Annotated[
         int | None,
-        typer.Option(help="Input size of Figure 3.  [default: 224 as in the paper; on a CPU 112]"),
-    ] = None,
-    run_limit: Annotated[
-        float, typer.Option(help="Leave out what would take more seconds for one run.")
-    ] = 0.5,
-    time_limit: Annotated[float, typer.Option(help="Seconds of sampling for each latency.")] = 2.0,
-    table: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of figures, make the latency table that a search needs: of a MasterNet "
-            "(into OUT, where the search is to run), or of a study for a further target."
+        option(
+            "Input size of Figure 3 in pixels.",
+            f"224 as in the paper; on a CPU {CPU_BLOCK_RESOLUTION}",
         ),
     ] = None,
-    blocks: Annotated[
-        str | None, typer.Option(help="With --table MASTERNET: as for search.")
-    ] = None,
-    width_range: Annotated[
-        tuple[float, float] | None, typer.Option(help="With --table MASTERNET: as for search.")
-    ] = None,
-    width_step: Annotated[
-        int | None, typer.Option(help="With --table MASTERNET: as for search.")
+    run_limit: Annotated[
+        float, option("Leave out what is expected to take more than this many seconds per run.")
+    ] = 0.5,
+    time_limit: Annotated[float, option("Seconds of sampling for each latency.")] = 2.0,
+    table: Annotated[
+        str | None,
+        option(
+            "Make a latency table in place of figures: for a search from this MasterNet (zoo "
+            "name, file or notation), or for this study and a further target.",
+            "none",
+        ),
     ] = None,
     num_classes: Annotated[
-        int, typer.Option(min=1, help="With --table MASTERNET: classes of the data.")
+        int, option("Number of classes of the data. Only with --table MASTERNET.", min=1)
     ] = 1000,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Show what latency depends on, on your device: Figures 2 and 3 of the paper.
+    """Show what latency depends on, on your device (Figures 2 and 3).
 
-    Latency by batch size, multiply-adds and parameters; XX, BL and DW blocks by width, ratio and
-    parameters. With its defaults it takes some minutes on a CPU. Stop it at any moment: finished
-    rows are kept in OUT, and the same command goes on.
+    The figures of the paper: latency of networks by batch size, multiply-adds and parameters; and
+    latency of XX, BL and DW blocks by width, ratio and parameters. The default figures take some
+    minutes on a CPU. You can stop the command at any moment: finished rows are kept in OUT, and the
+    same command continues.
+
+    --table makes the latency table that a search needs. A later search in OUT uses the table if
+    target, MasterNet, search space and number of classes are the same. With --table STUDY, target
+    options that are left out are those of the study.
 
     \b
     genets profile --out runs/profile
@@ -96,114 +105,129 @@ def profile(
     genets profile --table genet_normal --num-classes 10 --out runs/mine
     genets profile --table runs/mine --device cuda --precision fp16
     """
-    from genets.cli.options import given
-
-    target = given(
-        device=device,
-        engine=engine,
-        provider=provider,
-        precision=precision,
-        batch_size=batch_size,
-        threads=threads,
-    )
     if table is not None:
-        space = given(blocks=blocks, width_range=width_range, width_step=width_step)
-        make_table(table, out, target, space, num_classes, seed, json)
+        _make_table(table, out, target, space, resolution, num_classes, seed, json)
         return
+    if space:
+        raise SettingsError(f"{_flag(space)} needs --table MASTERNET")
     figures = given(
-        batch_sizes=batch_sizes,
-        batch_networks=networks,
-        cost_networks=networks,
-        widths=widths,
-        ratios=ratios,
+        resolution=resolution,
+        batch_sizes=sweep,
+        batch_networks=network,
+        cost_networks=network,
+        widths=width,
+        ratios=ratio,
         block_resolution=block_resolution,
     )
-    limits = {"resolution": resolution, "run_limit_s": run_limit, "seed": seed}
-    _figures(out, target, figures | limits, time_limit, json)
+    _make_figures(out, target, figures | {"run_limit_s": run_limit, "seed": seed}, time_limit, json)
 
 
-def _figures(
-    out: Path | None,
-    options: dict[str, Any],
-    figures: dict[str, Any],
-    time_limit: float,
-    json: bool,
+def _flag(space: dict[str, Any]) -> str:
+    """The first given option of the search space."""
+    return f"--{next(iter(space['space']))}".replace("_", "-")
+
+
+def _make_figures(
+    out: Path | None, target: dict[str, Any], figures: dict[str, Any], time_limit: float, json: bool
 ) -> None:
-    from genets.cli.options import make_target
-
-    if options.get("device", "cpu") == "cpu":  # what a CPU can do in about the same time
-        options = {"batch_size": 1} | options
-        figures = {"block_resolution": 112} | figures
-    target = make_target(options)
-    # From here on with PyTorch, for which no wrong word has to wait.
+    if target.get("device", "cpu") == "cpu":  # figures of a CPU should not take longer
+        target = {"batch_size": 1} | target
+        figures = {"block_resolution": CPU_BLOCK_RESOLUTION} | figures
+    chosen = make_target(target)
+    # PyTorch is imported only after the options are checked.
     from genets.analysis import Timing
     from genets.analysis.profile.profile import ProfileSettings
     from genets.analysis.profile.profile import profile as make_profile
-    from genets.cli.output import print_json, print_lines, print_tables, tell_kept
+    from genets.cli.output import (
+        print_files,
+        print_json,
+        print_kept_rows,
+        print_lines,
+        print_tables,
+    )
     from genets.cli.progress import show_progress
     from genets.report import profile_record, profile_sentences, profile_tables, write_profile
 
-    settings = ProfileSettings(target=target, timing=Timing(time_limit_s=time_limit), **figures)
+    settings = ProfileSettings(target=chosen, timing=Timing(time_limit_s=time_limit), **figures)
     if out:
         out.mkdir(parents=True, exist_ok=True)
     try:
-        with show_progress(plain=json) as on_event:
-            result = make_profile(settings, folder=out, on_progress=on_event)
+        with show_progress(plain=json) as on_progress:
+            result = make_profile(settings, folder=out, on_progress=on_progress)
     except KeyboardInterrupt:
-        tell_kept(out)
+        print_kept_rows(out)
         raise
     files = write_profile(result, out) if out else {}
     if json:
         print_json(profile_record(result))
         return
     print_tables(*profile_tables(result))
-    print_lines(
-        [*profile_sentences(result).values(), *(f"{name}: {path}" for name, path in files.items())]
-    )
+    print_lines(profile_sentences(result).values())
+    print_files(files)
 
 
-def make_table(
+def _make_table(
     name: str,
     out: Path | None,
-    options: dict[str, Any],
+    target: dict[str, Any],
     space: dict[str, Any],
+    resolution: int | None,
     num_classes: int,
     seed: int,
     json: bool,
 ) -> None:
-    """Measure the table of MasterNet or study `name`, keep it, and say how good it is."""
-    with show_progress(plain=json) as on_event:
+    """Measure the table of the MasterNet or study `name`, store it and print its error."""
+    from genets.nas.settings.settings import SearchSettings
+    from genets.nas.study.reader import is_study, load_settings
 
-        def tell(share: float) -> None:
-            on_event(Progress("latency table", round(100 * share), 100))
+    if is_study(Path(name)):
+        if space or resolution is not None:
+            flag = _flag(space) if space else "--resolution"
+            raise SettingsError(f"study {name} has a search space of its own; leave {flag} out")
+        base = load_settings(Path(name)).target
+        chosen = make_target(target, base) if target else None
+        settings = None
+    else:
+        if out is None:
+            raise SettingsError("--table MASTERNET needs --out, the folder of the later search")
+        values = space | {"master": name, "resolution": resolution, "target": make_target(target)}
+        settings = SearchSettings(data="none", budget="1x", **values)
+    # PyTorch is imported only after the options are checked.
+    from genets.cli.output import print_json, print_lines
+    from genets.cli.progress import show_progress
+    from genets.core.progress import Progress
+    from genets.nas.table_ahead import table_ahead, table_for_study
 
-        if is_study(Path(name)):
-            target = make_target(options, load_settings(Path(name)).target) if options else None
-            made, path = table_for_study(Path(name), target, tell)
+    with show_progress(plain=json) as on_progress:
+
+        def show(share: float) -> None:
+            on_progress(Progress("latency table", round(100 * share), 100))
+
+        if settings is None:
+            made, path = table_for_study(Path(name), chosen, show)
         else:
-            if out is None:
-                raise SettingsError(
-                    "--table with a MasterNet needs --out: where the search will be"
-                )
-            settings = SearchSettings(
-                data="none", budget="1x", master=name, space=space, target=make_target(options)
-            )
+            assert out is not None
             around = settings.space.design_space().around(settings.structure)
             made, path = table_ahead(
-                around, settings.target, num_classes, out, seed=seed, on_progress=tell
+                around, settings.target, num_classes, out, seed=seed, on_progress=show
             )
-    facts = {
-        "table": str(path),
-        "target": made.target.name,
-        "entries": len(made.timed_ms),
-        "rmspe": made.rmspe,
-    }
     if json:
-        print_json(facts)
+        print_json(_table_record(made, path))
     else:
-        print_lines(
-            [
-                f"{len(made.timed_ms)} entries for {made.target.name} in {path}; error on whole "
-                f"networks that no fit has seen: {made.rmspe:.1%} RMSPE"
-            ]
-        )
+        print_lines([_table_sentence(made, path)])
+
+
+def _table_record(table: LatencyTable, path: Path) -> dict[str, Any]:
+    return {
+        "table": str(path),
+        "target": table.target.name,
+        "entries": len(table.timed_ms),
+        "rmspe": table.rmspe,
+    }
+
+
+def _table_sentence(table: LatencyTable, path: Path) -> str:
+    return (
+        f"{len(table.timed_ms)} entries for {table.target.name} in {path}; error on held-out "
+        f"whole networks: {table.rmspe:.1%} RMSPE"
+    )

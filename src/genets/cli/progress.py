@@ -1,6 +1,6 @@
-"""Events as a progress bar with time left, or as one line for each phase.
+"""Progress on standard error: bars with the time left, or one line for each phase.
 
-What is shown of a training while it goes on: a line for each epoch, and learning curves.
+A training also shows a line for each epoch, and draws its learning curves.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from genets.cli.output import error_console
+from genets.cli.output import remark_console
 from genets.report.training import save_curves
 from genets.training import EpochRecord
 from genets.training.epoch_log import read_log
 from genets.training.run_folder import LOG
 
 
-class Event(Protocol):
-    """What a floor tells: `done` of `total` steps of `phase` are finished."""
+class Step(Protocol):
+    """`done` of `total` steps of `phase` are finished."""
 
     @property
     def phase(self) -> str: ...
@@ -41,16 +41,18 @@ class Event(Protocol):
     def detail(self) -> str: ...
 
 
-OnEvent = Callable[[Event], None]
+OnStep = Callable[[Step], None]
 
 
 @contextmanager
-def show_progress(*, plain: bool) -> Iterator[OnEvent]:
-    """What to call with each event; shown on standard error.
+def show_progress(*, plain: bool) -> Iterator[OnStep]:
+    """Show the progress of a block on standard error; yields the function to call at each step.
 
-    plain: one line for each phase, as it is also done where there is no terminal.
+    Args:
+        plain: Whether to print one line for each phase in place of bars. Without a terminal,
+            lines are always printed.
     """
-    console = error_console()
+    console = remark_console()
     if plain or not console.is_terminal:
         yield _Lines(console)
         return
@@ -72,16 +74,16 @@ class _Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, event: Event) -> None:
-        if event.phase not in self._tasks:
-            self._tasks[event.phase] = self._progress.add_task(
-                event.phase, total=event.total, completed=int(event.done), detail=event.detail
+    def __call__(self, step: Step) -> None:
+        if step.phase not in self._tasks:
+            self._tasks[step.phase] = self._progress.add_task(
+                step.phase, total=step.total, completed=int(step.done), detail=step.detail
             )
         self._progress.update(
-            self._tasks[event.phase],
-            completed=event.done,
-            total=event.total,
-            detail=event.detail,
+            self._tasks[step.phase],
+            completed=step.done,
+            total=step.total,
+            detail=step.detail,
         )
 
 
@@ -91,14 +93,14 @@ class _Lines:
         self._started: dict[str, float] = {}
         self._ended: set[str] = set()
 
-    def __call__(self, event: Event) -> None:
-        start = self._started.setdefault(event.phase, time.monotonic())
-        if event.done < event.total or event.phase in self._ended:
+    def __call__(self, step: Step) -> None:
+        start = self._started.setdefault(step.phase, time.monotonic())
+        if step.done < step.total or step.phase in self._ended:
             return
-        self._ended.add(event.phase)
+        self._ended.add(step.phase)
         seconds = time.monotonic() - start
-        detail = f" ({event.detail})" if event.detail else ""
-        line = f"{event.phase}: {event.done:g} of {event.total:g} in {seconds:.1f} s{detail}"
+        detail = f" ({step.detail})" if step.detail else ""
+        line = f"{step.phase}: {step.done:g} of {step.total:g} in {seconds:.1f} s{detail}"
         self._console.print(line, markup=False, soft_wrap=True)
 
 
@@ -106,7 +108,13 @@ PICTURE_SECONDS = 60.0
 
 
 class TrainingWatch:
-    """say: for lines, where there is no terminal with a progress bar; else None."""
+    """Shows the epochs of a training.
+
+    Args:
+        out: Folder of the training, for the learning curves.
+        title: Title of the curves.
+        say: Prints a line for each epoch; None where a progress bar shows the epochs.
+    """
 
     def __init__(self, out: Path, title: str, say: Callable[[str], None] | None) -> None:
         self._out = out
@@ -117,7 +125,7 @@ class TrainingWatch:
         self._has_new = False
 
     def epoch(self, record: EpochRecord, epochs: int) -> None:
-        """Called at the end of each epoch."""
+        """Show an epoch that has ended."""
         now = time.monotonic()
         self._has_new = True
         if self._say is not None:
@@ -128,14 +136,14 @@ class TrainingWatch:
             self.draw()
 
     def draw(self) -> None:
-        """The curves of all epochs so far, if there are new ones. Raises OSError."""
+        """Draw the curves of all epochs so far, if an epoch is new. Raises OSError."""
         if self._has_new:
             save_curves(read_log(self._out / LOG), self._title, self._out)
         self._has_new = False
         self._drawn_at = time.monotonic()
 
     def _time_left(self, epoch: int, epochs: int, now: float) -> str:
-        """From the epochs of this process; its first one tells nothing yet."""
+        """Estimate from the epochs of this process, of which the first has no time of its own."""
         if self._first is None or epoch == epochs:
             return ""
         since, first = self._first

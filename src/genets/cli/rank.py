@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genets.cli.options import Json, Seed
+from genets.cli.options import OUTPUT, Json, Seed, option
+from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
     from genets.analysis.rank.rank import NetworkRank
@@ -17,43 +18,44 @@ def rank(
     networks: Annotated[
         list[str],
         typer.Argument(
-            help="Results folders (their weights), names of zoo or Table 7, timm:NAME, files or "
-            "notations."
+            help="Results folders (with their weights), names of the zoo or of Table 7 of the "
+            "paper, timm:NAME, structure files or quoted notations."
         ),
     ],
     pretrained: Annotated[
-        bool,
-        typer.Option("--pretrained", help="With published weights, fetched from timm's hub."),
+        bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="File of weights, .safetensors or .pth of plain tensors; one for each NETWORK, "
-            "in order."
+        option(
+            "File of weights, .safetensors or .pth of plain tensors; repeated once for each "
+            "NETWORK, in the same order.",
+            "fresh weights, or those of the results folder",
+            metavar="<path>",
         ),
     ] = None,
     super_blocks: Annotated[
         bool,
-        typer.Option(
-            "--super-blocks", help="A stage for each super-block, not for each resolution."
-        ),
+        option("Count each super-block, not each resolution, as one stage.", name="--super-blocks"),
     ] = False,
     profile: Annotated[
         Path | None,
-        typer.Option(help="Folder of `genets profile`: advice counts latency on that device."),
+        option(
+            "Folder of `genets profile`; the advice then counts latency on that device.", "none"
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for page, pictures, CSV and JSON.")
+        Path | None, option("Folder for page, pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Show the intrinsic rank of convolutions by stage: Figure 4 of the paper.
+    """Show the intrinsic rank of convolutions by stage (Figure 4).
 
-    Singular values of the last k x k convolution of every stage, stable and effective rank, the
-    share of directions that holds 90 % of the energy; and where BL or DW blocks could stand in
-    for XX. The rank of fresh weights says nothing about the paper's claim; weights are a results
-    folder's, --pretrained or a --checkpoint's.
+    Extends Figure 4 of the paper. Shows, for the last k x k convolution of every stage, its
+    singular values, its stable and effective rank, and the share of directions that holds 90 % of
+    the energy; and where BL or DW blocks could replace XX blocks. The rank of fresh weights says
+    nothing about the paper's claim: use a results folder, --pretrained or --checkpoint.
 
     \b
     genets rank runs/demo/results --profile runs/profile --out runs/rank
@@ -61,54 +63,62 @@ def rank(
     genets rank genet_large --checkpoint genet_large.pth --super-blocks
     """
     from genets.analysis.rank.advice import advise, load_block_latencies
-    from genets.cli.output import print_json, print_lines, print_tables
+    from genets.cli.output import print_files, print_json, print_lines, print_tables
     from genets.report.rank.page import write_rank
     from genets.report.rank.tables import rank_record, rank_tables
 
     latencies = load_block_latencies(profile) if profile else None
-    found = _found(networks, pretrained, checkpoint or [], super_blocks, seed, plain=json)
-    advice = {one.name: advise(one, latencies) for one in found}
-    record = rank_record(found, advice)
-    files = write_rank(found, advice, latencies, out) if out else {}
+    weight_files = _match_checkpoints(networks, pretrained, checkpoint or [])
+    ranks = _rank_all(weight_files, pretrained, super_blocks, seed, plain=json)
+    advice = {each.name: advise(each, latencies) for each in ranks}
+    record = rank_record(ranks, advice)
+    files = write_rank(ranks, advice, latencies, out) if out else {}
     if json:
         print_json(record)
         return
-    print_tables(*rank_tables(found, advice))
-    print_lines(one["claim"] for one in record["networks"])
-    print_lines(f"{name}: {path}" for name, path in files.items())
+    print_tables(*rank_tables(ranks, advice))
+    print_lines(each["claim"] for each in record["networks"])
+    print_files(files)
 
 
-def _found(
-    names: list[str],
+def _match_checkpoints(
+    names: list[str], pretrained: bool, checkpoints: list[Path]
+) -> list[tuple[str, Path | None]]:
+    """Pair each network with its file of weights, if files are given. Raises GenetsError."""
+    if not checkpoints:
+        return [(name, None) for name in dict.fromkeys(names)]
+    if pretrained:
+        raise GenetsError("give --pretrained or --checkpoint, not both")
+    if len(checkpoints) != len(names):
+        raise GenetsError(
+            f"--checkpoint must be given once for each network, {len(names)} times, "
+            f"not {len(checkpoints)} times"
+        )
+    return list(zip(names, checkpoints, strict=True))
+
+
+def _rank_all(
+    networks: list[tuple[str, Path | None]],
     pretrained: bool,
-    checkpoints: list[Path],
     super_blocks: bool,
     seed: int,
     *,
     plain: bool,
 ) -> list[NetworkRank]:
-    from genets.analysis import Progress
-    from genets.analysis.rank.networks import weighted_network
     from genets.analysis.rank.rank import rank_of
     from genets.cli.progress import show_progress
-    from genets.core.errors import GenetsError
+    from genets.core.progress import Progress
+    from genets.networks import resolve_network
 
-    names = names if checkpoints else list(dict.fromkeys(names))
-    if checkpoints and pretrained:
-        raise GenetsError("take --pretrained or --checkpoint, not both")
-    if checkpoints and len(checkpoints) != len(names):
-        raise GenetsError(
-            f"--checkpoint must be given once for each network, {len(names)} times, "
-            f"not {len(checkpoints)} times"
-        )
-    found = []
-    with show_progress(plain=plain) as on_event:
-        on_event(Progress("rank", 0, len(names)))
-        for number, name in enumerate(names):
-            file = checkpoints[number] if checkpoints else None
-            # One at a time: the largest have gigabytes of weights.
-            weighted = weighted_network(name, pretrained=pretrained, checkpoint=file, seed=seed)
-            found.append(rank_of(weighted, super_blocks=super_blocks))
-            del weighted
-            on_event(Progress("rank", number + 1, len(names), found[-1].name))
-    return found
+    ranks = []
+    with show_progress(plain=plain) as on_progress:
+        on_progress(Progress("rank", 0, len(networks)))
+        for name, file in networks:
+            # Only one network is in memory: the largest have gigabytes of weights.
+            source = resolve_network(
+                name, pretrained=pretrained, weights=file, fit="kernels", seed=seed
+            )
+            ranks.append(rank_of(source, super_blocks=super_blocks))
+            del source
+            on_progress(Progress("rank", len(ranks), len(networks), ranks[-1].name))
+    return ranks

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from genets.cli.options import Json
+from genets.cli.options import OUTPUT, Json, option
 
 PAGE = "report.html"
 
 
 def report(
-    study: Annotated[Path, typer.Argument(help="Folder of a study, as given to search --out.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The HTML file.  [default: report.html in the study]")
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Accepted by every command; a study keeps the seed it began with.")
-    ] = 0,
+    study: Annotated[Path, typer.Argument(help="Folder of a study: the --out of genets search.")],
+    out: Annotated[Path | None, option("The HTML file.", f"{PAGE} in the study", OUTPUT)] = None,
     json: Json = False,
 ) -> None:
-    """Write a study as one HTML file that needs no network: charts, tables, conditions.
+    """Write a study as one HTML file that works offline.
 
-    The frontier with every measured network, the chosen structure beside the MasterNet,
-    pseudo-gradients with error bars, trials over time, predictions against measurements. A study
-    that is unfinished, running or failed is shown with what there is.
+    The page has charts, tables and the conditions of the search. It shows the frontier with every
+    measured network, the chosen structure beside the MasterNet, pseudo-gradients with error bars,
+    trials over time, and predictions against measurements. The page of an unfinished, running or
+    failed study shows the results so far.
 
     \b
     genets report runs/mine
     genets report runs/mine --out mine.html
     """
-    from genets.cli.output import print_json, print_lines
+    from genets.cli.output import print_json, print_lines, time_of_writing
     from genets.core.errors import GenetsError
     from genets.nas.study.snapshot import Snapshot
     from genets.report import state_sentences, study_record, write_study_page
@@ -41,8 +36,8 @@ def report(
     file = out or study / PAGE
     snapshot = Snapshot.read(study)
     if not file.parent.is_dir() or file.is_dir():
-        raise GenetsError(f"--out must be a file in a folder that is there, not {file}")
-    write_study_page(snapshot, file, f"{datetime.now():%Y-%m-%d %H:%M}")
+        raise GenetsError(f"--out must be a file in an existing folder, not {file}")
+    write_study_page(snapshot, file, time_of_writing())
     if json:
         print_json({"page": str(file), **study_record(snapshot)})
     else:

@@ -1,139 +1,223 @@
-"""`genets search`: the main job."""
+"""`genets search`, and the comparison of MasterNets before it (section 4.1 of the paper)."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from genets.cli import search_options as options
-from genets.cli.options import BatchSize, Device, Engine, Json, Precision, Threads
+from genets.cli.options import (
+    CANDIDATES,
+    DATA,
+    MASTER,
+    OUTPUT,
+    SPACE,
+    TRAINING,
+    TRIALS,
+    Json,
+    MasterResolution,
+    SettingOptions,
+    TargetOptions,
+    make_target,
+    option,
+    preset_names,
+)
 
 if TYPE_CHECKING:
+    from genets.analysis.masters import MasterRanking
     from genets.nas.settings.settings import SearchSettings
 
-
-NOT_SETTINGS = ("out", "preset", "settings", "masternet", "workers", "json")
-# The settings that have another name than their option, or stand in a table.
-SETTINGS = {
-    **{name: f"target.{name}" for name in
-       ("device", "engine", "precision", "batch_size", "threads")},
-    **{name: f"space.{name}" for name in
-       ("blocks", "width_range", "stem_width_range", "head_width_range", "width_step",
-        "depth_change", "resolutions")},
-    "thaw": "trial_training.thaw",
-    **{f"{name}_epochs": f"{name}_training.epochs" for name in ("master", "trial", "final")},
-}  # fmt: skip
+TRAININGS = 2  # trainings of each compared structure; each has its own seed
+RANKING_FILE = "masternets.json"  # in the folder of the study, which is made later
 
 
 def search(
-    out: options.Out,
-    data: options.Data = None,
-    budget: options.Budget = None,
-    preset: options.Preset = None,
-    settings: options.SettingsFile = None,
-    master: options.Master = None,
-    masternet: options.MasterNet = None,
-    resolution: options.Resolution = None,
-    resolutions: options.Resolutions = None,
-    blocks: options.Blocks = None,
-    width_range: options.WidthRange = None,
-    stem_width_range: options.StemWidthRange = None,
-    head_width_range: options.HeadWidthRange = None,
-    width_step: options.WidthStep = None,
-    depth_change: options.DepthChange = None,
-    device: Device = None,
-    engine: Engine = None,
-    precision: Precision = None,
-    batch_size: BatchSize = None,
-    threads: Threads = None,
-    trials_per_super_block: options.TrialsEach = None,
-    controls_per_super_block: options.ControlsEach = None,
-    trials: options.Trials = None,
-    sampling: options.Sampling = None,
-    thaw: options.Thaw = None,
-    master_epochs: options.MasterEpochs = None,
-    trial_epochs: options.TrialEpochs = None,
-    final_epochs: options.FinalEpochs = None,
-    metric: options.Metric = None,
-    regression: options.Regression = None,
-    selection: options.Selection = None,
-    confirm: options.Confirm = None,
-    confirm_epochs: options.ConfirmEpochs = None,
-    rounds: options.Rounds = None,
-    seed: options.Seed = None,
-    workers: options.Workers = None,
+    out: Annotated[Path, option("Folder of the study, new or to be continued.", panel=OUTPUT)],
+    settings: Annotated[
+        dict[str, Any], SettingOptions(DATA, MASTER, SPACE, TRIALS, TRAINING, CANDIDATES)
+    ],
+    target: Annotated[dict[str, Any], TargetOptions()],
+    preset: Annotated[
+        str | None,
+        option(
+            "Settings to start from. quick: minutes on a CPU. paper: the scale of the paper. "
+            "paper-literal: its scale and its method.",
+            "quick, whose values the other defaults are",
+            choices=preset_names(),
+        ),
+    ] = None,
+    settings_file: Annotated[
+        Path | None,
+        option(
+            "TOML file of settings, also of those without an option. The file overrides the "
+            "preset; options override the file.",
+            "none",
+            name="--settings",
+        ),
+    ] = None,
+    resolution: MasterResolution = None,
+    compare_masters: Annotated[
+        str | None,
+        option(
+            "Structures to compare, as net1,net2, in place of --master: each is trained, and "
+            "the best becomes the MasterNet.",
+            "none",
+            MASTER,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        option(
+            "Number of processes that train trials and candidates.",
+            "one for each core or GPU",
+            TRAINING,
+            min=1,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Find, train and hand over the best network for a data set within a latency budget.
+    """Find, train and export the best network within a latency budget.
 
-    Stop it at any moment; the same command, or --out alone, goes on where it was. Options that
-    are left out are those of the study, if OUT is one; changed ones are refused.
+    You can stop the search at any moment: the same command, or --out alone, continues it. If OUT
+    is a study, its settings replace the defaults below, and changed settings are refused.
 
     \b
     genets search --data digits --budget 0.5x --preset quick --out runs/demo
     genets search --data photos/ --budget 0.2ms --device cuda --precision fp16 --out runs/photos
     genets search --out runs/photos
     """
-    given = _given(locals())
-    _run(out, _settings(out, preset, settings, given, masternet, json), workers, json)
+    if resolution is not None:
+        settings["resolution"] = resolution
+    chosen = _merge_settings(out, preset, settings_file, settings, target)
+    if compare_masters is not None:
+        chosen["master"] = _choose_master(compare_masters, settings, chosen, out, plain=json)
+    _run(out, _check(chosen), workers, json)
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings among the options, those that are left out not among them."""
-    given: dict[str, Any] = {}
-    for name, value in options.items():
-        if value is None or name in NOT_SETTINGS:
-            continue
-        table, _, field = SETTINGS.get(name, name).rpartition(".")
-        (given.setdefault(table, {}) if table else given)[field] = value
-    return given
-
-
-def _settings(
+def _merge_settings(
     out: Path,
     preset: str | None,
     file: Path | None,
-    given: dict[str, Any],
-    masternet: str | None,
-    json: bool,
-) -> SearchSettings:
-    """Those of the study at `out`, or a preset; under those of `file`; under `given`."""
-    from genets.cli.masters import choose_master
-    from genets.cli.options import make_target
-    from genets.core.errors import SettingsError
+    settings: dict[str, Any],
+    target: dict[str, Any],
+) -> dict[str, Any]:
+    """Merge the settings of the study at `out`, of the preset, of the file and of the options."""
     from genets.latency import Target
     from genets.nas.settings.layers import load_settings_file, merge
     from genets.nas.settings.presets import settings_at
-    from genets.nas.settings.settings import SearchSettings
 
     base = settings_at(out, preset, load_settings_file(file) if file else {})
-    values = merge(base, given)
-    if "target" in given:
-        values["target"] = make_target(given["target"], Target.from_json(base.get("target", {})))
-    if masternet is not None:
-        if "master" in given:
-            raise SettingsError("give --master or --masternet, not both")
-        values["master"] = choose_master(masternet, values, out, plain=json)
-    return SearchSettings(**values)
+    merged = merge(base, settings)
+    if target:
+        merged["target"] = make_target(target, Target.from_json(base.get("target", {})))
+    return merged
+
+
+def _check(settings: dict[str, Any]) -> SearchSettings:
+    from genets.nas.settings.settings import SearchSettings
+
+    return SearchSettings(**settings)
 
 
 def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -> None:
-    from genets.cli.output import error_console, print_json, print_tables
+    # PyTorch is imported only after the settings are checked.
+    from genets.cli.output import print_json, print_remark, print_tables
     from genets.cli.progress import show_progress
-    from genets.nas import run
+    from genets.nas.search import run_search
     from genets.report import search_table
 
     try:
         with show_progress(plain=json) as on_event:
-            result = run.search(settings, out, workers=workers, on_event=on_event)
+            result = run_search(settings, out, workers=workers, on_event=on_event)
     except KeyboardInterrupt:
         again = f"genets search --out {shlex.quote(str(out))}"
-        error_console().print(f"The study is kept; to go on: {again}", markup=False, soft_wrap=True)
+        print_remark(f"The study is kept. To continue: {again}")
         raise
     if json:
         print_json(result.to_json())
         return
     print_tables(search_table(result))
     for warning in result.warnings:
-        error_console().print(f"warning: {warning}", markup=False, soft_wrap=True)
+        print_remark(f"warning: {warning}")
+
+
+def _choose_master(
+    names: str, given: dict[str, Any], merged: dict[str, Any], out: Path, *, plain: bool
+) -> str:
+    """Train the named structures, show their ranking, and return the best in the notation.
+
+    Args:
+        names: Zoo names, files or notations, separated by commas.
+        given: The settings that were given as options.
+        merged: The settings of the search; data, resolution, recipe and seeds of the ranking.
+        out: The folder of the study, which keeps the ranking.
+        plain: Whether progress is shown in lines.
+
+    Raises:
+        GenetsError: The structures cannot be compared, or the study has its MasterNet.
+    """
+    from genets.cli.output import print_remark, remark_console
+    from genets.core.errors import SettingsError
+    from genets.report.study.tables import masters_table
+
+    if "master" in given:
+        raise SettingsError("give --master or --compare-masters, not both")
+    structures = [name.strip() for name in names.split(",") if name.strip()]
+    settings = {name: _check({**merged, "master": name}) for name in structures}
+    ranking, latencies = _rank(settings, out, plain=plain)
+    remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))
+    for failed in ranking.failed:
+        print_remark(f"{failed.name}: {failed.reason}")
+    return str(ranking.best)
+
+
+def _rank(
+    settings: dict[str, SearchSettings], out: Path, *, plain: bool
+) -> tuple[MasterRanking, dict[str, float]]:
+    """Train and time the structures; the latencies are ms per image on the target."""
+    from genets.analysis.masters import check_masters, rank_masters
+    from genets.cli.progress import show_progress
+    from genets.core.errors import StudyError
+    from genets.core.progress import Progress
+    from genets.data import load_data
+    from genets.nas.study.reader import is_study
+    from genets.nas.trials.workers import training_device
+
+    structures = {name: each.structure for name, each in settings.items()}
+    check_masters(structures)
+    if is_study(out) and not (out / RANKING_FILE).exists():
+        raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
+    first = next(iter(settings.values()))
+    device = training_device(first.training_device)
+    data = load_data(first.data, first.resolution, seed=first.seed, device=device)
+    out.mkdir(parents=True, exist_ok=True)
+    with show_progress(plain=plain) as on_progress:
+        ranking = rank_masters(
+            structures,
+            data,
+            first.master_training.recipe(),
+            seeds=range(first.seed, first.seed + TRAININGS),
+            metric=first.metric,
+            device=device,
+            keep=out / RANKING_FILE,
+            on_training=lambda done, total, name: on_progress(
+                Progress("MasterNets", done, total, name)
+            ),
+        )
+    return ranking, _measure_masters(ranking, first, data.num_classes)
+
+
+def _measure_masters(
+    ranking: MasterRanking, settings: SearchSettings, num_classes: int
+) -> dict[str, float]:
+    """Time the structures in turn; the latencies are ms per image."""
+    from genets.latency.predictor.probes import build_for_timing
+    from genets.latency.timing.measurement import measure_interleaved
+
+    measured = measure_interleaved(
+        {row.name: build_for_timing(row.structure, num_classes) for row in ranking.ranked},
+        settings.target,
+        settings.resolution,
+        time_limit_s=settings.measure_seconds,
+    )
+    return {name: measurement.ms_per_image for name, measurement in measured.items()}

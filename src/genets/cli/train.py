@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import Json
+from genets.cli.options import (
+    OUTPUT,
+    TRAINING,
+    WEIGHTS,
+    Json,
+    Resolution,
+    given,
+    option,
+    recipe_names,
+)
 
 if TYPE_CHECKING:
     from genets.training import RunSettings
@@ -17,71 +26,121 @@ if TYPE_CHECKING:
 
 def train(
     network: Annotated[
-        str | None, typer.Argument(help="NETWORK, or a results folder to begin with.")
+        str | None,
+        typer.Argument(
+            help="Zoo name, timm:NAME, structure file, quoted notation, or a results folder, whose "
+            "weights are fine-tuned."
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="digits, a folder of images, or a timm name.")
+        str | None,
+        option(
+            "Data set: digits, a folder of images, or timm's name of a data set.",
+            "none; a new run needs it",
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(
-            help="quick, finetune, nas or paper.  [default: finetune with weights, else quick]"
+        option(
+            "Recipe to start from.",
+            "finetune for a network with weights, quick for fresh weights",
+            TRAINING,
+            choices=recipe_names(),
         ),
     ] = None,
     recipe_file: Annotated[
-        Path | None, typer.Option(help="TOML file of fields; options override it.")
+        Path | None,
+        option("TOML file of fields of the recipe; options override the file.", "none", TRAINING),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A field of the recipe, as mixup=0.2; may be repeated."),
+        option(
+            "Field of the recipe and its value, as mixup=0.2; may be repeated.",
+            "none",
+            TRAINING,
+            name="--set",
+            metavar="FIELD=VALUE",
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
+    epochs: Annotated[
+        int | None, option("Number of passes over the training images.", "the recipe's", TRAINING)
+    ] = None,
+    batch_size: Annotated[
+        int | None, option("Number of images in a training step.", "the recipe's", TRAINING)
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak for 256 images in a step; grows with the batch.")
+        float | None,
+        option(
+            "Peak learning rate for a batch of 256 images; the rate used is proportional to the "
+            "batch size.",
+            "the recipe's",
+            TRAINING,
+        ),
     ] = None,
     pretrained: Annotated[
-        bool | None, typer.Option("--pretrained", help="Begin with published weights.")
+        bool | None,
+        option(
+            "Start from published weights, fetched from timm's hub.",
+            panel=WEIGHTS,
+            name="--pretrained",
+        ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Begin with a file of tensors: .safetensors or .pth.")
+        Path | None,
+        option(
+            "Start from this file of weights: .safetensors or .pth.",
+            "fresh weights, or those of the results folder",
+            WEIGHTS,
+        ),
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Results folder or NETWORK with published weights, to learn from."),
+        option(
+            "Network to learn from: a results folder, or a network with published weights.",
+            "none",
+            WEIGHTS,
+        ),
     ] = None,
     teacher_weights: Annotated[
-        Path | None, typer.Option(help="File of the teacher's weights, if it is no folder.")
+        Path | None,
+        option(
+            "File of the teacher's weights, for a teacher that is not a results folder.",
+            "published weights",
+            WEIGHTS,
+        ),
     ] = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Input size in pixels.  [default: the network's own]")
-    ] = None,
+    resolution: Resolution = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run, new or to go on with.  [default: in runs/]"),
+        option("Folder of the run, new or to be continued.", "runs/NETWORK-DATA", OUTPUT),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")] = "auto",
+    device: Annotated[
+        str,
+        option(
+            "Device that trains: cpu, cuda, cuda:NUMBER, or auto, which is CUDA if this machine "
+            "has it."
+        ),
+    ] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that read images.  [default: chosen]")
+        int | None, option("Number of processes that read images.", "by number of cores", min=0)
     ] = None,
     processes: Annotated[
-        int | None,
-        typer.Option(help="Processes that share each batch, one for each GPU.  [default: 1]"),
+        int | None, option("Number of processes that share each batch, one for each GPU.", "1")
     ] = None,
     check_data: Annotated[
-        bool, typer.Option("--check-data", help="Look for broken images before training.")
+        bool, option("Look for broken images before training.", name="--check-data")
     ] = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard files beside the log.")
+        bool, option("Write TensorBoard files beside the log.", panel=OUTPUT, name="--tensorboard")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything.  [default: 0]")] = None,
+    seed: Annotated[int | None, option("Random seed of the whole training.", "0")] = None,
     json: Json = False,
 ) -> None:
-    """Train or fine-tune a network, and hand it over as a results folder.
+    """Train or fine-tune a network, and export it as a results folder.
 
-    Kill it at any moment; the same command, or --out alone, goes on from the last checkpoint.
-    Other settings in the same folder are refused. OUT gets checkpoints, log.jsonl, learning
-    curves, and results/, which every command takes as a NETWORK.
+    You can stop the training at any moment: the same command, or --out alone, continues from the
+    last checkpoint. Other settings in the same folder are refused. OUT gets checkpoints, log.jsonl,
+    learning curves, and results/, which every command takes as a NETWORK.
 
     \b
     genets train genet_large --pretrained --data photos/
@@ -90,8 +149,6 @@ def train(
     genets train genet_light --data photos/ --recipe paper --set mixup=0.1 --set epochs=90
     genets train genet_large --data imagenet/ --recipe paper --processes 8
     """
-    from genets.cli.options import given
-
     options = given(
         network=network,
         data=data,
@@ -103,14 +160,14 @@ def train(
         seed=seed,
     )
     fields = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
-    folder = out or _usual_folder(options)
-    settings = _settings(options, recipe, recipe_file, changes or [], fields, folder)
-    how = {"device": device, "workers": workers, "processes": processes,
-           "check_data": check_data, "tensorboard": tensorboard}  # fmt: skip
-    _run(settings, folder, how, json)
+    folder = out or _default_folder(options)
+    settings = _merge_settings(options, recipe, recipe_file, changes or [], fields, folder)
+    machine = {"device": device, "workers": workers, "processes": processes,
+               "check_data": check_data, "tensorboard": tensorboard}  # fmt: skip
+    _run(settings, folder, machine, json)
 
 
-def _settings(
+def _merge_settings(
     options: dict[str, Any],
     recipe: str | None,
     file: Path | None,
@@ -118,10 +175,10 @@ def _settings(
     fields: dict[str, Any],
     out: Path,
 ) -> RunSettings:
-    """Those of the run at `out`, or a recipe; under those of `file`; under the others."""
+    """Merge the settings of the run at `out` or of a recipe, of `file`, and of the options."""
     from genets.core.errors import SettingsError
     from genets.training import RunSettings, make_recipe, named_recipe
-    from genets.training.recipe import changed, parse_changes, read_recipe_file
+    from genets.training.recipe import apply_changes, parse_changes, read_recipe_file
     from genets.training.run_folder import is_run, load_settings
 
     for name in ("weights", "teacher_weights"):
@@ -130,34 +187,34 @@ def _settings(
     values = load_settings(out).to_json() if is_run(out) else {}
     stored_recipe = values.pop("recipe", {})
     if _is_folder(options.get("network")):
-        values.pop("weights", None)  # the folder has them
-    name = recipe or values.get("recipe_name") or _usual_recipe(options)
+        values.pop("weights", None)  # the folder has weights of its own
+    name = recipe or values.get("recipe_name") or _default_recipe(options)
     base = named_recipe(name) if recipe or not stored_recipe else stored_recipe
     from_file = read_recipe_file(file) if file else {}
-    base = changed(base, from_file | parse_changes(changes) | fields)
+    base = apply_changes(base, from_file | parse_changes(changes) | fields)
     values |= options | {"recipe_name": name}
     for needed in ("network", "data"):
         if needed not in values:
-            raise SettingsError(f"{needed} must be given: {out} is no run to go on with")
+            raise SettingsError(f"{needed} must be given, because {out} is no run to continue")
     return RunSettings(**values, recipe=make_recipe(base))
 
 
-def _usual_recipe(options: dict[str, Any]) -> str:
-    begun = bool(options.get("pretrained")) or "weights" in options
-    return "finetune" if begun or _is_folder(options.get("network")) else "quick"
+def _default_recipe(options: dict[str, Any]) -> str:
+    has_weights = bool(options.get("pretrained")) or "weights" in options
+    return "finetune" if has_weights or _is_folder(options.get("network")) else "quick"
 
 
 def _is_folder(network: str | None) -> bool:
     return bool(network) and Path(str(network)).is_dir()
 
 
-def _usual_folder(options: dict[str, Any]) -> Path:
-    """Such as `runs/genet_large-photos`."""
+def _default_folder(options: dict[str, Any]) -> Path:
+    """Return a folder such as `runs/genet_large-photos`."""
     from genets.core.errors import SettingsError
 
     for needed in ("network", "data"):
         if needed not in options:
-            raise SettingsError(f"{needed} must be given, or --out with a run to go on with")
+            raise SettingsError(f"{needed} must be given, or --out with a run to continue")
     words = [
         re.sub(r"[^A-Za-z0-9.-]+", "_", options[name]).strip("._")[:60]
         for name in ("network", "data")
@@ -165,43 +222,40 @@ def _usual_folder(options: dict[str, Any]) -> Path:
     return Path("runs") / "-".join(words)
 
 
-def _run(settings: RunSettings, out: Path, how: dict[str, Any], json: bool) -> None:
-    """how: what `train_network` takes and no weight depends on."""
-    from genets.cli.output import error_console, print_json, print_lines, print_tables
+def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) -> None:
+    """Train. `machine`: options of `train_network` that do not change the weights."""
+    from genets.cli.output import error_console, print_json, print_lines, print_remark, print_tables
     from genets.cli.progress import TrainingWatch, show_progress
     from genets.report.training import training_table
     from genets.training import Listener
     from genets.training.distributed import is_first_process
     from genets.training.train_network import train_network
 
-    console = error_console()
     first = is_first_process()
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
-
     title = f"{settings.network[:60]} on {settings.data}, recipe {settings.recipe_name}"
-    lines = json or not console.is_terminal or not first
-    watch = TrainingWatch(out, title, say if lines else None)
+    lines = json or not error_console().is_terminal or not first
+    watch = TrainingWatch(out, title, print_remark if lines else None)
     try:
-        with show_progress(plain=lines) as on_event:
+        with show_progress(plain=lines) as on_progress:
             result = train_network(
                 settings,
                 out,
-                **how,
+                **machine,
                 listener=Listener(
-                    progress=(lambda progress: None) if lines else on_event,
+                    progress=(lambda progress: None) if lines else on_progress,
                     epoch=watch.epoch,
-                    note=lambda note: say(f"note: {note}"),
+                    note=lambda note: print_remark(f"note: {note}"),
                 ),
             )
     except KeyboardInterrupt:
         if first:
-            say(f"The run is kept; to go on: genets train --out {shlex.quote(str(out))}")
+            again = f"genets train --out {shlex.quote(str(out))}"
+            print_remark(f"The run is kept. To continue: {again}")
         raise
     finally:
         watch.draw()
-    if not is_first_process():  # only now is it known where machines were met
+    # Asked again: a process learns its rank among several machines only during the training.
+    if not is_first_process():
         return
     if json:
         print_json(result.to_json())

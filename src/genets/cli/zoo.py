@@ -1,4 +1,4 @@
-"""`genets zoo`: the named structures, and the networks to compare with."""
+"""`genets zoo`: the named structures and the baselines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genets.cli.options import Json
+from genets.cli.options import Json, option
 
 if TYPE_CHECKING:
     from genets.report import ZooRow
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 def zoo(
     name: Annotated[
-        str | None, typer.Argument(help="A network, to see what it is; all of them if left out.")
+        str | None,
+        typer.Argument(help="Network to describe; without a name, all networks are listed."),
     ] = None,
     toml: Annotated[
-        bool, typer.Option("--toml", help="Print the structure file (.toml) of NAME.")
+        bool, option("Print the structure file (.toml) of the network.", name="--toml")
     ] = False,
     json: Json = False,
-    seed: Annotated[
-        int, typer.Option(help="Accepted by every command; nothing here is drawn at random.")
-    ] = 0,
 ) -> None:
-    """List the named structures (counted), then the networks to compare with (as published).
+    """List the structures of the zoo and the baselines.
 
-    Parameters with 1000 classes, multiply-adds of one image at the network's own resolution.
+    The figures of a baseline are published ones. Parameters are counted with 1000 classes, and
+    multiply-adds for one image at the network's own resolution.
 
     \b
     genets zoo
@@ -38,7 +37,7 @@ def zoo(
     if toml and name is None:
         raise typer.BadParameter("needs a NAME", param_hint="--toml")
     if toml and json:
-        raise typer.BadParameter("cannot go with --json", param_hint="--toml")
+        raise typer.BadParameter("cannot be combined with --json", param_hint="--toml")
     if name is None:
         _list_all(json)
     else:
@@ -69,14 +68,13 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
     from genets import structure
     from genets.cli.output import print_json, print_tables
     from genets.report import stages_table, zoo_table
-    from genets.structure.toml_file import format_toml
 
     if name not in structure.zoo:
         _show_baseline(name, toml, json)
         return
     network = structure.zoo[name]
     if toml:
-        typer.echo(format_toml(network), nl=False)
+        typer.echo(network.to_toml(), nl=False)
         return
     row = _row(name, network)
     if json:
@@ -96,7 +94,7 @@ def _show_baseline(name: str, toml: bool, json: bool) -> None:
         raise GenetsError(unknown_name("network", name, (*zoo, *baselines)))
     baseline = baselines[name]
     if toml:
-        raise GenetsError(f"{baseline.name} is a baseline, which has no structure file")
+        raise GenetsError(f"{baseline.name} is a baseline and has no structure file")
     if json:
         print_json(baseline.to_json())
     else:
@@ -109,9 +107,5 @@ def _row(name: str, structure: Structure) -> ZooRow:
 
     counted = count(structure)
     return ZooRow(
-        name,
-        structure.resolution,
-        counted.parameters,
-        counted.multiply_adds,
-        str(structure),
+        name, structure.resolution, counted.parameters, counted.multiply_adds, str(structure)
     )

@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and the sentences that explain them."""
+"""Errors that a user can cause, and helpers for their messages."""
 
 import difflib
 import reprlib
@@ -9,7 +9,7 @@ _REPR.maxstring = _REPR.maxother = 60
 
 
 class GenetsError(ValueError):
-    """A wrong input. The message is one sentence; commands exit with `exit_status`."""
+    """A wrong input. The message is one sentence, and a command exits with `exit_status`."""
 
     exit_status = 2
 
@@ -17,9 +17,10 @@ class GenetsError(ValueError):
 class StructureError(GenetsError):
     """A structure, its notation or its TOML form breaks a rule.
 
-    field: the name of the field that is wrong, where it is one field.
-    stage: the number of the stage that is wrong, counted from 1, where it is one stage.
-    position: the character of the text that was read, counted from 1, where there was a text.
+    Attributes:
+        field: name of the wrong field, if it is one field.
+        stage: number of the wrong stage, from 1, if it is one stage.
+        position: position of the fault in the text, from 1, if a text was read.
     """
 
     def __init__(
@@ -37,19 +38,19 @@ class StructureError(GenetsError):
 
 
 class BlockFileError(GenetsError):
-    """A file with block types of the user's own is missing, fails, or has changed."""
+    """A file with a user's own block types is missing, fails, or has changed."""
 
 
 class DataError(GenetsError):
-    """A data set is unknown, unreadable or unfit for what was asked."""
+    """A data set is unknown or unreadable, or does not fit its use."""
 
 
 class TrainingError(GenetsError):
-    """A training cannot go on, or its network gives no finite outputs."""
+    """A training cannot continue, or its network gives no finite outputs."""
 
 
 class TargetError(GenetsError):
-    """A latency target or a budget is malformed, or this machine does not have it."""
+    """A target or a budget is malformed, or this machine does not have the target."""
 
 
 class SettingsError(GenetsError):
@@ -61,11 +62,13 @@ class StudyError(GenetsError):
 
 
 class InfeasibleBudgetError(GenetsError):
-    """No structure of the design space keeps the budget.
+    """No structure of the design space meets the budget.
 
-    fastest: the fastest structure there is, in the one-line notation.
-    fastest_ms, budget_ms: its measured (or, where none was measured, predicted) latency and
-        the budget, ms per image.
+    Attributes:
+        fastest: the fastest structure of the space, in the one-line notation.
+        fastest_ms: its measured latency, or the predicted one if it was not measured, in ms per
+            image.
+        budget_ms: the budget, in ms per image.
     """
 
     exit_status = 3
@@ -85,7 +88,7 @@ class InfeasibleBudgetError(GenetsError):
 
 
 def shown(value: object) -> str:
-    """`value` as a message shows it: its repr on one line, shortened where it is long."""
+    """The value as a message shows it: its repr on one line, shortened if it is long."""
     try:
         return _REPR.repr(value)
     except ValueError:  # Python refuses to print integers of more than 4300 digits
@@ -93,19 +96,19 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """`text`, with escapes for what tables, pictures and UTF-8 cannot hold, such as line breaks."""
+    """The text with escapes for line breaks and other characters that a table cannot hold."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
-    """One sentence for a name that is not known, with the nearest valid ones."""
+    """One sentence for an unknown name, with the nearest valid names."""
     names = {valid_name.lower(): valid_name for valid_name in sorted(valid)}
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     if near:
         suggestions = " or ".join(names[lower] for lower in near)
         return f"unknown {kind} {shown(name)}; did you mean {suggestions}?"
     some = ", ".join(list(names.values())[:12]) + (", ..." if len(names) > 12 else "")
-    return f"unknown {kind} {shown(name)}; known are {some}"
+    return f"unknown {kind} {shown(name)}; valid names are {some}"
 
 
 def first_line(error: BaseException) -> str:

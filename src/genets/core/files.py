@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not there at all, and whose they are meanwhile."""
+"""Files that are written completely or not at all, and locks between processes."""
 
 import fcntl
 import os
@@ -11,11 +11,13 @@ from weakref import WeakSet
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
-    """Write `content` (text as UTF-8) to `path`, so that no crash leaves half a file.
+    """Write `content` (text as UTF-8) to `path`, so that a crash never leaves half a file.
 
-    A temporary file in the same folder is written, synced and renamed; on failure it is
-    removed and what stood at `path` before is untouched. Raises OSError, with `path` as its
-    filename: a full disk names none.
+    A temporary file in the same folder is written, synced and renamed. On failure it is removed,
+    and the earlier file at `path` stays as it was.
+
+    Raises:
+        OSError: the file cannot be written; its filename is `path`, also for a full disk.
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -29,19 +31,24 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(OSError):  # in a read-only folder this fails as well, and says less
+        with suppress(OSError):  # in a read-only folder this fails too, with a less helpful error
             temporary.unlink()
     _sync_folder(path.parent)
 
 
 class FileLock:
-    """Holds `path` against other processes until it is closed, or this process ends.
+    """A lock on a file that holds until it is closed or this process ends.
 
-    Processes that are forked or spawned meanwhile do not hold it.
+    It uses `fcntl`, so it needs a POSIX system. A forked or spawned process does not hold it.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Raises BlockingIOError, whose strerror names the process that holds it; OSError."""
+        """Take the lock.
+
+        Raises:
+            BlockingIOError: another process holds the lock; strerror has its number.
+            OSError: the file cannot be created.
+        """
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             self._take(self._handle, path)
@@ -61,7 +68,7 @@ class FileLock:
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
-        """Release it; nothing happens where that was done before."""
+        """Release the lock; a second call does nothing."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -81,17 +88,17 @@ class FileLock:
 _held: WeakSet[FileLock] = WeakSet()
 
 
-def _let_go() -> None:
-    """In a forked child, such as one that reads images, which may outlive its parent."""
+def _release_in_child() -> None:
+    """Release all locks in a forked child, such as an image reader that outlives its parent."""
     for lock in list(_held):
         lock.close()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
+    """Make a rename in the folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

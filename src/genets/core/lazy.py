@@ -1,4 +1,4 @@
-"""Names of a package that are imported from their modules when they are first used."""
+"""Names of a package that are imported at their first use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 
 def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package (PEP 562).
+    """Make the `__getattr__` of a package (PEP 562).
 
-    module_of: for each name the module that has it, within the package.
+    Args:
+        package: name of the package.
+        module_of: for each name, its module within the package.
     """
 
     def get(name: str) -> Any:

@@ -6,7 +6,7 @@ from genets.data.folder import load_folder
 from genets.data.load import LOADERS, load_data
 from genets.data.nuisance import Nuisance, render
 from genets.data.pool import Augmentation, readers_for
-from genets.data.seeds import generator_of, seed_of, seeded_globals
+from genets.data.seeds import derive_seed, make_generator, seeded_globals
 from genets.data.share import WHOLE, Share
 from genets.data.split import Batch, ImageData, Split, steps_per_epoch
 from genets.data.timm_dataset import load_timm
@@ -23,14 +23,14 @@ __all__ = [
     "Share",
     "Split",
     "broken_files",
-    "generator_of",
+    "derive_seed",
     "load_data",
     "load_digits",
     "load_folder",
     "load_timm",
+    "make_generator",
     "readers_for",
     "render",
-    "seed_of",
     "seeded_globals",
     "steps_per_epoch",
 ]

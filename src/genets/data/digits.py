@@ -1,4 +1,4 @@
-"""The digits data set: scikit-learn's 1,797 real 8x8 digits, enlarged, with nuisance."""
+"""The digits data set: scikit-learn's 1,797 real 8x8 digits, enlarged and distorted."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from genets.data.nuisance import Nuisance, render
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
     CPU,
+    VALIDATION_SHARE,
     Batch,
     ImageData,
     check_positive,
     check_resolution,
-    check_share,
     cut,
     slices,
 )
@@ -29,9 +29,12 @@ RESOLUTIONS = (8, 64)
 
 @dataclass(frozen=True, eq=False)
 class DigitsSplit:
-    """Some of the digits. An evaluation pass shows `views` fixed drawings of each.
+    """Some of the digits. An evaluation pass shows `views` fixed drawings of each digit.
 
-    sources: (N, 8, 8), ink from 0 to 1. labels: (N,), int64.
+    Attributes:
+        sources: (N, 8, 8), ink from 0 to 1.
+        labels: (N,), int64.
+        views: drawings of each digit in an evaluation pass.
     """
 
     purpose: str
@@ -51,7 +54,7 @@ class DigitsSplit:
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
-        """See `Split.batches`. Every epoch draws fresh nuisance."""
+        """See `Split.batches`. Every epoch draws new distortions."""
         check_positive("batch_size", batch_size)
         if epoch is None:
             images, labels = (part[self.share.of_pass()] for part in self._fixed)
@@ -72,10 +75,10 @@ class DigitsSplit:
     @cached_property
     def _fixed(self) -> Batch:
         order = torch.arange(len(self.sources)).repeat(self.views)
-        return self._draw(order, generator_of("digits", self.purpose, "views"))
+        return self._draw(order, make_generator("digits", self.purpose, "views"))
 
     def _epoch(self, seed: int, epoch: int) -> Batch:
-        generator = generator_of("digits", self.purpose, seed, epoch)
+        generator = make_generator("digits", self.purpose, seed, epoch)
         order = torch.randperm(len(self), generator=generator) % len(self.sources)
         return self._draw(order, generator)
 
@@ -88,28 +91,36 @@ def load_digits(
     resolution: int,
     *,
     seed: int = 0,
-    validation_share: float = 0.2,
     nuisance: Nuisance | None = None,
     views: int = 4,
     share: Share = WHOLE,
     device: torch.device = CPU,
 ) -> ImageData:
-    """The digits at `resolution` (8 to 64) pixels, ten classes.
+    """Load the digits, ten classes.
 
-    A quarter is the test split, the same for every seed; `validation_share` of the rest is the
-    validation split, by `seed`. Both show `views` fixed drawings of each digit, so that scores
-    are less noisy. share: what this process reads. device: that images are given on.
-    Raises DataError.
+    A quarter is the test split, the same for every seed; a fifth of the rest is the validation
+    split, cut by `seed`. Both show several fixed drawings of each digit, so that scores are less
+    noisy.
+
+    Args:
+        resolution: pixels along each side, 8 to 64.
+        seed: decides the cut of the validation split.
+        nuisance: the distortions; None takes the defaults.
+        views: drawings of each digit in the validation and test split.
+        share: the share of the images that this process reads.
+        device: device of the images in a batch.
+
+    Raises:
+        DataError: an argument is out of range.
     """
     check_resolution(resolution, *RESOLUTIONS, "digits")
-    check_share(validation_share)
     check_positive("views", views)
     nuisance = nuisance or Nuisance()
     sources, labels = _sources()
     rest, test = cut(labels.tolist(), TEST_SHARE, purpose="digits test")
-    kept, off = cut(labels[rest].tolist(), validation_share, purpose="digits validation", seed=seed)
-    # All that is not test sets the scale, so that it does not depend on the seed.
-    sample = render(sources[rest], resolution, nuisance, generator_of("digits scale"))
+    kept, off = cut(labels[rest].tolist(), VALIDATION_SHARE, purpose="digits validation", seed=seed)
+    # The scale comes from all digits outside the test split, so it does not depend on the seed.
+    sample = render(sources[rest], resolution, nuisance, make_generator("digits scale"))
     mean, std = sample.mean().item(), sample.std().item()
 
     def split(purpose: str, positions: Tensor, views: int) -> DigitsSplit:
@@ -131,7 +142,7 @@ def load_digits(
 
 
 def _sources() -> Batch:
-    """(1797, 8, 8) ink from 0 to 1, and the classes (1797,)."""
+    """The ink (1797, 8, 8), from 0 to 1, and the classes (1797,)."""
     from sklearn.datasets import load_digits as load_sklearn_digits
 
     digits = load_sklearn_digits()

@@ -1,4 +1,4 @@
-"""A folder of images: class folders, or train, validation and test folders of class folders."""
+"""A folder of images: class folders, or train, validation and test folders with class folders."""
 
 from __future__ import annotations
 
@@ -46,7 +46,6 @@ def load_folder(
     resolution: int,
     *,
     seed: int = 0,
-    validation_share: float = 0.2,
     augmentation: Augmentation | None = None,
     workers: int | None = None,
     share: Share = WHOLE,
@@ -55,12 +54,23 @@ def load_folder(
 ) -> ImageData:
     """Read a folder of images.
 
-    Either class folders lie directly below, or folders train, validation (val) and test with
-    class folders in them; of these, validation and test may be missing.
-    workers: processes that read images; None chooses by the number of images.
-    share: what this process reads. device: that images are given on. check: read every image
-    once beforehand, so that broken ones are named and counted now, and not when they are met.
-    Raises DataError: among others, more than 1 % of the images are broken.
+    The folder holds either class folders, or folders train, validation (val) and test that hold
+    class folders; validation and test may be missing.
+
+    Args:
+        folder: the folder.
+        resolution: pixels along each side of the images.
+        seed: decides the cut of the validation split.
+        augmentation: of the training images; None is timm's standard augmentation.
+        workers: processes that read images; None chooses by the number of images.
+        share: the share of the images that this process reads.
+        device: device of the images in a batch.
+        check: read every image once now, so that broken images are reported and counted now and
+            not when a pass meets them.
+
+    Raises:
+        DataError: the folder cannot be read, has too few images or classes, or more than 1 % of
+            its images are broken.
     """
     root = Path(folder).expanduser()
     parts = _parts(root)
@@ -75,7 +85,6 @@ def load_folder(
         pools.get("validation"),
         pools.get("test"),
         seed=seed,
-        validation_share=validation_share,
         augmentation=augmentation,
         workers=workers,
         share=share,
@@ -89,26 +98,26 @@ def load_folder(
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folder of class folders for each purpose; without a train folder that is the root."""
+    """The folder of class folders for each split; without a train folder, the root is `train`."""
     children = _folders(root)
     if not children:
         raise DataError(
             f"folder {root} has no class folders; it needs one folder of images for each class"
         )
-    found = {
+    parts = {
         purpose: root / name
         for purpose, names in SPLIT_FOLDERS.items()
         for name in names
         if name in children
     }
-    if set(children) <= {part.name for part in found.values()} and "train" not in found:
+    if set(children) <= {part.name for part in parts.values()} and "train" not in parts:
         raise DataError(f"folder {root} has {name_some(children)} but no train folder")
     # A folder `train` that holds images directly is a class of that name.
-    return found if "train" in found and _folders(found["train"]) else {"train": root}
+    return parts if "train" in parts and _folders(parts["train"]) else {"train": root}
 
 
 def _folders(folder: Path) -> list[str]:
-    """Names of the folders directly below, hidden ones left out, ascending."""
+    """The names of the folders directly below, without hidden folders, ascending."""
     try:
         with os.scandir(folder) as entries:
             return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
@@ -126,22 +135,22 @@ def _scan(part: Path, names: list[str]) -> list[tuple[Path, int]]:
     foreign = sorted(set(own) - set(names))
     if foreign:
         raise DataError(
-            f"folder {part} has class {name_some(foreign)}, which the train folder lacks"
+            f"folder {part} has class {name_some(foreign)}, which the train folder does not have"
         )
     classes = {name: names.index(name) for name in own}
-    found = make_dataset(part, classes, extensions=IMG_EXTENSIONS, allow_empty=True)
+    images = make_dataset(part, classes, extensions=IMG_EXTENSIONS, allow_empty=True)
     lacking = sorted(set(names) - set(own))
     if lacking:
         raise DataError(
-            f"folder {part} lacks class {name_some(lacking)}, which the train folder has"
+            f"folder {part} has no class {name_some(lacking)}, which the train folder has"
         )
-    empty = sorted(set(own) - {names[label] for _, label in found})
+    empty = sorted(set(own) - {names[label] for _, label in images})
     if empty:
         raise DataError(
             f"folder {part} has no image of class {name_some(empty)}; files that end in "
-            f"{', '.join(IMG_EXTENSIONS)} count as images"
+            f"{', '.join(IMG_EXTENSIONS)} are read as images"
         )
-    return [(Path(path), label) for path, label in found]
+    return [(Path(path), label) for path, label in images]
 
 
 def _fingerprint(root: Path, files: dict[str, list[tuple[Path, int]]]) -> str:

@@ -1,4 +1,4 @@
-"""Single images, read, transformed and collated; broken ones are passed over."""
+"""Reading, transforming and collating single images; broken images are skipped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genets.data.broken_images import BROKEN, reason_of
 from genets.data.pixels import as_rgb
 from genets.data.seeds import kept_globals, seed_globals
 
-MOST_STAND_INS = 50
+MAX_REPLACEMENTS = 50
 
 
 class Images(Sized, Protocol):
@@ -25,19 +25,22 @@ class Images(Sized, Protocol):
 
 
 Item = tuple[tuple[Tensor, int] | None, dict[str, str]]
-"""Pixels (H, W, 3), bytes, and the class, or None; and the broken ones met on the way to it."""
+"""Pixels (H, W, 3) as bytes and the class, or None; and the broken images met before it."""
 
 
 Pick = tuple[int, tuple[int, int] | None]
-"""A position in a pool, and while training the seed and the epoch."""
+"""A position in a pool, and in training the seed and the epoch."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageReader(Dataset[Item]):
-    """Gives images of a split as they are shown in a pass; keeps no state, so workers can stay.
+    """Reads the images of a split for a pass. It has no state, so its workers stay.
 
-    positions: those of the split, ascending.
-    training_transform, fixed_transform: from an image to pixels (3, H, W), bytes.
+    Attributes:
+        images: the images of the pool.
+        purpose: name of the split.
+        positions: positions of the split in the pool, ascending.
+        training_transform, fixed_transform: from an image to pixels (3, H, W) as bytes.
     """
 
     images: Images
@@ -47,13 +50,13 @@ class ImageReader(Dataset[Item]):
     fixed_transform: Any
 
     def __getitems__(self, picks: Sequence[Pick]) -> list[Item]:
-        """What a DataLoader asks for: a batch at a time."""
+        """The items of a batch; a DataLoader calls this method once per batch."""
         with kept_globals():
             return [self._item(*pick) for pick in picks]
 
     def _item(self, first: int, key: tuple[int, int] | None) -> Item:
         broken: dict[str, str] = {}
-        for position in [first] if key is None else self._candidates(first):
+        for position in [first] if key is None else self._replacements(first):
             try:
                 image, label = self.images[position]
                 image = as_rgb(image)
@@ -64,16 +67,16 @@ class ImageReader(Dataset[Item]):
             return (pixels.permute(1, 2, 0), int(label)), broken
         return None, broken
 
-    def _candidates(self, position: int) -> Iterator[int]:
-        """The image and, to stand in for it if it is broken, those after it in the split."""
+    def _replacements(self, position: int) -> Iterator[int]:
+        """The position itself, then the positions after it, which replace a broken image."""
         place, count = bisect_left(self.positions, position), len(self.positions)
-        for step in range(min(MOST_STAND_INS, count)):
+        for step in range(min(MAX_REPLACEMENTS, count)):
             yield self.positions[(place + step) % count]
 
     def _transformed(
         self, image: Image.Image, position: int, key: tuple[int, int] | None
     ) -> Tensor:
-        """Each image's augmentation has a seed of its own, whoever reads it."""
+        """Transform an image. Its augmentation has its own seed, so any process gives the same."""
         if key is not None:
             seed_globals("augmentation", *key, position)
         transform = self.fixed_transform if key is None else self.training_transform
@@ -86,7 +89,7 @@ class ImageReader(Dataset[Item]):
 
 
 def collate(items: Sequence[Item]) -> tuple[Any, dict[str, str]]:
-    """A batch of those that could be read, or None, and the broken ones."""
+    """The batch of the readable images, or None, and the broken images."""
     good = [image for image, _ in items if image is not None]
-    broken = {name: reason for _, found in items for name, reason in found.items()}
+    broken = {name: reason for _, broken in items for name, reason in broken.items()}
     return default_collate(good) if good else None, broken

@@ -1,4 +1,4 @@
-"""Data sets by name."""
+"""Loading a data set by its name or folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genets.data.split import ImageData
 from genets.data.timm_dataset import PREFIXES, load_timm
 
 LOADERS: dict[str, Callable[..., ImageData]] = {"digits": load_digits}
-"""Data sets that lie in memory; each takes resolution, seed, validation_share and device."""
+"""Data sets in memory, by name; each loader takes resolution, seed and device."""
 
 
 def load_data(
@@ -24,7 +24,6 @@ def load_data(
     resolution: int,
     *,
     seed: int = 0,
-    validation_share: float = 0.2,
     device: str | torch.device = "cpu",
     workers: int | None = None,
     check: bool = True,
@@ -32,18 +31,19 @@ def load_data(
 ) -> ImageData:
     """Load a data set and cut it into training, validation and test split.
 
-    name: `digits`, a folder of images, or a name that `timm.data.create_dataset` takes, with
-    its prefix (`torch/cifar10`, `hfds/...`, `tfds/...`, `wds/...`).
-    resolution: pixels along each side of the images given.
-    seed: decides the cut of the validation split; the test split is the same for every seed.
-    validation_share: how much of the training images is cut off for validation, where the data
-    set has no validation split of its own.
-    device: that images are given on.
-    workers: processes that read images, where they do not lie in memory; None chooses.
-    check: read every image of a folder once beforehand, so that broken ones are named and
-        counted now, and not when they are met.
-    options: what `load_digits`, `load_folder` or `load_timm` takes beyond these.
-    Raises DataError.
+    Args:
+        name: `digits`, a folder of images, or a name that `timm.data.create_dataset` takes, with
+            its prefix (`torch/cifar10`, `hfds/...`, `tfds/...`, `wds/...`).
+        resolution: pixels along each side of the images.
+        seed: decides the cut of the validation split; the test split is the same for every seed.
+        device: device of the images in a batch.
+        workers: processes that read images, for data sets that are not in memory; None chooses.
+        check: read every image of a folder once now, so that broken images are reported and
+            counted now and not when a pass meets them.
+        options: further arguments of `load_digits`, `load_folder` or `load_timm`.
+
+    Raises:
+        DataError: the data set is unknown, cannot be read, or has too few images or classes.
     """
     load = _loader(name)
     if str(name) not in LOADERS:
@@ -54,7 +54,6 @@ def load_data(
         name,
         resolution,
         seed=seed,
-        validation_share=validation_share,
         device=torch.device(device),
         **options,
     )
@@ -73,5 +72,5 @@ def _loader(name: str | Path) -> Callable[..., ImageData]:
         raise DataError(f"folder {text} does not exist")
     raise DataError(
         f"{unknown_name('data set', text, LOADERS)}; a folder of images or a name such as "
-        "torch/cifar10 or hfds/food101 will do too"
+        "torch/cifar10 or hfds/food101 is also allowed"
     )

@@ -1,4 +1,4 @@
-"""Seeded nuisance: small grey images drawn onto a colour canvas, turned, moved and noisy."""
+"""Seeded distortions: small grey images on a colour canvas, rotated, moved and noisy."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genets.core.errors import DataError
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 
 NOISE_BANK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
 class Nuisance:
-    """How far an image may differ from its source; each image draws its own values.
+    """The largest distortions of an image; each image draws its own values.
 
-    rotation_degrees: largest turn, either way.
-    scale: smallest and largest size of the source, as a share of the canvas.
-    stretch: largest difference between width and height, as a share.
-    shear: largest slant, as the tangent of its angle.
-    shift: largest move along each axis, as a share of the canvas.
-    contrast: smallest and largest distance between the two colours, which lie in the unit cube.
-    colour: how far the contrast's direction leaves grey; 0 is light on dark, 2 nearly any pair.
-    tint: how far the middle between the two colours may lie from grey 0.5, for each channel.
-    noise: standard deviation of the noise added to each pixel and channel.
+    Attributes:
+        rotation_degrees: largest rotation in either direction.
+        scale: smallest and largest size of the source, as a share of the canvas.
+        stretch: largest difference between width and height, as a share.
+        shear: largest slant, as the tangent of its angle.
+        shift: largest move along each axis, as a share of the canvas.
+        contrast: smallest and largest distance between the two colours in the unit cube.
+        colour: deviation of the contrast's direction from grey; 0 gives light on dark, 2 gives
+            nearly any pair of colours.
+        tint: largest distance of the middle between the two colours from grey 0.5, per channel.
+        noise: standard deviation of the noise that is added to each pixel and channel.
+
+    Raises:
+        DataError: a value is out of range.
     """
 
     rotation_degrees: float = 30.0
@@ -65,10 +70,17 @@ class Nuisance:
 def render(
     sources: Tensor, resolution: int, nuisance: Nuisance, generator: torch.Generator
 ) -> Tensor:
-    """Draw each source once, with its own nuisance.
+    """Draw each source once, with its own distortions.
 
-    sources: (N, h, w), ink from 0 to 1. Returns (N, 3, resolution, resolution), colours about
-    0 to 1 (noise may leave that range), channels last in memory.
+    Args:
+        sources: (N, h, w), ink from 0 to 1.
+        resolution: pixels along each side of the results.
+        nuisance: the largest distortions.
+        generator: the source of all random values.
+
+    Returns:
+        (N, 3, resolution, resolution), colours about 0 to 1 (noise may leave that range),
+        channels last in memory.
     """
     count = len(sources)
     theta = _affine(count, nuisance, generator)
@@ -81,7 +93,7 @@ def render(
 
 
 def _affine(count: int, nuisance: Nuisance, generator: torch.Generator) -> Tensor:
-    """(count, 2, 3): for each image, where in its source a canvas point lies (both -1 to 1)."""
+    """(count, 2, 3): for each image, the map from canvas to source coordinates, both -1 to 1."""
     angle = math.radians(nuisance.rotation_degrees) * _symmetric(count, generator)
     size = _between(nuisance.scale, (count,), generator)
     stretch = nuisance.stretch * _symmetric(count, generator)
@@ -97,7 +109,7 @@ def _affine(count: int, nuisance: Nuisance, generator: torch.Generator) -> Tenso
 
 
 def _colours(count: int, nuisance: Nuisance, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Colour of the paper, and what full ink adds to it; both (count, 3, 1, 1)."""
+    """The colour of the paper, and the colour that full ink adds; both (count, 3, 1, 1)."""
     shape = (count, 3, 1, 1)
     direction = 3**-0.5 + nuisance.colour * torch.randn(shape, generator=generator)
     contrast = _between(nuisance.contrast, (count, 1, 1, 1), generator)
@@ -109,8 +121,8 @@ def _colours(count: int, nuisance: Nuisance, generator: torch.Generator) -> tupl
 def _noise(count: int, resolution: int, std: float, generator: torch.Generator) -> Tensor:
     """(count, 3, resolution, resolution), channels last.
 
-    Windows of a fixed bank of normal numbers at random places: at 32 pixels about 100 times
-    as fast as fresh numbers, which would take longer than all the rest of an epoch's images.
+    The noise is a window at a random place of a fixed bank of normal numbers. At 32 pixels this is
+    about 100 times as fast as new numbers, which would take longer than the rest of an image.
     """
     length = 3 * resolution * resolution
     windows = _noise_bank(NOISE_BANK + length).unfold(0, length, 1)
@@ -121,11 +133,11 @@ def _noise(count: int, resolution: int, std: float, generator: torch.Generator) 
 
 @cache
 def _noise_bank(length: int) -> Tensor:
-    return torch.randn(length, generator=generator_of("noise bank"))
+    return torch.randn(length, generator=make_generator("noise bank"))
 
 
 def _symmetric(shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Uniform from -1 to 1."""
+    """Uniform values from -1 to 1."""
     return 2 * torch.rand(shape, generator=generator) - 1
 
 

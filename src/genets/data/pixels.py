@@ -1,9 +1,7 @@
-"""Pixels on their way from an image to a normalised batch: bytes as long as possible.
+"""Pixels from an image file to a normalised batch; they stay bytes as long as possible.
 
-Bytes are a quarter of what numbers take, between processes and on the way to a GPU, and a batch
-is normalised at once much faster than its images one by one.
-
-Images in RGB, whatever their files hold.
+Bytes take a quarter of the space of float32, between processes and on the way to a GPU, and one
+batch is normalised much faster than its images one by one.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ FILLING = torch.tensor(MEAN).mul(255).round().to(torch.uint8).view(3, 1, 1)
 
 
 class Erasing:
-    """timm's random erasing, of pixels (3, H, W) that are bytes still; in place.
+    """timm's random erasing for pixels (3, H, W) that are still bytes; it works in place.
 
     It draws from Python's global generator.
     """
@@ -38,7 +36,10 @@ class Erasing:
 
 
 class _MeanForZero:
-    """What timm's erasing takes for a normalised image: where it sets zero the mean is set."""
+    """Poses as a normalised image for timm's erasing: where timm sets zero, the mean is set.
+
+    timm uses only `size`, `dtype` and item assignment; a version that uses more breaks this class.
+    """
 
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels
@@ -52,9 +53,9 @@ class _MeanForZero:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """Bytes (N, H, W, 3) as images (N, 3, H, W), float32, channels last in memory."""
+    """Turn bytes (N, H, W, 3) into images (N, 3, H, W), float32, channels last in memory."""
     count, height, width, _ = pixels.shape
-    # Whole rows at once: with a last dimension of 3 the same takes five times as long.
+    # Rows are computed as one dimension: with a last dimension of 3 it takes five times as long.
     rows = pixels.reshape(count * height, width * 3).float()
     scale, offset = _row(width, pixels.device)
     images = torch.addcmul(offset, rows, scale)
@@ -63,25 +64,28 @@ def normalised(pixels: Tensor) -> Tensor:
 
 @cache
 def _row(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What the bytes of a row are multiplied by, and what is added then; (3 * width,) each."""
+    """The factors and the offsets for the bytes of a row; (3 * width,) each."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     scale, offset = 1 / (255 * std), -mean / std
     return scale.repeat(width).to(device), offset.repeat(width).to(device)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """The image read, in RGB; `convert` alone would copy one that is.
+    """Read the image and convert it to RGB; an RGB image is not copied.
 
-    Of 16 bits the upper 8 are taken, where `convert` would make all above 255 white.
-    Raises ValueError: a mode whose range nobody knows; and what Pillow raises for broken files.
+    Of 16-bit values the upper 8 bits are used; `convert` would make all values above 255 white.
+
+    Raises:
+        ValueError: the mode has no known range of values. Pillow raises other errors for broken
+            files; see `broken_images.BROKEN`.
     """
     image.load()
     if image.mode == "RGB":
         return image
-    if image.mode in ("F", "I") and image.format != "PPM":  # whose I holds 16 bits
+    if image.mode in ("F", "I") and image.format != "PPM":  # mode I of a PPM file holds 16 bits
         raise ValueError(f"pixels of mode {image.mode} have no known range")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "P":
-        image = image.convert("RGBA")  # or Pillow warns where colours are transparent
+        image = image.convert("RGBA")  # otherwise Pillow warns of transparent colours
     return image.convert("RGB")

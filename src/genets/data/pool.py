@@ -1,4 +1,4 @@
-"""Splits of single images that are read, transformed and collated by a DataLoader."""
+"""Splits of single images that a DataLoader reads, transforms and collates."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from genets.core.errors import DataError, printable
 from genets.data.broken_images import BrokenImages
 from genets.data.image_reader import ImageReader, Images, Pick, collate
 from genets.data.pixels import MEAN, STD, Erasing, normalised
-from genets.data.seeds import generator_of
+from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
     CPU,
+    VALIDATION_SHARE,
     Batch,
     ImageData,
     check_classes,
     check_positive,
     check_resolution,
-    check_share,
     cut,
     slices,
 )
@@ -37,7 +37,7 @@ from genets.data.split import (
 TEST_SHARE = 0.2
 RESOLUTIONS = (8, 2048)
 FEW_IMAGES = 500
-MOST_READERS = 8
+MAX_READERS = 8
 READER_LOST = ("DataLoader worker", "RuntimeError: unable to allocate shared memory")
 SHARED_MEMORY, ROOM_TO_SHARE = "/dev/shm", 1 << 30  # bytes
 
@@ -46,13 +46,14 @@ Pixels = Callable[[Image.Image], Tensor]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What timm's standard training transform does to an image.
+    """The settings of timm's standard training transform.
 
-    crop_area: smallest and largest share of the image that a random crop shows.
-    flip: probability of a left-right flip.
-    colour_jitter: largest change of brightness, contrast and saturation.
-    auto_augment: timm's name of a policy, such as `rand-m9-mstd0.5`; empty for none.
-    erase: probability of random erasing.
+    Attributes:
+        crop_area: smallest and largest share of the image that a random crop shows.
+        flip: probability of a left-right flip.
+        colour_jitter: largest change of brightness, contrast and saturation.
+        auto_augment: timm's name of a policy, such as `rand-m9-mstd0.5`; empty for none.
+        erase: probability of random erasing.
     """
 
     crop_area: tuple[float, float] = (0.08, 1.0)
@@ -62,27 +63,27 @@ class Augmentation:
     erase: float = 0.0
 
     def training_transform(self, resolution: int) -> Pixels:
-        """From an image to pixels (3, resolution, resolution), bytes.
+        """Make the transform from an image to pixels (3, resolution, resolution) as bytes.
 
-        It draws from the global generators.
+        The transform draws from the global generators.
         """
         transform: Any = create_transform(
             resolution,
             is_training=True,
-            use_prefetcher=True,  # or numbers come out, normalised
+            use_prefetcher=True,  # otherwise the result is normalised float32
             scale=self.crop_area,
             hflip=self.flip,
             color_jitter=self.colour_jitter,
             auto_augment=self.auto_augment or None,
             interpolation="bicubic",
         )
-        both: Any = Compose([transform, Erasing(self.erase)])
-        return cast(Pixels, both if self.erase else transform)
+        with_erasing: Any = Compose([transform, Erasing(self.erase)])
+        return cast(Pixels, with_erasing if self.erase else transform)
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """A part of a data set as it is stored: images, and their classes known without reading."""
+    """A stored part of a data set: images, and their classes, which need no reading."""
 
     images: Images
     labels: Sequence[int]
@@ -90,7 +91,7 @@ class Pool:
 
 @dataclass(eq=False)
 class _Loader:
-    """A loader, whose workers stay from pass to pass, and what it reads next."""
+    """A loader whose workers stay from pass to pass, and the picks that it reads next."""
 
     batch_size: int
     training: bool
@@ -101,9 +102,17 @@ class _Loader:
 
 @dataclass(frozen=True, eq=False)
 class PoolSplit:
-    """The images of a pool at some positions, ascending; `share` of them is read here.
+    """The images of a pool at some positions.
 
-    device: that images are given on.
+    Attributes:
+        purpose: name of the split.
+        images: the images of the pool.
+        positions: positions of the split in the pool, ascending.
+        training_transform, fixed_transform: from an image to pixels (3, H, W) as bytes.
+        broken: the broken images of the data set.
+        workers: processes that read images; 0 reads in this process.
+        share: the share of the images that this process reads.
+        device: device of the images in a batch.
     """
 
     purpose: str
@@ -118,8 +127,8 @@ class PoolSplit:
     _loaders: list[_Loader] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        # The registry of finalizers holds the loaders. As part of a cycle of garbage they would
-        # lose their queues first, and then wait five seconds for each worker to hear of its end.
+        # The registry of finalizers holds the loaders. In a cycle of garbage, the loaders would
+        # lose their queues first and then wait five seconds for each worker to end.
         weakref.finalize(self, self._loaders.clear).atexit = False
 
     def __len__(self) -> int:
@@ -128,21 +137,22 @@ class PoolSplit:
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
-        """See `Split.batches`. Equal for any number of workers, which stay from pass to pass.
+        """See `Split.batches`. The batches are equal for any number of workers.
 
-        Raises DataError: more than 1 % of the images are broken.
+        Raises:
+            DataError: more than 1 % of the images are broken.
         """
         check_positive("batch_size", batch_size)
-        own = self._idle_loader(batch_size, training=epoch is not None)
-        own.picks[:] = self._picks(batch_size, epoch, seed)
-        own.busy = True  # a pass within a pass gets another
+        idle = self._idle_loader(batch_size, training=epoch is not None)
+        idle.picks[:] = self._picks(batch_size, epoch, seed)
+        idle.busy = True  # a pass within a pass gets another loader
         try:
-            for batch, broken in own.loader:
+            for batch, broken in idle.loader:
                 self.broken.meet(broken)
                 if batch is not None:
                     pixels, labels = batch
                     yield normalised(pixels.to(self.device, non_blocking=True)), labels
-            own.busy = False
+            idle.busy = False
         except RuntimeError as error:
             last = str(error).strip().rpartition("\n")[2]
             if not last.startswith(READER_LOST):
@@ -150,16 +160,16 @@ class PoolSplit:
             raise DataError(
                 f"a process that reads images of {self.broken.data} has ended "
                 f"({last.partition('. ')[0]}); memory, or shared memory ({SHARED_MEMORY}), "
-                "may be too small; `genets train --workers 0` does without"
+                "may be too small; `genets train --workers 0` needs no such process"
             ) from error
         finally:
-            if own.busy:  # left in the middle
-                self._loaders[:] = [other for other in self._loaders if other is not own]
+            if idle.busy:  # the pass was left in the middle
+                self._loaders[:] = [other for other in self._loaders if other is not idle]
 
     def _idle_loader(self, batch_size: int, *, training: bool) -> _Loader:
-        for one in self._loaders:
-            if not one.busy and (one.batch_size, one.training) == (batch_size, training):
-                return one
+        for idle in self._loaders:
+            if not idle.busy and (idle.batch_size, idle.training) == (batch_size, training):
+                return idle
         picks: list[Pick] = []
         loader = DataLoader(
             ImageReader(
@@ -174,17 +184,19 @@ class PoolSplit:
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.device.type == "cuda",
-            generator=generator_of("pool", self.purpose),  # or the global one would be used
+            generator=make_generator(
+                "pool", self.purpose
+            ),  # otherwise the loader draws from the global one
             collate_fn=collate,
         )
         self._loaders.append(_Loader(batch_size, training, loader, picks))
         return self._loaders[-1]
 
     def _picks(self, batch_size: int, epoch: int | None, seed: int) -> list[Pick]:
-        """What is read here of a pass, batch by batch."""
+        """The picks of this process for a pass, batch by batch."""
         if epoch is None:
             return [(position, None) for position in self.positions[self.share.of_pass()]]
-        generator = generator_of("pool", self.purpose, seed, epoch)
+        generator = make_generator("pool", self.purpose, seed, epoch)
         order = torch.randperm(len(self), generator=generator).tolist()
         batches = (order[part] for part in slices(len(self), batch_size, drop_last=True))
         return [
@@ -195,9 +207,10 @@ class PoolSplit:
 
 
 def _usual_workers(images: int, share: Share, device: torch.device) -> int:
-    """One for each core of this process.
+    """One worker for each core of this process.
 
-    On a CPU its threads tell its cores, and one that has one thread, or few images, reads itself.
+    On a CPU the number of threads is taken as the number of cores. A process with one thread, or
+    with few images, reads the images itself.
     """
     if device.type != "cpu":
         return readers_for((os.cpu_count() or 1) // share.count)
@@ -206,17 +219,17 @@ def _usual_workers(images: int, share: Share, device: torch.device) -> int:
 
 
 def readers_for(cores: int) -> int:
-    """How many processes read images where they may have so many cores.
+    """The number of processes that read images on so many cores.
 
-    None where they could not pass them on: a container often has 64 MB of shared memory, and a
+    It is 0 where shared memory is small: a container often has 64 MB of shared memory, and a
     process that writes more is killed.
     """
     try:
         if shutil.disk_usage(SHARED_MEMORY).free < ROOM_TO_SHARE:
             return 0
-    except OSError:  # a system that shares in another way
+    except OSError:  # the system shares memory in another way
         pass
-    return min(MOST_READERS, max(1, cores))
+    return min(MAX_READERS, max(1, cores))
 
 
 def assemble(
@@ -228,7 +241,6 @@ def assemble(
     test: Pool | None,
     *,
     seed: int,
-    validation_share: float,
     augmentation: Augmentation | None,
     workers: int | None,
     share: Share = WHOLE,
@@ -236,16 +248,28 @@ def assemble(
     paths: Sequence[str] = (),
     fingerprint: str = "",
 ) -> ImageData:
-    """Make the splits; those that are missing are cut off the training pool.
+    """Make the three splits; a missing split is cut off the training pool.
 
-    A missing test split is cut the same way for every seed (20 % of each class), so that no
-    search ever sees it; the validation split depends on `seed`.
-    share: what this process reads. device: that images are given on. paths: the files of all
-    images, where they are files.
-    Raises DataError.
+    A missing test split is the same for every seed (20 % of each class), so that no search ever
+    sees its images; a missing validation split depends on `seed`.
+
+    Args:
+        name: name of the data set.
+        resolution: pixels along each side of the images.
+        class_names: names of the classes.
+        train, validation, test: the stored images of each split; None where there is none.
+        seed: decides the cut of the validation split.
+        augmentation: of the training images; None is timm's standard augmentation.
+        workers: processes that read images; None chooses by the number of images.
+        share: the share of the images that this process reads.
+        device: device of the images in a batch.
+        paths: the files of all images; empty where images are not files.
+        fingerprint: see `ImageData`.
+
+    Raises:
+        DataError: the resolution is out of range, or there are too few images or classes.
     """
     check_resolution(resolution, *RESOLUTIONS, name)
-    check_share(validation_share)
     check_classes(name, train.labels, class_names, 1 + (validation is None) + (test is None))
     usual = _usual_workers(len(train.labels), share, device)
     workers = usual if workers is None else workers
@@ -259,24 +283,24 @@ def assemble(
             purpose, pool.images, positions, training, fixed, broken, workers, share, device
         )
 
-    kept: Sequence[int] = range(len(train.labels))
+    remaining: Sequence[int] = range(len(train.labels))
     if test is None:
-        kept, off = cut(train.labels, TEST_SHARE, purpose="test")
-        test_split = split("test", train, off)
+        remaining, cut_off = cut(train.labels, TEST_SHARE, purpose="test")
+        test_split = split("test", train, cut_off)
     else:
         test_split = split("test", test, range(len(test.labels)))
     if validation is None:
-        labels = [train.labels[i] for i in kept]
-        stay, off = cut(labels, validation_share, purpose="validation", seed=seed)
-        validation_split = split("validation", train, [kept[i] for i in off])
-        kept = [kept[i] for i in stay]
+        labels = [train.labels[i] for i in remaining]
+        stay, cut_off = cut(labels, VALIDATION_SHARE, purpose="validation", seed=seed)
+        validation_split = split("validation", train, [remaining[i] for i in cut_off])
+        remaining = [remaining[i] for i in stay]
     else:
         validation_split = split("validation", validation, range(len(validation.labels)))
     return ImageData(
         name=name,
         resolution=resolution,
         class_names=tuple(map(printable, class_names)),
-        train=split("train", train, kept),
+        train=split("train", train, remaining),
         validation=validation_split,
         test=test_split,
         mean=MEAN,

@@ -9,22 +9,22 @@ import numpy as np
 import torch
 
 
-def seed_of(*key: str | int) -> int:
-    """A 63-bit seed that depends on every part of `key`, equal on every machine."""
+def derive_seed(*key: str | int) -> int:
+    """Derive a 63-bit seed from every part of `key`; it is equal on every machine."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator_of(*key: str | int) -> torch.Generator:
-    """A CPU generator seeded with `seed_of(*key)`."""
-    return torch.Generator().manual_seed(seed_of(*key))
+def make_generator(*key: str | int) -> torch.Generator:
+    """A CPU generator seeded with `derive_seed(*key)`."""
+    return torch.Generator().manual_seed(derive_seed(*key))
 
 
 @contextmanager
 def seeded_globals(*key: str | int) -> Iterator[None]:
     """Seed the global CPU generators from `key` and restore them afterwards.
 
-    For library code that draws from them, such as timm's transforms.
+    This is for library code that draws from them, such as timm's transforms.
     """
     with kept_globals():
         seed_globals(*key)
@@ -33,7 +33,7 @@ def seeded_globals(*key: str | int) -> Iterator[None]:
 
 @contextmanager
 def kept_globals() -> Iterator[None]:
-    """Restore the global CPU generators afterwards; that takes ten times as long as to seed."""
+    """Restore the global CPU generators afterwards, which takes ten times as long as seeding."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -44,8 +44,8 @@ def kept_globals() -> Iterator[None]:
 
 
 def seed_globals(*key: str | int) -> None:
-    """Seed the global CPU generators from `key`; only within `kept_globals`."""
-    seed = seed_of(*key)
+    """Seed the global CPU generators from `key`. Call it only within `kept_globals`."""
+    seed = derive_seed(*key)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Which images a process reads, where several train one network together."""
+"""The share of the images that one of several processes reads."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What process `number` (from 0) of `count` reads."""
+    """The share of process `number` (from 0) of the `count` that train one network together."""
 
     number: int = 0
     count: int = 1
 
     def of_batch(self, size: int) -> list[int]:
-        """Its places in a training batch of `size` images, a multiple of `count`.
+        """The positions of this share in a training batch of `size` images, a multiple of `count`.
 
-        Half of them from the front and half, mirrored, from the back: mix-up pairs each image
-        with the one at the mirrored place, so the pairs of a share are those of the whole batch.
+        Half of the positions are at the front and half, mirrored, at the back: mix-up pairs each
+        image with the image at the mirrored position, so a share has the pairs of the whole batch.
         """
         own = size // self.count
         front, back = own // 2, own - own // 2
@@ -24,7 +24,7 @@ class Share:
         return [*range(first, first + front), *range(last, last + back)]
 
     def of_pass(self) -> slice:
-        """Its places in a pass of evaluation: every `count`-th image."""
+        """The positions of this share in an evaluation pass: every `count`-th image."""
         return slice(self.number, None, self.count)
 
 

@@ -1,14 +1,11 @@
-"""What every data set gives: three splits of images, and the seeded cuts that make them.
-
-Splits seen otherwise: several as one, and in another normalisation.
-"""
+"""The form of every data set: three splits of images, and the seeded cuts that make them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,14 +13,15 @@ from torch import Tensor
 
 from genets.core.errors import DataError
 from genets.data.broken_images import BrokenImages
-from genets.data.seeds import seed_of
+from genets.data.seeds import derive_seed
 
 CPU = torch.device("cpu")
+VALIDATION_SHARE = 0.2  # of the training images of each class, where a data set has no such split
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, 3, H, W), float32, normalised, channels last in memory; classes (N,), int64.
 
-On the CPU, but images where their data set was loaded for another device are there already.
+The classes are on the CPU, and the images are on the device that the data set was loaded for.
 """
 
 
@@ -36,13 +34,17 @@ class Split(Protocol):
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
-        """One pass over the images.
+        """Pass over the images once.
 
-        epoch None: every image once, in a fixed order, without augmentation.
-        An epoch number: shuffled and augmented, fully determined by (seed, epoch); the last
-        incomplete batch is dropped if there is a complete one.
-        A split that was made for one of several processes gives that one's share: of every
-        training batch of `batch_size` images, or of the images of a pass of evaluation.
+        A split that was made for one of several processes gives the share of that process: of
+        every training batch of `batch_size` images, or of the images of an evaluation pass.
+
+        Args:
+            batch_size: images in one batch of all processes together.
+            epoch: None gives every image once, in a fixed order, without augmentation. A number
+                gives shuffled and augmented images that are fully determined by (seed, epoch);
+                the last batch is dropped if it is incomplete and not the only one.
+            seed: decides the order and the augmentation.
         """
 
 
@@ -50,13 +52,16 @@ class Split(Protocol):
 class ImageData:
     """A data set cut into three splits that share no source image.
 
-    train: for training. validation: split off for scoring trials, never trained on.
-    test: for the last number only; a search never reads it.
-    mean, std: what was taken off and divided by, for each of the channels R, G, B in 0 to 1.
-    broken: the images that cannot be read; None where none are read from files.
-    reading: whether processes read images meanwhile, unless told otherwise.
-    fingerprint: changes when an image is added, removed, renamed or of another size in bytes;
-        empty where the source cannot tell.
+    Attributes:
+        train: images for training.
+        validation: images for scoring trials and candidates; never trained on.
+        test: images for the final score only; a search never reads them.
+        mean, std: mean and standard deviation of R, G and B, for pixel values in 0 to 1, that the
+            images are normalised with.
+        broken: the images that cannot be read; None where no image is read from a file.
+        fingerprint: a text that changes when an image is added, removed, renamed or has another
+            size in bytes; empty where the source does not say.
+        reading: whether processes read images in parallel by default.
     """
 
     name: str
@@ -75,14 +80,27 @@ class ImageData:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def input_contract(self, resolution: int) -> dict[str, Any]:
+        """The input that a network trained on these images needs, and its classes, for JSON.
+
+        The network reads pixel values in 0 to 1, minus `mean`, divided by `std`.
+        """
+        return {
+            "shape": ["N", 3, resolution, resolution],
+            "dtype": "float32",
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "class_names": list(self.class_names),
+        }
+
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """The number of batches that an epoch of `images` images gives."""
+    """The number of batches in a training epoch of `images` images."""
     return max(1, images // batch_size)
 
 
 def slices(images: int, batch_size: int, *, drop_last: bool) -> Iterator[slice]:
-    """Where the batches of a pass begin and end."""
+    """The positions of the images of each batch of a pass."""
     stop = steps_per_epoch(images, batch_size) * batch_size if drop_last else images
     for start in range(0, stop, batch_size):
         yield slice(start, min(start + batch_size, images))
@@ -91,20 +109,22 @@ def slices(images: int, batch_size: int, *, drop_last: bool) -> Iterator[slice]:
 def cut(
     labels: Sequence[int], share: float, *, purpose: str, seed: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Positions that stay and positions that are cut off, both ascending.
+    """Cut a share of each class off, at least one image; at least one image stays.
 
-    `share` of each class is cut off, at least one image, and at least one stays. The cut is
-    determined by (purpose, seed). The caller makes sure that each class has two images.
+    The cut is determined by (purpose, seed). Each class must have two images or more.
+
+    Returns:
+        The positions that stay and the positions that are cut off, both ascending.
     """
-    rng = np.random.default_rng(seed_of(purpose, seed))
+    rng = np.random.default_rng(derive_seed(purpose, seed))
     classes = np.asarray(labels)
-    off: list[int] = []
+    cut_off: list[int] = []
     for label in np.unique(classes):
         positions = rng.permutation(np.flatnonzero(classes == label))
         assert len(positions) >= 2, "a class with one image cannot be cut"
         count = min(max(1, round(share * len(positions))), len(positions) - 1)
-        off.extend(positions[:count].tolist())
-    return sorted(set(range(len(classes))) - set(off)), sorted(off)
+        cut_off.extend(positions[:count].tolist())
+    return sorted(set(range(len(classes))) - set(cut_off)), sorted(cut_off)
 
 
 def check_classes(name: str, labels: Sequence[int], names: Sequence[str], needed: int) -> None:
@@ -119,26 +139,20 @@ def check_classes(name: str, labels: Sequence[int], names: Sequence[str], needed
         if counts[label] < needed:
             raise DataError(
                 f"class {class_name} of {name} has {counts[label]} training image(s); at least "
-                f"{needed} are needed, one for each split that is made from them"
+                f"{needed} are needed, one for each split that is cut from them"
             )
 
 
 def name_some(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are."""
+    """The first five names and the number of the others."""
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
-def check_share(validation_share: float) -> None:
-    """Raise DataError unless the share is above 0 and below 1 (NaN is neither)."""
-    if not 0 < validation_share < 1:
-        raise DataError(f"validation_share must be above 0 and below 1, not {validation_share}")
-
-
 def check_resolution(resolution: int, low: int, high: int, name: str) -> None:
     """Raise DataError unless `resolution` is an integer number of pixels in the range."""
-    whole = isinstance(resolution, int) and not isinstance(resolution, bool)
-    if not whole or not low <= resolution <= high:
+    is_integer = isinstance(resolution, int) and not isinstance(resolution, bool)
+    if not is_integer or not low <= resolution <= high:
         raise DataError(
             f"resolution for {name} must be from {low} to {high} pixels, not {resolution!r}"
         )
@@ -151,7 +165,7 @@ def check_positive(field: str, value: int) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class JoinedSplit:
     """All images of several splits, one split after the other."""
 
     splits: Sequence[Split]
@@ -168,8 +182,8 @@ class Joined:
 
 
 @dataclass(frozen=True, eq=False)
-class Renormalised:
-    """Images * scale + offset, each (1, 3, 1, 1)."""
+class RenormalisedSplit:
+    """The images of a split times `scale` plus `offset`, both (1, 3, 1, 1)."""
 
     split: Split
     scale: Tensor
@@ -189,9 +203,12 @@ class Renormalised:
 def normalised_as(
     split: Split, data: ImageData, mean: Sequence[float], std: Sequence[float]
 ) -> Split:
-    """`split` of `data`, as a network expects it that was trained with this mean and deviation.
+    """Normalise a split of `data` with the mean and deviation that a network was trained with.
 
-    mean, std: of pixel values in 0 to 1, for R, G, B.
+    Args:
+        split: a split of `data`.
+        data: the data set, whose own normalisation is replaced.
+        mean, std: of R, G and B, for pixel values in 0 to 1.
     """
     if (tuple(mean), tuple(std)) == (data.mean, data.std):
         return split
@@ -199,4 +216,4 @@ def normalised_as(
         torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
         for values in (data.mean, data.std, mean, std)
     )
-    return Renormalised(split, own_std / std_, (own_mean - mean_) / std_)
+    return RenormalisedSplit(split, own_std / std_, (own_mean - mean_) / std_)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
-from genets.core.errors import DataError
+from genets.core.errors import DataError, first_line
 from genets.data.pixels import as_rgb
 from genets.data.pool import Augmentation, Pool, assemble
 from genets.data.share import WHOLE, Share
@@ -21,9 +21,9 @@ from genets.data.split import CPU, ImageData
 
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 STREAMS = ("hfids", "tfds", "wds")
-MOST_IN_MEMORY = 100_000
+MAX_IN_MEMORY = 100_000
 MISSING_SPLIT = (ValueError, KeyError, RuntimeError, AssertionError)
-"""What the readers raise for a split that a data set does not have."""
+"""Errors that the readers raise for a split that a data set does not have."""
 
 
 def load_timm(
@@ -31,7 +31,6 @@ def load_timm(
     resolution: int,
     *,
     seed: int = 0,
-    validation_share: float = 0.2,
     root: str | Path | None = None,
     augmentation: Augmentation | None = None,
     workers: int | None = None,
@@ -40,12 +39,23 @@ def load_timm(
 ) -> ImageData:
     """Load a data set by a name such as `torch/cifar10` or `hfds/food101`.
 
-    root: where its files are or are put; None means the library's cache, and for torchvision
-    `~/.cache/genets`. Splits `validation` and `test` are used where the data set has them with
-    labels, otherwise cut off the training split. torchvision's second split is the test split.
-    Streams (tfds, wds, hfids) are read into memory, up to 100,000 images in a split.
-    share: what this process reads. device: that images are given on.
-    Raises DataError.
+    The splits `validation` and `test` are used where the data set has them with labels; otherwise
+    they are cut off the training split. torchvision's second split is the test split. Streams
+    (tfds, wds, hfids) are read into memory, up to 100,000 images in a split.
+
+    Args:
+        name: the name with its prefix.
+        resolution: pixels along each side of the images.
+        seed: decides the cut of the validation split.
+        root: folder of the files; None means the library's cache, and `~/.cache/genets` for
+            torchvision.
+        augmentation: of the training images; None is timm's standard augmentation.
+        workers: processes that read images; None chooses by the number of images.
+        share: the share of the images that this process reads.
+        device: device of the images in a batch.
+
+    Raises:
+        DataError: the data set cannot be loaded, or has too few images or classes.
     """
     prefix = name.partition("/")[0].lower()
     if root is None and prefix == "torch":
@@ -64,7 +74,8 @@ def load_timm(
         raise
     # The libraries behind timm raise errors of every kind: missing packages, networks, files.
     except Exception as error:
-        raise DataError(f"data set {name} cannot be loaded: {_reason(error)}") from error
+        reason = first_line(error).rstrip(".")
+        raise DataError(f"data set {name} cannot be loaded: {reason}") from error
     return assemble(
         name,
         resolution,
@@ -73,7 +84,6 @@ def load_timm(
         validation,
         test,
         seed=seed,
-        validation_share=validation_share,
         augmentation=augmentation,
         workers=workers,
         share=share,
@@ -82,7 +92,7 @@ def load_timm(
 
 
 def _open(name: str, split: str, root: str | Path | None) -> Any:
-    # Readers print advice; standard output belongs to our own results.
+    # Readers print advice; standard output is for the results of commands.
     with redirect_stdout(sys.stderr):
         return create_dataset(
             name, root=None if root is None else str(root), split=split, download=True
@@ -99,7 +109,7 @@ def _optional(name: str, split: str, root: str | Path | None) -> Pool | None:
 
 
 def _pool(name: str, dataset: Any) -> Pool | None:
-    """None where images have no class."""
+    """The images and classes of a split; None where images have no class."""
     if name.partition("/")[0].lower() in STREAMS:
         dataset = _in_memory(name, dataset)
         labels = [label for _, label in dataset]
@@ -118,9 +128,9 @@ def _pool(name: str, dataset: Any) -> Pool | None:
 
 @dataclass(frozen=True, eq=False)
 class ReaderImages:
-    """Images of a timm reader.
+    """The images of a timm reader.
 
-    timm's own data set would, in place of an image that cannot be read, quietly give the next.
+    timm's own data set silently replaces an image that cannot be read by the next image.
     """
 
     reader: Any
@@ -137,16 +147,16 @@ class ReaderImages:
 def _in_memory(name: str, stream: Any) -> list[tuple[Image.Image, Any]]:
     images: list[tuple[Image.Image, Any]] = []
     for image, label in stream:
-        if len(images) == MOST_IN_MEMORY:
+        if len(images) == MAX_IN_MEMORY:
             raise DataError(
-                f"{name} is a stream of more than {MOST_IN_MEMORY} images; store it as a folder"
+                f"{name} is a stream of more than {MAX_IN_MEMORY} images; store it as a folder"
             )
         images.append((image, label))
     return images
 
 
 def _class_names(dataset: Any, labels: Sequence[int]) -> list[str]:
-    """Names by class; numbers where the data set has no names."""
+    """The names of the classes, or their numbers where the data set has no names."""
     count = max(labels, default=0) + 1
     names = getattr(dataset, "classes", None)
     if names is None:
@@ -155,7 +165,3 @@ def _class_names(dataset: Any, labels: Sequence[int]) -> list[str]:
     if len(names) < count:
         return [str(label) for label in range(count)]
     return [name if isinstance(name, str) else str(name[0]) for name in names]
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,7 +1,6 @@
-"""Targets, budgets, the clock and the latency predictor.
+"""Targets, budgets, measured latencies and the latency predictor.
 
-Names are imported from their files when they are first used: targets and budgets are words, which
-need no PyTorch.
+Each name is imported from its file at its first use, because Target and Budget need no PyTorch.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from genets.core.lazy import lazy_names
 if TYPE_CHECKING:
     from genets.latency.budget import Budget
     from genets.latency.engines import ENGINES
+    from genets.latency.predictor.builder import WholeNetwork
     from genets.latency.predictor.storage import TableSettings
-    from genets.latency.predictor.table import LatencyTable, WholeNetwork
+    from genets.latency.predictor.table import LatencyTable
     from genets.latency.target import Target
     from genets.latency.timing.clock import PROTOCOLS
     from genets.latency.timing.measurement import Measurement, measure, measure_interleaved
@@ -40,7 +40,7 @@ _FILE_OF = {
     "Measurement": "timing.measurement",
     "TableSettings": "predictor.storage",
     "Target": "target",
-    "WholeNetwork": "predictor.table",
+    "WholeNetwork": "predictor.builder",
     "measure": "timing.measurement",
     "measure_interleaved": "timing.measurement",
 }

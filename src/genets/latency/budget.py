@@ -1,4 +1,4 @@
-"""Budget: the latency that a search must keep."""
+"""Budget: the latency that the networks of a search must meet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ _BUDGET = re.compile(rf"\s*({_NUMBER})\s*([^\s\d]*)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """An amount in ms per image (`unit` ms), or in MasterNet latencies (`unit` x)."""
+    """A latency limit, absolute or relative to the MasterNet.
+
+    Args:
+        amount: The limit in the unit; above 0 and finite.
+        unit: `ms` for ms per image, or `x` for multiples of the MasterNet's latency.
+
+    Raises:
+        TargetError: The amount or the unit is wrong.
+    """
 
     amount: float
     unit: str = "ms"
@@ -29,7 +37,17 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read `0.2ms`, `150us` or `0.5x`. Raises TargetError."""
+        """Read a budget from text.
+
+        Args:
+            text: A number with a unit, such as `0.2ms`, `150us` or `0.5x`.
+
+        Returns:
+            The budget; `us` is converted to `ms`.
+
+        Raises:
+            TargetError: The text is no number with a unit, or the number is out of range.
+        """
         match = _BUDGET.fullmatch(text)
         if match is None:
             raise TargetError(f"budget must be a number in {_EXAMPLES}, not {text!r}")
@@ -43,11 +61,11 @@ class Budget:
 
     @property
     def is_relative(self) -> bool:
-        """True if the MasterNet's latency must be measured to know this budget."""
+        """Whether the limit in ms depends on the MasterNet's measured latency."""
         return self.unit == "x"
 
     def ms_per_image(self, master_ms_per_image: float) -> float:
-        """The budget in ms per image, given the MasterNet's measured latency."""
+        """Return the limit in ms per image, given the MasterNet's measured latency."""
         return self.amount * master_ms_per_image if self.is_relative else self.amount
 
     def __str__(self) -> str:

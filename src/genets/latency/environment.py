@@ -1,4 +1,4 @@
-"""Environment: the conditions that a latency was measured under."""
+"""Environment: the conditions under which a latency was measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from genets.core.host_memory import keep_freed_memory
+from genets.core.host import cpu_info, keep_freed_memory
 from genets.latency.engines import ENGINES
 from genets.latency.target import Target
 
@@ -20,12 +20,12 @@ PACKAGES = ("genets", "torch", "timm")
 
 
 def describe_environment(target: Target) -> dict[str, Any]:
-    """Device, driver, versions, threads and clocks; what cannot be read is None."""
+    """Return device, driver, versions, threads and clocks; a value that is unreadable is None."""
     device = _describe_cpu() if target.is_cpu else _describe_cuda(target.device)
     return {
         **device,
         "threads": target.resolved().threads,
-        "packages": _versions((*PACKAGES, *ENGINES[target.engine].packages)),
+        "packages": _installed_versions((*PACKAGES, *ENGINES[target.engine].packages)),
         "python": platform.python_version(),
         "system": platform.platform(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -60,14 +60,12 @@ def _describe_cuda(device: str) -> dict[str, Any]:
 def _clock_mhz(device: str) -> int | None:
     try:
         return torch.cuda.clock_rate(device)
-    except (RuntimeError, ImportError):  # needs nvidia-ml-py
+    except Exception:  # noqa: BLE001 - nvidia-ml-py is missing, or refuses with errors of its own
         return None
 
 
 def _cpu_model() -> str:
-    lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    return cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def _read(path: Path) -> str | None:
@@ -77,10 +75,10 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of those that are installed."""
-    found = {}
+def _installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions by package; packages that are not installed are left out."""
+    versions = {}
     for package in packages:
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            versions[package] = version(package)
+    return versions

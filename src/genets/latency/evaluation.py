@@ -1,9 +1,9 @@
-"""Accuracy of a network as an engine runs it: what stands beside its latency."""
+"""Evaluation: the accuracy of a network as an engine runs it, in total and by class."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,22 @@ from genets.latency.target import Target
 if TYPE_CHECKING:
     from torch import nn
 
-CALIBRATION_IMAGES = 300  # NNCF's own default
+CALIBRATION_IMAGES = 300  # NNCF's default
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accuracy:
-    """top1, top5: shares of images, 0 to 1. cross_entropy: nats per image. images: how many.
+    """The accuracy of a network on a target.
 
-    confusion: (outputs, outputs), images by their class (rows) and what they were taken for.
-    top5_right: (outputs,), images of each class that is among the five best outputs.
-    quantisation: see `Measurement`.
+    Attributes:
+        top1: Share of images whose class is the best output, 0 to 1.
+        top5: Share of images whose class is among the five best outputs, 0 to 1.
+        cross_entropy: Mean over the images, in nats.
+        images: The number of images.
+        confusion: Shape (outputs, outputs), numbers of images by true class (rows) and best output
+            (columns).
+        top5_right: Shape (outputs,), the images of each class that are right in the top 5.
+        quantisation: See `Measurement`.
     """
 
     top1: float
@@ -43,22 +49,26 @@ class Accuracy:
 
     @property
     def classes(self) -> list[ClassAccuracy]:
-        """One for each output, in their order."""
+        """The accuracy of each class, in the order of the outputs."""
         right, taken = np.diag(self.confusion), self.confusion.sum(0)
         counts = zip(self.confusion.sum(1), right, self.top5_right, taken, strict=True)
         return [ClassAccuracy(*map(int, row)) for row in counts]
 
     def to_json(self) -> dict[str, Any]:
-        """Without what is by class."""
+        """Return the totals, without the classes."""
         names = ("top1", "top5", "cross_entropy", "images", "quantisation")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class ClassAccuracy:
-    """Counts of images. images: of this class. taken: of any class that were taken for this one.
+    """Numbers of images of one class.
 
-    right: of this class, and taken for it. top5_right: with this class among the best five.
+    Attributes:
+        images: Images of this class.
+        right: Images of this class whose best output is this class.
+        top5_right: Images of this class with this class among the five best outputs.
+        taken: Images of any class whose best output is this class.
     """
 
     images: int
@@ -68,17 +78,99 @@ class ClassAccuracy:
 
     @property
     def top1(self) -> float | None:
-        """The share of its images that are recognised; None without images."""
+        """The share of this class's images that are recognised; None without images."""
         return self.right / self.images if self.images else None
 
     @property
     def top5(self) -> float | None:
+        """The share of this class's images that are right in the top 5; None without images."""
         return self.top5_right / self.images if self.images else None
 
     @property
     def precision(self) -> float | None:
-        """The share of images taken for this class that are of it; None if none was."""
+        """The share of images taken for this class that belong to it; None without such images."""
         return self.right / self.taken if self.taken else None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The accuracy of a network on one or more targets; the requested target is first.
+
+    Attributes:
+        network: The name of the network.
+        weights: The origin of the weights, in words; `fresh` for an untrained network.
+        data: The name of the data set.
+        split: The split of the data set.
+        class_names: In the order of the network's outputs.
+        resolution: Pixels along one side of the input.
+        mean: Subtracted from the input, by channel.
+        std: Divides the input, by channel.
+        accuracy: The accuracy by target.
+    """
+
+    network: str
+    weights: str
+    data: str
+    split: str
+    class_names: tuple[str, ...]
+    resolution: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    accuracy: Mapping[Target, Accuracy]
+
+    @property
+    def trained(self) -> bool:
+        """Whether the weights are trained."""
+        return self.weights != "fresh"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary for JSON, with all classes and confusions."""
+        return {
+            "network": self.network,
+            "weights": self.weights,
+            "trained": self.trained,
+            "data": self.data,
+            "split": self.split,
+            "resolution": self.resolution,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "accuracy": {
+                target.name: accuracy.to_json()
+                | {
+                    "classes": self.class_records(accuracy),
+                    "confusions": self.confusion_records(accuracy),
+                }
+                for target, accuracy in self.accuracy.items()
+            },
+        }
+
+    def class_records(self, accuracy: Accuracy) -> list[dict[str, Any]]:
+        """Return a record for each class; a share without images is None."""
+        return [
+            {
+                "class": name,
+                "images": counts.images,
+                "right": counts.right,
+                "taken_for_it": counts.taken,
+                "top1": counts.top1,
+                "top5": counts.top5,
+                "precision": counts.precision,
+            }
+            for name, counts in zip(self.class_names, accuracy.classes, strict=True)
+        ]
+
+    def confusion_records(self, accuracy: Accuracy) -> list[dict[str, Any]]:
+        """Return every pair of confused classes, the most frequent pair first."""
+        wrong = accuracy.confusion * (1 - np.eye(len(self.class_names), dtype=np.int64))
+        pairs = sorted(np.argwhere(wrong).tolist(), key=lambda pair: -wrong[*pair])
+        return [
+            {
+                "class": self.class_names[row],
+                "taken_for": self.class_names[column],
+                "images": int(wrong[row, column]),
+            }
+            for row, column in pairs
+        ]
 
 
 def measure_accuracy(
@@ -89,23 +181,33 @@ def measure_accuracy(
     *,
     calibration: Tensor | None = None,
 ) -> Accuracy:
-    """Score `network`, which is not changed, on every image of `split`, run as `target` says.
+    """Score a network on every image of a split, as the target's engine runs it.
 
-    calibration: (N, channels, resolution, resolution) images, needed for int8.
-    Raises TargetError: no calibration images for int8, outputs that are not finite, fewer
-    outputs than classes; and see `measure`.
+    Args:
+        network: Any network; it is not changed.
+        target: Device, engine, precision and batch size.
+        resolution: Pixels along one side of the input.
+        split: The images.
+        calibration: Images of shape (N, channels, resolution, resolution); required for int8.
+
+    Returns:
+        The accuracy.
+
+    Raises:
+        TargetError: There are no calibration images for int8, the outputs are not finite, or the
+            network has fewer outputs than classes; see also `measure`.
     """
     if target.precision == "int8" and calibration is None:
         raise TargetError("the accuracy of precision int8 needs calibration images")
     engine = ENGINES[target.engine]
     with engine.open(target):
         prepared = engine.prepare(network, target, resolution, calibration)
-        found = score(prepared.predict, split, target.batch_size)
-    return replace(found, quantisation=prepared.quantisation)
+        accuracy = score(prepared.predict, split, target.batch_size)
+    return replace(accuracy, quantisation=prepared.quantisation)
 
 
 def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) -> Accuracy:
-    """Accuracy on every image of `split`. Raises TargetError."""
+    """Score a function from images to logits on every image of `split`. Raises TargetError."""
     total = 0.0
     confusion = torch.zeros(0, dtype=torch.int64)
     top5_right = torch.zeros(0, dtype=torch.int64)
@@ -118,13 +220,13 @@ def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) ->
         if not len(confusion):
             confusion = torch.zeros(outputs * outputs, dtype=torch.int64)
             top5_right = torch.zeros(outputs, dtype=torch.int64)
-        # Counted where they are: a table of its own for each batch would be slow for many classes.
+        # Counted in place, because a new table for each batch is slow with many classes.
         confusion.index_add_(0, labels * outputs + best[:, 0], torch.ones_like(labels))
         top5_right.index_add_(0, among, torch.ones_like(among))
         total += F.cross_entropy(logits.double(), labels, reduction="sum").item()
     outputs, images = len(top5_right), int(confusion.sum())
     if not images:
-        raise TargetError("there is no score, as none of the images could be read")
+        raise TargetError("there is no score because none of the images could be read")
     table = confusion.reshape(outputs, outputs)
     return Accuracy(
         table.trace().item() / images, top5_right.sum().item() / images, total / images, images,
@@ -133,22 +235,22 @@ def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) ->
 
 
 def calibration_images(split: Split, count: int = CALIBRATION_IMAGES) -> Tensor:
-    """Up to `count` images, shuffled and augmented as in training: (N, 3, H, W).
+    """Return up to `count` images, shuffled and augmented as in training: (N, 3, H, W).
 
-    Not the first ones as they are stored: those are often all of one class.
+    The images are not the first of the split, because those often all have the same class.
     """
-    wanted = min(count, len(split))
+    count = min(count, len(split))
     parts: list[Tensor] = []
-    for images, _ in split.batches(min(64, wanted), epoch=0):
+    for images, _ in split.batches(min(64, count), epoch=0):
         parts.append(images)
-        if sum(map(len, parts)) >= wanted:
+        if sum(map(len, parts)) >= count:
             break
-    return torch.cat(parts)[:wanted].contiguous()
+    return torch.cat(parts)[:count].contiguous()
 
 
 def _check_outputs(logits: Tensor, labels: Tensor) -> None:
     if not math.isfinite(logits.sum().item()):
-        raise TargetError("the network's outputs are not finite, which gives no accuracy")
+        raise TargetError("the network's outputs are not finite, so it has no accuracy")
     if int(labels.max()) >= logits.shape[1]:
         raise TargetError(
             f"the network has {logits.shape[1]} outputs, too few for class {int(labels.max())} "

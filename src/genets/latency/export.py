@@ -1,4 +1,4 @@
-"""Export: the files of a network exactly as it was measured, and what they must be fed."""
+"""Export: the files of a network exactly as it is measured, and the contract for their use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.latency.engines import ENGINES, Prepared
-from genets.latency.engines.base import normal_images, predict_any
+from genets.latency.engines.base import normal_images, predict_in_batches
 from genets.latency.environment import describe_environment
 from genets.latency.target import Target
 from genets.networks.onnx_export import INPUT, OUTPUT
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 CONTRACT_FILE = "contract.json"
-# The same files in the same engine: more than rounding means that they are not the same.
+# The loaded files run in the same engine, so a larger difference is more than rounding.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """What a network was made for; None where that is not known.
+    """The images that a network was trained for; a value that is not known is None.
 
-    mean, std: of pixel values in 0 to 1, for R, G, B.
+    Attributes:
+        mean: Mean of the pixel values, which are 0 to 1, for R, G, B.
+        std: Standard deviation of the pixel values for R, G, B.
+        class_names: In the order of the outputs.
     """
 
     mean: tuple[float, ...] | None = None
@@ -48,11 +51,23 @@ def export_network(
     calibration: Tensor | None = None,
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the engine's files and `contract.json`, load them again, and compare the outputs.
+    """Write the engine's files and `contract.json`, load the files, and compare the outputs.
 
-    calibration: images for int8. facts: more for the contract. Gives the contract, with the
-    names of the files. Raises TargetError: an engine without files, int8 without calibration
-    images, an unwritable folder, outputs that differ; and see `measure`.
+    Args:
+        network: Any network; it is not changed.
+        target: The target; its engine must be `onnxruntime` or `openvino`.
+        resolution: Pixels along one side of the input.
+        folder: Receives the files; it is created.
+        images: The images that the network was trained for.
+        calibration: Images of shape (N, channels, resolution, resolution); required for int8.
+        facts: Further entries of the contract.
+
+    Returns:
+        The contract, with the names of the files.
+
+    Raises:
+        TargetError: The engine writes no files, there are no calibration images for int8, the
+            folder cannot be written, or the loaded files give other outputs; see also `measure`.
     """
     if target.precision == "int8" and calibration is None:
         raise TargetError("an export in precision int8 needs calibration images")
@@ -70,16 +85,16 @@ def export_network(
             raise TargetError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
         contract = {
             **(facts or {}),
-            **_contract(prepared, target, images),
+            **_make_contract(prepared, target, images),
             "files": [path.name for path in paths],
-            "largest_difference_when_loaded_again": _difference(prepared, folder),
+            "largest_difference_when_loaded_again": _largest_difference(prepared, folder),
             "environment": describe_environment(target),
         }
     write_atomic(folder / CONTRACT_FILE, json.dumps(contract, indent=2) + "\n")
     return contract
 
 
-def _contract(prepared: Prepared, target: Target, images: Images) -> dict[str, Any]:
+def _make_contract(prepared: Prepared, target: Target, images: Images) -> dict[str, Any]:
     assert prepared.files is not None
     return {
         "target": target.resolved().to_json(),
@@ -100,16 +115,16 @@ def _contract(prepared: Prepared, target: Target, images: Images) -> dict[str, A
     }
 
 
-def _difference(prepared: Prepared, folder: Path) -> float:
-    """Largest difference of logits between what was prepared and what was written."""
+def _largest_difference(prepared: Prepared, folder: Path) -> float:
+    """The largest difference between the logits of the prepared network and of its files."""
     assert prepared.files is not None
     images = normal_images(prepared.input_shape)
     expected = prepared.predict(images)
-    received = predict_any(prepared.files.load(folder), prepared.input_shape, images)
-    difference = float((received - expected).abs().max())
+    actual = predict_in_batches(prepared.files.load(folder), prepared.input_shape, images)
+    difference = float((actual - expected).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(torch.nan_to_num(expected).abs().max())):
         raise TargetError(
             f"the files in {str(folder)!r} give logits that differ by {difference:.3g} from the "
-            "network that was written"
+            "exported network"
         )
     return difference

@@ -1,4 +1,4 @@
-"""Target: what a latency means."""
+"""Target: the device, engine, precision and batch size that a latency refers to."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from genets.core.errors import TargetError, unknown_name
 
-# The engines, and the values of `provider` where one has some. What stands behind a name is in
-# `genets.latency.engines`, which imports PyTorch: a wrong word must not wait for that.
+# The names of the engines and, where an engine has providers, their names. The engines themselves
+# are in `genets.latency.engines`, which imports PyTorch. A misspelt name is refused without it.
 ENGINE_PROVIDERS: dict[str, tuple[str, ...]] = {
     "torch": (),
     "torch-compile": (),
@@ -27,19 +27,23 @@ MAX_THREADS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Device, engine, precision and batch size (and threads, on a CPU).
+    """The device, engine, precision and batch size (on a CPU also the threads) of a latency.
 
-    device: `cpu`, `cuda` or `cuda:N`.
-    engine: a name in `genets.latency.ENGINES`.
-    precision: `fp32`, `bf16` or `fp16`, of weights and arithmetic; `int8`: quantised after
-        training, with what the engine does not quantise in floating point.
-    batch_size: images per run.
-    threads: CPU threads of one operation; None means one for each physical core that this
-        process may use. Only for a CPU.
-    provider: who computes inside an engine that leaves a choice, as `tensorrt` in `onnxruntime`;
-        None means the engine's own for the device.
+    Creating a Target checks its values. `check` asks whether this machine can run the target.
 
-    Making a Target checks the words; `check` asks whether this machine has it.
+    Args:
+        device: `cpu`, `cuda` or `cuda:N`.
+        engine: A name in `genets.latency.ENGINES`.
+        precision: `fp32`, `bf16` or `fp16` for weights and arithmetic, or `int8` for quantisation
+            after training. Layers that the engine does not quantise stay in floating point.
+        batch_size: Images per run.
+        threads: CPU threads of one operation. None means one thread for each physical core that
+            this process may use. Not allowed on CUDA devices.
+        provider: The part of an engine that computes, such as `tensorrt` in `onnxruntime`. None
+            means the engine's default for the device.
+
+    Raises:
+        TargetError: A value is unknown or out of range.
     """
 
     device: str = "cpu"
@@ -65,11 +69,12 @@ class Target:
 
     @property
     def is_cpu(self) -> bool:
+        """Whether the device is the CPU."""
         return self.device == "cpu"
 
     @property
     def name(self) -> str:
-        """A short name, fit for a file: `cpu-torch-fp32-b64-t2`, `cuda1-torch-fp16-b64`."""
+        """A short name for files, such as `cpu-torch-fp32-b64-t2` or `cuda1-torch-fp16-b64`."""
         threads = self.resolved().threads
         words = (
             self.device.replace(":", ""),
@@ -82,27 +87,36 @@ class Target:
         return "-".join(word for word in words if word is not None)
 
     def resolved(self) -> Target:
-        """The same target with the thread count of this machine filled in."""
+        """Return the same target with this machine's number of threads in place of None."""
         if not self.is_cpu or self.threads is not None:
             return self
         return replace(self, threads=physical_cores())
 
     def check(self) -> None:
-        """Raise TargetError unless this machine can run this target."""
-        from genets.latency.engines import ENGINES
+        """Check that this machine can run this target.
+
+        Raises:
+            TargetError: The device, a package or the precision is not available.
+        """
+        from genets.latency.engines import ENGINES  # imports PyTorch
 
         ENGINES[self.engine].check(self)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Target:
-        unknown = set(record) - {field.name for field in fields(cls)}
+        """Create a target from the output of `to_json`.
+
+        Raises:
+            TargetError: A field is unknown or its value is wrong.
+        """
+        names = [field.name for field in fields(cls)]
+        unknown = set(record) - set(names)
         if unknown:
-            raise TargetError(
-                unknown_name("field of a target", min(unknown), (f.name for f in fields(cls)))
-            )
+            raise TargetError(unknown_name("field of a target", min(unknown), names))
         return cls(**record)
 
     def __str__(self) -> str:
@@ -112,36 +126,38 @@ class Target:
 def _check_device(device: object) -> None:
     if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
         kind = str(device).partition(":")[0]
-        # Who writes gpu does not mean the cpu, the nearest word.
+        # "gpu" gets no suggestion: the nearest valid name is cpu, which is not what was meant.
         if kind in DEVICES or kind.startswith("gpu"):
             raise TargetError(f"device must be cpu, cuda or cuda:NUMBER, not {device!r}")
         raise TargetError(unknown_name("device", str(device), DEVICES))
 
 
-def _check_provider(engine: str, provider: str, known: tuple[str, ...]) -> None:
-    if not known:
-        raise TargetError(f"engine {engine} has no providers; {provider!r} was given as one")
-    if provider not in known:
-        raise TargetError(unknown_name("provider", provider, known))
+def _check_provider(engine: str, provider: str, valid: tuple[str, ...]) -> None:
+    if not valid:
+        raise TargetError(f"engine {engine} has no providers, so provider {provider!r} is refused")
+    if provider not in valid:
+        raise TargetError(unknown_name("provider", provider, valid))
 
 
-def _check_integer(field: str, value: object, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
-        raise TargetError(f"{field} must be an integer from 1 to {high}, not {value!r}")
+def _check_integer(field: str, value: object, maximum: int) -> None:
+    """By hand, because `genets --help` imports this module and pydantic would slow it down."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= maximum:
+        raise TargetError(f"{field} must be an integer from 1 to {maximum}, not {value!r}")
 
 
 def physical_cores() -> int:
-    """Physical cores that this process may use: its affinity and its container's quota count."""
+    """Count the physical cores that this process may use, by its affinity and container quota."""
     cpus: set[int] = (
         os.sched_getaffinity(0)
         if hasattr(os, "sched_getaffinity")
         else set(range(os.cpu_count() or 1))
     )
-    cores = len({_core_of(cpu) for cpu in cpus})
-    return max(1, min(cores, _quota_in_cpus()))
+    cores = len({_read_siblings(cpu) for cpu in cpus})
+    return max(1, min(cores, _read_quota()))
 
 
-def _core_of(cpu: int) -> str:
+def _read_siblings(cpu: int) -> str:
+    """The list of logical CPUs that share a physical core, equal for all of them."""
     siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     try:
         return siblings.read_text(encoding="ascii").strip()
@@ -149,7 +165,8 @@ def _core_of(cpu: int) -> str:
         return str(cpu)
 
 
-def _quota_in_cpus() -> int:
+def _read_quota() -> int:
+    """The CPUs that the container may use, rounded up; MAX_THREADS without a limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return MAX_THREADS if quota == "max" else -(-int(quota) // int(period))

@@ -1,44 +1,92 @@
-"""What the phases of a search share: the study, the data, the device, and who is told."""
+"""The context of a search: the state that its phases share, and the running round."""
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from genets.core.errors import TrainingError
-from genets.data import ImageData
+from genets.core.errors import StudyError, TargetError, TrainingError
+from genets.core.progress import PhaseTimer, Progress
+from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
-from genets.nas.events import Event
-from genets.nas.round import Round
+from genets.latency import Budget, TableSettings, Target
+from genets.nas.laboratory import Laboratory
+from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
+from genets.nas.study import layout
+from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
 from genets.nas.trials.workers import fitting_readers, fitting_workers, training_device
 from genets.networks import build
-from genets.structure import Structure
-from genets.training import Recipe, fitting_threads, train
+from genets.structure import SearchSpace, Structure
+from genets.training import Recipe, Score, fitting_threads
 
 if TYPE_CHECKING:
     from torch import nn
 
-OnEvent = Callable[[Event], None]
+PHASES = (
+    "latency table",
+    "MasterNet training",
+    "trials",
+    "verification",
+    "confirmation",
+    "final training",
+    "hand-over",
+)
+
+OnEvent = Callable[[Progress], None]
 
 
-class Tell(Protocol):
-    """Reports progress of one phase."""
+class Report(Protocol):
+    """Reports the progress of one phase."""
 
     def __call__(self, done: int, total: int, detail: str = "") -> None: ...
 
 
-class SearchContext:
-    """An open study at work.
+@dataclass(frozen=True)
+class Round:
+    """One round of a search.
 
-    master, around: of the first round, to which the budget, the latency table and the space
-        belong. round: the one at work, with a MasterNet and choices of trials of its own.
-    workers: processes for trials; None means as many as `fitting_workers` says.
-    readers: processes that read images, for each of these.
-    seconds: wall time of each phase, over all runs of the study.
+    Attributes:
+        number: Counted from 1.
+        space: The choices from which its trials are taken.
+        weights: The file with the weights of its MasterNet.
+        start: The record of its MasterNet; None in the first round.
+    """
+
+    number: int
+    space: SearchSpace
+    weights: Path
+    start: RoundStart | None = None
+
+    @property
+    def master(self) -> Structure:
+        return self.space.master
+
+    def phase(self, name: str) -> str:
+        """Give the name of a phase in this round, such as `trials, round 2`."""
+        return name if self.number == 1 else f"{name}, round {self.number}"
+
+
+class SearchContext:
+    """The state that all phases of a search share.
+
+    Attributes:
+        study: The open study.
+        settings: Its settings.
+        num_classes: The number of classes of its data.
+        budget: The budget to meet.
+        target: The target of the budget.
+        master, space: The MasterNet and search space of the first round. The budget and the latency
+            table belong to these.
+        device: The device that trains.
+        workers: The number of processes for trials.
+        readers: The number of processes that read images for each worker.
+        round: The running round.
     """
 
     def __init__(
@@ -46,47 +94,98 @@ class SearchContext:
         study: Study,
         num_classes: int,
         *,
+        budget: Budget | None = None,
+        target: Target | None = None,
+        lab: Laboratory | None = None,
         workers: int | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
+        """Make the context of the first round.
+
+        Args:
+            study: The open study.
+            num_classes: The number of classes of its data.
+            budget, target: By default those of the study.
+            lab: Times and trains networks; by default the real laboratory.
+            workers: Processes for trials; by default one for each core or GPU.
+            on_event: Called with the progress of each phase.
+        """
         self.study = study
-        self.num_classes = num_classes
         self.settings = study.settings
+        self.num_classes = num_classes
+        self.budget = budget or Budget.parse(self.settings.budget)
+        self.target = (target or self.settings.target).resolved()
+        self.lab = lab or Laboratory()
         self.master = self.settings.structure
-        self.around = self.settings.space.design_space().around(self.master)
+        self.space = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
         self.workers = workers or fitting_workers(self.device)
         self.readers = fitting_readers(self.workers, self.device)
-        self.seconds: dict[str, float] = study.load_json("seconds", dict) or {}
-        self.round = Round(1, self.around, study.master_weights)
+        self.round = Round(1, self.space, study.master_weights)
         self._on_event = on_event
+        self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
 
-    def in_round(self, there: Round) -> SearchContext:
-        """The same session at work in another round."""
-        session = copy.copy(self)
-        session.round = there
-        return session
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time of each phase, over all runs of the study."""
+        return self._timer.seconds
 
-    def tell(self, phase: str) -> Tell:
-        """What to call with the progress of a phase."""
+    @cached_property
+    def latency(self) -> TargetLatency:
+        """The latency table and measured networks of the target.
+
+        The first use is the phase `latency table`, which loads or builds the table and measures
+        the MasterNet. Raises StudyError where a stored table is damaged or of another machine.
+        """
+        folder, settings = self.study.latency_folder, self.settings
+        path = layout.table_path(folder, self.target.name)
+        networks = MeasuredNetworks(
+            layout.measured_path(path),
+            self.master,
+            lambda structures: self.lab.measure(
+                structures, self.target, self.num_classes, settings.measure_seconds
+            ),
+        )
+        with self.phase("latency table"):
+            report = self.report("latency table")
+            try:
+                table = self.lab.prepare_table(
+                    path,
+                    TableSettings(self.space, self.target, self.num_classes),
+                    seed=settings.seed,
+                    time_limit_s=settings.table_seconds,
+                    on_progress=lambda share: report(round(100 * share), 100),
+                )
+            except TargetError as error:
+                if not path.exists():
+                    raise
+                raise StudyError(f"{error}; remove {folder} to have it measured here") from error
+            networks.measure([self.master])
+        return TargetLatency(table, networks)
+
+    def in_round(self, other: Round) -> SearchContext:
+        """Give the same context in another round."""
+        context = copy.copy(self)
+        context.round = other
+        return context
+
+    def report(self, phase: str) -> Report:
+        """Give the function that reports the progress of a phase."""
         name = self.round.phase(phase)
+        assert phase in PHASES, phase
 
-        def tell(done: int, total: int, detail: str = "") -> None:
+        def report(done: int, total: int, detail: str = "") -> None:
             if self._on_event is not None:
-                self._on_event(Event(name, done, total, detail))
+                self._on_event(Progress(name, done, total, detail))
 
-        return tell
+        return report
 
-    @contextmanager
-    def phase(self, phase: str) -> Iterator[None]:
-        """Adds the time of the block to the phase's."""
-        start, name = time.perf_counter(), self.round.phase(phase)
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        self.study.save_json("seconds", self.seconds)
+    def phase(self, phase: str) -> AbstractContextManager[None]:
+        """Time the block as a part of the phase, also where it is interrupted."""
+        return self._timer.phase(self.round.phase(phase))
 
-    def fresh_network(self, structure: Structure, purpose: str) -> nn.Module:
-        """A network whose initial weights depend on the seed and the purpose alone."""
+    def build_network(self, structure: Structure, purpose: str) -> nn.Module:
+        """Build a network whose initial weights depend on the seed and the purpose alone."""
         with seeded_globals(purpose, self.settings.seed):
             net = build(structure, self.num_classes)
         return net.to(self.device).eval()
@@ -99,29 +198,33 @@ class SearchContext:
         phase: str,
         teacher: nn.Module | None = None,
     ) -> None:
-        """Train on the training split, telling each epoch.
+        """Train on the training split, and report each epoch.
 
-        Raises TrainingError, also where memory runs out.
+        Raises:
+            TrainingError: The loss became NaN, or memory ran out.
         """
-        tell = self.tell(phase)
-        tell(0, recipe.epochs)
+        report = self.report(phase)
+        report(0, recipe.epochs)
         memory = _explained_memory(recipe.batch_size)
         threads = fitting_threads(net, data.resolution, recipe.batch_size, reading=data.reading)
         with memory, threads:
-            train(
+            self.lab.train(
                 net,
-                data.train,
+                data,
                 recipe,
                 seed=self.settings.seed,
-                teacher=teacher,
-                on_epoch=lambda epoch, loss: tell(epoch + 1, recipe.epochs, f"loss {loss:.3f}"),
                 device=self.device,
+                teacher=teacher,
+                on_epoch=lambda epoch, loss: report(epoch + 1, recipe.epochs, f"loss {loss:.3f}"),
             )
+
+    def evaluate(self, net: nn.Module, split: Split) -> Score:
+        return self.lab.evaluate(net, split, self.device)
 
 
 @contextmanager
 def _explained_memory(batch_size: int) -> Iterator[None]:
-    """Turns a lack of memory into one sentence."""
+    """Turn a lack of memory into one sentence."""
     import torch
 
     try:

@@ -1,170 +1,216 @@
-"""The rounds of a search: trials, selection and confirmation around one MasterNet after another.
+"""The rounds of a search: trials, selection and candidates around one MasterNet after another.
 
 A linear model of trials holds near the MasterNet only. So a further round moves the MasterNet to
-the best candidate that was trained so far, takes trials around it there, and selects and confirms
-again. The rounds end where no candidate is better than the MasterNet, or with their number.
+the best candidate that was trained so far, runs trials around it, and selects and trains
+candidates again. The rounds end when no candidate is better than the MasterNet, or with the number
+of rounds that was asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from genets.core.errors import InfeasibleBudgetError
-from genets.latency import Budget, LatencyTable
+from genets.core.errors import InfeasibleBudgetError, StudyError
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.candidates.training import (
-    best_confirmed,
-    confirm,
-    confirm_job,
-    confirmations_before,
-    stored_confirmations,
+from genets.nas.candidates.training import best_trained, make_candidate_job, train_candidates
+from genets.nas.context import Round, SearchContext
+from genets.nas.selection.budget_search import select_at_each_resolution
+from genets.nas.study import layout
+from genets.nas.study.records import (
+    Candidate,
+    RoundResult,
+    RoundStart,
+    TrainedCandidate,
+    TrialResult,
 )
-from genets.nas.context import SearchContext
-from genets.nas.phases import accuracy_model, run_trials
-from genets.nas.round import CANDIDATES, Round, Start, file_of, moved
-from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.selection.resolutions import keep_at_each
-from genets.nas.study.records import Candidate, RoundResult
+from genets.nas.trials.runner import run_trials
+from genets.structure import Block, SearchSpace, Structure
 from genets.training import Score
 
 
-def search_rounds(
-    session: SearchContext,
-    master: Score,
-    budget: Budget,
-    table: LatencyTable,
-    measured: MeasuredNetworks,
-) -> tuple[Candidate, AccuracyModel]:
-    """The structure to hand over, and the model that the last round selected by.
+def search_rounds(context: SearchContext, master: Score) -> Candidate:
+    """Run the rounds, from the round that the study is in.
 
-    master: the first MasterNet's score. Begins with the round that the study is in: what was
-    decided in those before is stored. Raises InfeasibleBudgetError in the first round.
+    Args:
+        context: In the first round.
+        master: The first MasterNet's score.
+
+    Returns:
+        The winner.
+
+    Raises:
+        InfeasibleBudgetError: No structure meets the budget, in the first round.
     """
-    study, rounds = session.study, session.settings.rounds
-    here = session.in_round(round_at(session))
+    study, rounds = context.study, context.settings.rounds
     while True:
-        number = here.round.number
-        results = run_trials(here)
-        model = accuracy_model(here, results, master, confirmations_before(session, number))
-        selected = study.load_json("selected", Candidate.from_json)
-        if selected is not None:
-            return selected, model
-        candidates = _candidates(here, budget, table, measured, model)
+        here = context.in_round(current_round(context))
+        winner, number = study.selected(), here.round.number
+        if winner is not None:
+            return winner
+        candidates = _select_candidates(here, master)
         if rounds == len(candidates) == 1:
-            selected = candidates[0]
+            winner = candidates[0]
         else:
-            best = _best(here, candidates)
-            if number < rounds and _is_better_placed(here, best, master, budget, measured):
+            best = _best_candidate(here, candidates)
+            if number < rounds and _is_better_start(here, best, master):
                 study.begin_round(number + 1, best)
-                here = session.in_round(round_at(session))
                 continue
-            selected = best.selected
-        study.save_json("selected", selected.to_json())
-        return selected, model
+            winner = best.selected
+        study.save_json(layout.SELECTED, winner.to_json())
 
 
-def round_at(session: SearchContext, *, selected: bool = False) -> Round:
-    """The round that the study is in; if `selected`, the last that has got to its selection.
+def current_round(context: SearchContext, *, selected: bool = False) -> Round:
+    """Give the round that the study is in.
 
-    The first where none has. Raises StudyError.
+    Args:
+        context: In the first round.
+        selected: Whether to give the last round that has selected its candidates instead, or the
+            first round if none has.
+
+    Raises:
+        StudyError: A file is damaged, or a MasterNet is outside the search space.
     """
-    starts = session.study.starts()
+    starts = context.study.starts()
     number = len(starts) + 1
-    while selected and number > 1 and not _has_candidates(session, number):
+    while selected and number > 1 and not context.study.has_candidates(number):
         number -= 1
     if number == 1:
-        return session.round
+        return context.round
     start = starts[number - 2]
-    weights = confirm_job(session).weights_of(start.structure)
-    return Round(number, moved(session.around, start.structure), weights, start)
+    weights = make_candidate_job(context).weights_path(start.structure)
+    return Round(number, move_space(context.space, start.structure), weights, start)
 
 
-def _has_candidates(session: SearchContext, number: int) -> bool:
-    return (session.study.folder / f"{file_of(number, CANDIDATES)}.json").exists()
+def fit_model(
+    context: SearchContext,
+    results: Sequence[TrialResult],
+    master: Score,
+    trained: Sequence[TrainedCandidate],
+) -> AccuracyModel:
+    """Fit the accuracy model of a round.
+
+    Args:
+        context: In the round.
+        results: Its trials.
+        master: The first MasterNet's score. A later MasterNet was trained as a candidate, and
+            has the score of that training.
+        trained: Structures that were trained from scratch.
+    """
+    metric, start = context.settings.metric, context.round.start
+    return AccuracyModel.fit(
+        context.round.master,
+        results,
+        start.confirmed.score(metric) if start else master.value(metric),
+        metric=metric,
+        form=context.settings.regression,
+        candidates=trained,
+    )
 
 
-def _candidates(
-    session: SearchContext,
-    budget: Budget,
-    table: LatencyTable,
-    measured: MeasuredNetworks,
-    model: AccuracyModel,
-) -> list[Candidate]:
-    """What keeps the budget, the best predicted first; in a later round its MasterNet does."""
-    start, name = session.round.start, session.round.file(CANDIDATES)
-    found = session.study.load_json(name, read_candidates)
-    if found is None:
+def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]:
+    """Run the trials of a round and select candidates, unless they are stored."""
+    study, start, number = context.study, context.round.start, context.round.number
+    results = run_trials(context)
+    candidates = study.candidates(number)
+    if not candidates:
+        model = fit_model(context, results, master, study.trained_before(number))
         try:
-            found = keep_at_each(session, budget, table, measured, model)
+            candidates = select_at_each_resolution(context, model)
         except InfeasibleBudgetError:
             if start is None:
                 raise
-            found = [start.selected]
-        session.study.save_json(name, [candidate.to_json() for candidate in found])
-    return found
-
-
-def _best(session: SearchContext, candidates: Sequence[Candidate]) -> Start:
-    """The best on validation images of the candidates and the MasterNet of a later round."""
-    metric, start = session.settings.metric, session.round.start
-    confirmed = confirm(session, candidates)
-    best = best_confirmed(confirmed, metric)
-    found = Start(
-        next(candidate for candidate in candidates if candidate.structure == best),
-        next(one for one in confirmed if one.structure == best),
-    )
-    return start if start and start.value(metric) >= found.value(metric) else found
-
-
-def _is_better_placed(
-    session: SearchContext, best: Start, master: Score, budget: Budget, measured: MeasuredNetworks
-) -> bool:
-    """Whether trials around `best` tell more of what is looked for than those that there are.
-
-    They do unless the MasterNet itself keeps the budget and is at least as good.
-    """
-    if session.round.start is not None:
-        return best != session.round.start
-    if best.structure == session.master:
-        return False
-    metric = session.settings.metric
-    own = metric.oriented(master.value(metric))
-    keeps = measured.measure([session.master])[session.master].keeps(budget)
-    return not keeps or best.value(metric) > own
-
-
-def read_candidates(record: Any) -> list[Candidate]:
-    """Raises ValueError where there is none."""
-    candidates = [Candidate.from_json(row) for row in record]
-    if not candidates:
-        raise ValueError("it names no candidate")
+            candidates = [start.selected]  # the MasterNet of a later round meets the budget
+        rows = [candidate.to_json() for candidate in candidates]
+        study.save_json(layout.in_round(number, layout.CANDIDATES), rows)
     return candidates
 
 
-def round_results(session: SearchContext, master: Score) -> tuple[RoundResult, ...]:
-    """What each round came to, the first one first."""
-    study = session.study
-    starts: list[Start | None] = [None, *study.starts()]
-    found = []
-    for number, start in enumerate(starts, start=1):
-        results = study.results(number)
-        candidates = study.load_json(file_of(number, CANDIDATES), read_candidates) or []
-        structures = [candidate.structure for candidate in candidates]
-        score = start.confirmed if start else master
-        assert score.top1 is not None
-        assert score.cross_entropy is not None
-        found.append(
+def _best_candidate(context: SearchContext, candidates: Sequence[Candidate]) -> RoundStart:
+    """Train the candidates; the best of them and of a later round's MasterNet is the result."""
+    metric, start = context.settings.metric, context.round.start
+    best = best_trained(train_candidates(context, candidates), metric)
+    if start and start.confirmed.oriented_score(metric) >= best.oriented_score(metric):
+        return start
+    selected = next(c for c in candidates if c.structure == best.structure)
+    return RoundStart(selected, best)
+
+
+def _is_better_start(context: SearchContext, best: RoundStart, master: Score) -> bool:
+    """Whether trials around `best` are more useful than the trials of this round.
+
+    They are, unless the MasterNet itself meets the budget and is at least as good.
+    """
+    if context.round.start is not None:
+        return best != context.round.start
+    if best.structure == context.master:
+        return False
+    metric = context.settings.metric
+    own = metric.oriented(master.value(metric))
+    measured = context.latency.measure([context.master])[context.master]
+    return not measured.meets(context.budget) or best.confirmed.oriented_score(metric) > own
+
+
+def round_results(context: SearchContext, master: Score) -> tuple[RoundResult, ...]:
+    """Give the results of all rounds, in order. master: the first MasterNet's score."""
+    study = context.study
+    first = {"top1": master.top1, "cross_entropy": master.cross_entropy}
+    masters = [(context.master, first)]
+    masters += [(start.structure, start.confirmed.scores()) for start in study.starts()]
+    rounds = []
+    for number, (structure, score) in enumerate(masters, start=1):
+        results, candidates = study.results(number), study.candidates(number)
+        structures = {candidate.structure for candidate in candidates}
+        rounds.append(
             RoundResult(
                 number=number,
-                master=start.structure if start else session.master,
-                score={"top1": score.top1, "cross_entropy": score.cross_entropy},
+                master=structure,
+                score=score,
                 trials_done=sum(r.status == "done" for r in results),
                 trials_failed=sum(r.status == "failed" for r in results),
                 candidates=tuple(candidates),
-                # Not those of a selection from fewer trials.
-                confirmed=tuple(c for c in stored_confirmations(session, number)
-                                if c.structure in structures),
+                # Without the candidates of a selection from fewer trials.
+                confirmed=tuple(t for t in study.trained(number) if t.structure in structures),
             )
-        )  # fmt: skip
-    return tuple(found)
+        )
+    return tuple(rounds)
+
+
+@dataclass(frozen=True)
+class MovedSpace(SearchSpace):
+    """The choices of the space around the first MasterNet, with another of them as MasterNet.
+
+    A later round moves the MasterNet and not the space: a search answers in the space that was
+    asked for, and its latency table covers that space alone.
+    """
+
+    first: SearchSpace
+
+    @cached_property
+    def blocks(self) -> Mapping[int, tuple[Block, ...]]:
+        return self.first.blocks
+
+    @cached_property
+    def widths(self) -> Mapping[int, tuple[int, ...]]:
+        return self.first.widths
+
+    @cached_property
+    def depths(self) -> Mapping[int, tuple[int, ...]]:
+        return self.first.depths
+
+    @cached_property
+    def resolutions(self) -> tuple[int, ...]:
+        return self.first.resolutions
+
+
+def move_space(first: SearchSpace, master: Structure) -> MovedSpace:
+    """Move the MasterNet. Raises StudyError where `master` is no structure of the space."""
+    is_inside = master.indices == first.master.indices and all(
+        master.stage(index) in first.choices(index) for index in master.indices
+    )
+    if not is_inside:
+        raise StudyError(
+            f"the MasterNet of a later round must be of the study's design space, not {master}"
+        )
+    return MovedSpace(first.space, master, first)

@@ -1,15 +1,48 @@
-"""A search as one call: settings as keywords, over those of a preset or of the study."""
+"""The search: its phases in order, each stored in the study when it ends.
+
+A search builds the latency table, trains the MasterNet, runs the rounds (trials, selection and
+candidates; see `rounds`), trains the winner, and exports it.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from genets.nas import run
-from genets.nas.context import OnEvent
+from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
+from genets.core.files import write_atomic
+from genets.core.log import get_logger, log_to_file
+from genets.core.resumable import flatten
+from genets.data import ImageData, load_data
+from genets.nas.candidates.export import EXPORTED
+from genets.nas.candidates.training import make_candidate_job
+from genets.nas.context import OnEvent, SearchContext
+from genets.nas.laboratory import Laboratory
+from genets.nas.result import SearchResult
+from genets.nas.rounds import round_results, search_rounds
+from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import SearchResult
+from genets.nas.study import layout
+from genets.nas.study.records import Candidate
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.study.study import Study
+from genets.nas.trials.workers import training_device
+from genets.nas.warnings import list_warnings
+from genets.networks import load_blocks, load_weights, save_weights
+from genets.networks.onnx_export import check_export_installed
+from genets.structure import Structure
+from genets.training import Score
+from genets.training.teacher import TeacherNetwork
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_log = get_logger(__name__)
 
 
 def search(
@@ -20,14 +53,243 @@ def search(
     on_event: OnEvent | None = None,
     **settings: Any,
 ) -> SearchResult:
-    """Find, train, measure and hand over the best network within the budget.
+    """Find, train and export the most accurate network whose measured latency meets the budget.
 
-    out: the study's folder. One that was interrupted goes on, and needs no further settings.
-    preset: a name of `presets.PRESETS`, whose settings stand under the given ones.
-    workers: processes for trials; None means one for each core, or for each GPU.
-    settings: fields of `SearchSettings`: `data` and `budget` must be given, `target`, `master`
-        and others may be; of a table such as `trial_training` a dict of the fields that differ.
-    Raises GenetsError, and InfeasibleBudgetError if the budget cannot be kept.
+    Args:
+        out: The folder of the study. An interrupted study continues, and needs no settings.
+        preset: A name of `presets.PRESETS`; the given settings override those of the preset, and
+            these override the settings of the study.
+        workers: Processes for trials; by default one for each core or for each GPU.
+        on_event: Called with the progress of each phase.
+        **settings: Fields of `SearchSettings`. A new search needs `data` and `budget`. For a
+            table such as `trial_training`, give a dict of the fields that differ.
+
+    Returns:
+        The winner, its scores, its files and the warnings.
+
+    Raises:
+        GenetsError: A setting is wrong, or a phase failed.
+        InfeasibleBudgetError: No structure meets the budget.
     """
     chosen = SearchSettings(**settings_at(Path(out), preset, settings))
-    return run.search(chosen, out, workers=workers, on_event=on_event)
+    return run_search(chosen, out, workers=workers, on_event=on_event)
+
+
+def run_search(
+    settings: SearchSettings,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    on_event: OnEvent | None = None,
+    lab: Laboratory | None = None,
+) -> SearchResult:
+    """Run a search with complete settings; see `search`.
+
+    Args:
+        settings: All settings.
+        out: The folder of the study. An interrupted study continues where it stopped.
+        workers: Processes for trials; by default one for each core or for each GPU.
+        on_event: Called with the progress of each phase.
+        lab: Times and trains networks; by default the real laboratory.
+    """
+    # Checked before the folder is created, so that a wrong name leaves no study behind.
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers must be at least 1, not {workers}")
+    _check_space(settings)
+    settings.target.check()
+    device = training_device(settings.training_device)
+    check_export_installed()
+    data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
+    _check_resolutions(settings)
+    with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
+        for name, value in flatten(settings.to_dict()).items():
+            _log.info("setting %s = %s", name, value)
+        with _failure_stored(study):
+            _check_same_data(study, data)
+            for file in settings.own_blocks:
+                load_blocks(file).copy_to(study.folder)
+            context = SearchContext(
+                study, data.num_classes, lab=lab, workers=workers, on_event=on_event
+            )
+            return _search(context, data)
+
+
+def _search(context: SearchContext, data: ImageData) -> SearchResult:
+    check_feasible(context)  # builds the latency table
+    master_net, master_score = _train_master(context, data)
+    selected = search_rounds(context, master_score)
+    _log.info("winner: %s, %.4g ms per image", selected.structure, selected.measured_ms)
+    winner_data = _load_winner_data(context, selected.structure, data)
+    teacher = TeacherNetwork(master_net, data.resolution, data.mean, data.std, winner_data)
+    winner_net = _train_winner(context, winner_data, selected.structure, teacher.to(context.device))
+    with context.phase("hand-over"):
+        report = context.report("hand-over")
+        report(0, 1)
+        # Here, and only here, on the test split.
+        master_test = context.evaluate(master_net, data.test)
+        winner_test = context.evaluate(winner_net, winner_data.test)
+        folder = context.study.folder / layout.RESULTS
+        difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
+        result = _make_result(context, selected, master_score, master_test, winner_test)
+        record = result.to_json()
+        record["input"] = winner_data.input_contract(selected.structure.resolution)
+        record["onnx_largest_difference"] = difference
+        write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
+        report(1, 1)
+    return result
+
+
+def _train_master(context: SearchContext, data: ImageData) -> tuple[nn.Module, Score]:
+    """Train the MasterNet, or load it; give its score on the validation split, too."""
+    study = context.study
+    net = context.build_network(context.master, "master")
+    score = study.master_score()
+    if score is not None:
+        load_weights(net, study.master_weights)
+        return net, score
+    with context.phase("MasterNet training"):
+        recipe = context.settings.master_training.recipe()
+        context.train(net, data, recipe, "MasterNet training")
+        score = context.evaluate(net, data.validation)
+        _check_learned(score, data.num_classes)
+        save_weights(net, study.master_weights, {"structure": str(context.master)})
+        study.save_json(layout.MASTER, asdict(score))
+    return net, score
+
+
+def _check_learned(score: Score, num_classes: int) -> None:
+    """A MasterNet at chance level has nothing to teach, and trials would mean nothing."""
+    chance = 1 / num_classes
+    if score.top1 < chance + 0.1 * (1 - chance):
+        raise GenetsError(
+            f"the MasterNet did not learn: {score.top1:.1%} of the validation images are right, "
+            f"where guessing gives {chance:.1%}; check the data, or give it more "
+            "epochs, in another study folder"
+        )
+
+
+def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData) -> ImageData:
+    """Load the images at the winner's resolution. data: those at the MasterNet's."""
+    if winner.resolution == data.resolution:
+        return data
+    settings = context.settings
+    winner_data = load_data(
+        settings.data, winner.resolution, seed=settings.seed, device=context.device, check=False
+    )
+    if winner_data.broken and data.broken:
+        winner_data.broken.reasons |= data.broken.reasons  # the user has been warned of these
+    return winner_data
+
+
+def _train_winner(
+    context: SearchContext, data: ImageData, structure: Structure, teacher: nn.Module
+) -> nn.Module:
+    """Train the winner from scratch with the MasterNet as its teacher, or load it.
+
+    Where the candidates were trained as long as the winner, its weights exist already.
+    """
+    path = context.study.winner_weights
+    net = context.build_network(structure, "final")
+    if path.exists():
+        load_weights(net, path)
+        return net
+    recipe = context.settings.final_training.recipe()
+    job = make_candidate_job(context)
+    candidate_weights = job.weights_path(structure)
+    if job.recipe == recipe and candidate_weights.exists():
+        load_weights(net, candidate_weights)
+    else:
+        with context.phase("final training"):
+            context.train(net, data, recipe, "final training", teacher)
+    save_weights(net, path, {"structure": str(structure)})
+    return net
+
+
+def _make_result(
+    context: SearchContext,
+    selected: Candidate,
+    master_score: Score,
+    master_test: Score,
+    winner_test: Score,
+) -> SearchResult:
+    folder = context.study.folder
+    rounds = round_results(context, master_score)
+    trained = {each.structure: each for result in rounds for each in result.confirmed}
+    warnings = list_warnings(Snapshot.read(folder))
+    for warning in warnings:
+        _log.warning("%s", warning)
+    files = {name: folder / layout.RESULTS / file for name, file in EXPORTED.items()}
+    return SearchResult(
+        selected=selected,
+        master={"top1": master_test.top1, "cross_entropy": master_test.cross_entropy},
+        winner={"top1": winner_test.top1, "cross_entropy": winner_test.cross_entropy},
+        trials_done=sum(result.trials_done for result in rounds),
+        trials_failed=sum(result.trials_failed for result in rounds),
+        folder=folder,
+        files={**files, "result": folder / f"{layout.RESULT}.json"},
+        seconds=context.seconds,
+        warnings=tuple(warnings),
+        confirmed=tuple(trained.values()),
+        metric=context.settings.metric,
+        rounds=rounds if context.settings.rounds > 1 else (),
+    )
+
+
+def _check_space(settings: SearchSettings) -> None:
+    """Raise SettingsError where the space holds no structure besides the MasterNet."""
+    space = settings.space.design_space().around(settings.structure)
+    if space.size == len(space.resolutions):
+        raise SettingsError(
+            "the design space holds one structure, the MasterNet's own; give space.blocks more "
+            "blocks, or a wider space.width_range, stem_width_range, head_width_range or "
+            "depth_change"
+        )
+
+
+def _check_resolutions(settings: SearchSettings) -> None:
+    """Raise DataError where the images cannot be loaded at the extreme resolutions."""
+    for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
+        load_data(settings.data, resolution, seed=settings.seed, check=False)
+
+
+@contextmanager
+def _failure_stored(study: Study) -> Iterator[None]:
+    """Store the sentence that a search stops with in the study, for its report."""
+    study.forget_failure()
+    try:
+        yield
+    except GenetsError as error:
+        infeasible = isinstance(error, InfeasibleBudgetError)
+        if infeasible:
+            error.args = (f"{error}; a larger budget may be given for the same study",)
+        _log.error("%s", error)
+        with suppress(StudyError):  # a full disk must not hide the error
+            study.save_failure(str(error), infeasible=infeasible)
+        raise
+
+
+def _check_same_data(study: Study, data: ImageData) -> None:
+    """Raise StudyError where the images are not those that the study began with.
+
+    Other images would be split differently: the search could score on images that it trained on.
+    """
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    now = {
+        "class_names": list(data.class_names),
+        **{name: len(split) for name, split in splits.items()},
+        "files": data.fingerprint,
+    }
+    before = study.load_json(layout.DATA, dict)
+    if before is None:
+        study.save_json(layout.DATA, now)
+        return
+    changed = [
+        f"{name}: {before.get(name)} then, {value} now"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise StudyError(
+            f"the images in {data.name} have changed since study {study.folder} began "
+            f"({'; '.join(changed)}); begin another study"
+        )

@@ -1,4 +1,4 @@
-"""Latency tables made ahead of a search, or for a further target of a finished study."""
+"""Latency tables that are built before a search, or for another target of a study."""
 
 from __future__ import annotations
 
@@ -7,31 +7,48 @@ from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.latency import LatencyTable, TableSettings, Target
-from genets.nas.study.study import LATENCY, Study, is_study
+from genets.nas.laboratory import Laboratory
+from genets.nas.study import layout
+from genets.nas.study.reader import is_study
+from genets.nas.study.study import Study
 from genets.structure import SearchSpace
 
 SECONDS = 30.0
 
+OnShare = Callable[[float], None]
+
 
 def table_for_study(
-    folder: Path, target: Target | None, on_progress: Callable[[float], None] | None = None
+    folder: Path, target: Target | None, on_progress: OnShare | None = None
 ) -> tuple[LatencyTable, Path]:
-    """The table of a study for a target (its own by default), made if it is not there.
+    """Load or build the latency table of a study, which `select` will use.
 
-    `select` will use it. Raises GenetsError: no study, or one that has not seen its data yet.
+    Args:
+        folder: The study.
+        target: By default the study's own target.
+        on_progress: Called with the share that is done, 0 to 1.
+
+    Returns:
+        The table and its file.
+
+    Raises:
+        GenetsError: The folder is no study, or its search has not loaded its images yet.
     """
     with Study.open(folder) as study:
-        settings = study.settings
-        num_classes = study.load_json("data", lambda record: len(record["class_names"]))
+        settings, num_classes = study.settings, study.num_classes()
         if num_classes is None:
             raise StudyError(f"study {folder} has not begun: its number of classes is not known")
-        wanted = TableSettings(
-            settings.space.design_space().around(settings.structure),
-            target or settings.target,
-            num_classes,
+        space = settings.space.design_space().around(settings.structure)
+        expected = TableSettings(space, target or settings.target, num_classes)
+        path = layout.table_path(study.latency_folder, expected.target.name)
+        table = Laboratory().prepare_table(
+            path,
+            expected,
+            seed=settings.seed,
+            time_limit_s=settings.table_seconds,
+            on_progress=on_progress,
         )
-        return _made(wanted, study.latency_folder, settings.seed, settings.table_seconds,
-                     on_progress)  # fmt: skip
+        return table, path
 
 
 def table_ahead(
@@ -42,38 +59,34 @@ def table_ahead(
     *,
     seed: int = 0,
     time_limit_s: float = SECONDS,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: OnShare | None = None,
 ) -> tuple[LatencyTable, Path]:
-    """The table that a search in `folder` will find, made if it is not there. Raises GenetsError.
+    """Load or build the latency table that a new search in `folder` will use.
 
-    time_limit_s: of timing; see `LatencyTable.build`.
+    Args:
+        space: The search space.
+        target: The target.
+        num_classes: The number of classes of the data.
+        folder: The folder of the new search.
+        seed: Seed of the networks that are measured.
+        time_limit_s: Time for the measurements; see `LatencyTable.build`.
+        on_progress: Called with the share that is done, 0 to 1.
+
+    Returns:
+        The table and its file.
+
+    Raises:
+        GenetsError: The folder is a study already, or its table has other settings.
     """
     if is_study(folder):
         raise StudyError(f"{folder} is a study already; name it in place of a MasterNet")
-    latency = folder / LATENCY
-    latency.mkdir(parents=True, exist_ok=True)
-    wanted = TableSettings(space, target, num_classes)
-    return _made(wanted, latency, seed, time_limit_s, on_progress)
-
-
-def _made(
-    wanted: TableSettings,
-    folder: Path,
-    seed: int,
-    time_limit_s: float,
-    on_progress: Callable[[float], None] | None,
-) -> tuple[LatencyTable, Path]:
-    path = folder / f"{wanted.target.name}.json"
-    if path.exists():
-        return LatencyTable.load(path, wanted), path
-    table = LatencyTable.build(
-        wanted.space.master,
-        wanted.space,
-        wanted.target,
-        wanted.num_classes,
+    path = layout.table_path(folder / layout.LATENCY, target.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = Laboratory().prepare_table(
+        path,
+        TableSettings(space, target, num_classes),
         seed=seed,
         time_limit_s=time_limit_s,
         on_progress=on_progress,
     )
-    table.save(path)
     return table, path

@@ -1,4 +1,4 @@
-"""The warnings of a study: what its trials do not support, and the command that would help."""
+"""The warnings of a study, listed once for the screen, for `result.json` and for the page."""
 
 from __future__ import annotations
 
@@ -11,114 +11,174 @@ from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate
+from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.plan import plan_more_trials
-from genets.structure import Structure
-from genets.training.score import score_value
+from genets.structure import SearchSpace, Structure
 
-POOR_TABLE = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
-FAR_OFF = 1.5
+MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
+MAX_TIMES_PREDICTED = 1.5
 
 
-def study_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path) -> list[str]:
-    """One sentence for each thing that the trials, all of which have ended, do not support.
+def list_warnings(study: Snapshot) -> list[str]:
+    """List the conclusions that the trials and measurements of a study do not support.
 
-    Where two blocks are within noise: how many more trials would likely tell them apart, and last
-    the command that runs as many as the choices need.
+    Args:
+        study: The content of the study, which may be unfinished.
+
+    Returns:
+        One sentence for each warning.
+    """
+    warnings = []
+    if study.selected is not None:
+        warnings += missing_resolutions(study.around, study.selected, study.confirmed)
+        warnings += table_warnings(study.selected.table_rmspe)
+        warnings += measurement_warnings(study.selected)
+        if study.master_score is not None:
+            warnings += master_warnings(
+                study.settings, study.selected, study.master_score, study.confirmed
+            )
+    for each in study.rounds:
+        warnings += round_warnings(each.number, each.master, each.confirmed)
+    if study.model is not None and len(study.results) < study.planned:
+        warnings += study.model.warnings()
+    elif study.model is not None:
+        warnings += trial_warnings(study.model, study.settings, study.folder)
+    elif study.results:
+        warnings.append(f"no accuracy model can be fitted: {study.model_failure}")
+    return warnings + _noise_warnings(study)
+
+
+def missing_resolutions(
+    space: SearchSpace, winner: Candidate, trained: Sequence[TrainedCandidate]
+) -> list[str]:
+    """Name the resolutions without a trained candidate, as no structure met the budget there."""
+    present = {winner.structure.resolution, *(each.structure.resolution for each in trained)}
+    return [
+        f"no structure at {resolution} pixels was found to meet the budget, so none was trained"
+        for resolution in space.resolutions
+        if resolution not in present
+    ]
+
+
+def table_warnings(rmspe: float) -> list[str]:
+    """Warn of a latency table whose errors are so large that it hardly led the selection."""
+    if rmspe <= MAX_TABLE_ERROR:
+        return []
+    return [
+        f"the latency table is {rmspe:.0%} off on networks that it never saw, so better structures "
+        "may have been missed; search again, in another folder, while nothing else runs on "
+        "the device"
+    ]
+
+
+def measurement_warnings(winner: Candidate) -> list[str]:
+    """Warn where the winner's measured latency is far from the prediction."""
+    times = winner.measured_ms / winner.predicted_ms
+    if 1 / MAX_TIMES_PREDICTED < times < MAX_TIMES_PREDICTED:
+        return []
+    return [
+        f"the winner measured {winner.measured_ms:.4g} ms per image, {times:.2g} times what the "
+        "latency table predicts: something else seems to have used the device, while the table was "
+        "made or since; measure it again (genets measure) before you trust either number"
+    ]
+
+
+def master_warnings(
+    settings: SearchSettings,
+    winner: Candidate,
+    master_score: Mapping[str, float],
+    confirmed: Sequence[TrainedCandidate],
+) -> list[str]:
+    """Warn where the MasterNet meets the budget and is better than the winner.
+
+    Args:
+        settings: The settings of the study.
+        winner: The winner.
+        master_score: The MasterNet's scores on the validation split, by the name of the metric.
+        confirmed: The candidates that were trained.
+    """
+    metric = settings.metric
+    trained = next((t for t in confirmed if t.structure == winner.structure), None)
+    if trained is None or trained.status != "done" or winner.master_ms > winner.budget_ms:
+        return []
+    own, score = master_score[metric], trained.score(metric)
+    if metric.oriented(own) <= metric.oriented(score):
+        return []
+    return [
+        f"the MasterNet, which at {winner.master_ms:.4g} ms per image meets the budget itself, is "
+        f"better on the validation images than the winner ({metric.label} {own:.4g} "
+        f"after {settings.master_training.epochs} epochs against {score:.4g} after "
+        f"{trained.epochs}); train candidates longer, in another folder, or keep the MasterNet"
+    ]
+
+
+def round_warnings(
+    number: int, master: Structure, confirmed: Sequence[TrainedCandidate]
+) -> list[str]:
+    """Warn where a later round had its own MasterNet as the only candidate."""
+    if number == 1 or [trained.structure for trained in confirmed] != [master]:
+        return []
+    return [
+        f"the MasterNet of round {number} was the round's only candidate, so the round could "
+        "not improve on it; a busy device may be the reason that nothing else seemed to meet the "
+        "budget"
+    ]
+
+
+def _noise_warnings(study: Snapshot) -> list[str]:
+    warnings = []
+    for latency in study.targets:
+        measured = latency.measured.values()
+        if noisy := sum(each.network.noisy for each in measured):
+            warnings.append(
+                f"{noisy} of {len(measured)} networks measured on {latency.target.name} are noisy: "
+                "their 95 % interval did not come within 1 % of the median in the time given"
+            )
+    return warnings
+
+
+def trial_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path) -> list[str]:
+    """List the conclusions that the trials do not support, after all trials have ended.
+
+    Where two blocks are within noise, the warning says how many more trials would likely
+    distinguish them. The last sentence is the command that runs as many trials as the choices
+    need.
     """
     if model.master != settings.structure:
         return model.warnings()  # of a later round, for which a study takes no more trials
-    found, calls = model.trial_warnings(), model.undecided_choices()
-    if not calls:
-        return found
-    needed = _needed(model, settings, calls)
-    for call, more in zip(calls, needed, strict=True):
+    warnings, choices = model.trial_warnings(), model.undecided_choices()
+    if not choices:
+        return warnings
+    needed = _count_needed_trials(model, settings, choices)
+    for choice, more in zip(choices, needed, strict=True):
         cure = (
             f"more than {MAX_MORE_TRIALS} more trials per super-block would be needed to settle it"
             if more is None
             else f"about {more} more trials per super-block would settle it"
         )
-        found.append(f"{call}; {cure}")
+        warnings.append(f"{choice}; {cure}")
     enough = max((more for more in needed if more is not None), default=0)
     if enough:
         command = (
             f"genets search --out {shlex.quote(str(folder))} "
             f"--trials-per-super-block {settings.trials_per_super_block + enough}"
         )
-        found.append(f"to run {enough} more trials for each super-block in this study: {command}")
-    return found
+        warnings.append(
+            f"to run {enough} more trials for each super-block in this study: {command}"
+        )
+    return warnings
 
 
-def table_doubts(rmspe: float) -> list[str]:
-    """A sentence where the latency table errs so much that it hardly led the selection."""
-    if rmspe <= POOR_TABLE:
-        return []
-    return [
-        f"the latency table is {rmspe:.0%} off on networks that it never saw, so better structures "
-        "may have been passed over; search again, in another folder, while nothing else runs on "
-        "the device"
-    ]
-
-
-def measuring_doubts(selected: Candidate) -> list[str]:
-    """A sentence where the winner's measured latency is nothing like its predicted one."""
-    times = selected.measured_ms / selected.predicted_ms
-    if 1 / FAR_OFF < times < FAR_OFF:
-        return []
-    return [
-        f"the winner measured {selected.measured_ms:.4g} ms per image, {times:.2g} times what the "
-        "latency table predicts: something else seems to have used the device, while the table was "
-        "made or since; measure it again (genets measure) before you trust either"
-    ]
-
-
-def master_doubts(
-    settings: SearchSettings,
-    selected: Candidate,
-    master: Mapping[str, float],
-    confirmed: Sequence[TrainedCandidate],
-) -> list[str]:
-    """A sentence where the MasterNet is within the budget and better than what was selected.
-
-    master: its scores on the validation split, by the name of the metric.
-    """
-    metric = settings.metric
-    winner = next((one for one in confirmed if one.structure == selected.structure), None)
-    if winner is None or winner.status != "done" or selected.master_ms > selected.budget_ms:
-        return []
-    own, score = master[metric], score_value(winner, metric)
-    assert score is not None
-    if metric.oriented(own) <= metric.oriented(score):
-        return []
-    return [
-        f"the MasterNet, at {selected.master_ms:.4g} ms per image within the budget itself, does "
-        f"better on the validation images than the winner ({metric.label} {own:.4g} "
-        f"after {settings.master_training.epochs} epochs against {score:.4g} after "
-        f"{winner.epochs}); train candidates longer, in another folder, or keep the MasterNet"
-    ]
-
-
-def round_doubts(
-    number: int, master: Structure, confirmed: Sequence[TrainedCandidate]
-) -> list[str]:
-    """A sentence where a later round had nothing to choose from."""
-    if number == 1 or [one.structure for one in confirmed] != [master]:
-        return []
-    return [
-        f"the MasterNet that round {number} began with was its only candidate, so the round could "
-        "not improve on it; that nothing else seemed to keep the budget may be due to a busy device"
-    ]
-
-
-def _needed(
-    model: AccuracyModel, settings: SearchSettings, calls: Sequence[UndecidedChoice]
+def _count_needed_trials(
+    model: AccuracyModel, settings: SearchSettings, choices: Sequence[UndecidedChoice]
 ) -> list[int | None]:
     assert isinstance(model.effects, BayesEffects)
-    around = settings.space.design_space().around(model.master)
+    space = settings.space.design_space().around(model.master)
     done = model.effects.observations.trials
     seed, sampling = settings.seed, settings.sampling
     return trials_to_settle(
         model.effects,
-        calls,
-        lambda count: plan_more_trials(around, done, count, seed=seed, sampling=sampling),
-        step=max(map(len, around.blocks.values())),
+        choices,
+        lambda count: plan_more_trials(space, done, count, seed=seed, sampling=sampling),
+        step=max(map(len, space.blocks.values())),
     )

@@ -1,4 +1,15 @@
-"""Structures become torch networks; folding, counting, weights, export.
+"""Networks: from a structure or a name to a torch network with its weights.
+
+    build.py         a structure becomes a timm ByobNet
+    source.py        any NETWORK text becomes a network with its weights
+    weights.py       files of weights: ours, other programs', the authors'
+    count.py         parameters and multiply-adds
+    fuse.py          batch normalisation folded into convolutions
+    surgery.py       networks cut into parts; weights copied between networks
+    onnx_export.py   export to ONNX
+    own_blocks.py    block types that users register
+    baselines/       the networks to compare with
+    registry.py      the zoo under timm's names
 
 Importing this package registers the zoo with timm: `timm.create_model("genet_large")`.
 """
@@ -9,12 +20,15 @@ from genets.networks.count import Count, count
 from genets.networks.fuse import fold_batchnorm
 from genets.networks.onnx_export import export_onnx
 from genets.networks.own_blocks import load_blocks, register_block
-from genets.networks.source import NamedNetwork, load, resolve_network
+from genets.networks.source import NetworkSource, load, resolve_network
 from genets.networks.weights import load_weights, save_weights
+
+NamedNetwork = NetworkSource  # the name before NetworkSource
 
 __all__ = [
     "Count",
     "NamedNetwork",
+    "NetworkSource",
     "build",
     "count",
     "export_onnx",

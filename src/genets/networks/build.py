@@ -1,11 +1,9 @@
-"""A structure becomes a timm ByobNet.
-
-Block types as timm's ByobNet has them (paper, section 3.1 and Figure 1).
-"""
+"""A structure becomes a timm ByobNet (paper, section 3.1 and Figure 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,14 +12,14 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, first_line
 from genets.structure import BLOCK_TYPES, Structure, SuperBlock, zoo
 from genets.structure.block import check_integer
 
-# The GENets of Table 2 under timm's names, the only networks with published weights.
+# timm's names of the GENets of Table 2, which are the only structures with published weights.
 TIMM_NAMES = {"genet_light": "gernet_s", "genet_normal": "gernet_m", "genet_large": "gernet_l"}
 HUB_TAG = "idstcv_in1k"
-HUB_FILE = "model.safetensors"  # named, so that timm never falls back to a pickle
+HUB_FILE = "model.safetensors"  # given by name, so that timm never falls back to a pickle
 
 
 def build(
@@ -31,18 +29,27 @@ def build(
     *,
     pretrained: bool = False,
 ) -> ByobNet:
-    """The network of a structure: (N, in_channels, H, W) float images to (N, num_classes) logits.
+    """Build the network of a structure.
 
-    Fresh weights come from torch's global generator, in timm's way: He initialisation, the
-    last norm of each residual branch zero. The inner width of a block (width times ratio) is
-    rounded to a multiple of 8, as timm rounds it.
+    Fresh weights are drawn from torch's global generator as timm does it: He initialisation, and
+    zero for the last norm of each residual branch. The inner width of a block (width times ratio)
+    is rounded to a multiple of 8, as timm rounds it.
 
-    pretrained: load the published ImageNet weights. Only structures with the stages of
-    genet_light, genet_normal or genet_large have them. timm adapts the first convolution to
-    `in_channels`, and leaves the classifier fresh where `num_classes` is not 1000.
+    Args:
+        structure: The structure.
+        num_classes: The number of logits.
+        in_channels: The number of channels of the images.
+        pretrained: Load the published ImageNet weights. Only structures with the stages of
+            genet_light, genet_normal or genet_large have published weights. timm adapts the first
+            convolution to `in_channels`, and leaves the classifier fresh where `num_classes` is
+            not 1000.
 
-    Raises GenetsError: no published weights for this structure, or they cannot be fetched;
-    StructureError: a number out of range.
+    Returns:
+        The network. It maps float images (N, in_channels, H, W) to logits (N, num_classes).
+
+    Raises:
+        GenetsError: The structure has no published weights, or they cannot be fetched.
+        StructureError: A number is out of range.
     """
     check_integer("num_classes", num_classes, 0, 10**7)
     check_integer("in_channels", in_channels, 1, 65536)
@@ -56,19 +63,15 @@ def build(
     config = timm_config(structure, name)
     if not pretrained:
         return create(variant, structure, config, num_classes=num_classes, in_chans=in_channels)
-    try:
-        reach_hub(config)
+    cure = (
+        f"; a file can be used instead: --weights, or timm.create_model({name!r}, "
+        f"pretrained=True, pretrained_cfg_overlay={{'file': PATH}})"
+    )
+    with from_hub(variant, config, cure):
         return create(
             variant, structure, config,
             pretrained=True, num_classes=num_classes, in_chans=in_channels,
         )  # fmt: skip
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise GenetsError(
-            f"cannot load the pretrained weights of {name} from {config.hf_hub_id} on the Hugging "
-            f"Face hub ({reason}); a file will do: --weights, or timm.create_model({name!r}, "
-            f"pretrained=True, pretrained_cfg_overlay={{'file': PATH}})"
-        ) from error
 
 
 def create(
@@ -79,8 +82,8 @@ def create(
     pretrained: bool = False,
     **options: Any,
 ) -> ByobNet:
-    """timm's own path from a configuration to a network; `options` are ByobNet's and timm's."""
-    # ByobNet would turn strides beyond its default of 32 into dilation.
+    """Create a network through timm; `options` are those of ByobNet and of timm."""
+    # With its default of 32, ByobNet would turn further strides into dilation.
     options.setdefault("output_stride", structure.reduction)
     levels = structure.reduction.bit_length() - 1
     return build_model_with_cfg(
@@ -95,12 +98,12 @@ def create(
 
 
 def genet_name(structure: Structure) -> str | None:
-    """The GENet with the stages of this structure, at whatever resolution."""
+    """The name of the GENet with the stages of this structure, at any resolution, or None."""
     return next((name for name in TIMM_NAMES if zoo[name].stages == structure.stages), None)
 
 
 def timm_config(structure: Structure, name: str | None) -> PretrainedCfg:
-    """timm's description of the network: input, preprocessing, and where its weights are."""
+    """timm's description of the network: its input, its preprocessing, the place of its weights."""
     side = -(-structure.resolution // structure.reduction)
     genet = get_pretrained_cfg("gernet_l")
     assert genet is not None
@@ -117,10 +120,23 @@ def timm_config(structure: Structure, name: str | None) -> PretrainedCfg:
     )
 
 
+@contextmanager
+def from_hub(name: str, config: PretrainedCfg, cure: str = "") -> Iterator[None]:
+    """Turn a failed download of the weights of `name` into a GenetsError; `cure` ends it."""
+    try:
+        reach_hub(config)
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise GenetsError(
+            f"cannot load the pretrained weights of {name} from {config.hf_hub_id} on the Hugging "
+            f"Face hub ({first_line(error)}){cure}"
+        ) from error
+
+
 def reach_hub(config: PretrainedCfg) -> None:
     """Raise OSError at once where the weights are neither cached nor reachable.
 
-    The hub's own download would first repeat itself, aloud, for half a minute.
+    The hub's own download would try again for half a minute, with a message each time.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
@@ -134,8 +150,7 @@ def reach_hub(config: PretrainedCfg) -> None:
         raise OSError(str(error)) from error
 
 
-# What timm calls the blocks. It rounds the inner width (width times ratio) to a multiple of 8.
-# `register_block` adds those of the user's own.
+# timm's name of each block type. `register_block` adds the block types of users.
 BLOCKS: dict[str, Callable[..., ByoBlockCfg]] = {
     "XX": partial(ByoBlockCfg, "basic", gs=0),
     "BL": partial(ByoBlockCfg, "bottle", gs=0),
@@ -144,8 +159,8 @@ BLOCKS: dict[str, Callable[..., ByoBlockCfg]] = {
 
 
 def block_config(stage: SuperBlock) -> ByoBlockCfg:
-    """A super-block in timm's terms."""
-    # No kernel size where timm's default is meant: the GENets' settings equal timm's own.
+    """The timm configuration of a super-block."""
+    # timm's default kernel size is not stated, so the GENets' configurations equal timm's own.
     default = stage.kernel == 3 and BLOCK_TYPES[stage.type].layers_at is None
     kernel = None if default else {"kernel_size": stage.kernel}
     return BLOCKS[stage.type](
@@ -154,7 +169,7 @@ def block_config(stage: SuperBlock) -> ByoBlockCfg:
 
 
 def model_config(structure: Structure) -> ByoModelCfg:
-    """The structure in timm's terms."""
+    """The timm configuration of a structure."""
     return ByoModelCfg(
         blocks=tuple(block_config(stage) for stage in structure.super_blocks),
         stem_type="3x3",

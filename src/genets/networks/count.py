@@ -17,9 +17,12 @@ from genets.structure import Structure
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """`multiply_adds` of one image in convolutions and matrix products, classifier included.
+    """The size of a network.
 
-    Tables that say "FLOPs" mostly mean multiply-adds, the paper's Table 2 among them.
+    Attributes:
+        parameters: The number of parameters.
+        multiply_adds: Multiply-adds for one image, in convolutions and matrix products, with the
+            classifier. Most tables that say "FLOPs" mean multiply-adds, as the paper's Table 2.
     """
 
     parameters: int
@@ -27,12 +30,21 @@ class Count:
 
 
 def count(net: nn.Module | Structure, resolution: int | None = None) -> Count:
-    """Count a structure (with 1000 classes, at its own resolution by default) or a network.
+    """Count the parameters and multiply-adds of a structure or a network.
 
-    Of a structure the form that is deployed is counted, multi-branch blocks merged; a network
-    is counted as it is. No arithmetic is done: the network runs on torch's meta device, the
-    caller's is untouched.
-    Raises GenetsError: a network without a resolution.
+    The network runs on torch's meta device, so nothing is computed, and the caller's network does
+    not change.
+
+    Args:
+        net: A structure is counted with 1000 classes, in the form that is deployed: multi-branch
+            blocks are merged. A network is counted as it is.
+        resolution: Pixels along one side of the input; None is the structure's own resolution.
+
+    Returns:
+        The size.
+
+    Raises:
+        GenetsError: A network was given without a resolution.
     """
     if isinstance(net, Structure):
         resolution = resolution or net.resolution
@@ -54,6 +66,6 @@ def count(net: nn.Module | Structure, resolution: int | None = None) -> Count:
 
 
 def input_channels(net: nn.Module) -> int:
-    """Channels that the first convolution reads; 3 for a network without one."""
+    """The input channels of the first convolution; 3 for a network without convolutions."""
     first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
     return 3 if first is None else first.in_channels

@@ -22,15 +22,23 @@ NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d)
 
 
 def fold_batchnorm(net: nn.Module) -> nn.Module:
-    """A copy in eval mode, same outputs, with each batch norm folded into its convolution.
+    """Fold each batch norm into the convolution before it.
 
-    The copy keeps its class and its methods. Multi-branch blocks that timm can merge
-    (RepVGG, MobileOne, ...) are merged first. The caller's network is not changed.
+    Multi-branch blocks that timm can merge (RepVGG, MobileOne, ...) are merged first. These are
+    not folded:
 
-    Left as they are: a batch norm that does not directly follow a convolution (DenseNet),
-    or whose convolution is also read elsewhere or used twice; without running statistics;
-    convolutions that are not `nn.Conv2d` or timm's `Conv2dSame`; pairs that carry hooks or
-    parametrisations; and parts of a network that `torch.fx` cannot trace down to the pair.
+    - a batch norm that does not directly follow a convolution (DenseNet), or that has no running
+      statistics;
+    - a convolution that is used twice, or whose output is also used elsewhere;
+    - convolutions other than `nn.Conv2d` and timm's `Conv2dSame`;
+    - pairs with hooks or parametrisations;
+    - parts of a network that `torch.fx` cannot trace down to the pair.
+
+    Args:
+        net: The network, which is not changed.
+
+    Returns:
+        A copy in eval mode with equal outputs, of the same class and with the same methods.
     """
     folded = reparameterize_model(copy.deepcopy(net).eval(), inplace=True)
     with torch.no_grad():
@@ -49,8 +57,8 @@ def _fold_inside(net: nn.Module) -> None:
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
         net.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-        net.set_submodule(norm_name, _rest(norm))
-    # timm keeps some modules out of traces (EfficientViT's attention), not out of folding.
+        net.set_submodule(norm_name, _after_norm(norm))
+    # timm excludes some modules from traces (EfficientViT's attention); they are folded as well.
     for name in {str(node.target) for node in graph.nodes if node.op == "call_module"}:
         leaf = net.get_submodule(name)
         if is_notrace_module(type(leaf)):
@@ -58,14 +66,14 @@ def _fold_inside(net: nn.Module) -> None:
 
 
 def _trace(net: nn.Module) -> fx.Graph | None:
-    """The calls of `net(x)`, or None where its code cannot be followed."""
+    """The graph of `net(x)`, or None where it cannot be traced."""
     if not any(net.children()):
         return None
     parameters = inspect.signature(net.forward).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
         return _Tracer().trace(net, concrete_args=defaults)
-    except Exception:  # tracing runs the network's own code, which may raise anything
+    except Exception:  # noqa: BLE001 - tracing runs the network's own code, which may raise anything
         return None
 
 
@@ -84,12 +92,12 @@ class _Tracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        # `m.forward`, not `forward`: hooks are the caller's, and not for the tracer to run.
+        # `m.forward` and not `forward`, so that tracing does not run the caller's hooks.
         return super().call_module(m, m.forward, args, kwargs)
 
 
 def _pairs(net: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
-    """Names of the convolutions and batch norms that only ever run one after the other."""
+    """The names of a convolution and a batch norm that always run one after the other."""
     modules = dict(net.named_modules(remove_duplicate=False))
     owners = Counter(id(module) for module in modules.values())
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
@@ -113,8 +121,8 @@ def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
     return norm.running_mean is not None and not hooks
 
 
-def _rest(norm: nn.Module) -> nn.Module:
-    """What timm's norm does after normalising: drop, then activation."""
+def _after_norm(norm: nn.Module) -> nn.Module:
+    """The layers that timm puts into a norm, after the normalisation: drop, then activation."""
     if not isinstance(norm, BatchNormAct2d):
         return nn.Identity()
     if isinstance(norm.drop, nn.Identity):

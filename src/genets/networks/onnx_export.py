@@ -1,9 +1,4 @@
-"""Export to ONNX, checked by running it.
-
-Why a network cannot be converted: the operator, or the module, and one line of reason.
-
-Silence: converters and quantisers report their progress on our standard output.
-"""
+"""Export to ONNX, checked by running the file; the reason where a conversion fails."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, first_line
 from genets.core.files import write_atomic
 from genets.networks.count import input_channels
 from genets.networks.fuse import fold_batchnorm
@@ -34,27 +29,38 @@ from genets.networks.fuse import fold_batchnorm
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "images"
 OUTPUT = "logits"
-# The exported graph sums in another order than torch: float32 noise, relative to the logits.
+# The largest accepted difference, relative to the logits. The exported graph sums in another order
+# than torch, which gives float32 noise.
 TOLERANCE = 1e-3
-_TRANSLATIONS = "torch.onnx._internal.exporter._registration"
 
 
 def export_onnx(
     net: nn.Module, path: str | Path, resolution: int, *, batch_size: int | None = None
 ) -> float:
-    """Write `net` as one ONNX file and return its largest absolute difference from torch.
+    """Export a network to one ONNX file.
 
-    The graph maps `images` (N, C, resolution, resolution) float32 to `logits` (N, classes),
-    batch norm folded; N is free unless `batch_size` fixes it. Before the file appears at
-    `path`, ONNX Runtime runs it on random images beside the caller's network, which is
-    untouched. Raises GenetsError: the `onnx` extra is not installed, the network cannot be
-    exported, its outputs differ, or the file cannot be written.
+    The graph maps `images` (N, C, resolution, resolution), float32, to `logits` (N, classes), with
+    batch norm folded. Before the file is written, ONNX Runtime runs it on random images, and its
+    outputs are compared with those of the network.
+
+    Args:
+        net: The network, which is not changed.
+        path: The file to write; its folder must exist.
+        resolution: Pixels along one side of the images.
+        batch_size: The number of images N; None leaves it free.
+
+    Returns:
+        The largest absolute difference between the logits of the file and of the network.
+
+    Raises:
+        GenetsError: The `onnx` extra is not installed, the network cannot be exported, its
+            outputs differ, or the file cannot be written.
     """
     check_export_installed()
     path = Path(path)
     if not path.parent.is_dir():
         raise GenetsError(f"cannot write ONNX file {str(path)!r}: its folder does not exist")
-    batch = batch_size or 2  # 1 would be taken for a constant
+    batch = batch_size or 2  # the exporter would treat 1 as a constant
     shape = (batch, input_channels(net), resolution, resolution)
     folded = fold_batchnorm(net).cpu().float()
     content = to_onnx(folded, torch.zeros(shape), free_batch=batch_size is None)
@@ -67,7 +73,7 @@ def export_onnx(
 
 
 def check_export_installed() -> None:
-    """Raise GenetsError unless the packages that export needs are there."""
+    """Raise GenetsError unless the packages that the export needs are installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise GenetsError(
@@ -76,53 +82,63 @@ def check_export_installed() -> None:
 
 
 def to_onnx(net: nn.Module, images: torch.Tensor, *, free_batch: bool = False) -> bytes:
-    """The ONNX file of `net`, as it is, for inputs of the shape and type of `images`.
+    """Convert a network to the content of an ONNX file, without folding anything.
 
-    free_batch: leave the number of images open. Raises GenetsError, with the operator named.
+    Args:
+        net: The network.
+        images: An input of the right shape and type.
+        free_batch: Whether the number of images is left open.
+
+    Raises:
+        GenetsError: The network cannot be converted; the message names the operator.
     """
     shapes = ({0: torch.export.Dim("batch")},) if free_batch else None
     with tempfile.TemporaryDirectory(prefix="genets-onnx-") as folder:
         path = Path(folder) / "network.onnx"
         try:
-            with quiet(), _operators_read_once():
+            with quiet(), _translations_cached():
                 torch.onnx.export(
                     net, (images,), path, dynamo=True, verbose=False, external_data=False,
                     input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=shapes,
                 )  # fmt: skip
         except torch.onnx.errors.OnnxExporterError as error:
             raise GenetsError(
-                f"torch cannot export this network to ONNX: {what_failed(error)}"
+                f"torch cannot export this network to ONNX: {describe_failure(error)}"
             ) from error
         return path.read_bytes()
 
 
-@contextmanager
-def _operators_read_once() -> Iterator[None]:
-    """torch parses the source of its 500 translations at every export, half of its time.
+# PRIVATE PART OF TORCH. At every export torch parses the source of its 500 operator translations,
+# which takes half of the time of an export, and a latency table exports hundreds of small networks.
+# So `get_torchlib_ops`, which parses them, is replaced by a cached version during an export. torch
+# 2.15 finds it at the name below; a torch without this module or function exports correctly, but
+# takes twice as long. A later torch that changes the returned translations in place would need a
+# fresh list for every export: remove the cache then.
+_TRANSLATIONS = "torch.onnx._internal.exporter._registration"
 
-    A latency table exports hundreds of small networks. Where torch's inside is not what it was,
-    nothing is done.
-    """
+
+@contextmanager
+def _translations_cached() -> Iterator[None]:
     try:
         apis: Any = import_module(_TRANSLATIONS).onnxscript_apis
-        read = apis.get_torchlib_ops
+        parse = apis.get_torchlib_ops
     except (ImportError, AttributeError):
         yield
         return
-    apis.get_torchlib_ops = lambda: _read_once(read)
+    apis.get_torchlib_ops = lambda: _cached(parse)
     try:
         yield
     finally:
-        apis.get_torchlib_ops = read
+        apis.get_torchlib_ops = parse
 
 
 @functools.cache
-def _read_once(read: Callable[[], Any]) -> Any:
-    return read()
+def _cached(parse: Callable[[], Any]) -> Any:
+    return parse()
 
 
 def _difference(net: nn.Module, content: bytes, shape: tuple[int, ...]) -> float:
-    """Largest difference between ONNX Runtime and the network itself, over random images."""
+    """The largest difference between ONNX Runtime and the network, on random images."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -140,22 +156,22 @@ def _difference(net: nn.Module, content: bytes, shape: tuple[int, ...]) -> float
     return difference
 
 
-# As torch's exporters and OpenVINO's converter write them, with and without the overload.
+# The messages of torch's exporters and of OpenVINO's converter on an operator without translation.
 _NO_TRANSLATION = re.compile(
     r"(?:No ONNX function found for <OpOverload\(op='|No conversion rule found for operations: "
     r"|Unsupported FX nodes: \{'call_function': \[')([\w.]+)"
 )
 
 
-def what_failed(error: BaseException) -> str:
-    """`operator NAME`, or `module NAME: reason`, or the reason alone; always one line."""
+def describe_failure(error: BaseException) -> str:
+    """Say in one line why a network cannot be converted, with the operator or module at fault."""
     chain = list(_causes(error))
     for cause in chain:
-        found = _NO_TRANSLATION.search(str(cause))
-        if found:
-            return f"operator {found[1]} is not supported"
-    reason = next((line for cause in reversed(chain) if (line := _first_line(cause))), "")
-    module = next((name for cause in reversed(chain) if (name := _module(cause))), None)
+        match = _NO_TRANSLATION.search(str(cause))
+        if match:
+            return f"operator {match[1]} is not supported"
+    reason = first_line(chain[-1])
+    module = next((name for cause in reversed(chain) if (name := _innermost_module(cause))), None)
     return f"module {module}: {reason}" if module else reason
 
 
@@ -165,13 +181,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
-
-
-def _module(error: BaseException) -> str | None:
-    """The class of the innermost module, other than torch's own, whose code was running."""
+def _innermost_module(error: BaseException) -> str | None:
+    """The class of the innermost module, outside torch, whose code was running."""
     trace: TracebackType | None = error.__traceback__
     name = None
     while trace is not None:
@@ -184,7 +195,10 @@ def _module(error: BaseException) -> str | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No prints, warnings or logs below errors from what runs inside; exceptions pass."""
+    """Suppress prints, warnings and log records below errors in the block, but no exceptions.
+
+    Converters and quantisers report their progress on standard output.
+    """
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The zoo under timm's names: `timm.create_model("genet_large")` once this module is imported."""
+"""Registers the zoo with timm: `timm.create_model("genet_large")` works after this import."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _tagged(name: str) -> str:
     return f"{name}.{HUB_TAG}" if name in TIMM_NAMES else name
 
 
-# timm looks the configuration of a registered network up under this name, in this module.
+# timm looks for the configuration of a registered network under this name in this module.
 default_cfgs = generate_default_cfgs(
     {_tagged(name): timm_config(structure, name) for name, structure in zoo.items()}
 )

@@ -1,15 +1,19 @@
-"""A network from what a person types: every command that takes a network takes these forms."""
+"""A network with its weights, from any text that a command takes as a NETWORK."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
+import torch
 from torch import nn
 
-from genets.core.errors import GenetsError, unknown_name
+from genets.core.errors import DataError, GenetsError, unknown_name
 from genets.networks.baselines import baselines
 from genets.networks.baselines.builders import build_network
 from genets.networks.build import build
@@ -17,111 +21,288 @@ from genets.networks.weights import (
     STRUCTURE_FILE,
     WEIGHTS_FILE,
     check_results,
-    load_structure_network,
+    load_kernels,
     load_tensors,
     read_weights,
     stated_number,
+    tensors_for,
 )
 from genets.structure import Structure, zoo
 
 TIMM_PREFIX = "timm:"
+FRESH, FOLDER, PUBLISHED = "fresh", "results folder", "published"
+TRAIN_STATE = "state"  # a key in the metadata of every checkpoint of `genets train`
+Normalisation = tuple[Sequence[float], Sequence[float]]
+Fit = Literal["exact", "new classifier", "kernels"]
 
 
 @dataclass(frozen=True)
-class NamedNetwork:
-    """A network, what to call it, and the input resolution in pixels that it is made for.
+class NetworkSource:
+    """A network with its weights, and what is known about them.
 
-    structure: None for networks that are not of this design space.
+    Attributes:
+        name: What to call the network.
+        network: The network.
+        structure: Its structure; None for a network outside the design space.
+        resolution: The input resolution that the network is made for, in pixels.
+        weights: `fresh`, `published`, `results folder`, or the path of a weights file.
+        num_classes: The number of classes that the weights were trained for; None where that is
+            not known. A network with a new classifier has another number.
+        metadata: The texts that are stored beside the weights.
     """
 
     name: str
     network: nn.Module
     structure: Structure | None
     resolution: int
+    weights: str = FRESH
+    num_classes: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_trained(self) -> bool:
+        return self.weights != FRESH
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes; None where they are not stored."""
+        return tuple(json.loads(self.metadata.get("class_names", "null")) or ()) or None
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """Mean and standard deviation, for R, G and B, that the weights were trained with.
+
+        They are stored beside the weights or published with them. None means those of the data.
+        """
+        if {"mean", "std"} <= self.metadata.keys():
+            return json.loads(self.metadata["mean"]), json.loads(self.metadata["std"])
+        config = pretrained_config(self.network)
+        # The configuration of a structure's network holds defaults, not facts about its weights.
+        from_file = self.weights not in (FRESH, FOLDER, PUBLISHED) and self.structure is None
+        if (self.weights == PUBLISHED or from_file) and TRAIN_STATE not in self.metadata:
+            return (config["mean"], config["std"]) if {"mean", "std"} <= config.keys() else None
+        return None
+
+    def check_classes(self, class_names: Sequence[str], data_name: str) -> None:
+        """Raise DataError if the weights were trained for other classes than those of the data."""
+        own, count = self.class_names or (), self.num_classes
+        if count is not None and count != len(class_names):
+            raise DataError(
+                f"{self.name} has {count} classes and {data_name} has {len(class_names)}; "
+                f"train this network on {data_name} first"
+            )
+        pairs = [pair for pair in zip(own, class_names, strict=False) if pair[0] != pair[1]]
+        if pairs:
+            raise DataError(
+                f"{self.name} and {data_name} have different names for {len(pairs)} of "
+                f"{len(class_names)} classes, such as {pairs[0][0]!r} and {pairs[0][1]!r}; "
+                f"train this network on {data_name} first"
+            )
 
 
 def load(folder: str | Path) -> nn.Module:
-    """The trained network of a results folder, in eval mode on the CPU.
+    """Load the trained network of a results folder.
 
-    Raises GenetsError: a file is missing, damaged, or they do not belong together.
+    Args:
+        folder: The `results` folder of a search or of a training run.
+
+    Returns:
+        The network, in eval mode and on the CPU.
+
+    Raises:
+        GenetsError: A file is missing or damaged, or the files do not belong together.
     """
-    return _trained(Path(folder)).network
+    return _from_results(Path(folder), str(folder)).network
 
 
 def resolve_network(
-    text: str, num_classes: int = 1000, *, pretrained: bool = False
-) -> NamedNetwork:
-    """The network that `text` names, with fresh weights unless it names a results folder.
+    text: str,
+    num_classes: int = 1000,
+    *,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    fit: Fit = "exact",
+    seed: int | None = None,
+) -> NetworkSource:
+    """Make the network that a text names.
 
-    text: a zoo name (`genet_large`), a baseline in any case (`EfficientNet-B3`), `timm:NAME`,
-    a structure file (`mine.toml`), a notation (`Conv3x32s2 ... @256`), or a results folder,
-    whose own weights and class count are loaded.
-    pretrained: with published weights; the head is fresh where their classes are others.
-    Raises GenetsError: none of these, with the nearest names, or no published weights, or they
-    cannot be fetched; StructureError: a bad structure.
+    Args:
+        text: A zoo name (`genet_large`), a baseline in any case (`EfficientNet-B3`), `timm:NAME`,
+            a structure file (`mine.toml`), a notation (`Conv3x32s2 ... @256`), or a results
+            folder, whose own weights and number of classes are used.
+        num_classes: The number of classes of the network.
+        pretrained: Load published weights. The classifier is fresh where they are for another
+            number of classes. A results folder has its own weights, so this changes nothing.
+        weights: A file of weights to load; see `tensors_for`.
+        fit: How the file must fit. "exact": completely. "new classifier": where it is for another
+            number of classes, the classifier stays fresh. "kernels": only the kernels of the
+            convolutions are loaded, and the rest of the file is ignored.
+        seed: The seed of fresh weights; torch's global generator is then left alone. None draws
+            from that generator.
+
+    Returns:
+        The network, on the CPU, with what is known about its weights.
+
+    Raises:
+        GenetsError: The text names no network (the message has the nearest names), the weights
+            do not exist, do not fit or cannot be fetched, or two sources of weights are given.
+        StructureError: The structure is malformed.
     """
-    text = text.strip()
+    if pretrained and weights is not None:
+        raise GenetsError("take published weights (pretrained) or a weights file, not both")
+    with _seeded(seed):
+        source = _named(text.strip(), num_classes, pretrained)
+    if weights is None:
+        return source
+    if source.weights == FOLDER:
+        raise GenetsError(
+            f"{text} is a results folder, which has its own weights; leave the weights file out"
+        )
+    file_classes = _load_file(source.network, weights, num_classes, fit)
+    path = Path(weights)
+    metadata = read_weights(path)[1] if path.suffix == ".safetensors" else {}
+    if fit != "kernels":
+        file_classes = stated_number(metadata, "num_classes", path, str(file_classes))
+    return replace(source, weights=str(path), num_classes=file_classes, metadata=metadata)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
     path = Path(text)
     if text.startswith(TIMM_PREFIX):
-        return _timm_network(text.removeprefix(TIMM_PREFIX), num_classes, pretrained)
+        return _from_timm(text, num_classes, pretrained)
     if text.endswith(".toml"):
-        return _built(path.stem, Structure.load(path), num_classes, pretrained)
+        return _from_structure(path.stem, Structure.load(path), num_classes, pretrained)
     if text and path.is_dir():
-        return _trained(path, text)
+        return _from_results(path, text)
     if "@" in text or any(c.isspace() for c in text):
-        return _built(text, Structure.parse(text), num_classes, pretrained)
+        return _from_structure(text, Structure.parse(text), num_classes, pretrained)
     if "/" in text:
         raise GenetsError(f"no results folder {text!r}")
     if text in zoo:
-        return _built(text, zoo[text], num_classes, pretrained)
+        return _from_structure(text, zoo[text], num_classes, pretrained)
     if text in baselines:
-        return _baseline(text, num_classes, pretrained)
+        baseline = baselines[text]
+        network = baseline.network(num_classes, pretrained)
+        return _made(baseline.name, network, baseline.structure, baseline.resolution, pretrained)
     if timm.is_model(text):
-        raise GenetsError(f"unknown network {text!r}; timm's of this name is {TIMM_PREFIX}{text}")
+        raise GenetsError(
+            f"unknown network {text!r}; for timm's network of this name, write {TIMM_PREFIX}{text}"
+        )
     raise GenetsError(
         f"{unknown_name('network', text, (*zoo, *baselines))} (a network is a zoo name, a "
         f"baseline, timm:NAME, a .toml structure file, a quoted notation or a results folder)"
     )
 
 
-def _trained(folder: Path, name: str = "") -> NamedNetwork:
-    """That of a results folder: of its structure, or of the name that its weights state."""
+def _from_results(folder: Path, name: str) -> NetworkSource:
+    """The network of the folder's structure, or of the name that its weights state."""
     if not folder.is_dir():
         raise GenetsError(f"no results folder {str(folder)!r}")
     check_results(folder)
     path = folder / WEIGHTS_FILE
-    if (folder / STRUCTURE_FILE).exists():
-        structure = Structure.load(folder / STRUCTURE_FILE)
-        network = load_structure_network(folder)
-        return NamedNetwork(name, network, structure, structure.resolution)
+    text = results_network(folder)
     tensors, metadata = read_weights(path)
+    num_classes = stated_number(metadata, "num_classes", path)
+    if (folder / STRUCTURE_FILE).exists():
+        structure = Structure.parse(text)
+        in_channels = stated_number(metadata, "in_channels", path, "3")
+        network = build(structure, num_classes, in_channels)
+        source = _made(name, network, structure, structure.resolution)
+    else:
+        source = _named(text, num_classes, pretrained=False)
+        resolution = stated_number(metadata, "resolution", path)
+        source = replace(source, name=name, resolution=resolution)
+    load_tensors(source.network, tensors, path)
+    source.network.eval()
+    return replace(source, weights=FOLDER, num_classes=num_classes, metadata=metadata)
+
+
+def results_network(folder: Path) -> str:
+    """The notation or the name of the network in a results folder. Raises GenetsError."""
+    if (folder / STRUCTURE_FILE).exists():
+        return str(Structure.load(folder / STRUCTURE_FILE))
+    path = folder / WEIGHTS_FILE
+    metadata = read_weights(path)[1]
     if "network" not in metadata:
         raise GenetsError(f"{str(folder)!r} has no {STRUCTURE_FILE}, and {path} names no network")
-    named = resolve_network(metadata["network"], stated_number(metadata, "num_classes", path))
-    load_tensors(named.network, tensors, path)
-    resolution = stated_number(metadata, "resolution", path)
-    return NamedNetwork(name, named.network.eval(), named.structure, resolution)
+    return metadata["network"]
 
 
-def _built(name: str, structure: Structure, num_classes: int, pretrained: bool) -> NamedNetwork:
+def _from_structure(
+    name: str, structure: Structure, num_classes: int, pretrained: bool
+) -> NetworkSource:
     network = build(structure, num_classes, pretrained=pretrained)
-    return NamedNetwork(name, network, structure, structure.resolution)
+    return _made(name, network, structure, structure.resolution, pretrained)
 
 
-def _baseline(name: str, num_classes: int, pretrained: bool) -> NamedNetwork:
-    baseline = baselines[name]
-    network = baseline.network(num_classes, pretrained)
-    return NamedNetwork(baseline.name, network, baseline.structure, baseline.resolution)
-
-
-def _timm_network(name: str, num_classes: int, pretrained: bool) -> NamedNetwork:
-    known = timm.list_models()
+def _from_timm(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
+    name = text.removeprefix(TIMM_PREFIX)
     if not timm.is_model(name):
-        raise GenetsError(unknown_name("timm network", name, known))
-    full_name = f"{TIMM_PREFIX}{name}"
+        raise GenetsError(unknown_name("timm network", name, timm.list_models()))
     try:
-        network: Any = build_network(full_name, full_name, {}, num_classes, pretrained)
+        network = build_network(text, text, {}, num_classes, pretrained)
     except RuntimeError as error:  # a tag that this network does not have
         raise GenetsError(f"timm cannot create {name!r}: {error}") from error
-    resolution = network.pretrained_cfg["input_size"][-1]
-    return NamedNetwork(full_name, network, None, resolution)
+    resolution = pretrained_config(network)["input_size"][-1]
+    return _made(text, network, None, resolution, pretrained)
+
+
+def _made(
+    name: str,
+    network: nn.Module,
+    structure: Structure | None,
+    resolution: int,
+    pretrained: bool = False,
+) -> NetworkSource:
+    weights = PUBLISHED if pretrained else FRESH
+    num_classes = pretrained_config(network).get("num_classes") if pretrained else None
+    return NetworkSource(name, network, structure, resolution, weights, num_classes)
+
+
+def _load_file(net: nn.Module, path: str | Path, num_classes: int, fit: Fit) -> int | None:
+    """Load the file, and return the number of its classes; None where it does not matter."""
+    tensors = tensors_for(net, path)
+    if fit == "kernels":
+        load_kernels(net, tensors, path)
+        return None
+    own, head = net.state_dict(), classifier_name(net)
+    keys = [name for name in own if head is not None and name.startswith(f"{head}.")]
+    other_counts = [
+        len(tensors[name])
+        for name in keys
+        if name in tensors and tensors[name].ndim and len(tensors[name]) != len(own[name])
+    ]
+    if other_counts and fit == "exact":
+        raise DataError(
+            f"weights {str(path)!r} are for {max(other_counts)} classes, not for {num_classes}; "
+            "`genets train` can replace the classifier"
+        )
+    if other_counts:
+        tensors = {**tensors, **{name: own[name] for name in keys}}
+    load_tensors(net, tensors, path)
+    return max(other_counts, default=num_classes)
+
+
+def classifier_name(net: nn.Module) -> str | None:
+    """The name of the layer that gives the logits; None where no layer is linear."""
+    name = pretrained_config(net).get("classifier")
+    if isinstance(name, str) and name:
+        return name
+    linears = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    return linears[-1] if linears else None
+
+
+def pretrained_config(net: nn.Module) -> dict[str, Any]:
+    """timm's description of a network and its published weights; empty for other networks."""
+    config: dict[str, Any] = getattr(net, "pretrained_cfg", None) or {}
+    return config

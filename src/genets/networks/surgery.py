@@ -1,4 +1,4 @@
-"""Cutting networks into parts, and handing weights from one to another."""
+"""Weights copied from one network to another, and networks cut into parts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def inherit_weights(net: ByobNet, source: nn.Module, *, fresh_stages: Collection[int] = ()) -> None:
-    """Copy `source`'s weights into `net`, except into the stages in `fresh_stages`.
+    """Copy the weights of `source` into `net`.
 
-    They are named by index as in `Structure.indices`: -1 is the stem, super-blocks count from 0.
+    Where a width differs, the channels that both networks have are copied, and the other channels
+    keep their initial values. Tensors that only one network has, or whose number of dimensions or
+    kernel size differs, are not copied.
 
-    Where a width differs, the channels that both have are copied and the others keep what
-    they were initialised with. Tensors that only one network has, or whose number of
-    dimensions or kernel size differs, are left alone.
+    Args:
+        net: The network that is changed.
+        source: The network whose weights are copied.
+        fresh_stages: Stages of `net` that are not changed, by their indices as in
+            `Structure.indices`: -1 is the stem, and super-blocks count from 0.
     """
-    known = source.state_dict()
+    source_state = source.state_dict()
     names = ["stem.", *(f"stages.{index}." for index in range(len(net.stages))), "final_conv."]
     skipped = tuple(names[1 + index] for index in fresh_stages)
     for name, tensor in net.state_dict().items():
         if name.startswith(skipped):
             continue
-        other = known.get(name)
+        other = source_state.get(name)
         if other is not None and tensor.shape[2:] == other.shape[2:] and tensor.ndim == other.ndim:
             _copy_overlap(tensor, other)
 
@@ -38,10 +42,15 @@ def _copy_overlap(tensor: Tensor, source: Tensor) -> None:
 
 
 def split_at(net: ByobNet, index: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """What of a ByobNet comes before the stage `index` (see `Structure.indices`), and the rest.
+    """Cut a network before a stage.
 
-    The parts share the network's modules. The first maps images (N, 3, H, W) to what the stage
-    reads, the second that to logits (N, classes).
+    Args:
+        net: The network; both parts share its modules.
+        index: The index of the stage, as in `Structure.indices`.
+
+    Returns:
+        The part that maps images (N, 3, H, W) to the input of the stage, and the part that maps
+        this input to logits (N, classes).
     """
     stages = (net.stem, *net.stages, net.final_conv)
     before, after = stages[: 1 + index], stages[1 + index :]

@@ -1,15 +1,12 @@
-"""Weights in safetensors files, and networks from results folders.
+"""Files of weights: ours, those of other programs, and those that the paper's authors published.
 
-Files of weights that others made: plain tensors, under the names that they knew them by.
-
-The weights that the paper's authors published: GENet_small.pth, _normal.pth and _large.pth.
-
-Their files (github.com/idstcv/GPU-Efficient-Networks) hold the state of the networks that are
-`genet_light`, `genet_normal` and `genet_large` here, tensor for tensor, under names of their own:
+The authors' files (github.com/idstcv/GPU-Efficient-Networks: GENet_small.pth, GENet_normal.pth and
+GENet_large.pth) hold the states of `genet_light`, `genet_normal` and `genet_large`, tensor for
+tensor, under other names:
 
     module_list.0.netblock, .1.netblock             stem: convolution, batch norm
-    module_list.I.conv_list.B.L                     super-block I - 2, block B; L counts its
-                                                    convolutions, norms and activations
+    module_list.I.conv_list.B.L                     super-block I - 3 (counted from 0), block B;
+                                                    L counts its convolutions, norms, activations
     module_list.I.shortcut_list.B.0, .1             the block's projection: convolution, norm
     module_list.N.netblock, .N+1.netblock           head: convolution, batch norm
     fc_linear                                       classifier
@@ -22,7 +19,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -30,23 +27,28 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from timm.models import load_state_dict
-from timm.models.byobnet import ByobNet
 from torch import Tensor, nn
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, first_line
 from genets.core.files import write_atomic
-from genets.networks.build import build
-from genets.structure import Structure
 
 STRUCTURE_FILE = "structure.toml"
 WEIGHTS_FILE = "weights.safetensors"
+# The prefixes of names in the checkpoints of `genets train`. Averaged weights are preferred.
+PREFIXES = ("average.", "network.")
 
 
 def save_weights(net: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write the state of `net` and the texts of `metadata`; never leaves half a file.
+    """Write the state of a network to a safetensors file, completely or not at all.
 
-    `load` reads `num_classes` and, where it is not 3, `in_channels` from the metadata.
-    Raises GenetsError: the file cannot be written.
+    Args:
+        net: The network; its state is written from whatever device it is on.
+        path: The file; an existing one is replaced.
+        metadata: Texts to store beside the tensors. `load` reads `num_classes` and, where it is
+            not 3, `in_channels`.
+
+    Raises:
+        GenetsError: The file cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     try:
@@ -56,40 +58,79 @@ def save_weights(net: nn.Module, path: str | Path, metadata: Mapping[str, str]) 
 
 
 def load_weights(net: nn.Module, path: str | Path) -> dict[str, str]:
-    """Load weights of exactly this network and return the file's metadata.
+    """Load a safetensors file that holds the complete state of this network.
 
-    Raises GenetsError, with `net` unchanged: the file is missing, truncated, not of this
-    network, or of other shapes.
+    Args:
+        net: The network, which is changed in place.
+        path: The file.
+
+    Returns:
+        The metadata of the file.
+
+    Raises:
+        GenetsError: The file is missing, truncated, or of another network; `net` is unchanged.
     """
     tensors, metadata = read_weights(path)
     load_tensors(net, tensors, path)
     return metadata
 
 
-def load_tensors(net: nn.Module, tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Load the state of exactly this network; `path` is where it came from.
+def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load the complete state of this network.
 
-    Raises GenetsError, with `net` unchanged: not of this network, or of other shapes.
+    Raises GenetsError, which names `path`, the source of the tensors, where a tensor is missing,
+    unknown or of another shape; `net` is then unchanged.
     """
     own = net.state_dict()
     differing = sorted(own.keys() ^ tensors.keys())
     if differing:
         missing = [name for name in differing if name in own]
         foreign = [name for name in differing if name not in own]
-        parts = [f"{what} {_first(names)}" for what, names in
+        parts = [f"{what} {_some_of(names)}" for what, names in
                  (("it lacks", missing), ("it has unknown", foreign)) if names]  # fmt: skip
         raise GenetsError(f"weights {str(path)!r} are not of this network: {' and '.join(parts)}")
+    _check_shapes(own, tensors, path)
+    net.load_state_dict(tensors)
+
+
+@torch.no_grad()
+def load_kernels(net: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load the kernels of all convolutions; other tensors, such as a classifier's, are ignored.
+
+    Raises GenetsError, which names `path`, the source of the tensors, where a kernel is missing
+    or of another shape; `net` is then unchanged.
+    """
+    kernels = {f"{name}.weight": conv.weight for name, conv in net.named_modules()
+               if isinstance(conv, nn.Conv2d)}  # fmt: skip
+    missing = [name for name in kernels if name not in tensors]
+    if missing:
+        raise GenetsError(
+            f"weights {str(path)!r} are not of this network: it lacks {_some_of(missing)}; "
+            f"it has {_some_of(list(tensors))}"
+        )
+    _check_shapes(kernels, tensors, path)
+    for name, kernel in kernels.items():
+        kernel.copy_(tensors[name])
+
+
+def _check_shapes(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str | Path
+) -> None:
     for name, tensor in tensors.items():
-        if tensor.shape != own[name].shape:
+        if name in own and tensor.shape != own[name].shape:
             raise GenetsError(
                 f"weights {str(path)!r} are of another network: {name} has shape "
                 f"{tuple(tensor.shape)}, this network needs {tuple(own[name].shape)}"
             )
-    net.load_state_dict(tensors)
+
+
+def _some_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more if names else "no tensors"
 
 
 def check_results(folder: Path) -> None:
-    """Raise GenetsError, saying where else to look, unless a trained network lies in `folder`."""
+    """Raise GenetsError unless a trained network is in `folder`; the message says where to look."""
     if (folder / STRUCTURE_FILE).exists() or (folder / WEIGHTS_FILE).exists():
         return
     inside, checkpoints = folder / "results", folder / "checkpoints"
@@ -101,35 +142,18 @@ def check_results(folder: Path) -> None:
     raise GenetsError(f"{str(folder)!r} is no results folder: {reason}")
 
 
-def load_structure_network(folder: str | Path) -> ByobNet:
-    """The network of a results folder with a structure file, trained, in eval mode, on the CPU.
-
-    Raises GenetsError: a file is missing, damaged, or they do not belong together.
-    """
-    folder = Path(folder)
-    structure = Structure.load(folder / STRUCTURE_FILE)
-    path = folder / WEIGHTS_FILE
-    _, metadata = read_weights(path)
-    sizes = {}
-    for key, default in (("num_classes", ""), ("in_channels", "3")):
-        sizes[key] = stated_number(metadata, key, path, default)
-    net = build(structure, sizes["num_classes"], sizes["in_channels"])
-    load_weights(net, path)
-    return net.eval()
-
-
 def stated_number(
     metadata: Mapping[str, str], key: str, path: str | Path, default: str = ""
 ) -> int:
-    """A number that a weights file states. Raises GenetsError if it does not."""
+    """Read a number from the metadata of a weights file. Raises GenetsError."""
     text = metadata.get(key, default)
     if not (text.isascii() and text.isdigit()):
         raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {text!r}")
     return int(text)
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises GenetsError."""
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the metadata of a safetensors file. Raises GenetsError."""
     path = Path(path)
     if not path.is_file():
         raise GenetsError(f"no weights file {str(path)!r}")
@@ -142,48 +166,46 @@ def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         ) from error
 
 
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
-# What `genets train` puts before the names in its checkpoints, the better weights first.
-PREFIXES = ("average.", "network.")
-
-
 def tensors_for(net: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, by the names of `net` where the file is one of the authors'.
+    """Read a file of tensors; a file of the paper's authors gets the names of `net`.
 
-    path: safetensors, or a checkpoint of tensors (.pth), read without running what is in it; of
-    a checkpoint of `genets train` the averaged weights where there are any.
-    Raises GenetsError: no such file, or not plain tensors. Whether they fit, loading shows.
+    Args:
+        net: The network whose names are used. Whether the tensors fit is checked by loading them.
+        path: A safetensors file or a checkpoint of tensors (.pth), which is read without running
+            code. From a checkpoint of `genets train` the averaged weights are taken, if it has
+            any.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        GenetsError: There is no such file, or it holds something other than tensors.
     """
     return with_our_names(read_tensors(path), net.state_dict())
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, by its own names. Raises GenetsError."""
+    """Read the tensors of a file under the file's own names; see `tensors_for`."""
     path = Path(path)
     if path.suffix == ".safetensors" or not path.is_file():
-        return _better(read_weights(path)[0])
+        return _without_prefix(read_weights(path)[0])
+    refusal = f"cannot load weights {str(path)!r}: expected a file that contains only tensors"
     try:
-        with warnings.catch_warnings():  # of torch, on foreign pickles, which are refused anyway
+        with warnings.catch_warnings():  # torch warns of foreign pickles, which are refused anyway
             warnings.simplefilter("ignore", UserWarning)
             tensors = load_state_dict(str(path), weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError,
             TypeError, AttributeError, zipfile.BadZipFile) as error:  # fmt: skip
-        raise GenetsError(
-            f"weights {str(path)!r} are refused: no file of plain tensors ({_reason(error)})"
-        ) from error
+        reason = first_line(error).partition(" No automatic")[0].rstrip(".")
+        raise GenetsError(f"{refusal} ({reason})") from error
     other = [f"{name} ({type(v).__name__})" for name, v in tensors.items()
              if not isinstance(v, Tensor)]  # fmt: skip
     if other or not tensors:
-        what = f"it holds {other[0]}" if other else "it is empty"
-        raise GenetsError(f"weights {str(path)!r} are refused: no file of plain tensors ({what})")
-    return _better(tensors)
+        raise GenetsError(f"{refusal} ({f'it holds {other[0]}' if other else 'it is empty'})")
+    return _without_prefix(tensors)
 
 
-def _better(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in PREFIXES:
         own = {name.removeprefix(prefix): value for name, value in tensors.items()
                if name.startswith(prefix)}  # fmt: skip
@@ -192,20 +214,17 @@ def _better(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _reason(error: BaseException) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return first.partition(" No automatic")[0].rstrip(".")
-
-
 THEIRS = ("module_list.", "fc_linear.")
 FIRST = 3  # position of the first super-block
 BLOCK = re.compile(r"stages\.(\d+)\.(\d+)\.(?:shortcut|conv(\d)_\w+)\.(conv|bn)\.(\w+)")
 
 
 def with_our_names(tensors: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors of such a file under timm's names; those of any other file as they are.
+    """Give the tensors of an authors' file timm's names; other files keep their names.
 
-    own: the names of the network's state. What it does not have keeps its name.
+    Args:
+        tensors: The tensors of a file.
+        own: The names in the network's state. A tensor without a counterpart keeps its name.
     """
     if not any(name.startswith(THEIRS) for name in tensors):
         return dict(tensors)
@@ -214,16 +233,16 @@ def with_our_names(tensors: Mapping[str, Tensor], own: Iterable[str]) -> dict[st
 
 
 def published_names(own: Iterable[str]) -> dict[str, str]:
-    """By their name ours, for the state of a network of a structure."""
+    """Map the authors' names to ours, for the state of a structure's network."""
     own = list(own)
-    stages = {int(found[1]) for name in own if (found := BLOCK.fullmatch(name))}
-    return {_theirs(name, len(stages)): name for name in own}
+    stages = {int(match[1]) for name in own if (match := BLOCK.fullmatch(name))}
+    return {_published_name(name, len(stages)): name for name in own}
 
 
-def _theirs(name: str, super_blocks: int) -> str:
-    found = BLOCK.fullmatch(name)
-    if found:
-        stage, block, number, layer, field = found.groups()
+def _published_name(name: str, super_blocks: int) -> str:
+    match = BLOCK.fullmatch(name)
+    if match:
+        stage, block, number, layer, field = match.groups()
         is_norm = int(layer == "bn")
         where = f"module_list.{FIRST + int(stage)}"
         if number is None:

@@ -1,15 +1,14 @@
-"""Structures, their written forms, design spaces and the zoo. Imports no torch."""
+"""Structures, their written forms, search spaces and the zoo.
 
-from genets.structure.block import BLOCK_TYPES, Block, BlockType
-from genets.structure.notation import (
-    format_notation,
-    format_super_block,
-    parse_notation,
-    parse_super_block,
-)
+`block` and `structure` hold the values, `notation` and `toml_file` their written forms, `space`
+the choices of a search, `cost` the multiply-adds, `layers` the cost of the user's own block types,
+and `zoo` the named structures. This layer imports no torch.
+"""
+
+from genets.structure.block import BLOCK_TYPES, Block, BlockType, SuperBlock
+from genets.structure.notation import parse_super_block
 from genets.structure.space import DesignSpace, SearchSpace
-from genets.structure.structure import Structure, SuperBlock
-from genets.structure.toml_file import format_toml, load_structure, parse_toml
+from genets.structure.structure import Structure
 from genets.structure.zoo import Zoo, ZooEntry, zoo
 
 __all__ = [
@@ -22,12 +21,6 @@ __all__ = [
     "SuperBlock",
     "Zoo",
     "ZooEntry",
-    "format_notation",
-    "format_super_block",
-    "format_toml",
-    "load_structure",
-    "parse_notation",
     "parse_super_block",
-    "parse_toml",
     "zoo",
 ]

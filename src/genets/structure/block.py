@@ -1,7 +1,8 @@
-"""Block types: what a super-block repeats (paper, section 3.1 and Figure 1)."""
+"""Blocks and super-blocks: the parts of a structure (paper, section 3.1 and Figure 1)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BlockType:
-    """What the ratio of a block type may be; its layers are in `genets.networks.build`.
+    """A block type and the rule for its ratio; `genets.networks.build` has its layers.
 
-    layers_at: of a type of the user's own, the layers of a block at (stride, resolution), which
-        its costs are counted from; None for the paper's types, whose costs are written down.
+    Attributes:
+        name: such as "XX".
+        layers: the layers in words.
+        ratio_rule: the allowed ratios in words.
+        allows_ratio: whether a ratio is allowed.
+        layers_at: gives the layers of a block at (stride, resolution), from which the costs of a
+            user's own type are counted; None for the paper's types, whose costs are in `cost`.
     """
 
     name: str
@@ -28,7 +34,7 @@ class BlockType:
     layers_at: Callable[[Block, int, int], BlockLayers] | None = None
 
 
-# The paper's; `genets.networks.register_block` adds those of the user's own.
+# The paper's types; `genets.networks.register_block` adds the types of a user.
 BLOCK_TYPES: dict[str, BlockType] = {
     t.name: t
     for t in (
@@ -40,14 +46,27 @@ BLOCK_TYPES: dict[str, BlockType] = {
 }
 
 MAX_KERNEL = 15
+MAX_DEPTH = 1000
+MAX_WIDTH = 65536
+WIDTH_STEP = 8
+
+_BLOCK = re.compile(r"([A-Za-z]+)([0-9]{1,9})(?:r([0-9]+(?:\.[0-9]+)?))?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Block:
     """One choice of type, kernel size and ratio.
 
-    The paper calls this triple a block type as well: blocks of another kernel size
-    or ratio have their own pseudo-gradient (section 4.2).
+    The paper also calls this triple a block type: blocks of another kernel size or ratio have
+    their own pseudo-gradient (section 4.2).
+
+    Attributes:
+        type: a name in BLOCK_TYPES.
+        kernel: size k of the k x k convolution, odd, at most 15.
+        ratio: inner width over width of a BL or DW block; 1 for other types.
+
+    Raises:
+        StructureError: a field breaks its rule.
     """
 
     type: str
@@ -71,19 +90,81 @@ class Block:
             )
         object.__setattr__(self, "ratio", float(self.ratio))
 
+    @classmethod
+    def parse(cls, text: str) -> Block:
+        """Read a block as `str` writes it, such as `XX3` or `BL3r0.25`.
+
+        Raises:
+            StructureError: The text is no block, or the type, kernel or ratio is not allowed.
+        """
+        match = _BLOCK.fullmatch(text)
+        if match is None:
+            raise StructureError(f"a block is written as XX3, BL3r0.25 or DW5r6, not {shown(text)}")
+        name, kernel, ratio = match.groups()
+        return cls(name, int(kernel), float(ratio or 1))
+
     def __str__(self) -> str:
-        """The block in the one-line notation, without a width: `BL3r0.25`."""
+        """The block in the one-line notation, without a width, such as `BL3r0.25`."""
         ratio = "" if self.ratio == 1 else f"r{format_ratio(self.ratio)}"
         return f"{self.type}{self.kernel}{ratio}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class SuperBlock:
+    """`depth` equal blocks of one type and width; the first has the stride.
+
+    Attributes:
+        type: a name in BLOCK_TYPES.
+        depth: number of blocks.
+        width: output channels; a multiple of 8 except for Conv, because timm's ByobNet rounds
+            the widths of blocks to 8.
+        stride: 1 or 2.
+        kernel: size of the k x k convolutions.
+        ratio: inner width over width of a BL or DW block; 1 for other types.
+
+    Raises:
+        StructureError: a field breaks its rule.
+    """
+
+    type: str
+    depth: int
+    width: int
+    stride: int = 1
+    kernel: int = 3
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        block = Block(self.type, self.kernel, self.ratio)
+        object.__setattr__(self, "ratio", block.ratio)
+        check_integer("depth", self.depth, 1, MAX_DEPTH)
+        check_integer("width", self.width, 1, MAX_WIDTH)
+        check_integer("stride", self.stride, 1, 2)
+        if self.type != "Conv" and self.width % WIDTH_STEP:
+            raise StructureError(
+                f"width of a {self.type} super-block must be a multiple of {WIDTH_STEP}, "
+                f"not {self.width}",
+                field="width",
+            )
+
+    @property
+    def block(self) -> Block:
+        return Block(self.type, self.kernel, self.ratio)
+
+    def __str__(self) -> str:
+        """The one-line notation, such as `BL3x640s2r0.25*6`; a factor of 1 is left out."""
+        stride = f"s{self.stride}" if self.stride != 1 else ""
+        ratio = f"r{format_ratio(self.ratio)}" if self.ratio != 1 else ""
+        depth = f"*{self.depth}" if self.depth != 1 else ""
+        return f"{self.type}{self.kernel}x{self.width}{stride}{ratio}{depth}"
+
+
 def unknown_type(name: str) -> str:
-    """One sentence for a block type that is not known."""
+    """One sentence for an unknown block type."""
     sentence = unknown_name("block type", name, BLOCK_TYPES)
     if sentence.endswith("?"):
         return sentence
     return (
-        f"{sentence} (for a type of your own give its file: genets --own-blocks FILE, or "
+        f"{sentence} (load a block type of your own with genets --own-blocks FILE, or with "
         "genets.load_blocks(FILE))"
     )
 

@@ -1,22 +1,24 @@
 """Multiply-adds of a stage, in closed form (no network is built).
 
-They are the multiply-adds that a FLOP counter sees in the built network: convolutions
-and projection shortcuts; batch norm, activations and sums count nothing. Of a block type of the
-user's own the layers were counted once, in the form that is deployed.
+These are the multiply-adds that a FLOP counter sees in the built network: convolutions and
+projection shortcuts. Batch norm, activations and sums count as zero. The layers of a user's own
+block type are counted once, in its deployed form.
 """
 
 from collections.abc import Iterator
 
-from genets.structure.block import BLOCK_TYPES
+from genets.structure.block import BLOCK_TYPES, SuperBlock
 from genets.structure.layers import divisible
-from genets.structure.structure import Structure, SuperBlock
+from genets.structure.structure import Structure
 
 
 def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: int) -> int:
     """Multiply-adds of one stage for one image.
 
-    input_width: channels that the stage reads.
-    input_resolution: pixels along one side of the feature map that it reads.
+    Args:
+        stage: the stage.
+        input_width: input channels of the stage.
+        input_resolution: pixels along one side of its input feature map.
     """
     first = _block_multiply_adds(stage, input_width, stage.stride, input_resolution)
     if stage.depth == 1:
@@ -26,7 +28,7 @@ def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: i
 
 
 def multiply_adds(structure: Structure) -> int:
-    """Multiply-adds of all stages for one image; the classifier's are not among them."""
+    """Multiply-adds of all stages for one image, without the classifier."""
     total, width = 0, 3
     for stage, resolution in zip(structure.stages, input_resolutions(structure), strict=True):
         total += stage_multiply_adds(stage, width, resolution)
@@ -35,12 +37,12 @@ def multiply_adds(structure: Structure) -> int:
 
 
 def output_resolution(stage: SuperBlock, input_resolution: int) -> int:
-    """Pixels along one side of the feature map that the stage hands on."""
+    """Pixels along one side of the output feature map of the stage."""
     return -(-input_resolution // stage.stride)
 
 
 def input_resolutions(structure: Structure) -> Iterator[int]:
-    """For each stage the pixels along one side of the feature map that it reads."""
+    """For each stage, the pixels along one side of its input feature map."""
     resolution = structure.resolution
     for stage in structure.stages:
         yield resolution
@@ -48,7 +50,7 @@ def input_resolutions(structure: Structure) -> Iterator[int]:
 
 
 def middle_width(stage: SuperBlock) -> int:
-    """Channels inside a BL or DW block: ratio times its width, in timm's rounding."""
+    """Inner channels of a BL or DW block: ratio times width, rounded as timm does."""
     return int(divisible(stage.width * stage.ratio))
 
 

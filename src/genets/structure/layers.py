@@ -1,6 +1,6 @@
-"""The convolutions of a block type of the user's own: what its costs are counted from.
+"""The convolutions of a user's own block type, from which its costs are counted.
 
-The four types of the paper need none of this: their costs are written down in `cost`.
+The costs of the paper's four types are closed forms in `cost`, so they do not use this module.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from genets.structure.structure import WIDTH_STEP
+from genets.structure.block import WIDTH_STEP
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,8 @@ def divisible(channels: Number) -> Number:
 class Channels:
     """A number of channels: `by_input * input width + by_width * width + constant`.
 
-    What grows with a width at another factor than 1 is an inner width, which timm's blocks
-    round to a multiple of 8.
+    A number that grows with a width by a factor other than 1 is an inner width. timm's blocks
+    round inner widths to a multiple of 8.
     """
 
     by_input: float
@@ -35,7 +35,7 @@ class Channels:
     constant: float
 
     def at(self, input_width: Number, width: int) -> Number:
-        """At one input width, or at each of an array of them."""
+        """The number of channels at one input width, or at each width of an array."""
         exact = self.by_input * input_width + (self.by_width * width + self.constant)
         plain = self.constant or (self.by_input, self.by_width) in ((1, 0), (0, 1))
         return exact if plain else divisible(exact)
@@ -45,9 +45,11 @@ class Channels:
 class Layer:
     """One convolution (or linear layer) of a block.
 
-    per_group: input channels that one output channel reads; 1 in a depth-wise layer.
-    window: values that it reads of each of them, 9 for a 3x3 kernel.
-    side_in, side_out: pixels along one side of what it reads and writes.
+    Attributes:
+        inputs, outputs: input and output channels.
+        per_group: input channels that one output channel reads; 1 in a depth-wise layer.
+        window: values that an output reads of each of these channels; 9 for a 3x3 kernel.
+        side_in, side_out: pixels along one side of the input and output feature maps.
     """
 
     inputs: Channels
@@ -62,7 +64,7 @@ class Layer:
         return self.per_group == Channels(0, 0, 1)
 
     def multiply_adds(self, input_width: int, width: int) -> int:
-        """For one image."""
+        """Multiply-adds for one image."""
         outputs = round(self.outputs.at(float(input_width), width))
         per_group = round(self.per_group.at(float(input_width), width))
         return self.side_out**2 * self.window * outputs * per_group
@@ -70,10 +72,11 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class BlockLayers:
-    """The layers of one block at one stride and resolution, in the form that is deployed.
+    """The layers of one block at one stride and resolution, in its deployed form.
 
-    changing: where the width that it reads is not the one that it hands on.
-    keeping: where the two are equal; there a block often has no projection.
+    Attributes:
+        changing: the layers where the input width differs from the width.
+        keeping: the layers where the two are equal; such a block often has no projection.
     """
 
     changing: tuple[Layer, ...]

@@ -1,16 +1,19 @@
 """The one-line notation of structures: `Conv3x32s2 BL3x640s2r0.25*6 Conv1x2560 @256`.
 
-Stages stand apart by white space. Each is `<type><kernel>x<width>`, then, in this order and
+Spaces separate the stages. Each stage is `<type><kernel>x<width>`, then, in this order and
 only where not 1, `s<stride>`, `r<ratio>`, `*<depth>`. `@<resolution>` comes last.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from genets.core.errors import StructureError, shown
-from genets.structure.block import BLOCK_TYPES, format_ratio, unknown_type
-from genets.structure.structure import Structure, SuperBlock
+from genets.structure.block import BLOCK_TYPES, SuperBlock, unknown_type
+
+Made = TypeVar("Made")
 
 _TOKEN = re.compile(r"[^ \t\r\n]+")
 _LETTERS = re.compile(r"[A-Za-z]+")
@@ -20,28 +23,13 @@ _MAX_DIGITS = 18  # far above every allowed integer, far below what int() refuse
 _MARKS = {"s": "stride", "r": "ratio", "*": "depth"}  # in the order of the notation
 
 
-def format_notation(structure: Structure) -> str:
-    """The structure in one line; `parse_notation` reads it back as an equal value."""
-    stages = " ".join(map(format_super_block, structure.stages))
-    return f"{stages} @{structure.resolution}"
+def read_notation(text: str, make: Callable[[tuple[SuperBlock, ...], int], Made]) -> Made:
+    """Read the notation of a structure; see `Structure.parse`.
 
-
-def format_super_block(super_block: SuperBlock) -> str:
-    """One stage in the notation: `BL3x640s2r0.25*6`."""
-    text = f"{super_block.type}{super_block.kernel}x{super_block.width}"
-    if super_block.stride != 1:
-        text += f"s{super_block.stride}"
-    if super_block.ratio != 1:
-        text += f"r{format_ratio(super_block.ratio)}"
-    if super_block.depth != 1:
-        text += f"*{super_block.depth}"
-    return text
-
-
-def parse_notation(text: str) -> Structure:
-    """Read the one-line notation.
-
-    Raises StructureError, whose `position` is the character of the fault, counted from 1.
+    Args:
+        text: The notation.
+        make: Makes the result from the stages and the resolution. A StructureError that it
+            raises gets the place of its stage in the text.
     """
     tokens = list(_TOKEN.finditer(text))
     if not tokens:
@@ -61,7 +49,7 @@ def parse_notation(text: str) -> Structure:
             position=spot,
         )
     try:
-        return Structure(stages, resolution)
+        return make(stages, resolution)
     except StructureError as error:
         if error.stage is not None:
             raise readers[error.stage - 1].fault(error) from None
@@ -76,7 +64,7 @@ def parse_super_block(text: str) -> SuperBlock:
     tokens = list(_TOKEN.finditer(text))
     if len(tokens) != 1:
         spot = tokens[1].start() + 1 if tokens else 1
-        raise StructureError(f"one stage is expected, not {shown(text)}", position=spot)
+        raise StructureError(f"the text must hold one stage, not {shown(text)}", position=spot)
     return _StageReader(tokens[0], 1).read()
 
 
@@ -94,12 +82,12 @@ def _read_resolution(token: re.Match[str]) -> int:
 
 
 class _StageReader:
-    """Reads one stage from left to right and remembers where each field stands."""
+    """Reads one stage from left to right and records the position of each field."""
 
     def __init__(self, token: re.Match[str], number: int) -> None:
         self.text, self.number = token.group(), number
-        self.start = token.start() + 1  # of the stage in the whole text, counted from 1
-        self.at = 0  # how many characters of the stage have been read
+        self.start = token.start() + 1  # position of the stage in the whole text, from 1
+        self.at = 0  # number of characters of the stage that have been read
         self.spots: dict[str, int] = {}
 
     def read(self) -> SuperBlock:
@@ -130,12 +118,12 @@ class _StageReader:
             raise self.fault(error) from None
 
     def fault(self, error: StructureError) -> StructureError:
-        """The same error, with its place in the text."""
+        """The same error with its position in the text."""
         spot = self.spots.get(error.field or "type", 0)
         return self._fault(error.field, str(error), spot)
 
     def _fault(self, field: str | None, message: str, spot: int | None = None) -> StructureError:
-        # A text that ends too early is faulty at its last character.
+        # The fault of a text that ends too early is at its last character.
         offset = min(self.at if spot is None else spot, len(self.text) - 1)
         position = self.start + offset
         return StructureError(
@@ -149,8 +137,8 @@ class _StageReader:
         rest = self.text[self.at :]
         return self._fault(
             _MARKS.get(rest[0]),
-            f"{shown(rest)} is not understood; after the width come, in this order and each once, "
-            "s<stride>, r<ratio>, *<depth>",
+            f"{shown(rest)} cannot be read; after the width, s<stride>, r<ratio> and *<depth> may "
+            "follow, in this order and each at most once",
         )
 
     def _read_type(self) -> str:
@@ -158,11 +146,11 @@ class _StageReader:
         if letters is None:
             message = f"a stage must begin with a block type ({', '.join(BLOCK_TYPES)})"
             if self.text.startswith("@"):
-                message = "@<resolution> must stand once, after the last stage"
+                message = "@<resolution> must appear once, after the last stage"
             raise self._fault("type", message)
         name = letters.group()
         if name.removesuffix("x") in BLOCK_TYPES:
-            name = name.removesuffix("x")  # of a width: the kernel before it is missing
+            name = name.removesuffix("x")  # the x of a width whose kernel is missing
         if name not in BLOCK_TYPES:
             raise self._fault("type", unknown_type(name))
         self.at = len(name)
@@ -179,12 +167,12 @@ class _StageReader:
         return float(self._read_number(field, _DECIMAL, "a decimal number such as 0.25"))
 
     def _read_number(self, field: str, pattern: re.Pattern[str], kind: str) -> str:
-        found = pattern.match(self.text, self.at)
-        if found is None:
+        match = pattern.match(self.text, self.at)
+        if match is None:
             got = (
                 shown(self.text[self.at :]) if self.at < len(self.text) else "the end of the stage"
             )
             raise self._fault(field, f"{field} must be {kind}, not {got}")
         self.spots[field] = self.at
-        self.at = found.end()
-        return found.group()
+        self.at = match.end()
+        return match.group()

@@ -1,4 +1,4 @@
-"""Design space: what a search may do to each stage of a MasterNet (paper, section 5)."""
+"""Design space: the changes that a search may make to a MasterNet (paper, section 5)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from genets.core.errors import StructureError, shown
-from genets.structure.block import Block, check_integer
-from genets.structure.structure import MAX_RESOLUTION, WIDTH_STEP, Structure, SuperBlock
+from genets.structure.block import WIDTH_STEP, Block, SuperBlock, check_integer
+from genets.structure.structure import MAX_RESOLUTION, Structure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,17 +27,24 @@ PAPER_BLOCKS = (
 
 @dataclass(frozen=True)
 class DesignSpace:
-    """The ranges; together with a MasterNet they give the choices of every stage.
+    """The ranges of a search. With a MasterNet they give the choices of every stage.
 
     Defaults are the paper's: kernel 3 or 5, BL ratio 0.5 or 0.25, DW ratio 3, 6 or 9,
     width from 0.5c to 2c, depth from d - 2 to d + 2, resolution 192, 224 or 256.
 
-    blocks: the types, kernels and ratios that a super-block may take.
-    width_range: smallest and largest width of super-blocks, as factors of the MasterNet's.
-    stem_width_range, head_width_range: the same of stem and head; as they are by default.
-    width_step: widths are multiples of this (and of 8).
-    depth_change: how many blocks may be taken away or added; at least one is left.
-    resolutions: input sizes in pixels, beside the MasterNet's own.
+    Attributes:
+        blocks: types, kernels and ratios that a super-block may take.
+        width_range: smallest and largest width of super-blocks, as factors of the MasterNet's.
+        width_step: widths are multiples of this step, which is a multiple of 8.
+        depth_change: number of blocks that may be removed or added; at least one block stays.
+        resolutions: input sizes in pixels, beside the MasterNet's own.
+        stem_width_range: smallest and largest stem width, as factors of the MasterNet's; fixed
+            by default.
+        head_width_range: smallest and largest head width, as factors of the MasterNet's; fixed
+            by default.
+
+    Raises:
+        StructureError: a range breaks its rule.
     """
 
     blocks: tuple[Block, ...] = PAPER_BLOCKS
@@ -58,7 +65,7 @@ class DesignSpace:
             )
         if any(block.type == "Conv" for block in self.blocks):
             raise StructureError(
-                "blocks of a design space cannot be Conv: stem and head alone are, always"
+                "blocks of a design space cannot be Conv: only the stem and the head are Conv"
             )
         for name in WIDTH_RANGES:
             _check_range(name, getattr(self, name))
@@ -72,7 +79,7 @@ class DesignSpace:
             check_integer("resolution", resolution, 1, MAX_RESOLUTION)
 
     def around(self, master: Structure) -> SearchSpace:
-        """The choices that this space leaves for each stage of `master`."""
+        """The choices for each stage of the MasterNet `master`."""
         return SearchSpace(self, master)
 
 
@@ -90,18 +97,18 @@ def _check_range(name: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A design space applied to one MasterNet: by index of the stage (`Structure.indices`)."""
+    """A design space applied to one MasterNet. Stages are numbered as in `Structure.indices`."""
 
     space: DesignSpace
     master: Structure
 
     def __post_init__(self) -> None:
         for resolution in self.resolutions:
-            self.master.with_resolution(resolution)  # refuses those too small for the strides
+            self.master.with_resolution(resolution)  # raises where the strides need more pixels
 
     @cached_property
     def blocks(self) -> Mapping[int, tuple[Block, ...]]:
-        """For each stage its blocks; the MasterNet's own is always among them."""
+        """The blocks of each stage, the MasterNet's own always included."""
         given = self.space.blocks
         return {
             index: (s.block,) if s.type == "Conv" else (*given, *({s.block} - set(given)))
@@ -110,7 +117,7 @@ class SearchSpace:
 
     @cached_property
     def widths(self) -> Mapping[int, tuple[int, ...]]:
-        """For each stage its widths, ascending; the MasterNet's own is always among them."""
+        """The widths of each stage, ascending, the MasterNet's own always included."""
         space, indices = self.space, self.master.indices
         ends = {indices[0]: space.stem_width_range, indices[-1]: space.head_width_range}
         return {
@@ -122,13 +129,13 @@ class SearchSpace:
         low, high = factors
         step = self.space.width_step
         # Rounded before ceil and floor: 0.28 * 200 is 56.00000000000001 in floating point.
-        least = max(1, math.ceil(round(width * low / step, 6)))
-        most = math.floor(round(width * high / step, 6))
-        return tuple(sorted({width, *(step * n for n in range(least, most + 1))}))
+        lowest = max(1, math.ceil(round(width * low / step, 6)))
+        highest = math.floor(round(width * high / step, 6))
+        return tuple(sorted({width, *(step * n for n in range(lowest, highest + 1))}))
 
     @cached_property
     def depths(self) -> Mapping[int, tuple[int, ...]]:
-        """For each stage its depths, ascending."""
+        """The depths of each stage, ascending."""
         return {
             index: tuple(range(max(1, s.depth - change), s.depth + change + 1))
             for index, s in self._stages()
@@ -140,11 +147,11 @@ class SearchSpace:
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
-        """Input sizes, ascending; the MasterNet's own is always among them."""
+        """Input sizes in pixels, ascending, the MasterNet's own always included."""
         return tuple(sorted({self.master.resolution, *self.space.resolutions}))
 
     def choices(self, index: int) -> tuple[SuperBlock, ...]:
-        """Every stage that may stand at `index`, the MasterNet's own included."""
+        """Every choice for the stage at `index`, the MasterNet's own included."""
         stride = self.master.stage(index).stride
         return tuple(
             SuperBlock(block.type, depth, width, stride, block.kernel, block.ratio)
@@ -155,7 +162,7 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """The number of structures."""
+        """The number of structures in the space."""
         per_stage = (
             len(self.blocks[index]) * len(self.widths[index]) * len(self.depths[index])
             for index in self.master.indices
@@ -163,7 +170,7 @@ class SearchSpace:
         return math.prod(per_stage) * len(self.resolutions)
 
     def sample(self, rng: np.random.Generator) -> Structure:
-        """One structure, uniform over the space."""
+        """Draw one structure, uniformly from the space."""
         stages = []
         for index, stage in self._stages():
             blocks, widths, depths = self.blocks[index], self.widths[index], self.depths[index]

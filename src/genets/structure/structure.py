@@ -1,57 +1,32 @@
-"""Structures: a network's shape as a frozen value, without weights."""
+"""Structure: the shape of a network as a frozen value, without weights."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from genets.core.errors import StructureError, shown
-from genets.structure.block import Block, check_integer
+from genets.structure.block import WIDTH_STEP, SuperBlock, check_integer
+from genets.structure.notation import read_notation
+from genets.structure.toml_file import format_toml, read_toml, read_toml_file
 
-WIDTH_STEP = 8
 IMAGE_CHANNELS = 3
-MAX_DEPTH = 1000
-MAX_WIDTH = 65536
 MAX_RESOLUTION = 8192
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SuperBlock:
-    """`depth` equal blocks of one type and `width`; the first carries the `stride`.
-
-    `width` is the number of channels handed on. Outside Conv it is a multiple of 8,
-    because timm's ByobNet rounds block widths to 8.
-    """
-
-    type: str
-    depth: int
-    width: int
-    stride: int = 1
-    kernel: int = 3
-    ratio: float = 1.0
-
-    def __post_init__(self) -> None:
-        block = Block(self.type, self.kernel, self.ratio)
-        object.__setattr__(self, "ratio", block.ratio)
-        check_integer("depth", self.depth, 1, MAX_DEPTH)
-        check_integer("width", self.width, 1, MAX_WIDTH)
-        check_integer("stride", self.stride, 1, 2)
-        if self.type != "Conv" and self.width % WIDTH_STEP:
-            raise StructureError(
-                f"width of a {self.type} super-block must be a multiple of {WIDTH_STEP}, "
-                f"not {self.width}",
-                field="width",
-            )
-
-    @property
-    def block(self) -> Block:
-        return Block(self.type, self.kernel, self.ratio)
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Stem Conv, super-blocks, head Conv, and the input resolution in pixels."""
+    """A stem Conv, super-blocks, a head Conv, and the input resolution.
+
+    Attributes:
+        stages: the stem, at least two super-blocks, and the head.
+        resolution: pixels along one side of the input image.
+
+    Raises:
+        StructureError: a stage or the resolution breaks its rule.
+    """
 
     stages: tuple[SuperBlock, ...]
     resolution: int
@@ -68,7 +43,7 @@ class Structure:
         for number, stage in enumerate(self.super_blocks, start=2):
             if stage.type == "Conv":
                 raise StructureError(
-                    f"stage {number} is a Conv; only the stem and the head may be",
+                    f"stage {number} is a Conv; only the stem and the head may be a Conv",
                     field="type",
                     stage=number,
                 )
@@ -100,16 +75,16 @@ class Structure:
 
     @property
     def reduction(self) -> int:
-        """Input pixels per pixel of the last feature map, along one side."""
+        """Pixels of the input per pixel of the last feature map, along one side."""
         return math.prod(stage.stride for stage in self.stages)
 
     @property
     def indices(self) -> range:
-        """Of all stages: super-blocks count from 0, so the stem is -1 and the head comes last."""
+        """Indices of all stages: the stem is -1, super-blocks count from 0, the head is last."""
         return range(-1, len(self.stages) - 1)
 
     def stage(self, index: int) -> SuperBlock:
-        """The stage of one of the `indices`. Raises ValueError for another number."""
+        """The stage at an index of `indices`. Raises ValueError for any other index."""
         return self.stages[self.indices.index(index)]
 
     def stage_label(self, index: int) -> str:
@@ -123,11 +98,11 @@ class Structure:
         return f"super-block {label}" if label.isdigit() else label
 
     def input_width(self, index: int) -> int:
-        """Channels that the stage `index` reads; the stem reads the 3 of an image."""
+        """Input channels of the stage at `index`; the stem reads the 3 channels of an image."""
         return self.stage(index - 1).width if index >= 0 else IMAGE_CHANNELS
 
     def with_stage(self, index: int, stage: SuperBlock) -> Structure:
-        """The structure with the stage `index` replaced. Raises ValueError as `stage` does."""
+        """A copy with another stage at `index`. Raises ValueError for an index not in `indices`."""
         stages = list(self.stages)
         stages[self.indices.index(index)] = stage
         return replace(self, stages=tuple(stages))
@@ -136,7 +111,7 @@ class Structure:
         return replace(self, resolution=resolution)
 
     def scale_width(self, factor: float) -> Structure:
-        """Every width times `factor`: blocks to a multiple of 8, stem and head to an integer."""
+        """A copy with every width times `factor`, rounded to 8 (stem and head: to 1)."""
 
         def scaled(stage: SuperBlock) -> SuperBlock:
             step = 1 if stage.type == "Conv" else WIDTH_STEP
@@ -145,29 +120,52 @@ class Structure:
         return replace(self, stages=tuple(scaled(stage) for stage in self.stages))
 
     def __str__(self) -> str:
-        from genets.structure.notation import format_notation
-
-        return format_notation(self)
+        """The one-line notation; `parse` reads it back as an equal value."""
+        return f"{' '.join(map(str, self.stages))} @{self.resolution}"
 
     @classmethod
     def parse(cls, text: str) -> Structure:
-        """Read the one-line notation. Raises StructureError with the place of the fault."""
-        from genets.structure.notation import parse_notation
+        """Read the one-line notation, such as `Conv3x32s2 XX3x64s2 XX3x64*2 Conv1x256 @64`.
 
-        return parse_notation(text)
+        Raises:
+            StructureError: The text is faulty; `position` is the place of the fault, from 1.
+        """
+        return read_notation(text, cls)
+
+    def to_toml(self) -> str:
+        """The TOML form; `parse_toml` reads it back as an equal value."""
+        return format_toml(self.stages, self.resolution)
+
+    @classmethod
+    def parse_toml(cls, text: str) -> Structure:
+        """Read the TOML form.
+
+        Fields of a stage for which SuperBlock has a default may be missing.
+
+        Raises:
+            StructureError: The text is faulty; `position` is the place of the fault, from 1.
+        """
+        return read_toml(text, cls)
 
     @classmethod
     def load(cls, path: str | Path) -> Structure:
-        """Read a TOML structure file. Raises StructureError."""
-        from genets.structure.toml_file import load_structure
+        """Read a TOML structure file.
 
-        return load_structure(Path(path))
+        Raises:
+            StructureError: The file cannot be read; the message names the file and the line.
+        """
+        return read_toml_file(path, cls)
 
     def save(self, path: str | Path) -> None:
-        """Write the TOML form."""
-        from genets.structure.toml_file import format_toml
+        """Write the TOML form to a file."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")
 
-        Path(path).write_text(format_toml(self), encoding="utf-8")
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic store a structure as its notation."""
+        from genets.core.validation import text_schema  # pydantic takes long to import
+
+        return text_schema(cls, cls.parse)
 
 
 def _check_conv(rule: str, stage: SuperBlock, number: int, *, kernel: int, stride: int) -> None:

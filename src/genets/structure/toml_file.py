@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from genets.core.errors import StructureError, shown, unknown_name
-from genets.structure.block import format_ratio
-from genets.structure.structure import Structure, SuperBlock
+from genets.structure.block import SuperBlock, format_ratio
+
+Made = TypeVar("Made")
+Make = Callable[[tuple[SuperBlock, ...], int], Made]
 
 _REQUIRED = {f.name: f.default is MISSING for f in fields(SuperBlock)}
-_MAX_BYTES = 1 << 20  # a structure has some hundred bytes; what is larger is another file
+_MAX_BYTES = 1 << 20  # a structure has some hundred bytes, so a larger file is something else
 _STAGE = re.compile(r"^[ \t]*(?:\[\[[ \t]*stage[ \t]*\]\]|stage[ \t]*=)", re.MULTILINE)
 _HUGE_INTEGER = re.compile(r"[0-9][0-9_]{4000,}")
 _TOML_SPOT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
-def format_toml(structure: Structure) -> str:
-    """The structure as TOML text; `parse_toml` reads it back as an equal value."""
+def format_toml(stages: Sequence[SuperBlock], resolution: int) -> str:
+    """Write a structure as TOML text; see `Structure.to_toml`."""
     tables = (
         f'[[stage]]\ntype = "{s.type}"\ndepth = {s.depth}\nwidth = {s.width}\n'
         f"stride = {s.stride}\nkernel = {s.kernel}\nratio = {format_ratio(s.ratio)}\n"
-        for s in structure.stages
+        for s in stages
     )
-    return "\n".join((f"resolution = {structure.resolution}\n", *tables))
+    return "\n".join((f"resolution = {resolution}\n", *tables))
 
 
-def load_structure(path: str | Path) -> Structure:
-    """Read a TOML structure file. Raises StructureError that names the file and the line."""
+def read_toml_file(path: str | Path, make: Make[Made]) -> Made:
+    """Read a TOML structure file; see `Structure.load`. `make` is as for `read_toml`."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -42,7 +45,7 @@ def load_structure(path: str | Path) -> Structure:
             f"{path} is not a structure file: it is larger than {_MAX_BYTES} bytes"
         )
     try:
-        return parse_toml(data.decode("utf-8-sig"))
+        return read_toml(data.decode("utf-8-sig"), make)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise StructureError(f"{path}, line {line}: this is not UTF-8 text") from error
@@ -52,10 +55,13 @@ def load_structure(path: str | Path) -> Structure:
         ) from None
 
 
-def parse_toml(text: str) -> Structure:
-    """Read the TOML form. Fields of a stage that SuperBlock has defaults for may be missing.
+def read_toml(text: str, make: Make[Made]) -> Made:
+    """Read the TOML form of a structure; see `Structure.parse_toml`.
 
-    Raises StructureError, whose `position` is the character of the fault, counted from 1.
+    Args:
+        text: The TOML text.
+        make: Makes the result from the stages and the resolution. A StructureError that it
+            raises gets the line of its stage in the text.
     """
     try:
         document = tomllib.loads(text)
@@ -69,12 +75,12 @@ def parse_toml(text: str) -> Structure:
         line = _line(text, position)
         raise StructureError(f"line {line}: an integer is too long", position=position) from None
     try:
-        return _structure(document)
+        return _from_document(document, make)
     except StructureError as error:
         raise _located(text, error) from None
 
 
-def _structure(document: dict[str, Any]) -> Structure:
+def _from_document(document: dict[str, Any], make: Make[Made]) -> Made:
     _check_keys("key", document, {"resolution": True, "stage": True})
     tables = document["stage"]
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -90,7 +96,7 @@ def _structure(document: dict[str, Any]) -> Structure:
             raise StructureError(
                 f"stage {number}: {error}", field=error.field, stage=number
             ) from None
-    return Structure(tuple(stages), document["resolution"])
+    return make(tuple(stages), document["resolution"])
 
 
 def _check_keys(kind: str, table: dict[str, Any], required: dict[str, bool]) -> None:
@@ -115,7 +121,7 @@ def _invalid_toml(text: str, reason: str) -> StructureError:
 
 
 def _located(text: str, error: StructureError) -> StructureError:
-    """The same error with its line. tomllib tells no lines of values, so they are searched."""
+    """The same error with its line, which is searched because tomllib gives no lines of values."""
     start, end = 0, len(text)
     stages = [found.start() for found in _STAGE.finditer(text)]
     if error.stage is not None and stages:

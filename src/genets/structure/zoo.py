@@ -1,4 +1,4 @@
-"""The zoo: named structures with what was published about them, kept in `zoo.toml`."""
+"""The zoo: named structures with their published figures, read from `zoo.toml`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from functools import cached_property
 from importlib.resources import files
 
 from genets.core.errors import StructureError, unknown_name
-from genets.structure.notation import parse_notation
 from genets.structure.structure import Structure
 
 
 class UnknownZooNameError(StructureError, KeyError):
-    """No structure of the zoo has this name. A KeyError too, as a Mapping must raise one."""
+    """No structure of the zoo has this name. A Mapping must raise a KeyError, so this is one."""
 
     __str__ = StructureError.__str__  # KeyError would put the sentence in quotes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooEntry:
-    """A named structure and the published facts; None where nothing was published.
+    """A named structure with its published figures; None where a figure was not published.
 
-    source: where the structure comes from.
-    top1_percent: top-1 accuracy on ImageNet, in percent.
-    parameters_m, multiply_adds_m: size and cost with 1000 classes, in millions.
+    Attributes:
+        structure: the structure.
+        source: the publication of the structure.
+        top1_percent: top-1 accuracy on ImageNet, in percent.
+        parameters_m, multiply_adds_m: size and cost with 1000 classes, in millions.
     """
 
     structure: Structure
@@ -36,18 +37,18 @@ class ZooEntry:
 
 
 class Zoo(Mapping[str, Structure]):
-    """Name -> Structure, read only; the data file is read at the first use."""
+    """A read-only mapping from name to Structure. The data file is read at the first use."""
 
     @cached_property
     def _entries(self) -> dict[str, ZooEntry]:
         text = files("genets.structure").joinpath("zoo.toml").read_text(encoding="utf-8")
         return {
-            name: ZooEntry(structure=parse_notation(facts.pop("notation")), **facts)
+            name: ZooEntry(structure=Structure.parse(facts.pop("notation")), **facts)
             for name, facts in tomllib.loads(text).items()
         }
 
     def entry(self, name: str) -> ZooEntry:
-        """The structure with its published facts. Raises StructureError for an unknown name."""
+        """A structure with its published figures. Raises StructureError for an unknown name."""
         try:
             return self._entries[name]
         except KeyError:

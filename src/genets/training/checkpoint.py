@@ -1,6 +1,6 @@
-"""Checkpoints: files that prove themselves whole, so that a run goes on from the last good one.
+"""Checkpoints, from which an interrupted run continues, and the position of a run in its recipe.
 
-Where a run stands: what a checkpoint keeps beside its tensors.
+The name of a checkpoint has the digest of its content, so a damaged file is recognised.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ NEWEST = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """tensors: weights, moving average and optimizer; state: all else, as JSON has it."""
+    """One checkpoint.
+
+    Attributes:
+        path: The file.
+        tensors: The weights, their moving average, and the state of the optimizer.
+        state: Everything else, as plain values.
+    """
 
     path: Path
     tensors: dict[str, Tensor]
@@ -33,29 +39,34 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run: the last, the one before it, and the best.
+    """The checkpoints of a run: the newest two and the best.
 
-    `epoch-0003-step-000120.<digest>.safetensors` stands after three whole epochs and 120 steps
-    of the fourth; the digest is that of the file. `state` of each holds at least `epoch`, `step`
-    and `best`, the number of whole epochs after which the network was best, or None.
+    `epoch-0003-step-000120.<digest>.safetensors` was written after three complete epochs and 120
+    steps of the fourth; the digest is that of the file. The `state` of a checkpoint has at least
+    `epoch`, `step` and `best`: the number of complete epochs after which the score was best, or
+    None.
+
+    Args:
+        folder: The folder of the checkpoints, which is created where it does not exist.
+        on_note: Called with a message about each damaged checkpoint.
     """
 
     def __init__(self, folder: Path, on_note: Callable[[str], None] = lambda note: None) -> None:
         self.folder = folder
         self.on_note = on_note
         folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            left_over.unlink(missing_ok=True)
+        for temporary in folder.glob(".*.tmp"):  # left by a process that was killed while writing
+            temporary.unlink(missing_ok=True)
 
     def paths(self) -> list[Path]:
-        """All there are, ascending."""
+        """The files, in the order of epochs and steps."""
         return sorted(self.folder.glob("epoch-*.safetensors"), key=_place)
 
     def last_path(self) -> Path | None:
         return next(reversed(self.paths()), None)
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint, and remove those that are no longer needed. Raises OSError."""
+        """Write a checkpoint, and remove those that are not needed any more. Raises OSError."""
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         content = save(on_cpu, {"state": json.dumps(state, allow_nan=False)})
         stem = _stem(state["epoch"], state["step"])
@@ -65,9 +76,9 @@ class Checkpoints:
         return path
 
     def last(self) -> Checkpoint | None:
-        """The newest one that is whole; None where there is none at all.
+        """The newest undamaged checkpoint; None where the folder has no checkpoint.
 
-        Each damaged one is told, and left in place. Raises TrainingError if all are damaged.
+        Damaged files stay where they are. Raises TrainingError if all files are damaged.
         """
         paths = self.paths()
         for path in reversed(paths):
@@ -76,44 +87,44 @@ class Checkpoints:
                 return checkpoint
         if paths:
             raise TrainingError(
-                f"no checkpoint in {self.folder} is whole; remove that folder to begin again"
+                f"all checkpoints in {self.folder} are damaged; remove that folder to begin again"
             )
         return None
 
     def best(self, epochs: int) -> Checkpoint | None:
-        """The one after so many whole epochs, or None if it is gone or damaged, which is told."""
+        """The checkpoint after `epochs` complete epochs; None if it is missing or damaged."""
         for path in self.paths():
             if path.name.startswith(f"{_stem(epochs, 0)}."):
                 return self._read(path)
-        self.on_note(f"the checkpoint of epoch {epochs}, the best, is gone from {self.folder}")
+        self.on_note(f"the best checkpoint, of epoch {epochs}, is missing in {self.folder}")
         return None
 
     def _read(self, path: Path) -> Checkpoint | None:
         try:
             if _digest(path.read_bytes()) != path.name.split(".")[1]:
-                self.on_note(f"checkpoint {path} is damaged and is passed over")
+                self.on_note(f"checkpoint {path} is damaged and is not used")
                 return None
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return Checkpoint(path, tensors, json.loads(file.metadata()["state"]))
         except (OSError, SafetensorError) as error:
-            self.on_note(f"checkpoint {path} cannot be read ({error}) and is passed over")
+            self.on_note(f"checkpoint {path} cannot be read ({error}) and is not used")
             return None
 
     def _prune(self, newest: Path) -> None:
-        """Keep the newest two, and the best of each; of equal ones that just written."""
-        stems = [*dict.fromkeys(_stem_of(path) for path in self.paths())][-NEWEST:]
-        bests = {best for path in self.paths() if _stem_of(path) in stems
-                 for best in [_best_of(path)] if best}  # fmt: skip
+        """Keep the newest two places and the best epoch of each, and one file for each place."""
+        stems = [*dict.fromkeys(_read_stem(path) for path in self.paths())][-NEWEST:]
+        bests = {best for path in self.paths() if _read_stem(path) in stems
+                 for best in [_read_best(path)] if best}  # fmt: skip
         kept = {*stems, *(_stem(epochs, 0) for epochs in bests)}
         for path in self.paths():
-            twice = _stem_of(path) == _stem_of(newest) and path != newest
-            if twice or _stem_of(path) not in kept:
+            is_older_copy = _read_stem(path) == _read_stem(newest) and path != newest
+            if is_older_copy or _read_stem(path) not in kept:
                 path.unlink()
 
 
-def _best_of(path: Path) -> int | None:
-    """What a checkpoint calls the best; None also if it is damaged."""
+def _read_best(path: Path) -> int | None:
+    """The best epoch according to a checkpoint; None also where the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             best: int | None = json.loads(file.metadata()["state"])["best"]
@@ -127,12 +138,12 @@ def _stem(epoch: int, step: int) -> str:
 
 
 def _place(path: Path) -> tuple[list[int], str]:
-    """Ascending with epoch and step: by their names 10000 would come before 9999."""
-    numbers = [int(part) for part in _stem_of(path).split("-") if part.isdecimal()]
+    """A key to sort by epoch and step; sorted by name, 10000 would come before 9999."""
+    numbers = [int(part) for part in _read_stem(path).split("-") if part.isdecimal()]
     return numbers, path.name
 
 
-def _stem_of(path: Path) -> str:
+def _read_stem(path: Path) -> str:
     return path.name.partition(".")[0]
 
 
@@ -142,10 +153,16 @@ def _digest(content: bytes) -> str:
 
 @dataclass
 class Position:
-    """Where a run stands: `epoch` whole epochs, and `step` steps of the next.
+    """The position of a run in its recipe; a checkpoint stores it as its state.
 
-    losses, seconds: of these steps. records: of the whole epochs. best: the number of whole
-    epochs after which the validation score was best; None before the first.
+    Attributes:
+        epoch: Complete epochs.
+        step: Steps of the next epoch.
+        losses: The losses of these steps.
+        seconds: The duration of these steps.
+        records: The records of the complete epochs.
+        best: The number of complete epochs after which the validation score was best; None
+            before the end of the first.
     """
 
     epoch: int = 0
@@ -161,4 +178,4 @@ class Position:
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> Position:
-        return cls(**{**state, "records": [EpochRecord(**one) for one in state["records"]]})
+        return cls(**{**state, "records": [EpochRecord(**record) for record in state["records"]]})

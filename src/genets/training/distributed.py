@@ -1,4 +1,4 @@
-"""The processes that train one network together, each on a device of its own."""
+"""Processes that train one network together, each on its own device."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from torch import Tensor, distributed, nn
 from genets.core.errors import GenetsError, TrainingError
 from genets.data import Share
 
-Given = TypeVar("Given")
+Value = TypeVar("Value")
 FABRIC_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Processes:
-    """This process among those that train together; as a rule it is the only one.
+    """The group of processes that train together; usually this process is alone.
 
-    device: auto, cpu, cuda or cuda:NUMBER.
-    here: processes on this machine, which are started here: each runs the program's own command
-        line again. None is what torchrun started, or one.
-    precision: of a `Recipe`.
-    Raises TrainingError: this machine does not have that.
+    Args:
+        device: auto, cpu, cuda or cuda:NUMBER.
+        here: The number of processes on this machine. The others are started here: each runs the
+            command line of this program again. None means the processes that torchrun started,
+            or one process.
+        precision: The precision of a `Recipe`.
+
+    Raises:
+        TrainingError: This machine has no such device, or too few of them.
     """
 
     def __init__(
@@ -34,11 +38,11 @@ class Processes:
         from lightning_fabric import Fabric
 
         chosen = training_device(device)
-        here, machines = _places(here)
+        here, machines = _layout(here)
         devices: Any = here
         if chosen.type == "cuda":
             devices = _gpus(chosen, here)
-        with _quiet():  # or it greets from every process
+        with _quiet():  # Fabric prints a greeting in every process
             self.fabric = Fabric(
                 accelerator=chosen.type,
                 devices=devices,
@@ -56,7 +60,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """The first process writes all files and talks to the user."""
+        """Whether this is the first process, which writes all files and reports to the user."""
         return self.share.number == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -65,8 +69,8 @@ class Processes:
             distributed.all_reduce(tensor)
         return tensor
 
-    def gather(self, value: Given) -> list[Given]:
-        """What every process gives, in their order."""
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all processes, in the order of the processes."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -74,18 +78,18 @@ class Processes:
         return values
 
     def spread_buffers(self, net: nn.Module) -> None:
-        """Give all processes the first one's buffers: statistics of batch normalisation."""
+        """Copy the buffers (batch norm statistics) of the first process to all others."""
         if self.count > 1:
             for buffer in net.buffers():
                 distributed.broadcast(buffer, 0)
 
     def is_lost(self, error: RuntimeError) -> bool:
-        """Whether it comes from waiting for a process that has ended."""
+        """Whether the error was caused by the end of another process."""
         text = str(error).lower()
         return self.count > 1 and any(name in text for name in ("gloo", "nccl"))
 
-    def first(self, act: Callable[[], object]) -> None:
-        """Let the first process act; the others wait, and share its failure.
+    def run_on_first(self, act: Callable[[], object]) -> None:
+        """Call `act` in the first process; the others wait, and fail where it fails.
 
         Raises GenetsError or OSError.
         """
@@ -95,15 +99,18 @@ class Processes:
                 act()
             except (GenetsError, OSError) as error:
                 fault = error
-        said = self.gather(None if fault is None else str(fault))[0]
+        message = self.gather(None if fault is None else str(fault))[0]
         if fault is not None:
             raise fault
-        if said is not None:
-            raise TrainingError(said)
+        if message is not None:
+            raise TrainingError(message)
 
 
 def training_device(name: str) -> torch.device:
-    """`auto` is CUDA if there is. Raises TrainingError if this machine has no such device."""
+    """The device of that name; `auto` is CUDA where there is a GPU, and else the CPU.
+
+    Raises TrainingError if this machine has no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -118,7 +125,7 @@ def training_device(name: str) -> torch.device:
 
 
 def is_first_process() -> bool:
-    """Whether this process talks to the user, as far as it can tell before others are met."""
+    """Whether this is the first process, as far as is known before a `Processes` is made."""
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
     return getattr(rank_zero_only, "rank", 0) == 0
@@ -135,15 +142,15 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _places(here: int | None) -> tuple[int, int]:
-    """Processes on this machine, and machines."""
+def _layout(here: int | None) -> tuple[int, int]:
+    """The number of processes on this machine, and the number of machines."""
     if here is not None and here < 1:
         raise TrainingError(f"processes must be 1 or more, not {here}")
     if not distributed.is_torchelastic_launched():
         return here or 1, 1
     started, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if here not in (None, started):
-        raise TrainingError(f"processes {here} were asked for, but torchrun started {started}")
+        raise TrainingError(f"processes is {here}, but torchrun started {started} processes")
     return started, everywhere // started
 
 
@@ -151,9 +158,11 @@ def _gpus(device: torch.device, here: int) -> list[int] | int:
     if here == 1 and not distributed.is_torchelastic_launched():
         return [device.index or 0]
     if device.index is not None:
-        raise TrainingError(f"several processes take a GPU each: device cuda, not {device}")
+        raise TrainingError(
+            f"several processes use one GPU each, so the device must be cuda, not {device}"
+        )
     if here > torch.cuda.device_count():
         raise TrainingError(
-            f"{here} processes need as many GPUs; this machine has {torch.cuda.device_count()}"
+            f"{here} processes need {here} GPUs; this machine has {torch.cuda.device_count()}"
         )
     return here

@@ -1,7 +1,4 @@
-"""What a run tells while it goes on, and keeps in `log.jsonl`.
-
-Event files for TensorBoard, with the figures of the log.
-"""
+"""The record of each epoch: for the caller, for `log.jsonl` and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,18 +10,25 @@ from typing import Any
 
 from genets.core.errors import TrainingError
 from genets.core.files import write_atomic
+from genets.core.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One epoch, counted from 1.
+    """One epoch of a training run.
 
-    steps: of the optimizer, since the run began. learning_rate: of the epoch's last step.
-    loss: mean training loss. top1 (0 to 1), cross_entropy: on the validation split.
-    seconds: of its training steps. images_per_second: in these.
-    best: whether top1 is the highest so far, or as high with a lower cross_entropy.
-    images: of the validation split, those scored.
-    broken: images of any split that could not be read, so far.
+    Attributes:
+        epoch: The number of the epoch, from 1.
+        steps: Steps of the optimizer since the run began.
+        learning_rate: The learning rate of the epoch's last step.
+        loss: The mean training loss.
+        top1: The share of correct images of the validation split, 0 to 1.
+        cross_entropy: The mean on the validation split, in nats per image.
+        seconds: The duration of the epoch's training steps.
+        images_per_second: The speed of these steps.
+        best: Whether top1 is the highest so far, or equally high with a lower cross_entropy.
+        images: The number of images of the validation split that were scored.
+        broken: The number of images of any split that could not be read so far.
     """
 
     epoch: int
@@ -44,18 +48,14 @@ class EpochRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """`done` of `total` steps of `phase` are finished; `detail` is a few words on the last."""
-
-    phase: str
-    done: int
-    total: int
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Listener:
-    """Who is told. note: what the user should know, such as a damaged file or a new head."""
+    """Functions that a training run calls.
+
+    Attributes:
+        progress: Called with the progress of the steps.
+        epoch: Called with the record of each epoch and the number of all epochs.
+        note: Called with messages to the user, such as that a file is damaged.
+    """
 
     progress: Callable[[Progress], None] = lambda progress: None
     epoch: Callable[[EpochRecord, int], None] = lambda record, epochs: None
@@ -63,12 +63,12 @@ class Listener:
 
 
 def write_log(path: Path, records: Iterable[EpochRecord]) -> None:
-    """One line of JSON for each epoch. Raises OSError."""
+    """Write the log, one line of JSON for each epoch. Raises OSError."""
     write_atomic(path, "".join(json.dumps(record.to_json()) + "\n" for record in records))
 
 
 def read_log(path: Path) -> list[EpochRecord]:
-    """The epochs of a log; none where there is no log yet."""
+    """The epochs of a log; an empty list where there is no log yet."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -76,7 +76,7 @@ def read_log(path: Path) -> list[EpochRecord]:
 
 
 class TensorBoard:
-    """Raises TrainingError where the package is missing."""
+    """Event files for TensorBoard. Raises TrainingError where the package is missing."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -85,24 +85,27 @@ class TensorBoard:
             raise TrainingError(
                 "TensorBoard files need the package tensorboard; install genets[tensorboard]"
             ) from error
-        self._writer_of: Any = SummaryWriter
+        self._make_writer: Any = SummaryWriter
         self._folder = folder
         self._writer: Any = None
 
-    def go_on_after(self, epoch: int) -> None:
-        """Open the files; TensorBoard then drops what a killed process wrote of later epochs."""
-        self._writer = self._writer_of(str(self._folder), purge_step=epoch + 1)
+    def open(self, epoch: int) -> None:
+        """Open the files after `epoch` complete epochs.
 
-    def epoch(self, record: EpochRecord) -> None:
-        """Add the figures of one epoch. Raises OSError."""
-        figures = {
+        TensorBoard then ignores the later epochs that a killed process wrote.
+        """
+        self._writer = self._make_writer(str(self._folder), purge_step=epoch + 1)
+
+    def write(self, record: EpochRecord) -> None:
+        """Add the values of one epoch. Raises OSError."""
+        values = {
             "loss/training": record.loss,
             "loss/validation": record.cross_entropy,
             "accuracy/validation top-1": record.top1,
             "speed/images per second": record.images_per_second,
             "learning rate": record.learning_rate,
         }
-        for name, value in figures.items():
+        for name, value in values.items():
             self._writer.add_scalar(name, value, record.epoch)
         self._writer.flush()
 

@@ -1,7 +1,4 @@
-"""Training and scoring a network.
-
-What a frozen network makes of a split's images, for networks that go on from there.
-"""
+"""The training loop, for one network or for several at once, and scoring."""
 
 from __future__ import annotations
 
@@ -14,11 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genets.core.errors import TrainingError
-from genets.data import Batch, Split, seed_of, steps_per_epoch
-from genets.training.recipe import Recipe, loss_of, lr_at, optimizer_of
+from genets.data import Batch, Split, derive_seed, steps_per_epoch
+from genets.training.recipe import Recipe, lr_at
 from genets.training.score import Score
-
-Teacher = Callable[[Tensor], Tensor]
+from genets.training.step import (
+    Teacher,
+    make_optimizer,
+    move,
+    teacher_logits,
+    train_mode,
+    train_step,
+)
 
 
 def train(
@@ -31,22 +34,32 @@ def train(
     on_epoch: Callable[[int, float], None] | None = None,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Train `net` in place, on `device`, and leave it there in eval mode, channels last.
+    """Train a network in place.
 
-    Frozen parameters stay as they are, and so do the statistics of layers whose parameters are
-    all frozen. The result is determined by the weights, `seed`, and on a CPU the number of
-    threads; the global generators are not touched.
-    teacher: from images (N, 3, H, W) to logits (N, classes), called without gradients.
-    on_epoch: called with the epoch (from 0) and its mean loss.
-    Raises TrainingError when the loss is no longer finite.
+    The result depends only on the weights, the seed and, on a CPU, the number of threads; the
+    global generators are not used.
+
+    Args:
+        net: The network. It is moved to `device`, with its channels last, and left there in eval
+            mode. Frozen parameters do not change, nor do the statistics of layers whose
+            parameters are all frozen.
+        split: The training images.
+        recipe: The recipe.
+        seed: The seed of everything that is random.
+        teacher: A network whose outputs are learned from; it is called without gradients.
+        on_epoch: Called with the number of each epoch (from 0) and its mean loss.
+        device: The device to train on.
+
+    Raises:
+        TrainingError: The loss is not finite.
     """
 
-    def tell(epoch: int, losses: Sequence[float]) -> None:
+    def report(epoch: int, losses: Sequence[float]) -> None:
         if on_epoch is not None and math.isfinite(losses[0]):
             on_epoch(epoch, losses[0])
 
     (fault,) = train_together(
-        [net], split, recipe, seed=seed, teacher=teacher, on_epoch=tell, device=device
+        [net], split, recipe, seed=seed, teacher=teacher, on_epoch=report, device=device
     )
     if fault is not None:
         raise fault
@@ -62,11 +75,23 @@ def train_together(
     on_epoch: Callable[[int, Sequence[float]], None] | None = None,
     device: str | torch.device = "cpu",
 ) -> list[TrainingError | None]:
-    """Train each network as `train` would alone, reading each batch once for all of them.
+    """Train several networks, each as `train` would, and read each batch once for all of them.
 
-    The teacher too is asked once per batch. A network whose loss is no longer finite stops at
-    the end of that epoch; the others go on. Gives for each network what went wrong, or None.
-    on_epoch: called with the epoch and each network's mean loss, NaN for those that stopped.
+    The teacher is called once for each batch. A network whose loss is not finite stops at the end
+    of that epoch, and the others continue.
+
+    Args:
+        nets: The networks, which are changed in place.
+        split: The training images.
+        recipe: The recipe of all networks.
+        seed: The seed of all networks.
+        teacher: See `train`.
+        on_epoch: Called with the number of each epoch (from 0) and the mean loss of each network,
+            which is NaN where the network has stopped.
+        device: The device to train on.
+
+    Returns:
+        The error of each network, or None.
     """
     students = [_Student(net, recipe, device) for net in nets]
     steps = recipe.epochs * steps_per_epoch(len(split), recipe.batch_size)
@@ -80,9 +105,9 @@ def train_together(
                 break
             for batch in split.batches(recipe.batch_size, epoch=epoch, seed=seed):
                 images, labels = (part.to(device, non_blocking=True) for part in batch)
-                soft = _soft_labels(teacher, images, recipe)
+                soft_labels = teacher_logits(teacher, images, recipe)
                 for student in learning:
-                    student.step(images, labels, soft, lr_at(step, steps, recipe))
+                    student.step(images, labels, soft_labels, lr_at(step, steps, recipe))
                 step += 1
             losses = [student.end_epoch(epoch) for student in students]
             if on_epoch is not None:
@@ -92,13 +117,6 @@ def train_together(
     return [student.fault for student in students]
 
 
-def _soft_labels(teacher: Teacher | None, images: Tensor, recipe: Recipe) -> Tensor | None:
-    if teacher is None or recipe.soft_label_weight == 0:
-        return None
-    with torch.no_grad(), autocast(images.device, recipe.precision):
-        return teacher(images)
-
-
 class _Student:
     """A network in training, its optimizer, and the losses of the epoch so far."""
 
@@ -106,24 +124,17 @@ class _Student:
         move(net, device)
         self.net = net
         self.recipe = recipe
-        self.optimizer = optimizer_of(net, recipe)
+        self.optimizer = make_optimizer(net, recipe)
         self.losses: list[Tensor] = []
         self.fault: TrainingError | None = None
         train_mode(net)
 
-    def step(self, images: Tensor, labels: Tensor, soft: Tensor | None, rate: float) -> None:
-        """One step of the optimizer, at a learning rate of `rate`."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with autocast(images.device, self.recipe.precision):
-            loss = loss_of(self.net(images).float(), labels, self.recipe, soft)
-        torch.autograd.backward(loss)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.losses.append(loss.detach())
+    def step(self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float) -> None:
+        loss = train_step(self.net, self.optimizer, images, labels, soft_labels, self.recipe, rate)
+        self.losses.append(loss)
 
     def end_epoch(self, epoch: int) -> float:
-        """The epoch's mean loss; fetched only here, as that makes the host wait for the device."""
+        """The mean loss of the epoch. Only here does the host wait for the device's losses."""
         if self.fault is not None:
             return math.nan
         losses = torch.stack(self.losses).tolist()
@@ -147,17 +158,29 @@ def evaluate(
     channels_last: bool = True,
     total: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> Score:
-    """Score `net`, moved to `device` and left in eval mode, on every image of `split`.
+    """Score a network on every image of a split.
 
-    channels_last: how weights lie in memory from then on; else they stay as they are.
-    total: adds up sums over processes, where each has its share of the split.
-    Raises TrainingError: the network's outputs are not finite, or no image can be read.
+    Args:
+        net: The network; it is moved to `device` and left in eval mode.
+        split: The images.
+        batch_size: Images that are processed together.
+        device: The device to compute on.
+        channels_last: Whether to lay the weights out with their channels last; False leaves the
+            layout as it is.
+        total: Adds up sums over processes, where each process has a share of the split.
+
+    Returns:
+        The score.
+
+    Raises:
+        TrainingError: The outputs of the network are not finite, or no image can be read.
     """
     move(net, device, channels_last=channels_last)
     net.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     for batch, labels in split.batches(batch_size):
-        # Only here: what is made in inference mode, such as cached images, cannot be trained on.
+        # Not around the loop: tensors made in inference mode, such as images that a split caches,
+        # cannot be trained on.
         with torch.inference_mode():
             logits = net(batch.to(device, non_blocking=True)).float()
             labels = labels.to(device, non_blocking=True)
@@ -169,50 +192,34 @@ def evaluate(
         raise TrainingError("there is no score: none of the images could be read")
     score = Score(correct / images, entropy / images, int(images))
     if not math.isfinite(score.cross_entropy):
-        raise TrainingError(f"the network's cross-entropy is {score.cross_entropy}, no score")
+        raise TrainingError(
+            f"there is no score: the network's cross-entropy is {score.cross_entropy}"
+        )
     return score
-
-
-def move(net: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> None:
-    """Move `net` to the device, in place."""
-    net.to(device)
-    if channels_last:
-        net.to(memory_format=torch.channels_last)
-
-
-def train_mode(net: nn.Module) -> None:
-    """Train mode, but for layers whose own parameters are all frozen."""
-    net.train()
-    for module in net.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
-            module.eval()
-
-
-def autocast(device: str | torch.device, precision: str) -> torch.autocast:
-    """Computes in bf16 where it is safe, if that is the precision."""
-    return torch.autocast(
-        torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16"
-    )
 
 
 @contextmanager
 def _seeded(device: str | torch.device, seed: int) -> Iterator[None]:
-    """The generators that dropout and the like draw from, seeded here and restored after."""
+    """Seed torch's global generators, which dropout draws from, and restore them afterwards."""
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed_of("training", seed))
+        torch.default_generator.manual_seed(derive_seed("training", seed))
         if devices:
             with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed_of("training", seed))
+                torch.cuda.manual_seed(derive_seed("training", seed))
         yield
 
 
 class FeatureSplit:
-    """A split whose images are feature maps, made once per batch by a frozen network.
+    """A split whose images are the feature maps that a frozen network computes.
 
-    The passes of evaluation are all alike, so their features are kept.
+    All passes of evaluation are equal, so their features are computed once.
+
+    Args:
+        split: The images.
+        frozen: The network, which is moved to `device` and put into eval mode.
+        device: The device to compute on.
     """
 
     def __init__(self, split: Split, frozen: nn.Module, device: str | torch.device = "cpu") -> None:
@@ -227,7 +234,7 @@ class FeatureSplit:
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
-        """See `Split.batches`; features (N, C, H, W) instead of images, on the device."""
+        """See `Split.batches`; with features (N, C, H, W) on the device in place of images."""
         if epoch is not None:
             yield from map(self._features, self.split.batches(batch_size, epoch=epoch, seed=seed))
             return

@@ -1,7 +1,4 @@
-"""When memory runs out: what then fits.
-
-How many CPU threads a training is worth.
-"""
+"""Memory and threads: the largest batch that fits, and the number of CPU threads that pays off."""
 
 from __future__ import annotations
 
@@ -15,14 +12,23 @@ from genets.networks import count
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory of a GPU or of the CPU ran out; torch has no type for the latter."""
+    """Whether the memory of a GPU or of the CPU ran out; torch has no type for the latter."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def largest_that_fits(attempt: Callable[[int], object], below: int, least: int = 1) -> int | None:
-    """The largest power of two below `below` that `attempt` takes; None if none does."""
+    """The largest size for which `attempt` does not run out of memory.
+
+    Args:
+        attempt: Called with powers of two, descending.
+        below: The sizes are less than this.
+        least: The smallest size that is tried.
+
+    Returns:
+        The size, or None where no size fits.
+    """
     size = 2 ** ((below - 1).bit_length() - 1) if below > 1 else 0
     while size >= least:
         if _fits(attempt, size):
@@ -43,29 +49,35 @@ def _fits(attempt: Callable[[int], object], size: int) -> bool:
     return True
 
 
-# Forward multiply-adds of one step below which threads mostly wait for each other: at 0.1e9
-# (`master_small`, 16 pixels, batch 64) two were no faster than one, at 0.4e9 1.5 times as
-# fast. Where another program wants the same cores, waiting costs ten times what is computed.
-WORTH_THREADS = 0.25e9
-# The same where processes that read images want them: with two of these on two cores one thread
-# trained 1.1 to 1.6 times as fast as two up to 0.9e9, two 1.3 times as fast from 1.8e9 on.
-WORTH_THREADS_BESIDE_READERS = 1e9
+# Below this number of multiply-adds in the forward pass of a step, threads mostly wait for each
+# other: at 0.1e9 (`master_small`, 16 pixels, batch 64) two threads were no faster than one, and at
+# 0.4e9 they were 1.5 times as fast. Where another program uses the same cores, the waiting takes
+# ten times as long as the computation.
+MIN_MULTIPLY_ADDS = 0.25e9
+# The same limit where other processes read images on the same cores. With two such processes on
+# two cores, one thread trained 1.1 to 1.6 times as fast as two threads up to 0.9e9 multiply-adds,
+# and two threads trained 1.3 times as fast as one from 1.8e9 on.
+MIN_MULTIPLY_ADDS_WITH_READERS = 1e9
 
 
 @contextmanager
 def fitting_threads(
     net: nn.Module, resolution: int, batch_size: int, *, reading: bool = False
 ) -> Iterator[None]:
-    """One CPU thread for a network with small steps, all of them for others.
+    """Set the number of CPU threads for the block: one thread for small steps, otherwise all.
 
-    reading: images are read from files meanwhile, to which steps of middling size leave half
-        of the threads.
+    Args:
+        net: The network that is trained.
+        resolution: Its input resolution, in pixels.
+        batch_size: Images in a step.
+        reading: Whether other processes read images at the same time. Steps of medium size then
+            use half of the threads.
     """
     before = torch.get_num_threads()
     work = count(net, resolution).multiply_adds * batch_size
-    if work < WORTH_THREADS:
+    if work < MIN_MULTIPLY_ADDS:
         torch.set_num_threads(1)
-    elif reading and work < WORTH_THREADS_BESIDE_READERS:
+    elif reading and work < MIN_MULTIPLY_ADDS_WITH_READERS:
         torch.set_num_threads(max(1, before // 2))
     try:
         yield

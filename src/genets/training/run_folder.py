@@ -1,136 +1,124 @@
-"""The folder of a run: its settings, a lock, checkpoints, log and results.
+"""The folder of a training run, and the results folder in it, which every command takes.
 
-What a training leaves in `results/`: a folder that every command takes as a network.
+settings.json      the settings; they may change until the first checkpoint is written
+images.json        the number of images, their classes and their fingerprint
+broken.jsonl       images that cannot be read
+log.jsonl          one record for each epoch
+checkpoints/       the newest two and the best
+results/           weights, structure.toml, result.json
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from genets.core.errors import TrainingError
-from genets.core.files import FileLock, write_atomic
+from genets.core.files import write_atomic
+from genets.core.json_files import write_json
+from genets.core.resumable import FolderKind, ResumableFolder
+from genets.core.validation import to_plain
 from genets.data import ImageData
 from genets.networks import save_weights
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
-from genets.structure.toml_file import format_toml
-from genets.training.run_settings import RunSettings, differences
+from genets.training.run_settings import RunSettings
 from genets.training.score import Score
 
-SETTINGS, IMAGES, LOG, LOCK = "settings.json", "images.json", "log.jsonl", "run.lock"
+IMAGES, BROKEN, LOG = "images.json", "broken.jsonl", "log.jsonl"
 CHECKPOINTS, RESULTS, TENSORBOARD = "checkpoints", "results", "tensorboard"
-BROKEN = "broken.jsonl"
+RESULT_FILE = "result.json"
+RUN = FolderKind(
+    noun="run",
+    settings_file="settings.json",
+    lock_file="run.lock",
+    raises=TrainingError,
+    kept="every checkpoint is kept",
+    may_precede=(".*",),
+)
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a run was begun in `folder`."""
-    return (folder / SETTINGS).is_file()
+def is_run(path: Path) -> bool:
+    """Whether a training run has been begun in the folder."""
+    return ResumableFolder(path, RUN).is_begun
 
 
-def load_settings(folder: Path) -> RunSettings:
-    """What a run was begun with. Raises TrainingError."""
-    if not is_run(folder):
-        raise TrainingError(f"{folder} is no training run: it holds no {SETTINGS}")
-    try:
-        return RunSettings.from_json(json.loads((folder / SETTINGS).read_bytes()))
-    except (ValueError, TypeError, AttributeError) as error:  # GenetsError is a ValueError
-        raise TrainingError(
-            f"{folder / SETTINGS} is damaged or of another version: {error}"
-        ) from error
+def load_settings(path: Path) -> RunSettings:
+    """The settings that the run in the folder was begun with. Raises TrainingError."""
+    return ResumableFolder(path, RUN).read_settings(
+        lambda text: RunSettings.from_json(json.loads(text))
+    )
 
 
-def has_checkpoints(folder: Path) -> bool:
-    return any((folder / CHECKPOINTS).glob("epoch-*.safetensors"))
+def has_checkpoints(path: Path) -> bool:
+    return any((path / CHECKPOINTS).glob("epoch-*.safetensors"))
 
 
-@contextmanager
-def open_run(folder: Path, settings: RunSettings) -> Iterator[None]:
-    """Begin a run or go on with it; no other process may use it meanwhile.
+def open_run(path: Path, settings: RunSettings) -> ResumableFolder:
+    """Begin a run, or lock the folder of one to continue it.
 
-    Settings are bound to the first checkpoint: until then others replace them.
-    Raises TrainingError: other settings, another use of the folder, in use.
+    Raises:
+        TrainingError: The run has checkpoints and other settings, the folder holds something
+            else, or another process uses it.
     """
-    if folder.exists() and not is_run(folder):
-        _check_empty(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
-        if has_checkpoints(folder):
-            changed = differences(load_settings(folder), settings)
-            if changed:
-                raise TrainingError(
-                    f"{folder} is a run of other settings ({'; '.join(changed)}); give the same "
-                    f"settings to go on with it, or another folder"
-                )
+    folder = ResumableFolder(path, RUN).create_or_resume()
+    try:
+        if has_checkpoints(path):
+            folder.check_same(load_settings(path).comparable(), settings.comparable())
         else:
-            write_atomic(folder / SETTINGS, _json(settings.to_json()))
-        yield
+            folder.write_settings(json.dumps(settings.to_json(), indent=2) + "\n")
+    except BaseException:
+        folder.close()
+        raise
+    return folder
 
 
-def check_images(folder: Path, data: ImageData) -> None:
-    """Keep what the images are, or compare. Raises TrainingError if they are others."""
-    seen = {
+def check_images(path: Path, data: ImageData) -> None:
+    """Store a description of the images, or compare it with the stored one.
+
+    Raises:
+        TrainingError: The run has checkpoints, and its images were others.
+    """
+    facts = {
         "classes": list(data.class_names),
         "training images": len(data.train),
         "validation images": len(data.validation),
         "fingerprint": data.fingerprint,
     }
-    path = folder / IMAGES
-    if not has_checkpoints(folder):
-        write_atomic(path, _json(seen))
+    folder = ResumableFolder(path, RUN)
+    if not has_checkpoints(path):
+        folder.save_json(IMAGES, facts)
         return
-    try:
-        before = json.loads(path.read_bytes())
-        changed = [name for name in seen if before[name] != seen[name]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path} is missing or damaged ({error})") from error
+    cure = "begin the run in another folder"
+    changed = folder.load_json(
+        IMAGES, lambda stored: [name for name in facts if stored[name] != facts[name]], cure=cure
+    )
+    if changed is None:
+        raise TrainingError(f"{path / IMAGES} is missing; {cure}")
     if changed:
         raise TrainingError(
-            f"the images of {data.name} are not those that {folder} was begun with: other "
-            f"{', '.join(changed)}; give the same images, or another folder"
+            f"the images of {data.name} have changed since the run in {path} was begun: "
+            f"other {', '.join(changed)}; give the same images, or another folder"
         )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
-
-
-def _check_empty(folder: Path) -> None:
-    if not folder.is_dir():
-        raise TrainingError(f"{folder} is a file; a run needs a folder")
-    others = [name for name in sorted(os.listdir(folder)) if name != LOCK and name[0] != "."]
-    if others:
-        raise TrainingError(
-            f"{folder} is neither empty nor a run (it holds {others[0]} but no {SETTINGS}); "
-            f"take another folder"
-        )
-
-
-def _lock(folder: Path) -> FileLock:
-    try:
-        return FileLock(folder / LOCK)
-    except BlockingIOError as error:
-        raise TrainingError(
-            f"run {folder} is {error.strerror}; wait until it ends, or stop it"
-        ) from error
-
-
-RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A trained network, in `results`.
+    """A trained network in a results folder.
 
-    epoch: after which the validation score was best; these are the weights.
-    validation, test: their scores. epochs: of the whole run. notes: what was said on the way.
+    Attributes:
+        results: The results folder.
+        network: The network, as the settings name it.
+        data: The name of the data set.
+        epoch: The epoch with the best validation score, whose weights these are.
+        epochs: The epochs of the whole run.
+        validation: The score of these weights on the validation split.
+        test: Their score on the test split.
+        notes: The messages of the run.
     """
 
     results: Path
@@ -143,23 +131,23 @@ class RunResult:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "results": str(self.results)}
+        return to_plain(self)
 
 
-def hand_over(
+def write_results(
     result: RunResult,
     net: nn.Module,
     structure: Structure | None,
     data: ImageData,
     settings: RunSettings,
 ) -> None:
-    """Write weights, the structure of a network that has one, and, last, `result.json`.
+    """Write the weights, the structure of a network that has one, and last `result.json`.
 
     Raises GenetsError or OSError.
     """
     folder = result.results
     folder.mkdir(exist_ok=True)
-    facts = {
+    metadata = {
         "network": settings.network if structure is None else str(structure),
         "resolution": str(data.resolution),
         "num_classes": str(data.num_classes),
@@ -169,14 +157,8 @@ def hand_over(
         "training": json.dumps(settings.to_json()),
     }
     if structure is not None:
-        write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
-    save_weights(net, folder / WEIGHTS_FILE, facts)
+        write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
+    save_weights(net, folder / WEIGHTS_FILE, metadata)
     record = {**result.to_json(), "settings": settings.to_json()}
-    record["input"] = {
-        "shape": ["N", 3, data.resolution, data.resolution],
-        "dtype": "float32",
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "class_names": list(data.class_names),
-    }
-    write_atomic(folder / RESULT_FILE, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    record["input"] = data.input_contract(data.resolution)
+    write_json(folder / RESULT_FILE, record)

@@ -1,9 +1,4 @@
-"""The images of a run, and what becomes of those that cannot be read.
-
-The network that a run trains, with the weights it begins with.
-
-Weights to begin with, out of files of plain tensors; other classes get another head.
-"""
+"""The images and the network of a training run."""
 
 from __future__ import annotations
 
@@ -19,23 +14,24 @@ from torch import nn
 from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
 from genets.data import LOADERS, ImageData, broken_files, load_data, seeded_globals
-from genets.networks import NamedNetwork, resolve_network
-from genets.networks.onnx_export import what_failed
-from genets.networks.weights import load_tensors, tensors_for
+from genets.networks import NetworkSource, resolve_network
+from genets.networks.onnx_export import describe_failure
+from genets.networks.source import PUBLISHED, classifier_name, pretrained_config
 from genets.structure import Structure
 from genets.training.distributed import Processes
-from genets.training.recipe import RunRecipe
 from genets.training.run_settings import RunSettings
 
 
 def load_images(
     settings: RunSettings, processes: Processes, workers: int | None, note: Callable[[str], None]
 ) -> ImageData:
-    """The share of this process; none are checked yet. Raises DataError."""
+    """Load this process's share of the images, without checking them. Raises DataError."""
     assert settings.resolution is not None
     options: dict[str, Any] = {}
-    if settings.data in LOADERS:  # they draw their images, and augment them while they do
-        _tell_what_is_not_used(settings.recipe, settings.data, note)
+    if settings.data in LOADERS:  # these data sets draw their own images, and disturb them
+        unused = [name for name in ("auto_augment", "erase") if getattr(settings.recipe, name)]
+        if unused:
+            note(f"{settings.data} has its own disturbances, so {' and '.join(unused)} are unused")
     else:
         options["augmentation"] = settings.recipe.augmentation()
     return load_data(
@@ -51,55 +47,55 @@ def load_images(
 
 
 @contextmanager
-def keep_broken(
-    data: ImageData, path: Path, processes: Processes, say: Callable[[str], None]
+def log_broken(
+    data: ImageData, path: Path, processes: Processes, note: Callable[[str], None]
 ) -> Iterator[None]:
-    """From now on name each image that cannot be read: to the user, and in a line of `path`.
+    """During the block, report each image that cannot be read, and write it to the file `path`.
 
-    Those that an earlier process met are looked at again. Raises DataError: too many; all that
-    are known then are in `path`.
+    Images that the file already names are checked again. Raises DataError where too many images
+    are broken; `path` then names all that were found.
     """
     broken = data.broken
     if broken is None:
         yield
         return
-    before = [json.loads(line)["image"] for line in _lines(path)]
-    processes.gather(None)  # all have read it
+    earlier = [json.loads(line)["image"] for line in _complete_lines(path)]
+    processes.gather(None)  # wait until all processes have read the file
 
-    def tell(name: str, reason: str) -> None:
+    def report(name: str, reason: str) -> None:
         if processes.is_first:
-            say(f"image {name} cannot be read ({reason}) and is skipped")
+            note(f"image {name} cannot be read ({reason}) and is skipped")
             with open(path, "a", encoding="utf-8") as file:
                 file.write(_line(name, reason))
 
-    broken.tell = tell
-    if processes.is_first and before:
+    broken.report = report
+    if processes.is_first and earlier:
         write_atomic(path, "")
     try:
-        broken.meet(broken_files([name for name in before if Path(name).is_absolute()]))
+        broken.meet(broken_files([name for name in earlier if Path(name).is_absolute()]))
         yield
     except DataError:
         if processes.is_first and broken.reasons:
-            write_atomic(path, "".join(_line(*one) for one in broken.reasons.items()))
-            say(f"{len(broken.reasons)} images that cannot be read are named in {path}")
+            write_atomic(path, "".join(_line(*item) for item in broken.reasons.items()))
+            note(f"{path} names the {len(broken.reasons)} images that cannot be read")
         raise
 
 
 def check_all(data: ImageData, processes: Processes, note: Callable[[str], None]) -> None:
     """Read every image once, each process its share. Raises DataError: too many are broken."""
     if data.broken is None or not data.broken.paths:
-        note(f"{data.name} is no folder of images: they are checked when they are read")
+        note(f"{data.name} is not a folder of images, so its images are checked during training")
         return
-    for found in processes.gather(data.broken.scan(processes.share)):
-        data.broken.meet(found)
+    for reasons in processes.gather(data.broken.scan(processes.share)):
+        data.broken.meet(reasons)
 
 
 def _line(name: str, reason: str) -> str:
     return json.dumps({"image": name, "reason": reason}) + "\n"
 
 
-def _lines(path: Path) -> list[str]:
-    """Whole lines: a process that was killed may have left a part of one."""
+def _complete_lines(path: Path) -> list[str]:
+    """The lines of a file; a killed process may have written a part of the last one."""
     if not path.exists():
         return []
     return [
@@ -107,94 +103,71 @@ def _lines(path: Path) -> list[str]:
     ]
 
 
-def _tell_what_is_not_used(recipe: RunRecipe, data: str, note: Callable[[str], None]) -> None:
-    unused = [name for name in ("auto_augment", "erase") if getattr(recipe, name)]
-    if unused:
-        note(f"{data} has nuisance of its own: {' and '.join(unused)} are not used")
-
-
-def run_network(
+def make_network(
     settings: RunSettings, data: ImageData, fresh: bool, note: Callable[[str], None]
 ) -> tuple[nn.Module, Structure | None]:
-    """The network at the images' resolution. fresh: with its weights to begin with."""
+    """Make the network of a run at the resolution of its images.
+
+    Args:
+        settings: The settings of the run.
+        data: The images.
+        fresh: Whether to load the starting weights; a checkpoint has its own.
+        note: Called with messages, such as that the classifier is new.
+
+    Returns:
+        The network, and its structure, if it has one.
+
+    Raises:
+        GenetsError: The network or its starting weights cannot be loaded, or it does not run at
+            this resolution.
+    """
     with seeded_globals("network", settings.seed):
-        named = resolve_network(
-            settings.network, data.num_classes, pretrained=settings.pretrained and fresh
+        source = resolve_network(
+            settings.network,
+            data.num_classes,
+            pretrained=settings.pretrained and fresh,
+            weights=settings.weights or None if fresh else None,
+            fit="new classifier",
         )
-    structure = named.structure
+    structure = source.structure
     if structure is not None:
         structure = structure.with_resolution(data.resolution)
     else:
-        _check_resolution(named, data)
-    if fresh and settings.weights:
-        start_from(named.network, settings.weights, data.num_classes, note)
-    if fresh and settings.pretrained:
-        _tell_pretrained(named, data, note)
-    return named.network, structure
+        _check_resolution(source, data)
+    if source.is_trained:
+        for message in starting_notes(source, data):
+            note(message)
+    return source.network, structure
 
 
-def _tell_pretrained(named: NamedNetwork, data: ImageData, note: Callable[[str], None]) -> None:
-    config = getattr(named.network, "pretrained_cfg", None) or {}
-    classes = config.get("num_classes", data.num_classes)
-    if classes != data.num_classes:
-        note(
-            f"the published weights of {named.name} are of {classes} classes: the head "
-            f"({head_of(named.network)}) is made anew for {data.num_classes}"
+def starting_notes(source: NetworkSource, data: ImageData) -> Iterator[str]:
+    """Messages on starting weights that were trained for other classes or other images."""
+    published = source.weights == PUBLISHED
+    if source.num_classes not in (None, data.num_classes):
+        weights = f"the published weights of {source.name}"
+        yield (
+            f"{weights if published else f'weights {source.weights!r}'} are for "
+            f"{source.num_classes} classes: the classifier ({classifier_name(source.network)}) is "
+            f"new, for {data.num_classes} classes"
         )
+    config = pretrained_config(source.network) if published else {}
     for name, own in (("mean", data.mean), ("std", data.std)):
         theirs = tuple(config.get(name, own))
         if theirs != own:
-            note(f"{named.name} was trained with {name} {theirs}, {data.name} has {own}")
+            yield f"{source.name} was trained with {name} {theirs}, and {data.name} has {own}"
 
 
-def _check_resolution(named: NamedNetwork, data: ImageData) -> None:
-    """Structures check themselves; other networks are tried. Raises TrainingError."""
+def _check_resolution(source: NetworkSource, data: ImageData) -> None:
+    """Run a network without a structure; structures check themselves. Raises TrainingError."""
     size = data.resolution
-    named.network.eval()
+    source.network.eval()
     try:
         with torch.no_grad():
-            logits = named.network(torch.zeros(1, 3, size, size))
+            logits = source.network(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
         if isinstance(error, GenetsError):
             raise
         raise TrainingError(
-            f"{named.name} cannot take images of {size} pixels: {what_failed(error)}"
+            f"{source.name} cannot take images of {size} pixels: {describe_failure(error)}"
         ) from error
     assert logits.shape == (1, data.num_classes), logits.shape
-
-
-def start_from(
-    net: nn.Module, path: str | Path, num_classes: int, on_note: Callable[[str], None]
-) -> None:
-    """Load a weights file into `net`; a head for other classes stays fresh, which is told.
-
-    path: see `tensors_for`.
-    Raises GenetsError: no such file, not plain tensors, or weights of another network.
-    """
-    tensors = tensors_for(net, path)
-    own = net.state_dict()
-    head = head_of(net)
-    keys = [name for name in own if name.startswith(f"{head}.")] if head else []
-    counts = {
-        len(tensors[name])
-        for name in keys
-        if name in tensors and tensors[name].ndim and len(tensors[name]) != len(own[name])
-    }
-    if counts:
-        tensors = {**tensors, **{name: own[name] for name in keys}}
-    load_tensors(net, tensors, path)
-    if counts:
-        on_note(
-            f"weights {str(path)!r} are of {max(counts)} classes: the head ({head}) is made anew "
-            f"for {num_classes}"
-        )
-
-
-def head_of(net: Any) -> str | None:
-    """The name of the layer that gives the logits."""
-    config = getattr(net, "pretrained_cfg", None) or {}
-    name = config.get("classifier")
-    if isinstance(name, str) and name:
-        return name
-    linears = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    return linears[-1] if linears else None

@@ -1,124 +1,106 @@
-"""Settings of a training run: one frozen value, kept in `settings.json`."""
+"""The settings of a training run: one frozen value, stored in `settings.json`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
-from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE, check_results, read_weights
+from pydantic import Field
+
+from genets.core.errors import SettingsError
+from genets.core.validation import check_fields, from_plain
+from genets.networks.source import results_network
+from genets.networks.weights import WEIGHTS_FILE, check_results
 from genets.structure import Structure
-from genets.training.recipe import RunRecipe, make_recipe
+from genets.training.recipe import RunRecipe
 
-TEXTS = ("network", "data", "recipe_name", "weights", "teacher", "teacher_weights")
+NotNegative = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """All that decides the weights in the end. Raises GenetsError for a wrong value.
+    """Everything that the final weights depend on.
 
-    network: what is trained; see `resolve_network`. A structure file or a results folder is
-        kept as what it says, and a results folder gives its weights too.
-    data: see `load_data`.
-    recipe_name: where the recipe began; its fields alone count.
-    resolution: input pixels along a side; None is the network's own.
-    pretrained: begin with published weights. weights: begin with those of this file.
-    teacher: a network that knows the classes; empty for none. teacher_weights: a file of its
-        weights; empty for published ones, or those of a results folder.
+    Attributes:
+        network: The network to train; see `resolve_network`. A structure file is stored as its
+            notation. So is a results folder, which also gives the starting weights.
+        data: The data set; see `load_data`.
+        recipe: The recipe.
+        recipe_name: The named recipe that the fields started from. Only the fields count.
+        resolution: Input pixels along a side; None is the network's own resolution.
+        seed: The seed of everything that is random.
+        pretrained: Start from published weights.
+        weights: Start from this file of weights; empty for none.
+        teacher: A trained network whose outputs are learned from; empty for none.
+        teacher_weights: A file of the teacher's weights. Empty for published weights, or for
+            those of a results folder.
+
+    Raises:
+        GenetsError: A value is wrong, or a file or folder cannot be read.
     """
 
     network: str
     data: str
     recipe: RunRecipe
     recipe_name: str = ""
-    resolution: int | None = None
-    seed: int = 0
+    resolution: NotNegative | None = None
+    seed: NotNegative = 0
     pretrained: bool = False
     weights: str = ""
     teacher: str = ""
     teacher_weights: str = ""
 
     def __post_init__(self) -> None:
-        for name in TEXTS:
-            if not isinstance(getattr(self, name), str):
-                raise SettingsError(f"{name} must be text, not {shown(getattr(self, name))}")
+        check_fields(self, raises=SettingsError)
         for name in ("network", "data"):
             if not getattr(self, name).strip():
                 raise SettingsError(f"{name} must be given")
-        for name in ("resolution", "seed"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            if not whole and not (name == "resolution" and value is None):
-                raise SettingsError(f"{name} must be a whole number from 0, not {shown(value)}")
-        network, own_weights = _source(self.network.strip())
+        network, own_weights = _portable(self.network.strip())
         if sum([bool(own_weights), bool(self.weights), self.pretrained]) > 1:
             raise SettingsError(
                 "weights come from one place: pretrained, a weights file or a results folder"
             )
         object.__setattr__(self, "network", network)
-        object.__setattr__(self, "weights", own_weights or _anywhere(self.weights))
-        object.__setattr__(self, "data", _anywhere(self.data))
+        object.__setattr__(self, "weights", own_weights or self.weights)
         if self.teacher_weights and (not self.teacher or Path(self.teacher).is_dir()):
             raise SettingsError(
-                "teacher_weights need a teacher that is named; a results folder has its own"
+                "teacher_weights need the name of a network as teacher; a results folder has its "
+                "own weights"
             )
-        for name in ("teacher", "teacher_weights"):
-            object.__setattr__(self, name, _anywhere(getattr(self, name)))
+        for name in ("weights", "data", "teacher", "teacher_weights"):
+            object.__setattr__(self, name, _absolute(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Raises GenetsError."""
-        names = [field.name for field in fields(cls)]
-        for name in record:
-            if name not in names:
-                raise SettingsError(unknown_name("setting", name, names))
-        for name in ("network", "data", "recipe"):
-            if name not in record:
-                raise SettingsError(f"{name} must be given")
-        return cls(**{**record, "recipe": make_recipe(record["recipe"])})
+        """Read what `to_json` gave. Raises GenetsError."""
+        return from_plain(cls, dict(record), kind="setting", raises=SettingsError)
+
+    def comparable(self) -> dict[str, Any]:
+        """The values that a run depends on, with the fields of the recipe among them."""
+        record = self.to_json()
+        del record["recipe_name"]
+        recipe = record.pop("recipe")
+        return {**record, **recipe}
 
 
-def differences(stored: RunSettings, asked: RunSettings) -> list[str]:
-    """What differs, field by field: `epochs: 10 in the run, 20 asked`."""
-    old, new = _flat(stored), _flat(asked)
-    return [
-        f"{name}: {shown(old[name])} in the run, {shown(new[name])} asked"
-        for name in old
-        if old[name] != new[name]
-    ]
-
-
-def _flat(settings: RunSettings) -> dict[str, Any]:
-    record = settings.to_json()
-    del record["recipe_name"]
-    recipe = record.pop("recipe")
-    return {**record, **recipe}
-
-
-def _source(text: str) -> tuple[str, str]:
-    """The network as a text that means the same everywhere, and its weights, if it has some."""
-    folder = Path(text)
+def _portable(text: str) -> tuple[str, str]:
+    """A text for the network that is valid in every folder, and the path of its weights, if any."""
+    path = Path(text)
     if text.endswith(".toml"):
-        return str(Structure.load(folder)), ""
-    if not folder.is_dir():
+        return str(Structure.load(path)), ""
+    if not path.is_dir():
         return text, ""
-    check_results(folder)
-    weights = folder / WEIGHTS_FILE
-    if (folder / STRUCTURE_FILE).exists():
-        return str(Structure.load(folder / STRUCTURE_FILE)), str(weights.absolute())
-    _, metadata = read_weights(weights)
-    if "network" not in metadata:
-        raise GenetsError(f"{weights} names no network, and there is no {STRUCTURE_FILE}")
-    return metadata["network"], str(weights.absolute())
+    check_results(path)
+    return results_network(path), str((path / WEIGHTS_FILE).absolute())
 
 
-def _anywhere(path: str) -> str:
-    """An absolute path where there is such a file or folder; names stay as they are."""
-    whole = os.path.expanduser(path)
-    return os.path.abspath(whole) if path and os.path.exists(whole) else path
+def _absolute(path: str) -> str:
+    """The absolute path of an existing file or folder; other texts stay as they are."""
+    expanded = os.path.expanduser(path)
+    return os.path.abspath(expanded) if path and os.path.exists(expanded) else path

@@ -20,7 +20,7 @@ class Metric(StrEnum):
         """Find a metric by its name.
 
         Raises:
-            GenetsError: no metric has this name.
+            GenetsError: No metric has this name.
         """
         try:
             return cls(name)
@@ -60,9 +60,9 @@ class Score:
     """The score of one network on one split.
 
     Attributes:
-        top1: share of correct images, 0 to 1.
-        cross_entropy: mean, in nats per image.
-        images: number of images.
+        top1: The share of correct images, 0 to 1.
+        cross_entropy: The mean, in nats per image.
+        images: The number of images.
     """
 
     top1: float
@@ -70,6 +70,7 @@ class Score:
     images: int
 
     def value(self, metric: Metric) -> float:
+        """The score by the metric."""
         return float(getattr(self, metric))
 
 

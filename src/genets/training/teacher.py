@@ -1,28 +1,29 @@
-"""A teacher: a network that knows the classes, fed as it is used to."""
+"""A teacher: a trained network whose outputs a student learns from."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from genets.core.errors import TrainingError
 from genets.data import ImageData
 from genets.networks import resolve_network
-from genets.networks.weights import WEIGHTS_FILE, load_tensors, read_weights, tensors_for
-from genets.training.run_inputs import head_of
 
 
 class TeacherNetwork(nn.Module):
-    """Images (N, 3, H, W), normalised as the student's, to the teacher's logits.
+    """Maps images that are normalised for the student to the teacher's logits.
 
-    They are normalised anew and resized to `resolution` where the teacher's differ.
+    Where the teacher was trained with another normalisation or resolution, the images are
+    converted first.
+
+    Args:
+        net: The teacher's network.
+        resolution: Its input resolution, in pixels.
+        mean: The mean that it was trained with, for R, G and B.
+        std: The standard deviation that it was trained with.
+        data: The student's data.
     """
 
     scale: Tensor
@@ -40,6 +41,7 @@ class TeacherNetwork(nn.Module):
         self.is_same = data.mean == tuple(mean) and data.std == tuple(std)
 
     def forward(self, images: Tensor) -> Tensor:
+        """images: (N, 3, H, W); returns (N, classes)."""
         if not self.is_same:
             images = images * self.scale + self.offset
         if images.shape[-1] != self.resolution:
@@ -51,53 +53,27 @@ class TeacherNetwork(nn.Module):
 
 
 def load_teacher(text: str, data: ImageData, weights: str = "") -> TeacherNetwork:
-    """The trained network that `text` names: a results folder, or one with published weights.
+    """Load a trained network as the teacher of a training run.
 
-    weights: a file of the weights of a named network, in place of published ones.
-    Raises GenetsError: no such network, no weights of it; TrainingError: other classes.
+    Args:
+        text: A results folder, or a network with published weights; see `resolve_network`.
+        data: The student's data, whose classes the teacher must have.
+        weights: A weights file for a named network, in place of published weights.
+
+    Returns:
+        The teacher, frozen and in eval mode.
+
+    Raises:
+        GenetsError: There is no such network, it has no weights, or it has other classes.
     """
-    folder = Path(text.strip())
-    metadata: dict[str, str] = {}
     with torch.random.fork_rng():
-        if folder.is_dir():
-            named = resolve_network(text)
-            _, metadata = read_weights(folder / WEIGHTS_FILE)
-        else:
-            named = resolve_network(text, data.num_classes, pretrained=not weights)
-    config = getattr(named.network, "pretrained_cfg", None) or {}
-    if weights and named.structure is not None:  # whose configuration is a mere default
-        config = {"mean": data.mean, "std": data.std}
-    count = data.num_classes
-    if weights:
-        metadata = _load_file(named.network, weights, data)
-    elif not metadata:
-        count = int(config.get("num_classes", 1000))
-    _check_classes(text, int(metadata.get("num_classes", count)), metadata, data)
-    mean, std = (
-        json.loads(metadata[key]) if key in metadata else config.get(key, default)
-        for key, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD))
-    )
-    net = TeacherNetwork(named.network, named.resolution, mean, std, data)
-    return net.requires_grad_(False).eval()
-
-
-def _load_file(net: nn.Module, path: str, data: ImageData) -> dict[str, str]:
-    """What is stored beside the weights. Raises GenetsError: they do not fit, or other classes."""
-    tensors = tensors_for(net, path)
-    head = tensors.get(f"{head_of(net)}.weight")
-    if head is not None and head.ndim:
-        _check_classes(path, len(head), {}, data)
-    load_tensors(net, tensors, path)
-    return read_weights(path)[1] if path.endswith(".safetensors") else {}
-
-
-def _check_classes(teacher: str, count: int, metadata: Mapping[str, str], data: ImageData) -> None:
-    names = tuple(json.loads(metadata.get("class_names", "null")) or data.class_names)
-    if count != data.num_classes or names != data.class_names:
-        raise TrainingError(
-            f"teacher {teacher} knows {count} classes, and they are not the {data.num_classes} of "
-            f"{data.name}; train it on {data.name} first and name its results folder"
+        source = resolve_network(
+            text, data.num_classes, pretrained=not weights, weights=weights or None
         )
+    source.check_classes(data.class_names, data.name)
+    mean, std = source.normalisation or (data.mean, data.std)
+    net = TeacherNetwork(source.network, source.resolution, mean, std, data)
+    return net.requires_grad_(False).eval()
 
 
 def _channels(values: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""From settings to a trained network in a folder."""
+"""A training run: from settings to a trained network in a folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from genets.core.errors import GenetsError, TrainingError
-from genets.core.host_memory import keep_freed_memory
-from genets.data import ImageData
+from genets.core.host import keep_freed_memory
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.checkpoint import Checkpoints
@@ -18,7 +17,6 @@ from genets.training.distributed import Processes
 from genets.training.epoch_log import EpochRecord, Listener, TensorBoard, write_log
 from genets.training.loop import evaluate
 from genets.training.resources import fitting_threads
-from genets.training.run import CHECKPOINT_SECONDS, Run
 from genets.training.run_folder import (
     BROKEN,
     CHECKPOINTS,
@@ -27,15 +25,16 @@ from genets.training.run_folder import (
     TENSORBOARD,
     RunResult,
     check_images,
-    hand_over,
     has_checkpoints,
     open_run,
+    write_results,
 )
-from genets.training.run_inputs import check_all, keep_broken, load_images, run_network
+from genets.training.run_inputs import check_all, load_images, log_broken, make_network
 from genets.training.run_settings import RunSettings
 from genets.training.score import Score
+from genets.training.state import TrainingState, scored_tensors
 from genets.training.teacher import load_teacher
-from genets.training.trainee import Trainee, scored_tensors
+from genets.training.trainer import CHECKPOINT_SECONDS, Trainer
 
 
 def train_network(
@@ -50,20 +49,34 @@ def train_network(
     listener: Listener | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> RunResult:
-    """Train in the folder `out`, from its last checkpoint where there is one.
+    """Train a network in a folder, from the last checkpoint where there is one.
 
-    On a CPU with the same number of threads and processes a run that was killed and gone on with
-    ends with the weights, bit for bit, of one that was left alone.
-    device, processes: see `Processes`; several share each batch, and only the first one writes
-        and calls the listener. workers: processes that read images, for each of these; None
-        chooses.
-    check_data: read every image once beforehand, to name broken ones at once.
-    tensorboard: write event files beside the log.
-    Raises GenetsError.
+    On a CPU, with the same numbers of threads and processes, a run that was interrupted and
+    continued ends with exactly the weights of an uninterrupted run, bit for bit.
+
+    Args:
+        settings: The settings of the run.
+        out: The folder of the run.
+        device: auto, cpu, cuda or cuda:NUMBER.
+        processes: The number of processes that share each batch; see `Processes`. Only the first
+            one writes files and calls the listener.
+        workers: The number of processes that read images, for each of these processes; None
+            chooses it.
+        check_data: Read every image once before training, to report broken ones first.
+        tensorboard: Write event files for TensorBoard beside the log.
+        listener: Called with progress, epochs and messages.
+        checkpoint_seconds: The time between checkpoints within an epoch.
+
+    Returns:
+        The results folder with its scores.
+
+    Raises:
+        GenetsError: A setting, the data, the folder or the device is wrong, or the training
+            fails.
     """
     team = Processes(device, processes, settings.recipe.precision)
     if team.device.type == "cpu":
-        keep_freed_memory()  # every step takes the same again
+        keep_freed_memory()  # every step allocates the same memory again
     outer = listener if listener and team.is_first else Listener()
     notes: list[str] = []
 
@@ -73,106 +86,106 @@ def train_network(
 
     out = Path(out).expanduser()
     if settings.resolution is None:
-        settings = _at_own_resolution(settings)
+        with torch.random.fork_rng():
+            resolution = resolve_network(settings.network, 2).resolution
+        settings = replace(settings, resolution=resolution)
     try:
         with ExitStack() as stack:
-            team.first(lambda: stack.enter_context(open_run(out, settings)))
+            team.run_on_first(lambda: stack.enter_context(open_run(out, settings)))
             data = load_images(settings, team, workers, note)
-            team.first(lambda: check_images(out, data))
-            stack.enter_context(keep_broken(data, out / BROKEN, team, outer.note))
+            team.run_on_first(lambda: check_images(out, data))
+            stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
             if check_data:
                 check_all(data, team, note)
-            network, structure = run_network(settings, data, not has_checkpoints(out), note)
+            network, structure = make_network(settings, data, not has_checkpoints(out), note)
             share = settings.recipe.batch_size // team.count
-            # Whatever `workers` is, as it may change between a kill and going on.
+            # `data.reading` and not `workers`, which may change before a run is continued.
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
-            trainee = Trainee(network, settings.recipe, data.num_classes, team)
-            checkpoints = Checkpoints(out / CHECKPOINTS, note)
             teacher = None
             if settings.teacher:
                 teacher = load_teacher(settings.teacher, data, settings.teacher_weights)
-            run = Run(
-                trainee,
+            trainer = Trainer(
+                TrainingState(network, settings.recipe, data.num_classes, team),
                 data,
                 settings.seed,
-                checkpoints,
+                Checkpoints(out / CHECKPOINTS, note),
                 teacher=teacher.to(team.device) if teacher else None,
                 listener=replace(outer, note=note),
                 checkpoint_seconds=checkpoint_seconds,
             )
             board = TensorBoard(out / TENSORBOARD) if tensorboard and team.is_first else None
-            _train(run, out, board)
-            return _handed_over(run, out, structure, settings, notes)
+            _train(trainer, out, board)
+            return _finish(trainer, out, structure, settings, notes)
     except GenetsError as error:
         if team.is_first:
             raise
         raise TrainingError(f"process {team.share.number + 1} of {team.count}: {error}") from error
 
 
-def _train(run: Run, out: Path, board: TensorBoard | None) -> None:
-    """To the end, from the last checkpoint; the first process keeps the log."""
-    outer = run.listener
+def _train(trainer: Trainer, out: Path, board: TensorBoard | None) -> None:
+    """Train to the end of the recipe; the first process writes the log."""
+    outer = trainer.listener
 
-    def logged(record: EpochRecord, epochs: int) -> None:
-        write_log(out / LOG, run.position.records)
+    def log_epoch(record: EpochRecord, epochs: int) -> None:
+        write_log(out / LOG, trainer.position.records)
         if board is not None:
-            board.epoch(record)
+            board.write(record)
         outer.epoch(record, epochs)
 
-    if run.resume() and run.processes.is_first:
-        write_log(out / LOG, run.position.records)
+    is_first = trainer.processes.is_first
+    if trainer.resume() and is_first:
+        write_log(out / LOG, trainer.position.records)
     if board is not None:
-        board.go_on_after(run.position.epoch)
-    run.listener = replace(outer, epoch=logged if run.processes.is_first else outer.epoch)
+        board.open(trainer.position.epoch)
+    trainer.listener = replace(outer, epoch=log_epoch if is_first else outer.epoch)
     try:
-        run.train()
+        trainer.train()
     finally:
-        run.listener = outer  # or run and images would stay, in a cycle, and those who read them
+        # Otherwise a reference cycle keeps the trainer, its images and their readers alive.
+        trainer.listener = outer
         if board is not None:
             board.close()
 
 
-def _handed_over(
-    run: Run, out: Path, structure: Structure | None, settings: RunSettings, notes: list[str]
+def _finish(
+    trainer: Trainer,
+    out: Path,
+    structure: Structure | None,
+    settings: RunSettings,
+    notes: list[str],
 ) -> RunResult:
-    data, team, recipe = run.data, run.processes, settings.recipe
-    best = _best(run)
-    net = run.trainee.net
+    """Score the best weights on the test split, and write the results folder."""
+    data, team, recipe = trainer.data, trainer.processes, settings.recipe
+    best = _load_best(trainer)
+    net = trainer.state.net
     test = evaluate(net, data.test, recipe.batch_size, team.device, total=team.sum)
-    run.gather_broken()
+    trainer.gather_broken()
+    broken = len(data.broken.reasons) if data.broken else 0
+    if broken:
+        notes = [*notes, f"{broken} images cannot be read and were skipped; see {out / BROKEN}"]
     result = RunResult(
         results=out / RESULTS,
         network=settings.network,
         data=data.name,
         epoch=best.epoch,
-        epochs=len(run.position.records),
+        epochs=len(trainer.position.records),
         validation=Score(best.top1, best.cross_entropy, best.images),
         test=test,
-        notes=(*notes, *_broken_note(data, out)),
+        notes=tuple(notes),
     )
-    team.first(lambda: hand_over(result, net, structure, data, settings))
+    team.run_on_first(lambda: write_results(result, net, structure, data, settings))
     return result
 
 
-def _best(run: Run) -> EpochRecord:
-    """Put the best weights into the run's network; the last ones where those are lost."""
-    records, epochs = run.position.records, run.position.best
+def _load_best(trainer: Trainer) -> EpochRecord:
+    """Load the best weights into the network; the last ones where those are lost."""
+    records, epochs = trainer.position.records, trainer.position.best
     assert epochs is not None, "a finished run has a best epoch"
-    checkpoint = run.checkpoints.best(epochs)
+    checkpoint = trainer.checkpoints.best(epochs)
     if checkpoint is None:
-        run.listener.note("the last epoch's weights are handed over")
+        trainer.listener.note("the weights of the last epoch are saved instead of the best")
         epochs = len(records)
-    tensors = run.trainee.tensors() if checkpoint is None else checkpoint.tensors
-    run.trainee.net.load_state_dict(scored_tensors(tensors))
+    tensors = trainer.state.tensors() if checkpoint is None else checkpoint.tensors
+    trainer.state.net.load_state_dict(scored_tensors(tensors))
     return records[epochs - 1]
-
-
-def _broken_note(data: ImageData, out: Path) -> list[str]:
-    count = len(data.broken.reasons) if data.broken else 0
-    return [f"{count} images cannot be read and were skipped; see {out / BROKEN}"] if count else []
-
-
-def _at_own_resolution(settings: RunSettings) -> RunSettings:
-    with torch.random.fork_rng():
-        return replace(settings, resolution=resolve_network(settings.network, 2).resolution)

@@ -24,7 +24,7 @@ from genets.analysis.comparison.rows import (
 from genets.core.errors import GenetsError, TargetError
 from genets.core.progress import OnProgress, Progress
 from genets.latency import Measurement, Target, measure_interleaved
-from genets.latency.timing.memory import free_bytes
+from genets.latency.engines.memory import free_bytes
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from genets.core.errors import GenetsError, first_line, unknown_name
-from genets.latency.predictor.probes import LIVE_GAIN
-from genets.latency.timing.memory import largest_values, resident_bytes
+from genets.latency.engines.memory import estimate_bytes, largest_values
+from genets.latency.predictor.probes import fill_zero_norms
 from genets.networks import count, resolve_network
 from genets.networks.baselines import SETS, baselines
 from genets.networks.count import input_channels
@@ -40,7 +40,7 @@ class NetworkSize:
 
     def resident_bytes(self, batch_size: int) -> int:
         """A generous estimate of the memory that the prepared network occupies."""
-        return resident_bytes(self.parameters, self.input_values, self.largest_values, batch_size)
+        return estimate_bytes(self.parameters, self.input_values, self.largest_values, batch_size)
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ class ComparedNetwork:
         less power, and on some devices therefore less time.
         """
         network = self.make()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d) and not bool(module.weight.any()):
-                nn.init.constant_(module.weight, LIVE_GAIN)
+        fill_zero_norms(network)
         return network
 
     @cached_property

@@ -18,9 +18,9 @@ from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
 from genets.core.errors import GenetsError
 from genets.core.progress import OnProgress, Progress
 from genets.latency import Target
-from genets.latency.predictor.probes import Piece
+from genets.latency.predictor.probes import BlockProbe
 from genets.structure import Block
-from genets.structure.structure import WIDTH_STEP
+from genets.structure.block import WIDTH_STEP
 
 BATCH_NETWORKS = ("ResNet-50", "ResNet-152", "MobileNetV2-1.0", "EfficientNet-B0")
 COST_NETWORKS = (
@@ -93,7 +93,7 @@ class BlockChain:
             between, block = round(self.width * self.ratio), Block("DW", KERNEL, 1 / self.ratio)
         else:
             between, block = self.width, Block(self.type, KERNEL, self.ratio)
-        return Piece(0, block, between, between, 1, 0, DEPTHS[self.type]).network()
+        return BlockProbe(0, block, between, between, 1, 0, DEPTHS[self.type]).network()
 
     def compared_network(self, resolution: int) -> ComparedNetwork:
         return ComparedNetwork(self.name, self.series, resolution, self.network)

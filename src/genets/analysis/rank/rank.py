@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from genets.analysis.rank.layers import BOTTLENECK, FULL, Layer, last_layers
-from genets.analysis.rank.networks import FRESH, Weighted
 from genets.analysis.rank.spectrum import Spectrum, compute_spectrum, random_share
 from genets.core.errors import GenetsError
+from genets.networks import NetworkSource
+from genets.networks.source import FOLDER, FRESH, PUBLISHED
 
 RATIOS = (0.5, 0.25)  # of BL blocks in the paper's design space
 # A rank falls only by more than this share of its value and by more than one channel.
@@ -135,17 +136,18 @@ def rank(
     return NetworkRank(name, weights, resolution, tuple(_stage(name, layer) for layer in layers))
 
 
-def rank_of(weighted: Weighted, *, super_blocks: bool = False) -> NetworkRank:
-    """`rank` of a network that was named. Raises GenetsError: it has no super-blocks."""
-    named = weighted.named
-    if super_blocks and named.structure is None:
-        raise GenetsError(f"{named.name} has no super-blocks; leave super-blocks out")
-    count = len(named.structure.super_blocks) if super_blocks and named.structure else None
+def rank_of(source: NetworkSource, *, super_blocks: bool = False) -> NetworkRank:
+    """`rank` of a network that was named. Raises GenetsError where it has no super-blocks."""
+    words = {FRESH: FRESH, FOLDER: FOLDER, PUBLISHED: "pretrained"}
+    name = source.name if source.weights in words else f"{source.name}, {source.weights}"
+    if super_blocks and source.structure is None:
+        raise GenetsError(f"{name} has no super-blocks; leave super-blocks out")
+    count = len(source.structure.super_blocks) if super_blocks and source.structure else None
     return rank(
-        named.network,
-        named.resolution,
-        name=named.name,
-        weights=weighted.weights,
+        source.network,
+        source.resolution,
+        name=name,
+        weights=words.get(source.weights, "checkpoint"),
         super_blocks=count,
     )
 

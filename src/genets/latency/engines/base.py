@@ -1,40 +1,106 @@
-"""Prepared: a network as an engine runs it, its inputs resident.
-
-What the engines share before a network runs: its inputs, and whether it can run at all.
-"""
+"""The interface of an engine, and the steps that all engines share when they prepare a network."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from genets.core.errors import GenetsError, TargetError
-from genets.core.host_memory import available_bytes
-from genets.latency.target import Target
+from genets.core.errors import GenetsError, TargetError, first_line
 from genets.networks.count import input_channels
+
+if TYPE_CHECKING:
+    from genets.latency.target import Target
 
 Run = Callable[[], object]
 Predict = Callable[[Tensor], Tensor]
 
+INPUT_SEED = 0
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "Failed to allocate")
+
+
+class DeviceClock(Protocol):
+    """The only object that reads device time."""
+
+    min_window_s: float
+    """A window of this length makes the timer's error and the cost of its ends negligible."""
+
+    def time_runs(self, run: Run, count: int) -> float:
+        """Return the device seconds of `count` runs in a row, including the end of the last."""
+        ...
+
+    def enqueue_s(self, run: Run) -> float | None:
+        """Return the host seconds to launch one run on an idle device; None on a CPU."""
+        ...
+
+
+class Engine(Protocol):
+    """The interface of an inference engine.
+
+    Attributes:
+        precisions: The precisions that the engine has on some device.
+        packages: Distributions whose versions are recorded with each measurement.
+    """
+
+    @property
+    def precisions(self) -> tuple[str, ...]: ...
+    @property
+    def packages(self) -> tuple[str, ...]: ...
+
+    def check(self, target: Target) -> None:
+        """Raise TargetError unless this machine can run `target` with this engine."""
+        ...
+
+    def open(self, target: Target) -> AbstractContextManager[DeviceClock]:
+        """Set the threads and modes of this process for `target`, and restore them at the end."""
+        ...
+
+    def prepare(
+        self,
+        network: nn.Module,
+        target: Target,
+        resolution: int,
+        calibration: Tensor | None = None,
+        *,
+        latency_only: bool = False,
+    ) -> Prepared:
+        """Make a copy of `network` that is ready to run; call this inside `open`.
+
+        Args:
+            network: Any network; it is not changed.
+            target: The target; its engine is this one.
+            resolution: Pixels along one side of the input.
+            calibration: Images of shape (N, channels, resolution, resolution) that set the ranges
+                of int8. None uses normal noise, which is good enough for a latency only.
+            latency_only: Skip slow steps that do not change the latency. The outputs of the
+                network are then useless in int8.
+
+        Returns:
+            The prepared network with its inputs on the device.
+
+        Raises:
+            TargetError: The network cannot run at this batch size and resolution, or cannot be
+                converted to the engine's format.
+        """
+        ...
+
 
 class ModelFiles(Protocol):
-    """What an engine can write of a prepared network, and read back."""
+    """The files that an engine writes of a prepared network and reads back."""
 
     def save(self, folder: Path) -> list[Path]:
-        """Write exactly what was prepared into `folder`; the paths. Raises OSError."""
+        """Write exactly the prepared model into `folder`; return the paths. Raises OSError."""
         ...
 
     def load(self, folder: Path) -> Predict:
-        """What `save` wrote, loaded anew: logits of one batch."""
+        """Load the files that `save` wrote; return a function from one batch to its logits."""
         ...
 
     @property
@@ -44,21 +110,22 @@ class ModelFiles(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What must be set when the files are loaded, in the engine's own words."""
+        """The settings to load the files with, under the engine's own names."""
         ...
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network on a target. Calling it is one run of the resident inputs.
+    """A network as an engine runs it on a target; calling it runs its fixed inputs once.
 
-    run: what is timed; it returns before a CUDA device is done.
-    predict_batch: logits of one batch of exactly `input_shape`, float32 on the CPU both.
-    input_shape: (batch, channels, resolution, resolution).
-    seconds: what each step of the preparation took, by name; none of it is latency.
-    quantisation: how the network was brought to int8; None for other precisions.
-    memory_bytes: device memory at its peak, weights included; None where it is not known.
-    files: None for engines that write none.
+    Attributes:
+        run: The function that is timed. It returns before a CUDA device has finished.
+        predict_batch: Maps one batch of exactly `input_shape` to logits, both float32 on the CPU.
+        input_shape: (batch, channels, resolution, resolution).
+        seconds: Seconds of each step of the preparation, by name; not part of the latency.
+        quantisation: How the network was quantised to int8; None for other precisions.
+        memory_bytes: Peak device memory, weights included; None where it is unknown.
+        files: Writes the model to files; None for engines that write no files.
     """
 
     run: Run
@@ -73,26 +140,33 @@ class Prepared:
         return self.run()
 
     def predict(self, images: Tensor) -> Tensor:
-        """(N, classes) float32 logits of (N, channels, resolution, resolution), any N above 0.
+        """Return the logits of any number of images.
 
-        The last batch is filled up, for the network is made for one batch size.
-        Raises TargetError: images of another shape.
+        Args:
+            images: Shape (N, channels, resolution, resolution), N above 0. The last batch is
+                padded because the network has a fixed batch size.
+
+        Returns:
+            Float32 logits of shape (N, classes).
+
+        Raises:
+            TargetError: The images have another shape.
         """
-        return predict_any(self.predict_batch, self.input_shape, images)
+        return predict_in_batches(self.predict_batch, self.input_shape, images)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write exactly what is measured into `folder`. Raises TargetError, OSError."""
+        """Write exactly the model that is measured. Raises TargetError, OSError."""
         if self.files is None:
             raise TargetError("this engine writes no files; onnxruntime and openvino do")
         return self.files.save(folder)
 
 
-def predict_any(predict_batch: Predict, input_shape: tuple[int, ...], images: Tensor) -> Tensor:
-    """`Prepared.predict` of a function for batches of exactly `input_shape`."""
+def predict_in_batches(
+    predict_batch: Predict, input_shape: tuple[int, ...], images: Tensor
+) -> Tensor:
+    """See `Prepared.predict`; `predict_batch` takes batches of exactly `input_shape`."""
     batch_size, *image_shape = input_shape
-    if images.ndim != 4 or len(images) == 0 or list(images.shape[1:]) != image_shape:
-        wanted = ", ".join(map(str, ("N", *image_shape)))
-        raise TargetError(f"images must have shape ({wanted}), not {tuple(images.shape)}")
+    _check_shape("images", images, image_shape)
     logits = []
     for part in torch.split(images.float(), batch_size):
         missing = batch_size - len(part)
@@ -101,10 +175,32 @@ def predict_any(predict_batch: Predict, input_shape: tuple[int, ...], images: Te
     return torch.cat(logits)
 
 
+def calibration_batches(
+    shape: tuple[int, ...], images: Tensor | None
+) -> tuple[list[Tensor], dict[str, object]]:
+    """Batches that set the ranges of int8, and their description for the record.
+
+    shape: of a batch. images: (N, *shape[1:]); the last batch is filled with the first images.
+    None gives one batch of noise. Raises TargetError for images of another shape.
+    """
+    if images is None:
+        return [normal_images(shape)], {"ranges_from": "noise", "images": shape[0]}
+    _check_shape("calibration images", images, list(shape[1:]))
+    order = torch.arange(-(-len(images) // shape[0]) * shape[0]) % len(images)
+    batches = [images[part].float().contiguous() for part in torch.split(order, shape[0])]
+    return batches, {"ranges_from": "images", "images": len(images)}
+
+
+def _check_shape(what: str, images: Tensor, image_shape: list[int]) -> None:
+    if images.ndim != 4 or len(images) == 0 or list(images.shape[1:]) != image_shape:
+        expected = ", ".join(map(str, ("N", *image_shape)))
+        raise TargetError(f"{what} must have shape ({expected}), not {tuple(images.shape)}")
+
+
 class Stopwatch:
     """Seconds of the steps of a preparation, by name.
 
-    wait: called before the clock is read; returns when the device is done.
+    wait: called before the clock is read; returns when the device has finished.
     """
 
     def __init__(self, wait: Callable[[], None]) -> None:
@@ -119,13 +215,8 @@ class Stopwatch:
         self.seconds[name] = time.perf_counter() - start
 
 
-INPUT_SEED = 0
-SAFE_BYTES_PER_INPUT = 256  # no network here holds more at once for one input value
-OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "Failed to allocate")
-
-
 def check_packages(engine: str, extra: str, packages: tuple[str, ...]) -> None:
-    """Raise TargetError, with the extra to install, unless the packages are there."""
+    """Raise TargetError, which names the extra to install, unless all packages are installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise TargetError(
@@ -135,12 +226,12 @@ def check_packages(engine: str, extra: str, packages: tuple[str, ...]) -> None:
 
 
 def check_precision(target: Target, available: tuple[str, ...]) -> None:
-    """Raise TargetError unless the target's precision is one of `available`."""
+    """Raise TargetError unless the target's precision is in `available`."""
     if target.precision not in available:
         provider = f" with provider {target.provider}" if target.provider else ""
         raise TargetError(
             f"precision {target.precision} is not available on device {target.device!r} in engine "
-            f"{target.engine}{provider}; it has {', '.join(available)} there"
+            f"{target.engine}{provider}; available are {', '.join(available)}"
         )
 
 
@@ -157,80 +248,34 @@ def check_resolution(network: nn.Module, resolution: int) -> None:
         )
 
 
-def shape_of(network: nn.Module, target: Target, resolution: int) -> tuple[int, int, int, int]:
+def make_shape(network: nn.Module, target: Target, resolution: int) -> tuple[int, int, int, int]:
     """(batch, channels, resolution, resolution). Raises TargetError: see `check_resolution`."""
     check_resolution(network, resolution)
     return (target.batch_size, input_channels(network), resolution, resolution)
 
 
 def normal_images(shape: tuple[int, ...]) -> Tensor:
-    """Standard normal values, the same ones every time: real inputs are normalised to that."""
+    """Standard normal values, always the same; real inputs are normalised to this distribution."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(INPUT_SEED))
 
 
-def check_memory(network: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Raise MemoryError before the system, short of memory, would kill the process.
-
-    network: on the CPU. shape: of a batch. One image is run to see the largest layer.
-    """
-    free = available_bytes()
-    if free is None or math.prod(shape) * SAFE_BYTES_PER_INPUT < free:
-        return
-    largest = 0
-
-    def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        nonlocal largest
-        tensors = (t for t in (*inputs, output) if isinstance(t, Tensor))
-        largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
-
-    hooks = [m.register_forward_hook(note) for m in network.modules() if not any(m.children())]
-    with torch.inference_mode():
-        network(torch.zeros((1, *shape[1:]), dtype=dtype))
-    for hook in hooks:
-        hook.remove()
-    if largest * shape[0] > free:
-        raise MemoryError("not enough memory")
-
-
 @contextmanager
-def explained(target: Target, resolution: int) -> Iterator[None]:
-    """Turn what engines raise for a network that they cannot run into a TargetError."""
+def explain_failures(target: Target, resolution: int) -> Iterator[None]:
+    """Turn any exception of an engine that cannot run a network into a TargetError."""
     try:
         yield
     except TargetError:
         raise
-    except GenetsError as error:  # of the export: it names the operator
+    except GenetsError as error:  # from the ONNX export; it names the operator
         raise TargetError(f"engine {target.engine} cannot run this network: {error}") from error
-    except Exception as error:  # the network's own code, and the engine's, raise what they like
-        raise TargetError(_reason(error, target, resolution)) from error
-
-
-def _reason(error: Exception, target: Target, resolution: int) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if short or any(words in str(error) for words in OUT_OF_MEMORY):
-        return (
-            f"batch_size {target.batch_size} at resolution {resolution} does not fit "
-            f"into the memory of {target.device}; use a smaller one"
+    except Exception as error:  # the network's own code and the engine may raise anything
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            words in str(error) for words in OUT_OF_MEMORY
         )
-    return f"the network does not run on {target.name} at resolution {resolution}: {text}"
-
-
-def calibration_batches(
-    shape: tuple[int, ...], images: Tensor | None
-) -> tuple[list[Tensor], dict[str, object]]:
-    """Batches of `shape` to take int8 ranges from, and what a record says about them.
-
-    images: (N, *shape[1:]), the last batch filled up from the first; None: one of noise.
-    Raises TargetError: images of another shape.
-    """
-    if images is None:
-        return [normal_images(shape)], {"ranges_from": "noise", "images": shape[0]}
-    if images.ndim != 4 or len(images) == 0 or images.shape[1:] != shape[1:]:
-        wanted = ", ".join(map(str, ("N", *shape[1:])))
         raise TargetError(
-            f"calibration images must have shape ({wanted}), not {tuple(images.shape)}"
-        )
-    order = torch.arange(-(-len(images) // shape[0]) * shape[0]) % len(images)
-    batches = [images[part].float().contiguous() for part in torch.split(order, shape[0])]
-    return batches, {"ranges_from": "images", "images": len(images)}
+            f"batch_size {target.batch_size} at resolution {resolution} does not fit "
+            f"into the memory of {target.device}; use a smaller batch_size"
+            if out_of_memory
+            else f"the network does not run on {target.name} at resolution {resolution}: "
+            f"{first_line(error)}"
+        ) from error

@@ -1,9 +1,9 @@
-"""What engines share that run a network in a form of their own: ONNX Runtime and OpenVINO."""
+"""The steps that ONNX Runtime and OpenVINO share: both convert a network to their own format."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +14,29 @@ from genets.latency.engines.base import (
     Prepared,
     Run,
     Stopwatch,
-    check_memory,
-    explained,
-    shape_of,
+    explain_failures,
+    make_shape,
 )
-from genets.latency.engines.devices import wait_for
-from genets.latency.target import Target
+from genets.latency.engines.devices import make_wait
+from genets.latency.engines.memory import check_memory
 from genets.networks import fold_batchnorm
+
+if TYPE_CHECKING:
+    from genets.latency.target import Target
 
 Shape = tuple[int, int, int, int]
 
 
 class ConvertedEngine(ABC):
-    """Fold, convert, quantise, start: what `model` and `started` are is the engine's affair.
+    """Folds batch norm, converts, quantises and starts a network.
 
-    starting: what the engine calls bringing a model to where it can run.
+    A subclass defines the type of its models and of its started models.
+
+    Attributes:
+        start_step: The name of the step that makes a model ready to run, in the engine's words.
     """
 
-    starting: str
+    start_step: str
 
     def prepare(
         self,
@@ -40,52 +45,54 @@ class ConvertedEngine(ABC):
         resolution: int,
         calibration: Tensor | None = None,
         *,
-        quickly: bool = False,
+        latency_only: bool = False,
     ) -> Prepared:
         """See `Engine.prepare`."""
-        shape = shape_of(network, target, resolution)
-        watch, quantisation = Stopwatch(wait_for(target.device)), None
-        with explained(target, resolution):
+        shape = make_shape(network, target, resolution)
+        watch, quantisation = Stopwatch(make_wait(target.device)), None
+        with explain_failures(target, resolution):
             with watch.step("fold"):
                 folded = fold_batchnorm(network).cpu().float()
                 check_memory(folded, shape, torch.float32)
             with watch.step("export"):
-                model = self.converted(folded, shape, target, quickly=quickly)
+                model = self.convert(folded, shape, target, latency_only=latency_only)
             if target.precision == "int8":
                 with watch.step("quantise"):
-                    model, quantisation = self.quantised(
-                        model, shape, target, calibration, quickly=quickly
+                    model, quantisation = self.quantise(
+                        model, shape, target, calibration, latency_only=latency_only
                     )
-            with watch.step(self.starting):
-                started = self.started(model, target)
-            run = self.bound(started, target, shape)
-            with watch.step("first_run"):  # TensorRT builds its engine in here
+            with watch.step(self.start_step):
+                started = self.start(model, target)
+            run = self.bind(started, target, shape)
+            with watch.step("first_run"):  # TensorRT builds its engine in this run
                 run()
-        files = self.files(model, target)
-        predict = self.predicting(started)
+        files, predict = self.make_files(model, target), self.make_predict(started)
         return Prepared(run, predict, shape, watch.seconds, quantisation, files=files)
 
     @abstractmethod
-    def converted(self, folded: nn.Module, shape: Shape, target: Target, *, quickly: bool) -> Any:
-        """The model of a network whose batch norm is folded, for inputs of `shape`."""
+    def convert(
+        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+    ) -> Any:
+        """Convert a network with folded batch norm to a model for inputs of `shape`."""
 
     @abstractmethod
-    def quantised(
-        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
+    def quantise(
+        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, latency_only: bool
     ) -> tuple[Any, dict[str, Any]]:
-        """The model in int8, and how it was quantised: see `calibration_batches`."""
+        """Return the model in int8 and how it was quantised; see `calibration_batches`."""
 
     @abstractmethod
-    def started(self, model: Any, target: Target) -> Any:
-        """The model, ready to run."""
+    def start(self, model: Any, target: Target) -> Any:
+        """Make the model ready to run."""
 
     @abstractmethod
-    def bound(self, started: Any, target: Target, shape: Shape) -> Run:
-        """A run of normal inputs that lie on the device; its outputs stay there."""
+    def bind(self, started: Any, target: Target, shape: Shape) -> Run:
+        """A run of fixed normal inputs; inputs and outputs stay on the device."""
 
     @abstractmethod
-    def predicting(self, started: Any) -> Predict:
-        """Logits of one batch."""
+    def make_predict(self, started: Any) -> Predict:
+        """A function from one batch to its logits."""
 
     @abstractmethod
-    def files(self, model: Any, target: Target) -> ModelFiles: ...
+    def make_files(self, model: Any, target: Target) -> ModelFiles:
+        """The writer and reader of the model's files."""

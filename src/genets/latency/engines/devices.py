@@ -1,7 +1,4 @@
-"""The one place that talks to a CUDA device's clock, memory and graphs.
-
-The CPU as a device: its clock.
-"""
+"""The clocks of CPU and CUDA devices, and the memory and graphs of CUDA devices."""
 
 from __future__ import annotations
 
@@ -14,20 +11,37 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import TargetError
-
-Run = Callable[[], object]
+from genets.latency.engines.base import Run
 
 ENQUEUE_RUNS = 11
 GRAPH_WARM_UP_RUNS = 3
 
 
-class CudaClock:
-    """A pair of CUDA events on the current stream, waited for."""
+class CpuClock:
+    """`perf_counter`: on a CPU a run has finished when it returns."""
 
-    # The device idles about 10 us between the first event and the first kernel.
+    # 1 ms is 10,000 times as long as reading perf_counter takes.
+    min_window_s = 1e-3
+
+    def time_runs(self, run: Run, count: int) -> float:
+        """See `DeviceClock.time_runs`."""
+        start = time.perf_counter()
+        for _ in range(count):
+            run()
+        return time.perf_counter() - start
+
+    def enqueue_s(self, run: Run) -> None:
+        """None, because the host itself computes."""
+
+
+class CudaClock:
+    """A pair of CUDA events on the current stream; the host waits for the second one."""
+
+    # The device idles for about 10 us between the first event and the first kernel.
     min_window_s = 10e-3
 
     def time_runs(self, run: Run, count: int) -> float:
+        """See `DeviceClock.time_runs`."""
         start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
@@ -39,9 +53,10 @@ class CudaClock:
         return float(start.elapsed_time(end)) / 1e3
 
     def enqueue_s(self, run: Run) -> float:
-        """Host seconds that handing one run to an idle device takes, the median of several.
+        """Median host seconds to launch one run on an idle device.
 
-        One at a time: a full queue would make the host wait for the device, and look slow.
+        The device is idle before each run: with a full queue the host would wait for the device
+        and look slow.
         """
         seconds = []
         for _ in range(ENQUEUE_RUNS):
@@ -56,10 +71,11 @@ class CudaClock:
 class CudaHostClock(CudaClock):
     """`perf_counter` between two waits for the whole device.
 
-    For engines with streams of their own, on which events of ours would mean nothing.
+    For engines with their own streams, where events on the current stream measure nothing.
     """
 
     def time_runs(self, run: Run, count: int) -> float:
+        """See `DeviceClock.time_runs`."""
         torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(count):
@@ -68,20 +84,20 @@ class CudaHostClock(CudaClock):
         return time.perf_counter() - start
 
 
-def wait_for(device: str) -> Callable[[], None]:
-    """What returns when `device` has done all it was given; on a CPU that is at once."""
+def make_wait(device: str) -> Callable[[], None]:
+    """A function that returns when `device` has finished all its work; at once on a CPU."""
     return (lambda: None) if device == "cpu" else (lambda: torch.cuda.synchronize(device))
 
 
 class PeakMemory:
-    """Device memory that PyTorch took, at its peak, since `watch_memory` began."""
+    """Peak device memory that PyTorch allocated inside `watch_memory`; None on a CPU."""
 
     bytes: int | None = None
 
 
 @contextmanager
 def watch_memory(device: str) -> Iterator[PeakMemory]:
-    """Fill in the peak of what is allocated inside; None on a CPU."""
+    """Measure the peak memory that is allocated inside the block."""
     peak = PeakMemory()
     if device == "cpu":
         yield peak
@@ -94,29 +110,29 @@ def watch_memory(device: str) -> Iterator[PeakMemory]:
 
 
 def check_device(device: str) -> int:
-    """The number of a CUDA device that is here. Raises TargetError."""
+    """Return the number of a CUDA device of this machine. Raises TargetError."""
     if not torch.cuda.is_available():
-        raise TargetError(f"device {device!r} asked for, but there is no CUDA device here")
+        raise TargetError(f"device {device!r} is not available: this machine has no CUDA device")
     number = torch.device(device).index or 0
     if number >= torch.cuda.device_count():
         raise TargetError(
-            f"device {device!r} asked for, but there are "
-            f"{torch.cuda.device_count()} CUDA device(s) here, counted from 0"
+            f"device {device!r} is not available: this machine has "
+            f"{torch.cuda.device_count()} CUDA device(s), numbered from 0"
         )
     return number
 
 
 def has_bf16(device: str) -> bool:
-    """True if the device computes bf16 rather than emulating it."""
+    """Whether the CUDA device computes bf16 instead of emulating it."""
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(False))
 
 
-def captured(step: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Run, Tensor]:
-    """A CUDA graph of `step(inputs)`: what replays it, and where its output then lies."""
+def capture_graph(step: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Run, Tensor]:
+    """Capture `step(inputs)` as a CUDA graph; return the replay and the tensor of its output."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # lazy initialisations may not be part of a graph
+    with torch.cuda.stream(side):  # lazy initialisations must not be part of the graph
         for _ in range(GRAPH_WARM_UP_RUNS):
             step(inputs)
     torch.cuda.current_stream().wait_stream(side)
@@ -124,19 +140,3 @@ def captured(step: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Run, Ten
     with torch.cuda.graph(graph):
         output = step(inputs)
     return graph.replay, output
-
-
-class CpuClock:
-    """`perf_counter`: on a CPU a run returns when it is done."""
-
-    # 1 ms is 10,000 times what reading perf_counter costs.
-    min_window_s = 1e-3
-
-    def time_runs(self, run: Callable[[], object], count: int) -> float:
-        start = time.perf_counter()
-        for _ in range(count):
-            run()
-        return time.perf_counter() - start
-
-    def enqueue_s(self, run: Callable[[], object]) -> None:
-        """None: the host itself computes."""

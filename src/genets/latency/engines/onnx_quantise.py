@@ -1,157 +1,108 @@
-"""INT8 ONNX models by ONNX Runtime's own static quantisation."""
+"""INT8 ONNX models by ONNX Runtime's static quantisation."""
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from genets.core.errors import TargetError
-from genets.networks.onnx_export import INPUT, quiet, what_failed
+from genets.core.host import cpu_info
+from genets.networks.onnx_export import INPUT, describe_failure, quiet
 
-MADE_UP_RANGE = 4.0  # of values that are about normal
+
+@dataclass(frozen=True)
+class Int8Scheme:
+    """How a provider computes int8.
+
+    The CPU provider multiplies uint8 by int8; TensorRT multiplies int8 by int8 around zero.
+    """
+
+    provider: str
+
+    @property
+    def is_symmetric(self) -> bool:
+        return self.provider != "cpu"
+
+    @property
+    def reduce_range(self) -> bool:
+        """Whether weights have 7 bits."""
+        return self.provider == "cpu" and _products_saturate()
+
+    @property
+    def activation_type(self) -> Any:
+        from onnxruntime.quantization import QuantType
+
+        return QuantType.QInt8 if self.is_symmetric else QuantType.QUInt8
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"ActivationSymmetric": True, "QuantizeBias": False} if self.is_symmetric else {}
+
+    def describe(self, tool: str) -> dict[str, Any]:
+        """How a model was quantised, for a record."""
+        return {
+            "tool": tool,
+            "weights": f"int8{' in 7 bits' if self.reduce_range else ''}, symmetric, per channel",
+            "activations": "int8, symmetric" if self.is_symmetric else "uint8, asymmetric",
+        }
 
 
 def quantise(model: bytes, batches: list[Tensor], provider: str) -> tuple[bytes, dict[str, Any]]:
-    """The model with QuantizeLinear/DequantizeLinear pairs, and how it was quantised.
+    """Insert QuantizeLinear/DequantizeLinear pairs.
 
-    Weights are int8 with a scale for each channel; ranges of activations are the least and the
-    largest values in `batches`. The CPU provider computes uint8 by int8, TensorRT int8 by int8
-    around zero. Raises TargetError.
+    Weights are int8 with a scale for each channel. The ranges of activations are the smallest and
+    largest values in `batches`.
+
+    Returns:
+        The model, and how it was quantised.
+
+    Raises:
+        TargetError: ONNX Runtime cannot quantise the network.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    with tempfile.TemporaryDirectory(prefix="genets-int8-") as folder, _explained():
+    scheme = Int8Scheme(provider)
+    with (
+        tempfile.TemporaryDirectory(prefix="genets-int8-") as folder,
+        explain_quantisation_failures(),
+    ):
         path = Path(folder) / "int8.onnx"
         quantize_static(
             onnx.load_from_string(model),
             path,
-            _reader(batches),
+            _make_reader(batches),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=_is_narrow(provider),
-            activation_type=_activation_type(provider),
+            reduce_range=scheme.reduce_range,
+            activation_type=scheme.activation_type,
             weight_type=QuantType.QInt8,
-            extra_options=_options(provider),
+            extra_options=scheme.options,
         )
         content = path.read_bytes()
-    return content, _told("onnxruntime.quantization.quantize_static, QDQ, min-max", provider)
-
-
-def quantise_quickly(model: bytes, provider: str) -> tuple[bytes, dict[str, Any]]:
-    """The graph that `quantise` makes, with made-up ranges: good for a latency alone.
-
-    Operators, types and shapes are the same, by which the kernels are chosen. It takes an eighth
-    of the time, without calibration, and without the quantiser's loop over the channels of all
-    weights: one scale for all of them is written down once for each. Raises TargetError.
-    """
-    import onnx
-    from onnxruntime.quantization import QDQQuantizer, QuantType
-    from onnxruntime.quantization.quant_utils import add_infer_metadata
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-
-    with _explained():
-        loaded = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
-        add_infer_metadata(loaded)  # else the quantiser infers shapes by way of a file
-        quantizer = QDQQuantizer(
-            loaded,
-            per_channel=False,
-            reduce_range=_is_narrow(provider),
-            weight_qType=QuantType.QInt8,
-            activation_qType=_activation_type(provider),
-            tensors_range=_made_up_ranges(loaded.graph),
-            nodes_to_quantize=[],
-            nodes_to_exclude=[],
-            op_types_to_quantize=[*QDQRegistry, *QLinearOpsRegistry],
-            extra_options=_options(provider),
-        )
-        made = quantizer.quantize_model()
-        quantizer.model.topological_sort()
-    _repeat_scales(made.graph)
-    how = _told("onnxruntime.quantization.QDQQuantizer", provider)
-    return bytes(made.SerializeToString()), how | {"ranges_from": "nothing", "images": 0}
-
-
-def _made_up_ranges(graph: Any) -> Any:
-    """One for every value; not below zero after a ReLU, which would otherwise stay a layer."""
-    from onnxruntime.quantization import CalibrationMethod, TensorData, TensorsData
-
-    after_relu = {name for node in graph.node if node.op_type == "Relu" for name in node.output}
-    values = [value.name for value in graph.input]
-    values += [name for node in graph.node for name in node.output]
-    lowest = {name: 0.0 if name in after_relu else -MADE_UP_RANGE for name in values}
-    highest = np.float32(MADE_UP_RANGE)
-    ranges = {
-        name: TensorData(lowest=np.float32(low), highest=highest) for name, low in lowest.items()
-    }
-    return TensorsData(CalibrationMethod.MinMax, ranges)
-
-
-def _repeat_scales(graph: Any) -> None:
-    """Give each output channel of a Conv or Gemm the scale that its weights have as a whole."""
-    from onnx import helper, numpy_helper
-
-    constants = {constant.name: constant for constant in graph.initializer}
-    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
-    read = {name for layer in layers for name in layer.input[1:]}
-    for node in graph.node:
-        if node.output[0] not in read or node.input[0] not in constants:
-            continue
-        values, *once = (constants[name] for name in node.input)
-        for constant in once:
-            each = np.repeat(numpy_helper.to_array(constant), values.dims[0])
-            constant.CopyFrom(numpy_helper.from_array(each, constant.name))
-        del node.attribute[:]
-        node.attribute.append(helper.make_attribute("axis", 0))
+    return content, scheme.describe("onnxruntime.quantization.quantize_static, QDQ, min-max")
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explain_quantisation_failures() -> Iterator[None]:
+    """Turn any exception of the quantiser into a TargetError."""
     try:
         with quiet():
             yield
-    except Exception as error:  # the quantiser's own, of every kind
+    except Exception as error:  # the quantiser raises exceptions of every kind
         raise TargetError(
-            f"ONNX Runtime cannot quantise this network: {what_failed(error)}"
+            f"ONNX Runtime cannot quantise this network: {describe_failure(error)}"
         ) from error
 
 
-def _is_symmetric(provider: str) -> bool:
-    return provider != "cpu"
-
-
-def _is_narrow(provider: str) -> bool:
-    return provider == "cpu" and _products_saturate()
-
-
-def _activation_type(provider: str) -> Any:
-    from onnxruntime.quantization import QuantType
-
-    return QuantType.QInt8 if _is_symmetric(provider) else QuantType.QUInt8
-
-
-def _options(provider: str) -> dict[str, Any]:
-    symmetric = _is_symmetric(provider)
-    return {"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {}
-
-
-def _told(tool: str, provider: str) -> dict[str, Any]:
-    """How a model was quantised, for a record."""
-    return {
-        "tool": tool,
-        "weights": f"int8{' in 7 bits' if _is_narrow(provider) else ''}, symmetric, per channel",
-        "activations": "int8, symmetric" if _is_symmetric(provider) else "uint8, asymmetric",
-    }
-
-
-def _reader(batches: list[Tensor]) -> Any:
+def _make_reader(batches: list[Tensor]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -166,7 +117,6 @@ def _reader(batches: list[Tensor]) -> Any:
 
 
 def _products_saturate() -> bool:
-    """True on x86 CPUs without VNNI, whose sums of two 8-bit products overflow 16 bits."""
-    capabilities = torch.cpu.get_capabilities()
-    x86 = capabilities.get("architecture") in ("x86_64", "x86", "amd64")
-    return x86 and not (capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))
+    """Whether sums of two 8-bit products overflow 16 bits: on x86 CPUs without VNNI."""
+    x86 = platform.machine() in ("x86_64", "i686", "amd64")
+    return x86 and not {"avx512_vnni", "avx_vnni"} & set(cpu_info("flags").split())

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
-from genets.core.host_memory import keep_freed_memory
+from genets.core.host import keep_freed_memory
 from genets.latency.engines.base import (
     Predict,
     Run,
@@ -26,21 +26,22 @@ from genets.latency.engines.base import (
 )
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.devices import CpuClock
-from genets.latency.engines.plain_onnx import plain_onnx
-from genets.latency.target import Target
-from genets.networks.onnx_export import INPUT, OUTPUT, quiet, what_failed
+from genets.latency.engines.fast_onnx import plain_onnx
+from genets.networks.onnx_export import INPUT, OUTPUT, describe_failure, quiet
 
-# What the layers that are not int8 compute in, and what OpenVINO says if the CPU has it.
+if TYPE_CHECKING:
+    from genets.latency.target import Target
+
+# The type of all layers that are not int8, and OpenVINO's name for the CPU's capability.
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 MODEL_FILE = "network.xml"
 
 
 class OpenVinoEngine(ConvertedEngine):
-    """BN folded, static shapes, one stream tuned for latency."""
+    """Static shapes, one stream tuned for latency."""
 
-    starting = "compile"
-
+    start_step = "compile"
     precisions = tuple(HINTS)
     packages = ("openvino", "nncf")
 
@@ -51,8 +52,8 @@ class OpenVinoEngine(ConvertedEngine):
         check_precision(target, self.precisions)
         needed = ("openvino", "nncf") if target.precision == "int8" else ("openvino",)
         check_packages("openvino", "openvino", needed)
-        can = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        check_precision(target, tuple(p for p in self.precisions if CAPABILITIES[p] in can))
+        supported = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        check_precision(target, tuple(p for p in self.precisions if CAPABILITIES[p] in supported))
 
     @contextmanager
     def open(self, target: Target) -> Iterator[CpuClock]:
@@ -61,47 +62,104 @@ class OpenVinoEngine(ConvertedEngine):
         keep_freed_memory()
         yield CpuClock()
 
-    def converted(self, folded: nn.Module, shape: Shape, target: Target, *, quickly: bool) -> Any:
-        """An openvino.Model. Raises TargetError, the operator named."""
-        plain = plain_onnx(folded, shape) if quickly else None
-        return _openvino().Core().read_model(plain) if plain else _converted(folded, shape)
+    def convert(
+        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+    ) -> Any:
+        """Return an openvino.Model, by torch.export and OpenVINO's own converter.
 
-    def quantised(
-        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, quickly: bool
+        Raises TargetError, which names an operator that fails.
+        """
+        openvino = _openvino()
+        if latency_only and (plain := plain_onnx(folded, shape)):
+            return openvino.Core().read_model(plain)
+        try:
+            with quiet(), torch.no_grad():
+                program = torch.export.export(folded, (torch.zeros(shape),))
+                model = openvino.convert_model(program)
+        except Exception as error:  # torch's tracing runs the network's code; OpenVINO's own
+            raise TargetError(
+                f"engine openvino cannot run this network: {describe_failure(error)}"
+            ) from error
+        model.reshape(list(shape))  # the converter leaves every dimension open
+        model.inputs[0].set_names({INPUT})
+        model.outputs[0].set_names({OUTPUT})
+        return model
+
+    def quantise(
+        self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, latency_only: bool
     ) -> tuple[Any, dict[str, Any]]:
-        """The model with NNCF's FakeQuantize layers."""
+        """Return the model with NNCF's FakeQuantize layers, and how it was quantised."""
         batches, source = calibration_batches(shape, images)
-        model, how = _quantised(model, batches, correct_bias=not quickly)
-        return model, how | source
+        with quiet():
+            import nncf
 
-    def started(self, model: Any, target: Target) -> Any:
-        """An openvino.CompiledModel. Raises TargetError: a precision that the CPU lacks."""
-        return _compiled(model, target)
+            dataset = nncf.Dataset([batch.numpy() for batch in batches])
+            try:
+                model = nncf.quantize(
+                    model,
+                    dataset,
+                    target_device=nncf.TargetDevice.CPU,
+                    subset_size=len(batches),
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(
+                        disable_bias_correction=latency_only
+                    ),
+                )
+            except Exception as error:  # NNCF's exceptions share no class
+                raise TargetError(
+                    f"NNCF cannot quantise this network: {describe_failure(error)}"
+                ) from error
+        correction = "" if latency_only else ", fast bias correction"
+        return model, {
+            "tool": f"nncf.quantize, preset performance{correction}",
+            "weights": "int8, symmetric, per channel",
+            "activations": "8 bits, symmetric, unsigned after ReLU",
+            **source,
+        }
 
-    def bound(self, started: Any, target: Target, shape: Shape) -> Run:
-        """See `ConvertedEngine.bound`."""
-        return _bound(started, shape)
+    def start(self, model: Any, target: Target) -> Any:
+        """Return an openvino.CompiledModel. Raises TargetError if the CPU lacks the precision."""
+        compiled = _openvino().Core().compile_model(model, "CPU", _settings(target))
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if used != HINTS[target.precision]:  # OpenVINO silently uses another precision
+            raise TargetError(
+                f"precision {target.precision} is not supported by this CPU; OpenVINO used {used}"
+            )
+        return compiled
 
-    def predicting(self, started: Any) -> Predict:
-        """See `ConvertedEngine.predicting`."""
-        return _predicting(started)
+    def bind(self, started: Any, target: Target, shape: Shape) -> Run:
+        """See `ConvertedEngine.bind`."""
+        request = started.create_infer_request()
+        request.set_input_tensor(_copy(normal_images(shape)))
+        return _BoundRun(request)
 
-    def files(self, model: Any, target: Target) -> OpenVinoFiles:
-        """See `ConvertedEngine.files`."""
-        return OpenVinoFiles(model, target)
+    def make_predict(self, started: Any) -> Predict:
+        """See `ConvertedEngine.make_predict`."""
+        request = started.create_infer_request()
+
+        def predict(images: Tensor) -> Tensor:
+            request.set_input_tensor(_copy(images))
+            request.infer()
+            return torch.from_numpy(request.get_output_tensor().data.copy())
+
+        return predict
+
+    def make_files(self, model: Any, target: Target) -> OpenVinoFiles:
+        """See `ConvertedEngine.make_files`."""
+        return OpenVinoFiles(self, model, target)
 
 
 @dataclass(frozen=True)
 class OpenVinoFiles:
-    """An IR: the graph (.xml) and its weights (.bin). See `ModelFiles`."""
+    """An OpenVINO IR: the graph (.xml) and its weights (.bin). See `ModelFiles`."""
 
+    engine: OpenVinoEngine
     model: Any
     target: Target
 
     def save(self, folder: Path) -> list[Path]:
         path = folder / MODEL_FILE
         paths = [path, path.with_suffix(".bin")]
-        # OpenVINO does not write atomically, and calls a full disk an iostream error.
+        # OpenVINO does not write atomically, and reports a full disk as an iostream error.
         with tempfile.TemporaryDirectory(prefix="genets-openvino-") as draft:
             _openvino().save_model(self.model, Path(draft) / MODEL_FILE, compress_to_fp16=False)
             for part in reversed(paths):
@@ -110,7 +168,7 @@ class OpenVinoFiles:
 
     def load(self, folder: Path) -> Predict:
         model = _openvino().Core().read_model(folder / MODEL_FILE)
-        return _predicting(_compiled(model, self.target))
+        return self.engine.make_predict(self.engine.start(model, self.target))
 
     @property
     def dtype(self) -> str:
@@ -121,14 +179,25 @@ class OpenVinoFiles:
         return _settings(self.target)
 
 
-def _openvino() -> Any:
-    """The package, its usage reports switched off for this process.
+@dataclass(frozen=True, slots=True)
+class _BoundRun:
+    """A run of inputs that stay in memory; the outputs stay there too and are not copied."""
 
-    OpenVINO and NNCF report every conversion unless a file in the home directory forbids it. They
-    take empty stand-ins of their own where the reporting package cannot be imported.
+    request: Any
+
+    def __call__(self) -> None:
+        self.request.start_async()
+        self.request.wait()
+
+
+def _openvino() -> Any:
+    """Import the package with its usage reports switched off for this process.
+
+    OpenVINO and NNCF report every conversion unless a file in the home directory forbids it. Where
+    the reporting package cannot be imported, they use their own empty stand-ins.
     """
     telemetry = sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    if telemetry is not None:  # the program had imported OpenVINO before
+    if telemetry is not None:  # the program imported OpenVINO earlier
         telemetry.main.TelemetrySender.send = lambda *_: None
     import openvino
 
@@ -144,89 +213,6 @@ def _settings(target: Target) -> dict[str, Any]:
     }
 
 
-def _converted(folded: nn.Module, shape: tuple[int, ...]) -> Any:
-    """torch.export, then OpenVINO's own converter. Raises RuntimeError, the operator named."""
-    openvino = _openvino()
-    try:
-        with quiet(), torch.no_grad():
-            program = torch.export.export(folded, (torch.zeros(shape),))
-            model = openvino.convert_model(program)
-    except Exception as error:  # of torch's tracing, which runs the network's code, or OpenVINO's
-        raise TargetError(f"engine openvino cannot run this network: {what_failed(error)}") from (
-            error
-        )
-    model.reshape(list(shape))  # the converter leaves every size open
-    model.inputs[0].set_names({INPUT})
-    model.outputs[0].set_names({OUTPUT})
-    return model
-
-
-def _quantised(
-    model: Any, batches: list[Tensor], *, correct_bias: bool
-) -> tuple[Any, dict[str, Any]]:
-    """The model with NNCF's FakeQuantize layers, and how it was quantised."""
-    with quiet():
-        import nncf
-
-        dataset = nncf.Dataset([batch.numpy() for batch in batches])
-        try:
-            model = nncf.quantize(
-                model,
-                dataset,
-                target_device=nncf.TargetDevice.CPU,
-                subset_size=len(batches),
-                advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    disable_bias_correction=not correct_bias
-                ),
-            )
-        except Exception as error:  # NNCF's own, which have no common class
-            raise TargetError(f"NNCF cannot quantise this network: {what_failed(error)}") from error
-    return model, {
-        "tool": "nncf.quantize, preset performance"
-        + (", fast bias correction" if correct_bias else ""),
-        "weights": "int8, symmetric, per channel",
-        "activations": "8 bits, symmetric, unsigned after ReLU",
-    }
-
-
-def _compiled(model: Any, target: Target) -> Any:
-    compiled = _openvino().Core().compile_model(model, "CPU", _settings(target))
-    used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    if used != HINTS[target.precision]:  # OpenVINO takes another without a word
-        raise TargetError(
-            f"precision {target.precision} is not supported by this CPU; OpenVINO used {used}"
-        )
-    return compiled
-
-
-@dataclass(frozen=True, slots=True)
-class _BoundRun:
-    """A run of inputs that lie in memory; its outputs stay there, and are not copied."""
-
-    request: Any
-
-    def __call__(self) -> None:
-        self.request.start_async()
-        self.request.wait()
-
-
-def _bound(compiled: Any, shape: Shape) -> Run:
-    request = compiled.create_infer_request()
-    request.set_input_tensor(_owned(normal_images(shape)))
-    return _BoundRun(request)
-
-
-def _predicting(compiled: Any) -> Predict:
-    request = compiled.create_infer_request()
-
-    def predict(images: Tensor) -> Tensor:
-        request.set_input_tensor(_owned(images))
-        request.infer()
-        return torch.from_numpy(request.get_output_tensor().data.copy())
-
-    return predict
-
-
-def _owned(images: Tensor) -> Any:
-    """A copy in OpenVINO's own memory: it would not keep an array of ours alive."""
+def _copy(images: Tensor) -> Any:
+    """A copy in OpenVINO's own memory, because OpenVINO does not keep a NumPy array alive."""
     return _openvino().Tensor(images.contiguous().numpy())

@@ -1,4 +1,8 @@
-"""Engine `torch-compile`: PyTorch through Inductor, on CUDA replayed as a CUDA graph."""
+"""Engine `torch-compile`: PyTorch with Inductor; on CUDA replayed as a CUDA graph.
+
+It relies on two details of PyTorch that are not documented: Inductor's `freezing` option, and
+Dynamo's cache that is keyed by code object. If either changes, tests in `test_engines.py` fail.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from genets.latency.engines.base import Run, Stopwatch
-from genets.latency.engines.devices import captured
-from genets.latency.engines.torch_engine import Step, TorchEngine, like
+from genets.latency.engines.devices import capture_graph
+from genets.latency.engines.torch_engine import Step, TorchEngine, place_like
 from genets.networks.onnx_export import quiet
 
 _NUMBERS = itertools.count()
 
 
 class TorchCompileEngine(TorchEngine):
-    """Compiled for one shape, weights frozen into the code."""
+    """Compiled for one shape; the weights are constants of the code."""
 
     def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
-        """See `TorchEngine.start`; compiling happens in the first run."""
+        """See `TorchEngine.start`; the first run compiles."""
         from torch._inductor import config  # slow to import
 
-        step = _compiled(network)
-        # Set here and not as an option of torch.compile: Dynamo must know of it as well, or it
-        # hands the weights over as inputs, which are then not frozen, and says nothing.
+        step = _compile(network)
+        # The option must be set globally. As an option of torch.compile, Dynamo does not see it
+        # and passes the weights as inputs; they are then not frozen, without any message.
         with watch.step("compile"), quiet(), config.patch(freezing=True):
             step(inputs)
         if not inputs.is_cuda:
             return lambda: step(inputs), lambda images: _predict(step, images, inputs)
         with watch.step("graph"):
-            replay, output = captured(step, inputs)
+            replay, output = capture_graph(step, inputs)
 
         def predict(images: Tensor) -> Tensor:
             with torch.inference_mode():
@@ -47,14 +51,15 @@ class TorchCompileEngine(TorchEngine):
 
 def _predict(step: Step, images: Tensor, inputs: Tensor) -> Tensor:
     with torch.inference_mode():
-        return step(like(images, inputs)).float()
+        return step(place_like(images, inputs)).float()
 
 
-def _compiled(network: nn.Module) -> Step:
-    """`network` compiled, as a function whose code is no other network's.
+def _compile(network: nn.Module) -> Step:
+    """Compile `network` as a function with its own code object.
 
-    Dynamo keeps what it compiled by code, not by module: after the eighth network of one class
-    it would run them uncompiled, without an error, and look through all of them at every run.
+    Dynamo caches compiled code by code object, not by module. After the eighth network of one
+    class it would run further networks uncompiled, without an error, and search the whole cache
+    at every run.
     """
 
     def step(images: Tensor) -> Any:

@@ -1,35 +1,38 @@
-"""Engine `torch`: PyTorch as it is, without compilation."""
+"""Engine `torch`: PyTorch without compilation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from genets.core.errors import TargetError
-from genets.core.host_memory import keep_freed_memory
+from genets.core.host import keep_freed_memory
 from genets.latency.engines.base import (
     Prepared,
     Run,
     Stopwatch,
-    check_memory,
     check_precision,
-    explained,
+    explain_failures,
+    make_shape,
     normal_images,
-    shape_of,
 )
 from genets.latency.engines.devices import (
     CpuClock,
     CudaClock,
     check_device,
     has_bf16,
-    wait_for,
+    make_wait,
     watch_memory,
 )
-from genets.latency.target import Target
+from genets.latency.engines.memory import check_memory
 from genets.networks import fold_batchnorm
+
+if TYPE_CHECKING:
+    from genets.latency.target import Target
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,7 +40,7 @@ Step = Callable[[Tensor], Tensor]
 
 
 class TorchEngine:
-    """BN folded, inference mode, static shapes; channels last but for fp32 on CUDA."""
+    """Batch norm folded, inference mode, static shapes; channels last except for fp32 on CUDA."""
 
     precisions = tuple(DTYPES)
     packages: tuple[str, ...] = ()
@@ -72,12 +75,12 @@ class TorchEngine:
         resolution: int,
         calibration: Tensor | None = None,
         *,
-        quickly: bool = False,
+        latency_only: bool = False,
     ) -> Prepared:
-        """See `Engine.prepare`; nothing is quantised here, and nothing could be left out."""
-        shape = shape_of(network, target, resolution)
-        watch = Stopwatch(wait_for(target.device))
-        with explained(target, resolution), watch_memory(target.device) as memory:
+        """See `Engine.prepare`. This engine quantises nothing and has no slow step to skip."""
+        shape = make_shape(network, target, resolution)
+        watch = Stopwatch(make_wait(target.device))
+        with explain_failures(target, resolution), watch_memory(target.device) as memory:
             with watch.step("fold"):
                 folded = fold_batchnorm(network)
             with watch.step("load"):
@@ -90,11 +93,11 @@ class TorchEngine:
         return Prepared(run, predict, shape, watch.seconds, memory_bytes=memory.bytes)
 
     def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
-        """What runs the resident inputs, and what predicts; the inputs have been run once."""
+        """Run the inputs once; return a function that runs them and a function that predicts."""
 
         def predict(images: Tensor) -> Tensor:
             with torch.inference_mode():
-                logits: Tensor = network(like(images, inputs))
+                logits: Tensor = network(place_like(images, inputs))
             return logits.float().cpu()
 
         with watch.step("first_run"):
@@ -102,14 +105,14 @@ class TorchEngine:
         return lambda: network(inputs), predict
 
 
-def like(images: Tensor, inputs: Tensor) -> Tensor:
-    """Images on the device, of the type and in the layout of `inputs`."""
-    placed = torch.empty_like(inputs)  # keeps the layout, of one image too
+def place_like(images: Tensor, inputs: Tensor) -> Tensor:
+    """Copy images to the device, type and layout of `inputs`."""
+    placed = torch.empty_like(inputs)  # keeps the layout, also for one image
     return placed.copy_(images)
 
 
 def _layout(target: Target) -> torch.memory_format:
-    """Channels last is what tensor cores and oneDNN read."""
+    """Tensor cores and oneDNN read channels last."""
     if target.is_cpu or target.precision != "fp32":
         return torch.channels_last
     return torch.preserve_format
@@ -123,7 +126,7 @@ def _check_cpu_precision(precision: str) -> None:
 
 
 def cpu_has_bf16() -> bool:
-    """True if oneDNN computes bf16 on this CPU, rather than PyTorch's slow reference."""
+    """Whether oneDNN computes bf16 on this CPU; otherwise PyTorch uses a slow reference."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -140,7 +143,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def _cudnn_benchmark() -> Iterator[None]:
-    """Shapes are static, so cuDNN may look for its fastest algorithm in the warm-up."""
+    """Let cuDNN search for its fastest algorithm in the warm-up; the shapes are static."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

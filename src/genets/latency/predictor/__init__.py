@@ -1,1 +1,1 @@
-"""The latency table: probes, their costs, calibration, and the file that holds them."""
+"""The latency predictor: a table of timed probes, and the costs of stages that follow from it."""

@@ -1,12 +1,4 @@
-"""Building a latency table: what is prepared, and in which order it is timed.
-
-Long runs: how a table is made where one run of the target is too long to be repeated often.
-
-At 192 pixels and batch 64 a run of genet_normal takes seconds on a CPU, and a table of the
-default design space has 648 pieces.
-
-Suspicion: timed pieces that contradict each other.
-"""
+"""Builder: prepares and times the probes and whole networks of a latency table."""
 
 from __future__ import annotations
 
@@ -15,42 +7,79 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch import nn
 
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
+from genets.latency.engines.memory import estimate_network_bytes, free_bytes
 from genets.latency.environment import describe_environment
 from genets.latency.predictor.probes import (
-    Edge,
-    End,
-    Piece,
+    BlockProbe,
+    OverheadProbe,
     Probe,
-    build_live,
-    edges_of,
-    ends_of,
-    pieces_of,
+    StemOrHeadProbe,
+    block_probes,
+    build_for_timing,
+    overhead_probes,
+    stem_and_head_probes,
 )
-from genets.latency.predictor.table import LatencyTable, Use, WholeNetwork
 from genets.latency.target import Target
-from genets.latency.timing.drift import Timed, time_in_rounds
-from genets.latency.timing.memory import free_bytes, resident_bytes_of
+from genets.latency.timing.drift import TimeEstimate, time_in_rounds
 from genets.structure import SearchSpace, Structure
 from genets.structure.cost import multiply_adds
 
 CALIBRATION_NETWORKS = 20
-LOOKS = 3  # at the MasterNet, to see how long its runs are
-PREPARING = 0.5  # share of the progress
-# Read and again as many written between two runs of a piece on a CPU: 8 MiB in fp32. In a network
-# the other layers use the caches in between.
+MASTER_RUNS = 3  # runs of the MasterNet that show how long its runs are
+PREPARING_SHARE = 0.5  # of the progress
+# Values that pass through the caches between two runs of a probe on a CPU: this many are read and
+# as many are written, 8 MiB in fp32. In a network, the other layers use the caches in between.
 PASSING_VALUES = 2**20
 PASSING_CHANNELS = 64
+# Where a run of the MasterNet takes longer, probes are timed in a smaller batch, and the whole
+# networks are the smallest of many. At 192 pixels and batch 64 a run of genet_normal takes seconds
+# on a CPU, and a table of the default search space has 648 probes.
+LONG_RUN_S = 0.2
+DRAWS_PER_NETWORK = 20
+CONTRADICTION_ERRORS = 2.0  # standard errors of a difference
+# The sizes that grow in turn, with all other fields equal, in a comparison of probes.
+SIZES: dict[type, tuple[tuple[str, ...], ...]] = {
+    BlockProbe: (("width", "input_width"), ("depth",)),
+    StemOrHeadProbe: (("input_width",), ("width",)),
+    OverheadProbe: (("width",), ("length",)),
+}
 
-Progress = Callable[[float], None]
+Use = Literal["calibration", "held-out", "correction"]
 Item = Probe | Structure
 
 
-def build_table(
+@dataclass(frozen=True)
+class WholeNetwork:
+    """A measured network of a latency table.
+
+    Attributes:
+        structure: The structure of the network.
+        ms_per_batch: Its measured latency.
+        use: `calibration`, `held-out` (it measures the error of the table and is never fitted), or
+            `correction` (measured after a selection).
+    """
+
+    structure: Structure
+    ms_per_batch: float
+    use: Use
+
+
+class TableTimings(NamedTuple):
+    """The measured part of a `LatencyTable`; see there."""
+
+    timed_ms: Mapping[Probe, float]
+    networks: tuple[WholeNetwork, ...]
+    environment: Mapping[str, Any]
+    seconds: Mapping[str, float]
+
+
+def time_space(
     space: SearchSpace,
     target: Target,
     num_classes: int,
@@ -58,178 +87,179 @@ def build_table(
     seed: int,
     time_limit_s: float,
     held_out: int,
-    on_progress: Progress | None,
-) -> LatencyTable:
-    """See `LatencyTable.build`."""
+    on_progress: Callable[[float], None] | None,
+) -> TableTimings:
+    """Time the probes and whole networks of a search space; see `LatencyTable.build`."""
     rng = np.random.default_rng(seed)
     master, engine, count = space.master, ENGINES[target.engine], CALIBRATION_NETWORKS + held_out
     with engine.open(target) as clock:
-        master_s = _run_s(engine, clock, target, master, num_classes)
-        pieces = replace(target, batch_size=piece_batch_size(master_s, target.batch_size))
-        environment = describe_environment(target) | {"piece_batch_size": pieces.batch_size}
-        if pieces == target:
+        master_s = _time_master(engine, clock, target, master, num_classes)
+        probe_target = replace(
+            target, batch_size=choose_probe_batch_size(master_s, target.batch_size)
+        )
+        environment = describe_environment(target) | {"piece_batch_size": probe_target.batch_size}
+        if probe_target == target:
             structures = _sample(space, rng, count)
         else:
-            structures = lightest(_sample(space, rng, DRAWN_FOR_ONE * count), count, rng)
-        items = _items(space, structures)
+            structures = smallest(_sample(space, rng, DRAWS_PER_NETWORK * count), count, rng)
+        items = _make_items(space, structures)
         session = _Session(
-            engine, clock, target, pieces, num_classes, rng, time_limit_s / len(items),
-            _Told(on_progress or (lambda share: None), len(items)),
+            engine, clock, target, probe_target, num_classes, rng, time_limit_s / len(items),
+            _Progress(on_progress or (lambda share: None), len(items)),
         )  # fmt: skip
         timed_s = session.time(items)
     networks = []
     for number, structure in enumerate(structures):
         use: Use = "calibration" if number < CALIBRATION_NETWORKS else "held-out"
         networks.append(WholeNetwork(structure, 1e3 * timed_s[structure], use))
-    # The search starts from the MasterNet, so the prediction should fit there above all.
+    # A search starts from the MasterNet, so its prediction must fit best.
     networks.append(WholeNetwork(master, 1e3 * timed_s[master], "calibration"))
     timed_ms = {
         item: 1e3 * seconds for item, seconds in timed_s.items() if not isinstance(item, Structure)
     }
-    return LatencyTable(
-        space, target.resolved(), num_classes, timed_ms, tuple(networks), environment,
-        session.seconds,
-    )  # fmt: skip
+    return TableTimings(timed_ms, tuple(networks), environment, session.seconds)
 
 
-def _run_s(
+def _time_master(
     engine: Engine, clock: DeviceClock, target: Target, master: Structure, num_classes: int
 ) -> float:
-    """Seconds of one run of the MasterNet, roughly: the least of some, as others may disturb."""
-    network = build_live(master, num_classes)
-    run = engine.prepare(network, target, master.resolution, quickly=True)
-    return min(clock.time_runs(run, 1) for _ in range(LOOKS))
+    """Rough seconds of one run of the MasterNet: the minimum, as other users slow some runs."""
+    network = build_for_timing(master, num_classes)
+    run = engine.prepare(network, target, master.resolution, latency_only=True)
+    return min(clock.time_runs(run, 1) for _ in range(MASTER_RUNS))
 
 
-def _items(space: SearchSpace, structures: list[Structure]) -> list[Item]:
-    found: list[Item] = [space.master, *structures]
+def _make_items(space: SearchSpace, structures: list[Structure]) -> list[Item]:
+    items: list[Item] = [space.master, *structures]
     for resolution in space.resolutions:
-        found += [*pieces_of(space, resolution), *ends_of(space, resolution)]
-        found += edges_of(space, resolution)
-    return list(dict.fromkeys(found))
+        items += block_probes(space, resolution)
+        items += stem_and_head_probes(space, resolution)
+        items += overhead_probes(space, resolution)
+    return list(dict.fromkeys(items))
 
 
 @dataclass
-class _Told:
-    """How far the building is, told as a share that never falls."""
+class _Progress:
+    """Reports the progress as a share that never falls."""
 
-    report: Progress
+    report: Callable[[float], None]
     items: int
     prepared: int = 0
     timed: float = 0.0
 
-    def tell(self) -> None:
-        share = PREPARING * self.prepared + (1 - PREPARING) * self.timed
+    def update(self) -> None:
+        share = PREPARING_SHARE * self.prepared + (1 - PREPARING_SHARE) * self.timed
         self.report(min(1.0, share / self.items))
 
 
 @dataclass(frozen=True)
 class _Session:
-    """An open engine, what is to be prepared with it, and the seconds that both parts took.
+    """An open engine and what it needs to time all items.
 
-    pieces: the target with the batch size at which pieces are timed.
+    probe_target: the target with the batch size of the probes. seconds: filled by `time`.
     """
 
     engine: Engine
     clock: DeviceClock
     target: Target
-    pieces: Target
+    probe_target: Target
     num_classes: int
     rng: np.random.Generator
     seconds_per_item: float
-    told: _Told
+    progress: _Progress
     seconds: dict[str, float] = field(default_factory=lambda: {"preparing": 0.0, "timing": 0.0})
 
     def time(self, items: list[Item]) -> dict[Item, float]:
-        """Seconds of one run of each at the target: pieces and whole networks side by side.
+        """Seconds of one run of each item at the target's batch size.
 
-        How memory happens to be laid out changes small networks by some percent; timed at
-        another time than their pieces, they would not be the sum of them.
+        Probes and whole networks are timed together. The layout of memory changes the time of a
+        small network by a few percent, so a network that is timed separately from its probes would
+        not be their sum.
         """
         timed_s: dict[Item, float] = {}
         runs: dict[Item, Run] = {}
         held, limit = 0, free_bytes(self.target)
         for item in items:
             start = time.perf_counter()
-            network, at = self._network(item), self._at(item)
-            size = resident_bytes_of(network, item.resolution, at.batch_size)
+            network, target = self._build(item), self._target_for(item)
+            size = estimate_network_bytes(network, item.resolution, target.batch_size)
             if runs and held + size > limit:
-                timed_s |= self._timed(runs)
+                timed_s |= self._time_prepared(runs)
                 start, runs, held = time.perf_counter(), {}, 0
-            runs[item] = self.engine.prepare(network, at, item.resolution, quickly=True)
+            runs[item] = self.engine.prepare(network, target, item.resolution, latency_only=True)
             held += size
             self.seconds["preparing"] += time.perf_counter() - start
-            self.told.prepared += 1
-            self.told.tell()
-        return timed_s | self._timed(runs)
+            self.progress.prepared += 1
+            self.progress.update()
+        return timed_s | self._time_prepared(runs)
 
-    def _timed(self, runs: dict[Item, Run]) -> dict[Item, float]:
-        start, already = time.perf_counter(), self.told.timed
+    def _time_prepared(self, runs: dict[Item, Run]) -> dict[Item, float]:
+        start, already = time.perf_counter(), self.progress.timed
         before: dict[Item, Run] = {}
         if self.target.is_cpu:
-            pieces = (item for item in runs if not isinstance(item, Structure))
-            before = dict.fromkeys(pieces, self._passing())
+            probes = (item for item in runs if not isinstance(item, Structure))
+            before = dict.fromkeys(probes, self._prepare_passing())
 
         def on_progress(share: float) -> None:
-            self.told.timed = already + share * len(runs)
-            self.told.tell()
+            self.progress.timed = already + share * len(runs)
+            self.progress.update()
 
-        timed = time_in_rounds(
+        estimates = time_in_rounds(
             self.clock,
             runs,
             rng=self.rng,
             before=before,
             time_limit_s=self.seconds_per_item * len(runs),
             on_progress=on_progress,
-            doubtful=suspicious,
+            find_contradictions=find_contradictions,
         )
         self.seconds["timing"] += time.perf_counter() - start
-        whole = self.target.batch_size
-        return {i: found.seconds * whole / self._at(i).batch_size for i, found in timed.items()}
+        batch_size = self.target.batch_size
+        return {
+            item: estimate.seconds * batch_size / self._target_for(item).batch_size
+            for item, estimate in estimates.items()
+        }
 
-    def _at(self, item: Item) -> Target:
-        return self.target if isinstance(item, Structure) else self.pieces
+    def _target_for(self, item: Item) -> Target:
+        return self.target if isinstance(item, Structure) else self.probe_target
 
-    def _network(self, item: Item) -> nn.Module:
-        if isinstance(item, Piece | Edge):
-            return item.network()
-        if isinstance(item, End):
+    def _build(self, item: Item) -> nn.Module:
+        if isinstance(item, Structure):
+            return build_for_timing(item, self.num_classes)
+        if isinstance(item, StemOrHeadProbe):
             return item.network(self.num_classes)
-        return build_live(item, self.num_classes)
+        return item.network()
 
-    def _passing(self) -> Run:
-        """Moves as much memory as other layers do between two runs of a piece.
+    def _prepare_passing(self) -> Run:
+        """A run that moves as much memory as other layers do between two runs of a probe.
 
-        By the engine itself: the threads of another library would spin on, beside its own.
+        The engine itself runs it: the threads of another library would keep spinning beside the
+        engine's own threads.
         """
         layer = nn.Conv2d(PASSING_CHANNELS, PASSING_CHANNELS, 1, groups=PASSING_CHANNELS)
-        pixels = PASSING_VALUES / (PASSING_CHANNELS * self.pieces.batch_size)
+        pixels = PASSING_VALUES / (PASSING_CHANNELS * self.probe_target.batch_size)
         side = max(1, round(math.sqrt(pixels)))
-        return self.engine.prepare(layer.eval(), self.pieces, side, quickly=True)
+        return self.engine.prepare(layer.eval(), self.probe_target, side, latency_only=True)
 
 
 def _sample(space: SearchSpace, rng: np.random.Generator, count: int) -> list[Structure]:
-    """Distinct structures, not the MasterNet; fewer where the space is that small."""
-    wanted = min(count, space.size - 1)
-    found: dict[Structure, None] = {}
+    """Distinct structures without the MasterNet; fewer than `count` in a small space."""
+    maximum = min(count, space.size - 1)
+    structures: dict[Structure, None] = {}
     for _ in range(100 * count):
         structure = space.sample(rng)
         if structure != space.master:
-            found[structure] = None
-        if len(found) >= wanted:
+            structures[structure] = None
+        if len(structures) >= maximum:
             break
-    return list(found)
+    return list(structures)
 
 
-LONG_RUN_S = 0.2  # of the MasterNet
-DRAWN_FOR_ONE = 20
+def choose_probe_batch_size(master_run_s: float, batch_size: int) -> int:
+    """Choose the batch size of the probes: the target's, halved until a MasterNet run is short.
 
-
-def piece_batch_size(master_run_s: float, batch_size: int) -> int:
-    """Images that pieces are timed with: the target's, halved until the MasterNet is not long.
-
-    An image takes about as long in a small batch as in a large one where both keep the device
-    busy so long; what is left of the difference is for the calibration, on whole networks at the
+    The time per image is about the same in a small and a large batch if both keep the device busy
+    for so long. The calibration removes the remaining difference: it uses whole networks at the
     target's batch size.
     """
     size = batch_size
@@ -238,49 +268,42 @@ def piece_batch_size(master_run_s: float, batch_size: int) -> int:
     return size
 
 
-def lightest(drawn: list[Structure], count: int, rng: np.random.Generator) -> list[Structure]:
-    """The `count` structures of the fewest multiply-adds, in random order.
+def smallest(structures: list[Structure], count: int, rng: np.random.Generator) -> list[Structure]:
+    """The `count` structures with the fewest multiply-adds, in random order.
 
-    Most of a design space is several times as slow as its MasterNet, and no search ends there.
+    Most structures of a search space are several times as slow as its MasterNet, and no search
+    selects them.
     """
-    chosen = sorted(drawn, key=multiply_adds)[:count]
+    chosen = sorted(structures, key=multiply_adds)[:count]
     return [chosen[which] for which in rng.permutation(len(chosen))]
 
 
-BEYOND = 2.0  # standard errors of a difference
+def find_contradictions(times: Mapping[Item, TimeEstimate]) -> list[Probe]:
+    """Find pairs of probes whose times contradict each other: the larger probe was faster.
 
+    A pair counts only where the difference exceeds the noise. A width between two whole tiles of
+    channels may really cost more than a slightly larger width. Its time is repeated and stays.
 
-def suspicious(timed: Mapping[Probe | Structure, Timed]) -> list[Probe]:
-    """Pieces that take less time than a narrower or shallower one, and those, each once.
-
-    Only where the difference is more than their noise. A width between two whole tiles of
-    channels may well cost more than a somewhat wider one: it is suspected, and stays as it is.
+    Returns:
+        The probes of all pairs, each once.
     """
-    found: dict[Probe, None] = {}
-    for less, more in _pairs([item for item in timed if isinstance(item, Probe)]):
-        low, high = timed[less], timed[more]
+    contradictory: dict[Probe, None] = {}
+    for smaller, larger in _pairs([item for item in times if not isinstance(item, Structure)]):
+        low, high = times[smaller], times[larger]
         noise = math.hypot(low.error, high.error)
-        if math.log(low.seconds / high.seconds) > BEYOND * noise:
-            found |= {less: None, more: None}
-    return list(found)
+        if math.log(low.seconds / high.seconds) > CONTRADICTION_ERRORS * noise:
+            contradictory |= {smaller: None, larger: None}
+    return list(contradictory)
 
 
-def _pairs(
-    pieces: list[Probe],
-) -> Iterator[tuple[Probe, Probe]]:
-    """The one that should be faster first."""
+def _pairs(probes: list[Probe]) -> Iterator[tuple[Probe, Probe]]:
+    """Neighbours that differ in one size only, the smaller probe first."""
     rows: dict[Hashable, list[Probe]] = {}
-    for piece in pieces:
-        if isinstance(piece, Piece):
-            rows.setdefault(replace(piece, width=0, input_width=0), []).append(piece)
-            rows.setdefault(replace(piece, depth=0), []).append(piece)
-        elif isinstance(piece, Edge):
-            rows.setdefault(replace(piece, width=0), []).append(piece)
-            rows.setdefault(replace(piece, length=0), []).append(piece)
-        else:
-            rows.setdefault(replace(piece, input_width=0), []).append(piece)
-            rows.setdefault(replace(piece, width=0), []).append(piece)
+    for probe in probes:
+        for sizes in SIZES[type(probe)]:
+            equal: dict[str, Any] = dict.fromkeys(sizes, 0)
+            rows.setdefault(replace(probe, **equal), []).append(probe)
     for row in rows.values():
-        for less, more in pairwise(sorted(row)):
-            if less.input_width <= more.input_width:
-                yield less, more
+        for smaller, larger in pairwise(sorted(row)):
+            if smaller.input_width <= larger.input_width:
+                yield smaller, larger

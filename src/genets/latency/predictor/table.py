@@ -1,4 +1,4 @@
-"""Latency table: predicts the latency of every structure of a design space on one target."""
+"""LatencyTable: predicted latencies of all structures of a search space on a target."""
 
 from __future__ import annotations
 
@@ -7,45 +7,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
 from genets.core.errors import TargetError
 from genets.core.files import write_atomic
-from genets.latency.predictor.costs import Calibration, EndCosts, StageCosts
-from genets.latency.predictor.probes import End, Piece, Probe, without_edges
+from genets.core.json_files import read_json
+from genets.latency.predictor.builder import WholeNetwork, time_space
+from genets.latency.predictor.costs import Calibration, SpaceCosts
+from genets.latency.predictor.probes import Probe
+from genets.latency.predictor.storage import TableSettings, read_fields, table_to_json
 from genets.latency.predictor.work import Array
 from genets.latency.target import Target
-from genets.latency.timing.measurement import Measurement
 from genets.latency.timing.statistics import rmspe
 from genets.structure import DesignSpace, SearchSpace, Structure, SuperBlock
-from genets.structure.cost import input_resolutions
-
-if TYPE_CHECKING:
-    from genets.latency.predictor.storage import TableSettings
 
 HELD_OUT_NETWORKS = 20
-CORRECTION_WEIGHT = 4.0  # a network that a selection was made of counts as much as four others
-
-Use = Literal["calibration", "held-out", "correction"]
-
-
-@dataclass(frozen=True)
-class WholeNetwork:
-    """A measured network: for calibration, held out of it, or measured after a selection."""
-
-    structure: Structure
-    ms_per_batch: float
-    use: Use
+CORRECTION_WEIGHT = 4.0  # a network measured after a selection counts as much as four others
 
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Costs of the stages on a target, calibrated on whole networks.
+    """The costs of all stages of a search space on a target, calibrated on whole networks.
 
-    timed_ms: ms per batch of every timed piece. networks: whole networks, measured.
-    seconds: what building it took, `preparing` and `timing`.
+    Attributes:
+        space: The search space around a MasterNet.
+        target: The target, with its number of threads.
+        num_classes: The number of classes of the networks.
+        timed_ms: The timed probes, in ms per batch.
+        networks: The measured whole networks.
+        environment: Device, driver, versions, threads and clocks.
+        seconds: The time that building the table took: `preparing` and `timing`.
     """
 
     space: SearchSpace
@@ -69,18 +62,28 @@ class LatencyTable:
         held_out: int = HELD_OUT_NETWORKS,
         on_progress: Callable[[float], None] | None = None,
     ) -> LatencyTable:
-        """Time what is needed. Raises TargetError.
+        """Build a table by timing probes and whole networks on this machine.
 
-        time_limit_s: of timing; the preparation of some hundred small networks comes on top, and
-            so do pieces that are timed again because their times contradict each other.
-        held_out: whole networks that only tell the error.
-        on_progress: called with the share done, 0 to 1.
+        Args:
+            master: The MasterNet.
+            space: The search space, or the design space around the MasterNet.
+            target: Device, engine, precision and batch size.
+            num_classes: The number of classes of the networks.
+            seed: Determines the whole networks and the order of the timing.
+            time_limit_s: Limit of the timing. Preparing some hundred small networks takes further
+                time, and so does repeating probes whose times contradict each other.
+            held_out: The number of whole networks that only measure the error of the table.
+            on_progress: Called with the share that is done, 0 to 1.
+
+        Returns:
+            The table.
+
+        Raises:
+            TargetError: This machine cannot run the target or one of the networks.
         """
-        from genets.latency.predictor.builder import build_table
-
         around = space.around(master) if isinstance(space, DesignSpace) else space
         assert around.master == master
-        return build_table(
+        timings = time_space(
             around,
             target,
             num_classes,
@@ -89,15 +92,19 @@ class LatencyTable:
             held_out=held_out,
             on_progress=on_progress,
         )
+        return cls(around, target.resolved(), num_classes, *timings)
 
     def predict_ms_per_image(self, structure: Structure) -> float:
-        """Predicted latency of one structure. Raises TargetError if the table is not for it."""
+        """Predict the latency of a structure.
+
+        Raises:
+            TargetError: The structure is outside the search space of the table.
+        """
         self._check_structure(structure)
-        resolution = structure.resolution
         total = 0.0
         for index in structure.indices:
-            reads, stage = structure.input_width(index), structure.stage(index)
-            costs = self.stage_ms_per_image(index, [reads], [stage], resolution=resolution)
+            read, stage = structure.input_width(index), structure.stage(index)
+            costs = self.stage_ms_per_image(index, [read], [stage], resolution=structure.resolution)
             total += float(costs[0, 0])
         return total + self.offset_ms_per_image
 
@@ -109,23 +116,34 @@ class LatencyTable:
         *,
         resolution: int | None = None,
     ) -> Array:
-        """(input widths, stages): ms per image of each as the stage `index`.
+        """Predict the cost of stages at one place of the network.
 
-        The sum over stages (by `Structure.indices`; the classifier counts to the head) and the
-        offset is the prediction. resolution: of the images; by default the MasterNet's.
+        The latency of a structure is the sum over its stages and the offset. The classifier belongs
+        to the head.
+
+        Args:
+            index: The index of the stage, as in `Structure.indices`.
+            input_widths: Channels that the stage reads.
+            stages: Candidates for the stage.
+            resolution: Pixels along one side of the network's input; None is the MasterNet's.
+
+        Returns:
+            ms per image, of shape (input widths, stages).
         """
+        resolution = self.space.master.resolution if resolution is None else resolution
+        self._check_resolution(resolution)
         factor = self.calibration.factors[self.space.master.indices.index(index)]
-        costs = self._stage_ms(index, input_widths, stages, self._resolution(resolution))
+        costs = self._costs.stage_ms(index, input_widths, stages, resolution)
         return np.asarray(costs * (factor / self.target.batch_size))
 
     @property
     def offset_ms_per_image(self) -> float:
-        """What every structure has beside its stages."""
+        """The part of the latency that does not depend on the stages."""
         return self.calibration.offset_ms / self.target.batch_size
 
     @property
     def master_ms_per_image(self) -> float:
-        """The MasterNet as it was measured with the table, or predicted where it was not."""
+        """The MasterNet's latency, as measured with the table; else its prediction."""
         master = self.space.master
         for network in self.networks:
             if network.structure == master and network.use == "calibration":
@@ -134,108 +152,59 @@ class LatencyTable:
 
     @property
     def rmspe(self) -> float:
-        """Root mean squared relative error on whole networks that no fit has seen."""
+        """Root mean squared relative error on the whole networks that were never fitted."""
         predicted, measured = np.array(self.held_out_ms_per_image).T
         return rmspe(predicted, measured)
 
     @property
     def held_out_ms_per_image(self) -> list[tuple[float, float]]:
-        """(predicted, measured) of each network that was held out."""
+        """(predicted, measured) latency of each held-out network."""
         return [
             (self.predict_ms_per_image(n.structure), n.ms_per_batch / self.target.batch_size)
             for n in self.networks
             if n.use == "held-out"
         ]
 
-    def correct(self, measurements: Mapping[Structure, Measurement | float]) -> LatencyTable:
-        """A table whose calibration knows these whole networks too; floats are ms per image."""
-        added = tuple(
-            WholeNetwork(
-                structure,
-                (m.ms_per_image if isinstance(m, Measurement) else m) * self.target.batch_size,
-                "correction",
-            )
-            for structure, m in measurements.items()
-        )
-        for network in added:
-            self._check_structure(network.structure)
+    def correct(self, ms_per_image: Mapping[Structure, float]) -> LatencyTable:
+        """Return a table whose calibration also uses these measured networks.
+
+        Raises:
+            TargetError: A structure is outside the search space of the table.
+        """
+        added = []
+        for structure, ms in ms_per_image.items():
+            self._check_structure(structure)
+            added.append(WholeNetwork(structure, ms * self.target.batch_size, "correction"))
         return replace(self, networks=(*self.networks, *added))
 
     @cached_property
     def calibration(self) -> Calibration:
+        """The calibration on all networks that are not held out."""
         used = [n for n in self.networks if n.use != "held-out"]
         if not used:
-            return Calibration.none(len(self.space.master.stages))
+            return Calibration.identity(len(self.space.master.stages))
         return Calibration.fit(
-            np.array([self._part_costs_ms(n.structure) for n in used]),
+            np.array([self._costs.network_ms(n.structure) for n in used]),
             np.array([n.ms_per_batch for n in used]),
             [CORRECTION_WEIGHT if n.use == "correction" else 1.0 for n in used],
         )
 
     @cached_property
-    def _parts_ms(self) -> dict[Piece | End, float]:
-        """ms per batch of pieces and ends as parts of a network."""
-        return without_edges(self.timed_ms)
+    def _costs(self) -> SpaceCosts:
+        return SpaceCosts.fit(self.space, self.timed_ms)
 
-    @cached_property
-    def _costs(self) -> dict[tuple[int, int], StageCosts | EndCosts]:
-        """By index of the stage, and pixels along one side of what it reads."""
-        stem, *_, head = self.space.master.indices
-        pieces: dict[tuple[int, int], dict[Piece, float]] = {}
-        ends: dict[tuple[int, int], dict[End, float]] = {}
-        for part, ms in self._parts_ms.items():
-            if isinstance(part, Piece):
-                pieces.setdefault((part.index, part.resolution), {})[part] = ms
-            else:
-                index = stem if part.name == "stem" else head
-                ends.setdefault((index, part.resolution), {})[part] = ms
-        return {key: StageCosts.fit(timed) for key, timed in pieces.items()} | {
-            key: EndCosts.of(timed) for key, timed in ends.items()
-        }
-
-    def _part_costs_ms(self, structure: Structure) -> Array:
-        """ms per batch of each stage before calibration."""
-        costs = [
-            self._stage_ms(index, [reads], [structure.stage(index)], structure.resolution)[0, 0]
-            for index in structure.indices
-            for reads in [structure.input_width(index)]
-        ]
-        return np.array(costs)
-
-    def _stage_ms(
-        self, index: int, input_widths: Sequence[int], stages: Sequence[SuperBlock], resolution: int
-    ) -> Array:
-        """(input widths, stages): ms per batch before calibration."""
-        return self._costs[index, self._sides[resolution][index]].stage_ms(input_widths, stages)
-
-    @cached_property
-    def _sides(self) -> dict[int, dict[int, int]]:
-        """For each image resolution, by index, pixels along one side of what a stage reads."""
-        master = self.space.master
-        return {
-            resolution: dict(
-                zip(
-                    master.indices,
-                    input_resolutions(master.with_resolution(resolution)),
-                    strict=True,
-                )
-            )
-            for resolution in self.space.resolutions
-        }
-
-    def _resolution(self, resolution: int | None) -> int:
-        known = self.space.resolutions
-        wanted = self.space.master.resolution if resolution is None else resolution
-        if wanted not in known:
+    def _check_resolution(self, resolution: int) -> None:
+        valid = self.space.resolutions
+        if resolution not in valid:
             raise TargetError(
-                f"the latency table has resolution {' and '.join(map(str, known))}, not {wanted}"
+                f"the latency table has resolution {' and '.join(map(str, valid))}, "
+                f"not {resolution}"
             )
-        return wanted
 
     def _check_structure(self, structure: Structure) -> None:
-        """Raise TargetError where it is of other strides, or its ends of widths not timed."""
+        """Raise TargetError if the strides differ, or stem or head have widths out of range."""
         master, widths = self.space.master, self.space.widths
-        self._resolution(structure.resolution)
+        self._check_resolution(structure.resolution)
         same = [s.stride for s in structure.stages] == [s.stride for s in master.stages]
         if not same or any(
             not widths[end][0] <= structure.stage(end).width <= widths[end][-1]
@@ -247,17 +216,43 @@ class LatencyTable:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON, atomically. Raises OSError."""
+        """Write the table as JSON, completely or not at all. Raises OSError."""
         write_atomic(path, json.dumps(self.to_json(), indent=1))
 
     @classmethod
     def load(cls, path: str | Path, expect: TableSettings | None = None) -> LatencyTable:
-        """Read a table. Raises TargetError if it is damaged, or not what is expected."""
-        from genets.latency.predictor.storage import read_table
+        """Read a table that `save` wrote.
 
-        return read_table(Path(path), expect)
+        Args:
+            path: The file.
+            expect: The settings that the table must have been made for; None accepts any table.
+
+        Returns:
+            The table.
+
+        Raises:
+            TargetError: The file is missing, damaged, of another version, or for other settings.
+        """
+        try:
+            table = read_json(
+                path, cls.from_json, raises=TargetError, cure="it must be measured again"
+            )
+        except OSError as error:
+            raise TargetError(f"cannot read latency table {path}: {error.strerror}") from error
+        if table is None:
+            raise TargetError(f"cannot read latency table {path}: the file does not exist")
+        differences = list(expect.differences(table)) if expect else []
+        if differences:
+            raise TargetError(
+                f"latency table {path} is for other settings: {'; '.join(differences)}"
+            )
+        return table
 
     def to_json(self) -> dict[str, Any]:
-        from genets.latency.predictor.storage import table_to_json
-
+        """Return settings, conditions and timings; and the error and predictions, for readers."""
         return table_to_json(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> LatencyTable:
+        """Create a table from the output of `to_json`; raises what foreign JSON causes."""
+        return cls(**read_fields(record))

@@ -1,4 +1,4 @@
-"""Work: what a block does, counted, as a first guess of how its time grows with its widths."""
+"""Work: operation counts of a block; its time grows with its widths roughly as they do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genets.structure.layers import Layer
 
 Array = NDArray[np.float64]
 
-# Wide vector units and tensor cores compute whole tiles of channels: 24 cost what 32 cost.
+# Wide vector units and tensor cores compute whole tiles: 24 channels cost as much as 32.
 CHANNEL_TILE = 16
 
 WORK = (
@@ -22,17 +22,25 @@ WORK = (
     "depth-wise 5x5 and more", "1x1 ragged", "kxk ragged", "depth-wise ragged",
     "moved", "written", "layers", "pooled",
 )  # fmt: skip
-# Multiply-adds and values are counted in millions per image, layers one by one.
+# Multiply-adds and values are counted in millions per image; layers are counted one by one.
 _MILLION = 1e-6
 
 
 def block_work(
     block: Block, input_width: ArrayLike, width: int, stride: int, resolution: int
 ) -> Array:
-    """Work of one block for one image: (len(WORK), *shape of input_width).
+    """Count the work of one block for one image.
 
-    input_width: channels that the block reads. resolution: pixels along one side of the
-    feature map that it reads. The order follows timm's BasicBlock and BottleneckBlock.
+    Args:
+        block: The block. Its layers are those of timm's BasicBlock and BottleneckBlock, or of a
+            user's own block type.
+        input_width: Channels that the block reads, a number or an array.
+        width: Channels that the block writes.
+        stride: The stride of the block.
+        resolution: Pixels along one side of the feature map that the block reads.
+
+    Returns:
+        Shape (len(WORK), *shape of input_width).
     """
     inputs = np.asarray(input_width, dtype=np.float64)
     layers_at = BLOCK_TYPES[block.type].layers_at
@@ -58,7 +66,7 @@ def block_work(
 
 
 def _layers_work(layers: Sequence[Layer], input_width: Array, width: int) -> Array:
-    """Work of a block of the user's own: its convolutions alone."""
+    """The work of a user's own block type: only its convolutions."""
     work = _Work(input_width.shape)
     for layer in layers:
         outputs = layer.outputs.at(input_width, width)
@@ -71,7 +79,7 @@ def _layers_work(layers: Sequence[Layer], input_width: Array, width: int) -> Arr
 
 
 def _shortcut(work: _Work, inputs: Array, width: int, stride: int, resolution: int) -> None:
-    """Average pooling where the block strides, and a projection where shapes differ."""
+    """Average pooling where the stride is not 1, and a projection where the shapes differ."""
     side = -(-resolution // stride)
     if stride != 1:
         work.add("pooled", inputs * side**2 * _MILLION)
@@ -80,6 +88,8 @@ def _shortcut(work: _Work, inputs: Array, width: int, stride: int, resolution: i
 
 
 class _Work:
+    """Counts of all kinds of WORK, for an array of input widths."""
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.counts = np.zeros((len(WORK), *shape))
 
@@ -126,5 +136,5 @@ class _Work:
 
 
 def tiles(width: ArrayLike) -> Array:
-    """Width rounded up to whole tiles of channels."""
+    """The width, rounded up to whole tiles of channels."""
     return np.ceil(np.asarray(width, dtype=np.float64) / CHANNEL_TILE) * CHANNEL_TILE

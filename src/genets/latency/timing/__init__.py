@@ -1,1 +1,1 @@
-"""Timing: the clock, measurements with their intervals, drift, statistics, memory."""
+"""Timing: the protocols, the measurement of networks, and the removal of drift."""

@@ -1,17 +1,17 @@
-"""Clock: when to warm up, how long a sample is, and when to stop."""
+"""Clock: when the warm-up ends, how long a sample is, and when enough samples are taken."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from genets.core.errors import TargetError, unknown_name
-from genets.latency.engines import DeviceClock, Run
+from genets.latency.engines.base import DeviceClock, Run
 from genets.latency.timing.statistics import (
-    LEAST_SAMPLES,
+    MIN_SAMPLES,
     Array,
     median,
     median_interval,
@@ -23,19 +23,21 @@ WARM_UP_LIMIT_S = 2.0
 WARM_UP_WINDOWS = 10  # windows that make up WARM_UP_S
 WARM_UP_AGREEMENT = 0.01
 MAX_SAMPLES = 10_000
-BRING_BACK_S = 0.01
-LONG_RUN_S = 0.5  # a run so long does not notice what the caches held before it
+REFILL_CACHES_S = 0.01
+LONG_RUN_S = 0.5  # for a run of this length, earlier contents of the caches do not matter
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How many samples are taken and what becomes of them.
+    """How many samples are taken and how the latency follows from them.
 
-    samples: the least number of samples.
-    interval_share: go on until both ends of the median's 95 % interval lie within this
-        share of the median; None means that `samples` is all.
-    fills_window: a sample is as many runs in a row as swamp the timer; else one run.
-    estimate: the reported latency, from all samples.
+    Attributes:
+        samples: The minimum number of samples.
+        interval_share: Sampling continues until both ends of the median's 95 % interval are
+            within this share of the median. None means that `samples` is the exact number.
+        fills_window: Whether a sample is the mean of as many runs in a row as make the timer's
+            error negligible. Otherwise a sample is one run.
+        estimate: Maps all samples to the latency.
     """
 
     samples: int
@@ -52,25 +54,25 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of that name. Raises TargetError."""
+    """Look up a protocol by its name. Raises TargetError."""
     if name not in PROTOCOLS:
         raise TargetError(unknown_name("protocol", name, PROTOCOLS))
     return PROTOCOLS[name]
 
 
 @dataclass(slots=True)
-class _Timed:
-    """One network under the clock."""
+class _Sampled:
+    """A network and its samples, in seconds per run."""
 
     run: Run
     runs_per_sample: int
-    samples_s: list[float]  # per run
+    samples_s: list[float] = field(default_factory=list)
 
 
 def warm_up(clock: DeviceClock, run: Run) -> float:
-    """Run for at least WARM_UP_S until two windows agree; seconds of one run.
+    """Run for at least WARM_UP_S, until two windows agree; return the seconds of one run.
 
-    Gives up waiting for agreement after WARM_UP_LIMIT_S: the samples will show the noise.
+    After WARM_UP_LIMIT_S the warm-up ends without agreement; the samples will show the noise.
     """
     total = per_run = clock.time_runs(run, 1)
     previous = math.inf
@@ -85,16 +87,6 @@ def warm_up(clock: DeviceClock, run: Run) -> float:
     return per_run
 
 
-def bring_back(clock: DeviceClock, run: Run) -> tuple[float, float]:
-    """Untimed runs after another network had the caches; seconds spent, and of a late run."""
-    spent = per_run = max(clock.time_runs(run, 1), 1e-9)
-    if per_run < BRING_BACK_S:
-        count = math.ceil((BRING_BACK_S - per_run) / per_run)
-        more = max(clock.time_runs(run, count), 1e-9)
-        spent, per_run = spent + more, more / count
-    return spent, per_run
-
-
 def sample_interleaved(
     clock: DeviceClock,
     runs: Mapping[str, Run],
@@ -104,43 +96,61 @@ def sample_interleaved(
     time_limit_s: float = 10.0,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Array]:
-    """Warm up, then take one sample of each in turn, A B A B; seconds per run of each sample.
+    """Warm up, then sample the networks in turn, A B A B.
 
-    min_samples: in place of the protocol's own number.
-    time_limit_s: of sampling, for each network; but LEAST_SAMPLES are taken (or min_samples, if
-        that is less), as fewer give no interval.
-    on_progress: told the share of the time limit, or of the least samples, that is done.
+    Args:
+        clock: The clock of the device.
+        runs: The run of each network, by name.
+        protocol: The protocol.
+        min_samples: Replaces the protocol's minimum number of samples.
+        time_limit_s: Limit of the sampling for each network. At least MIN_SAMPLES samples are
+            taken anyway (or `min_samples`, if that is smaller), as fewer give no interval.
+        on_progress: Called with the share of the sampling that is done, 0 to 1: the share of the
+            time limit or of the minimum number of samples, whichever is larger.
+
+    Returns:
+        The samples of each network, in seconds per run.
     """
-    timed = []
+    networks = []
     for run in runs.values():
         per_run = warm_up(clock, run)
         count = math.ceil(clock.min_window_s / per_run) if protocol.fills_window else 1
-        timed.append(_Timed(run, max(1, count), []))
-    spent, wanted = 0.0, protocol.samples if min_samples is None else min_samples
-    while timed:
-        spent += sum(_sample(clock, one, alone=len(timed) == 1) for one in timed)
+        networks.append(_Sampled(run, max(1, count)))
+    spent, minimum = 0.0, protocol.samples if min_samples is None else min_samples
+    while networks:
+        spent += sum(_sample(clock, network, alone=len(networks) == 1) for network in networks)
+        count = len(networks[0].samples_s)
         if on_progress is not None:
-            in_time, in_number = spent / (time_limit_s * len(timed)), len(timed[0].samples_s)
-            on_progress(min(1.0, max(in_time, in_number / wanted)))
-        enough = all(_is_enough(one.samples_s, protocol, min_samples) for one in timed)
-        late = spent >= time_limit_s * len(timed)
-        if enough or (late and len(timed[0].samples_s) >= min(wanted, LEAST_SAMPLES)):
+            on_progress(min(1.0, max(spent / (time_limit_s * len(networks)), count / minimum)))
+        late = spent >= time_limit_s * len(networks)
+        if all(_is_enough(network.samples_s, protocol, minimum) for network in networks) or (
+            late and count >= min(minimum, MIN_SAMPLES)
+        ):
             break
-    return {name: np.array(one.samples_s) for name, one in zip(runs, timed, strict=True)}
+    return {name: np.array(network.samples_s) for name, network in zip(runs, networks, strict=True)}
 
 
-def _sample(clock: DeviceClock, one: _Timed, *, alone: bool) -> float:
-    """Add one sample; device seconds spent."""
-    long = bool(one.samples_s) and one.samples_s[-1] > LONG_RUN_S
-    spent = 0.0 if alone or long else bring_back(clock, one.run)[0]
-    window = clock.time_runs(one.run, one.runs_per_sample)
-    one.samples_s.append(window / one.runs_per_sample)
+def _sample(clock: DeviceClock, network: _Sampled, *, alone: bool) -> float:
+    """Add one sample to the network; return the device seconds that it took."""
+    long = bool(network.samples_s) and network.samples_s[-1] > LONG_RUN_S
+    spent = 0.0 if alone or long else _refill_caches(clock, network.run)
+    window = clock.time_runs(network.run, network.runs_per_sample)
+    network.samples_s.append(window / network.runs_per_sample)
     return spent + window
 
 
-def _is_enough(samples_s: Sequence[float], protocol: Protocol, min_samples: int | None) -> bool:
+def _refill_caches(clock: DeviceClock, run: Run) -> float:
+    """Run for REFILL_CACHES_S after another network used the caches; return the seconds."""
+    spent = max(clock.time_runs(run, 1), 1e-9)
+    if spent < REFILL_CACHES_S:
+        count = math.ceil((REFILL_CACHES_S - spent) / spent)
+        spent += max(clock.time_runs(run, count), 1e-9)
+    return spent
+
+
+def _is_enough(samples_s: Sequence[float], protocol: Protocol, minimum: int) -> bool:
     count = len(samples_s)
-    if count < (protocol.samples if min_samples is None else min_samples):
+    if count < minimum:
         return False
     return (
         protocol.interval_share is None
@@ -150,11 +160,11 @@ def _is_enough(samples_s: Sequence[float], protocol: Protocol, min_samples: int 
 
 
 def is_noisy(samples: Array, share: float) -> bool:
-    """True if an end of the median's 95 % interval is further away than `share` of the median.
+    """Whether an end of the median's 95 % interval is more than `share` away from the median.
 
-    Also with so few samples that they give no such interval.
+    Fewer than MIN_SAMPLES samples give no such interval and are noisy.
     """
-    if len(samples) < LEAST_SAMPLES:
+    if len(samples) < MIN_SAMPLES:
         return True
     low, high = median_interval(samples)
     middle = median(samples)

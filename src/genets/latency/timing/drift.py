@@ -1,4 +1,4 @@
-"""Rounds: many networks timed in turn, over and over, so that drift can be told from cost."""
+"""Drift: many networks are timed in turn, several times, so that drift can be removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from genets.latency.engines import DeviceClock, Run
+from genets.latency.engines.base import DeviceClock, Run
 from genets.latency.timing.clock import warm_up
 from genets.latency.timing.statistics import Array
 
@@ -19,23 +19,26 @@ Key = TypeVar("Key", bound=Hashable)
 
 MIN_ROUNDS = 3
 MAX_ROUNDS = 10
-# Caches and frequencies that another network left behind would count as part of a short run.
+# Caches and clock frequencies that another network left behind would distort a short run.
 UNTIMED_S = 0.005
-SAMPLES = 5  # of one visit; their median counts
-# Fewer where they take longer than this; a single run so long is a sample by itself: it notices
-# neither the timer nor what the caches held.
+SAMPLES = 5  # samples of one visit; their median counts
+# A visit takes fewer samples if they take longer than this. One run of this length is enough: the
+# timer's error and the earlier contents of the caches are negligible.
 VISIT_S = 0.05
-NEIGHBOURS = 31  # visits that tell the speed of the device at one moment
+NEIGHBOURS = 31  # visits that determine the speed of the device at one moment
 SWEEPS = 3
 SAME_SPEED = 0.07
-AGAIN_ROUNDS = 3  # at most, for what is doubtful
-AGAIN_VISITS = 2  # of one network in each of them
-AGAIN_SHARE = 0.5  # of the time of all others; when it has passed, no such round starts
+REPEAT_ROUNDS = 3  # maximum number of further rounds for contradictory times
+REPEAT_VISITS = 2  # visits of each contradictory network in such a round
+REPEAT_SHARE = 0.5  # of the time of the normal rounds; after it, no further round starts
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """seconds: of one run. error: standard error of their logarithm, that is, as a share."""
+class TimeEstimate:
+    """The time of one run.
+
+    seconds: of one run. error: standard error of the logarithm of `seconds`, so a relative error.
+    """
 
     seconds: float
     error: float
@@ -49,14 +52,25 @@ def time_in_rounds(
     time_limit_s: float,
     on_progress: Callable[[float], None],
     before: Mapping[Key, Run] | None = None,
-    doubtful: Callable[[Mapping[Key, Timed]], Collection[Key]] = lambda _: (),
-) -> dict[Key, Timed]:
-    """The time of one run of each network, drift taken out.
+    find_contradictions: Callable[[Mapping[Key, TimeEstimate]], Collection[Key]] = lambda _: (),
+) -> dict[Key, TimeEstimate]:
+    """Time one run of each network, without the drift of the device.
 
-    In a round every network is visited once, in random order. time_limit_s: from MIN_ROUNDS
-    on, no round starts that would probably end later. before: what is done, untimed, before
-    each single run of these networks; the others run many times in a row. doubtful: those whose
-    times cannot be; they are visited again, AGAIN_ROUNDS times at most, after the limit.
+    Each round visits every network once, in random order.
+
+    Args:
+        clock: The clock of the device.
+        runs: The run of each network.
+        rng: Draws the order of the visits.
+        time_limit_s: After MIN_ROUNDS rounds, no round starts that would probably end later.
+        on_progress: Called with the share that is done, 0 to 1.
+        before: Untimed work before each single run of these networks. The other networks run many
+            times in a row.
+        find_contradictions: Finds the networks whose times contradict each other. They are visited
+            again after the time limit, in at most REPEAT_ROUNDS rounds.
+
+    Returns:
+        The time of each network.
     """
     rounds = _Rounds(clock, runs, before or {}, rng)
     warm_up(clock, next(iter(runs.values())))
@@ -64,18 +78,18 @@ def time_in_rounds(
         rounds.visit(runs, lambda spent_s: on_progress(min(1.0, spent_s / time_limit_s)))
         if done >= MIN_ROUNDS and rounds.spent_s * (done + 1) / done > time_limit_s:
             break
-    limit_s = rounds.spent_s + AGAIN_SHARE * max(rounds.spent_s, time_limit_s)
-    for _ in range(AGAIN_ROUNDS):
-        again = list(doubtful(rounds.times()))
-        if not again or rounds.spent_s > limit_s:
+    limit_s = rounds.spent_s + REPEAT_SHARE * max(rounds.spent_s, time_limit_s)
+    for _ in range(REPEAT_ROUNDS):
+        repeated = list(find_contradictions(rounds.times()))
+        if not repeated or rounds.spent_s > limit_s:
             break
-        rounds.visit_again(again)
+        rounds.repeat(repeated)
     on_progress(1.0)
     return rounds.times()
 
 
 class _Rounds(Generic[Key]):
-    """What was visited, in the order of time."""
+    """All visits so far, in the order of time."""
 
     def __init__(
         self,
@@ -90,37 +104,45 @@ class _Rounds(Generic[Key]):
         self.seconds: list[float] = []
         self.spent_s = 0.0
 
-    def visit(self, keys: Collection[Key], tell: Callable[[float], None]) -> None:
-        """Each of `keys` once, in random order."""
-        listed = list(keys)
-        for which in self.rng.permutation(len(listed)):
-            key = listed[which]
+    def visit(self, keys: Collection[Key], on_spent: Callable[[float], None]) -> None:
+        """Visit each of `keys` once, in random order."""
+        ordered = list(keys)
+        for which in self.rng.permutation(len(ordered)):
+            key = ordered[which]
             per_run, cost = _visit(self.clock, self.runs[key], self.before.get(key))
             self.visited.append(self.number[key])
             self.seconds.append(per_run)
             self.spent_s += cost
-            tell(self.spent_s)
+            on_spent(self.spent_s)
 
-    def visit_again(self, keys: list[Key]) -> None:
-        """Among as many others: they alone would be taken for a change of the device's speed."""
+    def repeat(self, keys: list[Key]) -> None:
+        """Visit `keys` again, among as many other networks.
+
+        Visits of `keys` alone would look like a change of the device's speed.
+        """
         others = [key for key in self.runs if key not in set(keys)]
-        for _ in range(AGAIN_VISITS):
+        for _ in range(REPEAT_VISITS):
             chosen = self.rng.permutation(len(others))[: len(keys)]
             self.visit([*keys, *(others[which] for which in chosen)], lambda _: None)
 
-    def times(self) -> dict[Key, Timed]:
-        found = without_drift(np.array(self.visited), np.array(self.seconds))
-        return dict(zip(self.runs, found, strict=True))
+    def times(self) -> dict[Key, TimeEstimate]:
+        estimates = remove_drift(np.array(self.visited), np.array(self.seconds))
+        return dict(zip(self.runs, estimates, strict=True))
 
 
-def without_drift(visited: NDArray[np.int_], seconds: Array) -> list[Timed]:
-    """Median seconds of each network, at the speed that the device had most of the time.
+def remove_drift(visited: NDArray[np.int_], seconds: Array) -> list[TimeEstimate]:
+    """Estimate the seconds of each network at the speed that the device had most of the time.
 
-    visited: (visits,) which network, from 0, in the order of time. seconds: (visits,).
+    Other users of the machine slow it down by a third for seconds or minutes, and slow some
+    networks down more than others. The speed at one moment is the common part of the visits around
+    it. Visits at an unusual speed count only for networks without any visit at the usual speed.
 
-    Other users of the machine make it a third slower for seconds or minutes, and not for all
-    networks alike. The speed at a moment is what the visits around it have in common. Visits at
-    another speed than usual count only for networks that have no others.
+    Args:
+        visited: Shape (visits,), the number of the network, from 0, in the order of time.
+        seconds: Shape (visits,).
+
+    Returns:
+        An estimate for each network.
     """
     logarithm = np.log(seconds)
     count = int(visited.max()) + 1
@@ -134,13 +156,14 @@ def without_drift(visited: NDArray[np.int_], seconds: Array) -> list[Timed]:
     at_usual = _medians((logarithm - drift)[usual], visited[usual], count)
     chosen = np.where(np.isnan(at_usual), at_any_speed, at_usual)
     errors = _errors(np.abs(logarithm - drift - chosen[visited]), visited, count)
-    return [Timed(*pair) for pair in zip(np.exp(chosen).tolist(), errors.tolist(), strict=True)]
+    pairs = zip(np.exp(chosen).tolist(), errors.tolist(), strict=True)
+    return [TimeEstimate(*pair) for pair in pairs]
 
 
 def _errors(deviations: Array, visited: NDArray[np.int_], count: int) -> Array:
     """(count,) standard errors of medians of normal values, from median absolute deviations.
 
-    The deviations of few visits may be small by chance: at least what is common is assumed.
+    A few visits may agree by chance, so each deviation is at least the median over all networks.
     """
     spread = 1.4826 * _medians(deviations, visited, count)
     spread = np.maximum(spread, np.median(spread))
@@ -148,13 +171,13 @@ def _errors(deviations: Array, visited: NDArray[np.int_], count: int) -> Array:
 
 
 def _medians(values: Array, visited: NDArray[np.int_], count: int) -> Array:
-    """(count,) of each network; NaN for one without a visit."""
+    """(count,) the median of each network; NaN for a network without a visit."""
     groups = (values[visited == which] for which in range(count))
     return np.array([np.median(group) if len(group) else math.nan for group in groups])
 
 
 def _visit(clock: DeviceClock, run: Run, before: Run | None) -> tuple[float, float]:
-    """Seconds of one run; and the seconds that it took to find out."""
+    """The seconds of one run, and the seconds that the visit took."""
     per_run = max(clock.time_runs(run, 1), 1e-9)
     spent = per_run
     if per_run >= VISIT_S:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genets.core.errors import TargetError
+from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES, DeviceClock, Prepared
 from genets.latency.environment import describe_environment
 from genets.latency.target import Target
@@ -25,20 +26,28 @@ LAUNCH_BOUND_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Measurement:
-    """Device time with inputs resident.
+    """The measured latency of a network: device time, with the inputs in the device's memory.
 
-    ms_per_image: the protocol's estimate; the median for `genets-1`.
-    low_ms_per_image, high_ms_per_image: 95 % interval of the median, from order statistics.
-    p90_ms_per_image, p99_ms_per_image: percentiles of the samples.
-    samples_ms: every sample, ms per batch; a short network's sample is a mean over several runs.
-    noisy: the interval did not come within 1 % of the median in the time given.
-    seconds: what came before the first timed run, step by step: fold, export, quantise,
-        compile, load, graph, first_run, whichever the engine has. None of it is latency.
-    quantisation: how the network was brought to int8; ranges taken from `noise` give a latency,
-        and no network that one could use. None for other precisions.
-    launch_bound: on CUDA, True if the host took over 0.8 of the device's time to hand over a
-        run, so that the host was measured as much as the device; None on a CPU.
-    memory_bytes: device memory of this network at its peak; None where it is not known.
+    Attributes:
+        ms_per_image: The protocol's estimate; for `genets-1` the median.
+        low_ms_per_image: Lower end of the median's 95 % interval, from order statistics.
+        high_ms_per_image: Upper end of the same interval.
+        p90_ms_per_image: 90th percentile of the samples.
+        p99_ms_per_image: 99th percentile of the samples.
+        samples_ms: Every sample, in ms per batch. A sample of a fast network is a mean over
+            several runs.
+        noisy: Whether the interval did not come within 1 % of the median in the given time.
+        seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
+            load, graph or first_run, as the engine has them. They are not part of the latency.
+        protocol: The name of the protocol, `genets-1` or `paper`.
+        target: The target, with its number of threads.
+        resolution: Pixels along one side of the input.
+        environment: Device, driver, versions, threads and clocks.
+        quantisation: How the network was quantised to int8. With `ranges_from` `noise` only the
+            latency is valid, and the network itself is useless. None for other precisions.
+        launch_bound: Whether launching a run took the host more than 80 % of the device time, so
+            that the result depends on the host as well. None on a CPU.
+        memory_bytes: Peak device memory of this network; None where it is unknown.
     """
 
     ms_per_image: float
@@ -59,22 +68,21 @@ class Measurement:
 
     @property
     def ms_per_batch(self) -> float:
+        """The latency of a whole batch."""
         return self.ms_per_image * self.target.batch_size
 
     def to_json(self) -> dict[str, Any]:
-        """A record that `json.dumps` takes and `from_json` reads back without loss."""
-        return {**asdict(self), "samples_ms": list(self.samples_ms)}
+        """Return a dictionary for JSON, which `from_json` reads without loss."""
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Measurement:
-        """Raises TargetError if `record` is no measurement."""
-        try:
-            values = dict(record)
-            values["target"] = Target.from_json(values["target"])
-            values["samples_ms"] = tuple(values["samples_ms"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise TargetError(f"not a measurement: {error}") from error
+        """Create a measurement from the output of `to_json`.
+
+        Raises:
+            TargetError: The record is not a measurement.
+        """
+        return from_plain(cls, record, kind="field of a measurement", raises=TargetError)
 
     def __str__(self) -> str:
         noisy = ", noisy" if self.noisy else ""
@@ -94,11 +102,25 @@ def measure(
     time_limit_s: float = 10.0,
     calibration: Tensor | None = None,
 ) -> Measurement:
-    """The latency of `network`, which is not changed. Raises TargetError.
+    """Measure the latency of a network.
 
-    min_samples: in place of the protocol's own number (100 for `genets-1`, 30 for `paper`).
-    time_limit_s: of sampling; when it has passed, the result may say `noisy`.
-    calibration: (N, channels, resolution, resolution) images for int8; see `Engine.prepare`.
+    Args:
+        network: Any network; it is not changed.
+        target: Device, engine, precision and batch size.
+        resolution: Pixels along one side of the input.
+        protocol: `genets-1` or `paper`.
+        min_samples: Replaces the protocol's number of samples (100 for `genets-1`, 30 for
+            `paper`).
+        time_limit_s: Limit of the sampling. A result that is not yet precise is then `noisy`.
+        calibration: Images of shape (N, channels, resolution, resolution) that set the ranges of
+            int8. None uses normal noise, which is good enough for a latency only.
+
+    Returns:
+        The latency with its interval, samples and conditions.
+
+    Raises:
+        TargetError: This machine cannot run the target, the network cannot run on it, or an
+            argument is wrong.
     """
     return measure_interleaved(
         {"": network},
@@ -123,13 +145,25 @@ def measure_interleaved(
     on_error: Callable[[str, TargetError], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Measurement]:
-    """Networks that are to be compared, sampled in turn, A B A B, in one run.
+    """Measure networks that are to be compared: they are sampled in turn, A B A B, in one run.
 
-    resolution: one for all, or one for each name. time_limit_s: for each network.
-    calibration: images for int8, by name; see `Engine.prepare`.
-    on_error: told of each network that cannot be prepared, which is then left out.
-    on_progress: told the share of the sampling that is done, 0 to 1.
-    Raises TargetError; see `measure`.
+    Args:
+        networks: The networks by name; they are not changed.
+        target: Device, engine, precision and batch size.
+        resolution: Pixels along one side of the input, for all networks or by name.
+        protocol: `genets-1` or `paper`.
+        min_samples: Replaces the protocol's number of samples.
+        time_limit_s: Limit of the sampling for each network.
+        calibration: Images for int8 by name; see `measure`.
+        on_error: Called with each network that cannot be prepared, which is then left out.
+            Without `on_error` such a network raises its error.
+        on_progress: Called with the share of the sampling that is done, 0 to 1.
+
+    Returns:
+        The measurements by name.
+
+    Raises:
+        TargetError: See `measure`.
     """
     rule = find_protocol(protocol)
     if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
@@ -159,15 +193,17 @@ def measure_interleaved(
             time_limit_s=time_limit_s,
             on_progress=on_progress,
         )
-        bound = {name: _is_launch_bound(clock, run, samples[name]) for name, run in runs.items()}
+        launch_bound = {
+            name: _is_launch_bound(clock, run, samples[name]) for name, run in runs.items()
+        }
     return {
-        name: _summary(
+        name: _summarise(
             samples[name],
             rule,
             seconds=run.seconds,
             quantisation=run.quantisation,
             memory_bytes=run.memory_bytes,
-            launch_bound=bound[name],
+            launch_bound=launch_bound[name],
             protocol=protocol,
             target=target.resolved(),
             resolution=resolutions[name],
@@ -182,7 +218,7 @@ def _is_launch_bound(clock: DeviceClock, run: Prepared, samples_s: Array) -> boo
     return None if enqueue_s is None else enqueue_s > LAUNCH_BOUND_SHARE * median(samples_s)
 
 
-def _summary(samples_s: Array, rule: Protocol, **conditions: Any) -> Measurement:
+def _summarise(samples_s: Array, rule: Protocol, **conditions: Any) -> Measurement:
     batch_size = conditions["target"].batch_size
     per_image = samples_s * 1e3 / batch_size
     low, high = median_interval(per_image)
@@ -200,6 +236,6 @@ def _summary(samples_s: Array, rule: Protocol, **conditions: Any) -> Measurement
 
 
 def check_time_limit(time_limit_s: float) -> None:
-    """Raise TargetError unless it is above 0 and finite."""
-    if not 0 < time_limit_s < math.inf:  # without an end noise might never let it stop
+    """Raise TargetError unless the limit is above 0 and finite."""
+    if not 0 < time_limit_s < math.inf:  # without a limit, noise might never let sampling stop
         raise TargetError(f"time_limit_s must be above 0 and finite, not {time_limit_s!r}")

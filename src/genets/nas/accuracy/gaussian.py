@@ -1,14 +1,14 @@
-"""Bayesian linear models with Gaussian effects, in closed form.
+"""Bayesian linear regression with Gaussian effects, in closed form.
 
     y = X w + e,   w_j ~ N(m_j, v_j),   e_n ~ N(0, s_n)   (all independent)
 
-The same as ridge regression with one penalty per column, and as a Gaussian process with
-covariance K = X diag(v) X' + diag(s).
+This is ridge regression with one penalty per column. It is also a Gaussian process with covariance
+K = X diag(v) X' + diag(s).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,14 @@ SCALE_BOUND = 7.0  # log-scales stay within this many natural logs of their prio
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """The data and the priors.
+    """The observations and the priors, for n observations and p effects.
 
-    features: (n, p). target: (n,).
-    prior_mean, prior_variance: (p,). noise_variance: (n,).
+    Attributes:
+        features: (n, p), the design matrix X.
+        target: (n,), the observed y.
+        prior_mean: (p,), m.
+        prior_variance: (p,), v.
+        noise_variance: (n,), s.
     """
 
     features: Floats
@@ -37,7 +41,7 @@ class LinearModel:
 
     @property
     def residual(self) -> Floats:
-        """(n,): the target less its prior mean."""
+        """(n,): the target minus its prior mean."""
         return self.target - self.features @ self.prior_mean
 
     @property
@@ -49,11 +53,15 @@ class LinearModel:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What the data say of the effects.
+    """The distribution of the effects after the observations.
 
-    mean: (p,). covariance: (p, p).
-    left_out_residual, left_out_variance: (n,), each observation less its prediction from all
-        others (with the same variances), and the variance of that, its own noise included.
+    Attributes:
+        mean: (p,).
+        covariance: (p, p).
+        left_out_residual: (n,), each observation minus its prediction from all other observations,
+            with the same variances.
+        left_out_variance: (n,), the variance of `left_out_residual`; it includes the noise of the
+            observation itself.
     """
 
     mean: Floats
@@ -62,8 +70,11 @@ class Posterior:
     left_out_variance: Floats
 
 
-def posterior(model: LinearModel) -> Posterior:
-    """Closed form; leave-one-out by Rasmussen and Williams 2006, equations 5.10 to 5.12."""
+def compute_posterior(model: LinearModel) -> Posterior:
+    """Condition the effects on the target.
+
+    Leave-one-out values follow Rasmussen and Williams 2006, equations 5.10 to 5.12.
+    """
     factor = cho_factor(model.covariance, lower=True)
     weighted = model.features * model.prior_variance  # (n, p)
     inverse = cho_solve(factor, np.eye(len(model.target)))
@@ -74,46 +85,37 @@ def posterior(model: LinearModel) -> Posterior:
     return Posterior(mean, (covariance + covariance.T) / 2, solved / precision, 1 / precision)
 
 
-def log_evidence(model: LinearModel) -> float:
-    """Log density of the target under the prior."""
-    return _log_evidence_with_inverse(model)[0]
+def scale_variances(model: LinearModel, groups: Integers, log_scales: Floats) -> LinearModel:
+    """Multiply the standard deviations of a model by exp(log_scales).
 
-
-def _log_evidence_with_inverse(model: LinearModel) -> tuple[float, Floats, Floats]:
-    """Log evidence, K^-1, and K^-1 times the residual."""
-    lower, _ = factor = cho_factor(model.covariance, lower=True)
-    inverse = cho_solve(factor, np.eye(len(model.target)))
-    solved = cho_solve(factor, model.residual)
-    log_determinant = 2 * np.log(np.diag(lower)).sum()
-    size = len(model.target) * np.log(2 * np.pi)
-    return float(-(model.residual @ solved + log_determinant + size) / 2), inverse, solved
-
-
-def with_scales(model: LinearModel, groups: Integers, log_scales: Floats) -> LinearModel:
-    """The model with standard deviations multiplied by exp(log_scales).
-
-    groups: (p,), which scale each column follows; -1 for a fixed one. The last of
-    `log_scales` is the noise's.
+    Args:
+        model: the model before scaling.
+        groups: (p,), the scale that each column follows; -1 for a column that stays as it is.
+        log_scales: (scales,), one for each group; the last one is for the noise.
     """
     factors = np.concatenate((np.exp(2 * log_scales[:-1]), [1.0]))
-    return LinearModel(
-        model.features,
-        model.target,
-        model.prior_mean,
-        model.prior_variance * factors[groups],
-        model.noise_variance * np.exp(2 * log_scales[-1]),
+    return replace(
+        model,
+        prior_variance=model.prior_variance * factors[groups],
+        noise_variance=model.noise_variance * np.exp(2 * log_scales[-1]),
     )
 
 
 def fit_scales(model: LinearModel, groups: Integers, log_scale_std: Floats) -> Floats:
-    """The most probable log-scales: evidence times a normal prior N(0, log_scale_std^2) on each.
+    """Find the most probable log-scales, see `scale_variances`.
 
-    Deterministic: L-BFGS-B with the exact gradient, from two fixed starts.
+    Their probability is the evidence times a normal prior N(0, log_scale_std^2) on each log-scale.
+    The result is deterministic: L-BFGS-B with the exact gradient, from two fixed starts.
+
+    Args:
+        model: the model whose variances are scaled.
+        groups: (p,), as in `scale_variances`.
+        log_scale_std: (scales,), the prior standard deviation of each log-scale.
     """
 
     def objective(log_scales: Floats) -> tuple[float, Floats]:
-        scaled = with_scales(model, groups, log_scales)
-        evidence, inverse, solved = _log_evidence_with_inverse(scaled)
+        scaled = scale_variances(model, groups, log_scales)
+        evidence, inverse, solved = _log_evidence(scaled)
         # d(log evidence) / d(log v_j), then the sum over the columns that share a scale.
         by_column = scaled.prior_variance * (
             (scaled.features.T @ solved) ** 2
@@ -126,9 +128,19 @@ def fit_scales(model: LinearModel, groups: Integers, log_scale_std: Floats) -> F
 
     count = len(log_scale_std)
     bounds = [(-SCALE_BOUND, SCALE_BOUND)] * count
-    found = [
+    optima = [
         minimize(objective, np.full(count, start), jac=True, method="L-BFGS-B", bounds=bounds)
         for start in (0.0, -1.5)
     ]
-    best: Floats = min(found, key=lambda result: float(result.fun)).x
+    best: Floats = min(optima, key=lambda result: float(result.fun)).x
     return best
+
+
+def _log_evidence(model: LinearModel) -> tuple[float, Floats, Floats]:
+    """The log density of the target under the prior, K^-1, and K^-1 times the residual."""
+    lower, _ = factor = cho_factor(model.covariance, lower=True)
+    inverse = cho_solve(factor, np.eye(len(model.target)))
+    solved = cho_solve(factor, model.residual)
+    log_determinant = 2 * np.log(np.diag(lower)).sum()
+    size = len(model.target) * np.log(2 * np.pi)
+    return float(-(model.residual @ solved + log_determinant + size) / 2), inverse, solved

@@ -1,7 +1,4 @@
-"""The accuracy model: from trials to the predicted accuracy of any structure (section 4.2).
-
-What trials have tried at each stage: beyond it a prediction is an extrapolation.
-"""
+"""The accuracy model: from trials to the predicted metric of any structure (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from genets.core.errors import GenetsError, unknown_name
-from genets.nas.accuracy.bayes import TREND_MEAN, TREND_STD, BayesEffects, LeaveOneOut
+from genets.nas.accuracy.bayes import BayesEffects, LeaveOneOut
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.accuracy.observations import Observations
 from genets.nas.accuracy.paper_formula import PaperEffects
@@ -25,16 +22,15 @@ from genets.training.score import Metric
 Form = Literal["bayes", "paper"]
 FORMS: tuple[Form, ...] = ("bayes", "paper")
 
-LEAST_ERROR = 0.01  # stands for the error of a MasterNet that makes (almost) none
+MIN_ERROR = 0.01  # replaces the error of a MasterNet that makes (almost) no error
 
-
-FailedBlocks = frozenset[tuple[int, Block]]  # at a super-block, counted from 0
+FailedBlocks = frozenset[tuple[int, Block]]  # the index of a super-block, from 0, and a block
 
 
 class Effects(Protocol):
-    """What a form of the regression gives: `BayesEffects`, `PaperEffects`."""
+    """What a form of the regression offers: `BayesEffects` or `PaperEffects`."""
 
-    def stage(
+    def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats: ...
 
@@ -49,10 +45,13 @@ class Effects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Predicted change of value against the MasterNet, and its standard deviation.
+    """The predicted gain of a structure over the MasterNet.
 
-    The value is top-1 (0 to 1) or minus the cross-entropy (nats): more is better.
-    `std` is that of the change, without the noise of measuring it; NaN where the form has none.
+    Attributes:
+        mean: expected gain, in top-1 (0 to 1) or nats of cross-entropy; positive is better.
+        std: standard deviation of the gain, without the noise of a measured score; NaN for the
+            literal formula of the paper, which has none.
+        master_value: the MasterNet's top-1, or minus its cross-entropy.
     """
 
     mean: float
@@ -61,19 +60,25 @@ class Prediction:
 
     @property
     def value(self) -> float:
-        """The MasterNet's value and the change."""
+        """The predicted top-1, or minus the predicted cross-entropy."""
         return self.master_value + self.mean
 
 
 @dataclass(frozen=True, eq=False)
 class AccuracyModel:
-    """A fitted model. Make one with `AccuracyModel.fit`.
+    """Predicts the metric of any structure of a search space. Use `AccuracyModel.fit`.
 
-    master_value: the MasterNet's, of which more is better.
-    excluded: the results that are not used, as they failed or are not finite.
-    failed: blocks of which every trial at a super-block is excluded. Nothing is known of them
-        there but that they fail, so they are not selected.
-    tried: what the predictions rest on; see `TriedRange.outside`.
+    Attributes:
+        master: the MasterNet.
+        master_value: its metric, oriented so that higher is better.
+        metric: the metric that is predicted.
+        form: "bayes", or "paper" for the literal formula of section 4.2.
+        effects: the fitted effects.
+        num_trials: the number of trials in the fit.
+        excluded: the results left out of the fit, because they failed or are not finite.
+        failed: blocks whose trials at a super-block are all excluded. Nothing else is known about
+            them there, so they are not selected.
+        tried: the range of the trials; see `TriedRange.outside`.
     """
 
     master: Structure
@@ -81,7 +86,7 @@ class AccuracyModel:
     metric: Metric
     form: Form
     effects: Effects
-    trials: int
+    num_trials: int
     excluded: tuple[TrialResult, ...]
     failed: FailedBlocks
     tried: TriedRange
@@ -95,19 +100,22 @@ class AccuracyModel:
         *,
         metric: Metric | str = Metric.TOP1,
         form: Form = "bayes",
-        trend: tuple[float, float] = (TREND_MEAN, TREND_STD),
-        confirmed: Sequence[TrainedCandidate] = (),
+        candidates: Sequence[TrainedCandidate] = (),
     ) -> AccuracyModel:
-        """Fit to the results of trials; their order does not matter.
+        """Fit the model to the results of trials.
 
-        master_score: the trained MasterNet's own top-1 (0 to 1) or cross-entropy (nats) on the
-            images that the trials were scored on.
-        form: "bayes", or "paper" for the literal formula of section 4.2.
-        trend: for "bayes" the prior mean and standard deviation of the gain from e times the
-            multiply-adds, as a share of the MasterNet's error.
-        confirmed: structures trained from scratch, which "bayes" is fitted to as well; "paper" is
-            literal.
-        Raises GenetsError where no result has a finite score.
+        Args:
+            master: the MasterNet of the trials.
+            results: the results of the trials; their order does not matter.
+            master_score: the trained MasterNet's own top-1 (0 to 1) or cross-entropy (nats) on the
+                images that the trials were scored on.
+            metric: the metric to predict.
+            form: "bayes", or "paper" for the literal formula of section 4.2.
+            candidates: structures that were trained from scratch. The form "bayes" is fitted to
+                these too; "paper" is literal and ignores them.
+
+        Raises:
+            GenetsError: no result has a finite score, or an argument is not valid.
         """
         metric = Metric.parse(metric)
         if form not in FORMS:
@@ -116,78 +124,83 @@ class AccuracyModel:
             raise GenetsError(
                 f"master_score must be a {metric.label} of at least 0, not {master_score}"
             )
-        observations = Observations.collect(master, results, metric, confirmed)
+        observations = Observations.collect(master, results, metric, candidates)
         value = metric.oriented(master_score)
         effects: Effects
         if form == "paper":
             effects = PaperEffects.fit(master, observations, value)
         else:
             error = 1 - master_score if metric.higher_is_better else master_score
-            error = max(error, LEAST_ERROR)
-            effects = BayesEffects.fit(master, observations, value, error, trend)
-        used, excluded = len(observations.trials), observations.excluded
-        failed = _failed(master, observations)
-        tried = TriedRange.of(master, observations.trials)
-        return cls(master, value, metric, form, effects, used, excluded, failed, tried)
+            effects = BayesEffects.fit(master, observations, value, max(error, MIN_ERROR))
+        return cls(
+            master,
+            value,
+            metric,
+            form,
+            effects,
+            len(observations.trials),
+            observations.excluded,
+            _failed_blocks(master, observations),
+            TriedRange.collect(master, observations.trials),
+        )
 
     def predict(self, structure: Structure) -> Prediction:
-        """The sum of `stage_gain` over all stages.
+        """Predict the gain of a structure: the sum of `stage_gain` over all stages.
 
-        Always at the MasterNet's resolution: pseudo-gradients serve every resolution (paper,
-        section 4.2, Searching for Resolution).
-        Raises GenetsError for another number of super-blocks.
+        The prediction is for the MasterNet's resolution. Pseudo-gradients serve every resolution
+        (paper, section 4.2, Searching for Resolution).
+
+        Raises:
+            GenetsError: the structure has another number of super-blocks than the MasterNet.
         """
-        places = len(self.master.super_blocks)
-        if len(structure.super_blocks) != places:
+        count = len(self.master.super_blocks)
+        if len(structure.super_blocks) != count:
             raise GenetsError(
-                f"a structure to predict must have the MasterNet's {places} super-blocks, "
+                f"a structure to predict must have the MasterNet's {count} super-blocks, "
                 f"not {len(structure.super_blocks)}"
             )
-        mean = sum(
-            float(
-                self.effects.stage(index, [structure.input_width(index)], [structure.stage(index)])[
-                    0, 0
-                ]
-            )
+        gains = (
+            self.stage_gain(index, [structure.input_width(index)], [structure.stage(index)])
             for index in structure.indices
         )
+        mean = sum(float(gain[0, 0]) for gain in gains)
         return Prediction(mean, self.effects.std(structure), self.master_value)
 
     def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
-        """(input widths, super-blocks): what each adds, as stage `index`, to the predicted change.
+        """(input widths, super-blocks): the predicted gain of each super-block as stage `index`.
 
-        0 for the MasterNet's own stage behind its own input width.
+        It is 0 for the MasterNet's own stage with its own input width.
         """
-        return np.asarray(self.effects.stage(index, input_widths, super_blocks))
+        return np.asarray(self.effects.stage_gain(index, input_widths, super_blocks))
 
     def leave_one_out(self) -> LeaveOneOut | None:
-        """How well trials are predicted from the others; None for the paper's form."""
+        """How well each trial is predicted from all others; None for the form "paper"."""
         return self.effects.leave_one_out()
 
     def warnings(self) -> list[str]:
-        """One sentence for each thing that the trials do not support."""
+        """All warnings about the trials, one sentence each."""
         return [*self.trial_warnings(), *map(str, self.undecided_choices())]
 
     def undecided_choices(self) -> list[UndecidedChoice]:
-        """Choices of a block that are within noise; the paper's form knows of none."""
+        """Choices of a block that are within noise; none for the form "paper"."""
         if not isinstance(self.effects, BayesEffects):
             return []
         return undecided_choices(self.effects, self.metric.unit)
 
     def trial_warnings(self) -> list[str]:
-        """All warnings but close calls."""
-        found = self.effects.warnings()
+        """Warnings about failed, missing or inconsistent trials, without the undecided choices."""
+        warnings = self.effects.warnings()
         if self.excluded:
-            total = self.trials + len(self.excluded)
-            found.insert(0, f"{len(self.excluded)} of {total} trials failed and are left out")
-        found += [
-            f"every trial of {block} in {self.master.stage_name(index)} failed; it is not selected "
-            "there"
+            total = self.num_trials + len(self.excluded)
+            warnings.insert(0, f"{len(self.excluded)} of {total} trials failed and are left out")
+        warnings += [
+            f"every trial of {block} in {self.master.stage_name(index)} failed, so this block is "
+            "not selected there"
             for index, block in sorted(self.failed)
         ]
-        return found
+        return warnings
 
     def to_json(self) -> dict[str, object]:
         """A summary for files: pseudo-gradients with standard deviations, errors, warnings."""
@@ -196,7 +209,7 @@ class AccuracyModel:
             "form": self.form,
             "metric": self.metric,
             "master_value": self.master_value,
-            "trials": self.trials,
+            "trials": self.num_trials,
             "excluded": len(self.excluded),
             "leave_one_out_rmse": left_out and left_out.rmse,
             "leave_one_out_spearman": left_out and left_out.spearman,
@@ -205,8 +218,8 @@ class AccuracyModel:
         }
 
 
-def _failed(master: Structure, observations: Observations) -> FailedBlocks:
-    """The MasterNet's own blocks are never among them: there they were trained."""
+def _failed_blocks(master: Structure, observations: Observations) -> FailedBlocks:
+    """Blocks without a usable trial; the MasterNet's own blocks were trained in the MasterNet."""
     failed = {(r.trial.index, r.trial.super_block.block) for r in observations.excluded}
     used = {(trial.index, trial.super_block.block) for trial in observations.trials}
     own = {(index, master.stage(index).block) for index in master.indices}
@@ -215,13 +228,18 @@ def _failed(master: Structure, observations: Observations) -> FailedBlocks:
 
 @dataclass(frozen=True)
 class TriedRange:
-    """By stage what finished trials had in its place, the MasterNet's own included."""
+    """What the finished trials tried at each stage; beyond it, predictions are extrapolations.
+
+    Attributes:
+        master: the MasterNet.
+        tried: by stage the super-blocks of its trials, and the MasterNet's own.
+    """
 
     master: Structure
     tried: Mapping[int, Sequence[SuperBlock]]
 
     @classmethod
-    def of(cls, master: Structure, trials: Sequence[Trial]) -> TriedRange:
+    def collect(cls, master: Structure, trials: Sequence[Trial]) -> TriedRange:
         tried = {
             index: [master.stage(index), *(t.super_block for t in trials if t.index == index)]
             for index in master.indices
@@ -229,19 +247,18 @@ class TriedRange:
         return cls(master, tried)
 
     def outside(self, structure: Structure) -> tuple[str, ...]:
-        """A few words on each stage of `structure` that goes beyond the trials there."""
+        """One phrase for each property of a structure that is outside the range of the trials."""
         return tuple(
-            words
+            phrase
             for index in structure.indices
-            for words in self._beyond(index, structure.stage(index))
+            for phrase in self._stage_outside(index, structure.stage(index))
         )
 
-    def _beyond(self, index: int, there: SuperBlock) -> Iterator[str]:
+    def _stage_outside(self, index: int, stage: SuperBlock) -> Iterator[str]:
         name, tried = self.master.stage_name(index), self.tried[index]
-        if there.block not in {one.block for one in tried}:
-            yield f"{name}: no trial of {there.block}"
-        for what in ("depth", "width"):
-            value, values = getattr(there, what), [getattr(one, what) for one in tried]
-            least, most = min(values), max(values)
-            if not least <= value <= most:
-                yield f"{name}: {what} {value}, tried {least} to {most}"
+        if stage.block not in {other.block for other in tried}:
+            yield f"{name}: no trial of {stage.block}"
+        for field in ("depth", "width"):
+            value, values = getattr(stage, field), [getattr(other, field) for other in tried]
+            if not min(values) <= value <= max(values):
+                yield f"{name}: {field} {value}, tried {min(values)} to {max(values)}"

@@ -18,19 +18,21 @@ from genets.training.score import Metric, score_value
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Trials in the order of their keys, with their values (higher is better).
+    """The trials and trained candidates of a search, with their values.
 
-    values: (trials,), top-1 from 0 to 1, or minus the cross-entropy in nats.
-    excluded: results that failed or are not finite.
-    whole, whole_values: structures that were trained from scratch, in the order of their
-        notations, and their values.
+    Attributes:
+        trials: the trials with a finite score, in the order of their keys.
+        values: (trials,), top-1 from 0 to 1, or minus the cross-entropy in nats.
+        excluded: the results that failed or have no finite score.
+        candidates: structures that were trained from scratch, in the order of their notations.
+        candidate_values: (candidates,), in the same unit as `values`.
     """
 
     trials: tuple[Trial, ...]
     values: Floats
     excluded: tuple[TrialResult, ...]
-    whole: tuple[Structure, ...]
-    whole_values: Floats
+    candidates: tuple[Structure, ...]
+    candidate_values: Floats
 
     @classmethod
     def collect(
@@ -38,11 +40,19 @@ class Observations:
         master: Structure,
         results: Sequence[TrialResult],
         metric: Metric,
-        confirmed: Sequence[TrainedCandidate] = (),
+        candidates: Sequence[TrainedCandidate] = (),
     ) -> Observations:
-        """confirmed: of them those at the MasterNet's resolution, of which its trials tell.
+        """Sort results into those that have a value and those that are excluded.
 
-        Raises GenetsError where no trial has a value, or one is of another MasterNet.
+        Args:
+            master: the MasterNet of all trials.
+            results: the results of trials, in any order.
+            metric: the metric that becomes the value.
+            candidates: trained candidates. Only candidates at the MasterNet's resolution are used,
+                because trials say nothing about other resolutions.
+
+        Raises:
+            GenetsError: no result has a finite score, or a trial is of another MasterNet.
         """
         indices = master.indices
         for result in results:
@@ -53,31 +63,29 @@ class Observations:
                     f"not {result.trial.index}"
                 )
         # Sorted, so that the fit does not depend on the order in which trials ended.
-        usable = sorted(
-            ((r.trial, metric_value(r, metric)) for r in results if _usable(r, metric)),
-        )
+        usable = sorted((r.trial, metric_value(r, metric)) for r in results if _usable(r, metric))
         if not usable:
             reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
             raise GenetsError(
                 f"there is no finished trial with a finite {metric.label} "
                 f"among {len(results)} results{reason}; the accuracy model needs at least one"
             )
-        excluded = tuple(result for result in results if not _usable(result, metric))
-        whole = {
-            one.structure: metric_value(one, metric)
-            for one in sorted(confirmed, key=lambda one: str(one.structure))
-            if _usable(one, metric) and one.structure.resolution == master.resolution
+        value_by_candidate = {
+            candidate.structure: metric_value(candidate, metric)
+            for candidate in sorted(candidates, key=lambda candidate: str(candidate.structure))
+            if _usable(candidate, metric) and candidate.structure.resolution == master.resolution
         }
         return cls(
             tuple(trial for trial, _ in usable),
             np.array([value for _, value in usable]),
-            excluded,
-            tuple(whole),
-            np.array(list(whole.values())),
+            tuple(result for result in results if not _usable(result, metric)),
+            tuple(value_by_candidate),
+            np.array(list(value_by_candidate.values())),
         )
 
 
 def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
+    """The metric of a result, oriented so that higher is better; NaN where there is no score."""
     score = score_value(result, metric)
     return math.nan if score is None else metric.oriented(score)
 
@@ -88,30 +96,36 @@ def _usable(result: TrialResult | TrainedCandidate, metric: Metric) -> bool:
 
 @dataclass(frozen=True)
 class RepeatNoise:
-    """Sums of squares and degrees of freedom of repeats around their mean, stage by stage."""
+    """How far the values of repeated trials scatter around their mean, stage by stage.
+
+    Attributes:
+        squares: (stages,), the sum of squared differences from the mean of the repeats.
+        freedom: (stages,), the degrees of freedom of that sum.
+    """
 
     squares: tuple[float, ...]
     freedom: tuple[int, ...]
 
     @classmethod
-    def of(cls, observations: Observations, master: Structure) -> RepeatNoise:
+    def estimate(cls, observations: Observations, master: Structure) -> RepeatNoise:
+        """Collect the repeats of each trial of each stage."""
         repeats = defaultdict(list)
         for trial, value in zip(observations.trials, observations.values, strict=True):
             repeats[trial.index, trial.super_block].append(value)
         squares, freedom = [0.0] * len(master.stages), [0] * len(master.stages)
         for (index, _), values in repeats.items():
-            place = master.indices.index(index)
-            squares[place] += float(((np.array(values) - np.mean(values)) ** 2).sum())
-            freedom[place] += len(values) - 1
+            stage = master.indices.index(index)
+            squares[stage] += float(((np.array(values) - np.mean(values)) ** 2).sum())
+            freedom[stage] += len(values) - 1
         return cls(tuple(squares), tuple(freedom))
 
     def variances(self, prior_variance: float) -> Floats:
-        """(stages,): each stage's own, shrunk towards the pooled one where few.
+        """(stages,): the noise variance of each stage, shrunk towards the pooled variance.
 
-        The pooled variance counts as 4 repeats of each stage, `prior_variance` as one
-        in the pool.
+        The pooled variance counts as 4 repeats of each stage; `prior_variance` counts as one
+        repeat in the pool.
         """
         pooled = (sum(self.squares) + prior_variance) / (sum(self.freedom) + 1)
-        own, count = np.array(self.squares), np.array(self.freedom)
-        variances: Floats = (own + 4 * pooled) / (count + 4)
+        squares, freedom = np.array(self.squares), np.array(self.freedom)
+        variances: Floats = (squares + 4 * pooled) / (freedom + 4)
         return variances

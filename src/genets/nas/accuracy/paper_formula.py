@@ -1,11 +1,12 @@
 """The accuracy model by the letter of the paper (section 4.2, Regression).
 
-For each super-block i and block T least squares give g = [g1, g2] such that
+For each super-block i and block T, least squares give g = [g1, g2] such that
 
     g1 (d_j - d_i) + g2 (c_j - c_i) ~ A_j - A*
 
-over the trials j of T at i: no intercept, no control, nothing shared. Where the trials do not
-determine g, it is the solution of least norm; a block without trials has g = 0.
+over the trials j of T at i. There is no intercept and no control, and super-blocks share nothing.
+Where the trials do not determine g, it is the solution of least norm. A block without trials has
+g = 0.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from genets.structure import Block, Structure, SuperBlock
 
 @dataclass(frozen=True, eq=False)
 class PaperEffects:
-    """gradient: by super-block and block [g1, g2], change of value per block and per channel."""
+    """The fitted pseudo-gradients.
+
+    Attributes:
+        master: the MasterNet.
+        gradient: [g1, g2] by super-block and block: gain per block of depth and per channel.
+        trials: the number of trials by super-block and block.
+    """
 
     master: Structure
     gradient: dict[tuple[int, Block], Floats]
@@ -46,18 +53,18 @@ class PaperEffects:
             gradient[key] = np.asarray(solution, np.float64)
         return cls(master, gradient, {key: len(samples) for key, samples in rows.items()})
 
-    def stage(
+    def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
-        """(input widths, super-blocks): the same for every input width."""
+        """(input widths, super-blocks): predicted gain, equal for every input width."""
         own = self.master.stage(index)
         change = np.array([[s.depth - own.depth, s.width - own.width] for s in super_blocks])
-        none = np.zeros(2)
-        slopes = np.array([self.gradient.get((index, s.block), none) for s in super_blocks])
+        zero = np.zeros(2)
+        slopes = np.array([self.gradient.get((index, s.block), zero) for s in super_blocks])
         return np.tile((change * slopes).sum(axis=1), (len(input_widths), 1))
 
     def std(self, structure: Structure) -> float:
-        """NaN: the formula says nothing of its error."""
+        """NaN: the formula has no estimate of its error."""
         return math.nan
 
     def leave_one_out(self) -> None:

@@ -1,8 +1,9 @@
-"""Choices that the trials do not support, and how many more trials would.
+"""Choices of a block that the trials leave open, and how many more trials would decide them.
 
-The effects are normal, so what more trials would leave of a difference's variance is known before
-they are run (pre-posterior analysis; Raiffa and Schlaifer 1961). With m and s the difference's mean
-and standard deviation now and s' the latter afterwards, the mean will be
+The effects are normal, so the variance of a difference after more trials is known before these
+trials are run (pre-posterior analysis; Raiffa and Schlaifer 1961). Let m and s be the mean and the
+standard deviation of the difference now, and s' its standard deviation afterwards. Then its mean
+afterwards will be
 
     m' ~ N(m, s^2 - s'^2).
 """
@@ -24,19 +25,25 @@ from genets.nas.accuracy.gaussian import Floats
 from genets.nas.study.records import Trial
 from genets.structure import Block
 
-CLEAR = 2.0  # standard deviations that a difference must have to be told from noise
-LIKELY = 0.5  # the chance that it will be, with which trials are said to settle it
-MAX_MORE_TRIALS = 50  # trials for each super-block; more are not counted
+CLEAR_STDS = 2.0  # a difference of at least so many standard deviations is clear of the noise
+MIN_PROBABILITY = 0.5  # that the difference becomes clear, for a number of trials to be enough
+MAX_MORE_TRIALS = 50  # per super-block; larger numbers are not considered
 
-Plan = Callable[[int], Sequence[Trial]]  # what so many more trials for each super-block would be
+Plan = Callable[[int], Sequence[Trial]]  # plans a number of further trials for each super-block
 
 
 @dataclass(frozen=True, eq=False)
 class UndecidedChoice:
-    """Two blocks of which the trials do not tell which is better at a super-block.
+    """Two blocks of one super-block whose difference is within noise.
 
-    index: of the super-block, from 0. mean, std: of the gain of `best` over `other` at the
-    MasterNet's depth and width, in `unit`. row: (columns,), the effects it is of.
+    Attributes:
+        index: of the super-block, from 0.
+        best: the block with the higher predicted gain.
+        other: the block with the second-highest predicted gain.
+        mean: difference of the two gains, at the MasterNet's depth and width, in `unit`.
+        std: standard deviation of the difference.
+        unit: of the metric.
+        row: (columns,), the difference as a sum of effects.
     """
 
     index: int
@@ -55,10 +62,12 @@ class UndecidedChoice:
 
 
 def undecided_choices(effects: BayesEffects, unit: str) -> list[UndecidedChoice]:
-    """The two best of the tried blocks of each super-block, where noise may hide which is."""
-    found = []
-    for index in range(len(effects.map.master.super_blocks)):
-        tried = [block for block in effects.map.blocks if effects.trials_of(index, block)]
+    """Compare the two best of the tried blocks of each super-block; list those within noise."""
+    choices = []
+    for index in range(len(effects.feature_map.master.super_blocks)):
+        tried = [
+            block for block in effects.feature_map.blocks if effects.count_trials(index, block)
+        ]
         rows = {block: effects.gradient_rows(index, block)["g0"] for block in tried}
         gains = {block: float(row @ effects.posterior.mean) for block, row in rows.items()}
         ranked = sorted(tried, key=lambda block: (-gains[block], block))
@@ -66,61 +75,68 @@ def undecided_choices(effects: BayesEffects, unit: str) -> list[UndecidedChoice]
             continue
         best, other = ranked[:2]
         row = rows[best] - rows[other]
-        mean, std = gains[best] - gains[other], effects.std_of(row)
-        if mean < CLEAR * std:
-            found.append(UndecidedChoice(index, best, other, mean, std, unit, row))
-    return found
+        mean, std = gains[best] - gains[other], effects.row_std(row)
+        if mean < CLEAR_STDS * std:
+            choices.append(UndecidedChoice(index, best, other, mean, std, unit, row))
+    return choices
 
 
-def std_after(effects: BayesEffects, row: Floats, trials: Sequence[Trial]) -> float:
-    """The standard deviation of a sum of effects, were these trials run as well.
+def std_after_trials(effects: BayesEffects, row: Floats, trials: Sequence[Trial]) -> float:
+    """The standard deviation of a sum of effects after further trials.
 
-    It does not depend on their outcome; the noise of a super-block's trials is taken to stay as it
-    is, and of one without any to be the largest.
+    It does not depend on the results of these trials. Each super-block is assumed to keep its
+    noise; a super-block without any trial is assumed to have the largest noise of all.
     """
     if not trials:
-        return effects.std_of(row)
+        return effects.row_std(row)
     observed = effects.observations.trials
-    variances = effects.model.noise_variance[: len(observed)]  # then come whole structures
+    variances = effects.model.noise_variance[: len(observed)]  # candidates come after the trials
     noise = dict.fromkeys((t.index for t in trials), float(variances.max()))
     for trial, variance in zip(observed, variances, strict=True):
         noise[trial.index] = float(variance)
-    features = np.array([effects.map.trial(t.index, t.super_block) for t in trials])
+    features = np.array([effects.feature_map.trial_row(t.index, t.super_block) for t in trials])
     shared = features @ effects.posterior.covariance
-    spread = shared @ features.T + np.diag([noise[t.index] for t in trials])
-    told = shared @ row
-    return math.sqrt(
-        max(0.0, effects.std_of(row) ** 2 - float(told @ np.linalg.solve(spread, told)))
-    )
+    covariance = shared @ features.T + np.diag([noise[t.index] for t in trials])
+    with_row = shared @ row
+    reduction = float(with_row @ np.linalg.solve(covariance, with_row))
+    return math.sqrt(max(0.0, effects.row_std(row) ** 2 - reduction))
 
 
-def chance_to_settle(call: UndecidedChoice, std_left: float) -> float:
-    """That the difference will be clear, either way, once its deviation is `std_left`."""
-    move = math.sqrt(max(0.0, call.std**2 - std_left**2))
+def chance_to_settle(choice: UndecidedChoice, std_left: float) -> float:
+    """The probability that the difference is clear, either way, once its deviation is std_left."""
+    move = math.sqrt(max(0.0, choice.std**2 - std_left**2))
     if move == 0.0:
-        return 0.0  # nothing told, and it is not clear now
-    sides = (call.mean, -call.mean)
-    return float(sum(norm.cdf((side - CLEAR * std_left) / move) for side in sides))
+        return 0.0  # the trials change nothing, and the difference is not clear now
+    sides = (choice.mean, -choice.mean)
+    return float(sum(norm.cdf((side - CLEAR_STDS * std_left) / move) for side in sides))
 
 
 def trials_to_settle(
-    effects: BayesEffects, calls: Sequence[UndecidedChoice], plan: Plan, step: int
+    effects: BayesEffects, choices: Sequence[UndecidedChoice], plan: Plan, step: int
 ) -> list[int | None]:
-    """For each call the least number of more trials for each super-block that likely settles it.
+    """How many more trials per super-block are likely to decide each choice.
 
-    step: in which numbers go up, to give each block as many. None: more than MAX_MORE_TRIALS.
+    Args:
+        effects: the fit to the trials so far.
+        choices: the choices to decide.
+        plan: plans a number of further trials for each super-block.
+        step: the numbers considered are multiples of it, so that each block gets equally many.
+
+    Returns:
+        The smallest sufficient number for each choice; None for more than MAX_MORE_TRIALS.
     """
     counts = range(step, max(MAX_MORE_TRIALS, step) + 1, step)
     planned = cache(plan)
 
-    def needed(call: UndecidedChoice) -> int | None:
-        def settled(more: int) -> bool:  # the more trials, the likelier: bisection finds the least
-            left = std_after(effects, call.row, planned(more))
-            return chance_to_settle(call, left) >= LIKELY
+    def smallest_count(choice: UndecidedChoice) -> int | None:
+        def is_enough(count: int) -> bool:
+            left = std_after_trials(effects, choice.row, planned(count))
+            return chance_to_settle(choice, left) >= MIN_PROBABILITY
 
-        first = bisect_left(counts, True, key=settled)
-        return counts[first] if first < len(counts) else None
+        # The chance grows with the number of trials, so bisection finds the smallest one.
+        position = bisect_left(counts, True, key=is_enough)
+        return counts[position] if position < len(counts) else None
 
     # One thread: faster at these sizes, and the same numbers on any machine.
     with threadpool_limits(limits=1, user_api="blas"):
-        return [needed(call) for call in calls]
+        return [smallest_count(choice) for choice in choices]

@@ -1,35 +1,43 @@
-"""The hand-over: what a search leaves in `results/` for whoever deploys the network."""
+"""The export of a network to a results folder, for the people who deploy it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genets.core.files import write_atomic
 from genets.data import ImageData
-from genets.nas.study.records import SearchResult
 from genets.networks import export_onnx, save_weights
-from genets.networks.own_blocks import files_of
+from genets.networks.own_blocks import find_block_files
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
-from genets.structure.toml_file import format_toml
+from genets.structure import Structure
 
 if TYPE_CHECKING:
     from torch import nn
 
 ONNX_FILE = "network.onnx"
-RESULT_FILE = "result.json"
+# The exported files, by the name that results and `--json` give them.
+EXPORTED = {"structure": STRUCTURE_FILE, "weights": WEIGHTS_FILE, "onnx": ONNX_FILE}
 
 
-def hand_over(result: SearchResult, net: nn.Module, data: ImageData) -> SearchResult:
-    """Write structure, weights, ONNX file and, last, `result.json`; gives their paths.
+def export_network(net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> float:
+    """Write the structure, the weights, the ONNX file and the files of own block types.
 
-    The ONNX file has been run by ONNX Runtime beside torch when this returns.
-    Raises GenetsError.
+    Args:
+        net: The trained network.
+        structure: Its structure.
+        data: The images that it was trained on, for class names and normalisation.
+        folder: The results folder, which `genets.load` reads.
+
+    Returns:
+        The largest difference between the logits of ONNX Runtime and of torch, on random images.
+
+    Raises:
+        GenetsError: A file cannot be written, or the ONNX file gives other logits.
     """
-    folder, structure = result.results, result.selected.structure
-    write_atomic(folder / STRUCTURE_FILE, format_toml(structure))
-    for file in files_of(stage.type for stage in structure.stages):
+    write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
+    for file in find_block_files(stage.type for stage in structure.stages):
         file.copy_to(folder)
     metadata = {
         "structure": str(structure),
@@ -39,26 +47,4 @@ def hand_over(result: SearchResult, net: nn.Module, data: ImageData) -> SearchRe
         "std": json.dumps(data.std),
     }
     save_weights(net, folder / WEIGHTS_FILE, metadata)
-    difference = export_onnx(net, folder / ONNX_FILE, structure.resolution)
-    names = {
-        "structure": STRUCTURE_FILE,
-        "weights": WEIGHTS_FILE,
-        "onnx": ONNX_FILE,
-        "result": RESULT_FILE,
-    }
-    result = replace(result, files={what: folder / name for what, name in names.items()})
-    record = result.to_json() | {"input": _input_contract(structure.resolution, data)}
-    record["onnx_largest_difference"] = difference
-    write_atomic(folder / RESULT_FILE, json.dumps(record, indent=2) + "\n")
-    return result
-
-
-def _input_contract(resolution: int, data: ImageData) -> dict[str, Any]:
-    """What the network must be fed: pixel values in 0 to 1, minus `mean`, over `std`."""
-    return {
-        "shape": ["N", 3, resolution, resolution],
-        "dtype": "float32",
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "class_names": list(data.class_names),
-    }
+    return export_onnx(net, folder / ONNX_FILE, structure.resolution)

@@ -1,11 +1,9 @@
-"""Confirmation: candidates are trained as the winner will be, and scored on validation images.
+"""Candidates are trained as the winner will be, and scored on the validation images.
 
-A linear model of trials holds near the MasterNet only, and of many structures the best predicted
-is one whose error is likely upward. So the best few are trained from scratch by the final
-recipe, at its full length or a shorter one. Weights inherited from the MasterNet would be
-cheaper, but they favour what has kept its block types; `docs/search.md` has figures.
-
-The phase that trains the candidates of a search and chooses the winner among them.
+A linear model of trials holds near the MasterNet only, and the best predicted of many structures
+is likely one whose prediction errs upward. So the best few are trained from scratch with the final
+recipe, at its full length or shorter. Weights inherited from the MasterNet would be cheaper, but
+they favour structures that kept their block types; `docs/search.md` has figures.
 """
 
 from __future__ import annotations
@@ -17,99 +15,70 @@ from pathlib import Path
 
 import torch
 
-from genets.core.errors import GenetsError, TrainingError
-from genets.data import ImageData, load_data
-from genets.data.seeds import seed_of, seeded_globals
+from genets.core.errors import GenetsError, TrainingError, first_line
+from genets.data import ImageData
+from genets.data.seeds import derive_seed, seeded_globals
 from genets.nas.context import SearchContext
-from genets.nas.round import CONFIRMED, file_of
+from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate
-from genets.nas.trials.workers import EXECUTORS, device_of, use_device
-from genets.networks import build, load_blocks, load_weights, save_weights
-from genets.networks.own_blocks import where_loaded
+from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
+from genets.networks import build, save_weights
 from genets.structure import Structure
-from genets.training import Recipe, Score, evaluate, fitting_threads, train
-from genets.training.score import Metric, score_value
+from genets.training import Score, evaluate, fitting_threads, train
+from genets.training.score import Metric
 from genets.training.teacher import TeacherNetwork
 
 
-@dataclass(frozen=True)
-class ConfirmJob:
-    """All that a candidate's score depends on besides its structure.
+@dataclass(frozen=True, kw_only=True)
+class CandidateJob(MasterNetJob):
+    """What the training of all candidates shares.
 
-    folder: where the trained weights are left, see `weights_of`.
-    seed: of the study. A candidate trained as long as the winner gets the winner's weights.
-    readers: processes that read images for each that trains; none: it reads by itself.
-    own_blocks: files of block types of the user's own.
+    A candidate that is trained as long as the winner gets the same weights as the winner.
+
+    Attributes:
+        folder: Where the trained weights are written; see `weights_path`.
     """
 
-    master: Structure
-    master_weights: Path
-    data: str
-    recipe: Recipe
-    seed: int
     folder: Path
-    device: str = "cpu"
-    readers: int = 0
-    own_blocks: tuple[str, ...] = ()
 
-    def runner(self, worker: int = 0) -> ConfirmRunner:
-        return ConfirmRunner(replace(self, device=device_of(worker, self.device)))
+    def runner(self, worker: int = 0) -> CandidateRunner:
+        return CandidateRunner(self.at_worker(worker))
 
-    def weights_of(self, structure: Structure) -> Path:
-        return self.folder / f"{seed_of(str(structure)):016x}.safetensors"
+    def weights_path(self, structure: Structure) -> Path:
+        return self.folder / f"{derive_seed(str(structure)):016x}.safetensors"
 
 
-class ConfirmRunner:
-    """Trains candidates of one study; holds what they share."""
+class CandidateRunner(MasterNetRunner):
+    """Trains candidates of one study."""
 
-    def __init__(self, job: ConfirmJob) -> None:
+    def __init__(self, job: CandidateJob) -> None:
+        super().__init__(job)
         self.job = job
-        for file in job.own_blocks:  # another process does not know these block types
-            load_blocks(file)
-        use_device(job.device)
-        self._data: dict[int, ImageData] = {}
-        own = self.data_at(job.master.resolution)
-        self.master_net = build(job.master, own.num_classes)
-        load_weights(self.master_net, job.master_weights)
-        self.master_net.to(job.device)
-        self.master_net.to(memory_format=torch.channels_last)
-
-    def data_at(self, resolution: int) -> ImageData:
-        job, own = self.job, self.job.master.resolution
-        if resolution not in self._data:
-            # Those of other candidates are let go, and with them who reads them.
-            self._data = {pixels: data for pixels, data in self._data.items() if pixels == own}
-            self._data[resolution] = load_data(
-                job.data,
-                resolution,
-                seed=job.seed,
-                device=job.device,
-                workers=job.readers,
-                check=False,
-            )
-        return self._data[resolution]
+        self._other_data: ImageData | None = None  # at the resolution of the last candidate
 
     def run(self, group: Sequence[Structure]) -> list[TrainedCandidate]:
-        """Train and score each. One whose loss becomes NaN, or for which memory runs out, is a
-        failed one. Raises DataError, and GenetsError where weights cannot be written.
-        """
-        return [self._confirmed(structure) for structure in group]
+        """Train and score each structure.
 
-    def _confirmed(self, structure: Structure) -> TrainedCandidate:
+        A candidate fails whose loss becomes NaN, or for which memory runs out. Raises DataError,
+        and GenetsError where weights cannot be written.
+        """
+        return [self._run(structure) for structure in group]
+
+    def _run(self, structure: Structure) -> TrainedCandidate:
         start = time.perf_counter()
         epochs = self.job.recipe.epochs
         try:
             score = self._trained_score(structure)
         except (TrainingError, torch.OutOfMemoryError, MemoryError) as error:
             seconds = time.perf_counter() - start
-            reason = str(error).partition("\n")[0] or type(error).__name__
+            reason = first_line(error)
             return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
         seconds = time.perf_counter() - start
         return TrainedCandidate(structure, "done", epochs, score.top1, score.cross_entropy, seconds)
 
     def _trained_score(self, structure: Structure) -> Score:
-        job, data = self.job, self.data_at(structure.resolution)
-        own = self.data_at(job.master.resolution)
+        job, data = self.job, self._data_at(structure.resolution)
+        own = self.data
         teacher = TeacherNetwork(self.master_net, own.resolution, own.mean, own.std, data)
         with seeded_globals("final", job.seed):
             net = build(structure, data.num_classes)
@@ -123,110 +92,105 @@ class ConfirmRunner:
                 device=job.device,
             )
         score = evaluate(net, data.validation, device=job.device)
-        save_weights(net, job.weights_of(structure), {"structure": str(structure)})
+        save_weights(net, job.weights_path(structure), {"structure": str(structure)})
         return score
 
-
-def confirm(session: SearchContext, candidates: Sequence[Candidate]) -> list[TrainedCandidate]:
-    """The candidates' scores, in their order; those that no round has trained yet are trained.
-
-    Each is recorded as it ends. Failed ones are tried again, until one of the round was chosen.
-    Raises GenetsError where all of them failed.
-    """
-    number = session.round.number
-    structures = [candidate.structure for candidate in candidates]
-    known = {one.structure: one for one in confirmations_before(session, number)}
-    known |= {one.structure: one for one in stored_confirmations(session)}
-    retried = not session.study.is_decided(number)
-    missing = [s for s in structures if s not in known or (retried and known[s].status != "done")]
-    if missing:
-        with session.phase("confirmation"):
-            _train(session, structures, missing, known)
-    elif [one.structure for one in stored_confirmations(session)] != structures:
-        # All were trained in rounds before, or before there were more trials.
-        _save(session, structures, known)
-    confirmed = [known[structure] for structure in structures]
-    if all(one.status == "failed" for one in confirmed):
-        raise GenetsError(
-            f"all {len(confirmed)} candidates failed while they were confirmed "
-            f"({confirmed[0].reason}); give the same command again to retry them, or begin "
-            "another study with other settings of final_training"
-        )
-    return confirmed
+    def _data_at(self, resolution: int) -> ImageData:
+        if resolution == self.data.resolution:
+            return self.data
+        if self._other_data is None or self._other_data.resolution != resolution:
+            self._other_data = None  # its images and its reading processes are released first
+            self._other_data = self.load_data(self.job, resolution)
+        return self._other_data
 
 
-def stored_confirmations(
-    session: SearchContext, number: int | None = None
-) -> list[TrainedCandidate]:
-    """Those of a round, by default of the one at work."""
-    name = file_of(number or session.round.number, CONFIRMED)
-    read = session.study.load_json(name, lambda rows: [TrainedCandidate.from_json(r) for r in rows])
-    return read or []
-
-
-def confirmations_before(session: SearchContext, number: int) -> list[TrainedCandidate]:
-    """Those of all rounds before one that did not fail, each structure once."""
-    found = {
-        one.structure: one
-        for earlier in range(1, number)
-        for one in stored_confirmations(session, earlier)
-        if one.status == "done"
-    }
-    return list(found.values())
-
-
-def _save(
-    session: SearchContext,
-    structures: Sequence[Structure],
-    known: Mapping[Structure, TrainedCandidate],
-) -> None:
-    rows = [known[structure].to_json() for structure in structures if structure in known]
-    session.study.save_json(session.round.file(CONFIRMED), rows)
-
-
-def _train(
-    session: SearchContext,
-    structures: Sequence[Structure],
-    missing: Sequence[Structure],
-    known: dict[Structure, TrainedCandidate],
-) -> None:
-    tell, done = session.tell("confirmation"), len(structures) - len(missing)
-    tell(done, len(structures))
-    job = confirm_job(session)
-    job.folder.mkdir(exist_ok=True)
-    for one in EXECUTORS["inline"](job, [(structure,) for structure in missing], session.workers):
-        known[one.structure] = one
-        _save(session, structures, known)
-        done += 1
-        tell(done, len(structures), str(one.structure))
-
-
-def confirm_job(session: SearchContext) -> ConfirmJob:
-    """What trains the candidates: the final recipe, or a shortened one."""
-    settings = session.settings
+def make_candidate_job(context: SearchContext) -> CandidateJob:
+    """Make the job with the final recipe, or a shortened one."""
+    settings = context.settings
     recipe, epochs = settings.final_training.recipe(), settings.confirm_epochs
     if epochs < recipe.epochs:
         warmup = min(recipe.warmup_epochs, epochs / 2)
         recipe = replace(recipe, epochs=epochs, warmup_epochs=warmup)
-    return ConfirmJob(
-        master=session.master,
-        master_weights=session.study.master_weights,
-        data=settings.data,
+    return CandidateJob.in_context(
+        context,
+        master=context.master,
+        master_weights=context.study.master_weights,
         recipe=recipe,
-        seed=settings.seed,
-        folder=session.study.confirmed_folder,
-        device=session.device,
-        readers=session.readers,
-        own_blocks=where_loaded(settings.own_blocks),
+        folder=context.study.confirmed_folder,
     )
 
 
-def best_confirmed(confirmed: Sequence[TrainedCandidate], metric: Metric) -> Structure:
-    """The one with the best score; of equal ones the first, the better predicted."""
+def train_candidates(
+    context: SearchContext, candidates: Sequence[Candidate]
+) -> list[TrainedCandidate]:
+    """Train the candidates that no round has trained yet, and give the scores of all.
 
-    def value(one: TrainedCandidate) -> float:
-        score = score_value(one, metric)
-        assert score is not None
-        return metric.oriented(score)
+    Each score is recorded when the training ends. Failed candidates are tried again until one of
+    the round is chosen.
 
-    return max((one for one in confirmed if one.status == "done"), key=value).structure
+    Args:
+        context: In the round of the candidates.
+        candidates: What was selected.
+
+    Returns:
+        A record of each candidate, in the order of `candidates`.
+
+    Raises:
+        GenetsError: All of them failed.
+    """
+    study, number = context.study, context.round.number
+    structures = [candidate.structure for candidate in candidates]
+    stored = study.trained(number)
+    ended = {each.structure: each for each in (*study.trained_before(number), *stored)}
+    retried = not study.is_decided(number)
+    missing = [s for s in structures if s not in ended or (retried and ended[s].status != "done")]
+    if missing:
+        with context.phase("confirmation"):
+            _train_missing(context, structures, missing, ended)
+    elif [each.structure for each in stored] != structures:
+        # All were trained in earlier rounds, or before the study got more trials.
+        _save(context, structures, ended)
+    trained = [ended[structure] for structure in structures]
+    if all(each.status == "failed" for each in trained):
+        raise GenetsError(
+            f"the training of all {len(trained)} candidates failed ({trained[0].reason}); "
+            "give the same command again to retry it, or begin another study with other "
+            "settings of final_training"
+        )
+    return trained
+
+
+def _train_missing(
+    context: SearchContext,
+    structures: Sequence[Structure],
+    missing: Sequence[Structure],
+    ended: dict[Structure, TrainedCandidate],
+) -> None:
+    report, done = context.report("confirmation"), len(structures) - len(missing)
+    report(done, len(structures))
+    job = make_candidate_job(context)
+    job.folder.mkdir(exist_ok=True)
+    groups = [(structure,) for structure in missing]
+    for trained in context.lab.train_candidates(job, groups, context.workers):
+        ended[trained.structure] = trained
+        _save(context, structures, ended)
+        done += 1
+        report(done, len(structures), str(trained.structure))
+
+
+def _save(
+    context: SearchContext,
+    structures: Sequence[Structure],
+    ended: Mapping[Structure, TrainedCandidate],
+) -> None:
+    rows = [ended[structure].to_json() for structure in structures if structure in ended]
+    context.study.save_json(layout.in_round(context.round.number, layout.CONFIRMED), rows)
+
+
+def best_trained(trained: Sequence[TrainedCandidate], metric: Metric) -> TrainedCandidate:
+    """Give the candidate with the best score; of equal ones the first, which is predicted better.
+
+    At least one must not have failed.
+    """
+    done = (each for each in trained if each.status == "done")
+    return max(done, key=lambda each: each.oriented_score(metric))

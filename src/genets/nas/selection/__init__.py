@@ -1,1 +1,12 @@
-"""Selection: the frontier of predicted structures, and candidates that meet the budget."""
+"""Selection: the structures with the highest predicted metric whose measured latency fits.
+
+Read the files in this order:
+
+1. `chain`: a search space as a chain of stages, with the latency and gain of each option.
+2. `frontier`: the best predicted structures for every latency, by dynamic programming.
+3. `alternatives`: the best structures of other block types.
+4. `measured`: measured latencies, and what they say about the speed of the device.
+5. `fastest`: whether any structure meets the budget.
+6. `budget_search`: selects, measures and corrects the table until structures meet the budget.
+7. `selecting` and `resolutions`: the same for a study, at one or several resolutions.
+"""

@@ -1,229 +1,283 @@
-"""The budget is a promise: what is selected by prediction is accepted by measurement."""
+"""The search for structures within a budget: selected by prediction, accepted by measurement."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from genets.latency import Budget, LatencyTable
+from genets.core.errors import GenetsError, InfeasibleBudgetError
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.selection.alternatives import BlockTypes, TypeProduct, block_types, products_without
-from genets.nas.selection.chain import Frontier
-from genets.nas.selection.fastest import Measure, fastest_few, infeasible
+from genets.nas.context import Report, SearchContext
+from genets.nas.selection.alternatives import (
+    BlockTypes,
+    block_types,
+    frontier_without,
+    products_without,
+)
+from genets.nas.selection.chain import ChainStage, make_chain
+from genets.nas.selection.fastest import fastest_of_types, make_infeasible_error
+from genets.nas.selection.frontier import Frontier, frontier, random_selection
 from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
 
-# Up to a latency in ms per image, over all structures but those of the given types.
-Select = Callable[[LatencyTable, float, Sequence[BlockTypes]], Frontier]
-Worth = Callable[[Structure], float]
-OnRound = Callable[[int, int], None]
+OnAttempt = Callable[[int, int], None]
 
-ROUNDS = 5
-CANDIDATES = 3
-LEAST_SPACING = 0.01
-MOST_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
-LOWER_AIM = 0.9  # where nothing fits and nothing new is proposed
+MAX_ATTEMPTS = 5
+NUM_PROPOSALS = 3
+MIN_SPACING = 0.01
+MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
+LOWER_AIM = 0.9  # the factor of the aim where nothing fits and nothing new is proposed
+RANDOM_SAMPLES = 100_000  # structures that selection "random" draws
 
 
-def keep_promises(
-    master: Structure,
-    budget: Budget,
-    table: LatencyTable,
-    model: AccuracyModel,
-    select: Select,
-    measure: Measure,
-    on_round: OnRound = lambda done, total: None,
-    *,
-    products: TypeProduct,
-    resolution: int | None = None,
-    worth: Worth | None = None,
-    top: int = 1,
-) -> list[Candidate]:
-    """The most accurate structures whose measured 95 % bounds keep the budget, best first.
+class BudgetSearch:
+    """The search for the most accurate structures of one resolution that meet a budget.
 
-    Each round selects with the latency table, measures the best few candidates, corrects the
-    table by what it measured, and aims as far below the budget as the intervals are wide; it
-    ends when something fits, without much of the budget left where there is more to be had, and a
-    round proposes nothing new. Of all that was measured, the
-    best predicted whose bound is within the budget are taken. A machine that has become
-    slower or faster since the table was made is told by the MasterNet, measured in turn.
+    Each attempt selects with the latency table, measures the best few structures, corrects the
+    table with the measurements, and aims as far below the budget as the intervals are wide. The
+    search ends when a structure fits and an attempt proposes nothing new; where much of the budget
+    is unused, better predicted structures in between are measured first. The MasterNet, which is
+    measured in turn, shows how much slower or faster the machine is than when the table was built.
 
-    products: the types that each stage may be of.
-    resolution: of the structures; by default the MasterNet's.
-    worth: what is best, as `select` sees it; by default the predicted change of value.
-    top: how many; each is of other block types, see `alternatives`, and all are measured in the
-        same rounds. Fewer where no more types keep the budget.
-    Raises InfeasibleBudgetError, which carries the fastest structure, where none does.
-    """
-    worth = worth or (lambda structure: model.predict(structure).mean)
-    known = _Knowledge(master, resolution or master.resolution, budget, table, measure)
-    for number in range(ROUNDS):
-        on_round(number, ROUNDS)
-        proposed = _proposed(known, select, products, top)
-        fresh = [structure for structure in proposed if structure not in known.measured]
-        if not fresh and known.fitting:
-            fresh = _closer(known, select, worth)
-            if not fresh:
-                break
-        if fresh:
-            known.add(fresh)
-        else:
-            known.aim_ms *= LOWER_AIM
-    on_round(ROUNDS, ROUNDS)
-    if not known.fitting:
-        known.add(_fastest(known, select, products))
-    fitting = known.fitting
-    if not fitting:
-        raise infeasible(known.measured, budget, f" at {resolution} pixels" * bool(resolution))
-    best = sorted(fitting, key=worth, reverse=True)
-    first_of_types = {block_types(structure): structure for structure in reversed(best)}
-    taken = [structure for structure in best if structure in first_of_types.values()][:top]
-    return [_promised(known, structure, table, model) for structure in taken]
-
-
-class _Knowledge:
-    """What has been measured so far, and what follows from it for the next round.
-
-    resolution: of what is selected.
+    Args:
+        context: The budget, the search space and the latency on the target.
+        model: Predicts accuracy.
+        resolution: The resolution of the structures; by default the MasterNet's.
     """
 
     def __init__(
-        self,
-        master: Structure,
-        resolution: int,
-        budget: Budget,
-        table: LatencyTable,
-        measure: Measure,
+        self, context: SearchContext, model: AccuracyModel, resolution: int | None = None
     ) -> None:
-        self.master = master
-        self.resolution = resolution
-        self.budget = budget
-        self.table = table
-        self.corrected = table
-        self.measured: dict[Structure, NetworkLatency] = {}
-        self.aim_ms = self._aim(measure([master])[master])
-        self._measure = measure
+        self._context = context
+        self._model = model
+        self._budget = context.budget
+        self._asked_resolution = resolution
+        self._resolution = resolution or context.master.resolution
+        self._table = context.latency.table
+        self._corrected = self._table
+        self._measured: dict[Structure, NetworkLatency] = {}
+        self._aim_ms = self._aim(context.latency.measure([context.master])[context.master])
+        # The types that each stage may have.
+        self._products = tuple(
+            frozenset(block.type for block in blocks if (index, block) not in model.failed)
+            for index, blocks in context.space.blocks.items()
+        )
+
+    def run(
+        self, top: int = 1, on_attempt: OnAttempt = lambda done, total: None
+    ) -> list[Candidate]:
+        """Find up to `top` structures whose measured 95 % bounds are within the budget.
+
+        Args:
+            top: How many; each has other block types, see `alternatives`. All are measured in the
+                same attempts. Fewer are found where no other types meet the budget.
+            on_attempt: Called with the number of attempts that have ended, and of all.
+
+        Returns:
+            The structures, the best predicted first.
+
+        Raises:
+            InfeasibleBudgetError: No structure meets the budget; the error has the fastest one.
+        """
+        for number in range(MAX_ATTEMPTS):
+            on_attempt(number, MAX_ATTEMPTS)
+            fresh = [s for s in self._propose(top) if s not in self._measured]
+            if not fresh and self._fitting:
+                fresh = self._propose_closer()
+                if not fresh:
+                    break
+            if fresh:
+                self._measure(fresh)
+            else:
+                self._aim_ms *= LOWER_AIM
+        on_attempt(MAX_ATTEMPTS, MAX_ATTEMPTS)
+        if not self._fitting:
+            self._measure(self._fastest())
+        if not self._fitting:
+            where = f" at {self._asked_resolution} pixels" if self._asked_resolution else ""
+            raise make_infeasible_error(self._measured, self._budget, where)
+        best = sorted(self._fitting, key=self._predicted_gain, reverse=True)
+        first_of_types = {block_types(structure): structure for structure in reversed(best)}
+        chosen = [structure for structure in best if structure in first_of_types.values()]
+        return [self._make_candidate(structure) for structure in chosen[:top]]
 
     @property
-    def fitting(self) -> dict[Structure, NetworkLatency]:
-        """What keeps the budget, of all that was measured."""
-        return {structure: m for structure, m in self.measured.items() if m.keeps(self.budget)}
+    def _fitting(self) -> dict[Structure, NetworkLatency]:
+        """The measured structures that meet the budget."""
+        return {structure: m for structure, m in self._measured.items() if m.meets(self._budget)}
 
-    def add(self, structures: Sequence[Structure]) -> None:
-        """Measure them, correct the table, and move the aim."""
-        measured = self._measure(structures)
-        self.measured |= measured
-        self.corrected = _corrected(self.table, self.measured)
-        steady = [*_steady(measured).values()]
-        self.aim_ms = self._aim(steady[0]) / max(m.bound_over_median for m in steady)
+    @property
+    def _steady(self) -> dict[Structure, NetworkLatency]:
+        """The undisturbed measurements, because others would teach the disturbance; or all."""
+        return {s: m for s, m in self._measured.items() if not m.disturbed} or self._measured
+
+    def _measure(self, structures: Sequence[Structure]) -> None:
+        """Measure structures, correct the table, and move the aim."""
+        self._measured |= self._context.latency.measure(structures)
+        steady = self._steady
+        # As the networks would have measured when the table was built.
+        corrections = {
+            structure: m.network.ms_per_image / m.slowdown(self._table)
+            for structure, m in steady.items()
+        }
+        self._corrected = self._table.correct(corrections)
+        latest = next(iter(steady.values()))
+        self._aim_ms = self._aim(latest) / max(m.bound_over_median for m in steady.values())
 
     def _aim(self, latest: NetworkLatency) -> float:
-        """The budget at the pace of the table."""
-        return latest.budget_ms(self.budget) / latest.pace(self.table)
+        """Convert the budget to the speed that the machine had when the table was built."""
+        return latest.budget_ms(self._budget) / latest.slowdown(self._table)
+
+    def _predicted_gain(self, structure: Structure) -> float:
+        return self._model.predict(structure).mean
+
+    def _frontier(self, used: Sequence[BlockTypes] = ()) -> Frontier:
+        """Predict the frontier up to the aim, without the structures of the types in `used`."""
+        settings, offset_ms = self._context.settings, self._corrected.offset_ms_per_image
+
+        def solve(stages: Sequence[ChainStage]) -> Frontier:
+            if settings.selection == "exact":
+                return frontier(stages, offset_ms, max_latency_ms=self._aim_ms)
+            rng = np.random.default_rng(settings.seed)
+            return random_selection(stages, self._aim_ms, RANDOM_SAMPLES, rng, offset_ms)
+
+        chain = make_chain(
+            self._context.space,
+            self._corrected,
+            self._model.stage_gain,
+            self._model.failed,
+            resolution=self._resolution,
+        )
+        front = frontier_without(chain, used, solve)
+        if not len(front) and not used:
+            raise GenetsError(
+                f"none of {RANDOM_SAMPLES} random structures is predicted to meet "
+                f"{self._aim_ms:.4g} ms per image; selection 'exact' finds the fastest structure"
+            )
+        return front
+
+    def _propose(self, top: int) -> Sequence[Structure]:
+        """Propose the best predicted at the aim and a little below it, and the best of other types.
+
+        Types of which a structure already meets the budget are not proposed again, except the
+        best ones. Where nothing is predicted to reach the aim, the fastest are proposed.
+        """
+        front = self._frontier()
+        if front.best(self._aim_ms) is None:
+            return self._fastest()
+        near = max(2, NUM_PROPOSALS + 1 - top)  # other types are measured beside them
+        proposed = self._best_near_the_aim(front, near)
+        used = [block_types(proposed[0])]
+        solved = {block_types(structure) for structure in self._fitting}
+        while len(used) < top and products_without(self._products, used):
+            front = self._frontier(used)
+            point = front.best(self._aim_ms)
+            if point is None:
+                break
+            structure = front.structure(point, self._resolution)
+            used.append(block_types(structure))
+            if used[-1] not in solved:
+                proposed.append(structure)
+        return proposed
+
+    def _best_near_the_aim(self, front: Frontier, count: int) -> list[Structure]:
+        """Give the best at the aim and a little below, spaced by the error of the predictions.
+
+        Neighbours on the frontier cost nearly the same, so measuring them would repeat a result.
+        """
+        spacing = max(self._table.rmspe, MIN_SPACING)
+        points = {front.best(self._aim_ms * (1 - step * spacing)) for step in range(count)}
+        reached = {point for point in points if point is not None} or {front.fastest}
+        return [front.structure(point, self._resolution) for point in sorted(reached, reverse=True)]
+
+    def _propose_closer(self) -> list[Structure]:
+        """Propose structures that use more of the budget than the best one, if it leaves much.
+
+        A structure that was predicted to reach the budget may have turned out too slow. Between
+        that and the best one are others that are predicted better; some are taken, evenly spread.
+        """
+        best = max(self._fitting, key=self._predicted_gain)
+        latency, gain = self._measured[best], self._predicted_gain(best)
+        used_ms = latency.network.high_ms_per_image
+        if used_ms >= (1 - MAX_UNUSED) * latency.budget_ms(self._budget):
+            return []
+        front = self._frontier()
+        last = front.best(self._aim_ms)
+        points = range(0 if last is None else last + 1)
+        better = [
+            structure
+            for structure in (front.structure(point, self._resolution) for point in points)
+            if structure not in self._measured and self._predicted_gain(structure) > gain
+        ]
+        spread = np.linspace(0, len(better) - 1, min(NUM_PROPOSALS, len(better)))
+        return [better[number] for number in spread.round().astype(int)]
+
+    def _fastest(self) -> list[Structure]:
+        return fastest_of_types(self._frontier, self._products, self._resolution)
+
+    def _make_candidate(self, structure: Structure) -> Candidate:
+        latency, table = self._measured[structure], self._table
+        prediction = self._model.predict(structure)
+        # Trials show which structure is better at any resolution, but not how good it is there.
+        has_trials = self._resolution == self._model.master.resolution
+        std = prediction.std if has_trials else math.nan
+        return Candidate(
+            structure=structure,
+            budget_ms=latency.budget_ms(self._budget),
+            predicted_ms=table.predict_ms_per_image(structure) * latency.slowdown(table),
+            measured_ms=latency.network.ms_per_image,
+            low_ms=latency.network.low_ms_per_image,
+            high_ms=latency.network.high_ms_per_image,
+            master_ms=latency.master_ms_per_image,
+            noisy=latency.network.noisy,
+            predicted_accuracy=prediction.value if has_trials else None,
+            predicted_accuracy_std=None if math.isnan(std) else std,
+            table_rmspe=table.rmspe,
+            outside=self._model.tried.outside(structure),
+        )
 
 
-def _proposed(
-    known: _Knowledge, select: Select, products: TypeProduct, top: int
-) -> Sequence[Structure]:
-    """The best by prediction at the aim and a little below it, and the best of other types.
+def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> list[Candidate]:
+    """Select the candidates of a round, by resolution (section 4.2, Searching for Resolution).
 
-    Types of which something keeps the budget already are not proposed again, but the best's.
-    Where nothing is predicted to reach the aim, the fastest there are.
+    The trials are run at the MasterNet's resolution, and their pseudo-gradients serve every
+    resolution. They do not show which resolution is best, so candidates of each resolution are
+    selected, and trained later.
+
+    Args:
+        context: In the round of the candidates.
+        model: Predicts accuracy.
+
+    Returns:
+        The same number per resolution, because the best of a larger group would win by chance;
+        none where no structure of a resolution meets the budget. The best predicted comes first.
+
+    Raises:
+        InfeasibleBudgetError: No structure of any resolution meets the budget.
     """
-    spacing = max(known.table.rmspe, LEAST_SPACING)
-    front = select(known.corrected, known.aim_ms, ())
-    if front.best(known.aim_ms) is None:
-        return _fastest(known, select, products)
-    near = max(2, CANDIDATES + 1 - top)  # other types are measured beside them
-    proposed = _candidates(front, known.resolution, known.aim_ms, spacing, near)
-    used = [block_types(proposed[0])]
-    kept = {block_types(structure) for structure in known.fitting}
-    while len(used) < top and products_without(products, used):
-        front = select(known.corrected, known.aim_ms, used)
-        point = front.best(known.aim_ms)
-        if point is None:
-            break
-        structure = front.structure(point, known.resolution)
-        used.append(block_types(structure))
-        if used[-1] not in kept:
-            proposed.append(structure)
-    return proposed
+    resolutions = context.space.resolutions
+    several = len(resolutions) > 1
+    top = math.ceil(context.settings.confirm / len(resolutions))
+    report = context.report("verification")
+    candidates: list[Candidate] = []
+    faults: list[InfeasibleBudgetError] = []
+    with context.phase("verification"):
+        for number, resolution in enumerate(resolutions):
+            search = BudgetSearch(context, model, resolution if several else None)
+            detail = f"{resolution} pixels" * several
+            on_attempt = _as_part(report, number, len(resolutions), detail)
+            try:
+                candidates += search.run(top, on_attempt)
+            except InfeasibleBudgetError as error:
+                faults.append(error)
+    if not candidates:
+        raise min(faults, key=lambda error: error.fastest_ms or math.inf)
+    return candidates
 
 
-def _fastest(known: _Knowledge, select: Select, products: TypeProduct) -> list[Structure]:
-    return fastest_few(
-        lambda used: select(known.corrected, known.aim_ms, used), products, known.resolution
-    )
-
-
-def _closer(known: _Knowledge, select: Select, worth: Worth) -> list[Structure]:
-    """Where the best that keeps the budget leaves much of it: some that promise more, if any.
-
-    What is predicted to reach the budget may have turned out too slow. Between that and the best
-    there are others, not measured yet; they are taken evenly spread.
-    """
-    best = max(known.fitting, key=worth)
-    kept, least = known.fitting[best], worth(best)
-    if kept.network.high_ms_per_image >= (1 - MOST_UNUSED) * kept.budget_ms(known.budget):
-        return []
-    front = select(known.corrected, known.aim_ms, ())
-    last = front.best(known.aim_ms)
-    points = range(0 if last is None else last + 1)
-    promising = [
-        structure
-        for structure in (front.structure(point, known.resolution) for point in points)
-        if structure not in known.measured and worth(structure) > least
-    ]
-    spread = np.linspace(0, len(promising) - 1, min(CANDIDATES, len(promising)))
-    return [promising[which] for which in spread.round().astype(int)]
-
-
-def _promised(
-    known: _Knowledge, structure: Structure, table: LatencyTable, model: AccuracyModel
-) -> Candidate:
-    kept, budget = known.measured[structure], known.budget
-    prediction = model.predict(structure)
-    # Trials tell which structure is better at any resolution, but not how good it is there.
-    at_own = known.resolution == model.master.resolution
-    std = prediction.std if at_own else math.nan
-    return Candidate(
-        structure=structure,
-        budget_ms=kept.budget_ms(budget),
-        predicted_ms=table.predict_ms_per_image(structure) * kept.pace(table),
-        measured_ms=kept.network.ms_per_image,
-        low_ms=kept.network.low_ms_per_image,
-        high_ms=kept.network.high_ms_per_image,
-        master_ms=kept.master_ms_per_image,
-        noisy=kept.network.noisy,
-        predicted_accuracy=prediction.value if at_own else None,
-        predicted_accuracy_std=None if math.isnan(std) else std,
-        table_rmspe=table.rmspe,
-        outside=model.tried.outside(structure),
-    )
-
-
-def _corrected(table: LatencyTable, measured: Mapping[Structure, NetworkLatency]) -> LatencyTable:
-    """The table, told of networks as they would have measured at its own pace."""
-    steady = _steady(measured)
-    at_its_pace = {s: m.network.ms_per_image / m.pace(table) for s, m in steady.items()}
-    return table.correct(at_its_pace) if measured else table
-
-
-def _steady(measured: Mapping[Structure, NetworkLatency]) -> Mapping[Structure, NetworkLatency]:
-    """Those not disturbed, as the others would teach the disturbance; all if there is no other."""
-    return {s: m for s, m in measured.items() if not m.disturbed} or measured
-
-
-def _candidates(
-    front: Frontier, resolution: int, budget_ms: float, error: float, count: int
-) -> list[Structure]:
-    """The best at the budget and a little below it, spaced by the error of the predictions.
-
-    Neighbours on the frontier cost nearly the same, so measuring them tells one thing thrice.
-    """
-    points = (front.best(budget_ms * (1 - step * error)) for step in range(count))
-    found = {point for point in points if point is not None} or {front.fastest}
-    return [front.structure(point, resolution) for point in sorted(found, reverse=True)]
+def _as_part(report: Report, number: int, count: int, detail: str) -> OnAttempt:
+    """Report the attempts of one resolution, by its number from 0, as a part of all."""
+    return lambda done, total: report(number * total + done, count * total, detail)

@@ -1,11 +1,12 @@
-"""Whether a budget can be kept at all: the fastest structures there are, measured."""
+"""The fastest structures of a search space, measured: whether a budget can be met at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 from genets.core.errors import InfeasibleBudgetError
-from genets.latency import Budget, LatencyTable
+from genets.latency import Budget
+from genets.nas.context import SearchContext
 from genets.nas.selection.alternatives import (
     BlockTypes,
     TypeProduct,
@@ -14,75 +15,85 @@ from genets.nas.selection.alternatives import (
     frontier_without,
     products_without,
 )
-from genets.nas.selection.chain import ChainStage, Frontier, make_chain
-from genets.nas.selection.frontier import frontier
+from genets.nas.selection.chain import ChainStage, make_chain
+from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import NetworkLatency
-from genets.structure import SearchSpace, Structure
+from genets.structure import Structure
 
-Measure = Callable[[Sequence[Structure]], Mapping[Structure, NetworkLatency]]
+# Structures that are measured before a budget is refused: no table knows which one is the fastest.
+NUM_FASTEST = 3
 
-FASTEST = 3  # measured before a budget is refused, as no table knows which of them is the fastest
 
+def check_feasible(context: SearchContext) -> None:
+    """Check before anything is trained whether a structure can meet the budget.
 
-def check_feasible(
-    around: SearchSpace, budget: Budget, table: LatencyTable, measure: Measure
-) -> None:
-    """Raise InfeasibleBudgetError, before anything is trained, where nothing can fit."""
-    few = min(
-        (_fastest_at(around, table, resolution) for resolution in around.resolutions),
-        key=lambda found: table.predict_ms_per_image(found[0]),
+    Raises:
+        InfeasibleBudgetError: None of the structures that are predicted fastest meets it.
+    """
+    latency, budget, master = context.latency, context.budget, context.master
+    fastest = min(
+        (_fastest_at(context, resolution) for resolution in context.space.resolutions),
+        key=lambda structures: latency.table.predict_ms_per_image(structures[0]),
     )
-    known = measure([around.master])[around.master]
-    if table.predict_ms_per_image(few[0]) * known.pace(table) > known.budget_ms(budget):
-        measured = measure(few)
-        if not any(m.keeps(budget) for m in measured.values()):
-            raise infeasible(measured, budget)
+    measured_master = latency.measure([master])[master]
+    predicted_ms = latency.table.predict_ms_per_image(fastest[0])
+    slowdown = measured_master.slowdown(latency.table)
+    if predicted_ms * slowdown > measured_master.budget_ms(budget):
+        measured = latency.measure(fastest)
+        if not any(m.meets(budget) for m in measured.values()):
+            raise make_infeasible_error(measured, budget)
 
 
-def _fastest_at(around: SearchSpace, table: LatencyTable, resolution: int) -> list[Structure]:
-    chain = make_chain(around, table, resolution=resolution)
+def _fastest_at(context: SearchContext, resolution: int) -> list[Structure]:
+    table = context.latency.table
+    chain = make_chain(context.space, table, resolution=resolution)
 
     def solve(stages: Sequence[ChainStage]) -> Frontier:
         return frontier(stages, table.offset_ms_per_image, max_latency_ms=0.0)
 
-    return fastest_few(
+    return fastest_of_types(
         lambda used: frontier_without(chain, used, solve), allowed_types(chain), resolution
     )
 
 
-def fastest_few(
+def fastest_of_types(
     select: Callable[[Sequence[BlockTypes]], Frontier], products: TypeProduct, resolution: int
 ) -> list[Structure]:
-    """The fastest by prediction, of each choice of types one: what a table errs in is mostly that.
+    """Give the structures predicted fastest, one for each combination of block types.
 
-    select: from all structures but those of the given types.
+    They differ in types because most prediction errors come from the block type.
+
+    Args:
+        select: Gives the frontier of all structures except those of the given types.
+        products: The types that each stage may have.
+        resolution: The resolution of the structures.
     """
-    found: list[Structure] = []
+    structures: list[Structure] = []
     used: list[BlockTypes] = []
-    while len(found) < FASTEST and products_without(products, used):
+    while len(structures) < NUM_FASTEST and products_without(products, used):
         front = select(used)
-        if not len(front):  # drawn at random
+        if not len(front):  # a random sample has no such structure
             break
-        found.append(front.structure(front.fastest, resolution))
-        used.append(block_types(found[-1]))
-    return found
+        structures.append(front.structure(front.fastest, resolution))
+        used.append(block_types(structures[-1]))
+    return structures
 
 
-def infeasible(
+def make_infeasible_error(
     measured: Mapping[Structure, NetworkLatency], budget: Budget, where: str = ""
 ) -> InfeasibleBudgetError:
-    """What to raise where none of what was measured keeps the budget."""
+    """Make the error for measured structures none of which meets the budget."""
     fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)
     fastest_ms = measured[fastest].network.high_ms_per_image
     budget_ms = measured[fastest].budget_ms(budget)
-    doubt = (
-        "; but the device was busy with something else while it was measured, so try again"
+    warning = (
+        "; but the device was busy with something else during the measurement, so try again"
         if measured[fastest].disturbed
         else ""
     )
     return InfeasibleBudgetError(
-        f"no structure of the design space{where} keeps {budget_ms:.4g} ms per image; "
-        f"the fastest takes up to {fastest_ms:.4g} ms{doubt}",
+        f"no structure of the design space{where} meets {budget_ms:.4g} ms per image; "
+        f"the fastest takes up to {fastest_ms:.4g} ms{warning}",
         fastest=str(fastest),
         fastest_ms=fastest_ms,
         budget_ms=budget_ms,

@@ -1,29 +1,33 @@
-"""Networks measured on one target during a study, kept so that a resumed study trusts them."""
+"""The measured latency of networks on a target, stored so that a resumed study relies on it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genets.core.errors import StudyError
 from genets.core.files import write_atomic
-from genets.latency import Budget, LatencyTable, Measurement, Target, measure_interleaved
-from genets.networks import build
+from genets.core.json_files import read_json
+from genets.latency import Budget, LatencyTable, Measurement, Target
 from genets.structure import Structure
 
-DISTURBED_SHARE = 0.1
-ATTEMPTS = 3
+MAX_STEADY_SHARE = 0.1  # half-width of an interval, as a share; a wider one is disturbed
+MAX_ATTEMPTS = 3
+
+# Measures networks in turn, A B A B.
+MeasureInTurn = Callable[[Sequence[Structure]], Mapping[Structure, Measurement]]
 
 
 @dataclass(frozen=True)
 class NetworkLatency:
-    """A network's measurement, and the MasterNet's latency as it was measured in between.
+    """A network's measurement, and the latency of the MasterNet that was measured in turn with it.
 
-    A budget of 0.5x means half of the latter, as a machine that is slow for a while is slow
-    for both; of the lower end of its interval, so that the promise bears the noise of both.
+    A budget of 0.5x is half of the MasterNet's latency of the same moment, because a slow machine
+    slows both. The lower end of the MasterNet's interval counts, so that the budget holds in
+    spite of the noise of both measurements.
     """
 
     network: Measurement
@@ -38,17 +42,17 @@ class NetworkLatency:
     def disturbed(self) -> bool:
         """Whether an interval is so wide that something else must have used the device."""
         master_share = self.master_ms_per_image / self.master_low_ms_per_image
-        return max(self.bound_over_median, master_share) > 1 + DISTURBED_SHARE
+        return max(self.bound_over_median, master_share) > 1 + MAX_STEADY_SHARE
 
     def budget_ms(self, budget: Budget) -> float:
         return budget.ms_per_image(self.master_low_ms_per_image)
 
-    def keeps(self, budget: Budget) -> bool:
-        """Whether the upper 95 % bound is within the budget."""
+    def meets(self, budget: Budget) -> bool:
+        """Whether the upper end of the 95 % interval is within the budget."""
         return self.network.high_ms_per_image <= self.budget_ms(budget)
 
-    def pace(self, table: LatencyTable) -> float:
-        """How many times slower the machine was then than when the table was made."""
+    def slowdown(self, table: LatencyTable) -> float:
+        """How many times slower the machine was than when the table was built."""
         return self.master_ms_per_image / table.master_ms_per_image
 
     def to_json(self) -> dict[str, Any]:
@@ -66,65 +70,82 @@ class NetworkLatency:
 
 
 class MeasuredNetworks:
-    """Measurements by structure, in one JSON file that grows with each measuring."""
+    """The measured networks of one target, in one JSON file.
+
+    Args:
+        path: The file, which may not exist yet.
+        master: The MasterNet, which is measured in turn with every other network.
+        measure_in_turn: Measures networks. A reader leaves out the last two arguments.
+
+    Raises:
+        StudyError: The file is damaged.
+    """
 
     def __init__(
-        self, path: Path, master: Structure, target: Target, num_classes: int, time_limit_s: float
+        self,
+        path: Path,
+        master: Structure | None = None,
+        measure_in_turn: MeasureInTurn | None = None,
     ) -> None:
-        """time_limit_s: for each network; a noisy machine uses it up."""
-        self.path = path
-        self.master = master
-        self.target = target
-        self.num_classes = num_classes
-        self.time_limit_s = time_limit_s
-        self._known = _load(path)
-        # What was disturbed in an earlier process deserves another try: the device may be calm now.
-        self._doubtful = {text for text, known in self._known.items() if known.disturbed}
+        self._path = path
+        self._master = master
+        self._measure_in_turn = measure_in_turn
+        self.stored = _load(path)
+        # The device may be calm now, so what an earlier process left disturbed is measured again.
+        self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
 
     def measure(self, structures: Sequence[Structure]) -> dict[Structure, NetworkLatency]:
-        """Measure those that are not known yet and the MasterNet in turn, and store them.
+        """Measure the networks that are not stored yet, and store them.
 
-        What came out disturbed is measured again, up to ATTEMPTS times in all, and once more so
-        by another process.
+        A disturbed measurement is repeated, MAX_ATTEMPTS measurements in all; a later process
+        makes one more series of attempts.
         """
-        fresh = [s for s in structures if str(s) not in self._known or str(s) in self._doubtful]
-        self._doubtful -= {str(structure) for structure in fresh}
+        fresh = [s for s in structures if s not in self.stored or s in self._repeated]
+        self._repeated -= set(fresh)
         if fresh:
-            for _ in range(ATTEMPTS):
+            for _ in range(MAX_ATTEMPTS):
                 self._measure_once(fresh)
-                fresh = [s for s in fresh if self._known[str(s)].disturbed]
+                fresh = [s for s in fresh if self.stored[s].disturbed]
                 if not fresh:
                     break
-            record = {text: known.to_json() for text, known in self._known.items()}
-            write_atomic(self.path, json.dumps(record) + "\n")
-        return {structure: self._known[str(structure)] for structure in structures}
+            record = {str(s): latency.to_json() for s, latency in self.stored.items()}
+            write_atomic(self._path, json.dumps(record) + "\n")
+        return {structure: self.stored[structure] for structure in structures}
 
     def _measure_once(self, structures: Sequence[Structure]) -> None:
-        in_turn = dict.fromkeys([self.master, *structures])
-        nets = {str(s): build(s, self.num_classes) for s in in_turn}
-        measured = measure_interleaved(
-            nets,
-            self.target,
-            {str(s): s.resolution for s in in_turn},
-            time_limit_s=self.time_limit_s,
-        )
-        master = measured[str(self.master)]
+        assert self._master is not None
+        assert self._measure_in_turn is not None
+        measured = self._measure_in_turn([*dict.fromkeys([self._master, *structures])])
+        master = measured[self._master]
         for structure in structures:
-            self._known[str(structure)] = NetworkLatency(
-                measured[str(structure)], master.ms_per_image, master.low_ms_per_image
+            self.stored[structure] = NetworkLatency(
+                measured[structure], master.ms_per_image, master.low_ms_per_image
             )
 
 
-def load_measured(path: Path) -> dict[Structure, NetworkLatency]:
-    """What is stored there; empty if nothing is. Raises StudyError."""
-    return {Structure.parse(text): known for text, known in _load(path).items()}
+@dataclass(frozen=True, eq=False)
+class TargetLatency:
+    """What a study knows about latency on one target: predictions and measurements."""
+
+    table: LatencyTable
+    networks: MeasuredNetworks
+
+    @property
+    def target(self) -> Target:
+        return self.table.target
+
+    @property
+    def measured(self) -> Mapping[Structure, NetworkLatency]:
+        """All networks that have been measured."""
+        return self.networks.stored
+
+    def measure(self, structures: Sequence[Structure]) -> dict[Structure, NetworkLatency]:
+        """See `MeasuredNetworks.measure`."""
+        return self.networks.measure(structures)
 
 
-def _load(path: Path) -> dict[str, NetworkLatency]:
-    if not path.exists():
-        return {}
-    try:
-        record = json.loads(path.read_bytes())
-        return {text: NetworkLatency.from_json(value) for text, value in record.items()}
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is damaged ({error}); remove it to measure again") from error
+def _load(path: Path) -> dict[Structure, NetworkLatency]:
+    def read(record: Any) -> dict[Structure, NetworkLatency]:
+        return {Structure.parse(s): NetworkLatency.from_json(v) for s, v in record.items()}
+
+    return read_json(path, read, raises=StudyError, cure="remove it to measure again") or {}

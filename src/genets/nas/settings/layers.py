@@ -1,7 +1,4 @@
-"""Settings that are not whole yet: plain dicts, read from TOML and laid over each other.
-
-Plain settings as TOML (the standard library only reads it).
-"""
+"""Partial settings: plain dicts that are read from TOML, merged and written as TOML."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from genets.core.errors import SettingsError
 
 
 def parse_settings(text: str) -> dict[str, Any]:
-    """Values of a TOML settings file, which need not hold every setting."""
+    """Read the text of a TOML settings file, which may leave settings out."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -23,7 +20,7 @@ def parse_settings(text: str) -> dict[str, Any]:
 
 
 def load_settings_file(path: str | Path) -> dict[str, Any]:
-    """Values of a TOML settings file. Raises GenetsError."""
+    """Read a TOML settings file, which may leave settings out. Raises GenetsError."""
     try:
         return parse_settings(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -31,7 +28,7 @@ def load_settings_file(path: str | Path) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """One dict of settings; later layers win, field by field in sub-tables."""
+    """Merge dicts of settings; later layers win, field by field in sub-tables."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -41,7 +38,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names: `target.batch_size`."""
+    """Replace nested settings by dotted names, such as `target.batch_size`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -52,7 +49,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def format_toml_tables(values: Mapping[str, Any]) -> str:
-    """TOML of text, numbers, truth values, lists of these, and one level of tables."""
+    """Write TOML, which the standard library only reads.
+
+    Args:
+        values: Texts, numbers, booleans, lists of these, and dicts of these (one level).
+    """
     tables = {name: value for name, value in values.items() if isinstance(value, Mapping)}
     lines = [f"{name} = {_value(v)}" for name, v in values.items() if name not in tables]
     for name, table in tables.items():
@@ -62,7 +63,7 @@ def format_toml_tables(values: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
-        # A JSON string is a TOML string, but for the one control character JSON lets through.
+        # A JSON string is a TOML string, except for DEL, the only control character JSON allows.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()

@@ -1,286 +1,222 @@
-"""Settings of a search: one frozen value, checked when it is made, kept in `study.toml`."""
+"""The settings of a search: one frozen value, checked when it is made, stored in `study.toml`."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     InstanceOf,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
+from genets.core.errors import SettingsError, shown
+from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
 from genets.latency.target import Target
 from genets.nas.settings.layers import format_toml_tables, merge, parse_settings
-from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, zoo
-from genets.structure.notation import format_notation
+from genets.nas.settings.space import SpaceSettings
+from genets.nas.settings.training import TrainingSettings, TrialSettings
+from genets.structure import BLOCK_TYPES, Structure, zoo
 from genets.training.score import Metric
 
-if TYPE_CHECKING:
-    from genets.training import Recipe
+MAX_ROUNDS = 10  # each round costs as many trials as the first
 
-MOST_RESOLUTIONS = 16  # each is timed, and has candidates of its own that are trained
-
-MOST_ROUNDS = 10  # each costs as many trials as the first
-
-_BLOCK = re.compile(r"([A-Za-z]+)(\d+)(?:r(\d+(?:\.\d+)?))?")
-
-# What a study did that was begun before there was a setting.
-BEFORE: dict[str, Any] = {"confirm": 1, "sampling": "balanced", "rounds": 1}
-
-Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TrainingSettings(_Model):
-    """How long and how fast one kind of network is trained; see `genets.training.Recipe`.
-
-    learning_rate: per 256 images of a batch; it grows linearly with the batch size.
-    """
-
-    epochs: Positive = 36
-    batch_size: Positive = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1.2
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-    @model_validator(mode="after")
-    def _warms_up_in_time(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise SettingsError(
-                f"warmup_epochs must be below epochs ({self.epochs}), not {self.warmup_epochs}"
-            )
-        return self
-
-    def recipe(self) -> Recipe:
-        from genets.training import Recipe
-
-        return Recipe(**{field: getattr(self, field) for field in TrainingSettings.model_fields})
-
-
-class TrialSettings(TrainingSettings):
-    """How a trial is fine-tuned.
-
-    thaw: `after` trains the new super-block and all that follows it; what comes before stays
-        frozen and is computed once for all trials trained together. `block` trains the new
-        super-block alone, as the paper says; `all` trains everything.
-    """
-
-    epochs: Positive = 6
-    learning_rate: Annotated[float, Field(gt=0)] = 0.8
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.5
-    thaw: Literal["block", "after", "all"] = "after"
-
-
-class SpaceSettings(_Model):
-    """The design space (see `genets.structure.DesignSpace`); ranges as in the paper.
-
-    blocks: the types, kernels and ratios allowed, as `XX3`, `BL5r0.25`, `DW3r6`.
-    stem_width_range, head_width_range: as they are unless given; the paper gives none.
-    resolutions: input sizes in pixels, beside the MasterNet's own; kept in ascending order.
-    """
-
-    blocks: tuple[str, ...] = ("XX3", "BL3r0.5", "BL3r0.25", "DW3r3", "DW3r6")
-    width_range: tuple[float, float] = (0.5, 2.0)
-    width_step: int = 8
-    depth_change: int = 2
-    resolutions: tuple[int, ...] = ()
-    stem_width_range: tuple[float, float] = (1.0, 1.0)
-    head_width_range: tuple[float, float] = (1.0, 1.0)
-
-    @field_validator("blocks", "resolutions", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        """On the command line they are one text, `XX3,BL3r0.25`."""
-        return value.replace(",", " ").split() if isinstance(value, str) else value
-
-    @field_validator("resolutions")
-    @classmethod
-    def _are_few(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(resolutions)) < len(resolutions):
-            twice = next(r for r in resolutions if resolutions.count(r) > 1)
-            raise SettingsError(f"resolutions must name each input size once, not {twice} twice")
-        if len(resolutions) > MOST_RESOLUTIONS:
-            raise SettingsError(
-                f"resolutions must be at most {MOST_RESOLUTIONS} input sizes, as candidates of "
-                f"each are trained, not {len(resolutions)}"
-            )
-        return tuple(sorted(resolutions))
-
-    @model_validator(mode="after")
-    def _is_a_space(self) -> Self:
-        self.design_space()
-        return self
-
-    def design_space(self) -> DesignSpace:
-        """Raises StructureError."""
-        blocks = tuple(_parse_block(text) for text in self.blocks)
-        return DesignSpace(
-            blocks,
-            self.width_range,
-            self.width_step,
-            self.depth_change,
-            self.resolutions,
-            self.stem_width_range,
-            self.head_width_range,
-        )
+# Defaults for settings that older studies did not record.
+OLDER_STUDY_DEFAULTS: dict[str, Any] = {"confirm": 1, "sampling": "balanced", "rounds": 1}
 
 
 def _structure_text(text: Any) -> str:
-    """The one-line notation of a zoo name, a TOML structure file or a notation."""
+    """Return the notation of a structure, a zoo name, a structure file or a notation."""
     if isinstance(text, Structure):
-        return format_notation(text)
+        return str(text)
     if not isinstance(text, str):
         raise SettingsError(f"master must be a name, a file or a notation, not {shown(text)}")
     if "@" in text or any(character.isspace() for character in text):
-        return format_notation(Structure.parse(text))
-    return format_notation(Structure.load(text) if text.endswith(".toml") else zoo[text])
+        return str(Structure.parse(text))
+    return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
 
 
 def _load_blocks(files: Any) -> tuple[str, ...]:
-    """Each file with what it holds now; see `BlockFile`."""
+    """Register the block types of the files; the result names each file and its content."""
     from genets.networks import load_blocks
 
-    given = [files] if isinstance(files, str | Path) else files
-    return tuple(str(load_blocks(file)) for file in given)
-
-
-def _parse_block(text: str) -> Block:
-    match = _BLOCK.fullmatch(text)
-    if match is None:
-        raise SettingsError(f"a block is written as XX3, BL3r0.25 or DW5r6, not {shown(text)}")
-    kind, kernel, ratio = match.groups()
-    return Block(kind, int(kernel), float(ratio or 1))
+    paths = [files] if isinstance(files, str | Path) else files
+    return tuple(str(load_blocks(path)) for path in paths)
 
 
 def _as_target(value: Any) -> Any:
     target = Target.from_json(value) if isinstance(value, Mapping) else value
-    # The threads of this machine are part of what a latency means: fix them in the study.
+    # The number of threads is part of what a latency means, so the study records it.
     return target.resolved() if isinstance(target, Target) else target
 
 
-class SearchSettings(_Model):
-    """Everything that decides what a search finds. Raises GenetsError for a wrong value.
+class SearchSettings(SettingsModel):
+    """Everything that decides the result of a search.
 
-    The defaults are for small images and a few minutes on two CPU cores; `presets` has others.
+    The defaults are for small images and a few minutes on two CPU cores;
+    `genets.nas.settings.presets` has others. `resolution=PIXELS` may be given beside `master`: it
+    sets the input size of the MasterNet.
 
-    data: name of a data set, or a folder of images.
-    budget: ms or us per image, or times the MasterNet's latency: `0.2ms`, `150us`, `0.5x`.
-    master: the MasterNet as a zoo name, a TOML file or a notation; kept as a notation.
-    target: what a latency means; the thread count of this machine is filled in.
-    trials_per_super_block: perturbed super-blocks tried for each super-block; the blocks of
-        the space take turns.
-    controls_per_super_block: repeats of the original super-block, re-initialised.
-    sampling: which perturbations are tried; `design` chooses those that tell the most, `random`
-        leaves it to chance, as the paper does. See `genets.nas.trials.plan`.
-    trials: `together` fine-tunes up to four at once, which share batches and what is frozen;
-        `separate` each alone, as in the paper. The results are the same.
-    metric: the validation score that the regression predicts.
-    regression: "paper" is the literal formula of section 4.2.
-    selection: "random" samples the space as the paper does.
-    confirm: how many candidates are trained to choose the winner by their validation scores; 1
-        takes the best predicted as it is. Where `space.resolutions` names some, as many of each
-        as share it evenly, rounded up: one of each is trained at least.
-    confirm_epochs: how long each of them is trained by the recipe of `final_training`, but not
-        longer than the winner; where it is as long, the best needs no further training.
-    rounds: how often trials are run, the first time around `master`, then around the best network
-        that was confirmed; fewer where no candidate is better than that.
-    own_blocks: files that register block types of your own, with the SHA-256 of what they held;
-        those of the types that `master` and `space` name are added. See `genets.load_blocks`.
-    training_device: where networks are trained, whatever the target; "auto" is CUDA if there is.
-    table_seconds: for timing the pieces of a latency table.
-    measure_seconds: for measuring one whole network, at most.
-
-    `resolution=PIXELS` may be given beside `master`, to set the input size of the MasterNet.
+    Raises:
+        GenetsError: A setting is unknown, missing or wrong.
     """
 
-    data: str = Field(min_length=1)
-    budget: str
-    master: str = Field("master_small", validate_default=True)
-    seed: int = Field(0, ge=0, lt=2**63)
-    trials_per_super_block: Positive = 14
-    controls_per_super_block: Positive = 2
-    metric: Metric = Metric.CROSS_ENTROPY
-    regression: Literal["bayes", "paper"] = "bayes"
-    selection: Literal["exact", "random"] = "exact"
-    sampling: Literal["design", "balanced", "random"] = "design"
-    trials: Literal["together", "separate"] = "together"
-    confirm: Positive = 4
-    confirm_epochs: Positive = 36
-    rounds: int = Field(1, ge=1, le=MOST_ROUNDS)
-    target: Annotated[InstanceOf[Target], BeforeValidator(_as_target)] = Field(
-        default_factory=Target, validate_default=True
-    )
-    training_device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    space: SpaceSettings = SpaceSettings()
-    table_seconds: Seconds = 30.0
-    measure_seconds: Seconds = 2.5
-    master_training: TrainingSettings = TrainingSettings()
-    trial_training: TrialSettings = TrialSettings()
-    final_training: TrainingSettings = TrainingSettings()
-    own_blocks: tuple[str, ...] = Field((), validate_default=True)  # last: it reads the others
+    other_names: ClassVar = ("resolution",)
 
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise _explain(error) from error
+    data: str = Field(
+        min_length=1, description="Name of a data set (digits), or a folder of images."
+    )
+    budget: str = Field(
+        description="Largest latency: ms or us per image, or a factor of the MasterNet's latency, "
+        "such as 0.2ms, 150us, 0.5x."
+    )
+    master: str = Field(
+        default="master_small",
+        validate_default=True,
+        description="The MasterNet, from which the search starts: a zoo name, a structure file "
+        "(.toml) or a quoted notation.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the whole search.")
+    trials_per_super_block: int = Field(
+        default=14,
+        gt=0,
+        description="Number of trials for each super-block, control trials not counted; the "
+        "blocks of the search space take turns.",
+    )
+    controls_per_super_block: int = Field(
+        default=2,
+        gt=0,
+        description="Number of control trials for each super-block: the original super-block, "
+        "started from fresh weights.",
+    )
+    metric: Metric = Field(
+        default=Metric.CROSS_ENTROPY,
+        description="Validation score that the search predicts and by which it chooses the winner.",
+    )
+    regression: Literal["bayes", "paper"] = Field(
+        default="bayes",
+        description="How accuracy is predicted from trials. `bayes`: a Bayesian linear model. "
+        "`paper`: the literal formula of section 4.2 of the paper.",
+    )
+    selection: Literal["exact", "random"] = Field(
+        default="exact",
+        description="How the best structures are found. `exact`: a dynamic programme over the "
+        "whole space. `random`: random sampling, as in the paper.",
+    )
+    sampling: Literal["design", "balanced", "random"] = Field(
+        default="design",
+        description="How trials are chosen (see `genets.nas.trials.plan`). `design`: the most "
+        "informative trials. `balanced`: blocks, depths and widths take turns in random pairs. "
+        "`random`: by chance, as in the paper.",
+    )
+    trials: Literal["together", "separate"] = Field(
+        default="together",
+        description="How trials are trained; the results are the same. `together`: up to four at "
+        "once, which share batches and everything that is frozen. `separate`: each alone, as in "
+        "the paper.",
+    )
+    confirm: int = Field(
+        default=4,
+        gt=0,
+        description="Number of candidates to train before the winner is chosen by validation "
+        "score; 1 skips this step and takes the best prediction. With several resolutions, each "
+        "gets an equal share, rounded up, and at least one.",
+    )
+    confirm_epochs: int = Field(
+        default=36,
+        gt=0,
+        description="Epochs for which each candidate is trained by the recipe of the winner, at "
+        "most those of the winner. If both are equal, the winner needs no further training.",
+    )
+    rounds: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_ROUNDS,
+        description="Number of rounds of trials. Each round after the first moves the MasterNet "
+        "to the best trained candidate; the search stops early if no candidate is better.",
+    )
+    target: Annotated[InstanceOf[Target], BeforeValidator(_as_target)] = Field(
+        default_factory=Target,
+        validate_default=True,
+        description="The target of all latencies; the number of threads of this machine is added.",
+    )
+    training_device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Device that trains networks, whatever the target is: cpu, cuda, cuda:NUMBER, "
+        "or auto, which is CUDA if this machine has it.",
+    )
+    space: SpaceSettings = Field(default=SpaceSettings(), description="Search space.")
+    table_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds for timing the pieces of a latency table."
+    )
+    measure_seconds: float = Field(
+        default=2.5, gt=0, description="Largest number of seconds for measuring one whole network."
+    )
+    master_training: TrainingSettings = Field(
+        default=TrainingSettings(), description="Training of the MasterNet."
+    )
+    trial_training: TrialSettings = Field(
+        default=TrialSettings(), description="Training of each trial."
+    )
+    final_training: TrainingSettings = Field(
+        default=TrainingSettings(), description="Training of the winner."
+    )
+    own_blocks: tuple[str, ...] = Field(
+        default=(),
+        validate_default=True,
+        description="Files that register block types of your own, each with the SHA-256 of its "
+        "content. The files of all types that `master` and `space` use are added. See "
+        "`genets.load_blocks`.",
+    )  # the last field, because its validator reads the others
 
     @model_validator(mode="before")
     @classmethod
-    def _set_resolution(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _prepare(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Register own blocks before a notation is read; accept old names and `resolution`."""
         values = dict(values)
-        if values.get("own_blocks"):  # before any notation is read
+        if values.get("own_blocks"):
             values["own_blocks"] = _load_blocks(values["own_blocks"])
         if "response" in values:  # the name before version 0.2
             values.setdefault("metric", values.pop("response"))
         resolution = values.pop("resolution", None)
         if resolution is not None:
             master = Structure.parse(_structure_text(values.get("master", "master_small")))
-            values["master"] = format_notation(master.with_resolution(resolution))
+            values["master"] = str(master.with_resolution(resolution))
         return values
 
     @field_validator("budget")
     @classmethod
-    def _is_a_budget(cls, value: str) -> str:
+    def _check_budget(cls, value: str) -> str:
         Budget.parse(value)
         return value
 
     @field_validator("data")
     @classmethod
-    def _is_found_from_anywhere(cls, value: str) -> str:
+    def _make_absolute(cls, value: str) -> str:
+        """Make a folder absolute, so that the study can be resumed from another folder."""
         return os.path.abspath(value) if os.path.isdir(value) else value
 
     @field_validator("own_blocks")
     @classmethod
-    def _are_all_named(cls, files: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        """With the files of the types in use: whoever resumes the study must find them again."""
+    def _add_block_files(cls, files: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Add the files of the types in use, so that the study can be resumed without options."""
         if not {"master", "space"} <= info.data.keys():
-            return files  # they are faulty themselves
+            return files  # master or space is wrong, and that error is reported
         used = [stage.type for stage in Structure.parse(info.data["master"]).stages]
         used += [block.type for block in info.data["space"].design_space().blocks]
         if all(BLOCK_TYPES[name].layers_at is None for name in used):
             return files
-        from genets.networks.own_blocks import files_of
+        from genets.networks.own_blocks import find_block_files
 
-        return tuple(dict.fromkeys((*files, *map(str, files_of(used)))))
+        return tuple(dict.fromkeys((*files, *map(str, find_block_files(used)))))
 
     _as_notation = field_validator("master", mode="before")(_structure_text)
 
@@ -291,49 +227,25 @@ class SearchSettings(_Model):
 
     @property
     def resolution(self) -> int:
-        """Input pixels along one side."""
+        """Input size of the MasterNet: pixels along one side."""
         return self.structure.resolution
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; what is None is left out."""
+        """Return plain values without those that are None."""
         values = self.model_dump(exclude={"target"}) | {"target": self.target.to_json()}
         return {name: _without_none(value) for name, value in values.items()}
 
     def to_toml(self) -> str:
+        """Return the text of a settings file; `from_toml` reads it without loss."""
         return format_toml_tables(self.to_dict())
 
     @classmethod
     def from_toml(cls, text: str) -> Self:
-        """Settings of a study. Raises GenetsError."""
-        return cls(**merge(BEFORE, parse_settings(text)))
+        """Read the settings of a study. Raises GenetsError."""
+        return cls(**merge(OLDER_STUDY_DEFAULTS, parse_settings(text)))
 
 
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: inner for name, inner in value.items() if inner is not None}
     return value
-
-
-def _explain(error: ValidationError) -> GenetsError:
-    """The first fault, as one sentence that names field, value and what is allowed."""
-    fault = error.errors()[0]
-    cause = fault.get("ctx", {}).get("error")
-    if isinstance(cause, GenetsError):
-        return cause
-    name = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return SettingsError(unknown_name("setting", name, _names(fault["loc"])))
-    if fault["type"] == "missing":
-        return SettingsError(f"setting {name} must be given")
-    rule = fault["msg"].replace("Input should", "must").partition(", unable")[0]
-    return SettingsError(f"{name} {rule[0].lower()}{rule[1:]}, not {shown(fault['input'])}")
-
-
-def _names(location: tuple[int | str, ...]) -> list[str]:
-    """The dotted names that are allowed where an unknown one stood."""
-    model: type[BaseModel] = SearchSettings
-    for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
-    prefix = "".join(f"{part}." for part in location[:-1])
-    own = ["resolution"] if model is SearchSettings else []
-    return [prefix + name for name in (*model.model_fields, *own)]

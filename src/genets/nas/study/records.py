@@ -1,28 +1,27 @@
-"""One trial: a perturbed super-block of the MasterNet and what came of it.
-
-What a search hands over: the selected network, its promise and its scores.
-"""
+"""The records of a study: trials, candidates and rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from genets.structure import Structure, SuperBlock
-from genets.training.score import Metric
+from genets.training.score import Metric, score_value
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Trial:
-    """The MasterNet's stage `index` replaced by `super_block`.
+    """The MasterNet with its stage `index` replaced by `super_block`.
 
-    index: super-blocks count from 0; the stem is -1 and the head comes after the last of them.
+    A trial of the MasterNet's own super-block is a control trial: it starts with fresh weights
+    like any other trial, and the other trials of that super-block are compared with it.
 
-    `repeat` tells apart trials of the same super-block with other seeds. A trial of the
-    MasterNet's own super-block is a control trial: re-initialised like any other, it is
-    the zero of that super-block's scale.
+    Attributes:
+        index: The stage. Super-blocks count from 0; the stem is -1, and the head comes after the
+            last super-block.
+        super_block: The super-block that is tried.
+        repeat: Distinguishes trials of the same super-block with different seeds.
     """
 
     index: int
@@ -38,31 +37,44 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """Scores on the validation split. A failed trial has a reason and no scores."""
+    """The scores of a trial on the validation split. A failed trial has a reason and no scores.
+
+    Attributes:
+        top1: Share of correct images, 0 to 1.
+        cross_entropy: Nats per image.
+        seconds: Wall time; trials that were trained together share it equally.
+    """
 
     trial: Trial
     status: Literal["done", "failed"]
-    top1: float | None = None  # share of correct images, 0 to 1
-    cross_entropy: float | None = None  # nats per image
+    top1: float | None = None
+    cross_entropy: float | None = None
     seconds: float = 0.0
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A structure that keeps its budget, by measurement. All latencies are ms per image.
+    """A selected structure whose measured latency meets the budget.
 
-    predicted_ms: the latency table's prediction, which knows nothing of this network's
-        measurement, at the pace that the machine had when it was measured.
-    measured_ms, low_ms, high_ms: median of the measurement and its 95 % interval.
-    master_ms: the MasterNet's, measured in turn with this network.
-    noisy: the interval did not come within 1 % of the median in the time given.
-    predicted_accuracy, predicted_accuracy_std: the accuracy model's value on validation images:
-        top-1 (0 to 1) or minus the cross-entropy (nats), as the study's `metric` says;
-        the literal formula of the paper has no standard deviation. None at another resolution
-        than the MasterNet's, of which trials say nothing.
-    table_rmspe: error of the latency table on whole networks that it never saw, as a fraction.
-    outside: where the predicted accuracy is an extrapolation, see `TriedRange.outside`.
+    All latencies are ms per image.
+
+    Attributes:
+        budget_ms: The budget; a relative one was multiplied by the MasterNet's latency.
+        predicted_ms: The prediction of the latency table, which did not use the measurement of
+            this network, times the slowdown of the machine since the table was made.
+        measured_ms: Median of the measurement.
+        low_ms, high_ms: The 95 % interval of the median.
+        master_ms: The MasterNet's median, measured in turn with this network.
+        noisy: Whether the interval stayed wider than 1 % of the median until the time limit.
+        predicted_accuracy: The accuracy model's prediction on validation images: top-1 (0 to 1)
+            or minus the cross-entropy (nats), as the study's `metric` says. None at a resolution
+            without trials.
+        predicted_accuracy_std: Its standard deviation; None also for the literal formula of the
+            paper, which has none.
+        table_rmspe: Error of the latency table on whole networks that it never saw, as a
+            fraction.
+        outside: Where the predicted accuracy is an extrapolation; see `TriedRange.outside`.
     """
 
     structure: Structure
@@ -80,7 +92,7 @@ class Candidate:
 
     @property
     def margin(self) -> float:
-        """The share of the budget left by the upper bound: 0.05 means 5 % below the budget."""
+        """The unused share of the budget: at 0.05 the upper bound is 5 % below the budget."""
         return 1 - self.high_ms / self.budget_ms
 
     def to_json(self) -> dict[str, Any]:
@@ -104,8 +116,12 @@ class Candidate:
 class TrainedCandidate:
     """A candidate that was trained from scratch, and its scores on the validation split.
 
-    epochs: how long it was trained. A failed one has a reason and no scores.
-    top1: share of correct images, 0 to 1. cross_entropy: nats per image.
+    A failed candidate has a reason and no scores.
+
+    Attributes:
+        epochs: The length of its training.
+        top1: Share of correct images, 0 to 1.
+        cross_entropy: Nats per image.
     """
 
     structure: Structure
@@ -115,6 +131,21 @@ class TrainedCandidate:
     cross_entropy: float | None = None
     seconds: float = 0.0
     reason: str = ""
+
+    def oriented_score(self, metric: Metric) -> float:
+        """The score with the sign that makes higher better. Raises ValueError where it failed."""
+        return metric.oriented(self.score(metric))
+
+    def score(self, metric: Metric) -> float:
+        """The score of a metric. Raises ValueError where the candidate failed."""
+        score = score_value(self, metric)
+        if score is None:
+            raise ValueError(f"{self.structure} has no {metric.label}")
+        return score
+
+    def scores(self) -> dict[str, float]:
+        """The score of each metric, by its name. Raises ValueError where the candidate failed."""
+        return {metric.value: self.score(metric) for metric in Metric}
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -128,13 +159,42 @@ class TrainedCandidate:
 
 
 @dataclass(frozen=True)
-class RoundResult:
-    """What one round of a search came to.
+class RoundStart:
+    """A trained candidate as the MasterNet of the next round."""
 
-    number: from 1. master: the structure that its trials were taken around.
-    score: the MasterNet's on the validation split, {"top1": share of correct images,
-        "cross_entropy": nats per image}.
-    candidates, confirmed: those of this round, also the ones that were trained in an earlier one.
+    selected: Candidate
+    confirmed: TrainedCandidate
+
+    @property
+    def structure(self) -> Structure:
+        return self.confirmed.structure
+
+    def to_json(self) -> dict[str, Any]:
+        return {"selected": self.selected.to_json(), "confirmed": self.confirmed.to_json()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> RoundStart:
+        """The inverse of `to_json`. Raises ValueError or KeyError for a foreign record."""
+        start = cls(
+            Candidate.from_json(record["selected"]),
+            TrainedCandidate.from_json(record["confirmed"]),
+        )
+        if start.selected.structure != start.structure or start.confirmed.status != "done":
+            raise ValueError("it does not hold one trained candidate")
+        return start
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """The results of one round.
+
+    Attributes:
+        number: Counted from 1.
+        master: The structure around which the trials were taken.
+        score: The MasterNet's scores on the validation split: {"top1": share of correct images,
+            "cross_entropy": nats per image}.
+        candidates: The candidates of this round, also those that an earlier round trained.
+        confirmed: Those of them that were trained.
     """
 
     number: int
@@ -154,62 +214,4 @@ class RoundResult:
             "trials_failed": self.trials_failed,
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
-        }
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The outcome of one search.
-
-    master, winner: scores on the test split, {"top1": share of correct images,
-        "cross_entropy": nats per image}.
-    seconds: wall time of each phase that ran.
-    confirmed: the candidates that were trained to choose among them, the best predicted first;
-        empty where the best predicted was taken as it was. Of all rounds, each once.
-    trials_done, trials_failed: in all rounds.
-    rounds: what each round came to; empty where the search was asked for one.
-    metric: the validation score that decided which candidate won.
-    files: what was handed over, from a word on each ("structure", "weights") to its path.
-    folder: the study.
-    """
-
-    selected: Candidate
-    master: dict[str, float]
-    winner: dict[str, float]
-    trials_done: int
-    trials_failed: int
-    folder: Path
-    files: dict[str, Path]
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    confirmed: tuple[TrainedCandidate, ...] = ()
-    rounds: tuple[RoundResult, ...] = ()
-    metric: Metric = Metric.CROSS_ENTROPY
-
-    @property
-    def results(self) -> Path:
-        """The folder that `genets.load` reads."""
-        return self.folder / "results"
-
-    def select(self, budget: str, **options: Any) -> Candidate:
-        """Another budget, or with `target=` another target, without training: see `run.select`."""
-        from genets.nas.run import select  # which makes what is in this file
-
-        return select(self.folder, budget, **options)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "selected": self.selected.to_json(),
-            "master": self.master,
-            "winner": self.winner,
-            "trials_done": self.trials_done,
-            "trials_failed": self.trials_failed,
-            "seconds": self.seconds,
-            "folder": str(self.folder),
-            "files": {name: str(path) for name, path in self.files.items()},
-            "warnings": list(self.warnings),
-            "confirmed": [candidate.to_json() for candidate in self.confirmed],
-            "metric": self.metric,
-            "response": self.metric,  # the name before version 0.2
-            **({"rounds": [one.to_json() for one in self.rounds]} if self.rounds else {}),
         }

@@ -1,53 +1,40 @@
-"""What a study holds at this moment, read without its lock: also while a search runs."""
+"""The content of a study at one moment, read without its lock: also while a search runs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 
-from genets.core.errors import GenetsError, StudyError
-from genets.latency import LatencyTable, Target
+from genets.core.errors import GenetsError
+from genets.latency import LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.round import CANDIDATES, CONFIRMED, MASTER, Start, file_of
-from genets.nas.selection.chain import Frontier, make_chain
-from genets.nas.selection.frontier import frontier
-from genets.nas.selection.measured import NetworkLatency, load_measured
+from genets.nas.selection.chain import make_chain
+from genets.nas.selection.frontier import Frontier, frontier
+from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
+from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
-from genets.nas.study.study import LATENCY, TRIALS, load_settings
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable_stages
 from genets.structure import SearchSpace, Structure
-from genets.training.score import Metric
-
-Read = TypeVar("Read")
-
-MEASURED = "-measured"
-
-
-@dataclass(frozen=True, eq=False)
-class TargetLatency:
-    """A latency table, and the whole networks measured on its target for this study."""
-
-    table: LatencyTable
-    measured: Mapping[Structure, NetworkLatency]
-
-    @property
-    def target(self) -> Target:
-        return self.table.target
 
 
 @dataclass(frozen=True, eq=False)
 class RoundSnapshot:
-    """What a round holds; see `nas.round`.
+    """The content of a round.
 
-    results: trials in the order in which they ended. score: its MasterNet's, on the validation
-        split. confirmed: the candidates that have been trained so far, the best predicted first.
-    selected: whether it has got to its selection.
+    Attributes:
+        number: Counted from 1.
+        master: The structure around which the trials are taken.
+        results: The trials, in the order in which they ended.
+        score: The scores of the round's MasterNet on the validation split; None before its
+            training ends.
+        confirmed: The candidates that have been trained so far.
+        selected: Whether the round has selected its candidates.
     """
 
     number: int
@@ -57,30 +44,21 @@ class RoundSnapshot:
     confirmed: tuple[TrainedCandidate, ...]
     selected: bool
 
-    @classmethod
-    def read(
-        cls, folder: Path, number: int, master: Structure, score: dict[str, float] | None
-    ) -> Self:
-        own = folder / file_of(number, "")
-        return cls(
-            number=number,
-            master=master,
-            results=tuple(read_in_order(own / TRIALS)),
-            score=score,
-            confirmed=_read(own / f"{CONFIRMED}.json", _confirmed) or (),
-            selected=(own / f"{CANDIDATES}.json").exists(),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All that is there; what is not there yet is None or empty.
+    """The content of a study. A part that does not exist yet is None or empty.
 
-    targets: the study's own first. rounds: those that have begun, the first always among them.
-    master_score: the first MasterNet's on the validation split, with `images`.
-    result: the record of the hand-over.
-    failure: the sentence that the last run of the search stopped with.
-    model: of the `latest` round; None where none can be fitted; `model_failure` says why.
+    Attributes:
+        targets: The study's own target comes first.
+        rounds: The rounds that have begun; the first one is always among them.
+        master_score: The first MasterNet's scores on the validation split, with the number of
+            `images`.
+        result: The record of the finished search.
+        failure: The sentence that the last run of the search stopped with.
+        seconds: Wall time of each phase.
+        model: The accuracy model of the `latest` round, None where it cannot be fitted.
+        model_failure: Why it cannot be fitted.
     """
 
     folder: Path
@@ -97,22 +75,22 @@ class Snapshot:
 
     @classmethod
     def read(cls, folder: str | Path) -> Snapshot:
-        """Raises StudyError where the folder is no study, or a file in it is damaged."""
-        folder = Path(folder)
-        settings = load_settings(folder)
-        score = _read(folder / "master.json", _floats)
-        rounds = tuple(_rounds(folder, settings, score))
-        model, model_failure = _fit(settings, rounds)
+        """Read a study. Raises StudyError where the folder is no study or a file is damaged."""
+        study = StudyReader(folder)
+        score = study.master_score()
+        scores = None if score is None else {n: float(v) for n, v in asdict(score).items()}
+        rounds = tuple(_read_rounds(study, scores))
+        model, model_failure = _fit_model(study.settings, rounds)
         return cls(
-            folder=folder,
-            settings=settings,
-            targets=tuple(_targets(folder / LATENCY, settings)),
+            folder=study.folder,
+            settings=study.settings,
+            targets=tuple(_read_targets(study)),
             rounds=rounds,
-            master_score=score,
-            selected=_read(folder / "selected.json", Candidate.from_json),
-            result=_read(folder / "results" / "result.json", dict),
-            failure=_read(folder / "failure.json", lambda record: str(record["sentence"])),
-            seconds=_read(folder / "seconds.json", _floats) or {},
+            master_score=scores,
+            selected=study.selected(),
+            result=study.result(),
+            failure=study.failure(),
+            seconds=study.seconds(),
             model=model,
             model_failure=model_failure,
         )
@@ -123,19 +101,19 @@ class Snapshot:
 
     @property
     def latest(self) -> RoundSnapshot:
-        """The last round that has got to its selection, or the first."""
-        return _latest(self.rounds)
+        """The last round that has selected its candidates, or the first round."""
+        return _find_latest(self.rounds)
 
     @property
     def results(self) -> list[TrialResult]:
-        """Of all rounds."""
+        """The trials of all rounds."""
         return [result for each in self.rounds for result in each.results]
 
     @property
     def confirmed(self) -> tuple[TrainedCandidate, ...]:
-        """Of all rounds, each structure once."""
-        found = {one.structure: one for each in self.rounds for one in each.confirmed}
-        return tuple(found.values())
+        """The trained candidates of all rounds, each structure once."""
+        ended = (candidate for each in self.rounds for candidate in each.confirmed)
+        return tuple({candidate.structure: candidate for candidate in ended}.values())
 
     @property
     def failed(self) -> list[TrialResult]:
@@ -147,13 +125,13 @@ class Snapshot:
 
     @cached_property
     def planned(self) -> int:
-        """How many trials the search plans, in the rounds that have begun."""
-        settings, around = self.settings, self.around
-        each = settings.trials_per_super_block + settings.controls_per_super_block
-        return each * len(changeable_stages(around)) * len(self.rounds)
+        """The number of trials that are planned in the rounds that have begun."""
+        settings = self.settings
+        per_stage = settings.trials_per_super_block + settings.controls_per_super_block
+        return per_stage * len(changeable_stages(self.around)) * len(self.rounds)
 
     def missing(self) -> list[str]:
-        """What a finished study has and this one has not, in the order of the phases."""
+        """List the missing parts, in the order of the phases; a finished study lacks none."""
         own = [t for t in self.targets if t.target == self.settings.target.resolved()]
         ended = len(self.results) - len(self.failed)
         return [
@@ -170,7 +148,7 @@ class Snapshot:
                     f"all {len(self.results)} trials that ended have failed",
                 ),
                 (self.selected is None, "no structure has been selected yet"),
-                (self.result is None, "the winner has not been trained and handed over yet"),
+                (self.result is None, "the winner has not been trained and exported yet"),
             )
             if absent
         ]
@@ -178,45 +156,47 @@ class Snapshot:
     def frontier(self, table: LatencyTable, resolution: int) -> Frontier | None:
         """The best predicted structure for every predicted latency; None without a model.
 
-        At another resolution than the MasterNet's the order alone of the predictions counts.
+        At another resolution than the MasterNet's only the order of the predictions is
+        meaningful.
         """
         if self.model is None:
             return None
-        chain = make_chain(
-            table.space,
-            table,
-            self.model.stage_gain,
-            self.model.failed,
-            resolution=resolution,
-        )
+        gain, failed = self.model.stage_gain, self.model.failed
+        chain = make_chain(table.space, table, gain, failed, resolution=resolution)
         return frontier(chain, table.offset_ms_per_image)
 
 
-def _rounds(
-    folder: Path, settings: SearchSettings, score: dict[str, float] | None
-) -> Iterator[RoundSnapshot]:
-    master, number = settings.structure, 1
-    while True:
-        yield RoundSnapshot.read(folder, number, master, score)
-        number += 1
-        start = _read(folder / f"{file_of(number, MASTER)}.json", Start.from_json)
-        if start is None:
-            return
-        master, score = start.structure, {name: start.score(name) for name in Metric}
+def _read_rounds(study: StudyReader, score: dict[str, float] | None) -> Iterator[RoundSnapshot]:
+    masters = [(study.settings.structure, score)]
+    masters += [(start.structure, start.confirmed.scores()) for start in study.starts()]
+    for number, (master, own_score) in enumerate(masters, start=1):
+        trials = study.folder / layout.in_round(number, layout.TRIALS)
+        yield RoundSnapshot(
+            number=number,
+            master=master,
+            results=tuple(read_in_order(trials)),
+            score=own_score,
+            confirmed=tuple(study.trained(number)),
+            selected=study.has_candidates(number),
+        )
 
 
-def _latest(rounds: Sequence[RoundSnapshot]) -> RoundSnapshot:
+def _find_latest(rounds: Sequence[RoundSnapshot]) -> RoundSnapshot:
     return next((each for each in reversed(rounds) if each.selected), rounds[0])
 
 
-def _fit(
+def _fit_model(
     settings: SearchSettings, rounds: Sequence[RoundSnapshot]
 ) -> tuple[AccuracyModel | None, str | None]:
-    latest = _latest(rounds)
+    latest = _find_latest(rounds)
     if latest.score is None or not latest.results:
         return None, "there are no trials yet"
-    confirmed = {one.structure: one for each in rounds[: latest.number] for one in each.confirmed
-                 if one.status == "done"}  # fmt: skip
+    trained = {
+        candidate.structure: candidate
+        for each in rounds[: latest.number]
+        for candidate in each.confirmed
+        if candidate.status == "done"
+    }
     try:
         model = AccuracyModel.fit(
             latest.master,
@@ -224,37 +204,15 @@ def _fit(
             latest.score[settings.metric],
             metric=settings.metric,
             form=settings.regression,
-            confirmed=tuple(confirmed.values()),
+            candidates=tuple(trained.values()),
         )
     except GenetsError as error:
         return None, str(error)
     return model, None
 
 
-def _targets(folder: Path, settings: SearchSettings) -> list[TargetLatency]:
-    own = settings.target.resolved().name
-    paths = [p for p in sorted(folder.glob("*.json")) if not p.stem.endswith(MEASURED)]
-    paths.sort(key=lambda path: path.stem != own)
-    return [
-        TargetLatency(
-            LatencyTable.load(path), load_measured(folder / f"{path.stem}{MEASURED}.json")
-        )
-        for path in paths
-    ]
-
-
-def _read(path: Path, read: Callable[[Any], Read]) -> Read | None:
-    try:
-        return read(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(f"{path} is damaged ({error})") from error
-
-
-def _confirmed(rows: list[Mapping[str, Any]]) -> tuple[TrainedCandidate, ...]:
-    return tuple(TrainedCandidate.from_json(row) for row in rows)
-
-
-def _floats(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in record.items()}
+def _read_targets(study: StudyReader) -> Iterator[TargetLatency]:
+    own = study.settings.target.resolved().name
+    for path in sorted(layout.list_tables(study.latency_folder), key=lambda path: path.stem != own):
+        networks = MeasuredNetworks(layout.measured_path(path))
+        yield TargetLatency(LatencyTable.load(path), networks)

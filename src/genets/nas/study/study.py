@@ -1,173 +1,97 @@
-"""A study: the folder that holds one search, and that survives whatever stops it."""
+"""An open study: one process writes to the folder, and a kill at any moment loses no result."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from genets.core.errors import BlockFileError, StudyError
-from genets.core.files import FileLock, write_atomic
-from genets.nas.round import CANDIDATES, MASTER, ROUNDS, Start, file_of
-from genets.nas.settings.layers import flatten
+from genets.core.errors import StudyError
+from genets.core.json_files import VERSION_KEY
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.growth import (
-    SETTINGS,
-    asks_for_more_trials,
-    grow,
-    read_grown_from,
-    write_settings,
-)
-from genets.nas.study.records import Trial, TrialResult
+from genets.nas.study import layout
+from genets.nas.study.layout import in_round
+from genets.nas.study.reader import StudyReader, load_settings
+from genets.nas.study.records import RoundStart, Trial, TrialResult
 from genets.nas.study.trial_database import TrialDatabase
 
-Read = TypeVar("Read")
-
-LOCK = "study.lock"
-TRIALS = "trials.sqlite"
-LATENCY = "latency"
-FAILURE = "failure"  # why the last run of a search stopped
-INFEASIBLE = "infeasible_budget"  # whether it was that nothing keeps the budget
+INFEASIBLE = "infeasible_budget"  # in the failure file: whether no structure met the budget
 
 
-class Study:
-    """An open study, locked against other processes until it is closed.
-
-        study.toml          every setting, written once
-        trials.sqlite       one row for each finished trial
-        master.safetensors  weights of the trained MasterNet
-        confirmed/          weights of the candidates that the winner was chosen from
-        winner.safetensors  weights of the trained winner
-        latency/            one table for each target
-        rounds/2/           trials and candidates of the second round, and so on
-        results/            what is handed over
+class Study(StudyReader):
+    """An open study, locked against other processes until it is closed; see `layout`.
 
     Worker processes must be spawned, not forked: a forked one would hold the lock too.
     """
 
-    def __init__(self, folder: Path, settings: SearchSettings, lock: FileLock) -> None:
+    def __init__(self, folder: str | Path) -> None:
         """Use `create_or_resume` or `open`."""
-        self.folder = folder
-        self.settings = settings
-        self._lock = lock
-        self._trials = {1: TrialDatabase(folder / TRIALS)}  # by round
+        super().__init__(folder)
+        self._trials: dict[int, TrialDatabase] = {}  # by round
 
     @classmethod
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
-        """Begin a study in a new or empty folder, or go on with the one that is there.
+        """Begin a study in a new or empty folder, or continue the study in the folder.
 
-        Where nothing kept the budget, the study may go on with another: nothing that it has
-        done so far depends on the budget. More trials for each super-block are added to those
-        that are there, and selection begins anew, but for a study that has moved its MasterNet
-        (`rounds`). Raises StudyError if it has other settings, is
-        damaged, is in use, or cannot be written, or if the folder holds something else.
+        The settings of a study may change in two ways. Where no structure met the budget, another
+        budget is taken, because no earlier step depends on it. More trials for each super-block
+        are added to those that exist, and selection begins anew; a study that has begun a second
+        round refuses them.
+
+        Args:
+            folder: The folder of the study.
+            settings: All settings.
+
+        Returns:
+            The open study.
+
+        Raises:
+            StudyError: The study has other settings, is damaged, is in use or cannot be written,
+                or the folder holds something else.
         """
-        folder = Path(folder)
-        with _explained(folder):
-            if folder.exists() and not is_study(folder):
-                _check_empty(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder) as lock:
-                if not is_study(folder) or _has_another_budget(folder, settings):
-                    write_settings(folder, settings)
-                elif not (folder / ROUNDS).exists() and asks_for_more_trials(
-                    load_settings(folder), settings
-                ):
-                    grow(folder, load_settings(folder), settings)
-                _check_equal(folder, load_settings(folder), settings)
-                return cls._prepared(folder, settings, lock)
+        study = cls(folder)
+        study.files.create_or_resume()
+        with study._closed_on_failure():
+            if not study.files.is_begun:
+                study.save_json(layout.FORMAT, {VERSION_KEY: layout.FORMAT_VERSION})
+                study.files.write_settings(settings.to_toml())
+            study._take_changes(settings)
+            study.files.check_same(study.settings.to_dict(), settings.to_dict())
+            study._open_files()
+        return study
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
-        """Open a study that is there, with its own settings. Raises StudyError."""
-        folder = Path(folder)
-        with _explained(folder):
-            settings = load_settings(folder)
-            with _locked(folder) as lock:
-                return cls._prepared(folder, settings, lock)
+        """Open an existing study with its own settings. Raises StudyError."""
+        study = cls(folder)
+        load_settings(study.folder)  # before the lock file is created
+        study.files.resume()
+        with study._closed_on_failure():
+            study._open_files()
+        return study
 
-    @classmethod
-    def _prepared(cls, folder: Path, settings: SearchSettings, lock: FileLock) -> Self:
-        (folder / LATENCY).mkdir(exist_ok=True)
-        (folder / "results").mkdir(exist_ok=True)
-        return cls(folder, settings, lock)
-
-    @property
-    def latency_folder(self) -> Path:
-        return self.folder / LATENCY
-
-    @property
-    def master_weights(self) -> Path:
-        return self.folder / "master.safetensors"
-
-    @property
-    def confirmed_folder(self) -> Path:
-        return self.folder / "confirmed"
-
-    @property
-    def grown_from(self) -> tuple[int, ...]:
-        """The smaller numbers of trials for each super-block that it had before, ascending."""
-        return read_grown_from(self.folder, self.settings)
-
-    def is_selected(self, number: int = 1) -> bool:
-        """Whether a round's structures were selected, after which it runs no trial any more."""
-        return self.has_winner or (self.folder / f"{file_of(number, CANDIDATES)}.json").exists()
-
-    def is_decided(self, number: int = 1) -> bool:
-        """Whether one of a round's structures was chosen, to be handed over or to go on from."""
-        following = self.folder / f"{file_of(number + 1, MASTER)}.json"
-        return self.has_winner or following.exists()
-
-    @property
-    def has_winner(self) -> bool:
-        """Whether one of the selected structures was chosen to be handed over."""
-        return (self.folder / "selected.json").exists()
-
-    def starts(self) -> list[Start]:
-        """What the rounds after the first started from, as far as they have begun.
-
-        Raises StudyError if a file is damaged.
-        """
-        found: list[Start] = []
-        while start := self.load_json(file_of(len(found) + 2, MASTER), Start.from_json):
-            found.append(start)
-        return found
-
-    def begin_round(self, number: int, start: Start) -> None:
-        """From now on the round before is decided. Raises StudyError."""
-        with _explained(self.folder):
-            (self.folder / ROUNDS / str(number)).mkdir(parents=True, exist_ok=True)
-        self.save_json(file_of(number, MASTER), start.to_json())
-
-    @property
-    def winner_weights(self) -> Path:
-        return self.folder / "winner.safetensors"
+    def begin_round(self, number: int, start: RoundStart) -> None:
+        """Begin the next round, which decides the round before. Raises StudyError."""
+        self._make_folder(f"{layout.ROUNDS}/{number}")
+        self.save_json(in_round(number, layout.MASTER), start.to_json())
 
     def record(self, result: TrialResult, number: int = 1) -> None:
-        """Add a trial of a round that ended; on disk when this returns.
+        """Add a trial of a round that has ended; it is on disk when this returns.
 
-        A failed trial may be replaced, a finished one never. Raises StudyError.
+        A failed trial may be replaced; a finished trial is never replaced. Raises StudyError.
         """
         self._trials_of(number).record(result)
 
     def results(self, number: int = 1) -> list[TrialResult]:
-        """Every trial of a round that ended, failed ones too, ordered by trial."""
+        """Give every trial of a round that has ended, also failed ones, ordered by trial."""
         return self._trials_of(number).results()
-
-    def _trials_of(self, number: int) -> TrialDatabase:
-        if number not in self._trials:
-            self._trials[number] = TrialDatabase(self.folder / ROUNDS / str(number) / TRIALS)
-        return self._trials[number]
 
     def missing(
         self, trials: Iterable[Trial], number: int = 1, *, retry_failed: bool = False
     ) -> list[Trial]:
-        """Those of a round's `trials` that have not ended, in the given order, each once."""
+        """Give the trials that have not ended, in the given order, each once."""
         ended = {
             result.trial
             for result in self.results(number)
@@ -176,33 +100,22 @@ class Study:
         return [trial for trial in dict.fromkeys(trials) if trial not in ended]
 
     def save_json(self, name: str, value: Any) -> Path:
-        """Write `value` to `<name>.json` in the study, wholly or not at all. Raises StudyError."""
-        path = self.folder / f"{name}.json"
-        with _explained(self.folder):
-            write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-        return path
+        """Write `value` to `<name>.json`, completely or not at all. Raises StudyError."""
+        return self.files.save_json(f"{name}.json", value)
 
-    def load_json(self, name: str, read: Callable[[Any], Read]) -> Read | None:
-        """What `read` makes of what `save_json` wrote, or None if it never did.
+    def save_failure(self, sentence: str, *, infeasible: bool) -> None:
+        """Store why this run stops. Raises StudyError."""
+        self.save_json(layout.FAILURE, {"sentence": sentence, INFEASIBLE: infeasible})
 
-        Raises StudyError if it is damaged.
-        """
-        path = self.folder / f"{name}.json"
-        with _explained(self.folder):
-            try:
-                return read(json.loads(path.read_bytes()))
-            except FileNotFoundError:
-                return None
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise StudyError(
-                    f"{path} is damaged ({error}); remove it to have it computed again"
-                ) from error
+    def forget_failure(self) -> None:
+        with self.files.explained():
+            (self.folder / f"{layout.FAILURE}.json").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Release the study for other processes."""
         for trials in self._trials.values():
             trials.close()
-        self._lock.close()
+        self.files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -215,101 +128,61 @@ class Study:
     ) -> None:
         self.close()
 
+    def _take_changes(self, settings: SearchSettings) -> None:
+        """Write another budget or more trials, where this study takes them."""
+        stored = load_settings(self.folder)
+        if _differ_only_in("budget", stored, settings):
+            if self._found_no_structure():
+                self.files.write_settings(settings.to_toml())
+        elif _differ_only_in("trials_per_super_block", stored, settings):
+            has_moved = (self.folder / layout.ROUNDS).exists()
+            if not has_moved and stored.trials_per_super_block < settings.trials_per_super_block:
+                self._grow(stored, settings)
 
-def is_study(folder: Path) -> bool:
-    """Whether a study was begun in `folder`."""
-    return (folder / SETTINGS).is_file()
+    def _found_no_structure(self) -> bool:
+        """Whether the last run stopped because no structure met the budget."""
+        try:
+            return bool(self.load_json(layout.FAILURE, lambda record: record.get(INFEASIBLE)))
+        except StudyError:  # a damaged file is no reason to refuse the settings of the study
+            return False
 
+    def _grow(self, stored: SearchSettings, asked: SearchSettings) -> None:
+        """Take settings with more trials, and remove the conclusions from fewer trials.
 
-def load_settings(folder: Path) -> SearchSettings:
-    """The settings that a study was begun with. Raises StudyError."""
-    if not is_study(folder):
-        raise StudyError(f"{folder} is not a study folder: it holds no {SETTINGS}")
-    try:
-        return SearchSettings.from_toml((folder / SETTINGS).read_text(encoding="utf-8"))
-    except BlockFileError:
-        raise
-    except ValueError as error:  # GenetsError, or bytes that are not UTF-8
-        raise StudyError(
-            f"{folder / SETTINGS} is damaged or of another version: {error}"
-        ) from error
+        The settings are written last: a study that is killed before continues with fewer trials,
+        and computes the conclusions again.
+        """
+        with self.files.explained():
+            for name in layout.CONCLUSIONS:
+                (self.folder / name).unlink(missing_ok=True)
+        before = [*StudyReader(self.folder).grown_from, stored.trials_per_super_block]
+        self.save_json(layout.GROWN_FROM, before)
+        self.files.write_settings(asked.to_toml())
 
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
-def differences(stored: SearchSettings, asked: SearchSettings) -> list[str]:
-    """What differs, field by field: `budget: 0.2ms in the study, 0.1ms asked`."""
-    old, new = flatten(stored.to_dict()), flatten(asked.to_dict())
-    return [
-        f"{name}: {old.get(name, 'not set')} in the study, {new.get(name, 'not set')} asked"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    def _open_files(self) -> None:
+        self._make_folder(layout.LATENCY)
+        self._make_folder(layout.RESULTS)
+        self._trials_of(1)
 
+    def _make_folder(self, name: str) -> None:
+        with self.files.explained():
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
 
-def _has_another_budget(folder: Path, asked: SearchSettings) -> bool:
-    """Whether only the budget differs, and the study's own was found to be infeasible."""
-    try:
-        failure = json.loads((folder / f"{FAILURE}.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
-    if not (isinstance(failure, dict) and failure.get(INFEASIBLE)):
-        return False
-    same_budget = load_settings(folder).model_copy(update={"budget": asked.budget})
-    return not differences(same_budget, asked)
-
-
-def _check_equal(folder: Path, stored: SearchSettings, asked: SearchSettings) -> None:
-    changed = differences(stored, asked)
-    if changed:
-        raise StudyError(
-            f"{folder} is a study of other settings ({'; '.join(changed)}); "
-            f"give the same settings to go on with it, or another folder"
-        )
-
-
-def _check_empty(folder: Path) -> None:
-    if not folder.is_dir():
-        raise StudyError(f"{folder} is a file; a study needs a folder")
-    others = [name for name in sorted(os.listdir(folder)) if not _may_precede_settings(name)]
-    if others:
-        raise StudyError(
-            f"{folder} is neither empty nor a study (it holds {others[0]} but no {SETTINGS}); "
-            f"take another folder"
-        )
+    def _trials_of(self, number: int) -> TrialDatabase:
+        if number not in self._trials:
+            path = self.folder / in_round(number, layout.TRIALS)
+            self._trials[number] = TrialDatabase(path)
+        return self._trials[number]
 
 
-def _may_precede_settings(name: str) -> bool:
-    """Whether `name` can be there before a study: its latency tables, made ahead, the ranking
-    that its MasterNet was chosen by, or what a new study that was killed at once has left behind.
-    """
-    begun = name.startswith(f".{SETTINGS}.") and name.endswith(".tmp")
-    return name in (LOCK, LATENCY, "masternets.json") or begun
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[FileLock]:
-    """Lock the study; the lock outlives the block, unless the block fails."""
-    try:
-        lock = FileLock(folder / LOCK)
-    except BlockingIOError as error:
-        raise StudyError(
-            f"study {folder} is {error.strerror}; wait until it ends, or stop it"
-        ) from error
-    try:
-        yield lock
-    except BaseException:
-        lock.close()
-        raise
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turn what the file system complains about into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space" if full else "check the path and its permissions"
-        raise StudyError(
-            f"cannot use study {folder}: {error.strerror}; every finished trial is kept, "
-            f"so {cure} and give the same command again"
-        ) from error
+def _differ_only_in(name: str, stored: SearchSettings, asked: SearchSettings) -> bool:
+    changed = stored.model_copy(update={name: getattr(asked, name)})
+    return stored != asked and changed.to_dict() == asked.to_dict()

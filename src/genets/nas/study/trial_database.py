@@ -10,9 +10,9 @@ from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.nas.study.records import Trial, TrialResult
-from genets.structure.notation import format_super_block, parse_super_block
+from genets.structure.notation import parse_super_block
 
-APPLICATION_ID = 0x67656E74  # "gent": tells our files from other SQLite databases
+APPLICATION_ID = 0x67656E74  # "gent": distinguishes our files from other SQLite databases
 SCHEMA_VERSION = 1
 
 SCHEMA = """
@@ -29,7 +29,7 @@ CREATE TABLE trials (
 ) STRICT
 """
 
-# A failed trial may be tried again; a finished one is never written twice.
+# A failed trial may be repeated; a finished one is never written twice.
 RECORD = """
 INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET status = excluded.status, top1 = excluded.top1,
@@ -39,10 +39,10 @@ WHERE status = 'failed'
 
 
 class TrialDatabase:
-    """An open `trials.sqlite`. Every method raises StudyError where the file does not obey."""
+    """An open `trials.sqlite`. Every method raises StudyError where SQLite refuses the work."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, or create it; a file cut short, damaged or foreign is refused."""
+        """Open `path`, or create it. A truncated, damaged or foreign file is refused."""
         self.path = path
         with self._explained():
             if not path.exists():
@@ -58,14 +58,14 @@ class TrialDatabase:
                 raise
 
     def record(self, result: TrialResult) -> None:
-        """Add one finished trial. Raises StudyError if it is there already, not failed."""
+        """Add one trial that has ended. Raises StudyError where a finished one is recorded."""
         with self._explained():
             cursor = self._connection.execute(RECORD, _row(result))
         if cursor.rowcount != 1:
             raise StudyError(f"trial {result.trial} is recorded already in {self.path}")
 
     def results(self) -> list[TrialResult]:
-        """Every recorded trial, ordered by trial, whatever the order in which they ended."""
+        """Every recorded trial, ordered by trial and not by the time at which it ended."""
         with self._explained():
             rows = self._connection.execute("SELECT * FROM trials").fetchall()
         return sorted((_result(row) for row in rows), key=lambda result: result.trial)
@@ -83,14 +83,14 @@ class TrialDatabase:
         if version != SCHEMA_VERSION:
             raise StudyError(
                 f"{self.path} has schema version {version}, this genets reads {SCHEMA_VERSION}; "
-                f"use the genets that began the study"
+                f"use the version of genets that began the study"
             )
         if self._connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
             raise sqlite3.DatabaseError("database disk image is malformed")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what SQLite and the disk complain about into one sentence."""
+        """Turn errors of SQLite and of the disk into one sentence."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -106,10 +106,10 @@ class TrialDatabase:
 
 
 def read_in_order(path: Path) -> list[TrialResult]:
-    """Every recorded trial in the order in which they were first recorded; nothing is written.
+    """Read every recorded trial in the order in which the trials were first recorded.
 
-    Also while a search runs, and in a folder that cannot be written. Raises StudyError where the
-    file is damaged or foreign.
+    Nothing is written. This works while a search runs, and in a folder that cannot be written.
+    Raises StudyError where the file is damaged or foreign.
     """
     if not path.exists():
         return []
@@ -127,8 +127,8 @@ def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
         has_more = log.exists() and log.stat().st_size > 0
         if has_more or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
             raise
-        # Even to read, SQLite makes files beside one that it keeps a log of. In a folder that
-        # cannot be written it may be told that nobody else writes there.
+        # Even for reading, SQLite creates files beside a database with a write-ahead log. In a
+        # folder that cannot be written nobody else writes, so SQLite may read without them.
         return _query(path, "immutable=1")
 
 
@@ -138,8 +138,8 @@ def _query(path: Path, access: str) -> list[tuple[object, ...]]:
 
 
 def _create(path: Path) -> None:
-    # Made under another name, so that a file called trials.sqlite is always a whole one
-    # and an empty one is known to be damaged (SQLite itself takes it for a new database).
+    # Created under another name, so that a file called trials.sqlite is always complete and an
+    # empty file counts as damaged (SQLite itself takes an empty file for a new database).
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
     with closing(sqlite3.connect(temporary)) as connection:
@@ -154,7 +154,7 @@ def _row(result: TrialResult) -> tuple[object, ...]:
     trial = result.trial
     return (
         trial.index,
-        format_super_block(trial.super_block),
+        str(trial.super_block),
         trial.repeat,
         result.status,
         result.top1,

@@ -1,13 +1,13 @@
-"""Trials that tell the most: a Bayesian D-optimal design by exchange.
+"""The most informative trials: a Bayesian D-optimal design by exchange.
 
-The effects that the accuracy model looks for are known before any trial: columns x of a design
-matrix X (`features`), with prior variances V. Trials with noise s leave them with the covariance
+The effects of the accuracy model are known before any trial: the columns x of a design matrix X
+(`accuracy.features`), with prior variances V. After trials with noise s, their covariance is
 
-    C = (V^-1 + X'X / s^2)^-1,
+    C = (V^-1 + X'X / s^2)^-1.
 
-and a plan is the better the smaller the determinant of C (Chaloner and Verdinelli 1995; exchange
-as in Fedorov 1972). Two trials of one super-block swap their depths, or their widths, wherever
-that makes it smaller: so each block, depth and width still comes up as often as before.
+The smaller the determinant of C, the better the plan (Chaloner and Verdinelli 1995; exchange as in
+Fedorov 1972). Two trials of one stage swap their depths, or their widths, whenever this makes the
+determinant smaller. Each block, depth and width thus keeps its number of trials.
 """
 
 from __future__ import annotations
@@ -20,107 +20,119 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from genets.nas.accuracy.bayes import EFFECT_STD
-from genets.nas.accuracy.features import SCALE_GROUPS, FeatureMap
+from genets.nas.accuracy.features import RESET_COST, SCALE_GROUPS, TREND, FeatureMap
 from genets.nas.accuracy.gaussian import Floats
 from genets.structure import SearchSpace, SuperBlock
 
-# Prior standard deviations and noise in spreads of the trials' values, as in `bayes`. What the
-# evidence of the trials will make of them is not known yet; the design is not sensitive to it.
-LEVEL_STD = 3.0
+# Prior standard deviations and noise, as multiples of the spread of the trials' values, as in
+# `bayes`. The accuracy model scales them later by its observations; the design depends little on
+# these scales.
+RESET_COST_STD = 3.0
 TREND_STD = 0.5
 NOISE_STD = 0.25
 
-SWEEPS = 4
-MOST_PAIRS = 4000  # in one sweep: with hundreds of trials the last swaps gain next to nothing
-LEAST_GAIN = 1e-6  # of the log determinant: rounding, which differs by machine, decides nothing
+MAX_SWEEPS = 4
+MAX_PAIRS = 4000  # in one sweep: with hundreds of trials the last swaps gain almost nothing
+MIN_GAIN = 1e-6  # of the log determinant: rounding, which differs by machine, must decide nothing
 
-Place = tuple[int, SuperBlock]  # what is tried, and at which super-block
+StageOption = tuple[int, SuperBlock]  # the index of a stage, and a super-block that is tried there
 
 
-def exchanged(around: SearchSpace, planned: Sequence[Place], fixed: Sequence[Place]) -> list[Place]:
-    """The planned trials with depths and widths swapped among those of a super-block.
+def exchange_options(
+    space: SearchSpace, planned: Sequence[StageOption], fixed: Sequence[StageOption]
+) -> list[StageOption]:
+    """Swap depths and widths among the planned trials of each stage.
 
-    fixed: trials that stay as they are, the controls.
+    Args:
+        space: the search space around the MasterNet.
+        planned: the trials to change.
+        fixed: trials that stay as they are, such as controls.
     """
-    places = list(planned)
-    blocks = (block for blocks in around.blocks.values() for block in blocks)
-    features = FeatureMap(around.master, blocks)
+    options = list(planned)
+    blocks = (block for blocks in space.blocks.values() for block in blocks)
+    feature_map = FeatureMap(space.master, blocks)
     with threadpool_limits(limits=1, user_api="blas"):
-        information = Information(features, [*places, *fixed])
-        for _ in range(SWEEPS):
-            if not _sweep(places, information):
+        information = Information(feature_map, [*options, *fixed])
+        for _ in range(MAX_SWEEPS):
+            if not _sweep(options, information):
                 break
-    return places
+    return options
 
 
-def _sweep(places: list[Place], information: Information) -> bool:
-    """Whether any swap was worth it."""
+def _sweep(options: list[StageOption], information: Information) -> bool:
+    """Try all swaps once; return whether any of them was made."""
     changed = False
-    for first, second in islice(_pairs(places), MOST_PAIRS):
-        for swapped in _swaps(places[first], places[second]):
-            before = (places[first], places[second])
-            if information.swap(before, swapped):
-                places[first], places[second] = swapped
+    for first, second in islice(_pairs(options), MAX_PAIRS):
+        for swapped in _swaps(options[first], options[second]):
+            if information.swap((options[first], options[second]), swapped):
+                options[first], options[second] = swapped
                 changed = True
     return changed
 
 
-def _pairs(places: Sequence[Place]) -> Iterator[tuple[int, int]]:
-    """Every two trials of one super-block, neighbours first: all get as many partners."""
-    for distance in range(1, len(places)):
-        for first in range(len(places) - distance):
-            if places[first][0] == places[first + distance][0]:
+def _pairs(options: Sequence[StageOption]) -> Iterator[tuple[int, int]]:
+    """All pairs of trials of one stage, neighbours first, so that all get equally many partners."""
+    for distance in range(1, len(options)):
+        for first in range(len(options) - distance):
+            if options[first][0] == options[first + distance][0]:
                 yield first, first + distance
 
 
-def _swaps(first: Place, second: Place) -> Iterator[tuple[Place, Place]]:
-    (index, one), (_, other) = first, second
-    if one.block == other.block:
-        # To swap the widths is to swap the depths then.
-        fields: tuple[str, ...] = ("depth",) if one.width != other.width else ()
-    else:
-        fields = ("depth", "width")
+def _swaps(first: StageOption, second: StageOption) -> Iterator[tuple[StageOption, StageOption]]:
+    """The two trials with their depths swapped, and with their widths swapped."""
+    (index, a), (_, b) = first, second
+    fields: tuple[str, ...] = ("depth", "width")
+    if a.block == b.block:  # to swap the widths is then the same as to swap the depths
+        fields = ("depth",) if a.width != b.width else ()
     for field in fields:
-        mine, theirs = getattr(one, field), getattr(other, field)
-        if mine != theirs:
-            yield (index, replace(one, **{field: theirs})), (index, replace(other, **{field: mine}))
+        of_a, of_b = getattr(a, field), getattr(b, field)
+        if of_a != of_b:
+            yield (index, replace(a, **{field: of_b})), (index, replace(b, **{field: of_a}))
 
 
 class Information:
-    """What trials would tell of the effects: their covariance C afterwards."""
+    """What a set of trials reveals about the effects.
 
-    def __init__(self, features: FeatureMap, places: Sequence[Place]) -> None:
-        self.features = features
-        self._rows: dict[Place, Floats] = {}
-        rows = np.array([self._row(place) for place in places])
+    Attributes:
+        covariance: (columns, columns), the covariance C of the effects after the trials.
+    """
+
+    def __init__(self, feature_map: FeatureMap, options: Sequence[StageOption]) -> None:
+        self._feature_map = feature_map
+        self._rows: dict[StageOption, Floats] = {}
+        rows = np.array([self._row(option) for option in options])
         self.covariance: Floats = np.linalg.inv(
-            np.diag(1 / prior_variance(features)) + rows.T @ rows
+            np.diag(1 / prior_variance(feature_map)) + rows.T @ rows
         )
 
-    def swap(self, before: tuple[Place, Place], after: tuple[Place, Place]) -> bool:
-        """Take the trials `before` out and those `after` in, if that tells more."""
-        rows = np.array([self._row(place) for place in (*after, *before)])  # (4, columns)
+    def swap(
+        self, before: tuple[StageOption, StageOption], after: tuple[StageOption, StageOption]
+    ) -> bool:
+        """Replace two trials if that is more informative; return whether they were replaced."""
+        rows = np.array([self._row(option) for option in (*after, *before)])  # (4, columns)
         signs = np.diag([1.0, 1.0, -1.0, -1.0])
-        known = self.covariance @ rows.T
-        inner = rows @ known  # (4, 4)
-        # Matrix determinant lemma: how many times the determinant of C^-1 it will be.
-        if np.linalg.det(np.eye(4) + signs @ inner) <= np.exp(LEAST_GAIN):
+        shared = self.covariance @ rows.T
+        inner = rows @ shared  # (4, 4)
+        # Matrix determinant lemma: the factor by which the determinant of C^-1 grows.
+        if np.linalg.det(np.eye(4) + signs @ inner) <= np.exp(MIN_GAIN):
             return False
-        self.covariance = self.covariance - known @ np.linalg.solve(signs + inner, known.T)
+        self.covariance = self.covariance - shared @ np.linalg.solve(signs + inner, shared.T)
         return True
 
-    def _row(self, place: Place) -> Floats:
-        """(columns,): the features of a trial, over the noise."""
-        if place not in self._rows:
-            self._rows[place] = self.features.trial(*place) / NOISE_STD
-        return self._rows[place]
+    def _row(self, option: StageOption) -> Floats:
+        """(columns,): the features of a trial, divided by the noise."""
+        if option not in self._rows:
+            self._rows[option] = self._feature_map.trial_row(*option) / NOISE_STD
+        return self._rows[option]
 
 
-def prior_variance(features: FeatureMap) -> Floats:
-    """(columns,)"""
+def prior_variance(feature_map: FeatureMap) -> Floats:
+    """(columns,): the prior variances V."""
     stds = np.array([*(EFFECT_STD[name] for name in SCALE_GROUPS), 0.0])
-    variance: Floats = features.base_variance * stds[features.groups] ** 2
-    for column, number in features.columns.items():
-        if column[0] in ("level", "trend"):
-            variance[number] = (LEVEL_STD if column[0] == "level" else TREND_STD) ** 2
+    variance: Floats = feature_map.base_variance * stds[feature_map.groups] ** 2
+    for column, number in feature_map.columns.items():
+        if column.effect == RESET_COST:
+            variance[number] = RESET_COST_STD**2
+        elif column == TREND:
+            variance[number] = TREND_STD**2
     return variance

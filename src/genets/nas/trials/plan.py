@@ -1,4 +1,4 @@
-"""Which trials a search runs: controls, and perturbations of each super-block."""
+"""Plans the trials of a search: controls, and perturbations of each stage."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from genets.nas.study.records import Trial
-from genets.nas.trials.d_optimal import Place, exchanged
+from genets.nas.trials.d_optimal import StageOption, exchange_options
 from genets.structure import SearchSpace, SuperBlock
 
 T = TypeVar("T")
 Sampling = Literal["design", "balanced", "random"]
 
-GROUP_SIZE = 4  # trials fine-tuned together: what a kill can cost at most
+GROUP_SIZE = 4  # trials that are fine-tuned together; a kill loses at most one such group
 
 
 def plan_trials(
-    around: SearchSpace,
+    space: SearchSpace,
     trials: int,
     controls: int,
     *,
@@ -28,118 +28,130 @@ def plan_trials(
     sampling: Sampling = "design",
     grown_from: Sequence[int] = (),
 ) -> tuple[Trial, ...]:
-    """`trials` perturbations of each stage and `controls` repeats of its control trial.
+    """Plan the trials of each stage that the space can change; the arguments determine the plan.
 
-    sampling: `balanced`: blocks take turns, so that each of them gets as many trials as any
-        other, to one; so do depths and widths, in random pairs (a Latin hypercube). `design`:
-        the same, with the pairs of block, depth and width chosen so that the trials tell the
-        most, see `design`. `random`: each drawn from all that may stand there (paper, section 5).
-    grown_from: the smaller numbers of trials, ascending, that were planned before. The trials of
-        those plans stay, and those added are chosen beside them.
-    A stage that the space leaves as it is, by default stem and head, gets no trials. The plan is
-    determined by the arguments.
+    A stage that the space leaves unchanged, by default stem and head, gets no trials.
+
+    Args:
+        space: the search space around the MasterNet.
+        trials: the number of perturbations of each stage.
+        controls: the number of repeats of each stage's control trial.
+        seed: of the random choices.
+        sampling: `balanced`: all blocks get equally many trials, or one more; the same holds for
+            depths and for widths, which are paired at random (a Latin hypercube). `design`:
+            balanced too, but block, depth and width are paired such that the trials are most
+            informative (see `d_optimal`). `random`: each perturbation is drawn from all others of
+            the stage (paper, section 5). Only older studies are `balanced`.
+        grown_from: smaller numbers of trials that were planned before, ascending. The trials of
+            these plans stay, and the added trials are chosen with regard to them.
     """
     assert list(grown_from) == sorted({*grown_from} - {trials}), grown_from
-    own = around.master.stage
-    fixed = [(index, own(index)) for index in changeable_stages(around) for _ in range(controls)]
-    places: list[Place] = []
+    master_stage = space.master.stage
+    fixed = [
+        (index, master_stage(index)) for index in changeable_stages(space) for _ in range(controls)
+    ]
+    planned: list[StageOption] = []
     for before, count in pairwise((0, *grown_from, trials)):
         entropy = [seed, before] if before else [seed]
-        added = _added(around, places, count - before, entropy, sampling)
-        places += exchanged(around, added, [*fixed, *places]) if sampling == "design" else added
-    return _with_repeats((*fixed, *places))
+        added = _added(space, planned, count - before, entropy, sampling)
+        if sampling == "design":
+            added = exchange_options(space, added, [*fixed, *planned])
+        planned += added
+    return _with_repeats((*fixed, *planned))
 
 
 def plan_more_trials(
-    around: SearchSpace, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
+    space: SearchSpace, done: Sequence[Trial], count: int, *, seed: int, sampling: Sampling
 ) -> tuple[Trial, ...]:
-    """About what `count` more trials for each super-block would be, beside those done.
+    """Plan approximately the next `count` trials of each stage, after the trials in `done`.
 
-    Without the exchange of a `design`, which takes longer and would tell a little more.
+    The exchange of a `design` is left out: it takes longer, and makes the trials only a little more
+    informative.
     """
-    own = around.master.stage
-    places = [(t.index, t.super_block) for t in done if t.super_block != own(t.index)]
-    return _with_repeats(_added(around, places, count, [seed, len(done)], sampling))
+    master_stage = space.master.stage
+    options = [(t.index, t.super_block) for t in done if t.super_block != master_stage(t.index)]
+    return _with_repeats(_added(space, options, count, [seed, len(done)], sampling))
 
 
-def _with_repeats(places: Iterable[Place]) -> tuple[Trial, ...]:
-    repeats: Counter[Place] = Counter()
-    planned = []
-    for index, super_block in sorted(places, key=lambda place: place[0]):
-        planned.append(Trial(index, super_block, repeats[index, super_block]))
+def _with_repeats(options: Iterable[StageOption]) -> tuple[Trial, ...]:
+    """Trials, sorted by stage; equal trials get different repeat numbers."""
+    repeats: Counter[StageOption] = Counter()
+    trials = []
+    for index, super_block in sorted(options, key=lambda option: option[0]):
+        trials.append(Trial(index, super_block, repeats[index, super_block]))
         repeats[index, super_block] += 1
-    return tuple(planned)
+    return tuple(trials)
 
 
 def _added(
-    around: SearchSpace, places: Sequence[Place], count: int, entropy: list[int], sampling: Sampling
-) -> list[Place]:
-    """`count` more for each super-block, beside those that are planned already."""
-    added: list[Place] = []
-    for index in changeable_stages(around):
+    space: SearchSpace,
+    planned: Sequence[StageOption],
+    count: int,
+    entropy: list[int],
+    sampling: Sampling,
+) -> list[StageOption]:
+    """`count` further perturbations of each stage."""
+    added: list[StageOption] = []
+    for index in changeable_stages(space):
         rng = np.random.default_rng([*entropy, index % 2**32])  # the stem's index is below 0
         if sampling == "random":
-            drawn = _random(around, index, count, rng)
+            others = [o for o in space.choices(index) if o != space.master.stage(index)]
+            drawn = [others[n] for n in rng.integers(len(others), size=count)]
         else:
-            there = [super_block for place, super_block in places if place == index]
-            drawn = _balanced(around, index, count, rng, there)
+            before = [super_block for stage, super_block in planned if stage == index]
+            drawn = _balanced(space, index, count, rng, before)
         added += [(index, super_block) for super_block in drawn]
     return added
 
 
-def changeable_stages(around: SearchSpace) -> list[int]:
-    """The stages (by index) in whose place the space allows something else."""
-    return [index for index in around.master.indices if len(around.choices(index)) > 1]
-
-
-def _random(
-    around: SearchSpace, index: int, count: int, rng: np.random.Generator
-) -> list[SuperBlock]:
-    own = around.master.stage(index)
-    others = [choice for choice in around.choices(index) if choice != own]
-    return [others[n] for n in rng.integers(len(others), size=count)]
+def changeable_stages(space: SearchSpace) -> list[int]:
+    """The indices of the stages that the space can change."""
+    return [index for index in space.master.indices if len(space.choices(index)) > 1]
 
 
 def _balanced(
-    around: SearchSpace,
+    space: SearchSpace,
     index: int,
     count: int,
     rng: np.random.Generator,
     before: Sequence[SuperBlock],
 ) -> list[SuperBlock]:
-    """before: those that are planned already; what they have less of is drawn first."""
-    own = around.master.stage(index)
-    widths = around.widths[index]
-    if own.type == "Conv":  # nothing else changes there: its own width would be a control
+    """Draw super-blocks such that blocks, depths and widths are balanced together with `before`."""
+    own = space.master.stage(index)
+    widths = space.widths[index]
+    if own.type == "Conv":  # only the width can change, and the own width would be a control trial
         widths = tuple(width for width in widths if width != own.width)
-    values = zip(
-        _evenly(around.blocks[index], count, rng, [s.block for s in before]),
-        _evenly(around.depths[index], count, rng, [s.depth for s in before]),
+    options = zip(
+        _evenly(space.blocks[index], count, rng, [s.block for s in before]),
+        _evenly(space.depths[index], count, rng, [s.depth for s in before]),
         _evenly(widths, count, rng, [s.width for s in before]),
         strict=True,
     )
     return [
         SuperBlock(block.type, depth, width, own.stride, block.kernel, block.ratio)
-        for block, depth, width in values
+        for block, depth, width in options
     ]
 
 
 def _evenly(values: Sequence[T], count: int, rng: np.random.Generator, before: list[T]) -> list[T]:
-    """`count` of `values` in random order; with those before each as often as any other, to one."""
-    most = max(map(before.count, values))
-    rare = [value for value in values if before.count(value) < most]
+    """Draw `count` values in random order; the counts of all values differ by one at most.
+
+    The values in `before` are counted too, so the rarest of them are drawn first.
+    """
+    highest = max(map(before.count, values))
+    rare = [value for value in values if before.count(value) < highest]
     first = (rare[i] for i in rng.permutation(len(rare))) if rare else ()
-    rounds = chain.from_iterable(
+    cycles = chain.from_iterable(
         (values[i] for i in rng.permutation(len(values))) for _ in repeat(None)
     )
-    drawn = list(islice(chain(first, rounds), count))
+    drawn = list(islice(chain(first, cycles), count))
     return [drawn[i] for i in rng.permutation(count)]
 
 
 def group_trials(trials: Sequence[Trial], size: int = GROUP_SIZE) -> list[tuple[Trial, ...]]:
-    """Groups of trials of one stage; early stages, which take longest, come first."""
+    """Groups of at most `size` trials of one stage; the slow early stages come first."""
     groups = []
     for index in sorted({trial.index for trial in trials}):
-        own = [trial for trial in trials if trial.index == index]
-        groups += [tuple(own[k : k + size]) for k in range(0, len(own), size)]
+        same_stage = [trial for trial in trials if trial.index == index]
+        groups += [tuple(same_stage[k : k + size]) for k in range(0, len(same_stage), size)]
     return groups

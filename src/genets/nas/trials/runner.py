@@ -1,4 +1,4 @@
-"""Fine-tuning perturbed super-blocks inside the MasterNet (section 4.2, Distillation)."""
+"""Trials: perturbed super-blocks are fine-tuned in the MasterNet (section 4.2, Distillation)."""
 
 from __future__ import annotations
 
@@ -6,76 +6,129 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from timm.models.byobnet import ByobNet
 from torch import nn
 
-from genets.core.errors import TrainingError
+from genets.core.errors import TrainingError, first_line
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
+from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.trials.workers import device_of, use_device
+from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.trials.workers import assign_device, use_device
 from genets.networks import build, load_blocks, load_weights
+from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at
-from genets.structure import Structure, format_super_block
+from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
 
 
-@dataclass(frozen=True)
-class TrialJob:
-    """All that a trial depends on besides its key; small enough to be sent to a worker.
+@dataclass(frozen=True, kw_only=True)
+class MasterNetJob:
+    """What all trainings with one MasterNet share; small enough to be sent to a worker.
 
-    thaw: `after` trains the new super-block and all that follows it, and computes what comes
-        before, which is frozen, once per batch for the whole group; `block` freezes what
-        follows as well; `all` trains everything.
-    readers: processes that read images for each that trains; none: it reads by itself.
-    own_blocks: files of block types of the user's own.
-    seed: of the study. Initial weights derive from it and from the trial's key; the images
-        and their order are the same for every trial.
+    Attributes:
+        master: The MasterNet.
+        master_weights: The file of its weights.
+        data: The data set; see `load_data`.
+        recipe: How each network is trained.
+        seed: The seed of the study.
+        device: The device that trains.
+        readers: The number of processes that read images for each worker; with 0 a worker reads
+            them itself.
+        own_blocks: Files with block types of the user's own.
     """
 
     master: Structure
     master_weights: Path
     data: str
     recipe: Recipe
-    thaw: str
     seed: int
     device: str = "cpu"
     readers: int = 0
     own_blocks: tuple[str, ...] = ()
 
-    def runner(self, worker: int = 0) -> TrialRunner:
-        return TrialRunner(replace(self, device=device_of(worker, self.device)))
+    @classmethod
+    def in_context(cls, context: SearchContext, **values: Any) -> Self:
+        """Make the job of a search; `values` are the other fields."""
+        settings = context.settings
+        return cls(
+            data=settings.data,
+            seed=settings.seed,
+            device=context.device,
+            readers=context.readers,
+            own_blocks=loaded_block_files(settings.own_blocks),
+            **values,
+        )
+
+    def at_worker(self, worker: int) -> Self:
+        """Give the same job on the device of a worker."""
+        return replace(self, device=assign_device(worker, self.device))
 
 
-class TrialRunner:
-    """Runs groups of trials of one study; holds what they share."""
+class MasterNetRunner:
+    """Holds the images and the trained MasterNet that all trainings of a job share."""
 
-    def __init__(self, job: TrialJob) -> None:
-        self.job = job
+    def __init__(self, job: MasterNetJob) -> None:
         for file in job.own_blocks:  # another process does not know these block types
             load_blocks(file)
         use_device(job.device)
-        self.data: ImageData = load_data(
-            job.data,
-            job.master.resolution,
-            seed=job.seed,
-            device=job.device,
-            workers=job.readers,
-            check=False,
-        )
+        self.data = self.load_data(job, job.master.resolution)
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
         self.master_net.to(job.device)
         self.master_net.to(memory_format=torch.channels_last)
         self.master_net.eval()
 
-    def run(self, group: Sequence[Trial]) -> list[TrialResult]:
-        """Fine-tune and score trials of one stage, reading each batch once for all.
+    @staticmethod
+    def load_data(job: MasterNetJob, resolution: int) -> ImageData:
+        return load_data(
+            job.data,
+            resolution,
+            seed=job.seed,
+            device=job.device,
+            workers=job.readers,
+            check=False,
+        )
 
-        A trial whose loss becomes NaN, or for which alone memory runs out, is a failed one.
-        Raises DataError: the fault is not the trial's, and a resumed study runs it again.
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob(MasterNetJob):
+    """What all trials of a round share.
+
+    Initial weights derive from the seed of the study and from the trial's key; the images and
+    their order are the same for every trial.
+
+    Attributes:
+        thaw: `after` trains the new super-block and all stages that follow; the frozen stages
+            before are computed once per batch for the whole group. `block` freezes the stages
+            that follow as well. `all` trains everything.
+    """
+
+    thaw: str
+
+    def runner(self, worker: int = 0) -> TrialRunner:
+        return TrialRunner(self.at_worker(worker))
+
+
+class TrialRunner(MasterNetRunner):
+    """Runs groups of trials of one round."""
+
+    def __init__(self, job: TrialJob) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def run(self, group: Sequence[Trial]) -> list[TrialResult]:
+        """Fine-tune and score trials of one stage; each batch is read once for all of them.
+
+        A trial fails whose loss becomes NaN, or for which memory runs out when it runs alone.
+
+        Raises:
+            DataError: An image cannot be read. The trials are not at fault, so nothing is
+                recorded, and a resumed study runs them again.
         """
         start = time.perf_counter()
         job = self.job
@@ -85,12 +138,9 @@ class TrialRunner:
         except (torch.OutOfMemoryError, MemoryError) as error:
             if len(group) > 1:
                 return [result for trial in group for result in self.run([trial])]
-            outcomes = [TrialResult(trial, "failed", reason=_reason(error)) for trial in group]
+            outcomes = [TrialResult(group[0], "failed", reason=first_line(error))]
         seconds = (time.perf_counter() - start) / len(group)
-        return [
-            TrialResult(r.trial, r.status, r.top1, r.cross_entropy, seconds, r.reason)
-            for r in outcomes
-        ]
+        return [replace(outcome, seconds=seconds) for outcome in outcomes]
 
     def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
         job, index = self.job, group[0].index
@@ -108,7 +158,7 @@ class TrialRunner:
         ]
 
     def _student(self, trial: Trial) -> nn.Module:
-        key = (self.job.seed, trial.index, format_super_block(trial.super_block), trial.repeat)
+        key = (self.job.seed, trial.index, str(trial.super_block), trial.repeat)
         with seeded_globals("trial", *key):
             net = build(trial.structure(self.job.master), self.data.num_classes)
         inherit_weights(net, self.master_net, fresh_stages={trial.index})
@@ -119,7 +169,7 @@ class TrialRunner:
         return student
 
     def _split(self, net: ByobNet, index: int) -> tuple[nn.Module, nn.Module]:
-        """What is frozen and shared, and what is trained."""
+        """Split a network into its frozen part, which trials share, and its trained part."""
         return (nn.Identity(), net) if self.job.thaw == "all" else split_at(net, index)
 
     def _score(
@@ -129,14 +179,46 @@ class TrialRunner:
         fault: TrainingError | None,
         validation: FeatureSplit,
     ) -> TrialResult:
-        if fault is not None:
-            return TrialResult(trial, "failed", reason=_reason(fault))
         try:
+            if fault is not None:
+                raise fault
             score = evaluate(student, validation, device=self.job.device)
         except TrainingError as error:
-            return TrialResult(trial, "failed", reason=_reason(error))
+            return TrialResult(trial, "failed", reason=first_line(error))
         return TrialResult(trial, "done", score.top1, score.cross_entropy)
 
 
-def _reason(error: BaseException) -> str:
-    return str(error).splitlines()[0][:500] if str(error) else type(error).__name__
+def run_trials(context: SearchContext) -> list[TrialResult]:
+    """Run the missing trials of the round, record each when it ends, and give all results."""
+    settings, study, number = context.settings, context.study, context.round.number
+    planned = plan_trials(
+        context.round.space,
+        settings.trials_per_super_block,
+        settings.controls_per_super_block,
+        seed=settings.seed,
+        sampling=settings.sampling,
+        grown_from=study.grown_from,
+    )
+    missing = study.missing(planned, number, retry_failed=not study.is_selected(number))
+    if missing:
+        with context.phase("trials"):
+            _run_missing(context, missing, len(planned))
+    return study.results(number)
+
+
+def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:
+    settings = context.settings
+    job = TrialJob.in_context(
+        context,
+        master=context.round.master,
+        master_weights=context.round.weights,
+        recipe=settings.trial_training.recipe(),
+        thaw=settings.trial_training.thaw,
+    )
+    report, done = context.report("trials"), planned - len(missing)
+    report(done, planned)
+    groups = group_trials(missing, 1 if settings.trials == "separate" else GROUP_SIZE)
+    for result in context.lab.run_trials(job, groups, context.workers):
+        context.study.record(result, context.round.number)
+        done += 1
+        report(done, planned, str(result.trial.super_block))

@@ -1,10 +1,7 @@
-"""What executors run: a job makes a runner in each process, which runs groups of items.
+"""Workers: the processes that run trials and train candidates, and the devices that they use.
 
-The inline executor: on this machine, in this process or in several.
-
-Executors: where trials run. The driver alone writes to the study.
-
-Where a search trains: its device, and which GPU is whose where several processes train.
+A job makes one runner in each worker process, and the runner runs groups of items. The driver
+alone writes to the study. `run_inline` is the one kind of workers: processes of this machine.
 """
 
 from __future__ import annotations
@@ -34,30 +31,38 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Runner(Protocol[Item_contra, Result_co]):
-    """Holds what the items of a job share, such as data and weights."""
+    """Runs groups of items in one process; holds what they share, such as data and weights."""
 
     def run(self, group: Sequence[Item_contra], /) -> Sequence[Result_co]: ...
 
 
 class Job(Protocol[Item_contra, Result_co]):
-    """All that an item depends on besides itself; small enough to be sent to a worker."""
+    """Everything that the items share; small enough to be sent to a worker."""
 
     def runner(self, worker: int = 0) -> Runner[Item_contra, Result_co]:
-        """What runs in one process; worker: its number, from 0."""
+        """Make the runner of one process. worker: the number of the process, from 0."""
 
 
-# One for each worker process, or why there is none: an error of a worker's beginning would be lost.
+# The runner of this worker process, or the error that prevented it: multiprocessing would lose it.
 _runner: Runner[Any, Any] | GenetsError | None = None
 
 
 def run_inline(
     job: Job[Item, Result], groups: Sequence[tuple[Item, ...]], workers: int
 ) -> Iterator[Result]:
-    """Run groups of items and give each result as its group ends.
+    """Run groups of items on this machine, and give each result when its group ends.
 
-    Several workers are processes of one thread each, which on a CPU train small networks
-    faster than one process of several threads. Raises StudyError if one of them dies, and the
-    GenetsError that the job's runner cannot be made for (weights that are missing).
+    One worker is this process. Several workers are processes of one thread each; on a CPU they
+    train small networks faster than one process of several threads.
+
+    Args:
+        job: Makes the runner of each process.
+        groups: The items; a group is run as a whole by one worker.
+        workers: The number of processes.
+
+    Raises:
+        StudyError: A worker process died.
+        GenetsError: The job cannot make a runner, because weights are missing for example.
     """
     if workers == 1:
         runner = job.runner()
@@ -80,7 +85,7 @@ def run_inline(
             "so give the same command again, with fewer --workers if memory ran out"
         ) from error
     except BaseException:
-        lifeline.close()  # the workers end at once, not with their groups
+        lifeline.close()  # the workers end at once, and not after their groups
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -88,7 +93,7 @@ def run_inline(
 
 @contextmanager
 def _hidden_main() -> Iterator[None]:
-    """Processes spawned here do not run the user's script again; they need nothing of it."""
+    """Keep spawned processes from running the user's script again; they do not need it."""
     main = sys.modules["__main__"]
     names = [name for name in ("__file__", "__spec__") if name in vars(main)]
     hidden: dict[str, Any] = {name: vars(main).pop(name) for name in names}
@@ -100,12 +105,13 @@ def _hidden_main() -> Iterator[None]:
 
 
 def _begin_worker(pickled_job: bytes, life: Connection, begun: Synchronized[int]) -> None:
-    """The job comes pickled: to read it imports torch, and until then Ctrl-C is ignored.
+    """Make the runner of a worker process.
 
-    begun: how many workers have been.
+    The job is passed pickled because unpickling imports torch, and Ctrl-C must be ignored before.
+    begun: the number of workers that have begun.
     """
-    global _runner
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the driver to handle
+    global _runner  # noqa: PLW0603 - the only way from the start of a process to its tasks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it
     with begun.get_lock():
         worker = begun.value
         begun.value += 1
@@ -120,7 +126,7 @@ def _begin_worker(pickled_job: bytes, life: Connection, begun: Synchronized[int]
 
 
 def _end_with_driver(life: Connection) -> None:
-    """Wait for the driver to let go of the other end, as it does when it is killed, too."""
+    """End this process when the driver closes its end of the pipe, also because it was killed."""
     with suppress(EOFError, OSError):
         life.recv()
     os._exit(1)
@@ -133,19 +139,8 @@ def _run_group(group: tuple[Any, ...]) -> Sequence[Any]:
     return _runner.run(group)
 
 
-class Executor(Protocol):
-    """Runs groups of items in `workers` processes; gives each result as its group ends."""
-
-    def __call__(
-        self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]], workers: int, /
-    ) -> Iterator[Result]: ...
-
-
-EXECUTORS: dict[str, Executor] = {"inline": run_inline}
-
-
 def training_device(name: str) -> str:
-    """`auto` resolved; TargetError if this machine has no such device."""
+    """Resolve `auto`. Raises TargetError where this machine has no such device."""
     import torch
 
     if name == "auto":
@@ -155,10 +150,10 @@ def training_device(name: str) -> str:
 
 
 def fitting_workers(device: str) -> int:
-    """How many processes train side by side: one for each core, or for each GPU if any may be used.
+    """Give the number of processes that train side by side: one for each core or each GPU.
 
-    Small networks train faster in two processes of one thread than in one of two.
-    device: of `training_device`. "cuda" means any, and "cuda:1" that one alone.
+    Small networks train faster in two processes of one thread than in one process of two threads.
+    device: from `training_device`; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
     """
     import torch
 
@@ -168,22 +163,25 @@ def fitting_workers(device: str) -> int:
 
 
 def fitting_readers(workers: int, device: str) -> int:
-    """How many processes read images for each worker; on a CPU none, as all its cores train."""
+    """Give the number of processes that read images for each worker.
+
+    None on a CPU, because all its cores train.
+    """
     from genets.data import readers_for
 
     return 0 if device == "cpu" else readers_for((os.cpu_count() or 1) // workers)
 
 
 def use_device(device: str) -> None:
-    """Make a GPU with a number this process's own, which otherwise also holds the first one."""
+    """Make this process use its GPU alone; otherwise it would also occupy the first GPU."""
     if device.startswith("cuda:"):
         import torch
 
         torch.cuda.set_device(device)
 
 
-def device_of(worker: int, device: str) -> str:
-    """Where a worker trains, by its number from 0: several take the GPUs in turn."""
+def assign_device(worker: int, device: str) -> str:
+    """Give the device of a worker, by its number from 0: several workers take the GPUs in turn."""
     import torch
 
     if device != "cuda" or torch.cuda.device_count() < 2:

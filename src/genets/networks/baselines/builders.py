@@ -1,12 +1,8 @@
-"""Where a baseline's network comes from, by the first word of its `network`.
+"""Builds the networks of the baselines.
 
-The architecture facts of networks that timm does not have, from the JSON files beside this.
-
-DFNets (Li et al., 2019) from the facts in `df.json`, built with timm's residual blocks.
-
-DNANets (Li et al., 2020) from the facts in `dna.json`, built with timm's EfficientNet.
-
-OFANets (Cai et al., 2020) from the facts in `ofa.json`, built with timm's classes.
+Most come from timm and torchvision. Three families are not in timm; their layers are in JSON files
+beside this one, and timm's classes build them: DFNets (Li et al., 2019; `df.json`), DNANets (Li et
+al., 2020; `dna.json`) and OFANets (Cai et al., 2020; `ofa.json`).
 """
 
 from __future__ import annotations
@@ -29,7 +25,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import nn
 
 from genets.core.errors import GenetsError
-from genets.networks.build import HUB_FILE, build, reach_hub
+from genets.networks.build import HUB_FILE, build, from_hub
 from genets.structure import zoo
 from genets.structure.block import check_integer
 
@@ -37,9 +33,17 @@ from genets.structure.block import check_integer
 def build_network(
     name: str, network: str, options: Mapping[str, Any], num_classes: int, pretrained: bool
 ) -> nn.Module:
-    """The network of the baseline `name`; `network` and `options` as in `baselines.toml`.
+    """Build the network of a baseline.
 
-    Raises GenetsError: `num_classes` out of range, or no pretrained weights.
+    Args:
+        name: The name of the baseline, for messages.
+        network: The origin of the network and its name there, as in `baselines.toml`.
+        options: Further arguments of torchvision's builder.
+        num_classes: The number of logits.
+        pretrained: Whether to load published weights.
+
+    Raises:
+        GenetsError: `num_classes` is out of range, or there are no published weights.
     """
     check_integer("num_classes", num_classes, 1, 10**7)
     library, _, own_name = network.partition(":")
@@ -63,20 +67,13 @@ def _from_timm(name: str, own_name: str, num_classes: int, pretrained: bool) -> 
     config = timm.get_pretrained_cfg(own_name)
     if config is None or not config.hf_hub_id:
         raise _no_weights(name)
-    try:
-        reach_hub(config)
+    with from_hub(name, config):
         return timm.create_model(
             own_name,
             pretrained=True,
             num_classes=num_classes,
             pretrained_cfg_overlay={"hf_hub_filename": HUB_FILE},
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise GenetsError(
-            f"cannot load the pretrained weights of {name} from {config.hf_hub_id} on the "
-            f"Hugging Face hub ({reason})"
-        ) from error
 
 
 def _no_weights(name: str) -> GenetsError:
@@ -85,20 +82,23 @@ def _no_weights(name: str) -> GenetsError:
 
 @cache
 def facts(family: str) -> dict[str, dict[str, Any]]:
-    """Paper name -> layers, of `dna`, `df` or `ofa`; the file's `conventions` explain them."""
+    """The layers of the networks of a family (`dna`, `df`, `ofa`), by paper name.
+
+    The key `conventions` of each JSON file explains the fields.
+    """
     text = files(__package__).joinpath(f"{family}.json").read_text(encoding="utf-8")
     return {net["paper_name"]: net for net in json.loads(text)["nets"]}
 
 
-# Caffe's epsilon (df.json). timm's annotations want a class where a partial does as well.
+# Caffe's epsilon (df.json). timm's annotations demand a class, and a partial works as well.
 NORM: Any = partial(nn.BatchNorm2d, eps=1e-4)
 
 
 def build_df(name: str, num_classes: int) -> nn.Module:
-    """The network of a paper name: DFNet-1, DFNet-2 or DFNet-2a.
+    """Build DFNet-1, DFNet-2 or DFNet-2a.
 
-    Two stride-2 convolutions and no max-pool, and widths that change at stride 1: timm's
-    ResNet class cannot express these, its blocks can.
+    They have two stride-2 convolutions, no max-pool, and widths that change at stride 1. timm's
+    ResNet class cannot express this, but its blocks can.
     """
     net = facts("df")[name]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -133,10 +133,10 @@ def _df_block(block: dict[str, Any]) -> nn.Module:
 
 
 def build_dna(name: str, num_classes: int) -> nn.Module:
-    """The network of a paper name: DNANet-a to DNANet-d.
+    """Build one of DNANet-a to DNANet-d.
 
-    Squeeze-and-excitation is timm's for EfficientNet: a quarter of the width that the block
-    reads, SiLU, sigmoid gate. In MobileNetV3's class it would be of the expanded width.
+    Squeeze-and-excitation is that of timm's EfficientNet: a quarter of the block's input width,
+    SiLU, sigmoid gate. In timm's MobileNetV3 it would be a quarter of the expanded width.
     """
     net = facts("dna")[name]
     return EfficientNet(
@@ -154,14 +154,17 @@ ACTIVATIONS = {"relu": "_nre", "relu6": "_nr6", "h_swish": "_nhs"}
 
 
 def build_ofa(name: str, num_classes: int) -> nn.Module:
-    """The network of a paper name: OFANet-595M, -482M, -389M, -11ms or -9ms."""
+    """Build OFANet-595M, -482M, -389M, -11ms or -9ms."""
     net = facts("ofa")[name]
     build = _mobilenet_v3 if net["family"] == "MobileNetV3" else _proxyless
     return build(net, num_classes)
 
 
 def _mobilenet_v3(net: dict[str, Any], num_classes: int) -> nn.Module:
-    """Those found for FLOPs. Two convolutions after the last block, the second after pooling."""
+    """An OFANet that was searched for FLOPs.
+
+    It has two convolutions after the last block, the second of them after the pooling.
+    """
     expand, _, mix, dropout, _ = net["head"]
     arch = [*_arch_def(net), [f"cn_r1_k1_s1_c{expand['out']}_nhs"]]
     return MobileNetV3(
@@ -172,7 +175,7 @@ def _mobilenet_v3(net: dict[str, Any], num_classes: int) -> nn.Module:
         head_bias=mix["bias"],
         act_layer=nn.Hardswish,
         norm_layer=partial(nn.BatchNorm2d, eps=net["bn_eps"]),
-        # Its width is of the expanded width, rounded as channels are; ReLU in every block.
+        # A share of the expanded width, rounded as channels are; ReLU in every block.
         se_layer=partial(
             SqueezeExcite,
             gate_layer="hard_sigmoid",
@@ -184,7 +187,7 @@ def _mobilenet_v3(net: dict[str, Any], num_classes: int) -> nn.Module:
 
 
 def _proxyless(net: dict[str, Any], num_classes: int) -> nn.Module:
-    """Those found for the latency of a V100: ReLU6, no squeeze-and-excitation."""
+    """An OFANet that was searched for latency on a V100: ReLU6, no squeeze-and-excitation."""
     return EfficientNet(
         decode_arch_def(_arch_def(net)),
         num_classes=num_classes,
@@ -196,7 +199,7 @@ def _proxyless(net: dict[str, Any], num_classes: int) -> nn.Module:
 
 
 def _arch_def(net: dict[str, Any]) -> list[list[str]]:
-    """A list for each block: within a list timm gives only the first its stride."""
+    """One list for each block, because timm gives the stride only to the first of a list."""
     return [[_ofa_block(block)] for block in net["blocks"]]
 
 

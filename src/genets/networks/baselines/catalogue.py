@@ -1,4 +1,4 @@
-"""The networks to compare with, by the names that the paper gives them."""
+"""The baselines by name; the names are those of the paper."""
 
 from __future__ import annotations
 
@@ -20,23 +20,30 @@ SETS = ("paper34", "modern")
 
 
 class UnknownBaselineError(GenetsError, KeyError):
-    """No baseline, or no set of them, has this name. A KeyError too, as a Mapping must raise."""
+    """No baseline or set of baselines has this name; also a KeyError, as a Mapping must raise."""
 
     __str__ = GenetsError.__str__  # KeyError would put the sentence in quotes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A network to compare with, and what was published about it; None where nothing was.
+    """A network to compare with, and what was published about it.
 
-    set: `paper34` (Table 7) or `modern` (what one would pick today).
-    network: where it comes from: `timm:NAME`, `torchvision:NAME`, `zoo:NAME`, or `dna`, `df`,
-        `ofa` for the facts kept here. options: what its builder there is told besides.
-    resolution: pixels along one side of its own input.
-    parameters_m, multiply_adds_m: published, in millions; `note` says what they deviate by.
-    top1_percent: top-1 accuracy on ImageNet, of the weights that `source` trained. Weights
-        that timm has for the networks of `paper34` are other ones.
-    ms_per_image: the paper's latencies, `table7`, `table8`, `table9` -> batch size -> ms.
+    Attributes:
+        name: The name.
+        set: `paper34` (the networks of Table 7) or `modern` (usual choices of today).
+        family: The name of its family.
+        network_from: Its origin: `timm:NAME`, `torchvision:NAME`, `zoo:NAME`, or `dna`, `df` or
+            `ofa` for a network whose layers are in a JSON file here.
+        resolution: Pixels along one side of its own input.
+        source: The publication of the numbers below.
+        note: Remarks, such as deviations from the published numbers.
+        parameters_m: Published parameters in millions; None where they were not published.
+        multiply_adds_m: Published multiply-adds in millions, or None.
+        top1_percent: Top-1 accuracy on ImageNet, of the weights that `source` trained, or None.
+            timm's weights for the networks of `paper34` are others.
+        options: Further arguments of the builder there.
+        ms_per_image: The paper's latencies: `table7`, `table8`, `table9` -> batch size -> ms.
     """
 
     name: str
@@ -53,12 +60,21 @@ class Baseline:
     ms_per_image: Mapping[str, Mapping[int, float]] = field(default_factory=dict, compare=False)
 
     def network(self, num_classes: int = 1000, pretrained: bool = False) -> nn.Module:
-        """The network in eval mode: (N, 3, H, W) float images to (N, num_classes) logits.
+        """Build the network.
 
-        Blocks with several branches (RepViT, FastViT) are as trained; `fold_batchnorm` makes
-        the form that is deployed, and measuring does so by itself.
-        Raises GenetsError: `num_classes` out of range, no pretrained weights for this
-        network, or they cannot be fetched.
+        Blocks with several branches (RepViT, FastViT) have the form that is trained.
+        `fold_batchnorm` makes the form that is deployed; measuring calls it.
+
+        Args:
+            num_classes: The number of logits.
+            pretrained: Whether to load published weights.
+
+        Returns:
+            The network in eval mode; it maps float images (N, 3, H, W) to (N, num_classes).
+
+        Raises:
+            GenetsError: `num_classes` is out of range, the network has no published weights, or
+                they cannot be fetched.
         """
         return build_network(
             self.name, self.network_from, self.options, num_classes, pretrained
@@ -66,19 +82,19 @@ class Baseline:
 
     @property
     def structure(self) -> Structure | None:
-        """The structure of a GENet; None for networks that are not of this design space."""
+        """The structure of a GENet; None for networks outside the design space."""
         library, _, name = self.network_from.partition(":")
         return zoo[name] if library == "zoo" else None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """The fields as plain values."""
         return asdict(self)
 
 
 class Baselines(Mapping[str, Baseline]):
-    """Name -> Baseline, read only, in the order of Table 7; read at the first use.
+    """The baselines by name, read-only, in the order of Table 7; the file is read at first use.
 
-    Names are found in any case: `baselines["efficientnet-b3"]`.
+    Upper and lower case are equal: `baselines["efficientnet-b3"]`.
     """
 
     @cached_property
@@ -91,7 +107,7 @@ class Baselines(Mapping[str, Baseline]):
         return {name.lower(): baseline for name, baseline in self._entries.items()}
 
     def of(self, set_name: str) -> tuple[Baseline, ...]:
-        """The networks of a set, `paper34` or `modern`. Raises GenetsError for another name."""
+        """The baselines of a set, `paper34` or `modern`. Raises GenetsError for another name."""
         if set_name not in SETS:
             raise UnknownBaselineError(unknown_name("set of baselines", set_name, SETS))
         return tuple(baseline for baseline in self.values() if baseline.set == set_name)

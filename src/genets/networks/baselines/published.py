@@ -1,4 +1,4 @@
-"""What the paper printed: the latencies of Tables 7, 8 and 9 and the speed-ups of Table 3."""
+"""The latencies of the paper's Tables 7, 8 and 9, and the speed-ups of its Table 3."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
-    """One of the paper's latency tables; in Table 3 it stands for `table3_batch_size`.
+    """One of the paper's latency tables.
 
-    column: how the columns of `table3.csv` begin.
-    top1_percent: network -> top-1 accuracy on ImageNet, in percent.
-    ms_per_image: network -> batch size -> latency in ms per image.
+    Attributes:
+        name: `table7`, `table8` or `table9`.
+        device: The GPU.
+        engine: The inference engine.
+        precision: The precision.
+        column: The prefix of this table's columns in `table3.csv`.
+        table3_batch_size: The batch size of the latencies that Table 3 uses.
+        top1_percent: Network -> top-1 accuracy on ImageNet, in percent.
+        ms_per_image: Network -> batch size -> latency in ms per image.
     """
 
     name: str
@@ -30,9 +36,14 @@ class PublishedTable:
 
 @dataclass(frozen=True, slots=True)
 class SpeedUp:
-    """One line of Table 3: `reference` is so many times faster than `network`.
+    """One line of Table 3: the speed-up of a GENet against another network.
 
-    ms_per_image, speed_up: by the name of the latency table, as Table 3 prints them.
+    Attributes:
+        reference: The GENet.
+        network: The other network.
+        top1_percent: Top-1 accuracy of the other network on ImageNet, in percent.
+        ms_per_image: Its latency as Table 3 prints it, by the name of the latency table.
+        speed_up: This latency divided by that of the GENet, as Table 3 prints it, likewise.
     """
 
     reference: str
@@ -52,7 +63,10 @@ LATENCY = "ms_per_image_batch"
 
 @cache
 def published_tables() -> Mapping[str, PublishedTable]:
-    """`table7`, `table8` and `table9` by name. INT8 accuracies were not published: FP ones."""
+    """The tables `table7`, `table8` and `table9` by name.
+
+    INT8 accuracies were not published; Table 9 has the floating-point ones.
+    """
     return {name: _table(name) for name in CONDITIONS}
 
 
@@ -60,9 +74,9 @@ def published_tables() -> Mapping[str, PublishedTable]:
 def published_speed_ups() -> tuple[SpeedUp, ...]:
     """The lines of Table 3, in its order.
 
-    As printed, with three oddities: what it calls DNANet-2a is DFNet-2a; RegNetY-600MF has
-    on the V100 the latency of RegNetY-800MF (0.31, in Table 7 0.25); GENet-large has 0.34
-    there, in Table 7 0.33.
+    They are as printed, with three oddities: Table 3 calls DFNet-2a DNANet-2a; it gives
+    RegNetY-600MF on the V100 the latency of RegNetY-800MF (0.31; Table 7 has 0.25); and it gives
+    GENet-large 0.34 there (Table 7 has 0.33).
     """
     tables = published_tables().values()
     return tuple(

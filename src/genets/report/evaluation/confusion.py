@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genets.latency import Target
-from genets.latency.evaluation import Accuracy
+from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.charts import draw_picture, make_chart, styled
-from genets.report.evaluation.record import Evaluation
 from genets.report.wording import describe_target
 
 MAX_CLASSES = 40  # in a picture; more cannot be read

@@ -8,9 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from genets.latency.evaluation import Accuracy
+from genets.latency.evaluation import Accuracy, Evaluation
 from genets.report.evaluation.confusion import draw_confusion
-from genets.report.evaluation.record import Evaluation
 from genets.report.files import json_text, write_files
 from genets.report.tables import csv_text, facts_table, screen_table
 from genets.report.wording import score_text

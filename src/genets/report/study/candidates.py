@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genets.nas.candidates.training import best_confirmed
+from genets.nas.candidates.training import best_trained
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
@@ -50,7 +50,7 @@ def _round_row(round_snapshot: RoundSnapshot, metric: Metric) -> list[Cell | str
         *(score_text(score.get(m), m) for m in Metric),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *(score_text(score_value(best, m) if best else None, m) for m in Metric),
+        *(score_text(best.score(m) if best else None, m) for m in Metric),
         Cell(str(round_snapshot.master), "text"),
     ]
 
@@ -61,8 +61,7 @@ def _best_candidate(
     done = [candidate for candidate in candidates if candidate.status == "done"]
     if not done:
         return None
-    best = best_confirmed(done, metric)
-    return next(candidate for candidate in done if candidate.structure == best)
+    return best_trained(done, metric)
 
 
 def candidates_section(snapshot: Snapshot) -> Section:

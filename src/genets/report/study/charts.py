@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
-from genets.nas.selection.measured import NetworkLatency
-from genets.nas.study.snapshot import RoundSnapshot, Snapshot, TargetLatency
+from genets.nas.selection.measured import NetworkLatency, TargetLatency
+from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.wording import SCORE_UNITS, in_unit, interval_text, predicted_score
 from genets.structure import Structure
-from genets.structure.notation import format_super_block
 from genets.training.score import Metric, score_value
 
 MAX_POINTS = 150  # of a frontier, on a page
@@ -161,7 +160,7 @@ def _blocks(structure: Structure) -> tuple[list[dict[str, Any]], list[dict[str, 
         facts = {name: getattr(stage, name)
                  for name in ("type", "kernel", "ratio", "width", "depth", "stride")}  # fmt: skip
         facts["place"] = structure.stage_label(index)
-        facts["notation"] = format_super_block(stage)
+        facts["notation"] = str(stage)
         bars += [facts | {"start": n + 0.04, "end": n + 0.96}
                  for n in range(position, position + stage.depth)]  # fmt: skip
         labels.append(facts | {"middle": position + stage.depth / 2})
@@ -228,7 +227,7 @@ def trials_chart(round_snapshot: RoundSnapshot, metric: Metric) -> Any | None:
                 "minutes": minutes, "score": in_unit(score, metric), "seconds": result.seconds,
                 "super-block": label(result.trial.index),
                 "trial": "control" if control else "perturbed",
-                "tried": format_super_block(result.trial.super_block),
+                "tried": str(result.trial.super_block),
             })  # fmt: skip
     if not rows:
         return None

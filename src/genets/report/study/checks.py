@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from genets.nas.accuracy.observations import Observations
-from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.nas.selection.measured import TargetLatency
+from genets.nas.study.snapshot import Snapshot
 from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.html import Block, Figure, Paragraph, Section
 from genets.report.study.charts import GREY, ms_at_table_speed
 from genets.report.study.facts import accuracy_conditions, latency_conditions, round_suffix
 from genets.report.wording import SCORE_UNITS, describe_target, in_unit, predicted_score
-from genets.structure.notation import format_super_block
 
 SERIES = ("held out of the table", "candidate")
 CHECKS_TEXT = (
@@ -114,7 +114,7 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
             "low": predicted - spread, "high": predicted + spread,
             "super-block": label(trial.index),
             "trial": "control" if control else "perturbed",
-            "tried": format_super_block(trial.super_block),
+            "tried": str(trial.super_block),
         })  # fmt: skip
     places = [label(index) for index in sorted({trial.index for trial in observed.trials})]
     unit = f"{metric.label} ({SCORE_UNITS[metric]})"

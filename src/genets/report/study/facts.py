@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from genets.nas.selection.resolutions import left_out
-from genets.nas.settings.settings import SpaceSettings
-from genets.nas.study.snapshot import Snapshot, TargetLatency
-from genets.nas.warnings import (
-    master_doubts,
-    measuring_doubts,
-    round_doubts,
-    study_warnings,
-    table_doubts,
-)
+from genets.nas.selection.measured import TargetLatency
+from genets.nas.settings.space import SpaceSettings
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.warnings import list_warnings
 from genets.report.wording import describe_target, duration_text
 
 
@@ -116,37 +110,6 @@ def state_sentences(snapshot: Snapshot) -> list[str]:
     return [unfinished]
 
 
-def warnings(snapshot: Snapshot) -> list[str]:
-    """What trials and clock do not support."""
-    found = []
-    if snapshot.selected is not None:
-        found += left_out(snapshot.around, snapshot.selected, snapshot.confirmed)
-        found += table_doubts(snapshot.selected.table_rmspe)
-        found += measuring_doubts(snapshot.selected)
-        if snapshot.master_score is not None:
-            found += master_doubts(
-                snapshot.settings, snapshot.selected, snapshot.master_score, snapshot.confirmed
-            )
-    for each in snapshot.rounds:
-        found += round_doubts(each.number, each.master, each.confirmed)
-    if snapshot.model is not None:
-        found += (
-            snapshot.model.warnings()
-            if len(snapshot.results) < snapshot.planned
-            else study_warnings(snapshot.model, snapshot.settings, snapshot.folder)
-        )
-    if snapshot.model is None and snapshot.results:
-        found.append(f"no accuracy model can be fitted: {snapshot.model_failure}")
-    for on in snapshot.targets:
-        noisy = sum(known.network.noisy for known in on.measured.values())
-        if noisy:
-            found.append(
-                f"{noisy} of {len(on.measured)} networks measured on {on.target.name} are noisy: "
-                "their 95 % interval did not come within 1 % of the median in the time given"
-            )
-    return found
-
-
 def study_record(snapshot: Snapshot) -> dict[str, Any]:
     """The figures of the page, for JSON."""
     model, selected = snapshot.model, snapshot.selected
@@ -181,5 +144,5 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
             for round_snapshot in snapshot.rounds
         ],
         "accuracy_model": model and model.to_json(),
-        "warnings": warnings(snapshot),
+        "warnings": list_warnings(snapshot),
     }

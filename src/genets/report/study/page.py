@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genets.core.files import write_atomic
-from genets.nas.study.snapshot import Snapshot, TargetLatency
+from genets.nas.selection.measured import TargetLatency
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.warnings import list_warnings
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.study.candidates import candidates_section, rounds_section
 from genets.report.study.charts import (
@@ -27,7 +29,6 @@ from genets.report.study.facts import (
     round_suffix,
     state_sentences,
     study_conditions,
-    warnings,
 )
 from genets.report.wording import (
     GAIN_UNITS,
@@ -38,7 +39,6 @@ from genets.report.wording import (
     score_text,
 )
 from genets.structure import Structure
-from genets.structure.notation import format_super_block
 from genets.training.score import Metric
 
 MAX_REASONS = 20  # of failed trials, on a page
@@ -71,7 +71,7 @@ def study_page(snapshot: Snapshot, date: str) -> str:
         _gradients(snapshot),
         _trials(snapshot),
         checks_section(snapshot),
-        Section("Warnings", [Paragraph(sentence) for sentence in warnings(snapshot)]),
+        Section("Warnings", [Paragraph(sentence) for sentence in list_warnings(snapshot)]),
     ]
     title = f"Study {snapshot.folder.absolute().name}"
     return page(title, study_conditions(snapshot, date), sections)
@@ -195,7 +195,7 @@ def _structures(snapshot: Snapshot) -> Section:
 
 
 def _stage_texts(structure: Structure) -> list[str]:
-    stages = (format_super_block(stage) for stage in structure.stages)
+    stages = (str(stage) for stage in structure.stages)
     return [f"{structure.resolution} pixels", *stages]
 
 
@@ -236,7 +236,7 @@ def _trials(snapshot: Snapshot) -> Section:
     if failed:
         label = snapshot.master.stage_label
         rows: list[list[Cell | str]] = [
-            [label(r.trial.index), Cell(format_super_block(r.trial.super_block), "text"),
+            [label(r.trial.index), Cell(str(r.trial.super_block), "text"),
              Cell(r.reason, "text")] for r in failed[:MAX_REASONS]
         ]  # fmt: skip
         more = f" The first {MAX_REASONS}:" * (len(failed) > MAX_REASONS)

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from genets.analysis.masters import RankedMaster
 from genets.core.errors import InfeasibleBudgetError
-from genets.nas.study.records import Candidate, SearchResult, TrainedCandidate
+from genets.nas.result import SearchResult
+from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.report.tables import Fact, facts_table, screen_table
 from genets.report.wording import duration_text, ms_text, score_text
 from genets.training.score import Metric

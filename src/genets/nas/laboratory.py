@@ -1,0 +1,124 @@
+"""The laboratory of a search: it times, trains, scores and exports networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genets.data import ImageData, Split
+from genets.latency import LatencyTable, Measurement, TableSettings, Target, measure_interleaved
+from genets.nas.candidates.export import export_network
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
+from genets.nas.trials.workers import Job, run_inline
+from genets.networks import build
+from genets.structure import Structure
+from genets.training import Recipe, Score, evaluate, train
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OnShare = Callable[[float], None]
+
+
+class Laboratory:
+    """The real laboratory. A test gives a search a subclass that answers in closed form.
+
+    The search itself plans, selects and stores.
+    """
+
+    def prepare_table(
+        self,
+        path: Path,
+        expected: TableSettings,
+        *,
+        seed: int,
+        time_limit_s: float,
+        on_progress: OnShare | None = None,
+    ) -> LatencyTable:
+        """Load the latency table at `path`, or build it and save it there.
+
+        Args:
+            path: The file of the table.
+            expected: The search space, target and number of classes of the table.
+            seed: Seed of the networks that are measured.
+            time_limit_s: Time for the measurements; see `LatencyTable.build`.
+            on_progress: Called with the share that is done, 0 to 1.
+
+        Raises:
+            TargetError: The stored table is damaged, or has other settings.
+        """
+        if path.exists():
+            return LatencyTable.load(path, expected)
+        table = LatencyTable.build(
+            expected.space.master,
+            expected.space,
+            expected.target,
+            expected.num_classes,
+            seed=seed,
+            time_limit_s=time_limit_s,
+            on_progress=on_progress,
+        )
+        table.save(path)
+        return table
+
+    def measure(
+        self,
+        structures: Sequence[Structure],
+        target: Target,
+        num_classes: int,
+        time_limit_s: float,
+    ) -> dict[Structure, Measurement]:
+        """Measure networks in turn.
+
+        time_limit_s: for each network; a noisy machine uses all of it.
+        """
+        names = {str(structure): structure for structure in structures}
+        nets = {name: build(structure, num_classes) for name, structure in names.items()}
+        resolutions = {name: structure.resolution for name, structure in names.items()}
+        measured = measure_interleaved(nets, target, resolutions, time_limit_s=time_limit_s)
+        return {structure: measured[name] for name, structure in names.items()}
+
+    def train(
+        self,
+        net: nn.Module,
+        data: ImageData,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str,
+        teacher: nn.Module | None,
+        on_epoch: Callable[[int, float], None],
+    ) -> None:
+        """Train the MasterNet or the winner on the training split. Raises TrainingError."""
+        train(
+            net,
+            data.train,
+            recipe,
+            seed=seed,
+            teacher=teacher,
+            on_epoch=on_epoch,
+            device=device,
+        )
+
+    def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
+        return evaluate(net, split, device=device)
+
+    def run_trials(
+        self, job: Job[Trial, TrialResult], groups: Sequence[tuple[Trial, ...]], workers: int
+    ) -> Iterator[TrialResult]:
+        """Run groups of trials, and give each result when its group ends."""
+        return run_inline(job, groups, workers)
+
+    def train_candidates(
+        self,
+        job: Job[Structure, TrainedCandidate],
+        groups: Sequence[tuple[Structure, ...]],
+        workers: int,
+    ) -> Iterator[TrainedCandidate]:
+        """Train and score groups of candidates, and give each result when its group ends."""
+        return run_inline(job, groups, workers)
+
+    def export(self, net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> float:
+        """Write a trained network to `folder`; see `export_network`."""
+        return export_network(net, structure, data, folder)

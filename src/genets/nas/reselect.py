@@ -1,0 +1,105 @@
+"""Another budget or target from the trials of a study: only measuring, no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genets.core.errors import GenetsError
+from genets.core.log import get_logger, log_to_file
+from genets.latency import Budget, Target
+from genets.nas.context import OnEvent, SearchContext
+from genets.nas.laboratory import Laboratory
+from genets.nas.rounds import current_round, fit_model
+from genets.nas.selection.budget_search import BudgetSearch
+from genets.nas.study import layout
+from genets.nas.study.records import Candidate
+from genets.nas.study.study import Study
+
+_log = get_logger(__name__)
+
+
+def select(
+    folder: str | Path,
+    budget: str,
+    *,
+    target: Target | None = None,
+    resolution: int | None = None,
+    on_event: OnEvent | None = None,
+) -> Candidate:
+    """Select a structure for another budget or target from the trials of a study.
+
+    Nothing is trained. For a new target, the latency table is built first.
+
+    Args:
+        folder: The study.
+        budget: Such as "0.2ms", "150us" or "0.5x"; a relative budget is relative to the MasterNet
+            on that target.
+        target: By default the study's own.
+        resolution: One of the study's, because trials cannot show which is best; by default the
+            winner's, or the MasterNet's where there is no winner yet.
+        on_event: Called with the progress of each phase.
+
+    Returns:
+        The best predicted structure whose measured latency meets the budget.
+
+    Raises:
+        GenetsError: The folder is no study, or has no trials yet.
+        InfeasibleBudgetError: No structure meets the budget.
+    """
+    return select_top(folder, budget, 1, target=target, resolution=resolution, on_event=on_event)[0]
+
+
+def select_top(
+    folder: str | Path,
+    budget: str,
+    top: int,
+    *,
+    target: Target | None = None,
+    resolution: int | None = None,
+    on_event: OnEvent | None = None,
+    lab: Laboratory | None = None,
+) -> list[Candidate]:
+    """Select up to `top` structures, each with other block types, the best predicted first.
+
+    Fewer are given where no other types meet the budget. Each is measured, and within the budget.
+    See `select` for the other arguments and the errors.
+    """
+    if top < 1:
+        raise GenetsError(f"top must be at least 1, not {top}")
+    asked = Budget.parse(budget)
+    with Study.open(folder) as study, log_to_file(study.folder / layout.LOG):
+        _log.info("select: budget %s, target %s", budget, (target or study.settings.target).name)
+        (target or study.settings.target).resolved().check()
+        score, num_classes = study.master_score(), study.num_classes()
+        if not study.results() or score is None or num_classes is None:
+            raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
+        context = SearchContext(
+            study, num_classes, budget=asked, target=target, lab=lab, on_event=on_event
+        )
+        # The model of the last round that has selected, with all candidates trained since.
+        here = context.in_round(current_round(context, selected=True))
+        number = here.round.number
+        model = fit_model(here, study.results(number), score, study.trained_before(number + 1))
+        search = BudgetSearch(context, model, _check_resolution(context, resolution))
+        with context.phase("verification"):
+            selected = search.run(top, context.report("verification"))
+        for candidate in selected:
+            _log.info("selected: %s, %.4g ms per image", candidate.structure, candidate.measured_ms)
+        return selected
+
+
+def _check_resolution(context: SearchContext, asked: int | None) -> int | None:
+    """Give the resolution to select at; None where the study has only one.
+
+    Raises GenetsError where the study does not have the resolution that was asked for.
+    """
+    resolutions = context.space.resolutions
+    if asked is not None and asked not in resolutions:
+        raise GenetsError(
+            f"resolution must be one of the study's, {', '.join(map(str, resolutions))}, "
+            f"not {asked}"
+        )
+    if len(resolutions) == 1:
+        return None
+    winner = context.study.selected()
+    return asked or (winner.structure.resolution if winner else context.master.resolution)

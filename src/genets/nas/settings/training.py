@@ -1,0 +1,73 @@
+"""Settings of a search: how MasterNet, trials and winner are trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from genets.core.errors import SettingsError
+from genets.core.validation import StrictModel
+
+if TYPE_CHECKING:
+    from genets.training import Recipe
+
+Epochs = Annotated[int, Field(gt=0, description="Number of passes over the training images.")]
+LearningRate = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Peak learning rate for a batch of 256 images; the rate used is proportional "
+        "to the batch size.",
+    ),
+]
+WarmupEpochs = Annotated[
+    float, Field(ge=0, description="Epochs during which the learning rate rises linearly.")
+]
+
+
+class TrainingSettings(StrictModel):
+    """How one kind of network is trained; `genets.training.Recipe` has the other fields."""
+
+    epochs: Epochs = 36
+    batch_size: int = Field(default=64, gt=0, description="Number of images in a training step.")
+    learning_rate: LearningRate = 1.2
+    warmup_epochs: WarmupEpochs = 1.0
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the true label that is spread over all classes.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="Number format of the training; bf16 uses autocast."
+    )
+
+    @model_validator(mode="after")
+    def _warmup_is_shorter_than_training(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise SettingsError(
+                f"warmup_epochs must be below epochs ({self.epochs}), not {self.warmup_epochs}"
+            )
+        return self
+
+    def recipe(self) -> Recipe:
+        """Return the recipe with these values and the defaults of all other fields."""
+        from genets.training import Recipe
+
+        return Recipe(**{field: getattr(self, field) for field in TrainingSettings.model_fields})
+
+
+class TrialSettings(TrainingSettings):
+    """How a trial is fine-tuned."""
+
+    epochs: Epochs = 6
+    learning_rate: LearningRate = 0.8
+    warmup_epochs: WarmupEpochs = 0.5
+    thaw: Literal["block", "after", "all"] = Field(
+        default="after",
+        description="The part of the network that a trial trains. `after`: the new super-block "
+        "and everything behind it; the part before it is frozen and is computed once for all "
+        "trials that are trained together. `block`: the new super-block alone, as in the paper. "
+        "`all`: the whole network.",
+    )

@@ -1,0 +1,167 @@
+"""The reader of a study: every file is read here, by the process that writes and by others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from genets.core.errors import BlockFileError
+from genets.core.json_files import check_version
+from genets.core.resumable import ResumableFolder
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
+from genets.nas.study.layout import in_round
+from genets.nas.study.records import Candidate, RoundStart, TrainedCandidate
+from genets.training import Score
+
+Content = TypeVar("Content")
+
+
+class StudyReader:
+    """Reads the files of a study. It needs no lock and writes nothing.
+
+    A method gives None or an empty collection where the search has not written the file yet, and
+    raises StudyError where the file is damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.files = ResumableFolder(folder, layout.KIND)
+
+    @property
+    def folder(self) -> Path:
+        return self.files.path
+
+    @property
+    def latency_folder(self) -> Path:
+        return self.folder / layout.LATENCY
+
+    @property
+    def master_weights(self) -> Path:
+        return self.folder / layout.MASTER_WEIGHTS
+
+    @property
+    def confirmed_folder(self) -> Path:
+        """The folder with the weights of all trained candidates."""
+        return self.folder / layout.CONFIRMED
+
+    @property
+    def winner_weights(self) -> Path:
+        return self.folder / layout.WINNER_WEIGHTS
+
+    @cached_property
+    def settings(self) -> SearchSettings:
+        return load_settings(self.folder)
+
+    def load_json(self, name: str, read: Callable[[Any], Content]) -> Content | None:
+        """Read the file `<name>.json` with `read`; give None where the file does not exist."""
+        return self.files.load_json(f"{name}.json", read)
+
+    def num_classes(self) -> int | None:
+        return self.load_json(layout.DATA, lambda record: len(record["class_names"]))
+
+    def master_score(self) -> Score | None:
+        """Give the score of the first MasterNet on the validation split."""
+        return self.load_json(layout.MASTER, lambda record: Score(**record))
+
+    def candidates(self, number: int = 1) -> list[Candidate]:
+        """Give the candidates of a round, ordered by resolution and then by prediction."""
+        return self.load_json(in_round(number, layout.CANDIDATES), _read_candidates) or []
+
+    def trained(self, number: int = 1) -> list[TrainedCandidate]:
+        """Give the candidates of a round whose training has ended, in the order of candidates."""
+        return self.load_json(in_round(number, layout.CONFIRMED), _read_trained) or []
+
+    def trained_before(self, number: int) -> list[TrainedCandidate]:
+        """Give the candidates of all earlier rounds that did not fail, each structure once."""
+        rounds = map(self.trained, range(1, number))
+        done = (each for ended in rounds for each in ended if each.status == "done")
+        return list({each.structure: each for each in done}.values())
+
+    def starts(self) -> list[RoundStart]:
+        """Give the start of each round after the first that has begun."""
+        starts: list[RoundStart] = []
+        while start := self.load_json(
+            in_round(len(starts) + 2, layout.MASTER), RoundStart.from_json
+        ):
+            starts.append(start)
+        return starts
+
+    def selected(self) -> Candidate | None:
+        """Give the winner."""
+        return self.load_json(layout.SELECTED, Candidate.from_json)
+
+    def result(self) -> dict[str, Any] | None:
+        """Give the record of the finished search."""
+        return self.load_json(layout.RESULT, dict)
+
+    def failure(self) -> str | None:
+        """Give the sentence that the last run of the search stopped with."""
+        return self.load_json(layout.FAILURE, lambda record: str(record["sentence"]))
+
+    def seconds(self) -> dict[str, float]:
+        """Give the wall time of each phase, over all runs."""
+        return self.load_json(layout.SECONDS, lambda record: _floats(dict(record))) or {}
+
+    @property
+    def grown_from(self) -> tuple[int, ...]:
+        """The earlier, smaller numbers of trials for each super-block, ascending."""
+        name, cure = f"{layout.GROWN_FROM}.json", "put back a copy of it"
+        numbers = self.files.load_json(name, lambda record: [*map(int, record)], cure=cure) or []
+        return tuple(sorted({n for n in numbers if 0 < n < self.settings.trials_per_super_block}))
+
+    def has_candidates(self, number: int = 1) -> bool:
+        """Whether a round has selected its candidates."""
+        return self._has(in_round(number, layout.CANDIDATES))
+
+    def is_selected(self, number: int = 1) -> bool:
+        """Whether a round has selected its candidates; then it runs no further trial."""
+        return self.has_winner or self.has_candidates(number)
+
+    def is_decided(self, number: int = 1) -> bool:
+        """Whether one of a round's candidates was chosen: as winner, or for the next round."""
+        return self.has_winner or self._has(in_round(number + 1, layout.MASTER))
+
+    @property
+    def has_winner(self) -> bool:
+        return self._has(layout.SELECTED)
+
+    def _has(self, name: str) -> bool:
+        return (self.folder / f"{name}.json").exists()
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study was begun in `folder`."""
+    return ResumableFolder(folder, layout.KIND).is_begun
+
+
+def load_settings(folder: Path) -> SearchSettings:
+    """Load the settings that a study was begun with.
+
+    Raises:
+        StudyError: The folder is no study, or its settings are damaged or of a newer version.
+        BlockFileError: A file with own block types is missing or has changed.
+    """
+    files = ResumableFolder(folder, layout.KIND)
+    files.load_json(
+        f"{layout.FORMAT}.json",
+        lambda record: check_version(record, newest=layout.FORMAT_VERSION),
+        cure="put back a copy of it",
+    )
+    return files.read_settings(SearchSettings.from_toml, passed=(BlockFileError,))
+
+
+def _read_candidates(rows: Any) -> list[Candidate]:
+    candidates = [Candidate.from_json(row) for row in rows]
+    if not candidates:
+        raise ValueError("it names no candidate")
+    return candidates
+
+
+def _read_trained(rows: Any) -> list[TrainedCandidate]:
+    return [TrainedCandidate.from_json(row) for row in rows]
+
+
+def _floats(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in record.items()}

@@ -1,0 +1,138 @@
+"""One training step: the loss, the optimizer and the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genets.core.errors import GenetsError
+from genets.training.recipe import Recipe
+
+Teacher = Callable[[Tensor], Tensor]
+"""Maps images (N, 3, H, W) to logits (N, classes)."""
+
+
+def train_step(
+    forward: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    soft_labels: Tensor | None,
+    recipe: Recipe,
+    rate: float,
+    *,
+    backward: Callable[[Tensor], object] = torch.autograd.backward,
+) -> Tensor:
+    """Do one step of the optimizer.
+
+    Args:
+        forward: The network.
+        optimizer: The optimizer of its parameters, whose gradients are empty before and after.
+        images: (N, C, H, W), on the network's device.
+        labels: Classes (N,), or probabilities (N, classes).
+        soft_labels: The teacher's logits (N, classes), or None.
+        recipe: The loss and the precision.
+        rate: The learning rate.
+        backward: Computes the gradients of a loss.
+
+    Returns:
+        The loss, a scalar on the device.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    try:
+        with autocast(images.device, recipe.precision):
+            loss = make_loss(forward(images).float(), labels, recipe, soft_labels)
+        backward(loss)
+        optimizer.step()
+    finally:
+        optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def teacher_logits(teacher: Teacher | None, images: Tensor, recipe: Recipe) -> Tensor | None:
+    """The teacher's outputs for a batch; None where the recipe does not use them."""
+    if teacher is None or recipe.soft_label_weight == 0:
+        return None
+    with torch.no_grad(), autocast(images.device, recipe.precision):
+        return teacher(images)
+
+
+def make_loss(
+    logits: Tensor, labels: Tensor, recipe: Recipe, teacher_logits: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy with the true labels, mixed with the teacher's soft labels.
+
+    Args:
+        logits: The outputs of the network, (N, classes).
+        labels: True classes (N,), or probabilities (N, classes).
+        recipe: The smoothing of the true labels, and the share of the soft ones.
+        teacher_logits: The outputs of the teacher, (N, classes); None for true labels alone.
+
+    Returns:
+        The loss, a scalar.
+    """
+    true = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if teacher_logits is None or recipe.soft_label_weight == 0:
+        return true
+    soft = F.cross_entropy(logits, teacher_logits.softmax(dim=1))
+    return torch.lerp(true, soft, recipe.soft_label_weight)
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD for the parameters that require gradients.
+
+    Args:
+        net: The network to train.
+        recipe: The learning rate, momentum and weight decay.
+
+    Raises:
+        GenetsError: All parameters are frozen.
+    """
+    trained = [p for p in net.parameters() if p.requires_grad]
+    if not trained:
+        raise GenetsError("the network has no parameter to train; all are frozen")
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if not recipe.decay_norm_and_bias:
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2]},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.peak_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0,
+        fused=True,
+    )
+
+
+loss_of, optimizer_of = make_loss, make_optimizer  # the names before make_...
+
+
+def move(net: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> None:
+    """Move a network to a device, in place."""
+    net.to(device)
+    if channels_last:
+        net.to(memory_format=torch.channels_last)
+
+
+def train_mode(net: nn.Module) -> None:
+    """Set train mode, except for layers whose own parameters are all frozen."""
+    net.train()
+    for module in net.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def autocast(device: str | torch.device, precision: str) -> torch.autocast:
+    """A context that computes safe operations in bf16 if that is the precision."""
+    return torch.autocast(
+        torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16"
+    )

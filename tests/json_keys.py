@@ -1,0 +1,191 @@
+"""The keys that every command prints with `--json`. Keys may be added, never removed or renamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# By command, then by the object's path: `rows[].target` is in each element of the list `rows`,
+# `accuracy.*` is each value of an object whose keys are data.
+TARGET = "batch_size, device, engine, precision, provider, threads"
+ENVIRONMENT = (
+    "capability, clock_khz, cpus, device_name, freed_memory_kept, governor, load_average, "
+    "packages, python, system, threads"
+)
+SELECTED = (
+    "budget_ms, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
+    "predicted_accuracy, predicted_accuracy_std, predicted_ms, resolution, structure, table_rmspe"
+)
+CONFIRMED = "cross_entropy, epochs, reason, seconds, status, structure, top1"
+CONDITIONS = "batch size, device, engine, precision, protocol, system, threads, versions"
+BASELINE = (
+    "family, ms_per_image, multiply_adds_m, name, network_from, note, options, parameters_m, "
+    "resolution, set, source, top1_percent"
+)
+BATCH_SIZES = "1, 16, 2, 32, 4, 64, 8"
+KEYS: dict[str, dict[str, str]] = {
+    "measure": {
+        "": (
+            "environment, high_ms_per_image, launch_bound, low_ms_per_image, memory_bytes, "
+            "ms_per_image, network, noisy, p90_ms_per_image, p99_ms_per_image, protocol, "
+            "quantisation, resolution, samples_ms, seconds, target"
+        ),
+        "target": TARGET,
+        "environment": ENVIRONMENT,
+    },
+    "compare": {
+        "": "conditions, findings, rows",
+        "conditions": CONDITIONS,
+        "rows[]": (
+            "batch_size, device, engine, error, family, high_ms_per_image, launch_bound, "
+            "low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, noisy, "
+            "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
+            "precision, prepare_seconds, provider, published_top1_percent, resolution, run, "
+            "samples, threads"
+        ),
+        "findings[]": "frontier, note, rank_correlation, speed_ups, target",
+        "findings[].target": TARGET,
+    },
+    "profile": {
+        "": "conditions, findings, rows",
+        "conditions": CONDITIONS,
+        "rows[]": (
+            "batch_size, device, engine, error, family, figure, high_ms_per_image, launch_bound, "
+            "low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, noisy, "
+            "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
+            "precision, prepare_seconds, provider, published_top1_percent, ratio, resolution, "
+            "run, samples, threads, type, width"
+        ),
+        "findings": "figure2a, figure2bc, figure3, noisy",
+    },
+    "rank": {
+        "": "networks",
+        "networks[]": "advice, claim, network, resolution, stages, trained, weights",
+        "networks[].stages[]": (
+            "channels, directions_90, directions_90_share, effective_rank, effective_rank_share, "
+            "fan_in, groups, kept_at_0.25, kept_at_0.5, kernel, kind, largest_singular_value, "
+            "layer, random_directions_90_share, reduction, stable_rank, stable_rank_share, stage, "
+            "values"
+        ),
+        "networks[].advice[]": "advice, block, choices, profile_width, sentence, stage",
+        "networks[].advice[].choices[]": "faster, kept, noisy, ratio, times_latency, type",
+    },
+    "eval": {
+        "": ("accuracy, data, mean, network, resolution, split, std, trained, weights"),
+        "accuracy.*": ("classes, confusions, cross_entropy, images, quantisation, top1, top5"),
+        "accuracy.*.classes[]": "class, images, precision, right, taken_for_it, top1, top5",
+        "accuracy.*.confusions[]": "class, images, taken_for",
+    },
+    "export": {
+        "": (
+            "class_names, data, environment, files, folder, input, "
+            "largest_difference_when_loaded_again, network, output, quantisation, settings, "
+            "target, trained"
+        ),
+        "target": TARGET,
+        "settings": "options, providers, session",
+        "settings.session": "inter_op_num_threads, intra_op_num_threads",
+        "input": "colours, dtype, layout, mean, name, shape, std, values",
+        "output": "meaning, name",
+        "quantisation": "activations, images, ranges_from, tool, weights",
+        "environment": ENVIRONMENT,
+    },
+    "train": {
+        "": "data, epoch, epochs, network, notes, results, test, validation",
+        "validation": "cross_entropy, images, top1",
+        "test": "cross_entropy, images, top1",
+    },
+    "zoo": {
+        "": "baselines, structures",
+        "structures[]": "multiply_adds, name, notation, parameters, resolution",
+        "baselines[]": BASELINE,
+        "baselines[].ms_per_image.*": BATCH_SIZES,
+    },
+    "zoo, a structure": {
+        "": "multiply_adds, name, notation, parameters, resolution, stages",
+        "stages[]": "depth, kernel, ratio, stride, type, width",
+    },
+    "zoo, a baseline": {
+        "": BASELINE,
+        "ms_per_image.*": BATCH_SIZES,
+    },
+    "search": {
+        "": (
+            "confirmed, files, folder, master, response, rounds, seconds, selected, trials_done, "
+            "trials_failed, warnings, winner"
+        ),
+        "selected": SELECTED,
+        "master": "cross_entropy, top1",
+        "winner": "cross_entropy, top1",
+        "confirmed[]": CONFIRMED,
+        "rounds[]": (
+            "candidates, confirmed, master, master_validation, round, trials_done, trials_failed"
+        ),
+        "rounds[].master_validation": "cross_entropy, top1",
+        "rounds[].candidates[]": SELECTED,
+        "rounds[].confirmed[]": CONFIRMED,
+    },
+    "select": {
+        "": SELECTED,
+    },
+    "select --top": {
+        "": "alternatives, asked",
+        "alternatives[]": SELECTED,
+    },
+    "report": {
+        "": (
+            "accuracy_model, confirmed, failure, finished, missing, page, rounds, selected, "
+            "study, targets, trials, warnings"
+        ),
+        "trials": "done, failed, planned",
+        "targets[]": "measured_networks, table_rmspe, target",
+        "selected": SELECTED,
+        "confirmed[]": CONFIRMED,
+        "rounds[]": "confirmed, master, master_validation, round, trials",
+        "rounds[].master_validation": "cross_entropy, images, top1",
+        "accuracy_model": (
+            "excluded, form, leave_one_out_rmse, leave_one_out_spearman, master_value, "
+            "pseudo_gradients, response, trials, warnings"
+        ),
+        "accuracy_model.pseudo_gradients[]": "block, g0, g1, g2, super_block, trials",
+        "accuracy_model.pseudo_gradients[].g0": "mean, std",
+        "accuracy_model.pseudo_gradients[].g1": "mean, std",
+        "accuracy_model.pseudo_gradients[].g2": "mean, std",
+    },
+    "profile --table": {
+        "": "entries, rmspe, table, target",
+    },
+}
+
+# Objects whose keys are data, such as the names of networks: all their values have the same keys.
+NAMED_BY_DATA = {"accuracy", "files", "packages", "seconds", "ms_per_image"}
+
+
+def check_keys(command: str, printed: Any) -> None:
+    """Fail if a key of `KEYS` is missing from what `command` printed; then also show new ones."""
+    actual, missing, new = keys_of(printed), set(), set()
+    for place, names in KEYS[command].items():
+        pinned = set(names.split(", "))
+        missing |= {f"{place}: {name}" for name in pinned - actual.get(place, set())}
+    for place, found in actual.items():
+        pinned = set(KEYS[command].get(place, "").split(", "))
+        new |= {f"{place}: {name}" for name in found - pinned}
+    assert not missing, f"genets {command} lost keys {sorted(missing)}; new keys: {sorted(new)}"
+
+
+def keys_of(value: Any, path: str = "") -> dict[str, set[str]]:
+    """The keys of each object in `value`, by the object's path."""
+    keys: dict[str, set[str]] = {}
+    parts: list[tuple[str, Any]] = []
+    if isinstance(value, list):
+        parts = [(f"{path}[]", item) for item in value]
+    elif isinstance(value, dict):
+        parent = f"{path}." if path else ""
+        if path.rpartition(".")[2] in NAMED_BY_DATA:
+            parts = [(f"{parent}*", item) for item in value.values()]
+        else:
+            keys[path] = set(value)
+            parts = [(f"{parent}{key}", item) for key, item in value.items()]
+    for part, item in parts:
+        for place, names in keys_of(item, part).items():
+            keys[place] = keys.get(place, set()) | names
+    return keys

@@ -1,0 +1,151 @@
+"""A study that an earlier version finished is still continued, selected from and reported.
+
+`tests/data/stored_study` was written by `make_stored_study`. It is never made again when the code
+changes: that later code reads it is the point of these tests.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rounds_lab import files, in_closed_form, settings
+
+import genets
+from command_line import invoke
+from genets.nas import run
+from genets.nas.candidates.export import hand_over
+from genets.nas.candidates.training import ConfirmRunner
+from genets.nas.context import Session
+from genets.nas.trials.runner import TrialRunner
+from genets.networks.weights import read_weights
+from genets.structure import Structure
+from json_keys import check_keys
+
+STORED = Path(__file__).parents[1] / "data" / "stored_study"
+
+
+def make_stored_study(folder: Path) -> None:
+    """Write a finished study of two rounds to a new folder. Only MasterNet and winner are trained.
+
+    It was called once, in the folder `tests`, with the code that is older than the study's format
+    version: `PYTHONPATH=.:nas python -c "import test_stored_study as t;
+    t.make_stored_study(t.STORED)"`. The ONNX file is left out for its size.
+    """
+    train = Session.train
+    with pytest.MonkeyPatch.context() as patch:
+        in_closed_form(patch)
+        patch.setattr(Session, "train", train)
+        patch.setattr(run, "hand_over", hand_over)
+        asked = settings(final_training={"epochs": 12, "warmup_epochs": 0.5})
+        run.search(asked, folder, workers=1)
+    for name in ("study.lock", "results/network.onnx"):
+        (folder / name).unlink()
+    result = folder / "results" / "result.json"
+    result.write_text(result.read_text().replace(str(folder), "stored_study"))
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the stored study, with a device and trials in closed form.
+
+    Worker processes would know nothing of this, so each search has one worker.
+    """
+    in_closed_form(monkeypatch)
+    return Path(shutil.copytree(STORED, tmp_path / "study"))
+
+
+@pytest.fixture
+def nothing_is_trained(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where a network is trained; after `study`, which would replace the training."""
+    monkeypatch.setattr(Session, "train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(TrialRunner, "_run", lambda *a, **k: pytest.fail("ran a trial"))
+    monkeypatch.setattr(ConfirmRunner, "_trained_score", lambda *a, **k: pytest.fail("trained"))
+
+
+def stored_result() -> dict[str, Any]:
+    return json.loads((STORED / "results" / "result.json").read_text())
+
+
+def printed(*words: object) -> dict[str, Any]:
+    result = invoke(*words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def as_stored(record: Any) -> Any:
+    """`record` with numbers that may differ in their last digits."""
+    match record:
+        case dict():
+            return {key: as_stored(value) for key, value in record.items()}
+        case list():
+            return [as_stored(value) for value in record]
+        case float():
+            return pytest.approx(record, rel=1e-6)
+    return record
+
+
+def test_the_stored_study_names_no_machine_and_is_closed() -> None:
+    names = files(STORED)
+    assert {"study.toml", "trials.sqlite", "rounds/2/trials.sqlite", "winner.safetensors"} <= names
+    assert not [name for name in names if name.endswith(("-wal", "-shm", "-journal"))]
+    for name in names:
+        content = (STORED / name).read_bytes()
+        assert b"/tmp" not in content, name
+        assert b"/home" not in content, name
+    assert sum((STORED / name).stat().st_size for name in names) < 300_000
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_it_is_continued_without_training(study: Path) -> None:
+    record, stored = printed("search", "--out", study, "--workers", 1), stored_result()
+    check_keys("search", record)
+    for name in ("selected", "confirmed", "rounds"):
+        assert record[name] == as_stored(stored[name]), name
+    assert (record["trials_done"], record["trials_failed"]) == (20, 0)
+    for name in ("master", "winner"):
+        assert record[name]["top1"] == pytest.approx(stored[name]["top1"], abs=0.002)
+        assert record[name]["cross_entropy"] == pytest.approx(
+            stored[name]["cross_entropy"], rel=1e-3
+        )
+    assert stored["winner"]["top1"] > 0.2, "an untrained network would have any weights' score"
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_another_budget_is_selected_from_it(study: Path) -> None:
+    selected = printed("select", study, "--budget", "0.7x")
+    check_keys("select", selected)
+    check_keys("select --top", printed("select", study, "--budget", "0.7x", "--top", 2))
+    assert selected["high_ms"] <= selected["budget_ms"] < stored_result()["selected"]["budget_ms"]
+    assert selected["structure"] == "Conv3x8s2 XX3x8s2*2 DW3x8r3 Conv1x16 @8"
+
+
+@pytest.mark.usefixtures("nothing_is_trained", "plain")
+def test_its_page_is_written(study: Path) -> None:
+    check_keys("report", printed("report", study))
+    html = (study / "report.html").read_text()
+    assert stored_result()["selected"]["structure"] in html
+    assert "20 done of 20; 2 of 2 rounds" in html
+
+
+def test_an_unfinished_copy_selects_the_same(study: Path) -> None:
+    for name in ("selected.json", "winner.safetensors", "results/result.json"):
+        (study / name).unlink()
+    for name in ("candidates.json", "confirmed.json", "trials.sqlite"):
+        (study / "rounds" / "2" / name).unlink()
+    record = printed("search", "--out", study, "--workers", 1)
+    assert record["selected"] == as_stored(stored_result()["selected"])
+    assert (study / "winner.safetensors").exists()
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_its_results_are_a_trained_network(study: Path) -> None:
+    network = genets.load(study / "results")
+    weights, _ = read_weights(study / "winner.safetensors")
+    for name, tensor in network.state_dict().items():
+        assert tensor.equal(weights[name]), name
+    structure = Structure.load(study / "results" / "structure.toml")
+    assert str(structure) == stored_result()["selected"]["structure"]
