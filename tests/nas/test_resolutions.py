@@ -154,7 +154,7 @@ def master() -> Structure:
 
 
 def test_at_each_resolution_the_widest_of_brute_force_is_selected(finished: SearchResult) -> None:
-    """By these trials wider is better, and a wider network that keeps the budget is not left."""
+    """By these trials wider is better, so no wider network that meets the budget remains."""
     around = SearchSettings(**SETTINGS).space.design_space().around(master())
     model = Snapshot.read(finished.folder).model
     assert model is not None
