@@ -16,8 +16,8 @@ import pytest
 
 from genets.core.errors import GenetsError
 from genets.training import Listener, RunRecipe, RunSettings
-from genets.training.distributed import is_first_process
-from genets.training.state import TrainingState
+from genets.training.run.distributed import is_first_process
+from genets.training.run.state import TrainingState
 from genets.training.train_network import train_network
 
 BN_FREE = "timm:test_mambaout"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genets.training.checkpoint import Checkpoints
+from genets.training.run.checkpoint import Checkpoints
 
 
 def save(checkpoints, epoch, step=0, best=None):

@@ -17,8 +17,8 @@ from team_lab import BN_FREE, DRAWING, run, settings
 import genets
 from genets.core.errors import TrainingError
 from genets.data import Share, load_data
-from genets.training import distributed as processes
 from genets.training import evaluate
+from genets.training.run import distributed as processes
 
 
 def make_photos(root):

@@ -13,7 +13,7 @@ from genets.networks import build, resolve_network, save_weights
 from genets.networks.source import classifier_name
 from genets.networks.weights import load_tensors, read_tensors, tensors_for
 from genets.structure import zoo
-from genets.training.run_inputs import starting_notes
+from genets.training.run.inputs import starting_notes
 
 MASTER = zoo["master_small"]
 

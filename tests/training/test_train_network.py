@@ -13,9 +13,9 @@ import genets
 from genets.core.errors import GenetsError, TrainingError
 from genets.networks import resolve_network
 from genets.training import Listener, RunRecipe, RunSettings, Score
-from genets.training.state import TrainingState
+from genets.training.run.state import TrainingState
+from genets.training.run.trainer import Trainer
 from genets.training.train_network import train_network
-from genets.training.trainer import Trainer
 
 NETWORK = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
 # Everything that draws or keeps state: mix-up, dropout-free but with momentum, average, teacher.
@@ -293,7 +293,7 @@ def test_a_compiler_that_fails_is_named(tmp_path, monkeypatch):
 
 def test_of_equal_top1_the_lower_cross_entropy_is_best(tmp_path, monkeypatch):
     scores = iter([Score(0.5, 2.0, 9), Score(0.5, 1.0, 9), Score(0.5, 1.5, 9), Score(0.4, 0.5, 9)])
-    monkeypatch.setattr("genets.training.trainer.evaluate", lambda *_, **__: next(scores))
+    monkeypatch.setattr("genets.training.run.trainer.evaluate", lambda *_, **__: next(scores))
     result = run(tmp_path, RunRecipe(epochs=4, batch_size=1024, learning_rate=0.1))
     assert (result.epoch, result.validation.cross_entropy) == (2, 1.0)
 

@@ -18,8 +18,8 @@ from genets.cli.output import remark_console
 from genets.core.progress import OnProgress, Progress
 from genets.report.training import save_curves
 from genets.training import EpochRecord
-from genets.training.epoch_log import read_log
-from genets.training.run_folder import LOG
+from genets.training.run.epoch_log import read_log
+from genets.training.run.folder import LOG
 
 
 @contextmanager

@@ -179,7 +179,7 @@ def _merge_settings(
     from genets.core.errors import SettingsError
     from genets.training import RunSettings, make_recipe, named_recipe
     from genets.training.recipe import apply_changes, parse_changes, read_recipe_file
-    from genets.training.run_folder import is_run, load_settings
+    from genets.training.run.folder import is_run, load_settings
 
     for name in ("weights", "teacher_weights"):
         if name in options and not Path(options[name]).is_file():
@@ -228,7 +228,7 @@ def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) 
     from genets.cli.progress import TrainingWatch, show_progress
     from genets.report.training import training_table
     from genets.training import Listener
-    from genets.training.distributed import is_first_process
+    from genets.training.run.distributed import is_first_process
     from genets.training.train_network import train_network
 
     first = is_first_process()

@@ -4,15 +4,8 @@
     score.py           metrics and scores
     step.py            one training step: the loss, the optimizer, the gradients
     loop.py            training and scoring without a folder
-    train_network.py   a training run in a folder (`genets train`)
-      run_settings.py    its settings
-      run_folder.py      its folder, and the results folder in it
-      run_inputs.py      its images and its network
-      trainer.py         the training, which continues after interruptions
-      state.py           the network, the optimizer and the average of the weights
-      checkpoint.py      checkpoints
-      epoch_log.py       the log, and event files for TensorBoard
-      distributed.py     processes that train together
+    train_network.py   a training run from its settings to its results (`genets train`)
+    run/               the parts of a training run
     teacher.py         trained networks that others learn from
     resources.py       memory and threads
 
@@ -28,8 +21,6 @@ from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.core.progress import Progress as Progress
-    from genets.training.epoch_log import EpochRecord as EpochRecord
-    from genets.training.epoch_log import Listener as Listener
     from genets.training.loop import FeatureSplit as FeatureSplit
     from genets.training.loop import evaluate as evaluate
     from genets.training.loop import train as train
@@ -40,8 +31,10 @@ if TYPE_CHECKING:
     from genets.training.recipe import make_recipe as make_recipe
     from genets.training.recipe import named_recipe as named_recipe
     from genets.training.resources import fitting_threads as fitting_threads
-    from genets.training.run_folder import RunResult as RunResult
-    from genets.training.run_settings import RunSettings as RunSettings
+    from genets.training.run.epoch_log import EpochRecord as EpochRecord
+    from genets.training.run.epoch_log import Listener as Listener
+    from genets.training.run.folder import RunResult as RunResult
+    from genets.training.run.settings import RunSettings as RunSettings
     from genets.training.score import Metric as Metric
     from genets.training.score import Score as Score
     from genets.training.step import Teacher as Teacher
@@ -51,12 +44,12 @@ if TYPE_CHECKING:
 __all__, __getattr__ = lazy_names(
     __name__,
     {
-        "epoch_log": ("Progress", "EpochRecord", "Listener"),
+        "run.epoch_log": ("Progress", "EpochRecord", "Listener"),
         "loop": ("FeatureSplit", "evaluate", "train", "train_together"),
         "recipe": ("Recipe", "RunRecipe", "lr_at", "make_recipe", "named_recipe"),
         "resources": ("fitting_threads",),
-        "run_folder": ("RunResult",),
-        "run_settings": ("RunSettings",),
+        "run.folder": ("RunResult",),
+        "run.settings": ("RunSettings",),
         "score": ("Metric", "Score"),
         "step": ("Teacher", "make_loss", "make_optimizer"),
     },

@@ -12,12 +12,12 @@ from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
 from genets.networks import resolve_network
 from genets.structure import Structure
-from genets.training.checkpoint import Checkpoints
-from genets.training.distributed import Processes
-from genets.training.epoch_log import EpochRecord, Listener, TensorBoard, write_log
 from genets.training.loop import evaluate
 from genets.training.resources import fitting_threads
-from genets.training.run_folder import (
+from genets.training.run.checkpoint import Checkpoints
+from genets.training.run.distributed import Processes
+from genets.training.run.epoch_log import EpochRecord, Listener, TensorBoard, write_log
+from genets.training.run.folder import (
     BROKEN,
     CHECKPOINTS,
     LOG,
@@ -29,12 +29,12 @@ from genets.training.run_folder import (
     open_run,
     write_results,
 )
-from genets.training.run_inputs import check_all, load_images, log_broken, make_network
-from genets.training.run_settings import RunSettings
+from genets.training.run.inputs import check_all, load_images, log_broken, make_network
+from genets.training.run.settings import RunSettings
+from genets.training.run.state import TrainingState, scored_tensors
+from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer
 from genets.training.score import Score
-from genets.training.state import TrainingState, scored_tensors
 from genets.training.teacher import load_teacher
-from genets.training.trainer import CHECKPOINT_SECONDS, Trainer
 
 
 def train_network(

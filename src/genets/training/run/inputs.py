@@ -18,8 +18,8 @@ from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name, pretrained_config
 from genets.structure import Structure
-from genets.training.distributed import Processes
-from genets.training.run_settings import RunSettings
+from genets.training.run.distributed import Processes
+from genets.training.run.settings import RunSettings
 
 
 def load_images(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from genets.core.errors import TrainingError
 from genets.core.files import write_atomic
-from genets.training.epoch_log import EpochRecord
+from genets.training.run.epoch_log import EpochRecord
 
 NEWEST = 2
 

@@ -9,8 +9,8 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from genets.training.distributed import Processes
 from genets.training.recipe import RunRecipe
+from genets.training.run.distributed import Processes
 from genets.training.step import (
     Teacher,
     make_optimizer,

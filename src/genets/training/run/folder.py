@@ -26,7 +26,7 @@ from genets.data import ImageData
 from genets.networks import save_weights
 from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
-from genets.training.run_settings import RunSettings
+from genets.training.run.settings import RunSettings
 from genets.training.score import Score
 
 IMAGES, BROKEN, LOG = "images.json", "broken.jsonl", "log.jsonl"

@@ -15,13 +15,13 @@ from genets.core.errors import TrainingError, first_line
 from genets.core.progress import Progress
 from genets.core.validation import from_plain, to_plain
 from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
-from genets.training.checkpoint import Checkpoints, Position
-from genets.training.epoch_log import EpochRecord, Listener
 from genets.training.loop import evaluate
 from genets.training.recipe import lr_at
 from genets.training.resources import is_out_of_memory, largest_that_fits
+from genets.training.run.checkpoint import Checkpoints, Position
+from genets.training.run.epoch_log import EpochRecord, Listener
+from genets.training.run.state import TrainingState
 from genets.training.score import Score
-from genets.training.state import TrainingState
 from genets.training.step import Teacher
 
 CHECKPOINT_SECONDS = 600.0

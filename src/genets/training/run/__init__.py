@@ -1,0 +1,11 @@
+"""A training run in a folder, which continues after interruptions (`genets train`).
+
+settings.py      its settings
+folder.py        its folder, and the results folder in it
+inputs.py        its images and its network
+trainer.py       the training
+state.py         the network, the optimizer and the average of the weights
+checkpoint.py    checkpoints
+epoch_log.py     the log, and event files for TensorBoard
+distributed.py   processes that train together
+"""
