@@ -200,6 +200,10 @@ def test_a_removed_option_names_the_preset_and_the_setting(driver, tmp_path, wor
     assert stored == value
 
 
+def test_a_cautious_selection_is_refused_with_the_reason():
+    fails(invoke("select", "study", "--cautious"), "--cautious is no longer an option: no benefit")
+
+
 @pytest.mark.parametrize("command", ["select", "report", "zoo"])
 def test_a_command_that_draws_nothing_has_no_seed(command):
     fails(invoke(command, "--seed", 3), "--seed is no longer an option", f"genets {command}")

@@ -169,3 +169,11 @@ def test_merge_and_flatten():
     merged = merge({"a": 1, "t": {"x": 1, "y": 2}}, {"t": {"y": 3}}, {"b": 2})
     assert merged == {"a": 1, "t": {"x": 1, "y": 3}, "b": 2}
     assert flatten(merged) == {"a": 1, "t.x": 1, "t.y": 3, "b": 2}
+
+
+def test_the_old_name_of_the_metric_is_read_and_may_not_contradict_the_new_name() -> None:
+    settings = {"data": "digits", "budget": "1x"}
+    assert SearchSettings(**settings, response="top1").metric == "top1"
+    assert SearchSettings(**settings, response="top1", metric="top1").metric == "top1"
+    with pytest.raises(SettingsError, match="give metric or response, its old name, not both"):
+        SearchSettings(**settings, response="top1", metric="cross_entropy")

@@ -1,5 +1,6 @@
 """The page of a study, at every stage of it, and with names that are no friends."""
 
+import errno
 import json
 import re
 from html.parser import HTMLParser
@@ -7,13 +8,14 @@ from html.parser import HTMLParser
 import pytest
 from study_lab import DEVICE, make_study
 
-from command_line import invoke
+from command_line import fails, invoke
 from genets.core.errors import StudyError
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report import html as html_page
+from genets.report.study import page as page_file
 from genets.report.study.candidates import candidates_section
-from genets.report.study.facts import study_record
+from genets.report.study.facts import state_sentences, study_record
 from genets.report.study.page import study_page
 
 EVIL = "<script>alert('x')<"  # a folder name, so without a slash
@@ -154,6 +156,23 @@ def test_a_search_that_failed_says_why(tmp_path):
     assert (
         "The last run of this search stopped: the MasterNet did not learn: 10 % &lt;i&gt;" in html
     )
+
+
+def test_a_finished_study_whose_last_run_failed_says_so(tmp_path, monkeypatch):
+    snapshot = Snapshot.read(make_study(tmp_path / "a", "table", failure="the disk is full"))
+    monkeypatch.setattr(Snapshot, "missing", lambda self: [])
+    assert state_sentences(snapshot) == [
+        "The last run of this search stopped: the disk is full.",
+        "The results are those of an earlier run, which finished.",
+    ]
+
+
+def test_a_page_that_cannot_be_written_names_the_option(selected, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(page_file, "write_study_page", fail)
+    fails(invoke("report", selected), "Read-only file system; give another place with --out")
 
 
 def test_failed_trials_have_their_reasons(tmp_path):

@@ -49,7 +49,11 @@ REMOVED = {
         "--trials": _LITERAL.format("trials"),
         "--thaw": _LITERAL.format("trial_training.thaw"),
     },
-    **{name: {"--seed": _NO_SEED.format(name)} for name in ("select", "report", "zoo")},
+    "select": {
+        "--cautious": "is no longer an option: no benefit of it was measured",
+        "--seed": _NO_SEED.format("select"),
+    },
+    **{name: {"--seed": _NO_SEED.format(name)} for name in ("report", "zoo")},
 }
 
 # Errors of the disk that a user can fix; any other OSError is a fault of genets.

@@ -39,7 +39,12 @@ def report(
     snapshot = Snapshot.read(study)
     if not file.parent.is_dir() or file.is_dir():
         raise GenetsError(f"--out must be a file in an existing folder, not {file}")
-    write_study_page(snapshot, file, current_date())
+    try:
+        write_study_page(snapshot, file, current_date())
+    except OSError as error:
+        if out is not None:
+            raise
+        raise GenetsError(f"{file}: {error.strerror}; give another place with --out") from error
     if json:
         print_json({"page": str(file), **study_record(snapshot)})
     else:

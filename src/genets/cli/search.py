@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from genets.nas.settings.settings import SearchSettings
 
 TRAININGS = 2  # trainings of each compared structure; each has its own seed
-RANKING_FILE = "masternets.json"  # in the folder of the study, which is made later
 
 
 def search(
@@ -178,12 +177,13 @@ def _rank(
     from genets.core.errors import StudyError
     from genets.core.progress import Progress
     from genets.data import load_data
+    from genets.nas.study import layout
     from genets.nas.study.reader import is_study
     from genets.nas.trials.workers import training_device
 
     structures = {name: each.structure for name, each in settings.items()}
     check_masters(structures)
-    if is_study(out) and not (out / RANKING_FILE).exists():
+    if is_study(out) and not (out / layout.RANKING).exists():
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
     device = training_device(first.training_device)
@@ -197,7 +197,7 @@ def _rank(
             seeds=range(first.seed, first.seed + TRAININGS),
             metric=first.metric,
             device=device,
-            keep=out / RANKING_FILE,
+            keep=out / layout.RANKING,
             on_training=lambda done, total, name: on_progress(
                 Progress("MasterNets", done, total, name)
             ),

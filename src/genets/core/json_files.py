@@ -14,7 +14,8 @@ Content = TypeVar("Content")
 
 VERSION_KEY = "version"
 # What a reader raises for foreign JSON. GenetsError, JSON errors and UTF-8 errors are ValueErrors.
-READ_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+# RecursionError: JSON that is nested too deeply.
+READ_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 class FormatVersionError(GenetsError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from genets.core.errors import StudyError, TargetError, TrainingError
-from genets.core.progress import PhaseTimer, Progress
+from genets.core.progress import OnProgress, PhaseTimer, Progress
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, TableSettings, Target
@@ -37,8 +37,6 @@ PHASES = (
     "final training",
     "hand-over",
 )
-
-OnEvent = Callable[[Progress], None]
 
 
 class Report(Protocol):
@@ -98,7 +96,7 @@ class SearchContext:
         target: Target | None = None,
         lab: Laboratory | None = None,
         workers: int | None = None,
-        on_event: OnEvent | None = None,
+        on_event: OnProgress | None = None,
     ) -> None:
         """Make the context of the first round.
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from genets.core.errors import GenetsError
 from genets.core.log import get_logger, log_to_file
+from genets.core.progress import OnProgress
 from genets.latency import Budget, Target
-from genets.nas.context import OnEvent, SearchContext
+from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.rounds import current_round, fit_model
 from genets.nas.selection.budget_search import BudgetSearch
@@ -24,7 +25,7 @@ def select(
     *,
     target: Target | None = None,
     resolution: int | None = None,
-    on_event: OnEvent | None = None,
+    on_event: OnProgress | None = None,
 ) -> Candidate:
     """Select a structure for another budget or target from the trials of a study.
 
@@ -56,7 +57,7 @@ def select_top(
     *,
     target: Target | None = None,
     resolution: int | None = None,
-    on_event: OnEvent | None = None,
+    on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> list[Candidate]:
     """Select up to `top` structures, each with other block types, the best predicted first.

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
 from genets.core.files import write_atomic
 from genets.core.log import get_logger, log_to_file
+from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
 from genets.data import ImageData, load_data
 from genets.nas.candidates.export import EXPORTED
 from genets.nas.candidates.training import make_candidate_job
-from genets.nas.context import OnEvent, SearchContext
+from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.result import SearchResult
 from genets.nas.rounds import round_results, search_rounds
@@ -50,7 +51,7 @@ def search(
     out: str | Path,
     preset: str | None = None,
     workers: int | None = None,
-    on_event: OnEvent | None = None,
+    on_event: OnProgress | None = None,
     **settings: Any,
 ) -> SearchResult:
     """Find, train and export the most accurate network whose measured latency meets the budget.
@@ -80,7 +81,7 @@ def run_search(
     out: str | Path,
     *,
     workers: int | None = None,
-    on_event: OnEvent | None = None,
+    on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> SearchResult:
     """Run a search with complete settings; see `search`.
@@ -102,8 +103,7 @@ def run_search(
     data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
     _check_resolutions(settings)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
-        for name, value in flatten(settings.to_dict()).items():
-            _log.info("setting %s = %s", name, value)
+        _log_settings(study)
         with _failure_stored(study):
             _check_same_data(study, data)
             for file in settings.own_blocks:
@@ -112,6 +112,15 @@ def run_search(
                 study, data.num_classes, lab=lab, workers=workers, on_event=on_event
             )
             return _search(context, data)
+
+
+def _log_settings(study: Study) -> None:
+    """Log the settings that may change, and in the first run all settings."""
+    changeable = ("budget", "trials_per_super_block")
+    is_first = study.load_json(layout.DATA, dict) is None
+    for name, value in flatten(study.settings.to_dict()).items():
+        if is_first or name in changeable:
+            _log.info("setting %s = %s", name, value)
 
 
 def _search(context: SearchContext, data: ImageData) -> SearchResult:

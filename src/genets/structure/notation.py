@@ -60,7 +60,7 @@ def read_notation(text: str, make: Callable[[tuple[SuperBlock, ...], int], Made]
 
 
 def parse_super_block(text: str) -> SuperBlock:
-    """Read one stage, such as `BL3x640s2r0.25*6`. Raises StructureError like `parse_notation`."""
+    """Read one stage, such as `BL3x640s2r0.25*6`. Raises StructureError with its position."""
     tokens = list(_TOKEN.finditer(text))
     if len(tokens) != 1:
         spot = tokens[1].start() + 1 if tokens else 1

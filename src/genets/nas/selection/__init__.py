@@ -7,6 +7,6 @@ Read the files in this order:
 3. `alternatives`: the best structures of other block types.
 4. `measured`: measured latencies, and what they say about the speed of the device.
 5. `fastest`: whether any structure meets the budget.
-6. `budget_search`: selects, measures and corrects the table until structures meet the budget.
-7. `selecting` and `resolutions`: the same for a study, at one or several resolutions.
+6. `budget_search`: selects, measures and corrects the table until structures meet the budget, at
+   one or several resolutions.
 """

@@ -185,7 +185,9 @@ class SearchSettings(SettingsModel):
         if values.get("own_blocks"):
             values["own_blocks"] = _load_blocks(values["own_blocks"])
         if "response" in values:  # the name before version 0.2
-            values.setdefault("metric", values.pop("response"))
+            metric = values.pop("response")
+            if values.setdefault("metric", metric) != metric:
+                raise SettingsError("give metric or response, its old name, not both")
         resolution = values.pop("resolution", None)
         if resolution is not None:
             master = Structure.parse(_structure_text(values.get("master", "master_small")))

@@ -100,14 +100,16 @@ def accuracy_conditions(snapshot: Snapshot) -> str:
 
 
 def state_sentences(snapshot: Snapshot) -> list[str]:
-    """Whether the study is finished, and otherwise the last failure and the missing parts."""
+    """Whether the study is finished, the last failure, and the missing parts."""
     missing = snapshot.missing()
-    if not missing:
-        return ["This study is finished."]
-    unfinished = f"This study is unfinished: {'; '.join(missing)}."
-    if snapshot.failure:
-        return [f"The last run of this search stopped: {snapshot.failure}.", unfinished]
-    return [unfinished]
+    state = "This study is finished."
+    if missing:
+        state = f"This study is unfinished: {'; '.join(missing)}."
+    elif snapshot.failure:
+        state = "The results are those of an earlier run, which finished."
+    if not snapshot.failure:
+        return [state]
+    return [f"The last run of this search stopped: {snapshot.failure}.", state]
 
 
 def study_record(snapshot: Snapshot) -> dict[str, Any]:

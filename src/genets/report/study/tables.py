@@ -58,7 +58,8 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
         + " (winner)" * (candidate.structure == result.selected.structure)
         for candidate in result.confirmed
     ]
-    epochs = f"validation scores after {result.confirmed[0].epochs} epochs"
+    count = result.confirmed[0].epochs
+    epochs = f"validation scores after {count} epoch{'s' * (count != 1)}"
     yield "candidates", f"{'; '.join(scores)}; {epochs}; {result.metric.label} decides"
 
 

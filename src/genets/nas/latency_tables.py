@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.latency import LatencyTable, TableSettings, Target
-from genets.nas.laboratory import Laboratory
+from genets.nas.laboratory import Laboratory, OnShare
 from genets.nas.study import layout
 from genets.nas.study.reader import is_study
 from genets.nas.study.study import Study
 from genets.structure import SearchSpace
 
 SECONDS = 30.0  # of timing
-
-OnShare = Callable[[float], None]
 
 
 def table_for_study(
