@@ -190,7 +190,7 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
         assert study.latency_folder == path.parent
         study.save_json("data", {"class_names": list("0123456789")})
     assert json.loads(invoke("profile", "--table", tmp_path, "--json").stdout) == made
-    fails(invoke("profile", *words), "is a study already")
+    fails(invoke("profile", *words), "is already a study")
     none = invoke("profile", "--table", NETWORKS[0], "--num-classes", 0, "--out", tmp_path / "b")
     assert none.exit_code == 2
     assert "num-classes" in none.stderr

@@ -68,7 +68,7 @@ class ImageReader(Dataset[Item]):
         return None, broken
 
     def _replacements(self, position: int) -> Iterator[int]:
-        """The position itself, then the positions after it, which replace a broken image."""
+        """Yield the position, then the next positions of the split; they replace a broken image."""
         place, count = bisect_left(self.positions, position), len(self.positions)
         for step in range(min(MAX_REPLACEMENTS, count)):
             yield self.positions[(place + step) % count]

@@ -74,7 +74,9 @@ def table_ahead(
         GenetsError: The folder is a study already, or its table has other settings.
     """
     if is_study(folder):
-        raise StudyError(f"{folder} is a study already; name it in place of a MasterNet")
+        raise StudyError(
+            f"{folder} is already a study; give its folder to --table instead of a MasterNet"
+        )
     path = layout.table_path(folder / layout.LATENCY, target.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     table = Laboratory().prepare_table(

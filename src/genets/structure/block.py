@@ -151,7 +151,7 @@ class SuperBlock:
         return Block(self.type, self.kernel, self.ratio)
 
     def __str__(self) -> str:
-        """The one-line notation, such as `BL3x640s2r0.25*6`; a factor of 1 is left out."""
+        """The one-line notation, such as `BL3x640s2r0.25*6`. Values of 1 are not written."""
         stride = f"s{self.stride}" if self.stride != 1 else ""
         ratio = f"r{format_ratio(self.ratio)}" if self.ratio != 1 else ""
         depth = f"*{self.depth}" if self.depth != 1 else ""

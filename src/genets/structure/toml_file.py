@@ -123,13 +123,13 @@ def _invalid_toml(text: str, reason: str) -> StructureError:
 def _located(text: str, error: StructureError) -> StructureError:
     """The same error with its line, which is searched because tomllib gives no lines of values."""
     start, end = 0, len(text)
-    stages = [found.start() for found in _STAGE.finditer(text)]
+    stages = [match.start() for match in _STAGE.finditer(text)]
     if error.stage is not None and stages:
         number = min(error.stage, len(stages))
         start, end = (*stages, len(text))[number - 1 : number + 1]
     key = re.compile(rf"^[ \t]*{re.escape(error.field or 'stage')}[ \t]*=", re.MULTILINE)
-    found = key.search(text, start, end)
-    position = 1 + (found.start() if found else start)
+    match = key.search(text, start, end)
+    position = 1 + (match.start() if match else start)
     return StructureError(
         f"line {_line(text, position)}: {error}",
         field=error.field,

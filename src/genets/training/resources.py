@@ -22,9 +22,9 @@ def largest_that_fits(attempt: Callable[[int], object], below: int, least: int =
     """The largest size for which `attempt` does not run out of memory.
 
     Args:
-        attempt: Called with powers of two, descending.
-        below: The sizes are less than this.
-        least: The smallest size that is tried.
+        attempt: Called with a size; sizes are powers of two, in descending order.
+        below: All sizes are smaller than this number.
+        least: The smallest size.
 
     Returns:
         The size, or None where no size fits.

@@ -50,7 +50,7 @@ def last_layers(net: nn.Module, resolution: int, ends: Sequence[str] | None = No
     Args:
         net: The network.
         resolution: Input size in pixels.
-        ends: Names of the modules that end the stages, instead of `feature_info`.
+        ends: Name of the last module of each stage; these names override `feature_info`.
 
     Returns:
         The layers in the order in which they run, with stages counted from 1.

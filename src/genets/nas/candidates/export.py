@@ -27,7 +27,7 @@ def export_network(net: nn.Module, structure: Structure, data: ImageData, folder
     Args:
         net: The trained network.
         structure: Its structure.
-        data: The images that it was trained on, for class names and normalisation.
+        data: The training images of the network; they give class names and normalisation.
         folder: The results folder, which `genets.load` reads.
 
     Returns:

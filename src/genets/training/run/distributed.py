@@ -142,15 +142,15 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _layout(here: int | None) -> tuple[int, int]:
+def _layout(processes: int | None) -> tuple[int, int]:
     """The number of processes on this machine, and the number of machines."""
-    if here is not None and here < 1:
-        raise TrainingError(f"processes must be 1 or more, not {here}")
+    if processes is not None and processes < 1:
+        raise TrainingError(f"processes must be 1 or more, not {processes}")
     if not distributed.is_torchelastic_launched():
-        return here or 1, 1
+        return processes or 1, 1
     started, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-    if here not in (None, started):
-        raise TrainingError(f"processes is {here}, but torchrun started {started} processes")
+    if processes not in (None, started):
+        raise TrainingError(f"processes is {processes}, but torchrun started {started} processes")
     return started, everywhere // started
 
 
