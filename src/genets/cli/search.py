@@ -161,6 +161,8 @@ def _choose_master(
     if "master" in given:
         raise SettingsError("give --master or --compare-masters, not both")
     structures = [name.strip() for name in names.split(",") if name.strip()]
+    if len(set(structures)) < 2:
+        raise SettingsError("--compare-masters needs at least two structures, such as net1,net2")
     settings = {name: _check({**merged, "master": name}) for name in structures}
     ranking, latencies = _rank(settings, out, plain=plain)
     remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))
