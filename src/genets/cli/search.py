@@ -12,6 +12,7 @@ from genets.cli.options import (
     MASTER,
     OUTPUT,
     SPACE,
+    START,
     TRAINING,
     TRIALS,
     Json,
@@ -43,6 +44,7 @@ def search(
             "Settings to start from. quick: minutes on a CPU. paper: the scale of the paper. "
             "paper-literal: its scale and its method.",
             "quick, whose values the other defaults are",
+            START,
             choices=preset_names(),
         ),
     ] = None,
@@ -52,6 +54,7 @@ def search(
             "TOML file of settings, also of those without an option. The file overrides the "
             "preset; options override the file.",
             "none",
+            START,
             name="--settings",
         ),
     ] = None,
