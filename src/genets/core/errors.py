@@ -119,6 +119,22 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], remark: str = "") -
     return f"{unknown}; valid names are {some}"
 
 
+def check_type(argument: str, value: object, kind: type | tuple[type, ...], allowed: str) -> None:
+    """Check the type of an argument of a public function.
+
+    Args:
+        argument: The name of the argument.
+        value: Its value.
+        kind: The allowed types; a bool is no int.
+        allowed: The words for the allowed types in the message.
+
+    Raises:
+        GenetsError: The value has another type.
+    """
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise GenetsError(f"{argument} must be {allowed}, not {shown(value)}")
+
+
 def first_line(error: BaseException) -> str:
     """Give the reason of a failure on one line.
 
