@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from genets.latency import Target as Target
     from genets.latency import measure as measure
     from genets.nas.reselect import select as select
+    from genets.nas.result import SearchResult as SearchResult
     from genets.nas.search import search as search
     from genets.nas.settings.settings import SearchSettings as SearchSettings
     from genets.networks import export_onnx as export_onnx
@@ -44,6 +45,7 @@ __all__, __getattr__ = lazy_names(
         "core.errors": ("GenetsError",),
         "latency": ("Budget", "LatencyTable", "Measurement", "Target", "measure"),
         "nas.reselect": ("select",),
+        "nas.result": ("SearchResult",),
         "nas.search": ("search",),
         "nas.settings.settings": ("SearchSettings",),
         "networks": (

@@ -479,5 +479,5 @@ def test_usage_faults_exit_with_2(words):
 def test_settings_file_that_is_no_toml(driver, tmp_path):
     (tmp_path / "bad.toml").write_text("data = ")
     result = invoke(*SEARCH, "--out", tmp_path / "a", "--settings", tmp_path / "bad.toml")
-    fails(result, "not valid TOML")
+    fails(result, f"settings file {tmp_path / 'bad.toml'} is not valid TOML")
     assert not Path(tmp_path / "a").exists()

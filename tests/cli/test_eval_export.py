@@ -183,7 +183,7 @@ def test_export_of_an_untrained_network(tmp_path) -> None:
     ("words", "sentence"),
     [
         (("--split", "tset"), "unknown split 'tset'; did you mean test?"),
-        (("--data", "digts"), "'digts'; did you mean digits?"),
+        (("--data", "digts"), "torch/cifar10 or hfds/food101); did you mean digits?"),
         (("--engine", "onyxruntime"), "'onyxruntime'; did you mean onnxruntime?"),
         (("--precision", "int8"), "engine torch; available are fp32, bf16"),
     ],

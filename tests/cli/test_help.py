@@ -172,6 +172,21 @@ def test_panels_of_the_search():
     assert titles == [panel for panel in PANELS if panel != "Weights"]
 
 
+def test_preset_and_settings_stand_first():
+    search = options_of("search")
+    assert panel_of(search["--preset"]) == panel_of(search["--settings"]) == PANELS[0] == "Settings"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_metavars_show_what_to_type(command):
+    text = help_of(command)
+    assert "range>" not in text
+    assert "<float,float>" not in text
+    for name in ("--width-range", "--stem-width-range", "--head-width-range"):
+        if name in options_of(command):
+            assert f"{name} LOW HIGH " in text
+
+
 def test_units_and_presets_are_named():
     text = help_of("search")
     assert "0.2ms, 150us, 0.5x" in text

@@ -82,7 +82,8 @@ def test_the_best_becomes_the_master(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--compare-masters", "net1"), "needs at least two structures, not ['net1']"),
+        (("--compare-masters", "net1"), "--compare-masters needs at least two structures, such as"),
+        (("--compare-masters", ","), "--compare-masters needs at least two structures, such as"),
         (("--compare-masters", "net1,nett2"), "unknown zoo name 'nett2'; did you mean net2"),
         (("--compare-masters", "net1,genet_light"), "need one resolution, not [192, 224]"),
         (

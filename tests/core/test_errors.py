@@ -1,7 +1,9 @@
-"""The reason of a failure on one line."""
+"""Messages of wrong arguments, and the reason of a failure on one line."""
 
 import pytest
+import torch
 
+import genets
 from genets.core.errors import first_line
 
 
@@ -17,3 +19,47 @@ from genets.core.errors import first_line
 )
 def test_first_line(error: Exception, reason: str) -> None:
     assert first_line(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda net, target: genets.measure("genet_light", target, resolution=16),
+            "network must be a torch.nn.Module, such as from genets.build, not 'genet_light'",
+        ),
+        (
+            lambda net, target: genets.measure(net, "cpu", resolution=16),
+            "target must be a Target, such as genets.Target(device='cpu'), not 'cpu'",
+        ),
+        (
+            lambda net, target: genets.build("genet_light", 10),
+            "structure must be a Structure, such as genets.zoo['genet_light'], not 'genet_light'",
+        ),
+        (
+            lambda net, target: genets.select("study", 1),
+            "budget must be a text such as '0.5x', not 1",
+        ),
+        (
+            lambda net, target: genets.select("study", "1x", target="cpu"),
+            "target must be None or a Target, such as genets.Target(device='cpu'), not 'cpu'",
+        ),
+        (
+            lambda net, target: genets.search(out="study", workers="a"),
+            "workers must be an integer or None, not 'a'",
+        ),
+        (
+            lambda net, target: genets.search(out="study", workers=True),
+            "workers must be an integer or None, not True",
+        ),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_sentence(call, message):
+    with pytest.raises(genets.GenetsError) as error:
+        call(torch.nn.Linear(2, 2), genets.Target())
+    assert str(error.value) == message
+
+
+def test_the_result_of_a_search_is_public():
+    assert "SearchResult" in genets.__all__
+    assert genets.SearchResult.__module__ == "genets.nas.result"

@@ -228,6 +228,7 @@ class Search(SettingsModel):
         ({"data": "d", "training": {"warmup_epochs": 99}}, "warmup_epochs must be below epochs"),
         ({"data": "d", "training": {"epoch": 1}}, "unknown setting 'training.epoch'; did you mean"),
         ({"data": "d", "rounds": [{"epoch": 1}]}, "unknown setting 'rounds.0.epoch'; did you mean"),
+        ({"dta": "d"}, "unknown setting 'dta'; did you mean data"),
         ({"data": "d", "resolutio": 1}, "unknown setting 'resolutio'; did you mean resolution"),
         ({"data": ""}, "data must have at least 1 character, not ''"),
     ],

@@ -328,8 +328,14 @@ def test_bad_resolution(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digit", "unknown data set 'digit'; did you mean digits.*; a folder of images or a name"),
-        ("zzz", "unknown data set 'zzz'; valid names are digits; a folder of images"),
+        (
+            "digit",
+            r"unknown data set 'digit' \(neither a folder .* nor .*\); did you mean digits\?$",
+        ),
+        (
+            "zzz",
+            r"unknown data set 'zzz' \(neither a folder .*\); valid names are digits$",
+        ),
     ],
 )
 def test_unknown_name(name, message):

@@ -278,7 +278,7 @@ def test_file_of_other_settings_is_refused(
     expect = TableSettings(SPACE.around(MASTER), target, CLASSES)
     if isinstance(change.get("target"), dict):
         change = {"target": replace(target, **change["target"])}  # type: ignore[arg-type]
-    with pytest.raises(TargetError, match=f"is for other settings: .*{message}"):
+    with pytest.raises(TargetError, match=rf"is for other settings \(.*{message}"):
         LatencyTable.load(tmp_path / "t.json", replace(expect, **change))  # type: ignore[arg-type]
 
 
@@ -300,7 +300,7 @@ def test_file_of_other_versions_is_refused(
     table, target, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     replace(table, environment={**table.environment, **change}).save(tmp_path / "t.json")
-    with pytest.raises(TargetError, match=f"is for other settings: {message}"):
+    with pytest.raises(TargetError, match=rf"is for other settings \({message}"):
         LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
 
 

@@ -7,6 +7,7 @@ give another winner. `test_own_blocks_search.py` measures.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -30,14 +31,16 @@ from genets.core.errors import (
 )
 from genets.core.progress import Progress
 from genets.data import DigitsSplit
-from genets.nas.context import PHASES
+from genets.nas.context import PHASES, SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.selection.alternatives import block_types
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
 from genets.nas.study.records import TrialResult
+from genets.nas.study.study import Study
 
 SETTINGS: dict[str, Any] = {
     "data": "digits",
@@ -301,6 +304,28 @@ def test_a_damaged_file_is_one_sentence(
         return
     with pytest.raises(StudyError):
         run_search(settings(), folder, lab=ClosedFormLatency(settings()))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", r"is damaged \(.*\); remove (\S*latency) to have it measured here"),
+        (
+            '{"version": 1}',
+            r"has format version 1, [^;]*; move it away, or use .* wrote it",
+        ),
+    ],
+)
+def test_a_damaged_latency_table_has_one_cure(tmp_path: Path, content: str, message: str) -> None:
+    study = Study.create_or_resume(tmp_path / "study", settings())
+    with study:
+        context = SearchContext(study, 10)
+        table = layout.table_path(study.latency_folder, context.target.name)
+        table.parent.mkdir(exist_ok=True)
+        table.write_text(content)
+        with pytest.raises(StudyError) as error:
+            context.latency  # noqa: B018
+    assert re.fullmatch(rf"{re.escape(str(table))} {message}", str(error.value))
 
 
 @pytest.mark.parametrize("workers", [0, -1])

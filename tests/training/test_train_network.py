@@ -358,7 +358,7 @@ def test_a_run_in_use_is_refused(tmp_path):
             r"timm:vit_tiny_patch16_224 cannot take images of 32 pixels: .*height \(32\)",
         ),
         ({"network": "genet_larg"}, r"unknown network 'genet_larg'; did you mean genet_large"),
-        ({"data": "digts"}, r"unknown data set 'digts'; did you mean digits"),
+        ({"data": "digts"}, r"unknown data set 'digts' \(.*\); did you mean digits"),
         ({"teacher": "genet_lage"}, r"unknown network 'genet_lage'"),
         ({"teacher": "master_small"}, r"no pretrained weights exist for this structure"),
         ({"pretrained": True}, r"no pretrained weights exist for this structure"),
@@ -367,8 +367,10 @@ def test_a_run_in_use_is_refused(tmp_path):
 )
 def test_bad_input(tmp_path, changes, message):
     with pytest.raises(GenetsError, match=message) as error:
-        run(tmp_path, **changes)
+        run(tmp_path / "run", **changes)
     assert "\n" not in str(error.value)
+    if "recipe" not in changes:  # a recipe is checked by the trainer, which needs the folder
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

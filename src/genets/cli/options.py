@@ -19,10 +19,11 @@ import typer
 from genets.latency.target import DEVICES, ENGINE_PROVIDERS, PRECISIONS, Target
 
 # The titled panels of `--help`, from the top. Options without a panel stand under "Options".
-DATA, TARGET, MASTER, SPACE = "Data and budget", "Target", "MasterNet", "Search space"
+START, DATA, TARGET = "Settings", "Data and budget", "Target"
+MASTER, SPACE = "MasterNet", "Search space"
 TRIALS, TRAINING, WEIGHTS = "Trials", "Training", "Weights"
 CANDIDATES, OTHER, OUTPUT = "Candidates", "Options", "Output"
-PANELS = (DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDATES, OTHER, OUTPUT)
+PANELS = (START, DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDATES, OTHER, OUTPUT)
 
 # The settings that are options of `genets search`, by panel. Other settings need a settings file.
 SETTINGS = {
@@ -64,6 +65,8 @@ def option(
     if choices:
         more |= {"metavar": "|".join(choices), "callback": _checker(choices)}
         more |= {"autocompletion": lambda: list(choices)}
+    if "min" in more:
+        more.setdefault("metavar", "<int>")  # in place of "<int range>"
     return typer.Option(*([name] if name else []), help=help, rich_help_panel=panel, **more)
 
 
@@ -223,7 +226,8 @@ class SettingOptions:
         if outer and not outer.is_required():
             default = getattr(outer.default, field)
         kind, choices = _option_type(info.annotation)
-        made = option(help, _text(default, kind), self._panels[key], choices=choices)
+        more = {"metavar": "LOW HIGH"} if get_origin(kind) is tuple else {}
+        made = option(help, _text(default, kind), self._panels[key], choices=choices, **more)
         return _parameter(name, kind, made)
 
     def collect(self, given: dict[str, Any]) -> dict[str, Any]:

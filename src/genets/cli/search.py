@@ -12,6 +12,7 @@ from genets.cli.options import (
     MASTER,
     OUTPUT,
     SPACE,
+    START,
     TRAINING,
     TRIALS,
     Json,
@@ -42,6 +43,7 @@ def search(
             "Settings to start from. quick: minutes on a CPU. paper: the scale of the paper. "
             "paper-literal: its scale and its method.",
             "quick, whose values the other defaults are",
+            START,
             choices=preset_names(),
         ),
     ] = None,
@@ -51,6 +53,7 @@ def search(
             "TOML file of settings, also of those without an option. The file overrides the "
             "preset; options override the file.",
             "none",
+            START,
             name="--settings",
         ),
     ] = None,
@@ -160,6 +163,8 @@ def _choose_master(
     if "master" in given:
         raise SettingsError("give --master or --compare-masters, not both")
     structures = [name.strip() for name in names.split(",") if name.strip()]
+    if len(set(structures)) < 2:
+        raise SettingsError("--compare-masters needs at least two structures, such as net1,net2")
     settings = {name: _check({**merged, "master": name}) for name in structures}
     ranking, latencies = _rank(settings, out, plain=plain)
     remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))

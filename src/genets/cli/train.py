@@ -229,6 +229,7 @@ def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) 
     from genets.report.training import training_table
     from genets.training import Listener
     from genets.training.run.distributed import is_first_process
+    from genets.training.run.folder import is_run
     from genets.training.train_network import train_network
 
     first = is_first_process()
@@ -248,7 +249,7 @@ def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) 
                 ),
             )
     except KeyboardInterrupt:
-        if first:
+        if first and is_run(out):
             again = f"genets train --out {shlex.quote(str(out))}"
             print_remark(f"The run is kept. To continue: {again}")
         raise

@@ -100,15 +100,39 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
-    """One sentence for an unknown name, with the nearest valid names."""
+def unknown_name(kind: str, name: str, valid: Iterable[str], remark: str = "") -> str:
+    """One sentence for an unknown name, with the nearest valid names.
+
+    Args:
+        kind: The word for the name in the sentence.
+        name: The unknown name.
+        valid: The valid names.
+        remark: Text in parentheses after the name.
+    """
+    unknown = f"unknown {kind} {shown(name)}" + (f" ({remark})" if remark else "")
     names = {valid_name.lower(): valid_name for valid_name in sorted(valid)}
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     if near:
         suggestions = " or ".join(names[lower] for lower in near)
-        return f"unknown {kind} {shown(name)}; did you mean {suggestions}?"
+        return f"{unknown}; did you mean {suggestions}?"
     some = ", ".join(list(names.values())[:12]) + (", ..." if len(names) > 12 else "")
-    return f"unknown {kind} {shown(name)}; valid names are {some}"
+    return f"{unknown}; valid names are {some}"
+
+
+def check_type(argument: str, value: object, kind: type | tuple[type, ...], allowed: str) -> None:
+    """Check the type of an argument of a public function.
+
+    Args:
+        argument: The name of the argument.
+        value: Its value.
+        kind: The allowed types; a bool is no int.
+        allowed: The words for the allowed types in the message.
+
+    Raises:
+        GenetsError: The value has another type.
+    """
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise GenetsError(f"{argument} must be {allowed}, not {shown(value)}")
 
 
 def first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
 
 Record = TypeVar("Record")
 Location = tuple[int | str, ...]
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words
 
 
 class StrictModel(BaseModel):
@@ -60,7 +61,7 @@ def explain(
     other_names: Iterable[str] = (),
     locate: Callable[[Location], Location] = lambda location: location,
 ) -> GenetsError:
-    """Turn the first fault of a validation into one sentence.
+    """Turn the first fault of a validation into one sentence; unknown names precede missing ones.
 
     Args:
         error: The failed validation.
@@ -74,13 +75,16 @@ def explain(
         The error to raise. It names the field, the value and what is allowed, and for an unknown
         field the nearest valid names. A GenetsError that a validator raised is returned as it is.
     """
-    fault = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    fault = faults[0]
+    if fault["type"].startswith("missing"):  # perhaps because its name is misspelt
+        fault = next((each for each in faults if each["type"] in UNKNOWN), fault)
     location = locate(fault["loc"])
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, GenetsError):
         return cause
     name = ".".join(str(part) for part in location)
-    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if fault["type"] in UNKNOWN:
         prefix = "".join(f"{part}." for part in location[:-1])
         valid = [prefix + each for each in _field_names(owner, location[:-1])]
         return raises(unknown_name(kind, name, [*valid, *other_names]))

@@ -70,7 +70,5 @@ def _loader(name: str | Path) -> Callable[..., ImageData]:
         return load_timm
     if os.sep in text or text.startswith((".", "~")):
         raise DataError(f"folder {text} does not exist")
-    raise DataError(
-        f"{unknown_name('data set', text, LOADERS)}; a folder of images or a name such as "
-        "torch/cifar10 or hfds/food101 is also allowed"
-    )
+    remark = "neither a folder of images nor a name such as torch/cifar10 or hfds/food101"
+    raise DataError(unknown_name("data set", text, LOADERS, remark))

@@ -57,7 +57,10 @@ class Budget:
         if unit not in UNITS:
             raise TargetError(f"unknown unit {unit!r} in budget {text!r}; give it in {_EXAMPLES}")
         in_ms = UNITS[unit]
-        return cls(float(number), "x") if in_ms is None else cls(float(number) * in_ms, "ms")
+        amount = float(number) * (in_ms or 1.0)
+        if not (math.isfinite(amount) and amount > 0):
+            raise TargetError(f"budget must be above 0 and finite, not {text.strip()}")
+        return cls(amount, "x" if in_ms is None else "ms")
 
     @property
     def is_relative(self) -> bool:

@@ -157,7 +157,7 @@ class SearchContext:
             except TargetError as error:
                 if not path.exists():
                     raise
-                raise StudyError(f"{error}; remove {folder} to have it measured here") from error
+                raise StudyError(str(error)) from error
             networks.measure([self.master])
         return TargetLatency(table, networks)
 

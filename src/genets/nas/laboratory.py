@@ -49,7 +49,8 @@ class Laboratory:
             TargetError: The stored table is damaged, or has other settings.
         """
         if path.exists():
-            return LatencyTable.load(path, expected)
+            cure = f"remove {path.parent} to have it measured here"
+            return LatencyTable.load(path, expected, cure=cure)
         table = LatencyTable.build(
             expected.space.master,
             expected.space,

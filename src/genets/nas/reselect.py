@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import NoneType
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, check_type
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.latency import Budget, Target
@@ -44,9 +45,13 @@ def select(
         The best predicted structure whose measured latency meets the budget.
 
     Raises:
-        GenetsError: The folder is no study, or has no trials yet.
+        GenetsError: An argument has a wrong type, or the folder is no study, or it has no trials
+            yet.
         InfeasibleBudgetError: No structure meets the budget.
     """
+    check_type("budget", budget, str, "a text such as '0.5x'")
+    allowed = "None or a Target, such as genets.Target(device='cpu')"
+    check_type("target", target, (Target, NoneType), allowed)
     return select_top(folder, budget, 1, target=target, resolution=resolution, on_event=on_event)[0]
 
 

@@ -11,9 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError, StudyError
+from genets.core.errors import (
+    GenetsError,
+    InfeasibleBudgetError,
+    SettingsError,
+    StudyError,
+    check_type,
+)
 from genets.core.files import write_atomic
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
@@ -72,6 +79,7 @@ def search(
         GenetsError: A setting is wrong, or a phase failed.
         InfeasibleBudgetError: No structure meets the budget.
     """
+    check_type("workers", workers, (int, NoneType), "an integer or None")
     chosen = SearchSettings(**settings_at(Path(out), preset, settings))
     return run_search(chosen, out, workers=workers, on_event=on_event)
 

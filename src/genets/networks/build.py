@@ -13,7 +13,7 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 
-from genets.core.errors import GenetsError, first_line
+from genets.core.errors import GenetsError, check_type, first_line
 from genets.structure import BLOCK_TYPES, Structure, SuperBlock, zoo
 from genets.structure.block import check_integer
 
@@ -57,9 +57,11 @@ def build(
         The network. It maps float images (N, in_channels, H, W) to logits (N, num_classes).
 
     Raises:
-        GenetsError: The structure has no published weights, or they cannot be fetched.
+        GenetsError: `structure` is no Structure, it has no published weights, or they cannot be
+            fetched.
         StructureError: A number is out of range.
     """
+    check_type("structure", structure, Structure, "a Structure, such as genets.zoo['genet_light']")
     check_integer("num_classes", num_classes, 0, 10**7)
     check_integer("in_channels", in_channels, 1, 65536)
     name = genet_name(structure)

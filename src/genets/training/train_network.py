@@ -26,6 +26,7 @@ from genets.training.run.folder import (
     RunResult,
     check_images,
     has_checkpoints,
+    is_run,
     open_run,
     write_results,
 )
@@ -91,20 +92,23 @@ def train_network(
         settings = replace(settings, resolution=resolution)
     try:
         with ExitStack() as stack:
-            team.run_on_first(lambda: stack.enter_context(open_run(out, settings)))
+            # A wrong input must leave no folder behind, so a new folder is begun after loading.
+            is_new = not is_run(out)
+            team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
             data = load_images(settings, team, workers, note)
+            network, structure = make_network(settings, data, not has_checkpoints(out), note)
+            teacher = None
+            if settings.teacher:
+                teacher = load_teacher(settings.teacher, data, settings.teacher_weights)
+            team.run_on_first(lambda: is_new and stack.enter_context(open_run(out, settings)))
             team.run_on_first(lambda: check_images(out, data))
             stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
             if check_data:
                 check_all(data, team, note)
-            network, structure = make_network(settings, data, not has_checkpoints(out), note)
             share = settings.recipe.batch_size // team.count
             # `data.reading` and not `workers`, which may change before a run is continued.
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
-            teacher = None
-            if settings.teacher:
-                teacher = load_teacher(settings.teacher, data, settings.teacher_weights)
             trainer = Trainer(
                 TrainingState(network, settings.recipe, data.num_classes, team),
                 data,

@@ -220,12 +220,19 @@ class LatencyTable:
         write_atomic(path, json.dumps(self.to_json(), indent=1))
 
     @classmethod
-    def load(cls, path: str | Path, expect: TableSettings | None = None) -> LatencyTable:
+    def load(
+        cls,
+        path: str | Path,
+        expect: TableSettings | None = None,
+        *,
+        cure: str = "it must be measured again",
+    ) -> LatencyTable:
         """Read a table that `save` wrote.
 
         Args:
             path: The file.
             expect: The settings that the table must have been made for; None accepts any table.
+            cure: What the user can do about a damaged table, or one for other settings.
 
         Returns:
             The table.
@@ -234,9 +241,7 @@ class LatencyTable:
             TargetError: The file is missing, damaged, of another version, or for other settings.
         """
         try:
-            table = read_json(
-                path, cls.from_json, raises=TargetError, cure="it must be measured again"
-            )
+            table = read_json(path, cls.from_json, raises=TargetError, cure=cure)
         except OSError as error:
             raise TargetError(f"cannot read latency table {path}: {error.strerror}") from error
         if table is None:
@@ -244,7 +249,7 @@ class LatencyTable:
         differences = list(expect.differences(table)) if expect else []
         if differences:
             raise TargetError(
-                f"latency table {path} is for other settings: {'; '.join(differences)}"
+                f"latency table {path} is for other settings ({'; '.join(differences)}); {cure}"
             )
         return table
 

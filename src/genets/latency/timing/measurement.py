@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genets.core.errors import TargetError
+from genets.core.errors import TargetError, check_type
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES, DeviceClock, Prepared
 from genets.latency.environment import describe_environment
@@ -119,9 +119,14 @@ def measure(
         The latency with its interval, samples and conditions.
 
     Raises:
+        GenetsError: The network or the target has a wrong type.
         TargetError: This machine cannot run the target, the network cannot run on it, or an
             argument is wrong.
     """
+    from torch import nn
+
+    check_type("network", network, nn.Module, "a torch.nn.Module, such as from genets.build")
+    check_type("target", target, Target, "a Target, such as genets.Target(device='cpu')")
     return measure_interleaved(
         {"": network},
         target,

@@ -11,20 +11,24 @@ from typing import Any
 from genets.core.errors import SettingsError
 
 
-def parse_settings(text: str) -> dict[str, Any]:
-    """Read the text of a TOML settings file, which may leave settings out."""
+def parse_settings(text: str, source: str = "the text") -> dict[str, Any]:
+    """Read the text of a TOML settings file, which may leave settings out.
+
+    source: The place of the text, for the message of the SettingsError.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"settings are not valid TOML: {error}") from error
+        raise SettingsError(f"{source} is not valid TOML: {error}") from error
 
 
 def load_settings_file(path: str | Path) -> dict[str, Any]:
     """Read a TOML settings file, which may leave settings out. Raises GenetsError."""
     try:
-        return parse_settings(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read settings file {path}: {error}") from error
+    return parse_settings(text, f"settings file {path}")
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
