@@ -41,8 +41,8 @@ from genets.nas.laboratory import Laboratory
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge
 from genets.nas.study.study import Study
 from genets.networks import build
 from genets.structure import Structure

@@ -27,8 +27,8 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target, measure_interleaved
 from genets.nas.reselect import select
 from genets.nas.search import run_search
-from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge
 from genets.nas.study.reader import load_settings
 from genets.networks import build
 from genets.structure import Structure

@@ -26,8 +26,8 @@ import numpy as np
 
 from conditions import add_tiny_option, write_result
 from genets.nas.accuracy.model import Form
-from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge
 from genets.networks import count
 from genets.training.score import Metric
 from trial_runs import trial_run, trials_file

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from conditions import add_tiny_option, write_result
-from genets.nas.settings.layers import merge
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge
 from genets.training.score import Metric
 from trial_runs import trial_run, trials_file
 from truth import DATA, TINY, Truth, make_truth, truth_file

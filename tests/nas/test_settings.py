@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from genets.core.errors import DataError, GenetsError, SettingsError, StructureError, TargetError
 from genets.core.resumable import flatten
 from genets.latency import Target
-from genets.nas.settings.layers import merge
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge
 from genets.structure import Block, DesignSpace, zoo
 from genets.structure.space import PAPER_BLOCKS
 

@@ -105,8 +105,8 @@ def _merge_settings(
 ) -> dict[str, Any]:
     """Merge the settings of the study at `out`, of the preset, of the file and of the options."""
     from genets.latency import Target
-    from genets.nas.settings.layers import load_settings_file, merge
     from genets.nas.settings.presets import settings_at
+    from genets.nas.settings.toml_tables import load_settings_file, merge
 
     base = settings_at(out, preset, load_settings_file(file) if file else {})
     merged = merge(base, settings)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import SettingsError, unknown_name
-from genets.nas.settings.layers import merge
+from genets.nas.settings.toml_tables import merge
 from genets.nas.study.reader import is_study, load_settings
 from genets.structure.space import PAPER_BLOCKS
 from genets.training.recipe import named_recipe

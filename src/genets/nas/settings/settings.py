@@ -20,8 +20,8 @@ from genets.core.errors import SettingsError, shown
 from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
 from genets.latency.target import Target
-from genets.nas.settings.layers import format_toml_tables, merge, parse_settings
 from genets.nas.settings.space import SpaceSettings
+from genets.nas.settings.toml_tables import format_toml_tables, merge, parse_settings
 from genets.nas.settings.training import TrainingSettings, TrialSettings
 from genets.structure import BLOCK_TYPES, Structure, zoo
 from genets.training.score import Metric
