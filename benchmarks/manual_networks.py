@@ -66,8 +66,9 @@ def fit_effects(features: Floats, values: Floats, feature_map: FeatureMap) -> Fl
     mean[trend], variance[trend] = TREND_PRIOR[0] * ERROR, (TREND_PRIOR[1] * ERROR) ** 2
     mean[level], variance[level] = values.mean(), 0.01**2
     noise = np.full(len(values), NOISE_STD**2)
-    start = gaussian.LinearModel(features, values, mean, variance, noise)
-    log_std = np.array([1.0] * len(SCALE_GROUPS) + [0.25])
+    misfit = np.zeros((len(values), len(values)))
+    start = gaussian.LinearModel(features, values, mean, variance, noise, misfit)
+    log_std = np.array([1.0] * (len(SCALE_GROUPS) + 1) + [0.25])
     scales = gaussian.fit_scales(start, feature_map.groups, log_std)
     model = gaussian.scale_variances(start, feature_map.groups, scales)
     return gaussian.compute_posterior(model).mean

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from small_networks import THREE
 
-from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.accuracy.bayes import EFFECT_STD, BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, DesignSpace
@@ -66,11 +68,14 @@ def test_an_empty_list_of_candidates_changes_nothing():
 
 
 def test_the_offset_of_all_candidates_is_no_effect_of_a_structure():
-    """Candidates that agree with the trials but for an offset of any size change little."""
+    """Candidates that agree with the trials but for a factor of their errors change little."""
     model = fit(trials())
-    for offset in (0.05, -0.2):
-        candidates = trained(sample(6), offset, lambda s: model.predict(s).mean)
-        informed = fit(trials(), candidates)
+    for factor in (0.75, 2.0):
+
+        def gain(structure, factor=factor):
+            return 1 - factor * (1 - model.predict(structure).value) - MASTER_TOP1
+
+        informed = fit(trials(), trained(sample(6), 0.0, gain))
         for structure in sample(20, seed=5):
             before, after = model.predict(structure), informed.predict(structure)
             assert after.mean == pytest.approx(before.mean, abs=0.5 * before.std)
@@ -105,17 +110,48 @@ def test_candidates_reduce_the_deviation_of_predictions_for_structures_like_them
     assert len(left_out.residual) == len(left_out.std) == informed.num_trials == len(trials())
 
 
-def test_noise_of_a_candidate_is_the_sum_over_the_super_blocks_that_it_changes():
-    far = next(s for s in sample(50) if all(
-        a != b for a, b in zip(s.super_blocks, MASTER.super_blocks, strict=True)))  # fmt: skip
-    effects = fit(trials(), trained([MASTER, far])).effects
+def test_the_misfit_is_a_sum_of_products_over_pairs_of_super_blocks():
+    structures = [MASTER, MASTER.with_stage(1, SPACE.choices(1)[-1]), *sample(3)]
+    effects = fit(trials(), trained(structures)).effects
     assert isinstance(effects, BayesEffects)
-    noise, count = effects.model.noise_variance, len(trials())
-    indices = [t.index for t in effects.observations.trials]
-    by_super_block = [noise[indices.index(index)] for index in range(3)]
-    by_structure = dict(zip(effects.observations.candidates, noise[count:], strict=True))
-    assert by_structure[far] == pytest.approx(sum(by_super_block))
-    assert by_structure[MASTER] == pytest.approx(np.mean(by_super_block))
+    feature_map = effects.feature_map
+    stds = np.array([*EFFECT_STD.values(), 0.0])[feature_map.groups]
+    rows = {s: feature_map.rows_by_stage(s) * stds * feature_map.base_variance**0.5
+            for s in structures}  # fmt: skip
+    order, count = effects.observations.candidates, len(trials())
+    for n, first in enumerate(order):
+        for m, second in enumerate(order):
+            shared = [a @ b for a, b in zip(rows[first], rows[second], strict=True)]
+            expected = sum(a * b for a, b in combinations(shared, 2)) * effects.misfit**2
+            assert effects.model.misfit[count + n, count + m] == pytest.approx(expected, abs=1e-12)
+    assert not effects.model.misfit[:count].any(), "a trial changes one super-block"
+
+
+def test_trials_of_an_earlier_round_inform_the_model_of_the_next():
+    """Around another MasterNet, with other reset costs: the effects are the same."""
+    other = sample(1, seed=4)[0]
+    around = DesignSpace(blocks=SPACE.space.blocks, resolutions=()).around(MASTER)
+    rng = np.random.default_rng(3)
+    earlier = [
+        TrialResult(trial, "done", 0.5 + true_gain(trial.structure(other)), 1.0)
+        for index, own in enumerate(other.super_blocks)
+        for trial in [
+            Trial(index, own),
+            *(Trial(index, around.choices(index)[n]) for n in rng.permutation(30)[:8]),
+        ]
+    ]
+    few = trials(per_super_block=0)
+    alone = AccuracyModel.fit(MASTER, few, MASTER_TOP1)
+    both = AccuracyModel.fit(MASTER, few, MASTER_TOP1, earlier=[(other, earlier)])
+    held_out = sample(40, seed=9)
+    truth = [true_gain(s) for s in held_out]
+
+    def correlation(model):
+        return spearmanr([model.predict(s).mean for s in held_out], truth).statistic
+
+    assert correlation(both) > max(0.8, correlation(alone))
+    assert both.num_trials == len(few)
+    assert both.predict(MASTER).mean == 0.0
 
 
 def test_failed_candidates_and_other_resolutions_are_left_out():

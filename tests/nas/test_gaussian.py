@@ -1,5 +1,7 @@
 """The linear algebra of the accuracy model, against formulas written another way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -14,19 +16,22 @@ from genets.nas.accuracy.gaussian import (
 
 
 def random_model(rng, observations=12, columns=7):
+    part = rng.normal(size=(observations, 3)) / 2
     return LinearModel(
         rng.normal(size=(observations, columns)),
         rng.normal(size=observations),
         rng.normal(size=columns),
         rng.uniform(0.1, 2, columns),
         rng.uniform(0.1, 1, observations),
+        part @ part.T,
     )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_posterior_equals_the_normal_equations_and_the_gaussian_process(seed):
     model = random_model(np.random.default_rng(seed))
-    x, precision = model.features, np.diag(1 / model.noise_variance)
+    noise = np.diag(model.noise_variance) + model.misfit
+    x, precision = model.features, np.linalg.inv(noise)
     prior = np.diag(1 / model.prior_variance)
     covariance = np.linalg.inv(x.T @ precision @ x + prior)
     mean = covariance @ (x.T @ precision @ model.target + prior @ model.prior_mean)
@@ -38,7 +43,10 @@ def test_posterior_equals_the_normal_equations_and_the_gaussian_process(seed):
     new = np.random.default_rng(seed + 100).normal(size=7)
     joint = np.vstack((x, new))
     k = joint @ np.diag(model.prior_variance) @ joint.T
-    gain = k[-1, :-1] @ np.linalg.inv(k[:-1, :-1] + np.diag(model.noise_variance))
+    gain = k[-1, :-1] @ np.linalg.inv(k[:-1, :-1] + noise)
+    residual = model.target - x @ model.prior_mean
+    np.testing.assert_allclose(posterior.precision, np.linalg.inv(k[:-1, :-1] + noise), atol=1e-10)
+    np.testing.assert_allclose(posterior.weights, posterior.precision @ residual, atol=1e-10)
     expected = new @ model.prior_mean + gain @ (model.target - x @ model.prior_mean)
     assert new @ posterior.mean == pytest.approx(expected)
     assert new @ posterior.covariance @ new == pytest.approx(k[-1, -1] - gain @ k[:-1, -1])
@@ -46,6 +54,7 @@ def test_posterior_equals_the_normal_equations_and_the_gaussian_process(seed):
 
 def test_leave_one_out_equals_refits():
     model = random_model(np.random.default_rng(3))
+    model = replace(model, misfit=np.zeros_like(model.misfit))  # a refit would have to predict it
     posterior = compute_posterior(model)
     for n in range(len(model.target)):
         others = np.arange(len(model.target)) != n
@@ -56,6 +65,7 @@ def test_leave_one_out_equals_refits():
                 model.prior_mean,
                 model.prior_variance,
                 model.noise_variance[others],
+                model.misfit[np.ix_(others, others)],
             )
         )
         row = model.features[n]
@@ -77,7 +87,7 @@ def test_evidence_is_the_density_of_the_target():
 def test_fitted_scales_are_the_most_probable():
     rng = np.random.default_rng(5)
     model = random_model(rng, observations=40)
-    groups, log_std = np.array([0, 0, 0, 1, 1, 1, -1]), np.array([1.0, 0.5, 2.0])
+    groups, log_std = np.array([0, 0, 0, 1, 1, 1, -1]), np.array([1.0, 0.5, 1.0, 2.0])
 
     def log_posterior(log_scales):
         evidence, _, _ = _log_evidence(scale_variances(model, groups, log_scales))
@@ -86,5 +96,5 @@ def test_fitted_scales_are_the_most_probable():
     best = fit_scales(model, groups, log_std)
     assert all(
         log_posterior(best) > log_posterior(best + step)
-        for step in rng.normal(0, 0.05, size=(50, 3))
+        for step in rng.normal(0, 0.05, size=(50, 4))
     )

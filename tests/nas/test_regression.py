@@ -9,8 +9,8 @@ from scipy.stats import spearmanr
 from small_networks import FOUR
 
 from genets.core.errors import GenetsError
-from genets.nas.accuracy.bayes import BayesEffects
-from genets.nas.accuracy.features import TREND, FeatureMap
+from genets.nas.accuracy.bayes import TREND_MEAN, BayesEffects
+from genets.nas.accuracy.features import TREND, TREND_FLOOR, FeatureMap
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
 from genets.nas.study.records import Trial, TrialResult
@@ -20,17 +20,21 @@ from genets.training.score import Metric
 MASTER = FOUR
 BLOCKS = (Block("XX"), Block("BL", ratio=0.25), Block("BL", ratio=0.5), Block("DW", ratio=3))
 SPACE = DesignSpace(blocks=BLOCKS, resolutions=()).around(MASTER)
-BASELINES = (0.91, 0.86, 0.9, 0.915)  # top-1 of the control trials of each super-block
+BASELINES = (0.09, 0.14, 0.1, 0.085)  # error of the control trials of each super-block
 MASTER_TOP1 = 0.92
+MASTER_ERROR = 0.08
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 def true_gain(index, super_block):
-    """XX is best in early super-blocks, DW in late ones; depth and width help everywhere."""
+    """The fall of the log of the error.
+
+    XX is best in early super-blocks, DW in late ones; depth and width help everywhere.
+    """
     own = MASTER.super_blocks[index]
-    type_gain = {"XX": 0.0, "BL": -0.02 + 0.008 * index, "DW": -0.03 + 0.012 * index}
-    slope_depth, slope_width = 0.01 + 0.002 * index, 0.02
+    type_gain = {"XX": 0.0, "BL": -0.2 + 0.08 * index, "DW": -0.3 + 0.12 * index}
+    slope_depth, slope_width = 0.1 + 0.02 * index, 0.2
     return (
         type_gain[super_block.type]
         - type_gain[own.type]
@@ -48,8 +52,9 @@ def synthetic_results(noise, per_super_block=20, controls=3, seed=0):
         trials = [Trial(index, own, repeat) for repeat in range(controls)]
         trials += [Trial(index, super_block) for super_block in drawn if super_block != own]
         for trial in trials:
-            value = BASELINES[index] + true_gain(index, trial.super_block) + rng.normal(0, noise)
-            results.append(TrialResult(trial, "done", value, 4 * (1 - value)))
+            gain = true_gain(index, trial.super_block) + rng.normal(0, noise)
+            error = BASELINES[index] * math.exp(-gain)
+            results.append(TrialResult(trial, "done", 1 - error, 4 * error))
     return results
 
 
@@ -59,7 +64,9 @@ def samples(count, seed=1):
 
 
 def true_structure_gain(structure):
-    return sum(true_gain(index, s) for index, s in enumerate(structure.super_blocks))
+    """The gain in top-1."""
+    fall = sum(true_gain(index, s) for index, s in enumerate(structure.super_blocks))
+    return MASTER_ERROR * (1 - math.exp(-fall))
 
 
 # The Bayesian regression
@@ -68,7 +75,7 @@ def true_structure_gain(structure):
 def test_the_true_gains_are_recovered_as_the_noise_of_trials_vanishes():
     truth = np.array([true_structure_gain(structure) for structure in samples(200)])
     errors = []
-    for noise in (3e-2, 3e-3, 3e-5):
+    for noise in (3e-1, 3e-2, 3e-4):
         model = AccuracyModel.fit(MASTER, synthetic_results(noise, 60), MASTER_TOP1)
         predicted = np.array([model.predict(s).mean for s in samples(200)])
         errors.append(float(np.sqrt(np.mean((predicted - truth) ** 2))))
@@ -77,7 +84,7 @@ def test_the_true_gains_are_recovered_as_the_noise_of_trials_vanishes():
 
 
 def test_sixty_trials_rank_structures_and_estimate_their_own_error():
-    results = synthetic_results(0.004, per_super_block=12)
+    results = synthetic_results(0.04, per_super_block=12)
     assert len(results) <= 60
     truth = np.array([true_structure_gain(structure) for structure in samples(200)])
     model = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
@@ -92,16 +99,18 @@ def test_sixty_trials_rank_structures_and_estimate_their_own_error():
 
 @pytest.mark.parametrize("form", ["bayes", "paper"])
 @pytest.mark.parametrize("metric", ["top1", "cross_entropy"])
-def test_predictions_are_sums_over_super_blocks(form, metric):
+def test_predictions_follow_from_sums_over_super_blocks(form, metric):
     score = MASTER_TOP1 if metric == "top1" else 0.32
-    results = synthetic_results(0.004)
+    results = synthetic_results(0.04)
     model = AccuracyModel.fit(MASTER, results, score, metric=metric, form=form)
     for structure in samples(20):
         parts = [
             model.stage_gain(index, [8, structure.stages[index].width], [s])[1, 0]
             for index, s in enumerate(structure.super_blocks)
         ]
-        assert model.predict(structure).mean == pytest.approx(sum(parts), abs=1e-12)
+        error = 0.08 if metric == "top1" else 0.32
+        expected = sum(parts) if form == "paper" else error * (1 - math.exp(-sum(parts)))
+        assert model.predict(structure).mean == pytest.approx(expected, abs=1e-12)
     for index, choices in enumerate(map(SPACE.choices, range(4))):
         table = model.stage_gain(index, [16, 24], choices)
         assert table.shape == (2, len(choices))
@@ -111,28 +120,35 @@ def test_predictions_are_sums_over_super_blocks(form, metric):
 
 
 def test_mean_and_deviation_are_of_the_same_sum_of_effects():
-    model = AccuracyModel.fit(MASTER, synthetic_results(0.004), MASTER_TOP1)
+    model = AccuracyModel.fit(MASTER, synthetic_results(0.04), MASTER_TOP1)
     effects = model.effects
     assert isinstance(effects, BayesEffects)
     for structure in samples(5):
         row = effects.feature_map.structure_row(structure)
-        assert row @ effects.posterior.mean == pytest.approx(model.predict(structure).mean)
+        prediction, fall = model.predict(structure), row @ effects.posterior.mean
+        assert prediction.mean == pytest.approx(MASTER_ERROR * (1 - math.exp(-fall)))
+        assert effects.additive_gains([structure]) == pytest.approx([fall])
+        error = MASTER_ERROR * math.exp(-fall)
+        assert prediction.std > error * effects.row_std(row), "the misfit is added"
     assert model.predict(MASTER).std == pytest.approx(0, abs=1e-12)
     assert model.predict(samples(1)[0]).std > 0
 
 
 def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
     feature_map = FeatureMap(MASTER, BLOCKS)
-    indices = range(len(MASTER.super_blocks))
-    assert sum(feature_map.shares[index] for index in indices) == pytest.approx(1)
     (structure,) = samples(1)
     row = feature_map.structure_row(structure)
-    expected = 0.0
-    for index, super_block in enumerate(structure.super_blocks):
-        own_width, width = MASTER.stages[index].width, structure.stages[index].width
-        own = feature_map.multiply_adds(index, own_width, MASTER.super_blocks[index])
-        adds = feature_map.multiply_adds(index, width, super_block)
-        expected += feature_map.shares[index] * math.log(adds / own)
+
+    def counted(network):
+        return np.array([
+            feature_map.multiply_adds(index, network.stages[index].width, super_block)
+            for index, super_block in enumerate(network.super_blocks)
+        ])  # fmt: skip
+
+    own = counted(MASTER)
+    floor = TREND_FLOOR * own.mean()
+    weights = (own + floor) / (own + floor).sum()
+    expected = weights @ np.log((counted(structure) + floor) / (own + floor))
     assert row[feature_map.columns[TREND]] == pytest.approx(expected)
     # A wider input costs a super-block more multiply-adds, so the trend depends on the input width.
     narrow, own, wide = feature_map.trend(2, [16, 32, 64], [MASTER.super_blocks[2]])[:, 0]
@@ -140,7 +156,7 @@ def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
 
 
 def test_lower_cross_entropy_is_a_gain():
-    results = synthetic_results(0.001, 40)
+    results = synthetic_results(0.01, 40)
     top1 = AccuracyModel.fit(MASTER, results, MASTER_TOP1)
     entropy = AccuracyModel.fit(MASTER, results, 4 * (1 - MASTER_TOP1), metric="cross_entropy")
     # Each synthetic cross-entropy is four times the error, so each gain is four times as large.
@@ -150,7 +166,7 @@ def test_lower_cross_entropy_is_a_gain():
 
 
 def test_does_not_depend_on_the_order_of_trials():
-    results = synthetic_results(0.004)
+    results = synthetic_results(0.04)
     shuffled = [results[n] for n in np.random.default_rng(2).permutation(len(results))]
     for form in ("bayes", "paper"):
         first = AccuracyModel.fit(MASTER, results, MASTER_TOP1, form=form)
@@ -164,11 +180,12 @@ def test_does_not_depend_on_the_order_of_trials():
 def test_predictions_from_few_trials_follow_the_prior_and_are_less_certain():
     control = TrialResult(Trial(0, MASTER.super_blocks[0]), "done", 0.9)
     one_trial = AccuracyModel.fit(MASTER, [control], MASTER_TOP1)
-    many_trials = AccuracyModel.fit(MASTER, synthetic_results(0.004, 40), MASTER_TOP1)
+    many_trials = AccuracyModel.fit(MASTER, synthetic_results(0.04, 40), MASTER_TOP1)
     feature_map = FeatureMap(MASTER, BLOCKS)
     trend = feature_map.columns[TREND]
     for structure in samples(10):
-        trend_gain = 0.15 * (1 - MASTER_TOP1) * feature_map.structure_row(structure)[trend]
+        fall = TREND_MEAN * feature_map.structure_row(structure)[trend]
+        trend_gain = (1 - MASTER_TOP1) * (1 - math.exp(-fall))
         assert one_trial.predict(structure).mean == pytest.approx(trend_gain, abs=1e-6)
     unseen = MASTER.with_stage(1, SuperBlock("DW", 2, 32, 2, 7, 9))
     seen = MASTER.with_stage(1, SuperBlock("DW", 2, 32, 2, 3, 3))
@@ -192,7 +209,8 @@ def test_noise_of_a_super_block_is_shrunk_towards_the_pooled_noise():
         for index, row in values.items()
         for n, value in enumerate(row)
     ]
-    noise = RepeatNoise.estimate(Observations.collect(MASTER, results, Metric.TOP1), MASTER)
+    observed = Observations.collect(MASTER, results, Metric.TOP1)
+    noise = RepeatNoise.estimate(observed.trials, observed.values, MASTER)
     assert noise.freedom == (0, 2, 1, 0, 0, 0)  # the stem comes first
     assert noise.squares == pytest.approx((0, 0, 2 * 0.02**2, 0, 0, 0))
     _, quiet, loud, unrepeated, *_ = noise.variances(1e-4)
@@ -203,7 +221,7 @@ def test_noise_of_a_super_block_is_shrunk_towards_the_pooled_noise():
 
 
 def test_leave_one_out_shows_whether_trials_predict_one_another():
-    good = AccuracyModel.fit(MASTER, synthetic_results(0.002, 30), MASTER_TOP1).leave_one_out()
+    good = AccuracyModel.fit(MASTER, synthetic_results(0.02, 30), MASTER_TOP1).leave_one_out()
     assert good.spearman > 0.8
     assert good.rmse < 0.01
     rng = np.random.default_rng(0)
@@ -214,23 +232,24 @@ def test_leave_one_out_shows_whether_trials_predict_one_another():
 
 
 def test_warnings_name_a_choice_of_block_that_is_within_noise():
-    clear = AccuracyModel.fit(MASTER, synthetic_results(1e-4, 60), MASTER_TOP1)
+    clear = AccuracyModel.fit(MASTER, synthetic_results(1e-3, 60), MASTER_TOP1)
     assert not any("super-block 1 " in s for s in clear.warnings())  # XX is 0.02 better there
-    noisy = AccuracyModel.fit(MASTER, synthetic_results(0.05, 20), MASTER_TOP1)
+    noisy = AccuracyModel.fit(MASTER, synthetic_results(0.5, 20), MASTER_TOP1)
     assert any("in super-block 1 is within noise (" in s for s in noisy.warnings())
 
 
 def test_pseudo_gradients_equal_the_true_ones():
-    model = AccuracyModel.fit(MASTER, synthetic_results(1e-4, 100), MASTER_TOP1)
+    model = AccuracyModel.fit(MASTER, synthetic_results(1e-3, 100), MASTER_TOP1)
     summary = json.loads(json.dumps(model.to_json(), allow_nan=False))
     rows = {(row["super_block"], row["block"]): row for row in summary["pseudo_gradients"]}
     assert len(rows) == 4 * len(BLOCKS)
     for index, own in enumerate(MASTER.super_blocks):
         row = rows[index, "BL3r0.25"]
         swapped = SuperBlock("BL", own.depth, own.width, own.stride, 3, 0.25)
-        assert row["g0"]["mean"] == pytest.approx(true_gain(index, swapped), abs=2e-3)
-        assert row["g1"]["mean"] == pytest.approx(0.01 + 0.002 * index, abs=3e-3)
-        assert row["g2"]["mean"] == pytest.approx(0.02, abs=3e-3)
+        gain, error = true_gain(index, swapped), MASTER_ERROR
+        assert row["g0"]["mean"] == pytest.approx(error * gain, abs=1e-3)
+        assert row["g1"]["mean"] == pytest.approx(error * (0.1 + 0.02 * index), abs=2e-3)
+        assert row["g2"]["mean"] == pytest.approx(error * 0.2, abs=2e-3)
         assert row["g0"]["std"] >= 0
 
 
@@ -271,7 +290,7 @@ def test_the_paper_formula_is_least_squares_for_each_super_block_and_block():
 
 
 def test_failed_and_not_finite_results_are_left_out_and_reported():
-    results = synthetic_results(0.004)
+    results = synthetic_results(0.04)
     trial = Trial(0, SuperBlock("XX", 2, 24), 9)
     unusable = [
         TrialResult(trial, "failed", reason="out of memory"),
@@ -294,7 +313,7 @@ def test_a_block_whose_trials_all_failed_is_named(form):
         TrialResult(Trial(0, dw, 7), "failed", reason="the loss became nan"),
         TrialResult(Trial(0, MASTER.super_blocks[0], 7), "failed", reason="the loss became nan"),
     ]
-    results = [r for r in synthetic_results(0.004) if r.trial.super_block.block != bl.block]
+    results = [r for r in synthetic_results(0.04) if r.trial.super_block.block != bl.block]
     model = AccuracyModel.fit(MASTER, [*failing, *results], MASTER_TOP1, form=form)
     assert model.failed == {(0, bl.block)}  # the other two have trials that did not fail
     warning = "every trial of BL3r0.5 in super-block 1 failed, so this block is not selected there"
@@ -304,7 +323,7 @@ def test_a_block_whose_trials_all_failed_is_named(form):
 
 
 def test_invalid_arguments_are_refused_in_one_sentence():
-    results = synthetic_results(0.004, 2)
+    results = synthetic_results(0.04, 2)
     with pytest.raises(GenetsError, match="no finished trial with a finite top-1 among 0 results"):
         AccuracyModel.fit(MASTER, [], 0.9)
     with pytest.raises(GenetsError, match="unknown metric 'top5'; did you mean top1"):

@@ -225,12 +225,13 @@ def test_every_resolution_has_as_many_candidates(
     told: list[tuple[int, int, str]] = []
 
     class Search:
-        def __init__(self, context: Any, model: Any, resolution: int) -> None:
+        def __init__(self, context: Any, model: Any, resolution: int, trained: Any) -> None:
             self.resolution = resolution
+            assert trained == []
 
-        def run(self, top: int, on_attempt: OnAttempt) -> list[Any]:
+        def find_candidates(self, count: int, on_attempt: OnAttempt) -> list[Any]:
             on_attempt(5, 5)
-            asked.append((self.resolution, top))
+            asked.append((self.resolution, count))
             if self.resolution == 12:
                 raise InfeasibleBudgetError("too slow", fastest_ms=self.resolution)
             return [self.resolution]

@@ -50,9 +50,10 @@ def test_widths_of_stem_and_head_are_balanced_and_only_controls_keep_the_own_wid
         if sampling != "random":
             counts = [widths.count(width) for width in set(widths)]
             assert max(counts) - min(counts) <= 1
-    fixed = settings().space.design_space().around(MASTER)
-    same = [trial for trial in trials if trial.index not in (STEM, HEAD)]
-    assert [*plan_trials(fixed, 6, 2, seed=0, sampling=sampling)] == same
+    if sampling != "design":  # which pairs the super-blocks of the network in another way
+        fixed = settings().space.design_space().around(MASTER)
+        same = [trial for trial in trials if trial.index not in (STEM, HEAD)]
+        assert [*plan_trials(fixed, 6, 2, seed=0, sampling=sampling)] == same
 
 
 def synthetic_results(noise: float) -> list[TrialResult]:
@@ -72,7 +73,8 @@ def test_the_model_learns_the_gain_of_their_widths() -> None:
         wider = MASTER.with_stage(
             index, replace(MASTER.stage(index), width=2 * MASTER.stage(index).width)
         )
-        assert model.predict(wider).mean == pytest.approx(gain * math.log(2), abs=5e-3)
+        error = 0.1 * (0.2 - gain * math.log(2)) / 0.2  # trials begin at an error of 0.2
+        assert model.predict(wider).mean == pytest.approx(0.1 - error, abs=2e-3)
     rows = [row for row in model.effects.gradients() if row["super_block"] in (STEM, HEAD)]
     assert [(row["block"], "g0" in row) for row in rows] == [("Conv3", False), ("Conv1", False)]
     assert not [text for text in model.trial_warnings() if "stem" in text or "head" in text]

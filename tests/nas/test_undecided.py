@@ -13,6 +13,7 @@ from small_networks import THREE
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.gaussian import LinearModel, compute_posterior
 from genets.nas.accuracy.model import AccuracyModel, Form
+from genets.nas.accuracy.observations import LogErrors
 from genets.nas.accuracy.undecided import (
     UndecidedChoice,
     chance_to_settle,
@@ -31,6 +32,7 @@ from genets.nas.warnings import (
     trial_warnings,
 )
 from genets.structure import Block, SuperBlock
+from genets.training.score import Metric
 
 SETTINGS = SearchSettings(
     data="digits", budget="0.5x", metric="top1",
@@ -66,7 +68,7 @@ def bayes_effects(model: AccuracyModel) -> BayesEffects:
 
 def test_the_deviation_after_trials_is_that_of_a_refit_whatever_their_results() -> None:
     effects = bayes_effects(fit(0.05))
-    choice, trials, rng = undecided_choices(effects, "")[0], plan(4), np.random.default_rng(2)
+    choice, trials, rng = undecided_choices(effects)[0], plan(4), np.random.default_rng(2)
     model = effects.model
     done = effects.observations.trials
     noise = dict(zip([t.index for t in done], model.noise_variance[: len(done)], strict=True))
@@ -83,6 +85,7 @@ def test_the_deviation_after_trials_is_that_of_a_refit_whatever_their_results() 
             model.prior_mean,
             model.prior_variance,
             np.concatenate((model.noise_variance, [noise[t.index] for t in trials])),
+            np.pad(model.misfit, (0, len(trials))),
         )
     )
     expected = math.sqrt(choice.row @ refit.covariance @ choice.row)
@@ -93,7 +96,8 @@ def test_the_deviation_after_trials_is_that_of_a_refit_whatever_their_results() 
 
 @pytest.mark.parametrize(("mean", "left"), [(0.0, 0.3), (1.2, 0.5), (1.9, 0.9), (0.4, 0.05)])
 def test_the_chance_to_settle_equals_simulated_outcomes(mean: float, left: float) -> None:
-    choice = UndecidedChoice(0, Block("XX"), Block("DW", 3, 3), mean, 1.0, "", np.zeros(1))
+    errors = LogErrors(Metric.TOP1, 0.9)
+    choice = UndecidedChoice(0, Block("XX"), Block("DW", 3, 3), mean, 1.0, np.zeros(1), errors)
     rng = np.random.default_rng(0)
     later = rng.normal(mean, math.sqrt(1 - left**2), 200_000)
     share = float(np.mean(np.abs(later) >= 2 * left))
@@ -103,7 +107,7 @@ def test_the_chance_to_settle_equals_simulated_outcomes(mean: float, left: float
 
 def test_the_smallest_number_that_settles_equals_a_search_over_all_numbers() -> None:
     effects = bayes_effects(fit(0.05, noise=0.02))
-    choices = undecided_choices(effects, "")
+    choices = undecided_choices(effects)
     needed = trials_to_settle(effects, choices, plan, step=3)
     for choice, count in zip(choices, needed, strict=True):
         chances = [chance_to_settle(choice, std_after_trials(effects, choice.row, plan(n)))

@@ -106,7 +106,15 @@ def fit_model(
         metric=metric,
         form=context.settings.regression,
         candidates=trained,
+        earlier=_earlier_rounds(context),
     )
+
+
+def _earlier_rounds(context: SearchContext) -> list[tuple[Structure, list[TrialResult]]]:
+    """The MasterNet and the trials of each round before the running one."""
+    study, before = context.study, context.round.number - 1
+    masters = [context.master, *(start.structure for start in study.starts())][:before]
+    return [(master, study.results(number)) for number, master in enumerate(masters, start=1)]
 
 
 def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]:
@@ -115,9 +123,10 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
     results = run_trials(context)
     candidates = study.candidates(number)
     if not candidates:
-        model = fit_model(context, results, master, study.trained_before(number))
+        trained = study.trained_before(number)
+        model = fit_model(context, results, master, trained)
         try:
-            candidates = select_at_each_resolution(context, model)
+            candidates = select_at_each_resolution(context, model, _within(context, trained))
         except InfeasibleBudgetError:
             if start is None:
                 raise
@@ -125,6 +134,13 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
         rows = [candidate.to_json() for candidate in candidates]
         study.save_json(layout.in_round(number, layout.CANDIDATES), rows)
     return candidates
+
+
+def _within(context: SearchContext, trained: Sequence[TrainedCandidate]) -> list[Structure]:
+    """The trained structures that meet the budget."""
+    measured = context.latency.measured
+    structures = [each.structure for each in trained if each.status == "done"]
+    return [s for s in structures if s in measured and measured[s].meets(context.budget)]
 
 
 def _best_candidate(context: SearchContext, candidates: Sequence[Candidate]) -> RoundStart:

@@ -85,6 +85,8 @@ def _run_block(
 def _solve(
     block: Block, widths: Sequence[tuple[int, int]], seen: Sequence[list[_Seen]]
 ) -> tuple[Layer, ...]:
+    if not any(seen) and widths == KEEPING:
+        return ()  # such as an identity
     if not seen[0]:
         raise GenetsError(f"{block} runs no nn.Conv2d, so its cost cannot be counted")
     sizes = [[size for _, size in convolutions] for convolutions in seen]

@@ -1,34 +1,44 @@
-"""The default regression: a Bayesian linear model with nested effects.
+"""The default regression: a Bayesian linear model with nested effects, in the log of the error.
 
-For super-block i and block T (type, kernel, ratio), with A the value of a trial:
+The error e of a network is 1 - top-1, or the cross-entropy. For super-block i and block T (type,
+kernel, ratio), with e the error of a trial:
 
-    A - A_control(i) = g0 + g1 log(d / d_i) + g2 log(c / c_i)
+    log(e_control(i) / e) = g0 + g1 log(d / d_i) + g2 log(c / c_i)
 
 g0, g1 and g2 are sums of effects that are shared at several levels (see `features`). Each effect is
 normal around zero, so a super-block with few trials stays close to what all super-blocks share.
-A_control(i) is an effect too, the reset cost: all trials of the super-block inform it, and its
+e_control(i) is an effect too, the reset cost: all trials of the super-block inform it, and its
 control trials inform it most. The prior mean of the slope on multiply-adds is above zero. The
 scales of effects and noise are those that make all observations most probable. This replaces the
-fit of section 4.2, which has no intercept and no control; the prediction is a sum over
-super-blocks, as in the paper.
+fit of section 4.2, which has no intercept, no control and no logarithm. In the log of the error,
+changes of several super-blocks add up better (docs/public_tables.md).
+
+A change of two super-blocks can be better or worse than the sum of both changes. This misfit is a
+Gaussian process whose covariance is a sum of products over all pairs of super-blocks, as in an
+analysis of variance (Durrande et al. 2013). It is zero for a structure that changes one
+super-block. Trials of an earlier round and trained candidates inform it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from genets.nas.accuracy.features import (
+    ALL,
     CANDIDATE_OFFSET,
     RESET_COST,
     SCALE_GROUPS,
     TREND,
     FeatureMap,
+    earlier_round,
 )
 from genets.nas.accuracy.gaussian import (
     Floats,
@@ -38,7 +48,7 @@ from genets.nas.accuracy.gaussian import (
     fit_scales,
     scale_variances,
 )
-from genets.nas.accuracy.observations import Observations, RepeatNoise
+from genets.nas.accuracy.observations import LogErrors, Observations, RepeatNoise
 from genets.structure import Block, Structure, SuperBlock
 
 # Prior standard deviations of the effects, by scale group, as multiples of the spread of the
@@ -46,13 +56,21 @@ from genets.structure import Block, Structure, SuperBlock
 EFFECT_STD = {"block": 0.5, "local block": 0.5, "slope": 0.5, "local slope": 0.25}
 LOG_STD = 1.0
 
-# Prior of the trend: the gain from e times the multiply-adds, as a share of the MasterNet's error.
-# Paper, Table 7: RegNetY-400MF to 800MF 0.13, MobileNetV2-0.5 to 1.0 0.2, EfficientNet-B0 to B1
-# 0.18, ResNet-50 to 152 0.08.
+MIN_SPREAD = 0.1  # of the log of the error; counts as two more trials
+
+# Prior of the trend: by how much e times the multiply-adds lower the log of the error. Paper,
+# Table 7: RegNetY-400MF to 800MF 0.13, MobileNetV2-0.5 to 1.0 0.2, EfficientNet-B0 to B1 0.18,
+# ResNet-50 to 152 0.08.
 TREND_MEAN = 0.15
 TREND_STD = 0.15
 
+# Prior standard deviation of the misfit of two super-blocks, over the product of their spreads.
+MISFIT = 0.4
+
 MIN_SPEARMAN = 0.2  # of leave-one-out; below it the trials hardly predict one another
+
+
+StageGain = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +81,9 @@ class LeaveOneOut:
 
     Attributes:
         rmse: in the metric's unit.
-        spearman: rank correlation of predicted and observed gains over all trials except controls,
-            with the reset cost of the super-block subtracted; None for fewer than 3 distinct
-            values.
+        spearman: rank correlation of predicted and observed logs of the error over all trials
+            except controls, with the reset cost of the super-block subtracted; None for fewer than
+            3 distinct values.
         residual: (trials,), observed minus predicted value.
         std: (trials,), the standard deviation of `residual`.
     """
@@ -82,54 +100,114 @@ class BayesEffects:
 
     Attributes:
         feature_map: the columns of the design matrix.
-        observations: the trials and trained candidates of the fit.
+        log_errors: converts values of the metric to logs of the error.
         model: design matrix, target and priors, with the fitted scales. The trials come first,
-            then the candidates.
+            then those of earlier rounds, then the candidates.
+        rows: (observations, stages, columns), the effects of each stage of each observation.
+        misfit: the fitted standard deviation of the misfit, see `_unit_misfit`.
         posterior: the distribution of the effects.
     """
 
     feature_map: FeatureMap
     observations: Observations
+    log_errors: LogErrors
     model: LinearModel
+    rows: Floats
+    misfit: float
     posterior: Posterior
 
     @classmethod
     def fit(
-        cls, master: Structure, observations: Observations, master_value: float, error: float
+        cls, master: Structure, observations: Observations, log_errors: LogErrors
     ) -> BayesEffects:
         """Fit the scales, then the effects.
 
         Args:
             master: the MasterNet.
             observations: what the effects are fitted to.
-            master_value: the MasterNet's metric, oriented so that higher is better.
-            error: the MasterNet's error, above 0: 1 - top-1, or the cross-entropy in nats.
+            log_errors: converts values of the metric to logs of the error.
         """
-        blocks = {t.super_block.block for t in observations.trials}
-        feature_map = FeatureMap(master, blocks, candidates=bool(observations.candidates))
-        start, freedom = _prior(feature_map, observations, master_value, error)
+        feature_map = FeatureMap(
+            master,
+            observations.blocks(),
+            candidates=bool(observations.candidates),
+            earlier_rounds=len(observations.earlier),
+        )
+        start, rows, spread, freedom = _prior(feature_map, observations, log_errors)
         # Repeats measure the noise: the more repeats there are, the less the fit may scale it.
         noise_log_std = max(0.25, 1 / np.sqrt(1 + freedom))
-        log_scale_std = np.array([LOG_STD] * len(SCALE_GROUPS) + [noise_log_std])
+        log_scale_std = np.array([LOG_STD] * (len(SCALE_GROUPS) + 1) + [noise_log_std])
         # One thread: the same numbers on any machine, and faster at these sizes.
         with threadpool_limits(limits=1, user_api="blas"):
             log_scales = fit_scales(start, feature_map.groups, log_scale_std)
             model = scale_variances(start, feature_map.groups, log_scales)
             posterior = compute_posterior(model)
-        return cls(feature_map, observations, model, posterior)
+        misfit = MISFIT * spread * math.exp(log_scales[-2])
+        return cls(feature_map, observations, log_errors, model, rows, misfit, posterior)
 
     def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
-        """(input widths, super-blocks): predicted gain over the MasterNet's own stage."""
-        slope = self.posterior.mean[self.feature_map.columns[TREND]]
-        local: Floats = self.feature_map.stage_rows(index, super_blocks) @ self.posterior.mean
+        """(input widths, super-blocks): predicted fall of the log of the error, misfit left out."""
+        return self._stage_gain(self.posterior.mean, index, input_widths, super_blocks)
+
+    def _stage_gain(
+        self,
+        effects: Floats,
+        index: int,
+        input_widths: Sequence[int],
+        super_blocks: Sequence[SuperBlock],
+    ) -> Floats:
+        slope = effects[self.feature_map.columns[TREND]]
+        local: Floats = self.feature_map.stage_rows(index, super_blocks) @ effects
         gain: Floats = local + slope * self.feature_map.trend(index, input_widths, super_blocks)
         return gain
 
-    def std(self, structure: Structure) -> float:
-        """Standard deviation of the predicted gain of a structure."""
-        return self.row_std(self.feature_map.structure_row(structure))
+    def draw_stage_gain(self, rng: np.random.Generator) -> StageGain:
+        """`stage_gain` for effects that are drawn from their distribution.
+
+        Draws from the prior are corrected by the observations (Matheron's rule, Wilson et al.
+        2020), which needs no factor of the covariance.
+        """
+        model = self.model
+        effects = rng.normal(model.prior_mean, np.sqrt(model.prior_variance))
+        size = len(model.target)
+        jitter = 1e-9 * model.prior_variance.max() * np.eye(size)
+        misfit = np.linalg.cholesky(model.misfit + jitter)
+        noise = rng.normal(0.0, np.sqrt(model.noise_variance)) + misfit @ rng.normal(size=size)
+        missing = self.posterior.precision @ (model.target - model.features @ effects - noise)
+        effects = effects + model.prior_variance * (model.features.T @ missing)
+        return partial(self._stage_gain, effects)
+
+    def predict(self, structure: Structure) -> tuple[float, float]:
+        """Mean and standard deviation of the gain of a structure, in the metric's unit."""
+        mean, covariance = self.joint([structure])
+        std = math.sqrt(max(0.0, float(covariance[0, 0])))
+        return self.log_errors.gain(float(mean[0]), std)
+
+    def additive_gains(self, structures: Sequence[Structure]) -> Floats:
+        """(structures,): the sums of `stage_gain` over all stages."""
+        rows = np.array([self.feature_map.structure_row(s) for s in structures])
+        return np.asarray(rows @ self.posterior.mean)
+
+    def joint(self, structures: Sequence[Structure]) -> tuple[Floats, Floats]:
+        """The distribution of the fall of the log of the error over the MasterNet's.
+
+        Returns:
+            The means, (structures,), and the covariance, (structures, structures).
+        """
+        model = self.model
+        rows = np.array([self.feature_map.rows_by_stage(s) for s in structures])
+        sums = rows.sum(axis=1)
+        weighted = sums * model.prior_variance
+        cross = weighted @ model.features.T + self._misfit(rows, self.rows)
+        mean: Floats = sums @ model.prior_mean + cross @ self.posterior.weights
+        prior = weighted @ sums.T + self._misfit(rows, rows)
+        covariance = prior - cross @ self.posterior.precision @ cross.T
+        return mean, (covariance + covariance.T) / 2
+
+    def _misfit(self, rows: Floats, others: Floats) -> Floats:
+        return self.misfit**2 * _unit_misfit(self.feature_map, rows, others)
 
     def row_std(self, row: Floats) -> float:
         """Standard deviation of the sum of all effects, each times its number in `row`."""
@@ -138,23 +216,30 @@ class BayesEffects:
     def leave_one_out(self) -> LeaveOneOut:
         count, master = len(self.observations.trials), self.feature_map.master
         residual = self.posterior.left_out_residual[:count]  # trials only, no candidates
-        perturbed = np.array([not t.is_control(master) for t in self.observations.trials], bool)
-        columns = [n for c, n in self.feature_map.columns.items() if c.effect == RESET_COST]
+        trials = self.observations.trials
+        perturbed = np.array([not t.is_control(master) for t in trials], bool)
+        columns = [
+            n
+            for c, n in self.feature_map.columns.items()
+            if c.effect == RESET_COST and c.block == ALL
+        ]
         reset_cost = self.model.features[:count, columns] @ self.posterior.mean[columns]
         observed = (self.model.target[:count] - reset_cost)[perturbed]
         predicted = observed - residual[perturbed]
         spearman = None
         if min(len(np.unique(observed)), len(np.unique(predicted))) >= 3:
             spearman = float(spearmanr(observed, predicted).statistic)
-        rmse = float(np.sqrt(np.mean(residual**2)))
         std = np.sqrt(self.posterior.left_out_variance[:count])
+        residual, std = self.log_errors.residual(self.model.target[:count], residual, std)
+        rmse = float(np.sqrt(np.mean(residual**2)))
         return LeaveOneOut(rmse, spearman, residual, std)
 
     def gradients(self) -> list[dict[str, object]]:
         """Pseudo-gradients g0, g1, g2 of each super-block and tried block, with deviations.
 
-        g1 and g2 are mean slopes from the MasterNet's depth and width to twice that, trend
-        included. Super-blocks are counted from 0. Stem and head are listed where they were tried.
+        They are in the metric's unit, to first order at the MasterNet. g1 and g2 are mean slopes
+        from the MasterNet's depth and width to twice that, trend included. Super-blocks are counted
+        from 0. Stem and head are listed where they were tried.
         """
         gradients: list[dict[str, object]] = []
         for index in self.feature_map.master.indices:
@@ -167,8 +252,8 @@ class BayesEffects:
                 gradient: dict[str, object] = {"super_block": index, "block": str(block)}
                 gradient["trials"] = trials
                 for name, row in self.gradient_rows(index, block).items():
-                    mean = float(row @ self.posterior.mean)
-                    gradient[name] = {"mean": mean, "std": self.row_std(row)}
+                    mean, error = float(row @ self.posterior.mean), self.log_errors.master_error
+                    gradient[name] = {"mean": error * mean, "std": error * self.row_std(row)}
                 gradients.append(gradient)
         return gradients
 
@@ -229,57 +314,94 @@ def _few_trials_warning(name: str, blocks: int, trials: int) -> list[str]:
 
 
 def _prior(
-    feature_map: FeatureMap, observations: Observations, master_value: float, error: float
-) -> tuple[LinearModel, int]:
-    """The model before its scales are fitted, and the degrees of freedom of all repeats."""
-    trials = observations.trials
-    target = observations.values - master_value
-    candidate_target = observations.candidate_values - master_value
-    indices = feature_map.master.indices
-    stages = np.array([indices.index(trial.index) for trial in trials])
-    spread = _spread(target, stages, error)
-    repeats = RepeatNoise.estimate(observations, feature_map.master)
+    feature_map: FeatureMap, observations: Observations, log_errors: LogErrors
+) -> tuple[LinearModel, Floats, float, int]:
+    """The model before its scales are fitted, and more for `BayesEffects`.
+
+    Returns:
+        The model; the effects by stage of all observations; their spread; the degrees of freedom
+        of all repeats.
+    """
+    master, trials = feature_map.master, observations.trials
+    targets = [
+        log_errors.target(values)
+        for values in (
+            observations.values,
+            *(each.values for each in observations.earlier),
+            observations.candidate_values,
+        )
+    ]
+    indices = master.indices
+    stages = np.array([indices.index(trial.index) for trial in trials], int)
+    spread = _spread(targets[0], stages)
+    if not trials:  # the candidates are a sample of the space
+        spread = _spread(targets[-1], np.zeros(len(targets[-1]), int))
+    repeats = RepeatNoise.estimate(trials, targets[0], master)
     stage_noise = repeats.variances(0.1 * spread**2) + (1e-4 * spread) ** 2
     stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0]) * spread
     variance = feature_map.base_variance * stds[feature_map.groups] ** 2
     mean = np.zeros(len(feature_map))
+    widest = 4 * np.abs(np.concatenate(targets)).max() ** 2 + spread**2
     for column, number in feature_map.columns.items():
-        if column.effect == RESET_COST:  # wide: trials of any super-block may lose a lot
-            variance[number] = 4 * np.abs(target).max() ** 2 + spread**2
-        elif column == CANDIDATE_OFFSET:  # as wide: another recipe, and a teacher
-            variance[number] = 4 * np.abs(candidate_target).max() ** 2 + spread**2
+        # Wide: trials of any super-block may lose a lot, and candidates have another recipe.
+        if column.effect in (RESET_COST, CANDIDATE_OFFSET.effect):
+            variance[number] = widest
         elif column == TREND:
-            mean[number], variance[number] = TREND_MEAN * error, (TREND_STD * error) ** 2
-    features = np.array([feature_map.trial_row(t.index, t.super_block) for t in trials])
-    noise = stage_noise[stages]
-    if candidates := observations.candidates:
-        candidate_noise = _candidate_noise(
-            feature_map.master, candidates, stage_noise, float(noise.mean())
-        )
-        features = np.vstack((features, [feature_map.candidate_row(s) for s in candidates]))
-        target = np.concatenate((target, candidate_target))
-        noise = np.concatenate((noise, candidate_noise))
-    return LinearModel(features, target, mean, variance, noise), sum(repeats.freedom)
+            mean[number], variance[number] = TREND_MEAN, TREND_STD**2
+    rows, features, noise = [], [], []
+    for trial, stage in zip(trials, stages, strict=True):
+        rows.append(feature_map.rows_by_stage(trial.structure(master)))
+        features.append(rows[-1].sum(axis=0) + feature_map.reset_row(trial.index))
+        noise.append(stage_noise[stage])
+    for round_number, each in enumerate(observations.earlier):
+        for trial in each.trials:
+            rows.append(feature_map.rows_by_stage(trial.structure(each.master)))
+            scope = earlier_round(round_number)
+            features.append(rows[-1].sum(axis=0) + feature_map.reset_row(trial.index, scope))
+            noise.append(stage_noise[indices.index(trial.index)])
+    for structure in observations.candidates:
+        rows.append(feature_map.rows_by_stage(structure))
+        features.append(rows[-1].sum(axis=0))
+        features[-1][feature_map.columns[CANDIDATE_OFFSET]] = 1.0
+        noise.append(float(stage_noise.mean()))
+    by_stage = np.array(rows)
+    # Trials of the MasterNet change one super-block, and have no misfit.
+    others = by_stage[len(trials) :]
+    inner = (MISFIT * spread) ** 2 * _unit_misfit(feature_map, others, others)
+    model = LinearModel(
+        np.array(features),
+        np.concatenate(targets),
+        mean,
+        variance,
+        np.array(noise),
+        np.asarray(block_diag(np.zeros((len(trials), len(trials))), inner)),
+    )
+    return model, by_stage, spread, sum(repeats.freedom)
 
 
-def _candidate_noise(
-    master: Structure, candidates: Sequence[Structure], stage_noise: Floats, mean_noise: float
-) -> Floats:
-    """(candidates,): the sum of the noise variances of all stages that a candidate changes.
+def _unit_misfit(feature_map: FeatureMap, rows: Floats, others: Floats) -> Floats:
+    """(rows, others): the prior covariance of the misfit of structures, of unit scale.
 
-    The linear form is wrong in all of these stages at once. A candidate has at least the noise of
-    a mean trial, even if it changes nothing.
+    It is the sum of k_i k_j over all pairs of stages i < j, where k_i is the prior covariance of
+    the effects that the two structures change at stage i, for trials of unit spread.
+
+    Args:
+        feature_map: the columns of `rows`.
+        rows: (rows, stages, columns), the effects by stage of some structures.
+        others: (others, stages, columns), the effects by stage of other structures.
     """
-    sums = [
-        stage_noise[[a != b for a, b in zip(s.stages, master.stages, strict=True)]].sum()
-        for s in candidates
-    ]
-    return np.asarray(np.maximum(sums, mean_noise))
+    stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0])
+    stds = stds[feature_map.groups] * np.sqrt(feature_map.base_variance)
+    used = stds > 0
+    first, second = ((each[:, :, used] * stds[used]).swapaxes(0, 1) for each in (rows, others))
+    by_stage = first @ second.swapaxes(1, 2)  # (stages, rows, others)
+    pairs: Floats = (by_stage.sum(axis=0) ** 2 - (by_stage**2).sum(axis=0)) / 2
+    return pairs
 
 
-def _spread(target: Floats, stages: Floats, error: float) -> float:
-    """Standard deviation within stages; a tenth of the error counts as two more trials."""
-    squares, freedom = 2 * (0.1 * error) ** 2, 2
+def _spread(target: Floats, stages: Floats) -> float:
+    """Standard deviation within stages; MIN_SPREAD counts as two more trials."""
+    squares, freedom = 2 * MIN_SPREAD**2, 2
     for stage in np.unique(stages):
         values = target[stages == stage]
         squares += float(((values - values.mean()) ** 2).sum())

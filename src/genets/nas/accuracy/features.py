@@ -3,13 +3,13 @@
 The predicted gain of a structure is a sum over its stages (paper, section 4.2). The gain of a
 super-block is a sum of effects, which are all zero for the MasterNet's own super-block:
 
-- `trend`: share_i * log(multiply-adds / the MasterNet's), where share_i is super-block i's share of
-  the MasterNet's multiply-adds. The log of the total is no sum over super-blocks. The trend is its
-  first-order form in the logs of the super-blocks' multiply-adds, and is exact when all of these
-  change by one factor. (The other first-order form, share_i * (ratio - 1), overstates a super-block
-  of eight times the size by a factor of four.) Multiply-adds depend on the input width.
+- `trend`: w log((m + f) / (m' + f)) for each super-block, where m are its multiply-adds, m' those
+  of the MasterNet's, and f is a share of the mean m'. The weight w is the super-block's share of
+  the sum of all m' + f. So the trend is exact when all of these change by one factor, and a
+  super-block without multiply-adds, such as an identity, has a finite trend. The log of the total
+  is no sum over super-blocks. Multiply-adds depend on the input width.
 - `block`: effects of type, kernel, ratio and block that are the same in every super-block.
-- `local block`: effects of type and block in one super-block.
+- `local block`: effects of type, kernel, ratio and block in one super-block.
 - `slope`: effects of log(depth / the MasterNet's) and log(width / the MasterNet's), for all
   super-blocks and by type.
 - `local slope`: the same two slopes in one super-block, and for one block in one super-block.
@@ -38,6 +38,8 @@ from genets.structure.cost import input_resolutions, stage_multiply_adds
 ALL = ""
 UNSEEN = "unseen"  # stands for every block without a trial: only the prior describes it
 
+TREND_FLOOR = 0.2  # f, as a share of the MasterNet's mean multiply-adds of a super-block
+
 SCALE_GROUPS = ("block", "local block", "slope", "local slope")
 FIXED = -1  # the group of effects whose prior is not scaled
 
@@ -55,6 +57,11 @@ TREND = Column("trend")
 CANDIDATE_OFFSET = Column("candidate offset")
 
 
+def earlier_round(number: int) -> str:
+    """The scope of the reset costs of an earlier round, counted from 0."""
+    return f"earlier round {number}"
+
+
 class FeatureMap:
     """The columns of the design matrix, and their values for the super-blocks of a search space.
 
@@ -62,16 +69,21 @@ class FeatureMap:
         master: the MasterNet.
         blocks: the blocks that trials have tried; all other blocks share one column.
         candidates: whether trained candidates are observed beside trials.
+        earlier_rounds: the number of earlier rounds whose trials are observed, too.
 
     Attributes:
         columns: the number of each column.
         groups: (columns,), the index of each column's prior scale in `SCALE_GROUPS`, or `FIXED`.
         base_variance: (columns,), the prior variance of each column within its group.
-        shares: by stage, its multiply-adds over those of all super-blocks of the MasterNet.
     """
 
     def __init__(
-        self, master: Structure, blocks: Iterable[Block], *, candidates: bool = False
+        self,
+        master: Structure,
+        blocks: Iterable[Block],
+        *,
+        candidates: bool = False,
+        earlier_rounds: int = 0,
     ) -> None:
         self.master = master
         tried = (block for block in blocks if block.type != "Conv")
@@ -82,9 +94,15 @@ class FeatureMap:
             index: self.multiply_adds(index, master.input_width(index), master.stage(index))
             for index in master.indices
         }
-        total = sum(self._master_multiply_adds[index] for index in range(len(master.super_blocks)))
-        self.shares = {index: adds / total for index, adds in self._master_multiply_adds.items()}
+        count = len(master.super_blocks)
+        total = sum(self._master_multiply_adds[index] for index in range(count))
+        self._floor = TREND_FLOOR * total / count
+        self._total = total + count * self._floor
+        self._rows: dict[tuple[int, SuperBlock], Floats] = {}
         priors = dict(self._priors())
+        for number in range(earlier_rounds):
+            for stage in (ALL, *master.indices):
+                priors[Column(RESET_COST, stage, earlier_round(number))] = (FIXED, 1)
         if candidates:
             priors[CANDIDATE_OFFSET] = (FIXED, 1)
         self.columns = {column: number for number, column in enumerate(priors)}
@@ -116,6 +134,9 @@ class FeatureMap:
             yield Column("block", ALL, block), (0, 0.5)
         for index in indices:
             yield from ((Column("type", index, name), (1, 0.5)) for name in types)
+            yield Column("kernel", index), (1, 0.5)
+            yield Column("ratio", index), (1, 0.25)
+            yield from ((Column("ratio", index, name), (1, 0.25)) for name in types)
             yield from ((Column("block", index, block), (1, 0.5)) for block in blocks)
         for effect in ("depth", "width"):
             yield Column(effect), (2, 1)
@@ -133,8 +154,10 @@ class FeatureMap:
             return
         name = super_block.type
         block = super_block.block if super_block.block in self.blocks else UNSEEN
-        yield Column("kernel"), 2 * math.log(super_block.kernel / 3)
-        yield Column("ratio", ALL, name), math.log(super_block.ratio)
+        for stage in (ALL, index):
+            yield Column("kernel", stage), 2 * math.log(super_block.kernel / 3)
+            yield Column("ratio", stage, name), math.log(super_block.ratio)
+        yield Column("ratio", index), math.log(super_block.ratio)
         for stage in (ALL, index):
             yield Column("type", stage, name), 1.0
             yield Column("block", stage, block), 1.0
@@ -147,18 +170,21 @@ class FeatureMap:
 
     def stage_rows(self, index: int, super_blocks: Sequence[SuperBlock]) -> Floats:
         """(super-blocks, columns): differences from the MasterNet's own stage, trend left out."""
-        rows = np.zeros((len(super_blocks), len(self)))
-        for row, super_block in zip(rows, super_blocks, strict=True):
+        own = self._stage_row(index, self.master.stage(index))
+        return np.array([self._stage_row(index, s) - own for s in super_blocks])
+
+    def _stage_row(self, index: int, super_block: SuperBlock) -> Floats:
+        if (index, super_block) not in self._rows:
+            row = np.zeros(len(self))
             for column, value in self._terms(index, super_block):
                 row[self.columns[column]] += value
-            for column, value in self._terms(index, self.master.stage(index)):
-                row[self.columns[column]] -= value
-        return rows
+            self._rows[index, super_block] = row
+        return self._rows[index, super_block]
 
     def trend(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
-        """(input widths, super-blocks): share_i * log(multiply-adds / the MasterNet's).
+        """(input widths, super-blocks): w log((m + f) / (m' + f)), see the module.
 
         The head counts with the MasterNet's input width: the effects of the last super-block
         describe what more channels bring there.
@@ -168,22 +194,32 @@ class FeatureMap:
         adds = [
             [self.multiply_adds(index, width, s) for s in super_blocks] for width in input_widths
         ]
-        return self.shares[index] * np.log(np.array(adds) / self._master_multiply_adds[index])
+        own = self._master_multiply_adds[index] + self._floor
+        return own / self._total * np.log((np.array(adds) + self._floor) / own)
 
-    def structure_row(self, structure: Structure) -> Floats:
-        """(columns,): the sum over all stages of a structure."""
-        row = np.zeros(len(self))
-        for index in structure.indices:
+    def rows_by_stage(self, structure: Structure) -> Floats:
+        """(stages, columns): the effects of each stage of a structure."""
+        rows = np.zeros((len(structure.stages), len(self)))
+        for row, index in zip(rows, structure.indices, strict=True):
             stage, width = structure.stage(index), structure.input_width(index)
             row += self.stage_rows(index, [stage])[0]
             row[self.columns[TREND]] += self.trend(index, [width], [stage])[0, 0]
-        return row
+        return rows
+
+    def structure_row(self, structure: Structure) -> Floats:
+        """(columns,): the sum over all stages of a structure."""
+        return np.asarray(self.rows_by_stage(structure).sum(axis=0))
 
     def trial_row(self, index: int, super_block: SuperBlock) -> Floats:
         """(columns,): the structure of a trial, and its reset cost."""
         row = self.structure_row(self.master.with_stage(index, super_block))
+        return row + self.reset_row(index)
+
+    def reset_row(self, index: int, scope: str = ALL) -> Floats:
+        """(columns,): the reset cost of a stage. scope: `earlier_round` of the trial, if any."""
+        row = np.zeros(len(self))
         for stage in (ALL, index):
-            row[self.columns[Column(RESET_COST, stage)]] = 1.0
+            row[self.columns[Column(RESET_COST, stage, scope)]] = 1.0
         return row
 
     def candidate_row(self, structure: Structure) -> Floats:

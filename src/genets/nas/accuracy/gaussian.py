@@ -1,9 +1,10 @@
 """Bayesian linear regression with Gaussian effects, in closed form.
 
-    y = X w + e,   w_j ~ N(m_j, v_j),   e_n ~ N(0, s_n)   (all independent)
+    y = X w + f + e,   w_j ~ N(m_j, v_j),   f ~ N(0, Q),   e_n ~ N(0, s_n)
 
-This is ridge regression with one penalty per column. It is also a Gaussian process with covariance
-K = X diag(v) X' + diag(s).
+Without f this is ridge regression with one penalty per column. f is the part of the target that no
+sum of effects can hold. All of it is a Gaussian process with covariance
+K = X diag(v) X' + Q + diag(s).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class LinearModel:
         prior_mean: (p,), m.
         prior_variance: (p,), v.
         noise_variance: (n,), s.
+        misfit: (n, n), the prior covariance Q of f.
     """
 
     features: Floats
@@ -38,6 +40,7 @@ class LinearModel:
     prior_mean: Floats
     prior_variance: Floats
     noise_variance: Floats
+    misfit: Floats
 
     @property
     def residual(self) -> Floats:
@@ -48,7 +51,7 @@ class LinearModel:
     def covariance(self) -> Floats:
         """(n, n): the prior covariance K of the target."""
         shared = (self.features * self.prior_variance) @ self.features.T
-        return shared + np.diag(self.noise_variance)
+        return shared + self.misfit + np.diag(self.noise_variance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,8 @@ class Posterior:
     Attributes:
         mean: (p,).
         covariance: (p, p).
+        weights: (n,), K^-1 times the residual of the prior mean.
+        precision: (n, n), K^-1.
         left_out_residual: (n,), each observation minus its prediction from all other observations,
             with the same variances.
         left_out_variance: (n,), the variance of `left_out_residual`; it includes the noise of the
@@ -66,6 +71,8 @@ class Posterior:
 
     mean: Floats
     covariance: Floats
+    weights: Floats
+    precision: Floats
     left_out_residual: Floats
     left_out_variance: Floats
 
@@ -82,7 +89,14 @@ def compute_posterior(model: LinearModel) -> Posterior:
     mean = model.prior_mean + weighted.T @ solved
     covariance = np.diag(model.prior_variance) - weighted.T @ cho_solve(factor, weighted)
     precision = np.diag(inverse)
-    return Posterior(mean, (covariance + covariance.T) / 2, solved / precision, 1 / precision)
+    return Posterior(
+        mean,
+        (covariance + covariance.T) / 2,
+        solved,
+        (inverse + inverse.T) / 2,
+        solved / precision,
+        1 / precision,
+    )
 
 
 def scale_variances(model: LinearModel, groups: Integers, log_scales: Floats) -> LinearModel:
@@ -91,12 +105,13 @@ def scale_variances(model: LinearModel, groups: Integers, log_scales: Floats) ->
     Args:
         model: the model before scaling.
         groups: (p,), the scale that each column follows; -1 for a column that stays as it is.
-        log_scales: (scales,), one for each group; the last one is for the noise.
+        log_scales: (scales,), one for each group, then one for f and one for the noise.
     """
-    factors = np.concatenate((np.exp(2 * log_scales[:-1]), [1.0]))
+    factors = np.concatenate((np.exp(2 * log_scales[:-2]), [1.0]))
     return replace(
         model,
         prior_variance=model.prior_variance * factors[groups],
+        misfit=model.misfit * np.exp(2 * log_scales[-2]),
         noise_variance=model.noise_variance * np.exp(2 * log_scales[-1]),
     )
 
@@ -121,8 +136,10 @@ def fit_scales(model: LinearModel, groups: Integers, log_scale_std: Floats) -> F
             (scaled.features.T @ solved) ** 2
             - np.einsum("nj,nj->j", scaled.features, inverse @ scaled.features)
         )
+        by_misfit = solved @ scaled.misfit @ solved - np.einsum("nm,nm->", scaled.misfit, inverse)
         by_noise = scaled.noise_variance @ (solved**2 - np.diag(inverse))
-        slope = np.array([*(by_column[groups == g].sum() for g in range(count - 1)), by_noise])
+        by_group = (by_column[groups == group].sum() for group in range(count - 2))
+        slope = np.array([*by_group, by_misfit, by_noise])
         penalty = ((log_scales / log_scale_std) ** 2).sum() / 2
         return penalty - evidence, log_scales / log_scale_std**2 - slope
 

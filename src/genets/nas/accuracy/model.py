@@ -12,17 +12,15 @@ import numpy as np
 from genets.core.errors import GenetsError, unknown_name
 from genets.nas.accuracy.bayes import BayesEffects, LeaveOneOut
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.accuracy.observations import Observations
+from genets.nas.accuracy.observations import LogErrors, Observations
 from genets.nas.accuracy.paper_formula import PaperEffects
 from genets.nas.accuracy.undecided import UndecidedChoice, undecided_choices
-from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.structure import Block, Structure, SuperBlock
 from genets.training.score import Metric
 
 Form = Literal["bayes", "paper"]
 FORMS: tuple[Form, ...] = ("bayes", "paper")
-
-MIN_ERROR = 0.01  # replaces the error of a MasterNet that makes (almost) no error
 
 FailedBlocks = frozenset[tuple[int, Block]]  # the index of a super-block, from 0, and a block
 
@@ -34,7 +32,7 @@ class Effects(Protocol):
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats: ...
 
-    def std(self, structure: Structure) -> float: ...
+    def predict(self, structure: Structure) -> tuple[float, float]: ...
 
     def leave_one_out(self) -> LeaveOneOut | None: ...
 
@@ -101,6 +99,7 @@ class AccuracyModel:
         metric: Metric | str = Metric.TOP1,
         form: Form = "bayes",
         candidates: Sequence[TrainedCandidate] = (),
+        earlier: Sequence[tuple[Structure, Sequence[TrialResult]]] = (),
     ) -> AccuracyModel:
         """Fit the model to the results of trials.
 
@@ -113,6 +112,7 @@ class AccuracyModel:
             form: "bayes", or "paper" for the literal formula of section 4.2.
             candidates: structures that were trained from scratch. The form "bayes" is fitted to
                 these too; "paper" is literal and ignores them.
+            earlier: the MasterNet and the results of each earlier round; "paper" ignores them.
 
         Raises:
             GenetsError: no result has a finite score, or an argument is not valid.
@@ -124,14 +124,13 @@ class AccuracyModel:
             raise GenetsError(
                 f"master_score must be a {metric.label} of at least 0, not {master_score}"
             )
-        observations = Observations.collect(master, results, metric, candidates)
+        observations = Observations.collect(master, results, metric, candidates, earlier)
         value = metric.oriented(master_score)
         effects: Effects
         if form == "paper":
             effects = PaperEffects.fit(master, observations, value)
         else:
-            error = 1 - master_score if metric.higher_is_better else master_score
-            effects = BayesEffects.fit(master, observations, value, max(error, MIN_ERROR))
+            effects = BayesEffects.fit(master, observations, LogErrors(metric, value))
         return cls(
             master,
             value,
@@ -141,11 +140,11 @@ class AccuracyModel:
             len(observations.trials),
             observations.excluded,
             _failed_blocks(master, observations),
-            TriedRange.collect(master, observations.trials),
+            TriedRange.collect(master, observations),
         )
 
     def predict(self, structure: Structure) -> Prediction:
-        """Predict the gain of a structure: the sum of `stage_gain` over all stages.
+        """Predict the gain of a structure.
 
         The prediction is for the MasterNet's resolution. Pseudo-gradients serve every resolution
         (paper, section 4.2, Searching for Resolution).
@@ -159,19 +158,15 @@ class AccuracyModel:
                 f"a structure to predict must have the MasterNet's {count} super-blocks, "
                 f"not {len(structure.super_blocks)}"
             )
-        gains = (
-            self.stage_gain(index, [structure.input_width(index)], [structure.stage(index)])
-            for index in structure.indices
-        )
-        mean = sum(float(gain[0, 0]) for gain in gains)
-        return Prediction(mean, self.effects.std(structure), self.master_value)
+        return Prediction(*self.effects.predict(structure), self.master_value)
 
     def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
         """(input widths, super-blocks): the predicted gain of each super-block as stage `index`.
 
-        It is 0 for the MasterNet's own stage with its own input width.
+        It is 0 for the MasterNet's own stage with its own input width. The sum over the stages
+        orders structures; the form "bayes" predicts in the log of the error, see `bayes`.
         """
         return np.asarray(self.effects.stage_gain(index, input_widths, super_blocks))
 
@@ -187,7 +182,7 @@ class AccuracyModel:
         """Choices of a block that are within noise; none for the form "paper"."""
         if not isinstance(self.effects, BayesEffects):
             return []
-        return undecided_choices(self.effects, self.metric.unit)
+        return undecided_choices(self.effects)
 
     def trial_warnings(self) -> list[str]:
         """Warnings about failed, missing or inconsistent trials, without the undecided choices."""
@@ -233,18 +228,22 @@ class TriedRange:
 
     Attributes:
         master: the MasterNet.
-        tried: by stage the super-blocks of its trials, and the MasterNet's own.
+        tried: by stage the super-blocks of all trials, and those of the MasterNets.
     """
 
     master: Structure
     tried: Mapping[int, Sequence[SuperBlock]]
 
     @classmethod
-    def collect(cls, master: Structure, trials: Sequence[Trial]) -> TriedRange:
-        tried = {
-            index: [master.stage(index), *(t.super_block for t in trials if t.index == index)]
-            for index in master.indices
-        }
+    def collect(cls, master: Structure, observations: Observations) -> TriedRange:
+        tried = {index: [master.stage(index)] for index in master.indices}
+        for trial in observations.trials:
+            tried[trial.index].append(trial.super_block)
+        for each in observations.earlier:
+            for index in master.indices:
+                tried[index].append(each.master.stage(index))
+            for trial in each.trials:
+                tried[trial.index].append(trial.super_block)
         return cls(master, tried)
 
     def outside(self, structure: Structure) -> tuple[str, ...]:

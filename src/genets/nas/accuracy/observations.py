@@ -12,8 +12,64 @@ import numpy as np
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
-from genets.structure import Structure
+from genets.structure import Block, Structure
 from genets.training.score import Metric, score_value
+
+MIN_ERROR = 1e-3  # replaces the error of a network that makes (almost) no error
+
+
+@dataclass(frozen=True)
+class LogErrors:
+    """Converts values of a metric to the log of the error, relative to the MasterNet.
+
+    The error is 1 - top-1, or the cross-entropy in nats; at least MIN_ERROR.
+
+    Attributes:
+        metric: the metric.
+        master_value: the MasterNet's metric, oriented so that higher is better.
+    """
+
+    metric: Metric
+    master_value: float
+
+    @property
+    def _perfect(self) -> float:
+        return 1.0 if self.metric.higher_is_better else 0.0
+
+    @property
+    def master_error(self) -> float:
+        return max(self._perfect - self.master_value, MIN_ERROR)
+
+    def target(self, values: Floats) -> Floats:
+        """(values,): the log of the MasterNet's error over the error of each value."""
+        error = np.maximum(self._perfect - np.asarray(values), MIN_ERROR)
+        return np.asarray(np.log(self.master_error / error))
+
+    def gain(self, mean: float, std: float) -> tuple[float, float]:
+        """A fall of the log of the error, and its deviation, in the metric's unit."""
+        error = self.master_error * math.exp(-mean)
+        return self.master_error - error, error * std
+
+    def residual(self, target: Floats, residual: Floats, std: Floats) -> tuple[Floats, Floats]:
+        """Residuals of targets and their deviations, in the metric's unit."""
+        error = self.master_error * np.exp(-target)  # observed
+        predicted = error * np.exp(residual)
+        return predicted - error, predicted * std
+
+
+@dataclass(frozen=True, eq=False)
+class EarlierTrials:
+    """The trials of an earlier round, around another MasterNet.
+
+    Attributes:
+        master: the MasterNet of that round.
+        trials: the trials with a finite score.
+        values: (trials,), as in `Observations`.
+    """
+
+    master: Structure
+    trials: tuple[Trial, ...]
+    values: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +82,7 @@ class Observations:
         excluded: the results that failed or have no finite score.
         candidates: structures that were trained from scratch, in the order of their notations.
         candidate_values: (candidates,), in the same unit as `values`.
+        earlier: the trials of earlier rounds.
     """
 
     trials: tuple[Trial, ...]
@@ -33,6 +90,7 @@ class Observations:
     excluded: tuple[TrialResult, ...]
     candidates: tuple[Structure, ...]
     candidate_values: Floats
+    earlier: tuple[EarlierTrials, ...] = ()
 
     @classmethod
     def collect(
@@ -41,6 +99,7 @@ class Observations:
         results: Sequence[TrialResult],
         metric: Metric,
         candidates: Sequence[TrainedCandidate] = (),
+        earlier: Sequence[tuple[Structure, Sequence[TrialResult]]] = (),
     ) -> Observations:
         """Sort results into those that have a value and those that are excluded.
 
@@ -50,38 +109,61 @@ class Observations:
             metric: the metric that becomes the value.
             candidates: trained candidates. Only candidates at the MasterNet's resolution are used,
                 because trials say nothing about other resolutions.
+            earlier: the MasterNet and the results of each earlier round.
 
         Raises:
             GenetsError: no result has a finite score, or a trial is of another MasterNet.
         """
-        indices = master.indices
-        for result in results:
-            if result.trial.index not in indices:
-                raise GenetsError(
-                    f"index of a trial must be from {indices[0]} (the stem) to {indices[-1]} (the "
-                    f"head), as the MasterNet has {len(master.super_blocks)} super-blocks, "
-                    f"not {result.trial.index}"
-                )
-        # Sorted, so that the fit does not depend on the order in which trials ended.
-        usable = sorted((r.trial, metric_value(r, metric)) for r in results if _usable(r, metric))
-        if not usable:
-            reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
-            raise GenetsError(
-                f"there is no finished trial with a finite {metric.label} "
-                f"among {len(results)} results{reason}; the accuracy model needs at least one"
-            )
+        _check_indices(master, results)
+        trials, values = _collect_trials(results, metric)
         value_by_candidate = {
             candidate.structure: metric_value(candidate, metric)
             for candidate in sorted(candidates, key=lambda candidate: str(candidate.structure))
             if _usable(candidate, metric) and candidate.structure.resolution == master.resolution
         }
+        if not trials and not value_by_candidate:
+            reason = next((f" (the first failed: {r.reason})" for r in results if r.reason), "")
+            raise GenetsError(
+                f"there is no finished trial with a finite {metric.label} "
+                f"among {len(results)} results{reason}; the accuracy model needs at least one"
+            )
         return cls(
-            tuple(trial for trial, _ in usable),
-            np.array([value for _, value in usable]),
+            trials,
+            values,
             tuple(result for result in results if not _usable(result, metric)),
             tuple(value_by_candidate),
             np.array(list(value_by_candidate.values())),
+            tuple(
+                EarlierTrials(own_master, *_collect_trials(own_results, metric))
+                for own_master, own_results in earlier
+            ),
         )
+
+    def blocks(self) -> set[Block]:
+        """The blocks that were tried; of stem and head, too."""
+        tried = {trial.super_block.block for trial in self.trials}
+        tried |= {trial.super_block.block for each in self.earlier for trial in each.trials}
+        return tried | {s.block for structure in self.candidates for s in structure.super_blocks}
+
+
+def _check_indices(master: Structure, results: Sequence[TrialResult]) -> None:
+    indices = master.indices
+    for result in results:
+        if result.trial.index not in indices:
+            raise GenetsError(
+                f"index of a trial must be from {indices[0]} (the stem) to {indices[-1]} (the "
+                f"head), as the MasterNet has {len(master.super_blocks)} super-blocks, "
+                f"not {result.trial.index}"
+            )
+
+
+def _collect_trials(
+    results: Sequence[TrialResult], metric: Metric
+) -> tuple[tuple[Trial, ...], Floats]:
+    """The trials with a finite score, and their values."""
+    # Sorted, so that the fit does not depend on the order in which trials ended.
+    usable = sorted((r.trial, metric_value(r, metric)) for r in results if _usable(r, metric))
+    return tuple(trial for trial, _ in usable), np.array([value for _, value in usable])
 
 
 def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
@@ -107,16 +189,19 @@ class RepeatNoise:
     freedom: tuple[int, ...]
 
     @classmethod
-    def estimate(cls, observations: Observations, master: Structure) -> RepeatNoise:
-        """Collect the repeats of each trial of each stage."""
+    def estimate(cls, trials: Sequence[Trial], values: Floats, master: Structure) -> RepeatNoise:
+        """Collect the repeats of each trial of each stage.
+
+        values: (trials,).
+        """
         repeats = defaultdict(list)
-        for trial, value in zip(observations.trials, observations.values, strict=True):
+        for trial, value in zip(trials, values, strict=True):
             repeats[trial.index, trial.super_block].append(value)
         squares, freedom = [0.0] * len(master.stages), [0] * len(master.stages)
-        for (index, _), values in repeats.items():
+        for (index, _), repeated in repeats.items():
             stage = master.indices.index(index)
-            squares[stage] += float(((np.array(values) - np.mean(values)) ** 2).sum())
-            freedom[stage] += len(values) - 1
+            squares[stage] += float(((np.array(repeated) - np.mean(repeated)) ** 2).sum())
+            freedom[stage] += len(repeated) - 1
         return cls(tuple(squares), tuple(freedom))
 
     def variances(self, prior_variance: float) -> Floats:

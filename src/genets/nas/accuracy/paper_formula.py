@@ -63,9 +63,13 @@ class PaperEffects:
         slopes = np.array([self.gradient.get((index, s.block), zero) for s in super_blocks])
         return np.tile((change * slopes).sum(axis=1), (len(input_widths), 1))
 
-    def std(self, structure: Structure) -> float:
-        """NaN: the formula has no estimate of its error."""
-        return math.nan
+    def predict(self, structure: Structure) -> tuple[float, float]:
+        """The gain of a structure, and NaN: the formula has no estimate of its error."""
+        gains = (
+            self.stage_gain(index, [structure.input_width(index)], [structure.stage(index)])
+            for index in structure.indices
+        )
+        return sum(float(gain[0, 0]) for gain in gains), math.nan
 
     def leave_one_out(self) -> None:
         return None

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.gaussian import Floats
+from genets.nas.accuracy.observations import LogErrors
 from genets.nas.study.records import Trial
 from genets.structure import Block
 
@@ -40,10 +41,11 @@ class UndecidedChoice:
         index: of the super-block, from 0.
         best: the block with the higher predicted gain.
         other: the block with the second-highest predicted gain.
-        mean: difference of the two gains, at the MasterNet's depth and width, in `unit`.
+        mean: difference of the two gains, at the MasterNet's depth and width, in the log of the
+            error.
         std: standard deviation of the difference.
-        unit: of the metric.
         row: (columns,), the difference as a sum of effects.
+        log_errors: converts both to the metric's unit.
     """
 
     index: int
@@ -51,17 +53,18 @@ class UndecidedChoice:
     other: Block
     mean: float
     std: float
-    unit: str
     row: Floats
+    log_errors: LogErrors
 
     def __str__(self) -> str:
+        error, unit = self.log_errors.master_error, self.log_errors.metric.unit
         return (
             f"{self.best} against {self.other} in super-block {self.index + 1} is within noise "
-            f"({self.mean:.2g} ± {self.std:.2g} {self.unit})"
+            f"({error * self.mean:.2g} ± {error * self.std:.2g} {unit})"
         )
 
 
-def undecided_choices(effects: BayesEffects, unit: str) -> list[UndecidedChoice]:
+def undecided_choices(effects: BayesEffects) -> list[UndecidedChoice]:
     """Compare the two best of the tried blocks of each super-block; list those within noise."""
     choices = []
     for index in range(len(effects.feature_map.master.super_blocks)):
@@ -77,7 +80,8 @@ def undecided_choices(effects: BayesEffects, unit: str) -> list[UndecidedChoice]
         row = rows[best] - rows[other]
         mean, std = gains[best] - gains[other], effects.row_std(row)
         if mean < CLEAR_STDS * std:
-            choices.append(UndecidedChoice(index, best, other, mean, std, unit, row))
+            choice = UndecidedChoice(index, best, other, mean, std, row, effects.log_errors)
+            choices.append(choice)
     return choices
 
 

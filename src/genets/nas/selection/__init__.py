@@ -5,8 +5,9 @@ Read the files in this order:
 1. `chain`: a search space as a chain of stages, with the latency and gain of each option.
 2. `frontier`: the best predicted structures for every latency, by dynamic programming.
 3. `alternatives`: the best structures of other block types.
-4. `measured`: measured latencies, and what they say about the speed of the device.
-5. `fastest`: whether any structure meets the budget.
-6. `budget_search`: selects, measures and corrects the table until structures meet the budget, at
+4. `improvement`: the candidates that are expected to improve most on trained ones.
+5. `measured`: measured latencies, and what they say about the speed of the device.
+6. `fastest`: whether any structure meets the budget.
+7. `budget_search`: selects, measures and corrects the table until structures meet the budget, at
    one or several resolutions.
 """

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from genets.core.errors import GenetsError, InfeasibleBudgetError
+from genets.nas.accuracy.bayes import BayesEffects, StageGain
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.context import Report, SearchContext
 from genets.nas.selection.alternatives import (
@@ -19,6 +20,7 @@ from genets.nas.selection.alternatives import (
 from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.fastest import fastest_of_types, make_infeasible_error
 from genets.nas.selection.frontier import Frontier, frontier, random_selection
+from genets.nas.selection.improvement import choose_candidates
 from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
@@ -31,6 +33,9 @@ MIN_SPACING = 0.01
 MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
 LOWER_AIM = 0.9  # the factor of the aim where nothing fits and nothing new is proposed
 RANDOM_SAMPLES = 100_000  # structures that selection "random" draws
+NUM_DRAWS = 24  # of all effects; the best structures of each draw may become candidates
+NUM_BEST = 3  # structures of each draw
+NUM_PREDICTED = 24  # of the best predicted structures that may become candidates
 
 
 class BudgetSearch:
@@ -46,13 +51,19 @@ class BudgetSearch:
         context: The budget, the search space and the latency on the target.
         model: Predicts accuracy.
         resolution: The resolution of the structures; by default the MasterNet's.
+        trained: Trained candidates that meet the budget.
     """
 
     def __init__(
-        self, context: SearchContext, model: AccuracyModel, resolution: int | None = None
+        self,
+        context: SearchContext,
+        model: AccuracyModel,
+        resolution: int | None = None,
+        trained: Sequence[Structure] = (),
     ) -> None:
         self._context = context
         self._model = model
+        self._trained = trained
         self._budget = context.budget
         self._asked_resolution = resolution
         self._resolution = resolution or context.master.resolution
@@ -82,9 +93,48 @@ class BudgetSearch:
         Raises:
             InfeasibleBudgetError: No structure meets the budget; the error has the fastest one.
         """
+        self._find(lambda: self._propose(top), on_attempt)
+        best = self._best_first(self._fitting)
+        first_of_types = {block_types(structure): structure for structure in reversed(best)}
+        chosen = [structure for structure in best if structure in first_of_types.values()]
+        return [self._make_candidate(structure) for structure in chosen[:top]]
+
+    def find_candidates(
+        self, count: int, on_attempt: OnAttempt = lambda done, total: None
+    ) -> list[Candidate]:
+        """Find up to `count` structures to train, see `improvement`.
+
+        Args:
+            count: How many. The literal formula of the paper gives no distribution; with it, the
+                result is that of `run`.
+            on_attempt: Called with the number of attempts that have ended, and of all.
+
+        Returns:
+            The structures, the best predicted first.
+
+        Raises:
+            InfeasibleBudgetError: No structure meets the budget; the error has the fastest one.
+        """
+        effects = self._model.effects
+        if not isinstance(effects, BayesEffects):
+            return self.run(count, on_attempt)
+        seed = self._context.settings.seed
+
+        def choose(structures: Sequence[Structure]) -> list[Structure]:
+            return choose_candidates(effects, structures, count, self._trained, seed=seed)
+
+        self._find(lambda: self._propose_improving(effects, choose), on_attempt)
+        chosen = self._best_first(choose(list(self._fitting)))
+        return [self._make_candidate(structure) for structure in chosen]
+
+    def _find(self, propose: Callable[[], Sequence[Structure]], on_attempt: OnAttempt) -> None:
+        """Measure what is proposed, until structures meet the budget and nothing new is proposed.
+
+        Raises InfeasibleBudgetError where no structure meets the budget.
+        """
         for number in range(MAX_ATTEMPTS):
             on_attempt(number, MAX_ATTEMPTS)
-            fresh = [s for s in self._propose(top) if s not in self._measured]
+            fresh = [s for s in propose() if s not in self._measured]
             if not fresh and self._fitting:
                 fresh = self._propose_closer()
                 if not fresh:
@@ -99,10 +149,9 @@ class BudgetSearch:
         if not self._fitting:
             where = f" at {self._asked_resolution} pixels" if self._asked_resolution else ""
             raise make_infeasible_error(self._measured, self._budget, where)
-        best = sorted(self._fitting, key=self._predicted_gain, reverse=True)
-        first_of_types = {block_types(structure): structure for structure in reversed(best)}
-        chosen = [structure for structure in best if structure in first_of_types.values()]
-        return [self._make_candidate(structure) for structure in chosen[:top]]
+
+    def _best_first(self, structures: Iterable[Structure]) -> list[Structure]:
+        return sorted(structures, key=self._predicted_gain, reverse=True)
 
     @property
     def _fitting(self) -> dict[Structure, NetworkLatency]:
@@ -134,8 +183,15 @@ class BudgetSearch:
     def _predicted_gain(self, structure: Structure) -> float:
         return self._model.predict(structure).mean
 
-    def _frontier(self, used: Sequence[BlockTypes] = ()) -> Frontier:
-        """Predict the frontier up to the aim, without the structures of the types in `used`."""
+    def _frontier(
+        self, used: Sequence[BlockTypes] = (), stage_gain: StageGain | None = None
+    ) -> Frontier:
+        """Predict the frontier up to the aim.
+
+        Args:
+            used: Types whose structures are left out.
+            stage_gain: Predicts gains; by default the accuracy model.
+        """
         settings, offset_ms = self._context.settings, self._corrected.offset_ms_per_image
 
         def solve(stages: Sequence[ChainStage]) -> Frontier:
@@ -147,7 +203,7 @@ class BudgetSearch:
         chain = make_chain(
             self._context.space,
             self._corrected,
-            self._model.stage_gain,
+            stage_gain or self._model.stage_gain,
             self._model.failed,
             resolution=self._resolution,
         )
@@ -182,6 +238,33 @@ class BudgetSearch:
             if used[-1] not in solved:
                 proposed.append(structure)
         return proposed
+
+    def _propose_improving(
+        self, effects: BayesEffects, choose: Callable[[Sequence[Structure]], list[Structure]]
+    ) -> Sequence[Structure]:
+        """Choose among the best predicted and those that are best for some draw of the effects.
+
+        The best predicted at the aim, and one a little below it, are proposed, too: the model of
+        the latency learns from their measurements.
+        """
+        front = self._frontier()
+        if front.best(self._aim_ms) is None:
+            return self._fastest()
+        pool = [*self._fitting, *self._last_points(front, NUM_PREDICTED)]
+        rng = np.random.default_rng(self._context.settings.seed)
+        if self._context.settings.selection == "exact":
+            for _ in range(NUM_DRAWS):
+                drawn = self._frontier(stage_gain=effects.draw_stage_gain(rng))
+                pool += self._last_points(drawn, NUM_BEST)
+        return [*self._best_near_the_aim(front, 2), *choose(pool)]
+
+    def _last_points(self, front: Frontier, count: int) -> list[Structure]:
+        """The best structures up to the aim; all others on the frontier are faster and worse."""
+        last = front.best(self._aim_ms)
+        if last is None:
+            return []
+        points = range(max(0, last + 1 - count), last + 1)
+        return [front.structure(point, self._resolution) for point in points]
 
     def _best_near_the_aim(self, front: Frontier, count: int) -> list[Structure]:
         """Give the best at the aim and a little below, spaced by the error of the predictions.
@@ -240,7 +323,9 @@ class BudgetSearch:
         )
 
 
-def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> list[Candidate]:
+def select_at_each_resolution(
+    context: SearchContext, model: AccuracyModel, trained: Sequence[Structure] = ()
+) -> list[Candidate]:
     """Select the candidates of a round, by resolution (section 4.2, Searching for Resolution).
 
     The trials are run at the MasterNet's resolution, and their pseudo-gradients serve every
@@ -250,6 +335,7 @@ def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> l
     Args:
         context: In the round of the candidates.
         model: Predicts accuracy.
+        trained: Trained candidates that meet the budget.
 
     Returns:
         The same number per resolution, because the best of a larger group would win by chance;
@@ -266,11 +352,13 @@ def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> l
     faults: list[InfeasibleBudgetError] = []
     with context.phase("verification"):
         for number, resolution in enumerate(resolutions):
-            search = BudgetSearch(context, model, resolution if several else None)
+            of_resolution = [s for s in trained if s.resolution == resolution]
+            asked = resolution if several else None
+            search = BudgetSearch(context, model, asked, of_resolution)
             detail = f"{resolution} pixels" * several
             on_attempt = _as_part(report, number, len(resolutions), detail)
             try:
-                candidates += search.run(top, on_attempt)
+                candidates += search.find_candidates(top, on_attempt)
             except InfeasibleBudgetError as error:
                 faults.append(error)
     if not candidates:

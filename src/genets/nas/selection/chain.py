@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from genets.core.errors import GenetsError
 from genets.latency import LatencyTable
+from genets.nas.accuracy.bayes import StageGain
 from genets.nas.accuracy.model import FailedBlocks
 from genets.structure import SearchSpace, SuperBlock
 from genets.structure.structure import IMAGE_CHANNELS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
-
-StageGain = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 
 
 @dataclass(frozen=True, eq=False)

@@ -205,6 +205,7 @@ def _fit_model(
             metric=settings.metric,
             form=settings.regression,
             candidates=tuple(trained.values()),
+            earlier=[(each.master, each.results) for each in rounds[: latest.number - 1]],
         )
     except GenetsError as error:
         return None, str(error)

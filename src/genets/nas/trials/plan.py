@@ -118,12 +118,17 @@ def _balanced(
 ) -> list[SuperBlock]:
     """Draw super-blocks such that blocks, depths and widths are balanced together with `before`."""
     own = space.master.stage(index)
-    widths = space.widths[index]
-    if own.type == "Conv":  # only the width can change, and the own width would be a control trial
+    blocks, depths, widths = space.blocks[index], space.depths[index], space.widths[index]
+    # Where only one property can change, the own super-block would be a control trial.
+    if len(blocks) == len(depths) == 1:
         widths = tuple(width for width in widths if width != own.width)
+    elif len(widths) == len(depths) == 1:
+        blocks = tuple(block for block in blocks if block != own.block)
+    elif len(blocks) == len(widths) == 1:
+        depths = tuple(depth for depth in depths if depth != own.depth)
     options = zip(
-        _evenly(space.blocks[index], count, rng, [s.block for s in before]),
-        _evenly(space.depths[index], count, rng, [s.depth for s in before]),
+        _evenly(blocks, count, rng, [s.block for s in before]),
+        _evenly(depths, count, rng, [s.depth for s in before]),
         _evenly(widths, count, rng, [s.width for s in before]),
         strict=True,
     )
