@@ -25,11 +25,14 @@ BATCH = 16
 
 
 @torch.no_grad()
-def zen_score(structure: Structure, seed: int = 0) -> float:
-    """The mean over REPEATS draws of weights and images, in nats; higher counts as better."""
+def zen_score(
+    structure: Structure, seed: int = 0, repeats: int = REPEATS, batch: int = BATCH
+) -> float:
+    """The mean over all repeated draws of weights and images, in nats; higher counts as better."""
     generator = make_generator("zen", seed)
     net = _without_links(build(structure, 10)).train()
-    return sum(_score(net, structure.resolution, generator) for _ in range(REPEATS)) / REPEATS
+    scores = [_score(net, structure.resolution, generator, batch) for _ in range(repeats)]
+    return sum(scores) / repeats
 
 
 def _without_links(net: ByobNet) -> ByobNet:
@@ -39,14 +42,14 @@ def _without_links(net: ByobNet) -> ByobNet:
     return net
 
 
-def _score(net: ByobNet, resolution: int, generator: torch.Generator) -> float:
+def _score(net: ByobNet, resolution: int, generator: torch.Generator, batch: int) -> float:
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.normal_(generator=generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.weight.fill_(1.0)
             module.bias.zero_()
-    images, noise = torch.randn(2, BATCH, 3, resolution, resolution, generator=generator)
+    images, noise = torch.randn(2, batch, 3, resolution, resolution, generator=generator)
     scales: list[float] = []
     hooks = [
         module.register_forward_pre_hook(lambda _, inputs: scales.append(_log_scale(inputs[0])))

@@ -1,0 +1,345 @@
+"""The search on public tables of trained networks and measured latencies.
+
+Run from the repository: python benchmarks/public_tables.py --tables FOLDER
+Writes results/public_tables.json. `tables` names the tables; the folder holds their CSV files.
+Nothing is trained: scores and latencies are looked up, and all other parts are those of a search.
+
+- `macro` (NAS-Bench-Macro): whole rounds of a search under six budgets of multiply-adds, from
+  random networks as MasterNets, against rivals with as many trainings (see `table_rivals`). Rank
+  correlation and intervals are those of the accuracy model after one round of trials.
+- `accel` (Accel-NASBench): the table lacks the changes of most networks, so no round of trials can
+  be run. The accuracy model learns from random networks instead, and candidates are chosen among
+  the networks of the table under budgets of measured time.
+- `fbnet`: how well a sum of one cost for each layer and operator, as in a latency table, predicts
+  measured latencies. The costs are fitted to whole networks here; a search also times pieces.
+
+Regret: top-1 points between the best network within the budget and the chosen one, by the mean of
+all trainings. Settings were tuned on MasterNets 0 to 24 with trainings 0 and 1, and on A100 and
+TPUv3 (--tuning). All other MasterNets, training 2 and devices are reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from conditions import add_tiny_option, write_result
+from genets.latency.timing.statistics import rmspe
+from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.selection.improvement import choose_candidates
+from genets.nas.study.records import TrainedCandidate, TrialResult
+from genets.nas.trials.plan import plan_trials
+from table_lab import Outcome, search_macro
+from table_rivals import RIVALS, Rival, layer_features
+from tables import ACCEL, FBNET, MACRO, Floats, Integers, Table, macro_space
+
+from tables import read_accel, read_fbnet, read_macro  # isort: skip
+
+WORKERS = 2
+MACRO_QUANTILES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+ACCEL_QUANTILES = (0.1, 0.25, 0.5, 0.75)
+TUNED_DEVICES = ("a100", "tpuv3")
+BANDS = 10
+Z95 = 1.96
+
+# The settings of a search that differ from the defaults of this benchmark, by name.
+METHODS: dict[str, dict[str, Any]] = {
+    "one round, one candidate": {"confirm": 1, "rounds": 1},
+    "one round, four candidates": {"confirm": 4, "rounds": 1},
+    "two rounds, four candidates": {"confirm": 4, "rounds": 2},
+}
+AS_MANY = ("one round, four candidates", "two rounds, four candidates")
+PAPER = {"regression": "paper", "confirm": 1, "rounds": 1}
+
+ACCEL_RANDOM = 64  # networks of Accel-NASBench that are trained at random
+ACCEL_ROUNDS = 5
+ACCEL_CANDIDATES = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the CSV files")
+    parser.add_argument("--parts", nargs="+", default=[*PARTS], choices=PARTS)
+    parser.add_argument("--tuning", action="store_true", help="the part for tuning; store nothing")
+    parser.add_argument("--starts", type=int, help="use so many MasterNets only; store nothing")
+    add_tiny_option(parser)
+    options = parser.parse_args()
+    figures: dict[str, Any] = {}
+    for part in options.parts:
+        file, run = PARTS[part]
+        if not (options.tables / file).exists():
+            print(f"skipped {part}: {options.tables / file} is missing")
+            continue
+        starts = 1 if options.tiny else options.starts
+        figures[part] = run(options.tables, options.tuning, starts)
+        print_figures(part, figures[part])
+    if figures and not (options.tiny or options.tuning or options.starts):
+        write_result("public_tables", figures)
+
+
+def print_figures(part: str, figures: Mapping[str, Any]) -> None:
+    for name, value in figures.items():
+        print(f"{part}: {name}: {value}", flush=True)
+
+
+# NAS-Bench-Macro
+
+
+def run_macro(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
+    table = read_macro(folder)
+    drawn = np.random.default_rng(0).choice(len(table.structures), 50, replace=False)
+    starts = drawn[:25] if tuning else drawn[25:]
+    trainings = (0, 1) if tuning else (2,)
+    jobs = [(int(start), n) for start in starts[:limit] for n in trainings]
+    with ProcessPoolExecutor(WORKERS) as pool:
+        rows = [*pool.map(partial(macro_regrets, folder), jobs)]
+        ranks = [*pool.map(partial(macro_ranks, folder), jobs)]
+    figures: dict[str, Any] = {"starts": len(starts[:limit]), "trainings": list(trainings)}
+    for method in rows[0]:
+        regret = np.array([row[method]["regret"] for row in rows])  # (starts, budgets)
+        used = np.mean([row[method]["trainings"] for row in rows])
+        figures[method] = summary(regret) | {"trainings": round(float(used), 1)}
+    for name in ranks[0]:
+        figures[name] = spread([rank[name] for rank in ranks])
+    return figures
+
+
+def summary(regret: Floats) -> dict[str, Any]:
+    """The mean, its spread over starts, and the mean by budget. regret: (starts, budgets)."""
+    return {
+        "regret": spread(regret.mean(axis=1)),
+        "by_budget": regret.mean(axis=0).round(3).tolist(),
+    }
+
+
+def spread(values: Sequence[float] | Floats) -> dict[str, float]:
+    return {"mean": round(float(np.mean(values)), 3), "std": round(float(np.std(values)), 3)}
+
+
+_tables: dict[Path, Table] = {}
+
+
+def macro(folder: Path) -> Table:
+    """The table, read once in each process."""
+    if folder not in _tables:
+        _tables[folder] = read_macro(folder)
+    return _tables[folder]
+
+
+def macro_regrets(folder: Path, job: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """Regrets under all budgets, from one MasterNet and with one training of all networks."""
+    table, (start, training) = macro(folder), job
+    found: dict[str, list[Outcome]] = {}
+    budgets = np.quantile(table.multiply_adds, MACRO_QUANTILES)
+    for budget in budgets:
+        ours = {
+            name: search_macro(table, start, training, budget, changes)
+            for name, changes in METHODS.items()
+        }
+        ours["the paper's formula"] = search_macro(table, start, training, budget, PAPER)
+        rival = Rival(table, start, training, budget)
+        rivals = {
+            "most multiply-adds": rival.best_by(table.multiply_adds),
+            "one training of all": rival.one_training_of_all(),
+        }
+        for method in AS_MANY:
+            for name, run in RIVALS.items():
+                rival = Rival(table, start, training, budget)
+                rivals[f"{name}, as {method}"] = run(rival, ours[method].trainings)
+        for name, outcome in (ours | rivals).items():
+            found.setdefault(name, []).append(outcome)
+    return {name: regrets(table, budgets, outcomes) for name, outcomes in found.items()}
+
+
+def regrets(table: Table, budgets: Floats, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    best = [table.truth[table.multiply_adds <= budget].max() for budget in budgets]
+    chosen = [table.truth[outcome.winner] for outcome in outcomes]
+    return {
+        "regret": [100 * float(a - b) for a, b in zip(best, chosen, strict=True)],
+        "trainings": float(np.mean([outcome.trainings for outcome in outcomes])),
+    }
+
+
+def macro_ranks(folder: Path, job: tuple[int, int]) -> dict[str, float]:
+    """Rank correlations and intervals of the accuracy model after one round of trials."""
+    table, (start, training) = macro(folder), job
+    master, scores = table.structures[start], table.scores[:, training]
+    results = []
+    for trial in plan_trials(macro_space(master), 2, 1, seed=training):
+        score = float(scores[table.number[trial.structure(master)]])
+        results.append(TrialResult(trial, "done", score, 1 - score))
+    model = AccuracyModel.fit(master, results, float(scores[start]))
+    others = [row for row in range(len(table.structures)) if row != start]
+    mean, covered = judge(model, table, others)
+    truth, adds = table.truth[others], table.multiply_adds[others]
+    bands = np.array_split(np.argsort(adds, kind="stable"), BANDS)
+    return {
+        "spearman": float(spearmanr(mean, truth).statistic),
+        "spearman within bands": float(
+            np.mean([spearmanr(mean[band], truth[band]).statistic for band in bands])
+        ),
+        "truths within the 95 % interval": covered,
+    }
+
+
+def judge(
+    model: AccuracyModel, table: Table, rows: Sequence[int] | Integers
+) -> tuple[Floats, float]:
+    """(rows,): predictions, and the share of truths that are within the 95 % intervals."""
+    predictions = [model.predict(table.structures[row]) for row in rows]
+    value = np.array([prediction.value for prediction in predictions])
+    std = np.array([prediction.std for prediction in predictions])
+    return value, float(np.mean(np.abs(table.truth[rows] - value) <= Z95 * std))
+
+
+# Accel-NASBench
+
+
+def run_accel(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
+    table = read_accel(folder)
+    devices = [d for d in table.latency_ms if (d in TUNED_DEVICES) == tuning]
+    seeds = range(20)[:limit]
+    jobs = [(device, seed) for device in devices for seed in seeds]
+    with ProcessPoolExecutor(WORKERS) as pool:
+        rows = dict(zip(jobs, pool.map(partial(accel_regrets, folder), jobs), strict=True))
+        ranks = [*pool.map(partial(accel_ranks, folder), seeds)]
+    figures: dict[str, Any] = {"seeds": len(seeds)}
+    for method in rows[jobs[0]]:
+        by_device = {
+            device: round(float(np.mean([rows[device, seed][method] for seed in seeds])), 3)
+            for device in devices
+        }
+        by_seed = np.array([
+            np.mean([rows[device, seed][method] for device in devices]) for seed in seeds
+        ])  # fmt: skip
+        figures[method] = {"regret": spread(by_seed), "by_device": by_device}
+    for name in ranks[0]:
+        figures[name] = spread([rank[name] for rank in ranks])
+    return figures
+
+
+def accel(folder: Path) -> Table:
+    if folder / ACCEL not in _tables:
+        _tables[folder / ACCEL] = read_accel(folder)
+    return _tables[folder / ACCEL]
+
+
+def accel_regrets(folder: Path, job: tuple[str, int]) -> dict[str, list[float]]:
+    """Regrets under all budgets on one device."""
+    table, (device, seed) = accel(folder), job
+    latency, scores = table.latency_ms[device], table.scores[:, 0]
+    total = ACCEL_RANDOM + ACCEL_ROUNDS * ACCEL_CANDIDATES
+    regret: dict[str, list[float]] = {}
+    for quantile in ACCEL_QUANTILES:
+        within = np.flatnonzero(latency <= np.nanquantile(latency, quantile))
+        rng = np.random.default_rng([seed, int(100 * quantile)])
+        drawn = rng.permutation(len(scores))[:total]
+        random = rng.permutation(within)[:total]
+        most = within[table.multiply_adds[within].argmax()]
+        chosen = {
+            "rounds of candidates": search_accel(table, drawn[:ACCEL_RANDOM], within),
+            "random search": random[scores[random].argmax()],
+            "boosted trees": boosted_trees(table, drawn[: total - ACCEL_CANDIDATES], within),
+            "most multiply-adds": most,
+        }
+        for name, row in chosen.items():
+            regret.setdefault(name, []).append(100 * float(scores[within].max() - scores[row]))
+    return regret
+
+
+def fit_accel(table: Table, rows: Sequence[int] | Integers) -> AccuracyModel:
+    """Fit to trained networks, of which the first one is the MasterNet."""
+    trained = [
+        TrainedCandidate(table.structures[row], "done", 1, float(table.truth[row]), None)
+        for row in rows
+    ]
+    return AccuracyModel.fit(
+        table.structures[rows[0]], [], float(table.truth[rows[0]]), candidates=trained
+    )
+
+
+def search_accel(table: Table, drawn: Integers, within: Integers) -> int:
+    """Choose candidates in rounds; the best network within the budget wins."""
+    rows = [int(row) for row in drawn]
+    pool = [table.structures[row] for row in within]
+    allowed = set(within.tolist())
+    for number in range(ACCEL_ROUNDS):
+        model = fit_accel(table, rows)
+        assert isinstance(model.effects, BayesEffects)
+        gains = model.effects.additive_gains(pool)
+        best = [pool[n] for n in np.argsort(-gains, kind="stable")[:200]]
+        trained = [table.structures[row] for row in rows if row in allowed]
+        new = choose_candidates(model.effects, best, ACCEL_CANDIDATES, trained, seed=number)
+        rows += [table.number[structure] for structure in new]
+    return max((row for row in rows if row in allowed), key=lambda row: table.truth[row])
+
+
+def boosted_trees(table: Table, drawn: Integers, within: Integers) -> int:
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    features, scores = layer_features(table), table.scores[:, 0]
+    trees = GradientBoostingRegressor(n_estimators=200, max_depth=3, subsample=0.8,
+                                      learning_rate=0.05, random_state=0)  # fmt: skip
+    trees.fit(features[drawn], scores[drawn])
+    others = np.setdiff1d(within, drawn)
+    best = others[np.argsort(-trees.predict(features[others]))[:ACCEL_CANDIDATES]]
+    trained = np.concatenate((np.intersect1d(within, drawn), best))
+    return int(trained[scores[trained].argmax()])
+
+
+def accel_ranks(folder: Path, seed: int) -> dict[str, float]:
+    """Rank correlations and intervals of the accuracy model after 80 random networks."""
+    table = accel(folder)
+    order = np.random.default_rng([seed, 1]).permutation(len(table.structures))
+    model, others = fit_accel(table, order[:80]), order[80:1080]
+    mean, covered = judge(model, table, others)
+    truth, ms = table.truth[others], table.latency_ms["a100"][others]
+    bands = np.array_split(np.argsort(ms, kind="stable"), BANDS)
+    return {
+        "spearman, 80 random networks": float(spearmanr(mean, truth).statistic),
+        "spearman within bands of A100 latency": float(
+            np.mean([spearmanr(mean[band], truth[band]).statistic for band in bands])
+        ),
+        "truths within the 95 % interval": covered,
+    }
+
+
+# FBNet
+
+
+def run_fbnet(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
+    """Error of a sum of costs on half of the networks, fitted to 1,000 others; by device."""
+    layers, latency_ms = read_fbnet(folder)
+    one_hot = np.concatenate(
+        [(layers == name)[:, :] for name in range(layers.max() + 1)], axis=1
+    ).astype(float)
+    features = np.hstack((one_hot, np.ones((len(layers), 1))))
+    figures = {}
+    for device, ms in latency_ms.items():
+        used = np.flatnonzero(np.isfinite(ms))
+        order = np.random.default_rng(0).permutation(used)
+        fitted, held_out = order[:1000], order[len(order) // 2 :]
+        costs = np.linalg.lstsq(features[fitted] / ms[fitted, None], np.ones(len(fitted)))[0]
+        figures[device] = round(rmspe(features[held_out] @ costs, ms[held_out]), 4)
+    return {"rmspe": figures, "median": round(float(np.median(list(figures.values()))), 4)}
+
+
+Part = tuple[str, Callable[[Path, bool, int | None], dict[str, Any]]]
+PARTS: dict[str, Part] = {
+    "macro": (MACRO, run_macro),
+    "accel": (ACCEL, run_accel),
+    "fbnet": (FBNET, run_fbnet),
+}
+
+if __name__ == "__main__":
+    main()
