@@ -23,6 +23,7 @@ from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
 from genets.networks.count import Count
 from genets.structure import Structure, zoo
+from genets.training import Score
 from json_keys import check_keys
 
 SELECTED = Candidate(
@@ -56,8 +57,8 @@ class Driver:
             raise self.error
         return SearchResult(
             selected=SELECTED,
-            master={"top1": 0.9, "cross_entropy": 0.3},
-            winner={"top1": 0.92, "cross_entropy": 0.25},
+            master=Score(0.9, 0.3),
+            winner=Score(0.92, 0.25),
             trials_done=60,
             trials_failed=1,
             folder=out,

@@ -31,6 +31,7 @@ from genets.nas.warnings import (
     trial_warnings,
 )
 from genets.structure import Block, SuperBlock
+from genets.training import Score
 
 SETTINGS = SearchSettings(
     data="digits", budget="0.5x", metric="top1",
@@ -181,12 +182,12 @@ def test_a_master_net_that_would_do_better_itself_is_told(
 ) -> None:
     selected = Candidate(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
     winner = TrainedCandidate(MASTER, "done", 3, 0.8, 0.5)
-    found = master_warnings(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
+    found = master_warnings(SETTINGS, selected, Score(own, 0.4), [winner])
     assert len(found) == doubted
     if found:
         assert "(top-1 0.9 after 36 epochs against 0.8 after 3)" in found[0]
         assert found[0].startswith("the MasterNet, which at 1 ms per image meets the budget")
-    assert master_warnings(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, []) == []
+    assert master_warnings(SETTINGS, selected, Score(own, 0.4), []) == []
 
 
 def test_a_round_without_choice_is_told() -> None:

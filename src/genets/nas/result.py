@@ -9,7 +9,7 @@ from typing import Any
 from genets.nas.reselect import select
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, RoundResult, TrainedCandidate
-from genets.training.score import Metric
+from genets.training.score import Metric, Score
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,7 @@ class SearchResult:
 
     Attributes:
         selected: The winner, with its predicted and measured latency.
-        master, winner: Scores on the test split: {"top1": share of correct images,
-            "cross_entropy": nats per image}.
+        master, winner: Scores on the test split, such as `winner.top1` or `winner["top1"]`.
         trials_done, trials_failed: The numbers of trials, in all rounds.
         folder: The study.
         files: The exported files, by name: "structure", "weights", "onnx", "result".
@@ -33,8 +32,8 @@ class SearchResult:
     """
 
     selected: Candidate
-    master: dict[str, float]
-    winner: dict[str, float]
+    master: Score
+    winner: Score
     trials_done: int
     trials_failed: int
     folder: Path
@@ -57,8 +56,8 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         return {
             "selected": self.selected.to_json(),
-            "master": self.master,
-            "winner": self.winner,
+            "master": self.master.by_metric(),
+            "winner": self.winner.by_metric(),
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
             "seconds": self.seconds,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -170,7 +169,7 @@ def _train_master(context: SearchContext, data: ImageData) -> tuple[nn.Module, S
         score = context.evaluate(net, data.validation)
         _check_learned(score, data.num_classes)
         save_weights(net, study.master_weights, {"structure": str(context.master)})
-        study.save_json(layout.MASTER, asdict(score))
+        study.save_json(layout.MASTER, score.to_json())
     return net, score
 
 
@@ -238,8 +237,8 @@ def _make_result(
     files = {name: folder / layout.RESULTS / file for name, file in EXPORTED.items()}
     return SearchResult(
         selected=selected,
-        master={"top1": master_test.top1, "cross_entropy": master_test.cross_entropy},
-        winner={"top1": winner_test.top1, "cross_entropy": winner_test.cross_entropy},
+        master=master_test,
+        winner=winner_test,
         trials_done=sum(result.trials_done for result in rounds),
         trials_failed=sum(result.trials_failed for result in rounds),
         folder=folder,

@@ -34,7 +34,6 @@ from genets.training.run.inputs import check_all, load_images, log_broken, make_
 from genets.training.run.settings import RunSettings
 from genets.training.run.state import TrainingState, scored_tensors
 from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer
-from genets.training.score import Score
 from genets.training.teacher import load_teacher
 
 
@@ -174,7 +173,7 @@ def _finish(
         data=data.name,
         epoch=best.epoch,
         epochs=len(trainer.position.records),
-        validation=Score(best.top1, best.cross_entropy, best.images),
+        validation=best.score,
         test=test,
         notes=tuple(notes),
     )

@@ -13,7 +13,7 @@ from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Structure
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, metric_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Observations:
 
 def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
     """The metric of a result, oriented so that higher is better; NaN where there is no score."""
-    score = score_value(result, metric)
+    score = metric_score(result, metric)
     return math.nan if score is None else metric.oriented(score)
 
 

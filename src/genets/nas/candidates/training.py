@@ -193,4 +193,4 @@ def best_trained(trained: Sequence[TrainedCandidate], metric: Metric) -> Trained
     At least one must not have failed.
     """
     done = (each for each in trained if each.status == "done")
-    return max(done, key=lambda each: each.oriented_score(metric))
+    return max(done, key=lambda each: each.value(metric))

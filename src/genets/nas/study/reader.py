@@ -63,7 +63,7 @@ class StudyReader:
 
     def master_score(self) -> Score | None:
         """Give the score of the first MasterNet on the validation split."""
-        return self.load_json(layout.MASTER, lambda record: Score(**record))
+        return self.load_json(layout.MASTER, Score.from_json)
 
     def candidates(self, number: int = 1) -> list[Candidate]:
         """Give the candidates of a round, ordered by resolution and then by prediction."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from genets.structure import Structure, SuperBlock
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, Score
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,20 +132,16 @@ class TrainedCandidate:
     seconds: float = 0.0
     reason: str = ""
 
-    def oriented_score(self, metric: Metric) -> float:
+    @property
+    def score(self) -> Score:
+        """The scores. Raises ValueError where the candidate failed."""
+        if self.top1 is None or self.cross_entropy is None:
+            raise ValueError(f"{self.structure} has no score")
+        return Score(self.top1, self.cross_entropy)
+
+    def value(self, metric: Metric) -> float:
         """The score with the sign that makes higher better. Raises ValueError where it failed."""
-        return metric.oriented(self.score(metric))
-
-    def score(self, metric: Metric) -> float:
-        """The score of a metric. Raises ValueError where the candidate failed."""
-        score = score_value(self, metric)
-        if score is None:
-            raise ValueError(f"{self.structure} has no {metric.label}")
-        return score
-
-    def scores(self) -> dict[str, float]:
-        """The score of each metric, by its name. Raises ValueError where the candidate failed."""
-        return {metric.value: self.score(metric) for metric in Metric}
+        return metric.oriented(self.score[metric])
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -191,15 +187,14 @@ class RoundResult:
     Attributes:
         number: Counted from 1.
         master: The structure around which the trials were taken.
-        score: The MasterNet's scores on the validation split: {"top1": share of correct images,
-            "cross_entropy": nats per image}.
+        score: The MasterNet's score on the validation split.
         candidates: The candidates of this round, also those that an earlier round trained.
         confirmed: Those of them that were trained.
     """
 
     number: int
     master: Structure
-    score: dict[str, float]
+    score: Score
     trials_done: int
     trials_failed: int
     candidates: tuple[Candidate, ...]
@@ -209,7 +204,7 @@ class RoundResult:
         return {
             "round": self.number,
             "master": str(self.master),
-            "master_validation": self.score,
+            "master_validation": self.score.by_metric(),
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
             "candidates": [candidate.to_json() for candidate in self.candidates],

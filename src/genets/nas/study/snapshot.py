@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable_stages
 from genets.structure import SearchSpace, Structure
+from genets.training.score import Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class RoundSnapshot:
         number: Counted from 1.
         master: The structure around which the trials are taken.
         results: The trials, in the order in which they ended.
-        score: The scores of the round's MasterNet on the validation split; None before its
+        score: The score of the round's MasterNet on the validation split; None before its
             training ends.
         confirmed: The candidates that have been trained so far.
         selected: Whether the round has selected its candidates.
@@ -40,7 +41,7 @@ class RoundSnapshot:
     number: int
     master: Structure
     results: tuple[TrialResult, ...]
-    score: dict[str, float] | None
+    score: Score | None
     confirmed: tuple[TrainedCandidate, ...]
     selected: bool
 
@@ -52,8 +53,7 @@ class Snapshot:
     Attributes:
         targets: The study's own target comes first.
         rounds: The rounds that have begun; the first one is always among them.
-        master_score: The first MasterNet's scores on the validation split, with the number of
-            `images`.
+        master_score: The first MasterNet's score on the validation split.
         result: The record of the finished search.
         failure: The sentence that the last run of the search stopped with.
         seconds: Wall time of each phase.
@@ -65,7 +65,7 @@ class Snapshot:
     settings: SearchSettings
     targets: tuple[TargetLatency, ...]
     rounds: tuple[RoundSnapshot, ...]
-    master_score: dict[str, float] | None
+    master_score: Score | None
     selected: Candidate | None
     result: dict[str, Any] | None
     failure: str | None
@@ -78,15 +78,14 @@ class Snapshot:
         """Read a study. Raises StudyError where the folder is no study or a file is damaged."""
         study = StudyReader(folder)
         score = study.master_score()
-        scores = None if score is None else {n: float(v) for n, v in asdict(score).items()}
-        rounds = tuple(_read_rounds(study, scores))
+        rounds = tuple(_read_rounds(study, score))
         model, model_failure = _fit_model(study.settings, rounds)
         return cls(
             folder=study.folder,
             settings=study.settings,
             targets=tuple(_read_targets(study)),
             rounds=rounds,
-            master_score=scores,
+            master_score=score,
             selected=study.selected(),
             result=study.result(),
             failure=study.failure(),
@@ -166,9 +165,9 @@ class Snapshot:
         return frontier(chain, table.offset_ms_per_image)
 
 
-def _read_rounds(study: StudyReader, score: dict[str, float] | None) -> Iterator[RoundSnapshot]:
+def _read_rounds(study: StudyReader, score: Score | None) -> Iterator[RoundSnapshot]:
     masters = [(study.settings.structure, score)]
-    masters += [(start.structure, start.confirmed.scores()) for start in study.starts()]
+    masters += [(start.structure, start.confirmed.score) for start in study.starts()]
     for number, (master, own_score) in enumerate(masters, start=1):
         trials = study.folder / layout.in_round(number, layout.TRIALS)
         yield RoundSnapshot(

@@ -7,7 +7,7 @@ from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.wording import score_text
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, Score
 
 ROUND_HEADER = ("round", "MasterNet, validation top-1", "cross-entropy", "trials",
                 "candidates trained", "best, validation top-1", "cross-entropy",
@@ -43,18 +43,21 @@ def rounds_section(snapshot: Snapshot) -> Section:
 
 
 def _round_row(round_snapshot: RoundSnapshot, metric: Metric) -> list[Cell | str]:
-    score = round_snapshot.score or {}
     done = [candidate for candidate in round_snapshot.confirmed if candidate.status == "done"]
     best = best_trained(done, metric) if done else None
     failed = sum(result.status == "failed" for result in round_snapshot.results)
     return [
         str(round_snapshot.number),
-        *(score_text(score.get(m), m) for m in Metric),
+        *_score_cells(round_snapshot.score),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *(score_text(score_value(best, m) if best else None, m) for m in Metric),
+        *_score_cells(best and best.score),
         Cell(str(round_snapshot.master), "text"),
     ]
+
+
+def _score_cells(score: Score | None) -> list[Cell | str]:
+    return [score_text(None if score is None else score[metric], metric) for metric in Metric]
 
 
 def candidates_section(snapshot: Snapshot) -> Section:
@@ -79,8 +82,9 @@ def candidates_section(snapshot: Snapshot) -> Section:
 
 
 def _candidate_row(name: str, candidate: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:
-    scores: list[Cell | str] = [score_text(score_value(candidate, m), m) for m in Metric]
-    if candidate.status == "failed":
+    done = candidate.status == "done"
+    scores = _score_cells(candidate.score if done else None)
+    if not done:
         scores[-1] = Cell(f"failed: {candidate.reason}", "text")
     structure, target = candidate.structure, snapshot.settings.target.resolved()
     latencies = [latency.measured.get(structure) for latency in snapshot.targets

@@ -14,7 +14,7 @@ from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.wording import SCORE_UNITS, in_unit, interval_text, predicted_score
 from genets.structure import Structure
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, metric_score
 
 MAX_POINTS = 150  # of a frontier, on a page
 INTERVAL = 1.96  # standard deviations to either side: 95 %
@@ -220,7 +220,7 @@ def trials_chart(round_snapshot: RoundSnapshot, metric: Metric) -> Any | None:
     label = round_snapshot.master.stage_label
     for result in round_snapshot.results:
         minutes += result.seconds / 60
-        score = score_value(result, metric)
+        score = metric_score(result, metric)
         if result.status == "done" and score is not None and math.isfinite(score):
             control = result.trial.is_control(round_snapshot.master)
             rows.append({

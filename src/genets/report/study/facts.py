@@ -90,7 +90,7 @@ def latency_conditions(latency: TargetLatency) -> str:
 def accuracy_conditions(snapshot: Snapshot) -> str:
     """The images and trainings behind the accuracies, in one sentence."""
     s, score = snapshot.settings, snapshot.master_score
-    images = f"{score['images']:.0f} validation images" if score else "validation images"
+    images = f"{score.images} validation images" if score else "validation images"
     trial, master = s.trial_training, s.master_training
     return (
         f"Accuracy: {images} of {s.data}, {s.structure.resolution} pixels; trials of "
@@ -139,7 +139,7 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
             {
                 "round": round_snapshot.number,
                 "master": str(round_snapshot.master),
-                "master_validation": round_snapshot.score,
+                "master_validation": round_snapshot.score and round_snapshot.score.to_json(),
                 "trials": len(round_snapshot.results),
                 "confirmed": [str(trained.structure) for trained in round_snapshot.confirmed],
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
@@ -14,7 +14,7 @@ from genets.nas.result import SearchResult
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.report.tables import Fact, facts_table, screen_table
 from genets.report.wording import duration_text, ms_text, score_text
-from genets.training.score import Metric
+from genets.training.score import Metric, Score
 
 ALTERNATIVES_HEADER = ("", "value", "std", "budget", "predicted", "measured", "x MasterNet",
                        "up to", "below", "types", "structure")  # fmt: skip
@@ -66,7 +66,7 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
 def _candidate_scores(candidate: TrainedCandidate) -> str:
     if candidate.status == "failed":
         return "failed"
-    return _scores_text({metric: getattr(candidate, metric) for metric in Metric})
+    return _scores_text(candidate.score)
 
 
 def _round_facts(result: SearchResult) -> Iterable[Fact]:
@@ -77,7 +77,7 @@ def _round_facts(result: SearchResult) -> Iterable[Fact]:
         yield f"round {round_result.number}", f"{trials}; {scores}"
 
 
-def _scores_text(score: Mapping[str, float]) -> str:
+def _scores_text(score: Score) -> str:
     return ", ".join(f"{metric.label} {score_text(score[metric], metric)}" for metric in Metric)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from genets.core.errors import TrainingError
 from genets.core.files import write_atomic
 from genets.core.progress import Progress
+from genets.training.score import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class EpochRecord:
     best: bool
     images: int
     broken: int = 0
+
+    @property
+    def score(self) -> Score:
+        """The score on the validation split."""
+        return Score(self.top1, self.cross_entropy, self.images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,7 @@ class Trainer:
         except TrainingError as error:
             raise self._fault(f"after epoch {at.epoch + 1} {error}") from error
         before = at.records[(at.best or 1) - 1] if at.records else None
-        best = before is None or _rank(score) > _rank(before)
+        best = before is None or _rank(score) > _rank(before.score)
         at.epoch += 1
         record = EpochRecord(
             epoch=at.epoch,
@@ -289,7 +289,7 @@ class Trainer:
         self.listener.progress(Progress("training", done, total, text))
 
 
-def _rank(score: Score | EpochRecord) -> tuple[float, float]:
+def _rank(score: Score) -> tuple[float, float]:
     """Rank by top-1, and by cross-entropy where top-1 is equal, as it often is on few images."""
     return score.top1, -score.cross_entropy
 
