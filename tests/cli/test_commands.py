@@ -73,7 +73,7 @@ class Driver:
 
     def select_top(self, folder, budget, top, *, on_event=None, **options):
         self.asked = SimpleNamespace(folder=folder, budget=budget, top=top, **options)
-        on_event(Progress("verification", 1, 1))
+        on_event(Progress("selection", 1, 1))
         return [SELECTED] * min(top, 2)
 
 

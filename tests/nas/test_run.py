@@ -202,7 +202,7 @@ def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) 
         run_search(settings(), folder)
 
 
-def test_the_test_split_is_read_only_for_the_hand_over(
+def test_the_test_split_is_read_only_for_the_export(
     tmp_path: Path, lab: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[str] = []
@@ -217,7 +217,7 @@ def test_the_test_split_is_read_only_for_the_hand_over(
     run_search(
         settings(), tmp_path, workers=1, on_event=lambda event: phases.append(event.phase), lab=lab
     )
-    assert {read for read in reads if read.startswith("test")} == {"test hand-over"}
+    assert {read for read in reads if read.startswith("test")} == {"test export"}
 
 
 def test_an_infeasible_budget_is_told_before_anything_is_trained(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_trials_of_the_second_round_are_of_the_first_space(finished: Finished) -
 def test_every_phase_of_every_round_tells_its_progress(finished: Finished) -> None:
     folder, _, events = finished
     last = {event.phase: event for event in events}
-    for phase in ("trials", "verification", "confirmation"):
+    for phase in ("trials", "selection", "candidate training"):
         assert {phase, f"{phase}, round 2"} <= set(last)
     assert all(event.done == event.total for event in last.values()), last
     assert "trials, round 2" in json.loads((folder / "seconds.json").read_text())

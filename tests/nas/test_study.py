@@ -201,6 +201,25 @@ def test_documents(study):
         study.load_json("verification", dict)
 
 
+def test_the_times_of_an_older_study_have_the_present_names(study):
+    study.save_json(
+        "seconds",
+        {
+            "trials, round 2": 1,
+            "verification": 2,
+            "confirmation, round 2": 3,
+            "hand-over": 4,
+            "export": 5,
+        },
+    )
+    assert study.seconds() == {
+        "trials, round 2": 1,
+        "selection": 2,
+        "candidate training, round 2": 3,
+        "export": 9,
+    }
+
+
 def test_one_process_at_a_time(study):
     with pytest.raises(StudyError, match=f"is in use by process {os.getpid()}"):
         Study.open(study.folder)

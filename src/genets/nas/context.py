@@ -32,10 +32,10 @@ PHASES = (
     "latency table",
     "MasterNet training",
     "trials",
-    "verification",
-    "confirmation",
+    "selection",
+    "candidate training",
     "final training",
-    "hand-over",
+    "export",
 )
 
 

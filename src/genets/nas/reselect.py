@@ -87,8 +87,8 @@ def select_top(
         number = here.round.number
         model = fit_model(here, study.results(number), score, study.trained_before(number + 1))
         search = BudgetSearch(context, model, _check_resolution(context, resolution))
-        with context.phase("verification"):
-            selected = search.run(top, context.report("verification"))
+        with context.phase("selection"):
+            selected = search.run(top, context.report("selection"))
         for candidate in selected:
             _log.info("selected: %s, %.4g ms per image", candidate.structure, candidate.measured_ms)
         return selected

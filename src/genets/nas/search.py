@@ -138,8 +138,8 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
     winner_data = _load_winner_data(context, selected.structure, data)
     teacher = TeacherNetwork(master_net, data.resolution, data.mean, data.std, winner_data)
     winner_net = _train_winner(context, winner_data, selected.structure, teacher.to(context.device))
-    with context.phase("hand-over"):
-        report = context.report("hand-over")
+    with context.phase("export"):
+        report = context.report("export")
         report(0, 1)
         # Here, and only here, on the test split.
         master_test = context.evaluate(master_net, data.test)

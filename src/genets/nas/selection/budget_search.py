@@ -261,10 +261,10 @@ def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> l
     resolutions = context.space.resolutions
     several = len(resolutions) > 1
     top = math.ceil(context.settings.confirm / len(resolutions))
-    report = context.report("verification")
+    report = context.report("selection")
     candidates: list[Candidate] = []
     faults: list[InfeasibleBudgetError] = []
-    with context.phase("verification"):
+    with context.phase("selection"):
         for number, resolution in enumerate(resolutions):
             search = BudgetSearch(context, model, resolution if several else None)
             detail = f"{resolution} pixels" * several

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,13 @@ from genets.nas.study.records import Candidate, RoundStart, TrainedCandidate
 from genets.training import Score
 
 Content = TypeVar("Content")
+
+# The phases that had other names before version 0.2.
+OLD_PHASES = {
+    "verification": "selection",
+    "confirmation": "candidate training",
+    "hand-over": "export",
+}
 
 
 class StudyReader:
@@ -102,7 +109,7 @@ class StudyReader:
 
     def seconds(self) -> dict[str, float]:
         """Give the wall time of each phase, over all runs."""
-        return self.load_json(layout.SECONDS, lambda record: _floats(dict(record))) or {}
+        return self.load_json(layout.SECONDS, _read_seconds) or {}
 
     @property
     def grown_from(self) -> tuple[int, ...]:
@@ -163,5 +170,11 @@ def _read_trained(rows: Any) -> list[TrainedCandidate]:
     return [TrainedCandidate.from_json(row) for row in rows]
 
 
-def _floats(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in record.items()}
+def _read_seconds(record: Any) -> dict[str, float]:
+    """Read the wall time by phase, such as `trials` or `trials, round 2`."""
+    seconds: dict[str, float] = {}
+    for name, value in dict(record).items():
+        phase, *rest = name.split(", ")
+        name = ", ".join([OLD_PHASES.get(phase, phase), *rest])
+        seconds[name] = seconds.get(name, 0.0) + float(value)
+    return seconds
