@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from torch import nn
 
-from genets.networks import count
+from genets.networks import build, count
 from genets.structure import DesignSpace, Structure
 from genets.structure.cost import (
+    kernel_weights,
     middle_width,
     output_resolution,
     stage_multiply_adds,
@@ -29,6 +31,13 @@ def test_equals_the_flop_counter_on_the_built_network(seed):
 def test_equals_the_flop_counter_without_strides():
     structure = Structure.parse("Conv3x16s2 XX5x16*2 BL3x16r0.5*2 DW5x16r6 DW3x24r9*3 Conv1x32 @20")
     assert multiply_adds(structure) == count(structure).multiply_adds
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_equal_those_of_the_convolutions_of_the_built_network(seed):
+    structure = DesignSpace(resolutions=()).around(MASTER).sample(np.random.default_rng(seed))
+    convolutions = [m for m in build(structure, 5).modules() if isinstance(m, nn.Conv2d)]
+    assert kernel_weights(structure) == sum(conv.weight.numel() for conv in convolutions)
 
 
 def test_by_hand():

@@ -36,6 +36,19 @@ def multiply_adds(structure: Structure) -> int:
     return total
 
 
+def kernel_weights(structure: Structure) -> int:
+    """The number of weights of all convolutions, without those of a user's own block types.
+
+    With a resolution of one pixel, each weight is used in one multiply-add.
+    """
+    widths = (3, *(stage.width for stage in structure.stages))
+    return sum(
+        stage_multiply_adds(stage, width, 1)
+        for stage, width in zip(structure.stages, widths, strict=False)
+        if BLOCK_TYPES[stage.type].layers_at is None
+    )
+
+
 def output_resolution(stage: SuperBlock, input_resolution: int) -> int:
     """Pixels along one side of the output feature map of the stage."""
     return -(-input_resolution // stage.stride)
