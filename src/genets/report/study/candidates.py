@@ -51,7 +51,7 @@ def _round_row(round_snapshot: RoundSnapshot, metric: Metric) -> list[Cell | str
         *_score_cells(round_snapshot.score),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *_score_cells(best and best.score),
+        *_score_cells(best.score if best else None),
         Cell(str(round_snapshot.master), "text"),
     ]
 
