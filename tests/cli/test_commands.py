@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 from command_line import fails, invoke
-from genets import networks
 from genets.core.errors import InfeasibleBudgetError
 from genets.core.progress import Progress
 from genets.latency import Target
@@ -21,7 +20,6 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
-from genets.networks.count import Count
 from genets.structure import Structure, zoo
 from genets.training import Score
 from json_keys import check_keys
@@ -253,7 +251,7 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
         (("--preset", "quik"), ("unknown preset 'quik'; did you mean quick?",)),
         (("--master", "genet_larg"), ("'genet_larg'; did you mean genet_large",)),
         (("--blocks", "QQ3"), ("unknown block type 'QQ'",)),
-        (("--device", "gpu0"), ("device must be cpu, cuda or cuda:NUMBER, not 'gpu0'",)),
+        (("--device", "gpu0"), ("device must be auto, cpu, cuda or cuda:NUMBER, not 'gpu0'",)),
         (("--device", "cuda", "--threads", 2), ("threads are for a CPU",)),
         (("--metric", "top5"), ("unknown metric 'top5'; did you mean top1?",)),
         (("--engine", "openvno"), ("unknown engine 'openvno'; did you mean openvino?",)),
@@ -390,12 +388,22 @@ def test_zoo_lists_every_network():
     assert [row["name"] for row in printed["baselines"]] == list(baselines)
 
 
-def test_zoo_shows_baselines_apart(monkeypatch):
-    monkeypatch.setattr(networks, "count", lambda structure: Count(0, 0))  # takes seconds
+def test_zoo_shows_baselines_apart():
     structures, _, others = invoke("zoo").stdout.partition("Baselines, published figures")
     assert "genet_large" in structures
     assert "EfficientNet-B3" not in structures
     assert all(name in others for name in baselines)
+
+
+@pytest.mark.parametrize("words", [["zoo"], ["zoo", "genet_large"], ["zoo", "ResNet-18"]])
+def test_zoo_imports_no_pytorch(words):
+    code = (
+        f"import sys; from genets.cli import app\n"
+        f"try: app({words}, prog_name='genets')\n"
+        "except SystemExit: print([*{'torch', 'timm', 'numpy'} & sys.modules.keys()])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
 
 
 def test_zoo_shows_one_baseline():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from genets.analysis import ComparisonRow
-from genets.latency import Measurement, Target
 from genets.training.score import Metric
+
+if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
+    from genets.analysis import ComparisonRow
+    from genets.latency import Measurement, Target
 
 SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
 GAIN_UNITS = {
