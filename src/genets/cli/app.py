@@ -158,8 +158,9 @@ app = typer.Typer(
 def _show_version(show: bool) -> None:
     if show:
         from genets import __version__
+        from genets.cli.output import print_lines
 
-        typer.echo(f"genets {__version__}")
+        print_lines([f"genets {__version__}"])
         raise typer.Exit
 
 
@@ -207,17 +208,31 @@ def _general(
 
 def main() -> None:
     """Entry point of the `genets` script."""
+    from genets.cli.output import escape_what_streams_lack
+
+    escape_what_streams_lack()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    signal.signal(signal.SIGTERM, _terminate)
-    app(prog_name="genets")
+    terminated = False
 
+    def terminate(number: int, frame: object) -> NoReturn:
+        nonlocal terminated
+        terminated = True
+        raise Terminated
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        app(prog_name="genets")
+    except (SystemExit, Terminated):
+        # Before a command runs, typer and not `_Commands` handles the signal, as it does Ctrl-C.
+        if terminated:
+            raise SystemExit(TERMINATED) from None
+        raise
 
 
 def _fail(sentence: str, status: int) -> NoReturn:
-    typer.echo(f"genets: {' '.join(sentence.split())}", err=True)
+    from genets.cli.output import print_error
+
+    print_error(f"genets: {' '.join(sentence.split())}")
     raise typer.Exit(status)
 
 

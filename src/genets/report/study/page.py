@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from genets.core.errors import encodable
 from genets.core.files import write_atomic
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.study.snapshot import Snapshot
@@ -56,7 +57,7 @@ GRADIENTS_TEXT = {
 
 def write_study_page(snapshot: Snapshot, path: Path, date: str) -> None:
     """Write the page of a study. Raises OSError."""
-    write_atomic(path, study_page(snapshot, date))
+    write_atomic(path, encodable(study_page(snapshot, date)))
 
 
 def study_page(snapshot: Snapshot, date: str) -> str:
