@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
-from genets.cli.options import Json, Protocol_, Resolution, Seed, TargetOptions, make_target, option
+from genets.cli.options import (
+    Json,
+    Protocol_,
+    Resolution,
+    Seed,
+    TargetOptions,
+    make_target,
+    network_argument,
+    option,
+)
 
 
 def measure(
     network: Annotated[
         str,
-        typer.Argument(
+        network_argument(
             help="Zoo name, timm:NAME, structure file (.toml), quoted notation or results folder."
         ),
     ],

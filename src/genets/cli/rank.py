@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from genets.cli.options import OUTPUT, Json, Seed, option
+from genets.cli.options import OUTPUT, Json, Seed, network_argument, option
 from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 def rank(
     networks: Annotated[
         list[str],
-        typer.Argument(
+        network_argument(
             help="Results folders (with their weights), names of the zoo or of Table 7 of the "
             "paper, timm:NAME, structure files or quoted notations."
         ),

@@ -40,8 +40,9 @@ def search(
     preset: Annotated[
         str | None,
         option(
-            "Settings to start from. quick: minutes on a CPU. paper: the scale of the paper. "
-            "paper-literal: its scale and its method.",
+            "Settings to start from. quick: small images, minutes on a CPU. paper: the scale of "
+            "the paper with the method of genets, hours to days on GPUs. paper-literal: the scale "
+            "and the method of the paper, for comparison.",
             "quick, whose values the other defaults are",
             START,
             choices=preset_names(),

@@ -7,18 +7,19 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from genets.cli.options import (
     OUTPUT,
     TRAINING,
     WEIGHTS,
     Json,
     Resolution,
+    complete_networks,
     given,
+    network_argument,
     option,
     recipe_names,
 )
+from genets.latency.target import DEVICES
 
 if TYPE_CHECKING:
     from genets.training import RunSettings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def train(
     network: Annotated[
         str | None,
-        typer.Argument(
+        network_argument(
             help="Zoo name, timm:NAME, structure file, quoted notation, or a results folder, whose "
             "weights are fine-tuned."
         ),
@@ -42,7 +43,9 @@ def train(
     recipe: Annotated[
         str | None,
         option(
-            "Recipe to start from.",
+            "Recipe to start from. quick: fresh weights and small images, 30 epochs. finetune: "
+            "trained weights and few images, 20 epochs. paper: fresh weights, 480 epochs (section "
+            "5). nas: the paper's fine-tuning of a perturbed super-block, 30 epochs.",
             "finetune for a network with weights, quick for fresh weights",
             TRAINING,
             choices=recipe_names(),
@@ -99,6 +102,7 @@ def train(
             "Network to learn from: a results folder, or a network with published weights.",
             "none",
             WEIGHTS,
+            autocompletion=complete_networks,
         ),
     ] = None,
     teacher_weights: Annotated[
@@ -117,8 +121,9 @@ def train(
     device: Annotated[
         str,
         option(
-            "Device that trains: cpu, cuda, cuda:NUMBER, or auto, which is CUDA if this machine "
-            "has it."
+            "Device that trains; auto is CUDA where this machine has it.",
+            metavar="auto|cpu|cuda|cuda:NUMBER",
+            autocompletion=lambda: list(DEVICES),
         ),
     ] = "auto",
     workers: Annotated[

@@ -6,6 +6,7 @@ candidates; see `rounds`), trains the winner, and exports it.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +82,31 @@ def search(
     check_type("workers", workers, (int, NoneType), "an integer or None")
     chosen = SearchSettings(**settings_at(Path(out), preset, settings))
     return run_search(chosen, out, workers=workers, on_event=on_event)
+
+
+def _signature_with_settings() -> inspect.Signature:
+    """The signature of `search` with the settings by name, for `help` and for editors.
+
+    A setting without a plain default, such as a table, stands with the default None.
+    """
+    own = inspect.signature(search)
+    *named, _ = own.parameters.values()
+    settings = {name: (field.annotation, field.default)
+                for name, field in SearchSettings.model_fields.items()}  # fmt: skip
+    settings["resolution"] = (int | None, None)
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default if isinstance(default, str | int | float | tuple) else None,
+            annotation=kind,
+        )
+        for name, (kind, default) in settings.items()
+    ]
+    return own.replace(parameters=[*named, *parameters])
+
+
+search.__signature__ = _signature_with_settings()  # type: ignore[attr-defined]
 
 
 def run_search(

@@ -95,7 +95,7 @@ class Measurement:
 def measure(
     network: nn.Module,
     target: Target,
-    resolution: int,
+    resolution: int | None = None,
     *,
     protocol: str = "genets-1",
     min_samples: int | None = None,
@@ -107,7 +107,8 @@ def measure(
     Args:
         network: Any network; it is not changed.
         target: Device, engine, precision and batch size.
-        resolution: Pixels along one side of the input.
+        resolution: Pixels along one side of the input. None means the size that a network of
+            `genets.build`, `genets.load` or timm states.
         protocol: `genets-1` or `paper`.
         min_samples: Replaces the protocol's number of samples (100 for `genets-1`, 30 for
             `paper`).
@@ -120,8 +121,8 @@ def measure(
 
     Raises:
         GenetsError: The network or the target has a wrong type.
-        TargetError: This machine cannot run the target, the network cannot run on it, or an
-            argument is wrong.
+        TargetError: This machine cannot run the target, the network cannot run on it, an argument
+            is wrong, or the network states no input size and no resolution is given.
     """
     from torch import nn
 
@@ -130,12 +131,20 @@ def measure(
     return measure_interleaved(
         {"": network},
         target,
-        resolution,
+        _own_resolution(network) if resolution is None else resolution,
         protocol=protocol,
         min_samples=min_samples,
         time_limit_s=time_limit_s,
         calibration=None if calibration is None else {"": calibration},
     )[""]
+
+
+def _own_resolution(network: nn.Module) -> int:
+    config: Any = getattr(network, "pretrained_cfg", None) or {}
+    size = config.get("input_size")
+    if not size:
+        raise TargetError("resolution must be given, because the network states no input size")
+    return int(size[-1])
 
 
 def measure_interleaved(
