@@ -125,11 +125,14 @@ KEYS: dict[str, dict[str, str]] = {
         "rounds[].confirmed[]": CONFIRMED,
     },
     "select": {
-        "": SELECTED,
+        "": f"{SELECTED}, metric",
+    },
+    "select --out": {
+        "": f"{SELECTED}, files, metric, train, trained",
     },
     "select --top": {
         "": "alternatives, asked",
-        "alternatives[]": SELECTED,
+        "alternatives[]": f"{SELECTED}, metric",
     },
     "report": {
         "": (

@@ -195,7 +195,7 @@ def _make_table(
     with show_progress(plain=json) as on_progress:
 
         def show(share: float) -> None:
-            on_progress(Progress("latency table", round(100 * share), 100))
+            on_progress(Progress("latency table", 100 * share, 100))
 
         if settings is None:
             made, path = table_for_study(Path(name), chosen, show)

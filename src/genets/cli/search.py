@@ -127,8 +127,13 @@ def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -
     from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
     from genets.nas.search import run_search
+    from genets.nas.study.reader import is_study
+    from genets.report.study.facts import finished_parts
     from genets.report.study.tables import search_table
 
+    if is_study(out):
+        parts = finished_parts(out) or ["no phase has ended yet"]
+        print_remark(f"Continuing {out}: {', '.join(parts)}.")
     try:
         with show_progress(plain=json) as on_event:
             result = run_search(settings, out, workers=workers, on_event=on_event)

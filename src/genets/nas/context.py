@@ -42,7 +42,7 @@ PHASES = (
 class Report(Protocol):
     """Reports the progress of one phase."""
 
-    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
+    def __call__(self, done: float, total: int, detail: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class SearchContext:
                     TableSettings(self.space, self.target, self.num_classes),
                     seed=settings.seed,
                     time_limit_s=settings.table_seconds,
-                    on_progress=lambda share: report(round(100 * share), 100),
+                    on_progress=lambda share: report(100 * share, 100),
                 )
             except TargetError as error:
                 if not path.exists():
@@ -172,7 +172,7 @@ class SearchContext:
         name = self.round.phase(phase)
         assert phase in PHASES, phase
 
-        def report(done: int, total: int, detail: str = "") -> None:
+        def report(done: float, total: int, detail: str = "") -> None:
             if self._on_event is not None:
                 self._on_event(Progress(name, done, total, detail))
 

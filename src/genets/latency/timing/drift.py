@@ -31,6 +31,7 @@ SAME_SPEED = 0.07
 REPEAT_ROUNDS = 3  # maximum number of further rounds for contradictory times
 REPEAT_VISITS = 2  # visits of each contradictory network in such a round
 REPEAT_SHARE = 0.5  # of the time of the normal rounds; after it, no further round starts
+NORMAL_PROGRESS = 0.85  # the share of the progress that the normal rounds are
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def time_in_rounds(
     rounds = _Rounds(clock, runs, before or {}, rng)
     warm_up(clock, next(iter(runs.values())))
     for done in range(1, MAX_ROUNDS + 1):
-        rounds.visit(runs, lambda spent_s: on_progress(min(1.0, spent_s / time_limit_s)))
+        rounds.visit(runs, lambda: on_progress(NORMAL_PROGRESS * rounds.share(time_limit_s)))
         if done >= MIN_ROUNDS and rounds.spent_s * (done + 1) / done > time_limit_s:
             break
     limit_s = rounds.spent_s + REPEAT_SHARE * max(rounds.spent_s, time_limit_s)
@@ -104,7 +105,15 @@ class _Rounds(Generic[Key]):
         self.seconds: list[float] = []
         self.spent_s = 0.0
 
-    def visit(self, keys: Collection[Key], on_spent: Callable[[float], None]) -> None:
+    def share(self, time_limit_s: float) -> float:
+        """The share of the normal rounds that is done, 0 to 1.
+
+        They end at the time limit, but not before MIN_ROUNDS and not after MAX_ROUNDS.
+        """
+        done = len(self.visited) / len(self.runs)
+        return max(done / MAX_ROUNDS, min(1.0, self.spent_s / time_limit_s, done / MIN_ROUNDS))
+
+    def visit(self, keys: Collection[Key], on_visit: Callable[[], None]) -> None:
         """Visit each of `keys` once, in random order."""
         ordered = list(keys)
         for which in self.rng.permutation(len(ordered)):
@@ -113,7 +122,7 @@ class _Rounds(Generic[Key]):
             self.visited.append(self.number[key])
             self.seconds.append(per_run)
             self.spent_s += cost
-            on_spent(self.spent_s)
+            on_visit()
 
     def repeat(self, keys: list[Key]) -> None:
         """Visit `keys` again, among as many other networks.
@@ -123,7 +132,7 @@ class _Rounds(Generic[Key]):
         others = [key for key in self.runs if key not in set(keys)]
         for _ in range(REPEAT_VISITS):
             chosen = self.rng.permutation(len(others))[: len(keys)]
-            self.visit([*keys, *(others[which] for which in chosen)], lambda _: None)
+            self.visit([*keys, *(others[which] for which in chosen)], lambda: None)
 
     def times(self) -> dict[Key, TimeEstimate]:
         estimates = remove_drift(np.array(self.visited), np.array(self.seconds))

@@ -240,6 +240,11 @@ class BudgetSearch:
         )
 
 
+def max_networks(top: int) -> int:
+    """The largest number of networks that one attempt measures, with the MasterNet."""
+    return max(2, NUM_PROPOSALS + 1 - top) + top
+
+
 def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> list[Candidate]:
     """Select the candidates of a round, by resolution (section 4.2, Searching for Resolution).
 

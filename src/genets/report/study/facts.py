@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from genets.latency import LatencyTable, Target
+from genets.nas.selection.budget_search import MAX_ATTEMPTS, max_networks
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.settings.space import SpaceSettings
+from genets.nas.study import layout
+from genets.nas.study.reader import StudyReader
 from genets.nas.study.snapshot import Snapshot
+from genets.nas.study.trial_database import read_in_order
 from genets.nas.warnings import list_warnings
 from genets.report.wording import describe_target, duration_text
 
@@ -110,6 +116,52 @@ def state_sentences(snapshot: Snapshot) -> list[str]:
     if not snapshot.failure:
         return [state]
     return [f"The last run of this search stopped: {snapshot.failure}.", state]
+
+
+def finished_parts(folder: Path) -> list[str]:
+    """The parts of a study that a continued search does not repeat, such as `16 trials complete`.
+
+    Raises StudyError where the folder is no study or a file is damaged.
+    """
+    study = StudyReader(folder)
+    rounds = range(1, len(study.starts()) + 2)
+    paths = (study.folder / layout.in_round(number, layout.TRIALS) for number in rounds)
+    trials = [result for path in paths for result in read_in_order(path)]
+    done = sum(result.status == "done" for result in trials)
+    trained = {each.structure for n in rounds for each in study.trained(n) if each.status == "done"}
+    table = layout.table_path(study.latency_folder, study.settings.target.name)
+    return [
+        words
+        for is_finished, words in (
+            (table.exists(), "latency table complete"),
+            (study.master_score() is not None, "MasterNet trained"),
+            (done > 0, f"{done} trials complete"),
+            (bool(trained), f"{len(trained)} candidates trained"),
+            (study.winner_weights.exists(), "winner trained"),
+        )
+        if is_finished
+    ]
+
+
+def measuring_sentence(study: StudyReader, target: Target, top: int) -> str:
+    """How long a selection from a study measures, with the latency table of a new target.
+
+    Raises StudyError where a file of the study is damaged.
+    """
+    seconds = study.settings.measure_seconds * max_networks(top)
+    sentence = (
+        f"Measuring takes up to {duration_text(seconds)} for each of at most {MAX_ATTEMPTS} "
+        "attempts."
+    )
+    if layout.table_path(study.latency_folder, target.name).exists():
+        return sentence
+    tables = layout.list_tables(study.latency_folder)
+    before = [sum(LatencyTable.load(path).seconds.values()) for path in tables]
+    likely = max(before, default=0.0) or study.settings.table_seconds
+    return (
+        f"First the latency table of {target.name} is measured, which takes about "
+        f"{duration_text(likely)} on a device as fast as before. {sentence}"
+    )
 
 
 def study_record(snapshot: Snapshot) -> dict[str, Any]:
