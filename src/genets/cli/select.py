@@ -62,11 +62,12 @@ def select(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Select a network for another budget or target, from the trials of a study.
+    """Select a network for another budget or target from a study.
 
-    Nothing is trained without --train, so a selection takes seconds. For a new target, a latency
-    table is measured first. The latencies shown are measured and meet the budget. Each alternative
-    of --top has a combination of block types that no better alternative has.
+    The network comes from the trials of the study, in seconds. Nothing is trained without --train.
+    For a new target, a latency table is measured first. The latencies shown are measured and meet
+    the budget. Each alternative of --top has a combination of block types that no better
+    alternative has.
 
     \b
     genets select runs/mine --budget 0.1ms
