@@ -1,4 +1,4 @@
-"""Studies: resumable after any kill, closed to others, plain about damage."""
+"""Studies continue after any kill, are locked for other processes, and name damaged files."""
 
 import os
 import random
@@ -38,7 +38,7 @@ def study(tmp_path):
         yield study
 
 
-def test_results_come_back_as_they_were_and_in_order(study):
+def test_stored_results_are_read_unchanged_and_in_order(study):
     failed = TrialResult(trial(9), "failed", reason="diverged: 'loss' is [nan]")
     for result in (done(7), failed, done(2), replace(done(2), trial=trial(2, repeat=1))):
         study.record(result)
@@ -65,7 +65,7 @@ def test_a_failed_trial_counts_as_ended_and_may_be_replaced(study):
     assert study.results() == [done(1)]
 
 
-def test_changed_settings_are_refused_field_by_field(study):
+def test_every_changed_setting_is_named(study):
     study.close()
     other = SearchSettings(
         data="digits", budget="0.1ms", target={"batch_size": 1}, trial_training={"epochs": 99}
@@ -80,7 +80,7 @@ def test_changed_settings_are_refused_field_by_field(study):
     Study.create_or_resume(study.folder, SETTINGS).close()
 
 
-def test_folders_that_are_no_studies_are_refused(tmp_path):
+def test_a_folder_that_is_not_a_study_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(StudyError, match=r"holds thesis\.tex but no study\.toml"):
         Study.create_or_resume(tmp_path, SETTINGS)
@@ -92,7 +92,7 @@ def test_folders_that_are_no_studies_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_an_empty_folder_and_one_killed_at_its_birth_become_studies(tmp_path):
+def test_a_study_begins_in_an_empty_folder_and_after_a_kill_at_the_start(tmp_path):
     (tmp_path / "study.lock").write_text("123\n")
     (tmp_path / ".study.toml.abcd.tmp").write_text("data = ")
     Study.create_or_resume(tmp_path, SETTINGS).close()
@@ -105,7 +105,7 @@ def test_an_empty_folder_and_one_killed_at_its_birth_become_studies(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7])
-def test_a_truncated_database_is_refused_and_left_alone(study, share):
+def test_a_truncated_database_is_refused_and_not_changed(study, share):
     record_all(study, range(200))
     study.close()
     path = study.folder / "trials.sqlite"
@@ -158,20 +158,20 @@ def test_damaged_settings_are_refused(study):
             Study.open(study.folder)
 
 
-def test_a_full_disk_is_one_sentence_and_loses_nothing(study):
+def test_a_full_disk_gives_one_sentence_and_loses_no_trial(study):
     study.record(done(0))
-    study._trials[1]._connection.execute("PRAGMA max_page_count = 1")  # as if the disk ended here
+    study._trials[1]._connection.execute("PRAGMA max_page_count = 1")  # stands for a full disk
     with pytest.raises(StudyError, match="disk is full; every recorded trial is kept"):
         record_all(study, range(1, 1000))
-    kept = study.results()
+    results = study.results()
     study.close()
     with Study.create_or_resume(study.folder, SETTINGS) as again:
-        assert again.results() == kept
-        assert len(kept) >= 1
+        assert again.results() == results
+        assert len(results) >= 1
         again.record(done(999))
 
 
-def test_a_full_disk_while_writing_a_document(study, monkeypatch):
+def test_a_full_disk_while_a_json_file_is_written(study, monkeypatch):
     study.save_json("master", {"top1": 0.9})
 
     def full(handle):
@@ -184,7 +184,7 @@ def test_a_full_disk_while_writing_a_document(study, monkeypatch):
     assert not list(study.folder.glob(".*.tmp"))
 
 
-def test_a_read_only_place_is_one_sentence(tmp_path):
+def test_a_folder_that_cannot_be_written_gives_one_sentence(tmp_path):
     with pytest.raises(StudyError, match="cannot use study"):
         Study.create_or_resume("/proc/no/study", SETTINGS)
     (tmp_path / "file").touch()
@@ -192,7 +192,7 @@ def test_a_read_only_place_is_one_sentence(tmp_path):
         Study.create_or_resume(tmp_path / "file" / "study", SETTINGS)
 
 
-def test_documents(study):
+def test_json_files_are_written_and_read(study):
     assert study.load_json("verification", dict) is None
     path = study.save_json("verification", {"net": [0.1, None]})
     assert study.load_json("verification", dict) == {"net": [0.1, None]}
@@ -228,7 +228,7 @@ def test_one_process_at_a_time(study):
 
 
 def write_until_killed(folder, pipe):
-    """In a forked child: tell the number of each trial after it was recorded."""
+    """In a forked process: write the number of each trial to the pipe after it was recorded."""
     with Study.create_or_resume(folder, SETTINGS) as study:
         for missing in study.missing([trial(n) for n in range(2000)]):
             number = missing.index + 4 * (missing.super_block.depth - 1)
@@ -237,7 +237,7 @@ def write_until_killed(folder, pipe):
 
 
 def fork_writer(folder):
-    """Process id, and the end of the pipe that its numbers come out of."""
+    """Start a writer; give its process id and the reading end of its pipe."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside threads
@@ -251,18 +251,18 @@ def fork_writer(folder):
     return pid, os.fdopen(reading)
 
 
-def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path):
-    rng, told = random.Random(0), []
+def test_ten_kills_neither_lose_nor_repeat_a_trial(tmp_path):
+    rng, recorded = random.Random(0), []
     for _ in range(10):
         pid, numbers = fork_writer(tmp_path / "study")
         with numbers:
-            told.append(int(numbers.readline()))
+            recorded.append(int(numbers.readline()))
             time.sleep(rng.uniform(0, 0.05))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            told += map(int, numbers)
-    assert len(set(told)) == len(told)
+            recorded += map(int, numbers)
+    assert len(set(recorded)) == len(recorded)
     with Study.create_or_resume(tmp_path / "study", SETTINGS) as study:
         results = study.results()
-    assert set(map(done, told)) <= set(results)
-    assert len(results) <= len(told) + 10  # a kill may come between a row and its number
+    assert set(map(done, recorded)) <= set(results)
+    assert len(results) <= len(recorded) + 10  # a kill may come between a row and its number

@@ -147,6 +147,7 @@ def test_log_and_results_agree(alone):
     assert best["best"]
     stored = json.loads((out / "results" / "result.json").read_text())
     assert stored["settings"]["recipe"]["mixup"] == 0.4
+    assert out / stored["results"] == result.results
     assert stored["input"]["shape"] == ["N", 3, 16, 16]
     assert stored["test"]["images"] == 1800
 

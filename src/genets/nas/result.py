@@ -69,3 +69,9 @@ class SearchResult:
             "response": self.metric,  # the name before version 0.2
             **({"rounds": [each.to_json() for each in self.rounds]} if self.rounds else {}),
         }
+
+    def to_record(self) -> dict[str, Any]:
+        """The content of `result.json`: paths are relative to the study, which may be moved."""
+        files = {name: path.relative_to(self.folder) for name, path in self.files.items()}
+        paths = {"folder": ".", "files": {name: path.as_posix() for name, path in files.items()}}
+        return self.to_json() | paths

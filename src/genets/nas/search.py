@@ -173,7 +173,7 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
         folder = context.study.folder / layout.RESULTS
         difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
         result = _make_result(context, selected, master_score, master_test, winner_test)
-        record = result.to_json()
+        record = result.to_record()
         record["input"] = winner_data.input_contract(selected.structure.resolution)
         record["onnx_largest_difference"] = difference
         write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")

@@ -159,6 +159,7 @@ def write_results(
     if structure is not None:
         write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
     save_weights(net, folder / WEIGHTS_FILE, metadata)
-    record = {**result.to_json(), "settings": settings.to_json()}
+    # The path is relative to the folder of the run, which may be moved.
+    record = {**result.to_json(), "results": folder.name, "settings": settings.to_json()}
     record["input"] = data.input_contract(data.resolution)
     write_json(folder / RESULT_FILE, record)
