@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.networks import build, save_weights
 from genets.structure import Structure
 from genets.training import Recipe, Score
+from genets.training.predictions import Predictions
 
 MASTER = "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8"
 SETTINGS: dict[str, Any] = {
@@ -130,6 +132,13 @@ class ClosedFormLaboratory(ClosedFormLatency):
 
     def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
         return score(self.master_loss)
+
+    def test(self, net: nn.Module, split: Split, device: str) -> tuple[Score, Predictions]:
+        """The share of the score of 100 images is right."""
+        own = self.evaluate(net, split, device)
+        labels = np.arange(100) % 10
+        wrong = np.arange(100) >= round(100 * own.top1)
+        return own, Predictions(labels, (labels + wrong) % 10)
 
     def run_trials(
         self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int

@@ -24,6 +24,7 @@ from genets.nas.trials.workers import fitting_readers, fitting_workers, training
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
+from genets.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -218,6 +219,9 @@ class SearchContext:
 
     def evaluate(self, net: nn.Module, split: Split) -> Score:
         return self.lab.evaluate(net, split, self.device)
+
+    def test(self, net: nn.Module, split: Split) -> tuple[Score, Predictions]:
+        return self.lab.test(net, split, self.device)
 
 
 @contextmanager

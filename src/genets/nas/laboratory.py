@@ -14,6 +14,8 @@ from genets.nas.trials.workers import Job, run_inline
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, train
+from genets.training.loop import evaluate_images
+from genets.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,6 +106,10 @@ class Laboratory:
 
     def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
         return evaluate(net, split, device=device)
+
+    def test(self, net: nn.Module, split: Split, device: str) -> tuple[Score, Predictions]:
+        """Score a trained network on the test split, with its prediction for every image."""
+        return evaluate_images(net, split, device=device)
 
     def run_trials(
         self, job: Job[Trial, TrialResult], groups: Sequence[tuple[Trial, ...]], workers: int

@@ -9,6 +9,7 @@ from typing import Any
 from genets.nas.reselect import select
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, RoundResult, TrainedCandidate
+from genets.training.predictions import PairedDifference
 from genets.training.score import Metric, Score
 
 
@@ -29,6 +30,7 @@ class SearchResult:
             candidate won without that.
         rounds: The result of each round; empty where the search was asked for one round.
         metric: The validation score that decided which candidate won.
+        difference: Top-1 of the winner minus that of the MasterNet, paired over the test images.
     """
 
     selected: Candidate
@@ -43,6 +45,7 @@ class SearchResult:
     confirmed: tuple[TrainedCandidate, ...] = ()
     rounds: tuple[RoundResult, ...] = ()
     metric: Metric = Metric.CROSS_ENTROPY
+    difference: PairedDifference | None = None
 
     @property
     def results(self) -> Path:
@@ -58,6 +61,7 @@ class SearchResult:
             "selected": self.selected.to_json(),
             "master": self.master.by_metric(),
             "winner": self.winner.by_metric(),
+            "difference": self.difference and self.difference.to_json(),
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
             "seconds": self.seconds,

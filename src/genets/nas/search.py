@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
+from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
@@ -168,11 +170,17 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
         report = context.report("export")
         report(0, 1)
         # Here, and only here, on the test split.
-        master_test = context.evaluate(master_net, data.test)
-        winner_test = context.evaluate(winner_net, winner_data.test)
+        master_test, of_master = context.test(master_net, data.test)
+        winner_test, of_winner = context.test(winner_net, winner_data.test)
+        counts = ClassCounts.count(data.class_names, of_master, of_winner)
         folder = context.study.folder / layout.RESULTS
+        text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
+        write_atomic(context.study.folder / f"{layout.TEST}.json", text + "\n")
         difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
-        result = _make_result(context, selected, master_score, master_test, winner_test)
+        result = replace(
+            _make_result(context, selected, master_score, master_test, winner_test),
+            difference=counts.difference,
+        )
         record = result.to_record()
         record["input"] = winner_data.input_contract(selected.structure.resolution)
         record["onnx_largest_difference"] = difference

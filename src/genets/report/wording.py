@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from genets.training.score import Metric
+from genets.training.score import Metric, Score
 
 if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.analysis import ComparisonRow
     from genets.latency import Measurement, Target
+    from genets.training.predictions import PairedDifference
 
 SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
 GAIN_UNITS = {
@@ -95,6 +97,44 @@ def in_unit(score: float, metric: Metric) -> float:
 def predicted_score(value: float, metric: Metric) -> float:
     """A predicted value, of which more is better, as a score in the unit of `SCORE_UNITS`."""
     return in_unit(metric.oriented(value), metric)
+
+
+def share_noise(share: float, images: int | None) -> float | None:
+    """Half of the width of the 95 % interval of a share of images; None without their number."""
+    if not images:
+        return None
+    return 1.96 * math.sqrt(share * (1 - share) / images)
+
+
+def noisy_score_text(score: Score | None, metric: Metric) -> str:
+    """A score with its 95 % interval, such as `80.12 ± 1.85 %`, where the images are known."""
+    noise = score and share_noise(score.top1, score.images)
+    if score is None or metric is not Metric.TOP1 or noise is None:
+        return score_text(score and score[metric], metric)
+    return f"{100 * score.top1:.2f} ± {100 * noise:.2f} %"
+
+
+def difference_text(difference: PairedDifference) -> str:
+    """A difference of top-1, such as `2.1 ± 1.0 points less accurate`."""
+    points, noise = 100 * difference.top1, 100 * difference.half_width
+    word = "more" if points >= 0 else "less"
+    return f"{abs(points):.1f} ± {noise:.1f} points {word} accurate"
+
+
+def noise_word(measurement: Measurement) -> str:
+    """The word that stands beside a latency, or an empty text."""
+    return "noisy" if measurement.noisy else ""
+
+
+def aligned_texts(values: Iterable[float | None], digits: int = 4) -> list[str]:
+    """Numbers of a column with equally many decimals, of which the smallest has `digits` digits.
+
+    None becomes a dash.
+    """
+    values = list(values)
+    sizes = [abs(value) for value in values if value]
+    decimals = max(0, digits - 1 - math.floor(math.log10(min(sizes)))) if sizes else 0
+    return ["-" if value is None else f"{value:.{decimals}f}" for value in values]
 
 
 def duration_text(seconds: float) -> str:

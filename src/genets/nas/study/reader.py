@@ -12,6 +12,7 @@ from genets.core.json_files import check_version
 from genets.core.resumable import ResumableFolder
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
+from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.layout import in_round
 from genets.nas.study.records import Candidate, RoundStart, TrainedCandidate
 from genets.training import Score
@@ -102,6 +103,10 @@ class StudyReader:
     def result(self) -> dict[str, Any] | None:
         """Give the record of the finished search."""
         return self.load_json(layout.RESULT, dict)
+
+    def class_counts(self) -> ClassCounts | None:
+        """Give the test predictions by class; older searches did not store them."""
+        return self.load_json(layout.TEST, ClassCounts.from_json)
 
     def failure(self) -> str | None:
         """Give the sentence that the last run of the search stopped with."""

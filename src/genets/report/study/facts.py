@@ -28,9 +28,9 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "study": str(snapshot.folder),
         "data": s.data,
         "target": describe_target(s.target),
-        "budget": s.budget,
+        "budget": _budget(snapshot),
         "MasterNet": s.master,
-        "design space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
+        "search space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
         f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
         f"{space.depth_change}" + _ends(space) + _resolutions(snapshot),
         "trials": f"{done} done of {snapshot.planned}{failed}{_rounds(snapshot)}",
@@ -39,6 +39,12 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "time": _times(snapshot),
         "page made": date,
     }
+
+
+def _budget(snapshot: Snapshot) -> str:
+    """The budget as it was asked for, and in ms per image where that is known."""
+    asked, selected = snapshot.settings.budget, snapshot.selected
+    return asked if selected is None else f"{selected.budget_ms:.4g} ms per image ({asked})"
 
 
 def _ends(space: SpaceSettings) -> str:
@@ -81,14 +87,14 @@ def latency_conditions(latency: TargetLatency) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
     protocols = sorted({m.network.protocol for m in latency.measured.values()})
     held_out = len(latency.table.held_out_ms_per_image)
-    error = f"{latency.table.rmspe:.1%} (RMSPE) on {held_out} networks that it was not fitted to"
+    error = f"{latency.table.rmspe:.1%} on {held_out} networks that it was not fitted to"
     parts = [
         str(environment.get("device_name") or latency.target.device),
         describe_target(latency.target),
         pixels_text(latency.table.space.resolutions),
         *([f"protocol {', '.join(protocols)}"] if protocols else []),
         versions,
-        f"error of the latency table {error}" if held_out else "no network was held out",
+        f"root mean square error of predictions {error}" if held_out else "no network was held out",
     ]
     return "Latency: " + "; ".join(part for part in parts if part) + "."
 
