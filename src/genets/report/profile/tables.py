@@ -21,16 +21,17 @@ from genets.report.comparison.tables import NOISY, latency_cell
 from genets.report.tables import screen_table
 from genets.report.wording import conditions
 
-FINDING_HEADER = ("network", "compared with", "times faster", "95 % interval", "verdict", "paper")
+FINDING_HEADER = ("network", "compared with", "times faster", "95 % interval", "verdict",
+                  "verdict of the paper, on a GPU")  # fmt: skip
 BATCH_TEXT = (
     "The best batch (the smallest batch size within 5 % of the lowest latency per image) is "
     "compared with the smallest batch, and the slowest larger batch with the best batch. Unclear: "
     "the 95 % intervals of the two latencies touch."
 )
 BLOCK_TEXT = (
-    "The latency of XX with equal parameters is interpolated between its widths. Paper: the "
-    "verdict of section 3.2, where it has one. Unclear: the 95 % intervals of the two latencies "
-    "touch."
+    "The latency of XX with equal parameters is interpolated between its widths. The verdict of "
+    "the paper is that of section 3.2, where it has one. Unclear: the 95 % intervals of the two "
+    "latencies touch."
 )
 DATA_HEADER = ("network", "figure", "pixels", "batch", "M parameters", "M multiply-adds",
                "ms per image", "95 % interval", "ms per billion multiply-adds")  # fmt: skip
