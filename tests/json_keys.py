@@ -8,8 +8,8 @@ from typing import Any
 # `accuracy.*` is each value of an object whose keys are data.
 TARGET = "batch_size, device, engine, precision, provider, threads"
 ENVIRONMENT = (
-    "capability, clock_khz, cpus, device_name, freed_memory_kept, governor, load_average, "
-    "packages, python, system, threads"
+    "capability, clock_khz, cpus, device_name, freed_memory_kept, governor, instruction_sets, "
+    "load_average, nominal_mhz, onednn_max_isa, packages, python, system, threads"
 )
 SELECTED = (
     "budget_ms, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
