@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from genets.cli.options import DATA, Json, TargetOptions, make_target, option
+from genets.cli.options import DATA, Json, TargetOptions, Wait, make_target, option
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 
 def select(
@@ -36,6 +37,7 @@ def select(
             "the winner's, or without a winner the MasterNet's",
         ),
     ] = None,
+    wait: Wait = DEFAULT_WAIT_MINUTES,
     json: Json = False,
 ) -> None:
     """Select a network for another budget or target, without training.
@@ -58,8 +60,9 @@ def select(
     chosen = make_target(target, load_settings(study).target) if target else None
     with show_progress(plain=json) as on_event:
         selected = select_top(
-            study, budget, top or 1, target=chosen, resolution=resolution, on_event=on_event
-        )
+            study, budget, top or 1,
+            target=chosen, resolution=resolution, wait_minutes=wait, on_event=on_event,
+        )  # fmt: skip
     records = [each.to_json() for each in selected]
     if top is None:
         print_result(json, records[0], [selected_table(selected[0])])
