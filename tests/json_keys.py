@@ -8,11 +8,11 @@ from typing import Any
 # `accuracy.*` is each value of an object whose keys are data.
 TARGET = "batch_size, device, engine, precision, provider, threads"
 ENVIRONMENT = (
-    "capability, clock_khz, cpus, device_name, freed_memory_kept, governor, load_average, "
-    "packages, python, system, threads"
+    "capability, clock_khz, cpus, device_name, freed_memory_kept, governor, instruction_sets, "
+    "load_average, nominal_mhz, onednn_max_isa, packages, python, system, threads"
 )
 SELECTED = (
-    "budget_ms, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
+    "budget_ms, disturbed, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
     "predicted_accuracy, predicted_accuracy_std, predicted_ms, resolution, structure, table_rmspe"
 )
 CONFIRMED = "cross_entropy, epochs, reason, seconds, status, structure, top1"
@@ -25,9 +25,10 @@ BATCH_SIZES = "1, 16, 2, 32, 4, 64, 8"
 KEYS: dict[str, dict[str, str]] = {
     "measure": {
         "": (
-            "environment, high_ms_per_image, launch_bound, low_ms_per_image, memory_bytes, "
-            "ms_per_image, network, noisy, p90_ms_per_image, p99_ms_per_image, protocol, "
-            "quantisation, resolution, samples_ms, seconds, target"
+            "disturbed, environment, high_ms_per_image, interrupted, launch_bound, "
+            "low_ms_per_image, memory_bytes, ms_per_image, network, noisy, other_cpus, "
+            "p90_ms_per_image, p99_ms_per_image, protocol, quantisation, resolution, samples_ms, "
+            "seconds, target, undelayed"
         ),
         "target": TARGET,
         "environment": ENVIRONMENT,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from command_line import fails, invoke
-from genets.core.errors import InfeasibleBudgetError
+from genets.core.errors import BusyDeviceError, InfeasibleBudgetError
 from genets.core.progress import Progress
 from genets.latency import Target
 from genets.nas import reselect, search
@@ -46,8 +46,8 @@ class Driver:
         self.asked = None
         self.error = None
 
-    def search(self, settings, out, *, workers=None, on_event=None):
-        self.asked = SimpleNamespace(settings=settings, out=out, workers=workers)
+    def search(self, settings, out, *, on_event=None, **options):
+        self.asked = SimpleNamespace(settings=settings, out=out, **options)
         for phase in PHASES:
             on_event(Progress(phase, 0, 2))
             on_event(Progress(phase, 2, 2, "[red]fine"))
@@ -343,13 +343,26 @@ def test_select(driver, tmp_path):
     assert result.exit_code == 0
     assert str(zoo["master_small"]) in result.stdout
     assert driver.asked == SimpleNamespace(
-        folder=tmp_path, budget="0.1ms", top=1, target=None, resolution=None
+        folder=tmp_path, budget="0.1ms", top=1, target=None, resolution=None, wait_minutes=5.0
     )
+    invoke("select", tmp_path, "--budget", "0.1ms", "--wait", 0.5)
+    assert driver.asked.wait_minutes == 0.5
     result = invoke("select", tmp_path, "--budget", "0.1ms", "--batch-size", 1, "--json")
     assert json.loads(result.stdout)["measured_ms"] == 0.19
     assert driver.asked.target == Target(batch_size=1, threads=1)
     invoke("select", tmp_path, "--budget", "0.1ms", "--device", "cuda", "--precision", "fp16")
     assert driver.asked.target == Target("cuda", "torch", "fp16", 4)
+
+
+@pytest.mark.parametrize(("words", "is_open"), [((), True), (("--threads", 1), False)])
+def test_the_number_of_threads_is_open_unless_it_is_given(driver, tmp_path, words, is_open):
+    assert invoke(*SEARCH, "--out", tmp_path, "--wait", 2, *words).exit_code == 0
+    assert (driver.asked.open_threads, driver.asked.wait_minutes) == (is_open, 2.0)
+
+
+def test_a_busy_device_has_an_exit_status_of_its_own(driver, tmp_path):
+    driver.error = BusyDeviceError("the device was too busy")
+    fails(invoke(*SEARCH, "--out", tmp_path), "the device was too busy", status=4)
 
 
 def test_select_alternatives(driver, tmp_path):

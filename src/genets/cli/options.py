@@ -115,6 +115,16 @@ Resolution = Annotated[int | None, option("Input size in pixels.", "the network'
 MasterResolution = Annotated[
     int | None, option("Input size of the MasterNet in pixels.", "the MasterNet's", MASTER)
 ]
+Wait = Annotated[
+    float,
+    option(
+        "Longest wait for a calm device, in minutes, while other processes use it.",
+        panel=TARGET,
+        name="--wait",
+        metavar="MINUTES",
+        min=0,
+    ),
+]
 Protocol_ = Annotated[
     str,
     option(

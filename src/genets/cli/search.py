@@ -19,10 +19,12 @@ from genets.cli.options import (
     MasterResolution,
     SettingOptions,
     TargetOptions,
+    Wait,
     make_target,
     option,
     preset_names,
 )
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
@@ -77,6 +79,7 @@ def search(
             min=1,
         ),
     ] = None,
+    wait: Wait = DEFAULT_WAIT_MINUTES,
     json: Json = False,
 ) -> None:
     """Find, train and export the best network within a latency budget.
@@ -94,7 +97,7 @@ def search(
     chosen = _merge_settings(out, preset, settings_file, settings, target)
     if compare_masters is not None:
         chosen["master"] = _choose_master(compare_masters, settings, chosen, out, plain=json)
-    _run(out, _check(chosen), workers, json)
+    _run(out, chosen, workers, wait, json)
 
 
 def _merge_settings(
@@ -122,10 +125,12 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
     return SearchSettings(**settings)
 
 
-def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -> None:
+def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, json: bool) -> None:
+    checked = _check(settings)
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
+    from genets.nas.calm import leaves_threads_open
     from genets.nas.search import run_search
     from genets.nas.study.reader import is_study
     from genets.report.study.facts import finished_parts
@@ -136,7 +141,10 @@ def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -
         print_remark(f"Continuing {out}: {', '.join(parts)}.")
     try:
         with show_progress(plain=json) as on_event:
-            result = run_search(settings, out, workers=workers, on_event=on_event)
+            result = run_search(
+                checked, out, workers=workers, wait_minutes=wait,
+                open_threads=leaves_threads_open(settings), on_event=on_event,
+            )  # fmt: skip
     except KeyboardInterrupt:
         again = f"genets search --out {shlex.quote(str(out))}"
         print_remark(f"The study is kept. To continue: {again}")

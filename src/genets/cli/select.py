@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import DATA, OUTPUT, Json, TargetOptions, make_target, option
+from genets.cli.options import DATA, OUTPUT, Json, TargetOptions, Wait, make_target, option
 from genets.core.errors import GenetsError
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
     from genets.latency import Target
@@ -60,6 +61,7 @@ def select(
             name="--train",
         ),
     ] = False,
+    wait: Wait = DEFAULT_WAIT_MINUTES,
     json: Json = False,
 ) -> None:
     """Select a network for another budget or target from a study.
@@ -88,7 +90,8 @@ def select(
     reader, used = StudyReader(study), (chosen or settings.target).resolved()
     if out is not None and top is None:
         check_folder(out)  # before minutes of measuring
-    selected = _select(reader, budget, used, top, chosen, resolution, plain=json)
+    options = {"target": chosen, "resolution": resolution, "wait_minutes": wait}
+    selected = _select(reader, budget, used, top or 1, options, plain=json)
     written = [] if out is None else _write(reader, selected, used, out, several=top is not None)
     record = _record(reader, selected, written, top)
     if top is None:
@@ -113,26 +116,26 @@ def select(
 
 
 def _select(
-    study: StudyReader,
-    budget: str,
-    used: Target,
-    top: int | None,
-    target: Target | None,
-    resolution: int | None,
-    *,
-    plain: bool,
+    study: StudyReader, budget: str, used: Target, top: int, options: dict[str, Any], *, plain: bool
 ) -> list[Candidate]:
-    """Say how long measuring takes, and select. used: `target`, or that of the study for None."""
+    """Say how long measuring takes, and select.
+
+    Args:
+        study: The study.
+        budget: The budget.
+        used: The target of the latencies.
+        top: The number of structures.
+        options: Further arguments of `select_top`.
+        plain: Whether progress is shown in lines.
+    """
     from genets.cli.output import print_remark
     from genets.cli.progress import show_progress
     from genets.nas.reselect import select_top
     from genets.report.study.facts import measuring_sentence
 
-    print_remark(measuring_sentence(study, used, top or 1))
+    print_remark(measuring_sentence(study, used, top))
     with show_progress(plain=plain) as on_event:
-        return select_top(
-            study.folder, budget, top or 1, target=target, resolution=resolution, on_event=on_event
-        )
+        return select_top(study.folder, budget, top, on_event=on_event, **options)
 
 
 def _write(

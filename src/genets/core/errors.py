@@ -88,6 +88,12 @@ class InfeasibleBudgetError(GenetsError):
         self.budget_ms = budget_ms
 
 
+class BusyDeviceError(GenetsError):
+    """Something else used the device for too long, so that no latency decides on the budget."""
+
+    exit_status = 4
+
+
 def shown(value: object) -> str:
     """The value as a message shows it: its repr on one line, shortened if it is long."""
     try:

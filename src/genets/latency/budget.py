@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from genets.core.errors import TargetError, shown
 
+DEFAULT_WAIT_MINUTES = 5.0  # the longest wait for a calm device, on which a budget is decided
 UNITS = {"ms": 1.0, "us": 1e-3, "µs": 1e-3, "x": None}  # in ms; x: times the MasterNet
 _EXAMPLES = "ms or us per image, or x (times the MasterNet), as in 0.2ms, 150us or 0.5x"
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)"

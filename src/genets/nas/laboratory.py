@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from genets.data import ImageData, Split
 from genets.latency import LatencyTable, Measurement, TableSettings, Target, measure_interleaved
+from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
 from genets.nas.candidates.export import export_network
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
@@ -81,6 +82,14 @@ class Laboratory:
         resolutions = {name: structure.resolution for name, structure in names.items()}
         measured = measure_interleaved(nets, target, resolutions, time_limit_s=time_limit_s)
         return {structure: measured[name] for name, structure in names.items()}
+
+    def wait_for_calm(self, target: Target, limit_s: float, on_wait: OnWait) -> bool:
+        """Wait until other processes leave the device to a target; see `wait_until_calm`."""
+        return wait_until_calm(target, limit_s, on_wait=on_wait)
+
+    def count_idle_threads(self, target: Target) -> int:
+        """Choose the number of threads for which the CPUs have room; see the function."""
+        return count_idle_threads(target)
 
     def train(
         self,

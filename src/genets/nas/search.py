@@ -27,6 +27,8 @@ from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
 from genets.data import ImageData, load_data
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
+from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
 from genets.nas.candidates.export import EXPORTED
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
@@ -38,6 +40,7 @@ from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.class_counts import ClassCounts
+from genets.nas.study.reader import is_study
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
@@ -60,6 +63,7 @@ def search(
     out: str | Path,
     preset: str | None = None,
     workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     **settings: Any,
 ) -> SearchResult:
@@ -70,6 +74,8 @@ def search(
         preset: A name of `presets.PRESETS`; the given settings override those of the preset, and
             these override the settings of the study.
         workers: Processes for trials; by default one for each core or for each GPU.
+        wait_minutes: The longest wait for a calm device. After it, a new search whose target
+            leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase.
         **settings: Fields of `SearchSettings`. A new search needs `data` and `budget`. For a
             table such as `trial_training`, give a dict of the fields that differ.
@@ -80,10 +86,18 @@ def search(
     Raises:
         GenetsError: A setting is wrong, or a phase failed.
         InfeasibleBudgetError: No structure meets the budget.
+        BusyDeviceError: The device stayed busy, so no latency decides on the budget.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
-    chosen = SearchSettings(**settings_at(Path(out), preset, settings))
-    return run_search(chosen, out, workers=workers, on_event=on_event)
+    chosen = settings_at(Path(out), preset, settings)
+    return run_search(
+        SearchSettings(**chosen),
+        out,
+        workers=workers,
+        wait_minutes=wait_minutes,
+        open_threads=leaves_threads_open(chosen),
+        on_event=on_event,
+    )
 
 
 def _signature_with_settings() -> inspect.Signature:
@@ -116,6 +130,8 @@ def run_search(
     out: str | Path,
     *,
     workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
+    open_threads: bool = False,
     on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> SearchResult:
@@ -125,18 +141,23 @@ def run_search(
         settings: All settings.
         out: The folder of the study. An interrupted study continues where it stopped.
         workers: Processes for trials; by default one for each core or for each GPU.
+        wait_minutes: The longest wait for a calm device.
+        open_threads: Whether a new study may use fewer threads than its target has.
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
     # Checked before the folder is created, so that a wrong name leaves no study behind.
     if workers is not None and workers < 1:
         raise SettingsError(f"workers must be at least 1, not {workers}")
+    check_wait(wait_minutes)
     _check_space(settings)
     settings.target.check()
     device = training_device(settings.training_device)
     check_export_installed()
     data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
     _check_resolutions(settings)
+    if open_threads and not is_study(Path(out)):
+        settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
         _log_settings(study)
         with _failure_stored(study):
@@ -144,8 +165,9 @@ def run_search(
             for file in settings.own_blocks:
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
-                study, data.num_classes, lab=lab, workers=workers, on_event=on_event
-            )
+                study, data.num_classes, lab=lab, workers=workers,
+                wait_minutes=wait_minutes, on_event=on_event,
+            )  # fmt: skip
             return _search(context, data)
 
 

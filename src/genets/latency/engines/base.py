@@ -17,6 +17,7 @@ from genets.core.errors import GenetsError, TargetError, first_line
 from genets.networks.count import input_channels
 
 if TYPE_CHECKING:
+    from genets.latency.engines.activity import Activity
     from genets.latency.target import Target
 
 Run = Callable[[], object]
@@ -31,6 +32,9 @@ class DeviceClock(Protocol):
 
     min_window_s: float
     """A window of this length makes the timer's error and the cost of its ends negligible."""
+
+    activity: Activity | None
+    """Shows what else used the CPUs; None where the device is not a CPU."""
 
     def time_runs(self, run: Run, count: int) -> float:
         """Return the device seconds of `count` runs in a row, including the end of the last."""

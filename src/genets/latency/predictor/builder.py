@@ -27,6 +27,7 @@ from genets.latency.predictor.probes import (
 )
 from genets.latency.target import Target
 from genets.latency.timing.drift import TimeEstimate, time_in_rounds
+from genets.latency.timing.watch import ActivityWatch
 from genets.structure import SearchSpace, Structure
 from genets.structure.cost import multiply_adds
 
@@ -95,6 +96,7 @@ def time_space(
     rng = np.random.default_rng(seed)
     master, engine, count = space.master, ENGINES[target.engine], CALIBRATION_NETWORKS + held_out
     with engine.open(target) as clock:
+        watch = ActivityWatch(clock, target.resolved().threads)
         master_s = _time_master(engine, clock, target, master, num_classes)
         probe_target = replace(
             target, batch_size=choose_probe_batch_size(master_s, target.batch_size)
@@ -106,12 +108,14 @@ def time_space(
             structures = smallest(_sample(space, rng, DRAWS_PER_NETWORK * count), count, rng)
         items = _make_items(space, structures)
         session = _Session(
-            engine, clock, target, probe_target, num_classes, rng, time_limit_s / len(items),
+            engine, clock, watch, target, probe_target, num_classes, rng,
+            time_limit_s / len(items),
             _Progress(
                 on_progress, len(items), sum(map(_preparing_weight, items)), time_limit_s
             ),
         )  # fmt: skip
         timed_s = session.time(items)
+        environment["other_cpus"] = watch.other_cpus()
     networks = []
     for number, structure in enumerate(structures):
         use: Use = "calibration" if number < CALIBRATION_NETWORKS else "held-out"
@@ -192,6 +196,7 @@ class _Session:
 
     engine: Engine
     clock: DeviceClock
+    watch: ActivityWatch
     target: Target
     probe_target: Target
     num_classes: int
@@ -240,6 +245,7 @@ class _Session:
             self.clock,
             runs,
             rng=self.rng,
+            watch=self.watch,
             before=before,
             time_limit_s=self.seconds_per_item * len(runs),
             on_progress=on_progress,

@@ -14,6 +14,7 @@ from scipy.ndimage import median_filter
 from genets.latency.engines.base import DeviceClock, Run
 from genets.latency.timing.clock import warm_up
 from genets.latency.timing.statistics import Array
+from genets.latency.timing.watch import ActivityWatch
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -52,6 +53,7 @@ def time_in_rounds(
     rng: np.random.Generator,
     time_limit_s: float,
     on_progress: Callable[[float], None],
+    watch: ActivityWatch | None = None,
     before: Mapping[Key, Run] | None = None,
     find_contradictions: Callable[[Mapping[Key, TimeEstimate]], Collection[Key]] = lambda _: (),
 ) -> dict[Key, TimeEstimate]:
@@ -65,6 +67,7 @@ def time_in_rounds(
         rng: Draws the order of the visits.
         time_limit_s: After MIN_ROUNDS rounds, no round starts that would probably end later.
         on_progress: Called with the share that is done, 0 to 1.
+        watch: Notes interrupted samples; by default one for `clock`.
         before: Untimed work before each single run of these networks. The other networks run many
             times in a row.
         find_contradictions: Finds the networks whose times contradict each other. They are visited
@@ -73,7 +76,7 @@ def time_in_rounds(
     Returns:
         The time of each network.
     """
-    rounds = _Rounds(clock, runs, before or {}, rng)
+    rounds = _Rounds(clock, watch or ActivityWatch(clock), runs, before or {}, rng)
     warm_up(clock, next(iter(runs.values())))
     for done in range(1, MAX_ROUNDS + 1):
         rounds.visit(runs, lambda: on_progress(NORMAL_PROGRESS * rounds.share(time_limit_s)))
@@ -95,11 +98,13 @@ class _Rounds(Generic[Key]):
     def __init__(
         self,
         clock: DeviceClock,
+        watch: ActivityWatch,
         runs: Mapping[Key, Run],
         before: Mapping[Key, Run],
         rng: np.random.Generator,
     ) -> None:
-        self.clock, self.runs, self.before, self.rng = clock, runs, before, rng
+        self.clock, self.watch = clock, watch
+        self.runs, self.before, self.rng = runs, before, rng
         self.number = {key: number for number, key in enumerate(runs)}
         self.visited: list[int] = []
         self.seconds: list[float] = []
@@ -118,7 +123,8 @@ class _Rounds(Generic[Key]):
         ordered = list(keys)
         for which in self.rng.permutation(len(ordered)):
             key = ordered[which]
-            per_run, cost = _visit(self.clock, self.runs[key], self.before.get(key))
+            run, before = self.runs[key], self.before.get(key)
+            per_run, cost = _visit(self.clock, self.watch, run, before)
             self.visited.append(self.number[key])
             self.seconds.append(per_run)
             self.spent_s += cost
@@ -185,12 +191,14 @@ def _medians(values: Array, visited: NDArray[np.int_], count: int) -> Array:
     return np.array([np.median(group) if len(group) else math.nan for group in groups])
 
 
-def _visit(clock: DeviceClock, run: Run, before: Run | None) -> tuple[float, float]:
+def _visit(
+    clock: DeviceClock, watch: ActivityWatch, run: Run, before: Run | None
+) -> tuple[float, float]:
     """The seconds of one run, and the seconds that the visit took."""
-    per_run = max(clock.time_runs(run, 1), 1e-9)
-    spent = per_run
-    if per_run >= VISIT_S:
-        return per_run, spent
+    first = watch.time_runs(run, 1)
+    per_run = spent = max(_typical_s([first]), 1e-9)
+    if per_run >= VISIT_S and not math.isnan(first[1]):
+        return per_run, first[0]
     if per_run < UNTIMED_S:
         count = math.ceil((UNTIMED_S - per_run) / per_run)
         spent += clock.time_runs(run, count)
@@ -199,5 +207,11 @@ def _visit(clock: DeviceClock, run: Run, before: Run | None) -> tuple[float, flo
     for _ in range(min(SAMPLES, math.ceil(VISIT_S / per_run))):
         if before:
             spent += clock.time_runs(before, 1)
-        windows.append(clock.time_runs(run, count))
-    return max(float(np.median(windows)) / count, 1e-9), spent + sum(windows)
+        windows.append(watch.time_runs(run, count))
+    return max(_typical_s(windows) / count, 1e-9), spent + sum(wall for wall, _ in windows)
+
+
+def _typical_s(windows: list[tuple[float, float]]) -> float:
+    """The median without interrupted windows; the shortest window if all were interrupted."""
+    undelayed = [seconds for _, seconds in windows if not math.isnan(seconds)]
+    return float(np.median(undelayed)) if undelayed else min(wall for wall, _ in windows)

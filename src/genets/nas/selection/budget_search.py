@@ -95,7 +95,7 @@ class BudgetSearch:
                 self._aim_ms *= LOWER_AIM
         on_attempt(MAX_ATTEMPTS, MAX_ATTEMPTS)
         if not self._fitting:
-            self._measure(self._fastest())
+            self._measure([*self._measured, *self._fastest()], to_refuse=True)
         if not self._fitting:
             where = f" at {self._asked_resolution} pixels" if self._asked_resolution else ""
             raise make_infeasible_error(self._measured, self._budget, where)
@@ -114,9 +114,9 @@ class BudgetSearch:
         """The undisturbed measurements, because others would teach the disturbance; or all."""
         return {s: m for s, m in self._measured.items() if not m.disturbed} or self._measured
 
-    def _measure(self, structures: Sequence[Structure]) -> None:
+    def _measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
         """Measure structures, correct the table, and move the aim."""
-        self._measured |= self._context.latency.measure(structures)
+        self._measured |= self._context.latency.measure(structures, to_refuse=to_refuse)
         steady = self._steady
         # As the networks would have measured when the table was built.
         corrections = {
@@ -237,6 +237,7 @@ class BudgetSearch:
             predicted_accuracy_std=None if math.isnan(std) else std,
             table_rmspe=table.rmspe,
             outside=self._model.tried.outside(structure),
+            disturbed=latency.disturbed,
         )
 
 

@@ -75,6 +75,8 @@ class Candidate:
         table_rmspe: Error of the latency table on whole networks that it never saw, as a
             fraction.
         outside: Where the predicted accuracy is an extrapolation; see `TriedRange.outside`.
+        disturbed: Whether something else used the device during the measurement. A network with a
+            disturbed latency is selected only for a budget in multiples of the MasterNet's.
     """
 
     structure: Structure
@@ -89,6 +91,7 @@ class Candidate:
     predicted_accuracy_std: float | None
     table_rmspe: float
     outside: tuple[str, ...] = ()
+    disturbed: bool = False
 
     @property
     def margin(self) -> float:
@@ -107,8 +110,10 @@ class Candidate:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Candidate:
         """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
-        values = {f.name: record[f.name] for f in fields(cls) if f.name != "outside"}
-        values["outside"] = tuple(record.get("outside", ()))  # older studies have none
+        later = ("outside", "disturbed")  # older studies have none
+        values = {f.name: record[f.name] for f in fields(cls) if f.name not in later}
+        values["outside"] = tuple(record.get("outside", ()))
+        values["disturbed"] = bool(record.get("disturbed", False))
         return cls(**values | {"structure": Structure.parse(record["structure"])})
 
 
