@@ -37,8 +37,9 @@ KEYS: dict[str, dict[str, str]] = {
         "": "conditions, findings, rows",
         "conditions": CONDITIONS,
         "rows[]": (
-            "batch_size, device, engine, error, family, high_ms_per_image, launch_bound, "
-            "low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, noisy, "
+            "batch_size, device, disturbed, engine, error, family, high_ms_per_image, "
+            "launch_bound, low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, "
+            "noisy, "
             "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
             "precision, prepare_seconds, provider, published_top1_percent, resolution, run, "
             "samples, threads"
@@ -50,7 +51,8 @@ KEYS: dict[str, dict[str, str]] = {
         "": "conditions, findings, rows",
         "conditions": CONDITIONS,
         "rows[]": (
-            "batch_size, device, engine, error, family, figure, high_ms_per_image, launch_bound, "
+            "batch_size, device, disturbed, engine, error, family, figure, high_ms_per_image, "
+            "launch_bound, "
             "low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, noisy, "
             "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
             "precision, prepare_seconds, provider, published_top1_percent, ratio, resolution, "

@@ -74,6 +74,25 @@ def test_a_share_of_few_steps_is_shown(lines: Lines, clock: Clock, output: io.St
     assert output.getvalue() == "measuring: 1.5 of 3 after 5 s, about 5 s left (cpu, 3 in turn)\n"
 
 
+def test_a_phase_that_begins_again_and_the_phase_around_it(
+    lines: Lines, clock: Clock, output: io.StringIO
+) -> None:
+    lines(Progress("selection", 0, 5))
+    for _ in range(2):
+        lines(Progress("waiting", 0, 600))
+        clock.now += 30
+        lines(Progress("waiting", 30, 600, "other processes use 1.0 CPUs"))
+        lines.show_running()
+        lines(Progress("waiting", 600, 600, "calm"))
+        lines(Progress("waiting", 600, 600, "calm"))
+        lines.show_running()
+    wait = "waiting: 30 of 600 after 30 s, about 9 min 30 s left (other processes use 1.0 CPUs)"
+    assert output.getvalue().splitlines() == [
+        wait, "waiting: 600 of 600 in 30.0 s (calm)", "selection: 0 of 5 after 30 s",
+        wait, "waiting: 600 of 600 in 30.0 s (calm)", "selection: 0 of 5 after 1 min 00 s",
+    ]  # fmt: skip
+
+
 def test_lines_come_while_nothing_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,7 +61,8 @@ def test_measurement():
     assert "[/oops]" in text
     assert "2000 images per second" in text
     assert "0.49 to 0.51 ms per image" in text
-    assert "yes: the interval" in text
+    assert "noisy           │ yes: an end of the 95 % interval is more than 1 % away" in text
+    assert "disturbed       │ no" in text
     quick = text_of(measurement_table("quick", Measurement(0.02045, *values[1:])))
     assert "48,900 images per second" in quick
 

@@ -101,6 +101,10 @@ class _Bars:
             )
             self._tasks[step.phase] = task, time_left
         task, time_left = self._tasks[step.phase]
+        if time_left.is_before(step):  # the phase begins again, as another wait does
+            time_left = TimeLeft(step, now)
+            self._tasks[step.phase] = task, time_left
+            self._progress.reset(task, time_left=time_left)
         time_left.update(step, now)
         self._progress.update(task, completed=step.done, total=step.total, detail=step.detail)
 
@@ -111,34 +115,31 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._phases: dict[str, TimeLeft] = {}
-        self._running: Progress | None = None
-        self._ended: set[str] = set()
+        self._running: dict[str, Progress] = {}  # the phase that was reported last is the last one
 
     def __call__(self, step: Progress) -> None:
         now = time.monotonic()
-        is_new = step.phase not in self._phases
-        time_left = self._phases.setdefault(step.phase, TimeLeft(step, now))
-        time_left.update(step, now)
-        if step.phase in self._ended:
-            return
-        if step.done < step.total:
-            self._running = step
-            if is_new and step.done:
+        time_left = self._phases.get(step.phase)
+        is_new = time_left is None or time_left.is_before(step)  # a phase may begin again
+        if time_left is None or is_new:
+            time_left = self._phases[step.phase] = TimeLeft(step, now)
+            if 0 < step.done < step.total:
                 self._print(step, "done before")
-            return
-        self._ended.add(step.phase)
-        self._running = None
-        self._print(step, f"in {time_left.elapsed(now):.1f} s")
+        time_left.update(step, now)
+        was_running = self._running.pop(step.phase, None) is not None
+        if step.done < step.total:
+            self._running[step.phase] = step
+        elif was_running or is_new:
+            self._print(step, f"in {time_left.elapsed(now):.1f} s")
 
     def show_running(self) -> None:
         """Print a line on the running phase."""
-        step, now = self._running, time.monotonic()
-        if step is None:
-            return
-        time_left = self._phases[step.phase]
-        seconds = time_left.seconds(now)
-        left = "" if seconds is None else f", about {duration_text(seconds)} left"
-        self._print(step, f"after {duration_text(time_left.elapsed(now))}{left}")
+        now = time.monotonic()
+        for step in list(self._running.values())[-1:]:
+            time_left = self._phases[step.phase]
+            seconds = time_left.seconds(now)
+            left = "" if seconds is None else f", about {duration_text(seconds)} left"
+            self._print(step, f"after {duration_text(time_left.elapsed(now))}{left}")
 
     def _print(self, step: Progress, words: str) -> None:
         done = int(step.done) if step.total >= 10 else round(step.done, 1)

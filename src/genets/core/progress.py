@@ -70,6 +70,10 @@ class TimeLeft:
         spent = self._at - self._start
         return max(spent / made * missing - (now - self._at), spent / self._steps)
 
+    def is_before(self, step: Progress) -> bool:
+        """Whether the phase has begun again: `step` is before the latest step."""
+        return step.done < self._latest.done
+
     def elapsed(self, now: float) -> float:
         """The seconds since the first step."""
         return now - self._start

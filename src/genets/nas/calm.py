@@ -36,14 +36,20 @@ def wait_for_calm(
         Whether the device is calm. False means that the limit has passed.
     """
 
+    waited: list[float] = []
+
     def on_wait(seconds: float, others: float | None) -> None:
         used = "" if others is None else f"other processes use {others:.1f} CPUs"
         if seconds <= 1:
             _log.info("%s: %s", WAITING, used)
         if on_event is not None:
+            waited.append(seconds)
             on_event(Progress(WAITING, min(seconds, limit_s), limit_s, used))
 
-    return lab.wait_for_calm(target, limit_s, on_wait)
+    is_calm = lab.wait_for_calm(target, limit_s, on_wait)
+    if waited and on_event is not None:
+        on_event(Progress(WAITING, limit_s, limit_s, "calm" if is_calm else "still busy"))
+    return is_calm
 
 
 def leaves_threads_open(settings: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.rounds import current_round, fit_model
-from genets.nas.selection.budget_search import BudgetSearch
+from genets.nas.selection.budget_search import BudgetSearch, attempt_text
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate
 from genets.nas.study.study import Study
@@ -97,7 +97,8 @@ def select_top(
         model = fit_model(here, study.results(number), score, study.trained_before(number + 1))
         search = BudgetSearch(context, model, _check_resolution(context, resolution))
         with context.phase("selection"):
-            selected = search.run(top, context.report("selection"))
+            report, detail = context.report("selection"), attempt_text(context, top)
+            selected = search.run(top, lambda done, total: report(done, total, detail))
         for candidate in selected:
             _log.info("selected: %s, %.4g ms per image", candidate.structure, candidate.measured_ms)
         return selected

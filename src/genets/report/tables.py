@@ -17,7 +17,7 @@ from rich.text import Text
 
 from genets.core.errors import encodable, printable
 from genets.report.html import Cell
-from genets.report.wording import ms_text
+from genets.report.wording import NOISE_TEXTS, ms_text
 
 if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.latency import Measurement
@@ -108,7 +108,7 @@ def csv_text(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None =
 def measurement_table(name: str, measurement: Measurement) -> Table:
     """One measured network with its conditions."""
     m = measurement
-    noisy = "yes: the interval did not come within 1 % of the median in time" if m.noisy else "no"
+    noise = {word: f"yes: {text}" for word, text in NOISE_TEXTS.items() if getattr(m, word)}
     return facts_table(
         name,
         [
@@ -117,7 +117,7 @@ def measurement_table(name: str, measurement: Measurement) -> Table:
             ("90th percentile", ms_text(m.p90_ms_per_image)),
             ("99th percentile", ms_text(m.p99_ms_per_image)),
             ("throughput", f"{_per_second(m.ms_per_image)} images per second"),
-            ("noisy", noisy),
+            *((word, noise.get(word, "no")) for word in NOISE_TEXTS),
             ("samples", str(len(m.samples_ms))),
             ("target", f"{m.target.name}, {m.resolution} pixels, protocol {m.protocol}"),
             ("preparation, s", ", ".join(f"{name} {s:.3g}" for name, s in m.seconds.items())),

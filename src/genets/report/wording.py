@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from genets.training.score import Metric, Score
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.latency import Measurement, Target
     from genets.training.predictions import PairedDifference
 
+# The meaning of the words that stand beside latencies, by word.
+NOISE_TEXTS = {
+    "noisy": "an end of the 95 % interval is more than 1 % away from the median",
+    "disturbed": "something else used the device during the measurement",
+}
 SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
 GAIN_UNITS = {
     Metric.TOP1: "percentage points of top-1",
@@ -57,9 +62,10 @@ def ms_text(ms_per_image: float) -> str:
 
 
 def interval_text(measurement: Measurement) -> str:
-    """The 95 % interval in ms per image, and whether the measurement is noisy."""
+    """The 95 % interval in ms per image, and the words for its noise."""
     low, high = measurement.low_ms_per_image, measurement.high_ms_per_image
-    return f"{low:.4g} to {high:.4g}{', noisy' if measurement.noisy else ''}"
+    words = noise_words(measurement)
+    return f"{low:.4g} to {high:.4g}" + (f", {words}" if words else "")
 
 
 def accuracy_name(target: Target) -> str:
@@ -121,9 +127,19 @@ def difference_text(difference: PairedDifference) -> str:
     return f"{abs(points):.1f} ± {noise:.1f} points {word} accurate"
 
 
-def noise_word(measurement: Measurement) -> str:
-    """The word that stands beside a latency, or an empty text."""
-    return "noisy" if measurement.noisy else ""
+class HasNoise(Protocol):
+    """A measured latency."""
+
+    @property
+    def noisy(self) -> bool: ...
+    @property
+    def disturbed(self) -> bool: ...
+
+
+def noise_words(latency: HasNoise) -> str:
+    """The words that stand beside a latency: `noisy`, `disturbed`, both or none."""
+    words = {"noisy": latency.noisy, "disturbed": latency.disturbed}
+    return ", ".join(word for word, holds in words.items() if holds)
 
 
 def aligned_texts(values: Iterable[float | None], digits: int = 4) -> list[str]:

@@ -246,6 +246,12 @@ def max_networks(top: int) -> int:
     return max(2, NUM_PROPOSALS + 1 - top) + top
 
 
+def attempt_text(context: SearchContext, top: int) -> str:
+    """How long an attempt may take, for the progress; its networks are measured in one run."""
+    seconds = context.settings.measure_seconds * max_networks(top)
+    return f"measuring takes up to {seconds:.0f} s for each"
+
+
 def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> list[Candidate]:
     """Select the candidates of a round, by resolution (section 4.2, Searching for Resolution).
 
@@ -273,7 +279,7 @@ def select_at_each_resolution(context: SearchContext, model: AccuracyModel) -> l
     with context.phase("selection"):
         for number, resolution in enumerate(resolutions):
             search = BudgetSearch(context, model, resolution if several else None)
-            detail = f"{resolution} pixels" * several
+            detail = f"{resolution} pixels, " * several + attempt_text(context, top)
             on_attempt = _as_part(report, number, len(resolutions), detail)
             try:
                 candidates += search.run(top, on_attempt)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genets.core.errors import BlockFileError
 from genets.core.json_files import check_version
 from genets.core.resumable import ResumableFolder
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
-from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.layout import in_round
 from genets.nas.study.records import Candidate, RoundStart, TrainedCandidate
 from genets.training import Score
+
+if TYPE_CHECKING:
+    from genets.nas.study.class_counts import ClassCounts
 
 Content = TypeVar("Content")
 
@@ -106,6 +108,9 @@ class StudyReader:
 
     def class_counts(self) -> ClassCounts | None:
         """Give the test predictions by class; older searches did not store them."""
+        # Here, because the help of a command reads settings and must not wait for numpy.
+        from genets.nas.study.class_counts import ClassCounts
+
         return self.load_json(layout.TEST, ClassCounts.from_json)
 
     def failure(self) -> str | None:

@@ -22,13 +22,19 @@ from genets.analysis import (
     speed_ups,
 )
 from genets.analysis.comparison.findings import find_paper_table, paper_title
-from genets.latency import Target
+from genets.latency import Measurement, Target
 from genets.report.html import Cell, PageTable
 from genets.report.tables import screen_table
-from genets.report.wording import accuracy_name, conditions, describe_setting, describe_target
+from genets.report.wording import (
+    NOISE_TEXTS,
+    accuracy_name,
+    conditions,
+    describe_setting,
+    describe_target,
+    noise_words,
+)
 from genets.structure.published import published_tables
 
-NOISY = "~"
 LAUNCH_BOUND = "^"
 FAILED = "-"
 UNCLEAR = "≈"
@@ -146,10 +152,11 @@ def legend(rows: Sequence[ComparisonRow]) -> list[str]:
         lines.append(
             "±: half of the 95 % interval of the median, at its wider side, in percent of it."
         )
-    if any(m.noisy for m in measured):
-        lines.append(
-            f"{NOISY}: noisy, the 95 % interval did not come within 1 % of the median in time."
-        )
+    lines += [
+        f"{word}: {text}."
+        for word, text in NOISE_TEXTS.items()
+        if any(getattr(m, word) for m in measured)
+    ]
     if any(m.launch_bound for m in measured):
         lines.append(
             f"{LAUNCH_BOUND}: launch-bound, launching a run took the host more than 80 % of the "
@@ -201,20 +208,24 @@ def paper_device(target: Target) -> str:
 
 
 def interval_cell(row: ComparisonRow | None) -> str:
-    """A latency with its interval, such as `5.12 ± 0.4 %`, and its marks."""
-    if row is None or row.measurement is None:
+    """A latency with its interval, such as `5.12 ± 1.4 % noisy`; see `latency_cell`."""
+    m = row.measurement if row else None
+    if m is None:
         return latency_cell(row)
-    m = row.measurement
     half = max(m.high_ms_per_image - m.ms_per_image, m.ms_per_image - m.low_ms_per_image)
-    return f"{latency_cell(row)} ± {100 * half / m.ms_per_image:.1f} %"
+    return _latency_text(m, f"± {100 * half / m.ms_per_image:.1f} %")
 
 
 def latency_cell(row: ComparisonRow | None) -> str:
-    """ms per image with its marks; empty where no measurement was asked for."""
+    """ms per image with its mark and words; empty where no measurement was asked for."""
     if row is None or row.measurement is None:
         return "" if row is None else FAILED
-    m = row.measurement
-    return f"{m.ms_per_image:.4g}{NOISY * m.noisy}{LAUNCH_BOUND * bool(m.launch_bound)}"
+    return _latency_text(row.measurement)
+
+
+def _latency_text(m: Measurement, *interval: str) -> str:
+    latency = f"{m.ms_per_image:.4g}{LAUNCH_BOUND * bool(m.launch_bound)}"
+    return " ".join(filter(None, (latency, *interval, noise_words(m))))
 
 
 def _paper_text(row: ComparisonRow | None) -> str:

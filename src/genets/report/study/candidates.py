@@ -9,7 +9,7 @@ from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
-from genets.report.wording import aligned_texts, noise_word, noisy_score_text
+from genets.report.wording import aligned_texts, noise_words, noisy_score_text
 from genets.training.score import Metric, Score
 
 ROUND_HEADER = ("round", "MasterNet, validation top-1", "cross-entropy", "trials",
@@ -128,6 +128,6 @@ def _latency_cells(
     columns = (
         aligned_texts(n and n.network.ms_per_image for n in networks),
         aligned_texts((n and n.network.ms_per_image / n.master_ms_per_image for n in networks), 3),
-        ["" if n is None else noise_word(n.network) for n in networks],
+        ["" if n is None else noise_words(n.network) for n in networks],
     )
     return list(zip(*columns, strict=True))

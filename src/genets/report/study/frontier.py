@@ -21,7 +21,7 @@ from genets.report.wording import (
     aligned_texts,
     describe_target,
     in_unit,
-    noise_word,
+    noise_words,
     predicted_score,
 )
 from genets.structure import Structure
@@ -42,7 +42,8 @@ SPEED_TEXT = (
 TABLE_TEXT = (
     "Measured networks, the fastest first. Latencies are as they were measured, in ms per image; "
     "low and high are the ends of the 95 % interval. A latency is noisy where an end is more than "
-    "1 % away. Predicted ms is what the latency table predicts at the speed of that measurement."
+    "1 % away, and disturbed where something else used the device meanwhile. Predicted ms is what "
+    "the latency table predicts at the speed of that measurement."
 )
 
 
@@ -102,7 +103,7 @@ def _measured_table(snapshot: Snapshot, latency: TargetLatency) -> list[Block]:
         aligned_texts(m.ms_per_image for m in measured),
         aligned_texts(m.low_ms_per_image for m in measured),
         aligned_texts(m.high_ms_per_image for m in measured),
-        [noise_word(m) for m in measured],
+        [noise_words(m) for m in measured],
         [f"{n.network.ms_per_image / n.master_ms_per_image:.3f}" for _, n in networks],
         aligned_texts(predicted),
         aligned_texts(score for score, _ in predictions),

@@ -13,7 +13,7 @@ from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Code, PageTable, Paragraph, Section
 from genets.report.study.facts import latency_conditions
-from genets.report.wording import aligned_texts, difference_text, noisy_score_text
+from genets.report.wording import aligned_texts, difference_text, noise_words, noisy_score_text
 from genets.training.score import Metric, Score
 
 LEAD_TEXT = (
@@ -23,7 +23,8 @@ LEAD_TEXT = (
 WORDS_TEXT = (
     "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
     "the batch size of the target; low and high are the ends of its 95 % interval. A latency is "
-    "noisy where an end is more than 1 % away from it."
+    "noisy where an end is more than 1 % away from it, and disturbed where something else used the "
+    "device meanwhile."
 )
 SCORES_TEXT = (
     "Top-1 is the share of the test images whose most probable class is the right one; ± is its "
@@ -86,8 +87,8 @@ def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -
     columns = zip(
         aligned_texts((selected.master_ms, selected.measured_ms)),
         aligned_texts((in_turn and in_turn.master_low_ms_per_image, selected.low_ms)),
-        aligned_texts((None, selected.high_ms)),
-        ("", "noisy" * selected.noisy),
+        aligned_texts((in_turn and in_turn.master_high_ms_per_image, selected.high_ms)),
+        ("disturbed" * bool(in_turn and in_turn.master_disturbed), noise_words(selected)),
         strict=True,
     )
     counts = snapshot.class_counts

@@ -13,15 +13,16 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.nas.result import SearchResult
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.report.tables import Fact, facts_table, screen_table
-from genets.report.wording import duration_text, ms_text, score_text
+from genets.report.wording import duration_text, ms_text, noise_words, score_text
 from genets.training.score import Metric, Score
 
-ALTERNATIVES_HEADER = ("std", "budget", "predicted", "measured", "x MasterNet", "up to", "below",
-                       "types", "structure")  # fmt: skip
+ALTERNATIVES_HEADER = ("std", "budget", "predicted", "measured", "noise", "x MasterNet", "up to",
+                       "below", "types", "structure")  # fmt: skip
 ALTERNATIVES_TEXT = (
     "{metric}: predicted for validation images, and std its standard deviation. up to: the upper "
     "end of the 95 % interval of the latency. below: the share of the budget that this end leaves. "
-    "~: noisy, the interval is wider than 1 %. *: the prediction is extrapolated beyond the trials"
+    "noisy: an end of the interval is more than 1 % away. disturbed: something else used the "
+    "device. *: the prediction is extrapolated beyond the trials"
 )
 
 
@@ -114,6 +115,7 @@ def _extrapolation_facts(selected: Candidate) -> Iterable[Fact]:
 def _budget_facts(selected: Candidate) -> list[Fact]:
     """Budget, predicted and measured latency, upper bound and margin."""
     interval = f"95 % interval {selected.low_ms:.4g} to {selected.high_ms:.4g}"
+    words = (interval, noise_words(selected))
     side = "below" if selected.margin >= 0 else "ABOVE"
     return [
         ("budget", ms_text(selected.budget_ms)),
@@ -121,7 +123,7 @@ def _budget_facts(selected: Candidate) -> list[Fact]:
             "predicted",
             f"{ms_text(selected.predicted_ms)}; table error {selected.table_rmspe:.1%} RMSPE",
         ),
-        ("measured", f"{ms_text(selected.measured_ms)}; {interval}{', noisy' * selected.noisy}"),
+        ("measured", f"{ms_text(selected.measured_ms)}; {', '.join(filter(None, words))}"),
         ("bound", ms_text(selected.high_ms)),
         ("margin", f"{abs(selected.margin):.1%} {side} the budget"),
     ]
@@ -153,7 +155,8 @@ def alternatives_table(candidates: Sequence[Candidate], metric: Metric) -> Table
             std,
             f"{candidate.budget_ms:.4g}",
             f"{candidate.predicted_ms:.4g}",
-            f"{candidate.measured_ms:.4g}{'~' * candidate.noisy}",
+            f"{candidate.measured_ms:.4g}",
+            noise_words(candidate),
             f"{candidate.measured_ms / candidate.master_ms:.2f}",
             f"{candidate.high_ms:.4g}",
             f"{candidate.margin:.1%}",
