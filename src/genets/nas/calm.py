@@ -35,7 +35,6 @@ def wait_for_calm(
     Returns:
         Whether the device is calm. False means that the limit has passed.
     """
-
     waited: list[float] = []
 
     def on_wait(seconds: float, others: float | None) -> None:

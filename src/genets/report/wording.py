@@ -114,9 +114,11 @@ def share_noise(share: float, images: int | None) -> float | None:
 
 def noisy_score_text(score: Score | None, metric: Metric) -> str:
     """A score with its 95 % interval, such as `80.12 ± 1.85 %`, where the images are known."""
-    noise = score and share_noise(score.top1, score.images)
-    if score is None or metric is not Metric.TOP1 or noise is None:
-        return score_text(score and score[metric], metric)
+    if score is None:
+        return score_text(None, metric)
+    noise = share_noise(score.top1, score.images)
+    if metric is not Metric.TOP1 or noise is None:
+        return score_text(score[metric], metric)
     return f"{100 * score.top1:.2f} ± {100 * noise:.2f} %"
 
 

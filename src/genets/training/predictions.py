@@ -36,7 +36,8 @@ class Predictions:
         """Rows of true class, predicted class and number of images; numbers of 0 are left out."""
         pairs = np.stack([self.labels, self.classes], axis=1)
         rows, counts = np.unique(pairs, axis=0, return_counts=True)
-        return np.column_stack([rows, counts]).tolist()
+        numbers: list[list[int]] = np.column_stack([rows, counts]).tolist()
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

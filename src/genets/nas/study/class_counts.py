@@ -53,8 +53,8 @@ class ClassCounts:
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises what foreign JSON causes."""
         names, difference = tuple(map(str, record["class_names"])), record["difference"]
-        tables = (_table(record[name], len(names)) for name in ("master", "winner"))
-        return cls(names, *tables, difference and PairedDifference.from_json(difference))
+        master, winner = (_table(record[name], len(names)) for name in ("master", "winner"))
+        return cls(names, master, winner, difference and PairedDifference.from_json(difference))
 
 
 def _table(rows: Sequence[Sequence[int]], size: int) -> Classes:
@@ -66,4 +66,5 @@ def _table(rows: Sequence[Sequence[int]], size: int) -> Classes:
 
 def _rows(table: Classes) -> list[list[int]]:
     places = np.argwhere(table)
-    return np.column_stack([places, table[tuple(places.T)]]).tolist()
+    rows: list[list[int]] = np.column_stack([places, table[tuple(places.T)]]).tolist()
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def confusion_table(counts: NDArray[np.int64], class_names: Sequence[str]) -> Co
     return ConfusionTable(np.column_stack([rows[:, kept], others]), kept.tolist(), names)
 
 
-def confusion_chart(table: ConfusionTable, legend: str = "right") -> Any:
+def confusion_chart(table: ConfusionTable, legend: Literal["right", "bottom"] = "right") -> Any:
     """A square for each pair of classes; a larger share of the row's images is darker.
 
     legend: The side of the legend; on a phone, one at the right would leave no room.

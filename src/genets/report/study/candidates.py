@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genets.nas.candidates.training import best_trained
-from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
+from genets.report.study.facts import own_measured
 from genets.report.wording import aligned_texts, noise_words, noisy_score_text
 from genets.training.score import Metric, Score
 
@@ -66,18 +66,19 @@ def _round_row(
         *_score_cells(round_snapshot.score, images),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *_score_cells(best and best.score, images),
+        *_score_cells(best.score if best else None, images),
         Cell(str(round_snapshot.master), "text"),
     ]
 
 
 def _images(snapshot: Snapshot) -> int | None:
     """The number of validation images; None where it is not known."""
-    return snapshot.master_score and snapshot.master_score.images
+    return snapshot.master_score.images if snapshot.master_score else None
 
 
 def _score_cells(score: Score | None, images: int | None) -> list[Cell | str]:
-    score = score and replace(score, images=score.images or images)
+    if score is not None:
+        score = replace(score, images=score.images or images)
     return [noisy_score_text(score, metric) for metric in Metric]
 
 
@@ -122,12 +123,12 @@ def _latency_cells(
 
     Dashes stand for a candidate that was not measured.
     """
-    own = snapshot.settings.target.resolved()
-    measured = next((each.measured for each in snapshot.targets if each.target == own), {})
-    networks: list[NetworkLatency | None] = [measured.get(each.structure) for each in candidates]
-    columns = (
-        aligned_texts(n and n.network.ms_per_image for n in networks),
-        aligned_texts((n and n.network.ms_per_image / n.master_ms_per_image for n in networks), 3),
-        ["" if n is None else noise_words(n.network) for n in networks],
-    )
+    measured = own_measured(snapshot)
+    networks = [measured.get(each.structure) for each in candidates]
+    ms = [None if n is None else n.network.ms_per_image for n in networks]
+    ratios = [
+        None if n is None else n.network.ms_per_image / n.master_ms_per_image for n in networks
+    ]
+    words = ["" if n is None else noise_words(n.network) for n in networks]
+    columns = (aligned_texts(ms), aligned_texts(ratios, 3), words)
     return list(zip(*columns, strict=True))

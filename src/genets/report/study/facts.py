@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genets.latency import LatencyTable, Target
 from genets.nas.selection.budget_search import MAX_ATTEMPTS, max_networks
-from genets.nas.selection.measured import TargetLatency
+from genets.nas.selection.measured import NetworkLatency, TargetLatency
 from genets.nas.settings.space import SpaceSettings
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
@@ -16,6 +16,7 @@ from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.warnings import list_warnings
 from genets.report.wording import describe_target, duration_text
+from genets.structure import Structure
 
 
 def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
@@ -62,6 +63,12 @@ def _rounds(snapshot: Snapshot) -> str:
 def _resolutions(snapshot: Snapshot) -> str:
     around = snapshot.around
     return f"; {pixels_text(around.resolutions)}" if len(around.resolutions) > 1 else ""
+
+
+def own_measured(snapshot: Snapshot) -> Mapping[Structure, NetworkLatency]:
+    """The measured networks on the target of the search."""
+    own = snapshot.settings.target.resolved()
+    return next((each.measured for each in snapshot.targets if each.target == own), {})
 
 
 def pixels_text(resolutions: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from genets.nas.study import layout
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Code, PageTable, Paragraph, Section
-from genets.report.study.facts import latency_conditions
+from genets.report.study.facts import latency_conditions, own_measured
 from genets.report.wording import aligned_texts, difference_text, noise_words, noisy_score_text
 from genets.training.score import Metric, Score
 
@@ -81,14 +81,17 @@ def result_section(snapshot: Snapshot) -> Section:
 def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -> PageTable:
     scores = [f"test {metric.label}" for metric in Metric]
     header = ["network", "ms per image", "low", "high", "noise", *scores]
-    own = snapshot.settings.target.resolved()
-    measured = next((t.measured for t in snapshot.targets if t.target == own), {})
-    in_turn = measured.get(selected.structure)
+    low = high = None
+    master_noise = ""
+    in_turn = own_measured(snapshot).get(selected.structure)
+    if in_turn is not None:
+        low, high = in_turn.master_low_ms_per_image, in_turn.master_high_ms_per_image
+        master_noise = "disturbed" * in_turn.master_disturbed
     columns = zip(
         aligned_texts((selected.master_ms, selected.measured_ms)),
-        aligned_texts((in_turn and in_turn.master_low_ms_per_image, selected.low_ms)),
-        aligned_texts((in_turn and in_turn.master_high_ms_per_image, selected.high_ms)),
-        ("disturbed" * bool(in_turn and in_turn.master_disturbed), noise_words(selected)),
+        aligned_texts((low, selected.low_ms)),
+        aligned_texts((high, selected.high_ms)),
+        (master_noise, noise_words(selected)),
         strict=True,
     )
     counts = snapshot.class_counts
