@@ -99,7 +99,6 @@ Wait = Annotated[
     float,
     option(
         "Longest wait for a calm device, in minutes, while other processes use it.",
-        panel=TARGET,
         name="--wait",
         metavar="MINUTES",
         min=0,
