@@ -157,6 +157,17 @@ KEYS: dict[str, dict[str, str]] = {
         "accuracy_model.pseudo_gradients[].g1": "mean, std",
         "accuracy_model.pseudo_gradients[].g2": "mean, std",
     },
+    "doctor": {
+        "": "devices, disk, engines, load, memory, threads, versions",
+        "versions": "genets, python, system, timm, torch",
+        "devices[]": "capability, device, device_name",
+        "engines[]": "device, engine, missing, precisions, provider",
+        "threads": "MKL_NUM_THREADS, OMP_NUM_THREADS, OMP_WAIT_POLICY, cpus, default, torch, "
+        "usable_cpus",
+        "load": "calm, load_average, other_cpus",
+        "memory": "free_bytes, total_bytes",
+        "disk[]": "folder, free_bytes",
+    },
     "profile --table": {
         "": "entries, rmspe, table, target",
     },

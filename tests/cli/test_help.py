@@ -55,7 +55,7 @@ def panel_of(param):
 
 def test_the_commands_are_listed():
     text = help_of()
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 12
     assert all(f" {command} " in text for command in COMMANDS)
     assert "Exit status" in text
 

@@ -280,7 +280,7 @@ def test_a_busy_device_neither_meets_nor_refuses_a_budget(
 ) -> None:
     device = Device(half_width=half_width)
 
-    def in_turn(structures: Sequence[Structure]) -> dict[Structure, Measurement]:
+    def in_turn(structures: Sequence[Structure], _: int) -> dict[Structure, Measurement]:
         return {structure: device._measurement(true_ms(structure)) for structure in structures}
 
     busy = context(Table(), device, budget)
@@ -297,7 +297,7 @@ def test_beside_others_a_ratio_is_decided_with_a_margin(tmp_path: Path) -> None:
     """All latencies are disturbed, and each ratio to the MasterNet is known within 2 %."""
     device = Device(half_width=0.01)
 
-    def in_turn(structures: Sequence[Structure]) -> dict[Structure, Measurement]:
+    def in_turn(structures: Sequence[Structure], _: int) -> dict[Structure, Measurement]:
         measured = {s: device._measurement(true_ms(s)) for s in structures}
         return {s: replace(m, disturbed=True) for s, m in measured.items()}
 

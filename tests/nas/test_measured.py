@@ -25,8 +25,12 @@ class Engine:
     def __init__(self, widths: dict[str, list[float]]) -> None:
         self.widths = widths
         self.measured: list[set[str]] = []
+        self.times_as_long: list[int] = []
 
-    def __call__(self, structures: Sequence[Structure]) -> dict[Structure, Measurement]:
+    def __call__(
+        self, structures: Sequence[Structure], times_as_long: int = 1
+    ) -> dict[Structure, Measurement]:
+        self.times_as_long.append(times_as_long)
         self.measured.append(set(map(str, structures)))
         return {structure: self._measurement(str(structure)) for structure in structures}
 
@@ -149,16 +153,20 @@ def test_a_multiple_of_the_master_net_is_decided_beside_others(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "engine",
-    [BusyEngine(busy=1, half=0.03), BusyEngine(busy=1, half=1e-3, undelayed=False)],
-    ids=["ratio known within 6 %", "ratio of waiting times"],
-)
-def test_an_imprecise_ratio_decides_nothing(tmp_path, engine):
-    others = Others(True)
+def test_a_ratio_of_waiting_times_decides_nothing(tmp_path):
+    others, engine = Others(True), BusyEngine(busy=1, half=1e-3, undelayed=False)
     found = networks_beside(others, engine, tmp_path, "0.6x").measure([OTHER])[OTHER]
     assert not found.disturbed
-    assert len(engine.measured) == 2
+    assert engine.times_as_long == [1, 1]
+
+
+def test_an_imprecise_ratio_gets_more_samples_before_the_device_is_waited_for(tmp_path):
+    """The ratio is known within 6 %, so it does not decide."""
+    others, engine = Others(True), BusyEngine(busy=4, half=0.03)
+    found = networks_beside(others, engine, tmp_path, "0.6x").measure([OTHER])[OTHER]
+    assert not found.disturbed
+    assert engine.times_as_long == [1, 2, 4, 8, 8]
+    assert len(others.limits) == 1
 
 
 def test_beside_others_a_ratio_near_the_budget_neither_meets_nor_refuses_it(tmp_path):

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from genets.cli.compare import compare
+from genets.cli.doctor import doctor
 from genets.cli.eval import eval_
 from genets.cli.export import export
 from genets.cli.measure import measure
@@ -32,7 +33,7 @@ from genets.core.log import set_verbosity
 COMMANDS: dict[str, Callable[..., None]] = {
     "search": search, "select": select, "report": report, "train": train, "zoo": zoo,
     "measure": measure, "compare": compare, "profile": profile, "rank": rank, "eval": eval_,
-    "export": export,
+    "export": export, "doctor": doctor,
 }  # fmt: skip
 
 # Old names that still work and are not in the help.

@@ -119,7 +119,6 @@ Wait = Annotated[
     float,
     option(
         "Longest wait for a calm device, in minutes, while other processes use it.",
-        panel=OTHER,
         name="--wait",
         metavar="MINUTES",
         min=0,

@@ -32,7 +32,7 @@ def describe_environment(target: Target) -> dict[str, Any]:
     return {
         **device,
         "threads": target.resolved().threads,
-        "packages": _installed_versions((*PACKAGES, *ENGINES[target.engine].packages)),
+        "packages": installed_versions((*PACKAGES, *ENGINES[target.engine].packages)),
         "python": platform.python_version(),
         "system": platform.platform(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -103,7 +103,7 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _installed_versions(packages: Iterable[str]) -> dict[str, str]:
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions by package; packages that are not installed are left out."""
     versions = {}
     for package in packages:

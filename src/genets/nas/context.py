@@ -150,8 +150,8 @@ class SearchContext:
         networks = MeasuredNetworks(
             layout.measured_path(path),
             self.master,
-            lambda structures: self.lab.measure(
-                structures, self.target, self.num_classes, settings.measure_seconds
+            lambda structures, times: self.lab.measure(
+                structures, self.target, self.num_classes, times * settings.measure_seconds
             ),
             budget=self.budget,
             wait_for_calm=self._wait_for_calm,
@@ -185,7 +185,7 @@ class SearchContext:
         if self.budget.is_relative and self.target.threads == 1:
             return
         if not self._wait_for_calm(self._wait_limit_s):
-            raise make_busy_error(self.budget, self._wait_limit_s)
+            raise make_busy_error(self.budget, self._wait_limit_s, self.target)
 
     def _wait_for_calm(self, limit_s: float) -> bool:
         return wait_for_calm(self.lab, self.target, limit_s, self._on_event)

@@ -30,8 +30,10 @@ _MASTER_FIELDS = (
     "master_undelayed",
 )
 
-# Measures networks in turn, A B A B.
-MeasureInTurn = Callable[[Sequence[Structure]], Mapping[Structure, Measurement]]
+MAX_TIMES_AS_LONG = 8  # as the time limit of a measurement, where its ratio is imprecise
+
+# Measures networks in turn, A B A B, with the usual time limit times a factor.
+MeasureInTurn = Callable[[Sequence[Structure], int], Mapping[Structure, Measurement]]
 # Waits for a calm device, for at most so many seconds; returns whether the device is calm.
 WaitForCalm = Callable[[float], bool]
 
@@ -104,8 +106,12 @@ class NetworkLatency:
         net, (low, high) = self.network, self._master_interval
         largest = net.high_ms_per_image / net.ms_per_image * self.master_ms_per_image / low
         smallest = net.low_ms_per_image / net.ms_per_image * self.master_ms_per_image / high
-        precise = max(largest - 1, 1 - smallest) <= MAX_RATIO_SHARE
-        return precise and net.undelayed and self.master_undelayed
+        return self.is_undelayed and max(largest - 1, 1 - smallest) <= MAX_RATIO_SHARE
+
+    @property
+    def is_undelayed(self) -> bool:
+        """Whether both latencies contain no time of waiting for a CPU."""
+        return self.network.undelayed and self.master_undelayed
 
     def decides(self, budget: Budget | None) -> bool:
         """Whether the latency counts for the budget.
@@ -225,25 +231,39 @@ class MeasuredNetworks:
         return latency.meets(budget) or latency.exceeds(budget)
 
     def _measure_until_decided(self, fresh: list[Structure], to_refuse: bool) -> None:
-        attempts, end_s = 0, math.inf
+        attempts, times_as_long, end_s = 0, 1, math.inf
         while True:
-            self._measure_once(fresh)
+            self._measure_once(fresh, times_as_long)
             attempts += 1
             fresh = [s for s in fresh if not self._is_decided(s, to_refuse)]
             if not fresh:
                 return
             if attempts == 1:
                 end_s = time.monotonic() + self._wait_limit_s
+            if times_as_long < MAX_TIMES_AS_LONG and self._needs_more_samples(fresh):
+                times_as_long *= 2
+                continue
             left_s = end_s - time.monotonic()
             calm = self._wait_for_calm(max(0.0, left_s))
             if attempts >= MIN_ATTEMPTS and (left_s <= 0 or not calm):
-                others = self.stored[fresh[0]].network.other_cpus
-                raise make_busy_error(self._budget, self._wait_limit_s, others)
+                network = self.stored[fresh[0]].network
+                raise make_busy_error(
+                    self._budget, self._wait_limit_s, network.target, network.other_cpus
+                )
 
-    def _measure_once(self, structures: Sequence[Structure]) -> None:
+    def _needs_more_samples(self, structures: Sequence[Structure]) -> bool:
+        """Whether more samples can make the ratios precise, without a calm device."""
+        latencies = [self.stored[structure] for structure in structures]
+        relative = self._budget is not None and self._budget.is_relative
+        return relative and all(
+            each.is_undelayed and not each.has_precise_ratio for each in latencies
+        )
+
+    def _measure_once(self, structures: Sequence[Structure], times_as_long: int) -> None:
         assert self._master is not None
         assert self._measure_in_turn is not None
-        measured = self._measure_in_turn([*dict.fromkeys([self._master, *structures])])
+        together = [*dict.fromkeys([self._master, *structures])]
+        measured = self._measure_in_turn(together, times_as_long)
         master = measured[self._master]
         for structure in structures:
             self.stored[structure] = NetworkLatency.in_turn(measured[structure], master)
@@ -273,21 +293,28 @@ class TargetLatency:
 
 
 def make_busy_error(
-    budget: Budget | None, wait_limit_s: float, others: float | None = None
+    budget: Budget | None, wait_limit_s: float, target: Target, others: float | None = None
 ) -> BusyDeviceError:
     """Make the error for a device that stayed busy; it says how to continue.
 
     Args:
         budget: The budget that could not be decided.
         wait_limit_s: The longest time to wait.
+        target: The target of the latencies.
         others: How many CPUs others used; None where it is unknown.
     """
     seen = "" if others is None else f" (other processes used {others:.1f} CPUs)"
+    alone = target.threads == 1 and budget is not None and budget.is_relative
+    advice = (
+        ""
+        if alone or not target.is_cpu
+        else "; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
+    )
     return BusyDeviceError(
         f"the device was too busy with something else{seen} to decide on the budget"
         f"{'' if budget is None else f' {budget}'}, also after {wait_limit_s / 60:g} minutes; "
         "finished work is kept, so give the same command again when the device is calm, or with a "
-        "longer --wait; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
+        f"longer --wait{advice}"
     )
 
 
