@@ -382,6 +382,8 @@ def test_file_of_another_version_of_the_engine_is_refused(
         ),
         (lambda text: text.replace('"XX"', '"ZZ"'), r"is damaged \(unknown block type 'ZZ'"),
         (lambda text: re.sub('"depth": 3', '"deep": 3', text), "is damaged .*'deep'"),
+        (lambda text: re.sub('"depth": 3', '"depth": 4', text, count=1), "is damaged"),
+        (lambda text: text.replace('"held-out"', '"calibration"'), "is damaged"),
     ],
 )
 def test_damaged_file(

@@ -20,6 +20,7 @@ from genets.latency.target import ENGINE_PROVIDERS, physical_cores
         ({"device": "cuda:-1"}, "device must be auto, cpu, cuda or cuda:NUMBER, not 'cuda:-1'"),
         ({"device": None}, "unknown device 'None'"),
         ({"engine": "torhc"}, "unknown engine 'torhc'; did you mean torch?"),
+        ({"engine": {"torch": 1}}, "unknown engine \"{'torch': 1}\""),
         ({"precision": "fp61"}, "unknown precision 'fp61'; did you mean fp"),
         ({"batch_size": 0}, "batch_size must be an integer from 1 to 65536, not 0"),
         ({"batch_size": -8}, "batch_size must be an integer from 1 to 65536, not -8"),

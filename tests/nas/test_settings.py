@@ -11,7 +11,7 @@ from genets.core.resumable import flatten
 from genets.latency import Target
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.toml_tables import merge
+from genets.nas.settings.toml_tables import load_settings_file, merge
 from genets.structure import Block, DesignSpace, zoo
 from genets.structure.space import PAPER_BLOCKS
 
@@ -163,6 +163,14 @@ def test_wrong_values_are_one_sentence(changes, kind, sentence):
 def test_what_is_missing_is_named():
     with pytest.raises(SettingsError, match="setting data must be given"):
         SearchSettings(budget="1ms")
+
+
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "9" * 5000, "[1"])
+def test_a_file_that_is_no_toml_is_one_sentence(tmp_path, value):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"seed = {value}\n")
+    with pytest.raises(SettingsError, match=r"settings file .*mine\.toml is not valid TOML"):
+        load_settings_file(path)
 
 
 def test_merge_and_flatten():

@@ -1,5 +1,6 @@
 """Studies continue after any kill, are locked for other processes, and name damaged files."""
 
+import json
 import os
 import random
 import signal
@@ -14,7 +15,8 @@ from genets.core.errors import StudyError
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
-from genets.structure import SuperBlock
+from genets.nas.study.trial_database import read_in_order
+from genets.structure import SuperBlock, zoo
 
 SETTINGS = SearchSettings(data="digits", budget="0.2ms")
 
@@ -139,6 +141,84 @@ def test_foreign_files_are_refused(study):
     foreign.close()
     with pytest.raises(StudyError, match="not written by genets"):
         Study.open(study.folder)
+
+
+ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"DROP TABLE trials; CREATE VIEW trials AS {ENDLESS}",
+        "ALTER TABLE trials ADD COLUMN more TEXT",
+        "DROP TABLE trials",
+        "CREATE TABLE t AS SELECT * FROM trials; UPDATE t SET notation = NULL; "
+        "DROP TABLE trials; ALTER TABLE t RENAME TO trials",
+    ],
+)
+def test_a_database_with_another_table_is_refused(study, change):
+    study.record(done(1))
+    study.close()
+    path = study.folder / "trials.sqlite"
+    database = sqlite3.connect(path)
+    database.executescript(change)
+    database.close()
+    with pytest.raises(StudyError, match="it does not hold the table of trials"):
+        Study.open(study.folder)
+    with pytest.raises(StudyError, match="it does not hold the table of trials"):
+        read_in_order(path)
+
+
+@pytest.mark.parametrize("notation", ["'XX3'", "''", "CAST(x'ff' AS TEXT)"])
+def test_a_row_that_is_no_trial_is_refused(study, notation):
+    study.record(done(1))
+    study._trials[1]._connection.execute(f"UPDATE trials SET notation = {notation}")
+    with pytest.raises(StudyError, match=r"trials\.sqlite"):
+        study.results()
+    with pytest.raises(StudyError, match=r"trials\.sqlite is damaged"):
+        read_in_order(study.folder / "trials.sqlite")
+
+
+CANDIDATE = {
+    "structure": str(zoo["genet_light"]), "budget_ms": 1, "predicted_ms": 1.5, "measured_ms": 1.5,
+    "low_ms": 1.4, "high_ms": 1.6, "master_ms": 2.0, "noisy": False, "predicted_accuracy": None,
+    "predicted_accuracy_std": None, "table_rmspe": 0.1,
+}  # fmt: skip
+TRAINED = {
+    "structure": str(zoo["genet_light"]), "status": "done", "epochs": 3, "top1": 0.5,
+    "cross_entropy": 1.5, "seconds": 1.0, "reason": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"measured_ms": "fast"}, {"budget_ms": 0}, {"high_ms": None}, {"noisy": "no"},
+     {"predicted_accuracy": []}, {"structure": 7}, {"table_rmspe": 10**400}],
+)  # fmt: skip
+def test_a_candidate_with_a_wrong_value_is_refused(study, change):
+    path = study.save_json("selected", CANDIDATE)
+    assert study.selected().structure == zoo["genet_light"]
+    path.write_text(json.dumps(CANDIDATE | change))
+    with pytest.raises(StudyError, match=r"selected\.json is damaged"):
+        study.selected()
+
+
+@pytest.mark.parametrize(
+    "change", [{"top1": None}, {"cross_entropy": "low"}, {"status": "ended"}, {"epochs": 2.5}]
+)
+def test_a_trained_candidate_with_a_wrong_value_is_refused(study, change):
+    path = study.save_json("confirmed", [TRAINED])
+    assert study.trained()[0].score["top1"] == 0.5
+    path.write_text(json.dumps([TRAINED | change]))
+    with pytest.raises(StudyError, match=r"confirmed\.json is damaged"):
+        study.trained()
+
+
+@pytest.mark.parametrize("seconds", ["-1", "NaN", "1e999", '"long"', "[]"])
+def test_times_that_are_not_times_are_refused(study, seconds):
+    (study.folder / "seconds.json").write_text(f'{{"trials": {seconds}}}')
+    with pytest.raises(StudyError, match=r"seconds\.json is damaged"):
+        study.seconds()
 
 
 def test_another_schema_is_refused(study):

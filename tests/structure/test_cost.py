@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from genets.networks import Count, build, count
 from genets.structure import DesignSpace, Structure, zoo
 from genets.structure.cost import (
+    kernel_weights,
     middle_width,
     multiply_adds,
     output_resolution,
@@ -39,6 +41,13 @@ def test_parameters_of_the_zoo_are_those_of_the_built_networks(name):
     with torch.device("meta"):
         network = build(zoo[name])
     assert parameters(zoo[name], 1000) == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_equal_those_of_the_convolutions_of_the_built_network(seed):
+    structure = DesignSpace(resolutions=()).around(MASTER).sample(np.random.default_rng(seed))
+    convolutions = [m for m in build(structure, 5).modules() if isinstance(m, nn.Conv2d)]
+    assert kernel_weights(structure) == sum(conv.weight.numel() for conv in convolutions)
 
 
 def test_by_hand():

@@ -24,6 +24,14 @@ def test_a_score_is_read_back_from_json(score: Score) -> None:
     assert ("images" in score.to_json()) == (score.images is not None)
 
 
+@pytest.mark.parametrize(
+    "change", [{"top1": 1.5}, {"top1": "NaN"}, {"cross_entropy": -1}, {"cross_entropy": "inf"}]
+)
+def test_a_score_that_is_not_possible_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="is not possible"):
+        Score.from_json({"top1": 0.5, "cross_entropy": 1.5} | change)
+
+
 @pytest.mark.parametrize("metric", Metric)
 def test_a_better_score_has_a_higher_value(metric: Metric) -> None:
     better, worse = Score(0.9, 0.1), Score(0.8, 0.2)

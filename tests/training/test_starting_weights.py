@@ -1,6 +1,7 @@
 """Starting weights: loaded, given a new classifier, or refused in one sentence."""
 
 import pickle
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -110,7 +111,10 @@ class Evil:
         return (setattr, (Evil, "ran", True))
 
 
-@pytest.mark.parametrize("kind", ["evil", "whole network", "raw pickle", "text", "empty", "list"])
+KINDS = ["evil", "whole network", "raw pickle", "text", "empty", "list", "damaged pickle"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_files_with_other_things_than_tensors_are_refused(tmp_path, kind):
     path = tmp_path / "w.pth"
     if kind == "evil":
@@ -121,6 +125,10 @@ def test_files_with_other_things_than_tensors_are_refused(tmp_path, kind):
         path.write_bytes(pickle.dumps({"weight": Evil()}))
     elif kind == "list":
         torch.save({"weight": [1, 2]}, path)
+    elif kind == "damaged pickle":  # its first instruction pops from an empty stack
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in (("data.pkl", b"\x80\x02(."), ("version", b"3")):
+                archive.writestr(f"w/{name}", content)
     else:
         path.write_text("weights" if kind == "text" else "")
     with pytest.raises(GenetsError, match=r"expected a file that contains only tensors") as error:

@@ -58,7 +58,7 @@ class Target:
 
     def __post_init__(self) -> None:
         _check_device(self.device)
-        if self.engine not in ENGINE_PROVIDERS:
+        if not isinstance(self.engine, str) or self.engine not in ENGINE_PROVIDERS:
             raise TargetError(unknown_name("engine", str(self.engine), ENGINE_PROVIDERS))
         if self.precision not in PRECISIONS:
             raise TargetError(unknown_name("precision", str(self.precision), PRECISIONS))

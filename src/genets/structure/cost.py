@@ -41,6 +41,19 @@ def multiply_adds(structure: Structure, num_classes: int = 0) -> int:
     return total + width * num_classes
 
 
+def kernel_weights(structure: Structure) -> int:
+    """The number of weights of all convolutions, without those of a user's own block types.
+
+    With a resolution of one pixel, each weight is used in one multiply-add.
+    """
+    widths = (3, *(stage.width for stage in structure.stages))
+    return sum(
+        stage_multiply_adds(stage, width, 1)
+        for stage, width in zip(structure.stages, widths, strict=False)
+        if BLOCK_TYPES[stage.type].layers_at is None
+    )
+
+
 def parameters(structure: Structure, num_classes: int) -> int:
     """Parameters of a network of the paper's block types, with batch norms and classifier.
 
@@ -48,12 +61,12 @@ def parameters(structure: Structure, num_classes: int) -> int:
         structure: the structure, without block types of a user.
         num_classes: outputs of the classifier.
     """
-    total, width = 0, 3
+    outputs, width = 0, 3
     for stage in structure.stages:
-        total += _block_parameters(stage, width, stage.stride)
-        total += (stage.depth - 1) * _block_parameters(stage, stage.width, 1)
+        outputs += _block_outputs(stage, width, stage.stride)
+        outputs += (stage.depth - 1) * _block_outputs(stage, stage.width, 1)
         width = stage.width
-    return total + (width + 1) * num_classes
+    return kernel_weights(structure) + 2 * outputs + (width + 1) * num_classes
 
 
 def output_resolution(stage: SuperBlock, input_resolution: int) -> int:
@@ -74,24 +87,15 @@ def middle_width(stage: SuperBlock) -> int:
     return int(divisible(stage.width * stage.ratio))
 
 
-def _block_parameters(stage: SuperBlock, input_width: int, stride: int) -> int:
-    """Weights of the convolutions, and two parameters of a batch norm for each of their outputs."""
+def _block_outputs(stage: SuperBlock, input_width: int, stride: int) -> int:
+    """Output channels of all convolutions of a block; each has two parameters in a batch norm."""
     assert BLOCK_TYPES[stage.type].layers_at is None, "not known for a user's own block type"
-    window, width = stage.kernel**2, stage.width
+    width = stage.width
     if stage.type == "Conv":
-        return (window * input_width + 2) * width
-    projected = input_width != width or stride != 1
-    projection = (input_width + 2) * width if projected else 0
-    if stage.type == "XX":
-        return projection + (window * (input_width + width) + 4) * width
-    middle = middle_width(stage)
-    per_group = 1 if stage.type == "DW" else middle
-    return (
-        projection
-        + (input_width + 2) * middle
-        + (window * per_group + 2) * middle
-        + (middle + 2) * width
-    )
+        return width
+    projection = width if input_width != width or stride != 1 else 0
+    inner = width if stage.type == "XX" else 2 * middle_width(stage)
+    return projection + inner + width
 
 
 def _block_multiply_adds(stage: SuperBlock, input_width: int, stride: int, resolution: int) -> int:

@@ -6,6 +6,7 @@ is the top-1, or minus the cross-entropy. Predictions are values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,11 +91,14 @@ class Score:
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises ValueError, TypeError or KeyError."""
         images = record.get("images")
-        return cls(
+        score = cls(
             float(record["top1"]),
             float(record["cross_entropy"]),
             None if images is None else int(images),
         )
+        if not (0 <= score.top1 <= 1 and 0 <= score.cross_entropy < math.inf):
+            raise ValueError(f"{score} is not possible")
+        return score
 
 
 def metric_score(record: HasMetrics, metric: Metric) -> float | None:

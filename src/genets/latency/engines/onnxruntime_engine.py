@@ -248,7 +248,8 @@ def _runtime_errors() -> Iterator[None]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     faults = (state.Fail, state.RuntimeException, state.EPFail, state.NotImplemented,
-              state.InvalidGraph, state.InvalidArgument)  # fmt: skip
+              state.InvalidGraph, state.InvalidArgument, state.InvalidProtobuf, state.NoModel,
+              state.NoSuchFile)  # fmt: skip
     try:
         yield
     except faults as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -187,4 +188,6 @@ def _read_seconds(record: Any) -> dict[str, float]:
         phase, *rest = name.split(", ")
         name = ", ".join([OLD_PHASES.get(phase, phase), *rest])
         seconds[name] = seconds.get(name, 0.0) + float(value)
+    if not all(0 <= value < math.inf for value in seconds.values()):
+        raise ValueError("a time is negative or not finite")
     return seconds

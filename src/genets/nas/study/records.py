@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+from pydantic import Field
+
+from genets.core.validation import from_plain
 from genets.structure import Structure, SuperBlock
 from genets.training.score import Metric, Score
+
+Record = TypeVar("Record")
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,12 +86,12 @@ class Candidate:
     """
 
     structure: Structure
-    budget_ms: float
-    predicted_ms: float
-    measured_ms: float
-    low_ms: float
-    high_ms: float
-    master_ms: float
+    budget_ms: Positive
+    predicted_ms: Positive
+    measured_ms: Positive
+    low_ms: Positive
+    high_ms: Positive
+    master_ms: Positive
     noisy: bool
     predicted_accuracy: float | None
     predicted_accuracy_std: float | None
@@ -109,12 +115,8 @@ class Candidate:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Candidate:
-        """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
-        later = ("outside", "disturbed")  # older studies have none
-        values = {f.name: record[f.name] for f in fields(cls) if f.name not in later}
-        values["outside"] = tuple(record.get("outside", ()))
-        values["disturbed"] = bool(record.get("disturbed", False))
-        return cls(**values | {"structure": Structure.parse(record["structure"])})
+        """The inverse of `to_json`. Raises GenetsError for a foreign record."""
+        return _from_record(cls, record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +156,11 @@ class TrainedCandidate:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TrainedCandidate:
-        """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
-        values = {field.name: record[field.name] for field in fields(cls)}
-        return cls(**values | {"structure": Structure.parse(record["structure"])})
+        """The inverse of `to_json`. Raises ValueError for a foreign record."""
+        candidate = _from_record(cls, record)
+        if candidate.status == "done":
+            _ = candidate.score
+        return candidate
 
 
 @dataclass(frozen=True)
@@ -215,3 +219,9 @@ class RoundResult:
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
         }
+
+
+def _from_record(owner: type[Record], record: Mapping[str, Any]) -> Record:
+    """Read the fields of a dataclass; other keys of the record are for people."""
+    names = {field.name for field in fields(owner)}  # type: ignore[arg-type]
+    return from_plain(owner, {name: value for name, value in record.items() if name in names})

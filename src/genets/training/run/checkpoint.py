@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genets.core.errors import TrainingError
 from genets.core.files import write_atomic
+from genets.core.json_files import READ_ERRORS
 from genets.training.run.epoch_log import EpochRecord
 
 NEWEST = 2
@@ -107,7 +108,7 @@ class Checkpoints:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return Checkpoint(path, tensors, json.loads(file.metadata()["state"]))
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, *READ_ERRORS) as error:
             self.on_note(f"checkpoint {path} cannot be read ({error}) and is not used")
             return None
 
@@ -129,7 +130,7 @@ def _read_best(path: Path) -> int | None:
         with safe_open(path, framework="pt") as file:
             best: int | None = json.loads(file.metadata()["state"])["best"]
             return best
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (OSError, SafetensorError, *READ_ERRORS):
         return None
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
+from genets.core.json_files import READ_ERRORS, describe_damage
 from genets.data import LOADERS, ImageData, broken_files, load_data, seeded_globals
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
@@ -59,7 +60,7 @@ def log_broken(
     if broken is None:
         yield
         return
-    earlier = [json.loads(line)["image"] for line in _complete_lines(path)]
+    earlier = _read_broken(path)
     processes.gather(None)  # wait until all processes have read the file
 
     def report(name: str, reason: str) -> None:
@@ -94,13 +95,18 @@ def _line(name: str, reason: str) -> str:
     return json.dumps({"image": name, "reason": reason}) + "\n"
 
 
-def _complete_lines(path: Path) -> list[str]:
-    """The lines of a file; a killed process may have written a part of the last one."""
+def _read_broken(path: Path) -> list[str]:
+    """The images that an earlier process found to be broken. Raises TrainingError."""
     if not path.exists():
         return []
-    return [
-        line for line in path.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")
-    ]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(True)
+        # A killed process may have written a part of the last line.
+        return [str(json.loads(line)["image"]) for line in lines if line.endswith("\n")]
+    except READ_ERRORS as error:
+        raise TrainingError(
+            f"{path} is damaged ({describe_damage(error)}); remove it, and continue the run"
+        ) from error
 
 
 def make_network(
