@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -36,6 +36,11 @@ STRUCTURE_FILE = "structure.toml"
 WEIGHTS_FILE = "weights.safetensors"
 # The prefixes of names in the checkpoints of `genets train`. Averaged weights are preferred.
 PREFIXES = ("average.", "network.")
+# What other programs put before every name: parallel training, torch.compile, Lightning.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+# The number of updates of a batch norm; files of old PyTorch versions have no such tensor.
+COUNTER = "num_batches_tracked"
+AVERAGED = "n_averaged"  # PyTorch's AveragedModel adds this number to the tensors
 
 
 def save_weights(net: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -76,12 +81,13 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, str]:
 
 
 def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load the complete state of this network.
+    """Load the complete state of this network; only counters of batch norms may be missing.
 
-    Raises GenetsError, which names `path`, the source of the tensors, where a tensor is missing,
-    unknown or of another shape; `net` is then unchanged.
+    Raises GenetsError, which names `path`, the source of the tensors, where another tensor is
+    missing, or a tensor is unknown or of another shape; `net` is then unchanged.
     """
     own = net.state_dict()
+    tensors = {**{name: own[name] for name in own if name.endswith(COUNTER)}, **tensors}
     differing = sorted(own.keys() ^ tensors.keys())
     if differing:
         missing = [name for name in differing if name in own]
@@ -167,7 +173,10 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def tensors_for(net: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """Read a file of tensors; a file of the paper's authors gets the names of `net`.
+    """Read a file of tensors under the names of `net`.
+
+    The prefixes of `WRAPPERS` are removed, and a file of the paper's authors gets the names of
+    `net`.
 
     Args:
         net: The network whose names are used. Whether the tensors fit is checked by loading them.
@@ -181,7 +190,8 @@ def tensors_for(net: nn.Module, path: str | Path) -> dict[str, Tensor]:
     Raises:
         GenetsError: There is no such file, or it holds something other than tensors.
     """
-    return with_our_names(read_tensors(path), net.state_dict())
+    own = net.state_dict()
+    return with_our_names(_unwrapped(read_tensors(path), own), own)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -212,6 +222,21 @@ def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if own:
             return own
     return tensors
+
+
+def _unwrapped(tensors: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """Remove what a program put before every name, unless the network's own names have it."""
+    own = list(own)
+    tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
+    while prefix := next((p for p in WRAPPERS if _all_start(tensors, p)), None):
+        if _all_start(own, prefix):
+            break
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _all_start(names: Collection[str], prefix: str) -> bool:
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 THEIRS = ("module_list.", "fc_linear.")
