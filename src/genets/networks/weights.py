@@ -19,7 +19,8 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -87,16 +88,14 @@ def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], path: str | Path
     missing, or a tensor is unknown or of another shape; `net` is then unchanged.
     """
     own = net.state_dict()
-    tensors = {**{name: own[name] for name in own if name.endswith(COUNTER)}, **tensors}
-    differing = sorted(own.keys() ^ tensors.keys())
-    if differing:
-        missing = [name for name in differing if name in own]
-        foreign = [name for name in differing if name not in own]
+    missing = sorted(own.keys() - tensors.keys())
+    foreign = sorted(tensors.keys() - own.keys())
+    if foreign or not all(name.endswith(COUNTER) for name in missing):
         parts = [f"{what} {_some_of(names)}" for what, names in
                  (("it lacks", missing), ("it has unknown", foreign)) if names]  # fmt: skip
         raise GenetsError(f"weights {str(path)!r} are not of this network: {' and '.join(parts)}")
     _check_shapes(own, tensors, path)
-    net.load_state_dict(tensors)
+    net.load_state_dict({**own, **tensors})
 
 
 @torch.no_grad()
@@ -143,6 +142,8 @@ def check_results(folder: Path) -> None:
     if (inside / WEIGHTS_FILE).exists():
         raise GenetsError(f"{str(folder)!r} is no results folder, but {str(inside)!r} is one")
     reason = f"it has neither {STRUCTURE_FILE} nor {WEIGHTS_FILE}"
+    if (folder / "contract.json").exists():
+        reason = "it is an export for deployment; its predict.py classifies images"
     if checkpoints.is_dir():
         reason = f"its training has not ended; files of weights are in {str(checkpoints)!r}"
     raise GenetsError(f"{str(folder)!r} is no results folder: {reason}")
@@ -163,13 +164,30 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise GenetsError(f"no weights file {str(path)!r}")
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of a damaged safetensors file into a GenetsError."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        yield
     except (SafetensorError, OSError) as error:
         raise GenetsError(
             f"weights {str(path)!r} are truncated or not a safetensors file ({error})"
         ) from error
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the texts beside the tensors; a checkpoint of PyTorch has none. Raises GenetsError."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return {}
+    if not path.is_file():
+        raise GenetsError(f"no weights file {str(path)!r}")
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def tensors_for(net: nn.Module, path: str | Path) -> dict[str, Tensor]:
