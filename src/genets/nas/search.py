@@ -26,7 +26,7 @@ from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
 from genets.data import ImageData, load_data
-from genets.nas.candidates.export import EXPORTED
+from genets.nas.candidates.export import EXPORTED, OnnxCheck
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
@@ -42,7 +42,6 @@ from genets.nas.study.study import Study
 from genets.nas.trials.workers import training_device
 from genets.nas.warnings import list_warnings
 from genets.networks import load_blocks, load_weights, save_weights
-from genets.networks.onnx_export import check_export_installed
 from genets.structure import Structure
 from genets.training import Score
 from genets.training.teacher import TeacherNetwork
@@ -107,7 +106,6 @@ def run_search(
     _check_space(settings)
     settings.target.check()
     device = training_device(settings.training_device)
-    check_export_installed()
     data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
     _check_resolutions(settings)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
@@ -146,11 +144,11 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
         master_test = context.evaluate(master_net, data.test)
         winner_test = context.evaluate(winner_net, winner_data.test)
         folder = context.study.folder / layout.RESULTS
-        difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
-        result = _make_result(context, selected, master_score, master_test, winner_test)
+        onnx = context.lab.export(winner_net, selected.structure, winner_data, folder)
+        result = _make_result(context, selected, master_score, master_test, winner_test, onnx)
         record = result.to_json()
         record["input"] = winner_data.input_contract(selected.structure.resolution)
-        record["onnx_largest_difference"] = difference
+        record["onnx_largest_difference"] = onnx.largest_difference
         write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
         report(1, 1)
     return result
@@ -228,14 +226,18 @@ def _make_result(
     master_score: Score,
     master_test: Score,
     winner_test: Score,
+    onnx: OnnxCheck,
 ) -> SearchResult:
     folder = context.study.folder
     rounds = round_results(context, master_score)
     trained = {each.structure: each for result in rounds for each in result.confirmed}
     warnings = list_warnings(Snapshot.read(folder))
+    if onnx.failure:
+        warnings.append(f"no ONNX file was written: {onnx.failure}")
     for warning in warnings:
         _log.warning("%s", warning)
     files = {name: folder / layout.RESULTS / file for name, file in EXPORTED.items()}
+    files = {name: path for name, path in files.items() if name not in onnx.unwritten}
     return SearchResult(
         selected=selected,
         master={"top1": master_test.top1, "cross_entropy": master_test.cross_entropy},
