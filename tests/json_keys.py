@@ -21,6 +21,13 @@ BASELINE = (
     "family, ms_per_image, multiply_adds_m, name, network_from, note, options, parameters_m, "
     "resolution, set, source, top1_percent"
 )
+CALIBRATION = "data, split, split_from"
+STEPS = (
+    "bit_depth, colours, crop, deeper_pixels, exif_orientation, mean, other_colours, resize, std, "
+    "transparency, values"
+)
+RESIZE = "antialias, interpolation, library, other_side, pixels, resized_side"
+CROP = "border, height, left, top, width"
 BATCH_SIZES = "1, 16, 2, 32, 4, 64, 8"
 KEYS: dict[str, dict[str, str]] = {
     "measure": {
@@ -73,24 +80,42 @@ KEYS: dict[str, dict[str, str]] = {
         "networks[].advice[].choices[]": "faster, kept, noisy, ratio, times_latency, type",
     },
     "eval": {
-        "": ("accuracy, data, mean, network, resolution, split, std, trained, weights"),
+        "": (
+            "accuracy, calibration, data, mean, network, preprocessing, resolution, split, "
+            "split_from, std, trained, weights"
+        ),
+        "calibration": CALIBRATION,
+        "preprocessing": STEPS,
+        "preprocessing.resize": RESIZE,
+        "preprocessing.crop": CROP,
         "accuracy.*": ("classes, confusions, cross_entropy, images, quantisation, top1, top5"),
         "accuracy.*.classes[]": "class, images, precision, right, taken_for_it, top1, top5",
         "accuracy.*.confusions[]": "class, images, taken_for",
     },
     "export": {
         "": (
-            "class_names, data, environment, files, folder, input, "
-            "largest_difference_when_loaded_again, network, output, quantisation, settings, "
-            "target, trained"
+            "batch_dimension, calibration, class_names, data, environment, files, folder, input, "
+            "largest_difference_when_loaded_again, measured, network, output, quantisation, "
+            "settings, target, trained"
         ),
+        "calibration": CALIBRATION,
+        "measured": "batch_size, files, largest_difference_when_loaded_again",
         "target": TARGET,
         "settings": "options, providers, session",
         "settings.session": "inter_op_num_threads, intra_op_num_threads",
-        "input": "colours, dtype, layout, mean, name, shape, std, values",
+        "input": f"dtype, layout, name, shape, {STEPS}",
+        "input.resize": RESIZE,
+        "input.crop": CROP,
         "output": "meaning, name",
         "quantisation": "activations, images, ranges_from, tool, weights",
         "environment": ENVIRONMENT,
+    },
+    "predict": {
+        "": "images, network, resolution, target, unreadable",
+        "target": TARGET,
+        "images[]": "class, classes, file, probability",
+        "images[].classes[]": "class, probability",
+        "unreadable[]": "file, reason",
     },
     "train": {
         "": "data, epoch, epochs, network, notes, results, test, validation",

@@ -19,6 +19,7 @@ from genets.data import ImageData, Split
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.latency.timing.calm import OnWait
 from genets.nas import context
+from genets.nas.candidates.export import OnnxCheck
 from genets.nas.laboratory import Laboratory, OnShare
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
@@ -165,8 +166,10 @@ class ClosedFormLaboratory(ClosedFormLatency):
                 structure, "done", job.recipe.epochs, value.top1, value.cross_entropy
             )
 
-    def export(self, net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> float:
-        return 0.0
+    def export(
+        self, net: nn.Module, structure: Structure, data: ImageData, folder: Path
+    ) -> OnnxCheck:
+        return OnnxCheck(0.0)
 
 
 def search(

@@ -20,6 +20,7 @@ from genets.cli.eval import eval_
 from genets.cli.export import export
 from genets.cli.measure import measure
 from genets.cli.options import PANELS, expand_groups
+from genets.cli.predict import predict
 from genets.cli.profile import profile
 from genets.cli.rank import rank
 from genets.cli.report import report
@@ -33,7 +34,7 @@ from genets.core.log import set_verbosity
 COMMANDS: dict[str, Callable[..., None]] = {
     "search": search, "select": select, "report": report, "train": train, "zoo": zoo,
     "measure": measure, "compare": compare, "profile": profile, "rank": rank, "eval": eval_,
-    "export": export, "doctor": doctor,
+    "export": export, "predict": predict, "doctor": doctor,
 }  # fmt: skip
 
 # Old names that still work and are not in the help.

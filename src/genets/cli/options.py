@@ -111,6 +111,15 @@ Seed = Annotated[
         "Random seed (initial weights, validation split, sampled networks).", min=0, max=2**63 - 1
     ),
 ]
+SplitSeed = Annotated[
+    int | None,
+    option(
+        "Random seed of the validation split, and of fresh weights.",
+        "that of the training, else 0",
+        min=0,
+        max=2**63 - 1,
+    ),
+]
 Resolution = Annotated[int | None, option("Input size in pixels.", "the network's own")]
 MasterResolution = Annotated[
     int | None, option("Input size of the MasterNet in pixels.", "the MasterNet's", MASTER)

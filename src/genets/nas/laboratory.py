@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genets.data import ImageData, Split
 from genets.latency import LatencyTable, Measurement, TableSettings, Target, measure_interleaved
 from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
-from genets.nas.candidates.export import export_network
+from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
 from genets.networks import build
@@ -135,6 +135,8 @@ class Laboratory:
         """Train and score groups of candidates, and give each result when its group ends."""
         return run_inline(job, groups, workers)
 
-    def export(self, net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> float:
+    def export(
+        self, net: nn.Module, structure: Structure, data: ImageData, folder: Path
+    ) -> OnnxCheck:
         """Write a trained network to `folder`; see `export_network`."""
         return export_network(net, structure, data, folder)

@@ -22,7 +22,8 @@ class SearchResult:
         master, winner: Scores on the test split, such as `winner.top1` or `winner["top1"]`.
         trials_done, trials_failed: The numbers of trials, in all rounds.
         folder: The study.
-        files: The exported files, by name: "structure", "weights", "onnx", "result".
+        files: The exported files, by name: "structure", "weights", "onnx", "contract",
+            "script", "result". A network that ONNX does not support has only the others.
         seconds: Wall time of each phase that ran, over all runs of the study.
         warnings: See `genets.nas.warnings`.
         confirmed: The candidates that were trained before the winner was chosen, of all rounds,

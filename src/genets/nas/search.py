@@ -29,7 +29,7 @@ from genets.core.resumable import flatten
 from genets.data import ImageData, load_data
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
-from genets.nas.candidates.export import EXPORTED
+from genets.nas.candidates.export import EXPORTED, OnnxCheck
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
@@ -47,7 +47,6 @@ from genets.nas.study.study import Study
 from genets.nas.trials.workers import training_device
 from genets.nas.warnings import list_warnings
 from genets.networks import load_blocks, load_weights, save_weights
-from genets.networks.onnx_export import check_export_installed
 from genets.structure import Structure
 from genets.training import Score
 from genets.training.teacher import TeacherNetwork
@@ -153,7 +152,6 @@ def run_search(
     _check_space(settings)
     settings.target.check()
     device = training_device(settings.training_device)
-    check_export_installed()
     data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
     _check_resolutions(settings)
     if open_threads and not is_study(Path(out)):
@@ -198,14 +196,14 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
         folder = context.study.folder / layout.RESULTS
         text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
         write_atomic(context.study.folder / f"{layout.TEST}.json", text + "\n")
-        difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
+        onnx = context.lab.export(winner_net, selected.structure, winner_data, folder)
         result = replace(
-            _make_result(context, selected, master_score, master_test, winner_test),
+            _make_result(context, selected, master_score, master_test, winner_test, onnx),
             difference=counts.difference,
         )
         record = result.to_record()
         record["input"] = winner_data.input_contract(selected.structure.resolution)
-        record["onnx_largest_difference"] = difference
+        record["onnx_largest_difference"] = onnx.largest_difference
         write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
         report(1, 1)
     return result
@@ -283,14 +281,18 @@ def _make_result(
     master_score: Score,
     master_test: Score,
     winner_test: Score,
+    onnx: OnnxCheck,
 ) -> SearchResult:
     folder = context.study.folder
     rounds = round_results(context, master_score)
     trained = {each.structure: each for result in rounds for each in result.confirmed}
     warnings = list_warnings(Snapshot.read(folder))
+    if onnx.failure:
+        warnings.append(f"no ONNX file was written: {onnx.failure}")
     for warning in warnings:
         _log.warning("%s", warning)
     files = {name: folder / layout.RESULTS / file for name, file in EXPORTED.items()}
+    files = {name: path for name, path in files.items() if name not in onnx.unwritten}
     return SearchResult(
         selected=selected,
         master=master_test,

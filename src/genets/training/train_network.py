@@ -113,7 +113,7 @@ def train_network(
                 TrainingState(network, settings.recipe, data.num_classes, team),
                 data,
                 settings.seed,
-                Checkpoints(out / CHECKPOINTS, note),
+                Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
                 teacher=teacher.to(team.device) if teacher else None,
                 listener=replace(outer, note=note),
                 checkpoint_seconds=checkpoint_seconds,
