@@ -66,11 +66,13 @@ lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LO
 clean: ## remove environments and caches, but not the studies in runs/
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# Bytecode is compiled here, because the first start of a command would compile it alone.
 # --python everywhere, so that uv never uses an activated environment (VIRTUAL_ENV) in place of .venv.
 $(STAMP): requirements.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
 	test -x .venv/bin/python || { rm -rf .venv && $(UV) venv --quiet .venv; }
-	$(UV) pip sync --python .venv/bin/python requirements.lock
+	$(UV) pip sync --python .venv/bin/python --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
+	.venv/bin/python -m compileall -q src
 	touch $@
 
 .uv/bin/uv:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -216,7 +217,9 @@ def test_the_page_compares_resolutions_by_trained_candidates_only(finished: Sear
     assert "<h2>Candidates</h2>" in html
     assert "Predicted accuracy over latency, 12 pixels" in html
     assert "The predictions are for 12 pixels, the resolution of the trials" in html
-    assert "<td>input</td><td>12 pixels</td><td>16 pixels</td>" in html
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html)
+    first = cells.index("input")
+    assert cells[first : first + 3] == ["input", "12 pixels", "16 pixels"]
     assert "no structure at 64 pixels was found to meet the budget" in html
 
 
@@ -243,14 +246,16 @@ def test_every_resolution_has_the_same_number_of_candidates(
     monkeypatch.setattr(budget_search, "BudgetSearch", Search)
     context: Any = SimpleNamespace(
         space=SimpleNamespace(resolutions=(12, 16, 20)),
-        settings=SimpleNamespace(confirm=confirm),
+        settings=SimpleNamespace(confirm=confirm, measure_seconds=2.0),
         report=lambda phase: lambda *step: steps.append(step),
         phase=lambda phase: nullcontext(),
     )
     unused: Any = None
     assert budget_search.select_at_each_resolution(context, unused) == [16, 20]
     assert selections == [(12, each), (16, each), (20, each)]
-    assert steps == [(5, 15, "12 pixels"), (10, 15, "16 pixels"), (15, 15, "20 pixels")]
+    assert [step[:2] for step in steps] == [(5, 15), (10, 15), (15, 15)]
+    time = f"measuring takes up to {2 * (max(2, 4 - each) + each)} s for each"
+    assert [step[2] for step in steps] == [f"{pixels} pixels, {time}" for pixels in (12, 16, 20)]
 
 
 def test_a_resolution_with_a_candidate_is_not_reported_as_missing() -> None:

@@ -101,7 +101,7 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
         ({"budget": "0.2"}, TargetError, "budget '0.2' has no unit"),
         ({"budget": "-1ms"}, TargetError, "budget must be above 0"),
         ({"budget": "nanms"}, TargetError, "budget must be above 0"),
-        ({"budget": 0.2}, SettingsError, "budget must be a valid string, not 0.2"),
+        ({"budget": 0.2}, TargetError, "budget must be a text such as 0.2ms, not 0.2"),
         ({"data": ""}, SettingsError, "data "),
         ({"seed": -1}, SettingsError, "seed must be greater than or equal to 0, not -1"),
         ({"seed": "x"}, SettingsError, "seed must be a valid integer, not 'x'"),

@@ -14,15 +14,12 @@ from typing import Any, NoReturn
 
 import pytest
 from rounds_lab import ClosedFormLaboratory, files, in_closed_form, search, settings
-from torch import nn
 
 import genets
 from command_line import invoke
-from genets.data import Split
 from genets.nas.laboratory import Laboratory
 from genets.networks.weights import read_weights
 from genets.structure import Structure
-from genets.training import Score
 from json_keys import check_keys
 
 STORED = Path(__file__).parents[1] / "data" / "stored_study"
@@ -31,10 +28,7 @@ STORED = Path(__file__).parents[1] / "data" / "stored_study"
 class StoredLaboratory(ClosedFormLaboratory):
     """Like `ClosedFormLaboratory`, but networks are scored for real on the test split."""
 
-    def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
-        if split.purpose == "test":
-            return Laboratory.evaluate(self, net, split, device)
-        return super().evaluate(net, split, device)
+    test = Laboratory.test
 
 
 class TrainingLaboratory(StoredLaboratory):
@@ -103,6 +97,17 @@ def as_stored(record: Any) -> Any:
     return record
 
 
+def with_keys_of(stored: Any, record: Any) -> Any:
+    """`record` without the keys that the stored record is too old to have."""
+    match stored, record:
+        case dict(), dict():
+            return {key: with_keys_of(stored[key], record[key]) for key in stored}
+        case list(), list():
+            assert len(stored) == len(record)
+            return [*map(with_keys_of, stored, record)]
+    return record
+
+
 def test_the_stored_study_names_no_machine_and_is_closed() -> None:
     names = files(STORED)
     assert {"study.toml", "trials.sqlite", "rounds/2/trials.sqlite", "winner.safetensors"} <= names
@@ -130,7 +135,7 @@ def test_it_is_continued_without_training(study: Path) -> None:
     record, stored = printed("search", "--out", study, "--workers", 1), stored_result()
     check_keys("search", record)
     for name in ("selected", "confirmed", "rounds"):
-        assert record[name] == as_stored(stored[name]), name
+        assert with_keys_of(stored[name], record[name]) == as_stored(stored[name]), name
     assert (record["trials_done"], record["trials_failed"]) == (20, 0)
     check_seconds(record["seconds"])
     for name in ("master", "winner"):
@@ -188,7 +193,8 @@ def test_an_unfinished_copy_selects_the_same(study: Path) -> None:
     for name in ("candidates.json", "confirmed.json", "trials.sqlite"):
         (study / "rounds" / "2" / name).unlink()
     record = printed("search", "--out", study, "--workers", 1)
-    assert record["selected"] == as_stored(stored_result()["selected"])
+    stored = stored_result()["selected"]
+    assert with_keys_of(stored, record["selected"]) == as_stored(stored)
     assert (study / "winner.safetensors").exists()
 
 

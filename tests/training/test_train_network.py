@@ -370,8 +370,7 @@ def test_bad_input(tmp_path, changes, message):
     with pytest.raises(GenetsError, match=message) as error:
         run(tmp_path / "run", **changes)
     assert "\n" not in str(error.value)
-    if "recipe" not in changes:  # a recipe is checked by the trainer, which needs the folder
-        assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

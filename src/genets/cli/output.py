@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +18,16 @@ PIPE_COLUMNS = 200  # rich assumes 80 where there is no terminal, which would br
 ROW_FILES = "rows*.json"
 
 _shown = SimpleNamespace(quiet=False)
+
+
+def escape_what_streams_lack() -> None:
+    """Print escapes for characters that an output's encoding lacks, such as a class name in ASCII.
+
+    A name must not end a command with a traceback after hours of work.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # tests and notebooks have other streams
+            stream.reconfigure(errors="backslashreplace")
 
 
 def set_quiet(quiet: bool) -> None:
@@ -56,6 +68,11 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print plain text without markup, and without line breaks inside paths."""
     for line in lines:
         print(line)
+
+
+def print_error(sentence: str) -> None:
+    """Print a sentence on standard error, also where the command is quiet."""
+    print(sentence, file=sys.stderr)
 
 
 def print_remark(sentence: str) -> None:

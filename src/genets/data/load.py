@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from genets.core.errors import DataError, unknown_name
+from genets.core.image_facts import Preprocessing
 from genets.data.digits import load_digits
 from genets.data.folder import load_folder
 from genets.data.split import ImageData
@@ -27,6 +28,7 @@ def load_data(
     device: str | torch.device = "cpu",
     workers: int | None = None,
     check: bool = True,
+    preprocessing: Preprocessing | None = None,
     **options: Any,
 ) -> ImageData:
     """Load a data set and cut it into training, validation and test split.
@@ -40,6 +42,8 @@ def load_data(
         workers: processes that read images, for data sets that are not in memory; None chooses.
         check: read every image of a folder once now, so that broken images are reported and
             counted now and not when a pass meets them.
+        preprocessing: of the images that are scored, for data sets that are not in memory; None
+            is that of a training with genets.
         options: further arguments of `load_digits`, `load_folder` or `load_timm`.
 
     Raises:
@@ -47,7 +51,7 @@ def load_data(
     """
     load = _loader(name)
     if str(name) not in LOADERS:
-        options["workers"] = workers
+        options |= {"workers": workers, "preprocessing": preprocessing}
     if load is load_folder:
         options["check"] = check
     return load(

@@ -16,7 +16,11 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from genets.core.image_facts import Preprocessing
+
 MEAN, STD = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+ORIENTATION_RULE = "ignored"
+"""The value of `exif_orientation` in the input contract: whether `as_rgb` turns a photograph."""
 FILLING = torch.tensor(MEAN).mul(255).round().to(torch.uint8).view(3, 1, 1)
 
 
@@ -52,20 +56,20 @@ class _MeanForZero:
         self._pixels[place] = FILLING
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Turn bytes (N, H, W, 3) into images (N, 3, H, W), float32, channels last in memory."""
     count, height, width, _ = pixels.shape
     # Rows are computed as one dimension: with a last dimension of 3 it takes five times as long.
     rows = pixels.reshape(count * height, width * 3).float()
-    scale, offset = _row(width, pixels.device)
+    scale, offset = _row(width, preprocessing, pixels.device)
     images = torch.addcmul(offset, rows, scale)
     return images.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
 @cache
-def _row(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _row(width: int, preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
     """The factors and the offsets for the bytes of a row; (3 * width,) each."""
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
     scale, offset = 1 / (255 * std), -mean / std
     return scale.repeat(width).to(device), offset.repeat(width).to(device)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
 import torch
-from PIL import Image
 from timm.data.transforms_factory import create_transform
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
 
 from genets.core.errors import DataError, printable
+from genets.core.image_facts import Preprocessing
 from genets.data.broken_images import BrokenImages
-from genets.data.image_reader import ImageReader, Images, Pick, collate
-from genets.data.pixels import MEAN, STD, Erasing, normalised
+from genets.data.image_reader import ImageReader, Images, Pick, collate, image_name
+from genets.data.pixels import Erasing, normalised
+from genets.data.scoring import DEFAULT, Pixels, make_transform
 from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
@@ -40,8 +40,6 @@ FEW_IMAGES = 500
 MAX_READERS = 8
 READER_LOST = ("DataLoader worker", "RuntimeError: unable to allocate shared memory")
 SHARED_MEMORY, ROOM_TO_SHARE = "/dev/shm", 1 << 30  # bytes
-
-Pixels = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ class PoolOptions(TypedDict, total=False):
         workers: processes that read images; None chooses by the number of images.
         share: the share of the images that this process reads; all by default.
         device: device of the images in a batch; the CPU by default.
+        preprocessing: of the images that are scored; None is `scoring.DEFAULT`.
     """
 
     seed: int
@@ -97,6 +96,7 @@ class PoolOptions(TypedDict, total=False):
     workers: int | None
     share: Share
     device: torch.device
+    preprocessing: Preprocessing | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +131,7 @@ class PoolSplit:
         workers: processes that read images; 0 reads in this process.
         share: the share of the images that this process reads.
         device: device of the images in a batch.
+        preprocessing: normalises the pixels.
     """
 
     purpose: str
@@ -142,6 +143,7 @@ class PoolSplit:
     workers: int = 0
     share: Share = WHOLE
     device: torch.device = CPU
+    preprocessing: Preprocessing = DEFAULT
     _loaders: list[_Loader] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +153,12 @@ class PoolSplit:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def names(self) -> list[str]:
+        """See `NamedSplit.names`."""
+        positions = self.positions[self.share.of_pass()]
+        names = (image_name(self.images, self.purpose, position) for position in positions)
+        return [name for name in names if name not in self.broken.reasons]
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
@@ -169,7 +177,8 @@ class PoolSplit:
                 self.broken.meet(broken)
                 if batch is not None:
                     pixels, labels = batch
-                    yield normalised(pixels.to(self.device, non_blocking=True)), labels
+                    pixels = pixels.to(self.device, non_blocking=True)
+                    yield normalised(pixels, self.preprocessing), labels
             idle.busy = False
         except RuntimeError as error:
             last = str(error).strip().rpartition("\n")[2]
@@ -263,6 +272,7 @@ def assemble(
     workers: int | None = None,
     share: Share = WHOLE,
     device: torch.device = CPU,
+    preprocessing: Preprocessing | None = None,
     paths: Sequence[str] = (),
     fingerprint: str = "",
 ) -> ImageData:
@@ -276,7 +286,7 @@ def assemble(
         resolution: pixels along each side of the images.
         class_names: names of the classes.
         train, validation, test: the stored images of each split; None where there is none.
-        seed, augmentation, workers, share, device: see `PoolOptions`.
+        seed, augmentation, workers, share, device, preprocessing: see `PoolOptions`.
         paths: the files of all images; empty where images are not files.
         fingerprint: see `ImageData`.
 
@@ -288,14 +298,16 @@ def assemble(
     usual = _usual_workers(len(train.labels), share, device)
     workers = usual if workers is None else workers
     training = (augmentation or Augmentation()).training_transform(resolution)
-    fixed = create_transform(resolution, use_prefetcher=True, interpolation="bicubic")
+    preprocessing = preprocessing or DEFAULT
+    fixed = make_transform(preprocessing, resolution)
     pools = [pool for pool in (train, validation, test) if pool is not None]
     broken = BrokenImages(name, sum(len(pool.labels) for pool in pools), paths)
 
     def split(purpose: str, pool: Pool, positions: Sequence[int]) -> PoolSplit:
         return PoolSplit(
-            purpose, pool.images, positions, training, fixed, broken, workers, share, device
-        )
+            purpose, pool.images, positions, training, fixed, broken, workers, share, device,
+            preprocessing,
+        )  # fmt: skip
 
     remaining: Sequence[int] = range(len(train.labels))
     if test is None:
@@ -317,8 +329,9 @@ def assemble(
         train=split("train", train, remaining),
         validation=validation_split,
         test=test_split,
-        mean=MEAN,
-        std=STD,
+        preprocessing=preprocessing,
+        seed=seed,
+        seeded_validation=validation is None,
         broken=broken,
         fingerprint=fingerprint,
         reading=usual > 0,

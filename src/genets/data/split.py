@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import DataError
+from genets.core.image_facts import Colours, ImageOrigin, Preprocessing
 from genets.data.broken_images import BrokenImages
+from genets.data.scoring import describe_input
 from genets.data.seeds import derive_seed
 
 CPU = torch.device("cpu")
@@ -48,6 +51,16 @@ class Split(Protocol):
         """
 
 
+class NamedSplit(Split, Protocol):
+    """A split whose images have names."""
+
+    def names(self) -> list[str]:
+        """The files, or other names, of the images of an evaluation pass, in its order.
+
+        Images that were found to be broken are left out, as in the pass.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """A data set cut into three splits that share no source image.
@@ -56,8 +69,11 @@ class ImageData:
         train: images for training.
         validation: images for scoring trials and candidates; never trained on.
         test: images for the final score only; a search never reads them.
-        mean, std: mean and standard deviation of R, G and B, for pixel values in 0 to 1, that the
-            images are normalised with.
+        preprocessing: how the images that are scored become inputs; images for training have the
+            same mean and standard deviation.
+        seed: the seed that the data set was loaded with.
+        seeded_validation: whether the validation split was cut off by the seed; otherwise the
+            data set has such a split.
         broken: the images that cannot be read; None where no image is read from a file.
         fingerprint: a text that changes when an image is added, removed, renamed or has another
             size in bytes; empty where the source does not say.
@@ -67,11 +83,12 @@ class ImageData:
     name: str
     resolution: int
     class_names: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    train: NamedSplit
+    validation: NamedSplit
+    test: NamedSplit
+    preprocessing: Preprocessing
+    seed: int = 0
+    seeded_validation: bool = False
     broken: BrokenImages | None = None
     fingerprint: str = ""
     reading: bool = False
@@ -80,17 +97,39 @@ class ImageData:
     def num_classes(self) -> int:
         return len(self.class_names)
 
-    def input_contract(self, resolution: int) -> dict[str, Any]:
-        """The input that a network trained on these images needs, and its classes, for JSON.
+    @property
+    def mean(self) -> Colours:
+        """Mean of R, G and B, for pixel values in 0 to 1."""
+        return self.preprocessing.mean
 
-        The network reads pixel values in 0 to 1, minus `mean`, divided by `std`.
-        """
+    @property
+    def std(self) -> Colours:
+        """Standard deviation of R, G and B, for pixel values in 0 to 1."""
+        return self.preprocessing.std
+
+    @property
+    def origin(self) -> ImageOrigin:
+        """The facts by which another command recognises these images and their splits."""
+        return ImageOrigin(data=self.name, seed=self.seed, fingerprint=self.fingerprint)
+
+    def input_contract(self, resolution: int) -> dict[str, Any]:
+        """The input that a network trained on these images needs, and its classes, for JSON."""
         return {
             "shape": ["N", 3, resolution, resolution],
             "dtype": "float32",
-            "mean": list(self.mean),
-            "std": list(self.std),
+            **describe_input(self.preprocessing, resolution),
             "class_names": list(self.class_names),
+        }
+
+    def weights_metadata(self) -> dict[str, str]:
+        """The texts that a file of weights trained on these images states beside the tensors."""
+        return {
+            "num_classes": str(self.num_classes),
+            "class_names": json.dumps(self.class_names),
+            "mean": json.dumps(self.mean),
+            "std": json.dumps(self.std),
+            "preprocessing": json.dumps(self.preprocessing.to_json()),
+            "images": json.dumps(self.origin.to_json()),
         }
 
 
@@ -168,10 +207,14 @@ def check_positive(field: str, value: int) -> None:
 class JoinedSplit:
     """All images of several splits, one split after the other."""
 
-    splits: Sequence[Split]
+    splits: Sequence[NamedSplit]
 
     def __len__(self) -> int:
         return sum(map(len, self.splits))
+
+    def names(self) -> list[str]:
+        """See `NamedSplit.names`."""
+        return [name for split in self.splits for name in split.names()]
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
@@ -185,12 +228,16 @@ class JoinedSplit:
 class RenormalisedSplit:
     """The images of a split times `scale` plus `offset`, both (1, 3, 1, 1)."""
 
-    split: Split
+    split: NamedSplit
     scale: Tensor
     offset: Tensor
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def names(self) -> list[str]:
+        """See `NamedSplit.names`."""
+        return self.split.names()
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
@@ -201,8 +248,8 @@ class RenormalisedSplit:
 
 
 def normalised_as(
-    split: Split, data: ImageData, mean: Sequence[float], std: Sequence[float]
-) -> Split:
+    split: NamedSplit, data: ImageData, mean: Sequence[float], std: Sequence[float]
+) -> NamedSplit:
     """Normalise a split of `data` with the mean and deviation that a network was trained with.
 
     Args:

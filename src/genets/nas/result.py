@@ -9,6 +9,7 @@ from typing import Any
 from genets.nas.reselect import select
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, RoundResult, TrainedCandidate
+from genets.training.predictions import PairedDifference
 from genets.training.score import Metric, Score
 
 
@@ -21,7 +22,8 @@ class SearchResult:
         master, winner: Scores on the test split, such as `winner.top1` or `winner["top1"]`.
         trials_done, trials_failed: The numbers of trials, in all rounds.
         folder: The study.
-        files: The exported files, by name: "structure", "weights", "onnx", "result".
+        files: The exported files, by name: "structure", "weights", "onnx", "contract",
+            "script", "result". A network that ONNX does not support has only the others.
         seconds: Wall time of each phase that ran, over all runs of the study.
         warnings: See `genets.nas.warnings`.
         confirmed: The candidates that were trained before the winner was chosen, of all rounds,
@@ -29,6 +31,7 @@ class SearchResult:
             candidate won without that.
         rounds: The result of each round; empty where the search was asked for one round.
         metric: The validation score that decided which candidate won.
+        difference: Top-1 of the winner minus that of the MasterNet, paired over the test images.
     """
 
     selected: Candidate
@@ -43,6 +46,7 @@ class SearchResult:
     confirmed: tuple[TrainedCandidate, ...] = ()
     rounds: tuple[RoundResult, ...] = ()
     metric: Metric = Metric.CROSS_ENTROPY
+    difference: PairedDifference | None = None
 
     @property
     def results(self) -> Path:
@@ -58,6 +62,7 @@ class SearchResult:
             "selected": self.selected.to_json(),
             "master": self.master.by_metric(),
             "winner": self.winner.by_metric(),
+            "difference": self.difference and self.difference.to_json(),
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
             "seconds": self.seconds,

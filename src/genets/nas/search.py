@@ -6,9 +6,11 @@ candidates; see `rounds`), trains the winner, and exports it.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,9 @@ from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
 from genets.data import ImageData, load_data
-from genets.nas.candidates.export import EXPORTED
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
+from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
+from genets.nas.candidates.export import EXPORTED, OnnxCheck
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
@@ -35,13 +39,14 @@ from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
+from genets.nas.study.class_counts import ClassCounts
+from genets.nas.study.reader import is_study
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.workers import training_device
 from genets.nas.warnings import list_warnings
 from genets.networks import load_blocks, load_weights, save_weights
-from genets.networks.onnx_export import check_export_installed
 from genets.structure import Structure
 from genets.training import Score
 from genets.training.teacher import TeacherNetwork
@@ -57,6 +62,7 @@ def search(
     out: str | Path,
     preset: str | None = None,
     workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     **settings: Any,
 ) -> SearchResult:
@@ -67,6 +73,8 @@ def search(
         preset: A name of `presets.PRESETS`; the given settings override those of the preset, and
             these override the settings of the study.
         workers: Processes for trials; by default one for each core or for each GPU.
+        wait_minutes: The longest wait for a calm device. After it, a new search whose target
+            leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase.
         **settings: Fields of `SearchSettings`. A new search needs `data` and `budget`. For a
             table such as `trial_training`, give a dict of the fields that differ.
@@ -77,10 +85,43 @@ def search(
     Raises:
         GenetsError: A setting is wrong, or a phase failed.
         InfeasibleBudgetError: No structure meets the budget.
+        BusyDeviceError: The device stayed busy, so no latency decides on the budget.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
-    chosen = SearchSettings(**settings_at(Path(out), preset, settings))
-    return run_search(chosen, out, workers=workers, on_event=on_event)
+    chosen = settings_at(Path(out), preset, settings)
+    return run_search(
+        SearchSettings(**chosen),
+        out,
+        workers=workers,
+        wait_minutes=wait_minutes,
+        open_threads=leaves_threads_open(chosen),
+        on_event=on_event,
+    )
+
+
+def _signature_with_settings() -> inspect.Signature:
+    """The signature of `search` with the settings by name, for `help` and for editors.
+
+    A setting without a plain default, such as a table, stands with the default None.
+    """
+    own = inspect.signature(search)
+    *named, _ = own.parameters.values()
+    settings = {name: (field.annotation, field.default)
+                for name, field in SearchSettings.model_fields.items()}  # fmt: skip
+    settings["resolution"] = (int | None, None)
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default if isinstance(default, str | int | float | tuple) else None,
+            annotation=kind,
+        )
+        for name, (kind, default) in settings.items()
+    ]
+    return own.replace(parameters=[*named, *parameters])
+
+
+search.__signature__ = _signature_with_settings()  # type: ignore[attr-defined]
 
 
 def run_search(
@@ -88,6 +129,8 @@ def run_search(
     out: str | Path,
     *,
     workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
+    open_threads: bool = False,
     on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> SearchResult:
@@ -97,18 +140,22 @@ def run_search(
         settings: All settings.
         out: The folder of the study. An interrupted study continues where it stopped.
         workers: Processes for trials; by default one for each core or for each GPU.
+        wait_minutes: The longest wait for a calm device.
+        open_threads: Whether a new study may use fewer threads than its target has.
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
     # Checked before the folder is created, so that a wrong name leaves no study behind.
     if workers is not None and workers < 1:
         raise SettingsError(f"workers must be at least 1, not {workers}")
+    check_wait(wait_minutes)
     _check_space(settings)
     settings.target.check()
     device = training_device(settings.training_device)
-    check_export_installed()
     data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
     _check_resolutions(settings)
+    if open_threads and not is_study(Path(out)):
+        settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
         _log_settings(study)
         with _failure_stored(study):
@@ -116,8 +163,9 @@ def run_search(
             for file in settings.own_blocks:
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
-                study, data.num_classes, lab=lab, workers=workers, on_event=on_event
-            )
+                study, data.num_classes, lab=lab, workers=workers,
+                wait_minutes=wait_minutes, on_event=on_event,
+            )  # fmt: skip
             return _search(context, data)
 
 
@@ -142,14 +190,20 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
         report = context.report("export")
         report(0, 1)
         # Here, and only here, on the test split.
-        master_test = context.evaluate(master_net, data.test)
-        winner_test = context.evaluate(winner_net, winner_data.test)
+        master_test, of_master = context.test(master_net, data.test)
+        winner_test, of_winner = context.test(winner_net, winner_data.test)
+        counts = ClassCounts.count(data.class_names, of_master, of_winner)
         folder = context.study.folder / layout.RESULTS
-        difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
-        result = _make_result(context, selected, master_score, master_test, winner_test)
+        text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
+        write_atomic(context.study.folder / f"{layout.TEST}.json", text + "\n")
+        onnx = context.lab.export(winner_net, selected.structure, winner_data, folder)
+        result = replace(
+            _make_result(context, selected, master_score, master_test, winner_test, onnx),
+            difference=counts.difference,
+        )
         record = result.to_record()
         record["input"] = winner_data.input_contract(selected.structure.resolution)
-        record["onnx_largest_difference"] = difference
+        record["onnx_largest_difference"] = onnx.largest_difference
         write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
         report(1, 1)
     return result
@@ -227,14 +281,18 @@ def _make_result(
     master_score: Score,
     master_test: Score,
     winner_test: Score,
+    onnx: OnnxCheck,
 ) -> SearchResult:
     folder = context.study.folder
     rounds = round_results(context, master_score)
     trained = {each.structure: each for result in rounds for each in result.confirmed}
     warnings = list_warnings(Snapshot.read(folder))
+    if onnx.failure:
+        warnings.append(f"no ONNX file was written: {onnx.failure}")
     for warning in warnings:
         _log.warning("%s", warning)
     files = {name: folder / layout.RESULTS / file for name, file in EXPORTED.items()}
+    files = {name: path for name, path in files.items() if name not in onnx.unwritten}
     return SearchResult(
         selected=selected,
         master=master_test,

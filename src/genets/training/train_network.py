@@ -33,7 +33,7 @@ from genets.training.run.folder import (
 from genets.training.run.inputs import check_all, load_images, log_broken, make_network
 from genets.training.run.settings import RunSettings
 from genets.training.run.state import TrainingState, scored_tensors
-from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer
+from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer, check_batch_size
 from genets.training.teacher import load_teacher
 
 
@@ -95,6 +95,7 @@ def train_network(
             is_new = not is_run(out)
             team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
             data = load_images(settings, team, workers, note)
+            check_batch_size(settings.recipe, data, team.count)
             network, structure = make_network(settings, data, not has_checkpoints(out), note)
             teacher = None
             if settings.teacher:
@@ -112,7 +113,7 @@ def train_network(
                 TrainingState(network, settings.recipe, data.num_classes, team),
                 data,
                 settings.seed,
-                Checkpoints(out / CHECKPOINTS, note),
+                Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
                 teacher=teacher.to(team.device) if teacher else None,
                 listener=replace(outer, note=note),
                 checkpoint_seconds=checkpoint_seconds,

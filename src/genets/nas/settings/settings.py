@@ -196,9 +196,10 @@ class SearchSettings(SettingsModel):
             values["master"] = str(master.with_resolution(resolution))
         return values
 
-    @field_validator("budget")
+    @field_validator("budget", mode="before")
     @classmethod
-    def _check_budget(cls, value: str) -> str:
+    def _check_budget(cls, value: Any) -> Any:
+        """Before pydantic, whose message for a number would not say what a budget looks like."""
         Budget.parse(value)
         return value
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genets.core.errors import BlockFileError
 from genets.core.json_files import check_version
@@ -16,6 +16,9 @@ from genets.nas.study import layout
 from genets.nas.study.layout import in_round
 from genets.nas.study.records import Candidate, RoundStart, TrainedCandidate
 from genets.training import Score
+
+if TYPE_CHECKING:
+    from genets.nas.study.class_counts import ClassCounts
 
 Content = TypeVar("Content")
 
@@ -103,6 +106,13 @@ class StudyReader:
     def result(self) -> dict[str, Any] | None:
         """Give the record of the finished search."""
         return self.load_json(layout.RESULT, _read_result)
+
+    def class_counts(self) -> ClassCounts | None:
+        """Give the test predictions by class; older searches did not store them."""
+        # Here, because the help of a command reads settings and must not wait for numpy.
+        from genets.nas.study.class_counts import ClassCounts
+
+        return self.load_json(layout.TEST, ClassCounts.from_json)
 
     def failure(self) -> str | None:
         """Give the sentence that the last run of the search stopped with."""

@@ -16,6 +16,7 @@ from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
+from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.trial_database import read_in_order
@@ -55,6 +56,7 @@ class Snapshot:
         rounds: The rounds that have begun; the first one is always among them.
         master_score: The first MasterNet's score on the validation split.
         result: The record of the finished search.
+        class_counts: Its test predictions by class.
         failure: The sentence that the last run of the search stopped with.
         seconds: Wall time of each phase.
         model: The accuracy model of the `latest` round, None where it cannot be fitted.
@@ -68,6 +70,7 @@ class Snapshot:
     master_score: Score | None
     selected: Candidate | None
     result: dict[str, Any] | None
+    class_counts: ClassCounts | None
     failure: str | None
     seconds: dict[str, float]
     model: AccuracyModel | None
@@ -90,6 +93,7 @@ class Snapshot:
             master_score=score,
             selected=selected,
             result=study.result(),
+            class_counts=study.class_counts(),
             failure=study.failure(),
             seconds=study.seconds(),
             model=model,

@@ -50,11 +50,18 @@ class Checkpoints:
     Args:
         folder: The folder of the checkpoints, which is created where it does not exist.
         on_note: Called with a message about each damaged checkpoint.
+        facts: Texts to store beside the tensors; see `ImageData.weights_metadata`.
     """
 
-    def __init__(self, folder: Path, on_note: Callable[[str], None] = lambda note: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_note: Callable[[str], None] = lambda note: None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.on_note = on_note
+        self.facts = dict(facts or {})
         folder.mkdir(parents=True, exist_ok=True)
         for temporary in folder.glob(".*.tmp"):  # left by a process that was killed while writing
             temporary.unlink(missing_ok=True)
@@ -69,7 +76,7 @@ class Checkpoints:
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
         """Write a checkpoint, and remove those that are not needed any more. Raises OSError."""
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        content = save(on_cpu, {"state": json.dumps(state, allow_nan=False)})
+        content = save(on_cpu, self.facts | {"state": json.dumps(state, allow_nan=False)})
         stem = _stem(state["epoch"], state["step"])
         path = self.folder / f"{stem}.{_digest(content)}.safetensors"
         write_atomic(path, content)

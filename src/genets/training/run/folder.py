@@ -150,10 +150,7 @@ def write_results(
     metadata = {
         "network": settings.network if structure is None else str(structure),
         "resolution": str(data.resolution),
-        "num_classes": str(data.num_classes),
-        "class_names": json.dumps(data.class_names),
-        "mean": json.dumps(data.mean),
-        "std": json.dumps(data.std),
+        **data.weights_metadata(),
         "training": json.dumps(settings.to_json()),
     }
     if structure is not None:

@@ -17,7 +17,8 @@ from genets.core.json_files import READ_ERRORS, describe_damage
 from genets.data import LOADERS, ImageData, broken_files, load_data, seeded_globals
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
-from genets.networks.source import PUBLISHED, classifier_name, pretrained_config
+from genets.networks.source import PUBLISHED, classifier_name
+from genets.networks.weights_facts import pretrained_config
 from genets.structure import Structure
 from genets.training.run.distributed import Processes
 from genets.training.run.settings import RunSettings
