@@ -20,6 +20,7 @@ from genets.analysis.masters import MasterScore
 from genets.core.json_files import write_json
 from genets.data import load_data
 from genets.latency import Target
+from genets.nas.study import layout
 from genets.networks import build, export_onnx
 from genets.structure import Structure
 from genets.training import RunSettings, Score
@@ -31,6 +32,9 @@ STUDY, RUN, PHOTOS = Path("study"), Path("run"), Path("photos")
 NOTATION = "Conv3x8s2 XX3x8s2*2 DW3x8r3 Conv1x16 @8"
 OTHER = "Conv3x8s2 XX3x8s2 XX3x8 Conv1x16 @8"
 RECIPE = 'epochs = 3\nbatch_size = 8\ncrop_area = [0.3, 1.0]\nauto_augment = ""\nmixup = 0.2\n'
+CLASSES = Path(f"{layout.TEST}.json")  # the stored study is older than this file
+CLASS_COUNTS = """{"class_names": ["a", "b", "c"], "master": [[0, 0, 5], [1, 2, 3]],
+"winner": [[0, 0, 6], [2, 1, 2]], "difference": {"top1": 0.1, "half_width": 0.05, "images": 8}}"""
 RANKING_RECIPE = Recipe(epochs=1)
 RANKED = {"wide": Structure.parse(NOTATION), "thin": Structure.parse(OTHER)}
 IMAGES = {
@@ -49,6 +53,7 @@ def make_valid_files(root: Path) -> None:
     network = genets.load(root / STUDY / "results")
     export_onnx(network, root / STUDY / "results" / "network.onnx", 8)
     torch.save(build(Structure.parse(NOTATION), 10).state_dict(), root / "weights.pth")
+    (root / STUDY / CLASSES).write_text(CLASS_COUNTS)
     Structure.parse(NOTATION).save(root / "structure.toml")
     (root / "settings.toml").write_text((root / STUDY / "study.toml").read_text())
     (root / "recipe.toml").write_text(RECIPE)

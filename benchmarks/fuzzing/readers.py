@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from fuzzing.files import (
+    CLASSES,
     IMAGES,
     NOTATION,
     OTHER,
@@ -79,7 +80,7 @@ def _study_files() -> list[Subject]:
     )  # fmt: skip
     tables = [path.relative_to(STORED) for path in sorted((STORED / "latency").glob("*.json"))]
     paths = [*(Path(f"{name}.json") for name in names), *tables]
-    known = [STUDY / path for path in paths if (STORED / path).exists()]
+    known = [STUDY / path for path in paths if (STORED / path).exists()] + [STUDY / CLASSES]
     return [
         *(Subject("json", path, read_study, (report, select)) for path in known),
         *(Subject("sqlite", STUDY / rounds / "trials.sqlite", read_study, (report, select))
@@ -105,7 +106,8 @@ def subjects() -> list[Subject]:
         *_study_files(),
         *(
             Subject("image", PHOTOS / class_of(number) / name, read_images,
-                    ("eval {root}/run/results --data {root}/photos",))
+                    ("eval {root}/run/results --data {root}/photos",
+                     f"predict {{root}}/run/results {{root}}/photos/{class_of(number)}/{name}"))
             for number, name in enumerate(IMAGES)
         ),
         Subject("weights", Path("weights.pth"), read_checkpoint_of_torch,
