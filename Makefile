@@ -31,6 +31,7 @@ TINY_BENCHMARKS := \
 	"against_search.py --tiny" \
 	"budgets.py --tiny" \
 	"data_pipeline.py --images 200" \
+	"fuzz.py --tiny" \
 	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \
 	"repeatability.py --times 2 --time-limit 0.1" \
 	"rounds.py --tiny --seeds 1" \

@@ -149,6 +149,9 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
             "because candidates of each size are trained, not 3",
         ),
         ({"space": 3}, SettingsError, "space must be a valid dictionary"),
+        ({"own_blocks": 3}, SettingsError, "own_blocks must be a list of files, not 3"),
+        ({"own_blocks": [3]}, SettingsError, "own_blocks must be a list of files, not [3]"),
+        ({"target": {"engine": {}}}, TargetError, "unknown engine '{}'"),
     ],
 )
 def test_wrong_values_are_one_sentence(changes, kind, sentence):

@@ -7,6 +7,7 @@ changes: that later code reads it is the point of these tests.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NoReturn
@@ -160,6 +161,30 @@ def test_its_page_is_written(study: Path) -> None:
     html = (study / "report.html").read_text()
     assert stored_result()["selected"]["structure"] in html
     assert "20 done of 20; 2 of 2 rounds" in html
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "message"),
+    [
+        (
+            "study.toml",
+            " DW3x16r3 ",
+            " XX3x16 XX3x16 ",
+            "does not have the stages of the MasterNet",
+        ),
+        ("results/result.json", '"winner": {', '"winner": 3, "other": {', "is damaged"),
+        ("results/result.json", '"winner"', '"other"', "is damaged .it has no 'winner'"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_named(
+    study: Path, name: str, before: str, after: str, message: str
+) -> None:
+    text = (study / name).read_text()
+    assert before in text
+    (study / name).write_text(text.replace(before, after))
+    result = invoke("report", study)
+    assert result.exit_code == 2
+    assert re.search(message, result.stderr)
 
 
 def test_an_unfinished_copy_selects_the_same(study: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from genets.core.errors import StudyError
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.study.trial_database import read_in_order
@@ -212,6 +213,26 @@ def test_a_trained_candidate_with_a_wrong_value_is_refused(study, change):
     path.write_text(json.dumps([TRAINED | change]))
     with pytest.raises(StudyError, match=r"confirmed\.json is damaged"):
         study.trained()
+
+
+COUNTS = {
+    "class_names": ["a", "b"], "master": [[0, 0, 5]], "winner": [[0, 1, 5]],
+    "difference": {"top1": -1.0, "half_width": 0.0, "images": 5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"class_names": "ab"}, {"class_names": [1, 2]}, {"master": [[0, -1, 5]]},
+     {"master": [[0, 2, 5]]}, {"winner": [[0, 0, -5]]}, {"winner": 3},
+     {"difference": {"top1": 2, "half_width": 0, "images": 5}}],
+)  # fmt: skip
+def test_predictions_that_are_not_possible_are_refused(study, change):
+    path = study.save_json(layout.TEST, COUNTS)
+    assert study.class_counts().winner.tolist() == [[0, 5], [0, 0]]
+    path.write_text(json.dumps(COUNTS | change))
+    with pytest.raises(StudyError, match=r"test\.json is damaged"):
+        study.class_counts()
 
 
 @pytest.mark.parametrize("seconds", ["-1", "NaN", "1e999", '"long"', "[]"])

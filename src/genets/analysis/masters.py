@@ -46,7 +46,8 @@ class MasterScore:
     reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        scores = self.score.to_json() if self.score else dict.fromkeys(Metric)
+        nothing: dict[str, Any] = dict.fromkeys(metric.value for metric in Metric)
+        scores = self.score.to_json() if self.score else nothing
         return {"name": self.name, "seed": self.seed, **scores, "reason": self.reason}
 
     @classmethod
@@ -155,7 +156,7 @@ class MasterRanking:
         """The metric by structure and seed, without structures that lack a seed."""
         seeds = sorted({score.seed for score in self.scores})
         by_key = {
-            (each.name, each.seed): each.score and each.score[self.metric] for each in self.scores
+            (each.name, each.seed): each.score[self.metric] for each in self.scores if each.score
         }
         rows = {name: [by_key.get((name, seed)) for seed in seeds] for name in self.structures}
         numbers = {name: [v for v in row if v is not None] for name, row in rows.items()}

@@ -28,13 +28,14 @@ from safetensors.torch import save
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from genets.core.errors import GenetsError, first_line
+from genets.core.errors import GenetsError, first_line, shown
 from genets.core.files import write_atomic
 
 STRUCTURE_FILE = "structure.toml"
 WEIGHTS_FILE = "weights.safetensors"
 # The prefixes of names in the checkpoints of `genets train`. Averaged weights are preferred.
 PREFIXES = ("average.", "network.")
+MAX_DIGITS = 18  # of a number in the metadata
 # What other programs put before every name: parallel training, torch.compile, Lightning.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 # The number of updates of a batch norm; files of old PyTorch versions have no such tensor.
@@ -152,8 +153,8 @@ def stated_number(
 ) -> int:
     """Read a number from the metadata of a weights file. Raises GenetsError."""
     text = metadata.get(key, default)
-    if not (text.isascii() and text.isdigit()):
-        raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {shown(text)}")
     return int(text)
 
 

@@ -70,4 +70,7 @@ class PairedDifference:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises ValueError, TypeError or KeyError."""
-        return cls(float(record["top1"]), float(record["half_width"]), int(record["images"]))
+        top1, half_width = float(record["top1"]), float(record["half_width"])
+        if not (-1 <= top1 <= 1 and 0 <= half_width < math.inf):
+            raise ValueError(f"a difference of {top1} ± {half_width} is not possible")
+        return cls(top1, half_width, int(record["images"]))

@@ -48,6 +48,8 @@ def _load_blocks(files: Any) -> tuple[str, ...]:
     from genets.networks import load_blocks
 
     paths = [files] if isinstance(files, str | Path) else files
+    if not isinstance(paths, list | tuple) or not all(isinstance(p, str | Path) for p in paths):
+        raise SettingsError(f"own_blocks must be a list of files, not {shown(files)}")
     return tuple(str(load_blocks(path)) for path in paths)
 
 

@@ -52,14 +52,19 @@ class ClassCounts:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises what foreign JSON causes."""
-        names, difference = tuple(map(str, record["class_names"])), record["difference"]
+        names, difference = record["class_names"], record["difference"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names is not a list of texts")
         master, winner = (_table(record[name], len(names)) for name in ("master", "winner"))
-        return cls(names, master, winner, difference and PairedDifference.from_json(difference))
+        paired = difference and PairedDifference.from_json(difference)
+        return cls(tuple(names), master, winner, paired)
 
 
 def _table(rows: Sequence[Sequence[int]], size: int) -> Classes:
     table = np.zeros((size, size), dtype=np.int64)
     for true, predicted, number in rows:
+        if not (0 <= true < size and 0 <= predicted < size and number >= 0):
+            raise ValueError(f"{number} images of class {true} as {predicted} are not possible")
         table[true, predicted] = number
     return table
 

@@ -105,7 +105,7 @@ class StudyReader:
 
     def result(self) -> dict[str, Any] | None:
         """Give the record of the finished search."""
-        return self.load_json(layout.RESULT, dict)
+        return self.load_json(layout.RESULT, _read_result)
 
     def class_counts(self) -> ClassCounts | None:
         """Give the test predictions by class; older searches did not store them."""
@@ -179,6 +179,12 @@ def _read_candidates(rows: Any) -> list[Candidate]:
 
 def _read_trained(rows: Any) -> list[TrainedCandidate]:
     return [TrainedCandidate.from_json(row) for row in rows]
+
+
+def _read_result(record: Any) -> dict[str, Any]:
+    for name in ("master", "winner"):
+        Score.from_json(record[name])
+    return dict(record)
 
 
 def _read_seconds(record: Any) -> dict[str, float]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, StudyError
 from genets.latency import LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.selection.chain import make_chain
@@ -82,6 +82,8 @@ class Snapshot:
         study = StudyReader(folder)
         score = study.master_score()
         rounds = tuple(_read_rounds(study, score))
+        selected = study.selected()
+        _check_one_study(study, rounds, selected)
         model, model_failure = _fit_model(study.settings, rounds)
         return cls(
             folder=study.folder,
@@ -89,7 +91,7 @@ class Snapshot:
             targets=tuple(_read_targets(study)),
             rounds=rounds,
             master_score=score,
-            selected=study.selected(),
+            selected=selected,
             result=study.result(),
             class_counts=study.class_counts(),
             failure=study.failure(),
@@ -181,6 +183,24 @@ def _read_rounds(study: StudyReader, score: Score | None) -> Iterator[RoundSnaps
             score=own_score,
             confirmed=tuple(study.trained(number)),
             selected=study.has_candidates(number),
+        )
+
+
+def _check_one_study(
+    study: StudyReader, rounds: Sequence[RoundSnapshot], selected: Candidate | None
+) -> None:
+    """Raise StudyError where a structure or a trial has no place in the MasterNet's stages."""
+    indices = study.settings.structure.indices
+    structures = [each.master for each in rounds]
+    structures += [trained.structure for each in rounds for trained in each.confirmed]
+    structures += [selected.structure] if selected else []
+    trials = [result.trial for each in rounds for result in each.results]
+    foreign = [str(structure) for structure in structures if structure.indices != indices]
+    foreign += [f"a trial of stage {t.index}" for t in trials if t.index not in indices]
+    if foreign:
+        raise StudyError(
+            f"{study.folder} holds {foreign[0]}, which does not have the stages of the MasterNet "
+            f"{study.settings.master}; put back the files of one study"
         )
 
 

@@ -235,6 +235,7 @@ class Trainer:
             )
         except TrainingError as error:
             raise self._fault(f"after epoch {at.epoch + 1} {error}") from error
+        assert score.images is not None
         before = at.records[(at.best or 1) - 1] if at.records else None
         best = before is None or _rank(score) > _rank(before.score)
         at.epoch += 1
