@@ -102,7 +102,7 @@ def eval_(
 
     origin = loaded.split_origin
     if origin.remark and (split != "test" or chosen.precision == "int8"):
-        print_remark(origin.remark)
+        print_remark(f"{origin.remark} Scored images may have been trained on.")
     images = loaded.split(split)
     evaluation = _evaluate(loaded, chosen, split, images)
     files = write_evaluation(evaluation, out) if out else {}

@@ -76,7 +76,10 @@ def export(
 
     loaded = load_network(network, seed, data=data, resolution=resolution)
     if chosen.precision == "int8" and loaded.split_origin.remark:
-        print_remark(loaded.split_origin.remark)
+        print_remark(
+            f"{loaded.split_origin.remark} The images that set the value ranges of int8 may be "
+            "others than those of the training."
+        )
     contract = export_network(
         loaded.source.network,
         chosen,

@@ -17,7 +17,7 @@ class SplitOrigin:
         source: "data set": the data set has a validation split. "training": the cut is that of
             the training. "seed": the cut is that of the seed, and the network is not trained.
             "unknown": images of every split may have been trained on.
-        remark: A sentence for the user; empty where scored images were not trained on.
+        remark: A sentence that says why the split of the training is unknown; else empty.
     """
 
     source: Literal["data set", "training", "seed", "unknown"]
@@ -37,21 +37,18 @@ def find_split_origin(data: ImageData, origin: ImageOrigin | None, trained: bool
     if not trained:
         return SplitOrigin("seed")
     if origin is None:
-        remark = (
-            f"The weights do not say on which images of {data.name} they were trained; "
-            "the scored images may be among them."
-        )
+        remark = f"The weights do not say on which images of {data.name} they were trained."
     elif not origin.is_same_data(data.origin):
         has_changed = origin.data == data.name
         remark = (
-            f"The images of {data.name} have changed since the training; "
+            f"The images of {data.name} have changed since the training."
             if has_changed
-            else f"The weights were trained on {origin.data}, not on {data.name}; "
-        ) + "whether scored images were trained on is not known."
+            else f"The weights were trained on {origin.data}, not on {data.name}."
+        )
     elif origin.seed != data.seed:
         remark = (
-            f"The validation split of the training is that of seed {origin.seed}; "
-            f"with seed {data.seed}, scored images were trained on."
+            f"The weights were trained with the split of seed {origin.seed}, and this is the split "
+            f"of seed {data.seed}."
         )
     else:
         return SplitOrigin("training")
