@@ -13,9 +13,11 @@ from torch import Tensor
 
 from genets.core.errors import DataError
 from genets.data.broken_images import BrokenImages
+from genets.data.pixels import EXIF_ORIENTATION
 from genets.data.seeds import derive_seed
 
 CPU = torch.device("cpu")
+SPLITS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2  # of the training images of each class, where a data set has no such split
 
 Batch = tuple[Tensor, Tensor]
@@ -62,6 +64,8 @@ class ImageData:
         fingerprint: a text that changes when an image is added, removed, renamed or has another
             size in bytes; empty where the source does not say.
         reading: whether processes read images in parallel by default.
+        description: how the source was understood and what was left out, in lines for the user;
+            empty where that is no question.
     """
 
     name: str
@@ -75,6 +79,7 @@ class ImageData:
     broken: BrokenImages | None = None
     fingerprint: str = ""
     reading: bool = False
+    description: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -83,13 +88,15 @@ class ImageData:
     def input_contract(self, resolution: int) -> dict[str, Any]:
         """The input that a network trained on these images needs, and its classes, for JSON.
 
-        The network reads pixel values in 0 to 1, minus `mean`, divided by `std`.
+        The network reads pixel values in 0 to 1, minus `mean`, divided by `std`, of upright images:
+        the orientation that EXIF states is applied before anything else.
         """
         return {
             "shape": ["N", 3, resolution, resolution],
             "dtype": "float32",
             "mean": list(self.mean),
             "std": list(self.std),
+            "exif_orientation": EXIF_ORIENTATION,
             "class_names": list(self.class_names),
         }
 
@@ -127,10 +134,17 @@ def cut(
     return sorted(set(range(len(classes))) - set(cut_off)), sorted(cut_off)
 
 
-def check_classes(name: str, labels: Sequence[int], names: Sequence[str], needed: int) -> None:
-    """Raise DataError unless there are two classes with at least `needed` images in each."""
+def check_classes(
+    name: str, labels: Sequence[int] | None, names: Sequence[str], needed: int
+) -> None:
+    """Raise DataError unless there are two classes with at least `needed` images in each.
+
+    `labels` are the classes of the training images; None where these are not needed.
+    """
     if len(names) < 2:
         raise DataError(f"{name} has only one class ({names[0]}); at least two are needed")
+    if labels is None:
+        return
     counts = Counter(labels)
     empty = [names[label] for label in range(len(names)) if counts[label] == 0]
     if empty:
