@@ -226,6 +226,17 @@ def test_many_broken_images_stop(tmp_path, suffix, kept):
         load_data(tmp_path, 8)
 
 
+@pytest.mark.filterwarnings("ignore:image .* cannot be read")
+@pytest.mark.parametrize("check", [True, False])
+def test_a_test_split_of_broken_images_is_found_before_a_training(tmp_path, check):
+    fill(tmp_path / "train", count=150)
+    fill(tmp_path / "test", count=1)
+    for path in (tmp_path / "test").rglob("*.png"):
+        damage(path)
+    with pytest.raises(DataError, match=r"none of the 2 images of the test split of .* can be re"):
+        load_data(tmp_path, 8, check=check)
+
+
 def test_images_that_vanish_are_named(tmp_path):
     data = load_data(fill(tmp_path), 8)
     (tmp_path / "cat" / "0.png").unlink()
@@ -248,7 +259,9 @@ def test_the_share_of_broken_images_is_an_option(tmp_path):
     fill(tmp_path, count=18)
     for number in range(3):
         damage(tmp_path / "cat" / f"{number}.png")
-    with pytest.raises(DataError, match=r"3 of 36 .* at most 5% may be broken \(option --max-bro"):
+    with pytest.raises(
+        DataError, match=r"3 of 36 .* at most 5% may be broken \(option --max-broken-share"
+    ):
         load_data(tmp_path, 8, max_broken_share=0.05)
     with pytest.warns(UserWarning, match="cannot be read"):
         data = load_data(tmp_path, 8, max_broken_share=0.1)

@@ -70,8 +70,11 @@ def test_classes_of_the_training_split_keep_their_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_a_needed_split_is_the_same_as_with_the_others(tmp_path, split):
-    fill(tmp_path, count=20)
+@pytest.mark.parametrize("stored", [(), ("val",), ("test",), ("val", "test")])
+def test_a_needed_split_is_the_same_as_with_the_others(tmp_path, split, stored):
+    fill(tmp_path / "train" if stored else tmp_path, count=20)
+    for name in stored:
+        fill(tmp_path / name, count=5)
     whole = load_data(tmp_path, 8, seed=3)
     data = load_data(tmp_path, 8, seed=3, splits=(split,))
     expected, found = getattr(whole, split), getattr(data, split)
@@ -89,7 +92,7 @@ def test_one_cut_needs_fewer_images_than_two(tmp_path):
 def test_nothing_is_cut_where_all_images_are_scored(tmp_path):
     data = load_data(fill(tmp_path / "one", count=1), 8, cut_missing=False)
     assert sizes(data) == [2, 0, 0]
-    assert data.description.endswith("2 classes (cat, dog); train: 2 images")
+    assert data.description.endswith("2 classes (cat, dog); not split: 2 images")
     fill(tmp_path / "own" / "val", count=2)
     fill(tmp_path / "own" / "test", count=1)
     assert sizes(load_data(tmp_path / "own", 8, cut_missing=False)) == [0, 4, 2]

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, make_target, option
+from genets.cli.options import (
+    OUTPUT,
+    Json,
+    MaxBrokenShare,
+    Resolution,
+    Seed,
+    TargetOptions,
+    make_target,
+    option,
+)
 
 if TYPE_CHECKING:
     from genets.cli.networks import NetworkWithData
@@ -45,6 +54,7 @@ def eval_(
         bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     resolution: Resolution = None,
+    max_broken_share: MaxBrokenShare = 0.01,
     out: Annotated[
         Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
@@ -68,9 +78,19 @@ def eval_(
     chosen.check()
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
+    from genets.data import check_output_folder
 
+    if out is not None:
+        check_output_folder(data, out)
     loaded = load_network(
-        network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
+        network,
+        seed,
+        data=data,
+        resolution=resolution,
+        pretrained=pretrained,
+        weights=weights,
+        splits=(split, "train") if chosen.precision == "int8" else (split,),
+        max_broken_share=max_broken_share,
     )
     assert loaded.data is not None
     loaded.source.check_classes(loaded.data.class_names, loaded.data.name)

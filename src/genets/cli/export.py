@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, make_target, option
+from genets.cli.options import (
+    OUTPUT,
+    Json,
+    MaxBrokenShare,
+    Resolution,
+    Seed,
+    TargetOptions,
+    make_target,
+    option,
+)
 from genets.core.errors import GenetsError
 
 DEFAULT_ENGINE = "onnxruntime"
@@ -30,6 +39,7 @@ def export(
         ),
     ] = None,
     resolution: Resolution = None,
+    max_broken_share: MaxBrokenShare = 0.01,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -51,10 +61,15 @@ def export(
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
     from genets.cli.output import print_result
+    from genets.data import check_output_folder
     from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
-    loaded = load_network(network, seed, data=data, resolution=resolution)
+    if data is not None:
+        check_output_folder(data, out)
+    loaded = load_network(
+        network, seed, data=data, resolution=resolution, max_broken_share=max_broken_share
+    )
     contract = export_network(
         loaded.source.network,
         chosen,

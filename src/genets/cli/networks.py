@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class NetworkWithData:
         assert self.data is not None
         names = SPLITS if name == ALL else (name,)
         splits = [getattr(self.data, each) for each in names]
+        splits = [split for split in splits if len(split)] or splits[:1]
         split = splits[0] if len(splits) == 1 else JoinedSplit(splits)
         normalisation = self.source.normalisation
         return split if normalisation is None else normalised_as(split, self.data, *normalisation)
@@ -55,7 +57,11 @@ class NetworkWithData:
         """Training images for precision int8; None for other precisions."""
         from genets.latency.evaluation import calibration_images
 
-        return calibration_images(self.split("train")) if target.precision == "int8" else None
+        if target.precision != "int8":
+            return None
+        assert self.data is not None
+        # A folder that is scored as a whole may have no training images.
+        return calibration_images(self.split("train" if len(self.data.train) else ALL))
 
 
 def load_network(
@@ -66,11 +72,25 @@ def load_network(
     resolution: int | None = None,
     pretrained: bool = False,
     weights: Path | None = None,
+    splits: Sequence[str] = ("train",),
+    max_broken_share: float = 0.01,
 ) -> NetworkWithData:
     """Load a network and its data.
 
-    The network has the classes of the data, and a results folder has its own. `seed` is that of
-    fresh weights and of the data. Raises GenetsError.
+    The network has the classes of the data, and a results folder has its own.
+
+    Args:
+        text: The network, as a command takes it.
+        seed: The seed of fresh weights and of the data.
+        data: The data set, if any is needed.
+        resolution: Pixels along one side of the input; None is the network's own.
+        pretrained: Whether to take published weights.
+        weights: A file of weights.
+        splits: The splits that are needed; with `all`, the images are not cut into splits.
+        max_broken_share: The largest share of broken images that is no error.
+
+    Raises:
+        GenetsError: The network or the data cannot be loaded, or they do not fit together.
     """
     from genets.data import load_data
     from genets.networks import resolve_network
@@ -86,7 +106,18 @@ def load_network(
     with seeded_weights(seed):
         source = resolve_network(text)
         pixels = source.resolution if resolution is None else resolution
-        images = None if data is None else load_data(data, pixels, seed=seed)
+        images = None
+        if data is not None:
+            whole = ALL in splits
+            images = load_data(
+                data,
+                pixels,
+                seed=seed,
+                check=False,  # a broken image is met when it is scored
+                splits=SPLITS if whole else splits,
+                cut_missing=not whole,
+                max_broken_share=max_broken_share,
+            )
         if images is not None and (weights is not None or source.weights != FOLDER):
             classes = images.num_classes
             source = resolve_network(text, classes, pretrained=pretrained, weights=weights)

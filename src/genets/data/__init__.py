@@ -3,7 +3,7 @@
 from genets.data.broken_images import MAX_BROKEN_SHARE, BrokenImages, broken_files
 from genets.data.digits import DigitsSplit, load_digits
 from genets.data.equal_files import describe_equal_files
-from genets.data.folder import load_folder
+from genets.data.folder import check_output_folder, load_folder
 from genets.data.load import LOADERS, load_data
 from genets.data.nuisance import Nuisance, render
 from genets.data.pixels import read_rgb
@@ -27,6 +27,7 @@ __all__ = [
     "Share",
     "Split",
     "broken_files",
+    "check_output_folder",
     "derive_seed",
     "describe_equal_files",
     "load_data",

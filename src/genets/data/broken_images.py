@@ -60,7 +60,7 @@ class BrokenImages:
             raise DataError(
                 f"{len(self.reasons)} of {self.images} images of {self.data} cannot be read, such "
                 f"as {name} ({reason}); at most {100 * self.max_share:.4g}% may be broken "
-                "(option --max-broken)"
+                "(option --max-broken-share)"
             )
         for name, reason in new.items():
             self.report(name, reason)

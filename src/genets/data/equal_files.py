@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
 from genets.core.errors import printable
+from genets.data.pool import PoolSplit
 from genets.data.split import SPLITS, ImageData
 
 Files = list[tuple[str, str]]
@@ -46,9 +47,8 @@ def describe_equal_files(data: ImageData) -> str:
 def _files(data: ImageData) -> Iterator[tuple[str, str]]:
     for name in SPLITS:
         split = getattr(data, name)
-        paths: Sequence[str] = getattr(getattr(split, "images", None), "paths", ())
-        if paths:
-            yield from ((name, paths[position]) for position in split.positions)
+        if isinstance(split, PoolSplit):
+            yield from ((name, path) for path in split.paths)
 
 
 def _equal_groups(files: Iterable[tuple[str, str]]) -> Iterator[Files]:

@@ -13,10 +13,11 @@ from PIL import Image
 
 from genets.core.errors import DataError, printable
 from genets.core.log import get_logger
+from genets.data.broken_images import broken_files
 from genets.data.folder_layout import find_classes, find_splits
 from genets.data.folder_scan import FolderScan, FoundImage
 from genets.data.pixels import read_rgb
-from genets.data.pool import Pool, PoolOptions, assemble
+from genets.data.pool import Pool, PoolOptions, PoolSplit, assemble
 from genets.data.split import SPLITS, ImageData, name_some
 
 _log = get_logger(__name__)
@@ -81,16 +82,49 @@ def load_folder(
         str(folder),
         resolution,
         names,
-        *(_pool(scan, files[split]) if split in files else None for split in SPLITS),
+        # A split that is not read is still there, so it is not cut off the training images.
+        *(_pool(scan, files.get(split, [])) if split in parts else None for split in SPLITS),
         **options,
         fingerprint=_fingerprint(scan, files),
     )
-    data = replace(data, description=_describe(data, parts, wanted, scan))
+    data = replace(data, description=_describe(data, parts, wanted, scan, is_cut=cut_missing))
     for line in data.description.splitlines():
         _log.info("%s", line)
     if check and data.broken is not None:
         data.broken.meet(data.broken.scan())
+    _check_test_split(data)
     return data
+
+
+def _check_test_split(data: ImageData) -> None:
+    """Raise DataError where no test image can be read, which a training would notice at its end."""
+    assert isinstance(data.test, PoolSplit)
+    paths = data.test.paths
+    if paths and all(broken_files([path]) for path in paths):
+        raise DataError(
+            f"none of the {len(paths)} images of the test split of {data.name} can be read"
+        )
+
+
+def check_output_folder(data: str | Path, out: str | Path) -> None:
+    """Refuse to write into a folder that holds images of a data set.
+
+    A later command would read pictures there as images of a class.
+
+    Raises:
+        DataError: `out` is such a folder, or lies in one.
+    """
+    root, folder = (Path(os.path.realpath(Path(path).expanduser())) for path in (data, out))
+    if not root.is_dir():
+        return
+    for place in (folder, *folder.parents):
+        if root not in place.parents:
+            return
+        if place.is_dir() and FolderScan(place).holds_images(""):
+            raise DataError(
+                f"folder {out} is in {place}, which holds images of data set {data}; give a folder "
+                "elsewhere"
+            )
 
 
 def _read_parts(
@@ -163,16 +197,25 @@ def _pool(scan: FolderScan, files: LabelledImages) -> Pool:
 
 
 def _describe(
-    data: ImageData, parts: Mapping[str, str], wanted: Collection[str], scan: FolderScan
+    data: ImageData,
+    parts: Mapping[str, str],
+    wanted: Collection[str],
+    scan: FolderScan,
+    *,
+    is_cut: bool,
 ) -> str:
     """How the folder was understood, in one or two lines."""
     texts = [f"{data.num_classes} classes ({name_some(data.class_names)})"]
     for split in wanted:
         count = len(getattr(data, split))
-        if split in parts or count:
-            source = printable(parts.get(split, "cut off the training images"))
-            images = "1 image" if count == 1 else f"{count} images"
-            texts.append(f"{split}: {images}" + (f" ({source})" if source else ""))
+        if split not in parts and not count:
+            continue
+        source = printable(parts.get(split, "cut off the training images"))
+        images = "1 image" if count == 1 else f"{count} images"
+        if source:
+            texts.append(f"{split}: {images} ({source})")
+        else:  # the class folders themselves
+            texts.append(f"{split if is_cut else 'not split'}: {images}")
     unread = [split for split in SPLITS if split not in wanted]
     if unread:
         texts.append(f"not read: {', '.join(unread)}")

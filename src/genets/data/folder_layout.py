@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Collection
 
 from genets.core.errors import DataError
+from genets.core.files import normal_name
 from genets.data.folder_scan import FolderScan
 from genets.data.left_out import BESIDE_SPLITS, ONLY_FOLDERS, REPEATED, RESULTS
 from genets.data.split import name_some
@@ -18,11 +18,6 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
-
-
-def same_name(name: str) -> str:
-    """The name in the Unicode normal form NFC; macOS writes names of files in the form NFD."""
-    return unicodedata.normalize("NFC", name)
 
 
 def find_splits(scan: FolderScan) -> dict[str, str]:
@@ -108,8 +103,8 @@ def find_classes(scan: FolderScan, part: str, known: Collection[str] = ()) -> di
     for child in scan.list_folders(part):
         folder = f"{part}/{child}" if part else child
         role = scan.examine(folder)
-        if role == "class" or (role == "only folders" and same_name(child) in known):
-            classes.setdefault(same_name(child), []).append(folder)
+        if role == "class" or (role == "only folders" and normal_name(child) in known):
+            classes.setdefault(normal_name(child), []).append(folder)
             continue
         scan.left_out.add(RESULTS if role == "results" else ONLY_FOLDERS, folder)
         if role == "only folders":

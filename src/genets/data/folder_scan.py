@@ -32,8 +32,8 @@ SYSTEM_NAMES = {
 }  # fmt: skip
 # A folder that holds one of these files was written by genets: a study, a run or a report.
 RESULT_FILES = {
-    "study.toml", "run.lock", "masternets.json", "contract.json", "weights.safetensors",
-    "eval.json", "comparison.json", "profile.json", "rank.json",
+    "study.toml", "study.lock", "masternets.json", "run.lock", "weights.safetensors",
+    "contract.json", "eval.json", "comparison.json", "profile.json", "rank.json",
 }  # fmt: skip
 
 Kind = Literal["folder", "file", "dangling", "special"]
@@ -86,6 +86,10 @@ class FolderScan:
             for entry in self._visible(name)
             if _kind(entry) == "folder" and not self._is_loop(entry, name)
         ]
+
+    def holds_images(self, name: str) -> bool:
+        """Whether a folder holds images directly."""
+        return any(self._is_image(entry) for entry in self._visible(name))
 
     def examine(self, name: str) -> Role:
         """What a folder can be for a data set.

@@ -164,6 +164,12 @@ class PoolSplit:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def paths(self) -> list[str]:
+        """The files of the images; empty where images are not files."""
+        paths: Sequence[str] = getattr(self.images, "paths", ())
+        return [paths[position] for position in self.positions] if paths else []
+
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
@@ -316,13 +322,7 @@ def assemble(
     workers = usual if workers is None else workers
     training = (augmentation or Augmentation()).training_transform(resolution)
     fixed = _scoring_transform(resolution)
-    paths = [
-        pool.images.paths[position]
-        for pool, positions in parts.values()
-        for position in positions
-        if hasattr(pool.images, "paths")
-    ]
-    broken = BrokenImages(name, images, paths, max_broken_share)
+    broken = BrokenImages(name, images, max_share=max_broken_share)
 
     def split(purpose: str) -> PoolSplit:
         pool, positions = parts.get(purpose, (Pool([], []), []))
@@ -330,13 +330,15 @@ def assemble(
             purpose, pool.images, positions, training, fixed, broken, workers, share, device
         )
 
+    made = {purpose: split(purpose) for purpose in SPLITS}
+    broken.paths = [path for each in made.values() for path in each.paths]
     return ImageData(
         name=name,
         resolution=resolution,
         class_names=tuple(map(printable, class_names)),
-        train=split("train"),
-        validation=split("validation"),
-        test=split("test"),
+        train=made["train"],
+        validation=made["validation"],
+        test=made["test"],
         mean=MEAN,
         std=STD,
         broken=broken,
