@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save
 
 from command_line import fails, invoke
 from genets.core.errors import StudyError
@@ -181,3 +183,24 @@ def test_equal_images_in_train_and_test_give_one_warning(tmp_path):
         pytest.warns(UserWarning, match="3 of 11 test images are train images too"),
     ):
         run_search(settings, tmp_path / "file")
+
+
+def test_class_names_of_weights_and_runs_in_another_unicode_form(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Blüte") for form in ("NFC", "NFD"))
+    for name in (composed, decomposed):
+        fill(tmp_path / name, 12)
+        (tmp_path / name / "cat").rename(tmp_path / name / name)
+    run = tmp_path / "run"
+    assert train(tmp_path / composed, "--out", run).exit_code == 0
+    assert images_scored(evaluate(run / "results", tmp_path / decomposed, "--json")) == 4
+    # An older genets stored the names as the file system gave them.
+    record = json.loads((run / "images.json").read_text())
+    record["classes"] = [unicodedata.normalize("NFD", name) for name in record["classes"]]
+    (run / "images.json").write_text(json.dumps(record))
+    result = invoke("train", "--out", run)
+    assert result.exit_code == 0, result.output
+    state = load_file(run / "results" / "weights.safetensors")
+    metadata = {"class_names": json.dumps([decomposed, "dog"]), "num_classes": "2"}
+    (tmp_path / "old.safetensors").write_bytes(save(state, metadata))
+    words = (NETWORK, "--weights", tmp_path / "old.safetensors", "--data", tmp_path / composed)
+    assert images_scored(invoke("eval", *words, *QUICK, "--json")) == 4

@@ -114,6 +114,13 @@ def test_nothing_but_folders_of_folders(tmp_path):
         load_data(tmp_path, 8)
 
 
+def test_a_folder_around_the_data_set(tmp_path):
+    """As in many archives."""
+    fill(tmp_path / "dataset" / "train")
+    with pytest.raises(DataError, match=r"\(dataset holds only folders\).* try .*/dataset$"):
+        load_data(tmp_path, 8)
+
+
 def test_classes_with_a_folder_of_images_and_a_file(tmp_path):
     """Tiny ImageNet has such folders."""
     for name in ("cat", "dog"):

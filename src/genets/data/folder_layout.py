@@ -95,7 +95,6 @@ def find_classes(scan: FolderScan, part: str, known: Collection[str] = ()) -> di
     Raises:
         DataError: there is no class folder.
     """
-    scan_path = scan.path(part)
     if part:
         scan.count_beside(part)
     classes: dict[str, list[str]] = {}
@@ -110,9 +109,11 @@ def find_classes(scan: FolderScan, part: str, known: Collection[str] = ()) -> di
         if role == "only folders":
             unused.append(child)
     if not classes and not known:
-        holds = f" ({name_some(unused)} hold only folders)" if unused else ""
+        verb = "holds" if len(unused) == 1 else "hold"
+        holds = f" ({name_some(unused)} {verb} only folders)" if unused else ""
+        hint = f"; try {scan.path(unused[0])}" if len(unused) == 1 and not part else ""
         raise DataError(
-            f"folder {scan_path} has no class folders{holds}; it needs one folder of images for "
-            "each class"
+            f"folder {scan.path(part)} has no class folders{holds}; it needs one folder of images "
+            f"for each class{hint}"
         )
     return dict(sorted(classes.items()))

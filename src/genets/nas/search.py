@@ -289,6 +289,11 @@ def _check_resolutions(settings: SearchSettings) -> None:
         _load_images(settings, resolution, check=False)
 
 
+def _stored_images(record: Any) -> dict[str, Any]:
+    """The stored facts about the images; an older genets stored names as the file system did."""
+    return {**record, "class_names": [normal_name(name) for name in record["class_names"]]}
+
+
 @contextmanager
 def _failure_stored(study: Study) -> Iterator[None]:
     """Store the sentence that a search stops with in the study, for its report."""
@@ -316,12 +321,10 @@ def _check_same_data(study: Study, data: ImageData) -> None:
         **{name: len(split) for name, split in splits.items()},
         "files": data.fingerprint,
     }
-    before = study.load_json(layout.DATA, dict)
+    before = study.load_json(layout.DATA, _stored_images)
     if before is None:
         study.save_json(layout.DATA, now)
         return
-    # An older genets stored the names as the file system gave them.
-    before["class_names"] = [normal_name(name) for name in before.get("class_names", ())]
     changed = [
         f"{name}: {before.get(name)} then, {value} now"
         for name, value in now.items()
