@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="genets-predict-") as name:
         folder = Path(name)
         write_digits(folder / "digits", count)
-        rows += compare(folder, "digits", DIGITS_NETWORK, epochs, forms, train_on="digits")
+        rows += compare(folder, "digits", DIGITS_NETWORK, epochs, forms)
         write_crops(folder / "crops", count)
         rows += compare(folder, "crops", PHOTO_NETWORK, epochs, forms)
         if options.photos is None or not options.photos.is_dir():
@@ -79,18 +79,17 @@ def main() -> None:
 
 
 def compare(
-    folder: Path, name: str, network: str, epochs: int, forms: Forms, train_on: str = ""
+    folder: Path, name: str, network: str, epochs: int, forms: Forms
 ) -> Iterator[dict[str, Any]]:
     """Train a network on a data set, and compare both programs in each engine and precision."""
     data, run = folder / name, folder / f"{name}-run"
-    genets("train", network, "--data", train_on or data, "--recipe", "quick",
+    genets("train", network, "--data", data, "--recipe", "quick",
            "--epochs", epochs, "--set", "batch_size=16", "--out", run)  # fmt: skip
     for engine, precision in forms:
         deploy, table = folder / f"{name}-{engine}-{precision}", folder / "predictions.csv"
         target = ("--engine", engine, "--precision", precision, "--batch-size", BATCH_SIZE)
         genets("export", run / "results", "--data", data, *target, "--out", deploy)
-        genets("eval", run / "results", "--data", data, "--split", "all", *target,
-               "--predictions", table)  # fmt: skip
+        genets("eval", run / "results", "--data", data, *target, "--predictions", table)
         with open(table, encoding="utf-8", newline="") as file:
             scored = {row["file"]: row for row in csv.DictReader(file)}
         predicted = classify(deploy, list(scored))
@@ -125,40 +124,44 @@ def classify(deploy: Path, files: list[str]) -> dict[str, tuple[str, float]]:
 
 
 def write_digits(folder: Path, count: int) -> None:
-    """Write digits of the test split as PNG files, equally many of each class."""
+    """Write digits as PNG files, equally many of each class."""
     data = load_digits(16, views=1)
-    for number, (images, labels) in enumerate(data.test.batches(1)):
-        place = folder / data.class_names[int(labels[0])]
-        place.mkdir(parents=True, exist_ok=True)
-        if len(list(place.iterdir())) < count // data.num_classes:
-            pixels = images[0].permute(1, 2, 0).numpy() * data.std + data.mean
-            shown = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
-            Image.fromarray(shown).save(place / f"{number:04d}.png")
+    for split, part in (("train", data.train), ("test", data.test)):
+        for number, (images, labels) in enumerate(part.batches(1)):
+            place = folder / split / data.class_names[int(labels[0])]
+            place.mkdir(parents=True, exist_ok=True)
+            if len(list(place.iterdir())) < count // data.num_classes:
+                pixels = images[0].permute(1, 2, 0).numpy() * data.std + data.mean
+                shown = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
+                Image.fromarray(shown).save(place / f"{number:04d}.png")
 
 
 def write_crops(folder: Path, count: int) -> None:
     """Write crops of several sizes and shapes of scikit-learn's photographs as JPEG files."""
     random = np.random.default_rng(0)
-    for number in range(count):
-        name = list(REGIONS)[number % len(REGIONS)]
+    for number, split in enumerate(["train", "test"] * count):
+        name = list(REGIONS)[number // 2 % len(REGIONS)]
         file, box = REGIONS[name]
         region = Image.fromarray(load_sample_image(file)).crop(box)
         width, height = (int(random.integers(60, 125)) for _ in range(2))
         left = int(random.integers(region.width - width))
         top = int(random.integers(region.height - height))
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / split / name).mkdir(parents=True, exist_ok=True)
         crop = region.crop((left, top, left + width, top + height))
-        crop.save(folder / name / f"{number:04d}.jpg", quality=88)
+        crop.save(folder / split / name / f"{number:04d}.jpg", quality=88)
 
 
 def copy_photos(source: Path, folder: Path, count: int) -> None:
-    """Copy the first photographs of each class."""
+    """Copy photographs of each class, for the training and for the test."""
     root = source / "train" if (source / "train").is_dir() else source
     classes = sorted(each for each in root.iterdir() if each.is_dir())
+    share = -(-count // len(classes))
     for place in classes:
-        (folder / place.name).mkdir(parents=True)
-        for file in sorted(place.iterdir())[: -(-count // len(classes))]:
-            shutil.copy(file, folder / place.name)
+        files = sorted(place.iterdir())[: 2 * share]
+        for split, part in (("train", files[share:]), ("test", files[:share])):
+            (folder / split / place.name).mkdir(parents=True)
+            for file in part:
+                shutil.copy(file, folder / split / place.name)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_splits_that_are_not_known(tmp_path) -> None:
 def test_splits_that_no_training_decides(tmp_path) -> None:
     data = load_digits(8, seed=3)
     assert find_split_origin(data, None, trained=False).source == "seed"
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         fill(tmp_path / split)
     data = load_data(tmp_path, 8, seed=3)
     assert find_split_origin(data, None, trained=True).source == "data set"
