@@ -33,6 +33,7 @@ TINY_BENCHMARKS := \
 	"data_pipeline.py --images 200" \
 	"fuzz.py --tiny" \
 	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \
+	"predict_agreement.py --tiny" \
 	"repeatability.py --times 2 --time-limit 0.1" \
 	"rounds.py --tiny --seeds 1" \
 	"search_quality.py --tiny" \

@@ -62,7 +62,7 @@ def load_shapes(
         test=split("test", torch.tensor(test), views),
         preprocessing=Preprocessing(mean=(mean,) * 3, std=(std,) * 3, crop_pct=1.0),
         seed=seed,
-        seeded_validation=True,
+        cut_splits=("test", "validation"),
     )
 
 

@@ -31,10 +31,13 @@ def write_results(folder: Path, *, epochs: int = 0, seed: int = 0) -> ImageData:
     return data
 
 
-def write_digits(folder: Path, data: ImageData, for_each_class: int) -> list[Path]:
-    """Write test images as PNG files, in one folder for each class; returns the files."""
+def write_digits(
+    folder: Path, data: ImageData, for_each_class: int, purpose: str = "test"
+) -> list[Path]:
+    """Write images of a split as PNG files, in one folder for each class; returns the files."""
     files: list[Path] = []
-    for images, labels in data.test.batches(64):
+    split = {"train": data.train, "test": data.test}[purpose]
+    for images, labels in split.batches(64):
         mean, std = (torch.tensor(each).view(3, 1, 1) for each in (data.mean, data.std))
         pixels = ((images * std + mean) * 255).round().clamp(0, 255).byte()
         rows = pixels.permute(0, 2, 3, 1).numpy()
@@ -46,4 +49,4 @@ def write_digits(folder: Path, data: ImageData, for_each_class: int) -> list[Pat
                 Image.fromarray(np.ascontiguousarray(image)).save(files[-1])
         if len(files) == for_each_class * data.num_classes:
             return sorted(files)
-    raise AssertionError("the test split has too few images")
+    raise AssertionError("the split has too few images")

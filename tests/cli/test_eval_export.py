@@ -205,8 +205,8 @@ def test_the_split_of_the_training_is_used_or_said_to_be_unknown(tmp_path) -> No
     assert other["split_from"] == "unknown"
     assert other["accuracy"] != record["accuracy"]
     assert result.stderr == (
-        "The validation split of the training is that of seed 5; with seed 4, scored images were "
-        "trained on.\n"
+        "The weights were trained with the split of seed 5, and this is the split of seed 4. "
+        "Scored images may have been trained on.\n"
     )
     # A file of weights that says nothing about its training.
     state = load_file(tmp_path / "weights.safetensors")

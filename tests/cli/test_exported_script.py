@@ -108,10 +108,12 @@ def test_it_refuses_what_genets_refuses(tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A results folder, and digits as PNG files."""
+    """A results folder, and a data set of digits as PNG files with the files of its test split."""
     folder = tmp_path_factory.mktemp("trained")
     data = write_results(folder / "results", epochs=4)
-    return folder / "results", folder / "digits", write_digits(folder / "digits", data, 5)
+    digits = folder / "digits"
+    write_digits(digits / "train", data, 5, "train")
+    return folder / "results", digits, write_digits(digits / "test", data, 5)
 
 
 def run_script(folder, *words) -> subprocess.CompletedProcess[str]:
@@ -134,7 +136,7 @@ def test_a_process_without_genets_predicts_the_same(
     deployed = invoke("export", results, *options, "--out", tmp_path / "deploy")
     assert deployed.exit_code == 0, deployed.output
     table = tmp_path / "predictions.csv"
-    scored = invoke("eval", results, *options, "--split", "all", "--predictions", table)
+    scored = invoke("eval", results, *options, "--predictions", table)
     assert scored.exit_code == 0, scored.output
     with open(table, encoding="utf-8", newline="") as file:
         expected = {

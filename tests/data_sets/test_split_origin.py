@@ -25,9 +25,13 @@ def test_splits_that_are_not_known(tmp_path) -> None:
     data = load_data(fill(tmp_path / "photos"), 8, seed=3)
     trained = data.origin
     for images, origin, words in (
-        (load_data(tmp_path / "photos", 8, seed=4), trained, "with seed 4, scored images"),
+        (
+            load_data(tmp_path / "photos", 8, seed=4),
+            trained,
+            "split of seed 3, and this is",
+        ),
         (data, None, "do not say on which images"),
-        (load_digits(8, seed=3), trained, "not on digits; whether scored images"),
+        (load_digits(8, seed=3), trained, "not on digits."),
     ):
         split = find_split_origin(images, origin, trained=True)
         assert split.source == "unknown"
@@ -41,7 +45,7 @@ def test_splits_that_are_not_known(tmp_path) -> None:
 def test_splits_that_no_training_decides(tmp_path) -> None:
     data = load_digits(8, seed=3)
     assert find_split_origin(data, None, trained=False).source == "seed"
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         fill(tmp_path / split)
     data = load_data(tmp_path, 8, seed=3)
     assert find_split_origin(data, None, trained=True).source == "data set"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import os
+import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -300,3 +304,31 @@ def test_the_counters_of_this_machine_grow() -> None:
     assert end.busy_s >= start.busy_s > 0
     assert other_cpus(start, end) >= 0
     assert other_cpus(None, end) is None
+
+
+def test_threads_come_and_go_while_their_delays_are_read() -> None:
+    activity, end = SystemActivity(), threading.Event()
+    before = activity.process().delay_s
+    if before is None:
+        pytest.skip("this system does not count the time in which threads wait")
+    threads = [threading.Thread(target=end.wait) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert activity.process().delay_s >= before
+    assert count_open_counters() >= 6
+    end.set()
+    for thread in threads:
+        thread.join()
+    assert activity.process().delay_s is not None
+    del activity
+    gc.collect()
+    assert count_open_counters() == 0
+
+
+def count_open_counters() -> int:
+    """The open files of this process that hold the delays of a thread."""
+    count = 0
+    for file in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the list of files itself
+            count += "schedstat" in os.readlink(f"/proc/self/fd/{file}")
+    return count

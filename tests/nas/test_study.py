@@ -6,12 +6,15 @@ import random
 import signal
 import sqlite3
 import time
+import unicodedata
 import warnings
 from dataclasses import replace
 
 import pytest
 
 from genets.core.errors import StudyError
+from genets.data import MAX_BROKEN_SHARE, load_digits
+from genets.nas.search import _check_same_data
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.records import Trial, TrialResult
@@ -368,3 +371,31 @@ def test_ten_kills_neither_lose_nor_repeat_a_trial(tmp_path):
         results = study.results()
     assert set(map(done, recorded)) <= set(results)
     assert len(results) <= len(recorded) + 10  # a kill may come between a row and its number
+
+
+def test_the_share_of_broken_images_may_change(tmp_path):
+    settings = SearchSettings(data="digits", budget="0.1ms")
+    Study.create_or_resume(tmp_path, settings).close()
+    for share in (0.2, 0.0):
+        changed = settings.model_copy(update={"max_broken_share": share})
+        with Study.create_or_resume(tmp_path, changed) as study:
+            assert study.settings.max_broken_share == share
+    assert settings.max_broken_share == MAX_BROKEN_SHARE
+    both = settings.model_copy(update={"max_broken_share": 0.3, "seed": 5})
+    with pytest.raises(StudyError, match="seed: 0 in the study, 5 asked"):
+        Study.create_or_resume(tmp_path, both)
+
+
+def test_class_names_in_another_unicode_form_are_the_same_images(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Blüte") for form in ("NFC", "NFD"))
+    data = replace(load_digits(8), class_names=(composed, *"012345678"))
+    settings = SearchSettings(data="digits", budget="0.1ms")
+    with Study.create_or_resume(tmp_path, settings) as study:
+        _check_same_data(study, data)
+        record = study.load_json("data", dict)
+        # An older genets stored the names as the file system gave them.
+        study.save_json("data", record | {"class_names": [decomposed, *"012345678"]})
+        _check_same_data(study, data)
+        study.save_json("data", record | {"class_names": ["Blute", *"012345678"]})
+        with pytest.raises(StudyError, match="have changed since study"):
+            _check_same_data(study, data)

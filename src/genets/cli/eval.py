@@ -10,6 +10,7 @@ import typer
 from genets.cli.options import (
     OUTPUT,
     Json,
+    MaxBrokenShare,
     Resolution,
     SplitSeed,
     TargetOptions,
@@ -55,6 +56,7 @@ def eval_(
         bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     resolution: Resolution = None,
+    max_broken_share: MaxBrokenShare = 0.01,
     out: Annotated[
         Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
@@ -85,9 +87,19 @@ def eval_(
         raise GenetsError(f"cannot write {str(predictions)!r}: its folder does not exist")
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
+    from genets.data import check_output_folder
 
+    if out is not None:
+        check_output_folder(data, out)
     loaded = load_network(
-        network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
+        network,
+        seed,
+        data=data,
+        resolution=resolution,
+        pretrained=pretrained,
+        weights=weights,
+        splits=(split, "train") if chosen.precision == "int8" else (split,),
+        max_broken_share=max_broken_share,
     )
     assert loaded.data is not None
     loaded.source.check_classes(loaded.data.class_names, loaded.data.name)
@@ -101,8 +113,8 @@ def eval_(
     )
 
     origin = loaded.split_origin
-    if origin.remark and (split != "test" or chosen.precision == "int8"):
-        print_remark(origin.remark)
+    if origin.remark and (split != "test" or origin.has_changed or chosen.precision == "int8"):
+        print_remark(f"{origin.remark} Scored images may have been trained on.")
     images = loaded.split(split)
     evaluation = _evaluate(loaded, chosen, split, images)
     files = write_evaluation(evaluation, out) if out else {}

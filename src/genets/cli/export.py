@@ -10,6 +10,7 @@ import typer
 from genets.cli.options import (
     OUTPUT,
     Json,
+    MaxBrokenShare,
     Resolution,
     SplitSeed,
     TargetOptions,
@@ -49,6 +50,7 @@ def export(
         ),
     ] = "free",
     resolution: Resolution = None,
+    max_broken_share: MaxBrokenShare = 0.01,
     seed: SplitSeed = None,
     json: Json = False,
 ) -> None:
@@ -71,12 +73,20 @@ def export(
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
     from genets.cli.output import print_remark, print_result
+    from genets.data import check_output_folder
     from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
-    loaded = load_network(network, seed, data=data, resolution=resolution)
+    if data is not None:
+        check_output_folder(data, out)
+    loaded = load_network(
+        network, seed, data=data, resolution=resolution, max_broken_share=max_broken_share
+    )
     if chosen.precision == "int8" and loaded.split_origin.remark:
-        print_remark(loaded.split_origin.remark)
+        print_remark(
+            f"{loaded.split_origin.remark} The images that set the value ranges of int8 may be "
+            "others than those of the training."
+        )
     contract = export_network(
         loaded.source.network,
         chosen,

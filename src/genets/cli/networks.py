@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ class NetworkWithData:
         assert self.data is not None
         names = SPLITS if name == ALL else (name,)
         splits = [getattr(self.data, each) for each in names]
+        splits = [split for split in splits if len(split)] or splits[:1]
         split = splits[0] if len(splits) == 1 else JoinedSplit(splits)
         normalisation = self.source.normalisation
         return split if normalisation is None else normalised_as(split, self.data, *normalisation)
@@ -67,13 +69,18 @@ class NetworkWithData:
         """Training images for precision int8; None for other precisions."""
         from genets.latency.evaluation import calibration_images
 
-        return calibration_images(self.split("train")) if target.precision == "int8" else None
+        if target.precision != "int8":
+            return None
+        assert self.data is not None
+        # A folder that is scored as a whole may have no training images.
+        return calibration_images(self.split("train" if len(self.data.train) else ALL))
 
     def calibration_record(self, target: Target) -> dict[str, Any] | None:
         """The split of the images that set the ranges of int8; None for other precisions."""
         if target.precision != "int8" or self.data is None:
             return None
-        return {"data": self.data.name, "split": "train", "split_from": self.split_origin.source}
+        split = "train" if len(self.data.train) else ALL
+        return {"data": self.data.name, "split": split, "split_from": self.split_origin.source}
 
 
 def load_network(
@@ -84,21 +91,28 @@ def load_network(
     resolution: int | None = None,
     pretrained: bool = False,
     weights: Path | None = None,
+    splits: Sequence[str] = ("train",),
+    max_broken_share: float = 0.01,
 ) -> NetworkWithData:
     """Load a network and its data.
 
     The network has the classes of the data, and a results folder has its own. The images are
-    prepared as the weights were trained, and split as in their training. Raises GenetsError.
+    prepared as the weights were trained, and split as in their training.
 
     Args:
-        text: The network; see `resolve_network`.
+        text: The network, as a command takes it.
         seed: The seed of fresh weights and of the validation split; None takes the split of the
             training, where it is known.
-        data: The data set.
+        data: The data set, if any is needed.
         resolution: Pixels along one side of the input; None takes the network's own, or that of
             timm's validation for published weights.
-        pretrained: Use published weights.
+        pretrained: Whether to take published weights.
         weights: A file of weights.
+        splits: The splits that are needed; with `all`, the images are not cut into splits.
+        max_broken_share: The largest share of broken images that is no error.
+
+    Raises:
+        GenetsError: The network or the data cannot be loaded, or they do not fit together.
     """
     from genets.data import load_data
     from genets.networks import resolve_network
@@ -120,7 +134,17 @@ def load_network(
             return NetworkWithData(source, pixels, None)
         if seed is None and facts.origin is not None:
             seed = facts.origin.seed
-        images = load_data(data, pixels, seed=seed or 0, preprocessing=facts.preprocessing)
+        whole = ALL in splits
+        images = load_data(
+            data,
+            pixels,
+            seed=seed or 0,
+            check=False,  # a broken image is met when it is scored
+            preprocessing=facts.preprocessing,
+            splits=SPLITS if whole else splits,
+            cut_missing=not whole,
+            max_broken_share=max_broken_share,
+        )
         if weights is not None or source.weights != FOLDER:
             source = resolve_network(
                 text, images.num_classes, pretrained=pretrained, weights=weights

@@ -28,7 +28,7 @@ PANELS = (START, DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDA
 
 # The settings that are options of `genets search`, by panel. Other settings need a settings file.
 SETTINGS = {
-    DATA: ("data", "budget"),
+    DATA: ("data", "max_broken_share", "budget"),
     MASTER: ("master",),
     SPACE: (
         "space.resolutions", "space.blocks", "space.width_range", "space.width_step",
@@ -121,6 +121,14 @@ SplitSeed = Annotated[
     ),
 ]
 Resolution = Annotated[int | None, option("Input size in pixels.", "the network's own")]
+MaxBrokenShare = Annotated[
+    float,
+    option(
+        "Largest share of images that may be broken, 0 to 1. One broken image is no error unless "
+        "the share is 0.",
+        name="--max-broken-share",
+    ),
+]
 MasterResolution = Annotated[
     int | None, option("Input size of the MasterNet in pixels.", "the MasterNet's", MASTER)
 ]

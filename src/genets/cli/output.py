@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,34 @@ def set_quiet(quiet: bool) -> None:
     _shown.quiet = quiet
     if quiet:
         warnings.simplefilter("ignore")
+
+
+class _DataDescriptions(logging.Handler):
+    """Prints how a folder of images was understood: each line once in a command."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.printed: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from genets.training.run.distributed import is_first_process  # loaded with the data
+
+        line = record.getMessage()
+        if line not in self.printed and is_first_process():
+            self.printed.add(line)
+            print_remark(line)
+
+
+_descriptions = _DataDescriptions()
+
+
+def show_data_descriptions(show: bool) -> None:
+    """Print how each folder of images was understood, as a remark, or stop to print it."""
+    _descriptions.printed.clear()
+    logger = logging.getLogger("genets.data.folder")
+    logger.removeHandler(_descriptions)
+    if show:
+        logger.addHandler(_descriptions)
 
 
 def print_result(

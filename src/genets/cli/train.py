@@ -12,6 +12,7 @@ from genets.cli.options import (
     TRAINING,
     WEIGHTS,
     Json,
+    MaxBrokenShare,
     Resolution,
     complete_networks,
     given,
@@ -133,8 +134,13 @@ def train(
         int | None, option("Number of processes that share each batch, one for each GPU.", "1")
     ] = None,
     check_data: Annotated[
-        bool, option("Look for broken images before training.", name="--check-data")
+        bool,
+        option(
+            "Look for broken images, and for equal images in several splits, before training.",
+            name="--check-data",
+        ),
     ] = False,
+    max_broken_share: MaxBrokenShare = 0.01,
     tensorboard: Annotated[
         bool, option("Write TensorBoard files beside the log.", panel=OUTPUT, name="--tensorboard")
     ] = False,
@@ -168,7 +174,8 @@ def train(
     folder = out or _default_folder(options)
     settings = _merge_settings(options, recipe, recipe_file, changes or [], fields, folder)
     machine = {"device": device, "workers": workers, "processes": processes,
-               "check_data": check_data, "tensorboard": tensorboard}  # fmt: skip
+               "check_data": check_data, "max_broken_share": max_broken_share,
+               "tensorboard": tensorboard}  # fmt: skip
     result = run_training(settings, folder, machine, plain=json)
     if result is not None:
         print_training(result, json)

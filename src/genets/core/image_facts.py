@@ -60,7 +60,7 @@ class ImageOrigin:
     Attributes:
         data: The name or the folder of the data set.
         seed: The seed that cut the validation split.
-        fingerprint: See `ImageData`; None where an older genets did not store it.
+        fingerprint: `ImageData.train_fingerprint`; None where an older genets stored none.
 
     Raises:
         DataError: A value has another type, or the seed is negative.

@@ -145,7 +145,7 @@ def load_digits(
         # A drawing has the resolution of the network, so nothing is resized or cut off.
         preprocessing=Preprocessing(mean=(mean,) * 3, std=(std,) * 3, crop_pct=1.0),
         seed=seed,
-        seeded_validation=True,
+        cut_splits=("test", "validation"),
     )
 
 

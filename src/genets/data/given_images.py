@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from genets.core.errors import DataError
 from genets.core.image_facts import Preprocessing
 from genets.data.folder import ImageFiles
+from genets.data.folder_scan import FolderScan
 from genets.data.image_reader import ImageReader, collate
 from genets.data.pixels import normalised
 from genets.data.scoring import make_transform
@@ -40,16 +39,8 @@ def find_images(places: Sequence[Path]) -> list[str]:
 
 
 def _images_below(folder: Path) -> list[str]:
-    extensions = Image.registered_extensions()
-    found = []
-    for path, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            os.path.join(path, name)
-            for name in sorted(names)
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions
-        ]
-    return found
+    scan = FolderScan(folder)
+    return [scan.path(image.name) for image in scan.find_images("")]
 
 
 @dataclass

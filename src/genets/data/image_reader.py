@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from genets.data.broken_images import BROKEN, reason_of
+from genets.data.broken_images import reason_of
+from genets.data.image_file import BROKEN
 from genets.data.pixels import as_rgb
 from genets.data.seeds import kept_globals, seed_globals
 

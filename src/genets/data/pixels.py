@@ -6,22 +6,36 @@ batch is normalised much faster than its images one by one.
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.ExifTags import Base
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from genets.core.image_facts import Preprocessing
+from genets.data.image_file import BROKEN, open_image
 
 MEAN, STD = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-ORIENTATION_RULE = "ignored"
-"""The value of `exif_orientation` in the input contract: whether `as_rgb` turns a photograph."""
 FILLING = torch.tensor(MEAN).mul(255).round().to(torch.uint8).view(3, 1, 1)
+EXIF_ORIENTATION = "applied"
+"""The value of `exif_orientation` in the input contract: images are turned as EXIF asks."""
+
+# The EXIF standard numbers the orientations from 1, the upright one.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Erasing:
@@ -74,16 +88,41 @@ def _row(width: int, preprocessing: Preprocessing, device: torch.device) -> tupl
     return scale.repeat(width).to(device), offset.repeat(width).to(device)
 
 
+def read_rgb(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+    """Read an image file as every part of genets does; see `as_rgb`."""
+    with open_image(file) as image:
+        return as_rgb(image)
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Read the image and convert it to RGB; an RGB image is not copied.
+    """Read the image, convert it to RGB and turn it upright; an upright RGB image is not copied.
 
     Of 16-bit values the upper 8 bits are used; `convert` would make all values above 255 white.
+    Cameras store the orientation in EXIF. Browsers, OpenCV and phones apply it, so a network gets
+    upright images when it is used, and must get them in training, too.
 
     Raises:
         ValueError: the mode has no known range of values. Pillow raises other errors for broken
-            files; see `broken_images.BROKEN`.
+            files; see `image_file.BROKEN`.
     """
     image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    image = _converted(image)
+    if turn is not None:
+        image = image.transpose(turn)
+        image.info = {}  # otherwise a second call would turn the image again
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation from 1 to 8 that EXIF or XMP states; 1 where none can be read."""
+    try:
+        return int(image.getexif().get(Base.Orientation, 1))
+    except BROKEN:  # the EXIF data are damaged, not the pixels
+        return 1
+
+
+def _converted(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode in ("F", "I") and image.format != "PPM":  # mode I of a PPM file holds 16 bits

@@ -11,7 +11,8 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from genets.core.image_facts import Preprocessing
-from genets.data.pixels import MEAN, ORIENTATION_RULE, STD
+from genets.data.long_images import FILTERS, CentreOfLong
+from genets.data.pixels import EXIF_ORIENTATION, MEAN, STD
 
 Pixels = Callable[[Image.Image], Tensor]
 
@@ -20,7 +21,10 @@ DEFAULT = Preprocessing(mean=MEAN, std=STD)
 
 
 def make_transform(preprocessing: Preprocessing, resolution: int) -> Pixels:
-    """Make the transform from an image to pixels (3, resolution, resolution) as bytes."""
+    """Make the transform from an image to pixels (3, resolution, resolution) as bytes.
+
+    It is timm's; long images take less memory, see `CentreOfLong`.
+    """
     transform: Pixels = create_transform(
         resolution,
         use_prefetcher=True,  # otherwise the result is normalised float32
@@ -29,7 +33,14 @@ def make_transform(preprocessing: Preprocessing, resolution: int) -> Pixels:
         crop_pct=preprocessing.crop_pct,
         crop_mode=preprocessing.crop_mode,
     )
-    return transform
+    if preprocessing.crop_mode != "center" or preprocessing.interpolation not in FILTERS:
+        return transform
+    side = _resized_side(preprocessing, resolution)
+    return CentreOfLong(transform, side, resolution, preprocessing.interpolation)
+
+
+def _resized_side(preprocessing: Preprocessing, resolution: int) -> int:
+    return math.floor(resolution / preprocessing.crop_pct)  # as timm rounds it
 
 
 def describe_input(preprocessing: Preprocessing, resolution: int) -> dict[str, Any]:
@@ -44,7 +55,7 @@ def describe_input(preprocessing: Preprocessing, resolution: int) -> dict[str, A
     Returns:
         Values for JSON.
     """
-    side = math.floor(resolution / preprocessing.crop_pct)
+    side = _resized_side(preprocessing, resolution)
     even = "halves to the even number"
     resized_side, other_side = {
         "center": ("shorter", f"floor({side} * longer / shorter)"),
@@ -54,7 +65,7 @@ def describe_input(preprocessing: Preprocessing, resolution: int) -> dict[str, A
     fill = "the mean" if preprocessing.crop_mode == "border" else "zeros"
     has_border = preprocessing.crop_mode == "border" or side < resolution
     return {
-        "exif_orientation": ORIENTATION_RULE,
+        "exif_orientation": EXIF_ORIENTATION,
         "colours": "RGB",
         "other_colours": "converted by Pillow, Image.convert; of a palette by way of RGBA",
         "transparency": "dropped, without blending",

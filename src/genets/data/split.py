@@ -19,6 +19,7 @@ from genets.data.scoring import describe_input
 from genets.data.seeds import derive_seed
 
 CPU = torch.device("cpu")
+SPLITS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2  # of the training images of each class, where a data set has no such split
 
 Batch = tuple[Tensor, Tensor]
@@ -72,12 +73,16 @@ class ImageData:
         preprocessing: how the images that are scored become inputs; images for training have the
             same mean and standard deviation.
         seed: the seed that the data set was loaded with.
-        seeded_validation: whether the validation split was cut off by the seed; otherwise the
-            data set has such a split.
+        cut_splits: the splits that were cut off the training images, because the data set does
+            not have them.
+        train_fingerprint: as `fingerprint`, of the training images before anything is cut off;
+            empty where the source does not say, or where they were not read.
         broken: the images that cannot be read; None where no image is read from a file.
         fingerprint: a text that changes when an image is added, removed, renamed or has another
             size in bytes; empty where the source does not say.
         reading: whether processes read images in parallel by default.
+        description: how the source was understood and what was left out, in lines for the user;
+            empty where that is no question.
     """
 
     name: str
@@ -88,10 +93,12 @@ class ImageData:
     test: NamedSplit
     preprocessing: Preprocessing
     seed: int = 0
-    seeded_validation: bool = False
+    cut_splits: tuple[str, ...] = ()
+    train_fingerprint: str = ""
     broken: BrokenImages | None = None
     fingerprint: str = ""
     reading: bool = False
+    description: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -110,7 +117,7 @@ class ImageData:
     @property
     def origin(self) -> ImageOrigin:
         """The facts by which another command recognises these images and their splits."""
-        return ImageOrigin(data=self.name, seed=self.seed, fingerprint=self.fingerprint)
+        return ImageOrigin(data=self.name, seed=self.seed, fingerprint=self.train_fingerprint)
 
     def input_contract(self, resolution: int) -> dict[str, Any]:
         """The input that a network trained on these images needs, and its classes, for JSON."""
@@ -166,10 +173,17 @@ def cut(
     return sorted(set(range(len(classes))) - set(cut_off)), sorted(cut_off)
 
 
-def check_classes(name: str, labels: Sequence[int], names: Sequence[str], needed: int) -> None:
-    """Raise DataError unless there are two classes with at least `needed` images in each."""
+def check_classes(
+    name: str, labels: Sequence[int] | None, names: Sequence[str], needed: int
+) -> None:
+    """Raise DataError unless there are two classes with at least `needed` images in each.
+
+    `labels` are the classes of the training images; None where these are not needed.
+    """
     if len(names) < 2:
         raise DataError(f"{name} has only one class ({names[0]}); at least two are needed")
+    if labels is None:
+        return
     counts = Counter(labels)
     empty = [names[label] for label in range(len(names)) if counts[label] == 0]
     if empty:

@@ -11,17 +11,19 @@ from genets.data.split import ImageData
 
 @dataclass(frozen=True, slots=True)
 class SplitOrigin:
-    """Where the cut between training and validation images comes from.
+    """Where the cut between training images and others comes from.
 
     Attributes:
-        source: "data set": the data set has a validation split. "training": the cut is that of
-            the training. "seed": the cut is that of the seed, and the network is not trained.
+        source: "data set": the data set has these splits. "training": the cut is that of the
+            training. "seed": the cut is that of the seed, and the network is not trained.
             "unknown": images of every split may have been trained on.
-        remark: A sentence for the user; empty where scored images were not trained on.
+        remark: A sentence that says why the split of the training is unknown; else empty.
+        has_changed: Whether it is unknown because images of the data set have changed.
     """
 
     source: Literal["data set", "training", "seed", "unknown"]
     remark: str = ""
+    has_changed: bool = False
 
 
 def find_split_origin(data: ImageData, origin: ImageOrigin | None, trained: bool) -> SplitOrigin:
@@ -32,27 +34,24 @@ def find_split_origin(data: ImageData, origin: ImageOrigin | None, trained: bool
         origin: The images of the training; None where they are not known.
         trained: Whether the network has trained weights at all.
     """
-    if not data.seeded_validation:
+    if not data.cut_splits:
         return SplitOrigin("data set")
     if not trained:
         return SplitOrigin("seed")
     if origin is None:
+        remark = f"The weights do not say on which images of {data.name} they were trained."
+        return SplitOrigin("unknown", remark)
+    if not origin.is_same_data(data.origin):
+        if origin.data == data.name:
+            remark = f"The images of {data.name} have changed since the training."
+            return SplitOrigin("unknown", remark, has_changed=True)
+        remark = f"The weights were trained on {origin.data}, not on {data.name}."
+        return SplitOrigin("unknown", remark)
+    # The test split is the same for every seed.
+    if "validation" in data.cut_splits and origin.seed != data.seed:
         remark = (
-            f"The weights do not say on which images of {data.name} they were trained; "
-            "the scored images may be among them."
+            f"The weights were trained with the split of seed {origin.seed}, and this is the split "
+            f"of seed {data.seed}."
         )
-    elif not origin.is_same_data(data.origin):
-        has_changed = origin.data == data.name
-        remark = (
-            f"The images of {data.name} have changed since the training; "
-            if has_changed
-            else f"The weights were trained on {origin.data}, not on {data.name}; "
-        ) + "whether scored images were trained on is not known."
-    elif origin.seed != data.seed:
-        remark = (
-            f"The validation split of the training is that of seed {origin.seed}; "
-            f"with seed {data.seed}, scored images were trained on."
-        )
-    else:
-        return SplitOrigin("training")
-    return SplitOrigin("unknown", remark)
+        return SplitOrigin("unknown", remark)
+    return SplitOrigin("training")

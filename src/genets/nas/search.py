@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,11 +23,11 @@ from genets.core.errors import (
     StudyError,
     check_type,
 )
-from genets.core.files import write_atomic
+from genets.core.files import normal_name, write_atomic
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
-from genets.data import ImageData, load_data
+from genets.data import ImageData, describe_equal_files, load_data
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
 from genets.nas.candidates.export import EXPORTED, OnnxCheck
@@ -152,7 +153,7 @@ def run_search(
     _check_space(settings)
     settings.target.check()
     device = training_device(settings.training_device)
-    data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
+    data = _load_images(settings, settings.resolution, device)
     _check_resolutions(settings)
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
@@ -167,6 +168,27 @@ def run_search(
                 wait_minutes=wait_minutes, on_event=on_event,
             )  # fmt: skip
             return _search(context, data)
+
+
+def _load_images(
+    settings: SearchSettings, resolution: int, device: str = "cpu", *, check: bool = True
+) -> ImageData:
+    """Load the images at a resolution. Raises DataError.
+
+    `check` reads every image once, and warns of equal files in several splits.
+    """
+    data = load_data(
+        settings.data,
+        resolution,
+        seed=settings.seed,
+        device=device,
+        check=check,
+        max_broken_share=settings.max_broken_share,
+    )
+    equal_files = describe_equal_files(data) if check else ""
+    if equal_files:
+        warnings.warn(equal_files, stacklevel=3)
+    return data
 
 
 def _log_settings(study: Study) -> None:
@@ -243,9 +265,7 @@ def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData
     if winner.resolution == data.resolution:
         return data
     settings = context.settings
-    winner_data = load_data(
-        settings.data, winner.resolution, seed=settings.seed, device=context.device, check=False
-    )
+    winner_data = _load_images(settings, winner.resolution, context.device, check=False)
     if winner_data.broken and data.broken:
         winner_data.broken.reasons |= data.broken.reasons  # the user has been warned of these
     return winner_data
@@ -323,7 +343,12 @@ def _check_space(settings: SearchSettings) -> None:
 def _check_resolutions(settings: SearchSettings) -> None:
     """Raise DataError where the images cannot be loaded at the extreme resolutions."""
     for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
-        load_data(settings.data, resolution, seed=settings.seed, check=False)
+        _load_images(settings, resolution, check=False)
+
+
+def _stored_images(record: Any) -> dict[str, Any]:
+    """The stored facts about the images; an older genets stored names as the file system did."""
+    return {**record, "class_names": [normal_name(name) for name in record["class_names"]]}
 
 
 @contextmanager
@@ -353,7 +378,7 @@ def _check_same_data(study: Study, data: ImageData) -> None:
         **{name: len(split) for name, split in splits.items()},
         "files": data.fingerprint,
     }
-    before = study.load_json(layout.DATA, dict)
+    before = study.load_json(layout.DATA, _stored_images)
     if before is None:
         study.save_json(layout.DATA, now)
         return

@@ -81,7 +81,8 @@ def write_selected(
         "command": folder / COMMAND,
     }
     out = folder / TRAINING
-    command = _command(settings, paths["structure"], paths["recipe"], out)
+    broken_share = study.settings.max_broken_share
+    command = _command(settings, paths["structure"], paths["recipe"], broken_share, out)
     record = {
         "study": str(study.folder.absolute()),
         "target": target.to_json(),
@@ -111,7 +112,9 @@ def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
     )
 
 
-def _command(settings: RunSettings, structure: Path, recipe: Path, out: Path) -> str:
+def _command(
+    settings: RunSettings, structure: Path, recipe: Path, max_broken_share: float, out: Path
+) -> str:
     types = (stage.type for stage in Structure.parse(settings.network).stages)
     blocks = [word for file in find_block_files(types) for word in ("--own-blocks", str(file.path))]
     words: Sequence[str] = (
@@ -121,6 +124,7 @@ def _command(settings: RunSettings, structure: Path, recipe: Path, out: Path) ->
         "--teacher", settings.teacher,
         "--teacher-weights", settings.teacher_weights,
         "--seed", str(settings.seed),
+        "--max-broken-share", str(max_broken_share),
         "--out", str(out.absolute()),
     )  # fmt: skip
     return shlex.join(words)

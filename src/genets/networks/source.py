@@ -12,6 +12,7 @@ import timm
 from torch import nn
 
 from genets.core.errors import DataError, GenetsError, unknown_name
+from genets.core.files import normal_name
 from genets.networks.baselines import baselines
 from genets.networks.baselines.builders import build_network
 from genets.networks.build import build, seeded_weights
@@ -110,7 +111,11 @@ class NetworkSource:
                 f"{self.name} has {count} classes and {data_name} has {len(class_names)}; "
                 f"train this network on {data_name} first"
             )
-        pairs = [pair for pair in zip(own, class_names, strict=False) if pair[0] != pair[1]]
+        pairs = [
+            (one, other)
+            for one, other in zip(own, class_names, strict=False)
+            if normal_name(one) != normal_name(other)
+        ]
         if pairs:
             raise DataError(
                 f"{self.name} and {data_name} have different names for {len(pairs)} of "

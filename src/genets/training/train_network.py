@@ -10,6 +10,7 @@ import torch
 
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
+from genets.data import MAX_BROKEN_SHARE
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.loop import evaluate
@@ -45,6 +46,7 @@ def train_network(
     processes: int | None = None,
     workers: int | None = None,
     check_data: bool = False,
+    max_broken_share: float = MAX_BROKEN_SHARE,
     tensorboard: bool = False,
     listener: Listener | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -62,7 +64,9 @@ def train_network(
             one writes files and calls the listener.
         workers: The number of processes that read images, for each of these processes; None
             chooses it.
-        check_data: Read every image once before training, to report broken ones first.
+        check_data: Read every image once before training, to report broken ones first, and equal
+            files in several splits.
+        max_broken_share: The largest share of broken images that is no error; see `load_data`.
         tensorboard: Write event files for TensorBoard beside the log.
         listener: Called with progress, epochs and messages.
         checkpoint_seconds: The time between checkpoints within an epoch.
@@ -94,7 +98,7 @@ def train_network(
             # A wrong input must leave no folder behind, so a new folder is begun after loading.
             is_new = not is_run(out)
             team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
-            data = load_images(settings, team, workers, note)
+            data = load_images(settings, team, workers, max_broken_share, note)
             check_batch_size(settings.recipe, data, team.count)
             network, structure = make_network(settings, data, not has_checkpoints(out), note)
             teacher = None

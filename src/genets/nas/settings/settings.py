@@ -75,6 +75,13 @@ class SearchSettings(SettingsModel):
     data: str = Field(
         min_length=1, description="Name of a data set (digits), or a folder of images."
     )
+    max_broken_share: float = Field(
+        default=0.01,  # `genets.data.MAX_BROKEN_SHARE`, whose module imports torch
+        ge=0,
+        le=1,
+        description="Largest share of images that may be broken, 0 to 1. One broken image is no "
+        "error unless the share is 0.",
+    )
     budget: str = Field(
         description="Largest latency: ms or us per image, or a factor of the MasterNet's latency, "
         "such as 0.2ms, 150us, 0.5x."

@@ -14,7 +14,14 @@ from torch import nn
 from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
 from genets.core.json_files import READ_ERRORS, describe_damage
-from genets.data import LOADERS, ImageData, broken_files, load_data, seeded_globals
+from genets.data import (
+    LOADERS,
+    ImageData,
+    broken_files,
+    describe_equal_files,
+    load_data,
+    seeded_globals,
+)
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name
@@ -25,7 +32,11 @@ from genets.training.run.settings import RunSettings
 
 
 def load_images(
-    settings: RunSettings, processes: Processes, workers: int | None, note: Callable[[str], None]
+    settings: RunSettings,
+    processes: Processes,
+    workers: int | None,
+    max_broken_share: float,
+    note: Callable[[str], None],
 ) -> ImageData:
     """Load this process's share of the images, without checking them. Raises DataError."""
     assert settings.resolution is not None
@@ -44,6 +55,7 @@ def load_images(
         workers=workers,
         check=False,
         share=processes.share,
+        max_broken_share=max_broken_share,
         **options,
     )
 
@@ -84,12 +96,18 @@ def log_broken(
 
 
 def check_all(data: ImageData, processes: Processes, note: Callable[[str], None]) -> None:
-    """Read every image once, each process its share. Raises DataError: too many are broken."""
+    """Read every image once, each process its share, and note equal files in several splits.
+
+    Raises DataError: too many are broken.
+    """
     if data.broken is None or not data.broken.paths:
         note(f"{data.name} is not a folder of images, so its images are checked during training")
         return
     for reasons in processes.gather(data.broken.scan(processes.share)):
         data.broken.meet(reasons)
+    equal_files = describe_equal_files(data) if processes.is_first else ""
+    if equal_files:
+        note(f"warning: {equal_files}")
 
 
 def _line(name: str, reason: str) -> str:
