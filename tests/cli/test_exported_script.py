@@ -106,6 +106,20 @@ def test_it_refuses_what_genets_refuses(tmp_path) -> None:
         exported_script.read_image(str(deep), describe_input(preprocessing, 16))
 
 
+def test_no_other_program_is_started(tmp_path, monkeypatch) -> None:
+    """Pillow gives an EPS file to Ghostscript, whatever the name of the file is."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    file = tmp_path / "cat.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+    preprocessing = Preprocessing(mean=MEAN, std=STD)
+    assert list(GivenImages([str(file)], preprocessing, 16).batches(1)) == []
+    with pytest.raises(OSError, match="Ghostscript"):
+        exported_script.read_image(str(file), describe_input(preprocessing, 16))
+    assert not (tmp_path / "started").exists()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A results folder, and a data set of digits as PNG files with the files of its test split."""

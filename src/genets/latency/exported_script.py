@@ -1,7 +1,6 @@
 """Classify image files: python predict.py IMAGE... [--batch-size 8]
 
-Prints file, class and probability of each image, separated by tabs. contract.json describes the
-network in this folder. Needs numpy, Pillow, and onnxruntime or openvino.
+Prints file, class and probability with tabs. Needs numpy, Pillow, and onnxruntime or openvino.
 """
 
 import argparse
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageOps
 
 FOLDER = Path(__file__).resolve().parent
+EpsImagePlugin.gs_binary = False  # Pillow would start Ghostscript, another program
 
 
 def read_image(path: str, steps: dict[str, Any]) -> Any:
