@@ -31,7 +31,9 @@ TINY_BENCHMARKS := \
 	"against_search.py --tiny" \
 	"budgets.py --tiny" \
 	"data_pipeline.py --images 200" \
+	"fuzz.py --tiny" \
 	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \
+	"predict_agreement.py --tiny" \
 	"repeatability.py --times 2 --time-limit 0.1" \
 	"rounds.py --tiny --seeds 1" \
 	"search_quality.py --tiny" \
@@ -65,11 +67,13 @@ lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LO
 clean: ## remove environments and caches, but not the studies in runs/
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# Bytecode is compiled here, because the first start of a command would compile it alone.
 # --python everywhere, so that uv never uses an activated environment (VIRTUAL_ENV) in place of .venv.
 $(STAMP): requirements.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
 	test -x .venv/bin/python || { rm -rf .venv && $(UV) venv --quiet .venv; }
-	$(UV) pip sync --python .venv/bin/python requirements.lock
+	$(UV) pip sync --python .venv/bin/python --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
+	.venv/bin/python -m compileall -q src
 	touch $@
 
 .uv/bin/uv:

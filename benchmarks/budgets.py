@@ -59,11 +59,12 @@ def main() -> None:
         write_result("budgets", figures, Target.from_json(figures["target"]))
 
 
-def make_study(folder: Path, seed: int, *, tiny: bool) -> None:
+def make_study(folder: Path, seed: int, *, tiny: bool, threads: int | None = None) -> None:
     """Run the search unless the study exists; no candidates are trained, as with `select`."""
     if not (folder / "study.toml").exists():
         shorter = TINY | {"table_seconds": 10.0, "measure_seconds": 0.5} if tiny else {}
-        settings = {"data": "digits", "budget": "1.5x", "seed": seed, "confirm": 1}
+        settings = {"data": "digits", "budget": "1.5x", "seed": seed, "confirm": 1,
+                    "target": {"threads": threads}}  # fmt: skip
         run_search(SearchSettings(**merge(settings, shorter)), folder)
 
 

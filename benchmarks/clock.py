@@ -45,8 +45,8 @@ def known_costs() -> list[dict[str, float]]:
         samples = sample_interleaved(clock, runs, PROTOCOLS["genets-1"], time_limit_s=3)
     rows = []
     for length in LENGTHS_S:
-        measured = median(samples[str(length)])
-        low, high = median_interval(samples[str(length)])
+        measured = median(samples[str(length)].counted_s)
+        low, high = median_interval(samples[str(length)].counted_s)
         rows.append(
             {
                 "cost_s": length,

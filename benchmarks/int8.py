@@ -73,7 +73,7 @@ def time_in_turn(prepared: dict[str, tuple[Target, Prepared]]) -> dict[str, Arra
             with ENGINES[target.engine].open(target) as clock:
                 seconds = sample_interleaved(
                     clock, {"": run}, PROTOCOLS["genets-1"], min_samples=SAMPLES, time_limit_s=0.4
-                )[""]
+                )[""].counted_s
             samples[name].append(seconds * 1e3 / target.batch_size)
     return {name: np.concatenate(parts) for name, parts in samples.items()}
 

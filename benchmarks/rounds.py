@@ -72,8 +72,8 @@ def compare(seed: int, budget: str, changes: dict[str, Any]) -> dict[str, Any]:
             "seed": seed,
             "rounds": len(two.rounds),
             "first_round": {"structure": str(first), **score_on_test(first, two.folder, seed)},
-            "two_rounds": {"structure": str(two.selected.structure), **two.winner},
-            "one_round": {"structure": str(one.selected.structure), **one.winner},
+            "two_rounds": {"structure": str(two.selected.structure), **two.winner.by_metric()},
+            "one_round": {"structure": str(one.selected.structure), **one.winner.by_metric()},
         }
 
 
@@ -96,7 +96,7 @@ def score_on_test(structure: Structure, folder: Path, seed: int) -> dict[str, fl
     net = build(structure, data.num_classes)
     load_weights(net, folder / "confirmed" / f"{derive_seed(str(structure)):016x}.safetensors")
     score = evaluate(net, data.test)
-    return {"top1": score.top1, "cross_entropy": score.cross_entropy}
+    return score.by_metric()
 
 
 if __name__ == "__main__":

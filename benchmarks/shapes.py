@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from genets.core.image_facts import Preprocessing
 from genets.data import LOADERS, DigitsSplit, ImageData, Nuisance, make_generator, render
 from genets.data.split import CPU, VALIDATION_SHARE, cut
 from genets.nas.trials.runner import TrialJob
@@ -59,8 +60,9 @@ def load_shapes(
         train=split("train", torch.tensor(rest)[train], 1),
         validation=split("validation", torch.tensor(rest)[validation], views),
         test=split("test", torch.tensor(test), views),
-        mean=(mean, mean, mean),
-        std=(std, std, std),
+        preprocessing=Preprocessing(mean=(mean,) * 3, std=(std,) * 3, crop_pct=1.0),
+        seed=seed,
+        cut_splits=("test", "validation"),
     )
 
 

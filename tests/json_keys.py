@@ -8,11 +8,11 @@ from typing import Any
 # `accuracy.*` is each value of an object whose keys are data.
 TARGET = "batch_size, device, engine, precision, provider, threads"
 ENVIRONMENT = (
-    "capability, clock_khz, cpus, device_name, freed_memory_kept, governor, load_average, "
-    "packages, python, system, threads"
+    "capability, clock_khz, cpus, device_name, freed_memory_kept, governor, instruction_sets, "
+    "load_average, nominal_mhz, onednn_max_isa, packages, python, system, threads"
 )
 SELECTED = (
-    "budget_ms, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
+    "budget_ms, disturbed, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
     "predicted_accuracy, predicted_accuracy_std, predicted_ms, resolution, structure, table_rmspe"
 )
 CONFIRMED = "cross_entropy, epochs, reason, seconds, status, structure, top1"
@@ -21,13 +21,21 @@ BASELINE = (
     "family, ms_per_image, multiply_adds_m, name, network_from, note, options, parameters_m, "
     "resolution, set, source, top1_percent"
 )
+CALIBRATION = "data, split, split_from"
+STEPS = (
+    "bit_depth, colours, crop, deeper_pixels, exif_orientation, mean, other_colours, resize, std, "
+    "transparency, values"
+)
+RESIZE = "antialias, interpolation, library, other_side, pixels, resized_side"
+CROP = "border, height, left, top, width"
 BATCH_SIZES = "1, 16, 2, 32, 4, 64, 8"
 KEYS: dict[str, dict[str, str]] = {
     "measure": {
         "": (
-            "environment, high_ms_per_image, launch_bound, low_ms_per_image, memory_bytes, "
-            "ms_per_image, network, noisy, p90_ms_per_image, p99_ms_per_image, protocol, "
-            "quantisation, resolution, samples_ms, seconds, target"
+            "disturbed, environment, high_ms_per_image, interrupted, launch_bound, "
+            "low_ms_per_image, memory_bytes, ms_per_image, network, noisy, other_cpus, "
+            "p90_ms_per_image, p99_ms_per_image, protocol, quantisation, resolution, samples_ms, "
+            "seconds, target, undelayed"
         ),
         "target": TARGET,
         "environment": ENVIRONMENT,
@@ -36,8 +44,9 @@ KEYS: dict[str, dict[str, str]] = {
         "": "conditions, findings, rows",
         "conditions": CONDITIONS,
         "rows[]": (
-            "batch_size, device, engine, error, family, high_ms_per_image, launch_bound, "
-            "low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, noisy, "
+            "batch_size, device, disturbed, engine, error, family, high_ms_per_image, "
+            "launch_bound, low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, "
+            "noisy, "
             "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
             "precision, prepare_seconds, provider, published_top1_percent, resolution, run, "
             "samples, threads"
@@ -49,7 +58,8 @@ KEYS: dict[str, dict[str, str]] = {
         "": "conditions, findings, rows",
         "conditions": CONDITIONS,
         "rows[]": (
-            "batch_size, device, engine, error, family, figure, high_ms_per_image, launch_bound, "
+            "batch_size, device, disturbed, engine, error, family, figure, high_ms_per_image, "
+            "launch_bound, "
             "low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, noisy, "
             "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
             "precision, prepare_seconds, provider, published_top1_percent, ratio, resolution, "
@@ -70,24 +80,42 @@ KEYS: dict[str, dict[str, str]] = {
         "networks[].advice[].choices[]": "faster, kept, noisy, ratio, times_latency, type",
     },
     "eval": {
-        "": ("accuracy, data, mean, network, resolution, split, std, trained, weights"),
+        "": (
+            "accuracy, calibration, data, mean, network, preprocessing, resolution, split, "
+            "split_from, std, trained, weights"
+        ),
+        "calibration": CALIBRATION,
+        "preprocessing": STEPS,
+        "preprocessing.resize": RESIZE,
+        "preprocessing.crop": CROP,
         "accuracy.*": ("classes, confusions, cross_entropy, images, quantisation, top1, top5"),
         "accuracy.*.classes[]": "class, images, precision, right, taken_for_it, top1, top5",
         "accuracy.*.confusions[]": "class, images, taken_for",
     },
     "export": {
         "": (
-            "class_names, data, environment, files, folder, input, "
-            "largest_difference_when_loaded_again, network, output, quantisation, settings, "
-            "target, trained"
+            "batch_dimension, calibration, class_names, data, environment, files, folder, input, "
+            "largest_difference_when_loaded_again, measured, network, output, quantisation, "
+            "settings, target, trained"
         ),
+        "calibration": CALIBRATION,
+        "measured": "batch_size, files, largest_difference_when_loaded_again",
         "target": TARGET,
         "settings": "options, providers, session",
         "settings.session": "inter_op_num_threads, intra_op_num_threads",
-        "input": "colours, dtype, layout, mean, name, shape, std, values",
+        "input": f"dtype, layout, name, shape, {STEPS}",
+        "input.resize": RESIZE,
+        "input.crop": CROP,
         "output": "meaning, name",
         "quantisation": "activations, images, ranges_from, tool, weights",
         "environment": ENVIRONMENT,
+    },
+    "predict": {
+        "": "images, network, resolution, target, unreadable",
+        "target": TARGET,
+        "images[]": "class, classes, file, probability",
+        "images[].classes[]": "class, probability",
+        "unreadable[]": "file, reason",
     },
     "train": {
         "": "data, epoch, epochs, network, notes, results, test, validation",
@@ -125,11 +153,14 @@ KEYS: dict[str, dict[str, str]] = {
         "rounds[].confirmed[]": CONFIRMED,
     },
     "select": {
-        "": SELECTED,
+        "": f"{SELECTED}, metric",
+    },
+    "select --out": {
+        "": f"{SELECTED}, files, metric, train, trained",
     },
     "select --top": {
         "": "alternatives, asked",
-        "alternatives[]": SELECTED,
+        "alternatives[]": f"{SELECTED}, metric",
     },
     "report": {
         "": (
@@ -150,6 +181,17 @@ KEYS: dict[str, dict[str, str]] = {
         "accuracy_model.pseudo_gradients[].g0": "mean, std",
         "accuracy_model.pseudo_gradients[].g1": "mean, std",
         "accuracy_model.pseudo_gradients[].g2": "mean, std",
+    },
+    "doctor": {
+        "": "devices, disk, engines, load, memory, threads, versions",
+        "versions": "genets, python, system, timm, torch",
+        "devices[]": "capability, device, device_name",
+        "engines[]": "device, engine, missing, precisions, provider",
+        "threads": "MKL_NUM_THREADS, OMP_NUM_THREADS, OMP_WAIT_POLICY, cpus, default, torch, "
+        "usable_cpus",
+        "load": "calm, load_average, other_cpus",
+        "memory": "free_bytes, total_bytes",
+        "disk[]": "folder, free_bytes",
     },
     "profile --table": {
         "": "entries, rmspe, table, target",

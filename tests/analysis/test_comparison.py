@@ -209,7 +209,9 @@ def test_candidates_of_the_paper():
     ]
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2-1.0", "genet_light", "GENet-light"])
+@pytest.mark.parametrize(
+    "name", ["MobileNetV2-1.0", "genet_light", "GENet-light", "timm:mobilenetv2_100"]
+)
 def test_what_was_published_holds_for_the_own_resolution_alone(name):
     own, smaller = (find_networks([name], resolution=pixels)[0] for pixels in (None, 64))
     assert own.top1_percent is not None
@@ -217,6 +219,13 @@ def test_what_was_published_holds_for_the_own_resolution_alone(name):
     assert (smaller.top1_percent, smaller.published_ms) == (None, {})
     (same,) = find_networks([name], resolution=own.resolution)
     assert same.top1_percent == own.top1_percent
+
+
+def test_a_network_of_table_7_has_its_published_figures_under_the_name_of_timm():
+    found, known = find_networks(["timm:resnet34"])[0], baselines["ResNet-34"]
+    assert (found.name, found.family) == ("timm:resnet34", known.family)
+    assert (found.top1_percent, found.published_ms) == (known.top1_percent, known.ms_per_image)
+    assert find_networks(["timm:resnet34.a1_in1k"])[0].top1_percent is None  # other weights
 
 
 def test_candidates_are_the_same_every_time_and_have_no_zero_layers():

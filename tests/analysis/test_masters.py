@@ -18,7 +18,7 @@ from genets.core.errors import GenetsError
 from genets.data import load_data
 from genets.report.study.tables import masters_table
 from genets.structure import Structure, zoo
-from genets.training import Recipe
+from genets.training import Recipe, Score
 
 NETS = {
     "wide": Structure.parse("Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"),
@@ -30,7 +30,7 @@ RECIPE = Recipe(epochs=1, batch_size=256)
 
 def scored(values: dict[str, list[float]], **options: Any) -> MasterRanking:
     scores = [
-        MasterScore(name, seed, top1=value, cross_entropy=1 - value)
+        MasterScore(name, seed, Score(value, 1 - value))
         for name, row in values.items()
         for seed, value in enumerate(row)
     ]
@@ -81,7 +81,7 @@ def test_one_training_each_tells_nothing_of_its_error() -> None:
 def test_a_failed_training_is_shown_and_its_structure_not_ranked() -> None:
     known = scored({"wide": [0.8, 0.9], "thin": [0.7, 0.8]})
     failed = MasterScore("deep", 1, reason="the loss became nan")
-    scores = (*known.scores, MasterScore("deep", 0, 0.99, 0.1), failed)
+    scores = (*known.scores, MasterScore("deep", 0, Score(0.99, 0.1)), failed)
     ranking = MasterRanking(NETS, scores)
     assert [row.name for row in ranking.ranked] == ["wide", "thin"]
     assert ranking.failed == (failed,)
@@ -115,10 +115,10 @@ def test_trainings_are_real_kept_and_continued(
         NETS, data, RECIPE, seeds=(3,), keep=path, on_training=lambda *step: told.append(step)
     )
     assert told == [(1, 3, "wide"), (2, 3, "thin"), (3, 3, "deep")]
-    assert all(0 < score.top1 < 1 for score in ranking.scores if score.top1 is not None)
+    assert all(each.score and 0 < each.score.top1 < 1 for each in ranking.scores)
 
     monkeypatch.setattr(
-        master_training, "_trained", lambda name, *a: MasterScore(name, a[3], 0.5, 1.0)
+        master_training, "_trained", lambda name, *a: MasterScore(name, a[3], Score(0.5, 1.0))
     )
     more = rank_masters(NETS, data, RECIPE, seeds=(3, 4), keep=path)
     assert more.scores[:3] == ranking.scores
@@ -130,6 +130,15 @@ def test_trainings_are_real_kept_and_continued(
     path.write_text(json.dumps({"scores": [1]}))
     with pytest.raises(GenetsError, match=r"is damaged .*; remove it to train again"):
         rank_masters(NETS, data, RECIPE, keep=path)
+
+
+def test_a_score_is_read_back_from_the_file_of_any_version() -> None:
+    done = MasterScore("wide", 3, Score(0.5, 1.0, 300))
+    failed = MasterScore("deep", 3, reason="the loss became nan")
+    for score in (done, failed):
+        assert MasterScore.from_json(json.loads(json.dumps(score.to_json()))) == score
+    before = {"name": "wide", "seed": 3, "top1": 0.5, "cross_entropy": 1.0, "reason": ""}
+    assert MasterScore.from_json(before) == MasterScore("wide", 3, Score(0.5, 1.0))
 
 
 def test_a_training_that_diverges_is_a_failed_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from analysis_lab import candidate, measurement_of
 
 from genets.analysis import Comparison, Timing
+from genets.analysis.profile import findings as profile_findings
 from genets.analysis.profile.findings import (
     batch_findings,
     batch_sentence,
@@ -89,8 +90,13 @@ def find(findings, network, compared_with="XX of equal width"):
     return finding
 
 
-def test_findings(networks):
+def test_findings(networks, monkeypatch):
     found = profile(SETTINGS)
+    assert cost_sentence(found) == (
+        "Too few networks were measured to correlate latency with their size: 3 of at least 5; "
+        "--network NAME, once for each, chooses them."
+    )
+    monkeypatch.setattr(profile_findings, "MIN_CORRELATED", 3)
     first, second = batch_findings(found)
     assert [(f.network, f.compared_with) for f in (first, second)] == [
         ("a, batch 8", "batch 1"), ("b, batch 8", "batch 1"),

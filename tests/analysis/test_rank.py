@@ -21,7 +21,7 @@ from genets.analysis.rank.rank import (
 from genets.analysis.rank.spectrum import Spectrum
 from genets.core.errors import GenetsError
 from genets.networks import build, resolve_network, save_weights, weights
-from genets.report.rank.tables import advice_rows
+from genets.report.rank.tables import advice_rows, next_step, rank_tables
 from genets.structure import Structure
 
 NOTATION = "Conv3x8s2 XX3x16s2 XX3x32s2 BL3x32r0.5 Conv1x8 @16"
@@ -130,6 +130,29 @@ def test_advice_is_the_smallest_ratio_that_keeps_the_energy():
     assert [choice.kept for choice in half.choices][::2] == [
         half.stage.spectrum.kept(0.5), half.stage.spectrum.kept(0.25),
     ]  # fmt: skip
+
+
+def test_advice_on_the_screen_names_the_next_step(tmp_path):
+    stages = network(stage(1, 1.0), stage(2, 6.0))
+    advice = advise(stages)
+    assert next_step("net", advice) == (
+        "net: to see whether these blocks are faster on your device: genets profile --out "
+        "runs/profile, and then genets rank with --profile runs/profile"
+    )
+    _, shown = rank_tables([stages], {stages.name: advice})
+    assert shown.row_count == len(advice[1].choices), "stage 1 has no advice, so it has no row"
+    timed = profile_in(tmp_path, {("XX", 1.0, 64): 1.0, ("BL", 0.25, 64): 0.5,
+                                  ("DW", 0.25, 64): 0.4})  # fmt: skip
+    assert "genets search --data DATA --budget BUDGET --blocks XX3,DW3r4 --out" in next_step(
+        "net", advise(stages, timed)
+    )
+
+
+def test_without_advice_nothing_is_said(tmp_path):
+    stages = network(stage(1, 1.0))
+    advice = advise(stages)
+    assert next_step("net", advice) is None
+    assert len(rank_tables([stages], {stages.name: advice})) == 1
 
 
 def test_no_advice_for_layers_that_are_no_full_convolutions():

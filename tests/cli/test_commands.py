@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from command_line import fails, invoke
-from genets import networks
-from genets.core.errors import InfeasibleBudgetError
+from genets.core.errors import BusyDeviceError, InfeasibleBudgetError
 from genets.core.progress import Progress
 from genets.latency import Target
 from genets.nas import reselect, search
@@ -21,8 +20,8 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
-from genets.networks.count import Count
 from genets.structure import Structure, zoo
+from genets.training import Score
 from json_keys import check_keys
 
 SELECTED = Candidate(
@@ -47,8 +46,8 @@ class Driver:
         self.asked = None
         self.error = None
 
-    def search(self, settings, out, *, workers=None, on_event=None):
-        self.asked = SimpleNamespace(settings=settings, out=out, workers=workers)
+    def search(self, settings, out, *, on_event=None, **options):
+        self.asked = SimpleNamespace(settings=settings, out=out, **options)
         for phase in PHASES:
             on_event(Progress(phase, 0, 2))
             on_event(Progress(phase, 2, 2, "[red]fine"))
@@ -56,8 +55,8 @@ class Driver:
             raise self.error
         return SearchResult(
             selected=SELECTED,
-            master={"top1": 0.9, "cross_entropy": 0.3},
-            winner={"top1": 0.92, "cross_entropy": 0.25},
+            master=Score(0.9, 0.3),
+            winner=Score(0.92, 0.25),
             trials_done=60,
             trials_failed=1,
             folder=out,
@@ -72,7 +71,7 @@ class Driver:
 
     def select_top(self, folder, budget, top, *, on_event=None, **options):
         self.asked = SimpleNamespace(folder=folder, budget=budget, top=top, **options)
-        on_event(Progress("verification", 1, 1))
+        on_event(Progress("selection", 1, 1))
         return [SELECTED] * min(top, 2)
 
 
@@ -252,7 +251,7 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
         (("--preset", "quik"), ("unknown preset 'quik'; did you mean quick?",)),
         (("--master", "genet_larg"), ("'genet_larg'; did you mean genet_large",)),
         (("--blocks", "QQ3"), ("unknown block type 'QQ'",)),
-        (("--device", "gpu0"), ("device must be cpu, cuda or cuda:NUMBER, not 'gpu0'",)),
+        (("--device", "gpu0"), ("device must be auto, cpu, cuda or cuda:NUMBER, not 'gpu0'",)),
         (("--device", "cuda", "--threads", 2), ("threads are for a CPU",)),
         (("--metric", "top5"), ("unknown metric 'top5'; did you mean top1?",)),
         (("--engine", "openvno"), ("unknown engine 'openvno'; did you mean openvino?",)),
@@ -344,13 +343,26 @@ def test_select(driver, tmp_path):
     assert result.exit_code == 0
     assert str(zoo["master_small"]) in result.stdout
     assert driver.asked == SimpleNamespace(
-        folder=tmp_path, budget="0.1ms", top=1, target=None, resolution=None
+        folder=tmp_path, budget="0.1ms", top=1, target=None, resolution=None, wait_minutes=5.0
     )
+    invoke("select", tmp_path, "--budget", "0.1ms", "--wait", 0.5)
+    assert driver.asked.wait_minutes == 0.5
     result = invoke("select", tmp_path, "--budget", "0.1ms", "--batch-size", 1, "--json")
     assert json.loads(result.stdout)["measured_ms"] == 0.19
     assert driver.asked.target == Target(batch_size=1, threads=1)
     invoke("select", tmp_path, "--budget", "0.1ms", "--device", "cuda", "--precision", "fp16")
     assert driver.asked.target == Target("cuda", "torch", "fp16", 4)
+
+
+@pytest.mark.parametrize(("words", "is_open"), [((), True), (("--threads", 1), False)])
+def test_the_number_of_threads_is_open_unless_it_is_given(driver, tmp_path, words, is_open):
+    assert invoke(*SEARCH, "--out", tmp_path, "--wait", 2, *words).exit_code == 0
+    assert (driver.asked.open_threads, driver.asked.wait_minutes) == (is_open, 2.0)
+
+
+def test_a_busy_device_has_an_exit_status_of_its_own(driver, tmp_path):
+    driver.error = BusyDeviceError("the device was too busy")
+    fails(invoke(*SEARCH, "--out", tmp_path), "the device was too busy", status=4)
 
 
 def test_select_alternatives(driver, tmp_path):
@@ -389,12 +401,22 @@ def test_zoo_lists_every_network():
     assert [row["name"] for row in printed["baselines"]] == list(baselines)
 
 
-def test_zoo_shows_baselines_apart(monkeypatch):
-    monkeypatch.setattr(networks, "count", lambda structure: Count(0, 0))  # takes seconds
+def test_zoo_shows_baselines_apart():
     structures, _, others = invoke("zoo").stdout.partition("Baselines, published figures")
     assert "genet_large" in structures
     assert "EfficientNet-B3" not in structures
     assert all(name in others for name in baselines)
+
+
+@pytest.mark.parametrize("words", [["zoo"], ["zoo", "genet_large"], ["zoo", "ResNet-18"]])
+def test_zoo_imports_no_pytorch(words):
+    code = (
+        f"import sys; from genets.cli import app\n"
+        f"try: app({words}, prog_name='genets')\n"
+        "except SystemExit: print([*{'torch', 'timm', 'numpy'} & sys.modules.keys()])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
 
 
 def test_zoo_shows_one_baseline():

@@ -1,9 +1,11 @@
 """`genets eval` and `genets export`, on the digits."""
 
+import csv
 import json
 
 import pytest
 import torch
+from results_lab import write_results
 from safetensors.torch import load_file, save
 
 from command_line import invoke
@@ -32,13 +34,7 @@ def results(tmp_path_factory):
     net = build(STRUCTURE, 10)
     train(net, data.train, RECIPE, seed=0)
     write_atomic(folder / "structure.toml", STRUCTURE.to_toml())
-    metadata = {
-        "num_classes": "10",
-        "class_names": json.dumps(data.class_names),
-        "mean": json.dumps(data.mean),
-        "std": json.dumps(data.std),
-    }
-    save_weights(net, folder / "weights.safetensors", metadata)
+    save_weights(net, folder / "weights.safetensors", data.weights_metadata())
     return folder, evaluate(net, data.test)
 
 
@@ -54,6 +50,7 @@ def test_eval_beside_torch(results) -> None:
     assert int8["top1"] == pytest.approx(expected.top1, abs=0.02)
     assert int8["cross_entropy"] != fp32["cross_entropy"]
     assert int8["quantisation"]["images"] == 300
+    assert printed["calibration"] == {"data": "digits", "split": "train", "split_from": "training"}
     assert expected.top1 > 0.4, "an untrained network would make this test worthless"
 
 
@@ -61,7 +58,7 @@ def test_eval_table_of_one_target(results) -> None:
     folder, _ = results
     result = invoke("eval", folder, "--data", "digits", "--split", "validation", *QUICK)
     assert result.exit_code == 0, result.output
-    assert "images of digits, validation" in " ".join(result.stdout.split())
+    assert "images of digits, validation (split of the training)" in " ".join(result.stdout.split())
     assert result.stdout.count("cpu-torch-fp32-b64-t1") == 1
 
 
@@ -159,13 +156,16 @@ def test_weights_that_do_not_fit(results, tmp_path) -> None:
 def test_export_int8(results, tmp_path) -> None:
     folder, _ = results
     options = ("--precision", "int8", "--data", "digits", "--batch-size", 4, "--threads", 1)
+    options += ("--batch-dimension", "both")
     result = invoke("export", folder, *options, "--out", tmp_path / "a", "--json")
     printed = json.loads(result.stdout)
     check_keys("export", printed)
     assert printed["files"] == ["network.onnx"]
+    assert printed["measured"]["files"] == ["network-batch4.onnx"]
+    assert printed["calibration"] == {"data": "digits", "split": "train", "split_from": "training"}
     assert printed["class_names"] == list("0123456789")
     assert printed["input"]["mean"] == list(load_digits(16).mean)
-    assert printed["input"]["shape"] == [4, 3, 16, 16]
+    assert printed["input"]["shape"] == ["N", 3, 16, 16]
     assert printed["data"] == "digits"
     assert printed["quantisation"]["ranges_from"] == "images"
     assert (tmp_path / "a" / "contract.json").exists()
@@ -177,6 +177,60 @@ def test_export_of_an_untrained_network(tmp_path) -> None:
     assert "not known" in result.stdout
     contract = json.loads((tmp_path / "contract.json").read_text())
     assert (contract["trained"], contract["class_names"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("form", "numbers"), [("free", ["any"]), ("fixed", ["64"]), ("both", ["any", "64"])]
+)
+def test_the_screen_says_which_file_takes_how_many_images(tmp_path, form, numbers) -> None:
+    words = ("export", str(STRUCTURE), *QUICK, "--out", tmp_path, "--batch-dimension", form)
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    said = {"any": "any number of images in one run", "64": "exactly 64 images in one run"}
+    lines = [line for line in result.stdout.splitlines() if ".onnx: " in line]
+    for line, number in zip(lines, numbers, strict=True):
+        assert said[number] in line
+
+
+def test_the_split_of_the_training_is_used_or_said_to_be_unknown(tmp_path) -> None:
+    write_results(tmp_path, seed=5)
+    words = (tmp_path, "--split", "validation")
+    _, record = scores(*words)
+    assert record["split_from"] == "training"
+    result = invoke("eval", *words, "--data", "digits", *QUICK, "--json", "--seed", 5)
+    assert json.loads(result.stdout)["accuracy"] == record["accuracy"]
+    assert result.stderr == ""
+    result = invoke("eval", *words, "--data", "digits", *QUICK, "--json", "--seed", 4)
+    other = json.loads(result.stdout)
+    assert other["split_from"] == "unknown"
+    assert other["accuracy"] != record["accuracy"]
+    assert result.stderr == (
+        "The weights were trained with the split of seed 5, and this is the split of seed 4. "
+        "Scored images may have been trained on.\n"
+    )
+    # A file of weights that says nothing about its training.
+    state = load_file(tmp_path / "weights.safetensors")
+    (tmp_path / "plain.safetensors").write_bytes(save(state))
+    words = (str(STRUCTURE), "--weights", tmp_path / "plain.safetensors", "--split", "validation")
+    result = invoke("eval", *words, "--data", "digits", *QUICK, "--json")
+    assert json.loads(result.stdout)["split_from"] == "unknown"
+    assert "do not say on which images of digits they were trained" in result.stderr
+
+
+def test_predictions_of_each_image(results, tmp_path) -> None:
+    folder, _ = results
+    table = tmp_path / "predictions.csv"
+    (top1, _), _ = scores(folder, "--predictions", table)
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "true_class", "predicted_class", "probability"]
+    right = sum(row["true_class"] == row["predicted_class"] for row in rows)
+    assert right / len(rows) == pytest.approx(top1)
+    assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
+    assert rows[0]["file"] == "0 of the test split"
+    result = invoke("eval", folder, "--data", "digits", "--predictions", tmp_path / "no" / "a.csv")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "its folder does not exist" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from genets.nas.settings.settings import SearchSettings
 from genets.networks.baselines import SETS
 from genets.training.recipe import recipes
 
-TARGET_COMMANDS = ("search", "select", "measure", "compare", "profile", "eval", "export")
+TARGET_COMMANDS = (
+    "search", "select", "measure", "compare", "profile", "eval", "export", "predict"
+)  # fmt: skip
 TARGET_OPTIONS = {
     "--device", "--engine", "--provider", "--precision", "--batch-size", "--threads",
 }  # fmt: skip
@@ -55,7 +57,7 @@ def panel_of(param):
 
 def test_the_commands_are_listed():
     text = help_of()
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 13
     assert all(f" {command} " in text for command in COMMANDS)
     assert "Exit status" in text
 

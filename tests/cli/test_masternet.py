@@ -16,6 +16,7 @@ from genets.nas import search as nas_search
 from genets.networks import own_blocks
 from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES, Structure
+from genets.training import Score
 
 WIDE = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"
 THIN = "Conv3x8s2 XX3x8s2 XX3x8 Conv1x16 @8"
@@ -48,7 +49,8 @@ def test_the_best_becomes_the_master(
     def score(name: str, structure: Structure, data: Any, recipe: Any, seed: int, device: str
               ) -> MasterScore:  # fmt: skip
         trained.append((name, seed))
-        return MasterScore(name, seed, 0.5, 1.0 + structure.stages[1].width / 100 + seed / 1000)
+        entropy = 1.0 + structure.stages[1].width / 100 + seed / 1000
+        return MasterScore(name, seed, Score(0.5, entropy))
 
     monkeypatch.setattr(master_training, "_trained", score)
     classes: list[int] = []

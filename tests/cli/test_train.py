@@ -66,6 +66,7 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
     words = (out / "results", "--data", tmp_path / "photos", "--out", tmp_path / "run",
              "--recipe-file", tmp_path / "r.toml", "--device", "cpu")  # fmt: skip
     assert "--set batch_size=16 fits" in train(*words).stderr
+    assert not (tmp_path / "run").exists(), "a wrong batch size leaves no folder"
     result = train(*words, "--batch-size", 8, "--set", "erase=0.5", "--set", "mixup=0.2")
     assert result.exit_code == 0, result.output
     assert "note: weights" in result.stderr

@@ -48,12 +48,15 @@ def test_a_full_disk_keeps_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (b"[" * 100_000, "maximum recursion depth"),
         (b"[]", "list indices must be"),
         (b'{"a": "x"}', "invalid literal"),
+        (b'{"a": 1e999}', "cannot convert float infinity"),
+        (b'{"a": 1e15, "bytes": 1}', "MemoryError"),
         (b'{"a": 1, "version": 3}', r"a\.json has format version 3, .* up to 2; update genets$"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path: Path, content: bytes, reason: str) -> None:
     def read(record: Any) -> int:
         value = int(record["a"])
+        bytes(value if "bytes" in record else 0)
         check_version(record, newest=2)
         return value
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from genets.core.errors import StudyError
-from genets.core.progress import PhaseTimer, Progress
+from genets.core.progress import PhaseTimer, Progress, TimeLeft
 
 
 class Clock:
@@ -33,6 +33,24 @@ def test_progress_counts_whole_and_partial_steps() -> None:
     for done, total in ((2, 1), (-1, 1)):
         with pytest.raises(AssertionError):
             Progress("trials", done, total)
+
+
+def test_the_time_left_is_that_of_the_steps_so_far() -> None:
+    left = TimeLeft(Progress("trials", 16, 64), now=100.0)
+    assert left.seconds(130.0) is None, "no step of this process has ended"
+    left.update(Progress("trials", 16, 64, "preparing"), now=110.0)
+    assert left.seconds(130.0) is None
+    left.update(Progress("trials", 20, 64), now=140.0)
+    assert left.seconds(140.0) == pytest.approx(44 * 10)
+    assert left.seconds(170.0) == pytest.approx(44 * 10 - 30)
+    assert left.seconds(900.0) == pytest.approx(40), "a slow step does not end in no time left"
+    left.update(Progress("trials", 64, 64), now=910.0)
+    assert left.seconds(911.0) == 0
+    assert left.elapsed(911.0) == 811
+
+
+def test_the_time_left_of_a_phase_that_is_complete_at_once() -> None:
+    assert TimeLeft(Progress("trials", 2, 2), now=0.0).seconds(5.0) == 0
 
 
 def test_times_add_up_over_runs(clock: Clock) -> None:

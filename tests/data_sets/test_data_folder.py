@@ -11,7 +11,7 @@ from folder_lab import fill, write
 from PIL import Image
 
 from genets.core.errors import DataError
-from genets.data import Augmentation, Share, load_data, seeded_globals
+from genets.data import Augmentation, BrokenImages, Share, load_data, seeded_globals
 from genets.data import folder as folder_module
 
 
@@ -219,18 +219,70 @@ def test_shares_of_processes_are_the_batches_of_one(tmp_path, source):
 @pytest.mark.parametrize("kept", [0, 20, 0.5])
 def test_many_broken_images_stop(tmp_path, suffix, kept):
     fill(tmp_path, suffix=suffix)
-    broken = tmp_path / "dog" / f"3{suffix}"
-    content = broken.read_bytes()
-    broken.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
-    with pytest.raises(DataError, match=r"1 of 20 images.*3.*at most 1% may be broken"):
+    for broken in (tmp_path / "dog" / f"3{suffix}", tmp_path / "cat" / f"3{suffix}"):
+        content = broken.read_bytes()
+        broken.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    with pytest.raises(DataError, match=r"2 of 20 images.*3.*at most 1% may be broken"):
         load_data(tmp_path, 8)
 
 
-def test_an_image_that_vanishes_is_named(tmp_path):
+@pytest.mark.filterwarnings("ignore:image .* cannot be read")
+@pytest.mark.parametrize("check", [True, False])
+def test_a_test_split_of_broken_images_is_found_before_a_training(tmp_path, check):
+    fill(tmp_path / "train", count=150)
+    fill(tmp_path / "test", count=1)
+    for path in (tmp_path / "test").rglob("*.png"):
+        damage(path)
+    with pytest.raises(DataError, match=r"none of the 2 images of the test split of .* can be re"):
+        load_data(tmp_path, 8, check=check)
+
+
+def test_images_that_vanish_are_named(tmp_path):
     data = load_data(fill(tmp_path), 8)
     (tmp_path / "cat" / "0.png").unlink()
-    with pytest.raises(DataError, match=r"cat/0\.png \(No such file"):
+    with pytest.warns(UserWarning, match=r"cat/0\.png cannot be read \(No such file"):
         read_all(data, 4)
+    (tmp_path / "cat" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"cat/1\.png \(No such file"):
+        read_all(data, 4)
+
+
+@pytest.mark.parametrize(
+    ("share", "images", "count"),
+    [(0.01, 36, 1), (0.01, 99, 1), (0.01, 250, 2), (0.2, 36, 7), (0, 36, 0), (1, 36, 36)],
+)
+def test_number_of_broken_images_that_is_no_error(share, images, count):
+    assert BrokenImages("photos", images, max_share=share).max_count == count
+
+
+def test_the_share_of_broken_images_is_an_option(tmp_path):
+    fill(tmp_path, count=18)
+    for number in range(3):
+        damage(tmp_path / "cat" / f"{number}.png")
+    with pytest.raises(
+        DataError, match=r"3 of 36 .* at most 5% may be broken \(option --max-broken-share"
+    ):
+        load_data(tmp_path, 8, max_broken_share=0.05)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        data = load_data(tmp_path, 8, max_broken_share=0.1)
+    assert len(data.broken.reasons) == 3
+    with pytest.raises(DataError, match=r"1 of 36 .* at most 0% may"):
+        load_data(tmp_path, 8, check=False, max_broken_share=0).broken.meet({"a.png": "broken"})
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), "many", True])
+def test_bad_share_of_broken_images(tmp_path, share):
+    with pytest.raises(DataError, match="share of broken images must be from 0 to 1, not"):
+        load_data(fill(tmp_path), 8, max_broken_share=share)
+
+
+def test_a_training_pass_needs_a_readable_image(tmp_path):
+    data = load_data(fill(tmp_path), 8, check=False, max_broken_share=1)
+    data.broken.report = lambda name, reason: None
+    for path in tmp_path.rglob("*.png"):
+        damage(path)
+    with pytest.raises(DataError, match=r"none of the 12 images of the train split of .* can be"):
+        list(data.train.batches(4, epoch=0))
 
 
 def one_class(root):

@@ -1,4 +1,4 @@
-"""Processes that read images: how many there are, and how they end."""
+"""The number of processes that read images, and their end."""
 
 import gc
 import multiprocessing
@@ -16,30 +16,30 @@ from genets.core.errors import DataError
 from genets.data import Share, load_data, pool
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_processes_that_read_end_by_themselves_with_their_split(tmp_path, monkeypatch, whole):
-    """In a cycle of garbage they heard nothing: each was waited for, and then killed."""
+@pytest.mark.parametrize("all_batches", [True, False])
+def test_readers_end_when_their_split_is_deleted(tmp_path, monkeypatch, all_batches):
+    """The split is part of a reference cycle, so the garbage collector deletes it."""
     holder = SimpleNamespace(split=load_data(fill(tmp_path), 16, workers=2).train)
     holder.batches = holder.split.batches(4, epoch=0)
     holder.itself = holder
     others = multiprocessing.active_children()
     next(holder.batches)
     readers = [child for child in multiprocessing.active_children() if child not in others]
-    if whole:
+    if all_batches:
         assert len(list(holder.batches)) == 2
     killed = []
     monkeypatch.setattr(type(readers[0]), "terminate", lambda self: killed.append(self))
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 3.0)  # here, not there
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 3.0)  # in this process
     del holder
     gc.collect()
     assert killed == []
     assert [reader.exitcode for reader in readers] == [0, 0]
 
 
-def test_nobody_else_reads_where_little_memory_is_shared(monkeypatch):
-    """As in a container; one without such a place at all has another way."""
-    few = shutil._ntuple_diskusage(64 << 20, 0, 64 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: few)
+def test_no_other_process_reads_where_little_shared_memory_exists(monkeypatch):
+    """A container may have little shared memory. Without the folder, PyTorch shares otherwise."""
+    usage = shutil._ntuple_diskusage(64 << 20, 0, 64 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert pool._usual_workers(501, Share(), torch.device("cuda")) == 0
     monkeypatch.undo()
     monkeypatch.setattr(pool, "SHARED_MEMORY", "/nowhere")
@@ -53,14 +53,14 @@ class Fatal:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_reader_that_was_killed(tmp_path):
+def test_a_killed_reader_is_named_in_the_error(tmp_path):
     split = replace(load_data(fill(tmp_path), 8, workers=1).train, training_transform=Fatal())
     with pytest.raises(DataError, match=r"has ended \(DataLoader worker .*\); memory, or"):
         list(split.batches(4, epoch=0))
 
 
-def test_threads_are_left_to_readers_where_there_are_some(tmp_path, monkeypatch):
-    """Whatever is asked for: a run that goes on with other workers keeps its threads."""
+def test_reading_depends_on_the_images_and_not_on_the_number_of_workers(tmp_path, monkeypatch):
+    """So a run that continues with another number of workers keeps its number of threads."""
     fill(tmp_path)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for few, reading in ((5, True), (500, False)):
@@ -74,7 +74,7 @@ def test_threads_are_left_to_readers_where_there_are_some(tmp_path, monkeypatch)
      (501, 1, 2, "cpu", 2), (501, 1, 1, "cpu", 0), (10, 1, 1, "cuda", 8),
      (10, 4, 1, "cuda", 3), (10, 100, 1, "cuda", 1)],
 )  # fmt: skip
-def test_processes_that_read_images(monkeypatch, images, count, threads, device, workers):
+def test_the_usual_number_of_readers(monkeypatch, images, count, threads, device, workers):
     monkeypatch.setattr(pool.os, "cpu_count", lambda: 12)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert pool._usual_workers(images, Share(0, count), torch.device(device)) == workers

@@ -11,6 +11,7 @@ from torch import nn
 
 from genets.latency import Target
 from genets.latency.engines import Prepared
+from genets.latency.engines.activity import MachineCounters, ProcessCounters
 
 
 class FakeDevice:
@@ -25,6 +26,7 @@ class FakeDevice:
         self.windows: list[tuple[str, int]] = []
         self.enqueue_cost_s: float | None = None
         self.slowness: Callable[[float], float] = lambda now_s: 1.0
+        self.activity: FakeActivity | None = None
 
     def runner(self, name: str, cost_s: float) -> Callable[[], None]:
         def run() -> None:
@@ -45,6 +47,25 @@ class FakeDevice:
     def enqueue_s(self, run: Callable[[], object]) -> float | None:
         """None, as on a CPU, or the seconds that a test sets for launching a run."""
         return self.enqueue_cost_s
+
+
+class FakeActivity:
+    """Counters of a machine on which others use `others` CPUs.
+
+    delay_s: the seconds that threads have waited for a CPU; a test adds to them.
+    """
+
+    def __init__(self, device: FakeDevice, *, cpus: int = 2, others: float = 0.0) -> None:
+        self.device, self.cpus, self.others = device, cpus, others
+        self.cpu_s, self.switches = 0.0, 0
+        self.delay_s: float | None = 0.0
+
+    def process(self) -> ProcessCounters:
+        return ProcessCounters(self.cpu_s, self.switches, self.delay_s)
+
+    def machine(self) -> MachineCounters | None:
+        wall_s = self.device.now_s
+        return MachineCounters(wall_s, self.cpu_s, self.cpu_s + self.others * wall_s)
 
 
 class FakeEngine:

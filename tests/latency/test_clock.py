@@ -19,7 +19,7 @@ GENETS_1 = PROTOCOLS["genets-1"]
 
 @pytest.mark.parametrize("cost_s", [3e-6, 1e-3, 0.02, 1.5])
 def test_known_cost_is_recovered(device, cost_s: float) -> None:
-    samples = sample_interleaved(device, {"a": device.runner("a", cost_s)}, GENETS_1)["a"]
+    samples = sample_interleaved(device, {"a": device.runner("a", cost_s)}, GENETS_1)["a"].wall_s
     assert samples == pytest.approx(cost_s, rel=1e-9)
     assert device.pending_s == 0
     assert sum(count for _, count in device.windows) == len(device.launches)
@@ -33,8 +33,8 @@ def test_short_runs_fill_a_window(device) -> None:
 def test_a_constant_cost_takes_exactly_the_samples_of_the_protocol(device) -> None:
     for name, count in (("genets-1", 100), ("paper", 30)):
         runs = {"a": device.runner("a", 2e-3)}
-        assert len(sample_interleaved(device, runs, PROTOCOLS[name])["a"]) == count
-    assert len(sample_interleaved(device, runs, GENETS_1, min_samples=7)["a"]) == 7
+        assert len(sample_interleaved(device, runs, PROTOCOLS[name])["a"].wall_s) == count
+    assert len(sample_interleaved(device, runs, GENETS_1, min_samples=7)["a"].wall_s) == 7
 
 
 def test_the_paper_takes_one_run_for_a_sample(device) -> None:
@@ -45,8 +45,8 @@ def test_the_paper_takes_one_run_for_a_sample(device) -> None:
 def test_twice_the_cost_is_twice_the_time_and_the_same_is_the_same(device) -> None:
     runs = {name: device.runner(name, cost) for name, cost in (("a", 1), ("b", 2), ("c", 1))}
     samples = sample_interleaved(device, runs, GENETS_1, min_samples=6, time_limit_s=1e9)
-    assert np.median(samples["b"]) == 2 * np.median(samples["a"])
-    assert np.array_equal(samples["a"], samples["c"])
+    assert np.median(samples["b"].wall_s) == 2 * np.median(samples["a"].wall_s)
+    assert np.array_equal(samples["a"].wall_s, samples["c"].wall_s)
 
 
 def test_samples_of_networks_alternate(device) -> None:
@@ -61,7 +61,8 @@ def test_networks_that_alternate_share_a_drift(device) -> None:
     device.slowness = lambda now_s: 1 + now_s  # ever slower
     runs = {name: device.runner(name, 0.01) for name in "ab"}
     samples = sample_interleaved(device, runs, GENETS_1, min_samples=50, time_limit_s=2.0)
-    assert np.median(samples["a"]) == pytest.approx(np.median(samples["b"]), rel=0.03)
+    a, b = (np.median(samples[name].wall_s) for name in "ab")
+    assert a == pytest.approx(b, rel=0.03)
 
 
 def test_warm_up_lasts_and_waits_for_agreement(device) -> None:
@@ -89,7 +90,7 @@ def test_warm_up_without_agreement_ends(device) -> None:
 def test_sampling_goes_on_until_the_interval_is_narrow(device) -> None:
     rng = np.random.default_rng(0)
     device.slowness = lambda now_s: rng.uniform(0.9, 1.1)
-    samples = sample_interleaved(device, {"a": device.runner("a", 1e-3)}, GENETS_1)["a"]
+    samples = sample_interleaved(device, {"a": device.runner("a", 1e-3)}, GENETS_1)["a"].wall_s
     low, high = median_interval(samples)
     assert len(samples) > 100
     assert max(high / np.median(samples), np.median(samples) / low) < 1.0102
@@ -97,19 +98,18 @@ def test_sampling_goes_on_until_the_interval_is_narrow(device) -> None:
 
 def test_the_time_limit_ends_sampling(device) -> None:
     runs = {"a": device.runner("a", 0.25)}
-    samples = sample_interleaved(device, runs, GENETS_1, time_limit_s=2.0)["a"]
+    samples = sample_interleaved(device, runs, GENETS_1, time_limit_s=2.0)["a"].wall_s
     assert len(samples) == 8
 
 
 def test_even_a_slow_network_gets_samples_for_an_interval(device) -> None:
     runs = {name: device.runner(name, 5.0) for name in "ab"}
     samples = sample_interleaved(device, runs, GENETS_1, time_limit_s=2.0)
-    assert {len(taken) for taken in samples.values()} == {MIN_SAMPLES}
+    assert {len(taken.wall_s) for taken in samples.values()} == {MIN_SAMPLES}
     # Runs of seconds do not notice what the caches held: one untimed run of each will do.
     assert device.launches.count("a") <= MIN_SAMPLES + 3
-    assert (
-        len(sample_interleaved(device, runs, GENETS_1, min_samples=2, time_limit_s=2.0)["a"]) == 2
-    )
+    samples = sample_interleaved(device, runs, GENETS_1, min_samples=2, time_limit_s=2.0)
+    assert len(samples["a"].wall_s) == 2
 
 
 def brute_force_interval(ordered: np.ndarray) -> tuple[float, float]:

@@ -6,18 +6,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from genets.core.errors import TargetError
+from genets.core.image_facts import Preprocessing
 from genets.latency import ENGINES, Target
 from genets.latency.engines import openvino_engine
-from genets.latency.export import Images, export_network
+from genets.latency.export import TrainingImages, export_network
 from genets.networks import build
 from genets.structure import Structure
 
 pytest.importorskip("onnxruntime")
 
 SMALL = Structure.parse("Conv3x8s2 XX3x8 DW3x8r2 Conv1x16 @8")
-IMAGES = Images((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), ("cat", "dog"))
+PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), crop_pct=0.8)
+IMAGES = TrainingImages(PREPROCESSING, ("cat", "dog"))
 ONNX = Target(engine="onnxruntime", batch_size=2, threads=1)
 
 
@@ -34,7 +37,9 @@ def test_a_stranger_can_run_it_from_the_contract_alone(network, tmp_path) -> Non
     returned = export_network(network, ONNX, 8, folder, IMAGES, facts={"network": "mine"})
     contract = json.loads((folder / "contract.json").read_text())
     assert contract == json.loads(json.dumps(returned))
-    assert sorted(p.name for p in folder.iterdir()) == ["contract.json", "network.onnx"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "contract.json", "network.onnx", "predict.py"
+    ]  # fmt: skip
     assert contract["network"] == "mine"
     assert contract["class_names"] == ["cat", "dog"]
     assert contract["quantisation"] is None
@@ -45,28 +50,73 @@ def test_a_stranger_can_run_it_from_the_contract_alone(network, tmp_path) -> Non
     }  # fmt: skip
 
     fed = contract["input"]
+    assert (fed["shape"], contract["batch_dimension"]) == (["N", 3, 8, 8], "free")
+    assert (fed["resize"]["pixels"], fed["resize"]["interpolation"]) == (10, "bicubic")
     session = onnxruntime.InferenceSession(
         folder / contract["files"][0], providers=contract["settings"]["providers"]
     )
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3))
     mean, std = np.array(fed["mean"]), np.array(fed["std"])
     images = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(fed["dtype"])
-    assert list(images.shape) == fed["shape"]
-    (logits,) = session.run([contract["output"]["name"]], {fed["name"]: images})
+    assert list(images.shape[1:]) == fed["shape"][1:]
     with torch.no_grad():
         expected = network.eval()(torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-5)
+    for count in (1, 2):  # a single photograph, too
+        (logits,) = session.run([contract["output"]["name"]], {fed["name"]: images[:count]})
+        np.testing.assert_allclose(logits, expected[:count], rtol=1e-3, atol=1e-5)
+
+
+def test_the_files_that_are_measured(network, tmp_path) -> None:
+    import onnxruntime
+
+    contract = export_network(network, ONNX, 8, tmp_path, IMAGES, batch_dimension="both")
+    assert contract["files"] == ["network.onnx"]
+    assert contract["measured"]["files"] == ["network-batch2.onnx"]
+    assert contract["measured"]["batch_size"] == 2
+    shapes = {
+        name: onnxruntime.InferenceSession(tmp_path / name).get_inputs()[0].shape
+        for name in ("network.onnx", "network-batch2.onnx")
+    }
+    assert shapes["network-batch2.onnx"] == [2, 3, 8, 8]
+    assert isinstance(shapes["network.onnx"][0], str), "the name of a free dimension"
+    only = export_network(network, ONNX, 8, tmp_path / "only", IMAGES, batch_dimension="fixed")
+    assert (only["files"], only["input"]["shape"]) == (["network.onnx"], [2, 3, 8, 8])
+    measured = (tmp_path / "network-batch2.onnx").read_bytes()
+    assert (tmp_path / "only" / "network.onnx").read_bytes() == measured
+
+
+class FixedNumber(nn.Module):
+    """Works for two images only."""
+
+    def forward(self, images):
+        return images.mean((2, 3)) + torch.zeros(2, 3)
+
+
+def test_a_network_for_one_number_of_images(tmp_path) -> None:
+    sentence = "any number of images .*--batch-dimension fixed|cannot run this network"
+    with pytest.raises(TargetError, match=sentence):
+        export_network(FixedNumber(), ONNX, 8, tmp_path, IMAGES)
+    contract = export_network(FixedNumber(), ONNX, 8, tmp_path, IMAGES, batch_dimension="fixed")
+    assert contract["batch_dimension"] == "fixed"
 
 
 def test_openvino_files(network, tmp_path) -> None:
     openvino = pytest.importorskip("openvino")
     target = Target(engine="openvino", batch_size=2, threads=1)
-    contract = export_network(network, target, 8, tmp_path, Images())
+    contract = export_network(
+        network, target, 8, tmp_path, TrainingImages(), batch_dimension="both"
+    )
     assert contract["files"] == ["network.xml", "network.bin"]
-    assert contract["input"]["mean"] is None
+    assert (contract["input"]["mean"], contract["input"]["resize"]) == (None, None)
     assert contract["settings"]["INFERENCE_PRECISION_HINT"] == "f32"
-    (images,) = openvino.Core().read_model(tmp_path / "network.xml").inputs
+    core = openvino.Core()
+    (images,) = core.read_model(tmp_path / "network-batch2.xml").inputs
     assert (images.any_name, list(images.shape)) == ("images", [2, 3, 8, 8])
+    (images,) = core.read_model(tmp_path / "network.xml").inputs
+    assert images.partial_shape[0].is_dynamic
+    run = core.compile_model(core.read_model(tmp_path / "network.xml"), "CPU")
+    for count in (1, 3):
+        assert run(np.zeros((count, 3, 8, 8), np.float32))[0].shape == (count, 2)
 
 
 def test_engines_without_files_leave_no_folder(network, tmp_path) -> None:
@@ -103,8 +153,8 @@ def test_a_full_disk_under_openvino_files(network, tmp_path, monkeypatch) -> Non
 def test_files_that_compute_something_else(network, tmp_path, monkeypatch) -> None:
     files = type(ENGINES["onnxruntime"]).prepare
 
-    def damaged(self, *arguments):
-        prepared = files(self, *arguments)
+    def damaged(self, *arguments, **options):
+        prepared = files(self, *arguments, **options)
         monkeypatch.setattr(type(prepared.files), "load", lambda *_: lambda x: x[:, :2, 0, 0])
         return prepared
 

@@ -62,6 +62,14 @@ def test_a_run_is_the_folded_network_in_inference_mode_with_pinned_threads() -> 
     assert all(x.data_ptr() == inputs.data_ptr() for x, *_ in seen)
 
 
+def test_the_resolution_is_the_one_that_the_network_states() -> None:
+    target = Target(batch_size=1, threads=1)
+    measured = measure(build(SMALL, 5), target, min_samples=2, time_limit_s=0.01)
+    assert measured.resolution == 16
+    with pytest.raises(TargetError, match="resolution must be given, because the network states"):
+        measure(nn.Conv2d(3, 4, 1), target)
+
+
 def test_measurement_of_a_known_device(fake_engine) -> None:
     fake_engine(lambda network, target, resolution: 4e-3 * target.batch_size)
     m = measure(nn.Identity(), Target(engine="fake", batch_size=8), 16)

@@ -13,6 +13,7 @@ from torch import nn
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.engines.memory import estimate_network_bytes
+from genets.latency.environment import describe_environment
 from genets.latency.predictor import builder
 from genets.latency.predictor.builder import choose_probe_batch_size
 from genets.latency.predictor.probes import BlockProbe, StemOrHeadProbe, build_for_timing
@@ -304,6 +305,44 @@ def test_file_of_other_versions_is_refused(
         LatencyTable.load(tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"capability": "AVX2"}, "capability AVX2 in the table, .* here"),
+        ({"instruction_sets": ["mmx"]}, r"instruction sets \['mmx'\] in the table, \[.* here"),
+        ({"onednn_max_isa": "SSE41"}, "limit of oneDNN's instruction sets SSE41 in the table"),
+        ({"nominal_mhz": 2000}, "nominal clock 2000 MHz in the table, 2600 MHz here"),
+    ],
+)
+def test_file_of_a_cpu_of_the_same_name_and_another_kind_is_refused(
+    table, target, tmp_path: Path, change: dict[str, object], message: str, monkeypatch
+) -> None:
+    """A cloud gives "AMD EPYC" with AVX-512 and with AVX2."""
+    path, expect = tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES)
+    here = {**describe_environment(target), "capability": "AVX512", "nominal_mhz": 2600}
+    monkeypatch.setattr("genets.latency.predictor.storage.describe_environment", lambda _: here)
+    replace(table, environment=here).save(path)
+    assert LatencyTable.load(path, expect).environment["capability"] == "AVX512"
+    replace(table, environment={**here, **change}).save(path)
+    with pytest.raises(TargetError, match=rf"is for other settings \({message}"):
+        LatencyTable.load(path, expect)
+
+
+@pytest.mark.parametrize("mhz", [2590, 2600, 2610, "2 GHz", None])
+def test_clocks_of_one_class_and_older_files_without_the_kind_are_accepted(
+    table, target, tmp_path: Path, mhz: object, monkeypatch
+) -> None:
+    path, expect = tmp_path / "t.json", TableSettings(SPACE.around(MASTER), target, CLASSES)
+    here = {**describe_environment(target), "nominal_mhz": 2600}
+    monkeypatch.setattr("genets.latency.predictor.storage.describe_environment", lambda _: here)
+    replace(table, environment={**here, "nominal_mhz": mhz}).save(path)
+    assert LatencyTable.load(path, expect).num_classes == CLASSES
+    kind = {"capability", "instruction_sets", "onednn_max_isa", "nominal_mhz"}
+    older = {name: value for name, value in here.items() if name not in kind}
+    replace(table, environment=older).save(path)
+    assert LatencyTable.load(path, expect).num_classes == CLASSES
+
+
 def test_file_of_another_version_of_the_engine_is_refused(
     table, target, tmp_path: Path, monkeypatch
 ) -> None:
@@ -343,6 +382,8 @@ def test_file_of_another_version_of_the_engine_is_refused(
         ),
         (lambda text: text.replace('"XX"', '"ZZ"'), r"is damaged \(unknown block type 'ZZ'"),
         (lambda text: re.sub('"depth": 3', '"deep": 3', text), "is damaged .*'deep'"),
+        (lambda text: re.sub('"depth": 3', '"depth": 4', text, count=1), "is damaged"),
+        (lambda text: text.replace('"held-out"', '"calibration"'), "is damaged"),
     ],
 )
 def test_damaged_file(

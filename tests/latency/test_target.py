@@ -15,11 +15,12 @@ from genets.latency.target import ENGINE_PROVIDERS, physical_cores
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"device": "gpu"}, "device must be cpu, cuda or cuda:NUMBER, not 'gpu'"),
-        ({"device": "cuda:x"}, "device must be cpu, cuda or cuda:NUMBER, not 'cuda:x'"),
-        ({"device": "cuda:-1"}, "device must be cpu, cuda or cuda:NUMBER, not 'cuda:-1'"),
+        ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:NUMBER, not 'gpu'"),
+        ({"device": "cuda:x"}, "device must be auto, cpu, cuda or cuda:NUMBER, not 'cuda:x'"),
+        ({"device": "cuda:-1"}, "device must be auto, cpu, cuda or cuda:NUMBER, not 'cuda:-1'"),
         ({"device": None}, "unknown device 'None'"),
         ({"engine": "torhc"}, "unknown engine 'torhc'; did you mean torch?"),
+        ({"engine": {"torch": 1}}, "unknown engine \"{'torch': 1}\""),
         ({"precision": "fp61"}, "unknown precision 'fp61'; did you mean fp"),
         ({"batch_size": 0}, "batch_size must be an integer from 1 to 65536, not 0"),
         ({"batch_size": -8}, "batch_size must be an integer from 1 to 65536, not -8"),
@@ -50,6 +51,27 @@ def test_json_round_trip_and_unknown_field() -> None:
     assert Target.from_json(target.to_json()) == target
     with pytest.raises(TargetError, match="unknown field of a target 'batchsize'; did you mean"):
         Target.from_json({"batchsize": 3})
+
+
+@pytest.mark.parametrize(
+    ("fields", "device"),
+    [
+        ({}, "cuda"),
+        ({"device": "auto", "precision": "fp16"}, "cuda"),
+        ({"device": "cpu"}, "cpu"),
+        ({"threads": 1}, "cpu"),  # threads are for a CPU
+        ({"engine": "openvino"}, "cpu"),  # runs on no GPU here
+    ],
+)
+def test_the_default_device_is_cuda_where_the_target_runs_on_it(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], device: str
+) -> None:
+    monkeypatch.setattr("genets.latency.target._may_have_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert Target(**fields).device == device  # type: ignore[arg-type]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Target(**fields).device == "cpu"  # type: ignore[arg-type]
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

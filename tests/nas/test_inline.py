@@ -1,4 +1,4 @@
-"""Worker processes: they run the groups, and end with the driver whatever happens to it."""
+"""Worker processes run groups, and end when the driver ends, also when it is killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials import workers
 from genets.structure import SuperBlock
 
-# Stands for the real runner in the driver and, as the job brings it along, in the workers.
+# Replaces the real runner in the driver, and in the workers, which get the job.
 STUBS = """
 import os, time
 class Job:
@@ -30,7 +30,7 @@ class Runner:
         return [f"{name} is done" for name in group]
 """
 # No `if __name__ == "__main__"`: the workers must not run the user's script again.
-# A shell has what it runs in the background ignore Ctrl-C, and the tests may run there.
+# A shell lets its background processes ignore Ctrl-C, and the tests may run in the background.
 DRIVER = """
 import signal, sys, stubs
 from genets.nas.trials import workers
@@ -44,14 +44,14 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def driver(tmp_path: Path) -> list[str]:
-    """The start of a command; its last word, to be added, is how many seconds a trial takes."""
+    """A command without its last argument, the number of seconds that a trial takes."""
     (tmp_path / "stubs.py").write_text(STUBS)
     (tmp_path / "torch.py").write_text("def set_num_threads(count): pass")  # quick to import
     (tmp_path / "driver.py").write_text(DRIVER)
     return [sys.executable, str(tmp_path / "driver.py")]
 
 
-def test_a_script_needs_no_guard(driver: list[str]) -> None:
+def test_a_script_without_main_guard_runs(driver: list[str]) -> None:
     done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert set(done.stdout.splitlines()[-1].split("; ")) == {"a is done", "b is done"}
@@ -60,7 +60,7 @@ def test_a_script_needs_no_guard(driver: list[str]) -> None:
 FAULT = "from genets.core.errors import GenetsError; raise GenetsError('no weights file')"
 
 
-def test_what_a_worker_cannot_begin_for_is_the_sentence_told(driver: list[str]) -> None:
+def test_an_error_at_the_start_of_a_worker_is_the_error_of_the_driver(driver: list[str]) -> None:
     stubs = Path(driver[1]).with_name("stubs.py")
     stubs.write_text(STUBS.replace("return Runner(self, worker)", FAULT))
     done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
@@ -69,36 +69,36 @@ def test_what_a_worker_cannot_begin_for_is_the_sentence_told(driver: list[str]) 
     assert "Exception in initializer" not in done.stderr
 
 
-def alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:
         return False
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_driver(driver: list[str], how: signal.Signals) -> None:
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_driver(driver: list[str], stop_signal: signal.Signals) -> None:
     with subprocess.Popen(
         [*driver, "600"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        told = [map(int, process.stdout.readline().split()) for _ in range(2)]
-        workers, numbers = zip(*told, strict=True)
+        lines = [map(int, process.stdout.readline().split()) for _ in range(2)]
+        workers, numbers = zip(*lines, strict=True)
         assert sorted(numbers) == [0, 1]
-        assert all(map(alive, workers))
-        process.send_signal(how)
+        assert all(map(is_alive, workers))
+        process.send_signal(stop_signal)
         try:
             ended = process.wait(timeout=60)
         finally:
             process.kill()
-    assert ended == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert ended == (130 if stop_signal == signal.SIGINT else -signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while any(map(alive, workers)) and time.monotonic() < deadline:
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(map(alive, workers))
+    assert not any(map(is_alive, workers))
 
 
-class Dying:
+class KilledRunner:
     def __init__(self, job: object) -> None:
         pass
 
@@ -107,12 +107,12 @@ class Dying:
         raise AssertionError
 
 
-def begin_dying(job: object, *_: object) -> None:
-    workers._runner = Dying(job)  # type: ignore[assignment]
+def begin_killed_worker(job: object, *_: object) -> None:
+    workers._runner = KilledRunner(job)  # type: ignore[assignment]
 
 
-def test_a_worker_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_begin_worker", begin_dying)
+def test_a_killed_worker_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_begin_worker", begin_killed_worker)
     groups = [(Trial(0, SuperBlock("XX", 1, 8), k),) for k in range(2)]
     with pytest.raises(StudyError, match=r"a worker process died .* every finished trial is kept"):
         list(workers.run_inline(None, groups, 2))

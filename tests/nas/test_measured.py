@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 from small_networks import TWO_XX
 
-from genets.latency import Measurement, Target
-from genets.nas.selection.measured import MAX_ATTEMPTS, MeasuredNetworks
+from genets.core.errors import BusyDeviceError
+from genets.latency import Budget, Measurement, Target
+from genets.nas.selection.measured import MIN_ATTEMPTS, MeasuredNetworks, NetworkLatency
 from genets.structure import Structure
 
 MASTER = TWO_XX
@@ -21,8 +25,12 @@ class Engine:
     def __init__(self, widths: dict[str, list[float]]) -> None:
         self.widths = widths
         self.measured: list[set[str]] = []
+        self.times_as_long: list[int] = []
 
-    def __call__(self, structures: Sequence[Structure]) -> dict[Structure, Measurement]:
+    def __call__(
+        self, structures: Sequence[Structure], times_as_long: int = 1
+    ) -> dict[Structure, Measurement]:
+        self.times_as_long.append(times_as_long)
         self.measured.append(set(map(str, structures)))
         return {structure: self._measurement(str(structure)) for structure in structures}
 
@@ -65,15 +73,167 @@ def test_a_disturbed_master_net_disturbs_what_was_measured_beside_it(tmp_path):
 def test_it_gives_up_on_a_device_that_is_always_busy(tmp_path):
     engine = Engine({str(OTHER): [0.5] * 99})
     networks = networks_on(engine, tmp_path / "measured.json")
-    assert networks.measure([OTHER])[OTHER].disturbed
-    assert len(engine.measured) == MAX_ATTEMPTS
+    with pytest.raises(BusyDeviceError, match="give the same command again when the device is ca"):
+        networks.measure([OTHER, ANOTHER])
+    assert len(engine.measured) == MIN_ATTEMPTS
+    stored = MeasuredNetworks(tmp_path / "measured.json").stored
+    assert [stored[s].disturbed for s in (OTHER, ANOTHER)] == [True, False]
 
 
 def test_what_stayed_disturbed_is_tried_again_by_the_next_process(tmp_path):
     """Else the advice to try again, where a busy device was the reason, would be of no use."""
-    path, engine = tmp_path / "measured.json", Engine({str(OTHER): [0.5] * MAX_ATTEMPTS})
-    assert networks_on(engine, path).measure([OTHER, ANOTHER])[OTHER].disturbed
+    path, engine = tmp_path / "measured.json", Engine({str(OTHER): [0.5] * MIN_ATTEMPTS})
+    with pytest.raises(BusyDeviceError):
+        networks_on(engine, path).measure([OTHER, ANOTHER])
     networks, before = networks_on(engine, path), len(engine.measured)
     assert not networks.measure([OTHER, ANOTHER])[OTHER].disturbed
     assert networks.measure([OTHER, ANOTHER]) == MeasuredNetworks(path).stored
     assert engine.measured[before:] == [{str(MASTER), str(OTHER)}]
+
+
+class BusyEngine(Engine):
+    """Measures beside others, who leave after some measurements.
+
+    half: half of the interval of a network beside others, as a share.
+    ratio: of the other networks to the MasterNet, beside others and alone.
+    """
+
+    def __init__(
+        self, busy: int, half: float, ratio: tuple[float, float] = (0.5, 0.5), **flags: Any
+    ) -> None:
+        super().__init__({})
+        self.busy, self.half, self.ratio, self.flags = busy, half, ratio, flags
+
+    def _measurement(self, name: str) -> Measurement:
+        is_busy = len(self.measured) <= self.busy
+        ms = 1.0 if name == str(MASTER) else self.ratio[not is_busy]
+        half, flags = (self.half, {"disturbed": True, **self.flags}) if is_busy else (1e-3, {})
+        return Measurement(
+            ms, (1 - half) * ms, (1 + half) * ms, ms, ms, (ms,), False, {}, "genets-1", Target(),
+            16, **flags,
+        )  # fmt: skip
+
+
+class Others:
+    """The wait for others; calm: what each wait finds."""
+
+    def __init__(self, *calm: bool) -> None:
+        self.calm, self.limits = [*calm], []
+
+    def __call__(self, limit_s: float) -> bool:
+        self.limits.append(limit_s)
+        return self.calm.pop(0)
+
+
+def networks_beside(
+    others: Others, engine: Engine, path: Path, budget: str, minutes: float = 5
+) -> MeasuredNetworks:
+    return MeasuredNetworks(
+        path / "measured.json", MASTER, engine,
+        budget=Budget.parse(budget), wait_for_calm=others, wait_limit_s=60 * minutes,
+    )  # fmt: skip
+
+
+def test_a_budget_in_ms_waits_for_a_calm_device(tmp_path):
+    others, engine = Others(True, True), BusyEngine(busy=2, half=1e-3)
+    found = networks_beside(others, engine, tmp_path, "0.6ms").measure([OTHER])[OTHER]
+    assert not found.disturbed
+    assert found.meets(Budget.parse("0.6ms"))
+    assert len(engine.measured) == 3
+    assert 299 < others.limits[1] <= others.limits[0] <= 300
+
+
+def test_a_multiple_of_the_master_net_is_decided_beside_others(tmp_path):
+    others, engine = Others(), BusyEngine(busy=99, half=0.02)
+    found = networks_beside(others, engine, tmp_path, "0.6x").measure([OTHER])[OTHER]
+    assert len(engine.measured) == 1
+    assert found.disturbed
+    assert [found.meets(Budget.parse(text)) for text in ("0.6x", "0.55x", "0.51x", "0.6ms")] == [
+        True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_a_ratio_of_waiting_times_decides_nothing(tmp_path):
+    others, engine = Others(True), BusyEngine(busy=1, half=1e-3, undelayed=False)
+    found = networks_beside(others, engine, tmp_path, "0.6x").measure([OTHER])[OTHER]
+    assert not found.disturbed
+    assert engine.times_as_long == [1, 1]
+
+
+def test_an_imprecise_ratio_gets_more_samples_before_the_device_is_waited_for(tmp_path):
+    """The ratio is known within 6 %, so it does not decide."""
+    others, engine = Others(True), BusyEngine(busy=4, half=0.03)
+    found = networks_beside(others, engine, tmp_path, "0.6x").measure([OTHER])[OTHER]
+    assert not found.disturbed
+    assert engine.times_as_long == [1, 2, 4, 8, 8]
+    assert len(others.limits) == 1
+
+
+def test_beside_others_a_ratio_near_the_budget_neither_meets_nor_refuses_it(tmp_path):
+    others, engine = Others(True), BusyEngine(busy=2, half=1e-3)
+    networks, budget = networks_beside(others, engine, tmp_path, "0.52x"), Budget.parse("0.52x")
+    found = networks.measure([OTHER])[OTHER]
+    assert (found.decides(budget), found.meets(budget), found.exceeds(budget)) == (
+        True,
+        False,
+        False,
+    )
+    assert len(engine.measured) == 1
+    found = networks.measure([OTHER], to_refuse=True)[OTHER]
+    assert (found.disturbed, found.meets(budget)) == (False, True)
+    assert len(engine.measured) == 3
+
+
+def test_a_ratio_far_above_the_budget_refuses_it_beside_others(tmp_path):
+    others, engine = Others(), BusyEngine(busy=99, half=0.02)
+    budget = Budget.parse("0.4x")
+    found = networks_beside(others, engine, tmp_path, "0.4x").measure([OTHER], to_refuse=True)
+    assert found[OTHER].exceeds(budget)
+
+
+def test_what_others_slow_down_is_measured_again_when_they_have_ended(tmp_path):
+    """Beside others the network takes 0.7 times the MasterNet's latency, and alone 0.5."""
+    others, engine = Others(True), BusyEngine(busy=1, half=1e-3, ratio=(0.7, 0.5))
+    found = networks_beside(others, engine, tmp_path, "0.66x").measure([OTHER], to_refuse=True)
+    assert found[OTHER].meets(Budget.parse("0.66x"))
+
+
+def test_the_wait_has_a_limit(tmp_path):
+    others, engine = Others(False, False, False), BusyEngine(busy=99, half=1e-3)
+    networks = networks_beside(others, engine, tmp_path, "0.6ms", minutes=0)
+    with pytest.raises(BusyDeviceError, match=r"on the budget 0\.6ms, also after 0 min") as caught:
+        networks.measure([OTHER])
+    assert caught.value.exit_status == 4
+    assert "--wait" in str(caught.value)
+    assert others.limits == [0.0] * MIN_ATTEMPTS
+
+
+def test_noise_of_a_calm_device_ends_at_the_limit_too(tmp_path):
+    """The wait finds a calm device each time, but the interval stays wide."""
+    others, engine = Others(*[True] * 9), BusyEngine(busy=99, half=0.5)
+    with pytest.raises(BusyDeviceError):
+        networks_beside(others, engine, tmp_path, "0.6ms", minutes=0).measure([OTHER])
+    assert len(engine.measured) == MIN_ATTEMPTS
+
+
+def test_an_interval_that_is_wide_below_is_disturbed() -> None:
+    """A search once exported "4.876 ms, 95 % interval 0.9528 to 5.187", which takes 0.12 ms."""
+    network = Measurement(
+        4.876, 0.9528, 5.187, 5.2, 5.3, (4.876,), True, {}, "genets-1", Target(), 16
+    )
+    for latency in (
+        NetworkLatency(network, 5.0, 4.99, 5.01),
+        NetworkLatency(replace(network, low_ms_per_image=4.87), 5.0, 4.99, 5.01, True),
+        NetworkLatency(replace(network, low_ms_per_image=4.87), 5.0, 4.99, 9.0),
+    ):
+        assert latency.disturbed
+        assert not latency.meets(Budget.parse("10ms"))
+
+
+def test_records_of_older_studies_are_read() -> None:
+    latency = NetworkLatency(Engine({})._measurement("a"), 2.0, 1.9, 2.1, True, False)
+    record = latency.to_json()
+    assert NetworkLatency.from_json(record) == latency
+    for name in ("master_high_ms_per_image", "master_disturbed", "master_undelayed"):
+        del record[name]
+    assert NetworkLatency.from_json(record) == NetworkLatency(latency.network, 2.0, 1.9)

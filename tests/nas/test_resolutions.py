@@ -1,8 +1,9 @@
-"""A search at several resolutions: trained for real, on a device of closed form."""
+"""A search at several resolutions, with real training and latencies from a formula."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -67,7 +68,7 @@ def network_ms(structure: Structure) -> float:
 
 
 class ClosedForm(Laboratory):
-    """Times nothing, and scores so that a higher resolution wins for certain; it trains."""
+    """Trains for real. Latencies are formulas, and so are scores: a higher resolution is better."""
 
     def prepare_table(self, path: Path, wanted: TableSettings, **_: Any) -> LatencyTable:
         if not path.exists():
@@ -80,7 +81,7 @@ class ClosedForm(Laboratory):
         return {structure: measurement(structure, target) for structure in structures}
 
     def evaluate(self, net: Any, split: Any, device: str) -> Score:
-        """Better than chance on the validation split, as one epoch may not be enough."""
+        """Replace the validation top-1, because a MasterNet of one epoch may be at chance level."""
         score = super().evaluate(net, split, device)
         return replace(score, top1=0.5) if split.purpose == "validation" else score
 
@@ -133,7 +134,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     return run_search(SearchSettings(**SETTINGS), folder, workers=1, lab=ClosedForm())
 
 
-def test_the_best_of_each_resolution_is_trained_and_the_best_of_all_is_taken(
+def test_each_resolution_has_a_trained_candidate_and_the_best_one_wins(
     finished: SearchResult,
 ) -> None:
     rows = json.loads((finished.folder / "candidates.json").read_text())
@@ -141,8 +142,8 @@ def test_the_best_of_each_resolution_is_trained_and_the_best_of_all_is_taken(
     assert [candidate.structure.resolution for candidate in candidates] == [8, 12, 16]
     assert all(candidate.high_ms <= candidate.budget_ms for candidate in candidates)
     assert all(c.master_ms == pytest.approx(network_ms(master()) / 8) for c in candidates)
-    assert [one.structure for one in finished.confirmed] == [c.structure for c in candidates]
-    assert [one.top1 for one in finished.confirmed] == [0.08, 0.12, 0.16]
+    assert [each.structure for each in finished.confirmed] == [c.structure for c in candidates]
+    assert [each.top1 for each in finished.confirmed] == [0.08, 0.12, 0.16]
     assert finished.selected == candidates[2]
     assert finished.warnings[0] == (
         "no structure at 64 pixels was found to meet the budget, so none was trained"
@@ -153,24 +154,27 @@ def master() -> Structure:
     return SearchSettings(**SETTINGS).structure
 
 
-def test_at_each_resolution_the_widest_of_brute_force_is_selected(finished: SearchResult) -> None:
-    """By these trials wider is better, so no wider network that meets the budget remains."""
+def test_each_selected_structure_equals_the_best_of_a_brute_force_search(
+    finished: SearchResult,
+) -> None:
+    """The scores of these trials grow with the width."""
     around = SearchSettings(**SETTINGS).space.design_space().around(master())
     model = Snapshot.read(finished.folder).model
     assert model is not None
     budget_ms = finished.selected.budget_ms * 8
-    for one in finished.confirmed:
-        frame = master().with_resolution(one.structure.resolution)
+    for candidate in finished.confirmed:
+        resized = master().with_resolution(candidate.structure.resolution)
         structures = (
-            frame.with_stage(0, a).with_stage(1, b)
+            resized.with_stage(0, a).with_stage(1, b)
             for a in around.choices(0)
             for b in around.choices(1)
         )
         fitting = [s for s in structures if network_ms(s) * 1.001 <= budget_ms * 0.97]
-        assert model.predict(one.structure).mean >= max(model.predict(s).mean for s in fitting)
+        best = max(model.predict(structure).mean for structure in fitting)
+        assert model.predict(candidate.structure).mean >= best
 
 
-def test_what_is_handed_over_has_the_winners_resolution(finished: SearchResult) -> None:
+def test_the_exported_files_have_the_resolution_of_the_winner(finished: SearchResult) -> None:
     record = json.loads(finished.files["result"].read_text())
     assert record["input"]["shape"] == ["N", 3, 16, 16]
     assert record["selected"]["resolution"] == 16
@@ -184,7 +188,7 @@ def test_what_is_handed_over_has_the_winners_resolution(finished: SearchResult) 
     )
 
 
-def test_a_resumed_study_trains_nothing_again(
+def test_a_resumed_study_trains_no_network_again(
     finished: SearchResult,
 ) -> None:
     again = run_search(SearchSettings(**SETTINGS), finished.folder, workers=1, lab=Idle())
@@ -192,7 +196,9 @@ def test_a_resumed_study_trains_nothing_again(
     assert again.master == finished.master
 
 
-def test_select_is_at_the_winners_resolution_or_the_one_asked_for(finished: SearchResult) -> None:
+def test_select_uses_the_resolution_of_the_winner_by_default(
+    finished: SearchResult,
+) -> None:
     def selected(**options: Any) -> Candidate:
         return select_top(finished.folder, "0.8x", 1, lab=Idle(), **options)[0]
 
@@ -206,23 +212,25 @@ def test_select_is_at_the_winners_resolution_or_the_one_asked_for(finished: Sear
 
 
 @pytest.mark.usefixtures("plain")
-def test_the_page_compares_resolutions_by_training_alone(finished: SearchResult) -> None:
+def test_the_page_compares_resolutions_by_trained_candidates_only(finished: SearchResult) -> None:
     html = study_page(Snapshot.read(finished.folder), "today")
     assert "<h2>Candidates</h2>" in html
     assert "Predicted accuracy over latency, 12 pixels" in html
     assert "The predictions are for 12 pixels, the resolution of the trials" in html
-    assert "<td>input</td><td>12 pixels</td><td>16 pixels</td>" in html
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html)
+    first = cells.index("input")
+    assert cells[first : first + 3] == ["input", "12 pixels", "16 pixels"]
     assert "no structure at 64 pixels was found to meet the budget" in html
 
 
 @pytest.mark.parametrize(
     ("confirm", "each"), [(1, 1), (3, 1), (4, 2), (9, 3)], ids=lambda value: str(value)
 )
-def test_every_resolution_has_as_many_candidates(
+def test_every_resolution_has_the_same_number_of_candidates(
     monkeypatch: pytest.MonkeyPatch, confirm: int, each: int
 ) -> None:
-    asked: list[tuple[int, int]] = []
-    told: list[tuple[int, int, str]] = []
+    selections: list[tuple[int, int]] = []
+    steps: list[tuple[int, int, str]] = []
 
     class Search:
         def __init__(self, context: Any, model: Any, resolution: int, trained: Any) -> None:
@@ -231,7 +239,7 @@ def test_every_resolution_has_as_many_candidates(
 
         def find_candidates(self, count: int, on_attempt: OnAttempt) -> list[Any]:
             on_attempt(5, 5)
-            asked.append((self.resolution, count))
+            selections.append((self.resolution, count))
             if self.resolution == 12:
                 raise InfeasibleBudgetError("too slow", fastest_ms=self.resolution)
             return [self.resolution]
@@ -239,23 +247,25 @@ def test_every_resolution_has_as_many_candidates(
     monkeypatch.setattr(budget_search, "BudgetSearch", Search)
     context: Any = SimpleNamespace(
         space=SimpleNamespace(resolutions=(12, 16, 20)),
-        settings=SimpleNamespace(confirm=confirm),
-        report=lambda phase: lambda *step: told.append(step),
+        settings=SimpleNamespace(confirm=confirm, measure_seconds=2.0),
+        report=lambda phase: lambda *step: steps.append(step),
         phase=lambda phase: nullcontext(),
     )
     unused: Any = None
     assert budget_search.select_at_each_resolution(context, unused) == [16, 20]
-    assert asked == [(12, each), (16, each), (20, each)]
-    assert told == [(5, 15, "12 pixels"), (10, 15, "16 pixels"), (15, 15, "20 pixels")]
+    assert selections == [(12, each), (16, each), (20, each)]
+    assert [step[:2] for step in steps] == [(5, 15), (10, 15), (15, 15)]
+    time = f"measuring takes up to {2 * (max(2, 4 - each) + each)} s for each"
+    assert [step[2] for step in steps] == [f"{pixels} pixels, {time}" for pixels in (12, 16, 20)]
 
 
-def test_nothing_is_left_out_where_there_is_one_resolution() -> None:
+def test_a_resolution_with_a_candidate_is_not_reported_as_missing() -> None:
     around = SearchSettings(**SETTINGS).space.design_space().around(master())
     structures = [master().with_resolution(r) for r in around.resolutions]
-    chosen: Any = SimpleNamespace(structure=structures[0])
-    rivals = [TrainedCandidate(s, "failed", 1) for s in structures]
-    assert missing_resolutions(around, chosen, rivals) == []
-    assert len(missing_resolutions(around, chosen, ())) == 3
+    winner: Any = SimpleNamespace(structure=structures[0])
+    trained = [TrainedCandidate(s, "failed", 1) for s in structures]
+    assert missing_resolutions(around, winner, trained) == []
+    assert len(missing_resolutions(around, winner, ())) == 3
 
 
 @pytest.mark.parametrize(
@@ -270,7 +280,7 @@ def test_nothing_is_left_out_where_there_is_one_resolution() -> None:
         ),
     ],
 )
-def test_bad_resolutions_leave_no_study_behind(
+def test_wrong_resolutions_leave_no_study(
     tmp_path: Path, space: dict[str, Any], kind: type[GenetsError], sentence: str
 ) -> None:
     changes = {"space": space}

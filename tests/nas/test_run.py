@@ -85,11 +85,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture
 def lab() -> Laboratory:
-    """Nothing is timed, so that a busy machine changes nothing."""
+    """Latencies are formulas, so a busy machine has no effect."""
     return ClosedFormLatency(settings())
 
 
-def test_the_result_keeps_the_budget(finished: Finished) -> None:
+def test_the_result_meets_the_budget(finished: Finished) -> None:
     _, result, _ = finished
     selected = result.selected
     assert selected.low_ms <= selected.measured_ms <= selected.high_ms <= selected.budget_ms
@@ -98,7 +98,7 @@ def test_the_result_keeps_the_budget(finished: Finished) -> None:
     assert 0.2 < result.master["top1"] <= 1
 
 
-def test_what_is_handed_over_belongs_together(finished: Finished) -> None:
+def test_the_exported_files_belong_to_one_network(finished: Finished) -> None:
     import onnxruntime
 
     folder, result, _ = finished
@@ -110,12 +110,14 @@ def test_what_is_handed_over_belongs_together(finished: Finished) -> None:
     with torch.inference_mode():
         np.testing.assert_allclose(logits, net(images).numpy(), atol=1e-4)
     record = json.loads(result.files["result"].read_text())
-    assert record["winner"] == result.winner
+    assert record["winner"] == result.winner.by_metric()
+    assert {name: folder / path for name, path in record["files"].items()} == result.files
+    assert record["folder"] == "."
     assert record["input"]["shape"] == ["N", 3, 8, 8]
     assert len(record["input"]["class_names"]) == 10
 
 
-def test_every_phase_tells_its_progress_to_the_end(
+def test_every_phase_reports_its_progress_to_the_end(
     finished: Finished,
 ) -> None:
     _, _, events = finished
@@ -143,7 +145,7 @@ def test_other_settings_are_refused_with_the_difference(
         run_search(settings(budget="4x"), finished[0])
 
 
-def test_select_answers_another_budget_without_training(finished: Finished) -> None:
+def test_select_for_another_budget_trains_no_network(finished: Finished) -> None:
     folder, result, _ = finished
     (other,) = select_top(folder, f"{2 * result.selected.budget_ms}ms", 1, lab=Idle(settings()))
     assert other.high_ms <= other.budget_ms == pytest.approx(2 * result.selected.budget_ms)
@@ -151,7 +153,7 @@ def test_select_answers_another_budget_without_training(finished: Finished) -> N
         select_top(folder, "1e-9ms", 1, lab=Idle(settings()))
 
 
-def test_alternatives_without_training(finished: Finished) -> None:
+def test_alternatives_need_no_training(finished: Finished) -> None:
     folder, result, _ = finished
     budget = f"{4 * result.selected.budget_ms}ms"
     found = select_top(folder, budget, 2, lab=Idle(settings()))
@@ -161,8 +163,8 @@ def test_alternatives_without_training(finished: Finished) -> None:
         select_top(folder, budget, 0)
 
 
-def test_trials_that_are_missing_are_run_and_only_those(finished: Finished, tmp_path: Path) -> None:
-    """As after a kill; two worker processes give what one process gave."""
+def test_only_missing_trials_are_run(finished: Finished, tmp_path: Path) -> None:
+    """The study is as after a kill. Two worker processes give the scores of one process."""
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     for name in ("candidates.json", "confirmed.json", "selected.json", "winner.safetensors"):
@@ -177,12 +179,14 @@ def test_trials_that_are_missing_are_run_and_only_those(finished: Finished, tmp_
     assert [row[:4] for row in again] == [row[:4] for row in rows]
     for old, new in zip(rows, again, strict=True):
         assert new[4:6] == pytest.approx(old[4:6], rel=1e-3), old
-        assert (new[6] == old[6]) == (old[2] == 0 and old[0] == 1), "seconds tell what was run"
+        assert (new[6] == old[6]) == (old[2] == 0 and old[0] == 1), (
+            "the seconds show which trials were run again"
+        )
     assert result.selected.structure == finished[1].selected.structure
 
 
 def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) -> None:
-    """Those that are done stay; what was trained and measured is used again."""
+    """Finished trials stay, and trained and measured networks are used again."""
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     query = "SELECT * FROM trials ORDER BY rowid"
@@ -195,14 +199,14 @@ def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) 
     assert again[: len(rows)] == rows
     assert (len(rows), len(again), result.trials_done) == (8, 12, 12)
     assert json.loads((folder / "results" / "result.json").read_text())["trials_done"] == 12
-    done = {one.structure: one for one in finished[1].confirmed}
-    for one in result.confirmed:
-        assert done.get(one.structure, one) == one
+    trained = {each.structure: each for each in finished[1].confirmed}
+    for candidate in result.confirmed:
+        assert trained.get(candidate.structure, candidate) == candidate
     with pytest.raises(StudyError, match="trials_per_super_block: 4 in the study, 2 asked"):
         run_search(settings(), folder)
 
 
-def test_the_test_split_is_read_only_for_the_hand_over(
+def test_only_the_export_reads_the_test_split(
     tmp_path: Path, lab: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[str] = []
@@ -217,20 +221,20 @@ def test_the_test_split_is_read_only_for_the_hand_over(
     run_search(
         settings(), tmp_path, workers=1, on_event=lambda event: phases.append(event.phase), lab=lab
     )
-    assert {read for read in reads if read.startswith("test")} == {"test hand-over"}
+    assert {read for read in reads if read.startswith("test")} == {"test export"}
 
 
-def test_an_infeasible_budget_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_an_infeasible_budget_is_refused_before_the_first_training(tmp_path: Path) -> None:
     lab = Idle(settings())
     with pytest.raises(InfeasibleBudgetError) as caught:
         run_search(settings(budget="0.0001x"), tmp_path, lab=lab)
     assert caught.value.fastest is not None
-    noted = json.loads((tmp_path / "failure.json").read_text())
-    assert noted == {"sentence": str(caught.value), "infeasible_budget": True}
-    assert "a larger budget may be given for the same study" in noted["sentence"]
+    failure = json.loads((tmp_path / "failure.json").read_text())
+    assert failure == {"sentence": str(caught.value), "infeasible_budget": True}
+    assert "a larger budget may be given for the same study" in failure["sentence"]
     with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
         run_search(settings(budget="5x", seed=1), tmp_path)
-    with pytest.raises(pytest.fail.Exception, match="trained"):  # it goes on
+    with pytest.raises(pytest.fail.Exception, match="trained"):  # the search continues
         run_search(settings(budget="5x"), tmp_path, lab=lab)
     assert SearchSettings.from_toml((tmp_path / "study.toml").read_text()).budget == "5x"
 
@@ -246,7 +250,7 @@ class WithoutDW(ClosedFormLatency):
                 yield TrialResult(trial, "done", 0.5, 1.5)
 
 
-def test_a_trial_that_fails_is_recorded_and_left_out(tmp_path: Path) -> None:
+def test_a_failed_trial_is_recorded_and_left_out(tmp_path: Path) -> None:
     result = run_search(settings(), tmp_path, workers=1, lab=WithoutDW(settings()))
     assert result.trials_failed == 2
     assert any("2 of 8 trials failed" in warning for warning in result.warnings)
@@ -272,7 +276,7 @@ def test_a_master_that_did_not_learn_stops_the_search(tmp_path: Path, lab: Labor
         ({"target": {"device": "cuda:7"}}, TargetError),
     ],
 )
-def test_a_wrong_name_leaves_no_study_behind(
+def test_a_wrong_setting_leaves_no_study(
     tmp_path: Path, changes: dict[str, Any], error: type[GenetsError]
 ) -> None:
     with pytest.raises(error):
@@ -280,7 +284,7 @@ def test_a_wrong_name_leaves_no_study_behind(
     assert not (tmp_path / "study").exists()
 
 
-def test_other_images_in_the_folder_are_noticed(finished: Finished, tmp_path: Path) -> None:
+def test_changed_images_are_refused(finished: Finished, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(finished[0], folder)
     record = json.loads((folder / "data.json").read_text())
@@ -316,7 +320,9 @@ def test_a_damaged_file_is_one_sentence(
         ),
     ],
 )
-def test_a_damaged_latency_table_has_one_cure(tmp_path: Path, content: str, message: str) -> None:
+def test_the_message_of_a_damaged_latency_table_says_what_to_do(
+    tmp_path: Path, content: str, message: str
+) -> None:
     study = Study.create_or_resume(tmp_path / "study", settings())
     with study:
         context = SearchContext(study, 10)
@@ -335,7 +341,7 @@ def test_workers_are_at_least_one(tmp_path: Path, workers: int) -> None:
     assert not (tmp_path / "study").exists()
 
 
-def test_the_paper_form_is_selected_with_too(tmp_path: Path, lab: Laboratory) -> None:
+def test_a_search_with_the_regression_of_the_paper(tmp_path: Path, lab: Laboratory) -> None:
     asked = settings(regression="paper", selection="random")
     result = run_search(asked, tmp_path, workers=1, lab=lab)
     assert result.selected.predicted_accuracy_std is None

@@ -1,5 +1,7 @@
 """A search as one call of Python: what keywords become."""
 
+import inspect
+
 import pytest
 from rounds_lab import SETTINGS, in_closed_form, search, settings
 
@@ -7,6 +9,7 @@ import genets
 from genets.core.errors import SettingsError
 from genets.nas import search as nas_search
 from genets.nas.settings.presets import PRESETS, settings_at
+from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.reader import load_settings
 
 KEYWORDS = SETTINGS | {"rounds": 1}
@@ -61,6 +64,16 @@ def test_faults(tmp_path, changes, message):
     with pytest.raises(genets.GenetsError, match=message):
         genets.search(**KEYWORDS | changes, out=tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_the_signature_names_every_setting():
+    parameters = inspect.signature(genets.search).parameters
+    names = ["out", "preset", "workers", "wait_minutes", "on_event"]
+    assert list(parameters) == [*names, *SearchSettings.model_fields, "resolution"]
+    assert parameters["confirm"].default == 4
+    assert parameters["confirm"].annotation is int
+    assert parameters["data"].default is None  # an unfinished study needs no settings
+    assert all(each.kind is each.KEYWORD_ONLY for each in parameters.values())
 
 
 def test_data_and_budget_must_be_given(tmp_path):

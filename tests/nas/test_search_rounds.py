@@ -19,6 +19,7 @@ from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.networks.weights import read_weights
 from genets.structure import Structure
+from genets.training import Score
 
 Finished = tuple[Path, SearchResult, list[Progress]]
 
@@ -37,7 +38,7 @@ def test_the_second_round_starts_at_the_best_of_the_first(finished: Finished) ->
     assert first.master == settings().structure
     best = min(first.confirmed, key=lambda one: one.cross_entropy or 0)
     assert second.master == best.structure != first.master
-    assert second.score == {"top1": best.top1, "cross_entropy": best.cross_entropy}
+    assert second.score == Score(best.top1, best.cross_entropy)
     assert (first.trials_done, second.trials_done, result.trials_done) == (10, 10, 20)
     assert min(loss(one.structure) for one in second.confirmed) < loss(second.master), "it helped"
 
@@ -69,7 +70,7 @@ def test_trials_of_the_second_round_are_of_the_first_space(finished: Finished) -
 def test_every_phase_of_every_round_tells_its_progress(finished: Finished) -> None:
     folder, _, events = finished
     last = {event.phase: event for event in events}
-    for phase in ("trials", "verification", "confirmation"):
+    for phase in ("trials", "selection", "candidate training"):
         assert {phase, f"{phase}, round 2"} <= set(last)
     assert all(event.done == event.total for event in last.values()), last
     assert "trials, round 2" in json.loads((folder / "seconds.json").read_text())
@@ -88,7 +89,7 @@ def test_select_uses_the_model_of_the_last_round(finished: Finished) -> None:
     model = Snapshot.read(folder).model
     assert model is not None
     assert model.master == result.rounds[1].master
-    assert model.master_value == -result.rounds[1].score["cross_entropy"]
+    assert model.master_value == -result.rounds[1].score.cross_entropy
     for budget in ("0.9x", "0.5x"):
         selected = select_top(folder, budget, 1, lab=lab)[0]
         prediction = model.predict(selected.structure)

@@ -11,7 +11,7 @@ from genets.core.resumable import flatten
 from genets.latency import Target
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.toml_tables import merge
+from genets.nas.settings.toml_tables import load_settings_file, merge
 from genets.structure import Block, DesignSpace, zoo
 from genets.structure.space import PAPER_BLOCKS
 
@@ -101,7 +101,7 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
         ({"budget": "0.2"}, TargetError, "budget '0.2' has no unit"),
         ({"budget": "-1ms"}, TargetError, "budget must be above 0"),
         ({"budget": "nanms"}, TargetError, "budget must be above 0"),
-        ({"budget": 0.2}, SettingsError, "budget must be a valid string, not 0.2"),
+        ({"budget": 0.2}, TargetError, "budget must be a text such as 0.2ms, not 0.2"),
         ({"data": ""}, SettingsError, "data "),
         ({"seed": -1}, SettingsError, "seed must be greater than or equal to 0, not -1"),
         ({"seed": "x"}, SettingsError, "seed must be a valid integer, not 'x'"),
@@ -149,6 +149,9 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
             "because candidates of each size are trained, not 3",
         ),
         ({"space": 3}, SettingsError, "space must be a valid dictionary"),
+        ({"own_blocks": 3}, SettingsError, "own_blocks must be a list of files, not 3"),
+        ({"own_blocks": [3]}, SettingsError, "own_blocks must be a list of files, not [3]"),
+        ({"target": {"engine": {}}}, TargetError, "unknown engine '{}'"),
     ],
 )
 def test_wrong_values_are_one_sentence(changes, kind, sentence):
@@ -163,6 +166,14 @@ def test_wrong_values_are_one_sentence(changes, kind, sentence):
 def test_what_is_missing_is_named():
     with pytest.raises(SettingsError, match="setting data must be given"):
         SearchSettings(budget="1ms")
+
+
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "9" * 5000, "[1"])
+def test_a_file_that_is_no_toml_is_one_sentence(tmp_path, value):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"seed = {value}\n")
+    with pytest.raises(SettingsError, match=r"settings file .*mine\.toml is not valid TOML"):
+        load_settings_file(path)
 
 
 def test_merge_and_flatten():

@@ -1,20 +1,26 @@
-"""Studies: resumable after any kill, closed to others, plain about damage."""
+"""Studies continue after any kill, are locked for other processes, and name damaged files."""
 
+import json
 import os
 import random
 import signal
 import sqlite3
 import time
+import unicodedata
 import warnings
 from dataclasses import replace
 
 import pytest
 
 from genets.core.errors import StudyError
+from genets.data import MAX_BROKEN_SHARE, load_digits
+from genets.nas.search import _check_same_data
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
-from genets.structure import SuperBlock
+from genets.nas.study.trial_database import read_in_order
+from genets.structure import SuperBlock, zoo
 
 SETTINGS = SearchSettings(data="digits", budget="0.2ms")
 
@@ -38,7 +44,7 @@ def study(tmp_path):
         yield study
 
 
-def test_results_come_back_as_they_were_and_in_order(study):
+def test_stored_results_are_read_unchanged_and_in_order(study):
     failed = TrialResult(trial(9), "failed", reason="diverged: 'loss' is [nan]")
     for result in (done(7), failed, done(2), replace(done(2), trial=trial(2, repeat=1))):
         study.record(result)
@@ -65,7 +71,7 @@ def test_a_failed_trial_counts_as_ended_and_may_be_replaced(study):
     assert study.results() == [done(1)]
 
 
-def test_changed_settings_are_refused_field_by_field(study):
+def test_every_changed_setting_is_named(study):
     study.close()
     other = SearchSettings(
         data="digits", budget="0.1ms", target={"batch_size": 1}, trial_training={"epochs": 99}
@@ -80,7 +86,7 @@ def test_changed_settings_are_refused_field_by_field(study):
     Study.create_or_resume(study.folder, SETTINGS).close()
 
 
-def test_folders_that_are_no_studies_are_refused(tmp_path):
+def test_a_folder_that_is_not_a_study_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(StudyError, match=r"holds thesis\.tex but no study\.toml"):
         Study.create_or_resume(tmp_path, SETTINGS)
@@ -92,7 +98,7 @@ def test_folders_that_are_no_studies_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_an_empty_folder_and_one_killed_at_its_birth_become_studies(tmp_path):
+def test_a_study_begins_in_an_empty_folder_and_after_a_kill_at_the_start(tmp_path):
     (tmp_path / "study.lock").write_text("123\n")
     (tmp_path / ".study.toml.abcd.tmp").write_text("data = ")
     Study.create_or_resume(tmp_path, SETTINGS).close()
@@ -105,7 +111,7 @@ def test_an_empty_folder_and_one_killed_at_its_birth_become_studies(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7])
-def test_a_truncated_database_is_refused_and_left_alone(study, share):
+def test_a_truncated_database_is_refused_and_not_changed(study, share):
     record_all(study, range(200))
     study.close()
     path = study.folder / "trials.sqlite"
@@ -141,6 +147,105 @@ def test_foreign_files_are_refused(study):
         Study.open(study.folder)
 
 
+ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"DROP TABLE trials; CREATE VIEW trials AS {ENDLESS}",
+        "ALTER TABLE trials ADD COLUMN more TEXT",
+        "DROP TABLE trials",
+        "CREATE TABLE t AS SELECT * FROM trials; UPDATE t SET notation = NULL; "
+        "DROP TABLE trials; ALTER TABLE t RENAME TO trials",
+    ],
+)
+def test_a_database_with_another_table_is_refused(study, change):
+    study.record(done(1))
+    study.close()
+    path = study.folder / "trials.sqlite"
+    database = sqlite3.connect(path)
+    database.executescript(change)
+    database.close()
+    with pytest.raises(StudyError, match="it does not hold the table of trials"):
+        Study.open(study.folder)
+    with pytest.raises(StudyError, match="it does not hold the table of trials"):
+        read_in_order(path)
+
+
+@pytest.mark.parametrize("notation", ["'XX3'", "''", "CAST(x'ff' AS TEXT)"])
+def test_a_row_that_is_no_trial_is_refused(study, notation):
+    study.record(done(1))
+    study._trials[1]._connection.execute(f"UPDATE trials SET notation = {notation}")
+    with pytest.raises(StudyError, match=r"trials\.sqlite"):
+        study.results()
+    with pytest.raises(StudyError, match=r"trials\.sqlite is damaged"):
+        read_in_order(study.folder / "trials.sqlite")
+
+
+CANDIDATE = {
+    "structure": str(zoo["genet_light"]), "budget_ms": 1, "predicted_ms": 1.5, "measured_ms": 1.5,
+    "low_ms": 1.4, "high_ms": 1.6, "master_ms": 2.0, "noisy": False, "predicted_accuracy": None,
+    "predicted_accuracy_std": None, "table_rmspe": 0.1,
+}  # fmt: skip
+TRAINED = {
+    "structure": str(zoo["genet_light"]), "status": "done", "epochs": 3, "top1": 0.5,
+    "cross_entropy": 1.5, "seconds": 1.0, "reason": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"measured_ms": "fast"}, {"budget_ms": 0}, {"high_ms": None}, {"noisy": "no"},
+     {"predicted_accuracy": []}, {"structure": 7}, {"table_rmspe": 10**400}],
+)  # fmt: skip
+def test_a_candidate_with_a_wrong_value_is_refused(study, change):
+    path = study.save_json("selected", CANDIDATE)
+    assert study.selected().structure == zoo["genet_light"]
+    path.write_text(json.dumps(CANDIDATE | change))
+    with pytest.raises(StudyError, match=r"selected\.json is damaged"):
+        study.selected()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"top1": None}, {"top1": 1.5}, {"cross_entropy": "low"}, {"status": "ended"}, {"epochs": 2.5}],
+)
+def test_a_trained_candidate_with_a_wrong_value_is_refused(study, change):
+    path = study.save_json("confirmed", [TRAINED])
+    assert study.trained()[0].score["top1"] == 0.5
+    path.write_text(json.dumps([TRAINED | change]))
+    with pytest.raises(StudyError, match=r"confirmed\.json is damaged"):
+        study.trained()
+
+
+COUNTS = {
+    "class_names": ["a", "b"], "master": [[0, 0, 5]], "winner": [[0, 1, 5]],
+    "difference": {"top1": -1.0, "half_width": 0.0, "images": 5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"class_names": "ab"}, {"class_names": [1, 2]}, {"master": [[0, -1, 5]]},
+     {"master": [[0, 2, 5]]}, {"winner": [[0, 0, -5]]}, {"winner": 3},
+     {"difference": {"top1": 2, "half_width": 0, "images": 5}}],
+)  # fmt: skip
+def test_predictions_that_are_not_possible_are_refused(study, change):
+    path = study.save_json(layout.TEST, COUNTS)
+    assert study.class_counts().winner.tolist() == [[0, 5], [0, 0]]
+    path.write_text(json.dumps(COUNTS | change))
+    with pytest.raises(StudyError, match=r"test\.json is damaged"):
+        study.class_counts()
+
+
+@pytest.mark.parametrize("seconds", ["-1", "NaN", "1e999", '"long"', "[]"])
+def test_times_that_are_not_times_are_refused(study, seconds):
+    (study.folder / "seconds.json").write_text(f'{{"trials": {seconds}}}')
+    with pytest.raises(StudyError, match=r"seconds\.json is damaged"):
+        study.seconds()
+
+
 def test_another_schema_is_refused(study):
     study.close()
     newer = sqlite3.connect(study.folder / "trials.sqlite")
@@ -158,20 +263,20 @@ def test_damaged_settings_are_refused(study):
             Study.open(study.folder)
 
 
-def test_a_full_disk_is_one_sentence_and_loses_nothing(study):
+def test_a_full_disk_gives_one_sentence_and_loses_no_trial(study):
     study.record(done(0))
-    study._trials[1]._connection.execute("PRAGMA max_page_count = 1")  # as if the disk ended here
+    study._trials[1]._connection.execute("PRAGMA max_page_count = 1")  # stands for a full disk
     with pytest.raises(StudyError, match="disk is full; every recorded trial is kept"):
         record_all(study, range(1, 1000))
-    kept = study.results()
+    results = study.results()
     study.close()
     with Study.create_or_resume(study.folder, SETTINGS) as again:
-        assert again.results() == kept
-        assert len(kept) >= 1
+        assert again.results() == results
+        assert len(results) >= 1
         again.record(done(999))
 
 
-def test_a_full_disk_while_writing_a_document(study, monkeypatch):
+def test_a_full_disk_while_a_json_file_is_written(study, monkeypatch):
     study.save_json("master", {"top1": 0.9})
 
     def full(handle):
@@ -184,7 +289,7 @@ def test_a_full_disk_while_writing_a_document(study, monkeypatch):
     assert not list(study.folder.glob(".*.tmp"))
 
 
-def test_a_read_only_place_is_one_sentence(tmp_path):
+def test_a_folder_that_cannot_be_written_gives_one_sentence(tmp_path):
     with pytest.raises(StudyError, match="cannot use study"):
         Study.create_or_resume("/proc/no/study", SETTINGS)
     (tmp_path / "file").touch()
@@ -192,13 +297,32 @@ def test_a_read_only_place_is_one_sentence(tmp_path):
         Study.create_or_resume(tmp_path / "file" / "study", SETTINGS)
 
 
-def test_documents(study):
+def test_json_files_are_written_and_read(study):
     assert study.load_json("verification", dict) is None
     path = study.save_json("verification", {"net": [0.1, None]})
     assert study.load_json("verification", dict) == {"net": [0.1, None]}
     path.write_text('{"net": [0.1')
     with pytest.raises(StudyError, match=r"verification\.json is damaged"):
         study.load_json("verification", dict)
+
+
+def test_the_times_of_an_older_study_have_the_present_names(study):
+    study.save_json(
+        "seconds",
+        {
+            "trials, round 2": 1,
+            "verification": 2,
+            "confirmation, round 2": 3,
+            "hand-over": 4,
+            "export": 5,
+        },
+    )
+    assert study.seconds() == {
+        "trials, round 2": 1,
+        "selection": 2,
+        "candidate training, round 2": 3,
+        "export": 9,
+    }
 
 
 def test_one_process_at_a_time(study):
@@ -209,7 +333,7 @@ def test_one_process_at_a_time(study):
 
 
 def write_until_killed(folder, pipe):
-    """In a forked child: tell the number of each trial after it was recorded."""
+    """In a forked process: write the number of each trial to the pipe after it was recorded."""
     with Study.create_or_resume(folder, SETTINGS) as study:
         for missing in study.missing([trial(n) for n in range(2000)]):
             number = missing.index + 4 * (missing.super_block.depth - 1)
@@ -218,7 +342,7 @@ def write_until_killed(folder, pipe):
 
 
 def fork_writer(folder):
-    """Process id, and the end of the pipe that its numbers come out of."""
+    """Start a writer; give its process id and the reading end of its pipe."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside threads
@@ -232,18 +356,46 @@ def fork_writer(folder):
     return pid, os.fdopen(reading)
 
 
-def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path):
-    rng, told = random.Random(0), []
+def test_ten_kills_neither_lose_nor_repeat_a_trial(tmp_path):
+    rng, recorded = random.Random(0), []
     for _ in range(10):
         pid, numbers = fork_writer(tmp_path / "study")
         with numbers:
-            told.append(int(numbers.readline()))
+            recorded.append(int(numbers.readline()))
             time.sleep(rng.uniform(0, 0.05))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            told += map(int, numbers)
-    assert len(set(told)) == len(told)
+            recorded += map(int, numbers)
+    assert len(set(recorded)) == len(recorded)
     with Study.create_or_resume(tmp_path / "study", SETTINGS) as study:
         results = study.results()
-    assert set(map(done, told)) <= set(results)
-    assert len(results) <= len(told) + 10  # a kill may come between a row and its number
+    assert set(map(done, recorded)) <= set(results)
+    assert len(results) <= len(recorded) + 10  # a kill may come between a row and its number
+
+
+def test_the_share_of_broken_images_may_change(tmp_path):
+    settings = SearchSettings(data="digits", budget="0.1ms")
+    Study.create_or_resume(tmp_path, settings).close()
+    for share in (0.2, 0.0):
+        changed = settings.model_copy(update={"max_broken_share": share})
+        with Study.create_or_resume(tmp_path, changed) as study:
+            assert study.settings.max_broken_share == share
+    assert settings.max_broken_share == MAX_BROKEN_SHARE
+    both = settings.model_copy(update={"max_broken_share": 0.3, "seed": 5})
+    with pytest.raises(StudyError, match="seed: 0 in the study, 5 asked"):
+        Study.create_or_resume(tmp_path, both)
+
+
+def test_class_names_in_another_unicode_form_are_the_same_images(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Blüte") for form in ("NFC", "NFD"))
+    data = replace(load_digits(8), class_names=(composed, *"012345678"))
+    settings = SearchSettings(data="digits", budget="0.1ms")
+    with Study.create_or_resume(tmp_path, settings) as study:
+        _check_same_data(study, data)
+        record = study.load_json("data", dict)
+        # An older genets stored the names as the file system gave them.
+        study.save_json("data", record | {"class_names": [decomposed, *"012345678"]})
+        _check_same_data(study, data)
+        study.save_json("data", record | {"class_names": ["Blute", *"012345678"]})
+        with pytest.raises(StudyError, match="have changed since study"):
+            _check_same_data(study, data)

@@ -32,6 +32,7 @@ from genets.nas.warnings import (
     trial_warnings,
 )
 from genets.structure import Block, SuperBlock
+from genets.training import Score
 from genets.training.score import Metric
 
 SETTINGS = SearchSettings(
@@ -66,7 +67,7 @@ def bayes_effects(model: AccuracyModel) -> BayesEffects:
     return model.effects
 
 
-def test_the_deviation_after_trials_is_that_of_a_refit_whatever_their_results() -> None:
+def test_the_deviation_after_more_trials_equals_the_deviation_of_a_new_fit() -> None:
     effects = bayes_effects(fit(0.05))
     choice, trials, rng = undecided_choices(effects)[0], plan(4), np.random.default_rng(2)
     model = effects.model
@@ -95,7 +96,7 @@ def test_the_deviation_after_trials_is_that_of_a_refit_whatever_their_results() 
 
 
 @pytest.mark.parametrize(("mean", "left"), [(0.0, 0.3), (1.2, 0.5), (1.9, 0.9), (0.4, 0.05)])
-def test_the_chance_to_settle_equals_simulated_outcomes(mean: float, left: float) -> None:
+def test_the_chance_to_settle_a_choice_equals_a_simulation(mean: float, left: float) -> None:
     errors = LogErrors(Metric.TOP1, 0.9)
     choice = UndecidedChoice(0, Block("XX"), Block("DW", 3, 3), mean, 1.0, np.zeros(1), errors)
     rng = np.random.default_rng(0)
@@ -105,7 +106,7 @@ def test_the_chance_to_settle_equals_simulated_outcomes(mean: float, left: float
     assert chance_to_settle(choice, 1.0) == 0.0
 
 
-def test_the_smallest_number_that_settles_equals_a_search_over_all_numbers() -> None:
+def test_the_number_of_needed_trials_equals_a_search_over_all_numbers() -> None:
     effects = bayes_effects(fit(0.05, noise=0.02))
     choices = undecided_choices(effects)
     needed = trials_to_settle(effects, choices, plan, step=3)
@@ -116,7 +117,7 @@ def test_the_smallest_number_that_settles_equals_a_search_over_all_numbers() -> 
         assert count == (expected[0] if expected else None)
 
 
-def test_one_warning_for_each_choice_and_the_command_that_helps(tmp_path: Path) -> None:
+def test_each_undecided_choice_has_a_warning_and_the_last_is_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "my study"
     model = fit(0.05, noise=0.02)
     warnings = trial_warnings(model, SETTINGS, folder)
@@ -138,7 +139,7 @@ def test_one_warning_for_each_choice_and_the_command_that_helps(tmp_path: Path) 
     assert not fit(0.05, form="paper").undecided_choices()
 
 
-def test_a_clear_difference_is_no_undecided_choice() -> None:
+def test_a_clear_difference_is_not_an_undecided_choice() -> None:
     choices = fit(0.3, noise=1e-4).undecided_choices()
     early = [choice for choice in choices if choice.index < 2]
     assert not any("DW" in (choice.best.type, choice.other.type) for choice in early)
@@ -161,39 +162,39 @@ def test_structures_outside_the_range_of_the_trials_are_marked() -> None:
     )
 
 
-def test_a_table_that_errs_much_is_warned_of() -> None:
+def test_a_table_with_large_errors_causes_a_warning() -> None:
     assert table_warnings(0.1) == []
     (sentence,) = table_warnings(0.773)
     assert sentence.startswith("the latency table is 77% off on networks that it never saw")
 
 
-@pytest.mark.parametrize(("times", "doubted"), [(1.0, 0), (1.4, 0), (0.7, 0), (15.0, 1), (0.5, 1)])
-def test_a_measurement_unlike_the_prediction_is_told(times: float, doubted: int) -> None:
+@pytest.mark.parametrize(("times", "warned"), [(1.0, 0), (1.4, 0), (0.7, 0), (15.0, 1), (0.5, 1)])
+def test_a_measurement_far_from_the_prediction_causes_a_warning(times: float, warned: int) -> None:
     ms = 2.0 * times
     candidate = Candidate(MASTER, 9.0, 2.0, ms, ms, ms, 5.0, False, 0.8, 0.1, 0.05)
-    found = measurement_warnings(candidate)
-    assert len(found) == doubted
-    if found:
-        assert f"{ms:.4g} ms per image, {times:.2g} times what the latency table" in found[0]
+    warnings = measurement_warnings(candidate)
+    assert len(warnings) == warned
+    if warnings:
+        assert f"{ms:.4g} ms per image, {times:.2g} times what the latency table" in warnings[0]
 
 
 @pytest.mark.parametrize(
-    ("own", "master_ms", "doubted"), [(0.9, 1.0, True), (0.7, 1.0, False), (0.9, 3.0, False)]
+    ("own", "master_ms", "warned"), [(0.9, 1.0, True), (0.7, 1.0, False), (0.9, 3.0, False)]
 )
-def test_a_master_net_that_would_do_better_itself_is_told(
-    own: float, master_ms: float, doubted: bool
+def test_a_master_net_that_is_better_than_the_winner_causes_a_warning(
+    own: float, master_ms: float, warned: bool
 ) -> None:
     selected = Candidate(MASTER, 2.0, 1.5, 1.5, 1.5, 1.5, master_ms, False, 0.8, 0.1, 0.05)
     winner = TrainedCandidate(MASTER, "done", 3, 0.8, 0.5)
-    found = master_warnings(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, [winner])
-    assert len(found) == doubted
-    if found:
-        assert "(top-1 0.9 after 36 epochs against 0.8 after 3)" in found[0]
-        assert found[0].startswith("the MasterNet, which at 1 ms per image meets the budget")
-    assert master_warnings(SETTINGS, selected, {"top1": own, "cross_entropy": 0.4}, []) == []
+    warnings = master_warnings(SETTINGS, selected, Score(own, 0.4), [winner])
+    assert len(warnings) == warned
+    if warnings:
+        assert "(top-1 0.9 after 36 epochs against 0.8 after 3)" in warnings[0]
+        assert warnings[0].startswith("the MasterNet, which at 1 ms per image meets the budget")
+    assert master_warnings(SETTINGS, selected, Score(own, 0.4), []) == []
 
 
-def test_a_round_without_choice_is_told() -> None:
+def test_a_round_with_one_candidate_causes_a_warning() -> None:
     same, other = (
         TrainedCandidate(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20))
     )

@@ -100,6 +100,15 @@ def test_numbers_out_of_range(arguments: tuple[int, ...], field: str) -> None:
         build(zoo["master_small"], *arguments)
 
 
+def test_weights_that_do_not_fit_into_the_memory_are_refused() -> None:
+    huge = small(SuperBlock("XX", 1, 65536, 2), SuperBlock("XX", 1000, 65536))
+    with pytest.raises(GenetsError, match=r"need \d+\.\d GiB of memory, and \d+\.\d GiB are free"):
+        build(huge, 10)
+    with torch.device("meta"):  # without memory for the weights
+        assert isinstance(build(small(SuperBlock("XX", 1, 65536, 2), SuperBlock("XX", 1, 65536))),
+                          ByobNet)  # fmt: skip
+
+
 # Table 2. Light's 552 M cannot be met by multiply-adds of convolutions and classifier alone
 # (547 M, as timm counts for gernet_s too): see docs/networks.md.
 TABLE_2 = {

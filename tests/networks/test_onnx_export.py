@@ -1,12 +1,14 @@
 """ONNX files: ONNX Runtime computes the same outputs as torch."""
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import genets
 from genets.core.errors import GenetsError
 from genets.networks import build, export_onnx
 from genets.structure import zoo
@@ -38,6 +40,15 @@ def test_equal_outputs_at_any_batch_size_and_no_printing(net, tmp_path, capfd) -
     operators = {node.op_type for node in onnx.load(path).graph.node}
     assert "BatchNormalization" not in operators
     assert "Conv" in operators
+
+
+def test_the_file_says_nothing_about_this_machine(net, tmp_path) -> None:
+    export_onnx(net, tmp_path / "net.onnx", 32)
+    model = onnx.load(tmp_path / "net.onnx")
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    content = (tmp_path / "net.onnx").read_bytes()
+    for place in (str(Path(torch.__file__).parents[1]), str(Path(genets.__file__).parent), ".py"):
+        assert place.encode() not in content
 
 
 def test_fixed_batch_size(net, tmp_path) -> None:

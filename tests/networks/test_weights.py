@@ -101,7 +101,8 @@ def test_load_one_channel(tmp_path) -> None:
     assert load(tmp_path).stem.conv.in_channels == 1
 
 
-@pytest.mark.parametrize("metadata", [{}, {"num_classes": "ten"}, {"num_classes": "-1"}])
+@pytest.mark.parametrize("metadata", [{}, {"num_classes": "ten"}, {"num_classes": "-1"},
+                                      {"num_classes": "9" * 5000}])  # fmt: skip
 def test_load_needs_a_class_count(net, tmp_path, metadata: dict[str, str]) -> None:
     MASTER.save(tmp_path / "structure.toml")
     save_weights(net, tmp_path / "weights.safetensors", metadata)

@@ -5,18 +5,23 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from study_lab import DEVICE, make_study
 
 from command_line import fails, invoke
 from genets.core.errors import StudyError
+from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report import html as html_page
 from genets.report.study import page as page_file
 from genets.report.study.candidates import candidates_section
+from genets.report.study.classes import classes_section
 from genets.report.study.facts import state_sentences, study_record
 from genets.report.study.page import study_page
+from genets.training import Score
+from genets.training.predictions import Predictions
 
 EVIL = "<script>alert('x')<"  # a folder name, so without a slash
 
@@ -63,9 +68,9 @@ def values(html, *fields):
 def test_everything_is_there(selected, html):
     snapshot = Snapshot.read(selected)
     assert sections(html) == [
-        "State", "Result", "Frontier: cpu, torch, fp32, batch 8, 1 thread",
-        "The chosen structure beside the MasterNet", "Pseudo-gradients", "Trials",
-        "Predicted against measured", "Warnings",
+        "State", "Result", "Next step", "Warnings", "The winner beside the MasterNet",
+        "Frontier: cpu, torch, fp32, batch 8, 1 thread", "Trials", "Pseudo-gradients",
+        "Predicted against measured", "Conditions",
     ]  # fmt: skip
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
     assert len(captions) == len(specs_of(html)) == 9
@@ -115,6 +120,80 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path, upto, missing, shown
         "trials.sqlite-wal", "trials.sqlite-shm"}  # fmt: skip
 
 
+CLASS_NAMES = tuple("0123456789")
+
+
+def finish(folder):
+    """Write the result of a search: of 200 images, the MasterNet recognises 180, the winner 171.
+
+    The winner takes class 9 for class 3 in nearly all of its images.
+    """
+    labels = np.arange(200) % 10
+    master, winner = labels.copy(), labels.copy()
+    master[:20] = (labels[:20] + 1) % 10
+    winner[labels == 9] = 3
+    winner[:10] = (labels[:10] + 1) % 10
+    predictions = (Predictions(labels, classes) for classes in (master, winner))
+    counts = ClassCounts.count(CLASS_NAMES, *predictions)
+    scores = {"master": Score(0.9, 0.3).to_json(), "winner": Score(0.855, 0.4).to_json()}
+    (folder / "results").mkdir(exist_ok=True)
+    (folder / "results" / "test.json").write_text(json.dumps(counts.to_json()))
+    (folder / "results" / "result.json").write_text(json.dumps(scores))
+    return counts
+
+
+def test_a_finished_study_begins_with_its_result(tmp_path):
+    folder = make_study(tmp_path / "study", "selected")
+    counts = finish(folder)
+    snapshot = Snapshot.read(folder)
+    html = study_page(snapshot, "today")
+    assert sections(html)[:4] == ["Result", "Next steps", "Warnings", "Classes"]
+    heading = re.search(r"<h1>(.*?)</h1><p class=\"quiet\">(.*?)</p>", html)
+    selected, difference = snapshot.selected, counts.difference
+    assert difference.top1 == pytest.approx(-0.045)
+    assert heading.group(1) == (
+        f"{selected.master_ms / selected.measured_ms:.1f} times as fast as the MasterNet, "
+        f"4.5 ± {100 * difference.half_width:.1f} points less accurate; "
+        f"{selected.measured_ms:.3f} ms per image, within the budget of {selected.budget_ms:.3f} ms"
+    )
+    assert "The MasterNet is the network that the search started from." in heading.group(2)
+    assert "scored on the same 200 test images" in heading.group(2)
+    assert f"genets export {folder / 'results'} --out deploy" in html
+    assert f"genets.load(&quot;{folder / 'results'}&quot;)" in html
+
+
+def test_classes_are_sorted_by_the_winners_score(tmp_path):
+    folder = make_study(tmp_path / "study", "selected")
+    finish(folder)
+    _, table, figure = classes_section(Snapshot.read(folder)).blocks
+    names = [row[0] for row in table.rows]
+    assert sorted(names) == list(CLASS_NAMES)
+    assert names[0] == "9"
+    assert table.rows[0][1:4] == ["20", "0.0 ± 0.0", "90.0 ± 13.1"]
+    assert table.rows[0][4].text == "3 (19 images)"
+    shares = [float(row[2].partition(" ")[0]) for row in table.rows]
+    assert shares == sorted(shares)
+    squares = figure.spec()["data"]["values"]
+    assert {"class": "9", "taken": "3", "share": 0.95, "shown": "95%"} in squares
+
+
+def test_the_page_has_one_budget(tmp_path):
+    """The winner was measured while the machine was slower than when the table was made."""
+    folder = make_study(tmp_path / "study", "selected")
+    record = json.loads((folder / "selected.json").read_text())
+    slower = {name: 1.3 * record[name] for name in ("budget_ms", "measured_ms", "low_ms", "high_ms",
+                                                    "master_ms")}  # fmt: skip
+    (folder / "selected.json").write_text(json.dumps(record | slower))
+    snapshot = Snapshot.read(folder)
+    html = study_page(snapshot, "today")
+    budget = f"{snapshot.selected.budget_ms:.4g}"
+    assert f"The dashed line is the budget, {budget} ms" in html
+    assert f"The budget is {budget} ms per image (0.8x: 0.8 times" in html
+    assert f"<dd>{budget} ms per image (0.8x)</dd>" in html
+    winner = next(row for row in values(html, "network", "latency") if row["network"] == "winner")
+    assert winner["ms"] == pytest.approx(snapshot.selected.measured_ms)
+
+
 def test_a_study_in_use_can_be_reported(selected):
     from genets.nas.study.study import Study
 
@@ -145,8 +224,9 @@ def test_candidates_stand_with_their_latency_at_the_pace_of_their_own_measuring(
     (folder / "confirmed.json").write_text(json.dumps([one.to_json() for one in both]))
     table, _ = candidates_section(Snapshot.read(folder)).blocks
     ms, master_ms = snapshot.selected.measured_ms, snapshot.selected.master_ms
-    assert table.header[2:4] == ("ms per image", "times the MasterNet")
-    assert [row[2:4] for row in table.rows] == [[f"{ms:.4g}", f"{ms / master_ms:.3g}"], ["-", "-"]]
+    assert table.header[2:5] == ("ms per image", "times the MasterNet", "noise")
+    measured = [f"{ms:.4f}", f"{ms / master_ms:.3f}", "noisy"]
+    assert [row[2:5] for row in table.rows] == [measured, ["-", "-", ""]]
     assert table.strong == {0}
 
 

@@ -9,10 +9,11 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.latency import Measurement, Target
 from genets.nas.study.records import Candidate
 from genets.report.evaluation.tables import export_table
-from genets.report.study.tables import fastest_table, selected_table
+from genets.report.study.tables import alternatives_table, fastest_table, selected_table
 from genets.report.tables import measurement_table
 from genets.report.zoo import ZooRow, zoo_table
 from genets.structure import zoo
+from genets.training.score import Metric
 
 
 def text_of(table):
@@ -33,7 +34,16 @@ def selected(high_ms):
 )
 def test_margin_is_what_the_bound_leaves_of_the_budget(high_ms, margin, said):
     assert selected(high_ms).margin == pytest.approx(margin)
-    assert said in text_of(selected_table(selected(high_ms)))
+    assert said in text_of(selected_table(selected(high_ms), Metric.TOP1))
+
+
+def test_a_selection_names_the_metric_that_it_predicts():
+    text = text_of(selected_table(selected(0.195), Metric.CROSS_ENTROPY))
+    assert "predicted cross-entropy │ 0.4000 ± 0.0200 on validation images" in text
+    rows = text_of(alternatives_table([selected(0.195)], Metric.CROSS_ENTROPY))
+    assert "cross-entropy" in rows
+    assert " 0.4000 " in rows
+    assert "-0.4" not in rows
 
 
 def test_names_are_not_markup():
@@ -51,7 +61,8 @@ def test_measurement():
     assert "[/oops]" in text
     assert "2000 images per second" in text
     assert "0.49 to 0.51 ms per image" in text
-    assert "yes: the interval" in text
+    assert "noisy           │ yes: an end of the 95 % interval is more than 1 % away" in text
+    assert "disturbed       │ no" in text
     quick = text_of(measurement_table("quick", Measurement(0.02045, *values[1:])))
     assert "48,900 images per second" in quick
 

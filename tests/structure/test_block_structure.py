@@ -174,6 +174,8 @@ def test_every_error_is_a_value_error_with_an_exit_status():
 
 
 def test_unknown_names_show_the_nearest_in_their_own_spelling():
-    assert errors.unknown_name("part", "steem", ["Stem", "Head"]).endswith("did you mean Stem?")
+    few = errors.unknown_name("part", "steem", ["Stem", "Head"])
+    assert few.endswith("did you mean Stem? Valid names are Head, Stem")
+    assert errors.unknown_name("part", "steem", ["Stem"]).endswith("did you mean Stem?")
     many = errors.unknown_name("part", "?", map(str, range(20)))
     assert many.endswith("valid names are 0, 1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...")

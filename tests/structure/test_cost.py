@@ -1,34 +1,53 @@
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from genets.networks import count
-from genets.structure import DesignSpace, Structure
+from genets.networks import Count, build, count
+from genets.structure import DesignSpace, Structure, zoo
 from genets.structure.cost import (
+    kernel_weights,
     middle_width,
+    multiply_adds,
     output_resolution,
+    parameters,
     stage_multiply_adds,
 )
-from genets.structure.cost import multiply_adds as multiply_adds_of_stages
 from genets.structure.structure import SuperBlock
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @33")
 
 
-def multiply_adds(structure):
-    """All stages and a classifier of 1000 classes."""
-    return multiply_adds_of_stages(structure) + structure.head.width * 1000
+def closed_form(structure):
+    """With a classifier of 1000 classes."""
+    return Count(parameters(structure, 1000), multiply_adds(structure, 1000))
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_equals_the_flop_counter_on_the_built_network(seed):
+def test_equals_the_count_of_the_built_network(seed):
     space = DesignSpace(resolutions=(32, 33, 47, 64)).around(MASTER)
     structure = space.sample(np.random.default_rng(seed))
-    assert multiply_adds(structure) == count(structure).multiply_adds
+    assert closed_form(structure) == count(structure)
 
 
-def test_equals_the_flop_counter_without_strides():
+def test_equals_the_count_without_strides():
     structure = Structure.parse("Conv3x16s2 XX5x16*2 BL3x16r0.5*2 DW5x16r6 DW3x24r9*3 Conv1x32 @20")
-    assert multiply_adds(structure) == count(structure).multiply_adds
+    assert closed_form(structure) == count(structure)
+
+
+@pytest.mark.parametrize("name", zoo)
+def test_parameters_of_the_zoo_are_those_of_the_built_networks(name):
+    """`genets zoo` prints them. The multiply-adds of whole zoo networks take a second each."""
+    with torch.device("meta"):
+        network = build(zoo[name])
+    assert parameters(zoo[name], 1000) == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_equal_those_of_the_convolutions_of_the_built_network(seed):
+    structure = DesignSpace(resolutions=()).around(MASTER).sample(np.random.default_rng(seed))
+    convolutions = [m for m in build(structure, 5).modules() if isinstance(m, nn.Conv2d)]
+    assert kernel_weights(structure) == sum(conv.weight.numel() for conv in convolutions)
 
 
 def test_by_hand():

@@ -77,6 +77,15 @@ def test_file(tmp_path):
         read_recipe_file(tmp_path / "gone.toml")
 
 
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "9" * 5000, "[1"])
+def test_a_file_that_is_no_toml_is_one_sentence(tmp_path, value):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"epochs = {value}\n")
+    with pytest.raises(SettingsError, match="is not valid TOML"):
+        read_recipe_file(path)
+    assert parse_changes([f"epochs={value}"]) == {"epochs": value}
+
+
 def test_every_field_can_be_set_to_its_own_value():
     for name, value in asdict(RunRecipe(epochs=2)).items():
         text = str(value).lower() if isinstance(value, bool) else str(value)

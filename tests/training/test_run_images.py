@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, TrainingError
 from genets.data import load_data
 from genets.training import Listener, RunRecipe, RunSettings
+from genets.training.run.distributed import Processes
+from genets.training.run.epoch_log import read_log
+from genets.training.run.inputs import log_broken
 from genets.training.train_network import train_network
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
@@ -78,6 +81,26 @@ def test_a_continued_run_checks_broken_images_again(photos, tmp_path):
     (tmp_path / "run" / "images.json").unlink()
     with pytest.raises(GenetsError, match=r"images\.json is missing; begin"):
         run(photos, tmp_path / "run")
+
+
+@pytest.mark.parametrize("line", ['{"picture": "a"}', "[1]", "9" * 5000, "\udcff"])
+def test_a_damaged_list_of_broken_images_is_named(photos, tmp_path, line):
+    path = tmp_path / "broken.jsonl"
+    path.write_text(line + "\n", errors="surrogateescape")
+    team = Processes("cpu", None, "fp32")
+    with (
+        pytest.raises(TrainingError, match=r"broken\.jsonl is damaged .*; remove it, and continue"),
+        log_broken(load_data(photos, 16, check=False), path, team, print),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("line", ['{"epoch": 1}', "[1]", "9" * 5000, "\udcff"])
+def test_a_damaged_log_is_named(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_text(line + "\n", errors="surrogateescape")
+    with pytest.raises(TrainingError, match=r"log\.jsonl is damaged .*; remove it, and continue"):
+        read_log(path)
 
 
 @pytest.mark.parametrize("check_data", [True, False])

@@ -1,11 +1,13 @@
 """Starting weights: loaded, given a new classifier, or refused in one sentence."""
 
 import pickle
+import zipfile
 from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from genets.core.errors import GenetsError
@@ -66,6 +68,51 @@ def test_files_of_tensors(tmp_path, source, kind):
     assert notes == []
 
 
+def renamed(prefix):
+    return lambda state: {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+def without_counters(state):
+    return {name: tensor for name, tensor in state.items() if "num_batches_tracked" not in name}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(renamed("module."), id="parallel training"),
+        pytest.param(renamed("_orig_mod."), id="torch.compile"),
+        pytest.param(renamed("module._orig_mod."), id="both"),
+        pytest.param(renamed("_orig_mod.module."), id="both, the other way round"),
+        pytest.param(renamed("model."), id="Lightning"),
+        pytest.param(
+            lambda state: renamed("module.")(state) | {"n_averaged": torch.tensor(9)},
+            id="AveragedModel",
+        ),
+        pytest.param(without_counters, id="no counters of batch norms"),
+        pytest.param(
+            lambda state: {n: t.half() if t.is_floating_point() else t for n, t in state.items()},
+            id="half precision",
+        ),
+    ],
+)
+def test_both_formats_take_the_same_tensors(tmp_path, source, change, suffix):
+    source.half().float()  # values that float16 holds exactly
+    path, tensors = tmp_path / f"w{suffix}", change(source.state_dict())
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    net, notes = start_from(path, 7)
+    assert same(net, source)
+    assert notes == []
+
+
+def test_a_prefix_of_the_networks_own_names_stays(tmp_path, source):
+    wrapped = nn.Sequential()
+    wrapped.add_module("model", source)
+    save_file(renamed("module.")(wrapped.state_dict()), tmp_path / "w.safetensors")
+    tensors = tensors_for(wrapped, tmp_path / "w.safetensors")
+    assert tensors.keys() == wrapped.state_dict().keys()
+
+
 def test_another_number_of_classes(tmp_path, source):
     save_weights(source, tmp_path / "w.safetensors", {})
     fresh = net_of(3)
@@ -110,7 +157,10 @@ class Evil:
         return (setattr, (Evil, "ran", True))
 
 
-@pytest.mark.parametrize("kind", ["evil", "whole network", "raw pickle", "text", "empty", "list"])
+KINDS = ["evil", "whole network", "raw pickle", "text", "empty", "list", "damaged pickle"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_files_with_other_things_than_tensors_are_refused(tmp_path, kind):
     path = tmp_path / "w.pth"
     if kind == "evil":
@@ -121,6 +171,10 @@ def test_files_with_other_things_than_tensors_are_refused(tmp_path, kind):
         path.write_bytes(pickle.dumps({"weight": Evil()}))
     elif kind == "list":
         torch.save({"weight": [1, 2]}, path)
+    elif kind == "damaged pickle":  # its first instruction pops from an empty stack
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in (("data.pkl", b"\x80\x02(."), ("version", b"3")):
+                archive.writestr(f"w/{name}", content)
     else:
         path.write_text("weights" if kind == "text" else "")
     with pytest.raises(GenetsError, match=r"expected a file that contains only tensors") as error:

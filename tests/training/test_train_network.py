@@ -147,6 +147,7 @@ def test_log_and_results_agree(alone):
     assert best["best"]
     stored = json.loads((out / "results" / "result.json").read_text())
     assert stored["settings"]["recipe"]["mixup"] == 0.4
+    assert out / stored["results"] == result.results
     assert stored["input"]["shape"] == ["N", 3, 16, 16]
     assert stored["test"]["images"] == 1800
 
@@ -369,8 +370,7 @@ def test_bad_input(tmp_path, changes, message):
     with pytest.raises(GenetsError, match=message) as error:
         run(tmp_path / "run", **changes)
     assert "\n" not in str(error.value)
-    if "recipe" not in changes:  # a recipe is checked by the trainer, which needs the folder
-        assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from genets.data import ImageData, seeded_globals
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, evaluate, fitting_threads, train
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, Score
 
 CONFIDENCE = 0.95
 
@@ -35,18 +35,26 @@ OnTraining = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class MasterScore:
-    """The scores of one training of one structure; a failed training has a reason instead.
+    """The validation score of one training of one structure.
 
-    Attributes:
-        top1: Share of correct validation images, 0 to 1.
-        cross_entropy: Mean, in nats per image.
+    A failed training has a reason instead.
     """
 
     name: str
     seed: int
-    top1: float | None = None
-    cross_entropy: float | None = None
+    score: Score | None = None
     reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        nothing: dict[str, Any] = dict.fromkeys(metric.value for metric in Metric)
+        scores = self.score.to_json() if self.score else nothing
+        return {"name": self.name, "seed": self.seed, **scores, "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> MasterScore:
+        """The inverse of `to_json`. Raises what foreign JSON causes."""
+        score = None if record["top1"] is None else Score.from_json(record)
+        return cls(str(record["name"]), int(record["seed"]), score, str(record["reason"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,7 @@ class MasterRanking:
         """The metric by structure and seed, without structures that lack a seed."""
         seeds = sorted({score.seed for score in self.scores})
         by_key = {
-            (score.name, score.seed): score_value(score, self.metric) for score in self.scores
+            (each.name, each.seed): each.score[self.metric] for each in self.scores if each.score
         }
         rows = {name: [by_key.get((name, seed)) for seed in seeds] for name in self.structures}
         numbers = {name: [v for v in row if v is not None] for name, row in rows.items()}
@@ -229,7 +237,7 @@ def rank_masters(
     for name, seed in missing_trainings(list(structures), seeds, scores):
         scores.append(_trained(name, structures[name], data, recipe, seed, device))
         if path is not None:
-            write_json(path, {**conditions, "scores": [asdict(score) for score in scores]})
+            write_json(path, {**conditions, "scores": [score.to_json() for score in scores]})
         if on_training is not None:
             on_training(sum(score.seed in seeds for score in scores), total, name)
     of_seeds = tuple(score for score in scores if score.seed in seeds)
@@ -248,14 +256,14 @@ def _trained(
         score = evaluate(network, data.validation, device=device)
     except TrainingError as error:
         return MasterScore(name, seed, reason=str(error))
-    return MasterScore(name, seed, score.top1, score.cross_entropy)
+    return MasterScore(name, seed, score)
 
 
 def _read_scores(path: Path, conditions: Mapping[str, Any]) -> list[MasterScore]:
     """The scores of the file; none where there is no file."""
 
     def read(record: Any) -> tuple[list[MasterScore], list[str]]:
-        scores = [MasterScore(**score) for score in record["scores"]]
+        scores = [*map(MasterScore.from_json, record["scores"])]
         return scores, [name for name in conditions if record[name] != conditions[name]]
 
     scores, changed = read_json(path, read, cure="remove it to train again") or ([], [])

@@ -15,10 +15,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from genets.cli.compare import compare
+from genets.cli.doctor import doctor
 from genets.cli.eval import eval_
 from genets.cli.export import export
 from genets.cli.measure import measure
 from genets.cli.options import PANELS, expand_groups
+from genets.cli.predict import predict
 from genets.cli.profile import profile
 from genets.cli.rank import rank
 from genets.cli.report import report
@@ -32,7 +34,7 @@ from genets.core.log import set_verbosity
 COMMANDS: dict[str, Callable[..., None]] = {
     "search": search, "select": select, "report": report, "train": train, "zoo": zoo,
     "measure": measure, "compare": compare, "profile": profile, "rank": rank, "eval": eval_,
-    "export": export,
+    "export": export, "predict": predict, "doctor": doctor,
 }  # fmt: skip
 
 # Old names that still work and are not in the help.
@@ -150,7 +152,8 @@ app = typer.Typer(
     quoted notation or a results folder. Latencies are ms per image at the target's batch size.
 
     Exit status: 0 done; 2 wrong input, explained in one sentence on standard error (also with
-    --json); 3 no network meets the budget; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
+    --json); 3 no network meets the budget; 4 the device stayed busy, so no latency decides on the
+    budget; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
     """,
 )
 
@@ -158,8 +161,9 @@ app = typer.Typer(
 def _show_version(show: bool) -> None:
     if show:
         from genets import __version__
+        from genets.cli.output import print_lines
 
-        typer.echo(f"genets {__version__}")
+        print_lines([f"genets {__version__}"])
         raise typer.Exit
 
 
@@ -198,6 +202,7 @@ def _general(
         raise GenetsError("give --verbose or --quiet, not both")
     set_verbosity({0: None, 1: logging.INFO}.get(verbose, logging.DEBUG))
     output.set_quiet(quiet)
+    output.show_data_descriptions(not verbose)  # a verbose command shows the log
     if own_blocks:
         from genets.networks import load_blocks
 
@@ -207,17 +212,31 @@ def _general(
 
 def main() -> None:
     """Entry point of the `genets` script."""
+    from genets.cli.output import escape_what_streams_lack
+
+    escape_what_streams_lack()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    signal.signal(signal.SIGTERM, _terminate)
-    app(prog_name="genets")
+    terminated = False
 
+    def terminate(number: int, frame: object) -> NoReturn:
+        nonlocal terminated
+        terminated = True
+        raise Terminated
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        app(prog_name="genets")
+    except (SystemExit, Terminated):
+        # Before a command runs, typer and not `_Commands` handles the signal, as it does Ctrl-C.
+        if terminated:
+            raise SystemExit(TERMINATED) from None
+        raise
 
 
 def _fail(sentence: str, status: int) -> NoReturn:
-    typer.echo(f"genets: {' '.join(sentence.split())}", err=True)
+    from genets.cli.output import print_error
+
+    print_error(f"genets: {' '.join(sentence.split())}")
     raise typer.Exit(status)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from genets.cli.options import (
     OUTPUT,
     Json,
@@ -15,6 +13,7 @@ from genets.cli.options import (
     Seed,
     TargetOptions,
     make_targets,
+    network_argument,
     option,
 )
 from genets.core.errors import GenetsError
@@ -29,7 +28,7 @@ def compare(
     target: Annotated[dict[str, Any], TargetOptions(several=True)],
     networks: Annotated[
         list[str] | None,
-        typer.Argument(
+        network_argument(
             help="Names of Table 7 of the paper, zoo names, timm:NAME, structure files or quoted "
             "notations."
         ),

@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, make_target, option
+from genets.cli.options import (
+    OUTPUT,
+    Json,
+    MaxBrokenShare,
+    Resolution,
+    SplitSeed,
+    TargetOptions,
+    make_target,
+    option,
+)
+from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
     from genets.cli.networks import NetworkWithData
+    from genets.data.split import NamedSplit
     from genets.latency import Target
     from genets.latency.evaluation import Evaluation
 
@@ -45,54 +56,87 @@ def eval_(
         bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     resolution: Resolution = None,
+    max_broken_share: MaxBrokenShare = 0.01,
     out: Annotated[
         Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
-    seed: Seed = 0,
+    predictions: Annotated[
+        Path | None,
+        option("CSV file for the predicted class and probability of each image.", "none", OUTPUT),
+    ] = None,
+    seed: SplitSeed = None,
     json: Json = False,
 ) -> None:
     """Score a network in an engine and precision, beside PyTorch in fp32.
 
-    Both score the same images. Shows top-1, top-5 and cross-entropy, and for each class the share
-    of correct images and the most frequent confusions. With int8, images of the training split set
-    the value ranges. --out writes all classes, all confusions, and a picture of the confusions for
-    each target.
+    Both score the same images, prepared as the weights were trained and split as in their
+    training. Shows top-1, top-5 and cross-entropy, and for each class the share of correct images
+    and the most frequent confusions. With int8, images of the training split set the value ranges.
+    --out writes all classes, all confusions, and a picture of the confusions for each target.
 
     \b
     genets eval runs/demo/results --data digits --out runs/scores
+    genets eval runs/demo/results --data digits --predictions predictions.csv
     genets eval runs/demo/results --data digits --engine openvino --precision int8 --json
     genets eval genet_large --weights GENet_large.pth --data imagenet/ --split validation
     genets eval timm:resnet18 --pretrained --data imagenet/ --split validation
     """
     chosen = make_target(target)
     chosen.check()
+    if predictions is not None and not predictions.absolute().parent.is_dir():
+        raise GenetsError(f"cannot write {str(predictions)!r}: its folder does not exist")
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
+    from genets.data import check_output_folder
 
+    if out is not None:
+        check_output_folder(data, out)
     loaded = load_network(
-        network, seed, data=data, resolution=resolution, pretrained=pretrained, weights=weights
+        network,
+        seed,
+        data=data,
+        resolution=resolution,
+        pretrained=pretrained,
+        weights=weights,
+        splits=(split, "train") if chosen.precision == "int8" else (split,),
+        max_broken_share=max_broken_share,
     )
     assert loaded.data is not None
     loaded.source.check_classes(loaded.data.class_names, loaded.data.name)
     # The charts are imported only after the network is loaded.
-    from genets.cli.output import print_result
-    from genets.report.evaluation.tables import accuracy_table, classes_table, write_evaluation
+    from genets.cli.output import print_remark, print_result
+    from genets.report.evaluation.tables import (
+        accuracy_table,
+        classes_table,
+        write_evaluation,
+        write_predictions,
+    )
 
-    evaluation = _evaluate(loaded, chosen, split)
+    origin = loaded.split_origin
+    if origin.remark and (split != "test" or origin.has_changed or chosen.precision == "int8"):
+        print_remark(f"{origin.remark} Scored images may have been trained on.")
+    images = loaded.split(split)
+    evaluation = _evaluate(loaded, chosen, split, images)
     files = write_evaluation(evaluation, out) if out else {}
+    if predictions is not None:
+        write_predictions(evaluation, images.names(), predictions)
+        files |= {"predictions": predictions}
     tables = accuracy_table(evaluation), classes_table(evaluation)
     print_result(json, evaluation.to_json(), tables, files=files)
 
 
-def _evaluate(loaded: NetworkWithData, target: Target, split: str) -> Evaluation:
+def _evaluate(
+    loaded: NetworkWithData, target: Target, split: str, images: NamedSplit
+) -> Evaluation:
     """Score the network on `target` and on PyTorch in fp32."""
     from dataclasses import replace
 
+    from genets.data.scoring import describe_input
     from genets.latency.evaluation import Evaluation, measure_accuracy
 
-    source, data, images = loaded.source, loaded.data, loaded.split(split)
+    source, data, preprocessing = loaded.source, loaded.data, loaded.preprocessing
     assert data is not None
-    mean, std = source.normalisation or (data.mean, data.std)
+    assert preprocessing is not None
     reference = replace(target, engine="torch", precision="fp32", provider=None)
     accuracy = {
         each: measure_accuracy(
@@ -106,5 +150,8 @@ def _evaluate(loaded: NetworkWithData, target: Target, split: str) -> Evaluation
     }
     return Evaluation(
         source.name, source.weights, data.name, split, data.class_names, loaded.resolution,
-        tuple(mean), tuple(std), accuracy,
+        preprocessing.mean, preprocessing.std, accuracy,
+        preprocessing=describe_input(preprocessing, loaded.resolution),
+        split_from=loaded.split_origin.source,
+        calibration=loaded.calibration_record(target),
     )  # fmt: skip

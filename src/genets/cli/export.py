@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from genets.cli.options import OUTPUT, Json, Resolution, Seed, TargetOptions, make_target, option
+from genets.cli.options import (
+    OUTPUT,
+    Json,
+    MaxBrokenShare,
+    Resolution,
+    SplitSeed,
+    TargetOptions,
+    make_target,
+    option,
+)
 from genets.core.errors import GenetsError
+
+if TYPE_CHECKING:
+    from genets.latency.export import BatchDimension
 
 DEFAULT_ENGINE = "onnxruntime"
 
@@ -29,19 +41,29 @@ def export(
             "Data set whose training images set the value ranges of int8.", "none; int8 needs it"
         ),
     ] = None,
+    batch_dimension: Annotated[
+        str,
+        option(
+            "`free` takes any number of images in one run; `fixed` is the file that genets measure "
+            "times, for the batch size of the target; `both` writes the two.",
+            choices=("free", "fixed", "both"),
+        ),
+    ] = "free",
     resolution: Resolution = None,
-    seed: Seed = 0,
+    max_broken_share: MaxBrokenShare = 0.01,
+    seed: SplitSeed = None,
     json: Json = False,
 ) -> None:
-    """Write a network as ONNX or OpenVINO IR, with contract.json.
+    """Write a network as ONNX or OpenVINO IR, ready for deployment.
 
-    The files are the network as `genets measure` times it. Batch norm is folded and the batch size
-    is fixed. The contract states what the input must be, how the network was quantised, and how to
-    load the files so that they run as measured. Before the command ends, it loads the files and
-    checks that their outputs are those of the network.
+    Batch norm is folded. contract.json states how an image file becomes the input, how the network
+    was quantised, and how to load the files so that they run as measured. predict.py classifies
+    image files by the contract; it needs no genets. Before the command ends, it loads the files
+    and checks that their outputs are those of the network.
 
     \b
     genets export runs/demo/results --out deploy
+    genets export runs/demo/results --batch-dimension both --batch-size 1 --out deploy
     genets export runs/demo/results --engine openvino --precision int8 --data digits --out deploy
     """
     chosen = make_target({"engine": DEFAULT_ENGINE} | target)
@@ -50,19 +72,35 @@ def export(
     chosen.check()
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
-    from genets.cli.output import print_result
+    from genets.cli.output import print_remark, print_result
+    from genets.data import check_output_folder
     from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
-    loaded = load_network(network, seed, data=data, resolution=resolution)
+    if data is not None:
+        check_output_folder(data, out)
+    loaded = load_network(
+        network, seed, data=data, resolution=resolution, max_broken_share=max_broken_share
+    )
+    if chosen.precision == "int8" and loaded.split_origin.remark:
+        print_remark(
+            f"{loaded.split_origin.remark} The images that set the value ranges of int8 may be "
+            "others than those of the training."
+        )
     contract = export_network(
         loaded.source.network,
         chosen,
         loaded.resolution,
         out,
-        loaded.images(),
+        loaded.training_images(),
+        batch_dimension=cast("BatchDimension", batch_dimension),
         calibration=loaded.calibration_for(chosen),
-        facts={"network": loaded.source.name, "trained": loaded.source.is_trained, "data": data},
+        facts={
+            "network": loaded.source.name,
+            "trained": loaded.source.is_trained,
+            "data": data,
+            "calibration": loaded.calibration_record(chosen),
+        },
     )
     table = export_table(loaded.source.name, out, contract)
     print_result(json, {"folder": str(out), **contract}, [table])

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
-from genets.cli.options import Json, Protocol_, Resolution, Seed, TargetOptions, make_target, option
+from genets.cli.options import (
+    Json,
+    Protocol_,
+    Resolution,
+    Seed,
+    TargetOptions,
+    make_target,
+    network_argument,
+    option,
+)
 
 
 def measure(
     network: Annotated[
         str,
-        typer.Argument(
+        network_argument(
             help="Zoo name, timm:NAME, structure file (.toml), quoted notation or results folder."
         ),
     ],
@@ -29,7 +36,8 @@ def measure(
 
     Shows ms per image with its 95 % interval, percentiles, and images per second. The latency is
     device time with inputs resident and batch norm folded. The time for export, quantisation,
-    compiling and loading is reported separately. With int8, the value ranges come from random
+    compiling and loading is reported separately. Where other processes use the CPUs and --threads
+    is not given, fewer threads are tried, too. With int8, the value ranges come from random
     images, which is enough for a latency; `genets eval` scores int8 with real images.
 
     \b
@@ -40,7 +48,7 @@ def measure(
     """
     chosen = make_target(target)
     # PyTorch is imported only after the options are checked.
-    from genets.cli.output import print_result
+    from genets.cli.output import print_remark, print_result
     from genets.latency import measure as measure_network
     from genets.networks import resolve_network
     from genets.report.tables import measurement_table
@@ -56,3 +64,12 @@ def measure(
     )
     record = {"network": named.name, **measurement.to_json()}
     print_result(json, record, [measurement_table(named.name, measurement)])
+    asked, used = chosen.resolved().threads, measurement.target.threads
+    if asked != used:
+        print_remark(
+            f"note: measured on {used} CPU thread in place of {asked}, because other processes use "
+            "the CPUs"
+        )
+    if measurement.disturbed:
+        print_remark("warning: something else used the device; a calm device may give another "
+                     "latency")  # fmt: skip

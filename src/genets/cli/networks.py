@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genets.data import ImageData, Split
+    from genets.core.image_facts import Preprocessing
+    from genets.data import ImageData
+    from genets.data.split import NamedSplit
+    from genets.data.split_origin import SplitOrigin
     from genets.latency import Target
-    from genets.latency.export import Images
+    from genets.latency.export import TrainingImages
     from genets.networks import NetworkSource
 
 SPLITS = ("test", "validation", "train")
@@ -28,54 +32,92 @@ class NetworkWithData:
     resolution: int
     data: ImageData | None
 
-    def images(self) -> Images:
-        """The input that the network needs: as its weights state it, or as the data gives it."""
-        from genets.latency.export import Images
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """As the weights state it, or as the data gives it; None where neither is known."""
+        stated = self.source.facts.preprocessing
+        return stated or (None if self.data is None else self.data.preprocessing)
 
-        normalisation, class_names = self.source.normalisation, self.source.class_names
-        if normalisation and class_names:
-            mean, std = normalisation
-            return Images(tuple(mean), tuple(std), class_names)
-        if self.data is not None:
-            return Images(self.data.mean, self.data.std, self.data.class_names)
-        return Images()
+    def training_images(self) -> TrainingImages:
+        """The images that the network needs: as its weights state them, or as the data is."""
+        from genets.latency.export import TrainingImages
 
-    def split(self, name: str) -> Split:
+        names = self.source.class_names or (None if self.data is None else self.data.class_names)
+        return TrainingImages(self.preprocessing, names)
+
+    def split(self, name: str) -> NamedSplit:
         """A split of the data, or `all` three together, normalised as the weights expect it."""
         from genets.data.split import JoinedSplit, normalised_as
 
         assert self.data is not None
         names = SPLITS if name == ALL else (name,)
         splits = [getattr(self.data, each) for each in names]
+        splits = [split for split in splits if len(split)] or splits[:1]
         split = splits[0] if len(splits) == 1 else JoinedSplit(splits)
         normalisation = self.source.normalisation
         return split if normalisation is None else normalised_as(split, self.data, *normalisation)
+
+    @property
+    def split_origin(self) -> SplitOrigin:
+        """Whether the splits of the data are those of the training."""
+        from genets.data.split_origin import find_split_origin
+
+        assert self.data is not None
+        return find_split_origin(self.data, self.source.facts.origin, self.source.is_trained)
 
     def calibration_for(self, target: Target) -> Tensor | None:
         """Training images for precision int8; None for other precisions."""
         from genets.latency.evaluation import calibration_images
 
-        return calibration_images(self.split("train")) if target.precision == "int8" else None
+        if target.precision != "int8":
+            return None
+        assert self.data is not None
+        # A folder that is scored as a whole may have no training images.
+        return calibration_images(self.split("train" if len(self.data.train) else ALL))
+
+    def calibration_record(self, target: Target) -> dict[str, Any] | None:
+        """The split of the images that set the ranges of int8; None for other precisions."""
+        if target.precision != "int8" or self.data is None:
+            return None
+        split = "train" if len(self.data.train) else ALL
+        return {"data": self.data.name, "split": split, "split_from": self.split_origin.source}
 
 
 def load_network(
     text: str,
-    seed: int,
+    seed: int | None,
     *,
     data: str | None = None,
     resolution: int | None = None,
     pretrained: bool = False,
     weights: Path | None = None,
+    splits: Sequence[str] = ("train",),
+    max_broken_share: float = 0.01,
 ) -> NetworkWithData:
     """Load a network and its data.
 
-    The network has the classes of the data, and a results folder has its own. `seed` is that of
-    fresh weights and of the data. Raises GenetsError.
+    The network has the classes of the data, and a results folder has its own. The images are
+    prepared as the weights were trained, and split as in their training.
+
+    Args:
+        text: The network, as a command takes it.
+        seed: The seed of fresh weights and of the validation split; None takes the split of the
+            training, where it is known.
+        data: The data set, if any is needed.
+        resolution: Pixels along one side of the input; None takes the network's own, or that of
+            timm's validation for published weights.
+        pretrained: Whether to take published weights.
+        weights: A file of weights.
+        splits: The splits that are needed; with `all`, the images are not cut into splits.
+        max_broken_share: The largest share of broken images that is no error.
+
+    Raises:
+        GenetsError: The network or the data cannot be loaded, or they do not fit together.
     """
     from genets.data import load_data
     from genets.networks import resolve_network
     from genets.networks.build import seeded_weights
-    from genets.networks.source import FOLDER
+    from genets.networks.source import FOLDER, TIMM_PREFIX
 
     if pretrained and weights is not None:
         raise GenetsError("take --pretrained or --weights, not both")
@@ -83,11 +125,28 @@ def load_network(
         raise GenetsError(
             f"{text} is a results folder, which has its own weights; leave --pretrained out"
         )
-    with seeded_weights(seed):
+    with seeded_weights(seed or 0):
         source = resolve_network(text)
-        pixels = source.resolution if resolution is None else resolution
-        images = None if data is None else load_data(data, pixels, seed=seed)
-        if images is not None and (weights is not None or source.weights != FOLDER):
-            classes = images.num_classes
-            source = resolve_network(text, classes, pretrained=pretrained, weights=weights)
+        facts = source.facts_about(pretrained=pretrained, weights=weights)
+        scored_at = facts.scored_at if source.name.startswith(TIMM_PREFIX) else None
+        pixels = (scored_at or source.resolution) if resolution is None else resolution
+        if data is None:
+            return NetworkWithData(source, pixels, None)
+        if seed is None and facts.origin is not None:
+            seed = facts.origin.seed
+        whole = ALL in splits
+        images = load_data(
+            data,
+            pixels,
+            seed=seed or 0,
+            check=False,  # a broken image is met when it is scored
+            preprocessing=facts.preprocessing,
+            splits=SPLITS if whole else splits,
+            cut_missing=not whole,
+            max_broken_share=max_broken_share,
+        )
+        if weights is not None or source.weights != FOLDER:
+            source = resolve_network(
+                text, images.num_classes, pretrained=pretrained, weights=weights
+            )
     return NetworkWithData(source, pixels, images)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from inspect import Parameter
 from itertools import product
 from typing import Annotated, Any, Protocol, get_args, get_origin, runtime_checkable
@@ -27,7 +28,7 @@ PANELS = (START, DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDA
 
 # The settings that are options of `genets search`, by panel. Other settings need a settings file.
 SETTINGS = {
-    DATA: ("data", "budget"),
+    DATA: ("data", "max_broken_share", "budget"),
     MASTER: ("master",),
     SPACE: (
         "space.resolutions", "space.blocks", "space.width_range", "space.width_step",
@@ -70,6 +71,25 @@ def option(
     return typer.Option(*([name] if name else []), help=help, rich_help_panel=panel, **more)
 
 
+def complete_structures() -> list[str]:
+    """Return the names of the zoo, for the completion of the shell."""
+    from genets.structure import zoo
+
+    return list(zoo)
+
+
+def complete_networks() -> list[str]:
+    """Return the names of the zoo and of the baselines, for the completion of the shell."""
+    from genets.structure.published import published_networks
+
+    return [*complete_structures(), *published_networks]
+
+
+def network_argument(help: str) -> Any:
+    """Make an argument that takes a NETWORK, or several of them; the shell completes names."""
+    return typer.Argument(help=help, autocompletion=complete_networks)
+
+
 def _checker(choices: Collection[str]) -> Callable[..., Any]:
     def check(param: typer.CallbackParam, value: Any) -> Any:
         from genets.core.errors import GenetsError, unknown_name
@@ -91,9 +111,35 @@ Seed = Annotated[
         "Random seed (initial weights, validation split, sampled networks).", min=0, max=2**63 - 1
     ),
 ]
+SplitSeed = Annotated[
+    int | None,
+    option(
+        "Random seed of the validation split, and of fresh weights.",
+        "that of the training, else 0",
+        min=0,
+        max=2**63 - 1,
+    ),
+]
 Resolution = Annotated[int | None, option("Input size in pixels.", "the network's own")]
+MaxBrokenShare = Annotated[
+    float,
+    option(
+        "Largest share of images that may be broken, 0 to 1. One broken image is no error unless "
+        "the share is 0.",
+        name="--max-broken-share",
+    ),
+]
 MasterResolution = Annotated[
     int | None, option("Input size of the MasterNet in pixels.", "the MasterNet's", MASTER)
+]
+Wait = Annotated[
+    float,
+    option(
+        "Longest wait for a calm device, in minutes, while other processes use it.",
+        name="--wait",
+        metavar="MINUTES",
+        min=0,
+    ),
 ]
 Protocol_ = Annotated[
     str,
@@ -162,18 +208,19 @@ class TargetOptions:
 
     def __init__(self, default: str | None = None, *, several: bool = False, **defaults: str):
         self._several = several
-        usual = {name: str(value) for name, value in Target().to_json().items()}
+        usual = {field.name: str(field.default) for field in fields(Target)}
         usual |= {"provider": "the provider of the device", "threads": "all physical cores"}
         self._defaults = {name: default or text for name, text in usual.items()} | defaults
 
     def parameters(self) -> list[Parameter]:
         providers = sorted({name for names in ENGINE_PROVIDERS.values() for name in names})
         make = self._parameter
-        any_device: dict[str, Any] = {"metavar": "cpu|cuda|cuda:NUMBER"}
+        any_device: dict[str, Any] = {"metavar": "auto|cpu|cuda|cuda:NUMBER"}
         any_device["autocompletion"] = lambda: list(DEVICES)
+        device = "Device that runs the network; auto is CUDA where the target runs on it."
         number = "Number format of the network; engine and device limit the choice."
         return [
-            make("device", "Device that runs the network.", **any_device),
+            make("device", device, **any_device),
             make("engine", "Inference engine.", choices=ENGINE_PROVIDERS, several=True),
             make("provider", "ONNX Runtime execution provider.", choices=providers),
             make("precision", number, choices=PRECISIONS, several=True),
@@ -226,7 +273,9 @@ class SettingOptions:
         if outer and not outer.is_required():
             default = getattr(outer.default, field)
         kind, choices = _option_type(info.annotation)
-        more = {"metavar": "LOW HIGH"} if get_origin(kind) is tuple else {}
+        more: dict[str, Any] = {"metavar": "LOW HIGH"} if get_origin(kind) is tuple else {}
+        if key == "master":
+            more["autocompletion"] = complete_structures
         made = option(help, _text(default, kind), self._panels[key], choices=choices, **more)
         return _parameter(name, kind, made)
 

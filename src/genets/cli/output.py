@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,11 +21,49 @@ ROW_FILES = "rows*.json"
 _shown = SimpleNamespace(quiet=False)
 
 
+def escape_what_streams_lack() -> None:
+    """Print escapes for characters that an output's encoding lacks, such as a class name in ASCII.
+
+    A name must not end a command with a traceback after hours of work.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # tests and notebooks have other streams
+            stream.reconfigure(errors="backslashreplace")
+
+
 def set_quiet(quiet: bool) -> None:
     """Show or hide progress, remarks and warnings; results and errors are always shown."""
     _shown.quiet = quiet
     if quiet:
         warnings.simplefilter("ignore")
+
+
+class _DataDescriptions(logging.Handler):
+    """Prints how a folder of images was understood: each line once in a command."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.printed: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from genets.training.run.distributed import is_first_process  # loaded with the data
+
+        line = record.getMessage()
+        if line not in self.printed and is_first_process():
+            self.printed.add(line)
+            print_remark(line)
+
+
+_descriptions = _DataDescriptions()
+
+
+def show_data_descriptions(show: bool) -> None:
+    """Print how each folder of images was understood, as a remark, or stop to print it."""
+    _descriptions.printed.clear()
+    logger = logging.getLogger("genets.data.folder")
+    logger.removeHandler(_descriptions)
+    if show:
+        logger.addHandler(_descriptions)
 
 
 def print_result(
@@ -56,6 +97,11 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print plain text without markup, and without line breaks inside paths."""
     for line in lines:
         print(line)
+
+
+def print_error(sentence: str) -> None:
+    """Print a sentence on standard error, also where the command is quiet."""
+    print(sentence, file=sys.stderr)
 
 
 def print_remark(sentence: str) -> None:

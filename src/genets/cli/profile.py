@@ -12,6 +12,8 @@ from genets.cli.options import (
     Seed,
     SettingOptions,
     TargetOptions,
+    complete_networks,
+    complete_structures,
     given,
     make_target,
     option,
@@ -42,7 +44,10 @@ def profile(
     network: Annotated[
         list[str] | None,
         option(
-            "Network of Figure 2; may be repeated.", "the networks of the paper", metavar="<str>"
+            "Network of Figure 2; may be repeated.",
+            "the networks of the paper",
+            metavar="<str>",
+            autocompletion=complete_networks,
         ),
     ] = None,
     resolution: Annotated[
@@ -77,6 +82,7 @@ def profile(
             "Make a latency table in place of figures: for a search from this MasterNet (zoo "
             "name, file or notation), or for this study and a further target.",
             "none",
+            autocompletion=complete_structures,
         ),
     ] = None,
     num_classes: Annotated[
@@ -127,7 +133,7 @@ def _flag(space: dict[str, Any]) -> str:
 def _make_figures(
     out: Path | None, target: dict[str, Any], figures: dict[str, Any], time_limit: float, json: bool
 ) -> None:
-    if target.get("device", "cpu") == "cpu":  # figures of a CPU should not take longer
+    if make_target(target).is_cpu:  # figures of a CPU should not take longer
         target = {"batch_size": 1} | target
         figures = {"block_resolution": CPU_BLOCK_RESOLUTION} | figures
     chosen = make_target(target)
@@ -189,7 +195,7 @@ def _make_table(
     with show_progress(plain=json) as on_progress:
 
         def show(share: float) -> None:
-            on_progress(Progress("latency table", round(100 * share), 100))
+            on_progress(Progress("latency table", 100 * share, 100))
 
         if settings is None:
             made, path = table_for_study(Path(name), chosen, show)

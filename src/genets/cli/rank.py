@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from genets.cli.options import OUTPUT, Json, Seed, option
+from genets.cli.options import OUTPUT, Json, Seed, network_argument, option
 from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 def rank(
     networks: Annotated[
         list[str],
-        typer.Argument(
+        network_argument(
             help="Results folders (with their weights), names of the zoo or of Table 7 of the "
             "paper, timm:NAME, structure files or quoted notations."
         ),
@@ -65,7 +63,7 @@ def rank(
     from genets.analysis.rank.advice import advise, load_block_latencies
     from genets.cli.output import print_result
     from genets.report.rank.page import write_rank
-    from genets.report.rank.tables import rank_record, rank_tables
+    from genets.report.rank.tables import next_step, rank_record, rank_tables
 
     latencies = load_block_latencies(profile) if profile else None
     weight_files = _match_checkpoints(networks, pretrained, checkpoint or [])
@@ -74,7 +72,9 @@ def rank(
     record = rank_record(ranks, advice)
     files = write_rank(ranks, advice, latencies, out) if out else {}
     claims = [each["claim"] for each in record["networks"]]
-    print_result(json, record, rank_tables(ranks, advice), claims, files)
+    steps = [next_step(name, items) for name, items in advice.items()]
+    lines = [*claims, *filter(None, steps)]
+    print_result(json, record, rank_tables(ranks, advice), lines, files)
 
 
 def _match_checkpoints(

@@ -19,10 +19,12 @@ from genets.cli.options import (
     MasterResolution,
     SettingOptions,
     TargetOptions,
+    Wait,
     make_target,
     option,
     preset_names,
 )
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
@@ -40,8 +42,9 @@ def search(
     preset: Annotated[
         str | None,
         option(
-            "Settings to start from. quick: minutes on a CPU. paper: the scale of the paper. "
-            "paper-literal: its scale and its method.",
+            "Settings to start from. quick: small images, minutes on a CPU. paper: the scale of "
+            "the paper with the method of genets, hours to days on GPUs. paper-literal: the scale "
+            "and the method of the paper, for comparison.",
             "quick, whose values the other defaults are",
             START,
             choices=preset_names(),
@@ -76,6 +79,7 @@ def search(
             min=1,
         ),
     ] = None,
+    wait: Wait = DEFAULT_WAIT_MINUTES,
     json: Json = False,
 ) -> None:
     """Find, train and export the best network within a latency budget.
@@ -93,7 +97,7 @@ def search(
     chosen = _merge_settings(out, preset, settings_file, settings, target)
     if compare_masters is not None:
         chosen["master"] = _choose_master(compare_masters, settings, chosen, out, plain=json)
-    _run(out, _check(chosen), workers, json)
+    _run(out, chosen, workers, wait, json)
 
 
 def _merge_settings(
@@ -121,16 +125,26 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
     return SearchSettings(**settings)
 
 
-def _run(out: Path, settings: SearchSettings, workers: int | None, json: bool) -> None:
+def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, json: bool) -> None:
+    checked = _check(settings)
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
+    from genets.nas.calm import leaves_threads_open
     from genets.nas.search import run_search
+    from genets.nas.study.reader import is_study
+    from genets.report.study.facts import finished_parts
     from genets.report.study.tables import search_table
 
+    if is_study(out):
+        parts = finished_parts(out) or ["no phase has ended yet"]
+        print_remark(f"Continuing {out}: {', '.join(parts)}.")
     try:
         with show_progress(plain=json) as on_event:
-            result = run_search(settings, out, workers=workers, on_event=on_event)
+            result = run_search(
+                checked, out, workers=workers, wait_minutes=wait,
+                open_threads=leaves_threads_open(settings), on_event=on_event,
+            )  # fmt: skip
     except KeyboardInterrupt:
         again = f"genets search --out {shlex.quote(str(out))}"
         print_remark(f"The study is kept. To continue: {again}")
@@ -192,7 +206,13 @@ def _rank(
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
     device = training_device(first.training_device)
-    data = load_data(first.data, first.resolution, seed=first.seed, device=device)
+    data = load_data(
+        first.data,
+        first.resolution,
+        seed=first.seed,
+        device=device,
+        max_broken_share=first.max_broken_share,
+    )
     out.mkdir(parents=True, exist_ok=True)
     with show_progress(plain=plain) as on_progress:
         ranking = rank_masters(

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genets.cli.options import DATA, Json, TargetOptions, make_target, option
+from genets.cli.options import DATA, OUTPUT, Json, TargetOptions, Wait, make_target, option
+from genets.core.errors import GenetsError
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
+
+if TYPE_CHECKING:
+    from genets.latency import Target
+    from genets.nas.selected_folder import SelectedFolder
+    from genets.nas.study.reader import StudyReader
+    from genets.nas.study.records import Candidate
 
 
 def select(
@@ -36,38 +44,121 @@ def select(
             "the winner's, or without a winner the MasterNet's",
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        option(
+            "Folder for structure, measurement, recipe and the command that trains the network; "
+            "with --top a folder for each alternative inside.",
+            "none",
+            OUTPUT,
+        ),
+    ] = None,
+    train: Annotated[
+        bool,
+        option(
+            "Train the network in OUT, as the study trains its winner.",
+            panel=OUTPUT,
+            name="--train",
+        ),
+    ] = False,
+    wait: Wait = DEFAULT_WAIT_MINUTES,
     json: Json = False,
 ) -> None:
-    """Select a network for another budget or target, without training.
+    """Select a network for another budget or target from a study.
 
-    The network comes from the trials of a study, in seconds. For a new target, a latency table is
-    measured first. The latencies shown are measured and meet the budget. Each alternative of
-    --top has a combination of block types that no better alternative has.
+    The network comes from the trials of the study, in seconds. Nothing is trained without --train.
+    For a new target, a latency table is measured first. The latencies shown are measured and meet
+    the budget. Each alternative of --top has a combination of block types that no better
+    alternative has.
 
     \b
     genets select runs/mine --budget 0.1ms
+    genets select runs/mine --budget 0.1ms --out runs/faster --train
     genets select runs/mine --budget 0.5x --device cuda --precision fp16
     genets select runs/mine --budget 0.5x --top 5
     """
+    if train and (out is None or top is not None):
+        raise GenetsError("--train needs --out, and trains one network, so leave --top out")
     from genets.cli.output import print_remark, print_result
-    from genets.cli.progress import show_progress
-    from genets.nas.reselect import select_top
-    from genets.nas.study.reader import load_settings
+    from genets.cli.train import print_training, run_training
+    from genets.nas.selected_folder import check_folder
+    from genets.nas.study.reader import StudyReader, load_settings
     from genets.report.study.tables import alternatives_table, selected_table
 
-    chosen = make_target(target, load_settings(study).target) if target else None
-    with show_progress(plain=json) as on_event:
-        selected = select_top(
-            study, budget, top or 1, target=chosen, resolution=resolution, on_event=on_event
-        )
-    records = [each.to_json() for each in selected]
+    settings = load_settings(study)
+    chosen = make_target(target, settings.target) if target else None
+    reader, used = StudyReader(study), (chosen or settings.target).resolved()
+    if out is not None and top is None:
+        check_folder(out)  # before minutes of measuring
+    options = {"target": chosen, "resolution": resolution, "wait_minutes": wait}
+    selected = _select(reader, budget, used, top or 1, options, plain=json)
+    written = [] if out is None else _write(reader, selected, used, out, several=top is not None)
+    record = _record(reader, selected, written, top)
     if top is None:
-        print_result(json, records[0], [selected_table(selected[0])])
+        table = selected_table(selected[0], settings.metric)
     else:
-        record = {"asked": top, "alternatives": records}
-        print_result(json, record, [alternatives_table(selected)])
+        table = alternatives_table(selected, settings.metric)
+    trained = None
+    if train:
+        machine = {
+            "device": settings.training_device,
+            "max_broken_share": settings.max_broken_share,
+        }
+        trained = run_training(written[0].settings, written[0].out, machine, plain=json)
+        record["trained"] = trained and trained.to_json()
+    lines = [f"to train it: {folder.command}" for folder in written if not train]
+    files = {"written": out} if out else {}
+    print_result(json, record, [table], lines, files)
+    if trained is not None and not json:
+        print_training(trained, json)
     if len(selected) < (top or 1):
         print_remark(
             f"note: only {len(selected)} of {top}: no other combination of block types meets the "
             "budget"
         )
+
+
+def _select(
+    study: StudyReader, budget: str, used: Target, top: int, options: dict[str, Any], *, plain: bool
+) -> list[Candidate]:
+    """Say how long measuring takes, and select.
+
+    Args:
+        study: The study.
+        budget: The budget.
+        used: The target of the latencies.
+        top: The number of structures.
+        options: Further arguments of `select_top`.
+        plain: Whether progress is shown in lines.
+    """
+    from genets.cli.output import print_remark
+    from genets.cli.progress import show_progress
+    from genets.nas.reselect import select_top
+    from genets.report.study.facts import measuring_sentence
+
+    print_remark(measuring_sentence(study, used, top))
+    with show_progress(plain=plain) as on_event:
+        return select_top(study.folder, budget, top, on_event=on_event, **options)
+
+
+def _write(
+    study: StudyReader, selected: list[Candidate], target: Target, out: Path, *, several: bool
+) -> list[SelectedFolder]:
+    from genets.nas.selected_folder import write_selected
+
+    folders = [out / str(number + 1) if several else out for number in range(len(selected))]
+    return [
+        write_selected(study, candidate, target, folder)
+        for candidate, folder in zip(selected, folders, strict=True)
+    ]
+
+
+def _record(
+    study: StudyReader, selected: list[Candidate], written: list[SelectedFolder], top: int | None
+) -> dict[str, Any]:
+    """The selection for JSON, with the files and the command of each structure."""
+    records = [candidate.to_json() | {"metric": study.settings.metric} for candidate in selected]
+    for record, folder in zip(records, written, strict=False):
+        record["files"] = {name: str(path) for name, path in folder.files.items()}
+        record["train"] = folder.command
+    return records[0] if top is None else {"asked": top, "alternatives": records}

@@ -7,27 +7,29 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from genets.cli.options import (
     OUTPUT,
     TRAINING,
     WEIGHTS,
     Json,
+    MaxBrokenShare,
     Resolution,
+    complete_networks,
     given,
+    network_argument,
     option,
     recipe_names,
 )
+from genets.latency.target import DEVICES
 
 if TYPE_CHECKING:
-    from genets.training import RunSettings
+    from genets.training import RunResult, RunSettings
 
 
 def train(
     network: Annotated[
         str | None,
-        typer.Argument(
+        network_argument(
             help="Zoo name, timm:NAME, structure file, quoted notation, or a results folder, whose "
             "weights are fine-tuned."
         ),
@@ -42,7 +44,9 @@ def train(
     recipe: Annotated[
         str | None,
         option(
-            "Recipe to start from.",
+            "Recipe to start from. quick: fresh weights and small images, 30 epochs. finetune: "
+            "trained weights and few images, 20 epochs. paper: fresh weights, 480 epochs (section "
+            "5). nas: the paper's fine-tuning of a perturbed super-block, 30 epochs.",
             "finetune for a network with weights, quick for fresh weights",
             TRAINING,
             choices=recipe_names(),
@@ -99,6 +103,7 @@ def train(
             "Network to learn from: a results folder, or a network with published weights.",
             "none",
             WEIGHTS,
+            autocompletion=complete_networks,
         ),
     ] = None,
     teacher_weights: Annotated[
@@ -117,8 +122,9 @@ def train(
     device: Annotated[
         str,
         option(
-            "Device that trains: cpu, cuda, cuda:NUMBER, or auto, which is CUDA if this machine "
-            "has it."
+            "Device that trains; auto is CUDA where this machine has it.",
+            metavar="auto|cpu|cuda|cuda:NUMBER",
+            autocompletion=lambda: list(DEVICES),
         ),
     ] = "auto",
     workers: Annotated[
@@ -128,8 +134,13 @@ def train(
         int | None, option("Number of processes that share each batch, one for each GPU.", "1")
     ] = None,
     check_data: Annotated[
-        bool, option("Look for broken images before training.", name="--check-data")
+        bool,
+        option(
+            "Look for broken images, and for equal images in several splits, before training.",
+            name="--check-data",
+        ),
     ] = False,
+    max_broken_share: MaxBrokenShare = 0.01,
     tensorboard: Annotated[
         bool, option("Write TensorBoard files beside the log.", panel=OUTPUT, name="--tensorboard")
     ] = False,
@@ -163,8 +174,11 @@ def train(
     folder = out or _default_folder(options)
     settings = _merge_settings(options, recipe, recipe_file, changes or [], fields, folder)
     machine = {"device": device, "workers": workers, "processes": processes,
-               "check_data": check_data, "tensorboard": tensorboard}  # fmt: skip
-    _run(settings, folder, machine, json)
+               "check_data": check_data, "max_broken_share": max_broken_share,
+               "tensorboard": tensorboard}  # fmt: skip
+    result = run_training(settings, folder, machine, plain=json)
+    if result is not None:
+        print_training(result, json)
 
 
 def _merge_settings(
@@ -222,11 +236,22 @@ def _default_folder(options: dict[str, Any]) -> Path:
     return Path("runs") / "-".join(words)
 
 
-def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) -> None:
-    """Train. `machine`: options of `train_network` that do not change the weights."""
-    from genets.cli.output import error_console, print_remark, print_result
+def run_training(
+    settings: RunSettings, out: Path, machine: dict[str, Any], *, plain: bool
+) -> RunResult | None:
+    """Train in a folder, and show the progress.
+
+    Args:
+        settings: The settings of the run.
+        out: The folder.
+        machine: Options of `train_network` that do not change the weights.
+        plain: Whether progress is shown in lines.
+
+    Returns:
+        The result; None in a process that is not the first of several.
+    """
+    from genets.cli.output import error_console, print_remark
     from genets.cli.progress import TrainingWatch, show_progress
-    from genets.report.training import training_table
     from genets.training import Listener
     from genets.training.run.distributed import is_first_process
     from genets.training.run.folder import is_run
@@ -234,7 +259,7 @@ def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) 
 
     first = is_first_process()
     title = f"{settings.network[:60]} on {settings.data}, recipe {settings.recipe_name}"
-    lines = json or not error_console().is_terminal or not first
+    lines = plain or not error_console().is_terminal or not first
     watch = TrainingWatch(out, title, print_remark if lines else None)
     try:
         with show_progress(plain=lines) as on_progress:
@@ -243,7 +268,7 @@ def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) 
                 out,
                 **machine,
                 listener=Listener(
-                    progress=(lambda progress: None) if lines else on_progress,
+                    progress=on_progress,
                     epoch=watch.epoch,
                     note=lambda note: print_remark(f"note: {note}"),
                 ),
@@ -256,8 +281,14 @@ def _run(settings: RunSettings, out: Path, machine: dict[str, Any], json: bool) 
     finally:
         watch.draw()
     # Asked again: a process learns its rank among several machines only during the training.
-    if not is_first_process():
-        return
+    return result if is_first_process() else None
+
+
+def print_training(result: RunResult, json: bool) -> None:
+    """Print the result of a training."""
+    from genets.cli.output import print_result
+    from genets.report.training import training_table
+
     where = shlex.quote(str(result.results))
     line = f"weights of epoch {result.epoch} of {result.epochs}: {where}"
     print_result(json, result.to_json(), [training_table(result)], [line])

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genets.cli.options import Json, option
+from genets.cli.options import Json, network_argument, option
 
 if TYPE_CHECKING:
     from genets.report.zoo import ZooRow
     from genets.structure import Structure
 
+CLASSES = 1000  # of ImageNet, as the publications count
+
 
 def zoo(
     name: Annotated[
         str | None,
-        typer.Argument(help="Network to describe; without a name, all networks are listed."),
+        network_argument(help="Network to describe; without a name, all networks are listed."),
     ] = None,
     toml: Annotated[
         bool, option("Print the structure file (.toml) of the network.", name="--toml")
@@ -48,20 +50,21 @@ def zoo(
 def _list_all(json: bool) -> None:
     from genets import structure
     from genets.cli.output import print_result
-    from genets.networks.baselines import baselines
     from genets.report.zoo import baselines_table, zoo_table
+    from genets.structure.published import published_networks
 
     rows = [_row(name, structure.zoo[name]) for name in structure.zoo]
+    baselines = published_networks.values()
     record = {
         "structures": [asdict(row) for row in rows],
-        "baselines": [baseline.to_json() for baseline in baselines.values()],
+        "baselines": [baseline.to_json() for baseline in baselines],
     }
-    print_result(json, record, [zoo_table(rows), baselines_table(baselines.values())])
+    print_result(json, record, [zoo_table(rows), baselines_table(baselines)])
 
 
 def _show_one(name: str, toml: bool, json: bool) -> None:
     from genets import structure
-    from genets.cli.output import print_result
+    from genets.cli.output import print_lines, print_result
     from genets.report.zoo import stages_table, zoo_table
 
     if name not in structure.zoo:
@@ -69,7 +72,7 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
         return
     network = structure.zoo[name]
     if toml:
-        typer.echo(network.to_toml(), nl=False)
+        print_lines([network.to_toml().rstrip("\n")])
         return
     row = _row(name, network)
     record = {**asdict(row), "stages": [asdict(stage) for stage in network.stages]}
@@ -79,23 +82,26 @@ def _show_one(name: str, toml: bool, json: bool) -> None:
 def _show_baseline(name: str, toml: bool, json: bool) -> None:
     from genets.cli.output import print_result
     from genets.core.errors import GenetsError, unknown_name
-    from genets.networks.baselines import baselines
     from genets.report.zoo import baseline_tables
     from genets.structure import zoo
+    from genets.structure.published import published_networks
 
-    if name not in baselines:
-        raise GenetsError(unknown_name("network", name, (*zoo, *baselines)))
-    baseline = baselines[name]
+    if name not in published_networks:
+        raise GenetsError(unknown_name("network", name, (*zoo, *published_networks)))
+    baseline = published_networks[name]
     if toml:
         raise GenetsError(f"{baseline.name} is a baseline and has no structure file")
     print_result(json, baseline.to_json(), baseline_tables(baseline))
 
 
 def _row(name: str, structure: Structure) -> ZooRow:
-    from genets.networks import count
     from genets.report.zoo import ZooRow
+    from genets.structure.cost import multiply_adds, parameters
 
-    counted = count(structure)
     return ZooRow(
-        name, structure.resolution, counted.parameters, counted.multiply_adds, str(structure)
+        name,
+        structure.resolution,
+        parameters(structure, CLASSES),
+        multiply_adds(structure, CLASSES),
+        str(structure),
     )

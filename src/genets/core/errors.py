@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
+SHORT_LIST, LONG_LIST = 8, 12  # of names in a message
 
 
 class GenetsError(ValueError):
@@ -87,6 +88,12 @@ class InfeasibleBudgetError(GenetsError):
         self.budget_ms = budget_ms
 
 
+class BusyDeviceError(GenetsError):
+    """Something else used the device for too long, so that no latency decides on the budget."""
+
+    exit_status = 4
+
+
 def shown(value: object) -> str:
     """The value as a message shows it: its repr on one line, shortened if it is long."""
     try:
@@ -100,8 +107,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def encodable(text: str, encoding: str = "utf-8") -> str:
+    """The text with escapes for characters that an encoding lacks.
+
+    UTF-8 lacks the characters by which Python stands for a file name that is not valid UTF-8.
+    """
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str], remark: str = "") -> str:
-    """One sentence for an unknown name, with the nearest valid names.
+    """One sentence for an unknown name, with the nearest valid names or a short list of all.
 
     Args:
         kind: The word for the name in the sentence.
@@ -114,8 +129,10 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], remark: str = "") -
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     if near:
         suggestions = " or ".join(names[lower] for lower in near)
-        return f"{unknown}; did you mean {suggestions}?"
-    some = ", ".join(list(names.values())[:12]) + (", ..." if len(names) > 12 else "")
+        others = len(near) < len(names) <= SHORT_LIST
+        valid_names = f" Valid names are {', '.join(names.values())}" if others else ""
+        return f"{unknown}; did you mean {suggestions}?{valid_names}"
+    some = ", ".join(list(names.values())[:LONG_LIST]) + (", ..." if len(names) > LONG_LIST else "")
     return f"{unknown}; valid names are {some}"
 
 

@@ -1,8 +1,9 @@
-"""Files that are written completely or not at all, and locks between processes."""
+"""Files that are written completely or not at all, locks between processes, and file names."""
 
 import fcntl
 import os
 import secrets
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -33,6 +34,14 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         with suppress(OSError):  # in a read-only folder this fails too, with a less helpful error
             temporary.unlink()
     _sync_folder(path.parent)
+
+
+def normal_name(name: str) -> str:
+    """Give a name in the Unicode normal form NFC.
+
+    macOS writes the names of files in the form NFD: the same name has other characters there.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 class FileLock:

@@ -14,8 +14,12 @@ Content = TypeVar("Content")
 
 VERSION_KEY = "version"
 # What a reader raises for foreign JSON. GenetsError, JSON errors and UTF-8 errors are ValueErrors.
-# RecursionError: JSON that is nested too deeply.
-READ_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+# RecursionError: JSON that is nested too deeply. ArithmeticError: an infinity as an integer.
+# MemoryError: a number that makes a table huge.
+READ_ERRORS = (
+    ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError,
+    MemoryError,
+)  # fmt: skip
 
 
 class FormatVersionError(GenetsError):

@@ -37,6 +37,48 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+class TimeLeft:
+    """Estimates the time that a phase still takes, from the steps that this process has made.
+
+    Args:
+        step: The first step of the phase; an earlier process made what is done by then.
+        now: The time in seconds, from any origin; it is passed to each method.
+    """
+
+    def __init__(self, step: Progress, now: float) -> None:
+        self._start, self._first = now, step.done
+        self._at, self._latest = now, step
+        self._steps = 0
+
+    def update(self, step: Progress, now: float) -> None:
+        """Take a further step of the phase."""
+        if step.done > self._latest.done:
+            self._at = now
+            self._steps += 1
+        self._latest = step
+
+    def seconds(self, now: float) -> float | None:
+        """The seconds that are left; None before the first step has ended.
+
+        While steps are missing, this is at least the usual time of a step: a step that takes longer
+        than others must not end in an estimate of nothing.
+        """
+        made = self._latest.done - self._first
+        missing = self._latest.total - self._latest.done
+        if made <= 0 or missing <= 0:
+            return 0.0 if missing <= 0 else None
+        spent = self._at - self._start
+        return max(spent / made * missing - (now - self._at), spent / self._steps)
+
+    def is_before(self, step: Progress) -> bool:
+        """Whether the phase has begun again: `step` is before the latest step."""
+        return step.done < self._latest.done
+
+    def elapsed(self, now: float) -> float:
+        """The seconds since the first step."""
+        return now - self._start
+
+
 class PhaseTimer:
     """Adds up the wall time of each phase, also of a phase that is interrupted.
 

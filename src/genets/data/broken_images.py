@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import struct
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from genets.core.errors import DataError, first_line
+from genets.core.errors import DataError, first_line, shown
+from genets.data.image_file import BROKEN, open_image
 from genets.data.pixels import as_rgb
 from genets.data.share import WHOLE, Share
 
 MAX_BROKEN_SHARE = 0.01
-BROKEN = (
-    OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""Errors that Pillow raises for files that are no image or only the beginning of an image."""
 
 
 class BrokenImages:
@@ -29,16 +25,29 @@ class BrokenImages:
 
     Attributes:
         data: name of the data set.
-        images: number of images in all splits; more than 1 % broken images are an error.
-        paths: the files of all images, for a scan; empty where images are not files.
+        images: number of images in all splits that are read.
+        paths: the files of these images, for a scan; empty where images are not files.
+        max_share: the largest share of broken images that is no error. One broken image is no error
+            unless the share is 0.
         reasons: the reason for each broken image, by its name.
         report: called once with (name, reason) for each broken image; by default it warns.
     """
 
-    def __init__(self, data: str, images: int, paths: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        data: str,
+        images: int,
+        paths: Sequence[str] = (),
+        max_share: float = MAX_BROKEN_SHARE,
+    ) -> None:
+        if not (_is_number(max_share) and 0 <= max_share <= 1):
+            raise DataError(
+                f"the largest share of broken images must be from 0 to 1, not {shown(max_share)}"
+            )
         self.data = data
         self.images = images
         self.paths = paths
+        self.max_share = max_share
         self.reasons: dict[str, str] = {}
         self.report: Callable[[str, str], None] = _warn
 
@@ -46,14 +55,21 @@ class BrokenImages:
         """Count new broken images, by name. Raises DataError if there are too many now."""
         new = {name: reason for name, reason in broken.items() if name not in self.reasons}
         self.reasons |= new
-        if new and len(self.reasons) > MAX_BROKEN_SHARE * self.images:
+        if new and len(self.reasons) > self.max_count:
             name, reason = next(iter(new.items()))
             raise DataError(
                 f"{len(self.reasons)} of {self.images} images of {self.data} cannot be read, such "
-                f"as {name} ({reason}); at most {MAX_BROKEN_SHARE:.0%} may be broken"
+                f"as {name} ({reason}); at most {100 * self.max_share:.4g}% may be broken "
+                "(option --max-broken-share)"
             )
         for name, reason in new.items():
             self.report(name, reason)
+
+    @property
+    def max_count(self) -> int:
+        """The largest number of broken images that is no error."""
+        count = math.floor(self.max_share * self.images)
+        return max(1, count) if self.max_share else 0
 
     def scan(self, share: Share = WHOLE) -> dict[str, str]:
         """Read all files, or a share of them, and return the broken ones with their reasons."""
@@ -79,12 +95,16 @@ def reason_of(error: BaseException) -> str:
 def _fault(path: str) -> str:
     """The reason why the image cannot be read, or an empty text."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("RGB", (1, 1))  # ignored by other formats than JPEG
             as_rgb(image)
     except BROKEN as error:
         return reason_of(error)
     return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _warn(name: str, reason: str) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from genets.core.image_facts import Preprocessing
 from genets.data.nuisance import Nuisance, render
 from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
@@ -50,6 +51,11 @@ class DigitsSplit:
 
     def __len__(self) -> int:
         return len(self.sources) * self.views
+
+    def names(self) -> list[str]:
+        """See `NamedSplit.names`; the views of a digit have the same name."""
+        names = [f"{n} of the {self.purpose} split" for n in range(len(self.sources))] * self.views
+        return names[self.share.of_pass()]
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
@@ -136,8 +142,10 @@ def load_digits(
         train=split("train", torch.tensor(rest)[kept], 1),
         validation=split("validation", torch.tensor(rest)[off], views),
         test=split("test", torch.tensor(test), views),
-        mean=(mean, mean, mean),
-        std=(std, std, std),
+        # A drawing has the resolution of the network, so nothing is resized or cut off.
+        preprocessing=Preprocessing(mean=(mean,) * 3, std=(std,) * 3, crop_pct=1.0),
+        seed=seed,
+        cut_splits=("test", "validation"),
     )
 
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-from genets.core.errors import DataError
-from genets.data.pixels import as_rgb
-from genets.data.pool import Pool, PoolOptions, assemble
-from genets.data.split import ImageData, name_some
+from genets.core.errors import DataError, printable
+from genets.core.log import get_logger
+from genets.data.broken_images import broken_files
+from genets.data.folder_layout import find_classes, find_splits
+from genets.data.folder_scan import FolderScan, FoundImage
+from genets.data.pixels import read_rgb
+from genets.data.pool import Pool, PoolOptions, PoolSplit, assemble
+from genets.data.split import SPLITS, ImageData, name_some
 
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid"),
-    "test": ("test", "testing"),
-}
+_log = get_logger(__name__)
+
+LabelledImages = list[tuple[FoundImage, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,7 @@ class ImageFiles:
 
     def __getitem__(self, position: int) -> tuple[Image.Image, int]:
         """Raises one of `BROKEN`."""
-        with Image.open(self.paths[position]) as image:
-            return as_rgb(image), self.labels[position]
+        return read_rgb(self.paths[position]), self.labels[position]
 
 
 def load_folder(
@@ -49,8 +49,8 @@ def load_folder(
 ) -> ImageData:
     """Read a folder of images.
 
-    The folder holds either class folders, or folders train, validation (val) and test that hold
-    class folders; validation and test may be missing.
+    The folder holds either class folders, or split folders that hold class folders; see
+    `folder_layout.SPLIT_FOLDERS` for their names. Validation and test may be missing.
 
     Args:
         folder: the folder.
@@ -59,96 +59,168 @@ def load_folder(
             not when a pass meets them.
         options: see `PoolOptions`.
 
+    Returns:
+        The data set. Its `description` says how the folder was understood; the logger
+        `genets.data.folder` gets each of its lines at level INFO.
+
     Raises:
-        DataError: the folder cannot be read, has too few images or classes, or more than 1 % of
-            its images are broken.
+        DataError: the folder cannot be read, has too few images or classes, or has too many broken
+            images.
     """
-    root = Path(folder).expanduser()
-    parts = _parts(root)
-    names = _folders(parts["train"])
-    files = {purpose: _scan(part, names) for purpose, part in parts.items()}
-    pools = {purpose: _pool(part) for purpose, part in files.items()}
+    scan = FolderScan(Path(folder).expanduser())
+    parts = find_splits(scan)
+    wanted, cut_missing = options.get("splits", SPLITS), options.get("cut_missing", True)
+    used = {split for split in wanted if split in parts}
+    if cut_missing and used != set(wanted):
+        used.add("train")  # a missing split is cut off the training images
+    if not used <= parts.keys():
+        raise DataError(
+            f"folder {scan.root} has {name_some(sorted(parts.values()))} but no train folder"
+        )
+    names, files = _read_parts(scan, parts, used)
     data = assemble(
         str(folder),
         resolution,
         names,
-        pools["train"],
-        pools.get("validation"),
-        pools.get("test"),
+        # A split that is not read is still there, so it is not cut off the training images.
+        *(_pool(scan, files.get(split, [])) if split in parts else None for split in SPLITS),
         **options,
-        paths=[str(path) for part in files.values() for path, _ in part],
-        fingerprint=_fingerprint(root, files),
+        fingerprint=_fingerprint(scan, files),
+        train_fingerprint=_fingerprint(scan, {"train": files["train"]}) if "train" in files else "",
     )
+    data = replace(data, description=_describe(data, parts, wanted, scan, is_cut=cut_missing))
+    for line in data.description.splitlines():
+        _log.info("%s", line)
     if check and data.broken is not None:
         data.broken.meet(data.broken.scan())
+    _check_test_split(data)
     return data
 
 
-def _parts(root: Path) -> dict[str, Path]:
-    """The folder of class folders for each split; without a train folder, the root is `train`."""
-    children = _folders(root)
-    if not children:
+def _check_test_split(data: ImageData) -> None:
+    """Raise DataError where no test image can be read, which a training would notice at its end."""
+    assert isinstance(data.test, PoolSplit)
+    paths = data.test.paths
+    if paths and all(broken_files([path]) for path in paths):
         raise DataError(
-            f"folder {root} has no class folders; it needs one folder of images for each class"
+            f"none of the {len(paths)} images of the test split of {data.name} can be read"
         )
-    parts = {
-        purpose: root / name
-        for purpose, names in SPLIT_FOLDERS.items()
-        for name in names
-        if name in children
+
+
+def check_output_folder(data: str | Path, out: str | Path) -> None:
+    """Refuse to write into a folder that holds images of a data set.
+
+    A later command would read pictures there as images of a class.
+
+    Raises:
+        DataError: `out` is such a folder, or lies in one.
+    """
+    root, folder = (Path(os.path.realpath(Path(path).expanduser())) for path in (data, out))
+    if not root.is_dir():
+        return
+    for place in (folder, *folder.parents):
+        if root not in place.parents:
+            return
+        if place.is_dir() and FolderScan(place).holds_images(""):
+            raise DataError(
+                f"folder {out} is in {place}, which holds images of data set {data}; give a folder "
+                "elsewhere"
+            )
+
+
+def _read_parts(
+    scan: FolderScan, parts: Mapping[str, str], used: Collection[str]
+) -> tuple[list[str], dict[str, LabelledImages]]:
+    """The class names, and the images of the splits that are used."""
+    first = next(split for split in SPLITS if split in {"train", *used} & parts.keys())
+    classes = {first: find_classes(scan, parts[first])}
+    names = list(classes[first])
+    for split in SPLITS:
+        if split in used and split != first:
+            classes[split] = find_classes(scan, parts[split], names)
+            _check_same_classes(scan.path(parts[split]), list(classes[split]), names)
+    files: dict[str, LabelledImages] = {
+        split: [
+            (image, label)
+            for label, name in enumerate(names)
+            for folder in classes[split][name]
+            for image in scan.find_images(folder)
+        ]
+        for split in SPLITS
+        if split in used
     }
-    if set(children) <= {part.name for part in parts.values()} and "train" not in parts:
-        raise DataError(f"folder {root} has {name_some(children)} but no train folder")
-    # A folder `train` that holds images directly is a class of that name.
-    return parts if "train" in parts and _folders(parts["train"]) else {"train": root}
+    files = scan.keep_once(files)
+    for split, images in files.items():
+        empty = sorted(set(names) - {names[label] for _, label in images})
+        if empty:
+            left_out = f"; left out: {scan.left_out}" if scan.left_out else ""
+            raise DataError(
+                f"folder {scan.path(parts[split])} has no image of class {name_some(empty)}"
+                f"{left_out}"
+            )
+    return names, files
 
 
-def _folders(folder: Path) -> list[str]:
-    """The names of the folders directly below, without hidden folders, ascending."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    except FileNotFoundError:
-        raise DataError(f"folder {folder} does not exist") from None
-    except NotADirectoryError:
-        raise DataError(f"{folder} is a file, not a folder of images") from None
-    except OSError as error:
-        raise DataError(f"folder {folder} cannot be read: {error.strerror}") from error
-
-
-def _scan(part: Path, names: list[str]) -> list[tuple[Path, int]]:
-    """Image files and classes below `part`, in a fixed order."""
-    own = _folders(part)
+def _check_same_classes(folder: str, own: Sequence[str], names: Sequence[str]) -> None:
+    """Raise DataError unless a split has the classes `names` of the training split."""
     foreign = sorted(set(own) - set(names))
     if foreign:
         raise DataError(
-            f"folder {part} has class {name_some(foreign)}, which the train folder does not have"
+            f"folder {folder} has class {name_some(foreign)}, which the train folder does not have"
         )
-    classes = {name: names.index(name) for name in own}
-    images = make_dataset(part, classes, extensions=IMG_EXTENSIONS, allow_empty=True)
     lacking = sorted(set(names) - set(own))
     if lacking:
         raise DataError(
-            f"folder {part} has no class {name_some(lacking)}, which the train folder has"
+            f"folder {folder} has no class {name_some(lacking)}, which the train folder has"
         )
-    empty = sorted(set(own) - {names[label] for _, label in images})
-    if empty:
-        raise DataError(
-            f"folder {part} has no image of class {name_some(empty)}; files that end in "
-            f"{', '.join(IMG_EXTENSIONS)} are read as images"
-        )
-    return [(Path(path), label) for path, label in images]
 
 
-def _fingerprint(root: Path, files: dict[str, list[tuple[Path, int]]]) -> str:
+def _fingerprint(scan: FolderScan, files: Mapping[str, LabelledImages]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for purpose, part in files.items():
-        for path, label in part:
-            name = path.relative_to(root).as_posix()
-            digest.update(repr((purpose, name, label, path.stat().st_size)).encode())
+    for split, part in files.items():
+        for image, label in part:
+            size = _size(scan.path(image.name))
+            digest.update(repr((split, image.name, label, size)).encode())
     return digest.hexdigest()
 
 
-def _pool(files: list[tuple[Path, int]]) -> Pool:
+def _size(path: str) -> int:
+    """The bytes of a file; -1 for a link to nothing."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def _pool(scan: FolderScan, files: LabelledImages) -> Pool:
     labels = [label for _, label in files]
-    return Pool(ImageFiles([str(path) for path, _ in files], labels), labels)
+    return Pool(ImageFiles([scan.path(image.name) for image, _ in files], labels), labels)
+
+
+def _describe(
+    data: ImageData,
+    parts: Mapping[str, str],
+    wanted: Collection[str],
+    scan: FolderScan,
+    *,
+    is_cut: bool,
+) -> str:
+    """How the folder was understood, in one or two lines."""
+    texts = [f"{data.num_classes} classes ({name_some(data.class_names)})"]
+    for split in wanted:
+        count = len(getattr(data, split))
+        if split not in parts and not count:
+            continue
+        source = printable(parts.get(split, "cut off the training images"))
+        images = "1 image" if count == 1 else f"{count} images"
+        if source:
+            texts.append(f"{split}: {images} ({source})")
+        else:  # the class folders themselves
+            texts.append(f"{split if is_cut else 'not split'}: {images}")
+    unread = [split for split in SPLITS if split not in wanted]
+    if unread:
+        texts.append(f"not read: {', '.join(unread)}")
+    lines = ["; ".join(texts)]
+    if scan.left_out:
+        lines.append(f"left out: {scan.left_out}")
+    return "\n".join(f"{printable(data.name)}: {line}" for line in lines)

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from genets.data.broken_images import BROKEN, reason_of
+from genets.data.broken_images import reason_of
+from genets.data.image_file import BROKEN
 from genets.data.pixels import as_rgb
 from genets.data.seeds import kept_globals, seed_globals
 
@@ -61,7 +62,7 @@ class ImageReader(Dataset[Item]):
                 image, label = self.images[position]
                 image = as_rgb(image)
             except BROKEN as error:
-                broken[self._name(position)] = reason_of(error)
+                broken[image_name(self.images, self.purpose, position)] = reason_of(error)
                 continue
             pixels = self._transformed(image, position, key)
             return (pixels.permute(1, 2, 0), int(label)), broken
@@ -83,9 +84,11 @@ class ImageReader(Dataset[Item]):
         pixels: Tensor = transform(image)
         return pixels
 
-    def _name(self, position: int) -> str:
-        paths = getattr(self.images, "paths", None)
-        return f"{position} of the {self.purpose} split" if paths is None else paths[position]
+
+def image_name(images: Images, purpose: str, position: int) -> str:
+    """The file of an image, or its position in the pool where images are not files."""
+    paths = getattr(images, "paths", None)
+    return f"{position} of the {purpose} split" if paths is None else paths[position]
 
 
 def collate(items: Sequence[Item]) -> tuple[Any, dict[str, str]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from genets.core.errors import DataError, unknown_name
+from genets.core.image_facts import Preprocessing
+from genets.data.broken_images import MAX_BROKEN_SHARE
 from genets.data.digits import load_digits
 from genets.data.folder import load_folder
-from genets.data.split import ImageData
+from genets.data.split import SPLITS, ImageData
 from genets.data.timm_dataset import PREFIXES, load_timm
 
 LOADERS: dict[str, Callable[..., ImageData]] = {"digits": load_digits}
@@ -27,6 +29,10 @@ def load_data(
     device: str | torch.device = "cpu",
     workers: int | None = None,
     check: bool = True,
+    preprocessing: Preprocessing | None = None,
+    splits: Sequence[str] = SPLITS,
+    cut_missing: bool = True,
+    max_broken_share: float = MAX_BROKEN_SHARE,
     **options: Any,
 ) -> ImageData:
     """Load a data set and cut it into training, validation and test split.
@@ -40,6 +46,14 @@ def load_data(
         workers: processes that read images, for data sets that are not in memory; None chooses.
         check: read every image of a folder once now, so that broken images are reported and
             counted now and not when a pass meets them.
+        preprocessing: of the images that are scored, for data sets that are not in memory; None
+            is that of a training with genets.
+        splits: the splits that are needed. For data sets that are not in memory, the others stay
+            empty: their images are not read, and may be missing.
+        cut_missing: whether splits that a data set does not have are cut off its training images;
+            otherwise they stay empty. A data set in memory always has all splits.
+        max_broken_share: the largest share of broken images that is no error. One broken image is
+            no error unless the share is 0.
         options: further arguments of `load_digits`, `load_folder` or `load_timm`.
 
     Raises:
@@ -47,7 +61,13 @@ def load_data(
     """
     load = _loader(name)
     if str(name) not in LOADERS:
-        options["workers"] = workers
+        options |= {
+            "workers": workers,
+            "preprocessing": preprocessing,
+            "splits": splits,
+            "cut_missing": cut_missing,
+            "max_broken_share": max_broken_share,
+        }
     if load is load_folder:
         options["check"] = check
     return load(

@@ -6,18 +6,36 @@ batch is normalised much faster than its images one by one.
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.ExifTags import Base
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from genets.core.image_facts import Preprocessing
+from genets.data.image_file import BROKEN, open_image
+
 MEAN, STD = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 FILLING = torch.tensor(MEAN).mul(255).round().to(torch.uint8).view(3, 1, 1)
+EXIF_ORIENTATION = "applied"
+"""The value of `exif_orientation` in the input contract: images are turned as EXIF asks."""
+
+# The EXIF standard numbers the orientations from 1, the upright one.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Erasing:
@@ -52,34 +70,59 @@ class _MeanForZero:
         self._pixels[place] = FILLING
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Turn bytes (N, H, W, 3) into images (N, 3, H, W), float32, channels last in memory."""
     count, height, width, _ = pixels.shape
     # Rows are computed as one dimension: with a last dimension of 3 it takes five times as long.
     rows = pixels.reshape(count * height, width * 3).float()
-    scale, offset = _row(width, pixels.device)
+    scale, offset = _row(width, preprocessing, pixels.device)
     images = torch.addcmul(offset, rows, scale)
     return images.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
 @cache
-def _row(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _row(width: int, preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
     """The factors and the offsets for the bytes of a row; (3 * width,) each."""
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
     scale, offset = 1 / (255 * std), -mean / std
     return scale.repeat(width).to(device), offset.repeat(width).to(device)
 
 
+def read_rgb(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+    """Read an image file as every part of genets does; see `as_rgb`."""
+    with open_image(file) as image:
+        return as_rgb(image)
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Read the image and convert it to RGB; an RGB image is not copied.
+    """Read the image, convert it to RGB and turn it upright; an upright RGB image is not copied.
 
     Of 16-bit values the upper 8 bits are used; `convert` would make all values above 255 white.
+    Cameras store the orientation in EXIF. Browsers, OpenCV and phones apply it, so a network gets
+    upright images when it is used, and must get them in training, too.
 
     Raises:
         ValueError: the mode has no known range of values. Pillow raises other errors for broken
-            files; see `broken_images.BROKEN`.
+            files; see `image_file.BROKEN`.
     """
     image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    image = _converted(image)
+    if turn is not None:
+        image = image.transpose(turn)
+        image.info = {}  # otherwise a second call would turn the image again
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation from 1 to 8 that EXIF or XMP states; 1 where none can be read."""
+    try:
+        return int(image.getexif().get(Base.Orientation, 1))
+    except BROKEN:  # the EXIF data are damaged, not the pixels
+        return 1
+
+
+def _converted(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode in ("F", "I") and image.format != "PPM":  # mode I of a PPM file holds 16 bits

@@ -5,25 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
 import torch
-from PIL import Image
 from timm.data.transforms_factory import create_transform
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
 
 from genets.core.errors import DataError, printable
-from genets.data.broken_images import BrokenImages
-from genets.data.image_reader import ImageReader, Images, Pick, collate
-from genets.data.pixels import MEAN, STD, Erasing, normalised
+from genets.core.image_facts import Preprocessing
+from genets.data.broken_images import MAX_BROKEN_SHARE, BrokenImages
+from genets.data.image_reader import ImageReader, Images, Pick, collate, image_name
+from genets.data.pixels import Erasing, normalised
+from genets.data.scoring import DEFAULT, Pixels, make_transform
 from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
     CPU,
+    SPLITS,
     VALIDATION_SHARE,
     Batch,
     ImageData,
@@ -40,8 +41,6 @@ FEW_IMAGES = 500
 MAX_READERS = 8
 READER_LOST = ("DataLoader worker", "RuntimeError: unable to allocate shared memory")
 SHARED_MEMORY, ROOM_TO_SHARE = "/dev/shm", 1 << 30  # bytes
-
-Pixels = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,12 @@ class PoolOptions(TypedDict, total=False):
         workers: processes that read images; None chooses by the number of images.
         share: the share of the images that this process reads; all by default.
         device: device of the images in a batch; the CPU by default.
+        preprocessing: of the images that are scored; None is `scoring.DEFAULT`.
+        max_broken_share: the largest share of broken images that is no error; 0.01 by default.
+        splits: the splits that are needed, by default all three. The others stay empty: their
+            images are not read, and may be missing.
+        cut_missing: whether a missing split is cut off the training images, which is the default.
+            Otherwise it stays empty.
     """
 
     seed: int
@@ -97,6 +102,10 @@ class PoolOptions(TypedDict, total=False):
     workers: int | None
     share: Share
     device: torch.device
+    preprocessing: Preprocessing | None
+    max_broken_share: float
+    splits: Sequence[str]
+    cut_missing: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +140,7 @@ class PoolSplit:
         workers: processes that read images; 0 reads in this process.
         share: the share of the images that this process reads.
         device: device of the images in a batch.
+        preprocessing: normalises the pixels.
     """
 
     purpose: str
@@ -142,6 +152,7 @@ class PoolSplit:
     workers: int = 0
     share: Share = WHOLE
     device: torch.device = CPU
+    preprocessing: Preprocessing = DEFAULT
     _loaders: list[_Loader] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -152,25 +163,45 @@ class PoolSplit:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def names(self) -> list[str]:
+        """See `NamedSplit.names`."""
+        positions = self.positions[self.share.of_pass()]
+        names = (image_name(self.images, self.purpose, position) for position in positions)
+        return [name for name in names if name not in self.broken.reasons]
+
+    @property
+    def paths(self) -> list[str]:
+        """The files of the images; empty where images are not files."""
+        paths: Sequence[str] = getattr(self.images, "paths", ())
+        return [paths[position] for position in self.positions] if paths else []
+
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
         """See `Split.batches`. The batches are equal for any number of workers.
 
         Raises:
-            DataError: more than 1 % of the images are broken.
+            DataError: too many images are broken, or a training pass has no readable image.
         """
         check_positive("batch_size", batch_size)
         idle = self._idle_loader(batch_size, training=epoch is not None)
         idle.picks[:] = self._picks(batch_size, epoch, seed)
         idle.busy = True  # a pass within a pass gets another loader
+        empty = True
         try:
             for batch, broken in idle.loader:
                 self.broken.meet(broken)
                 if batch is not None:
                     pixels, labels = batch
-                    yield normalised(pixels.to(self.device, non_blocking=True)), labels
+                    empty = False
+                    pixels = pixels.to(self.device, non_blocking=True)
+                    yield normalised(pixels, self.preprocessing), labels
             idle.busy = False
+            if empty and epoch is not None:
+                raise DataError(
+                    f"none of the {len(self)} images of the {self.purpose} split of "
+                    f"{self.broken.data} can be read"
+                )
         except RuntimeError as error:
             last = str(error).strip().rpartition("\n")[2]
             if not last.startswith(READER_LOST):
@@ -254,7 +285,7 @@ def assemble(
     name: str,
     resolution: int,
     class_names: Sequence[str],
-    train: Pool,
+    train: Pool | None,
     validation: Pool | None,
     test: Pool | None,
     *,
@@ -263,7 +294,11 @@ def assemble(
     workers: int | None = None,
     share: Share = WHOLE,
     device: torch.device = CPU,
-    paths: Sequence[str] = (),
+    preprocessing: Preprocessing | None = None,
+    max_broken_share: float = MAX_BROKEN_SHARE,
+    splits: Sequence[str] = SPLITS,
+    cut_missing: bool = True,
+    train_fingerprint: str = "",
     fingerprint: str = "",
 ) -> ImageData:
     """Make the three splits; a missing split is cut off the training pool.
@@ -276,50 +311,85 @@ def assemble(
         resolution: pixels along each side of the images.
         class_names: names of the classes.
         train, validation, test: the stored images of each split; None where there is none.
-        seed, augmentation, workers, share, device: see `PoolOptions`.
-        paths: the files of all images; empty where images are not files.
-        fingerprint: see `ImageData`.
+        seed, augmentation, workers, share, device, preprocessing, max_broken_share, splits,
+        cut_missing: see `PoolOptions`.
+        train_fingerprint, fingerprint: see `ImageData`.
 
     Raises:
         DataError: the resolution is out of range, or there are too few images or classes.
     """
     check_resolution(resolution, *RESOLUTIONS, name)
-    check_classes(name, train.labels, class_names, 1 + (validation is None) + (test is None))
-    usual = _usual_workers(len(train.labels), share, device)
+    stored = {"train": train, "validation": validation, "test": test}
+    cuts = _needed_cuts(stored, splits) if cut_missing else []
+    needs_train = "train" in splits or bool(cuts)
+    labels = train.labels if train is not None and needs_train else None
+    check_classes(name, labels, class_names, 1 + len(cuts))
+    parts = _cut_missing(stored, splits, cuts, seed)
+    images = sum(len(positions) for _, positions in parts.values())
+    usual = _usual_workers(images if labels is None else len(labels), share, device)
     workers = usual if workers is None else workers
     training = (augmentation or Augmentation()).training_transform(resolution)
-    fixed = create_transform(resolution, use_prefetcher=True, interpolation="bicubic")
-    pools = [pool for pool in (train, validation, test) if pool is not None]
-    broken = BrokenImages(name, sum(len(pool.labels) for pool in pools), paths)
+    preprocessing = preprocessing or DEFAULT
+    fixed = make_transform(preprocessing, resolution)
+    broken = BrokenImages(name, images, max_share=max_broken_share)
 
-    def split(purpose: str, pool: Pool, positions: Sequence[int]) -> PoolSplit:
+    def split(purpose: str) -> PoolSplit:
+        pool, positions = parts.get(purpose, (Pool([], []), []))
         return PoolSplit(
-            purpose, pool.images, positions, training, fixed, broken, workers, share, device
-        )
+            purpose, pool.images, positions, training, fixed, broken, workers, share, device,
+            preprocessing,
+        )  # fmt: skip
 
-    remaining: Sequence[int] = range(len(train.labels))
-    if test is None:
-        remaining, cut_off = cut(train.labels, TEST_SHARE, purpose="test")
-        test_split = split("test", train, cut_off)
-    else:
-        test_split = split("test", test, range(len(test.labels)))
-    if validation is None:
-        labels = [train.labels[i] for i in remaining]
-        stay, cut_off = cut(labels, VALIDATION_SHARE, purpose="validation", seed=seed)
-        validation_split = split("validation", train, [remaining[i] for i in cut_off])
-        remaining = [remaining[i] for i in stay]
-    else:
-        validation_split = split("validation", validation, range(len(validation.labels)))
+    made = {purpose: split(purpose) for purpose in SPLITS}
+    broken.paths = [path for each in made.values() for path in each.paths]
     return ImageData(
         name=name,
         resolution=resolution,
         class_names=tuple(map(printable, class_names)),
-        train=split("train", train, remaining),
-        validation=validation_split,
-        test=test_split,
-        mean=MEAN,
-        std=STD,
+        train=made["train"],
+        validation=made["validation"],
+        test=made["test"],
+        preprocessing=preprocessing,
+        seed=seed,
+        cut_splits=tuple(cuts),
+        train_fingerprint=train_fingerprint,
         broken=broken,
         fingerprint=fingerprint,
         reading=usual > 0,
     )
+
+
+def _needed_cuts(stored: Mapping[str, Pool | None], splits: Collection[str]) -> list[str]:
+    """The missing splits to cut off the training pool, in this order, for the needed `splits`.
+
+    The test split is cut off first, so the validation split needs both cuts.
+    """
+    missing = [split for split in ("test", "validation") if stored[split] is None]
+    if "train" in splits:
+        return missing
+    last = max((missing.index(split) for split in missing if split in splits), default=-1)
+    return missing[: last + 1]
+
+
+def _cut_missing(
+    stored: Mapping[str, Pool | None], splits: Collection[str], cuts: Sequence[str], seed: int
+) -> dict[str, tuple[Pool, Sequence[int]]]:
+    """The pool and the positions in it for each needed split."""
+    parts: dict[str, tuple[Pool, Sequence[int]]] = {
+        split: (pool, range(len(pool.labels))) for split, pool in stored.items() if pool is not None
+    }
+    train = stored["train"]
+    for split in cuts:
+        assert train is not None, "a missing split is cut off the training images"
+        remaining = parts["train"][1]
+        labels = [train.labels[position] for position in remaining]
+        test = split == "test"
+        stay, cut_off = cut(
+            labels,
+            TEST_SHARE if test else VALIDATION_SHARE,
+            purpose=split,
+            seed=0 if test else seed,
+        )
+        parts[split] = train, [remaining[position] for position in cut_off]
+        parts["train"] = train, [remaining[position] for position in stay]
+    return {split: parts[split] for split in SPLITS if split in splits and split in parts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import DataError
+from genets.core.image_facts import Colours, ImageOrigin, Preprocessing
 from genets.data.broken_images import BrokenImages
+from genets.data.scoring import describe_input
 from genets.data.seeds import derive_seed
 
 CPU = torch.device("cpu")
+SPLITS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2  # of the training images of each class, where a data set has no such split
 
 Batch = tuple[Tensor, Tensor]
@@ -48,6 +52,16 @@ class Split(Protocol):
         """
 
 
+class NamedSplit(Split, Protocol):
+    """A split whose images have names."""
+
+    def names(self) -> list[str]:
+        """The files, or other names, of the images of an evaluation pass, in its order.
+
+        Images that were found to be broken are left out, as in the pass.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """A data set cut into three splits that share no source image.
@@ -56,41 +70,73 @@ class ImageData:
         train: images for training.
         validation: images for scoring trials and candidates; never trained on.
         test: images for the final score only; a search never reads them.
-        mean, std: mean and standard deviation of R, G and B, for pixel values in 0 to 1, that the
-            images are normalised with.
+        preprocessing: how the images that are scored become inputs; images for training have the
+            same mean and standard deviation.
+        seed: the seed that the data set was loaded with.
+        cut_splits: the splits that were cut off the training images, because the data set does
+            not have them.
+        train_fingerprint: as `fingerprint`, of the training images before anything is cut off;
+            empty where the source does not say, or where they were not read.
         broken: the images that cannot be read; None where no image is read from a file.
         fingerprint: a text that changes when an image is added, removed, renamed or has another
             size in bytes; empty where the source does not say.
         reading: whether processes read images in parallel by default.
+        description: how the source was understood and what was left out, in lines for the user;
+            empty where that is no question.
     """
 
     name: str
     resolution: int
     class_names: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    train: NamedSplit
+    validation: NamedSplit
+    test: NamedSplit
+    preprocessing: Preprocessing
+    seed: int = 0
+    cut_splits: tuple[str, ...] = ()
+    train_fingerprint: str = ""
     broken: BrokenImages | None = None
     fingerprint: str = ""
     reading: bool = False
+    description: str = ""
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
-    def input_contract(self, resolution: int) -> dict[str, Any]:
-        """The input that a network trained on these images needs, and its classes, for JSON.
+    @property
+    def mean(self) -> Colours:
+        """Mean of R, G and B, for pixel values in 0 to 1."""
+        return self.preprocessing.mean
 
-        The network reads pixel values in 0 to 1, minus `mean`, divided by `std`.
-        """
+    @property
+    def std(self) -> Colours:
+        """Standard deviation of R, G and B, for pixel values in 0 to 1."""
+        return self.preprocessing.std
+
+    @property
+    def origin(self) -> ImageOrigin:
+        """The facts by which another command recognises these images and their splits."""
+        return ImageOrigin(data=self.name, seed=self.seed, fingerprint=self.train_fingerprint)
+
+    def input_contract(self, resolution: int) -> dict[str, Any]:
+        """The input that a network trained on these images needs, and its classes, for JSON."""
         return {
             "shape": ["N", 3, resolution, resolution],
             "dtype": "float32",
-            "mean": list(self.mean),
-            "std": list(self.std),
+            **describe_input(self.preprocessing, resolution),
             "class_names": list(self.class_names),
+        }
+
+    def weights_metadata(self) -> dict[str, str]:
+        """The texts that a file of weights trained on these images states beside the tensors."""
+        return {
+            "num_classes": str(self.num_classes),
+            "class_names": json.dumps(self.class_names),
+            "mean": json.dumps(self.mean),
+            "std": json.dumps(self.std),
+            "preprocessing": json.dumps(self.preprocessing.to_json()),
+            "images": json.dumps(self.origin.to_json()),
         }
 
 
@@ -127,10 +173,17 @@ def cut(
     return sorted(set(range(len(classes))) - set(cut_off)), sorted(cut_off)
 
 
-def check_classes(name: str, labels: Sequence[int], names: Sequence[str], needed: int) -> None:
-    """Raise DataError unless there are two classes with at least `needed` images in each."""
+def check_classes(
+    name: str, labels: Sequence[int] | None, names: Sequence[str], needed: int
+) -> None:
+    """Raise DataError unless there are two classes with at least `needed` images in each.
+
+    `labels` are the classes of the training images; None where these are not needed.
+    """
     if len(names) < 2:
         raise DataError(f"{name} has only one class ({names[0]}); at least two are needed")
+    if labels is None:
+        return
     counts = Counter(labels)
     empty = [names[label] for label in range(len(names)) if counts[label] == 0]
     if empty:
@@ -168,10 +221,14 @@ def check_positive(field: str, value: int) -> None:
 class JoinedSplit:
     """All images of several splits, one split after the other."""
 
-    splits: Sequence[Split]
+    splits: Sequence[NamedSplit]
 
     def __len__(self) -> int:
         return sum(map(len, self.splits))
+
+    def names(self) -> list[str]:
+        """See `NamedSplit.names`."""
+        return [name for split in self.splits for name in split.names()]
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
@@ -185,12 +242,16 @@ class JoinedSplit:
 class RenormalisedSplit:
     """The images of a split times `scale` plus `offset`, both (1, 3, 1, 1)."""
 
-    split: Split
+    split: NamedSplit
     scale: Tensor
     offset: Tensor
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def names(self) -> list[str]:
+        """See `NamedSplit.names`."""
+        return self.split.names()
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
@@ -201,8 +262,8 @@ class RenormalisedSplit:
 
 
 def normalised_as(
-    split: Split, data: ImageData, mean: Sequence[float], std: Sequence[float]
-) -> Split:
+    split: NamedSplit, data: ImageData, mean: Sequence[float], std: Sequence[float]
+) -> NamedSplit:
     """Normalise a split of `data` with the mean and deviation that a network was trained with.
 
     Args:

@@ -13,7 +13,7 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
 from genets.core.errors import DataError, first_line
-from genets.data.pixels import as_rgb
+from genets.data.pixels import read_rgb
 from genets.data.pool import Pool, PoolOptions, assemble
 from genets.data.split import ImageData
 
@@ -126,8 +126,7 @@ class ReaderImages:
 
     def __getitem__(self, position: int) -> tuple[Image.Image, Any]:
         file, label, *_ = self.reader[position]
-        with Image.open(file) as image:
-            return as_rgb(image), label
+        return read_rgb(file), label
 
 
 def _in_memory(name: str, stream: Any) -> list[tuple[Image.Image, Any]]:

@@ -6,8 +6,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from genets.core.errors import TargetError
+from genets.core.errors import TargetError, shown
 
+DEFAULT_WAIT_MINUTES = 5.0  # the longest wait for a calm device, on which a budget is decided
 UNITS = {"ms": 1.0, "us": 1e-3, "µs": 1e-3, "x": None}  # in ms; x: times the MasterNet
 _EXAMPLES = "ms or us per image, or x (times the MasterNet), as in 0.2ms, 150us or 0.5x"
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf|infinity)"
@@ -46,8 +47,10 @@ class Budget:
             The budget; `us` is converted to `ms`.
 
         Raises:
-            TargetError: The text is no number with a unit, or the number is out of range.
+            TargetError: The text is no text, no number with a unit, or out of range.
         """
+        if not isinstance(text, str):
+            raise TargetError(f"budget must be a text such as 0.2ms, not {shown(text)}")
         match = _BUDGET.fullmatch(text)
         if match is None:
             raise TargetError(f"budget must be a number in {_EXAMPLES}, not {text!r}")

@@ -17,6 +17,13 @@ from genets.latency.engines import ENGINES
 from genets.latency.target import Target
 
 PACKAGES = ("genets", "torch", "timm")
+# Instruction sets that decide which kernels an engine uses, as Linux names them (x86, then ARM).
+INSTRUCTION_SETS = {
+    "avx2", "avx_vnni", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni",
+    "amx_bf16", "amx_fp16", "amx_int8",
+    "asimd", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme",
+}  # fmt: skip
+ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def describe_environment(target: Target) -> dict[str, Any]:
@@ -25,7 +32,7 @@ def describe_environment(target: Target) -> dict[str, Any]:
     return {
         **device,
         "threads": target.resolved().threads,
-        "packages": _installed_versions((*PACKAGES, *ENGINES[target.engine].packages)),
+        "packages": installed_versions((*PACKAGES, *ENGINES[target.engine].packages)),
         "python": platform.python_version(),
         "system": platform.platform(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -37,11 +44,32 @@ def _describe_cpu() -> dict[str, Any]:
     return {
         "device_name": _cpu_model(),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "instruction_sets": _instruction_sets(),
+        "onednn_max_isa": next((os.environ[n] for n in ONEDNN_LIMITS if n in os.environ), None),
+        "nominal_mhz": _nominal_mhz(),
         "cpus": os.cpu_count(),
         "freed_memory_kept": keep_freed_memory(),
         "governor": _read(frequency / "scaling_governor"),
         "clock_khz": _read(frequency / "scaling_cur_freq"),
     }
+
+
+def _instruction_sets() -> list[str]:
+    flags = f"{cpu_info('flags')} {cpu_info('Features')}".split()
+    return sorted(INSTRUCTION_SETS.intersection(flags))
+
+
+def _nominal_mhz() -> int | None:
+    """The clock that the maker states, which does not change with the load."""
+    frequency = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+    for name in ("base_frequency", "cpuinfo_max_freq"):
+        khz = _read(frequency / name)
+        if khz and khz.isdecimal():
+            return round(int(khz) / 1000)
+    try:
+        return round(float(cpu_info("bogomips")) / 2)  # on x86 twice the clock of its time stamps
+    except ValueError:
+        return None
 
 
 def _describe_cuda(device: str) -> dict[str, Any]:
@@ -75,7 +103,7 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _installed_versions(packages: Iterable[str]) -> dict[str, str]:
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions by package; packages that are not installed are left out."""
     versions = {}
     for package in packages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,21 @@ CALIBRATION_IMAGES = 300  # NNCF's default
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """The best output for each image, in the order of the split; each of shape (images,).
+
+    Attributes:
+        labels: The true classes.
+        classes: The best outputs.
+        probabilities: The probabilities of the best outputs, 0 to 1.
+    """
+
+    labels: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Accuracy:
     """The accuracy of a network on a target.
 
@@ -37,6 +52,7 @@ class Accuracy:
             (columns).
         top5_right: Shape (outputs,), the images of each class that are right in the top 5.
         quantisation: See `Measurement`.
+        predictions: The prediction for each image.
     """
 
     top1: float
@@ -46,6 +62,7 @@ class Accuracy:
     confusion: NDArray[np.int64]
     top5_right: NDArray[np.int64]
     quantisation: dict[str, Any] | None = None
+    predictions: Predictions | None = None
 
     @property
     def classes(self) -> list[ClassAccuracy]:
@@ -106,6 +123,9 @@ class Evaluation:
         mean: Subtracted from the input, by channel.
         std: Divides the input, by channel.
         accuracy: The accuracy by target.
+        preprocessing: How an image file became an input; see `describe_input`.
+        split_from: See `SplitOrigin.source`.
+        calibration: The images that set the ranges of int8; None for other precisions.
     """
 
     network: str
@@ -117,6 +137,9 @@ class Evaluation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     accuracy: Mapping[Target, Accuracy]
+    preprocessing: Mapping[str, Any] | None = None
+    split_from: str = "unknown"
+    calibration: Mapping[str, Any] | None = None
 
     @property
     def trained(self) -> bool:
@@ -131,6 +154,9 @@ class Evaluation:
             "trained": self.trained,
             "data": self.data,
             "split": self.split,
+            "split_from": self.split_from,
+            "calibration": self.calibration,
+            "preprocessing": self.preprocessing,
             "resolution": self.resolution,
             "mean": list(self.mean),
             "std": list(self.std),
@@ -157,6 +183,35 @@ class Evaluation:
                 "precision": counts.precision,
             }
             for name, counts in zip(self.class_names, accuracy.classes, strict=True)
+        ]
+
+    def prediction_records(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the prediction for each image on the first target.
+
+        Args:
+            names: The names of the images, in the order of the split.
+
+        Raises:
+            TargetError: Other images could be read in another pass.
+        """
+        predictions = next(iter(self.accuracy.values())).predictions
+        assert predictions is not None
+        if len(names) != len(predictions.labels):
+            raise TargetError(
+                f"{len(predictions.labels)} images were scored and {len(names)} can be read now, "
+                "so no prediction can be assigned to its file"
+            )
+        rows = zip(
+            names, predictions.labels, predictions.classes, predictions.probabilities, strict=True
+        )
+        return [
+            {
+                "file": name,
+                "true_class": self.class_names[label],
+                "predicted_class": self.class_names[taken],
+                "probability": float(probability),
+            }
+            for name, label, taken, probability in rows
         ]
 
     def confusion_records(self, accuracy: Accuracy) -> list[dict[str, Any]]:
@@ -211,11 +266,13 @@ def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) ->
     total = 0.0
     confusion = torch.zeros(0, dtype=torch.int64)
     top5_right = torch.zeros(0, dtype=torch.int64)
+    predicted: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch, labels in split.batches(batch_size):
         logits = predict(batch).float()
         _check_outputs(logits, labels)
         outputs = logits.shape[1]
-        best = logits.topk(min(5, outputs)).indices
+        # Logits of int8 are often equal. The first class wins then, in every program.
+        best = logits.sort(dim=1, descending=True, stable=True).indices[:, :5]
         among = labels[(best == labels[:, None]).any(1)]
         if not len(confusion):
             confusion = torch.zeros(outputs * outputs, dtype=torch.int64)
@@ -224,13 +281,15 @@ def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) ->
         confusion.index_add_(0, labels * outputs + best[:, 0], torch.ones_like(labels))
         top5_right.index_add_(0, among, torch.ones_like(among))
         total += F.cross_entropy(logits.double(), labels, reduction="sum").item()
+        predicted.append((labels, best[:, 0], logits.double().softmax(1).amax(1)))
     outputs, images = len(top5_right), int(confusion.sum())
     if not images:
         raise TargetError("there is no score because none of the images could be read")
     table = confusion.reshape(outputs, outputs)
+    predictions = Predictions(*(torch.cat(part).numpy() for part in zip(*predicted, strict=True)))
     return Accuracy(
         table.trace().item() / images, top5_right.sum().item() / images, total / images, images,
-        table.numpy(), top5_right.numpy(),
+        table.numpy(), top5_right.numpy(), predictions=predictions,
     )  # fmt: skip
 
 

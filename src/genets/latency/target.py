@@ -20,7 +20,9 @@ ENGINE_PROVIDERS: dict[str, tuple[str, ...]] = {
     "openvino": (),
 }
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-DEVICES = ("cpu", "cuda")
+AUTO = "auto"
+DEVICES = (AUTO, "cpu", "cuda")
+GPU_FILES = ("nvidia*", "nvhost*", "dxg", "kfd")  # NVIDIA, Jetson, Windows' subsystem, AMD
 MAX_BATCH_SIZE = 65536
 MAX_THREADS = 1024
 
@@ -32,7 +34,8 @@ class Target:
     Creating a Target checks its values. `check` asks whether this machine can run the target.
 
     Args:
-        device: `cpu`, `cuda` or `cuda:N`.
+        device: `cpu`, `cuda`, `cuda:N` or `auto`. `auto` becomes `cuda` where this machine can run
+            the target on CUDA and `threads` is None, and otherwise `cpu`.
         engine: A name in `genets.latency.ENGINES`.
         precision: `fp32`, `bf16` or `fp16` for weights and arithmetic, or `int8` for quantisation
             after training. Layers that the engine does not quantise stay in floating point.
@@ -46,7 +49,7 @@ class Target:
         TargetError: A value is unknown or out of range.
     """
 
-    device: str = "cpu"
+    device: str = AUTO
     engine: str = "torch"
     precision: str = "fp32"
     batch_size: int = 64
@@ -55,17 +58,19 @@ class Target:
 
     def __post_init__(self) -> None:
         _check_device(self.device)
-        if self.engine not in ENGINE_PROVIDERS:
+        if not isinstance(self.engine, str) or self.engine not in ENGINE_PROVIDERS:
             raise TargetError(unknown_name("engine", str(self.engine), ENGINE_PROVIDERS))
         if self.precision not in PRECISIONS:
             raise TargetError(unknown_name("precision", str(self.precision), PRECISIONS))
         _check_integer("batch_size", self.batch_size, MAX_BATCH_SIZE)
         if self.threads is not None:
             _check_integer("threads", self.threads, MAX_THREADS)
-            if not self.is_cpu:
+            if self.device not in (AUTO, "cpu"):
                 raise TargetError(f"threads are for a CPU, not for device {self.device!r}")
         if self.provider is not None:
             _check_provider(self.engine, str(self.provider), ENGINE_PROVIDERS[self.engine])
+        if self.device == AUTO:
+            object.__setattr__(self, "device", self._choose_device())
 
     @property
     def is_cpu(self) -> bool:
@@ -102,6 +107,15 @@ class Target:
 
         ENGINES[self.engine].check(self)
 
+    def _choose_device(self) -> str:
+        if self.threads is not None or not _may_have_gpu():
+            return "cpu"
+        try:
+            replace(self, device="cuda").check()
+        except TargetError:
+            return "cpu"
+        return "cuda"
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a dictionary for JSON."""
         return asdict(self)
@@ -124,12 +138,18 @@ class Target:
 
 
 def _check_device(device: object) -> None:
-    if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
         kind = str(device).partition(":")[0]
         # "gpu" gets no suggestion: the nearest valid name is cpu, which is not what was meant.
         if kind in DEVICES or kind.startswith("gpu"):
-            raise TargetError(f"device must be cpu, cuda or cuda:NUMBER, not {device!r}")
+            raise TargetError(f"device must be auto, cpu, cuda or cuda:NUMBER, not {device!r}")
         raise TargetError(unknown_name("device", str(device), DEVICES))
+
+
+def _may_have_gpu() -> bool:
+    """Whether PyTorch should look for CUDA, which takes seconds; most machines show it in /dev."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    return not hidden and any(list(Path("/dev").glob(pattern)) for pattern in GPU_FILES)
 
 
 def _check_provider(engine: str, provider: str, valid: tuple[str, ...]) -> None:

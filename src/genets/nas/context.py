@@ -15,8 +15,10 @@ from genets.core.progress import OnProgress, PhaseTimer, Progress
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, TableSettings, Target
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
+from genets.nas.calm import check_wait, wait_for_calm
 from genets.nas.laboratory import Laboratory
-from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
+from genets.nas.selection.measured import MeasuredNetworks, TargetLatency, make_busy_error
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
@@ -24,6 +26,7 @@ from genets.nas.trials.workers import fitting_readers, fitting_workers, training
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
+from genets.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,17 +35,17 @@ PHASES = (
     "latency table",
     "MasterNet training",
     "trials",
-    "verification",
-    "confirmation",
+    "selection",
+    "candidate training",
     "final training",
-    "hand-over",
+    "export",
 )
 
 
 class Report(Protocol):
     """Reports the progress of one phase."""
 
-    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
+    def __call__(self, done: float, total: int, detail: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class SearchContext:
         target: Target | None = None,
         lab: Laboratory | None = None,
         workers: int | None = None,
+        wait_minutes: float = DEFAULT_WAIT_MINUTES,
         on_event: OnProgress | None = None,
     ) -> None:
         """Make the context of the first round.
@@ -106,6 +110,7 @@ class SearchContext:
             budget, target: By default those of the study.
             lab: Times and trains networks; by default the real laboratory.
             workers: Processes for trials; by default one for each core or GPU.
+            wait_minutes: The longest wait for a calm device where a latency decides nothing.
             on_event: Called with the progress of each phase.
         """
         self.study = study
@@ -120,6 +125,7 @@ class SearchContext:
         self.workers = workers or fitting_workers(self.device)
         self.readers = fitting_readers(self.workers, self.device)
         self.round = Round(1, self.space, study.master_weights)
+        self._wait_limit_s = 60 * check_wait(wait_minutes)
         self._on_event = on_event
         self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
 
@@ -133,26 +139,35 @@ class SearchContext:
         """The latency table and measured networks of the target.
 
         The first use is the phase `latency table`, which loads or builds the table and measures
-        the MasterNet. Raises StudyError where a stored table is damaged or of another machine.
+        the MasterNet.
+
+        Raises:
+            StudyError: A stored table is damaged or of another machine.
+            BusyDeviceError: The device stayed busy, and the budget is in ms.
         """
         folder, settings = self.study.latency_folder, self.settings
         path = layout.table_path(folder, self.target.name)
         networks = MeasuredNetworks(
             layout.measured_path(path),
             self.master,
-            lambda structures: self.lab.measure(
-                structures, self.target, self.num_classes, settings.measure_seconds
+            lambda structures, times: self.lab.measure(
+                structures, self.target, self.num_classes, times * settings.measure_seconds
             ),
+            budget=self.budget,
+            wait_for_calm=self._wait_for_calm,
+            wait_limit_s=self._wait_limit_s,
         )
         with self.phase("latency table"):
             report = self.report("latency table")
+            if not path.exists():
+                self._wait_before_table()
             try:
                 table = self.lab.prepare_table(
                     path,
                     TableSettings(self.space, self.target, self.num_classes),
                     seed=settings.seed,
                     time_limit_s=settings.table_seconds,
-                    on_progress=lambda share: report(round(100 * share), 100),
+                    on_progress=lambda share: report(100 * share, 100),
                 )
             except TargetError as error:
                 if not path.exists():
@@ -160,6 +175,20 @@ class SearchContext:
                 raise StudyError(str(error)) from error
             networks.measure([self.master])
         return TargetLatency(table, networks)
+
+    def _wait_before_table(self) -> None:
+        """Do not build a table on a busy device.
+
+        The table of one thread can be built, because its thread waits for no other one, and it
+        serves budgets in multiples of the MasterNet's latency.
+        """
+        if self.budget.is_relative and self.target.threads == 1:
+            return
+        if not self._wait_for_calm(self._wait_limit_s):
+            raise make_busy_error(self.budget, self._wait_limit_s, self.target)
+
+    def _wait_for_calm(self, limit_s: float) -> bool:
+        return wait_for_calm(self.lab, self.target, limit_s, self._on_event)
 
     def in_round(self, other: Round) -> SearchContext:
         """Give the same context in another round."""
@@ -172,7 +201,7 @@ class SearchContext:
         name = self.round.phase(phase)
         assert phase in PHASES, phase
 
-        def report(done: int, total: int, detail: str = "") -> None:
+        def report(done: float, total: int, detail: str = "") -> None:
             if self._on_event is not None:
                 self._on_event(Progress(name, done, total, detail))
 
@@ -218,6 +247,9 @@ class SearchContext:
 
     def evaluate(self, net: nn.Module, split: Split) -> Score:
         return self.lab.evaluate(net, split, self.device)
+
+    def test(self, net: nn.Module, split: Split) -> tuple[Score, Predictions]:
+        return self.lab.test(net, split, self.device)
 
 
 @contextmanager

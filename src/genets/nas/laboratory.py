@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from genets.data import ImageData, Split
 from genets.latency import LatencyTable, Measurement, TableSettings, Target, measure_interleaved
-from genets.nas.candidates.export import export_network
+from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
+from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, train
+from genets.training.loop import evaluate_images
+from genets.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,6 +83,14 @@ class Laboratory:
         measured = measure_interleaved(nets, target, resolutions, time_limit_s=time_limit_s)
         return {structure: measured[name] for name, structure in names.items()}
 
+    def wait_for_calm(self, target: Target, limit_s: float, on_wait: OnWait) -> bool:
+        """Wait until other processes leave the device to a target; see `wait_until_calm`."""
+        return wait_until_calm(target, limit_s, on_wait=on_wait)
+
+    def count_idle_threads(self, target: Target) -> int:
+        """Choose the number of threads for which the CPUs have room; see the function."""
+        return count_idle_threads(target)
+
     def train(
         self,
         net: nn.Module,
@@ -105,6 +116,10 @@ class Laboratory:
     def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
         return evaluate(net, split, device=device)
 
+    def test(self, net: nn.Module, split: Split, device: str) -> tuple[Score, Predictions]:
+        """Score a trained network on the test split, with its prediction for every image."""
+        return evaluate_images(net, split, device=device)
+
     def run_trials(
         self, job: Job[Trial, TrialResult], groups: Sequence[tuple[Trial, ...]], workers: int
     ) -> Iterator[TrialResult]:
@@ -120,6 +135,8 @@ class Laboratory:
         """Train and score groups of candidates, and give each result when its group ends."""
         return run_inline(job, groups, workers)
 
-    def export(self, net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> float:
+    def export(
+        self, net: nn.Module, structure: Structure, data: ImageData, folder: Path
+    ) -> OnnxCheck:
         """Write a trained network to `folder`; see `export_network`."""
         return export_network(net, structure, data, folder)

@@ -9,10 +9,11 @@ from genets.core.errors import GenetsError, check_type
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.latency import Budget, Target
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.rounds import current_round, fit_model
-from genets.nas.selection.budget_search import BudgetSearch
+from genets.nas.selection.budget_search import BudgetSearch, attempt_text
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate
 from genets.nas.study.study import Study
@@ -26,6 +27,7 @@ def select(
     *,
     target: Target | None = None,
     resolution: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
 ) -> Candidate:
     """Select a structure for another budget or target from the trials of a study.
@@ -39,6 +41,7 @@ def select(
         target: By default the study's own.
         resolution: One of the study's, because trials cannot show which is best; by default the
             winner's, or the MasterNet's where there is no winner yet.
+        wait_minutes: The longest wait for a calm device.
         on_event: Called with the progress of each phase.
 
     Returns:
@@ -48,11 +51,15 @@ def select(
         GenetsError: An argument has a wrong type, or the folder is no study, or it has no trials
             yet.
         InfeasibleBudgetError: No structure meets the budget.
+        BusyDeviceError: The device stayed busy, so no latency decides on the budget.
     """
     check_type("budget", budget, str, "a text such as '0.5x'")
     allowed = "None or a Target, such as genets.Target(device='cpu')"
     check_type("target", target, (Target, NoneType), allowed)
-    return select_top(folder, budget, 1, target=target, resolution=resolution, on_event=on_event)[0]
+    return select_top(
+        folder, budget, 1,
+        target=target, resolution=resolution, wait_minutes=wait_minutes, on_event=on_event,
+    )[0]  # fmt: skip
 
 
 def select_top(
@@ -62,6 +69,7 @@ def select_top(
     *,
     target: Target | None = None,
     resolution: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> list[Candidate]:
@@ -80,15 +88,17 @@ def select_top(
         if not study.results() or score is None or num_classes is None:
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")
         context = SearchContext(
-            study, num_classes, budget=asked, target=target, lab=lab, on_event=on_event
-        )
+            study, num_classes, budget=asked, target=target, lab=lab,
+            wait_minutes=wait_minutes, on_event=on_event,
+        )  # fmt: skip
         # The model of the last round that has selected, with all candidates trained since.
         here = context.in_round(current_round(context, selected=True))
         number = here.round.number
         model = fit_model(here, study.results(number), score, study.trained_before(number + 1))
         search = BudgetSearch(context, model, _check_resolution(context, resolution))
-        with context.phase("verification"):
-            selected = search.run(top, context.report("verification"))
+        with context.phase("selection"):
+            report, detail = context.report("selection"), attempt_text(context, top)
+            selected = search.run(top, lambda done, total: report(done, total, detail))
         for candidate in selected:
             _log.info("selected: %s, %.4g ms per image", candidate.structure, candidate.measured_ms)
         return selected

@@ -102,7 +102,7 @@ def fit_model(
     return AccuracyModel.fit(
         context.round.master,
         results,
-        start.confirmed.score(metric) if start else master.value(metric),
+        start.confirmed.score[metric] if start else master[metric],
         metric=metric,
         form=context.settings.regression,
         candidates=trained,
@@ -147,7 +147,7 @@ def _best_candidate(context: SearchContext, candidates: Sequence[Candidate]) -> 
     """Train the candidates; the best of them and of a later round's MasterNet is the result."""
     metric, start = context.settings.metric, context.round.start
     best = best_trained(train_candidates(context, candidates), metric)
-    if start and start.confirmed.oriented_score(metric) >= best.oriented_score(metric):
+    if start and start.confirmed.value(metric) >= best.value(metric):
         return start
     selected = next(c for c in candidates if c.structure == best.structure)
     return RoundStart(selected, best)
@@ -163,17 +163,16 @@ def _is_better_start(context: SearchContext, best: RoundStart, master: Score) ->
     if best.structure == context.master:
         return False
     metric = context.settings.metric
-    own = metric.oriented(master.value(metric))
+    own = metric.oriented(master[metric])
     measured = context.latency.measure([context.master])[context.master]
-    return not measured.meets(context.budget) or best.confirmed.oriented_score(metric) > own
+    return not measured.meets(context.budget) or best.confirmed.value(metric) > own
 
 
 def round_results(context: SearchContext, master: Score) -> tuple[RoundResult, ...]:
     """Give the results of all rounds, in order. master: the first MasterNet's score."""
     study = context.study
-    first = {"top1": master.top1, "cross_entropy": master.cross_entropy}
-    masters = [(context.master, first)]
-    masters += [(start.structure, start.confirmed.scores()) for start in study.starts()]
+    masters = [(context.master, master)]
+    masters += [(start.structure, start.confirmed.score) for start in study.starts()]
     rounds = []
     for number, (structure, score) in enumerate(masters, start=1):
         results, candidates = study.results(number), study.candidates(number)

@@ -6,10 +6,12 @@ candidates; see `rounds`), trains the winner, and exports it.
 
 from __future__ import annotations
 
+import inspect
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -21,12 +23,14 @@ from genets.core.errors import (
     StudyError,
     check_type,
 )
-from genets.core.files import write_atomic
+from genets.core.files import normal_name, write_atomic
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
-from genets.data import ImageData, load_data
-from genets.nas.candidates.export import EXPORTED
+from genets.data import ImageData, describe_equal_files, load_data
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
+from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
+from genets.nas.candidates.export import EXPORTED, OnnxCheck
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
@@ -36,13 +40,14 @@ from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
+from genets.nas.study.class_counts import ClassCounts
+from genets.nas.study.reader import is_study
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.workers import training_device
 from genets.nas.warnings import list_warnings
 from genets.networks import load_blocks, load_weights, save_weights
-from genets.networks.onnx_export import check_export_installed
 from genets.structure import Structure
 from genets.training import Score
 from genets.training.teacher import TeacherNetwork
@@ -58,6 +63,7 @@ def search(
     out: str | Path,
     preset: str | None = None,
     workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     **settings: Any,
 ) -> SearchResult:
@@ -68,6 +74,8 @@ def search(
         preset: A name of `presets.PRESETS`; the given settings override those of the preset, and
             these override the settings of the study.
         workers: Processes for trials; by default one for each core or for each GPU.
+        wait_minutes: The longest wait for a calm device. After it, a new search whose target
+            leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase.
         **settings: Fields of `SearchSettings`. A new search needs `data` and `budget`. For a
             table such as `trial_training`, give a dict of the fields that differ.
@@ -78,10 +86,43 @@ def search(
     Raises:
         GenetsError: A setting is wrong, or a phase failed.
         InfeasibleBudgetError: No structure meets the budget.
+        BusyDeviceError: The device stayed busy, so no latency decides on the budget.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
-    chosen = SearchSettings(**settings_at(Path(out), preset, settings))
-    return run_search(chosen, out, workers=workers, on_event=on_event)
+    chosen = settings_at(Path(out), preset, settings)
+    return run_search(
+        SearchSettings(**chosen),
+        out,
+        workers=workers,
+        wait_minutes=wait_minutes,
+        open_threads=leaves_threads_open(chosen),
+        on_event=on_event,
+    )
+
+
+def _signature_with_settings() -> inspect.Signature:
+    """The signature of `search` with the settings by name, for `help` and for editors.
+
+    A setting without a plain default, such as a table, stands with the default None.
+    """
+    own = inspect.signature(search)
+    *named, _ = own.parameters.values()
+    settings = {name: (field.annotation, field.default)
+                for name, field in SearchSettings.model_fields.items()}  # fmt: skip
+    settings["resolution"] = (int | None, None)
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default if isinstance(default, str | int | float | tuple) else None,
+            annotation=kind,
+        )
+        for name, (kind, default) in settings.items()
+    ]
+    return own.replace(parameters=[*named, *parameters])
+
+
+search.__signature__ = _signature_with_settings()  # type: ignore[attr-defined]
 
 
 def run_search(
@@ -89,6 +130,8 @@ def run_search(
     out: str | Path,
     *,
     workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
+    open_threads: bool = False,
     on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> SearchResult:
@@ -98,18 +141,22 @@ def run_search(
         settings: All settings.
         out: The folder of the study. An interrupted study continues where it stopped.
         workers: Processes for trials; by default one for each core or for each GPU.
+        wait_minutes: The longest wait for a calm device.
+        open_threads: Whether a new study may use fewer threads than its target has.
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
     # Checked before the folder is created, so that a wrong name leaves no study behind.
     if workers is not None and workers < 1:
         raise SettingsError(f"workers must be at least 1, not {workers}")
+    check_wait(wait_minutes)
     _check_space(settings)
     settings.target.check()
     device = training_device(settings.training_device)
-    check_export_installed()
-    data = load_data(settings.data, settings.resolution, seed=settings.seed, device=device)
+    data = _load_images(settings, settings.resolution, device)
     _check_resolutions(settings)
+    if open_threads and not is_study(Path(out)):
+        settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
         _log_settings(study)
         with _failure_stored(study):
@@ -117,9 +164,31 @@ def run_search(
             for file in settings.own_blocks:
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
-                study, data.num_classes, lab=lab, workers=workers, on_event=on_event
-            )
+                study, data.num_classes, lab=lab, workers=workers,
+                wait_minutes=wait_minutes, on_event=on_event,
+            )  # fmt: skip
             return _search(context, data)
+
+
+def _load_images(
+    settings: SearchSettings, resolution: int, device: str = "cpu", *, check: bool = True
+) -> ImageData:
+    """Load the images at a resolution. Raises DataError.
+
+    `check` reads every image once, and warns of equal files in several splits.
+    """
+    data = load_data(
+        settings.data,
+        resolution,
+        seed=settings.seed,
+        device=device,
+        check=check,
+        max_broken_share=settings.max_broken_share,
+    )
+    equal_files = describe_equal_files(data) if check else ""
+    if equal_files:
+        warnings.warn(equal_files, stacklevel=3)
+    return data
 
 
 def _log_settings(study: Study) -> None:
@@ -139,18 +208,24 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
     winner_data = _load_winner_data(context, selected.structure, data)
     teacher = TeacherNetwork(master_net, data.resolution, data.mean, data.std, winner_data)
     winner_net = _train_winner(context, winner_data, selected.structure, teacher.to(context.device))
-    with context.phase("hand-over"):
-        report = context.report("hand-over")
+    with context.phase("export"):
+        report = context.report("export")
         report(0, 1)
         # Here, and only here, on the test split.
-        master_test = context.evaluate(master_net, data.test)
-        winner_test = context.evaluate(winner_net, winner_data.test)
+        master_test, of_master = context.test(master_net, data.test)
+        winner_test, of_winner = context.test(winner_net, winner_data.test)
+        counts = ClassCounts.count(data.class_names, of_master, of_winner)
         folder = context.study.folder / layout.RESULTS
-        difference = context.lab.export(winner_net, selected.structure, winner_data, folder)
-        result = _make_result(context, selected, master_score, master_test, winner_test)
-        record = result.to_json()
+        text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
+        write_atomic(context.study.folder / f"{layout.TEST}.json", text + "\n")
+        onnx = context.lab.export(winner_net, selected.structure, winner_data, folder)
+        result = replace(
+            _make_result(context, selected, master_score, master_test, winner_test, onnx),
+            difference=counts.difference,
+        )
+        record = result.to_record()
         record["input"] = winner_data.input_contract(selected.structure.resolution)
-        record["onnx_largest_difference"] = difference
+        record["onnx_largest_difference"] = onnx.largest_difference
         write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
         report(1, 1)
     return result
@@ -170,7 +245,7 @@ def _train_master(context: SearchContext, data: ImageData) -> tuple[nn.Module, S
         score = context.evaluate(net, data.validation)
         _check_learned(score, data.num_classes)
         save_weights(net, study.master_weights, {"structure": str(context.master)})
-        study.save_json(layout.MASTER, asdict(score))
+        study.save_json(layout.MASTER, score.to_json())
     return net, score
 
 
@@ -190,9 +265,7 @@ def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData
     if winner.resolution == data.resolution:
         return data
     settings = context.settings
-    winner_data = load_data(
-        settings.data, winner.resolution, seed=settings.seed, device=context.device, check=False
-    )
+    winner_data = _load_images(settings, winner.resolution, context.device, check=False)
     if winner_data.broken and data.broken:
         winner_data.broken.reasons |= data.broken.reasons  # the user has been warned of these
     return winner_data
@@ -228,18 +301,22 @@ def _make_result(
     master_score: Score,
     master_test: Score,
     winner_test: Score,
+    onnx: OnnxCheck,
 ) -> SearchResult:
     folder = context.study.folder
     rounds = round_results(context, master_score)
     trained = {each.structure: each for result in rounds for each in result.confirmed}
     warnings = list_warnings(Snapshot.read(folder))
+    if onnx.failure:
+        warnings.append(f"no ONNX file was written: {onnx.failure}")
     for warning in warnings:
         _log.warning("%s", warning)
     files = {name: folder / layout.RESULTS / file for name, file in EXPORTED.items()}
+    files = {name: path for name, path in files.items() if name not in onnx.unwritten}
     return SearchResult(
         selected=selected,
-        master={"top1": master_test.top1, "cross_entropy": master_test.cross_entropy},
-        winner={"top1": winner_test.top1, "cross_entropy": winner_test.cross_entropy},
+        master=master_test,
+        winner=winner_test,
         trials_done=sum(result.trials_done for result in rounds),
         trials_failed=sum(result.trials_failed for result in rounds),
         folder=folder,
@@ -266,7 +343,12 @@ def _check_space(settings: SearchSettings) -> None:
 def _check_resolutions(settings: SearchSettings) -> None:
     """Raise DataError where the images cannot be loaded at the extreme resolutions."""
     for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
-        load_data(settings.data, resolution, seed=settings.seed, check=False)
+        _load_images(settings, resolution, check=False)
+
+
+def _stored_images(record: Any) -> dict[str, Any]:
+    """The stored facts about the images; an older genets stored names as the file system did."""
+    return {**record, "class_names": [normal_name(name) for name in record["class_names"]]}
 
 
 @contextmanager
@@ -296,7 +378,7 @@ def _check_same_data(study: Study, data: ImageData) -> None:
         **{name: len(split) for name, split in splits.items()},
         "files": data.fingerprint,
     }
-    before = study.load_json(layout.DATA, dict)
+    before = study.load_json(layout.DATA, _stored_images)
     if before is None:
         study.save_json(layout.DATA, now)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from genets.nas.accuracy.bayes import BayesEffects
@@ -14,6 +14,7 @@ from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
+from genets.training.score import Score
 
 MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
@@ -86,7 +87,7 @@ def measurement_warnings(winner: Candidate) -> list[str]:
 def master_warnings(
     settings: SearchSettings,
     winner: Candidate,
-    master_score: Mapping[str, float],
+    master_score: Score,
     confirmed: Sequence[TrainedCandidate],
 ) -> list[str]:
     """Warn where the MasterNet meets the budget and is better than the winner.
@@ -94,14 +95,14 @@ def master_warnings(
     Args:
         settings: The settings of the study.
         winner: The winner.
-        master_score: The MasterNet's scores on the validation split, by the name of the metric.
+        master_score: The MasterNet's score on the validation split.
         confirmed: The candidates that were trained.
     """
     metric = settings.metric
     trained = next((t for t in confirmed if t.structure == winner.structure), None)
     if trained is None or trained.status != "done" or winner.master_ms > winner.budget_ms:
         return []
-    own, score = master_score[metric], trained.score(metric)
+    own, score = master_score[metric], trained.score[metric]
     if metric.oriented(own) <= metric.oriented(score):
         return []
     return [

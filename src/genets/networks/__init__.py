@@ -3,6 +3,7 @@
     build.py         a structure becomes a timm ByobNet
     source.py        any NETWORK text becomes a network with its weights
     weights.py       files of weights: ours, other programs', the authors'
+    weights_facts.py what is known about the training of weights
     count.py         parameters and multiply-adds
     fuse.py          batch normalisation folded into convolutions
     surgery.py       networks cut into parts; weights copied between networks

@@ -13,9 +13,11 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 
-from genets.core.errors import GenetsError, check_type, first_line
+from genets.core.errors import GenetsError, check_type, first_line, shown
+from genets.core.host import available_bytes
 from genets.structure import BLOCK_TYPES, Structure, SuperBlock, zoo
 from genets.structure.block import check_integer
+from genets.structure.cost import kernel_weights
 
 # timm's names of the GENets of Table 2, which are the only structures with published weights.
 TIMM_NAMES = {"genet_light": "gernet_s", "genet_normal": "gernet_m", "genet_large": "gernet_l"}
@@ -57,13 +59,14 @@ def build(
         The network. It maps float images (N, in_channels, H, W) to logits (N, num_classes).
 
     Raises:
-        GenetsError: `structure` is no Structure, it has no published weights, or they cannot be
-            fetched.
+        GenetsError: `structure` is no Structure, it has no published weights, they cannot be
+            fetched, or the network does not fit into the memory.
         StructureError: A number is out of range.
     """
     check_type("structure", structure, Structure, "a Structure, such as genets.zoo['genet_light']")
     check_integer("num_classes", num_classes, 0, 10**7)
     check_integer("in_channels", in_channels, 1, 65536)
+    _check_memory(structure, num_classes)
     name = genet_name(structure)
     if pretrained and name is None:
         raise GenetsError(
@@ -83,6 +86,19 @@ def build(
             variant, structure, config,
             pretrained=True, num_classes=num_classes, in_chans=in_channels,
         )  # fmt: skip
+
+
+def _check_memory(structure: Structure, num_classes: int) -> None:
+    """Raise GenetsError where the weights do not fit into the memory; the system would kill us."""
+    if torch.get_default_device().type == "meta":
+        return
+    needed = 4 * (kernel_weights(structure) + structure.head.width * num_classes)
+    free = available_bytes()
+    if free is not None and needed > free:
+        raise GenetsError(
+            f"the weights of {shown(str(structure))} with {num_classes} classes need "
+            f"{needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free"
+        )
 
 
 def create(

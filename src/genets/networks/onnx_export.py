@@ -60,8 +60,7 @@ def export_onnx(
     path = Path(path)
     if not path.parent.is_dir():
         raise GenetsError(f"cannot write ONNX file {str(path)!r}: its folder does not exist")
-    batch = batch_size or 2  # the exporter would treat 1 as a constant
-    shape = (batch, input_channels(net), resolution, resolution)
+    shape = (batch_size or 2, input_channels(net), resolution, resolution)
     folded = fold_batchnorm(net).cpu().float()
     content = to_onnx(folded, torch.zeros(shape), free_batch=batch_size is None)
     difference = _difference(net, content, shape)
@@ -92,7 +91,7 @@ def to_onnx(net: nn.Module, images: torch.Tensor, *, free_batch: bool = False) -
     Raises:
         GenetsError: The network cannot be converted; the message names the operator.
     """
-    shapes = ({0: torch.export.Dim("batch")},) if free_batch else None
+    images, shapes = example_input(images, free_batch=free_batch)
     with tempfile.TemporaryDirectory(prefix="genets-onnx-") as folder:
         path = Path(folder) / "network.onnx"
         try:
@@ -105,7 +104,38 @@ def to_onnx(net: nn.Module, images: torch.Tensor, *, free_batch: bool = False) -
             raise GenetsError(
                 f"torch cannot export this network to ONNX: {describe_failure(error)}"
             ) from error
-        return path.read_bytes()
+        return _without_sources(path.read_bytes())
+
+
+def example_input(images: torch.Tensor, *, free_batch: bool) -> tuple[torch.Tensor, Any]:
+    """The input that torch.export runs, and the dimensions that it leaves open.
+
+    Args:
+        images: An input of the right shape and type.
+        free_batch: Whether the number of images is left open.
+    """
+    if not free_batch:
+        return images, None
+    if len(images) == 1:
+        images = torch.cat([images, images])  # torch would take the number 1 for a constant
+    return images, ({0: torch.export.Dim("batch")},)
+
+
+def _without_sources(content: bytes) -> bytes:
+    """Remove the notes on each operator: torch writes paths and lines of this machine's code."""
+    import onnx
+
+    def clear(message: Any) -> None:
+        for part, value in message.ListFields():
+            if part.name in ("metadata_props", "doc_string"):
+                message.ClearField(part.name)
+            elif part.message_type is not None:
+                for each in [value] if hasattr(value, "ListFields") else value:
+                    clear(each)
+
+    model = onnx.load_from_string(content)
+    clear(model)
+    return bytes(model.SerializeToString())
 
 
 # PRIVATE PART OF TORCH. At every export torch parses the source of its 500 operator translations,

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import timm
 from torch import nn
 
 from genets.core.errors import DataError, GenetsError, unknown_name
+from genets.core.files import normal_name
 from genets.networks.baselines import baselines
 from genets.networks.baselines.builders import build_network
 from genets.networks.build import build, seeded_weights
+from genets.networks.count import input_channels
 from genets.networks.weights import (
     STRUCTURE_FILE,
     WEIGHTS_FILE,
     check_results,
     load_kernels,
     load_tensors,
+    read_metadata,
     read_weights,
     stated_number,
     tensors_for,
+)
+from genets.networks.weights_facts import (
+    WeightsFacts,
+    describe_training,
+    pretrained_config,
+    published_facts,
+    read_facts,
 )
 from genets.structure import Structure, zoo
 
@@ -47,7 +56,7 @@ class NetworkSource:
         weights: `fresh`, `published`, `results folder`, or the path of a weights file.
         num_classes: The number of classes that the weights were trained for; None where that is
             not known. A network with a new classifier has another number.
-        metadata: The texts that are stored beside the weights.
+        facts: What is known about the training of the weights.
     """
 
     name: str
@@ -56,7 +65,7 @@ class NetworkSource:
     resolution: int
     weights: str = FRESH
     num_classes: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    facts: WeightsFacts = field(default_factory=WeightsFacts)
 
     @property
     def is_trained(self) -> bool:
@@ -65,7 +74,7 @@ class NetworkSource:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the classes; None where they are not stored."""
-        return tuple(json.loads(self.metadata.get("class_names", "null")) or ()) or None
+        return self.facts.class_names
 
     @property
     def normalisation(self) -> Normalisation | None:
@@ -73,14 +82,26 @@ class NetworkSource:
 
         They are stored beside the weights or published with them. None means those of the data.
         """
-        if {"mean", "std"} <= self.metadata.keys():
-            return json.loads(self.metadata["mean"]), json.loads(self.metadata["std"])
-        config = pretrained_config(self.network)
+        preprocessing = self.facts.preprocessing
+        return None if preprocessing is None else (preprocessing.mean, preprocessing.std)
+
+    def facts_about(self, *, pretrained: bool, weights: str | Path | None) -> WeightsFacts:
+        """What is known about weights that this network may load, without loading them.
+
+        Args:
+            pretrained: Published weights.
+            weights: A file of weights.
+
+        Raises:
+            GenetsError: The file is missing or damaged.
+        """
+        if weights is None:
+            return published_facts(self.network) if pretrained else self.facts
+        metadata = read_metadata(weights)
+        facts = read_facts(metadata, weights)
         # The configuration of a structure's network holds defaults, not facts about its weights.
-        from_file = self.weights not in (FRESH, FOLDER, PUBLISHED) and self.structure is None
-        if (self.weights == PUBLISHED or from_file) and TRAIN_STATE not in self.metadata:
-            return (config["mean"], config["std"]) if {"mean", "std"} <= config.keys() else None
-        return None
+        known = facts.preprocessing is not None or TRAIN_STATE in metadata
+        return facts if known or self.structure is not None else published_facts(self.network)
 
     def check_classes(self, class_names: Sequence[str], data_name: str) -> None:
         """Raise DataError if the weights were trained for other classes than those of the data."""
@@ -90,7 +111,11 @@ class NetworkSource:
                 f"{self.name} has {count} classes and {data_name} has {len(class_names)}; "
                 f"train this network on {data_name} first"
             )
-        pairs = [pair for pair in zip(own, class_names, strict=False) if pair[0] != pair[1]]
+        pairs = [
+            (one, other)
+            for one, other in zip(own, class_names, strict=False)
+            if normal_name(one) != normal_name(other)
+        ]
         if pairs:
             raise DataError(
                 f"{self.name} and {data_name} have different names for {len(pairs)} of "
@@ -158,11 +183,11 @@ def resolve_network(
             f"{text} is a results folder, which has its own weights; leave the weights file out"
         )
     file_classes = _load_file(source.network, weights, num_classes, fit)
-    path = Path(weights)
-    metadata = read_weights(path)[1] if path.suffix == ".safetensors" else {}
+    path, metadata = Path(weights), read_metadata(weights)
     if fit != "kernels":
         file_classes = stated_number(metadata, "num_classes", path, str(file_classes))
-    return replace(source, weights=str(path), num_classes=file_classes, metadata=metadata)
+    facts = source.facts_about(pretrained=False, weights=path)
+    return replace(source, weights=str(path), num_classes=file_classes, facts=facts)
 
 
 def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
@@ -213,7 +238,14 @@ def _from_results(folder: Path, name: str) -> NetworkSource:
         source = replace(source, name=name, resolution=resolution)
     load_tensors(source.network, tensors, path)
     source.network.eval()
-    return replace(source, weights=FOLDER, num_classes=num_classes, metadata=metadata)
+    facts = read_facts(metadata, path)
+    if facts.class_names is not None and len(facts.class_names) != num_classes:
+        raise GenetsError(
+            f"weights {str(path)!r} state {num_classes} classes and {len(facts.class_names)} names"
+        )
+    input_size = input_channels(source.network), source.resolution, source.resolution
+    describe_training(source.network, input_size, num_classes, facts)
+    return replace(source, weights=FOLDER, num_classes=num_classes, facts=facts)
 
 
 def results_network(folder: Path) -> str:
@@ -221,7 +253,7 @@ def results_network(folder: Path) -> str:
     if (folder / STRUCTURE_FILE).exists():
         return str(Structure.load(folder / STRUCTURE_FILE))
     path = folder / WEIGHTS_FILE
-    metadata = read_weights(path)[1]
+    metadata = read_metadata(path)
     if "network" not in metadata:
         raise GenetsError(f"{str(folder)!r} has no {STRUCTURE_FILE}, and {path} names no network")
     return metadata["network"]
@@ -253,9 +285,10 @@ def _made(
     resolution: int,
     pretrained: bool = False,
 ) -> NetworkSource:
-    weights = PUBLISHED if pretrained else FRESH
-    num_classes = pretrained_config(network).get("num_classes") if pretrained else None
-    return NetworkSource(name, network, structure, resolution, weights, num_classes)
+    if not pretrained:
+        return NetworkSource(name, network, structure, resolution)
+    num_classes, facts = pretrained_config(network).get("num_classes"), published_facts(network)
+    return NetworkSource(name, network, structure, resolution, PUBLISHED, num_classes, facts)
 
 
 def _load_file(net: nn.Module, path: str | Path, num_classes: int, fit: Fit) -> int | None:
@@ -289,9 +322,3 @@ def classifier_name(net: nn.Module) -> str | None:
         return name
     linears = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     return linears[-1] if linears else None
-
-
-def pretrained_config(net: nn.Module) -> dict[str, Any]:
-    """timm's description of a network and its published weights; empty for other networks."""
-    config: dict[str, Any] = getattr(net, "pretrained_cfg", None) or {}
-    return config

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,13 +28,19 @@ from safetensors.torch import save
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from genets.core.errors import GenetsError, first_line
+from genets.core.errors import GenetsError, first_line, shown
 from genets.core.files import write_atomic
 
 STRUCTURE_FILE = "structure.toml"
 WEIGHTS_FILE = "weights.safetensors"
 # The prefixes of names in the checkpoints of `genets train`. Averaged weights are preferred.
 PREFIXES = ("average.", "network.")
+MAX_DIGITS = 18  # of a number in the metadata
+# What other programs put before every name: parallel training, torch.compile, Lightning.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+# The number of updates of a batch norm; files of old PyTorch versions have no such tensor.
+COUNTER = "num_batches_tracked"
+AVERAGED = "n_averaged"  # PyTorch's AveragedModel adds this number to the tensors
 
 
 def save_weights(net: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -76,21 +81,20 @@ def load_weights(net: nn.Module, path: str | Path) -> dict[str, str]:
 
 
 def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load the complete state of this network.
+    """Load the complete state of this network; only counters of batch norms may be missing.
 
-    Raises GenetsError, which names `path`, the source of the tensors, where a tensor is missing,
-    unknown or of another shape; `net` is then unchanged.
+    Raises GenetsError, which names `path`, the source of the tensors, where another tensor is
+    missing, or a tensor is unknown or of another shape; `net` is then unchanged.
     """
     own = net.state_dict()
-    differing = sorted(own.keys() ^ tensors.keys())
-    if differing:
-        missing = [name for name in differing if name in own]
-        foreign = [name for name in differing if name not in own]
+    missing = sorted(own.keys() - tensors.keys())
+    foreign = sorted(tensors.keys() - own.keys())
+    if foreign or not all(name.endswith(COUNTER) for name in missing):
         parts = [f"{what} {_some_of(names)}" for what, names in
                  (("it lacks", missing), ("it has unknown", foreign)) if names]  # fmt: skip
         raise GenetsError(f"weights {str(path)!r} are not of this network: {' and '.join(parts)}")
     _check_shapes(own, tensors, path)
-    net.load_state_dict(tensors)
+    net.load_state_dict({**own, **tensors})
 
 
 @torch.no_grad()
@@ -137,6 +141,8 @@ def check_results(folder: Path) -> None:
     if (inside / WEIGHTS_FILE).exists():
         raise GenetsError(f"{str(folder)!r} is no results folder, but {str(inside)!r} is one")
     reason = f"it has neither {STRUCTURE_FILE} nor {WEIGHTS_FILE}"
+    if (folder / "contract.json").exists():
+        reason = "it is an export for deployment; its predict.py classifies images"
     if checkpoints.is_dir():
         reason = f"its training has not ended; files of weights are in {str(checkpoints)!r}"
     raise GenetsError(f"{str(folder)!r} is no results folder: {reason}")
@@ -147,8 +153,8 @@ def stated_number(
 ) -> int:
     """Read a number from the metadata of a weights file. Raises GenetsError."""
     text = metadata.get(key, default)
-    if not (text.isascii() and text.isdigit()):
-        raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise GenetsError(f"weights {str(path)!r} must state {key} as a number, not {shown(text)}")
     return int(text)
 
 
@@ -157,17 +163,37 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise GenetsError(f"no weights file {str(path)!r}")
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of a damaged safetensors file into a GenetsError."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        yield
     except (SafetensorError, OSError) as error:
         raise GenetsError(
             f"weights {str(path)!r} are truncated or not a safetensors file ({error})"
         ) from error
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the texts beside the tensors; a checkpoint of PyTorch has none. Raises GenetsError."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return {}
+    if not path.is_file():
+        raise GenetsError(f"no weights file {str(path)!r}")
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def tensors_for(net: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """Read a file of tensors; a file of the paper's authors gets the names of `net`.
+    """Read a file of tensors under the names of `net`.
+
+    The prefixes of `WRAPPERS` are removed, and a file of the paper's authors gets the names of
+    `net`.
 
     Args:
         net: The network whose names are used. Whether the tensors fit is checked by loading them.
@@ -181,7 +207,8 @@ def tensors_for(net: nn.Module, path: str | Path) -> dict[str, Tensor]:
     Raises:
         GenetsError: There is no such file, or it holds something other than tensors.
     """
-    return with_our_names(read_tensors(path), net.state_dict())
+    own = net.state_dict()
+    return with_our_names(_unwrapped(read_tensors(path), own), own)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -194,8 +221,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():  # torch warns of foreign pickles, which are refused anyway
             warnings.simplefilter("ignore", UserWarning)
             tensors = load_state_dict(str(path), weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError,
-            TypeError, AttributeError, zipfile.BadZipFile) as error:  # fmt: skip
+    except Exception as error:  # a foreign file may raise any class of error in the unpickler
         reason = first_line(error).partition(" No automatic")[0].rstrip(".")
         raise GenetsError(f"{refusal} ({reason})") from error
     other = [f"{name} ({type(v).__name__})" for name, v in tensors.items()
@@ -212,6 +238,21 @@ def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if own:
             return own
     return tensors
+
+
+def _unwrapped(tensors: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """Remove what a program put before every name, unless the network's own names have it."""
+    own = list(own)
+    tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
+    while prefix := next((p for p in WRAPPERS if _all_start(tensors, p)), None):
+        if _all_start(own, prefix):
+            break
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _all_start(names: Collection[str], prefix: str) -> bool:
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 THEIRS = ("module_list.", "fc_linear.")

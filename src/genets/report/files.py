@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from genets.core.errors import encodable
 from genets.core.files import write_atomic
 
 
@@ -25,7 +26,8 @@ def write_files(folder: Path, contents: Mapping[str, tuple[str, str | bytes]]) -
 
     Args:
         folder: Is made where it does not exist.
-        contents: By label the name of the file and its content.
+        contents: By label the name of the file and its content; characters that UTF-8 lacks are
+            written as escapes.
 
     Returns:
         The paths by label.
@@ -35,5 +37,5 @@ def write_files(folder: Path, contents: Mapping[str, tuple[str, str | bytes]]) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.values():
-        write_atomic(folder / name, content)
+        write_atomic(folder / name, encodable(content) if isinstance(content, str) else content)
     return {label: folder / name for label, (name, _) in contents.items()}

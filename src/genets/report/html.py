@@ -27,8 +27,22 @@ class Paragraph:
 
 
 @dataclass(frozen=True, slots=True)
+class Code:
+    """Commands or lines of Python, which a reader copies."""
+
+    lines: Sequence[str]
+
+    def html(self) -> str:
+        return f"<pre><code>{escape(chr(10).join(self.lines))}</code></pre>"
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a table. style: `text` for prose, `quiet` for secondary values."""
+    """A cell of a table.
+
+    style: `text` for long text and `left` for words, which are aligned to the left; `quiet` for
+    secondary values.
+    """
 
     text: str
     style: str = ""
@@ -37,6 +51,9 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class PageTable:
     """A table with numbers aligned to the right; the first column stays visible when it scrolls.
+
+    On a narrow screen each row becomes a card: the first cell is its title, and the name of the
+    column stands before each other cell.
 
     Attributes:
         strong: Numbers of the highlighted rows, counted from 0.
@@ -47,16 +64,24 @@ class PageTable:
     strong: frozenset[int] = frozenset()
 
     def html(self) -> str:
-        head = "".join(f"<th scope=col>{escape(name)}</th>" for name in self.header)
+        head = "".join(
+            f"<th scope=col{_class('left' if self._is_words(column) else '')}>{escape(name)}</th>"
+            for column, name in enumerate(self.header)
+        )
         body = "".join(
             f"<tr{_class('strong' if number in self.strong else '')}>"
-            f"{''.join(_cell(cell) for cell in row)}</tr>"
+            f"{''.join(_cell(*pair) for pair in zip(row, self.header, strict=True))}</tr>"
             for number, row in enumerate(self.rows)
         )
         return (
             f'<div class="table"><table><thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
         )
+
+    def _is_words(self, column: int) -> bool:
+        """Whether a cell of the column is aligned to the left."""
+        cells = (row[column] for row in self.rows)
+        return any(isinstance(cell, Cell) and cell.style in ("text", "left") for cell in cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +106,7 @@ class Figure:
         return record
 
 
-Block = Paragraph | PageTable | Figure
+Block = Paragraph | Code | PageTable | Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +115,22 @@ class Section:
     blocks: Sequence[Block]
 
 
-def page(title: str, conditions: Mapping[str, str], sections: Iterable[Section]) -> str:
+def page(
+    title: str,
+    conditions: Mapping[str, str],
+    sections: Iterable[Section],
+    headline: str = "",
+    lead: str = "",
+) -> str:
     """Make a page.
 
     Args:
-        title: The title and heading.
-        conditions: The conditions of the figures, shown below the title.
+        title: The title, and the heading where there is no headline.
+        conditions: The conditions of the figures, shown below the title; below all sections where
+            there is a headline.
         sections: The content; a section without blocks is skipped.
+        headline: The result in one sentence, as the heading below a small title.
+        lead: The words of the headline, explained below it.
 
     Returns:
         The HTML.
@@ -104,13 +138,20 @@ def page(title: str, conditions: Mapping[str, str], sections: Iterable[Section])
     specs: list[dict[str, Any]] = []
     body = "".join(_section(section, specs) for section in sections if section.blocks)
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in conditions.items())
+    content = f"<h1>{escape(title)}</h1><dl>{facts}</dl>{body}"
+    if headline:
+        content = (
+            f'<p class="title">{escape(title)}</p><h1>{escape(headline)}</h1>'
+            f"{Paragraph(lead, True).html() if lead else ''}{body}"
+            f"<section><h2>Conditions</h2><dl>{facts}</dl></section>"
+        )
     css = files("genets.report").joinpath("page.css").read_text(encoding="utf-8")
     scripts = _scripts(specs) if specs else ""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{css}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1><dl>{facts}</dl>{body}{scripts}</body></html>\n"
+        f"<body>{content}{scripts}</body></html>\n"
     )
 
 
@@ -131,9 +172,9 @@ def _grid(figures: Sequence[str]) -> list[str]:
     return [f'<div class="charts">{"".join(figures)}</div>'] if figures else []
 
 
-def _cell(cell: Cell | str) -> str:
+def _cell(cell: Cell | str, column: str) -> str:
     cell = cell if isinstance(cell, Cell) else Cell(cell)
-    return f"<td{_class(cell.style)}>{escape(cell.text)}</td>"
+    return f'<td{_class(cell.style)} data-label="{escape(column)}">{escape(cell.text)}</td>'
 
 
 def _class(name: str) -> str:

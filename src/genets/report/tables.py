@@ -1,32 +1,37 @@
 """Tables for the screen and for CSV files, and the table of one measured network.
 
 Names that users chose are put into `rich.text.Text`, so that their brackets are not markup.
+Characters that standard output cannot show become escapes before the columns are aligned.
 """
 
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from genets.latency import Measurement
+from genets.core.errors import encodable, printable
 from genets.report.html import Cell
-from genets.report.wording import ms_text
+from genets.report.wording import NOISE_TEXTS, ms_text
+
+if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
+    from genets.latency import Measurement
 
 Fact = tuple[str, str]
 
 
 def facts_table(title: str, facts: Iterable[Fact]) -> Table:
     """A table with one line for each fact: its name and its text."""
-    table = Table(title=Text(title), title_justify="left", show_header=False)
+    table = Table(title=_screen_text(title), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(Text(name), Text(value))
+        table.add_row(_screen_text(name), _screen_text(value))
     return table
 
 
@@ -53,15 +58,15 @@ def screen_table(
         The table for rich.
     """
     table = Table(
-        title=Text(title) if title else None,
+        title=_screen_text(title) if title else None,
         title_justify="left",
-        caption=Text(caption) if caption else None,
+        caption=_screen_text(caption) if caption else None,
         caption_justify="left",
     )
     for number, name in enumerate(header):
         wraps = name in fold
         table.add_column(
-            Text(name),
+            _screen_text(name),
             justify="left" if number < left or wraps else "right",
             no_wrap=not wraps,
             overflow="fold" if wraps else "ellipsis",
@@ -74,8 +79,13 @@ def screen_table(
 
 def _screen_cell(cell: Cell | str) -> Text:
     if isinstance(cell, Cell):
-        return Text(cell.text, style="dim" if cell.style == "quiet" else "")
-    return Text(cell)
+        return _screen_text(cell.text, style="dim" if cell.style == "quiet" else "")
+    return _screen_text(cell)
+
+
+def _screen_text(text: str, style: str = "") -> Text:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return Text(printable(encodable(text, encoding)), style=style)
 
 
 def csv_text(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
@@ -98,7 +108,7 @@ def csv_text(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None =
 def measurement_table(name: str, measurement: Measurement) -> Table:
     """One measured network with its conditions."""
     m = measurement
-    noisy = "yes: the interval did not come within 1 % of the median in time" if m.noisy else "no"
+    noise = {word: f"yes: {text}" for word, text in NOISE_TEXTS.items() if getattr(m, word)}
     return facts_table(
         name,
         [
@@ -107,7 +117,7 @@ def measurement_table(name: str, measurement: Measurement) -> Table:
             ("90th percentile", ms_text(m.p90_ms_per_image)),
             ("99th percentile", ms_text(m.p99_ms_per_image)),
             ("throughput", f"{_per_second(m.ms_per_image)} images per second"),
-            ("noisy", noisy),
+            *((word, noise.get(word, "no")) for word in NOISE_TEXTS),
             ("samples", str(len(m.samples_ms))),
             ("target", f"{m.target.name}, {m.resolution} pixels, protocol {m.protocol}"),
             ("preparation, s", ", ".join(f"{name} {s:.3g}" for name, s in m.seconds.items())),

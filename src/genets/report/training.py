@@ -75,7 +75,7 @@ def _ticks(epochs: int) -> list[int]:
 def training_table(result: RunResult) -> Table:
     """The scores of the exported network."""
     rows = [
-        [split, *(score_text(score.value(metric), metric) for metric in Metric), str(score.images)]
+        [split, *(score_text(score[metric], metric) for metric in Metric), str(score.images)]
         for split, score in (("validation", result.validation), ("test", result.test))
     ]
     header = ["split", *(metric.label for metric in Metric), "images"]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from genets.analysis import ComparisonRow
-from genets.latency import Measurement, Target
-from genets.training.score import Metric
+from genets.training.score import Metric, Score
 
+if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
+    from genets.analysis import ComparisonRow
+    from genets.latency import Measurement, Target
+    from genets.training.predictions import PairedDifference
+
+# The meaning of the words that stand beside latencies, by word.
+NOISE_TEXTS = {
+    "noisy": "an end of the 95 % interval is more than 1 % away from the median",
+    "disturbed": "something else used the device during the measurement",
+}
 SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
 GAIN_UNITS = {
     Metric.TOP1: "percentage points of top-1",
@@ -53,9 +62,10 @@ def ms_text(ms_per_image: float) -> str:
 
 
 def interval_text(measurement: Measurement) -> str:
-    """The 95 % interval in ms per image, and whether the measurement is noisy."""
+    """The 95 % interval in ms per image, and the words for its noise."""
     low, high = measurement.low_ms_per_image, measurement.high_ms_per_image
-    return f"{low:.4g} to {high:.4g}{', noisy' if measurement.noisy else ''}"
+    words = noise_words(measurement)
+    return f"{low:.4g} to {high:.4g}" + (f", {words}" if words else "")
 
 
 def accuracy_name(target: Target) -> str:
@@ -93,6 +103,56 @@ def in_unit(score: float, metric: Metric) -> float:
 def predicted_score(value: float, metric: Metric) -> float:
     """A predicted value, of which more is better, as a score in the unit of `SCORE_UNITS`."""
     return in_unit(metric.oriented(value), metric)
+
+
+def share_noise(share: float, images: int | None) -> float | None:
+    """Half of the width of the 95 % interval of a share of images; None without their number."""
+    if not images:
+        return None
+    return 1.96 * math.sqrt(share * (1 - share) / images)
+
+
+def noisy_score_text(score: Score | None, metric: Metric) -> str:
+    """A score with its 95 % interval, such as `80.12 ± 1.85 %`, where the images are known."""
+    if score is None:
+        return score_text(None, metric)
+    noise = share_noise(score.top1, score.images)
+    if metric is not Metric.TOP1 or noise is None:
+        return score_text(score[metric], metric)
+    return f"{100 * score.top1:.2f} ± {100 * noise:.2f} %"
+
+
+def difference_text(difference: PairedDifference) -> str:
+    """A difference of top-1, such as `2.1 ± 1.0 points less accurate`."""
+    points, noise = 100 * difference.top1, 100 * difference.half_width
+    word = "more" if points >= 0 else "less"
+    return f"{abs(points):.1f} ± {noise:.1f} points {word} accurate"
+
+
+class HasNoise(Protocol):
+    """A measured latency."""
+
+    @property
+    def noisy(self) -> bool: ...
+    @property
+    def disturbed(self) -> bool: ...
+
+
+def noise_words(latency: HasNoise) -> str:
+    """The words that stand beside a latency: `noisy`, `disturbed`, both or none."""
+    words = {"noisy": latency.noisy, "disturbed": latency.disturbed}
+    return ", ".join(word for word, holds in words.items() if holds)
+
+
+def aligned_texts(values: Iterable[float | None], digits: int = 4) -> list[str]:
+    """Numbers of a column with equally many decimals, of which the smallest has `digits` digits.
+
+    None becomes a dash.
+    """
+    values = list(values)
+    sizes = [abs(value) for value in values if value]
+    decimals = max(0, digits - 1 - math.floor(math.log10(min(sizes)))) if sizes else 0
+    return ["-" if value is None else f"{value:.{decimals}f}" for value in values]
 
 
 def duration_text(seconds: float) -> str:

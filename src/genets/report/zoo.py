@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from genets.networks.baselines import Baseline, published_tables
 from genets.report.tables import facts_table, screen_table
 from genets.structure import Structure
+from genets.structure.published import PublishedNetwork, published_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def zoo_table(rows: Iterable[ZooRow]) -> Table:
     return screen_table(None, header, cells, fold=("notation",))
 
 
-def baselines_table(rows: Iterable[Baseline]) -> Table:
+def baselines_table(rows: Iterable[PublishedNetwork]) -> Table:
     """One line for each network to compare with; every figure is published, `-` where none is."""
     header = ("name", "set", "pixels", "parameters", "multiply-adds", "top-1", "from")
     cells = (
@@ -45,7 +45,7 @@ def baselines_table(rows: Iterable[Baseline]) -> Table:
     return screen_table("Baselines, published figures", header, cells, left=2, fold=("from",))
 
 
-def baseline_tables(baseline: Baseline) -> list[Table]:
+def baseline_tables(baseline: PublishedNetwork) -> list[Table]:
     """The facts about one baseline, and the paper's latencies of it by batch size."""
     parameters, multiply_adds, top1 = _published_figures(baseline)
     facts = [
@@ -63,7 +63,7 @@ def baseline_tables(baseline: Baseline) -> list[Table]:
     return [facts_table(baseline.name, facts), *latencies]
 
 
-def _published_latencies(baseline: Baseline) -> Table:
+def _published_latencies(baseline: PublishedNetwork) -> Table:
     """A line for each latency table of the paper, a column for each batch size."""
     batch_sizes = sorted({size for row in baseline.ms_per_image.values() for size in row})
     rows = []
@@ -86,7 +86,7 @@ def stages_table(name: str, structure: Structure) -> Table:
     return screen_table(f"{name}, {structure.resolution} pixels", header, rows, left=2)
 
 
-def _published_figures(row: Baseline) -> list[str]:
+def _published_figures(row: PublishedNetwork) -> list[str]:
     """Parameters, multiply-adds and top-1 accuracy."""
     return [
         _or_dash(row.parameters_m, "{:g} M"),

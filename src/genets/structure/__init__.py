@@ -1,8 +1,9 @@
 """Structures, their written forms, search spaces and the zoo.
 
 `block` and `structure` hold the values, `notation` and `toml_file` their written forms, `space`
-the choices of a search, `cost` the multiply-adds, `layers` the cost of the user's own block types,
-and `zoo` the named structures. This layer imports no torch.
+the choices of a search, `cost` the multiply-adds and parameters, `layers` the cost of the user's
+own block types, `zoo` the named structures, and `published` the published figures of other
+networks. This layer imports no torch.
 """
 
 from genets.structure.block import BLOCK_TYPES, Block, BlockType, SuperBlock

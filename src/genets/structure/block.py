@@ -161,7 +161,7 @@ class SuperBlock:
 def unknown_type(name: str) -> str:
     """One sentence for an unknown block type."""
     sentence = unknown_name("block type", name, BLOCK_TYPES)
-    if sentence.endswith("?"):
+    if "did you mean" in sentence:
         return sentence
     return (
         f"{sentence} (load a block type of your own with genets --own-blocks FILE, or with "

@@ -1,6 +1,6 @@
-"""Multiply-adds of a stage, in closed form (no network is built).
+"""Multiply-adds and parameters, in closed form (no network is built).
 
-These are the multiply-adds that a FLOP counter sees in the built network: convolutions and
+The multiply-adds are those that a FLOP counter sees in the built network: convolutions and
 projection shortcuts. Batch norm, activations and sums count as zero. The layers of a user's own
 block type are counted once, in its deployed form.
 """
@@ -27,13 +27,46 @@ def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: i
     return first + (stage.depth - 1) * _block_multiply_adds(stage, stage.width, 1, inner)
 
 
-def multiply_adds(structure: Structure) -> int:
-    """Multiply-adds of all stages for one image, without the classifier."""
+def multiply_adds(structure: Structure, num_classes: int = 0) -> int:
+    """Multiply-adds of the network for one image.
+
+    Args:
+        structure: the structure.
+        num_classes: outputs of the classifier; with 0 the classifier is not counted.
+    """
     total, width = 0, 3
     for stage, resolution in zip(structure.stages, input_resolutions(structure), strict=True):
         total += stage_multiply_adds(stage, width, resolution)
         width = stage.width
-    return total
+    return total + width * num_classes
+
+
+def kernel_weights(structure: Structure) -> int:
+    """The number of weights of all convolutions, without those of a user's own block types.
+
+    With a resolution of one pixel, each weight is used in one multiply-add.
+    """
+    widths = (3, *(stage.width for stage in structure.stages))
+    return sum(
+        stage_multiply_adds(stage, width, 1)
+        for stage, width in zip(structure.stages, widths, strict=False)
+        if BLOCK_TYPES[stage.type].layers_at is None
+    )
+
+
+def parameters(structure: Structure, num_classes: int) -> int:
+    """Parameters of a network of the paper's block types, with batch norms and classifier.
+
+    Args:
+        structure: the structure, without block types of a user.
+        num_classes: outputs of the classifier.
+    """
+    outputs, width = 0, 3
+    for stage in structure.stages:
+        outputs += _block_outputs(stage, width, stage.stride)
+        outputs += (stage.depth - 1) * _block_outputs(stage, stage.width, 1)
+        width = stage.width
+    return kernel_weights(structure) + 2 * outputs + (width + 1) * num_classes
 
 
 def output_resolution(stage: SuperBlock, input_resolution: int) -> int:
@@ -52,6 +85,17 @@ def input_resolutions(structure: Structure) -> Iterator[int]:
 def middle_width(stage: SuperBlock) -> int:
     """Inner channels of a BL or DW block: ratio times width, rounded as timm does."""
     return int(divisible(stage.width * stage.ratio))
+
+
+def _block_outputs(stage: SuperBlock, input_width: int, stride: int) -> int:
+    """Output channels of all convolutions of a block; each has two parameters in a batch norm."""
+    assert BLOCK_TYPES[stage.type].layers_at is None, "not known for a user's own block type"
+    width = stage.width
+    if stage.type == "Conv":
+        return width
+    projection = width if input_width != width or stride != 1 else 0
+    inner = width if stage.type == "XX" else 2 * middle_width(stage)
+    return projection + inner + width
 
 
 def _block_multiply_adds(stage: SuperBlock, input_width: int, stride: int, resolution: int) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genets.core.errors import TrainingError
 from genets.data import Batch, Split, derive_seed, steps_per_epoch
+from genets.training.predictions import Predictions
 from genets.training.recipe import Recipe, lr_at
 from genets.training.score import Score
 from genets.training.step import (
@@ -175,18 +176,47 @@ def evaluate(
     Raises:
         TrainingError: The outputs of the network are not finite, or no image can be read.
     """
+    score, _ = _evaluate(net, split, batch_size, device, channels_last, total, keep=False)
+    return score
+
+
+def evaluate_images(
+    net: nn.Module,
+    split: Split,
+    batch_size: int = 256,
+    device: str | torch.device = "cpu",
+) -> tuple[Score, Predictions]:
+    """Score a network as `evaluate` does, and give its prediction for every image."""
+    return _evaluate(net, split, batch_size, device, True, lambda sums: sums, keep=True)
+
+
+def _evaluate(
+    net: nn.Module,
+    split: Split,
+    batch_size: int,
+    device: str | torch.device,
+    channels_last: bool,
+    total: Callable[[Tensor], Tensor],
+    *,
+    keep: bool,
+) -> tuple[Score, Predictions]:
+    """See `evaluate`. keep: whether the predictions are kept; otherwise they are empty."""
     move(net, device, channels_last=channels_last)
     net.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
+    pairs = [torch.zeros(2, 0, dtype=torch.int64)]
     for batch, labels in split.batches(batch_size):
         # Not around the loop: tensors made in inference mode, such as images that a split caches,
         # cannot be trained on.
         with torch.inference_mode():
             logits = net(batch.to(device, non_blocking=True)).float()
             labels = labels.to(device, non_blocking=True)
-            sums[0] += (logits.argmax(dim=1) == labels).sum()
+            best = logits.argmax(dim=1)
+            sums[0] += (best == labels).sum()
             sums[1] += F.cross_entropy(logits, labels, reduction="sum")
             sums[2] += len(labels)
+            if keep:
+                pairs.append(torch.stack([labels, best]).cpu())
     correct, entropy, images = total(sums).tolist()
     if not images:
         raise TrainingError("there is no score: none of the images could be read")
@@ -195,7 +225,7 @@ def evaluate(
         raise TrainingError(
             f"there is no score: the network's cross-entropy is {score.cross_entropy}"
         )
-    return score
+    return score, Predictions(*torch.cat(pairs, dim=1).numpy())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
+from genets.core.errors import GenetsError, SettingsError, first_line, shown, unknown_name
 from genets.core.validation import check_fields, from_plain
 
 if TYPE_CHECKING:
@@ -232,8 +232,8 @@ def read_recipe_file(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read recipe {path}: {error}") from error
-    except ValueError as error:
-        raise SettingsError(f"recipe {path} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"recipe {path} is not valid TOML: {first_line(error)}") from error
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
@@ -256,5 +256,5 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, KeyError):  # not TOML, or a number of more than 4300 digits
+    except (ValueError, KeyError, RecursionError):  # or a number of more than 4300 digits
         return text

@@ -10,6 +10,7 @@ import torch
 
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
+from genets.data import MAX_BROKEN_SHARE
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.loop import evaluate
@@ -33,8 +34,7 @@ from genets.training.run.folder import (
 from genets.training.run.inputs import check_all, load_images, log_broken, make_network
 from genets.training.run.settings import RunSettings
 from genets.training.run.state import TrainingState, scored_tensors
-from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer
-from genets.training.score import Score
+from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer, check_batch_size
 from genets.training.teacher import load_teacher
 
 
@@ -46,6 +46,7 @@ def train_network(
     processes: int | None = None,
     workers: int | None = None,
     check_data: bool = False,
+    max_broken_share: float = MAX_BROKEN_SHARE,
     tensorboard: bool = False,
     listener: Listener | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -63,7 +64,9 @@ def train_network(
             one writes files and calls the listener.
         workers: The number of processes that read images, for each of these processes; None
             chooses it.
-        check_data: Read every image once before training, to report broken ones first.
+        check_data: Read every image once before training, to report broken ones first, and equal
+            files in several splits.
+        max_broken_share: The largest share of broken images that is no error; see `load_data`.
         tensorboard: Write event files for TensorBoard beside the log.
         listener: Called with progress, epochs and messages.
         checkpoint_seconds: The time between checkpoints within an epoch.
@@ -95,7 +98,8 @@ def train_network(
             # A wrong input must leave no folder behind, so a new folder is begun after loading.
             is_new = not is_run(out)
             team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
-            data = load_images(settings, team, workers, note)
+            data = load_images(settings, team, workers, max_broken_share, note)
+            check_batch_size(settings.recipe, data, team.count)
             network, structure = make_network(settings, data, not has_checkpoints(out), note)
             teacher = None
             if settings.teacher:
@@ -113,7 +117,7 @@ def train_network(
                 TrainingState(network, settings.recipe, data.num_classes, team),
                 data,
                 settings.seed,
-                Checkpoints(out / CHECKPOINTS, note),
+                Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
                 teacher=teacher.to(team.device) if teacher else None,
                 listener=replace(outer, note=note),
                 checkpoint_seconds=checkpoint_seconds,
@@ -174,7 +178,7 @@ def _finish(
         data=data.name,
         epoch=best.epoch,
         epochs=len(trainer.position.records),
-        validation=Score(best.top1, best.cross_entropy, best.images),
+        validation=best.score,
         test=test,
         notes=tuple(notes),
     )

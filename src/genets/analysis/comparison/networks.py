@@ -128,13 +128,16 @@ def _names_in(set_name: str | None) -> tuple[str, ...]:
 def find_network(name: str, resolution: int | None = None, seed: int = 0) -> ComparedNetwork:
     """Find one network; see `find_networks`.
 
-    At another resolution than the network's own, it has no published accuracy and latency.
+    A network of Table 7 has its published figures under each of its names, such as `ResNet-18` and
+    `timm:resnet18`. At another resolution than its own, it has none.
     """
-    baseline = baselines.get(PAPER_NAMES.get(name, name))
+    by_origin = {baseline.network_from: baseline for baseline in baselines.values()}
+    own_name = name in PAPER_NAMES or name in by_origin
+    baseline = by_origin.get(name) or baselines.get(PAPER_NAMES.get(name, name))
     if baseline is not None:
         at_own = resolution in (None, baseline.resolution)
         return ComparedNetwork(
-            name if name in PAPER_NAMES else baseline.name,
+            name if own_name else baseline.name,
             baseline.family,
             resolution or baseline.resolution,
             partial(_build_seeded, baseline.network, seed),

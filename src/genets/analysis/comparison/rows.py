@@ -24,7 +24,7 @@ VERSION = 2
 # Fields of the environment that must be equal for rows to be compared.
 ENVIRONMENT_FIELDS = ("device_name", "threads", "packages")
 LATENCY_FIELDS = ("ms_per_image", "low_ms_per_image", "high_ms_per_image", "p90_ms_per_image",
-                  "p99_ms_per_image", "noisy")  # fmt: skip
+                  "p99_ms_per_image", "noisy", "disturbed")  # fmt: skip
 CURE = "remove it, or take another folder"
 
 

@@ -18,6 +18,7 @@ from genets.analysis.comparison.findings import (
 from genets.analysis.comparison.rows import ComparisonRow
 from genets.analysis.profile.profile import Profile
 
+MIN_CORRELATED = 5  # networks; a rank correlation of fewer says nothing
 NEAR_BEST = 1.05  # times the lowest latency per image: no longer falling with the batch size
 
 
@@ -114,7 +115,9 @@ def batch_sentence(profile: Profile) -> str:
     """How often a larger batch size has the lower latency per image (Figure 2a)."""
     verdicts = [finding.ratio.verdict for finding in batch_findings(profile)]
     if not verdicts:
-        return "Too few batch sizes were measured to compare them."
+        return (
+            "Too few batch sizes were measured to compare them; --sweep 1 --sweep 64 measures two."
+        )
     return (
         f"The larger batch size has the lower latency per image in {verdicts.count('faster')} of "
         f"{len(verdicts)} comparisons; {verdicts.count('unclear')} are unclear."
@@ -124,10 +127,15 @@ def batch_sentence(profile: Profile) -> str:
 def cost_sentence(profile: Profile) -> str:
     """Rank correlation of latency with multiply-adds and with parameters (Figure 2b, c)."""
     rows = [row for row in profile.costs.rows if row.measurement]
+    if len(rows) < MIN_CORRELATED:
+        return (
+            f"Too few networks were measured to correlate latency with their size: {len(rows)} of "
+            f"at least {MIN_CORRELATED}; --network NAME, once for each, chooses them."
+        )
     by_work = spearman([(row.multiply_adds, row.ms_per_image) for row in rows])
     by_size = spearman([(row.parameters, row.ms_per_image) for row in rows])
     if by_work is None or by_size is None:
-        return "Too few networks were measured to correlate latency with their size."
+        return "All networks have the same latency or size, so no correlation is known."
     return (
         f"Over {len(rows)} networks, the rank correlation of latency is {by_work:.2f} with "
         f"multiply-adds and {by_size:.2f} with parameters (1 means the same order)."
@@ -138,7 +146,10 @@ def block_sentence(profile: Profile) -> str:
     """In how many comparisons with XX the paper's order of blocks holds (Figure 3)."""
     claims = [finding for finding in block_findings(profile) if finding.paper]
     if not claims:
-        return "Too few blocks were measured to compare them."
+        return (
+            "Too few blocks were measured to compare them; --width 64 --width 128 --ratio 0.25 "
+            "measures some."
+        )
     held = sum(finding.ratio.verdict == finding.paper for finding in claims)
     unclear = sum(finding.ratio.verdict == "unclear" for finding in claims)
     return (

@@ -17,12 +17,14 @@ from genets.core.errors import GenetsError, TargetError, first_line
 from genets.networks.count import input_channels
 
 if TYPE_CHECKING:
+    from genets.latency.engines.activity import Activity
     from genets.latency.target import Target
 
 Run = Callable[[], object]
 Predict = Callable[[Tensor], Tensor]
 
 INPUT_SEED = 0
+MODEL_NAME = "network"  # of the files of a model, without a suffix
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "Failed to allocate")
 
 
@@ -31,6 +33,9 @@ class DeviceClock(Protocol):
 
     min_window_s: float
     """A window of this length makes the timer's error and the cost of its ends negligible."""
+
+    activity: Activity | None
+    """Shows what else used the CPUs; None where the device is not a CPU."""
 
     def time_runs(self, run: Run, count: int) -> float:
         """Return the device seconds of `count` runs in a row, including the end of the last."""
@@ -88,12 +93,15 @@ class Engine(Protocol):
 
 
 class ModelFiles(Protocol):
-    """The files that an engine writes of a prepared network and reads back."""
+    """The files that an engine writes of a prepared network and reads back.
 
-    def save(self, folder: Path) -> list[Path]:
+    `name` is that of the files, without a suffix.
+    """
+
+    def save(self, folder: Path, name: str = MODEL_NAME) -> list[Path]:
         """Write exactly the prepared model into `folder`; return the paths. Raises OSError."""
 
-    def load(self, folder: Path) -> Predict:
+    def load(self, folder: Path, name: str = MODEL_NAME) -> Predict:
         """Load the files that `save` wrote; return a function from one batch to its logits."""
 
     @property
@@ -145,11 +153,11 @@ class Prepared:
         """
         return predict_in_batches(self.predict_batch, self.input_shape, images)
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: Path, name: str = MODEL_NAME) -> list[Path]:
         """Write exactly the model that is measured. Raises TargetError, OSError."""
         if self.files is None:
             raise TargetError("this engine writes no files; onnxruntime and openvino do")
-        return self.files.save(folder)
+        return self.files.save(folder, name)
 
 
 def predict_in_batches(

@@ -46,8 +46,13 @@ class ConvertedEngine(ABC):
         calibration: Tensor | None = None,
         *,
         latency_only: bool = False,
+        free_batch: bool = False,
     ) -> Prepared:
-        """See `Engine.prepare`."""
+        """See `Engine.prepare`.
+
+        free_batch: Leave the number of images open in the model and its files. `genets measure`
+            times the model with the target's batch size fixed.
+        """
         shape = make_shape(network, target, resolution)
         watch, quantisation = Stopwatch(make_wait(target.device)), None
         with explain_failures(target, resolution):
@@ -55,12 +60,16 @@ class ConvertedEngine(ABC):
                 folded = fold_batchnorm(network).cpu().float()
                 check_memory(folded, shape, torch.float32)
             with watch.step("export"):
-                model = self.convert(folded, shape, target, latency_only=latency_only)
+                model = self.convert(
+                    folded, shape, target, latency_only=latency_only, free_batch=free_batch
+                )
             if target.precision == "int8":
                 with watch.step("quantise"):
                     model, quantisation = self.quantise(
                         model, shape, target, calibration, latency_only=latency_only
                     )
+            if free_batch:
+                model = self.free_batch(model)
             with watch.step(self.start_step):
                 started = self.start(model, target)
             run = self.bind(started, target, shape)
@@ -71,15 +80,28 @@ class ConvertedEngine(ABC):
 
     @abstractmethod
     def convert(
-        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+        self,
+        folded: nn.Module,
+        shape: Shape,
+        target: Target,
+        *,
+        latency_only: bool,
+        free_batch: bool,
     ) -> Any:
-        """Convert a network with folded batch norm to a model for inputs of `shape`."""
+        """Convert a network with folded batch norm to a model for inputs of `shape`.
+
+        free_batch: Whether `free_batch` is called with the model later.
+        """
 
     @abstractmethod
     def quantise(
         self, model: Any, shape: Shape, target: Target, images: Tensor | None, *, latency_only: bool
     ) -> tuple[Any, dict[str, Any]]:
         """Return the model in int8 and how it was quantised; see `calibration_batches`."""
+
+    @abstractmethod
+    def free_batch(self, model: Any) -> Any:
+        """The model with the number of images left open."""
 
     @abstractmethod
     def start(self, model: Any, target: Target) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genets.core.errors import TargetError
+from genets.latency.engines.activity import Activity, SystemActivity
 from genets.latency.engines.base import Run
 
 ENQUEUE_RUNS = 11
@@ -22,6 +23,9 @@ class CpuClock:
 
     # 1 ms is 10,000 times as long as reading perf_counter takes.
     min_window_s = 1e-3
+
+    def __init__(self) -> None:
+        self.activity: Activity | None = SystemActivity()
 
     def time_runs(self, run: Run, count: int) -> float:
         """See `DeviceClock.time_runs`."""
@@ -39,6 +43,7 @@ class CudaClock:
 
     # The device idles for about 10 us between the first event and the first kernel.
     min_window_s = 10e-3
+    activity: Activity | None = None
 
     def time_runs(self, run: Run, count: int) -> float:
         """See `DeviceClock.time_runs`."""

@@ -15,6 +15,7 @@ from genets.core.errors import TargetError
 from genets.core.files import write_atomic
 from genets.core.host import keep_freed_memory
 from genets.latency.engines.base import (
+    MODEL_NAME,
     Predict,
     Run,
     calibration_batches,
@@ -38,7 +39,6 @@ PROVIDERS = {
     "cuda": ("CUDAExecutionProvider", ("fp32", "fp16")),
     "tensorrt": ("TensorrtExecutionProvider", ("fp32", "fp16", "int8")),
 }
-MODEL_FILE = "network.onnx"
 ERRORS_ONLY = 3
 
 
@@ -80,13 +80,24 @@ class OnnxRuntimeEngine(ConvertedEngine):
                 yield CudaHostClock()
 
     def convert(
-        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+        self,
+        folded: nn.Module,
+        shape: Shape,
+        target: Target,
+        *,
+        latency_only: bool,
+        free_batch: bool,
     ) -> bytes:
         """Return an ONNX file. Raises GenetsError, which names an operator that fails."""
         dtype = _export_type(target)
         folded = folded.to(dtype)
-        plain = plain_onnx(folded, shape) if latency_only else None
-        return plain or to_onnx(folded, torch.zeros(shape, dtype=dtype))
+        if latency_only and (plain := plain_onnx(folded, shape)):
+            return plain
+        return to_onnx(folded, torch.zeros(shape, dtype=dtype), free_batch=free_batch)
+
+    def free_batch(self, model: bytes) -> bytes:
+        """See `ConvertedEngine.free_batch`; the exporter left it open already."""
+        return model
 
     def quantise(
         self,
@@ -142,7 +153,7 @@ class OnnxRuntimeEngine(ConvertedEngine):
         binding.bind_ortvalue_input(INPUT, inputs)
         (output,) = started.get_outputs()
         outputs = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-            output.shape, images.dtype, device, number
+            [shape[0], *output.shape[1:]], images.dtype, device, number
         )
         binding.bind_ortvalue_output(OUTPUT, outputs)
         options = onnxruntime.RunOptions()
@@ -174,13 +185,13 @@ class OnnxFiles:
     model: bytes
     target: Target
 
-    def save(self, folder: Path) -> list[Path]:
-        path = folder / MODEL_FILE
+    def save(self, folder: Path, name: str = MODEL_NAME) -> list[Path]:
+        path = folder / f"{name}.onnx"
         write_atomic(path, self.model)
         return [path]
 
-    def load(self, folder: Path) -> Predict:
-        model = (folder / MODEL_FILE).read_bytes()
+    def load(self, folder: Path, name: str = MODEL_NAME) -> Predict:
+        model = (folder / f"{name}.onnx").read_bytes()
         return self.engine.make_predict(self.engine.start(model, self.target))
 
     @property
@@ -248,7 +259,8 @@ def _runtime_errors() -> Iterator[None]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     faults = (state.Fail, state.RuntimeException, state.EPFail, state.NotImplemented,
-              state.InvalidGraph, state.InvalidArgument)  # fmt: skip
+              state.InvalidGraph, state.InvalidArgument, state.InvalidProtobuf, state.NoModel,
+              state.NoSuchFile)  # fmt: skip
     try:
         yield
     except faults as error:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from genets.core.errors import TargetError
+from genets.core.errors import TargetError, first_line
 from genets.core.files import write_atomic
 from genets.core.host import keep_freed_memory
 from genets.latency.engines.base import (
+    MODEL_NAME,
     Predict,
     Run,
     calibration_batches,
@@ -27,7 +28,13 @@ from genets.latency.engines.base import (
 from genets.latency.engines.converted import ConvertedEngine, Shape
 from genets.latency.engines.devices import CpuClock
 from genets.latency.engines.fast_onnx import plain_onnx
-from genets.networks.onnx_export import INPUT, OUTPUT, describe_failure, quiet
+from genets.networks.onnx_export import (
+    INPUT,
+    OUTPUT,
+    describe_failure,
+    example_input,
+    quiet,
+)
 
 if TYPE_CHECKING:
     from genets.latency.target import Target
@@ -35,7 +42,6 @@ if TYPE_CHECKING:
 # The type of all layers that are not int8, and OpenVINO's name for the CPU's capability.
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
-MODEL_FILE = "network.xml"
 
 
 class OpenVinoEngine(ConvertedEngine):
@@ -63,7 +69,13 @@ class OpenVinoEngine(ConvertedEngine):
         yield CpuClock()
 
     def convert(
-        self, folded: nn.Module, shape: Shape, target: Target, *, latency_only: bool
+        self,
+        folded: nn.Module,
+        shape: Shape,
+        target: Target,
+        *,
+        latency_only: bool,
+        free_batch: bool,
     ) -> Any:
         """Return an openvino.Model, by torch.export and OpenVINO's own converter.
 
@@ -74,7 +86,8 @@ class OpenVinoEngine(ConvertedEngine):
             return openvino.Core().read_model(plain)
         try:
             with quiet(), torch.no_grad():
-                program = torch.export.export(folded, (torch.zeros(shape),))
+                images, shapes = example_input(torch.zeros(shape), free_batch=free_batch)
+                program = torch.export.export(folded, (images,), dynamic_shapes=shapes)
                 model = openvino.convert_model(program)
         except Exception as error:  # torch's tracing runs the network's code; OpenVINO's own
             raise TargetError(
@@ -83,6 +96,17 @@ class OpenVinoEngine(ConvertedEngine):
         model.reshape(list(shape))  # the converter leaves every dimension open
         model.inputs[0].set_names({INPUT})
         model.outputs[0].set_names({OUTPUT})
+        return model
+
+    def free_batch(self, model: Any) -> Any:
+        """See `ConvertedEngine.free_batch`. Raises TargetError: the network fixes the number."""
+        _, *image_shape = model.inputs[0].shape
+        try:
+            model.reshape([-1, *image_shape])
+        except RuntimeError as error:
+            raise TargetError(
+                f"the network does not run with any number of images: {first_line(error)}"
+            ) from error
         return model
 
     def quantise(
@@ -156,18 +180,18 @@ class OpenVinoFiles:
     model: Any
     target: Target
 
-    def save(self, folder: Path) -> list[Path]:
-        path = folder / MODEL_FILE
+    def save(self, folder: Path, name: str = MODEL_NAME) -> list[Path]:
+        path = folder / f"{name}.xml"
         paths = [path, path.with_suffix(".bin")]
         # OpenVINO does not write atomically, and reports a full disk as an iostream error.
         with tempfile.TemporaryDirectory(prefix="genets-openvino-") as draft:
-            _openvino().save_model(self.model, Path(draft) / MODEL_FILE, compress_to_fp16=False)
+            _openvino().save_model(self.model, Path(draft) / path.name, compress_to_fp16=False)
             for part in reversed(paths):
                 write_atomic(part, (Path(draft) / part.name).read_bytes())
         return paths
 
-    def load(self, folder: Path) -> Predict:
-        model = _openvino().Core().read_model(folder / MODEL_FILE)
+    def load(self, folder: Path, name: str = MODEL_NAME) -> Predict:
+        model = _openvino().Core().read_model(folder / f"{name}.xml")
         return self.engine.make_predict(self.engine.start(model, self.target))
 
     @property

@@ -7,21 +7,38 @@ Dynamo's cache that is keyed by code object. If either changes, tests in `test_e
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from genets.core.errors import TargetError
 from genets.latency.engines.base import Run, Stopwatch
 from genets.latency.engines.devices import capture_graph
 from genets.latency.engines.torch_engine import Step, TorchEngine, place_like
 from genets.networks.onnx_export import quiet
+
+if TYPE_CHECKING:
+    from genets.latency.target import Target
 
 _NUMBERS = itertools.count()
 
 
 class TorchCompileEngine(TorchEngine):
     """Compiled for one shape; the weights are constants of the code."""
+
+    def check(self, target: Target) -> None:
+        """See `Engine.check`. On a CPU, Inductor writes C++."""
+        super().check(target)
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        if target.is_cpu and shutil.which(compiler) is None:
+            raise TargetError(
+                f"engine torch-compile needs a C++ compiler on a CPU, and {compiler!r} is not "
+                "installed; install it, or name another compiler in the variable CXX"
+            )
 
     def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
         """See `TorchEngine.start`; the first run compiles."""

@@ -27,12 +27,13 @@ from genets.latency.predictor.probes import (
 )
 from genets.latency.target import Target
 from genets.latency.timing.drift import TimeEstimate, time_in_rounds
+from genets.latency.timing.watch import ActivityWatch
 from genets.structure import SearchSpace, Structure
 from genets.structure.cost import multiply_adds
 
 CALIBRATION_NETWORKS = 20
 MASTER_RUNS = 3  # runs of the MasterNet that show how long its runs are
-PREPARING_SHARE = 0.5  # of the progress
+SURE_SHARE = 0.02  # of the timing, after which its own speed shows how long it takes
 # Values that pass through the caches between two runs of a probe on a CPU: this many are read and
 # as many are written, 8 MiB in fp32. In a network, the other layers use the caches in between.
 PASSING_VALUES = 2**20
@@ -90,9 +91,12 @@ def time_space(
     on_progress: Callable[[float], None] | None,
 ) -> TableTimings:
     """Time the probes and whole networks of a search space; see `LatencyTable.build`."""
+    on_progress = on_progress or (lambda share: None)
+    on_progress(0.0)
     rng = np.random.default_rng(seed)
     master, engine, count = space.master, ENGINES[target.engine], CALIBRATION_NETWORKS + held_out
     with engine.open(target) as clock:
+        watch = ActivityWatch(clock, target.resolved().threads)
         master_s = _time_master(engine, clock, target, master, num_classes)
         probe_target = replace(
             target, batch_size=choose_probe_batch_size(master_s, target.batch_size)
@@ -104,10 +108,14 @@ def time_space(
             structures = smallest(_sample(space, rng, DRAWS_PER_NETWORK * count), count, rng)
         items = _make_items(space, structures)
         session = _Session(
-            engine, clock, target, probe_target, num_classes, rng, time_limit_s / len(items),
-            _Progress(on_progress or (lambda share: None), len(items)),
+            engine, clock, watch, target, probe_target, num_classes, rng,
+            time_limit_s / len(items),
+            _Progress(
+                on_progress, len(items), sum(map(_preparing_weight, items)), time_limit_s
+            ),
         )  # fmt: skip
         timed_s = session.time(items)
+        environment["other_cpus"] = watch.other_cpus()
     networks = []
     for number, structure in enumerate(structures):
         use: Use = "calibration" if number < CALIBRATION_NETWORKS else "held-out"
@@ -140,16 +148,43 @@ def _make_items(space: SearchSpace, structures: list[Structure]) -> list[Item]:
 
 @dataclass
 class _Progress:
-    """Reports the progress as a share that never falls."""
+    """Reports the spent time as a share of the expected time; the share never falls.
+
+    Preparing a whole network takes longer than preparing a probe, and only the timing has a limit.
+    So the share of the items would say nothing on the time that is left.
+
+    Attributes:
+        report: Called with the share.
+        items: The number of all items.
+        weight: The sum of their weights; see `_preparing_weight`.
+        limit_s: The time limit of the timing.
+        prepared: The weight of the items that are prepared.
+        timed: The number of items that are timed; one that is timed in part counts in part.
+    """
 
     report: Callable[[float], None]
     items: int
+    weight: int
+    limit_s: float
     prepared: int = 0
     timed: float = 0.0
+    shown: float = 0.0
 
-    def update(self) -> None:
-        share = PREPARING_SHARE * self.prepared + (1 - PREPARING_SHARE) * self.timed
-        self.report(min(1.0, share / self.items))
+    def update(self, preparing_s: float, timing_s: float) -> None:
+        """Report the share after so many seconds of both steps."""
+        timed = self.timed / self.items
+        left_s = preparing_s / self.prepared * (self.weight - self.prepared)
+        left_s += timing_s / timed * (1 - timed) if timed > SURE_SHARE else self.limit_s
+        spent_s = preparing_s + timing_s
+        self.shown = max(self.shown, spent_s / max(spent_s + left_s, 1e-9))
+        self.report(min(1.0, self.shown))
+
+
+def _preparing_weight(item: Item) -> int:
+    """The number of blocks, which is about proportional to the time of preparing."""
+    if isinstance(item, Structure):
+        return sum(stage.depth for stage in item.stages)
+    return 1 + getattr(item, "depth", 0)
 
 
 @dataclass(frozen=True)
@@ -161,6 +196,7 @@ class _Session:
 
     engine: Engine
     clock: DeviceClock
+    watch: ActivityWatch
     target: Target
     probe_target: Target
     num_classes: int
@@ -189,8 +225,8 @@ class _Session:
             runs[item] = self.engine.prepare(network, target, item.resolution, latency_only=True)
             held += size
             self.seconds["preparing"] += time.perf_counter() - start
-            self.progress.prepared += 1
-            self.progress.update()
+            self.progress.prepared += _preparing_weight(item)
+            self.progress.update(self.seconds["preparing"], self.seconds["timing"])
         return timed_s | self._time_prepared(runs)
 
     def _time_prepared(self, runs: dict[Item, Run]) -> dict[Item, float]:
@@ -202,12 +238,14 @@ class _Session:
 
         def on_progress(share: float) -> None:
             self.progress.timed = already + share * len(runs)
-            self.progress.update()
+            timing_s = self.seconds["timing"] + time.perf_counter() - start
+            self.progress.update(self.seconds["preparing"], timing_s)
 
         estimates = time_in_rounds(
             self.clock,
             runs,
             rng=self.rng,
+            watch=self.watch,
             before=before,
             time_limit_s=self.seconds_per_item * len(runs),
             on_progress=on_progress,

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 VERSION = 2
 CUDA_VERSIONS = ("driver", "cuda", "cudnn")  # in the environment; absent on a CPU
+# The kind of a CPU; two machines with one device name may differ in it. Tables that were made
+# before one of these was recorded are used without it.
+CPU_KIND = {
+    "capability": "capability",
+    "instruction_sets": "instruction sets",
+    "onednn_max_isa": "limit of oneDNN's instruction sets",
+}
+SAME_CLOCK = 0.05  # relative difference of the nominal clocks of one class
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,15 @@ class TableSettings:
         old_packages, new_packages = there.get("packages", {}), here["packages"]
         for name in ("torch", *ENGINES[self.target.engine].packages):
             pairs[name] = (old_packages.get(name), new_packages.get(name))
+        pairs |= {
+            word: (there[name], here.get(name)) for name, word in CPU_KIND.items() if name in there
+        }
         for name, (old, new) in pairs.items():
             if old != new:
                 yield f"{name} {old} in the table, {new} here"
+        old_mhz, new_mhz = there.get("nominal_mhz"), here.get("nominal_mhz")
+        if isinstance(old_mhz, int) and new_mhz and abs(old_mhz / new_mhz - 1) > SAME_CLOCK:
+            yield f"nominal clock {old_mhz} MHz in the table, {new_mhz} MHz here"
 
 
 def table_to_json(table: LatencyTable) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -260,4 +261,24 @@ class LatencyTable:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> LatencyTable:
         """Create a table from the output of `to_json`; raises what foreign JSON causes."""
-        return cls(**read_fields(record))
+        table = cls(**read_fields(record))
+        table._check_predictions()
+        return table
+
+    def _check_predictions(self) -> None:
+        """Predict with every part once, so that a missing probe is found when the file is read.
+
+        Raises:
+            ValueError, KeyError: A part is missing, or a prediction is not finite.
+        """
+        _ = self.rmspe
+        master = self.space.master
+        for resolution, index in product(self.space.resolutions, master.indices):
+            stages = [
+                replace(master.stage(index), type=each.type, kernel=each.kernel, ratio=each.ratio)
+                for each in self.space.blocks[index]
+            ]
+            read = [master.input_width(index)]
+            costs = self.stage_ms_per_image(index, read, stages, resolution=resolution)
+            if not np.isfinite(costs).all():
+                raise ValueError("a predicted latency is not finite")

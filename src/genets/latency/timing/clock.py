@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from genets.latency.timing.statistics import (
     median_interval,
     trimmed_mean,
 )
+from genets.latency.timing.watch import ActivityWatch
 
 WARM_UP_S = 0.2
 WARM_UP_LIMIT_S = 2.0
@@ -24,6 +25,7 @@ WARM_UP_WINDOWS = 10  # windows that make up WARM_UP_S
 WARM_UP_AGREEMENT = 0.01
 MAX_SAMPLES = 10_000
 REFILL_CACHES_S = 0.01
+MAX_WALL_SHARE = 4.0  # of the time limit: the wall time of samples that wait for a CPU
 LONG_RUN_S = 0.5  # for a run of this length, earlier contents of the caches do not matter
 
 
@@ -60,31 +62,68 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The samples of a network, in the order in which they were taken.
+
+    Attributes:
+        wall_s: Shape (samples,), seconds per run.
+        undelayed_s: Shape (samples,), the same without waiting for a CPU that something else used;
+            NaN for an interrupted sample of which this time is unknown.
+    """
+
+    wall_s: Array
+    undelayed_s: Array
+
+    @property
+    def has_enough_undelayed(self) -> bool:
+        """Whether the samples that count give an interval without any time of waiting."""
+        return int(np.isfinite(self.undelayed_s).sum()) >= min(MIN_SAMPLES, len(self.wall_s))
+
+    @property
+    def counted_s(self) -> Array:
+        """The samples that count: without waiting, or all of them where too few are known."""
+        if not self.has_enough_undelayed:
+            return self.wall_s
+        return np.asarray(self.undelayed_s[np.isfinite(self.undelayed_s)])
+
+    @property
+    def interrupted_share(self) -> float:
+        """The share of the samples in which a thread waited for a CPU."""
+        return float(np.mean(self.undelayed_s != self.wall_s))  # NaN differs from every number
+
+
 @dataclass(slots=True)
 class _Sampled:
-    """A network and its samples, in seconds per run."""
+    """A network and its samples, in seconds per run; see `Samples`."""
 
     run: Run
     runs_per_sample: int
-    samples_s: list[float] = field(default_factory=list)
+    wall_s: list[float] = field(default_factory=list)
+    undelayed_s: list[float] = field(default_factory=list)
+
+    @property
+    def samples(self) -> Samples:
+        return Samples(np.array(self.wall_s), np.array(self.undelayed_s))
 
 
 def warm_up(clock: DeviceClock, run: Run) -> float:
-    """Run for at least WARM_UP_S, until two windows agree; return the seconds of one run.
+    """Run for at least WARM_UP_S, until two windows agree; return the least seconds of one run.
 
     After WARM_UP_LIMIT_S the warm-up ends without agreement; the samples will show the noise.
     """
-    total = per_run = clock.time_runs(run, 1)
+    total = per_run = fastest = clock.time_runs(run, 1)
     previous = math.inf
     while total < WARM_UP_LIMIT_S:
         count = max(1, math.ceil(WARM_UP_S / WARM_UP_WINDOWS / per_run))
         window = clock.time_runs(run, count)
         total += window
         previous, per_run = per_run, max(window / count, 1e-9)
+        fastest = min(fastest, per_run)
         agree = abs(per_run - previous) <= WARM_UP_AGREEMENT * previous
         if total >= WARM_UP_S and agree:
             break
-    return per_run
+    return fastest
 
 
 def sample_interleaved(
@@ -92,71 +131,86 @@ def sample_interleaved(
     runs: Mapping[str, Run],
     protocol: Protocol,
     *,
+    watch: ActivityWatch | None = None,
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
     on_progress: Callable[[float], None] | None = None,
-) -> dict[str, Array]:
+) -> dict[str, Samples]:
     """Warm up, then sample the networks in turn, A B A B.
 
     Args:
         clock: The clock of the device.
         runs: The run of each network, by name.
         protocol: The protocol.
+        watch: Notes interrupted samples; by default one for `clock`.
         min_samples: Replaces the protocol's minimum number of samples.
-        time_limit_s: Limit of the sampling for each network. At least MIN_SAMPLES samples are
-            taken anyway (or `min_samples`, if that is smaller), as fewer give no interval.
+        time_limit_s: Limit of the sampling for each network, without waiting for a CPU; with it,
+            MAX_WALL_SHARE times as long. At least MIN_SAMPLES samples are taken anyway (or
+            `min_samples`, if that is smaller), as fewer give no interval.
         on_progress: Called with the share of the sampling that is done, 0 to 1: the share of the
             time limit or of the minimum number of samples, whichever is larger.
 
     Returns:
-        The samples of each network, in seconds per run.
+        The samples of each network.
     """
+    watch = watch or ActivityWatch(clock)
     networks = []
     for run in runs.values():
         per_run = warm_up(clock, run)
         count = math.ceil(clock.min_window_s / per_run) if protocol.fills_window else 1
         networks.append(_Sampled(run, max(1, count)))
     spent, minimum = 0.0, protocol.samples if min_samples is None else min_samples
+    alone, limit = len(networks) == 1, time_limit_s * len(networks)
     while networks:
-        spent += sum(_sample(clock, network, alone=len(networks) == 1) for network in networks)
-        count = len(networks[0].samples_s)
+        spent += sum(_sample(watch, network, alone=alone) for network in networks)
+        count = len(networks[0].wall_s)
         if on_progress is not None:
-            on_progress(min(1.0, max(spent / (time_limit_s * len(networks)), count / minimum)))
-        late = spent >= time_limit_s * len(networks)
-        if all(_is_enough(network.samples_s, protocol, minimum) for network in networks) or (
+            on_progress(min(1.0, max(spent / limit, count / minimum)))
+        late = spent >= limit
+        if all(_is_enough(network, protocol, minimum) for network in networks) or (
             late and count >= min(minimum, MIN_SAMPLES)
         ):
             break
-    return {name: np.array(network.samples_s) for name, network in zip(runs, networks, strict=True)}
+    return {name: network.samples for name, network in zip(runs, networks, strict=True)}
 
 
-def _sample(clock: DeviceClock, network: _Sampled, *, alone: bool) -> float:
-    """Add one sample to the network; return the device seconds that it took."""
-    long = bool(network.samples_s) and network.samples_s[-1] > LONG_RUN_S
-    spent = 0.0 if alone or long else _refill_caches(clock, network.run)
-    window = clock.time_runs(network.run, network.runs_per_sample)
-    network.samples_s.append(window / network.runs_per_sample)
-    return spent + window
+def _sample(watch: ActivityWatch, network: _Sampled, *, alone: bool) -> float:
+    """Add one sample to the network; return the part of the time limit that it used."""
+    long = bool(network.wall_s) and network.wall_s[-1] > LONG_RUN_S
+    spent = 0.0 if alone or long else _refill_caches(watch, network.run)
+    window = watch.time_runs(network.run, network.runs_per_sample)
+    wall_s, undelayed_s = (seconds / network.runs_per_sample for seconds in window)
+    network.wall_s.append(wall_s)
+    network.undelayed_s.append(undelayed_s)
+    return spent + _cost_s(window)
 
 
-def _refill_caches(clock: DeviceClock, run: Run) -> float:
-    """Run for REFILL_CACHES_S after another network used the caches; return the seconds."""
-    spent = max(clock.time_runs(run, 1), 1e-9)
+def _refill_caches(watch: ActivityWatch, run: Run) -> float:
+    """Run for REFILL_CACHES_S after another network used the caches; see `_sample`."""
+    first = watch.time_runs(run, 1)
+    spent = max(_cost_s(first), 1e-9)
     if spent < REFILL_CACHES_S:
         count = math.ceil((REFILL_CACHES_S - spent) / spent)
-        spent += max(clock.time_runs(run, count), 1e-9)
+        spent += max(_cost_s(watch.time_runs(run, count)), 1e-9)
     return spent
 
 
-def _is_enough(samples_s: Sequence[float], protocol: Protocol, minimum: int) -> bool:
-    count = len(samples_s)
-    if count < minimum:
+def _cost_s(window: tuple[float, float]) -> float:
+    """The part of the time limit that a window uses: its time, or a share of its wall time."""
+    wall_s, undelayed_s = window
+    if math.isnan(undelayed_s):
+        return wall_s
+    return max(undelayed_s, wall_s / MAX_WALL_SHARE)
+
+
+def _is_enough(network: _Sampled, protocol: Protocol, minimum: int) -> bool:
+    taken = len(network.wall_s)
+    if taken < minimum:
         return False
-    return (
-        protocol.interval_share is None
-        or count >= MAX_SAMPLES
-        or not is_noisy(np.array(samples_s), protocol.interval_share)
-    )
+    if protocol.interval_share is None or taken >= MAX_SAMPLES:
+        return True
+    samples = network.samples
+    return samples.has_enough_undelayed and not is_noisy(samples.counted_s, protocol.interval_share)
 
 
 def is_noisy(samples: Array, share: float) -> bool:

@@ -14,6 +14,7 @@ from scipy.ndimage import median_filter
 from genets.latency.engines.base import DeviceClock, Run
 from genets.latency.timing.clock import warm_up
 from genets.latency.timing.statistics import Array
+from genets.latency.timing.watch import ActivityWatch
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -31,6 +32,7 @@ SAME_SPEED = 0.07
 REPEAT_ROUNDS = 3  # maximum number of further rounds for contradictory times
 REPEAT_VISITS = 2  # visits of each contradictory network in such a round
 REPEAT_SHARE = 0.5  # of the time of the normal rounds; after it, no further round starts
+NORMAL_PROGRESS = 0.85  # the share of the progress that the normal rounds are
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def time_in_rounds(
     rng: np.random.Generator,
     time_limit_s: float,
     on_progress: Callable[[float], None],
+    watch: ActivityWatch | None = None,
     before: Mapping[Key, Run] | None = None,
     find_contradictions: Callable[[Mapping[Key, TimeEstimate]], Collection[Key]] = lambda _: (),
 ) -> dict[Key, TimeEstimate]:
@@ -64,6 +67,7 @@ def time_in_rounds(
         rng: Draws the order of the visits.
         time_limit_s: After MIN_ROUNDS rounds, no round starts that would probably end later.
         on_progress: Called with the share that is done, 0 to 1.
+        watch: Notes interrupted samples; by default one for `clock`.
         before: Untimed work before each single run of these networks. The other networks run many
             times in a row.
         find_contradictions: Finds the networks whose times contradict each other. They are visited
@@ -72,10 +76,10 @@ def time_in_rounds(
     Returns:
         The time of each network.
     """
-    rounds = _Rounds(clock, runs, before or {}, rng)
+    rounds = _Rounds(clock, watch or ActivityWatch(clock), runs, before or {}, rng)
     warm_up(clock, next(iter(runs.values())))
     for done in range(1, MAX_ROUNDS + 1):
-        rounds.visit(runs, lambda spent_s: on_progress(min(1.0, spent_s / time_limit_s)))
+        rounds.visit(runs, lambda: on_progress(NORMAL_PROGRESS * rounds.share(time_limit_s)))
         if done >= MIN_ROUNDS and rounds.spent_s * (done + 1) / done > time_limit_s:
             break
     limit_s = rounds.spent_s + REPEAT_SHARE * max(rounds.spent_s, time_limit_s)
@@ -94,26 +98,37 @@ class _Rounds(Generic[Key]):
     def __init__(
         self,
         clock: DeviceClock,
+        watch: ActivityWatch,
         runs: Mapping[Key, Run],
         before: Mapping[Key, Run],
         rng: np.random.Generator,
     ) -> None:
-        self.clock, self.runs, self.before, self.rng = clock, runs, before, rng
+        self.clock, self.watch = clock, watch
+        self.runs, self.before, self.rng = runs, before, rng
         self.number = {key: number for number, key in enumerate(runs)}
         self.visited: list[int] = []
         self.seconds: list[float] = []
         self.spent_s = 0.0
 
-    def visit(self, keys: Collection[Key], on_spent: Callable[[float], None]) -> None:
+    def share(self, time_limit_s: float) -> float:
+        """The share of the normal rounds that is done, 0 to 1.
+
+        They end at the time limit, but not before MIN_ROUNDS and not after MAX_ROUNDS.
+        """
+        done = len(self.visited) / len(self.runs)
+        return max(done / MAX_ROUNDS, min(1.0, self.spent_s / time_limit_s, done / MIN_ROUNDS))
+
+    def visit(self, keys: Collection[Key], on_visit: Callable[[], None]) -> None:
         """Visit each of `keys` once, in random order."""
         ordered = list(keys)
         for which in self.rng.permutation(len(ordered)):
             key = ordered[which]
-            per_run, cost = _visit(self.clock, self.runs[key], self.before.get(key))
+            run, before = self.runs[key], self.before.get(key)
+            per_run, cost = _visit(self.clock, self.watch, run, before)
             self.visited.append(self.number[key])
             self.seconds.append(per_run)
             self.spent_s += cost
-            on_spent(self.spent_s)
+            on_visit()
 
     def repeat(self, keys: list[Key]) -> None:
         """Visit `keys` again, among as many other networks.
@@ -123,7 +138,7 @@ class _Rounds(Generic[Key]):
         others = [key for key in self.runs if key not in set(keys)]
         for _ in range(REPEAT_VISITS):
             chosen = self.rng.permutation(len(others))[: len(keys)]
-            self.visit([*keys, *(others[which] for which in chosen)], lambda _: None)
+            self.visit([*keys, *(others[which] for which in chosen)], lambda: None)
 
     def times(self) -> dict[Key, TimeEstimate]:
         estimates = remove_drift(np.array(self.visited), np.array(self.seconds))
@@ -176,12 +191,14 @@ def _medians(values: Array, visited: NDArray[np.int_], count: int) -> Array:
     return np.array([np.median(group) if len(group) else math.nan for group in groups])
 
 
-def _visit(clock: DeviceClock, run: Run, before: Run | None) -> tuple[float, float]:
+def _visit(
+    clock: DeviceClock, watch: ActivityWatch, run: Run, before: Run | None
+) -> tuple[float, float]:
     """The seconds of one run, and the seconds that the visit took."""
-    per_run = max(clock.time_runs(run, 1), 1e-9)
-    spent = per_run
-    if per_run >= VISIT_S:
-        return per_run, spent
+    first = watch.time_runs(run, 1)
+    per_run = spent = max(_typical_s([first]), 1e-9)
+    if per_run >= VISIT_S and not math.isnan(first[1]):
+        return per_run, first[0]
     if per_run < UNTIMED_S:
         count = math.ceil((UNTIMED_S - per_run) / per_run)
         spent += clock.time_runs(run, count)
@@ -190,5 +207,11 @@ def _visit(clock: DeviceClock, run: Run, before: Run | None) -> tuple[float, flo
     for _ in range(min(SAMPLES, math.ceil(VISIT_S / per_run))):
         if before:
             spent += clock.time_runs(before, 1)
-        windows.append(clock.time_runs(run, count))
-    return max(float(np.median(windows)) / count, 1e-9), spent + sum(windows)
+        windows.append(watch.time_runs(run, count))
+    return max(_typical_s(windows) / count, 1e-9), spent + sum(wall for wall, _ in windows)
+
+
+def _typical_s(windows: list[tuple[float, float]]) -> float:
+    """The median without interrupted windows; the shortest window if all were interrupted."""
+    undelayed = [seconds for _, seconds in windows if not math.isnan(seconds)]
+    return float(np.median(undelayed)) if undelayed else min(wall for wall, _ in windows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +12,25 @@ import numpy as np
 from genets.core.errors import TargetError, check_type
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES, DeviceClock, Prepared
+from genets.latency.engines.activity import SystemActivity
 from genets.latency.environment import describe_environment
 from genets.latency.target import Target
-from genets.latency.timing.clock import Protocol, find_protocol, is_noisy, sample_interleaved
-from genets.latency.timing.statistics import Array, median, median_interval
+from genets.latency.timing.clock import (
+    Protocol,
+    Samples,
+    find_protocol,
+    is_noisy,
+    sample_interleaved,
+)
+from genets.latency.timing.statistics import median, median_interval
+from genets.latency.timing.watch import ActivityWatch, fewer_threads
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NOISY_SHARE = 0.01
+DISTURBED_SHARE = 0.1  # half-width of an interval, as a share of the median
+MAX_INTERRUPTED_SHARE = 0.1  # of the samples of an undisturbed measurement
 LAUNCH_BOUND_SHARE = 0.8
 
 
@@ -32,10 +42,10 @@ class Measurement:
         ms_per_image: The protocol's estimate; for `genets-1` the median.
         low_ms_per_image: Lower end of the median's 95 % interval, from order statistics.
         high_ms_per_image: Upper end of the same interval.
-        p90_ms_per_image: 90th percentile of the samples.
-        p99_ms_per_image: 99th percentile of the samples.
-        samples_ms: Every sample, in ms per batch. A sample of a fast network is a mean over
-            several runs.
+        p90_ms_per_image: 90th percentile of all samples.
+        p99_ms_per_image: 99th percentile of all samples.
+        samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
+            a fast network is a mean over several runs.
         noisy: Whether the interval did not come within 1 % of the median in the given time.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
@@ -48,6 +58,14 @@ class Measurement:
         launch_bound: Whether launching a run took the host more than 80 % of the device time, so
             that the result depends on the host as well. None on a CPU.
         memory_bytes: Peak device memory of this network; None where it is unknown.
+        disturbed: Whether something else used the device: other processes used CPUs that the runs
+            needed, more than a tenth of the samples were interrupted, or an end of the interval is
+            more than 10 % away from the median.
+        interrupted: The share of the samples in which a thread waited for a CPU.
+        undelayed: Whether the latency and its interval contain no time of waiting for a CPU. False
+            if too few samples were free of it; then all samples count.
+        other_cpus: How many CPUs other processes used on average during the sampling; None where
+            it is unknown, as on a CUDA device.
     """
 
     ms_per_image: float
@@ -65,6 +83,10 @@ class Measurement:
     quantisation: dict[str, Any] | None = None
     launch_bound: bool | None = None
     memory_bytes: int | None = None
+    disturbed: bool = False
+    interrupted: float = 0.0
+    undelayed: bool = True
+    other_cpus: float | None = None
 
     @property
     def ms_per_batch(self) -> float:
@@ -85,17 +107,17 @@ class Measurement:
         return from_plain(cls, record, kind="field of a measurement", raises=TargetError)
 
     def __str__(self) -> str:
-        noisy = ", noisy" if self.noisy else ""
+        words = ", noisy" * self.noisy + ", disturbed" * self.disturbed
         return (
             f"{self.ms_per_image:.4g} ms/image "
-            f"[{self.low_ms_per_image:.4g}, {self.high_ms_per_image:.4g}]{noisy}"
+            f"[{self.low_ms_per_image:.4g}, {self.high_ms_per_image:.4g}]{words}"
         )
 
 
 def measure(
     network: nn.Module,
     target: Target,
-    resolution: int,
+    resolution: int | None = None,
     *,
     protocol: str = "genets-1",
     min_samples: int | None = None,
@@ -104,10 +126,15 @@ def measure(
 ) -> Measurement:
     """Measure the latency of a network.
 
+    On a CPU that is busy with something else, a target without a number of threads is measured
+    again on fewer threads. The result with the lower bound is returned, and its target says on how
+    many threads it was measured.
+
     Args:
         network: Any network; it is not changed.
         target: Device, engine, precision and batch size.
-        resolution: Pixels along one side of the input.
+        resolution: Pixels along one side of the input. None means the size that a network of
+            `genets.build`, `genets.load` or timm states.
         protocol: `genets-1` or `paper`.
         min_samples: Replaces the protocol's number of samples (100 for `genets-1`, 30 for
             `paper`).
@@ -120,22 +147,41 @@ def measure(
 
     Raises:
         GenetsError: The network or the target has a wrong type.
-        TargetError: This machine cannot run the target, the network cannot run on it, or an
-            argument is wrong.
+        TargetError: This machine cannot run the target, the network cannot run on it, an argument
+            is wrong, or the network states no input size and no resolution is given.
     """
     from torch import nn
 
     check_type("network", network, nn.Module, "a torch.nn.Module, such as from genets.build")
     check_type("target", target, Target, "a Target, such as genets.Target(device='cpu')")
-    return measure_interleaved(
-        {"": network},
-        target,
-        resolution,
-        protocol=protocol,
-        min_samples=min_samples,
-        time_limit_s=time_limit_s,
-        calibration=None if calibration is None else {"": calibration},
-    )[""]
+    pixels = _own_resolution(network) if resolution is None else resolution
+
+    def measure_on(chosen: Target) -> Measurement:
+        return measure_interleaved(
+            {"": network},
+            chosen,
+            pixels,
+            protocol=protocol,
+            min_samples=min_samples,
+            time_limit_s=time_limit_s,
+            calibration=None if calibration is None else {"": calibration},
+        )[""]
+
+    measured = measure_on(target)
+    threads = measured.target.threads
+    if not measured.disturbed or not target.is_cpu or target.threads or threads in (None, 1):
+        return measured
+    fewer = fewer_threads(SystemActivity().cpus, measured.other_cpus, threads)
+    again = measure_on(replace(target, threads=fewer))
+    return min(measured, again, key=lambda each: (each.disturbed, each.high_ms_per_image))
+
+
+def _own_resolution(network: nn.Module) -> int:
+    config: Any = getattr(network, "pretrained_cfg", None) or {}
+    size = config.get("input_size")
+    if not size:
+        raise TargetError("resolution must be given, because the network states no input size")
+    return int(size[-1])
 
 
 def measure_interleaved(
@@ -190,14 +236,17 @@ def measure_interleaved(
                 if on_error is None:
                     raise
                 on_error(name, error)
+        watch = ActivityWatch(clock, target.resolved().threads)
         samples = sample_interleaved(
             clock,
             runs,
             rule,
+            watch=watch,
             min_samples=min_samples,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
         )
+        other_cpus = watch.other_cpus()
         launch_bound = {
             name: _is_launch_bound(clock, run, samples[name]) for name, run in runs.items()
         }
@@ -213,31 +262,46 @@ def measure_interleaved(
             target=target.resolved(),
             resolution=resolutions[name],
             environment=environment,
+            other_cpus=other_cpus,
+            has_room=watch.leaves_room(other_cpus),
         )
         for name, run in runs.items()
     }
 
 
-def _is_launch_bound(clock: DeviceClock, run: Prepared, samples_s: Array) -> bool | None:
+def _is_launch_bound(clock: DeviceClock, run: Prepared, samples: Samples) -> bool | None:
     enqueue_s = clock.enqueue_s(run)
-    return None if enqueue_s is None else enqueue_s > LAUNCH_BOUND_SHARE * median(samples_s)
+    return None if enqueue_s is None else enqueue_s > LAUNCH_BOUND_SHARE * median(samples.counted_s)
 
 
-def _summarise(samples_s: Array, rule: Protocol, **conditions: Any) -> Measurement:
+def _summarise(
+    samples: Samples, rule: Protocol, *, has_room: bool, **conditions: Any
+) -> Measurement:
     batch_size = conditions["target"].batch_size
-    per_image = samples_s * 1e3 / batch_size
-    low, high = median_interval(per_image)
-    p90, p99 = (float(np.quantile(per_image, share)) for share in (0.9, 0.99))
+    counted, wall = samples.counted_s * 1e3 / batch_size, samples.wall_s * 1e3 / batch_size
+    low, high = median_interval(counted)
+    p90, p99 = (float(np.quantile(wall, share)) for share in (0.9, 0.99))
+    share = samples.interrupted_share
     return Measurement(
-        ms_per_image=rule.estimate(per_image),
+        ms_per_image=rule.estimate(counted),
         low_ms_per_image=low,
         high_ms_per_image=high,
         p90_ms_per_image=p90,
         p99_ms_per_image=p99,
-        samples_ms=tuple((samples_s * 1e3).tolist()),
-        noisy=is_noisy(per_image, rule.interval_share or NOISY_SHARE),
+        samples_ms=tuple((samples.wall_s * 1e3).tolist()),
+        noisy=is_noisy(counted, rule.interval_share or NOISY_SHARE),
+        disturbed=not has_room
+        or share > MAX_INTERRUPTED_SHARE
+        or is_wide(median(counted), low, high),
+        interrupted=share,
+        undelayed=samples.has_enough_undelayed,
         **conditions,
     )
+
+
+def is_wide(middle: float, low: float, high: float) -> bool:
+    """Whether an end of an interval is so far from the median that something disturbed it."""
+    return high > (1 + DISTURBED_SHARE) * middle or low < (1 - DISTURBED_SHARE) * middle
 
 
 def check_time_limit(time_limit_s: float) -> None:

@@ -13,7 +13,7 @@ from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, Structure
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, metric_score
 
 MIN_ERROR = 1e-3  # replaces the error of a network that makes (almost) no error
 
@@ -168,7 +168,7 @@ def _collect_trials(
 
 def metric_value(result: TrialResult | TrainedCandidate, metric: Metric) -> float:
     """The metric of a result, oriented so that higher is better; NaN where there is no score."""
-    score = score_value(result, metric)
+    score = metric_score(result, metric)
     return math.nan if score is None else metric.oriented(score)
 
 

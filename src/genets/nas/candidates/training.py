@@ -145,7 +145,7 @@ def train_candidates(
     retried = not study.is_decided(number)
     missing = [s for s in structures if s not in ended or (retried and ended[s].status != "done")]
     if missing:
-        with context.phase("confirmation"):
+        with context.phase("candidate training"):
             _train_missing(context, structures, missing, ended)
     elif [each.structure for each in stored] != structures:
         # All were trained in earlier rounds, or before the study got more trials.
@@ -166,7 +166,7 @@ def _train_missing(
     missing: Sequence[Structure],
     ended: dict[Structure, TrainedCandidate],
 ) -> None:
-    report, done = context.report("confirmation"), len(structures) - len(missing)
+    report, done = context.report("candidate training"), len(structures) - len(missing)
     report(done, len(structures))
     job = make_candidate_job(context)
     job.folder.mkdir(exist_ok=True)
@@ -193,4 +193,4 @@ def best_trained(trained: Sequence[TrainedCandidate], metric: Metric) -> Trained
     At least one must not have failed.
     """
     done = (each for each in trained if each.status == "done")
-    return max(done, key=lambda each: each.oriented_score(metric))
+    return max(done, key=lambda each: each.value(metric))

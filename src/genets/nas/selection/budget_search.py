@@ -145,7 +145,7 @@ class BudgetSearch:
                 self._aim_ms *= LOWER_AIM
         on_attempt(MAX_ATTEMPTS, MAX_ATTEMPTS)
         if not self._fitting:
-            self._measure(self._fastest())
+            self._measure([*self._measured, *self._fastest()], to_refuse=True)
         if not self._fitting:
             where = f" at {self._asked_resolution} pixels" if self._asked_resolution else ""
             raise make_infeasible_error(self._measured, self._budget, where)
@@ -163,9 +163,9 @@ class BudgetSearch:
         """The undisturbed measurements, because others would teach the disturbance; or all."""
         return {s: m for s, m in self._measured.items() if not m.disturbed} or self._measured
 
-    def _measure(self, structures: Sequence[Structure]) -> None:
+    def _measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
         """Measure structures, correct the table, and move the aim."""
-        self._measured |= self._context.latency.measure(structures)
+        self._measured |= self._context.latency.measure(structures, to_refuse=to_refuse)
         steady = self._steady
         # As the networks would have measured when the table was built.
         corrections = {
@@ -320,7 +320,19 @@ class BudgetSearch:
             predicted_accuracy_std=None if math.isnan(std) else std,
             table_rmspe=table.rmspe,
             outside=self._model.tried.outside(structure),
+            disturbed=latency.disturbed,
         )
+
+
+def max_networks(top: int) -> int:
+    """The largest number of networks that one attempt measures, with the MasterNet."""
+    return max(2, NUM_PROPOSALS + 1 - top) + top
+
+
+def attempt_text(context: SearchContext, top: int) -> str:
+    """How long an attempt may take, for the progress; its networks are measured in one run."""
+    seconds = context.settings.measure_seconds * max_networks(top)
+    return f"measuring takes up to {seconds:.0f} s for each"
 
 
 def select_at_each_resolution(
@@ -347,15 +359,15 @@ def select_at_each_resolution(
     resolutions = context.space.resolutions
     several = len(resolutions) > 1
     top = math.ceil(context.settings.confirm / len(resolutions))
-    report = context.report("verification")
+    report = context.report("selection")
     candidates: list[Candidate] = []
     faults: list[InfeasibleBudgetError] = []
-    with context.phase("verification"):
+    with context.phase("selection"):
         for number, resolution in enumerate(resolutions):
             of_resolution = [s for s in trained if s.resolution == resolution]
             asked = resolution if several else None
             search = BudgetSearch(context, model, asked, of_resolution)
-            detail = f"{resolution} pixels" * several
+            detail = f"{resolution} pixels, " * several + attempt_text(context, top)
             on_attempt = _as_part(report, number, len(resolutions), detail)
             try:
                 candidates += search.find_candidates(top, on_attempt)

@@ -39,7 +39,7 @@ def check_feasible(context: SearchContext) -> None:
     predicted_ms = latency.table.predict_ms_per_image(fastest[0])
     slowdown = measured_master.slowdown(latency.table)
     if predicted_ms * slowdown > measured_master.budget_ms(budget):
-        measured = latency.measure(fastest)
+        measured = latency.measure(fastest, to_refuse=True)
         if not any(m.meets(budget) for m in measured.values()):
             raise make_infeasible_error(measured, budget)
 
@@ -83,17 +83,13 @@ def make_infeasible_error(
     measured: Mapping[Structure, NetworkLatency], budget: Budget, where: str = ""
 ) -> InfeasibleBudgetError:
     """Make the error for measured structures none of which meets the budget."""
+    assert all(latency.exceeds(budget) for latency in measured.values()), "measure to refuse first"
     fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)
     fastest_ms = measured[fastest].network.high_ms_per_image
     budget_ms = measured[fastest].budget_ms(budget)
-    warning = (
-        "; but the device was busy with something else during the measurement, so try again"
-        if measured[fastest].disturbed
-        else ""
-    )
     return InfeasibleBudgetError(
         f"no structure of the design space{where} meets {budget_ms:.4g} ms per image; "
-        f"the fastest takes up to {fastest_ms:.4g} ms{warning}",
+        f"the fastest takes up to {fastest_ms:.4g} ms",
         fastest=str(fastest),
         fastest_ms=fastest_ms,
         budget_ms=budget_ms,

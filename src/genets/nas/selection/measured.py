@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import StudyError
+from genets.core.errors import BusyDeviceError, StudyError
 from genets.core.files import write_atomic
 from genets.core.json_files import read_json
 from genets.latency import Budget, LatencyTable, Measurement, Target
+from genets.latency.timing.measurement import is_wide
 from genets.structure import Structure
 
-MAX_STEADY_SHARE = 0.1  # half-width of an interval, as a share; a wider one is disturbed
-MAX_ATTEMPTS = 3
+MAX_RATIO_SHARE = 0.05  # half-width of the interval of a ratio that decides on a busy device
+# Other processes slow some networks more than others, by their use of caches and memory: ratios on
+# a busy device differ from those on a quiet one by up to 8 % (python benchmarks/busy.py).
+BUSY_MARGIN = 1.1
+MIN_ATTEMPTS = 3  # measurements before a budget is left undecided
+_MASTER_FIELDS = (
+    "master_ms_per_image",
+    "master_low_ms_per_image",
+    "master_high_ms_per_image",
+    "master_disturbed",
+    "master_undelayed",
+)
 
-# Measures networks in turn, A B A B.
-MeasureInTurn = Callable[[Sequence[Structure]], Mapping[Structure, Measurement]]
+MAX_TIMES_AS_LONG = 8  # as the time limit of a measurement, where its ratio is imprecise
+
+# Measures networks in turn, A B A B, with the usual time limit times a factor.
+MeasureInTurn = Callable[[Sequence[Structure], int], Mapping[Structure, Measurement]]
+# Waits for a calm device, for at most so many seconds; returns whether the device is calm.
+WaitForCalm = Callable[[float], bool]
 
 
 @dataclass(frozen=True)
@@ -28,45 +45,120 @@ class NetworkLatency:
     A budget of 0.5x is half of the MasterNet's latency of the same moment, because a slow machine
     slows both. The lower end of the MasterNet's interval counts, so that the budget holds in
     spite of the noise of both measurements.
+
+    Attributes:
+        network: The measurement of the network.
+        master_ms_per_image: The MasterNet's median.
+        master_low_ms_per_image, master_high_ms_per_image: The 95 % interval of that median; older
+            studies did not store its upper end.
+        master_disturbed: Whether the measurement of the MasterNet was disturbed.
+        master_undelayed: Whether its latency contains no time of waiting for a CPU. A ratio of
+            waiting times says nothing about the networks.
     """
 
     network: Measurement
     master_ms_per_image: float
     master_low_ms_per_image: float
+    master_high_ms_per_image: float | None = None
+    master_disturbed: bool = False
+    master_undelayed: bool = True
+
+    @classmethod
+    def in_turn(cls, network: Measurement, master: Measurement) -> NetworkLatency:
+        """Combine the measurements of a network and of the MasterNet of the same moment."""
+        return cls(
+            network,
+            master.ms_per_image,
+            master.low_ms_per_image,
+            master.high_ms_per_image,
+            master.disturbed,
+            master.undelayed,
+        )
 
     @property
     def bound_over_median(self) -> float:
-        return self.network.high_ms_per_image / self.network.ms_per_image
+        """The bound that must be within the budget, in multiples of the median."""
+        return self._margin * self.network.high_ms_per_image / self.network.ms_per_image
+
+    @property
+    def _margin(self) -> float:
+        return BUSY_MARGIN if self.disturbed else 1.0
+
+    @property
+    def _master_interval(self) -> tuple[float, float]:
+        high = self.master_high_ms_per_image
+        return self.master_low_ms_per_image, self.master_ms_per_image if high is None else high
 
     @property
     def disturbed(self) -> bool:
-        """Whether an interval is so wide that something else must have used the device."""
-        master_share = self.master_ms_per_image / self.master_low_ms_per_image
-        return max(self.bound_over_median, master_share) > 1 + MAX_STEADY_SHARE
+        """Whether something else used the device during one of the two measurements."""
+        net = self.network
+        return (
+            net.disturbed
+            or self.master_disturbed
+            or is_wide(net.ms_per_image, net.low_ms_per_image, net.high_ms_per_image)
+            or is_wide(self.master_ms_per_image, *self._master_interval)
+        )
+
+    @property
+    def has_precise_ratio(self) -> bool:
+        """Whether the ratio of both latencies is known within MAX_RATIO_SHARE."""
+        net, (low, high) = self.network, self._master_interval
+        largest = net.high_ms_per_image / net.ms_per_image * self.master_ms_per_image / low
+        smallest = net.low_ms_per_image / net.ms_per_image * self.master_ms_per_image / high
+        return self.is_undelayed and max(largest - 1, 1 - smallest) <= MAX_RATIO_SHARE
+
+    @property
+    def is_undelayed(self) -> bool:
+        """Whether both latencies contain no time of waiting for a CPU."""
+        return self.network.undelayed and self.master_undelayed
+
+    def decides(self, budget: Budget | None) -> bool:
+        """Whether the latency counts for the budget.
+
+        A disturbed latency never counts for a budget in ms. It counts for a multiple of the
+        MasterNet's latency where the ratio of both is precise.
+        """
+        relative = budget is not None and budget.is_relative
+        return not self.disturbed or (relative and self.has_precise_ratio)
 
     def budget_ms(self, budget: Budget) -> float:
         return budget.ms_per_image(self.master_low_ms_per_image)
 
     def meets(self, budget: Budget) -> bool:
-        """Whether the upper end of the 95 % interval is within the budget."""
-        return self.network.high_ms_per_image <= self.budget_ms(budget)
+        """Whether the latency counts, and its upper 95 % bound is within the budget.
+
+        On a busy device the bound must be below the budget by BUSY_MARGIN.
+        """
+        bound_ms = self._margin * self.network.high_ms_per_image
+        return self.decides(budget) and bound_ms <= self.budget_ms(budget)
+
+    def exceeds(self, budget: Budget) -> bool:
+        """Whether the latency shows that the network does not meet the budget.
+
+        On a busy device the interval must be above the budget by BUSY_MARGIN.
+        """
+        if not self.disturbed:
+            return not self.meets(budget)
+        limit_ms = budget.ms_per_image(self._master_interval[1])
+        return self.decides(budget) and self.network.low_ms_per_image > self._margin * limit_ms
 
     def slowdown(self, table: LatencyTable) -> float:
         """How many times slower the machine was than when the table was built."""
         return self.master_ms_per_image / table.master_ms_per_image
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **self.network.to_json(),
-            "master_ms_per_image": self.master_ms_per_image,
-            "master_low_ms_per_image": self.master_low_ms_per_image,
-        }
+        return {**self.network.to_json(), **{name: getattr(self, name) for name in _MASTER_FIELDS}}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> NetworkLatency:
         values = dict(record)
-        master = (values.pop("master_ms_per_image"), values.pop("master_low_ms_per_image"))
-        return cls(Measurement.from_json(values), *map(float, master))
+        own = [values.pop(name) for name in _MASTER_FIELDS[:2]]
+        high = values.pop("master_high_ms_per_image", None)  # older studies have none
+        flags = {"master_disturbed": False, "master_undelayed": True}
+        flags = {name: bool(values.pop(name, default)) for name, default in flags.items()}
+        high = None if high is None else float(high)
+        return cls(Measurement.from_json(values), *map(float, own), high, **flags)
 
 
 class MeasuredNetworks:
@@ -75,7 +167,11 @@ class MeasuredNetworks:
     Args:
         path: The file, which may not exist yet.
         master: The MasterNet, which is measured in turn with every other network.
-        measure_in_turn: Measures networks. A reader leaves out the last two arguments.
+        measure_in_turn: Measures networks. A reader leaves out this and the following arguments.
+        budget: The budget that the latencies decide on.
+        wait_for_calm: Waits for a calm device.
+        wait_limit_s: The longest time for one decision, counted from the first measurement that
+            does not decide.
 
     Raises:
         StudyError: The file is damaged.
@@ -86,41 +182,91 @@ class MeasuredNetworks:
         path: Path,
         master: Structure | None = None,
         measure_in_turn: MeasureInTurn | None = None,
+        *,
+        budget: Budget | None = None,
+        wait_for_calm: WaitForCalm = lambda limit_s: False,
+        wait_limit_s: float = 0.0,
     ) -> None:
         self._path = path
         self._master = master
         self._measure_in_turn = measure_in_turn
+        self._budget = budget
+        self._wait_for_calm = wait_for_calm
+        self._wait_limit_s = wait_limit_s
         self.stored = _load(path)
         # The device may be calm now, so what an earlier process left disturbed is measured again.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
 
-    def measure(self, structures: Sequence[Structure]) -> dict[Structure, NetworkLatency]:
-        """Measure the networks that are not stored yet, and store them.
+    def measure(
+        self, structures: Sequence[Structure], *, to_refuse: bool = False
+    ) -> dict[Structure, NetworkLatency]:
+        """Measure the networks without a stored latency that decides on the budget, and store them.
 
-        A disturbed measurement is repeated, MAX_ATTEMPTS measurements in all; a later process
-        makes one more series of attempts.
+        A measurement that does not decide is repeated when the device is calm.
+
+        Args:
+            structures: The networks.
+            to_refuse: Whether the budget is refused if no network meets it. Then a network that is
+                near the budget is measured until the device is calm.
+
+        Raises:
+            BusyDeviceError: The device stayed busy. The next process measures again.
         """
-        fresh = [s for s in structures if s not in self.stored or s in self._repeated]
+        fresh = [s for s in dict.fromkeys(structures) if not self._is_decided(s, to_refuse)]
         self._repeated -= set(fresh)
         if fresh:
-            for _ in range(MAX_ATTEMPTS):
-                self._measure_once(fresh)
-                fresh = [s for s in fresh if self.stored[s].disturbed]
-                if not fresh:
-                    break
-            record = {str(s): latency.to_json() for s, latency in self.stored.items()}
-            write_atomic(self._path, json.dumps(record) + "\n")
+            try:
+                self._measure_until_decided(fresh, to_refuse)
+            finally:
+                record = {str(s): latency.to_json() for s, latency in self.stored.items()}
+                write_atomic(self._path, json.dumps(record) + "\n")
         return {structure: self.stored[structure] for structure in structures}
 
-    def _measure_once(self, structures: Sequence[Structure]) -> None:
+    def _is_decided(self, structure: Structure, to_refuse: bool) -> bool:
+        latency, budget = self.stored.get(structure), self._budget
+        if latency is None or structure in self._repeated or not latency.decides(budget):
+            return False
+        if budget is None or not to_refuse:
+            return True
+        return latency.meets(budget) or latency.exceeds(budget)
+
+    def _measure_until_decided(self, fresh: list[Structure], to_refuse: bool) -> None:
+        attempts, times_as_long, end_s = 0, 1, math.inf
+        while True:
+            self._measure_once(fresh, times_as_long)
+            attempts += 1
+            fresh = [s for s in fresh if not self._is_decided(s, to_refuse)]
+            if not fresh:
+                return
+            if attempts == 1:
+                end_s = time.monotonic() + self._wait_limit_s
+            if times_as_long < MAX_TIMES_AS_LONG and self._needs_more_samples(fresh):
+                times_as_long *= 2
+                continue
+            left_s = end_s - time.monotonic()
+            calm = self._wait_for_calm(max(0.0, left_s))
+            if attempts >= MIN_ATTEMPTS and (left_s <= 0 or not calm):
+                network = self.stored[fresh[0]].network
+                raise make_busy_error(
+                    self._budget, self._wait_limit_s, network.target, network.other_cpus
+                )
+
+    def _needs_more_samples(self, structures: Sequence[Structure]) -> bool:
+        """Whether more samples can make the ratios precise, without a calm device."""
+        latencies = [self.stored[structure] for structure in structures]
+        relative = self._budget is not None and self._budget.is_relative
+        return relative and all(
+            each.is_undelayed and not each.has_precise_ratio for each in latencies
+        )
+
+    def _measure_once(self, structures: Sequence[Structure], times_as_long: int) -> None:
         assert self._master is not None
         assert self._measure_in_turn is not None
-        measured = self._measure_in_turn([*dict.fromkeys([self._master, *structures])])
+        together = [*dict.fromkeys([self._master, *structures])]
+        measured = self._measure_in_turn(together, times_as_long)
         master = measured[self._master]
         for structure in structures:
-            self.stored[structure] = NetworkLatency(
-                measured[structure], master.ms_per_image, master.low_ms_per_image
-            )
+            self.stored[structure] = NetworkLatency.in_turn(measured[structure], master)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +285,37 @@ class TargetLatency:
         """All networks that have been measured."""
         return self.networks.stored
 
-    def measure(self, structures: Sequence[Structure]) -> dict[Structure, NetworkLatency]:
+    def measure(
+        self, structures: Sequence[Structure], *, to_refuse: bool = False
+    ) -> dict[Structure, NetworkLatency]:
         """See `MeasuredNetworks.measure`."""
-        return self.networks.measure(structures)
+        return self.networks.measure(structures, to_refuse=to_refuse)
+
+
+def make_busy_error(
+    budget: Budget | None, wait_limit_s: float, target: Target, others: float | None = None
+) -> BusyDeviceError:
+    """Make the error for a device that stayed busy; it says how to continue.
+
+    Args:
+        budget: The budget that could not be decided.
+        wait_limit_s: The longest time to wait.
+        target: The target of the latencies.
+        others: How many CPUs others used; None where it is unknown.
+    """
+    seen = "" if others is None else f" (other processes used {others:.1f} CPUs)"
+    alone = target.threads == 1 and budget is not None and budget.is_relative
+    advice = (
+        ""
+        if alone or not target.is_cpu
+        else "; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
+    )
+    return BusyDeviceError(
+        f"the device was too busy with something else{seen} to decide on the budget"
+        f"{'' if budget is None else f' {budget}'}, also after {wait_limit_s / 60:g} minutes; "
+        "finished work is kept, so give the same command again when the device is calm, or with a "
+        f"longer --wait{advice}"
+    )
 
 
 def _load(path: Path) -> dict[Structure, NetworkLatency]:

@@ -48,6 +48,8 @@ def _load_blocks(files: Any) -> tuple[str, ...]:
     from genets.networks import load_blocks
 
     paths = [files] if isinstance(files, str | Path) else files
+    if not isinstance(paths, list | tuple) or not all(isinstance(p, str | Path) for p in paths):
+        raise SettingsError(f"own_blocks must be a list of files, not {shown(files)}")
     return tuple(str(load_blocks(path)) for path in paths)
 
 
@@ -72,6 +74,13 @@ class SearchSettings(SettingsModel):
 
     data: str = Field(
         min_length=1, description="Name of a data set (digits), or a folder of images."
+    )
+    max_broken_share: float = Field(
+        default=0.01,  # `genets.data.MAX_BROKEN_SHARE`, whose module imports torch
+        ge=0,
+        le=1,
+        description="Largest share of images that may be broken, 0 to 1. One broken image is no "
+        "error unless the share is 0.",
     )
     budget: str = Field(
         description="Largest latency: ms or us per image, or a factor of the MasterNet's latency, "
@@ -194,9 +203,10 @@ class SearchSettings(SettingsModel):
             values["master"] = str(master.with_resolution(resolution))
         return values
 
-    @field_validator("budget")
+    @field_validator("budget", mode="before")
     @classmethod
-    def _check_budget(cls, value: str) -> str:
+    def _check_budget(cls, value: Any) -> Any:
+        """Before pydantic, whose message for a number would not say what a budget looks like."""
         Budget.parse(value)
         return value
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import SettingsError
+from genets.core.errors import SettingsError, first_line
 
 
 def parse_settings(text: str, source: str = "the text") -> dict[str, Any]:
@@ -18,8 +18,8 @@ def parse_settings(text: str, source: str = "the text") -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{source} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # also a number of more than 4300 digits
+        raise SettingsError(f"{source} is not valid TOML: {first_line(error)}") from error
 
 
 def load_settings_file(path: str | Path) -> dict[str, Any]:

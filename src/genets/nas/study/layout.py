@@ -15,7 +15,7 @@
     rounds/2/           the last five of these for the second round, and so on
     selected.json       the winner
     winner.safetensors  weights of the trained winner
-    results/            the exported network, and the result of the search
+    results/            the exported network, the result of the search, and its test predictions
     seconds.json        wall time of each phase
     failure.json        why the last run stopped
     grown_from.json     the numbers of trials for each super-block before the study got more
@@ -51,11 +51,18 @@ SECONDS = "seconds"
 FAILURE = "failure"
 GROWN_FROM = "grown_from"
 RESULT = f"{RESULTS}/result"
+TEST = f"{RESULTS}/test"  # predictions for the test images, by class
 
 MASTER_WEIGHTS = "master.safetensors"
 WINNER_WEIGHTS = "winner.safetensors"
 # Conclusions from the trials; they are removed when the study gets more trials.
-CONCLUSIONS = (f"{RESULT}.json", WINNER_WEIGHTS, f"{SELECTED}.json", f"{CANDIDATES}.json")
+CONCLUSIONS = (
+    f"{RESULT}.json",
+    f"{TEST}.json",
+    WINNER_WEIGHTS,
+    f"{SELECTED}.json",
+    f"{CANDIDATES}.json",
+)
 
 MEASURED = "-measured"
 

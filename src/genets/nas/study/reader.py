@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genets.core.errors import BlockFileError
 from genets.core.json_files import check_version
@@ -16,7 +17,17 @@ from genets.nas.study.layout import in_round
 from genets.nas.study.records import Candidate, RoundStart, TrainedCandidate
 from genets.training import Score
 
+if TYPE_CHECKING:
+    from genets.nas.study.class_counts import ClassCounts
+
 Content = TypeVar("Content")
+
+# The phases that had other names before version 0.2.
+OLD_PHASES = {
+    "verification": "selection",
+    "confirmation": "candidate training",
+    "hand-over": "export",
+}
 
 
 class StudyReader:
@@ -63,7 +74,7 @@ class StudyReader:
 
     def master_score(self) -> Score | None:
         """Give the score of the first MasterNet on the validation split."""
-        return self.load_json(layout.MASTER, lambda record: Score(**record))
+        return self.load_json(layout.MASTER, Score.from_json)
 
     def candidates(self, number: int = 1) -> list[Candidate]:
         """Give the candidates of a round, ordered by resolution and then by prediction."""
@@ -94,7 +105,14 @@ class StudyReader:
 
     def result(self) -> dict[str, Any] | None:
         """Give the record of the finished search."""
-        return self.load_json(layout.RESULT, dict)
+        return self.load_json(layout.RESULT, _read_result)
+
+    def class_counts(self) -> ClassCounts | None:
+        """Give the test predictions by class; older searches did not store them."""
+        # Here, because the help of a command reads settings and must not wait for numpy.
+        from genets.nas.study.class_counts import ClassCounts
+
+        return self.load_json(layout.TEST, ClassCounts.from_json)
 
     def failure(self) -> str | None:
         """Give the sentence that the last run of the search stopped with."""
@@ -102,7 +120,7 @@ class StudyReader:
 
     def seconds(self) -> dict[str, float]:
         """Give the wall time of each phase, over all runs."""
-        return self.load_json(layout.SECONDS, lambda record: _floats(dict(record))) or {}
+        return self.load_json(layout.SECONDS, _read_seconds) or {}
 
     @property
     def grown_from(self) -> tuple[int, ...]:
@@ -163,5 +181,19 @@ def _read_trained(rows: Any) -> list[TrainedCandidate]:
     return [TrainedCandidate.from_json(row) for row in rows]
 
 
-def _floats(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in record.items()}
+def _read_result(record: Any) -> dict[str, Any]:
+    for name in ("master", "winner"):
+        Score.from_json(record[name])
+    return dict(record)
+
+
+def _read_seconds(record: Any) -> dict[str, float]:
+    """Read the wall time by phase, such as `trials` or `trials, round 2`."""
+    seconds: dict[str, float] = {}
+    for name, value in dict(record).items():
+        phase, *rest = name.split(", ")
+        name = ", ".join([OLD_PHASES.get(phase, phase), *rest])
+        seconds[name] = seconds.get(name, 0.0) + float(value)
+    if not all(0 <= value < math.inf for value in seconds.values()):
+        raise ValueError("a time is negative or not finite")
+    return seconds

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+from pydantic import Field
+
+from genets.core.validation import from_plain
 from genets.structure import Structure, SuperBlock
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, Score
+
+Record = TypeVar("Record")
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,20 +81,23 @@ class Candidate:
         table_rmspe: Error of the latency table on whole networks that it never saw, as a
             fraction.
         outside: Where the predicted accuracy is an extrapolation; see `TriedRange.outside`.
+        disturbed: Whether something else used the device during the measurement. A network with a
+            disturbed latency is selected only for a budget in multiples of the MasterNet's.
     """
 
     structure: Structure
-    budget_ms: float
-    predicted_ms: float
-    measured_ms: float
-    low_ms: float
-    high_ms: float
-    master_ms: float
+    budget_ms: Positive
+    predicted_ms: Positive
+    measured_ms: Positive
+    low_ms: Positive
+    high_ms: Positive
+    master_ms: Positive
     noisy: bool
     predicted_accuracy: float | None
     predicted_accuracy_std: float | None
     table_rmspe: float
     outside: tuple[str, ...] = ()
+    disturbed: bool = False
 
     @property
     def margin(self) -> float:
@@ -106,10 +115,8 @@ class Candidate:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Candidate:
-        """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
-        values = {f.name: record[f.name] for f in fields(cls) if f.name != "outside"}
-        values["outside"] = tuple(record.get("outside", ()))  # older studies have none
-        return cls(**values | {"structure": Structure.parse(record["structure"])})
+        """The inverse of `to_json`. Raises GenetsError for a foreign record."""
+        return _from_record(cls, record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +139,16 @@ class TrainedCandidate:
     seconds: float = 0.0
     reason: str = ""
 
-    def oriented_score(self, metric: Metric) -> float:
+    @property
+    def score(self) -> Score:
+        """The scores. Raises ValueError where the candidate failed."""
+        if self.top1 is None or self.cross_entropy is None:
+            raise ValueError(f"{self.structure} has no score")
+        return Score(self.top1, self.cross_entropy)
+
+    def value(self, metric: Metric) -> float:
         """The score with the sign that makes higher better. Raises ValueError where it failed."""
-        return metric.oriented(self.score(metric))
-
-    def score(self, metric: Metric) -> float:
-        """The score of a metric. Raises ValueError where the candidate failed."""
-        score = score_value(self, metric)
-        if score is None:
-            raise ValueError(f"{self.structure} has no {metric.label}")
-        return score
-
-    def scores(self) -> dict[str, float]:
-        """The score of each metric, by its name. Raises ValueError where the candidate failed."""
-        return {metric.value: self.score(metric) for metric in Metric}
+        return metric.oriented(self.score[metric])
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -153,9 +156,11 @@ class TrainedCandidate:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TrainedCandidate:
-        """The inverse of `to_json`. Raises StructureError, or KeyError for a foreign record."""
-        values = {field.name: record[field.name] for field in fields(cls)}
-        return cls(**values | {"structure": Structure.parse(record["structure"])})
+        """The inverse of `to_json`. Raises ValueError for a foreign record."""
+        candidate = _from_record(cls, record)
+        if candidate.status == "done":
+            candidate.score.check()
+        return candidate
 
 
 @dataclass(frozen=True)
@@ -191,15 +196,14 @@ class RoundResult:
     Attributes:
         number: Counted from 1.
         master: The structure around which the trials were taken.
-        score: The MasterNet's scores on the validation split: {"top1": share of correct images,
-            "cross_entropy": nats per image}.
+        score: The MasterNet's score on the validation split.
         candidates: The candidates of this round, also those that an earlier round trained.
         confirmed: Those of them that were trained.
     """
 
     number: int
     master: Structure
-    score: dict[str, float]
+    score: Score
     trials_done: int
     trials_failed: int
     candidates: tuple[Candidate, ...]
@@ -209,9 +213,15 @@ class RoundResult:
         return {
             "round": self.number,
             "master": str(self.master),
-            "master_validation": self.score,
+            "master_validation": self.score.by_metric(),
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
         }
+
+
+def _from_record(owner: type[Record], record: Mapping[str, Any]) -> Record:
+    """Read the fields of a dataclass; other keys of the record are for people."""
+    names = {field.name for field in fields(owner)}  # type: ignore[arg-type]
+    return from_plain(owner, {name: value for name, value in record.items() if name in names})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, StudyError
 from genets.latency import LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.selection.chain import make_chain
@@ -16,11 +16,13 @@ from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
+from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable_stages
 from genets.structure import SearchSpace, Structure
+from genets.training.score import Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class RoundSnapshot:
         number: Counted from 1.
         master: The structure around which the trials are taken.
         results: The trials, in the order in which they ended.
-        score: The scores of the round's MasterNet on the validation split; None before its
+        score: The score of the round's MasterNet on the validation split; None before its
             training ends.
         confirmed: The candidates that have been trained so far.
         selected: Whether the round has selected its candidates.
@@ -40,7 +42,7 @@ class RoundSnapshot:
     number: int
     master: Structure
     results: tuple[TrialResult, ...]
-    score: dict[str, float] | None
+    score: Score | None
     confirmed: tuple[TrainedCandidate, ...]
     selected: bool
 
@@ -52,9 +54,9 @@ class Snapshot:
     Attributes:
         targets: The study's own target comes first.
         rounds: The rounds that have begun; the first one is always among them.
-        master_score: The first MasterNet's scores on the validation split, with the number of
-            `images`.
+        master_score: The first MasterNet's score on the validation split.
         result: The record of the finished search.
+        class_counts: Its test predictions by class.
         failure: The sentence that the last run of the search stopped with.
         seconds: Wall time of each phase.
         model: The accuracy model of the `latest` round, None where it cannot be fitted.
@@ -65,9 +67,10 @@ class Snapshot:
     settings: SearchSettings
     targets: tuple[TargetLatency, ...]
     rounds: tuple[RoundSnapshot, ...]
-    master_score: dict[str, float] | None
+    master_score: Score | None
     selected: Candidate | None
     result: dict[str, Any] | None
+    class_counts: ClassCounts | None
     failure: str | None
     seconds: dict[str, float]
     model: AccuracyModel | None
@@ -78,17 +81,19 @@ class Snapshot:
         """Read a study. Raises StudyError where the folder is no study or a file is damaged."""
         study = StudyReader(folder)
         score = study.master_score()
-        scores = None if score is None else {n: float(v) for n, v in asdict(score).items()}
-        rounds = tuple(_read_rounds(study, scores))
+        rounds = tuple(_read_rounds(study, score))
+        selected = study.selected()
+        _check_one_study(study, rounds, selected)
         model, model_failure = _fit_model(study.settings, rounds)
         return cls(
             folder=study.folder,
             settings=study.settings,
             targets=tuple(_read_targets(study)),
             rounds=rounds,
-            master_score=scores,
-            selected=study.selected(),
+            master_score=score,
+            selected=selected,
             result=study.result(),
+            class_counts=study.class_counts(),
             failure=study.failure(),
             seconds=study.seconds(),
             model=model,
@@ -166,9 +171,9 @@ class Snapshot:
         return frontier(chain, table.offset_ms_per_image)
 
 
-def _read_rounds(study: StudyReader, score: dict[str, float] | None) -> Iterator[RoundSnapshot]:
+def _read_rounds(study: StudyReader, score: Score | None) -> Iterator[RoundSnapshot]:
     masters = [(study.settings.structure, score)]
-    masters += [(start.structure, start.confirmed.scores()) for start in study.starts()]
+    masters += [(start.structure, start.confirmed.score) for start in study.starts()]
     for number, (master, own_score) in enumerate(masters, start=1):
         trials = study.folder / layout.in_round(number, layout.TRIALS)
         yield RoundSnapshot(
@@ -178,6 +183,24 @@ def _read_rounds(study: StudyReader, score: dict[str, float] | None) -> Iterator
             score=own_score,
             confirmed=tuple(study.trained(number)),
             selected=study.has_candidates(number),
+        )
+
+
+def _check_one_study(
+    study: StudyReader, rounds: Sequence[RoundSnapshot], selected: Candidate | None
+) -> None:
+    """Raise StudyError where a structure or a trial has no place in the MasterNet's stages."""
+    indices = study.settings.structure.indices
+    structures = [each.master for each in rounds]
+    structures += [trained.structure for each in rounds for trained in each.confirmed]
+    structures += [selected.structure] if selected else []
+    trials = [result.trial for each in rounds for result in each.results]
+    foreign = [str(structure) for structure in structures if structure.indices != indices]
+    foreign += [f"a trial of stage {t.index}" for t in trials if t.index not in indices]
+    if foreign:
+        raise StudyError(
+            f"{study.folder} holds {foreign[0]}, which does not have the stages of the MasterNet "
+            f"{study.settings.master}; put back the files of one study"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from genets.nas.study import layout
 from genets.nas.study.layout import in_round
 from genets.nas.study.reader import StudyReader, load_settings
 from genets.nas.study.records import RoundStart, Trial, TrialResult
-from genets.nas.study.trial_database import TrialDatabase
+from genets.nas.study.trial_database import TrialDatabase, read_in_order
 
 INFEASIBLE = "infeasible_budget"  # in the failure file: whether no structure met the budget
 
@@ -35,10 +36,10 @@ class Study(StudyReader):
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
         """Begin a study in a new or empty folder, or continue the study in the folder.
 
-        The settings of a study may change in two ways. Where no structure met the budget, another
+        The settings of a study may change in three ways. Where no structure met the budget, another
         budget is taken, because no earlier step depends on it. More trials for each super-block
         are added to those that exist, and selection begins anew; a study that has begun a second
-        round refuses them.
+        round refuses them. The largest share of broken images may always change.
 
         Args:
             folder: The folder of the study.
@@ -134,6 +135,15 @@ class Study(StudyReader):
         if _differ_only_in("budget", stored, settings):
             if self._found_no_structure():
                 self.files.write_settings(settings.to_toml())
+            elif read_in_order(self.folder / layout.TRIALS):
+                folder = shlex.quote(str(self.folder))
+                raise StudyError(
+                    f"{self.folder} is a study of another budget (budget: {stored.budget} in the "
+                    f"study, {settings.budget} asked); its trials answer the other budget without "
+                    f"training: genets select {folder} --budget {settings.budget}"
+                )
+        elif _differ_only_in("max_broken_share", stored, settings):
+            self.files.write_settings(settings.to_toml())
         elif _differ_only_in("trials_per_super_block", stored, settings):
             has_moved = (self.folder / layout.ROUNDS).exists()
             if not has_moved and stored.trials_per_super_block < settings.trials_per_super_block:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from genets.core.errors import StudyError
+from genets.core.errors import StudyError, first_line
 from genets.nas.study.records import Trial, TrialResult
 from genets.structure.notation import parse_super_block
 
@@ -28,6 +28,9 @@ CREATE TABLE trials (
     PRIMARY KEY (super_block, notation, repeat)
 ) STRICT
 """
+
+# Errors of a row that holds other values than ours.
+ROW_ERRORS = (ValueError, TypeError)
 
 # A failed trial may be repeated; a finished one is never written twice.
 RECORD = """
@@ -68,7 +71,7 @@ class TrialDatabase:
         """Every recorded trial, ordered by trial and not by the time at which it ended."""
         with self._explained():
             rows = self._connection.execute("SELECT * FROM trials").fetchall()
-        return sorted((_result(row) for row in rows), key=lambda result: result.trial)
+            return sorted(map(_result, rows), key=lambda result: result.trial)
 
     def close(self) -> None:
         self._connection.close()
@@ -85,6 +88,7 @@ class TrialDatabase:
                 f"{self.path} has schema version {version}, this genets reads {SCHEMA_VERSION}; "
                 f"use the version of genets that began the study"
             )
+        _check_schema(self._connection)
         if self._connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
             raise sqlite3.DatabaseError("database disk image is malformed")
 
@@ -98,9 +102,11 @@ class TrialDatabase:
                 f"cannot write {self.path}: {error}; every recorded trial is kept, "
                 f"so make it writable or free some space and give the same command again"
             ) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, *ROW_ERRORS) as error:
+            if isinstance(error, StudyError):
+                raise
             raise StudyError(
-                f"{self.path} is damaged ({error}); put back a copy of it, "
+                f"{self.path} is damaged ({first_line(error)}); put back a copy of it, "
                 f"or move it away to run the trials again"
             ) from error
 
@@ -115,8 +121,8 @@ def read_in_order(path: Path) -> list[TrialResult]:
         return []
     try:
         return [_result(row) for row in _rows_in_order(path)]
-    except (sqlite3.DatabaseError, ValueError) as error:
-        raise StudyError(f"{path} is damaged or foreign ({error})") from error
+    except (sqlite3.DatabaseError, *ROW_ERRORS) as error:
+        raise StudyError(f"{path} is damaged or foreign ({first_line(error)})") from error
 
 
 def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
@@ -125,7 +131,8 @@ def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
     except sqlite3.OperationalError as error:
         log = path.with_name(f"{path.name}-wal")
         has_more = log.exists() and log.stat().st_size > 0
-        if has_more or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+        # An error of the sqlite3 module itself, such as text that is not UTF-8, has no code.
+        if has_more or getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN:
             raise
         # Even for reading, SQLite creates files beside a database with a write-ahead log. In a
         # folder that cannot be written nobody else writes, so SQLite may read without them.
@@ -134,7 +141,19 @@ def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
 
 def _query(path: Path, access: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True)) as database:
+        _check_schema(database)
         return database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
+
+
+def _check_schema(database: sqlite3.Connection) -> None:
+    """Raise DatabaseError where `trials` is another table than ours, or a view.
+
+    A view computes its rows, and a hostile one has rows without end.
+    """
+    query = "SELECT sql FROM sqlite_schema WHERE name = 'trials'"
+    definitions = [str(sql).split() for (sql,) in database.execute(query)]
+    if definitions != [SCHEMA.split()]:
+        raise sqlite3.DatabaseError("it does not hold the table of trials")
 
 
 def _create(path: Path) -> None:

@@ -13,7 +13,7 @@ from timm.models.byobnet import ByobNet
 from torch import nn
 
 from genets.core.errors import TrainingError, first_line
-from genets.data import ImageData, load_data
+from genets.data import MAX_BROKEN_SHARE, ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
@@ -40,6 +40,7 @@ class MasterNetJob:
         readers: The number of processes that read images for each worker; with 0 a worker reads
             them itself.
         own_blocks: Files with block types of the user's own.
+        max_broken_share: The largest share of broken images that is no error.
     """
 
     master: Structure
@@ -50,6 +51,7 @@ class MasterNetJob:
     device: str = "cpu"
     readers: int = 0
     own_blocks: tuple[str, ...] = ()
+    max_broken_share: float = MAX_BROKEN_SHARE
 
     @classmethod
     def in_context(cls, context: SearchContext, **values: Any) -> Self:
@@ -61,6 +63,7 @@ class MasterNetJob:
             device=context.device,
             readers=context.readers,
             own_blocks=loaded_block_files(settings.own_blocks),
+            max_broken_share=settings.max_broken_share,
             **values,
         )
 
@@ -92,6 +95,7 @@ class MasterNetRunner:
             device=job.device,
             workers=job.readers,
             check=False,
+            max_broken_share=job.max_broken_share,
         )
 
 

@@ -3,13 +3,13 @@
 from genets.networks.baselines import baselines
 network = baselines["OFANet-9ms"].network()
 
-catalogue.py   the baselines by name (baselines.toml)
+catalogue.py   the baselines by name, with their published figures (`genets.structure.published`)
 builders.py    their networks (df.json, dna.json, ofa.json for those that timm does not have)
-published.py   the numbers that the paper printed (table3.csv, table7.csv to table9.csv)
 """
 
-from genets.networks.baselines.catalogue import SETS, Baseline, baselines
-from genets.networks.baselines.published import (
+from genets.networks.baselines.catalogue import Baseline, baselines
+from genets.structure.published import (
+    SETS,
     PublishedTable,
     SpeedUp,
     published_speed_ups,

@@ -8,6 +8,7 @@ from typing import Any
 
 from genets.analysis import ComparisonRow, frontier
 from genets.report.charts import HEIGHT, PICTURE_WIDTH, colours, make_chart, shapes, styled
+from genets.report.comparison.tables import paper_device
 from genets.report.wording import accuracy_name, interval_text
 
 LATENCY = "ms per image (log scale)"
@@ -67,7 +68,7 @@ def _dots(alt: Any, points: Sequence[dict[str, Any]]) -> Any:
                 alt.Tooltip("interval:N", title="95 % interval"),
                 alt.Tooltip("top1:Q", title="published top-1 (%)", format=".1f"),
                 alt.Tooltip("resolution:Q", title="pixels"),
-                alt.Tooltip("paper:N", title="ms per image in the paper"),
+                alt.Tooltip("paper:N", title="ms per image, printed in the paper"),
             ],
         )
     )
@@ -108,5 +109,5 @@ def _point(row: ComparisonRow) -> dict[str, Any]:
         "interval": interval_text(m),
         "top1": row.top1_percent,
         "resolution": row.resolution,
-        "paper": "" if row.paper_ms is None else f"{row.paper_ms:g}",
+        "paper": "" if row.paper_ms is None else f"{row.paper_ms:g} ({paper_device(row.target)})",
     }

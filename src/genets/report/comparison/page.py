@@ -86,7 +86,11 @@ def _latencies(comparison: Comparison, setting: Setting) -> Section:
     table = page_table(latency_header(comparison, setting), latency_rows(comparison, setting))
     rows = [row for target in setting.targets for row in comparison.on(target)]
     papers = sorted({paper_title(row.paper_table) for row in rows if row.paper_ms is not None})
-    printed = f" The grey columns are the paper's {', '.join(papers)}." if papers else ""
+    printed = (
+        f" The grey columns were not measured here; the paper prints them in {', '.join(papers)}."
+        if papers
+        else ""
+    )
     lines = [
         f"ms per image by batch size.{printed}",
         *(note for target in setting.targets for note in notes(comparison, target)),

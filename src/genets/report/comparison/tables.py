@@ -21,13 +21,20 @@ from genets.analysis import (
     run_note,
     speed_ups,
 )
-from genets.analysis.comparison.findings import paper_title
-from genets.latency import Target
+from genets.analysis.comparison.findings import find_paper_table, paper_title
+from genets.latency import Measurement, Target
 from genets.report.html import Cell, PageTable
 from genets.report.tables import screen_table
-from genets.report.wording import accuracy_name, conditions, describe_setting, describe_target
+from genets.report.wording import (
+    NOISE_TEXTS,
+    accuracy_name,
+    conditions,
+    describe_setting,
+    describe_target,
+    noise_words,
+)
+from genets.structure.published import published_tables
 
-NOISY = "~"
 LAUNCH_BOUND = "^"
 FAILED = "-"
 UNCLEAR = "≈"
@@ -80,7 +87,7 @@ def comparison_tables(comparison: Comparison) -> list[Table | Text]:
 def latency_header(comparison: Comparison, setting: Setting) -> list[str]:
     accuracy = accuracy_name(setting.targets[0])
     sizes = [f"batch {target.batch_size}" for target in setting.targets]
-    paper = [f"paper {t.batch_size}" for t in _with_paper(comparison, setting)]
+    paper = [f"{paper_device(t)}, batch {t.batch_size}" for t in _with_paper(comparison, setting)]
     return ["network", "pixels", accuracy, *sizes, *paper]
 
 
@@ -94,7 +101,7 @@ def latency_rows(comparison: Comparison, setting: Setting) -> list[list[Cell | s
         if first is None:
             continue
         accuracy = "" if first.top1_percent is None else f"{first.top1_percent:.1f} %"
-        ours = [latency_cell(rows.get(target)) for target in setting.targets]
+        ours = [interval_cell(rows.get(target)) for target in setting.targets]
         paper = [Cell(_paper_text(rows.get(target)), "quiet") for target in paper_targets]
         lines.append([name, str(first.resolution), accuracy, *ours, *paper])
     return lines
@@ -102,7 +109,8 @@ def latency_rows(comparison: Comparison, setting: Setting) -> list[list[Cell | s
 
 def speed_up_header(target: Target) -> list[str]:
     return ["reference", "top-1", f"ms, batch {target.batch_size}", "GENet", "ms", "times faster",
-            "paper", "fastest as accurate", "times faster"]  # fmt: skip
+            f"times faster, {paper_device(target)}", "fastest as accurate",
+            "times faster"]  # fmt: skip
 
 
 def speed_up_rows(speeds: Iterable[SpeedUp]) -> list[list[Cell | str]]:
@@ -140,10 +148,15 @@ def legend(rows: Sequence[ComparisonRow]) -> list[str]:
     """The meaning of each mark that occurs in the tables of these rows."""
     measured = [row.measurement for row in rows if row.measurement]
     lines = []
-    if any(m.noisy for m in measured):
+    if measured:
         lines.append(
-            f"{NOISY}: noisy, the 95 % interval did not come within 1 % of the median in time."
+            "±: half of the 95 % interval of the median, at its wider side, in percent of it."
         )
+    lines += [
+        f"{word}: {text}."
+        for word, text in NOISE_TEXTS.items()
+        if any(getattr(m, word) for m in measured)
+    ]
     if any(m.launch_bound for m in measured):
         lines.append(
             f"{LAUNCH_BOUND}: launch-bound, launching a run took the host more than 80 % of the "
@@ -188,12 +201,31 @@ def _with_paper(comparison: Comparison, setting: Setting) -> list[Target]:
     return [t for t in setting.targets if any(r.paper_ms is not None for r in comparison.on(t))]
 
 
+def paper_device(target: Target) -> str:
+    """The device of the paper's figures beside those of a target, such as `paper's V100 FP16`."""
+    table = published_tables()[find_paper_table(target)]
+    return f"paper's {table.device} {table.precision.upper()}"
+
+
+def interval_cell(row: ComparisonRow | None) -> str:
+    """A latency with its interval, such as `5.12 ± 1.4 % noisy`; see `latency_cell`."""
+    m = row.measurement if row else None
+    if m is None:
+        return latency_cell(row)
+    half = max(m.high_ms_per_image - m.ms_per_image, m.ms_per_image - m.low_ms_per_image)
+    return _latency_text(m, f"± {100 * half / m.ms_per_image:.1f} %")
+
+
 def latency_cell(row: ComparisonRow | None) -> str:
-    """ms per image with its marks; empty where no measurement was asked for."""
+    """ms per image with its mark and words; empty where no measurement was asked for."""
     if row is None or row.measurement is None:
         return "" if row is None else FAILED
-    m = row.measurement
-    return f"{m.ms_per_image:.4g}{NOISY * m.noisy}{LAUNCH_BOUND * bool(m.launch_bound)}"
+    return _latency_text(row.measurement)
+
+
+def _latency_text(m: Measurement, *interval: str) -> str:
+    latency = f"{m.ms_per_image:.4g}{LAUNCH_BOUND * bool(m.launch_bound)}"
+    return " ".join(filter(None, (latency, *interval, noise_words(m))))
 
 
 def _paper_text(row: ComparisonRow | None) -> str:

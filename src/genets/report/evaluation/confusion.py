@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,11 @@ def most_confused(accuracy: Accuracy, class_names: Sequence[str]) -> ConfusionTa
     The mistakes of a class are its images with a wrong prediction and the other images that were
     predicted to be of this class.
     """
-    counts = accuracy.confusion
+    return confusion_table(accuracy.confusion, class_names)
+
+
+def confusion_table(counts: NDArray[np.int64], class_names: Sequence[str]) -> ConfusionTable:
+    """See `most_confused`. counts: (classes, classes), images by true and predicted class."""
     if len(class_names) <= MAX_CLASSES:
         return ConfusionTable(counts, range(len(class_names)), _distinct(class_names))
     wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
@@ -67,8 +71,11 @@ def most_confused(accuracy: Accuracy, class_names: Sequence[str]) -> ConfusionTa
     return ConfusionTable(np.column_stack([rows[:, kept], others]), kept.tolist(), names)
 
 
-def confusion_chart(table: ConfusionTable) -> Any:
-    """A square for each pair of classes; a larger share of the row's images is darker."""
+def confusion_chart(table: ConfusionTable, legend: Literal["right", "bottom"] = "right") -> Any:
+    """A square for each pair of classes; a larger share of the row's images is darker.
+
+    legend: The side of the legend; on a phone, one at the right would leave no room.
+    """
     import altair as alt
 
     values = _cells(table)
@@ -82,7 +89,7 @@ def confusion_chart(table: ConfusionTable) -> Any:
         # A square-root scale, so that a few images differ visibly from none.
         scale=alt.Scale(type="sqrt", domain=[0, 1], range=["#ffffff", "#08306b"],
                         interpolate="rgb"),
-        legend=alt.Legend(format="%", orient="right", gradientLength=200,
+        legend=alt.Legend(format="%", orient=legend, gradientLength=200, titleLimit=0,
                           values=[0, 0.01, 0.05, 0.2, 0.5, 1]),
     )  # fmt: skip
     shared = make_chart(values).encode(x=x, y=y)

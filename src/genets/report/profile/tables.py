@@ -17,23 +17,25 @@ from genets.analysis.profile.findings import (
     cost_sentence,
 )
 from genets.analysis.profile.profile import Profile
-from genets.report.comparison.tables import NOISY, latency_cell
+from genets.report.comparison.tables import latency_cell
 from genets.report.tables import screen_table
-from genets.report.wording import conditions
+from genets.report.wording import NOISE_TEXTS, conditions
 
-FINDING_HEADER = ("network", "compared with", "times faster", "95 % interval", "verdict", "paper")
+FINDING_HEADER = ("network", "compared with", "times faster", "95 % interval", "verdict",
+                  "verdict of the paper, on a GPU")  # fmt: skip
 BATCH_TEXT = (
     "The best batch (the smallest batch size within 5 % of the lowest latency per image) is "
     "compared with the smallest batch, and the slowest larger batch with the best batch. Unclear: "
     "the 95 % intervals of the two latencies touch."
 )
 BLOCK_TEXT = (
-    "The latency of XX with equal parameters is interpolated between its widths. Paper: the "
-    "verdict of section 3.2, where it has one. Unclear: the 95 % intervals of the two latencies "
-    "touch."
+    "The latency of XX with equal parameters is interpolated between its widths. The verdict of "
+    "the paper is that of section 3.2, where it has one. Unclear: the 95 % intervals of the two "
+    "latencies touch."
 )
 DATA_HEADER = ("network", "figure", "pixels", "batch", "M parameters", "M multiply-adds",
-               "ms per image", "95 % interval", "ms per billion multiply-adds")  # fmt: skip
+               "ms per image", "95 % interval", "noise",
+               "ms per billion multiply-adds")  # fmt: skip
 
 
 def profile_record(profile: Profile) -> dict[str, Any]:
@@ -63,8 +65,8 @@ def profile_sentences(profile: Profile) -> dict[str, str]:
     noisy = sum(measurement.noisy for measurement in measured)
     if noisy:
         sentences["noisy"] = (
-            f"{noisy} of {len(measured)} latencies are noisy: their 95 % interval did not come "
-            f"within 1 % of the median in the time given ({NOISY} in the table)."
+            f"{noisy} of {len(measured)} latencies are noisy: an end of their 95 % interval is "
+            "more than 1 % away from the median."
         )
     return sentences
 
@@ -112,8 +114,9 @@ def data_rows(profile: Profile) -> list[list[str]]:
             str(record["batch_size"]),
             "" if size is None else f"{size / 1e6:.3g}",
             "" if work is None else _digits(work / 1e6, 4),
-            "-" if ms is None else f"{ms:.4g}{NOISY * record['noisy']}",
+            "-" if ms is None else f"{ms:.4g}",
             "" if ms is None else f"{low:.4g} to {high:.4g}",
+            ", ".join(word for word in NOISE_TEXTS if record[word]),
             "" if ms is None or not work else _digits(ms / work * 1e9, 3),
         ])  # fmt: skip
     return rows

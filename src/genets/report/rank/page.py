@@ -16,6 +16,7 @@ from genets.report.rank.tables import (
     HEADER,
     TEXT_COLUMNS,
     advice_rows,
+    next_step,
     rank_cells,
     rank_record,
     stage_records,
@@ -84,7 +85,7 @@ def rank_page(
     sections = [
         Section("Singular values (Figure 4)", [Paragraph(SPECTRUM_TEXT, True), *claims, *spectra]),
         Section("Rank by stage", [by_stage, Paragraph(COLUMNS_TEXT, True), *tables]),
-        Section("Advice", _advice(advice, latencies)),
+        Section("Blocks in place of XX", _advice(advice, latencies)),
     ]
     facts = {"networks": ", ".join(names), "versions": _versions(), "date": date}
     return page("Intrinsic rank of convolutions", facts, sections)
@@ -107,6 +108,8 @@ def _advice(
         header, rows, advised = advice_rows(items)
         if rows:
             blocks += [Paragraph(f"{name}:"), PageTable(header, rows, advised)]
+            step = next_step(name, items)
+            blocks += [Paragraph(step)] if step else []
     if not blocks:
         return []
     note = "No profile was given, so latency is not considered."

@@ -11,6 +11,7 @@ from genets.analysis.rank.advice import Advice
 from genets.analysis.rank.layers import GROUPED
 from genets.analysis.rank.rank import RATIOS, NetworkRank, StageRank, claim_sentence
 from genets.report.tables import screen_table
+from genets.structure import Block
 
 HEADER = (
     "stage", "layer", "matrix", "convolution", "stable rank", "effective rank", "90 % of energy",
@@ -35,11 +36,35 @@ def rank_tables(
         )
         rows = [rank_cells(stage)[: len(SCREEN_HEADER)] for stage in network.stages]
         tables.append(screen_table(title, SCREEN_HEADER, rows, fold=("layer", "matrix", "kind")))
-        header, rows, _ = advice_rows(advice.get(network.name, ()))
+        items = [item for item in advice.get(network.name, ()) if item.advised]
+        header, rows, _ = advice_rows(items)
         if rows:
             title = f"{network.name}: blocks that could replace XX"
             tables.append(screen_table(title, header, rows, left=2))
     return tables
+
+
+def next_step(name: str, advice: Sequence[Advice]) -> str | None:
+    """The command that tries the advised blocks of a network; None where no block is advised."""
+    advised = [choice for item in advice for choice in item.advised]
+    if not advised:
+        return None
+    if all(item.width is None for item in advice):
+        return (
+            f"{name}: to see whether these blocks are faster on your device: genets profile --out "
+            f"runs/profile, and then genets rank with --profile runs/profile"
+        )
+    kernels = {item.stage.shape[2] for item in advice if item.advised}
+    blocks = [f"XX{kernel}" for kernel in sorted(kernels)]
+    blocks += [
+        str(Block(choice.type, item.stage.shape[2],
+                  choice.ratio if choice.type == "BL" else 1 / choice.ratio))
+        for item in advice for choice in item.advised
+    ]  # fmt: skip
+    return (
+        f"{name}: to try these blocks in a search: genets search --data DATA --budget BUDGET "
+        f"--blocks {','.join(dict.fromkeys(blocks))} --out runs/blocks"
+    )
 
 
 def rank_cells(stage: StageRank) -> list[str]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genets.nas.candidates.training import best_trained
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
-from genets.report.wording import score_text
-from genets.training.score import Metric, score_value
+from genets.report.study.facts import own_measured
+from genets.report.wording import aligned_texts, noise_words, noisy_score_text
+from genets.training.score import Metric, Score
 
 ROUND_HEADER = ("round", "MasterNet, validation top-1", "cross-entropy", "trials",
                 "candidates trained", "best, validation top-1", "cross-entropy",
                 "MasterNet")  # fmt: skip
-CANDIDATE_HEADER = ("candidate", "pixels", "ms per image", "times the MasterNet",
+CANDIDATE_HEADER = ("candidate", "pixels", "ms per image", "times the MasterNet", "noise",
                     "validation top-1", "validation cross-entropy", "epochs",
                     "structure")  # fmt: skip
+CANDIDATES_TEXT = (
+    "A candidate is a selected structure whose measured latency meets the budget. The candidates "
+    "were trained from scratch like the winner{at_own} and scored on the validation images; ± is "
+    "the 95 % interval that comes from their number. The candidate with the best {metric} wins. "
+    "Each candidate was trained once, with seed {seed}. The best stands first."
+)
 
 
 def rounds_section(snapshot: Snapshot) -> Section:
@@ -24,9 +33,13 @@ def rounds_section(snapshot: Snapshot) -> Section:
         return Section("Rounds", [])
     number = snapshot.latest.number
     blocks: list[Block] = [
-        PageTable(ROUND_HEADER, [_round_row(r, metric) for r in rounds], frozenset({number - 1})),
+        PageTable(
+            ROUND_HEADER,
+            [_round_row(r, metric, _images(snapshot)) for r in rounds],
+            frozenset({number - 1}),
+        ),
         Paragraph(
-            "Each round makes trials around its MasterNet. The first MasterNet is the one of the "
+            "A round makes trials around one MasterNet. The first MasterNet is the one of the "
             "settings; a later one is the best candidate that was trained so far. The predictions "
             f"on this page are those of round {number}, which use the scores of all candidates "
             "trained up to then."
@@ -42,58 +55,80 @@ def rounds_section(snapshot: Snapshot) -> Section:
     return Section("Rounds", blocks)
 
 
-def _round_row(round_snapshot: RoundSnapshot, metric: Metric) -> list[Cell | str]:
-    score = round_snapshot.score or {}
+def _round_row(
+    round_snapshot: RoundSnapshot, metric: Metric, images: int | None
+) -> list[Cell | str]:
     done = [candidate for candidate in round_snapshot.confirmed if candidate.status == "done"]
     best = best_trained(done, metric) if done else None
     failed = sum(result.status == "failed" for result in round_snapshot.results)
     return [
         str(round_snapshot.number),
-        *(score_text(score.get(m), m) for m in Metric),
+        *_score_cells(round_snapshot.score, images),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *(score_text(score_value(best, m) if best else None, m) for m in Metric),
+        *_score_cells(best.score if best else None, images),
         Cell(str(round_snapshot.master), "text"),
     ]
 
 
+def _images(snapshot: Snapshot) -> int | None:
+    """The number of validation images; None where it is not known."""
+    return snapshot.master_score.images if snapshot.master_score else None
+
+
+def _score_cells(score: Score | None, images: int | None) -> list[Cell | str]:
+    if score is not None:
+        score = replace(score, images=score.images or images)
+    return [noisy_score_text(score, metric) for metric in Metric]
+
+
 def candidates_section(snapshot: Snapshot) -> Section:
-    """A row for each trained candidate; empty where no candidate was trained."""
-    candidates = snapshot.confirmed
+    """A row for each trained candidate, the best first; empty where no candidate was trained."""
+    metric = snapshot.settings.metric
+    failed = [each for each in snapshot.confirmed if each.status != "done"]
+    done = [each for each in snapshot.confirmed if each.status == "done"]
+    candidates = [*sorted(done, key=lambda each: each.value(metric), reverse=True), *failed]
     if not candidates:
         return Section("Candidates", [])
     winner = snapshot.selected.structure if snapshot.selected else None
     chosen = {n for n, candidate in enumerate(candidates) if candidate.structure == winner}
+    latencies = _latency_cells(candidates, snapshot)
     rows = [
-        _candidate_row(f"{n + 1}{', winner' * (n in chosen)}", candidate, snapshot)
+        [
+            f"{n + 1}{', winner' * (n in chosen)}",
+            str(candidate.structure.resolution),
+            *latencies[n],
+            *_candidate_scores(candidate, snapshot),
+            str(candidate.epochs),
+            Cell(str(candidate.structure), "text"),
+        ]
         for n, candidate in enumerate(candidates)
     ]
     at_own = ", each at its own resolution," * (len(snapshot.around.resolutions) > 1)
-    text = (
-        f"The candidates were trained from scratch with the final recipe{at_own} and scored on the "
-        f"validation images. The candidate with the best {snapshot.settings.metric.label} wins. "
-        f"Each candidate was trained once, with seed {snapshot.settings.seed}."
-    )
+    text = CANDIDATES_TEXT.format(at_own=at_own, metric=metric.label, seed=snapshot.settings.seed)
     table = PageTable(CANDIDATE_HEADER, rows, frozenset(chosen))
     return Section("Candidates", [table, Paragraph(text)])
 
 
-def _candidate_row(name: str, candidate: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:
-    scores: list[Cell | str] = [score_text(score_value(candidate, m), m) for m in Metric]
-    if candidate.status == "failed":
-        scores[-1] = Cell(f"failed: {candidate.reason}", "text")
-    structure, target = candidate.structure, snapshot.settings.target.resolved()
-    latencies = [latency.measured.get(structure) for latency in snapshot.targets
-                 if latency.target == target]  # fmt: skip
-    latency = ["-", "-"]
-    for network in filter(None, latencies[:1]):
-        ms = network.network.ms_per_image
-        latency = [f"{ms:.4g}", f"{ms / network.master_ms_per_image:.3g}"]
-    return [
-        name,
-        str(structure.resolution),
-        *latency,
-        *scores,
-        str(candidate.epochs),
-        Cell(str(structure), "text"),
+def _candidate_scores(candidate: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:
+    if candidate.status == "done":
+        return _score_cells(candidate.score, _images(snapshot))
+    return ["-", Cell(f"failed: {candidate.reason}", "text")]
+
+
+def _latency_cells(
+    candidates: list[TrainedCandidate], snapshot: Snapshot
+) -> list[tuple[str, str, str]]:
+    """For each candidate its latency on the target of the search, over the MasterNet's, and noise.
+
+    Dashes stand for a candidate that was not measured.
+    """
+    measured = own_measured(snapshot)
+    networks = [measured.get(each.structure) for each in candidates]
+    ms = [None if n is None else n.network.ms_per_image for n in networks]
+    ratios = [
+        None if n is None else n.network.ms_per_image / n.master_ms_per_image for n in networks
     ]
+    words = ["" if n is None else noise_words(n.network) for n in networks]
+    columns = (aligned_texts(ms), aligned_texts(ratios, 3), words)
+    return list(zip(*columns, strict=True))

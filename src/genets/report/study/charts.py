@@ -10,17 +10,18 @@ import numpy as np
 
 from genets.latency import Budget
 from genets.nas.selection.measured import NetworkLatency, TargetLatency
+from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.wording import SCORE_UNITS, in_unit, interval_text, predicted_score
 from genets.structure import Structure
-from genets.training.score import Metric, score_value
+from genets.training.score import Metric, metric_score
 
 MAX_POINTS = 150  # of a frontier, on a page
 INTERVAL = 1.96  # standard deviations to either side: 95 %
 GREY = "#5b6570"
 TYPES = ("Conv", "XX", "BL", "DW")
-ROLES = ("MasterNet", "selected", "measured")
+ROLES = ("MasterNet", "winner", "measured")
 
 
 def ms_at_table_speed(network: NetworkLatency, latency: TargetLatency) -> float:
@@ -32,17 +33,50 @@ def ms_at_table_speed(network: NetworkLatency, latency: TargetLatency) -> float:
     return network.network.ms_per_image / slowdown
 
 
+def shown_master_ms(snapshot: Snapshot, latency: TargetLatency) -> float:
+    """The MasterNet's ms per image at the speed that the page shows.
+
+    On the target of the search this is the speed of the machine when the winner was measured, so
+    that the page has one budget. Without a winner, and on other targets, it is the speed when the
+    latency table was made.
+    """
+    winner = winner_on(snapshot, latency)
+    return latency.table.master_ms_per_image if winner is None else winner.master_ms
+
+
+def winner_on(snapshot: Snapshot, latency: TargetLatency) -> Candidate | None:
+    """The winner with its measurement, on the target of the search alone."""
+    is_own = latency.target == snapshot.settings.target.resolved()
+    return snapshot.selected if is_own else None
+
+
+def shown_ms(structure: Structure, snapshot: Snapshot, latency: TargetLatency) -> float:
+    """The predicted ms per image at the speed that the page shows."""
+    factor = shown_master_ms(snapshot, latency) / latency.table.master_ms_per_image
+    return latency.table.predict_ms_per_image(structure) * factor
+
+
+def shown_measured_ms(network: NetworkLatency, snapshot: Snapshot, latency: TargetLatency) -> float:
+    """The measured ms per image, scaled to the speed that the page shows."""
+    factor = shown_master_ms(snapshot, latency) / network.master_ms_per_image
+    return network.network.ms_per_image * factor
+
+
 def find_role(structure: Structure, snapshot: Snapshot) -> str:
     """One of `ROLES`."""
     selected = snapshot.selected.structure if snapshot.selected else None
     if structure == selected:
-        return "selected"
+        return "winner"
     return "MasterNet" if structure == snapshot.master else "measured"
 
 
 def budget_ms(snapshot: Snapshot, latency: TargetLatency) -> float:
-    """The search's budget in ms per image, at the speed of the machine of the table."""
-    return Budget.parse(snapshot.settings.budget).ms_per_image(latency.table.master_ms_per_image)
+    """The search's budget in ms per image, at the speed that the page shows."""
+    winner = winner_on(snapshot, latency)
+    if winner is not None:
+        return winner.budget_ms
+    budget = Budget.parse(snapshot.settings.budget)
+    return budget.ms_per_image(shown_master_ms(snapshot, latency))
 
 
 def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) -> Any | None:
@@ -70,7 +104,7 @@ def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) 
         alt.Tooltip("score:Q", title=f"predicted {metric.label}, {SCORE_UNITS[metric]}",
                     format=".4g"),
         alt.Tooltip("spread:N", title="its standard deviation"),
-        alt.Tooltip("ms:Q", title="ms per image, at the table's speed", format=".4g"),
+        alt.Tooltip("ms:Q", title="ms per image", format=".4g"),
         alt.Tooltip("latency:N", title="measured"),
     ]  # fmt: skip
     layers = []
@@ -110,7 +144,7 @@ def _point(
         "network": find_role(structure, snapshot) if network else "frontier",
         "structure": str(structure),
         "score": score,
-        "ms": latency.table.predict_ms_per_image(structure),
+        "ms": shown_ms(structure, snapshot, latency),
         "latency": "predicted",
         "spread": "not known",
     }
@@ -118,7 +152,7 @@ def _point(
         spread = in_unit(prediction.std, metric)
         record |= {"low": score - spread, "high": score + spread, "spread": f"{spread:.3g}"}
     if network:
-        record["ms"] = ms_at_table_speed(network, latency)
+        record["ms"] = shown_measured_ms(network, snapshot, latency)
         interval = interval_text(network.network)
         record["latency"] = f"{network.network.ms_per_image:.4g}, interval {interval}"
     return record
@@ -220,7 +254,7 @@ def trials_chart(round_snapshot: RoundSnapshot, metric: Metric) -> Any | None:
     label = round_snapshot.master.stage_label
     for result in round_snapshot.results:
         minutes += result.seconds / 60
-        score = score_value(result, metric)
+        score = metric_score(result, metric)
         if result.status == "done" and score is not None and math.isfinite(score):
             control = result.trial.is_control(round_snapshot.master)
             rows.append({

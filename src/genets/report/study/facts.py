@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from genets.nas.selection.measured import TargetLatency
+from genets.latency import LatencyTable, Target
+from genets.nas.selection.budget_search import MAX_ATTEMPTS, max_networks
+from genets.nas.selection.measured import NetworkLatency, TargetLatency
 from genets.nas.settings.space import SpaceSettings
+from genets.nas.study import layout
+from genets.nas.study.reader import StudyReader
 from genets.nas.study.snapshot import Snapshot
+from genets.nas.study.trial_database import read_in_order
 from genets.nas.warnings import list_warnings
 from genets.report.wording import describe_target, duration_text
+from genets.structure import Structure
 
 
 def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
@@ -22,9 +29,9 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "study": str(snapshot.folder),
         "data": s.data,
         "target": describe_target(s.target),
-        "budget": s.budget,
+        "budget": _budget(snapshot),
         "MasterNet": s.master,
-        "design space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
+        "search space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
         f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
         f"{space.depth_change}" + _ends(space) + _resolutions(snapshot),
         "trials": f"{done} done of {snapshot.planned}{failed}{_rounds(snapshot)}",
@@ -33,6 +40,12 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "time": _times(snapshot),
         "page made": date,
     }
+
+
+def _budget(snapshot: Snapshot) -> str:
+    """The budget as it was asked for, and in ms per image where that is known."""
+    asked, selected = snapshot.settings.budget, snapshot.selected
+    return asked if selected is None else f"{selected.budget_ms:.4g} ms per image ({asked})"
 
 
 def _ends(space: SpaceSettings) -> str:
@@ -50,6 +63,12 @@ def _rounds(snapshot: Snapshot) -> str:
 def _resolutions(snapshot: Snapshot) -> str:
     around = snapshot.around
     return f"; {pixels_text(around.resolutions)}" if len(around.resolutions) > 1 else ""
+
+
+def own_measured(snapshot: Snapshot) -> Mapping[Structure, NetworkLatency]:
+    """The measured networks on the target of the search."""
+    own = snapshot.settings.target.resolved()
+    return next((each.measured for each in snapshot.targets if each.target == own), {})
 
 
 def pixels_text(resolutions: Sequence[int]) -> str:
@@ -75,14 +94,14 @@ def latency_conditions(latency: TargetLatency) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
     protocols = sorted({m.network.protocol for m in latency.measured.values()})
     held_out = len(latency.table.held_out_ms_per_image)
-    error = f"{latency.table.rmspe:.1%} (RMSPE) on {held_out} networks that it was not fitted to"
+    error = f"{latency.table.rmspe:.1%} on {held_out} networks that it was not fitted to"
     parts = [
         str(environment.get("device_name") or latency.target.device),
         describe_target(latency.target),
         pixels_text(latency.table.space.resolutions),
         *([f"protocol {', '.join(protocols)}"] if protocols else []),
         versions,
-        f"error of the latency table {error}" if held_out else "no network was held out",
+        f"root mean square error of predictions {error}" if held_out else "no network was held out",
     ]
     return "Latency: " + "; ".join(part for part in parts if part) + "."
 
@@ -90,7 +109,7 @@ def latency_conditions(latency: TargetLatency) -> str:
 def accuracy_conditions(snapshot: Snapshot) -> str:
     """The images and trainings behind the accuracies, in one sentence."""
     s, score = snapshot.settings, snapshot.master_score
-    images = f"{score['images']:.0f} validation images" if score else "validation images"
+    images = f"{score.images} validation images" if score else "validation images"
     trial, master = s.trial_training, s.master_training
     return (
         f"Accuracy: {images} of {s.data}, {s.structure.resolution} pixels; trials of "
@@ -110,6 +129,52 @@ def state_sentences(snapshot: Snapshot) -> list[str]:
     if not snapshot.failure:
         return [state]
     return [f"The last run of this search stopped: {snapshot.failure}.", state]
+
+
+def finished_parts(folder: Path) -> list[str]:
+    """The parts of a study that a continued search does not repeat, such as `16 trials complete`.
+
+    Raises StudyError where the folder is no study or a file is damaged.
+    """
+    study = StudyReader(folder)
+    rounds = range(1, len(study.starts()) + 2)
+    paths = (study.folder / layout.in_round(number, layout.TRIALS) for number in rounds)
+    trials = [result for path in paths for result in read_in_order(path)]
+    done = sum(result.status == "done" for result in trials)
+    trained = {each.structure for n in rounds for each in study.trained(n) if each.status == "done"}
+    table = layout.table_path(study.latency_folder, study.settings.target.name)
+    return [
+        words
+        for is_finished, words in (
+            (table.exists(), "latency table complete"),
+            (study.master_score() is not None, "MasterNet trained"),
+            (done > 0, f"{done} trials complete"),
+            (bool(trained), f"{len(trained)} candidates trained"),
+            (study.winner_weights.exists(), "winner trained"),
+        )
+        if is_finished
+    ]
+
+
+def measuring_sentence(study: StudyReader, target: Target, top: int) -> str:
+    """How long a selection from a study measures, with the latency table of a new target.
+
+    Raises StudyError where a file of the study is damaged.
+    """
+    seconds = study.settings.measure_seconds * max_networks(top)
+    sentence = (
+        f"Measuring takes up to {duration_text(seconds)} for each of at most {MAX_ATTEMPTS} "
+        "attempts."
+    )
+    if layout.table_path(study.latency_folder, target.name).exists():
+        return sentence
+    tables = layout.list_tables(study.latency_folder)
+    before = [sum(LatencyTable.load(path).seconds.values()) for path in tables]
+    likely = max(before, default=0.0) or study.settings.table_seconds
+    return (
+        f"First the latency table of {target.name} is measured, which takes about "
+        f"{duration_text(likely)} on a device as fast as before. {sentence}"
+    )
 
 
 def study_record(snapshot: Snapshot) -> dict[str, Any]:
@@ -139,7 +204,7 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
             {
                 "round": round_snapshot.number,
                 "master": str(round_snapshot.master),
-                "master_validation": round_snapshot.score,
+                "master_validation": round_snapshot.score and round_snapshot.score.to_json(),
                 "trials": len(round_snapshot.results),
                 "confirmed": [str(trained.structure) for trained in round_snapshot.confirmed],
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
@@ -13,15 +13,16 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.nas.result import SearchResult
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.report.tables import Fact, facts_table, screen_table
-from genets.report.wording import duration_text, ms_text, score_text
-from genets.training.score import Metric
+from genets.report.wording import duration_text, ms_text, noise_words, score_text
+from genets.training.score import Metric, Score
 
-ALTERNATIVES_HEADER = ("", "value", "std", "budget", "predicted", "measured", "x MasterNet",
-                       "up to", "below", "types", "structure")  # fmt: skip
+ALTERNATIVES_HEADER = ("std", "budget", "predicted", "measured", "noise", "x MasterNet", "up to",
+                       "below", "types", "structure")  # fmt: skip
 ALTERNATIVES_TEXT = (
-    "value: predicted top-1, or minus the cross-entropy, on validation images. up to: the upper "
-    "end of the 95 % interval. below: the share of the budget that this end leaves. ~: noisy. "
-    "*: the prediction is extrapolated beyond the trials"
+    "{metric}: predicted for validation images, and std its standard deviation. up to: the upper "
+    "end of the 95 % interval of the latency. below: the share of the budget that this end leaves. "
+    "noisy: an end of the interval is more than 1 % away. disturbed: something else used the "
+    "device. *: the prediction is extrapolated beyond the trials"
 )
 
 
@@ -66,7 +67,7 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
 def _candidate_scores(candidate: TrainedCandidate) -> str:
     if candidate.status == "failed":
         return "failed"
-    return _scores_text({metric: getattr(candidate, metric) for metric in Metric})
+    return _scores_text(candidate.score)
 
 
 def _round_facts(result: SearchResult) -> Iterable[Fact]:
@@ -77,25 +78,32 @@ def _round_facts(result: SearchResult) -> Iterable[Fact]:
         yield f"round {round_result.number}", f"{trials}; {scores}"
 
 
-def _scores_text(score: Mapping[str, float]) -> str:
+def _scores_text(score: Score) -> str:
     return ", ".join(f"{metric.label} {score_text(score[metric], metric)}" for metric in Metric)
 
 
-def selected_table(selected: Candidate) -> Table:
-    """A structure that was selected from a study."""
-    facts = [*_budget_facts(selected), *_prediction_facts(selected)]
+def selected_table(selected: Candidate, metric: Metric) -> Table:
+    """A structure that was selected from a study. metric: the metric that the study predicts."""
+    facts = [*_budget_facts(selected), *_prediction_facts(selected, metric)]
     return facts_table("Selected", [*facts, ("structure", str(selected.structure))])
 
 
-def _prediction_facts(selected: Candidate) -> Iterable[Fact]:
-    value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
-    if value is None:
-        yield "predicted value", "not available: the trials were run at another resolution"
+def _prediction_facts(selected: Candidate, metric: Metric) -> Iterable[Fact]:
+    name = f"predicted {metric.label}"
+    score, std = _predicted_texts(selected, metric)
+    if selected.predicted_accuracy is None:
+        yield name, "not available: the trials were run at another resolution"
         return
-    spread = "" if std is None else f" ± {std:.4f}"
-    meaning = "top-1, or minus the cross-entropy, on validation images"
-    yield "predicted value", f"{value:.4f}{spread} ({meaning})"
+    spread = "" if selected.predicted_accuracy_std is None else f" ± {std}"
+    yield name, f"{score}{spread} on validation images"
     yield from _extrapolation_facts(selected)
+
+
+def _predicted_texts(selected: Candidate, metric: Metric) -> tuple[str, str]:
+    """The predicted score and its standard deviation; dashes where they are not known."""
+    value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
+    score = None if value is None else metric.oriented(value)
+    return score_text(score, metric), score_text(std, metric)
 
 
 def _extrapolation_facts(selected: Candidate) -> Iterable[Fact]:
@@ -107,6 +115,7 @@ def _extrapolation_facts(selected: Candidate) -> Iterable[Fact]:
 def _budget_facts(selected: Candidate) -> list[Fact]:
     """Budget, predicted and measured latency, upper bound and margin."""
     interval = f"95 % interval {selected.low_ms:.4g} to {selected.high_ms:.4g}"
+    words = (interval, noise_words(selected))
     side = "below" if selected.margin >= 0 else "ABOVE"
     return [
         ("budget", ms_text(selected.budget_ms)),
@@ -114,7 +123,7 @@ def _budget_facts(selected: Candidate) -> list[Fact]:
             "predicted",
             f"{ms_text(selected.predicted_ms)}; table error {selected.table_rmspe:.1%} RMSPE",
         ),
-        ("measured", f"{ms_text(selected.measured_ms)}; {interval}{', noisy' * selected.noisy}"),
+        ("measured", f"{ms_text(selected.measured_ms)}; {', '.join(filter(None, words))}"),
         ("bound", ms_text(selected.high_ms)),
         ("margin", f"{abs(selected.margin):.1%} {side} the budget"),
     ]
@@ -132,21 +141,22 @@ def fastest_table(error: InfeasibleBudgetError) -> Table | None:
     return facts_table("Fastest network of the design space", facts)
 
 
-def alternatives_table(candidates: Sequence[Candidate]) -> Table:
-    """A line for each alternative, the best first. All latencies are ms per image."""
+def alternatives_table(candidates: Sequence[Candidate], metric: Metric) -> Table:
+    """A line for each alternative, the best first. All latencies are ms per image.
+
+    metric: the metric that the study predicts.
+    """
     rows = []
     for number, candidate in enumerate(candidates, start=1):
-        value, std = (
-            "-" if each is None else f"{each:.4f}"
-            for each in (candidate.predicted_accuracy, candidate.predicted_accuracy_std)
-        )
+        score, std = _predicted_texts(candidate, metric)
         rows.append([
             str(number),
-            value + "*" * bool(candidate.outside),
+            score + "*" * bool(candidate.outside),
             std,
             f"{candidate.budget_ms:.4g}",
             f"{candidate.predicted_ms:.4g}",
-            f"{candidate.measured_ms:.4g}{'~' * candidate.noisy}",
+            f"{candidate.measured_ms:.4g}",
+            noise_words(candidate),
             f"{candidate.measured_ms / candidate.master_ms:.2f}",
             f"{candidate.high_ms:.4g}",
             f"{candidate.margin:.1%}",
@@ -154,8 +164,8 @@ def alternatives_table(candidates: Sequence[Candidate]) -> Table:
             str(candidate.structure),
         ])  # fmt: skip
     return screen_table(
-        "Alternatives, ms per image", ALTERNATIVES_HEADER, rows,
-        left=0, fold=("structure",), caption=ALTERNATIVES_TEXT,
+        "Alternatives, ms per image", ("", metric.label, *ALTERNATIVES_HEADER), rows,
+        left=0, fold=("structure",), caption=ALTERNATIVES_TEXT.format(metric=metric.label),
     )  # fmt: skip
 
 

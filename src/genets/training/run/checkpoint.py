@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genets.core.errors import TrainingError
 from genets.core.files import write_atomic
+from genets.core.json_files import READ_ERRORS
 from genets.training.run.epoch_log import EpochRecord
 
 NEWEST = 2
@@ -49,11 +50,18 @@ class Checkpoints:
     Args:
         folder: The folder of the checkpoints, which is created where it does not exist.
         on_note: Called with a message about each damaged checkpoint.
+        facts: Texts to store beside the tensors; see `ImageData.weights_metadata`.
     """
 
-    def __init__(self, folder: Path, on_note: Callable[[str], None] = lambda note: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_note: Callable[[str], None] = lambda note: None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.on_note = on_note
+        self.facts = dict(facts or {})
         folder.mkdir(parents=True, exist_ok=True)
         for temporary in folder.glob(".*.tmp"):  # left by a process that was killed while writing
             temporary.unlink(missing_ok=True)
@@ -68,7 +76,7 @@ class Checkpoints:
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
         """Write a checkpoint, and remove those that are not needed any more. Raises OSError."""
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        content = save(on_cpu, {"state": json.dumps(state, allow_nan=False)})
+        content = save(on_cpu, self.facts | {"state": json.dumps(state, allow_nan=False)})
         stem = _stem(state["epoch"], state["step"])
         path = self.folder / f"{stem}.{_digest(content)}.safetensors"
         write_atomic(path, content)
@@ -107,7 +115,7 @@ class Checkpoints:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return Checkpoint(path, tensors, json.loads(file.metadata()["state"]))
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, *READ_ERRORS) as error:
             self.on_note(f"checkpoint {path} cannot be read ({error}) and is not used")
             return None
 
@@ -129,7 +137,7 @@ def _read_best(path: Path) -> int | None:
         with safe_open(path, framework="pt") as file:
             best: int | None = json.loads(file.metadata()["state"])["best"]
             return best
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (OSError, SafetensorError, *READ_ERRORS):
         return None
 
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from genets.core.errors import TrainingError
 from genets.core.files import write_atomic
+from genets.core.json_files import READ_ERRORS, describe_damage
 from genets.core.progress import Progress
+from genets.core.validation import from_plain
+from genets.training.score import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,11 @@ class EpochRecord:
     images: int
     broken: int = 0
 
+    @property
+    def score(self) -> Score:
+        """The score on the validation split."""
+        return Score(self.top1, self.cross_entropy, self.images)
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -65,11 +73,16 @@ def write_log(path: Path, records: Iterable[EpochRecord]) -> None:
 
 
 def read_log(path: Path) -> list[EpochRecord]:
-    """The epochs of a log; an empty list where there is no log yet."""
+    """The epochs of a log; an empty list where there is no log yet. Raises TrainingError."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [EpochRecord(**json.loads(line)) for line in lines]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [from_plain(EpochRecord, json.loads(line)) for line in lines]
+    except READ_ERRORS as error:
+        raise TrainingError(
+            f"{path} is damaged ({describe_damage(error)}); remove it, and continue the run"
+        ) from error
 
 
 class TensorBoard:

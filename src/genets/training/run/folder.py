@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from genets.core.errors import TrainingError
-from genets.core.files import write_atomic
+from genets.core.files import normal_name, write_atomic
 from genets.core.json_files import write_json
 from genets.core.resumable import FolderKind, ResumableFolder
 from genets.core.validation import to_plain
@@ -94,9 +94,7 @@ def check_images(path: Path, data: ImageData) -> None:
         folder.save_json(IMAGES, facts)
         return
     cure = "begin the run in another folder"
-    changed = folder.load_json(
-        IMAGES, lambda stored: [name for name in facts if stored[name] != facts[name]], cure=cure
-    )
+    changed = folder.load_json(IMAGES, lambda stored: _changes(stored, facts), cure=cure)
     if changed is None:
         raise TrainingError(f"{path / IMAGES} is missing; {cure}")
     if changed:
@@ -104,6 +102,13 @@ def check_images(path: Path, data: ImageData) -> None:
             f"the images of {data.name} have changed since the run in {path} was begun: "
             f"other {', '.join(changed)}; give the same images, or another folder"
         )
+
+
+def _changes(stored: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """The names of the facts about the images that differ."""
+    # An older genets stored the names as the file system gave them.
+    stored = stored | {"classes": [normal_name(name) for name in stored["classes"]]}
+    return [name for name in facts if stored[name] != facts[name]]
 
 
 @dataclass(frozen=True)
@@ -150,15 +155,13 @@ def write_results(
     metadata = {
         "network": settings.network if structure is None else str(structure),
         "resolution": str(data.resolution),
-        "num_classes": str(data.num_classes),
-        "class_names": json.dumps(data.class_names),
-        "mean": json.dumps(data.mean),
-        "std": json.dumps(data.std),
+        **data.weights_metadata(),
         "training": json.dumps(settings.to_json()),
     }
     if structure is not None:
         write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
     save_weights(net, folder / WEIGHTS_FILE, metadata)
-    record = {**result.to_json(), "settings": settings.to_json()}
+    # The path is relative to the folder of the run, which may be moved.
+    record = {**result.to_json(), "results": folder.name, "settings": settings.to_json()}
     record["input"] = data.input_contract(data.resolution)
     write_json(folder / RESULT_FILE, record)

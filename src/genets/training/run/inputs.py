@@ -13,17 +13,30 @@ from torch import nn
 
 from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
-from genets.data import LOADERS, ImageData, broken_files, load_data, seeded_globals
+from genets.core.json_files import READ_ERRORS, describe_damage
+from genets.data import (
+    LOADERS,
+    ImageData,
+    broken_files,
+    describe_equal_files,
+    load_data,
+    seeded_globals,
+)
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
-from genets.networks.source import PUBLISHED, classifier_name, pretrained_config
+from genets.networks.source import PUBLISHED, classifier_name
+from genets.networks.weights_facts import pretrained_config
 from genets.structure import Structure
 from genets.training.run.distributed import Processes
 from genets.training.run.settings import RunSettings
 
 
 def load_images(
-    settings: RunSettings, processes: Processes, workers: int | None, note: Callable[[str], None]
+    settings: RunSettings,
+    processes: Processes,
+    workers: int | None,
+    max_broken_share: float,
+    note: Callable[[str], None],
 ) -> ImageData:
     """Load this process's share of the images, without checking them. Raises DataError."""
     assert settings.resolution is not None
@@ -42,6 +55,7 @@ def load_images(
         workers=workers,
         check=False,
         share=processes.share,
+        max_broken_share=max_broken_share,
         **options,
     )
 
@@ -59,7 +73,7 @@ def log_broken(
     if broken is None:
         yield
         return
-    earlier = [json.loads(line)["image"] for line in _complete_lines(path)]
+    earlier = _read_broken(path)
     processes.gather(None)  # wait until all processes have read the file
 
     def report(name: str, reason: str) -> None:
@@ -82,25 +96,36 @@ def log_broken(
 
 
 def check_all(data: ImageData, processes: Processes, note: Callable[[str], None]) -> None:
-    """Read every image once, each process its share. Raises DataError: too many are broken."""
+    """Read every image once, each process its share, and note equal files in several splits.
+
+    Raises DataError: too many are broken.
+    """
     if data.broken is None or not data.broken.paths:
         note(f"{data.name} is not a folder of images, so its images are checked during training")
         return
     for reasons in processes.gather(data.broken.scan(processes.share)):
         data.broken.meet(reasons)
+    equal_files = describe_equal_files(data) if processes.is_first else ""
+    if equal_files:
+        note(f"warning: {equal_files}")
 
 
 def _line(name: str, reason: str) -> str:
     return json.dumps({"image": name, "reason": reason}) + "\n"
 
 
-def _complete_lines(path: Path) -> list[str]:
-    """The lines of a file; a killed process may have written a part of the last one."""
+def _read_broken(path: Path) -> list[str]:
+    """The images that an earlier process found to be broken. Raises TrainingError."""
     if not path.exists():
         return []
-    return [
-        line for line in path.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")
-    ]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(True)
+        # A killed process may have written a part of the last line.
+        return [str(json.loads(line)["image"]) for line in lines if line.endswith("\n")]
+    except READ_ERRORS as error:
+        raise TrainingError(
+            f"{path} is damaged ({describe_damage(error)}); remove it, and continue the run"
+        ) from error
 
 
 def make_network(

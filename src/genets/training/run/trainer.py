@@ -16,7 +16,7 @@ from genets.core.progress import Progress
 from genets.core.validation import from_plain, to_plain
 from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
 from genets.training.loop import evaluate
-from genets.training.recipe import lr_at
+from genets.training.recipe import RunRecipe, lr_at
 from genets.training.resources import is_out_of_memory, largest_that_fits
 from genets.training.run.checkpoint import Checkpoints, Position
 from genets.training.run.epoch_log import EpochRecord, Listener
@@ -28,6 +28,23 @@ CHECKPOINT_SECONDS = 600.0
 # Modules of the compiler's errors, by name, because importing them takes long.
 COMPILER_MODULES = ("torch._dynamo", "torch._inductor")
 STEPS_PER_FETCH = 25  # reading a loss makes the host wait for a GPU
+
+
+def check_batch_size(recipe: RunRecipe, data: ImageData, processes: int) -> None:
+    """Raise TrainingError where the batch size does not suit the images or the processes."""
+    size = recipe.batch_size
+    if size > len(data.train):
+        raise TrainingError(
+            f"batch_size {size} is larger than the training split of {data.name}, "
+            f"{len(data.train)} images; "
+            f"--set batch_size={2 ** (len(data.train).bit_length() - 1)} fits"
+        )
+    pairs = 2 if recipe.mixup or recipe.cutmix else 1
+    if size % (processes * pairs):
+        raise TrainingError(
+            f"batch_size {size} must be a multiple of {processes * pairs}, because {processes} "
+            f"processes share it{' and mix pairs of images' if pairs == 2 else ''}"
+        )
 
 
 class Trainer:
@@ -73,22 +90,7 @@ class Trainer:
         self.processes = state.processes
         self._pending: list[Tensor] = []
         self._saved_at = time.monotonic()
-        self._check_batch_size()
-
-    def _check_batch_size(self) -> None:
-        size, data, count = self.recipe.batch_size, self.data, self.processes.count
-        if size > len(data.train):
-            raise TrainingError(
-                f"batch_size {size} is larger than the training split of {data.name}, "
-                f"{len(data.train)} images; "
-                f"--set batch_size={2 ** (len(data.train).bit_length() - 1)} fits"
-            )
-        pairs = 2 if self.recipe.mixup or self.recipe.cutmix else 1
-        if size % (count * pairs):
-            raise TrainingError(
-                f"batch_size {size} must be a multiple of {count * pairs}, because {count} "
-                f"processes share it{' and mix pairs of images' if pairs == 2 else ''}"
-            )
+        check_batch_size(self.recipe, data, self.processes.count)
 
     def resume(self) -> bool:
         """Continue from the newest undamaged checkpoint; False where there is no checkpoint.
@@ -233,8 +235,9 @@ class Trainer:
             )
         except TrainingError as error:
             raise self._fault(f"after epoch {at.epoch + 1} {error}") from error
+        assert score.images is not None
         before = at.records[(at.best or 1) - 1] if at.records else None
-        best = before is None or _rank(score) > _rank(before)
+        best = before is None or _rank(score) > _rank(before.score)
         at.epoch += 1
         record = EpochRecord(
             epoch=at.epoch,
@@ -289,7 +292,7 @@ class Trainer:
         self.listener.progress(Progress("training", done, total, text))
 
 
-def _rank(score: Score | EpochRecord) -> tuple[float, float]:
+def _rank(score: Score) -> tuple[float, float]:
     """Rank by top-1, and by cross-entropy where top-1 is equal, as it often is on few images."""
     return score.top1, -score.cross_entropy
 

@@ -1,0 +1,244 @@
+"""The images below a folder: links, hidden folders, and what is left out."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from genets.core.errors import DataError
+from genets.data.image_file import extension_of, image_extensions
+from genets.data.left_out import (
+    BESIDE_CLASSES,
+    DANGLING,
+    HIDDEN,
+    LOOP,
+    REPEATED,
+    RESULTS,
+    SPECIAL,
+    LeftOut,
+    file_reason,
+)
+
+# Names without a leading dot that systems and programs give to their own files and folders.
+SYSTEM_NAMES = {
+    "__macosx", "network trash folder", "temporary items",  # macOS
+    "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information",  # Windows
+    "lost+found", "@eadir", "#recycle", "#snapshot", "@recycle",  # Linux, Synology, QNAP
+    "__pycache__",
+}  # fmt: skip
+# A folder that holds one of these files was written by genets: a study, a run or a report.
+RESULT_FILES = {
+    "study.toml", "study.lock", "masternets.json", "run.lock", "weights.safetensors",
+    "contract.json", "eval.json", "comparison.json", "profile.json", "rank.json",
+}  # fmt: skip
+
+Kind = Literal["folder", "file", "dangling", "special"]
+Role = Literal["class", "only folders", "results"]
+
+
+class FoundImage(NamedTuple):
+    """An image file.
+
+    Attributes:
+        name: the path below the folder of the data set, with slashes.
+        real: the path without links; empty where no link leads to the file.
+    """
+
+    name: str
+    real: str
+
+
+@dataclass
+class FolderScan:
+    """Lists folders and images below the folder of a data set.
+
+    Hidden files and folders, those of systems and programs, and results of genets are left out at
+    every level.
+
+    Attributes:
+        root: the folder of the data set.
+        left_out: everything that was left out so far.
+    """
+
+    root: Path
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def __post_init__(self) -> None:
+        self._real_root = os.path.realpath(self.root)
+        self._extensions = image_extensions()
+
+    def path(self, name: str) -> str:
+        """The path of a file or folder by its name below the root."""
+        return str(self.root / name)
+
+    def list_folders(self, name: str) -> list[str]:
+        """The names of the folders directly below a folder, ascending, without loops of links.
+
+        Raises:
+            DataError: the folder cannot be read.
+        """
+        return [
+            entry.name
+            for entry in self._visible(name)
+            if _kind(entry) == "folder" and not self._is_loop(entry, name)
+        ]
+
+    def holds_images(self, name: str) -> bool:
+        """Whether a folder holds images directly."""
+        return any(self._is_image(entry) for entry in self._visible(name))
+
+    def examine(self, name: str) -> Role:
+        """What a folder can be for a data set.
+
+        A folder that holds only folders is no class, nor is a folder with several folders and no
+        image: these are splits, or folders of class folders.
+        """
+        entries = list(self._visible(name))
+        if not RESULT_FILES.isdisjoint(entry.name for entry in entries):
+            return "results"
+        if any(self._is_image(entry) for entry in entries):
+            return "class"
+        folders = [entry.name for entry in entries if _kind(entry) == "folder"]
+        if not folders or (len(folders) == 1 and len(entries) > 1):
+            return "class"
+        roles = {self.examine(_join(name, folder)) for folder in self.list_folders(name)}
+        return "results" if roles == {"results"} else "only folders"
+
+    def count_beside(self, name: str) -> None:
+        """Count the loops and the files directly in a folder whose folders are classes or splits.
+
+        Images there belong to no class.
+        """
+        for entry in self._visible(name, self.left_out):
+            path = _join(name, entry.name)
+            if _kind(entry) == "folder":
+                if self._is_loop(entry, name):
+                    self.left_out.add(LOOP, path)
+            elif self._is_image(entry):
+                self.left_out.add(BESIDE_CLASSES, path)
+            else:
+                self._count_other(entry, path)
+
+    def find_images(self, name: str) -> list[FoundImage]:
+        """All images below a folder, in a fixed order; each folder is read once.
+
+        A link whose target does not exist counts as an image if it has the extension of one.
+        """
+        found: list[tuple[str, FoundImage]] = []
+        pending = deque([name])
+        visited: set[str] = set()
+        while pending:
+            folder = pending.popleft()
+            real = os.path.realpath(self.path(folder))
+            if real in visited:
+                self.left_out.add(REPEATED, folder)
+                continue
+            visited.add(real)
+            entries = list(self._visible(folder, self.left_out))
+            if not RESULT_FILES.isdisjoint(entry.name for entry in entries):
+                self.left_out.add(RESULTS, folder)
+                continue
+            at_its_place = real == os.path.join(self._real_root, folder)
+            for entry in entries:
+                path = _join(folder, entry.name)
+                if _kind(entry) == "folder":
+                    if self._is_loop(entry, folder):
+                        self.left_out.add(LOOP, path)
+                    elif entry.is_symlink():  # real folders first, so that links repeat them
+                        pending.append(path)
+                    else:
+                        pending.appendleft(path)
+                elif not self._is_image(entry):
+                    self._count_other(entry, path)
+                elif entry.is_symlink():
+                    found.append((folder, FoundImage(path, os.path.realpath(entry.path))))
+                else:
+                    linked = "" if at_its_place else os.path.join(real, entry.name)
+                    found.append((folder, FoundImage(path, linked)))
+        # The order of torchvision's ImageFolder: by the path of the folder, then by file name.
+        return [image for _, image in sorted(found)]
+
+    def keep_once(
+        self, images: dict[str, list[tuple[FoundImage, int]]]
+    ) -> dict[str, list[tuple[FoundImage, int]]]:
+        """Keep each real file once, where several links lead to it.
+
+        A file stays at its own place. A file that only links lead to stays in the first split of
+        test, validation and train, so that no image is trained on that is scored.
+
+        Args:
+            images: the images and their classes, by split.
+        """
+        if not any(image.real for part in images.values() for image, _ in part):
+            return images
+        taken = {
+            os.path.join(self._real_root, image.name)
+            for part in images.values()
+            for image, _ in part
+            if not image.real
+        }
+        kept: dict[str, list[tuple[FoundImage, int]]] = {}
+        for split in reversed(images):
+            kept[split] = []
+            for image, label in images[split]:
+                if image.real and image.real in taken:
+                    self.left_out.add(REPEATED, image.name)
+                else:
+                    taken.add(image.real)
+                    kept[split].append((image, label))
+        return {split: kept[split] for split in images}
+
+    def _visible(self, name: str, left_out: LeftOut | None = None) -> Iterator[os.DirEntry[str]]:
+        """The entries of a folder by name, without hidden ones, which are counted in `left_out`."""
+        for entry in sorted(_entries(self.path(name)), key=lambda entry: entry.name):
+            if not (entry.name.startswith(".") or entry.name.casefold() in SYSTEM_NAMES):
+                yield entry
+            elif left_out is not None:
+                left_out.add(HIDDEN, _join(name, entry.name))
+
+    def _is_loop(self, entry: os.DirEntry[str], parent: str) -> bool:
+        """Whether a folder in the folder `parent` is a link to a folder that holds the link."""
+        if not entry.is_symlink():
+            return False
+        above = os.path.join(os.path.realpath(self.path(parent)), "")
+        return above.startswith(os.path.join(os.path.realpath(entry.path), ""))
+
+    def _is_image(self, entry: os.DirEntry[str]) -> bool:
+        is_named_so = extension_of(entry.name) in self._extensions
+        return is_named_so and _kind(entry) in ("file", "dangling")
+
+    def _count_other(self, entry: os.DirEntry[str], name: str) -> None:
+        reasons = {"dangling": DANGLING, "special": SPECIAL}
+        self.left_out.add(reasons.get(_kind(entry)) or file_reason(name), name)
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _kind(entry: os.DirEntry[str]) -> Kind:
+    """The kind of an entry; of a link, the kind of its target."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError:  # a link to itself, or into a folder that may not be read
+        return "dangling"
+    return "dangling" if entry.is_symlink() else "special"
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        raise DataError(f"folder {folder} does not exist") from None
+    except NotADirectoryError:
+        raise DataError(f"{folder} is a file, not a folder of images") from None
+    except OSError as error:
+        raise DataError(f"folder {folder} cannot be read: {error.strerror}") from error

@@ -1,0 +1,73 @@
+"""Images without classes: the files and folders that a user names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from genets.core.errors import DataError
+from genets.core.image_facts import Preprocessing
+from genets.data.folder import ImageFiles
+from genets.data.folder_scan import FolderScan
+from genets.data.image_reader import ImageReader, collate
+from genets.data.pixels import normalised
+from genets.data.scoring import make_transform
+from genets.data.split import slices
+
+
+def find_images(places: Sequence[Path]) -> list[str]:
+    """List image files, and the image files below folders, each once and in a fixed order.
+
+    Args:
+        places: Files, whatever their extension, and folders.
+
+    Raises:
+        DataError: A place does not exist, or a folder holds no image.
+    """
+    files: dict[str, None] = {}
+    for place in places:
+        if not place.exists():
+            raise DataError(f"no image file or folder {str(place)!r}")
+        below = _images_below(place) if place.is_dir() else [str(place)]
+        if not below:
+            raise DataError(f"folder {str(place)!r} holds no image")
+        files |= dict.fromkeys(below)
+    return list(files)
+
+
+def _images_below(folder: Path) -> list[str]:
+    scan = FolderScan(folder)
+    return [scan.path(image.name) for image in scan.find_images("")]
+
+
+@dataclass
+class GivenImages:
+    """Image files as inputs of a network.
+
+    Attributes:
+        files: The files.
+        preprocessing: The preprocessing that the network was trained for.
+        resolution: Pixels along one side of the input.
+        unreadable: The reason for each file that could not be read so far.
+    """
+
+    files: Sequence[str]
+    preprocessing: Preprocessing
+    resolution: int
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[list[str], Tensor]]:
+        """Yield the readable files of each batch and their inputs (N, 3, H, W)."""
+        transform = make_transform(self.preprocessing, self.resolution)
+        images = ImageFiles(self.files, [0] * len(self.files))
+        reader = ImageReader(images, "given", range(len(self.files)), None, transform)
+        for part in slices(len(self.files), batch_size, drop_last=False):
+            positions = range(len(self.files))[part]
+            batch, broken = collate(reader.__getitems__([(place, None) for place in positions]))
+            self.unreadable |= broken
+            if batch is not None:
+                names = [name for name in self.files[part] if name not in broken]
+                yield names, normalised(batch[0], self.preprocessing)

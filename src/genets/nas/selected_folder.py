@@ -1,0 +1,130 @@
+"""The folder of a selection: the structure, its measurement, and the command that trains it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from genets.core.errors import StudyError
+from genets.core.files import write_atomic
+from genets.latency import Target
+from genets.nas.settings.toml_tables import format_toml_tables
+from genets.nas.study.reader import StudyReader
+from genets.nas.study.records import Candidate
+from genets.networks.own_blocks import find_block_files
+from genets.networks.weights import STRUCTURE_FILE
+from genets.structure import Structure
+from genets.training import RunRecipe, RunSettings
+
+MEASUREMENT, RECIPE, COMMAND = "selected.json", "recipe.toml", "train.sh"
+TRAINING = "training"  # the folder of the training run
+
+
+@dataclass(frozen=True)
+class SelectedFolder:
+    """What was written for one selected structure.
+
+    Attributes:
+        files: By label the written files.
+        settings: The training of the structure, as the study trains its winner.
+        out: The folder of that training.
+        command: The command line that begins or continues it.
+    """
+
+    files: dict[str, Path]
+    settings: RunSettings
+    out: Path
+    command: str
+
+
+def check_folder(folder: Path) -> None:
+    """Raise StudyError unless the folder is new, empty, or holds an earlier selection."""
+    is_selection = (folder / STRUCTURE_FILE).is_file() and (folder / MEASUREMENT).is_file()
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not (is_selection or is_free):
+        raise StudyError(f"{folder} is not empty and holds no selection; take another folder")
+
+
+def write_selected(
+    study: StudyReader, selected: Candidate, target: Target, folder: Path
+) -> SelectedFolder:
+    """Write a selected structure to a folder.
+
+    The training has the recipe, the images and the seed of the study's winner, and the MasterNet of
+    the study as its teacher.
+
+    Args:
+        study: The study of the selection.
+        selected: The structure and its measurement.
+        target: The target of the measurement.
+        folder: A new or empty folder, or one with an earlier selection of the same structure.
+
+    Raises:
+        StudyError: The folder holds something else.
+        OSError: A file cannot be written.
+    """
+    check_folder(folder)
+    path = folder / STRUCTURE_FILE
+    if path.exists() and Structure.load(path) != selected.structure:
+        raise StudyError(
+            f"{folder} holds another structure than the selected {selected.structure}; take "
+            "another folder"
+        )
+    settings = _training_settings(study, selected.structure)
+    paths = {
+        "structure": folder / STRUCTURE_FILE,
+        "measurement": folder / MEASUREMENT,
+        "recipe": folder / RECIPE,
+        "command": folder / COMMAND,
+    }
+    out = folder / TRAINING
+    broken_share = study.settings.max_broken_share
+    command = _command(settings, paths["structure"], paths["recipe"], broken_share, out)
+    record = {
+        "study": str(study.folder.absolute()),
+        "target": target.to_json(),
+        "metric": study.settings.metric,
+        **selected.to_json(),
+        "train": command,
+    }
+    recipe = {name: value for name, value in asdict(settings.recipe).items() if value is not None}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(paths["structure"], selected.structure.to_toml())
+    write_atomic(paths["measurement"], json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_atomic(paths["recipe"], format_toml_tables(recipe))
+    write_atomic(paths["command"], f"#!/bin/sh\n{command}\n")
+    return SelectedFolder(paths, settings, out, command)
+
+
+def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
+    settings = study.settings
+    return RunSettings(
+        network=str(structure),
+        data=settings.data,
+        recipe=RunRecipe(**asdict(settings.final_training.recipe())),
+        recipe_name="quick",  # that of `genets train` for fresh weights; every field is given
+        seed=settings.seed,
+        teacher=str(settings.structure),
+        teacher_weights=str(study.master_weights.absolute()),
+    )
+
+
+def _command(
+    settings: RunSettings, structure: Path, recipe: Path, max_broken_share: float, out: Path
+) -> str:
+    types = (stage.type for stage in Structure.parse(settings.network).stages)
+    blocks = [word for file in find_block_files(types) for word in ("--own-blocks", str(file.path))]
+    words: Sequence[str] = (
+        "genets", *blocks, "train", str(structure.absolute()),
+        "--data", settings.data,
+        "--recipe-file", str(recipe.absolute()),
+        "--teacher", settings.teacher,
+        "--teacher-weights", settings.teacher_weights,
+        "--seed", str(settings.seed),
+        "--max-broken-share", str(max_broken_share),
+        "--out", str(out.absolute()),
+    )  # fmt: skip
+    return shlex.join(words)

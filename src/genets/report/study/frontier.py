@@ -1,0 +1,130 @@
+"""The frontier of a study on a target, and the table of all measured networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from genets.nas.selection.measured import TargetLatency
+from genets.nas.study.snapshot import Snapshot
+from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section
+from genets.report.study.charts import (
+    budget_ms,
+    find_role,
+    frontier_chart,
+    shown_measured_ms,
+    winner_on,
+)
+from genets.report.study.facts import accuracy_conditions, latency_conditions, pixels_text
+from genets.report.wording import (
+    SCORE_UNITS,
+    aligned_texts,
+    describe_target,
+    in_unit,
+    noise_words,
+    predicted_score,
+)
+from genets.structure import Structure
+
+FRONTIER_TEXT = (
+    "Accuracy is predicted from trials: in a trial, one super-block of the MasterNet is replaced, "
+    "fine-tuned for a few epochs, and scored on the validation images. Latency is predicted from a "
+    "latency table, which holds the measured times of parts of networks. The frontier is the best "
+    "predicted structure for every latency, over the whole search space; up and left is better. "
+    "The band is one standard deviation to either side. The dashed line is the budget, "
+    "{budget:.4g} ms. Marks are measured networks at the height of their prediction. Touch a "
+    "point, or hover over it, for the structure."
+)
+SPEED_TEXT = (
+    "A machine is not always equally fast. The MasterNet was measured in turn with each network, "
+    "and all latencies of the chart are scaled to the speed that the machine had {when}."
+)
+TABLE_TEXT = (
+    "Measured networks, the fastest first. Latencies are as they were measured, in ms per image; "
+    "low and high are the ends of the 95 % interval. A latency is noisy where an end is more than "
+    "1 % away, and disturbed where something else used the device meanwhile. Predicted ms is what "
+    "the latency table predicts at the speed of that measurement."
+)
+
+
+def frontier_section(snapshot: Snapshot, latency: TargetLatency) -> Section:
+    """The charts of the frontier, one for each resolution, and the measured networks."""
+    title = f"Frontier: {describe_target(latency.target)}"
+    resolutions = latency.table.space.resolutions
+    charts = [frontier_chart(snapshot, latency, resolution) for resolution in resolutions]
+    if charts[0] is None:
+        reason = snapshot.model_failure or "there are no trials yet"
+        text = f"There is no frontier, because no accuracy can be predicted: {reason}."
+        return Section(title, [Paragraph(text), *_measured_table(snapshot, latency)])
+    several = len(resolutions) > 1
+    when = "when the latency table was made"
+    if winner_on(snapshot, latency) is not None:
+        when = "when the winner was measured"
+    return Section(title, [
+        Paragraph(FRONTIER_TEXT.format(budget=budget_ms(snapshot, latency))),
+        *([Paragraph(_resolutions_text(snapshot, resolutions))] if several else []),
+        *(Figure(chart, "Predicted accuracy over latency" + f", {resolution} pixels" * several)
+          for chart, resolution in zip(charts, resolutions, strict=True)),
+        Paragraph(SPEED_TEXT.format(when=when), True),
+        Paragraph(latency_conditions(latency), True),
+        Paragraph(accuracy_conditions(snapshot), True),
+        *_measured_table(snapshot, latency),
+    ])  # fmt: skip
+
+
+def _resolutions_text(snapshot: Snapshot, resolutions: Sequence[int]) -> str:
+    return (
+        f"Structures are selected at {pixels_text(resolutions)} by the same predictions. The "
+        f"predictions are for {snapshot.latest.master.resolution} pixels, the resolution of the "
+        "trials. At another resolution they order structures but do not give their accuracy, so "
+        "heights in different charts cannot be compared. The best resolution is found by training "
+        "candidates of each."
+    )
+
+
+def _measured_table(snapshot: Snapshot, latency: TargetLatency) -> list[Block]:
+    """A row for each measured network, sorted by its latency at one speed."""
+    metric, table = snapshot.settings.metric, latency.table
+    header = ["network", "ms per image", "low", "high", "noise", "times the MasterNet",
+              "predicted ms", f"predicted {metric.label}, {SCORE_UNITS[metric]}", "± std",
+              "structure"]  # fmt: skip
+    networks = sorted(
+        latency.measured.items(), key=lambda item: shown_measured_ms(item[1], snapshot, latency)
+    )
+    if not networks:
+        return []
+    measured = [network.network for _, network in networks]
+    predicted = [
+        table.predict_ms_per_image(structure) * network.slowdown(table)
+        for structure, network in networks
+    ]
+    predictions = [_prediction(snapshot, structure) for structure, _ in networks]
+    columns: list[list[str]] = [
+        aligned_texts(m.ms_per_image for m in measured),
+        aligned_texts(m.low_ms_per_image for m in measured),
+        aligned_texts(m.high_ms_per_image for m in measured),
+        [noise_words(m) for m in measured],
+        [f"{n.network.ms_per_image / n.master_ms_per_image:.3f}" for _, n in networks],
+        aligned_texts(predicted),
+        aligned_texts(score for score, _ in predictions),
+        aligned_texts((std for _, std in predictions), 2),
+    ]
+    roles = [find_role(structure, snapshot) for structure, _ in networks]
+    rows: list[list[Cell | str]] = [
+        [role, *cells, Cell(str(structure), "text")]
+        for role, cells, (structure, _) in zip(
+            roles, zip(*columns, strict=True), networks, strict=True
+        )
+    ]
+    strong = frozenset(number for number, role in enumerate(roles) if role == "winner")
+    return [Paragraph(TABLE_TEXT), PageTable(header, rows, strong)]
+
+
+def _prediction(snapshot: Snapshot, structure: Structure) -> tuple[float | None, float | None]:
+    """The predicted score and its standard deviation; None where they are not known."""
+    model, metric = snapshot.model, snapshot.settings.metric
+    if model is None or structure.resolution != model.master.resolution:
+        return None, None
+    prediction = model.predict(structure)
+    std = None if math.isnan(prediction.std) else in_unit(prediction.std, metric)
+    return predicted_score(prediction.value, metric), std

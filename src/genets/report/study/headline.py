@@ -1,0 +1,143 @@
+"""The top of the page of a study: the result in one sentence, in a table, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from genets.latency import Budget
+from genets.nas.study import layout
+from genets.nas.study.records import Candidate
+from genets.nas.study.snapshot import Snapshot
+from genets.report.html import Block, Code, PageTable, Paragraph, Section
+from genets.report.study.facts import latency_conditions, own_measured
+from genets.report.wording import aligned_texts, difference_text, noise_words, noisy_score_text
+from genets.training.score import Metric, Score
+
+LEAD_TEXT = (
+    "The MasterNet is the network that the search started from. The winner is the network that the "
+    "search exports. The budget is the largest latency that was allowed."
+)
+WORDS_TEXT = (
+    "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
+    "the batch size of the target; low and high are the ends of its 95 % interval. A latency is "
+    "noisy where an end is more than 1 % away from it, and disturbed where something else used the "
+    "device meanwhile."
+)
+SCORES_TEXT = (
+    "Top-1 is the share of the test images whose most probable class is the right one; ± is its "
+    "95 % interval, which comes from the number of images. Cross-entropy is in nats per image, and "
+    "a lower one is better."
+)
+PAIRED_TEXT = (
+    " The difference in accuracy is paired: both networks were scored on the same {images} test "
+    "images, and ± is its 95 % interval over them. Each network was trained once; other trainings "
+    "would differ by more."
+)
+
+
+def headline(snapshot: Snapshot) -> str:
+    """The result in one sentence, or the first missing part of an unfinished study."""
+    selected, counts = snapshot.selected, snapshot.class_counts
+    if selected is None:
+        return f"Unfinished: {snapshot.missing()[0]}"
+    times = selected.master_ms / selected.measured_ms
+    parts = [f"{times:.{1 if times >= 1 else 2}f} times as fast as the MasterNet"]
+    if counts is not None and counts.difference is not None:
+        parts.append(difference_text(counts.difference))
+    elif snapshot.result is None:
+        parts.append("not trained yet")
+    within = "within" if selected.margin >= 0 else "ABOVE"
+    ms, budget = aligned_texts((selected.measured_ms, selected.budget_ms), 3)
+    return f"{', '.join(parts)}; {ms} ms per image, {within} the budget of {budget} ms"
+
+
+def lead(snapshot: Snapshot) -> str:
+    """The words of the headline, explained; empty before a structure is selected."""
+    if snapshot.selected is None:
+        return ""
+    counts = snapshot.class_counts
+    if counts is None or counts.difference is None:
+        return LEAD_TEXT
+    return LEAD_TEXT + PAIRED_TEXT.format(images=counts.difference.images)
+
+
+def result_section(snapshot: Snapshot) -> Section:
+    """The winner beside the MasterNet; empty before a structure is selected."""
+    selected, result = snapshot.selected, snapshot.result
+    if selected is None:
+        return Section("Result", [])
+    blocks: list[Block] = [_table(snapshot, selected, result or {})]
+    blocks += [Paragraph(budget_sentence(snapshot, selected)), Paragraph(WORDS_TEXT, True)]
+    if result is not None:
+        blocks.append(Paragraph(SCORES_TEXT, True))
+    own = snapshot.settings.target.resolved()
+    blocks += [Paragraph(latency_conditions(t), True) for t in snapshot.targets if t.target == own]
+    return Section("Result", blocks)
+
+
+def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -> PageTable:
+    scores = [f"test {metric.label}" for metric in Metric]
+    header = ["network", "ms per image", "low", "high", "noise", *scores]
+    low = high = None
+    master_noise = ""
+    in_turn = own_measured(snapshot).get(selected.structure)
+    if in_turn is not None:
+        low, high = in_turn.master_low_ms_per_image, in_turn.master_high_ms_per_image
+        master_noise = "disturbed" * in_turn.master_disturbed
+    columns = zip(
+        aligned_texts((selected.master_ms, selected.measured_ms)),
+        aligned_texts((low, selected.low_ms)),
+        aligned_texts((high, selected.high_ms)),
+        (master_noise, noise_words(selected)),
+        strict=True,
+    )
+    counts = snapshot.class_counts
+    images = None if counts is None else int(counts.winner.sum())
+    rows = []
+    for name, latency in zip(("MasterNet", "winner"), columns, strict=True):
+        record = result.get(name.removesuffix("Net").lower())
+        score = None if record is None else Score.from_json({"images": images, **record})
+        rows.append([name, *latency, *(noisy_score_text(score, metric) for metric in Metric)])
+    return PageTable(header, rows, frozenset({1}))
+
+
+def budget_sentence(snapshot: Snapshot, selected: Candidate) -> str:
+    """The budget of the page, which all its figures use, and the part of it that is left."""
+    asked = snapshot.settings.budget
+    relative = ""
+    if Budget.parse(asked).is_relative:
+        factor = asked.strip().rstrip("x")
+        relative = f" ({asked}: {factor} times the low end of the MasterNet's interval)"
+    side = "below" if selected.margin >= 0 else "ABOVE"
+    return (
+        f"The budget is {selected.budget_ms:.4g} ms per image{relative}. The upper end of the "
+        f"winner's interval is {abs(selected.margin):.1%} {side} the budget. The search predicted "
+        f"{selected.predicted_ms:.4g} ms before it measured the winner."
+    )
+
+
+def next_steps(snapshot: Snapshot) -> Section:
+    """Commands for the reader: load, predict, export, another budget; or how to continue."""
+    study = shlex.quote(str(snapshot.folder))
+    if snapshot.result is None:
+        return Section("Next step", [
+            Paragraph("This command continues the search:"),
+            Code([f"genets search --out {study}"]),
+        ])  # fmt: skip
+    folder = snapshot.folder / layout.RESULTS
+    results = shlex.quote(str(folder))
+    budget = snapshot.selected.budget_ms if snapshot.selected else 1.0
+    return Section("Next steps", [
+        Paragraph("Load the winner in Python, as a PyTorch network:"),
+        Code(["import genets", f"network = genets.load({json.dumps(str(folder))})"]),
+        Paragraph("Classify images, export the winner, and select for another budget without a new "
+                  "search:"),
+        Code([
+            f"genets predict {results} photo.jpg",
+            f"genets export {results} --out deploy",
+            f"genets select {study} --budget {0.8 * budget:.2g}ms --out faster",
+        ]),
+    ])  # fmt: skip

@@ -1,0 +1,425 @@
+"""The search for structures within a budget, on a device whose true latency is known."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from small_networks import TWO_XX
+
+from genets.core.errors import BusyDeviceError, InfeasibleBudgetError
+from genets.latency import Budget, Measurement, Target
+from genets.nas.accuracy.model import Prediction
+from genets.nas.selection import budget_search
+from genets.nas.selection.alternatives import block_types
+from genets.nas.selection.budget_search import BudgetSearch, OnAttempt
+from genets.nas.selection.chain import Floats, make_chain
+from genets.nas.selection.fastest import NUM_FASTEST, check_feasible
+from genets.nas.selection.measured import MeasuredNetworks, NetworkLatency
+from genets.nas.study.records import Candidate
+from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock
+
+MASTER = TWO_XX
+SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), depth_change=2, resolutions=())
+AROUND = SPACE.around(MASTER)
+
+
+def cost(width_in: int, stage: SuperBlock, resolution: int = 16) -> float:
+    if stage.type == "Conv":  # every structure has the same stem
+        return 0.0 if width_in == 3 else 1e-4 * width_in
+    area = (resolution / 16) ** 2
+    return 1e-4 * area * stage.depth * (width_in + stage.width)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Predicts `scale` times the true latency; `correct` learns the scale from measurements."""
+
+    scale: float = 1.0
+    rmspe: float = 0.03
+    learns: bool = True
+
+    @property
+    def master_ms_per_image(self) -> float:
+        return true_ms(MASTER)
+
+    def stage_ms_per_image(
+        self,
+        index: int,
+        widths: Sequence[int],
+        options: Sequence[SuperBlock],
+        *,
+        resolution: int | None = None,
+    ) -> Floats:
+        costs = [[cost(w, o, resolution or 16) for o in options] for w in widths]
+        return self.scale * np.array(costs)
+
+    offset_ms_per_image = 0.01
+
+    def predict_ms_per_image(self, structure: Structure) -> float:
+        return 0.01 + self.scale * (true_ms(structure) - 0.01)
+
+    def correct(self, measured: dict[Structure, float]) -> Table:
+        if not self.learns:
+            return self
+        ratios = [(ms - 0.01) / (true_ms(structure) - 0.01) for structure, ms in measured.items()]
+        return replace(self, scale=float(np.mean(ratios)))
+
+
+def true_ms(structure: Structure) -> float:
+    return 0.01 + sum(
+        cost(structure.input_width(index), structure.stage(index), structure.resolution)
+        for index in structure.indices
+    )
+
+
+class Model:
+    """More depth and width are better, and XX is better than DW."""
+
+    master = MASTER
+    failed: frozenset[Any] = frozenset()
+    tried = SimpleNamespace(outside=lambda structure: ())
+
+    def stage_gain(
+        self, index: int, widths: Sequence[int], options: Sequence[SuperBlock]
+    ) -> Floats:
+        return np.array([[self.gain(o) for o in options] for _ in widths])
+
+    def gain(self, s: SuperBlock) -> float:
+        return float(np.log(s.depth * s.width) + (s.type == "XX"))
+
+    def predict(self, structure: Structure) -> Prediction:
+        return Prediction(sum(map(self.gain, structure.stages)), 0.1, 0.0)
+
+
+class Device:
+    """Measures the true latency times `slowdown`, and records the order of its measurements.
+
+    half_width: Half of the width of the interval, as a share of the latency.
+    round_slowdowns: A further slowdown of each of the next calls of `measure`.
+    disturbance: The factor by which the second network is measured too slow. The upper end of its
+        interval is wrong by the square of that factor.
+    structure_slowdown: A further slowdown of a structure, which no table predicts.
+    """
+
+    def __init__(
+        self,
+        slowdown: float = 1.0,
+        round_slowdowns: Sequence[float] = (),
+        half_width: float = 0.01,
+        disturbance: float = 1.0,
+        structure_slowdown: Callable[[Structure], float] = lambda structure: 1.0,
+    ) -> None:
+        self.structure_slowdown = structure_slowdown
+        self.slowdown = slowdown
+        self.half_width = half_width
+        self.disturbance = disturbance
+        self.round_slowdowns = [*round_slowdowns]
+        self.measured: dict[Structure, NetworkLatency] = {}
+        self.order: list[Structure] = []
+
+    def measure(
+        self, structures: Sequence[Structure], *, to_refuse: bool = False
+    ) -> dict[Structure, NetworkLatency]:
+        factor = self.slowdown * (self.round_slowdowns.pop(0) if self.round_slowdowns else 1.0)
+        for structure in structures:
+            if structure not in self.measured:
+                self.order.append(structure)
+                network = self._measurement(
+                    factor * self.structure_slowdown(structure) * true_ms(structure)
+                )
+                if len(self.order) == 2 and self.disturbance > 1:
+                    ms, high = (self.disturbance**n * network.ms_per_image for n in (1, 2))
+                    network = replace(network, ms_per_image=ms, high_ms_per_image=high)
+                master_ms = factor * true_ms(MASTER)
+                self.measured[structure] = NetworkLatency(
+                    network, master_ms, master_ms * (1 - self.half_width)
+                )
+        return {structure: self.measured[structure] for structure in structures}
+
+    def _measurement(self, ms: float) -> Measurement:
+        low, high = ms * (1 - self.half_width), ms * (1 + self.half_width)
+        return Measurement(ms, low, high, ms, ms, (ms,), False, {}, "genets-1", Target(), 16)
+
+
+def context(table: Table, device: Device, budget: str, space: SearchSpace = AROUND) -> Any:
+    """The parts of a search context that a budget search reads."""
+    return SimpleNamespace(
+        master=MASTER,
+        space=space,
+        budget=Budget.parse(budget),
+        latency=SimpleNamespace(table=table, measure=device.measure),
+        settings=SimpleNamespace(selection="exact"),
+    )
+
+
+def select_top(
+    top: int,
+    table: Table,
+    device: Device,
+    budget: str,
+    resolution: int | None = None,
+    on_attempt: OnAttempt = lambda done, total: None,
+) -> list[Candidate]:
+    model: Any = Model()
+    return BudgetSearch(context(table, device, budget), model, resolution).run(top, on_attempt)
+
+
+def select_best(table: Table, device: Device, budget: str) -> Candidate:
+    return select_top(1, table, device, budget)[0]
+
+
+def best_by_brute_force(limit_ms: float, resolution: int = 16) -> float:
+    model = Model()
+    master = MASTER.with_resolution(resolution)
+    structures = (
+        master.with_stage(0, a).with_stage(1, b)
+        for a in AROUND.choices(0)
+        for b in AROUND.choices(1)
+    )
+    return max(model.predict(s).mean for s in structures if true_ms(s) <= limit_ms)
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 1.25, 0.8])
+def test_the_upper_bound_meets_the_budget_with_a_wrong_table(slowdown: float) -> None:
+    device = Device(slowdown)
+    selected = select_best(Table(), device, "0.06ms")
+    assert selected.high_ms <= selected.budget_ms == 0.06
+    assert selected.measured_ms == pytest.approx(slowdown * true_ms(selected.structure))
+    assert selected.margin == pytest.approx(1 - selected.high_ms / 0.06)
+    assert selected.master_ms == pytest.approx(slowdown * true_ms(MASTER))
+
+
+def test_progress_starts_before_the_first_candidate_is_measured() -> None:
+    steps: list[tuple[int, int]] = []
+    device = Device()
+
+    def on_attempt(done: int, total: int) -> None:
+        steps.append((done, len(device.order)))
+
+    select_top(1, Table(), device, "0.06ms", on_attempt=on_attempt)
+    assert steps[0] == (0, 1), "only the MasterNet was measured"
+    assert steps[-1] == (5, len(device.order))
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("table", [Table(), Table(scale=0.5), Table(scale=1.5)])
+def test_the_best_structure_within_the_budget_is_selected(table: Table) -> None:
+    selected = select_best(table, Device(), "0.06ms")
+    # The limit is the budget without the spacing of the candidates and without the interval.
+    assert Model().predict(selected.structure).mean >= best_by_brute_force(0.06 * 0.97 / 1.01)
+
+
+@pytest.mark.parametrize("half_width", [0.0, 0.03, 0.05, 0.1])
+def test_a_wide_interval_reduces_the_latency_by_its_width_at_most(half_width: float) -> None:
+    selected = select_best(Table(rmspe=0.01), Device(half_width=half_width), "0.06ms")
+    assert selected.high_ms <= 0.06
+    assert selected.margin < 0.1
+    limit = 0.06 * 0.97 / (1 + half_width)
+    assert Model().predict(selected.structure).mean >= best_by_brute_force(limit)
+
+
+def half_of_them_are_slow(structure: Structure) -> float:
+    return 1.2 if zlib.crc32(f"4 {structure}".encode()) % 100 < 50 else 1.0
+
+
+def test_slower_structures_are_measured_where_much_of_the_budget_is_unused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The structures that should need the complete budget are too slow, and the table never learns.
+
+    So structures between those and the first structure within the budget are measured as well.
+    """
+    table = Table(learns=False)
+    selected = select_best(table, Device(structure_slowdown=half_of_them_are_slow), "0.06ms")
+    monkeypatch.setattr(budget_search, "MAX_UNUSED", 1.0)
+    without = select_best(table, Device(structure_slowdown=half_of_them_are_slow), "0.06ms")
+    assert selected.margin < 0.06 < 0.1 < without.margin
+    assert Model().predict(selected.structure).mean > Model().predict(without.structure).mean
+
+
+@pytest.mark.parametrize("round_slowdowns", [(1.0, 1.7), (1.7, 1.0), (1.7, 1.0, 1.3)])
+def test_a_relative_budget_follows_the_speed_of_the_machine(
+    round_slowdowns: tuple[float, ...],
+) -> None:
+    """The MasterNet is measured in turn, so a budget of 0.7x follows a slowdown."""
+    selected = select_best(Table(), Device(round_slowdowns=round_slowdowns), "0.7x")
+    assert selected.budget_ms == pytest.approx(0.7 * 0.99 * selected.master_ms)
+    assert true_ms(selected.structure) * 1.01 <= 0.7 * 0.99 * true_ms(MASTER)
+    assert true_ms(selected.structure) >= 0.6 * true_ms(MASTER)
+
+
+def test_the_master_net_shows_that_the_machine_has_become_slower() -> None:
+    table = Table()  # exact, but the machine is 1.4 times slower now
+    device = Device(slowdown=1.4)
+    selected = select_best(table, device, "0.06ms")
+    assert selected.predicted_ms == pytest.approx(selected.measured_ms)
+    # Every candidate meets the budget, so none was measured to find the slowdown.
+    assert all(1.4 * true_ms(structure) <= 0.06 for structure in device.order[1:])
+
+
+@pytest.mark.parametrize("disturbance", [1.5, 3.0, 10.0])
+def test_one_disturbed_measurement_changes_neither_the_table_nor_the_aim(
+    disturbance: float,
+) -> None:
+    selected = select_best(Table(), Device(disturbance=disturbance), "0.06ms")
+    limit = 0.06 * 0.94 / 1.01  # at worst, the second of the first candidates
+    assert Model().predict(selected.structure).mean >= best_by_brute_force(limit)
+
+
+@pytest.mark.parametrize("budget", ["0.2x", "0.06ms", "0.001ms"])
+@pytest.mark.parametrize("half_width", [0.15, 0.5])
+def test_a_busy_device_neither_meets_nor_refuses_a_budget(
+    tmp_path: Path, budget: str, half_width: float
+) -> None:
+    device = Device(half_width=half_width)
+
+    def in_turn(structures: Sequence[Structure], _: int) -> dict[Structure, Measurement]:
+        return {structure: device._measurement(true_ms(structure)) for structure in structures}
+
+    busy = context(Table(), device, budget)
+    networks = MeasuredNetworks(tmp_path / "m.json", MASTER, in_turn, budget=busy.budget)
+    busy.latency.measure = networks.measure
+    model: Any = Model()
+    with pytest.raises(BusyDeviceError, match="too busy with something else"):
+        BudgetSearch(busy, model).run()
+    with pytest.raises(BusyDeviceError, match="too busy with something else"):
+        check_feasible(busy)
+
+
+def test_beside_others_a_ratio_is_decided_with_a_margin(tmp_path: Path) -> None:
+    """All latencies are disturbed, and each ratio to the MasterNet is known within 2 %."""
+    device = Device(half_width=0.01)
+
+    def in_turn(structures: Sequence[Structure], _: int) -> dict[Structure, Measurement]:
+        measured = {s: device._measurement(true_ms(s)) for s in structures}
+        return {s: replace(m, disturbed=True) for s, m in measured.items()}
+
+    busy = context(Table(), device, "0.7x")
+    networks = MeasuredNetworks(tmp_path / "m.json", MASTER, in_turn, budget=busy.budget)
+    busy.latency.measure = networks.measure
+    model: Any = Model()
+    (selected,) = BudgetSearch(busy, model).run()
+    assert selected.disturbed
+    assert 0.85 * 0.7 <= true_ms(selected.structure) / true_ms(MASTER) <= 0.7 / 1.1
+
+
+def test_the_error_of_an_infeasible_budget_has_the_fastest_structure() -> None:
+    fastest = min(
+        true_ms(MASTER.with_stage(0, a).with_stage(1, b))
+        for a in AROUND.choices(0)
+        for b in AROUND.choices(1)
+    )
+    with pytest.raises(InfeasibleBudgetError, match=r"meets 0\.001 ms per image") as caught:
+        select_best(Table(), Device(), "0.001ms")
+    assert caught.value.exit_status == 3
+    assert caught.value.fastest_ms == pytest.approx(fastest * 1.01)
+    assert true_ms(Structure.parse(caught.value.fastest)) == pytest.approx(fastest)
+    with pytest.raises(InfeasibleBudgetError):
+        check_feasible(context(Table(), Device(), "0.001ms"))
+
+
+def test_alternatives_have_different_types_and_each_meets_the_budget() -> None:
+    device = Device(slowdown=1.2)
+    candidates = select_top(3, Table(), device, "0.06ms")
+    types = [block_types(selected.structure) for selected in candidates]
+    assert len(set(types)) == len(types) == 3
+    assert all(selected.high_ms <= 0.06 for selected in candidates)
+    values = [selected.predicted_accuracy for selected in candidates]
+    assert values == sorted(values, reverse=True)
+    alone = select_best(Table(), Device(slowdown=1.2), "0.06ms")
+    assert candidates[0].structure == alone.structure
+    assert len(device.order) <= 1 + 2 * 4  # each call measures two of the best types and two others
+
+
+@pytest.mark.parametrize("resolution", [12, 16, 24])
+def test_the_best_structure_of_each_resolution_is_selected(resolution: int) -> None:
+    candidates = select_top(2, Table(), Device(slowdown=1.2), "0.06ms", resolution)
+    for selected in candidates:
+        assert selected.structure.resolution == resolution
+        assert selected.high_ms <= selected.budget_ms == 0.06
+        assert selected.measured_ms == pytest.approx(1.2 * true_ms(selected.structure))
+        assert selected.predicted_ms == pytest.approx(selected.measured_ms)
+        assert selected.master_ms == pytest.approx(1.2 * true_ms(MASTER))
+    limit = 0.06 / 1.2 * 0.97 / 1.01
+    assert Model().predict(candidates[0].structure).mean >= best_by_brute_force(limit, resolution)
+
+
+def test_no_accuracy_is_predicted_at_a_resolution_without_trials() -> None:
+    (own,) = select_top(1, Table(), Device(), "0.06ms", 16)
+    (other,) = select_top(1, Table(), Device(), "0.06ms", 24)
+    assert own.predicted_accuracy == Model().predict(own.structure).value
+    assert (other.predicted_accuracy, other.predicted_accuracy_std) == (None, None)
+
+
+def test_a_budget_that_one_resolution_meets_is_feasible() -> None:
+    around = replace(SPACE, resolutions=(4, 32)).around(MASTER)
+    fastest = {
+        r: min(
+            true_ms(MASTER.with_resolution(r).with_stage(0, a).with_stage(1, b))
+            for a in around.choices(0)
+            for b in around.choices(1)
+        )
+        for r in around.resolutions
+    }
+    assert list(fastest) == [4, 16, 32]
+    assert fastest[4] < fastest[16] / 1.3
+    budget = f"{1.02 * fastest[4]}ms"
+    check_feasible(context(Table(), Device(), budget, around))
+    with pytest.raises(InfeasibleBudgetError, match="no structure of the design space at 16 pix"):
+        select_top(1, Table(), Device(), budget, 16)
+    with pytest.raises(InfeasibleBudgetError, match="of the design space meets") as caught:
+        check_feasible(context(Table(), Device(), "0.001ms", around))
+    assert Structure.parse(caught.value.fastest).resolution == 4
+    assert caught.value.fastest_ms == pytest.approx(1.01 * fastest[4])
+
+
+def test_blocks_whose_trials_all_failed_are_not_selected() -> None:
+    failed = frozenset({(1, Block("DW", 3, 3))})
+    chain = make_chain(AROUND, Table(), Model().stage_gain, failed)
+    assert {option.type for option in chain[1].options} == {"XX", "DW"}
+    assert {option.type for option in chain[2].options} == {"XX"}
+    assert chain[2].distinct_output_widths == AROUND.widths[1]
+
+
+def test_there_is_one_alternative_for_each_combination_of_types() -> None:
+    assert len(select_top(9, Table(), Device(), "0.06ms")) == 4
+    with pytest.raises(InfeasibleBudgetError):
+        select_top(3, Table(), Device(), "0.001ms")
+
+
+def test_only_the_master_net_is_measured_before_a_feasible_budget_is_accepted() -> None:
+    device = Device()
+    check_feasible(context(Table(), device, "0.06ms"))
+    assert device.order == [MASTER]
+
+
+def test_structures_are_measured_before_a_pessimistic_table_refuses_a_budget() -> None:
+    device = Device()
+    check_feasible(context(Table(scale=100.0), device, "0.06ms"))
+    assert len(device.order) == 1 + NUM_FASTEST
+
+
+def test_several_fast_structures_are_measured_before_a_budget_is_refused() -> None:
+    """Structures of other types are equally fast, and only the first is slower than predicted."""
+    fastest = MASTER.with_stage(0, AROUND.choices(0)[0]).with_stage(1, AROUND.choices(1)[0])
+    budget = f"{1.02 * true_ms(fastest)}ms"
+    device = Device()
+    check_feasible(context(Table(scale=1.1), device, budget))
+    first, second = device.order[1:3]
+    assert true_ms(first) == true_ms(second) == true_ms(fastest)
+
+    def slowdown(structure: Structure) -> float:
+        return 1.5 if block_types(structure) == block_types(first) else 1.0
+
+    check_feasible(context(Table(scale=1.1), Device(structure_slowdown=slowdown), budget))
+    selected = select_best(
+        Table(scale=1.1, learns=False), Device(structure_slowdown=slowdown), budget
+    )
+    assert block_types(selected.structure) != block_types(first)

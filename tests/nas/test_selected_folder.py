@@ -1,0 +1,112 @@
+"""`genets select --out` and `--train`: a selected structure with the command that trains it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from rounds_lab import in_closed_form
+from test_stored_study import STORED, StoredLaboratory
+
+import genets
+from command_line import fails, invoke
+from genets.structure import Structure
+from json_keys import check_keys
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the stored study in closed form, whose networks train for one epoch."""
+    in_closed_form(monkeypatch, StoredLaboratory())
+    folder = Path(shutil.copytree(STORED, tmp_path / "my study"))
+    settings = folder / "study.toml"
+    settings.write_text(settings.read_text().replace("epochs = 12", "epochs = 1"))
+    return folder
+
+
+def select(study: Path, *words: object) -> dict[str, object]:
+    result = invoke("select", study, "--budget", "0.7x", *words, "--json")
+    assert result.exit_code == 0, result.output
+    printed: dict[str, object] = json.loads(result.stdout)
+    return printed
+
+
+def test_structure_measurement_and_command_are_written(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "faster net"
+    printed = select(study, "--out", out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "recipe.toml", "selected.json", "structure.toml", "train.sh"
+    ]  # fmt: skip
+    assert str(Structure.load(out / "structure.toml")) == printed["structure"]
+    stored = json.loads((out / "selected.json").read_text())
+    assert stored["measured_ms"] == printed["measured_ms"]
+    assert (stored["metric"], stored["target"]["batch_size"]) == ("cross_entropy", 8)
+    recipe = tomllib.loads((out / "recipe.toml").read_text())
+    assert (recipe["epochs"], recipe["learning_rate"], recipe["mixup"]) == (1, 1.2, 0.0)
+    assert (out / "train.sh").read_text() == f"#!/bin/sh\n{printed['train']}\n"
+    assert select(study, "--out", out) == printed
+
+
+def test_the_command_trains_the_structure_as_train_does(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    printed = select(study, "--out", out, "--train")
+    check_keys("select --out", printed)
+    assert set(printed["files"]) == {"structure", "measurement", "recipe", "command"}
+    network = genets.load(out / "training" / "results")
+    assert network.num_features == 16
+    words = shlex.split(str(printed["train"]))
+    again = invoke(*words[1:], "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == printed["trained"], "the same run is continued"
+
+
+def test_each_alternative_has_a_folder(study: Path, tmp_path: Path) -> None:
+    result = invoke("select", study, "--budget", "0.7x", "--top", 2, "--out", tmp_path / "two")
+    assert result.exit_code == 0, result.output
+    structures = [Structure.load(tmp_path / "two" / n / "structure.toml") for n in "12"]
+    assert structures[0] != structures[1]
+    assert result.stdout.count("to train it: genets train") == 2
+
+
+def test_the_time_of_measuring_is_shown_first(study: Path) -> None:
+    result = invoke("select", study, "--budget", "0.7x")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Measuring takes up to 10 s for each of at most 5 attempts."
+    assert "predicted cross-entropy" in result.stdout
+    new = invoke("select", study, "--budget", "0.7x", "--batch-size", 4)
+    assert "First the latency table of cpu-torch-fp32-b4-t1 is measured, which takes" in new.stderr
+
+
+def test_faults(study: Path, tmp_path: Path) -> None:
+    words = ("select", study, "--budget", "0.7x")
+    fails(invoke(*words, "--train"), "--train needs --out")
+    fails(invoke(*words, "--train", "--out", tmp_path / "b", "--top", 2), "leave --top out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("dear")
+    fails(invoke(*words, "--out", tmp_path / "full"), "is not empty and holds no selection")
+    fails(invoke(*words, "--out", study / "study.toml"), "is not empty and holds no selection")
+    select(study, "--out", tmp_path / "c")
+    other = invoke("select", study, "--budget", "0.5x", "--out", tmp_path / "c")
+    fails(other, "holds another structure than the selected")
+
+
+def test_a_search_that_differs_in_its_budget_alone_names_the_selection(study: Path) -> None:
+    other = invoke("search", "--out", study, "--budget", "0.5x")
+    command = f"genets select {shlex.quote(str(study))} --budget 0.5x"
+    fails(other, "budget: 0.9x in the study, 0.5x asked", command)
+    several = invoke("search", "--out", study, "--budget", "0.5x", "--seed", 3)
+    fails(several, "is a study of other settings", "seed: 0 in the study, 3 asked")
+
+
+def test_a_continued_search_says_what_is_complete(study: Path) -> None:
+    shutil.rmtree(study / "results")
+    result = invoke("search", "--out", study, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[0] == (
+        f"Continuing {study}: latency table complete, MasterNet trained, 20 trials complete, "
+        "4 candidates trained, winner trained."
+    )
