@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import random
+import resource
 import shlex
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 from fuzzing.files import STUDY
 from fuzzing.mutations import MUTATIONS
-from fuzzing.process import HANG_WALL_SECONDS, KINDS, Outcome, digests
+from fuzzing.process import HANG_SECONDS, HANG_WALL_SECONDS, KINDS, Outcome, digests
 from fuzzing.readers import read_study, subjects
+from genets.cli import main
 from genets.core.errors import GenetsError
 
 BLOW_UP_BYTES = 4 * 2**30  # of a whole command
+ERRORS, USAGE = "standard-error.txt", "usage.json"
+PRELOADED = (
+    "fuzzing.commands", "genets.nas.search", "genets.report.study.page", "genets.report.rank.page",
+    "genets.training.train_network", "timm", "onnxruntime", "altair",
+)  # fmt: skip
 
 
 def run_command(valid: Path, seed: int, number: int) -> Outcome:
@@ -51,35 +59,46 @@ def _run(words: list[str], root: Path) -> tuple[str, str, float, int]:
     for name in ("gs", "gswin32c"):  # Ghostscript, which Pillow would start for an EPS file
         (programs / name).write_text(f"#!/bin/sh\ntouch {shlex.quote(str(root / 'canary'))}\n")
         (programs / name).chmod(0o755)
-    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "genets", *words],
-        cwd=root,
-        env={**os.environ, "PATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    watch = threading.Timer(HANG_WALL_SECONDS, process.kill)
-    watch.start()
-    assert process.stderr is not None
-    text = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    is_late = not watch.is_alive()
-    watch.cancel()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    process = context.Process(target=_be_genets, args=(words, root))
+    process.start()
+    process.join(HANG_WALL_SECONDS)
+    is_late = process.exitcode is None
+    process.kill()
+    process.join()
+    text = (root / ERRORS).read_text(errors="replace")
+    usage = root / USAGE
+    seconds, memory = json.loads(usage.read_text()) if usage.exists() else (0.0, 0)
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     ours = [line.strip() for line in lines if "/genets/" in line and line.lstrip()[:4] == "File"]
     reason = " ".join([*ours[-1:], lines[-1][:200]])
+    code = process.exitcode or 0
     result = "traceback"
-    if is_late:
+    if is_late or code == -signal.SIGXCPU:
         result = "hang"
-    elif process.returncode < 0:
-        result, reason = "crash", f"exit status {process.returncode}"
+    elif code < 0:
+        result, reason = "crash", f"exit status {code}"
     elif "Traceback (most recent call last)" not in text:
-        result = {0: "read", 2: "named error", 3: "named error"}.get(process.returncode, result)
-    return result, reason, usage.ru_utime + usage.ru_stime, 1024 * usage.ru_maxrss
+        result = {0: "read", 2: "named error", 3: "named error"}.get(code, result)
+    return result, reason, seconds, memory
+
+
+def _be_genets(words: list[str], root: Path) -> None:
+    """Become a process of the script `genets`, which a server forks after the slow imports."""
+    resource.setrlimit(resource.RLIMIT_CPU, (int(HANG_SECONDS), resource.RLIM_INFINITY))
+    os.chdir(root)
+    os.environ["PATH"] = f"{root / 'programs'}{os.pathsep}{os.environ['PATH']}"
+    with open(root / ERRORS, "w") as errors, open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+        sys.argv = ["genets", *words]
+        try:
+            main()
+        finally:
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            seconds = used.ru_utime + used.ru_stime
+            (root / USAGE).write_text(json.dumps([seconds, 1024 * used.ru_maxrss]))
 
 
 def _is_readable(root: Path) -> bool:

@@ -117,7 +117,7 @@ def _serve(valid: Path, seed: int, first: int, count: int, results: Connection) 
 
 
 def _report(number: int, outcome: Outcome) -> None:
-    if outcome.is_fault(BLOW_UP_BYTES):
+    if outcome.is_fault(BLOW_UP_BYTES) or number % 1000 == 999:
         print(number, outcome, flush=True)
 
 

@@ -208,7 +208,8 @@ def test_a_candidate_with_a_wrong_value_is_refused(study, change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"top1": None}, {"cross_entropy": "low"}, {"status": "ended"}, {"epochs": 2.5}]
+    "change",
+    [{"top1": None}, {"top1": 1.5}, {"cross_entropy": "low"}, {"status": "ended"}, {"epochs": 2.5}],
 )
 def test_a_trained_candidate_with_a_wrong_value_is_refused(study, change):
     path = study.save_json("confirmed", [TRAINED])

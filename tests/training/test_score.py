@@ -25,7 +25,14 @@ def test_a_score_is_read_back_from_json(score: Score) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"top1": 1.5}, {"top1": "NaN"}, {"cross_entropy": -1}, {"cross_entropy": "inf"}]
+    "change",
+    [
+        {"top1": 1.5},
+        {"top1": "NaN"},
+        {"cross_entropy": -1},
+        {"cross_entropy": "inf"},
+        {"images": -1},
+    ],
 )
 def test_a_score_that_is_not_possible_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="is not possible"):

@@ -96,9 +96,14 @@ class Score:
             float(record["cross_entropy"]),
             None if images is None else int(images),
         )
-        if not (0 <= score.top1 <= 1 and 0 <= score.cross_entropy < math.inf):
-            raise ValueError(f"{score} is not possible")
+        score.check()
         return score
+
+    def check(self) -> None:
+        """Raise ValueError where no network can have this score."""
+        in_range = 0 <= self.top1 <= 1 and 0 <= self.cross_entropy < math.inf
+        if not in_range or (self.images is not None and self.images < 0):
+            raise ValueError(f"{self} is not possible")
 
 
 def metric_score(record: HasMetrics, metric: Metric) -> float | None:

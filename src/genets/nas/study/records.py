@@ -159,7 +159,7 @@ class TrainedCandidate:
         """The inverse of `to_json`. Raises ValueError for a foreign record."""
         candidate = _from_record(cls, record)
         if candidate.status == "done":
-            _ = candidate.score
+            candidate.score.check()
         return candidate
 
 
