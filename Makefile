@@ -30,6 +30,7 @@ test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
 TINY_BENCHMARKS := \
 	"against_search.py --tiny" \
 	"budgets.py --tiny" \
+	"busy.py --tiny --threads 1 --budgets 2 --busy 1 --wait 0" \
 	"data_pipeline.py --images 200" \
 	"fuzz.py --tiny" \
 	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \

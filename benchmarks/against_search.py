@@ -36,7 +36,8 @@ from conditions import add_tiny_option, read_result, write_result
 from evolution import Evaluation, Proposals, Propose, spend
 from finals import Methods, final_latencies, final_scores, images
 from genets.data.seeds import seeded_globals
-from genets.latency import Budget, LatencyTable
+from genets.latency import Budget, LatencyTable, Measurement
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.laboratory import Laboratory
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
@@ -210,12 +211,22 @@ def find_first_within(
     """The best structure whose upper 95 % bound meets the budget, the rule of the search too."""
     num_classes = images(settings.data, settings.resolution, settings.seed).num_classes
     lab = Laboratory()
+
+    def in_turn(
+        structures: Sequence[Structure], times_as_long: int
+    ) -> dict[Structure, Measurement]:
+        seconds = times_as_long * settings.measure_seconds
+        return lab.measure(structures, settings.target, num_classes, seconds)
+
     networks = MeasuredNetworks(
         path,
         settings.structure,
-        lambda structures: lab.measure(
-            structures, settings.target, num_classes, settings.measure_seconds
+        in_turn,
+        budget=budget,
+        wait_for_calm=lambda limit_s: lab.wait_for_calm(
+            settings.target, limit_s, lambda seconds, others: None
         ),
+        wait_limit_s=60 * DEFAULT_WAIT_MINUTES,
     )
     order = sorted(history, key=lambda evaluation: evaluation.value, reverse=True)
     for start in range(0, len(order), MEASURED_AT_ONCE):

@@ -36,6 +36,7 @@ FORMS = [
 TINY_FORMS = 2
 Forms = list[tuple[str, str]]
 BATCH_SIZE = 8
+TRAINING_IMAGES = 5  # for each image that is classified
 # Regions of scikit-learn's photographs: name, left, top, right, bottom.
 REGIONS = {
     "flower": ("flower.jpg", (150, 50, 550, 420)),
@@ -130,7 +131,8 @@ def write_digits(folder: Path, count: int) -> None:
         for number, (images, labels) in enumerate(part.batches(1)):
             place = folder / split / data.class_names[int(labels[0])]
             place.mkdir(parents=True, exist_ok=True)
-            if len(list(place.iterdir())) < count // data.num_classes:
+            share = count // data.num_classes * (TRAINING_IMAGES if split == "train" else 1)
+            if len(list(place.iterdir())) < share:
                 pixels = images[0].permute(1, 2, 0).numpy() * data.std + data.mean
                 shown = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
                 Image.fromarray(shown).save(place / f"{number:04d}.png")
@@ -139,8 +141,9 @@ def write_digits(folder: Path, count: int) -> None:
 def write_crops(folder: Path, count: int) -> None:
     """Write crops of several sizes and shapes of scikit-learn's photographs as JPEG files."""
     random = np.random.default_rng(0)
-    for number, split in enumerate(["train", "test"] * count):
-        name = list(REGIONS)[number // 2 % len(REGIONS)]
+    splits = ["test"] * count + ["train"] * count * TRAINING_IMAGES
+    for number, split in enumerate(splits):
+        name = list(REGIONS)[number % len(REGIONS)]
         file, box = REGIONS[name]
         region = Image.fromarray(load_sample_image(file)).crop(box)
         width, height = (int(random.integers(60, 125)) for _ in range(2))
@@ -157,7 +160,7 @@ def copy_photos(source: Path, folder: Path, count: int) -> None:
     classes = sorted(each for each in root.iterdir() if each.is_dir())
     share = -(-count // len(classes))
     for place in classes:
-        files = sorted(place.iterdir())[: 2 * share]
+        files = sorted(place.iterdir())[: (1 + TRAINING_IMAGES) * share]
         for split, part in (("train", files[share:]), ("test", files[:share])):
             (folder / split / place.name).mkdir(parents=True)
             for file in part:

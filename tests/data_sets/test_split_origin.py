@@ -17,8 +17,15 @@ def test_the_split_of_the_training(tmp_path) -> None:
     moved = load_data(tmp_path / "moved", 8, seed=3)
     assert find_split_origin(moved, data.origin, trained=True).source == "training"
     # An older genets stored no fingerprint.
-    older = ImageOrigin(data=data.name, seed=3)
+    older = ImageOrigin(data=str(tmp_path / "photos"), seed=3)
     assert find_split_origin(data, older, trained=True).source == "training"
+
+
+def test_a_relative_path_is_the_same_place(tmp_path, monkeypatch) -> None:
+    trained = load_data(fill(tmp_path / "photos"), 8).origin
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "photos" / "cat" / "new.png", seed=77)
+    assert find_split_origin(load_data("photos", 8), trained, trained=True).has_changed
 
 
 def test_splits_that_are_not_known(tmp_path) -> None:

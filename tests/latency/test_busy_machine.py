@@ -37,10 +37,14 @@ def activity(device: FakeDevice) -> FakeActivity:
 
 @pytest.fixture
 def waiting_in(fake_engine, device, activity):
-    """A device whose runs take RUN_S; a thread waits WAIT_S in the runs that are chosen."""
+    """A device whose runs take RUN_S; a thread waits WAIT_S in the runs that are chosen.
+
+    Others use both CPUs.
+    """
 
     def put(is_interrupted) -> None:
         fake_engine(lambda *_: RUN_S)
+        activity.others = 2.0
 
         def slowness(now_s: float) -> float:
             if not is_interrupted():
@@ -68,6 +72,7 @@ def test_one_thread_is_measured_without_the_time_in_which_it_waited(waiting_in) 
 def test_a_run_on_one_thread_takes_at_least_its_cpu_time(fake_engine, device, activity) -> None:
     """Another thread of the process may have waited, so the delay may be too large."""
     fake_engine(lambda *_: RUN_S)
+    activity.others = 2.0
 
     def slowness(now_s: float) -> float:
         activity.delay_s += 2 * WAIT_S
@@ -95,25 +100,32 @@ def test_threads_that_always_wait_give_no_latency_of_their_own(waiting_in) -> No
     assert (m.undelayed, m.disturbed) == (False, True)
 
 
-def test_few_interruptions_disturb_nothing(waiting_in) -> None:
-    turns = itertools.count()
-    waiting_in(lambda: next(turns) % 20 == 0)
-    m = measure(nn.Identity(), on(2), 8)
-    assert (m.ms_per_image, m.low_ms_per_image, m.high_ms_per_image) == pytest.approx((10, 10, 10))
-    assert 0 < m.interrupted < 0.1
-    assert not m.disturbed
+@pytest.mark.parametrize("threads", [1, 2])
+def test_waits_for_an_idle_cpu_are_a_part_of_the_latency(waiting_in, activity, threads) -> None:
+    """A thread that sleeps between two layers waits until its idle CPU has woken up."""
+    waiting_in(lambda: True)
+    activity.others = 0.1
+    m = measure(nn.Identity(), on(threads), 8)
+    assert m.ms_per_image == pytest.approx(15)
+    assert (m.interrupted, m.undelayed, m.disturbed) == (0, True, False)
+    assert len(m.samples_ms) == 100
 
 
-def test_context_switches_show_interruptions_where_delays_are_not_counted(
-    waiting_in, activity
+@pytest.mark.parametrize(("turns_each", "disturbed"), [(3, True), (20, False)])
+def test_context_switches_show_interruptions_where_nothing_else_is_counted(
+    waiting_in, activity, turns_each: int, disturbed: bool
 ) -> None:
     turns = itertools.count()
-    waiting_in(lambda: next(turns) % 3 != 0)
-    activity.process = lambda: replace(FakeActivity.process(activity), delay_s=None)
+    waiting_in(lambda: next(turns) % turns_each == 0)
+    activity.process = lambda: replace(
+        FakeActivity.process(activity), delay_s=None, switches=10 * activity.switches
+    )
+    activity.machine = lambda: None
     for threads in (1, 2):
         m = measure(nn.Identity(), on(threads), 8)
         assert m.ms_per_image == pytest.approx(10)
-        assert m.disturbed
+        assert m.disturbed == disturbed
+        assert m.interrupted == pytest.approx(1 / turns_each, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +205,7 @@ def test_the_new_fields_have_defaults_for_older_records(fake_engine, activity) -
 
 def test_pieces_of_a_table_are_timed_without_interrupted_windows(device, activity) -> None:
     turns = itertools.count()
+    activity.others = 2.0
 
     def slowness(now_s: float) -> float:
         if next(turns) % 2:
@@ -215,6 +228,8 @@ def test_pieces_of_a_table_are_timed_without_interrupted_windows(device, activit
 
 def test_waiting_uses_less_of_the_time_limit_than_running(device, activity) -> None:
     """A waiting thread takes a sample of little information, but not for ever."""
+
+    activity.others = 2.0
 
     def slowness(now_s: float) -> float:
         activity.delay_s += 9 * RUN_S

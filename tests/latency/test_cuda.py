@@ -195,4 +195,5 @@ def test_clocks_are_read_in_few_places() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("perf_counter", "elapsed_time", "time")
     }
-    assert readers == {"engines/base.py", "engines/devices.py"}
+    # engines/activity.py reads it beside the counters of the CPUs, and times no device.
+    assert readers == {"engines/activity.py", "engines/base.py", "engines/devices.py"}

@@ -72,7 +72,16 @@ def test_what_an_export_must_be_fed_is_short():
     fed = {"name": "images", "dtype": "float32", "shape": [1, 3, 8, 8], "values": "pixels"}
     contract = {
         "files": [],
-        "input": fed | {"mean": triple, "std": [0.5, 0.25, 1]},
+        "measured": None,
+        "batch_dimension": "free",
+        "target": {"batch_size": 64},
+        "input": fed
+        | {
+            "mean": triple,
+            "std": [0.5, 0.25, 1],
+            "resize": {"resized_side": "shorter", "pixels": 9, "interpolation": "bicubic"},
+            "crop": {"width": 8, "height": 8},
+        },
         "quantisation": None,
         "largest_difference_when_loaded_again": 0.0,
     }

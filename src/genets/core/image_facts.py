@@ -58,7 +58,7 @@ class ImageOrigin:
     """The data set of a training, and the seed of its validation split.
 
     Attributes:
-        data: The name or the folder of the data set.
+        data: The name of the data set, or the absolute path of its folder.
         seed: The seed that cut the validation split.
         fingerprint: `ImageData.train_fingerprint`; None where an older genets stored none.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,9 @@ class ImageData:
     @property
     def origin(self) -> ImageOrigin:
         """The facts by which another command recognises these images and their splits."""
-        return ImageOrigin(data=self.name, seed=self.seed, fingerprint=self.train_fingerprint)
+        place = os.path.expanduser(self.name)
+        data = os.path.abspath(place) if os.path.isdir(place) else self.name
+        return ImageOrigin(data=data, seed=self.seed, fingerprint=self.train_fingerprint)
 
     def input_contract(self, resolution: int) -> dict[str, Any]:
         """The input that a network trained on these images needs, and its classes, for JSON."""

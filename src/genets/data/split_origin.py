@@ -42,7 +42,7 @@ def find_split_origin(data: ImageData, origin: ImageOrigin | None, trained: bool
         remark = f"The weights do not say on which images of {data.name} they were trained."
         return SplitOrigin("unknown", remark)
     if not origin.is_same_data(data.origin):
-        if origin.data == data.name:
+        if origin.data == data.origin.data:
             remark = f"The images of {data.name} have changed since the training."
             return SplitOrigin("unknown", remark, has_changed=True)
         remark = f"The weights were trained on {origin.data}, not on {data.name}."

@@ -65,6 +65,8 @@ def _devices() -> Iterator[dict[str, Any]]:
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         device = f"cuda:{number}"
         there = describe_environment(Target(device=device))
+        free: int | None
+        total: int | None
         try:
             free, total = torch.cuda.mem_get_info(device)
         except RuntimeError:  # another process has taken the device for itself

@@ -69,7 +69,8 @@ class Samples:
     Attributes:
         wall_s: Shape (samples,), seconds per run.
         undelayed_s: Shape (samples,), the same without waiting for a CPU that something else used;
-            NaN for an interrupted sample of which this time is unknown.
+            NaN for an interrupted sample of which this time is unknown. Where the CPUs had room,
+            no sample counts as interrupted.
     """
 
     wall_s: Array
@@ -102,9 +103,9 @@ class _Sampled:
     wall_s: list[float] = field(default_factory=list)
     undelayed_s: list[float] = field(default_factory=list)
 
-    @property
-    def samples(self) -> Samples:
-        return Samples(np.array(self.wall_s), np.array(self.undelayed_s))
+    def samples(self, *, has_room: bool) -> Samples:
+        wall_s = np.array(self.wall_s)
+        return Samples(wall_s, wall_s if has_room else np.array(self.undelayed_s))
 
 
 def warm_up(clock: DeviceClock, run: Run) -> float:
@@ -166,12 +167,12 @@ def sample_interleaved(
         count = len(networks[0].wall_s)
         if on_progress is not None:
             on_progress(min(1.0, max(spent / limit, count / minimum)))
-        late = spent >= limit
-        if all(_is_enough(network, protocol, minimum) for network in networks) or (
-            late and count >= min(minimum, MIN_SAMPLES)
-        ):
+        late = spent >= limit and count >= min(minimum, MIN_SAMPLES)
+        if late or (count >= minimum and _are_enough(networks, watch, protocol)):
             break
-    return {name: network.samples for name, network in zip(runs, networks, strict=True)}
+    has_room = bool(watch.has_room())
+    samples = [network.samples(has_room=has_room) for network in networks]
+    return dict(zip(runs, samples, strict=True))
 
 
 def _sample(watch: ActivityWatch, network: _Sampled, *, alone: bool) -> float:
@@ -203,14 +204,15 @@ def _cost_s(window: tuple[float, float]) -> float:
     return max(undelayed_s, wall_s / MAX_WALL_SHARE)
 
 
-def _is_enough(network: _Sampled, protocol: Protocol, minimum: int) -> bool:
-    taken = len(network.wall_s)
-    if taken < minimum:
-        return False
-    if protocol.interval_share is None or taken >= MAX_SAMPLES:
+def _are_enough(networks: list[_Sampled], watch: ActivityWatch, protocol: Protocol) -> bool:
+    share = protocol.interval_share
+    if share is None or len(networks[0].wall_s) >= MAX_SAMPLES:
         return True
-    samples = network.samples
-    return samples.has_enough_undelayed and not is_noisy(samples.counted_s, protocol.interval_share)
+    has_room = bool(watch.has_room())
+    samples = (network.samples(has_room=has_room) for network in networks)
+    return all(
+        each.has_enough_undelayed and not is_noisy(each.counted_s, share) for each in samples
+    )
 
 
 def is_noisy(samples: Array, share: float) -> bool:

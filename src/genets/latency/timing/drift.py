@@ -196,8 +196,8 @@ def _visit(
 ) -> tuple[float, float]:
     """The seconds of one run, and the seconds that the visit took."""
     first = watch.time_runs(run, 1)
-    per_run = spent = max(_typical_s([first]), 1e-9)
-    if per_run >= VISIT_S and not math.isnan(first[1]):
+    per_run = spent = max(_typical_s([first], watch), 1e-9)
+    if per_run >= VISIT_S and (watch.has_room() or not math.isnan(first[1])):
         return per_run, first[0]
     if per_run < UNTIMED_S:
         count = math.ceil((UNTIMED_S - per_run) / per_run)
@@ -208,10 +208,13 @@ def _visit(
         if before:
             spent += clock.time_runs(before, 1)
         windows.append(watch.time_runs(run, count))
-    return max(_typical_s(windows) / count, 1e-9), spent + sum(wall for wall, _ in windows)
+    seconds = _typical_s(windows, watch) / count
+    return max(seconds, 1e-9), spent + sum(wall for wall, _ in windows)
 
 
-def _typical_s(windows: list[tuple[float, float]]) -> float:
-    """The median without interrupted windows; the shortest window if all were interrupted."""
+def _typical_s(windows: list[tuple[float, float]], watch: ActivityWatch) -> float:
+    """The median, without interrupted windows; the shortest window if all were interrupted."""
+    if watch.has_room():
+        return float(np.median([wall for wall, _ in windows]))
     undelayed = [seconds for _, seconds in windows if not math.isnan(seconds)]
     return float(np.median(undelayed)) if undelayed else min(wall for wall, _ in windows)

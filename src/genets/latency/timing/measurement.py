@@ -59,9 +59,9 @@ class Measurement:
             that the result depends on the host as well. None on a CPU.
         memory_bytes: Peak device memory of this network; None where it is unknown.
         disturbed: Whether something else used the device: other processes used CPUs that the runs
-            needed, more than a tenth of the samples were interrupted, or an end of the interval is
-            more than 10 % away from the median.
-        interrupted: The share of the samples in which a thread waited for a CPU.
+            needed (where that is unknown: more than a tenth of the samples were interrupted), or an
+            end of the interval is more than 10 % away from the median.
+        interrupted: The share of the samples in which a thread waited for a CPU that others used.
         undelayed: Whether the latency and its interval contain no time of waiting for a CPU. False
             if too few samples were free of it; then all samples count.
         other_cpus: How many CPUs other processes used on average during the sampling; None where
@@ -246,7 +246,7 @@ def measure_interleaved(
             time_limit_s=time_limit_s,
             on_progress=on_progress,
         )
-        other_cpus = watch.other_cpus()
+        other_cpus, has_room = watch.other_cpus(), watch.has_room()
         launch_bound = {
             name: _is_launch_bound(clock, run, samples[name]) for name, run in runs.items()
         }
@@ -263,7 +263,7 @@ def measure_interleaved(
             resolution=resolutions[name],
             environment=environment,
             other_cpus=other_cpus,
-            has_room=watch.leaves_room(other_cpus),
+            has_room=has_room,
         )
         for name, run in runs.items()
     }
@@ -275,7 +275,7 @@ def _is_launch_bound(clock: DeviceClock, run: Prepared, samples: Samples) -> boo
 
 
 def _summarise(
-    samples: Samples, rule: Protocol, *, has_room: bool, **conditions: Any
+    samples: Samples, rule: Protocol, *, has_room: bool | None, **conditions: Any
 ) -> Measurement:
     batch_size = conditions["target"].batch_size
     counted, wall = samples.counted_s * 1e3 / batch_size, samples.wall_s * 1e3 / batch_size
@@ -290,7 +290,7 @@ def _summarise(
         p99_ms_per_image=p99,
         samples_ms=tuple((samples.wall_s * 1e3).tolist()),
         noisy=is_noisy(counted, rule.interval_share or NOISY_SHARE),
-        disturbed=not has_room
+        disturbed=has_room is False
         or share > MAX_INTERRUPTED_SHARE
         or is_wide(median(counted), low, high),
         interrupted=share,

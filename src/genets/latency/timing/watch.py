@@ -2,6 +2,9 @@
 
 A thread that is ready to run and gets no CPU makes a run longer. In a pool of threads, all others
 wait for it at the next barrier, so a network of 2 ms can take 300 ms beside a busy process.
+
+A thread also waits some microseconds for an idle CPU to wake up. That is a part of every run, so a
+wait counts only where others use the CPUs.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ MAX_DELAY_SHARE = 0.01
 # Other processes may use half of the CPUs that a run leaves free, because all processes share
 # caches, memory and clock frequency; and this much more, for the services of the system.
 FREE_SHARE, SERVICE_CPUS = 0.5, 0.2
+# Where delays are not counted: more involuntary context switches than the system's services cause.
+MAX_SWITCHES_PER_S = 100
 
 
 class ActivityWatch:
@@ -46,7 +51,8 @@ class ActivityWatch:
 
     def _undelayed_s(self, wall_s: float, before: ProcessCounters, after: ProcessCounters) -> float:
         if before.delay_s is None or after.delay_s is None:
-            return wall_s if after.switches == before.switches else math.nan
+            switches = after.switches - before.switches
+            return wall_s if switches <= MAX_SWITCHES_PER_S * wall_s else math.nan
         delay_s = after.delay_s - before.delay_s
         if delay_s <= MAX_DELAY_SHARE * wall_s:
             return wall_s
@@ -60,10 +66,11 @@ class ActivityWatch:
         """How many CPUs others used on average since the watch was made; None if unknown."""
         return None if self._activity is None else other_cpus(self._start, self._activity.machine())
 
-    def leaves_room(self, others: float | None) -> bool:
-        """Whether the runs had enough CPUs if others used this many."""
+    def has_room(self) -> bool | None:
+        """Whether the runs have had enough CPUs since the watch was made; None if unknown."""
+        others = self.other_cpus()
         if self._activity is None or self._threads is None or others is None:
-            return True
+            return None
         return others <= max_other_cpus(self._activity.cpus, self._threads)
 
 

@@ -153,12 +153,12 @@ class NetworkLatency:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> NetworkLatency:
         values = dict(record)
-        own = [values.pop(name) for name in _MASTER_FIELDS[:2]]
-        high = values.pop("master_high_ms_per_image", None)  # older studies have none
-        flags = {"master_disturbed": False, "master_undelayed": True}
-        flags = {name: bool(values.pop(name, default)) for name, default in flags.items()}
+        median, low = (float(values.pop(name)) for name in _MASTER_FIELDS[:2])
+        high = values.pop("master_high_ms_per_image", None)  # older studies have none of these
+        disturbed = bool(values.pop("master_disturbed", False))
+        undelayed = bool(values.pop("master_undelayed", True))
         high = None if high is None else float(high)
-        return cls(Measurement.from_json(values), *map(float, own), high, **flags)
+        return cls(Measurement.from_json(values), median, low, high, disturbed, undelayed)
 
 
 class MeasuredNetworks:
