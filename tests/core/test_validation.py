@@ -162,6 +162,11 @@ def test_foreign_values_are_one_sentence(values: Any) -> None:
         from_plain(Candidate, values, raises=StudyError)
 
 
+def test_a_text_that_is_not_unicode_is_one_sentence() -> None:
+    with pytest.raises(StudyError, match=r"values of a field cannot be written: .*surrogates"):
+        from_plain(Candidate, {**PLAIN, "structure": "\ud800"}, raises=StudyError)
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

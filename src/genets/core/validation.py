@@ -18,9 +18,9 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, core_schema, to_json
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, to_json
 
-from genets.core.errors import GenetsError, SettingsError, shown, unknown_name
+from genets.core.errors import GenetsError, SettingsError, first_line, shown, unknown_name
 
 Record = TypeVar("Record")
 Location = tuple[int | str, ...]
@@ -165,7 +165,10 @@ def from_plain(
     """
     hashable: Any = owner  # mypy does not know that classes are
     # As JSON, because only there the strict mode takes a list for a tuple.
-    text = to_json([values], inf_nan_mode="constants")
+    try:
+        text = to_json([values], inf_nan_mode="constants")
+    except PydanticSerializationError as error:  # a text with one half of a surrogate pair
+        raise raises(f"the values of a {kind} cannot be written: {first_line(error)}") from error
     try:
         record: Record = _record_adapter(hashable).validate_json(text, strict=True)[0]
     except ValidationError as error:
