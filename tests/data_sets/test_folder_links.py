@@ -93,6 +93,17 @@ def test_many_links_between_folders_end(tmp_path):
     check_each_once(load_data(tmp_path, 8), 32)
 
 
+def test_many_links_between_folders_without_images_end(tmp_path):
+    fill(tmp_path)
+    for one in range(12):
+        (tmp_path / "other" / f"f{one}").mkdir(parents=True)
+        for other in range(12):
+            if one != other:
+                (tmp_path / "other" / f"f{one}" / f"l{other}").symlink_to(f"../f{other}")
+    data = load_data(tmp_path, 8)
+    assert "1 folder that holds only folders (other)" in data.description
+
+
 def test_links_to_one_file(tmp_path):
     cache = fill(tmp_path / "cache", classes=("x",), count=12) / "x"
     fill(tmp_path / "data" / "dog")

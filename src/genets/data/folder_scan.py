@@ -36,6 +36,8 @@ RESULT_FILES = {
     "contract.json", "eval.json", "comparison.json", "profile.json", "rank.json",
 }  # fmt: skip
 
+RESULTS_DEPTH = 4  # levels of folders in which results are recognised, as in runs/mine/results
+
 Kind = Literal["folder", "file", "dangling", "special"]
 Role = Literal["class", "only folders", "results"]
 
@@ -91,22 +93,30 @@ class FolderScan:
         """Whether a folder holds images directly."""
         return any(self._is_image(entry) for entry in self._visible(name))
 
-    def examine(self, name: str) -> Role:
+    def examine(self, name: str, depth: int = RESULTS_DEPTH) -> Role:
         """What a folder can be for a data set.
 
         A folder that holds only folders is no class, nor is a folder with several folders and no
         image: these are splits, or folders of class folders.
+
+        Args:
+            name: the folder.
+            depth: the levels below the folder that are searched for results of genets.
         """
         entries = list(self._visible(name))
         if not RESULT_FILES.isdisjoint(entry.name for entry in entries):
             return "results"
         if any(self._is_image(entry) for entry in entries):
             return "class"
-        folders = [entry.name for entry in entries if _kind(entry) == "folder"]
+        folders = [entry for entry in entries if _kind(entry) == "folder"]
         if not folders or (len(folders) == 1 and len(entries) > 1):
             return "class"
-        roles = {self.examine(_join(name, folder)) for folder in self.list_folders(name)}
-        return "results" if roles == {"results"} else "only folders"
+        hold_results = depth > 0 and all(
+            not folder.is_symlink()
+            and self.examine(_join(name, folder.name), depth - 1) == "results"
+            for folder in folders
+        )
+        return "results" if hold_results else "only folders"
 
     def count_beside(self, name: str) -> None:
         """Count the loops and the files directly in a folder whose folders are classes or splits.

@@ -13,6 +13,7 @@ from timm.models.byobnet import ByobNet
 from torch import nn
 
 from genets.core.errors import TrainingError, first_line
+from genets.core.log import get_logger
 from genets.data import MAX_BROKEN_SHARE, ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.context import SearchContext
@@ -24,6 +25,8 @@ from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at
 from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ class MasterNetRunner:
 
     @staticmethod
     def load_data(job: MasterNetJob, resolution: int) -> ImageData:
-        return load_data(
+        data = load_data(
             job.data,
             resolution,
             seed=job.seed,
@@ -97,6 +100,11 @@ class MasterNetRunner:
             check=False,
             max_broken_share=job.max_broken_share,
         )
+        if data.broken is not None:  # the search has read all images and has warned
+            data.broken.report = lambda name, reason: _log.info(
+                "image %s cannot be read (%s)", name, reason
+            )
+        return data
 
 
 @dataclass(frozen=True, kw_only=True)
