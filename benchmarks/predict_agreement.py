@@ -27,6 +27,7 @@ from sklearn.datasets import load_sample_image
 
 from conditions import add_tiny_option, write_result
 from genets.data import load_digits
+from genets.latency import Target
 
 DIGITS_NETWORK = "Conv3x16s2 XX3x32s2 XX3x64s2 Conv1x128 @16"
 PHOTO_NETWORK = "Conv3x16s2 XX3x32s2 BL3x64s2r0.5*2 DW3x64s2r3*2 Conv1x128 @64"
@@ -76,7 +77,8 @@ def main() -> None:
     if options.tiny:
         print(figures)
     else:
-        write_result("predict_agreement", figures)
+        engines = dict.fromkeys(engine for engine, _ in FORMS)
+        write_result("predict_agreement", figures, *(Target(engine=name) for name in engines))
 
 
 def compare(
