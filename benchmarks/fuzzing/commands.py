@@ -12,11 +12,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from fuzzing.files import STUDY
 from fuzzing.mutations import MUTATIONS
-from fuzzing.process import HANG_SECONDS, HANG_WALL_SECONDS, KINDS, Outcome, digests
+from fuzzing.process import HANG_SECONDS, KINDS, Outcome, digests, ends_in_time
 from fuzzing.readers import read_study, subjects
 from genets.cli import main
 from genets.core.errors import GenetsError
@@ -63,8 +64,7 @@ def _run(words: list[str], root: Path) -> tuple[str, str, float, int]:
     context.set_forkserver_preload(list(PRELOADED))
     process = context.Process(target=_be_genets, args=(words, root))
     process.start()
-    process.join(HANG_WALL_SECONDS)
-    is_late = process.exitcode is None
+    is_late = not ends_in_time(lambda seconds: bool(wait([process.sentinel], seconds)), process.pid)
     process.kill()
     process.join()
     text = (root / ERRORS).read_text(errors="replace")

@@ -13,7 +13,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,7 +25,7 @@ from genets.core.errors import GenetsError
 
 KINDS = tuple(MUTATIONS)
 HANG_SECONDS = 60.0  # of processor time, because other work may use the machine
-HANG_WALL_SECONDS = 600.0
+HANG_WALL_SECONDS, STEP_SECONDS = 600, 5
 BLOW_UP_BYTES = 2**30  # above the memory before
 LIMIT_BYTES = 12 * 2**30  # so that no input can harm the machine
 LAUNCHES = {"os.system", "subprocess.Popen", "os.posix_spawn", "os.exec", "os.spawn", "pty.spawn"}
@@ -75,7 +75,7 @@ def read_all(valid: Path, seed: int, count: int) -> Iterator[Outcome]:
         while number < count:
             result = "hang"
             try:
-                if _poll(here, process.pid):
+                if ends_in_time(here.poll, process.pid):
                     outcome: Outcome = here.recv()
                     _report(number, outcome)
                     yield outcome
@@ -95,18 +95,29 @@ def read_all(valid: Path, seed: int, count: int) -> Iterator[Outcome]:
         process.join()
 
 
-def _poll(results: Connection, process: int | None) -> bool:
-    """Wait for a result; False if the process works on one input for too long."""
-    before, end = _cpu_seconds(process), time.monotonic() + HANG_WALL_SECONDS
-    while not results.poll(5):
-        if _cpu_seconds(process) - before > HANG_SECONDS or time.monotonic() > end:
+def ends_in_time(wait: Callable[[float], bool], process: int | None) -> bool:
+    """Wait for a process; False where it works or sleeps for too long.
+
+    Args:
+        wait: Waits for some seconds; gives whether the process is ready.
+        process: The number of the process.
+    """
+    (_, before), waited = _state(process), 0
+    while not wait(STEP_SECONDS):
+        state, now = _state(process)
+        waited += STEP_SECONDS if state != "T" else 0  # T: somebody has paused the process
+        if now - before > HANG_SECONDS or waited > HANG_WALL_SECONDS:
             return False
     return True
 
 
-def _cpu_seconds(process: int | None) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _state(process: int | None) -> tuple[str, float]:
+    """The state of a process, and its processor seconds."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:  # it has ended
+        return "", 0.0
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _serve(valid: Path, seed: int, first: int, count: int, results: Connection) -> None:
