@@ -19,8 +19,9 @@ setup: $(STAMP) ## make .venv with the locked dependencies and this package
 demo: setup ## find, train and export a network for the digits data set
 	.venv/bin/genets search --data digits --budget 0.5x --out runs/demo
 
+# pytest-xdist 3.8 waits for ever where it restarts a worker that crashed.
 test: setup ## run the tests
-	$(RUN) pytest -n 2 --dist loadfile
+	$(RUN) pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # A CPU with AVX-512 then behaves like a CPU with AVX2, where oneDNN lacks bf16.
 test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16

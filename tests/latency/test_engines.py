@@ -8,6 +8,7 @@ import copy
 import gc
 import itertools
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from torch import nn
 import genets.latency.engines
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
-from genets.latency.engines import Prepared, memory, torch_compile
+from genets.latency.engines import Prepared, memory, openvino_engine, torch_compile
 from genets.latency.engines.base import Stopwatch, normal_images
 from genets.latency.engines.torch_engine import cpu_has_bf16
 from genets.networks import build
@@ -347,21 +348,44 @@ def test_unavailable_precisions_and_devices(fields, sentence) -> None:
 
 def test_openvino_refuses_a_precision_that_the_cpu_lacks(monkeypatch) -> None:
     pytest.importorskip("openvino")
-    from genets.latency.engines import openvino_engine
 
     class Core:
         def get_property(self, *_: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(openvino_engine, "_openvino", lambda: type("openvino", (), {"Core": Core}))
+    monkeypatch.setattr(openvino_engine, "_core", Core)
     with pytest.raises(TargetError, match=r"bf16 is not available .* available are fp32, int8"):
         Target(engine="openvino", precision="bf16").check()
+
+
+TWO_NETWORKS = """
+import signal, torch
+from genets.latency import Target
+from genets.latency.engines.openvino_engine import OpenVinoEngine
+engine, target, shape = OpenVinoEngine(), Target(engine="openvino", threads=1), (1, 3, 4, 4)
+def load():
+    model = engine.convert(torch.nn.ReLU(), shape, target, latency_only=False, free_batch=False)
+    return engine.start(model, target)
+first, second = load(), load()
+del first
+del second
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_a_signal_is_handled_after_two_openvino_networks_have_ended() -> None:
+    """Two openvino.Core objects that end in the order of their start leave no stack for signals."""
+    pytest.importorskip("openvino")
+    program = [sys.executable, "-c", TWO_NETWORKS]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_openvino_cannot_import_its_telemetry(monkeypatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
-    Target(engine="openvino").check()
+    openvino_engine._openvino()
     assert sys.modules["openvino_telemetry"] is None
 
 
@@ -374,7 +398,7 @@ def test_telemetry_that_was_imported_before_sends_nothing(monkeypatch) -> None:
 
     module = SimpleNamespace(main=SimpleNamespace(TelemetrySender=TelemetrySender))
     monkeypatch.setitem(sys.modules, "openvino_telemetry", module)
-    Target(engine="openvino").check()
+    openvino_engine._openvino()
     TelemetrySender().send("backend", "message")
 
 

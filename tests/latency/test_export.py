@@ -101,7 +101,7 @@ def test_a_network_for_one_number_of_images(tmp_path) -> None:
 
 
 def test_openvino_files(network, tmp_path) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     target = Target(engine="openvino", batch_size=2, threads=1)
     contract = export_network(
         network, target, 8, tmp_path, TrainingImages(), batch_dimension="both"
@@ -109,7 +109,7 @@ def test_openvino_files(network, tmp_path) -> None:
     assert contract["files"] == ["network.xml", "network.bin"]
     assert (contract["input"]["mean"], contract["input"]["resize"]) == (None, None)
     assert contract["settings"]["INFERENCE_PRECISION_HINT"] == "f32"
-    core = openvino.Core()
+    core = openvino_engine._core()
     (images,) = core.read_model(tmp_path / "network-batch2.xml").inputs
     assert (images.any_name, list(images.shape)) == ("images", [2, 3, 8, 8])
     (images,) = core.read_model(tmp_path / "network.xml").inputs

@@ -53,9 +53,9 @@ def load_network(contract: dict[str, Any], batch_size: int) -> Any:
     if path.suffix == ".xml":
         import openvino
 
-        model = openvino.Core().read_model(path)
+        model = (core := openvino.Core()).read_model(path)
         model.reshape([batch_size, *fed["shape"][1:]])
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = core.compile_model(model, "CPU", settings)
         return lambda images: compiled(images)[0]
     import onnxruntime
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class OpenVinoEngine(ConvertedEngine):
         check_precision(target, self.precisions)
         needed = ("openvino", "nncf") if target.precision == "int8" else ("openvino",)
         check_packages("openvino", "openvino", needed)
-        supported = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        supported = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         check_precision(target, tuple(p for p in self.precisions if CAPABILITIES[p] in supported))
 
     @contextmanager
@@ -81,14 +82,13 @@ class OpenVinoEngine(ConvertedEngine):
 
         Raises TargetError, which names an operator that fails.
         """
-        openvino = _openvino()
         if latency_only and (plain := plain_onnx(folded, shape)):
-            return openvino.Core().read_model(plain)
+            return _core().read_model(plain)
         try:
             with quiet(), torch.no_grad():
                 images, shapes = example_input(torch.zeros(shape), free_batch=free_batch)
                 program = torch.export.export(folded, (images,), dynamic_shapes=shapes)
-                model = openvino.convert_model(program)
+                model = _openvino().convert_model(program)
         except Exception as error:  # torch's tracing runs the network's code; OpenVINO's own
             raise TargetError(
                 f"engine openvino cannot run this network: {describe_failure(error)}"
@@ -142,7 +142,7 @@ class OpenVinoEngine(ConvertedEngine):
 
     def start(self, model: Any, target: Target) -> Any:
         """Return an openvino.CompiledModel. Raises TargetError if the CPU lacks the precision."""
-        compiled = _openvino().Core().compile_model(model, "CPU", _settings(target))
+        compiled = _core().compile_model(model, "CPU", _settings(target))
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if used != HINTS[target.precision]:  # OpenVINO silently uses another precision
             raise TargetError(
@@ -191,7 +191,7 @@ class OpenVinoFiles:
         return paths
 
     def load(self, folder: Path, name: str = MODEL_NAME) -> Predict:
-        model = _openvino().Core().read_model(folder / f"{name}.xml")
+        model = _core().read_model(folder / f"{name}.xml")
         return self.engine.make_predict(self.engine.start(model, self.target))
 
     @property
@@ -226,6 +226,16 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """The one `openvino.Core` of this process.
+
+    Each core sets the memory in which signals are handled. Two cores that end in the order in which
+    they began leave memory that is freed, and the next signal ends the process (OpenVINO 2026.4).
+    """
+    return _openvino().Core()
 
 
 def _settings(target: Target) -> dict[str, Any]:
