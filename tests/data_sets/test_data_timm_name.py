@@ -83,6 +83,34 @@ def test_own_splits_of_a_named_data_set(monkeypatch):
     assert [len(s) for s in (data.train, data.validation, data.test)] == [18, 12, 6]
 
 
+@pytest.mark.parametrize(
+    ("stored", "needed", "loaded"),
+    [
+        (("validation", "test"), ("test",), ["train", "test"]),
+        (("validation", "test"), ("validation",), ["train", "validation"]),
+        (("test",), ("validation",), ["train", "validation", "test"]),  # decides what is cut off
+        (("validation", "test"), ("train",), ["train", "validation", "test"]),
+    ],
+)
+def test_splits_that_are_not_needed_are_not_loaded(monkeypatch, stored, needed, loaded):
+    splits = {name: Stored(images_of(3, 8, seed)) for seed, name in enumerate(("train", *stored))}
+    serve(monkeypatch, splits)
+    whole = load_data("hfds/small", 8)
+    asked = []
+    create = timm_name.create_dataset
+    monkeypatch.setattr(
+        timm_name, "create_dataset", lambda *a, **k: asked.append(k["split"]) or create(*a, **k)
+    )
+    part = load_data("hfds/small", 8, splits=needed)
+    assert asked == loaded
+    for name in needed:
+        (images, labels), (same, classes) = (
+            together(getattr(data, name).batches(4)) for data in (part, whole)
+        )
+        assert torch.equal(images, same)
+        assert torch.equal(labels, classes)
+
+
 def test_a_test_split_without_labels_counts_as_missing(monkeypatch):
     hidden = Stored((image, -1) for image, _ in images_of(3, 2))
     serve(monkeypatch, {"train": Stored(images_of(3, 10)), "test": hidden})

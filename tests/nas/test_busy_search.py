@@ -81,6 +81,7 @@ def test_a_budget_in_ms_waits_for_the_table_and_after_a_disturbed_latency(
     assert len(lab.limits) == 2
     assert lab.limits[0] == 180 >= lab.limits[1] > 170
     waits = [event for event in events if event.phase == WAITING]
+    assert waits[0].done == 0
     assert {event.detail for event in waits} == {"other processes use 1.9 CPUs", "calm"}
 
 

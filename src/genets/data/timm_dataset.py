@@ -15,7 +15,7 @@ from timm.data.dataset_factory import create_dataset
 from genets.core.errors import DataError, first_line
 from genets.data.pixels import read_rgb
 from genets.data.pool import Pool, PoolOptions, assemble
-from genets.data.split import ImageData
+from genets.data.split import SPLITS, ImageData
 
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 STREAMS = ("hfids", "tfds", "wds")
@@ -56,10 +56,7 @@ def load_timm(
         train = _pool(name, dataset)
         if train is None:
             raise DataError(f"the training split of {name} has images without a class")
-        if prefix == "torch":
-            validation, test = None, _optional(name, "validation", root)
-        else:
-            validation, test = (_optional(name, split, root) for split in ("validation", "test"))
+        validation, test = _scored_splits(name, prefix, options.get("splits", SPLITS), root)
     except DataError:
         raise
     # The libraries behind timm raise errors of every kind: missing packages, networks, files.
@@ -75,6 +72,23 @@ def load_timm(
         test,
         **options,
     )
+
+
+def _scored_splits(
+    name: str, prefix: str, needed: Sequence[str], root: str | Path | None
+) -> tuple[Pool | None, Pool | None]:
+    """The stored validation and test split; None where a split is missing or not needed.
+
+    Which images are cut off the training split depends on the splits that are missing. So both
+    are loaded for the training images, and the test split in place of a missing validation split.
+    """
+    if prefix == "torch":
+        return None, _optional(name, "validation", root)
+    train = "train" in needed
+    validation = _optional(name, "validation", root) if train or "validation" in needed else None
+    unknown = "validation" in needed and validation is None
+    needs_test = train or "test" in needed or unknown
+    return validation, _optional(name, "test", root) if needs_test else None
 
 
 def _open(name: str, split: str, root: str | Path | None) -> Any:

@@ -42,6 +42,8 @@ def wait_for_calm(
         if seconds <= 1:
             _log.info("%s: %s", WAITING, used)
         if on_event is not None:
+            if not waited:  # a phase that begins later than at 0 looks like a continued phase
+                on_event(Progress(WAITING, 0.0, limit_s, used))
             waited.append(seconds)
             on_event(Progress(WAITING, min(seconds, limit_s), limit_s, used))
 
