@@ -208,7 +208,7 @@ def judge(
 def run_accel(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
     table = read_accel(folder)
     devices = [d for d in table.latency_ms if (d in TUNED_DEVICES) == tuning]
-    seeds = range(20)[:limit]
+    seeds = range(10)[:limit]
     jobs = [(device, seed) for device in devices for seed in seeds]
     with ProcessPoolExecutor(WORKERS) as pool:
         rows = dict(zip(jobs, pool.map(partial(accel_regrets, folder), jobs), strict=True))
