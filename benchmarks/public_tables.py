@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,19 @@ from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.trials.plan import plan_trials
 from table_lab import Outcome, search_macro
 from table_rivals import RIVALS, Rival, layer_features
-from tables import ACCEL, FBNET, MACRO, Floats, Integers, Table, macro_space
-
-from tables import read_accel, read_fbnet, read_macro  # isort: skip
+from tables import (
+    ACCEL,
+    FBNET,
+    MACRO,
+    Floats,
+    Integers,
+    Table,
+    macro_space,
+    read_accel,
+    read_fbnet,
+    read_macro,
+)
+from zero_cost import read_scores
 
 WORKERS = 2
 MACRO_QUANTILES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -57,7 +67,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "two rounds, four candidates": {"confirm": 4, "rounds": 2},
 }
 AS_MANY = ("one round, four candidates", "two rounds, four candidates")
-PAPER = {"regression": "paper", "confirm": 1, "rounds": 1}
 
 ACCEL_RANDOM = 64  # networks of Accel-NASBench that are trained at random
 ACCEL_ROUNDS = 5
@@ -126,14 +135,14 @@ def spread(values: Sequence[float] | Floats) -> dict[str, float]:
     return {"mean": round(float(np.mean(values)), 3), "std": round(float(np.std(values)), 3)}
 
 
-_tables: dict[Path, Table] = {}
+macro, accel = cache(read_macro), cache(read_accel)  # read once in each process
 
 
-def macro(folder: Path) -> Table:
-    """The table, read once in each process."""
-    if folder not in _tables:
-        _tables[folder] = read_macro(folder)
-    return _tables[folder]
+@cache
+def untrained(folder: Path) -> dict[str, Floats]:
+    """(networks,) by method that trains nothing; Zen-score and AZ-NAS where they are complete."""
+    table = macro(folder)
+    return {"most multiply-adds": table.multiply_adds} | (read_scores(table) or {})
 
 
 def macro_regrets(folder: Path, job: tuple[int, int]) -> dict[str, dict[str, Any]]:
@@ -146,12 +155,12 @@ def macro_regrets(folder: Path, job: tuple[int, int]) -> dict[str, dict[str, Any
             name: search_macro(table, start, training, budget, changes)
             for name, changes in METHODS.items()
         }
-        ours["the paper's formula"] = search_macro(table, start, training, budget, PAPER)
         rival = Rival(table, start, training, budget)
-        rivals = {
-            "most multiply-adds": rival.best_by(table.multiply_adds),
-            "one training of all": rival.one_training_of_all(),
-        }
+        rivals = {"one training of all": rival.one_training_of_all()}
+        for name, scores in untrained(folder).items():
+            rivals[name] = rival.best_by(scores)
+            for method in AS_MANY:
+                rivals[f"{name}, as {method}"] = rival.best_of(scores, ours[method].trainings)
         for method in AS_MANY:
             for name, run in RIVALS.items():
                 rival = Rival(table, start, training, budget)
@@ -226,12 +235,6 @@ def run_accel(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
     for name in ranks[0]:
         figures[name] = spread([rank[name] for rank in ranks])
     return figures
-
-
-def accel(folder: Path) -> Table:
-    if folder / ACCEL not in _tables:
-        _tables[folder / ACCEL] = read_accel(folder)
-    return _tables[folder / ACCEL]
 
 
 def accel_regrets(folder: Path, job: tuple[str, int]) -> dict[str, list[float]]:

@@ -7,7 +7,8 @@
   random network.
 - Boosted trees: random networks within the budget are trained, and gradient-boosted trees learn to
   predict them; the networks that are predicted best are trained, too.
-- Most multiply-adds: no training at all.
+- Most multiply-adds, Zen-score and AZ-NAS: the network with the highest score without any training,
+  or the best of as many networks with high scores.
 - One training of every network: what any method could reach that decides by one training.
 """
 
@@ -98,6 +99,11 @@ class Rival:
     def best_by(self, scores: Floats) -> Outcome:
         """The network within the budget with the highest score, without any training."""
         return Outcome(int(self.within[scores[self.within].argmax()]), 0)
+
+    def best_of(self, scores: Floats, trainings: int) -> Outcome:
+        """Train the networks within the budget that have the highest scores."""
+        order = np.argsort(-scores[self.within], kind="stable")
+        return self._best(self.within[order[:trainings]])
 
     def _changes(self, row: int) -> Iterator[int]:
         """The rows of the one-layer changes within the budget, in random order."""

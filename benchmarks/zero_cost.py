@@ -22,14 +22,16 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from az_nas import az_nas
+from az_nas import AzNasScores, az_nas, combined
 from conditions import RESULTS
 from genets.structure import Structure
-from tables import MACRO, MACRO_BLOCKS, read_macro
+from tables import MACRO, MACRO_BLOCKS, Floats, Table, read_macro
 from zen_score import zen_score
 
+FILE = "zero_cost_macro.csv"
 COLUMNS = ("layers", "zen", "expressivity", "progressivity", "trainability")
 ZEN_REPEATS, ZEN_BATCH = 1, 8
 
@@ -37,7 +39,7 @@ ZEN_REPEATS, ZEN_BATCH = 1, 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--out", type=Path, default=RESULTS / "zero_cost_macro.csv", metavar="CSV")
+    parser.add_argument("--out", type=Path, default=RESULTS / FILE, metavar="CSV")
     parser.add_argument("--limit", type=int, metavar="N", help="score only N networks, as a trial")
     options = parser.parse_args()
     if options.limit is not None and options.limit < 1:
@@ -70,6 +72,28 @@ def scored_layers(out: Path) -> set[str]:
         return set()
     with out.open(newline="", encoding="utf-8") as file:
         return {row["layers"] for row in csv.DictReader(file)}
+
+
+def read_scores(table: Table, path: Path = RESULTS / FILE) -> dict[str, Floats] | None:
+    """Read the scores of all networks of a table, by method; None where rows are missing.
+
+    Returns:
+        (networks,) for `Zen-score` and for `AZ-NAS`, which combines its four scores.
+    """
+    if len(scored_layers(path)) < len(table.structures):
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = {row["layers"]: row for row in csv.DictReader(file)}
+    ordered = [rows[layers_of(structure)] for structure in table.structures]
+    az = [
+        AzNasScores(
+            float(row["expressivity"]), float(row["progressivity"]), float(row["trainability"]),
+            float(multiply_adds),
+        )
+        for row, multiply_adds in zip(ordered, table.multiply_adds, strict=True)
+    ]  # fmt: skip
+    zen = np.array([float(row["zen"]) for row in ordered])
+    return {"Zen-score": zen, "AZ-NAS": combined(az)}
 
 
 def row(structure: Structure) -> list[str | float]:

@@ -154,6 +154,25 @@ def test_trials_of_an_earlier_round_inform_the_model_of_the_next():
     assert both.predict(MASTER).mean == 0.0
 
 
+def test_candidates_alone_have_no_leave_one_out_error():
+    model = fit([], trained(sample(8)))
+    assert model.leave_one_out() is None
+    assert model.to_json()["leave_one_out_rmse"] is None
+    assert math.isfinite(model.predict(sample(1, seed=3)[0]).mean)
+
+
+def test_a_block_that_ended_in_an_earlier_round_is_not_barred():
+    index, block = 1, SPACE.choices(1)[-1]
+    failed = TrialResult(Trial(index, block, 5), "failed", None, None, reason="out of memory")
+    usable = [r for r in trials() if r.trial.super_block.block != block.block]
+    bare = AccuracyModel.fit(MASTER, [*usable, failed], MASTER_TOP1)
+    assert bare.failed == {(index, block.block)}
+    informed = AccuracyModel.fit(
+        MASTER, [*usable, failed], MASTER_TOP1, earlier=[(MASTER, trials(seed=2))]
+    )
+    assert informed.failed == frozenset()
+
+
 def test_failed_candidates_and_other_resolutions_are_left_out():
     candidate = trained(sample(1))[0]
     unusable = [

@@ -74,6 +74,13 @@ def test_nothing_is_chosen_where_all_are_trained_and_each_structure_counts_once(
     assert len(choose_candidates(known, [*structures, *structures], 4)) == 2
 
 
+def test_the_best_prediction_is_chosen_where_no_draw_improves() -> None:
+    """All expected improvements are then exactly 0."""
+    structures = sample(4)
+    effects = KnownEffects(structures, [1.0, 0.0, 0.2, 0.5], np.diag([0.0, 1e-4, 1e-4, 1e-4]))
+    assert choose(effects, 3, structures[:1]) == [3, 2, 1]
+
+
 def fitted() -> BayesEffects:
     effects = fit(trials(), trained(sample(4))).effects
     assert isinstance(effects, BayesEffects)
@@ -94,9 +101,7 @@ def test_the_joint_distribution_agrees_with_single_predictions() -> None:
 def test_draws_of_the_effects_have_their_distribution() -> None:
     effects, rng = fitted(), np.random.default_rng(0)
     stages = SPACE.choices(1)[::7]
-    drawn = np.array([
-        effects.draw_stage_gain(rng)(1, [MASTER.input_width(1)], stages)[0] for _ in range(2000)
-    ])  # fmt: skip
+    drawn = effects.draw_stage_gains(2000, rng)(1, [MASTER.input_width(1)], stages)[:, 0]
     rows = [effects.feature_map.structure_row(MASTER.with_stage(1, stage)) for stage in stages]
     trend = [
         effects.feature_map.trend(2, [stage.width], [MASTER.stage(2)])[0, 0] for stage in stages

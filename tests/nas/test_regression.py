@@ -210,7 +210,7 @@ def test_noise_of_a_super_block_is_shrunk_towards_the_pooled_noise():
         for n, value in enumerate(row)
     ]
     observed = Observations.collect(MASTER, results, Metric.TOP1)
-    noise = RepeatNoise.estimate(observed.trials, observed.values, MASTER)
+    noise = RepeatNoise.estimate([observed.trials], [observed.values], MASTER)
     assert noise.freedom == (0, 2, 1, 0, 0, 0)  # the stem comes first
     assert noise.squares == pytest.approx((0, 0, 2 * 0.02**2, 0, 0, 0))
     _, quiet, loud, unrepeated, *_ = noise.variances(1e-4)

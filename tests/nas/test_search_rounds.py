@@ -177,6 +177,17 @@ def test_rounds_end_where_nothing_is_better_than_the_best_so_far(tmp_path: Path)
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.parametrize(("budget", "networks"), [("0.5x", 1), ("0.51x", 2)])
+def test_a_round_without_an_untrained_network_within_the_budget_ends(
+    tmp_path: Path, budget: str, networks: int
+) -> None:
+    """Its candidate is its MasterNet, whose training is stored."""
+    result = search(settings(budget=budget, confirm=12, rounds=3), tmp_path)
+    assert [len(each.confirmed) for each in result.rounds] == [networks, 1]
+    assert len({one.structure for one in result.confirmed}) == networks
+    assert result.selected.structure == result.rounds[1].master
+
+
 def test_a_single_candidate_is_trained_where_another_round_may_start_there(tmp_path: Path) -> None:
     result = search(settings(confirm=1), tmp_path)
     assert [len(each.confirmed) for each in result.rounds] == [1, 1]

@@ -130,6 +130,7 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
         except InfeasibleBudgetError:
             if start is None:
                 raise
+        if start and not candidates:
             candidates = [start.selected]  # the MasterNet of a later round meets the budget
         rows = [candidate.to_json() for candidate in candidates]
         study.save_json(layout.in_round(number, layout.CANDIDATES), rows)

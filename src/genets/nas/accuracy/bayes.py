@@ -64,7 +64,8 @@ MIN_SPREAD = 0.1  # of the log of the error; counts as two more trials
 TREND_MEAN = 0.15
 TREND_STD = 0.15
 
-# Prior standard deviation of the misfit of two super-blocks, over the product of their spreads.
+# Prior standard deviation of the misfit of two super-blocks, as a multiple of the spread of the
+# trials' values, for two changes whose effects have a prior deviation of one spread.
 MISFIT = 0.4
 
 MIN_SPEARMAN = 0.2  # of leave-one-out; below it the trials hardly predict one another
@@ -149,35 +150,40 @@ class BayesEffects:
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
         """(input widths, super-blocks): predicted fall of the log of the error, misfit left out."""
-        return self._stage_gain(self.posterior.mean, index, input_widths, super_blocks)
+        mean = self.posterior.mean[None]
+        return np.asarray(self._stage_gains(mean, index, input_widths, super_blocks)[0])
 
-    def _stage_gain(
+    def _stage_gains(
         self,
         effects: Floats,
         index: int,
         input_widths: Sequence[int],
         super_blocks: Sequence[SuperBlock],
     ) -> Floats:
-        slope = effects[self.feature_map.columns[TREND]]
-        local: Floats = self.feature_map.stage_rows(index, super_blocks) @ effects
-        gain: Floats = local + slope * self.feature_map.trend(index, input_widths, super_blocks)
-        return gain
+        """(draws, input widths, super-blocks) for effects of shape (draws, columns)."""
+        slope = effects[:, self.feature_map.columns[TREND]]
+        local: Floats = effects @ self.feature_map.stage_rows(index, super_blocks).T
+        trend = self.feature_map.trend(index, input_widths, super_blocks)
+        gains: Floats = local[:, None] + slope[:, None, None] * trend
+        return gains
 
-    def draw_stage_gain(self, rng: np.random.Generator) -> StageGain:
-        """`stage_gain` for effects that are drawn from their distribution.
+    def draw_stage_gains(self, count: int, rng: np.random.Generator) -> StageGain:
+        """`stage_gain` for effects drawn from their distribution, with a first axis of `count`.
 
         Draws from the prior are corrected by the observations (Matheron's rule, Wilson et al.
         2020), which needs no factor of the covariance.
         """
-        model = self.model
-        effects = rng.normal(model.prior_mean, np.sqrt(model.prior_variance))
-        size = len(model.target)
+        model, size = self.model, len(self.model.target)
+        effects = rng.normal(
+            model.prior_mean, np.sqrt(model.prior_variance), (count, len(model.prior_mean))
+        )
         jitter = 1e-9 * model.prior_variance.max() * np.eye(size)
         misfit = np.linalg.cholesky(model.misfit + jitter)
-        noise = rng.normal(0.0, np.sqrt(model.noise_variance)) + misfit @ rng.normal(size=size)
-        missing = self.posterior.precision @ (model.target - model.features @ effects - noise)
-        effects = effects + model.prior_variance * (model.features.T @ missing)
-        return partial(self._stage_gain, effects)
+        noise = rng.normal(0.0, np.sqrt(model.noise_variance), (count, size))
+        noise += rng.normal(size=(count, size)) @ misfit.T
+        missing = model.target - effects @ model.features.T - noise
+        effects += (missing @ self.posterior.precision @ model.features) * model.prior_variance
+        return partial(self._stage_gains, effects)
 
     def predict(self, structure: Structure) -> tuple[float, float]:
         """Mean and standard deviation of the gain of a structure, in the metric's unit."""
@@ -213,7 +219,10 @@ class BayesEffects:
         """Standard deviation of the sum of all effects, each times its number in `row`."""
         return math.sqrt(max(0.0, float(row @ self.posterior.covariance @ row)))
 
-    def leave_one_out(self) -> LeaveOneOut:
+    def leave_one_out(self) -> LeaveOneOut | None:
+        """None where the model is fitted to candidates alone."""
+        if not self.observations.trials:
+            return None
         count, master = len(self.observations.trials), self.feature_map.master
         residual = self.posterior.left_out_residual[:count]  # trials only, no candidates
         trials = self.observations.trials
@@ -295,7 +304,8 @@ class BayesEffects:
             if trials or master.stage(index).type != "Conv":
                 blocks = len({trial.super_block.block for trial in trials})
                 warnings += _few_trials_warning(name, blocks, len(perturbed))
-        spearman = self.leave_one_out().spearman
+        left_out = self.leave_one_out()
+        spearman = left_out.spearman if left_out else None
         if spearman is not None and spearman < MIN_SPEARMAN:
             warnings.append(
                 f"trials hardly predict one another: leave-one-out Spearman {spearman:.2f}"
@@ -336,7 +346,8 @@ def _prior(
     spread = _spread(targets[0], stages)
     if not trials:  # the candidates are a sample of the space
         spread = _spread(targets[-1], np.zeros(len(targets[-1]), int))
-    repeats = RepeatNoise.estimate(trials, targets[0], master)
+    rounds = [trials, *(each.trials for each in observations.earlier)]
+    repeats = RepeatNoise.estimate(rounds, targets, master)
     stage_noise = repeats.variances(0.1 * spread**2) + (1e-4 * spread) ** 2
     stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0]) * spread
     variance = feature_map.base_variance * stds[feature_map.groups] ** 2

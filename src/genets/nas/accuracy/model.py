@@ -46,9 +46,10 @@ class Prediction:
     """The predicted gain of a structure over the MasterNet.
 
     Attributes:
-        mean: expected gain, in top-1 (0 to 1) or nats of cross-entropy; positive is better.
-        std: standard deviation of the gain, without the noise of a measured score; NaN for the
-            literal formula of the paper, which has none.
+        mean: the gain, in top-1 (0 to 1) or nats of cross-entropy; positive is better. For the
+            form "bayes" it is the median, because the log of the error is normal.
+        std: standard deviation of the gain to first order, without the noise of a measured score;
+            NaN for the literal formula of the paper, which has none.
         master_value: the MasterNet's top-1, or minus its cross-entropy.
     """
 
@@ -74,8 +75,8 @@ class AccuracyModel:
         effects: the fitted effects.
         num_trials: the number of trials in the fit.
         excluded: the results left out of the fit, because they failed or are not finite.
-        failed: blocks whose trials at a super-block are all excluded. Nothing else is known about
-            them there, so they are not selected.
+        failed: blocks whose trials at a super-block are all excluded, in all rounds. Nothing else
+            is known about them there, so they are not selected.
         tried: the range of the trials; see `TriedRange.outside`.
     """
 
@@ -165,13 +166,16 @@ class AccuracyModel:
     ) -> Floats:
         """(input widths, super-blocks): the predicted gain of each super-block as stage `index`.
 
-        It is 0 for the MasterNet's own stage with its own input width. The sum over the stages
-        orders structures; the form "bayes" predicts in the log of the error, see `bayes`.
+        It is 0 for the MasterNet's own stage with its own input width. The form "bayes" predicts
+        the log of the error. Its sum over the stages leaves out the misfit, which `predict` adds.
         """
         return np.asarray(self.effects.stage_gain(index, input_widths, super_blocks))
 
     def leave_one_out(self) -> LeaveOneOut | None:
-        """How well each trial is predicted from all others; None for the form "paper"."""
+        """How well each trial is predicted from all others.
+
+        None for the form "paper", and without trials.
+        """
         return self.effects.leave_one_out()
 
     def warnings(self) -> list[str]:
@@ -217,7 +221,8 @@ class AccuracyModel:
 def _failed_blocks(master: Structure, observations: Observations) -> FailedBlocks:
     """Blocks without a usable trial; the MasterNet's own blocks were trained in the MasterNet."""
     failed = {(r.trial.index, r.trial.super_block.block) for r in observations.excluded}
-    used = {(trial.index, trial.super_block.block) for trial in observations.trials}
+    rounds = [observations.trials, *(each.trials for each in observations.earlier)]
+    used = {(trial.index, trial.super_block.block) for trials in rounds for trial in trials}
     own = {(index, master.stage(index).block) for index in master.indices}
     return frozenset(failed - used - own)
 

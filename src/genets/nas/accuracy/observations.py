@@ -189,16 +189,22 @@ class RepeatNoise:
     freedom: tuple[int, ...]
 
     @classmethod
-    def estimate(cls, trials: Sequence[Trial], values: Floats, master: Structure) -> RepeatNoise:
-        """Collect the repeats of each trial of each stage.
+    def estimate(
+        cls, rounds: Sequence[Sequence[Trial]], values: Sequence[Floats], master: Structure
+    ) -> RepeatNoise:
+        """Collect the repeats of each trial of each stage, within each round.
 
-        values: (trials,).
+        Args:
+            rounds: the trials of each round.
+            values: (trials,) for each round; further arrays are ignored.
+            master: a MasterNet of these rounds.
         """
         repeats = defaultdict(list)
-        for trial, value in zip(trials, values, strict=True):
-            repeats[trial.index, trial.super_block].append(value)
+        for number, trials in enumerate(rounds):
+            for trial, value in zip(trials, values[number], strict=True):
+                repeats[trial.index, trial.super_block, number].append(value)
         squares, freedom = [0.0] * len(master.stages), [0] * len(master.stages)
-        for (index, _), repeated in repeats.items():
+        for (index, *_), repeated in repeats.items():
             stage = master.indices.index(index)
             squares[stage] += float(((np.array(repeated) - np.mean(repeated)) ** 2).sum())
             freedom[stage] += len(repeated) - 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from genets.core.errors import GenetsError, InfeasibleBudgetError
-from genets.nas.accuracy.bayes import BayesEffects, StageGain
+from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.context import Report, SearchContext
 from genets.nas.selection.alternatives import (
@@ -20,7 +20,7 @@ from genets.nas.selection.alternatives import (
 from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.fastest import fastest_of_types, make_infeasible_error
 from genets.nas.selection.frontier import Frontier, frontier, random_selection
-from genets.nas.selection.improvement import choose_candidates
+from genets.nas.selection.improvement import DrawnFrontiers, choose_candidates
 from genets.nas.selection.measured import NetworkLatency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
@@ -33,8 +33,7 @@ MIN_SPACING = 0.01
 MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
 LOWER_AIM = 0.9  # the factor of the aim where nothing fits and nothing new is proposed
 RANDOM_SAMPLES = 100_000  # structures that selection "random" draws
-NUM_DRAWS = 24  # of all effects; the best structures of each draw may become candidates
-NUM_BEST = 3  # structures of each draw
+DRAWN_LIMIT = 1.1  # drawn frontiers reach so many times as far as the aim, which may rise
 NUM_PREDICTED = 24  # of the best predicted structures that may become candidates
 
 
@@ -70,6 +69,7 @@ class BudgetSearch:
         self._table = context.latency.table
         self._corrected = self._table
         self._measured: dict[Structure, NetworkLatency] = {}
+        self._drawn: DrawnFrontiers | None = None
         self._aim_ms = self._aim(context.latency.measure([context.master])[context.master])
         # The types that each stage may have.
         self._products = tuple(
@@ -110,7 +110,8 @@ class BudgetSearch:
             on_attempt: Called with the number of attempts that have ended, and of all.
 
         Returns:
-            The structures, the best predicted first.
+            The structures, the best predicted first; none where all that meet the budget are
+            trained.
 
         Raises:
             InfeasibleBudgetError: No structure meets the budget; the error has the fastest one.
@@ -123,7 +124,7 @@ class BudgetSearch:
         def choose(structures: Sequence[Structure]) -> list[Structure]:
             return choose_candidates(effects, structures, count, self._trained, seed=seed)
 
-        self._find(lambda: self._propose_improving(effects, choose), on_attempt)
+        self._find(lambda: self._propose_improving(effects, count, choose), on_attempt)
         chosen = self._best_first(choose(list(self._fitting)))
         return [self._make_candidate(structure) for structure in chosen]
 
@@ -183,14 +184,10 @@ class BudgetSearch:
     def _predicted_gain(self, structure: Structure) -> float:
         return self._model.predict(structure).mean
 
-    def _frontier(
-        self, used: Sequence[BlockTypes] = (), stage_gain: StageGain | None = None
-    ) -> Frontier:
+    def _frontier(self, used: Sequence[BlockTypes] = ()) -> Frontier:
         """Predict the frontier up to the aim.
 
-        Args:
-            used: Types whose structures are left out.
-            stage_gain: Predicts gains; by default the accuracy model.
+        used: Types whose structures are left out.
         """
         settings, offset_ms = self._context.settings, self._corrected.offset_ms_per_image
 
@@ -203,7 +200,7 @@ class BudgetSearch:
         chain = make_chain(
             self._context.space,
             self._corrected,
-            stage_gain or self._model.stage_gain,
+            self._model.stage_gain,
             self._model.failed,
             resolution=self._resolution,
         )
@@ -240,7 +237,10 @@ class BudgetSearch:
         return proposed
 
     def _propose_improving(
-        self, effects: BayesEffects, choose: Callable[[Sequence[Structure]], list[Structure]]
+        self,
+        effects: BayesEffects,
+        count: int,
+        choose: Callable[[Sequence[Structure]], list[Structure]],
     ) -> Sequence[Structure]:
         """Choose among the best predicted and those that are best for some draw of the effects.
 
@@ -251,12 +251,22 @@ class BudgetSearch:
         if front.best(self._aim_ms) is None:
             return self._fastest()
         pool = [*self._fitting, *self._last_points(front, NUM_PREDICTED)]
-        rng = np.random.default_rng(self._context.settings.seed)
-        if self._context.settings.selection == "exact":
-            for _ in range(NUM_DRAWS):
-                drawn = self._frontier(stage_gain=effects.draw_stage_gain(rng))
-                pool += self._last_points(drawn, NUM_BEST)
+        if self._context.settings.selection == "exact" and (count > 1 or self._trained):
+            pool += self._best_of_draws(front, effects)
+        if len(set(pool) - set(self._trained)) < count:
+            pool += self._propose(count + len(self._trained))
         return [*self._best_near_the_aim(front, 2), *choose(pool)]
+
+    def _best_of_draws(self, front: Frontier, effects: BayesEffects) -> list[Structure]:
+        """The best structures up to the aim, by gains that are drawn from their distribution."""
+        offset_ms = self._corrected.offset_ms_per_image
+        if self._drawn is None:
+            indices, seed = self._context.master.indices, self._context.settings.seed
+            self._drawn = DrawnFrontiers.compute(
+                effects, front.stages, indices, offset_ms, DRAWN_LIMIT * self._aim_ms, seed=seed
+            )
+        best = self._drawn.best(front.stages, offset_ms, self._aim_ms)
+        return [Structure(choice, self._resolution) for choice in best]
 
     def _last_points(self, front: Frontier, count: int) -> list[Structure]:
         """The best structures up to the aim; all others on the frontier are faster and worse."""
@@ -351,7 +361,8 @@ def select_at_each_resolution(
 
     Returns:
         The same number per resolution, because the best of a larger group would win by chance;
-        none where no structure of a resolution meets the budget. The best predicted comes first.
+        none where no structure of a resolution meets the budget, or all that do are trained. The
+        best predicted comes first.
 
     Raises:
         InfeasibleBudgetError: No structure of any resolution meets the budget.
@@ -373,7 +384,7 @@ def select_at_each_resolution(
                 candidates += search.find_candidates(top, on_attempt)
             except InfeasibleBudgetError as error:
                 faults.append(error)
-    if not candidates:
+    if faults and not candidates:
         raise min(faults, key=lambda error: error.fastest_ms or math.inf)
     return candidates
 

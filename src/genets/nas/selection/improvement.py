@@ -9,14 +9,89 @@ and Carraro 2010). The expectation is a mean over draws from the distribution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from genets.nas.accuracy.bayes import BayesEffects
-from genets.structure import Structure
+from genets.nas.selection.chain import ChainStage, Integers, totals
+from genets.nas.selection.frontier import frontier
+from genets.structure import Structure, SuperBlock
 
 DRAWS = 1024
+NUM_FRONTIERS = 24  # each for one draw of all effects
+NUM_BEST = 3  # structures of each of these frontiers
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnFrontiers:
+    """The frontiers of a search space, each for gains that are drawn from their distribution.
+
+    A structure that is best for some draw may be the best one in truth.
+
+    Attributes:
+        chosen: for each draw (points, stages), the index of the option of each stage, ascending in
+            gain.
+    """
+
+    chosen: tuple[Integers, ...]
+
+    @classmethod
+    def compute(
+        cls,
+        effects: BayesEffects,
+        stages: Sequence[ChainStage],
+        indices: Sequence[int],
+        offset_ms: float,
+        max_latency_ms: float,
+        *,
+        seed: int,
+    ) -> DrawnFrontiers:
+        """Draw gains and compute their frontiers.
+
+        Args:
+            effects: the distribution of the effects.
+            stages: the chain of the search space; its gains are replaced.
+            indices: the index of each stage, as in `Structure.indices`.
+            offset_ms: latency that every structure has in addition.
+            max_latency_ms: slower structures are left out.
+            seed: seed of the draws.
+        """
+        draw = effects.draw_stage_gains(NUM_FRONTIERS, np.random.default_rng(seed))
+        gains = [
+            draw(index, stage.input_widths, stage.options)
+            for index, stage in zip(indices, stages, strict=True)
+        ]
+        chains = (
+            [replace(stage, gain=gain[n]) for stage, gain in zip(stages, gains, strict=True)]
+            for n in range(NUM_FRONTIERS)
+        )
+        return cls(
+            tuple(
+                frontier(chain, offset_ms, max_latency_ms=max_latency_ms).chosen for chain in chains
+            )
+        )
+
+    def best(
+        self, stages: Sequence[ChainStage], offset_ms: float, aim_ms: float
+    ) -> Iterator[tuple[SuperBlock, ...]]:
+        """Give the best structures of each draw up to `aim_ms`.
+
+        Their latencies are predicted anew, because measurements correct the latency table. The
+        frontiers stay, because these corrections are small.
+
+        Args:
+            stages: the chain with the corrected latencies.
+            offset_ms: latency that every structure has in addition.
+            aim_ms: the largest predicted latency.
+        """
+        for chosen in self.chosen:
+            latency_ms, _ = totals(stages, chosen, offset_ms)
+            for options in chosen[latency_ms <= aim_ms][-NUM_BEST:]:
+                yield tuple(
+                    stage.options[option] for stage, option in zip(stages, options, strict=True)
+                )
 
 
 def choose_candidates(
@@ -56,7 +131,8 @@ def choose_candidates(
         if chosen or known:
             value = np.maximum(options[:, left], best[:, None]).mean(axis=0)
         else:
-            value = mean[left]
-        chosen.append(left.pop(int(value.argmax())))
+            value = mean[len(known) :][left]
+        # Where no draw improves, all values are equal, and the best prediction decides.
+        chosen.append(left.pop(int(np.lexsort((mean[len(known) :][left], value))[-1])))
         best = np.maximum(best, options[:, chosen[-1]])
     return [free[number] for number in chosen]

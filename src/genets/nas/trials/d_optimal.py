@@ -24,9 +24,8 @@ from genets.nas.accuracy.features import RESET_COST, SCALE_GROUPS, TREND, Featur
 from genets.nas.accuracy.gaussian import Floats
 from genets.structure import SearchSpace, SuperBlock
 
-# Prior standard deviations and noise, as multiples of the spread of the trials' values, as in
-# `bayes`. The accuracy model scales them later by its observations; the design depends little on
-# these scales.
+# Prior standard deviations and noise, as multiples of the spread of the trials' values. The
+# accuracy model has its own priors, and scales them; the design depends little on them.
 RESET_COST_STD = 3.0
 TREND_STD = 0.5
 NOISE_STD = 0.25
