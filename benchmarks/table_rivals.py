@@ -1,7 +1,8 @@
 """Rivals of the search on NAS-Bench-Macro: each gets a number of trainings and a budget.
 
 - Random search: networks within the budget.
-- Regularised evolution (see `evolution`): networks within the budget.
+- Regularised evolution (Real et al. 2019, algorithm 1): a change of one layer, within the budget,
+  of the best parent of a random tournament among the latest networks that has an untrained change.
 - Local search (White, Nolen and Savani 2021): trains the one-layer changes of the best network so
   far, within the budget, and moves to the first better one; at a local optimum it begins again at a
   random network.
@@ -19,8 +20,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from sklearn.ensemble import GradientBoostingRegressor
 
-from evolution import Evaluation, Proposals
-from table_lab import TARGET, CountedLatency, Outcome
+from table_lab import Outcome
 from tables import Floats, Table, macro_space
 
 CANDIDATES = 4  # trainings of boosted trees that follow the random ones
@@ -44,23 +44,28 @@ class Rival:
         self.within = np.flatnonzero(table.multiply_adds <= budget)
         self.rng = np.random.default_rng([start, training, int(budget)])
         self.space = macro_space(table.structures[start])
-        latency = CountedLatency(self.space, TARGET, 10, {}, ())
-        self.proposals = Proposals(self.space, latency, budget / 1e6, self.rng)
 
     def random(self, trainings: int) -> Outcome:
         return self._best(self.rng.permutation(self.within)[:trainings])
 
     def evolution(self, trainings: int) -> Outcome:
-        propose = self.proposals.evolution(POPULATION, TOURNAMENT)
-        history: list[Evaluation] = []
-        for _ in range(min(trainings, len(self.within))):
-            try:
-                structure = propose(history)
-            except SystemExit:  # all mutations of the winner are trained or beyond the budget
-                structure = self.proposals.random(history)
-            score = self.scores[self.table.number[structure]]
-            history.append(Evaluation(structure, float(score), 0.0))
-        return self._best(np.array([self.table.number[e.structure] for e in history]))
+        untried = [int(row) for row in self.rng.permutation(self.within)]
+        trained: list[int] = []  # in the order of training
+        while untried and len(trained) < trainings:
+            child = None if len(trained) < POPULATION else self._child(trained)
+            row = untried[-1] if child is None else child
+            untried.remove(row)
+            trained.append(row)
+        return self._best(np.array(trained))
+
+    def _child(self, trained: list[int]) -> int | None:
+        """An untrained change of the best parent of a tournament that has one."""
+        alive = self.rng.permutation(trained[-POPULATION:])[:TOURNAMENT]
+        for parent in sorted(alive.tolist(), key=lambda row: -self.scores[row]):
+            for row in self._changes(parent):
+                if row not in trained:
+                    return row
+        return None
 
     def local_search(self, trainings: int) -> Outcome:
         left = list(self.rng.permutation(self.within))
@@ -86,9 +91,7 @@ class Rival:
     def boosted_trees(self, trainings: int) -> Outcome:
         features = layer_features(self.table)
         drawn = self.rng.permutation(self.within)[: trainings - CANDIDATES]
-        trees = GradientBoostingRegressor(n_estimators=200, max_depth=3, subsample=0.8,
-                                          learning_rate=0.05, random_state=0)  # fmt: skip
-        trees.fit(features[drawn], self.scores[drawn])
+        trees = make_trees().fit(features[drawn], self.scores[drawn])
         others = np.setdiff1d(self.within, drawn)
         order = np.argsort(-trees.predict(features[others])) if len(others) else others
         return self._best(np.concatenate((drawn, others[order[:CANDIDATES]])))
@@ -128,6 +131,12 @@ RIVALS: dict[str, Callable[[Rival, int], Outcome]] = {
     "local search": Rival.local_search,
     "boosted trees": Rival.boosted_trees,
 }
+
+
+def make_trees() -> GradientBoostingRegressor:
+    return GradientBoostingRegressor(
+        n_estimators=200, max_depth=3, subsample=0.8, learning_rate=0.05, random_state=0
+    )
 
 
 def layer_features(table: Table) -> Floats:
