@@ -25,6 +25,7 @@ Predict = Callable[[Tensor], Tensor]
 
 INPUT_SEED = 0
 MODEL_NAME = "network"  # of the files of a model, without a suffix
+DEVICE_FAILURE = "CUDA error"  # PyTorch's words, also for a card that disappears
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "Failed to allocate")
 
 
@@ -50,12 +51,16 @@ class Engine(Protocol):
     Attributes:
         precisions: The precisions that the engine has on some device.
         packages: Distributions whose versions are recorded with each measurement.
+        in_pytorch: Whether PyTorch runs the network. Such a network may be built on the target's
+            device, and its feature maps share their memory with those of other networks.
     """
 
     @property
     def precisions(self) -> tuple[str, ...]: ...
     @property
     def packages(self) -> tuple[str, ...]: ...
+    @property
+    def in_pytorch(self) -> bool: ...
 
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
@@ -253,9 +258,15 @@ def make_shape(network: nn.Module, target: Target, resolution: int) -> tuple[int
     return (target.batch_size, input_channels(network), resolution, resolution)
 
 
-def normal_images(shape: tuple[int, ...]) -> Tensor:
-    """Standard normal values, always the same; real inputs are normalised to this distribution."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(INPUT_SEED))
+def normal_images(shape: tuple[int, ...], device: str | torch.device = "cpu") -> Tensor:
+    """Standard normal values, drawn on the device; real inputs are normalised to them.
+
+    They are always the same on one kind of device. On the meta device nothing is drawn.
+    """
+    if torch.device(device).type == "meta":
+        return torch.empty(shape, device=device)
+    generator = torch.Generator(device).manual_seed(INPUT_SEED)
+    return torch.randn(shape, generator=generator, device=device)
 
 
 @contextmanager
@@ -271,10 +282,16 @@ def explain_failures(target: Target, resolution: int) -> Iterator[None]:
         out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
             words in str(error) for words in OUT_OF_MEMORY
         )
-        raise TargetError(
-            f"batch_size {target.batch_size} at resolution {resolution} does not fit "
-            f"into the memory of {target.device}; use a smaller batch_size"
-            if out_of_memory
-            else f"the network does not run on {target.name} at resolution {resolution}: "
-            f"{first_line(error)}"
-        ) from error
+        if out_of_memory:
+            sentence = (
+                f"batch_size {target.batch_size} at resolution {resolution} does not fit "
+                f"into the memory of {target.device}; use a smaller batch_size"
+            )
+        elif DEVICE_FAILURE in str(error):
+            sentence = f"device {target.device} failed: {first_line(error)}"
+        else:
+            sentence = (
+                f"the network does not run on {target.name} at resolution {resolution}: "
+                f"{first_line(error)}"
+            )
+        raise TargetError(sentence) from error

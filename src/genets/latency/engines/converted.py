@@ -37,6 +37,7 @@ class ConvertedEngine(ABC):
     """
 
     start_step: str
+    in_pytorch = False
 
     def prepare(
         self,
