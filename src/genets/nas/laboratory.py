@@ -10,6 +10,7 @@ from genets.data import ImageData, Split
 from genets.latency import LatencyTable, Measurement, TableSettings, Target, measure_interleaved
 from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
 from genets.nas.candidates.export import OnnxCheck, export_network
+from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
 from genets.networks import build
@@ -41,6 +42,8 @@ class Laboratory:
     ) -> LatencyTable:
         """Load the latency table at `path`, or build it and save it there.
 
+        A build that is interrupted continues from the file at `layout.visits_path`.
+
         Args:
             path: The file of the table.
             expected: The search space, target and number of classes of the table.
@@ -62,8 +65,10 @@ class Laboratory:
             seed=seed,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
+            visits=layout.visits_path(path),
         )
         table.save(path)
+        layout.visits_path(path).unlink(missing_ok=True)
         return table
 
     def measure(

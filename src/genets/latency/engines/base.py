@@ -25,7 +25,6 @@ Predict = Callable[[Tensor], Tensor]
 
 INPUT_SEED = 0
 MODEL_NAME = "network"  # of the files of a model, without a suffix
-DEVICE_FAILURE = "CUDA error"  # PyTorch's words, also for a card that disappears
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "Failed to allocate")
 
 
@@ -51,8 +50,7 @@ class Engine(Protocol):
     Attributes:
         precisions: The precisions that the engine has on some device.
         packages: Distributions whose versions are recorded with each measurement.
-        in_pytorch: Whether PyTorch runs the network. Such a network may be built on the target's
-            device, and its feature maps share their memory with those of other networks.
+        shares_feature_maps: Whether the feature maps of all prepared networks share their memory.
     """
 
     @property
@@ -60,7 +58,10 @@ class Engine(Protocol):
     @property
     def packages(self) -> tuple[str, ...]: ...
     @property
-    def in_pytorch(self) -> bool: ...
+    def shares_feature_maps(self) -> bool: ...
+
+    def place(self, target: Target) -> str:
+        """The device where a network for this target is best built, as PyTorch names it."""
 
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
@@ -282,16 +283,10 @@ def explain_failures(target: Target, resolution: int) -> Iterator[None]:
         out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
             words in str(error) for words in OUT_OF_MEMORY
         )
-        if out_of_memory:
-            sentence = (
-                f"batch_size {target.batch_size} at resolution {resolution} does not fit "
-                f"into the memory of {target.device}; use a smaller batch_size"
-            )
-        elif DEVICE_FAILURE in str(error):
-            sentence = f"device {target.device} failed: {first_line(error)}"
-        else:
-            sentence = (
-                f"the network does not run on {target.name} at resolution {resolution}: "
-                f"{first_line(error)}"
-            )
-        raise TargetError(sentence) from error
+        raise TargetError(
+            f"batch_size {target.batch_size} at resolution {resolution} does not fit "
+            f"into the memory of {target.device}; use a smaller batch_size"
+            if out_of_memory
+            else f"the network does not run on {target.name} at resolution {resolution}: "
+            f"{first_line(error)}"
+        ) from error

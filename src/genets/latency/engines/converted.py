@@ -37,7 +37,11 @@ class ConvertedEngine(ABC):
     """
 
     start_step: str
-    in_pytorch = False
+    shares_feature_maps = False
+
+    def place(self, target: Target) -> str:
+        """See `Engine.place`: a network is converted on the CPU."""
+        return "cpu"
 
     def prepare(
         self,

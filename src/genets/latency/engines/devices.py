@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -120,17 +118,8 @@ def watch_memory(device: str) -> Iterator[PeakMemory]:
 
 def check_device(device: str) -> int:
     """Return the number of a CUDA device of this machine. Raises TargetError."""
-    with warnings.catch_warnings(record=True) as caught:  # PyTorch warns of a driver too old
-        warnings.simplefilter("always")
-        is_available = torch.cuda.is_available()
-    if not is_available:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        reasons = [f"CUDA_VISIBLE_DEVICES is {visible!r}"] if visible is not None else []
-        reasons += [str(each.message).strip().splitlines()[0] for each in caught[:1]]
-        details = f" that PyTorch can use ({'; '.join(reasons)})" if reasons else ""
-        raise TargetError(
-            f"device {device!r} is not available: this machine has no CUDA device{details}"
-        )
+    if not torch.cuda.is_available():
+        raise TargetError(f"device {device!r} is not available: this machine has no CUDA device")
     number = torch.device(device).index or 0
     if number >= torch.cuda.device_count():
         raise TargetError(

@@ -44,7 +44,7 @@ class TorchEngine:
 
     precisions = tuple(DTYPES)
     packages: tuple[str, ...] = ()
-    in_pytorch = True
+    shares_feature_maps = True
 
     def check(self, target: Target) -> None:
         """See `Engine.check`."""
@@ -94,7 +94,7 @@ class TorchEngine:
         return Prepared(run, predict, shape, watch.seconds, memory_bytes=memory.bytes)
 
     def place(self, target: Target) -> str:
-        """The device that holds the networks of a target, as PyTorch names it."""
+        """See `Engine.place`."""
         return target.device
 
     def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
