@@ -44,7 +44,7 @@ def prepare(items: list[Item]) -> StubEngine:
 
 
 def test_the_shapes_that_are_counted_beforehand_are_those_that_run() -> None:
-    items = items_of()
+    items = items_of()[::3]
     counts = new_shapes((item, 4) for item in items)
     assert sum(counts.values()) == len(prepare(items).shapes)
     assert len(items) < sum(counts.values()) < 3 * len(items)
@@ -96,7 +96,7 @@ def test_feature_maps_that_share_their_memory_count_once(shared: bool, fitting: 
     assert one.take(OverheadProbe(8, 4), 5), "the first item is always taken"
     room = Room(2 * (one.held + one.maps) + one.held, shared=shared, num_classes=7)
     taken = [room.take(OverheadProbe(8, 4), 5) for _ in range(4)]
-    assert taken.index(False) == fitting if shared is False else taken.count(True) >= fitting
+    assert taken.index(False) == fitting
 
 
 def test_the_progress_is_that_of_the_weights_and_never_falls() -> None:

@@ -18,7 +18,7 @@ from genets.structure import Block, Structure, zoo
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 STRUCTURES = [
     *("genet_light", "master_small"),
-    "Conv3x8s2 XX3x8s2 Conv1x8 @16",
+    "Conv3x8s2 XX3x8s2 XX3x8 Conv1x8 @16",
     "Conv3x32s2 XX3x32s2*20 XX5x48s2*20 Conv1x64 @16",
     "Conv3x32s2 BL3x64s2r0.25*20 BL5x48s2r0.5*20 Conv1x64 @16",
     "Conv3x32s2 DW3x32s2r6*20 DW5x48s2r3*20 Conv1x64 @16",

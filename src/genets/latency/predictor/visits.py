@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -142,7 +143,7 @@ class VisitFile:
     def close(self) -> None:
         """Bring all visits to the file and close it."""
         self.flush()
-        if self._file is not None:
+        if self._file is not None:  # the flush did not fail
             self._file.close()
             self._file = None
 
@@ -167,6 +168,9 @@ class VisitFile:
 
     def _give_up(self, error: OSError) -> None:
         _log.warning("the visits are not kept in %s: %s", self.path, first_line(error))
+        if self._file is not None:
+            with suppress(OSError):  # it writes once more what could not be written
+                self._file.close()
         self._file = None
 
 
