@@ -94,11 +94,11 @@ class Layer:
 
     def at(self, input_width: int, width: int) -> Convolution:
         """The layer at one pair of widths."""
-        channels = (
+        inputs, outputs, per_group = (
             round(each.at(float(input_width), width))
             for each in (self.inputs, self.outputs, self.per_group)
         )
-        return Convolution(*channels, self.window, self.side_in, self.side_out)
+        return Convolution(inputs, outputs, per_group, self.window, self.side_in, self.side_out)
 
 
 @dataclass(frozen=True, slots=True)

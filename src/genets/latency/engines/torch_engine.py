@@ -86,7 +86,7 @@ class TorchEngine:
                 folded = fold_batchnorm(network)
             with watch.step("load"):
                 layout, dtype = _layout(target), DTYPES[target.precision]
-                folded = folded.to(device, dtype, memory_format=layout)
+                folded = folded.to(device, dtype).to(memory_format=layout)
                 if target.is_cpu:
                     check_memory(folded, shape, dtype)
                 inputs = normal_images(shape, device).to(dtype, memory_format=layout)
