@@ -14,11 +14,13 @@ import pytest
 from fake_device import FakeDevice, FakeEngine, layer_costs_s
 
 from genets.core.errors import TargetError
-from genets.latency import ENGINES, LatencyTable, Target
+from genets.latency import ENGINES, LatencyTable, TableSettings, Target
 from genets.latency.predictor import builder, visits
 from genets.latency.predictor.visits import VisitFile
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.drift import RecordError, Visit, time_in_rounds
+from genets.nas.laboratory import Laboratory
+from genets.nas.study import layout
 from genets.structure import Block, DesignSpace, Structure
 
 MASTER = Structure.parse("Conv3x8s2 XX3x8s2 XX3x16 Conv1x16 @8")
@@ -213,6 +215,49 @@ def test_a_folder_that_cannot_be_written_costs_no_table(engine, complete, tmp_pa
     with caplog.at_level(logging.WARNING, "genets"):
         assert same(build(tmp_path / "missing" / "t.visits.jsonl"), complete)
     assert "the visits are not kept" in caplog.text
+
+
+def test_the_laboratory_continues_and_removes_the_file(engine, complete, device, tmp_path) -> None:
+    path = tmp_path / "t.json"
+    expected = TableSettings(SPACE.around(MASTER), Target("cpu", "fake", batch_size=4), 5)
+
+    def prepare() -> LatencyTable:
+        return Laboratory().prepare_table(path, expected, seed=0, time_limit_s=0.5)
+
+    device.stop_at = 300
+    with pytest.raises(KeyboardInterrupt):
+        prepare()
+    assert [file.name for file in tmp_path.iterdir()] == ["t.visits.jsonl"]
+    assert layout.list_tables(tmp_path) == []
+    device.stop_at = 10**9
+    assert prepare().space == complete.space
+    assert [file.name for file in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_a_table_of_pytorch_continues(tmp_path, monkeypatch) -> None:
+    """Times differ, but the visits of the first process stay, and the others follow them."""
+    file, shares = tmp_path / "t.visits.jsonl", []
+    target = Target("cpu", "torch", batch_size=1, threads=1)
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        if file.exists() and file.read_text().count("[") > 5:
+            raise KeyboardInterrupt
+
+    def build_here(on_progress: Callable[[float], None] | None) -> LatencyTable:
+        return LatencyTable.build(
+            MASTER, SPACE, target, 5, time_limit_s=0.01, held_out=3, visits=file,
+            on_progress=on_progress,
+        )  # fmt: skip
+
+    monkeypatch.setattr(visits, "FLUSH_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        build_here(stop)
+    first = file.read_text().splitlines()
+    table = build_here(None)
+    assert file.read_text().splitlines()[: len(first)] == first
+    assert len(file.read_text().splitlines()) > 2 * len(first)
+    assert table.rmspe < 2
 
 
 def test_visits_reach_the_file_every_two_seconds(tmp_path, monkeypatch) -> None:

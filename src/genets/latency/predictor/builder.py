@@ -24,7 +24,7 @@ from genets.latency.predictor.contradictions import find_contradictions
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size
 from genets.latency.predictor.preparation import PreparingProgress, Room, preparing_weights
 from genets.latency.predictor.probes import Item, Probe, build_item
-from genets.latency.predictor.visits import Part, VisitFile
+from genets.latency.predictor.visits import VisitFile
 from genets.latency.target import Target
 from genets.latency.timing.drift import RecordError, TimeEstimate, time_in_rounds
 from genets.latency.timing.watch import ActivityWatch
@@ -183,15 +183,22 @@ class _Session:
         weight = sum(weights.values())
         progress = PreparingProgress(on_progress, len(items), weight, time_limit_s)
         timed_s: dict[Item, float] = {}
-        part_number = 0
+        part_number, limit = 0, free_bytes(self.target)
         while len(timed_s) < len(items):
             left, part = items[len(timed_s) :], self.file.next_part()
-            runs: Mapping[Item, Run]
+            runs: Mapping[Item, Run] = {}  # those of the part before leave the memory
             if part is not None and part.is_finished and part.size <= len(left):
                 runs = dict.fromkeys(left[: part.size], _not_prepared)
                 progress.weight -= sum(weights[item] for item in runs)
             else:
-                runs = self._prepare(left, weights, progress, part)
+                # The free memory changes a little from one process to the next.
+                room = Room(
+                    limit if part is None else 2 * limit,
+                    self.engine.shares_feature_maps,
+                    self.num_classes,
+                )
+                size = len(left) if part is None else part.size
+                runs = self._prepare(left[:size], weights, progress, room)
             if part is not None and len(runs) != part.size:
                 _log.warning("the memory has changed: some items are timed again")
                 self.file.forget()
@@ -210,15 +217,11 @@ class _Session:
         items: list[Item],
         weights: Mapping[Item, int],
         progress: PreparingProgress,
-        part: Part | None,
+        room: Room,
     ) -> dict[Item, Run]:
-        """Prepare the first items, as many as the memory has room for or as `part` has."""
-        # The free memory changes a little from one process to the next, so a recorded part may
-        # take more of it.
-        limit = free_bytes(self.target) * (1 if part is None else 2)
-        room = Room(limit, self.engine.shares_feature_maps, self.num_classes)
+        """Prepare the first items, as many as there is room for."""
         runs: dict[Item, Run] = {}
-        for item in items[: None if part is None else part.size]:
+        for item in items:
             start, target = time.perf_counter(), self._target_for(item)
             if not room.take(item, target.batch_size):
                 break
