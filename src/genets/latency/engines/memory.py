@@ -23,8 +23,8 @@ def estimate_bytes(parameters: int, input_values: int, largest_values: int, batc
     """Estimate generously how much memory a prepared network holds.
 
     The estimate is two copies of the weights, the inputs, and twice the values that the largest
-    layer reads and writes. Engines with their own memory plans (ONNX Runtime, OpenVINO, CUDA
-    graphs) keep the feature maps of every network between its runs.
+    layer reads and writes. Engines with their own memory plans (ONNX Runtime, OpenVINO) keep the
+    feature maps of every network between its runs.
 
     Args:
         parameters: The number of weights.

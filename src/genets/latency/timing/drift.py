@@ -26,6 +26,9 @@ SAMPLES = 5  # samples of one visit; their median counts
 # A visit takes fewer samples if they take longer than this. One run of this length is enough: the
 # timer's error and the earlier contents of the caches are negligible.
 VISIT_S = 0.05
+# Windows of the clock's shortest length in one visit take about so long: two on CUDA, where little
+# disturbs a window. Five windows would take 35 s in each round of 700 networks.
+TIMED_S = 0.02
 NEIGHBOURS = 31  # visits that determine the speed of the device at one moment
 SWEEPS = 3
 SAME_SPEED = 0.07
@@ -246,7 +249,8 @@ def _visit(
         spent += clock.time_runs(run, count)
     count = 1 if before else max(1, math.ceil(clock.min_window_s / per_run))
     windows = []
-    for _ in range(min(SAMPLES, math.ceil(VISIT_S / per_run))):
+    most = min(SAMPLES, math.ceil(TIMED_S / clock.min_window_s))
+    for _ in range(min(most, math.ceil(VISIT_S / per_run))):
         if before:
             spent += clock.time_runs(before, 1)
         windows.append(watch.time_runs(run, count))
