@@ -41,6 +41,7 @@ TINY_BENCHMARKS := \
 	"search_quality.py --tiny" \
 	"startup.py" \
 	"table3.py --engines torch --time-limit 0.01" \
+	"table_preparation.py --tiny" \
 	"train_kills.py --kills 1" \
 	"trial_cost.py --tiny"
 

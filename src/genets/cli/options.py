@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin, runtime_check
 
 import typer
 
-from genets.latency.target import DEVICES, ENGINE_PROVIDERS, PRECISIONS, Target
+from genets.latency.target import AUTO, DEVICES, ENGINE_PROVIDERS, PRECISIONS, Target
 
 # The titled panels of `--help`, from the top. Options without a panel stand under "Options".
 START, DATA, TARGET = "Settings", "Data and budget", "Target"
@@ -218,10 +218,11 @@ class TargetOptions:
         any_device: dict[str, Any] = {"metavar": "auto|cpu|cuda|cuda:NUMBER"}
         any_device["autocompletion"] = lambda: list(DEVICES)
         device = "Device that runs the network; auto is CUDA where the target runs on it."
+        engine = "Inference engine; auto is torch-graph on CUDA and torch on a CPU."
         number = "Number format of the network; engine and device limit the choice."
         return [
             make("device", device, **any_device),
-            make("engine", "Inference engine.", choices=ENGINE_PROVIDERS, several=True),
+            make("engine", engine, choices=(AUTO, *ENGINE_PROVIDERS), several=True),
             make("provider", "ONNX Runtime execution provider.", choices=providers),
             make("precision", number, choices=PRECISIONS, several=True),
             make("batch_size", "Number of images in one run.", kind=int, several=True),
@@ -314,7 +315,9 @@ def make_target(options: Mapping[str, Any], base: Target | None = None) -> Targe
 
     Args:
         options: Fields of a target.
-        base: The target of the other fields; None means the default target.
+        base: The target of the other fields; None means the default target. Where the options
+            change the kind of the device, an engine that `auto` chooses for the device of `base`
+            becomes the engine that `auto` chooses for the new device.
 
     Raises:
         TargetError: An option is wrong.
@@ -323,6 +326,11 @@ def make_target(options: Mapping[str, Any], base: Target | None = None) -> Targe
     values = base.to_json() if base else {}
     if options.get("device", "cpu") != "cpu":
         values.pop("threads", None)  # the threads of `base` are those of a CPU
+    if base and "device" in options and "engine" not in options:
+        chosen = Target.from_json(values | options | {"engine": AUTO, "provider": None})
+        automatic = Target(base.device).engine
+        if chosen.is_cpu != base.is_cpu and base.engine == automatic:
+            values["engine"] = chosen.engine
     return Target.from_json(values | options)
 
 

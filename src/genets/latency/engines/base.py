@@ -50,12 +50,18 @@ class Engine(Protocol):
     Attributes:
         precisions: The precisions that the engine has on some device.
         packages: Distributions whose versions are recorded with each measurement.
+        shares_feature_maps: Whether the feature maps of all prepared networks share their memory.
     """
 
     @property
     def precisions(self) -> tuple[str, ...]: ...
     @property
     def packages(self) -> tuple[str, ...]: ...
+    @property
+    def shares_feature_maps(self) -> bool: ...
+
+    def place(self, target: Target) -> str:
+        """The device where a network for this target is best built, as PyTorch names it."""
 
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
@@ -253,9 +259,15 @@ def make_shape(network: nn.Module, target: Target, resolution: int) -> tuple[int
     return (target.batch_size, input_channels(network), resolution, resolution)
 
 
-def normal_images(shape: tuple[int, ...]) -> Tensor:
-    """Standard normal values, always the same; real inputs are normalised to this distribution."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(INPUT_SEED))
+def normal_images(shape: tuple[int, ...], device: str | torch.device = "cpu") -> Tensor:
+    """Standard normal values, drawn on the device; real inputs are normalised to them.
+
+    They are always the same on one kind of device. On the meta device nothing is drawn.
+    """
+    if torch.device(device).type == "meta":
+        return torch.empty(shape, device=device)
+    generator = torch.Generator(device).manual_seed(INPUT_SEED)
+    return torch.randn(shape, generator=generator, device=device)
 
 
 @contextmanager
