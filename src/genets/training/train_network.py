@@ -16,7 +16,7 @@ from genets.structure import Structure
 from genets.training.loop import evaluate
 from genets.training.resources import fitting_threads
 from genets.training.run.checkpoint import Checkpoints
-from genets.training.run.distributed import Processes
+from genets.training.run.distributed import Processes, training_device
 from genets.training.run.epoch_log import EpochRecord, Listener, TensorBoard, write_log
 from genets.training.run.folder import (
     BROKEN,
@@ -78,6 +78,8 @@ def train_network(
         GenetsError: A setting, the data, the folder or the device is wrong, or the training
             fails.
     """
+    training_device(device)  # refuses a wrong device before anything else
+    settings = settings.with_precision(device)
     team = Processes(device, processes, settings.recipe.precision)
     if team.device.type == "cpu":
         keep_freed_memory()  # every step allocates the same memory again

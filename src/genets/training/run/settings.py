@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,6 +16,7 @@ from genets.networks.source import results_network
 from genets.networks.weights import WEIGHTS_FILE, check_results
 from genets.structure import Structure
 from genets.training.recipe import RunRecipe
+from genets.training.resources import usual_precision
 
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -80,6 +81,12 @@ class RunSettings:
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave. Raises GenetsError."""
         return from_plain(cls, dict(record), kind="setting", raises=SettingsError)
+
+    def with_precision(self, device: str) -> Self:
+        """Replace the precision `auto` by the one for the device that trains."""
+        if self.recipe.precision != "auto":
+            return self
+        return replace(self, recipe=replace(self.recipe, precision=usual_precision(device)))
 
     def comparable(self) -> dict[str, Any]:
         """The values that a run depends on, with the fields of the recipe among them."""
