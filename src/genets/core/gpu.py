@@ -18,6 +18,8 @@ MIN_FREE_BYTES = 2**29
 GIB = 2**30
 # PyTorch's words, in which the reason that CUDA does not start is that there is nothing to start.
 NO_DRIVER = "no NVIDIA driver"
+# The beginning of a context of CUDA fails with these words where other processes hold the device.
+TAKEN = ("out of memory", "busy or unavailable")
 NO_GPU = (NO_DRIVER, "No CUDA GPUs", "no CUDA-capable device")
 
 
@@ -95,6 +97,8 @@ def check_free_memory(torch: Any, device: str) -> None:
         free, total = torch.cuda.mem_get_info(device)
         free += torch.cuda.memory_reserved(device)  # this process can use its own memory again
     except RuntimeError as error:
+        if not any(words in str(error) for words in TAKEN):
+            return  # a fault of another kind, which the first use of the device will show
         raise TargetError(
             f"device {device!r} cannot be used now ({first_line(error)}); {advice}"
         ) from error

@@ -80,7 +80,10 @@ class RunSettings:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave. Raises GenetsError."""
-        return from_plain(cls, dict(record), kind="setting", raises=SettingsError)
+        record = dict(record)
+        if isinstance(record.get("recipe"), Mapping):  # runs that recorded no precision were fp32
+            record["recipe"] = {"precision": "fp32", **record["recipe"]}
+        return from_plain(cls, record, kind="setting", raises=SettingsError)
 
     def with_precision(self, device: str) -> Self:
         """Replace the precision `auto` by the one for the device that trains."""
