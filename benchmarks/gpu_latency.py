@@ -140,7 +140,7 @@ def table7(session: Session) -> None:
         correlations = {t.name: rank_correlation(comparison.on(t)) for t in targets}
         session.store(
             rank_correlation_with_the_paper={
-                name: each.value for name, each in correlations.items() if each
+                name: each.spearman for name, each in correlations.items() if each
             },
             rows=[row.summary() for row in comparison.rows],
         )

@@ -160,6 +160,7 @@ def test_values_that_the_driver_refuses_are_none(driver: FakeNvml) -> None:
         ([OWN, OTHER], [(OWN, 20, 90), (OTHER, 20, 30)], 1),
         ([OWN, OTHER], [(OTHER, 20, 30)], 1),  # launching keeps this process below one percent
         ([OWN, OTHER], [(OWN, 20, 90), (OTHER, 20, 0)], 0),  # an idle notebook
+        ([OWN], [(OWN, 20, 90), (OTHER, 20, 5)], 0),  # a program that draws the screen
         ([OWN, OTHER], [(OTHER, 9, 30), (OWN, 20, 90)], 0),  # ended before the measurement
         ([OWN, OTHER], None, 1),  # a card that does not report the use of each process
         ([71, 72], [(71, 20, 90), (72, 20, 30)], 1),  # in a container

@@ -137,6 +137,8 @@ class NvmlCounters:
         if samples is not None:
             recent = (each for each in samples if each.timeStamp > self._since)
             users = {each.pid for each in recent if each.smUtil > 0}
+            if holders is not None:  # programs that draw the screen are no holders
+                users &= holders
         if users is None:
             return None
         own = os.getpid()

@@ -11,8 +11,9 @@ from genets.latency.target import Target
 from genets.latency.timing.watch import fewer_threads, max_other_cpus
 
 CHECK_S = 1.0
-# This process computes nothing while it waits, so a larger use of the GPU is that of others.
-MAX_GPU_UTILIZATION = 0.05
+# This process computes nothing while it waits, so the use of the GPU is that of others. Drawing the
+# screen uses some percent.
+MAX_GPU_UTILIZATION = 0.2
 
 # Called with the seconds that have passed, and how many CPUs others use (None: unknown).
 OnWait = Callable[[float, float | None], None]
