@@ -27,7 +27,9 @@ UUID = "3f8a9c1e-0000-0000-0000-000000000001"
 
 
 class NVMLError(Exception):
-    pass
+    def __init__(self, text: str, value: int = 3) -> None:
+        super().__init__(text)
+        self.value = value
 
 
 class FakeNvml(ModuleType):
@@ -82,7 +84,7 @@ class FakeNvml(ModuleType):
         assert handle == CARD
         newer = [use for use in self._given(self.uses) if use[1] > since]
         if not newer:
-            raise NVMLError("Not Found")
+            raise NVMLError("Not Found", 6)
         return [SimpleNamespace(pid=p, timeStamp=t, smUtil=percent) for p, t, percent in newer]
 
     def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:  # noqa: N802
@@ -165,6 +167,7 @@ def test_values_that_the_driver_refuses_are_none(driver: FakeNvml) -> None:
         ([OWN, OTHER], None, 1),  # a card that does not report the use of each process
         ([71, 72], [(71, 20, 90), (72, 20, 30)], 1),  # in a container
         ([71], [(71, 20, 90)], 0),
+        ([OWN, OTHER], [], 0),  # too short for the driver to take a sample
         ([], None, 0),
     ],
 )

@@ -44,6 +44,8 @@ SLOWDOWNS = frozenset(
     }
 )
 SM, MEMORY = 1, 2  # NVML_CLOCK_SM, NVML_CLOCK_MEM
+# pynvml raises an error also where no process computed: NVML_SUCCESS, NVML_ERROR_NOT_FOUND.
+NO_SAMPLES = (0, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class NvmlCounters:
 
     def begin(self) -> None:
         """See `GpuCounters.begin`."""
-        samples = self._ask("nvmlDeviceGetProcessUtilization", self._since) or ()
+        samples = self._use_by_process() or ()
         self._since = max([self._since, *(sample.timeStamp for sample in samples)])
 
     def other_processes(self) -> int | None:
@@ -130,10 +132,7 @@ class NvmlCounters:
         """
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses", of=self._device)
         holders = None if processes is None else {process.pid for process in processes}
-        samples = None
-        if not self.is_slice:
-            samples = self._ask("nvmlDeviceGetProcessUtilization", self._since)
-        users = holders
+        samples, users = self._use_by_process(), holders
         if samples is not None:
             recent = (each for each in samples if each.timeStamp > self._since)
             users = {each.pid for each in recent if each.smUtil > 0}
@@ -150,6 +149,17 @@ class NvmlCounters:
         """See `GpuCounters.utilization`."""
         rates = None if self.is_slice else self._ask("nvmlDeviceGetUtilizationRates")
         return None if rates is None else rates.gpu / 100
+
+    def _use_by_process(self) -> list[Any] | None:
+        """The use of the card by each process since `begin`; None where it is not reported."""
+        if self.is_slice:
+            return None
+        try:
+            return list(self._nvml.nvmlDeviceGetProcessUtilization(self._card, self._since))
+        except self._nvml.NVMLError as error:
+            return [] if getattr(error, "value", None) in NO_SAMPLES else None
+        except AttributeError:
+            return None
 
     def _ask(self, function: str, *arguments: Any, of: Any = None) -> Any:
         """Call a function of NVML; None where the driver or the package does not have the value."""
