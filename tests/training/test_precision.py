@@ -103,6 +103,17 @@ def test_a_run_records_its_precision(tmp_path) -> None:
     assert load_settings(tmp_path / "run").recipe.precision == "fp32"
 
 
+def test_a_run_keeps_its_precision_on_another_device(tmp_path) -> None:
+    def settings(**fields) -> RunSettings:
+        recipe = RunRecipe(epochs=1, batch_size=512, **fields)
+        return RunSettings(network=str(TINY), data="digits", recipe=recipe)
+
+    first = train_network(settings(precision="bf16"), tmp_path / "run", device="cpu")
+    again = train_network(settings(), tmp_path / "run", device="cpu")
+    assert again.test == first.test
+    assert load_settings(tmp_path / "run").recipe.precision == "bf16"
+
+
 def test_a_run_that_records_no_precision_was_trained_in_fp32() -> None:
     recipe = RunRecipe(epochs=1, precision="bf16")
     record = RunSettings(network=str(TINY), data="digits", recipe=recipe).to_json()

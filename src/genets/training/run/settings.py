@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -16,7 +16,6 @@ from genets.networks.source import results_network
 from genets.networks.weights import WEIGHTS_FILE, check_results
 from genets.structure import Structure
 from genets.training.recipe import RunRecipe
-from genets.training.resources import usual_precision
 
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -85,11 +84,9 @@ class RunSettings:
             record["recipe"] = {"precision": "fp32", **record["recipe"]}
         return from_plain(cls, record, kind="setting", raises=SettingsError)
 
-    def with_precision(self, device: str) -> Self:
-        """Replace the precision `auto` by the one for the device that trains."""
-        if self.recipe.precision != "auto":
-            return self
-        return replace(self, recipe=replace(self.recipe, precision=usual_precision(device)))
+    def with_precision(self, precision: Literal["auto", "fp32", "bf16"]) -> Self:
+        """Replace the precision `auto` of the recipe."""
+        return replace(self, recipe=replace(self.recipe, precision=precision))
 
     def comparable(self) -> dict[str, Any]:
         """The values that a run depends on, with the fields of the recipe among them."""
