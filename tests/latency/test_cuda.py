@@ -10,11 +10,9 @@ import torch
 from torch import nn
 
 import genets.latency
-from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target, measure
 from genets.latency.engines import Prepared
 from genets.latency.engines import devices as cuda
-from genets.latency.engines.base import explain_failures
 from genets.latency.engines.devices import CudaClock, CudaHostClock
 from genets.latency.engines.torch_engine import TorchEngine
 
@@ -186,34 +184,3 @@ def test_clocks_are_read_in_few_places() -> None:
     }
     # engines/activity.py reads it beside the counters of the CPUs, and times no device.
     assert readers == {"engines/activity.py", "engines/base.py", "engines/devices.py"}
-
-
-NO_COMPILER = "Failed to find C compiler. Please specify via CC environment variable"
-
-
-@pytest.mark.parametrize(
-    ("error", "free", "own", "sentence"),
-    [
-        (
-            RuntimeError(f"backend='inductor' raised:\nRuntimeError: {NO_COMPILER}"), 70, 0,
-            "engine torch-compile needs a C compiler and Triton on device 'cuda', and they are not "
-            "installed or do not work; install gcc, or name another compiler in the variable CC",
-        ),
-        (
-            torch.OutOfMemoryError("CUDA out of memory"), 0, 0,
-            "device 'cuda' has only 0.00 of 80.0 GiB of memory free; end the other processes on "
-            "it, or choose another device",
-        ),
-        (
-            torch.OutOfMemoryError("CUDA out of memory"), 0, 60,
-            "batch_size 64 at resolution 8 does not fit into the memory of cuda; use a smaller "
-            "batch_size",
-        ),
-    ],
-)  # fmt: skip
-def test_why_a_network_does_not_run_on_a_gpu(monkeypatch, error, free, own, sentence) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free << 30, 80 << 30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: own << 30)
-    with pytest.raises(TargetError) as raised, explain_failures(Target("cuda", "torch-compile"), 8):
-        raise error
-    assert str(raised.value) == sentence
