@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from conditions import PROVENANCE, RESULTS, add_tiny_option
+from genets.core.errors import TargetError
+from genets.latency import Target
 from gpu_latency import compiled, engines, table, table7
 from gpu_session import Session
 from gpu_training import search, training_step, trials
@@ -39,12 +41,12 @@ class Stage:
 
 
 STAGES = {
-    "engines": Stage(engines, 50),
+    "engines": Stage(engines, 45),
     "table": Stage(table, 115),
-    "table7": Stage(table7, 80),
-    "compiled": Stage(compiled, 100),
+    "table7": Stage(table7, 95),
+    "compiled": Stage(compiled, 95),
     "search": Stage(search, 50),
-    "trials": Stage(trials, 35),
+    "trials": Stage(trials, 30),
     "training_step": Stage(training_step, 20),
 }
 MAX_SECONDS = 450  # of all boxes together
@@ -68,6 +70,10 @@ def main() -> None:
         stage.run(session)
         session.store(complete=True)
         return
+    try:
+        Target(options.device).check()
+    except TargetError as error:
+        parser.error(str(error))
     ends: dict[str, dict[str, Any]] = {}
     for name in options.stage or STAGES:
         ends[name] = run_stage(name, options.device, options.tiny)

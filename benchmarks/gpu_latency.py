@@ -156,7 +156,7 @@ def table7(session: Session) -> None:
             rows=[row.summary() for row in comparison.rows],
         )
 
-    timing = Timing(time_limit_s=0.05 if session.tiny else 0.6)
+    timing = Timing(time_limit_s=0.05 if session.tiny else 0.3)
     compare(networks, targets, timing=timing, on_rows=store)
 
 

@@ -138,6 +138,17 @@ def test_a_slice_of_a_card_reads_the_clocks_of_its_card(driver: FakeNvml) -> Non
     assert slice_.utilization() is None
 
 
+def test_a_measurement_on_a_slice_says_so(driver, device, gpu_engine) -> None:
+    driver.handles, driver.milliwatts = {f"MIG-{UUID}": SLICE}, None
+    result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
+    assert result.environment["mig"]
+    assert result.environment["power_w"] is None
+    words = [
+        str(cell) for column in measurement_table("net", result).columns for cell in column.cells
+    ]
+    assert "1980 MHz, memory 3201 MHz, on a slice of the card (MIG)" in words
+
+
 def test_values_that_the_driver_refuses_are_none(driver: FakeNvml) -> None:
     gpu = counters(driver)
     driver.clocks = {1: None, 2: None}

@@ -165,4 +165,6 @@ def _gpu_text(environment: Mapping[str, Any]) -> str:
         words.append(f"{reason} in {100 * share:.0f} % of the readings")
     if environment.get("other_gpu_processes"):
         words.append(f"{environment['other_gpu_processes']} other processes")
+    if words and environment.get("mig"):
+        words.append("on a slice of the card (MIG)")
     return ", ".join(words)
