@@ -71,13 +71,14 @@ def main() -> None:
         session.store(complete=True)
         return
     try:
-        Target(options.device).check()
+        target = Target(options.device)
+        target.check()
     except TargetError as error:
         parser.error(str(error))
     ends: dict[str, dict[str, Any]] = {}
     for name in options.stage or STAGES:
-        ends[name] = run_stage(name, options.device, options.tiny)
-        write_summary(options.device, ends)
+        ends[name] = run_stage(name, target.device, options.tiny)
+        write_summary(target.device, ends)
         print(f"{name}: {ends[name]['status']} after {ends[name]['seconds']:.0f} s", flush=True)
         for line in ends[name]["error"]:
             print(f"    {line}")
