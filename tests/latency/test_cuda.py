@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import genets.latency
-from genets.latency import ENGINES, Target, environment, measure
+from genets.latency import ENGINES, Target, measure
 from genets.latency.engines import Prepared
 from genets.latency.engines import devices as cuda
 from genets.latency.engines.base import Stopwatch
@@ -95,9 +95,9 @@ def test_a_launch_bound_network_is_flagged(gpu, monkeypatch, launch_s, bound) ->
     monkeypatch.setitem(ENGINES, "torch-graph", Engine())
     card = SimpleNamespace(name="Abacus 9", major=8, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1000)
     result = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
     assert result.launch_bound is bound
+    assert result.launch_share == pytest.approx(launch_s / max(launch_s, 1e-3), rel=0.1)
     assert result.memory_bytes == 2**20
     assert result.ms_per_image == pytest.approx(1e3 * max(launch_s, 1e-3), rel=0.1)
 
@@ -243,19 +243,6 @@ def test_precision_and_number_of_a_device(monkeypatch) -> None:
     with pytest.raises(ValueError, match="precision bf16 is not supported by device 'cuda:1'"):
         TorchEngine().check(Target("cuda:1", precision="bf16"))
     TorchEngine().check(Target("cuda", precision="fp16"))
-
-
-@pytest.mark.parametrize("error", [ModuleNotFoundError(), RuntimeError(), Exception("NVML")])
-def test_a_clock_that_cannot_be_read_is_none(monkeypatch, error) -> None:
-    """nvidia-ml-py has errors of its own, for a driver or a user that does not allow it."""
-
-    def refuse(device):
-        raise error
-
-    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
-    assert environment._clock_mhz("cuda") is None
-    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
-    assert environment._clock_mhz("cuda") == 1980
 
 
 def test_clocks_are_read_in_few_places() -> None:

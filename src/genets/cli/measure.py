@@ -71,5 +71,5 @@ def measure(
             "the CPUs"
         )
     if measurement.disturbed:
-        print_remark("warning: something else used the device; a calm device may give another "
-                     "latency")  # fmt: skip
+        print_remark("warning: something else used or slowed the device; a calm device may give "
+                     "another latency")  # fmt: skip

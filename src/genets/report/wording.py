@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
 # The meaning of the words that stand beside latencies, by word.
 NOISE_TEXTS = {
     "noisy": "an end of the 95 % interval is more than 1 % away from the median",
-    "disturbed": "something else used the device during the measurement",
+    "disturbed": "something else used or slowed the device during the measurement",
 }
 SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
 GAIN_UNITS = {

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import Tensor
 
-from genets.core.errors import TargetError
+from genets.core.gpu import check_gpu
 from genets.latency.engines.activity import Activity, SystemActivity
 from genets.latency.engines.base import Run
 
@@ -118,15 +118,7 @@ def watch_memory(device: str) -> Iterator[PeakMemory]:
 
 def check_device(device: str) -> int:
     """Return the number of a CUDA device of this machine. Raises TargetError."""
-    if not torch.cuda.is_available():
-        raise TargetError(f"device {device!r} is not available: this machine has no CUDA device")
-    number = torch.device(device).index or 0
-    if number >= torch.cuda.device_count():
-        raise TargetError(
-            f"device {device!r} is not available: this machine has "
-            f"{torch.cuda.device_count()} CUDA device(s), numbered from 0"
-        )
-    return number
+    return check_gpu(torch, device)
 
 
 def has_bf16(device: str) -> bool:
