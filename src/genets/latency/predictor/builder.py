@@ -19,6 +19,7 @@ from genets.core.log import get_logger
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.engines.base import explain_failures
 from genets.latency.engines.memory import free_bytes
+from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
 from genets.latency.predictor.contradictions import find_contradictions
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size
@@ -27,6 +28,7 @@ from genets.latency.predictor.probes import Item, Probe, build_item
 from genets.latency.predictor.visits import VisitFile
 from genets.latency.target import Target
 from genets.latency.timing.drift import RecordError, TimeEstimate, time_in_rounds
+from genets.latency.timing.gpu_watch import watch_gpu
 from genets.latency.timing.watch import ActivityWatch
 from genets.structure import SearchSpace, Structure
 
@@ -104,11 +106,13 @@ def time_space(
             engine, clock, watch, target, replace(target, batch_size=batch_size), num_classes,
             seed, time_limit_s / len(items), file,
         )  # fmt: skip
+        counters = None if target.is_cpu else open_gpu(target.device)
         try:
-            timed_s = session.time(items, on_progress, time_limit_s)
+            with watch_gpu(counters) as gpu:
+                timed_s = session.time(items, on_progress, time_limit_s)
         finally:
             file.close()
-        environment["other_cpus"] = watch.other_cpus()
+        environment |= {"other_cpus": watch.other_cpus(), **gpu.facts()}
     return _collect(space.master, timed_s, environment, session.seconds)
 
 
