@@ -14,6 +14,7 @@ from genets.cli.options import (
     network_argument,
     option,
 )
+from genets.core.errors import counted
 
 
 def measure(
@@ -67,7 +68,7 @@ def measure(
     asked, used = chosen.resolved().threads, measurement.target.threads
     if asked != used:
         print_remark(
-            f"note: measured on {used} CPU thread in place of {asked}, because other processes use "
+            f"note: measured on {counted(used or 1, 'CPU thread')} in place of {asked}, because other processes use "
             "the CPUs"
         )
     if measurement.disturbed:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from genets.core.errors import TargetError
+from genets.core.errors import TargetError, counted
 from genets.latency.engines.activity import Activity, SystemActivity
 from genets.latency.engines.base import Run
 
@@ -122,7 +122,7 @@ def check_device(device: str) -> int:
     if number >= torch.cuda.device_count():
         raise TargetError(
             f"device {device!r} is not available: this machine has "
-            f"{torch.cuda.device_count()} CUDA device(s), numbered from 0"
+            f"{counted(torch.cuda.device_count(), 'CUDA device')}, numbered from 0"
         )
     return number
 
