@@ -194,8 +194,8 @@ def check_classes(
     for label, class_name in enumerate(names):
         if counts[label] < needed:
             raise DataError(
-                f"class {class_name} of {name} has {counted(counts[label], 'training image')}; at least "
-                f"{needed} are needed, one for each split that is cut from them"
+                f"class {class_name} of {name} has {counted(counts[label], 'training image')}; "
+                f"at least {needed} are needed, one for each split that is cut from them"
             )
 
 
