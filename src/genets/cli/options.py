@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter
@@ -102,6 +103,23 @@ def _checker(choices: Collection[str]) -> Callable[..., Any]:
     return check
 
 
+def _check_finite(param: typer.CallbackParam, value: float) -> float:
+    from genets.core.errors import GenetsError
+
+    if not math.isfinite(value):
+        raise GenetsError(f"{param.opts[0]} must be finite, not {value}")
+    return value
+
+
+def check_seconds(param: typer.CallbackParam, value: float) -> float:
+    """Return the value of an option. Raises GenetsError unless it is above 0 and finite."""
+    from genets.core.errors import GenetsError
+
+    if not 0 < value < math.inf:
+        raise GenetsError(f"{param.opts[0]} must be above 0 and finite, not {value}")
+    return value
+
+
 Json = Annotated[
     bool, option("Print JSON for machines, and nothing else.", panel=OUTPUT, name="--json")
 ]
@@ -139,6 +157,7 @@ Wait = Annotated[
         name="--wait",
         metavar="MINUTES",
         min=0,
+        callback=_check_finite,
     ),
 ]
 Protocol_ = Annotated[
