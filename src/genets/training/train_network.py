@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def train_network(
         notes.append(text)
         outer.note(text)
 
-    out = Path(out).expanduser()
+    out = Path(os.path.expanduser(out))  # Path.expanduser refuses an unknown user
     if settings.resolution is None:
         with torch.random.fork_rng():
             resolution = resolve_network(settings.network, 2).resolution
