@@ -3,13 +3,14 @@
 import logging
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from folder_lab import fill, write
 from PIL import Image
 
 from genets.core.errors import DataError
-from genets.data import load_data
+from genets.data import check_output_folder, load_data
 
 SPLITS = ("train", "validation", "test")
 
@@ -214,6 +215,7 @@ RESULT_FILES = (
     "study.toml",
     "run.lock",
     "contract.json",
+    "selected.json",
     "eval.json",
     "results/weights.safetensors",
 )
@@ -267,3 +269,10 @@ def test_the_order_of_classes_does_not_depend_on_the_unicode_form(tmp_path):
         fill(tmp_path / form, classes=(unicodedata.normalize(form, "Blüte"), "Blz"), count=5)
     one, other = (load_data(tmp_path / form, 8).class_names for form in ("NFC", "NFD"))
     assert one == other == ("Blz", unicodedata.normalize("NFC", "Blüte"))
+
+
+@pytest.mark.parametrize("name", ["~nouser_genets/photos", Path("~nouser_genets/photos")])
+def test_a_home_of_an_unknown_user(name):
+    with pytest.raises(DataError, match="folder ~nouser_genets/photos does not exist"):
+        load_data(name, 8)
+    check_output_folder(name, "out")

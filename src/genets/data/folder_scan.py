@@ -33,7 +33,7 @@ SYSTEM_NAMES = {
 # A folder that holds one of these files was written by genets: a study, a run or a report.
 RESULT_FILES = {
     "study.toml", "study.lock", "masternets.json", "run.lock", "weights.safetensors",
-    "contract.json", "eval.json", "comparison.json", "profile.json", "rank.json",
+    "contract.json", "selected.json", "eval.json", "comparison.json", "profile.json", "rank.json",
 }  # fmt: skip
 
 RESULTS_DEPTH = 4  # levels of folders in which results are recognised, as in runs/mine/results

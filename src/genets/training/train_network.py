@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def train_network(
             fails.
     """
     training_device(device)  # refuses a wrong device before anything else
-    out = Path(out).expanduser()
+    out = Path(os.path.expanduser(out))
     if settings.recipe.precision == "auto":  # a run keeps its precision on another device
         stored = load_settings(out).recipe.precision if is_run(out) else usual_precision(device)
         settings = settings.with_precision(stored)
