@@ -87,7 +87,7 @@ def test_a_gpu_that_does_not_start(monkeypatch, torch, visible, sentence) -> Non
 def test_a_number_that_no_gpu_has(monkeypatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert check_gpu(Torch("A", "A"), "cuda:1") == 1
-    with pytest.raises(TargetError, match=r"has 2 CUDA device\(s\), numbered from 0$"):
+    with pytest.raises(TargetError, match=r"has 2 CUDA devices, numbered from 0$"):
         check_gpu(Torch("A", "A"), "cuda:2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,9")
     with pytest.raises(TargetError, match="CUDA_VISIBLE_DEVICES='0,9' may hide others"):

@@ -115,7 +115,7 @@ def test_cuda_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(
-        TargetError, match=r"'cuda:1' is not available: this machine has 1 CUDA device\(s\)"
+        TargetError, match=r"'cuda:1' is not available: this machine has 1 CUDA device"
     ):
         Target("cuda:1").check()
 

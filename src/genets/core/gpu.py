@@ -9,7 +9,7 @@ import os
 import warnings
 from typing import Any
 
-from genets.core.errors import TargetError, first_line
+from genets.core.errors import TargetError, counted, first_line
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # A process of PyTorch needs about this much memory before its first network: the context of CUDA
@@ -45,7 +45,7 @@ def check_gpu(torch: Any, device: str) -> int:
         limit = "" if visible is None else f"; {VISIBLE}={visible!r} may hide others"
         raise TargetError(
             f"device {device!r} is not available: this machine has "
-            f"{count} CUDA device(s), numbered from 0{limit}"
+            f"{counted(count, 'CUDA device')}, numbered from 0{limit}"
         )
     return number
 

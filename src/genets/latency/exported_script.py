@@ -25,15 +25,15 @@ def read_image(path: str, steps: dict[str, Any]) -> Any:
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode in ("F", "I") and image.format != "PPM":
             raise ValueError(f"pixels of mode {image.mode} have no known range")
-        if image.mode.startswith("I"):  # 16 bits, of which the upper 8 are used
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        rgb = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+        deep = image.mode.startswith("I")  # 16 bits, of which the upper 8 are used
+        eight: Any = Image.fromarray((np.asarray(image) >> 8).astype("u1")) if deep else image
+        rgb = (eight.convert("RGBA") if eight.mode == "P" else eight).convert("RGB")
     pixels = np.asarray(resize_and_crop(rgb, steps), np.float32)
     mean, std = np.float32(steps["mean"]), np.float32(steps["std"])
     return (pixels * (1 / (255 * std)) - mean / std).transpose(2, 0, 1)
 
 
-def resize_and_crop(image: Image.Image, steps: dict[str, Any]) -> Image.Image:
+def resize_and_crop(image: Any, steps: dict[str, Any]) -> Any:
     resize, crop = steps["resize"], (steps["crop"]["width"], steps["crop"]["height"])
     assert resize["resized_side"] == "shorter", "predict.py knows no other resize"
     box, side, axis = [0.0, 0.0, *image.size], resize["pixels"], int(image.height > image.width)
