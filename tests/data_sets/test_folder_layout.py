@@ -229,7 +229,7 @@ def test_results_of_genets_inside_the_data_are_left_out(tmp_path, split, place, 
     before = load_data(tmp_path, 8)
     write(root / place / "curves-loss.png")
     (root / place / file).parent.mkdir(exist_ok=True)
-    (root / place / file).write_text("")
+    (root / place / file).write_text('{"accuracy": {}}' if file == "eval.json" else "")
     if file.startswith("results/"):
         write(root / place / "results" / "y.png")
         (root / place / "curves-loss.png").unlink()
@@ -237,6 +237,17 @@ def test_results_of_genets_inside_the_data_are_left_out(tmp_path, split, place, 
     assert data.class_names == ("cat", "dog")
     assert data.fingerprint == before.fingerprint
     assert "1 folder with results of genets" in data.description
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"top1": 0.9}', "[" * 100_000])
+@pytest.mark.parametrize("name", ["eval.json", "rank.json", "profile.json", "comparison.json"])
+def test_a_users_file_with_the_name_of_a_report_removes_no_class(tmp_path, name, text):
+    fill(tmp_path)
+    before = load_data(tmp_path, 8)
+    (tmp_path / "cat" / name).write_text(text)
+    data = load_data(tmp_path, 8)
+    assert data.class_names == ("cat", "dog")
+    assert data.fingerprint == before.fingerprint
 
 
 def test_class_names_in_two_unicode_forms_are_one_class(tmp_path):
