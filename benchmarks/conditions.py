@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from genets.core.files import write_atomic
 from genets.latency import Target
 from genets.latency.environment import describe_environment
 
@@ -31,7 +32,7 @@ def write_result(name: str, figures: dict[str, Any], *targets: Target) -> None:
     record = {**PROVENANCE, "environment": environment, **figures}
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_atomic(path, json.dumps(record, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

@@ -174,7 +174,7 @@ def compiled(session: Session) -> None:
 def compiled_row(
     session: Session, network: ComparedNetwork, target: Target, peak: float
 ) -> dict[str, Any]:
-    pixels, net = network.resolution, network.make()
+    pixels, net = network.resolution, network.network(target.device)
     try:
         measured = measure(net, target, pixels, time_limit_s=0.1 if session.tiny else 1.0)
     except TargetError as error:

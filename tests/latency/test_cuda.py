@@ -1,6 +1,8 @@
 """CUDA without a GPU: a queue that runs while the host does other work."""
 
 import ast
+import gc
+import weakref
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,9 +210,29 @@ def test_cached_memory_is_returned_where_the_graph_needs_it(monkeypatch) -> None
 def test_a_capture_that_fails_is_ended_and_keeps_its_error(monkeypatch) -> None:
     graphs = FakeGraphs(monkeypatch)
     graphs.error = RuntimeError("operation not permitted when stream is capturing")
+    memory = cuda.GraphMemory()
+    used = memory.pool
     with pytest.raises(RuntimeError, match="not permitted"):
-        cuda.capture_graph(graphs.step, torch.zeros(1), cuda.GraphMemory())
+        cuda.capture_graph(graphs.step, torch.zeros(1), memory)
     assert graphs.log[-1] == "end"
+    assert gc.isenabled()
+    assert memory.pool is not used, "a capture that failed leaves its pool unusable"
+
+
+@pytest.mark.parametrize("held", ["run", "predict"])
+def test_a_graph_holds_its_weights(monkeypatch, held) -> None:
+    """A graph holds the addresses of the weights alone."""
+    graphs = FakeGraphs(monkeypatch)
+    engine, network = TorchGraphEngine(), nn.Linear(3, 3)
+    engine._memory, alive = cuda.GraphMemory(), weakref.ref(network)
+    run, predict = engine.start(network, torch.zeros(1, 3), Stopwatch(lambda: None))
+    kept = {"run": run, "predict": predict}[held]
+    del network, run, predict
+    gc.collect()
+    assert alive() is not None, kept
+    del kept
+    gc.collect()
+    assert alive() is None, graphs.log
 
 
 def test_the_graph_engine_predicts_with_the_replay_and_keeps_its_inputs(monkeypatch) -> None:

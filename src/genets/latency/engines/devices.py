@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -135,6 +136,10 @@ class GraphMemory:
     """
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin again, for later graphs: a capture that failed leaves its pool unusable."""
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.first: torch.cuda.CUDAGraph | None = None
@@ -165,17 +170,34 @@ def capture_graph(
         torch.cuda.synchronize()
         _free_cache_if_needed()
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(pool=memory.pool)
-        try:
-            output = step(inputs)
-        except BaseException:
-            with suppress(RuntimeError):  # the first error says more
+        with _no_garbage_collection():
+            try:
+                graph.capture_begin(pool=memory.pool)
+                try:
+                    output = step(inputs)
+                except BaseException:
+                    with suppress(RuntimeError):  # the first error says more
+                        graph.capture_end()
+                    raise
                 graph.capture_end()
-            raise
-        graph.capture_end()
+            except BaseException:
+                memory.renew()
+                raise
     torch.cuda.current_stream().wait_stream(side)
     memory.first = memory.first or graph
     return graph.replay, output
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """The deletion of an old graph during a capture would invalidate the capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _free_cache_if_needed() -> None:

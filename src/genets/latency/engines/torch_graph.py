@@ -41,7 +41,11 @@ class GraphEngine(TorchEngine):
         """Capture a step; return the replay, and a function that predicts with it."""
         assert self._memory is not None, "graphs are captured inside `open`"
         with watch.step("graph"):
-            replay, output = capture_graph(step, inputs, self._memory)
+            graph, output = capture_graph(step, inputs, self._memory)
+
+        # The graph holds addresses, and no tensors: whoever replays it must hold the weights.
+        def replay(_held: Step = step) -> None:
+            graph()
 
         def predict(images: Tensor) -> Tensor:
             with torch.inference_mode():

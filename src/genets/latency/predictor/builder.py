@@ -281,7 +281,7 @@ class _Session:
             yield
         except (GenetsError, RecordError):
             raise
-        except Exception as error:  # each engine has errors of its own
+        except (RuntimeError, OSError, MemoryError) as error:  # those of engines and drivers
             kept = f"; finished timings are kept in {self.file.path}" if self.file.path else ""
             raise TargetError(
                 f"device {self.target.device} failed while the latency table was timed: "

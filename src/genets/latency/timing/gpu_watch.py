@@ -15,6 +15,7 @@ from typing import Any
 
 from genets.latency.engines.nvml import SLOWDOWNS, GpuCounters, GpuReading
 
+JOIN_S = 2.0
 INTERVAL_S = 0.1
 # A slowdown in a larger share of the readings disturbs a measurement, as interrupted samples do.
 MAX_SLOWED_SHARE = 0.1
@@ -100,4 +101,4 @@ def watch_gpu(
         watch.other_processes = counters.other_processes()
     finally:
         ended.set()
-        thread.join()
+        thread.join(timeout=JOIN_S)  # a driver that lost the card may never answer
