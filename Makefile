@@ -34,6 +34,7 @@ TINY_BENCHMARKS := \
 	"busy.py --tiny --threads 1 --budgets 2 --busy 1 --wait 0" \
 	"data_pipeline.py --images 200" \
 	"fuzz.py --tiny" \
+	"gpu_campaign.py --device cpu --tiny" \
 	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \
 	"predict_agreement.py --tiny" \
 	"repeatability.py --times 2 --time-limit 0.1" \
@@ -41,6 +42,7 @@ TINY_BENCHMARKS := \
 	"search_quality.py --tiny" \
 	"startup.py" \
 	"table3.py --engines torch --time-limit 0.01" \
+	"table_preparation.py --tiny" \
 	"train_kills.py --kills 1" \
 	"trial_cost.py --tiny"
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from genets.core.files import write_atomic
 from genets.latency import Target
 from genets.latency.environment import describe_environment
 
@@ -29,8 +30,9 @@ def write_result(name: str, figures: dict[str, Any], *targets: Target) -> None:
     packages = {k: v for environment in environments for k, v in environment["packages"].items()}
     environment = {**environments[0], "packages": packages}
     record = {**PROVENANCE, "environment": environment, **figures}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(record, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

@@ -80,7 +80,7 @@ def _run(words: list[str], root: Path) -> tuple[str, str, float, int]:
     elif code < 0:
         result, reason = "crash", f"exit status {code}"
     elif "Traceback (most recent call last)" not in text:
-        result = {0: "read", 2: "named error", 3: "named error"}.get(code, result)
+        result = {0: "read", **dict.fromkeys((2, 3, 4), "named error")}.get(code, result)
     return result, reason, seconds, memory
 
 

@@ -351,7 +351,7 @@ def test_select(driver, tmp_path):
     assert json.loads(result.stdout)["measured_ms"] == 0.19
     assert driver.asked.target == Target(batch_size=1, threads=1)
     invoke("select", tmp_path, "--budget", "0.1ms", "--device", "cuda", "--precision", "fp16")
-    assert driver.asked.target == Target("cuda", "torch", "fp16", 4)
+    assert driver.asked.target == Target("cuda", "torch-graph", "fp16", 4)
 
 
 @pytest.mark.parametrize(("words", "is_open"), [((), True), (("--threads", 1), False)])

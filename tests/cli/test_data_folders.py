@@ -95,7 +95,7 @@ def test_eval_reads_only_the_images_that_it_scores(results, tmp_path):
 
 def test_eval_of_all_images_needs_no_images_to_split(results, tmp_path):
     fill(tmp_path, 1)
-    fails(evaluate(results, tmp_path), "has 1 training image(s); at least 2 are needed")
+    fails(evaluate(results, tmp_path), "has 1 training image; at least 2 are needed")
     assert images_scored(evaluate(results, tmp_path, "--split", "all", "--json")) == 2
     pytest.importorskip("onnxruntime")
     int8 = ("--split", "all", "--engine", "onnxruntime", "--precision", "int8", "--json")
@@ -173,7 +173,7 @@ def test_equal_images_in_train_and_test_give_one_warning(tmp_path):
     result = train(photos, "--out", tmp_path / "run", "--check-data")
     assert result.exit_code == 0, result.output
     (line,) = [line for line in result.stderr.splitlines() if "equal files" in line]
-    assert line.startswith(f"note: warning: {photos} has equal files in several splits: 3 of 11 ")
+    assert line.startswith(f"note: {photos} has equal files in several splits: 3 of 11 ")
     record = json.loads((tmp_path / "run" / "results" / "result.json").read_text())
     assert [note for note in record["notes"] if "3 of 11 test images are train images" in note]
     (tmp_path / "file").write_text("")

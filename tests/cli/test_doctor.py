@@ -59,6 +59,7 @@ def test_an_engine_runs_what_its_check_accepts() -> None:
     """Compared with the checks that a measurement makes."""
     rows = machine()["engines"]
     assert {row["engine"] for row in rows} == set(ENGINES)
+    assert {row["device"] for row in rows} == {"cpu", "cuda"}
     for row in rows:
         for precision in ENGINES[row["engine"]].precisions:
             target = Target(row["device"], row["engine"], precision, provider=row["provider"])

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from results_lab import write_digits, write_results
 
 from command_line import invoke
@@ -61,7 +61,7 @@ def save_pictures(folder) -> list[str]:
     turned[0x0112] = 6  # the orientation of a phone that is held upright
     pictures = {
         **{f"{width}x{height}.png": picture((width, height)) for width, height in
-           ((40, 30), (30, 40), (33, 33), (16, 16), (9, 7), (201, 17), (17, 201))},
+           ((40, 30), (30, 40), (33, 33), (34, 32), (16, 16), (9, 7), (201, 17), (17, 201))},
         "grey.png": picture((40, 30)).convert("L"),
         "grey_alpha.png": picture((40, 30)).convert("LA"),
         "alpha.png": picture((40, 30)).convert("RGBA"),
@@ -81,7 +81,7 @@ def save_pictures(folder) -> list[str]:
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
-@pytest.mark.parametrize(("resolution", "crop_pct"), [(16, 1.0), (16, 0.875), (17, 0.9)])
+@pytest.mark.parametrize(("resolution", "crop_pct"), [(16, 1.0), (16, 0.875), (17, 0.9), (33, 1.1)])
 def test_it_prepares_images_as_genets_does(tmp_path, interpolation, resolution, crop_pct) -> None:
     preprocessing = Preprocessing(
         mean=MEAN, std=STD, interpolation=interpolation, crop_pct=crop_pct
@@ -106,8 +106,29 @@ def test_it_refuses_what_genets_refuses(tmp_path) -> None:
         exported_script.read_image(str(deep), describe_input(preprocessing, 16))
 
 
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_001), (1_000_003, 3)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
+def test_long_images_take_little_memory(tmp_path, monkeypatch, size, interpolation) -> None:
+    """A resize of the whole image would take gigabytes."""
+    picture(size).save(tmp_path / "long.png")
+    preprocessing = Preprocessing(mean=MEAN, std=STD, interpolation=interpolation)
+    ((_, expected),) = GivenImages([str(tmp_path / "long.png")], preprocessing, 64).batches(1)
+    sizes, resize = [], Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, to, *rest: sizes.append(to) or resize(self, to, *rest)
+    )
+    steps = describe_input(preprocessing, 64)
+    actual = exported_script.read_image(str(tmp_path / "long.png"), steps)
+    assert [sorted(to) for to in sizes] == [[64, 73]]
+    one_level = 1 / (255 * min(STD)) + 1e-6  # box and window are float32 in Pillow
+    np.testing.assert_allclose(actual, expected[0].numpy(), atol=one_level)
+    assert np.isclose(actual, expected[0].numpy(), atol=1e-5).mean() > 0.999
+
+
 def test_no_other_program_is_started(tmp_path, monkeypatch) -> None:
     """Pillow gives an EPS file to Ghostscript, whatever the name of the file is."""
+    # Importing the script switches Ghostscript off for this whole process.
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -115,6 +136,8 @@ def test_no_other_program_is_started(tmp_path, monkeypatch) -> None:
     file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
     preprocessing = Preprocessing(mean=MEAN, std=STD)
     assert list(GivenImages([str(file)], preprocessing, 16).batches(1)) == []
+    assert not (tmp_path / "started").exists()
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", False)
     with pytest.raises(OSError, match="Ghostscript"):
         exported_script.read_image(str(file), describe_input(preprocessing, 16))
     assert not (tmp_path / "started").exists()

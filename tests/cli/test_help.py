@@ -15,6 +15,7 @@ import genets
 from genets.cli import app
 from genets.cli.app import COMMANDS, REMOVED, RENAMED
 from genets.cli.options import PANELS, SETTINGS
+from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.clock import PROTOCOLS
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
@@ -138,7 +139,7 @@ def test_options_of_the_search_come_from_the_settings(key):
         ("measure", "--protocol", list(PROTOCOLS)),
         ("train", "--recipe", list(recipes())),
         ("eval", "--split", ["test", "validation", "train", "all"]),
-        ("measure", "--engine", ["torch", "torch-compile", "onnxruntime", "openvino"]),
+        ("measure", "--engine", ["auto", *ENGINE_PROVIDERS]),
     ],
 )
 def test_choices_are_shown_checked_and_completed(command, option, choices):

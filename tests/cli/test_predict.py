@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -107,6 +108,21 @@ def test_a_broken_image_costs_no_other_result(trained, tmp_path) -> None:
     assert f"image {broken} cannot be read (" in result.stderr
     result = invoke("predict", results, broken, *QUICK)
     fails(result, "none of the images can be read")
+
+
+def test_files_that_are_left_out_are_named(trained, tmp_path) -> None:
+    results, _, files = trained
+    (tmp_path / "notes.heic").write_text("")
+    fails(invoke("predict", results, tmp_path), "holds no image; left out: 1 file .heic")
+    (tmp_path / "a.png").write_bytes(files[0].read_bytes())
+    result = invoke("predict", results, tmp_path, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert f"{tmp_path}: 1 image; left out: 1 file .heic (notes.heic)" in result.stderr
+
+
+def test_a_pipe_is_no_image(trained, tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    fails(invoke("predict", trained[0], tmp_path / "pipe.png"), "pipe.png' is no image file")
 
 
 def test_faults(trained, tmp_path) -> None:

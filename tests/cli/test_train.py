@@ -1,12 +1,14 @@
 """`genets train`, on the digits and on a folder of images."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from command_line import invoke
+from genets.cli.train import _default_folder as default_folder
 from json_keys import check_keys
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x32 @16"
@@ -108,3 +110,8 @@ def test_faults(words, sentence, tmp_path, monkeypatch) -> None:
     result = train(*words)
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert sentence in result.stderr
+
+
+def test_the_default_folder_keeps_letters_of_every_script() -> None:
+    folder = default_folder({"network": "master_small", "data": "屋顶/a b"})
+    assert folder == Path("runs/master_small-屋顶_a_b")

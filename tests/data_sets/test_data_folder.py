@@ -333,7 +333,7 @@ def empty_in_validation(root):
         (one_class, r"has only one class \(cat\); at least two are needed"),
         (empty_class, "has no image of class ёлка"),
         (no_train, "has test, val but no train folder"),
-        (small_class, r"class ant of .* has 2 training image\(s\); at least 3 are needed"),
+        (small_class, r"class ant of .* has 2 training images; at least 3 are needed"),
         (lacking_class, "val has no class dog, which the train folder has"),
         (foreign_class, "val has class cow, which the train folder does not have"),
         (empty_in_validation, "val has no image of class dog"),

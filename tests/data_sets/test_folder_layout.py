@@ -3,13 +3,14 @@
 import logging
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from folder_lab import fill, write
 from PIL import Image
 
 from genets.core.errors import DataError
-from genets.data import load_data
+from genets.data import check_output_folder, load_data
 
 SPLITS = ("train", "validation", "test")
 
@@ -214,6 +215,7 @@ RESULT_FILES = (
     "study.toml",
     "run.lock",
     "contract.json",
+    "selected.json",
     "eval.json",
     "results/weights.safetensors",
 )
@@ -227,7 +229,7 @@ def test_results_of_genets_inside_the_data_are_left_out(tmp_path, split, place, 
     before = load_data(tmp_path, 8)
     write(root / place / "curves-loss.png")
     (root / place / file).parent.mkdir(exist_ok=True)
-    (root / place / file).write_text("")
+    (root / place / file).write_text('{"accuracy": {}}' if file == "eval.json" else "")
     if file.startswith("results/"):
         write(root / place / "results" / "y.png")
         (root / place / "curves-loss.png").unlink()
@@ -235,6 +237,17 @@ def test_results_of_genets_inside_the_data_are_left_out(tmp_path, split, place, 
     assert data.class_names == ("cat", "dog")
     assert data.fingerprint == before.fingerprint
     assert "1 folder with results of genets" in data.description
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"top1": 0.9}', "[" * 100_000])
+@pytest.mark.parametrize("name", ["eval.json", "rank.json", "profile.json", "comparison.json"])
+def test_a_users_file_with_the_name_of_a_report_removes_no_class(tmp_path, name, text):
+    fill(tmp_path)
+    before = load_data(tmp_path, 8)
+    (tmp_path / "cat" / name).write_text(text)
+    data = load_data(tmp_path, 8)
+    assert data.class_names == ("cat", "dog")
+    assert data.fingerprint == before.fingerprint
 
 
 def test_class_names_in_two_unicode_forms_are_one_class(tmp_path):
@@ -267,3 +280,10 @@ def test_the_order_of_classes_does_not_depend_on_the_unicode_form(tmp_path):
         fill(tmp_path / form, classes=(unicodedata.normalize(form, "Blüte"), "Blz"), count=5)
     one, other = (load_data(tmp_path / form, 8).class_names for form in ("NFC", "NFD"))
     assert one == other == ("Blz", unicodedata.normalize("NFC", "Blüte"))
+
+
+@pytest.mark.parametrize("name", ["~nouser_genets/photos", Path("~nouser_genets/photos")])
+def test_a_home_of_an_unknown_user(name):
+    with pytest.raises(DataError, match="folder ~nouser_genets/photos does not exist"):
+        load_data(name, 8)
+    check_output_folder(name, "out")

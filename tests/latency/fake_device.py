@@ -73,6 +73,7 @@ class FakeEngine:
 
     precisions = ("fp32",)
     packages = ()
+    shares_feature_maps = False
 
     def __init__(self, device: FakeDevice, cost_s: Callable[..., float]) -> None:
         self.device, self.cost_s = device, cost_s
@@ -80,6 +81,9 @@ class FakeEngine:
 
     def check(self, target: Target) -> None:
         pass
+
+    def place(self, target: Target) -> str:
+        return "cpu"
 
     @contextmanager
     def open(self, target: Target) -> Iterator[FakeDevice]:

@@ -1,6 +1,8 @@
 """CUDA without a GPU: a queue that runs while the host does other work."""
 
 import ast
+import gc
+import weakref
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +12,13 @@ import torch
 from torch import nn
 
 import genets.latency
-from genets.latency import ENGINES, Target, environment, measure
+from genets.latency import ENGINES, Target, measure
 from genets.latency.engines import Prepared
 from genets.latency.engines import devices as cuda
+from genets.latency.engines.base import Stopwatch
 from genets.latency.engines.devices import CudaClock, CudaHostClock
 from genets.latency.engines.torch_engine import TorchEngine
+from genets.latency.engines.torch_graph import TorchGraphEngine
 
 
 class FakeGpu:
@@ -90,12 +94,12 @@ def test_a_launch_bound_network_is_flagged(gpu, monkeypatch, launch_s, bound) ->
             run = lambda: gpu.launch(launch_s, 1e-3)  # noqa: E731
             return Prepared(run, lambda x: x, (1, 3, 8, 8), memory_bytes=2**20)
 
-    monkeypatch.setitem(ENGINES, "torch", Engine())
+    monkeypatch.setitem(ENGINES, "torch-graph", Engine())
     card = SimpleNamespace(name="Abacus 9", major=8, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1000)
     result = measure(nn.Identity(), Target("cuda", batch_size=1), 8, min_samples=6)
     assert result.launch_bound is bound
+    assert result.launch_share == pytest.approx(launch_s / max(launch_s, 1e-3), rel=0.1)
     assert result.memory_bytes == 2**20
     assert result.ms_per_image == pytest.approx(1e3 * max(launch_s, 1e-3), rel=0.1)
 
@@ -132,34 +136,124 @@ def test_memory_is_the_peak_above_what_was_there(monkeypatch) -> None:
     assert memory.bytes is None
 
 
+class FakeGraphs:
+    """Stands for the CUDA graphs of PyTorch; the log has what was done, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free_bytes: int = 2**30) -> None:
+        self.log: list[str] = []
+        self.pools: list[object] = []
+        self.error: RuntimeError | None = None
+        log, pools = self.log, self.pools
+
+        class Stream:
+            def wait_stream(self, other: object) -> None:
+                log.append("wait")
+
+        class Graph:
+            def capture_begin(self, pool: object) -> None:
+                log.append("begin")
+                pools.append(pool)
+
+            def capture_end(self) -> None:
+                log.append("end")
+
+            def replay(self) -> None:
+                log.append("replay")
+
+        for name, fake in (
+            ("Stream", Stream),
+            ("current_stream", Stream),
+            ("stream", lambda _: nullcontext()),
+            ("CUDAGraph", Graph),
+            ("synchronize", lambda: log.append("synchronise")),
+            ("graph_pool_handle", object),
+            ("memory_reserved", lambda: 3 * 2**20),
+            ("memory_allocated", lambda: 2**20),
+            ("mem_get_info", lambda: (free_bytes, 2**30)),
+            ("empty_cache", lambda: log.append("empty")),
+        ):
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    def step(self, images: torch.Tensor) -> torch.Tensor:
+        self.log.append("step")
+        if self.error and "begin" in self.log:
+            raise self.error
+        return images + 1
+
+
 def test_a_graph_is_captured_after_a_warm_up_on_a_side_stream(monkeypatch) -> None:
-    log = []
-
-    class Stream:
-        def wait_stream(self, other) -> None:
-            log.append("wait")
-
-    class Graph:
-        def replay(self) -> None:
-            log.append("replay")
-
-    @contextmanager
-    def graph(_):
-        log.append("capture")
-        yield
-
-    for name, fake in (
-        ("Stream", Stream),
-        ("current_stream", Stream),
-        ("stream", lambda _: nullcontext()),
-        ("CUDAGraph", Graph),
-        ("graph", graph),
-    ):
-        monkeypatch.setattr(torch.cuda, name, fake)
-    run, output = cuda.capture_graph(lambda x: log.append("step") or x + 1, torch.zeros(1))
+    graphs = FakeGraphs(monkeypatch)
+    run, output = cuda.capture_graph(graphs.step, torch.zeros(1), cuda.GraphMemory())
     run()
-    assert log == ["wait", *["step"] * 3, "wait", "capture", "step", "replay"]
+    assert graphs.log == [
+        "wait", *["step"] * 3, "synchronise", "begin", "step", "end", "wait", "replay",
+    ]  # fmt: skip
     assert output.item() == 1
+
+
+def test_graphs_share_one_memory_and_the_first_one_is_kept(monkeypatch) -> None:
+    """PyTorch refuses a pool whose graphs have all been deleted."""
+    graphs, memory = FakeGraphs(monkeypatch), cuda.GraphMemory()
+    for _ in range(3):
+        cuda.capture_graph(graphs.step, torch.zeros(1), memory)
+        first = memory.first
+    assert graphs.pools == [memory.pool] * 3
+    assert memory.first is first is not None
+
+
+def test_cached_memory_is_returned_where_the_graph_needs_it(monkeypatch) -> None:
+    graphs = FakeGraphs(monkeypatch, free_bytes=2**20)
+    cuda.capture_graph(graphs.step, torch.zeros(1), cuda.GraphMemory())
+    assert graphs.log.index("empty") == graphs.log.index("begin") - 1
+
+
+def test_a_capture_that_fails_is_ended_and_keeps_its_error(monkeypatch) -> None:
+    graphs = FakeGraphs(monkeypatch)
+    graphs.error = RuntimeError("operation not permitted when stream is capturing")
+    memory = cuda.GraphMemory()
+    used = memory.pool
+    with pytest.raises(RuntimeError, match="not permitted"):
+        cuda.capture_graph(graphs.step, torch.zeros(1), memory)
+    assert graphs.log[-1] == "end"
+    assert gc.isenabled()
+    assert memory.pool is not used, "a capture that failed leaves its pool unusable"
+
+
+@pytest.mark.parametrize("held", ["run", "predict"])
+def test_a_graph_holds_its_weights(monkeypatch, held) -> None:
+    """A graph holds the addresses of the weights alone."""
+    graphs = FakeGraphs(monkeypatch)
+    engine, network = TorchGraphEngine(), nn.Linear(3, 3)
+    engine._memory, alive = cuda.GraphMemory(), weakref.ref(network)
+    run, predict = engine.start(network, torch.zeros(1, 3), Stopwatch(lambda: None))
+    kept = {"run": run, "predict": predict}[held]
+    del network, run, predict
+    gc.collect()
+    assert alive() is not None, kept
+    del kept
+    gc.collect()
+    assert alive() is None, graphs.log
+
+
+def test_the_graph_engine_predicts_with_the_replay_and_keeps_its_inputs(monkeypatch) -> None:
+    """The contract of the engine runs on a GPU only; here, a replay computes on the CPU."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(64, 5)).eval()
+    inputs, images = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    outputs = torch.empty(2, 5)
+
+    def capture(step, inputs, memory):
+        return lambda: outputs.copy_(step(inputs)), outputs
+
+    monkeypatch.setattr("genets.latency.engines.torch_graph.capture_graph", capture)
+    engine, before = TorchGraphEngine(), inputs.clone()
+    engine._memory = cuda.GraphMemory.__new__(cuda.GraphMemory)
+    watch = Stopwatch(lambda: None)
+    with torch.inference_mode():
+        run, predict = engine.start(network, inputs, watch)
+        assert torch.equal(predict(images), network(images))
+        run()
+        assert torch.equal(outputs, network(before))
+    assert set(watch.seconds) == {"first_run", "graph"}
 
 
 def test_precision_and_number_of_a_device(monkeypatch) -> None:
@@ -171,19 +265,6 @@ def test_precision_and_number_of_a_device(monkeypatch) -> None:
     with pytest.raises(ValueError, match="precision bf16 is not supported by device 'cuda:1'"):
         TorchEngine().check(Target("cuda:1", precision="bf16"))
     TorchEngine().check(Target("cuda", precision="fp16"))
-
-
-@pytest.mark.parametrize("error", [ModuleNotFoundError(), RuntimeError(), Exception("NVML")])
-def test_a_clock_that_cannot_be_read_is_none(monkeypatch, error) -> None:
-    """nvidia-ml-py has errors of its own, for a driver or a user that does not allow it."""
-
-    def refuse(device):
-        raise error
-
-    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
-    assert environment._clock_mhz("cuda") is None
-    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
-    assert environment._clock_mhz("cuda") == 1980
 
 
 def test_clocks_are_read_in_few_places() -> None:

@@ -87,3 +87,16 @@ def test_a_disturbance_of_one_network_changes_no_other() -> None:
 
 def test_two_networks_are_enough() -> None:
     assert without_drift(np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 2.0, 1.0])) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("min_window_s", "samples"), [(1e-3, 5), (10e-3, 2)])
+def test_a_clock_with_long_windows_takes_few_of_them(device, min_window_s, samples) -> None:
+    device.min_window_s = min_window_s
+    runs = {name: device.runner(name, 0.5e-3) for name in "ab"}
+    times = time_in_rounds(
+        device, runs, rng=np.random.default_rng(0), time_limit_s=1e-9,
+        on_progress=lambda share: None,
+    )  # fmt: skip
+    assert [estimate.seconds for estimate in times.values()] == pytest.approx([0.5e-3] * 2)
+    timed = [count for _, count in device.windows if count == round(min_window_s / 0.5e-3)]
+    assert len(timed) == 2 * MIN_ROUNDS * samples

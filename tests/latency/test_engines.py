@@ -65,6 +65,7 @@ CPU_TARGETS = available("cpu")
 # Where there is no GPU, a target that is skipped stands for those of a GPU.
 GPU_TARGETS = available("cuda") or [Target("cuda", batch_size=BATCH)]
 TARGETS = [*CPU_TARGETS, *on_gpu(GPU_TARGETS)]
+CPU_ENGINES = [name for name in ENGINES if name != "torch-graph"]
 WITH_FILES = ("onnxruntime", "openvino")
 FILE_ENGINES = sorted({target.engine for target in CPU_TARGETS if target.engine in WITH_FILES})
 INT8 = [
@@ -245,7 +246,7 @@ def test_int8_takes_the_images_that_it_is_given(case) -> None:
         assert prepared.quantisation is None
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", CPU_ENGINES)
 def test_a_resolution_that_does_not_fit(name, network) -> None:
     target = Target(engine=name, batch_size=1, threads=1)
     with ENGINES[name].open(target):
@@ -274,7 +275,7 @@ def test_a_network_that_checks_its_images_itself(error) -> None:
         ENGINES["torch"].prepare(_Failing(error), target, 4)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", CPU_ENGINES)
 def test_a_batch_that_does_not_fit(name, network, monkeypatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 10_000)
     target = Target(engine=name, batch_size=512, threads=1)
@@ -326,6 +327,10 @@ def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> No
     ("fields", "sentence"),
     [
         ({"engine": "torch", "precision": "int8"}, "engine torch; available are fp32, bf16"),
+        (
+            {"engine": "torch-graph", "device": "cpu"},
+            "engine torch-graph runs on CUDA devices; use engine torch",
+        ),
         (
             {"engine": "onnxruntime", "precision": "bf16"},
             "bf16 is not available on device 'cpu' in engine onnxruntime; available are fp32, int8",

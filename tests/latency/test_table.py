@@ -12,7 +12,6 @@ from torch import nn
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
-from genets.latency.engines.memory import estimate_network_bytes
 from genets.latency.environment import describe_environment
 from genets.latency.predictor import builder
 from genets.latency.predictor.builder import choose_probe_batch_size
@@ -180,13 +179,6 @@ def test_probes_of_a_slow_target_are_timed_in_a_small_batch(target, fake_engine)
 )  # fmt: skip
 def test_the_batch_of_probes_is_halved_until_a_run_is_short(run_s, batch_size, expected) -> None:
     assert choose_probe_batch_size(run_s, batch_size) == expected
-
-
-def test_the_memory_estimate_counts_weights_and_feature_maps() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU(), nn.Conv2d(8, 2, 1))
-    parameters, inputs, largest = 24 + 18, 3 * 16, 16 * 16
-    expected = 4 * (2 * parameters + 5 * (inputs + 2 * largest))
-    assert estimate_network_bytes(network, 4, 5) == expected
 
 
 def test_progress_rises_to_one(target) -> None:

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+from genets.cli.options import make_target
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target, measure
 from genets.latency.engines import torch_engine
@@ -19,7 +20,7 @@ from genets.latency.target import ENGINE_PROVIDERS, physical_cores
         ({"device": "cuda:x"}, "device must be auto, cpu, cuda or cuda:NUMBER, not 'cuda:x'"),
         ({"device": "cuda:-1"}, "device must be auto, cpu, cuda or cuda:NUMBER, not 'cuda:-1'"),
         ({"device": None}, "unknown device 'None'"),
-        ({"engine": "torhc"}, "unknown engine 'torhc'; did you mean torch?"),
+        ({"engine": "torhc"}, "unknown engine 'torhc'; did you mean torch or torch-graph?"),
         ({"engine": {"torch": 1}}, "unknown engine \"{'torch': 1}\""),
         ({"precision": "fp61"}, "unknown precision 'fp61'; did you mean fp"),
         ({"batch_size": 0}, "batch_size must be an integer from 1 to 65536, not 0"),
@@ -40,7 +41,7 @@ def test_wrong_target(fields: dict[str, object], message: str) -> None:
 
 def test_name_fits_a_file_name() -> None:
     assert Target(threads=2).name == "cpu-torch-fp32-b64-t2"
-    assert Target("cuda:1", precision="fp16", batch_size=1).name == "cuda1-torch-fp16-b1"
+    assert Target("cuda:1", "torch", "fp16", 1).name == "cuda1-torch-fp16-b1"
     tensorrt = Target("cuda", "onnxruntime", "int8", 1, provider="tensorrt")
     assert tensorrt.name == "cuda-onnxruntime-tensorrt-int8-b1"
     assert Target().name == Target(threads=physical_cores()).name
@@ -74,6 +75,32 @@ def test_the_default_device_is_cuda_where_the_target_runs_on_it(
     assert Target(**fields).device == "cpu"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("fields", "engine"),
+    [
+        ({"device": "cpu"}, "torch"),
+        ({"device": "cuda"}, "torch-graph"),
+        ({"device": "cuda:1", "engine": "auto"}, "torch-graph"),
+        ({"device": "cuda", "engine": "torch"}, "torch"),
+        ({"threads": 1}, "torch"),
+    ],
+)
+def test_the_engine_auto_depends_on_the_device(fields: dict[str, object], engine: str) -> None:
+    target = Target(**fields)  # type: ignore[arg-type]
+    assert target.engine == engine
+    assert Target.from_json(target.to_json()) == target
+
+
+def test_the_engine_follows_another_kind_of_device() -> None:
+    """As with `genets select STUDY --device cuda` for a study on a CPU, and the reverse."""
+    cpu, gpu = Target("cpu", threads=1), Target("cuda", precision="fp16")
+    assert make_target({"device": "cuda"}, cpu).engine == "torch-graph"
+    assert make_target({"device": "cpu", "precision": "fp32"}, gpu).engine == "torch"
+    assert make_target({"device": "cuda:1"}, Target("cuda", "torch")).engine == "torch"
+    assert make_target({"device": "cpu"}, Target("cuda", "torch-compile")).engine == "torch-compile"
+    assert make_target({"batch_size": 1}, gpu) == Target("cuda", "torch-graph", "fp16", 1)
+
+
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
@@ -88,7 +115,7 @@ def test_cuda_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(
-        TargetError, match=r"'cuda:1' is not available: this machine has 1 CUDA device\(s\)"
+        TargetError, match=r"'cuda:1' is not available: this machine has 1 CUDA device"
     ):
         Target("cuda:1").check()
 

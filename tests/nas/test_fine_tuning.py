@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -52,9 +53,15 @@ def test_each_worker_trains_where_its_number_says(
     assert devices == own == ["cuda:0", "cuda:1", "cuda:0"]
 
 
-@pytest.mark.parametrize("thaw", ["block", "after", "all"])
-def test_a_trial_gives_the_same_alone_or_in_a_group(job: TrialJob, thaw: str) -> None:
-    runner = TrialRunner(replace(job, thaw=thaw))
+@pytest.mark.parametrize(
+    ("thaw", "precision"),
+    [("block", "fp32"), ("after", "fp32"), ("all", "fp32"), ("after", "bf16")],
+)
+def test_a_trial_gives_the_same_alone_or_in_a_group(
+    job: TrialJob, thaw: str, precision: Literal["fp32", "bf16"]
+) -> None:
+    recipe = replace(job.recipe, precision=precision)
+    runner = TrialRunner(replace(job, thaw=thaw, recipe=recipe))
     together = runner.run(TRIALS)
     for trial, expected in zip(TRIALS, together, strict=True):
         (alone,) = runner.run([trial])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -47,7 +48,10 @@ def test_structure_measurement_and_command_are_written(study: Path, tmp_path: Pa
     assert (stored["metric"], stored["target"]["batch_size"]) == ("cross_entropy", 8)
     recipe = tomllib.loads((out / "recipe.toml").read_text())
     assert (recipe["epochs"], recipe["learning_rate"], recipe["mixup"]) == (1, 1.2, 0.0)
-    assert (out / "train.sh").read_text() == f"#!/bin/sh\n{printed['train']}\n"
+    script = shlex.split((out / "train.sh").read_text().removeprefix("#!/bin/sh\n"))
+    words = shlex.split(str(printed["train"]))
+    assert script == [sys.executable, "-m", *words], "genets may not be on PATH"
+    assert words[words.index("--device") + 1] == "auto"
     assert select(study, "--out", out) == printed
 
 
@@ -91,7 +95,8 @@ def test_faults(study: Path, tmp_path: Path) -> None:
     fails(invoke(*words, "--out", study / "study.toml"), "is not empty and holds no selection")
     select(study, "--out", tmp_path / "c")
     other = invoke("select", study, "--budget", "0.5x", "--out", tmp_path / "c")
-    fails(other, "holds another structure than the selected")
+    assert other.exit_code == 2
+    assert "holds another structure than the selected" in other.stderr
 
 
 def test_a_search_that_differs_in_its_budget_alone_names_the_selection(study: Path) -> None:
@@ -110,3 +115,38 @@ def test_a_continued_search_says_what_is_complete(study: Path) -> None:
         f"Continuing {study}: latency table complete, MasterNet trained, 20 trials complete, "
         "4 candidates trained, winner trained."
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--budget=-1ms",), "budget must be above 0"),
+        (("--budget", "0,5ms"), "budget"),
+        (("--budget", ""), "budget must be a number"),
+        (("--budget", "0.7x", "--wait", "inf"), "--wait must be finite"),
+    ],
+)
+def test_arguments_are_read_before_measuring_is_announced(
+    study: Path, words: tuple[str, ...], part: str
+) -> None:
+    result = invoke("select", study, *words)
+    fails(result, part)
+    assert "Measuring" not in result.stderr
+
+
+def test_a_folder_in_the_way_costs_no_table_and_no_half_of_the_folders(
+    study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "two"
+    words = ("select", study, "--budget", "0.7x", "--top", 2, "--out", out)
+    first = invoke(*words)
+    assert first.exit_code == 0
+    structure = json.loads((out / "1" / "selected.json").read_text())["structure"]
+    assert structure in first.stdout
+    shutil.rmtree(out / "2")
+    (out / "1").rename(out / "2")
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert "holds another structure than the selected" in result.stderr
+    assert structure in result.stdout
+    assert not (out / "1").exists()

@@ -291,4 +291,4 @@ def test_layers_are_read_without_memory_or_random_numbers() -> None:
     depth_wise, pointwise = layers.at(48, 96)
     assert (depth_wise.depth_wise, depth_wise.window, depth_wise.side_out) == (True, 25, 32)
     assert (pointwise.depth_wise, pointwise.window, pointwise.side_in) == (False, 1, 32)
-    assert pointwise.multiply_adds(48, 96) == 32 * 32 * 48 * 96
+    assert pointwise.at(48, 96).multiply_adds == 32 * 32 * 48 * 96

@@ -19,9 +19,11 @@ from genets.report.study import page as page_file
 from genets.report.study.candidates import candidates_section
 from genets.report.study.classes import classes_section
 from genets.report.study.facts import state_sentences, study_record
+from genets.report.study.headline import headline
 from genets.report.study.page import study_page
+from genets.report.wording import difference_text
 from genets.training import Score
-from genets.training.predictions import Predictions
+from genets.training.predictions import PairedDifference, Predictions
 
 EVIL = "<script>alert('x')<"  # a folder name, so without a slash
 
@@ -160,6 +162,26 @@ def test_a_finished_study_begins_with_its_result(tmp_path):
     assert "scored on the same 200 test images" in heading.group(2)
     assert f"genets export {folder / 'results'} --out deploy" in html
     assert f"genets.load(&quot;{folder / 'results'}&quot;)" in html
+
+
+def test_a_loss_is_named_where_only_the_totals_are_stored(tmp_path):
+    folder = make_study(tmp_path / "study", "selected")
+    finish(folder)
+    (folder / "results" / "test.json").unlink()
+    text = headline(Snapshot.read(folder))
+    assert ", 4.5 points less accurate (interval not stored);" in text
+
+
+@pytest.mark.parametrize(
+    ("top1", "text"),
+    [
+        (0.0, "as accurate (0.0 ± 1.0 points)"),
+        (-0.0004, "as accurate (0.0 ± 1.0 points)"),
+        (0.02, "2.0 ± 1.0 points more accurate"),
+    ],
+)
+def test_equal_accuracy_is_not_more_accurate(top1, text):
+    assert difference_text(PairedDifference(top1, 0.01, 200)) == text
 
 
 def test_classes_are_sorted_by_the_winners_score(tmp_path):

@@ -106,10 +106,10 @@ def test_faults_of_a_stage_name_stage_field_and_spot(stage, field, character, me
         (
             "@224",
             1,
-            "a structure needs a stem, at least two super-blocks and a head, not 0 stage(s)",
+            "a structure needs a stem, at least two super-blocks and a head, not 0 stages",
         ),
-        ("Conv3x8s2 Conv1x8 @64", 19, "at least two super-blocks and a head, not 2 stage(s)"),
-        ("Conv3x8s2 XX3x8 Conv1x8 @64", 25, "at least two super-blocks and a head, not 3 stage(s)"),
+        ("Conv3x8s2 Conv1x8 @64", 19, "at least two super-blocks and a head, not 2 stages"),
+        ("Conv3x8s2 XX3x8 Conv1x8 @64", 25, "at least two super-blocks and a head, not 3 stages"),
         ("Conv3x8s2 XX3x8 Conv1x8", 23, "must end with @<resolution>, such as @224, not with 'Con"),
         (
             "Conv3x8s2 XX3x8 Conv1x8 @",

@@ -375,7 +375,7 @@ def test_bad_input(tmp_path, changes, message):
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("tpu", "device must be auto, cpu, cuda"), ("cuda:99", "this machine has no device cuda:99")],
+    [("tpu", "device must be auto, cpu, cuda"), ("cuda:99", "device 'cuda:99' is not available")],
 )
 def test_bad_device(tmp_path, device, message):
     with pytest.raises(TrainingError, match=message):

@@ -12,6 +12,7 @@ from genets.cli.options import (
     Resolution,
     Seed,
     TargetOptions,
+    check_seconds,
     make_targets,
     network_argument,
     option,
@@ -44,7 +45,9 @@ def compare(
     ] = None,
     resolution: Resolution = None,
     protocol: Protocol_ = "genets-1",
-    time_limit: Annotated[float, option("Seconds of sampling for each network and target.")] = 10.0,
+    time_limit: Annotated[
+        float, option("Seconds of sampling for each network and target.", callback=check_seconds)
+    ] = 10.0,
     out: Annotated[
         Path | None,
         option("Folder for page, pictures, CSV and JSON, new or to be continued.", "none", OUTPUT),

@@ -10,10 +10,12 @@ from genets.cli.options import (
     Resolution,
     Seed,
     TargetOptions,
+    check_seconds,
     make_target,
     network_argument,
     option,
 )
+from genets.core.errors import counted
 
 
 def measure(
@@ -27,7 +29,10 @@ def measure(
     resolution: Resolution = None,
     protocol: Protocol_ = "genets-1",
     time_limit: Annotated[
-        float, option("Largest number of seconds of sampling; a noisy result says so.")
+        float,
+        option(
+            "Largest number of seconds of sampling; a noisy result says so.", callback=check_seconds
+        ),
     ] = 10.0,
     seed: Seed = 0,
     json: Json = False,
@@ -67,9 +72,9 @@ def measure(
     asked, used = chosen.resolved().threads, measurement.target.threads
     if asked != used:
         print_remark(
-            f"note: measured on {used} CPU thread in place of {asked}, because other processes use "
-            "the CPUs"
+            f"note: measured on {counted(used or 1, 'CPU thread')} in place of {asked}, "
+            "because other processes use the CPUs"
         )
     if measurement.disturbed:
-        print_remark("warning: something else used the device; a calm device may give another "
-                     "latency")  # fmt: skip
+        print_remark("warning: something else used or slowed the device; a calm device may give "
+                     "another latency")  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin, runtime_check
 
 import typer
 
-from genets.latency.target import DEVICES, ENGINE_PROVIDERS, PRECISIONS, Target
+from genets.latency.target import AUTO, DEVICES, ENGINE_PROVIDERS, PRECISIONS, Target
 
 # The titled panels of `--help`, from the top. Options without a panel stand under "Options".
 START, DATA, TARGET = "Settings", "Data and budget", "Target"
@@ -102,6 +103,23 @@ def _checker(choices: Collection[str]) -> Callable[..., Any]:
     return check
 
 
+def _check_finite(param: typer.CallbackParam, value: float) -> float:
+    from genets.core.errors import GenetsError
+
+    if not math.isfinite(value):
+        raise GenetsError(f"{param.opts[0]} must be finite, not {value}")
+    return value
+
+
+def check_seconds(param: typer.CallbackParam, value: float) -> float:
+    """Return the value of an option. Raises GenetsError unless it is above 0 and finite."""
+    from genets.core.errors import GenetsError
+
+    if not 0 < value < math.inf:
+        raise GenetsError(f"{param.opts[0]} must be above 0 and finite, not {value}")
+    return value
+
+
 Json = Annotated[
     bool, option("Print JSON for machines, and nothing else.", panel=OUTPUT, name="--json")
 ]
@@ -139,6 +157,7 @@ Wait = Annotated[
         name="--wait",
         metavar="MINUTES",
         min=0,
+        callback=_check_finite,
     ),
 ]
 Protocol_ = Annotated[
@@ -218,10 +237,11 @@ class TargetOptions:
         any_device: dict[str, Any] = {"metavar": "auto|cpu|cuda|cuda:NUMBER"}
         any_device["autocompletion"] = lambda: list(DEVICES)
         device = "Device that runs the network; auto is CUDA where the target runs on it."
+        engine = "Inference engine; auto is torch-graph on CUDA and torch on a CPU."
         number = "Number format of the network; engine and device limit the choice."
         return [
             make("device", device, **any_device),
-            make("engine", "Inference engine.", choices=ENGINE_PROVIDERS, several=True),
+            make("engine", engine, choices=(AUTO, *ENGINE_PROVIDERS), several=True),
             make("provider", "ONNX Runtime execution provider.", choices=providers),
             make("precision", number, choices=PRECISIONS, several=True),
             make("batch_size", "Number of images in one run.", kind=int, several=True),
@@ -314,7 +334,9 @@ def make_target(options: Mapping[str, Any], base: Target | None = None) -> Targe
 
     Args:
         options: Fields of a target.
-        base: The target of the other fields; None means the default target.
+        base: The target of the other fields; None means the default target. Where the options
+            change the kind of the device, an engine that `auto` chooses for the device of `base`
+            becomes the engine that `auto` chooses for the new device.
 
     Raises:
         TargetError: An option is wrong.
@@ -323,6 +345,11 @@ def make_target(options: Mapping[str, Any], base: Target | None = None) -> Targe
     values = base.to_json() if base else {}
     if options.get("device", "cpu") != "cpu":
         values.pop("threads", None)  # the threads of `base` are those of a CPU
+    if base and "device" in options and "engine" not in options:
+        chosen = Target.from_json(values | options | {"engine": AUTO, "provider": None})
+        automatic = Target(base.device).engine
+        if chosen.is_cpu != base.is_cpu and base.engine == automatic:
+            values["engine"] = chosen.engine
     return Target.from_json(values | options)
 
 

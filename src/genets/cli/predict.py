@@ -60,7 +60,7 @@ def predict(
         predictions_table,
     )
 
-    files = find_images(images)
+    files = find_images(images, print_remark)
     loaded = load_network(results, None, data=data)
     source, preprocessing = loaded.source, loaded.preprocessing
     if not source.is_trained:

@@ -12,6 +12,7 @@ from genets.cli.options import (
     Seed,
     SettingOptions,
     TargetOptions,
+    check_seconds,
     complete_networks,
     complete_structures,
     given,
@@ -75,7 +76,9 @@ def profile(
     run_limit: Annotated[
         float, option("Leave out what is expected to take more than this many seconds per run.")
     ] = 0.5,
-    time_limit: Annotated[float, option("Seconds of sampling for each latency.")] = 2.0,
+    time_limit: Annotated[
+        float, option("Seconds of sampling for each latency.", callback=check_seconds)
+    ] = 2.0,
     table: Annotated[
         str | None,
         option(

@@ -74,7 +74,7 @@ def search(
         int | None,
         option(
             "Number of processes that train trials and candidates.",
-            "one for each core or GPU",
+            "one for each core, or one to four for each GPU",
             TRAINING,
             min=1,
         ),

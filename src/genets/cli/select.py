@@ -9,7 +9,7 @@ import typer
 
 from genets.cli.options import DATA, OUTPUT, Json, TargetOptions, Wait, make_target, option
 from genets.core.errors import GenetsError
-from genets.latency.budget import DEFAULT_WAIT_MINUTES
+from genets.latency.budget import DEFAULT_WAIT_MINUTES, Budget
 
 if TYPE_CHECKING:
     from genets.latency import Target
@@ -79,25 +79,30 @@ def select(
     """
     if train and (out is None or top is not None):
         raise GenetsError("--train needs --out, and trains one network, so leave --top out")
-    from genets.cli.output import print_remark, print_result
+    from genets.cli.output import print_remark, print_result, print_tables
     from genets.cli.train import print_training, run_training
     from genets.nas.selected_folder import check_folder
     from genets.nas.study.reader import StudyReader, load_settings
     from genets.report.study.tables import alternatives_table, selected_table
 
+    Budget.parse(budget)
     settings = load_settings(study)
     chosen = make_target(target, settings.target) if target else None
     reader, used = StudyReader(study), (chosen or settings.target).resolved()
-    if out is not None and top is None:
-        check_folder(out)  # before minutes of measuring
+    # Before minutes of measuring; with --top the alternatives are in numbered folders.
+    for folder in _folders(out, top or 1, several=top is not None):
+        check_folder(folder)
     options = {"target": chosen, "resolution": resolution, "wait_minutes": wait}
     selected = _select(reader, budget, used, top or 1, options, plain=json)
-    written = [] if out is None else _write(reader, selected, used, out, several=top is not None)
-    record = _record(reader, selected, written, top)
     if top is None:
         table = selected_table(selected[0], settings.metric)
     else:
         table = alternatives_table(selected, settings.metric)
+    if not json:
+        print_tables(table)  # before anything is written, because writing may fail
+    folders = _folders(out, len(selected), several=top is not None)
+    written = _write(reader, selected, used, folders)
+    record = _record(reader, selected, written, top)
     trained = None
     if train:
         machine = {
@@ -108,7 +113,7 @@ def select(
         record["trained"] = trained and trained.to_json()
     lines = [f"to train it: {folder.command}" for folder in written if not train]
     files = {"written": out} if out else {}
-    print_result(json, record, [table], lines, files)
+    print_result(json, record, (), lines, files)
     if trained is not None and not json:
         print_training(trained, json)
     if len(selected) < (top or 1):
@@ -141,16 +146,23 @@ def _select(
         return select_top(study.folder, budget, top, on_event=on_event, **options)
 
 
-def _write(
-    study: StudyReader, selected: list[Candidate], target: Target, out: Path, *, several: bool
-) -> list[SelectedFolder]:
-    from genets.nas.selected_folder import write_selected
+def _folders(out: Path | None, number: int, *, several: bool) -> list[Path]:
+    """The folders of the selected structures; none without --out."""
+    if out is None:
+        return []
+    return [out / str(each) for each in range(1, number + 1)] if several else [out]
 
-    folders = [out / str(number + 1) if several else out for number in range(len(selected))]
-    return [
-        write_selected(study, candidate, target, folder)
-        for candidate, folder in zip(selected, folders, strict=True)
-    ]
+
+def _write(
+    study: StudyReader, selected: list[Candidate], target: Target, folders: list[Path]
+) -> list[SelectedFolder]:
+    """Write each structure to its folder, after all folders are checked."""
+    from genets.nas.selected_folder import check_folder, write_selected
+
+    pairs = list(zip(selected, folders, strict=False))  # without --out there are no folders
+    for candidate, folder in pairs:
+        check_folder(folder, candidate.structure)
+    return [write_selected(study, candidate, target, folder) for candidate, folder in pairs]
 
 
 def _record(

@@ -230,8 +230,7 @@ def _default_folder(options: dict[str, Any]) -> Path:
         if needed not in options:
             raise SettingsError(f"{needed} must be given, or --out with a run to continue")
     words = [
-        re.sub(r"[^A-Za-z0-9.-]+", "_", options[name]).strip("._")[:60]
-        for name in ("network", "data")
+        re.sub(r"[^\w.-]+", "_", options[name]).strip("._")[:60] for name in ("network", "data")
     ]
     return Path("runs") / "-".join(words)
 

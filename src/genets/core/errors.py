@@ -102,6 +102,11 @@ def shown(value: object) -> str:
         return f"a huge {type(value).__name__}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 image` or `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """The text with escapes for line breaks and other characters that a table cannot hold."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -67,7 +67,7 @@ def load_folder(
         DataError: the folder cannot be read, has too few images or classes, or has too many broken
             images.
     """
-    scan = FolderScan(Path(folder).expanduser())
+    scan = FolderScan(Path(os.path.expanduser(folder)))
     parts = find_splits(scan)
     wanted, cut_missing = options.get("splits", SPLITS), options.get("cut_missing", True)
     used = {split for split in wanted if split in parts}
@@ -115,7 +115,7 @@ def check_output_folder(data: str | Path, out: str | Path) -> None:
     Raises:
         DataError: `out` is such a folder, or lies in one.
     """
-    root, folder = (Path(os.path.realpath(Path(path).expanduser())) for path in (data, out))
+    root, folder = (Path(os.path.realpath(os.path.expanduser(path))) for path in (data, out))
     if not root.is_dir():
         return
     for place in (folder, *folder.parents):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -33,8 +34,16 @@ SYSTEM_NAMES = {
 # A folder that holds one of these files was written by genets: a study, a run or a report.
 RESULT_FILES = {
     "study.toml", "study.lock", "masternets.json", "run.lock", "weights.safetensors",
-    "contract.json", "eval.json", "comparison.json", "profile.json", "rank.json",
+    "contract.json", "selected.json",
 }  # fmt: skip
+# Reports have common names, so a report is recognised by this key of its JSON.
+REPORT_KEYS = {
+    "eval.json": "accuracy",
+    "comparison.json": "findings",
+    "profile.json": "findings",
+    "rank.json": "networks",
+}
+MAX_REPORT_BYTES = 2**26
 
 RESULTS_DEPTH = 4  # levels of folders in which results are recognised, as in runs/mine/results
 
@@ -104,7 +113,7 @@ class FolderScan:
             depth: the levels below the folder that are searched for results of genets.
         """
         entries = list(self._visible(name))
-        if not RESULT_FILES.isdisjoint(entry.name for entry in entries):
+        if any(map(_is_result, entries)):
             return "results"
         if any(self._is_image(entry) for entry in entries):
             return "class"
@@ -149,7 +158,7 @@ class FolderScan:
                 continue
             visited.add(real)
             entries = list(self._visible(folder, self.left_out))
-            if not RESULT_FILES.isdisjoint(entry.name for entry in entries):
+            if any(map(_is_result, entries)):
                 self.left_out.add(RESULTS, folder)
                 continue
             at_its_place = real == os.path.join(self._real_root, folder)
@@ -228,6 +237,20 @@ class FolderScan:
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _is_result(entry: os.DirEntry[str]) -> bool:
+    """Whether genets wrote a file."""
+    key = REPORT_KEYS.get(entry.name)
+    if key is None:
+        return entry.name in RESULT_FILES
+    try:
+        if not entry.is_file() or entry.stat().st_size > MAX_REPORT_BYTES:
+            return False
+        record = json.loads(Path(entry.path).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and key in record
 
 
 def _kind(entry: os.DirEntry[str]) -> Kind:

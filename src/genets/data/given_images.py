@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
-from genets.core.errors import DataError
+from genets.core.errors import DataError, printable
 from genets.core.image_facts import Preprocessing
 from genets.data.folder import ImageFiles
 from genets.data.folder_scan import FolderScan
@@ -18,29 +18,37 @@ from genets.data.scoring import make_transform
 from genets.data.split import slices
 
 
-def find_images(places: Sequence[Path]) -> list[str]:
+def find_images(places: Sequence[Path], note: Callable[[str], None] = lambda _: None) -> list[str]:
     """List image files, and the image files below folders, each once and in a fixed order.
 
     Args:
         places: Files, whatever their extension, and folders.
+        note: Called with a sentence for each folder that holds files that are left out.
 
     Raises:
-        DataError: A place does not exist, or a folder holds no image.
+        DataError: A place does not exist or is no file, or a folder holds no image.
     """
     files: dict[str, None] = {}
     for place in places:
         if not place.exists():
             raise DataError(f"no image file or folder {str(place)!r}")
-        below = _images_below(place) if place.is_dir() else [str(place)]
-        if not below:
-            raise DataError(f"folder {str(place)!r} holds no image")
+        if not (place.is_dir() or place.is_file()):  # to read a pipe would wait for ever
+            raise DataError(f"{str(place)!r} is no image file")
+        below = _images_below(place, note) if place.is_dir() else [str(place)]
         files |= dict.fromkeys(below)
     return list(files)
 
 
-def _images_below(folder: Path) -> list[str]:
+def _images_below(folder: Path, note: Callable[[str], None]) -> list[str]:
     scan = FolderScan(folder)
-    return [scan.path(image.name) for image in scan.find_images("")]
+    files = [scan.path(image.name) for image in scan.find_images("")]
+    left_out = f"; left out: {scan.left_out}" if scan.left_out else ""
+    if not files:
+        raise DataError(f"folder {str(folder)!r} holds no image{left_out}")
+    if left_out:
+        images = "1 image" if len(files) == 1 else f"{len(files)} images"
+        note(f"{printable(str(folder))}: {images}{left_out}")
+    return files
 
 
 @dataclass

@@ -83,7 +83,7 @@ def _loader(name: str | Path) -> Callable[..., ImageData]:
     text = str(name)
     if text in LOADERS:
         return lambda _, resolution, **options: LOADERS[text](resolution, **options)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.exists() or isinstance(name, Path):
         return load_folder
     if text.lower().startswith(tuple(f"{prefix}/" for prefix in PREFIXES)):

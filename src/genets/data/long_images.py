@@ -84,7 +84,7 @@ def crop_enlarged(
     resample = Image.Resampling[interpolation.upper()]
     short, long = sorted(image.size)
     outputs = int(side * long / short)
-    margin, first = round((side - resolution) / 2), round((outputs - resolution) / 2)
+    margin, first = (crop_offset(length, resolution) for length in (side, outputs))
     taps = _Taps(long, outputs, range(first, first + resolution), interpolation)
     low, high = taps.start, taps.stop
     if image.width == long:
@@ -95,6 +95,14 @@ def crop_enlarged(
     rows = image.crop((0, low, short, high)).resize((side, high - low), resample)
     rows = rows.crop((margin, 0, margin + resolution, high - low))
     return Image.fromarray(taps.apply(np.asarray(rows)))
+
+
+def crop_offset(length: int, crop: int) -> int:
+    """The first pixel of a centre crop along one axis, as torchvision rounds it.
+
+    It is negative where the crop is larger: the border of zeros before the image is the smaller.
+    """
+    return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
 
 
 class _Taps:

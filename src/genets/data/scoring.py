@@ -16,6 +16,8 @@ from genets.data.pixels import EXIF_ORIENTATION, MEAN, STD
 
 Pixels = Callable[[Image.Image], Tensor]
 
+EVEN = "halves to the even number"
+
 DEFAULT = Preprocessing(mean=MEAN, std=STD)
 """The preprocessing of data sets whose images are files."""
 
@@ -43,6 +45,13 @@ def _resized_side(preprocessing: Preprocessing, resolution: int) -> int:
     return math.floor(resolution / preprocessing.crop_pct)  # as timm rounds it
 
 
+def _offset(side: str, crop: int) -> str:
+    """The rule of `long_images.crop_offset`, in words."""
+    return (
+        f"round(({side} - {crop}) / 2), {EVEN}; -floor(({crop} - {side}) / 2) where {side} < {crop}"
+    )
+
+
 def describe_input(preprocessing: Preprocessing, resolution: int) -> dict[str, Any]:
     """Say completely how an image file becomes an input, in the order of the steps.
 
@@ -56,11 +65,10 @@ def describe_input(preprocessing: Preprocessing, resolution: int) -> dict[str, A
         Values for JSON.
     """
     side = _resized_side(preprocessing, resolution)
-    even = "halves to the even number"
     resized_side, other_side = {
         "center": ("shorter", f"floor({side} * longer / shorter)"),
         "squash": ("both", None),
-        "border": ("longer", f"round({side} * shorter / longer), {even}"),
+        "border": ("longer", f"round({side} * shorter / longer), {EVEN}"),
     }[preprocessing.crop_mode]
     fill = "the mean" if preprocessing.crop_mode == "border" else "zeros"
     has_border = preprocessing.crop_mode == "border" or side < resolution
@@ -82,8 +90,8 @@ def describe_input(preprocessing: Preprocessing, resolution: int) -> dict[str, A
         "crop": {
             "width": resolution,
             "height": resolution,
-            "left": f"round((width - {resolution}) / 2), {even}",
-            "top": f"round((height - {resolution}) / 2), {even}",
+            "left": _offset("width", resolution),
+            "top": _offset("height", resolution),
             "border": f"filled with {fill}" if has_border else None,
         },
         "values": "(pixel / 255 - mean) / std",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genets.core.errors import DataError
+from genets.core.errors import DataError, counted
 from genets.core.image_facts import Colours, ImageOrigin, Preprocessing
 from genets.data.broken_images import BrokenImages
 from genets.data.scoring import describe_input
@@ -194,8 +194,8 @@ def check_classes(
     for label, class_name in enumerate(names):
         if counts[label] < needed:
             raise DataError(
-                f"class {class_name} of {name} has {counts[label]} training image(s); at least "
-                f"{needed} are needed, one for each split that is cut from them"
+                f"class {class_name} of {name} has {counted(counts[label], 'training image')}; "
+                f"at least {needed} are needed, one for each split that is cut from them"
             )
 
 

@@ -18,7 +18,7 @@ from genets.core.host import available_bytes
 from genets.latency.engines import ENGINES
 from genets.latency.engines.activity import Activity, SystemActivity, other_cpus
 from genets.latency.environment import PACKAGES, describe_environment, installed_versions
-from genets.latency.target import DEVICES, ENGINE_PROVIDERS, Target, physical_cores
+from genets.latency.target import AUTO, DEVICES, ENGINE_PROVIDERS, Target, physical_cores
 from genets.latency.timing.calm import CHECK_S
 from genets.latency.timing.watch import max_other_cpus
 
@@ -79,6 +79,8 @@ def _engines() -> Iterator[dict[str, Any]]:
     for name, providers in ENGINE_PROVIDERS.items():
         for provider in providers or (None,):
             for device in DEVICES:
+                if device == AUTO:  # a choice between the devices, and no device
+                    continue
                 # A provider is for one kind of device, and OpenVINO is used on CPUs only.
                 only_cpu = name == "openvino" or provider == "cpu"
                 if (provider or only_cpu) and only_cpu != (device == "cpu"):

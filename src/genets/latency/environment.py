@@ -27,7 +27,10 @@ ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def describe_environment(target: Target) -> dict[str, Any]:
-    """Return device, driver, versions, threads and clocks; a value that is unreadable is None."""
+    """Return device, driver, versions, threads and clocks; a value that is unreadable is None.
+
+    The clocks of a GPU are read while it runs; see `GpuWatch.facts`.
+    """
     device = _describe_cpu() if target.is_cpu else _describe_cuda(target.device)
     return {
         **device,
@@ -81,15 +84,7 @@ def _describe_cuda(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "allow_tf32": torch.backends.cudnn.allow_tf32,
-        "clock_mhz": _clock_mhz(device),
     }
-
-
-def _clock_mhz(device: str) -> int | None:
-    try:
-        return torch.cuda.clock_rate(device)
-    except Exception:  # noqa: BLE001 - nvidia-ml-py is missing, or refuses with errors of its own
-        return None
 
 
 def _cpu_model() -> str:

@@ -21,30 +21,32 @@ def read_image(path: str, steps: dict[str, Any]) -> Any:
     """The input that the network was trained with, of shape (3, height, width)."""
     with Image.open(path) as image:
         image.load()
-        if steps["exif_orientation"] == "applied":
-            with contextlib.suppress(Exception):  # damaged EXIF: the image stays as it is stored
-                ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.asarray(resize_and_crop(to_rgb(image), steps), np.float32)
+        with contextlib.suppress(Exception):  # damaged EXIF: the image stays as it is stored
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode in ("F", "I") and image.format != "PPM":
+            raise ValueError(f"pixels of mode {image.mode} have no known range")
+        deep = image.mode.startswith("I")  # 16 bits, of which the upper 8 are used
+        eight: Any = Image.fromarray((np.asarray(image) >> 8).astype("u1")) if deep else image
+        rgb = (eight.convert("RGBA") if eight.mode == "P" else eight).convert("RGB")
+    pixels = np.asarray(resize_and_crop(rgb, steps), np.float32)
     mean, std = np.float32(steps["mean"]), np.float32(steps["std"])
     return (pixels * (1 / (255 * std)) - mean / std).transpose(2, 0, 1)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("F", "I") and image.format != "PPM":
-        raise ValueError(f"pixels of mode {image.mode} have no known range")
-    if image.mode.startswith("I"):  # 16 bits, of which the upper 8 are used
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
-
-
-def resize_and_crop(image: Image.Image, steps: dict[str, Any]) -> Image.Image:
-    resize, crop = steps["resize"], steps["crop"]
+def resize_and_crop(image: Any, steps: dict[str, Any]) -> Any:
+    resize, crop = steps["resize"], (steps["crop"]["width"], steps["crop"]["height"])
     assert resize["resized_side"] == "shorter", "predict.py knows no other resize"
-    side, other = resize["pixels"], int(resize["pixels"] * max(image.size) / min(image.size))
-    size = (side, other) if image.width <= image.height else (other, side)
-    image = image.resize(size, Image.Resampling[resize["interpolation"].upper()])
-    left, top = round((size[0] - crop["width"]) / 2), round((size[1] - crop["height"]) / 2)
-    return image.crop((left, top, left + crop["width"], top + crop["height"]))
+    box, side, axis = [0.0, 0.0, *image.size], resize["pixels"], int(image.height > image.width)
+    size = [int(side * length / min(image.size)) for length in image.size]
+    start = [round(n / 2) if n > 0 else int(n / 2) for n in np.subtract(size, crop)]
+    if max(size) > 99 * side > 99 * min(image.size):  # the whole would take gigabytes
+        edges = (start[axis] + np.array([0, crop[axis]])) * (image.size[axis] / size[axis])
+        box[axis::2] = int(edges[0]) - 4, int(edges[1]) + 5  # no filter reaches further
+        edges, image = edges - box[axis], image.crop(box)
+        box[:2], box[2:], box[axis::2] = [0, 0], image.size, edges
+        size[axis], start[axis] = crop[axis], 0
+    image = image.resize(size, Image.Resampling[resize["interpolation"].upper()], tuple(box))
+    return image.crop((*start, start[0] + crop[0], start[1] + crop[1]))
 
 
 def load_network(contract: dict[str, Any], batch_size: int) -> Any:
@@ -57,13 +59,12 @@ def load_network(contract: dict[str, Any], batch_size: int) -> Any:
         model.reshape([batch_size, *fed["shape"][1:]])
         compiled = core.compile_model(model, "CPU", settings)
         return lambda images: compiled(images)[0]
-    import onnxruntime
+    import onnxruntime as ort
 
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     for field, number in settings["session"].items():
         setattr(options, field, number)
-    providers = settings["providers"], [settings["options"]]
-    session = onnxruntime.InferenceSession(path, options, *providers)
+    session = ort.InferenceSession(path, options, settings["providers"], [settings["options"]])
     return lambda images: session.run(None, {fed["name"]: images.astype(fed["dtype"])})[0]
 
 
@@ -85,14 +86,13 @@ def main() -> None:
             try:
                 images.append((path, read_image(path, fed)))
             except Exception as error:  # Pillow raises errors of many kinds for broken files
-                print(f"{path} cannot be read: {error}", file=sys.stderr)
                 status = 1
+                print(f"{path} cannot be read: {error}", file=sys.stderr)
         padded = [pixels for _, pixels in images + images[-1:] * (batch_size - len(images))]
         logits = run(np.ascontiguousarray(padded)).astype(np.float64) if images else []
         for (path, _), row in zip(images, logits, strict=False):
-            shares = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
-            best = int(row.argmax())
-            print(path, names[best] if names else best, f"{shares[best]:.7f}", sep="\t")
+            best, share = int(row.argmax()), 1 / np.exp(row - row.max()).sum()
+            print(path, names[best] if names else best, f"{share:.7f}", sep="\t")
     sys.exit(status)
 
 

@@ -15,6 +15,7 @@ from genets.core.errors import TargetError, unknown_name
 # are in `genets.latency.engines`, which imports PyTorch. A misspelt name is refused without it.
 ENGINE_PROVIDERS: dict[str, tuple[str, ...]] = {
     "torch": (),
+    "torch-graph": (),
     "torch-compile": (),
     "onnxruntime": ("cpu", "cuda", "tensorrt"),
     "openvino": (),
@@ -36,7 +37,8 @@ class Target:
     Args:
         device: `cpu`, `cuda`, `cuda:N` or `auto`. `auto` becomes `cuda` where this machine can run
             the target on CUDA and `threads` is None, and otherwise `cpu`.
-        engine: A name in `genets.latency.ENGINES`.
+        engine: A name in `genets.latency.ENGINES` or `auto`. `auto` becomes `torch-graph` on a
+            CUDA device and `torch` on a CPU.
         precision: `fp32`, `bf16` or `fp16` for weights and arithmetic, or `int8` for quantisation
             after training. Layers that the engine does not quantise stay in floating point.
         batch_size: Images per run.
@@ -50,7 +52,7 @@ class Target:
     """
 
     device: str = AUTO
-    engine: str = "torch"
+    engine: str = AUTO
     precision: str = "fp32"
     batch_size: int = 64
     threads: int | None = None
@@ -58,8 +60,9 @@ class Target:
 
     def __post_init__(self) -> None:
         _check_device(self.device)
-        if not isinstance(self.engine, str) or self.engine not in ENGINE_PROVIDERS:
-            raise TargetError(unknown_name("engine", str(self.engine), ENGINE_PROVIDERS))
+        engines = (AUTO, *ENGINE_PROVIDERS)
+        if not isinstance(self.engine, str) or self.engine not in engines:
+            raise TargetError(unknown_name("engine", str(self.engine), engines))
         if self.precision not in PRECISIONS:
             raise TargetError(unknown_name("precision", str(self.precision), PRECISIONS))
         _check_integer("batch_size", self.batch_size, MAX_BATCH_SIZE)
@@ -67,10 +70,12 @@ class Target:
             _check_integer("threads", self.threads, MAX_THREADS)
             if self.device not in (AUTO, "cpu"):
                 raise TargetError(f"threads are for a CPU, not for device {self.device!r}")
-        if self.provider is not None:
-            _check_provider(self.engine, str(self.provider), ENGINE_PROVIDERS[self.engine])
         if self.device == AUTO:
             object.__setattr__(self, "device", self._choose_device())
+        if self.engine == AUTO:
+            object.__setattr__(self, "engine", "torch" if self.is_cpu else "torch-graph")
+        if self.provider is not None:
+            _check_provider(self.engine, str(self.provider), ENGINE_PROVIDERS[self.engine])
 
     @property
     def is_cpu(self) -> bool:

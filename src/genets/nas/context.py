@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from genets.nas.selection.measured import MeasuredNetworks, TargetLatency, make_
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
+from genets.nas.trials.gpus import free_bytes, gpus_of, processes_per_gpu, step_cost
 from genets.nas.trials.workers import fitting_readers, fitting_workers, training_device
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
@@ -85,8 +87,6 @@ class SearchContext:
         master, space: The MasterNet and search space of the first round. The budget and the latency
             table belong to these.
         device: The device that trains.
-        workers: The number of processes for trials.
-        readers: The number of processes that read images for each worker.
         round: The running round.
     """
 
@@ -109,7 +109,8 @@ class SearchContext:
             num_classes: The number of classes of its data.
             budget, target: By default those of the study.
             lab: Times and trains networks; by default the real laboratory.
-            workers: Processes for trials; by default one for each core or GPU.
+            workers: Processes for trials; by default one for each core, or one to four for each
+                GPU.
             wait_minutes: The longest wait for a calm device where a latency decides nothing.
             on_event: Called with the progress of each phase.
         """
@@ -122,12 +123,30 @@ class SearchContext:
         self.master = self.settings.structure
         self.space = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
-        self.workers = workers or fitting_workers(self.device)
-        self.readers = fitting_readers(self.workers, self.device)
+        self._workers = workers
         self.round = Round(1, self.space, study.master_weights)
         self._wait_limit_s = 60 * check_wait(wait_minutes)
         self._on_event = on_event
         self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
+
+    @cached_property
+    def workers(self) -> int:
+        """The number of processes for trials."""
+        if self._workers is not None:
+            return self._workers
+        if self.device == "cpu":
+            return fitting_workers(self.device)
+        recipe = self.settings.trial_training.recipe()
+        cost = step_cost(self.master, self.num_classes, recipe)
+        gpus, free = len(gpus_of(self.device)), free_bytes(self.device)
+        return fitting_workers(
+            self.device, processes_per_gpu(cost, os.cpu_count() or 1, gpus, free)
+        )
+
+    @cached_property
+    def readers(self) -> int:
+        """The number of processes that read images for each worker."""
+        return fitting_readers(self.workers, self.device)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genets.data import ImageData, Split
-from genets.latency import LatencyTable, Measurement, TableSettings, Target, measure_interleaved
+from genets.latency import (
+    ENGINES,
+    LatencyTable,
+    Measurement,
+    TableSettings,
+    Target,
+    measure_interleaved,
+)
+from genets.latency.engines.base import explain_failures
+from genets.latency.predictor.probes import build_for_timing
 from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
 from genets.nas.candidates.export import OnnxCheck, export_network
+from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
-from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, Score, evaluate, train
 from genets.training.loop import evaluate_images
@@ -41,6 +50,8 @@ class Laboratory:
     ) -> LatencyTable:
         """Load the latency table at `path`, or build it and save it there.
 
+        A build that is interrupted continues from the file at `layout.visits_path`.
+
         Args:
             path: The file of the table.
             expected: The search space, target and number of classes of the table.
@@ -62,8 +73,10 @@ class Laboratory:
             seed=seed,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
+            visits=layout.visits_path(path),
         )
         table.save(path)
+        layout.visits_path(path).unlink(missing_ok=True)
         return table
 
     def measure(
@@ -78,7 +91,10 @@ class Laboratory:
         time_limit_s: for each network; a noisy machine uses all of it.
         """
         names = {str(structure): structure for structure in structures}
-        nets = {name: build(structure, num_classes) for name, structure in names.items()}
+        device, nets = ENGINES[target.engine].place(target), {}
+        for name, structure in names.items():
+            with explain_failures(target, structure.resolution):
+                nets[name] = build_for_timing(structure, num_classes, device)
         resolutions = {name: structure.resolution for name, structure in names.items()}
         measured = measure_interleaved(nets, target, resolutions, time_limit_s=time_limit_s)
         return {structure: measured[name] for name, structure in names.items()}

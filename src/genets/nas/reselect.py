@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from types import NoneType
 
+import torch
+
 from genets.core.errors import GenetsError, check_type
+from genets.core.gpu import check_one_kind
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.latency import Budget, Target
@@ -84,6 +87,7 @@ def select_top(
     with Study.open(folder) as study, log_to_file(study.folder / layout.LOG):
         _log.info("select: budget %s, target %s", budget, (target or study.settings.target).name)
         (target or study.settings.target).resolved().check()
+        check_one_kind(torch, (target or study.settings.target).device)
         score, num_classes = study.master_score(), study.num_classes()
         if not study.results() or score is None or num_classes is None:
             raise GenetsError(f"study {study.folder} has no trials yet; run its search first")

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from genets.core.errors import (
     GenetsError,
     InfeasibleBudgetError,
@@ -24,6 +26,7 @@ from genets.core.errors import (
     check_type,
 )
 from genets.core.files import normal_name, write_atomic
+from genets.core.gpu import check_one_kind
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
@@ -45,7 +48,7 @@ from genets.nas.study.reader import is_study
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
-from genets.nas.trials.workers import training_device
+from genets.nas.trials.workers import check_memory, training_device
 from genets.nas.warnings import list_warnings
 from genets.networks import load_blocks, load_weights, save_weights
 from genets.structure import Structure
@@ -73,7 +76,7 @@ def search(
         out: The folder of the study. An interrupted study continues, and needs no settings.
         preset: A name of `presets.PRESETS`; the given settings override those of the preset, and
             these override the settings of the study.
-        workers: Processes for trials; by default one for each core or for each GPU.
+        workers: Processes for trials; by default one for each core, or one to four for each GPU.
         wait_minutes: The longest wait for a calm device. After it, a new search whose target
             leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase.
@@ -140,7 +143,7 @@ def run_search(
     Args:
         settings: All settings.
         out: The folder of the study. An interrupted study continues where it stopped.
-        workers: Processes for trials; by default one for each core or for each GPU.
+        workers: Processes for trials; by default one for each core, or one to four for each GPU.
         wait_minutes: The longest wait for a calm device.
         open_threads: Whether a new study may use fewer threads than its target has.
         on_event: Called with the progress of each phase.
@@ -152,7 +155,9 @@ def run_search(
     check_wait(wait_minutes)
     _check_space(settings)
     settings.target.check()
+    check_one_kind(torch, settings.target.device)
     device = training_device(settings.training_device)
+    check_memory(device)
     data = _load_images(settings, settings.resolution, device)
     _check_resolutions(settings)
     if open_threads and not is_study(Path(out)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,12 +40,26 @@ class SelectedFolder:
     command: str
 
 
-def check_folder(folder: Path) -> None:
-    """Raise StudyError unless the folder is new, empty, or holds an earlier selection."""
+def check_folder(folder: Path, structure: Structure | None = None) -> None:
+    """Check that a selection can be written to a folder.
+
+    Args:
+        folder: The folder.
+        structure: The selected structure, if it is known.
+
+    Raises:
+        StudyError: The folder is not new, not empty, and holds no earlier selection, or one of
+            another structure.
+    """
     is_selection = (folder / STRUCTURE_FILE).is_file() and (folder / MEASUREMENT).is_file()
     is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if not (is_selection or is_free):
         raise StudyError(f"{folder} is not empty and holds no selection; take another folder")
+    path = folder / STRUCTURE_FILE
+    if structure is not None and path.exists() and Structure.load(path) != structure:
+        raise StudyError(
+            f"{folder} holds another structure than the selected {structure}; take another folder"
+        )
 
 
 def write_selected(
@@ -66,13 +80,7 @@ def write_selected(
         StudyError: The folder holds something else.
         OSError: A file cannot be written.
     """
-    check_folder(folder)
-    path = folder / STRUCTURE_FILE
-    if path.exists() and Structure.load(path) != selected.structure:
-        raise StudyError(
-            f"{folder} holds another structure than the selected {selected.structure}; take "
-            "another folder"
-        )
+    check_folder(folder, selected.structure)
     settings = _training_settings(study, selected.structure)
     paths = {
         "structure": folder / STRUCTURE_FILE,
@@ -82,7 +90,12 @@ def write_selected(
     }
     out = folder / TRAINING
     broken_share = study.settings.max_broken_share
-    command = _command(settings, paths["structure"], paths["recipe"], broken_share, out)
+    words = _command(
+        settings, paths["structure"], paths["recipe"], study.settings.training_device,
+        broken_share, out,
+    )  # fmt: skip
+    command = shlex.join(["genets", *words])
+    script = shlex.join([sys.executable, "-m", "genets", *words])  # genets may not be on PATH
     record = {
         "study": str(study.folder.absolute()),
         "target": target.to_json(),
@@ -95,7 +108,7 @@ def write_selected(
     write_atomic(paths["structure"], selected.structure.to_toml())
     write_atomic(paths["measurement"], json.dumps(record, indent=2, allow_nan=False) + "\n")
     write_atomic(paths["recipe"], format_toml_tables(recipe))
-    write_atomic(paths["command"], f"#!/bin/sh\n{command}\n")
+    write_atomic(paths["command"], f"#!/bin/sh\n{script}\n")
     return SelectedFolder(paths, settings, out, command)
 
 
@@ -113,18 +126,24 @@ def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
 
 
 def _command(
-    settings: RunSettings, structure: Path, recipe: Path, max_broken_share: float, out: Path
-) -> str:
+    settings: RunSettings,
+    structure: Path,
+    recipe: Path,
+    device: str,
+    max_broken_share: float,
+    out: Path,
+) -> list[str]:
+    """The words of the command behind `genets`."""
     types = (stage.type for stage in Structure.parse(settings.network).stages)
     blocks = [word for file in find_block_files(types) for word in ("--own-blocks", str(file.path))]
-    words: Sequence[str] = (
-        "genets", *blocks, "train", str(structure.absolute()),
+    return [
+        *blocks, "train", str(structure.absolute()),
         "--data", settings.data,
         "--recipe-file", str(recipe.absolute()),
         "--teacher", settings.teacher,
         "--teacher-weights", settings.teacher_weights,
         "--seed", str(settings.seed),
+        "--device", device,
         "--max-broken-share", str(max_broken_share),
         "--out", str(out.absolute()),
-    )  # fmt: skip
-    return shlex.join(words)
+    ]  # fmt: skip

@@ -66,7 +66,8 @@ def build(
     check_type("structure", structure, Structure, "a Structure, such as genets.zoo['genet_light']")
     check_integer("num_classes", num_classes, 0, 10**7)
     check_integer("in_channels", in_channels, 1, 65536)
-    _check_memory(structure, num_classes)
+    if torch.get_default_device().type != "meta":
+        check_memory(structure, num_classes)
     name = genet_name(structure)
     if pretrained and name is None:
         raise GenetsError(
@@ -88,10 +89,8 @@ def build(
         )  # fmt: skip
 
 
-def _check_memory(structure: Structure, num_classes: int) -> None:
+def check_memory(structure: Structure, num_classes: int) -> None:
     """Raise GenetsError where the weights do not fit into the memory; the system would kill us."""
-    if torch.get_default_device().type == "meta":
-        return
     needed = 4 * (kernel_weights(structure) + structure.head.width * num_classes)
     free = available_bytes()
     if free is not None and needed > free:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -54,15 +56,44 @@ def count(net: nn.Module | Structure, resolution: int | None = None) -> Count:
         network = copy.deepcopy(net).to("meta")
     if resolution is None:
         raise GenetsError("counting a network needs a resolution in pixels, and none was given")
-    network.eval()
+    return count_on_meta(network, resolution)[0]
+
+
+def count_on_meta(network: nn.Module, resolution: int) -> tuple[Count, int]:
+    """Count a network on torch's meta device, in one run; it is set to eval mode.
+
+    Args:
+        network: The network.
+        resolution: Pixels along one side of the input.
+
+    Returns:
+        The size, and the number of values that the largest layer reads and writes for one image.
+    """
     images = torch.empty(1, input_channels(network), resolution, resolution, device="meta")
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    network.eval()
+    with note_largest(network) as largest, counter, torch.no_grad():
         network(images)
-    return Count(
-        parameters=sum(p.numel() for p in network.parameters()),
-        multiply_adds=counter.get_total_flops() // 2,
-    )
+    parameters = sum(p.numel() for p in network.parameters())
+    return Count(parameters, counter.get_total_flops() // 2), largest[0]
+
+
+@contextmanager
+def note_largest(network: nn.Module) -> Iterator[list[int]]:
+    """Note how many values the largest layer reads and writes in a run, in a list of one number."""
+    largest = [0]
+
+    def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        tensors = (t for t in (*inputs, output) if isinstance(t, torch.Tensor))
+        largest[0] = max(largest[0], sum(t.numel() for t in tensors))
+
+    leaves = (module for module in network.modules() if not any(module.children()))
+    hooks = [module.register_forward_hook(note) for module in leaves]
+    try:
+        yield largest
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def input_channels(net: nn.Module) -> int:

@@ -14,7 +14,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from timm.models import reparameterize_model
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 # Exact types: a subclass may standardise its weight or keep other statistics.
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
@@ -56,7 +56,13 @@ def _fold_inside(net: nn.Module) -> None:
         conv, norm = net.get_submodule(conv_name), net.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        net.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        # In place: `fuse_conv_bn_eval` would copy the convolution once more.
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var,
+            norm.eps, norm.weight, norm.bias,
+        )  # fmt: skip
         net.set_submodule(norm_name, _after_norm(norm))
     # timm excludes some modules from traces (EfficientViT's attention); they are folded as well.
     for name in {str(node.target) for node in graph.nodes if node.op == "call_module"}:

@@ -139,6 +139,32 @@ def _special_facts(m: Measurement) -> Iterable[Fact]:
         source = "noise: this network has no useful accuracy" if is_noise else "the data"
         yield "int8 ranges", f"from {m.quantisation['images']} images of {source}"
     if m.launch_bound is not None:
-        yield "launch-bound", "yes: the host is as slow as the device" if m.launch_bound else "no"
+        answer = "yes: the host is as slow as the device" if m.launch_bound else "no"
+        share = m.launch_share
+        how = "" if share is None else f" (launching takes {100 * share:.0f} % of the device time)"
+        yield "launch-bound", answer + how
     if m.memory_bytes is not None:
         yield "memory", f"{m.memory_bytes / 2**20:.4g} MiB at its peak"
+    gpu = _gpu_text(m.environment)
+    if gpu:
+        yield "GPU while it ran", gpu
+
+
+GPU_FIGURES = {
+    "clock_mhz": "{:g} MHz",
+    "memory_clock_mhz": "memory {:g} MHz",
+    "power_w": "{:.0f} W",
+}
+
+
+def _gpu_text(environment: Mapping[str, Any]) -> str:
+    """Clocks, power and limits, such as `1980 MHz, memory 3201 MHz, 412 W`."""
+    known = {name: environment.get(name) for name in GPU_FIGURES}
+    words = [GPU_FIGURES[name].format(value) for name, value in known.items() if value is not None]
+    for reason, share in (environment.get("clock_limits") or {}).items():
+        words.append(f"{reason} in {100 * share:.0f} % of the readings")
+    if environment.get("other_gpu_processes"):
+        words.append(f"{environment['other_gpu_processes']} other processes")
+    if words and environment.get("mig"):
+        words.append("on a slice of the card (MIG)")
+    return ", ".join(words)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
 # The meaning of the words that stand beside latencies, by word.
 NOISE_TEXTS = {
     "noisy": "an end of the 95 % interval is more than 1 % away from the median",
-    "disturbed": "something else used the device during the measurement",
+    "disturbed": "something else used or slowed the device during the measurement",
 }
 SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
 GAIN_UNITS = {
@@ -124,9 +124,16 @@ def noisy_score_text(score: Score | None, metric: Metric) -> str:
 
 def difference_text(difference: PairedDifference) -> str:
     """A difference of top-1, such as `2.1 ± 1.0 points less accurate`."""
-    points, noise = 100 * difference.top1, 100 * difference.half_width
-    word = "more" if points >= 0 else "less"
-    return f"{abs(points):.1f} ± {noise:.1f} points {word} accurate"
+    return accuracy_words(difference.top1, difference.half_width)
+
+
+def accuracy_words(top1: float, half_width: float | None = None) -> str:
+    """A difference of top-1 in words, with half of the width of its interval where it is known."""
+    points = f"{100 * abs(top1):.1f}"
+    noise = "" if half_width is None else f" ± {100 * half_width:.1f}"
+    if float(points) == 0:
+        return "as accurate" + (f" (0.0{noise} points)" if noise else "")
+    return f"{points}{noise} points {'more' if top1 > 0 else 'less'} accurate"
 
 
 class HasNoise(Protocol):

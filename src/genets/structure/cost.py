@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters, in closed form (no network is built).
+"""Convolutions, multiply-adds and parameters, in closed form (no network is built).
 
 The multiply-adds are those that a FLOP counter sees in the built network: convolutions and
 projection shortcuts. Batch norm, activations and sums count as zero. The layers of a user's own
@@ -8,8 +8,8 @@ block type are counted once, in its deployed form.
 from collections.abc import Iterator
 
 from genets.structure.block import BLOCK_TYPES, SuperBlock
-from genets.structure.layers import divisible
-from genets.structure.structure import Structure
+from genets.structure.layers import Convolution, divisible
+from genets.structure.structure import IMAGE_CHANNELS, Structure
 
 
 def stage_multiply_adds(stage: SuperBlock, input_width: int, input_resolution: int) -> int:
@@ -63,8 +63,9 @@ def parameters(structure: Structure, num_classes: int) -> int:
     """
     outputs, width = 0, 3
     for stage in structure.stages:
-        outputs += _block_outputs(stage, width, stage.stride)
-        outputs += (stage.depth - 1) * _block_outputs(stage, stage.width, 1)
+        assert BLOCK_TYPES[stage.type].layers_at is None, "not known for a user's own block type"
+        # Each output channel of a convolution has two parameters in a batch norm.
+        outputs += sum(each.outputs for each in stage_convolutions(stage, width, 1))
         width = stage.width
     return kernel_weights(structure) + 2 * outputs + (width + 1) * num_classes
 
@@ -87,36 +88,70 @@ def middle_width(stage: SuperBlock) -> int:
     return int(divisible(stage.width * stage.ratio))
 
 
-def _block_outputs(stage: SuperBlock, input_width: int, stride: int) -> int:
-    """Output channels of all convolutions of a block; each has two parameters in a batch norm."""
-    assert BLOCK_TYPES[stage.type].layers_at is None, "not known for a user's own block type"
-    width = stage.width
+def structure_convolutions(structure: Structure) -> Iterator[Convolution]:
+    """Yield the convolutions of a network, in the order in which they run."""
+    width = IMAGE_CHANNELS
+    for stage, resolution in zip(structure.stages, input_resolutions(structure), strict=True):
+        yield from stage_convolutions(stage, width, resolution)
+        width = stage.width
+
+
+def stage_convolutions(
+    stage: SuperBlock, input_width: int, input_resolution: int
+) -> Iterator[Convolution]:
+    """Yield the convolutions of one stage.
+
+    Args:
+        stage: The stage.
+        input_width: Input channels of the stage.
+        input_resolution: Pixels along one side of its input feature map.
+    """
+    yield from block_convolutions(stage, input_width, stage.stride, input_resolution)
+    if stage.depth > 1:
+        inner = output_resolution(stage, input_resolution)
+        further = block_convolutions(stage, stage.width, 1, inner)
+        for _ in range(stage.depth - 1):
+            yield from further
+
+
+def block_convolutions(
+    stage: SuperBlock, input_width: int, stride: int, resolution: int
+) -> list[Convolution]:
+    """The convolutions of one block of a stage.
+
+    Args:
+        stage: The stage; its stride and depth do not count.
+        input_width: Input channels of the block.
+        stride: The stride of the block.
+        resolution: Pixels along one side of its input feature map.
+    """
+    width, window, side = stage.width, stage.kernel**2, -(-resolution // stride)
+    layers_at = BLOCK_TYPES[stage.type].layers_at
+    if layers_at is not None:
+        layers = layers_at(stage.block, stride, resolution).at(input_width, width)
+        return [layer.at(input_width, width) for layer in layers]
     if stage.type == "Conv":
-        return width
-    projection = width if input_width != width or stride != 1 else 0
-    inner = width if stage.type == "XX" else 2 * middle_width(stage)
-    return projection + inner + width
+        return [Convolution(input_width, width, input_width, window, resolution, side)]
+    convolutions = []
+    if input_width != width or stride != 1:  # the projection of the shortcut
+        convolutions.append(Convolution(input_width, width, input_width, 1, resolution, side))
+    if stage.type == "XX":
+        return [
+            *convolutions,
+            Convolution(input_width, width, input_width, window, resolution, side),
+            Convolution(width, width, width, window, side, side),
+        ]
+    middle = middle_width(stage)
+    per_group = 1 if stage.type == "DW" else middle
+    # The first 1x1 still reads the full feature map: the k x k layer carries the stride.
+    return [
+        *convolutions,
+        Convolution(input_width, middle, input_width, 1, resolution, resolution),
+        Convolution(middle, middle, per_group, window, resolution, side),
+        Convolution(middle, width, middle, 1, side, side),
+    ]
 
 
 def _block_multiply_adds(stage: SuperBlock, input_width: int, stride: int, resolution: int) -> int:
-    layers_at = BLOCK_TYPES[stage.type].layers_at
-    if layers_at is not None:
-        layers = layers_at(stage.block, stride, resolution).at(input_width, stage.width)
-        return sum(layer.multiply_adds(input_width, stage.width) for layer in layers)
-    area_in = resolution**2
-    area_out = (-(-resolution // stride)) ** 2
-    window, width = stage.kernel**2, stage.width
-    if stage.type == "Conv":
-        return area_out * window * input_width * width
-    projected = input_width != width or stride != 1
-    projection = area_out * input_width * width if projected else 0
-    if stage.type == "XX":
-        return projection + area_out * window * width * (input_width + width)
-    middle = middle_width(stage)
-    groups = middle if stage.type == "DW" else 1
-    # The first 1x1 still reads the full feature map: the k x k layer carries the stride.
-    return (
-        projection
-        + area_in * input_width * middle
-        + area_out * (window * middle * middle // groups + middle * width)
-    )
+    convolutions = block_convolutions(stage, input_width, stride, resolution)
+    return sum(each.multiply_adds for each in convolutions)

@@ -1,12 +1,12 @@
-"""The convolutions of a user's own block type, from which its costs are counted.
+"""Convolutions, and those of a user's own block type as a function of its widths.
 
-The costs of the paper's four types are closed forms in `cost`, so they do not use this module.
+The convolutions of the paper's four types are closed forms in `cost`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from genets.structure.block import WIDTH_STEP
 
@@ -20,6 +20,35 @@ def divisible(channels: Number) -> Number:
     """timm's `make_divisible`: the nearest multiple of 8, but never below 0.9 times the value."""
     rounded = (channels + WIDTH_STEP // 2) // WIDTH_STEP * WIDTH_STEP
     return rounded + WIDTH_STEP * (rounded < 0.9 * channels)
+
+
+class Convolution(NamedTuple):
+    """One convolution of a network in its deployed form.
+
+    Attributes:
+        inputs, outputs: Input and output channels.
+        per_group: Input channels that one output channel reads; 1 in a depth-wise convolution.
+        window: Values that an output reads of each of these channels; 9 for a 3x3 kernel.
+        side_in, side_out: Pixels along one side of the input and output feature maps.
+    """
+
+    inputs: int
+    outputs: int
+    per_group: int
+    window: int
+    side_in: int
+    side_out: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one image."""
+        return self.side_out**2 * self.window * self.outputs * self.per_group
+
+    @property
+    def largest_values(self) -> int:
+        """Values that the convolution, or the batch norm after it, reads and writes: one image."""
+        written = self.outputs * self.side_out**2
+        return written + max(written, self.inputs * self.side_in**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +92,13 @@ class Layer:
     def depth_wise(self) -> bool:
         return self.per_group == Channels(0, 0, 1)
 
-    def multiply_adds(self, input_width: int, width: int) -> int:
-        """Multiply-adds for one image."""
-        outputs = round(self.outputs.at(float(input_width), width))
-        per_group = round(self.per_group.at(float(input_width), width))
-        return self.side_out**2 * self.window * outputs * per_group
+    def at(self, input_width: int, width: int) -> Convolution:
+        """The layer at one pair of widths."""
+        inputs, outputs, per_group = (
+            round(each.at(float(input_width), width))
+            for each in (self.inputs, self.outputs, self.per_group)
+        )
+        return Convolution(inputs, outputs, per_group, self.window, self.side_in, self.side_out)
 
 
 @dataclass(frozen=True, slots=True)

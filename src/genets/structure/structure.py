@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import StructureError, shown
+from genets.core.errors import StructureError, counted, shown
 from genets.structure.block import WIDTH_STEP, SuperBlock, check_integer
 from genets.structure.notation import read_notation
 from genets.structure.toml_file import format_toml, read_toml, read_toml_file
@@ -37,7 +37,7 @@ class Structure:
         if len(self.stages) < 4:  # timm's ByobNet asserts two super-blocks
             raise StructureError(
                 f"a structure needs a stem, at least two super-blocks and a head, "
-                f"not {len(self.stages)} stage(s)"
+                f"not {counted(len(self.stages), 'stage')}"
             )
         self._check_ends()
         for number, stage in enumerate(self.super_blocks, start=2):

@@ -4,10 +4,11 @@
     score.py           metrics and scores
     step.py            one training step: the loss, the optimizer, the gradients
     loop.py            training and scoring without a folder
+    features.py        feature maps of a frozen network as the images of a training
     train_network.py   a training run from its settings to its results (`genets train`)
     run/               the parts of a training run
     teacher.py         trained networks that others learn from
-    resources.py       memory and threads
+    resources.py       memory, number formats and threads
 
 Names are imported from their files when they are first used, because recipes and scores need no
 PyTorch. Functions with the name of their file are imported from that file.
@@ -21,7 +22,7 @@ from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.core.progress import Progress as Progress
-    from genets.training.loop import FeatureSplit as FeatureSplit
+    from genets.training.features import FeatureSplit as FeatureSplit
     from genets.training.loop import evaluate as evaluate
     from genets.training.loop import train as train
     from genets.training.loop import train_together as train_together
@@ -45,7 +46,8 @@ __all__, __getattr__ = lazy_names(
     __name__,
     {
         "run.epoch_log": ("Progress", "EpochRecord", "Listener"),
-        "loop": ("FeatureSplit", "evaluate", "train", "train_together"),
+        "features": ("FeatureSplit",),
+        "loop": ("evaluate", "train", "train_together"),
         "recipe": ("Recipe", "RunRecipe", "lr_at", "make_recipe", "named_recipe"),
         "resources": ("fitting_threads",),
         "run.folder": ("RunResult",),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genets.core.errors import TrainingError
-from genets.data import Batch, Split, derive_seed, steps_per_epoch
+from genets.data import Split, derive_seed, steps_per_epoch
 from genets.training.predictions import Predictions
 from genets.training.recipe import Recipe, lr_at
 from genets.training.score import Score
@@ -19,6 +19,7 @@ from genets.training.step import (
     Teacher,
     make_optimizer,
     move,
+    repeatable,
     teacher_logits,
     train_mode,
     train_step,
@@ -37,8 +38,8 @@ def train(
 ) -> None:
     """Train a network in place.
 
-    The result depends only on the weights, the seed and, on a CPU, the number of threads; the
-    global generators are not used.
+    The result depends only on the weights, the seed, the kind of device and, on a CPU, the number
+    of threads; the global generators are not used.
 
     Args:
         net: The network. It is moved to `device`, with its channels last, and left there in eval
@@ -99,7 +100,7 @@ def train_together(
     if isinstance(teacher, nn.Module):
         teacher.eval()
     step = 0
-    with _seeded(device, seed):
+    with _seeded(device, seed), repeatable():
         for epoch in range(recipe.epochs):
             learning = [student for student in students if student.fault is None]
             if not learning:
@@ -204,11 +205,11 @@ def _evaluate(
     move(net, device, channels_last=channels_last)
     net.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    pairs = [torch.zeros(2, 0, dtype=torch.int64)]
+    pairs = [torch.zeros(2, 0, dtype=torch.int64, device=device)]
     for batch, labels in split.batches(batch_size):
         # Not around the loop: tensors made in inference mode, such as images that a split caches,
         # cannot be trained on.
-        with torch.inference_mode():
+        with torch.inference_mode(), repeatable():
             logits = net(batch.to(device, non_blocking=True)).float()
             labels = labels.to(device, non_blocking=True)
             best = logits.argmax(dim=1)
@@ -216,7 +217,7 @@ def _evaluate(
             sums[1] += F.cross_entropy(logits, labels, reduction="sum")
             sums[2] += len(labels)
             if keep:
-                pairs.append(torch.stack([labels, best]).cpu())
+                pairs.append(torch.stack([labels, best]))
     correct, entropy, images = total(sums).tolist()
     if not images:
         raise TrainingError("there is no score: none of the images could be read")
@@ -225,7 +226,7 @@ def _evaluate(
         raise TrainingError(
             f"there is no score: the network's cross-entropy is {score.cross_entropy}"
         )
-    return score, Predictions(*torch.cat(pairs, dim=1).numpy())
+    return score, Predictions(*torch.cat(pairs, dim=1).cpu().numpy())
 
 
 @contextmanager
@@ -239,40 +240,3 @@ def _seeded(device: str | torch.device, seed: int) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(derive_seed("training", seed))
         yield
-
-
-class FeatureSplit:
-    """A split whose images are the feature maps that a frozen network computes.
-
-    All passes of evaluation are equal, so their features are computed once.
-
-    Args:
-        split: The images.
-        frozen: The network, which is moved to `device` and put into eval mode.
-        device: The device to compute on.
-    """
-
-    def __init__(self, split: Split, frozen: nn.Module, device: str | torch.device = "cpu") -> None:
-        self.split = split
-        self.frozen = frozen.to(device).eval()
-        self.device = device
-        self._kept: dict[int, list[Batch]] = {}
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def batches(
-        self, batch_size: int, *, epoch: int | None = None, seed: int = 0
-    ) -> Iterator[Batch]:
-        """See `Split.batches`; with features (N, C, H, W) on the device in place of images."""
-        if epoch is not None:
-            yield from map(self._features, self.split.batches(batch_size, epoch=epoch, seed=seed))
-            return
-        if batch_size not in self._kept:
-            self._kept[batch_size] = [*map(self._features, self.split.batches(batch_size))]
-        yield from self._kept[batch_size]
-
-    def _features(self, batch: Batch) -> Batch:
-        images, labels = batch
-        with torch.no_grad():
-            return self.frozen(images.to(self.device, non_blocking=True)), labels

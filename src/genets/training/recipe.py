@@ -120,6 +120,8 @@ class RunRecipe(Recipe):
         erase: The probability of random erasing.
         ema_decay: The decay of the moving average of the weights; 0 is no average. The average is
             then what is scored and saved. It warms up, so that short runs forget their beginning.
+        precision: `fp32`, `bf16`, or `auto`, which `train_network` replaces: bf16 where the GPU
+            computes it, otherwise fp32.
         channels_last: Whether weights and images are laid out with the channels last.
         compile: Whether the network runs through torch.compile.
 
@@ -135,6 +137,7 @@ class RunRecipe(Recipe):
     auto_augment: str = ""
     erase: Share = 0.0
     ema_decay: ShareBelow1 = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # type: ignore[assignment]
     channels_last: bool = True
     compile: bool = False
 

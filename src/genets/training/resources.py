@@ -1,14 +1,19 @@
-"""Memory and threads: the largest batch that fits, and the number of CPU threads that pays off."""
+"""What a device offers a training: memory, number formats, and CPU threads that pay off."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
 
+from genets.core.host import available_bytes
 from genets.networks import count
+
+KEPT_SHARE = 0.25  # of the free memory, for features that are kept between two passes
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -47,6 +52,34 @@ def _fits(attempt: Callable[[int], object], size: int) -> bool:
             return False
         raise
     return True
+
+
+def max_kept_bytes(device: str | torch.device) -> float:
+    """The memory that may hold features between two passes; infinite where it is unknown."""
+    device = torch.device(device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
+    return math.inf if free is None else KEPT_SHARE * free
+
+
+def usual_precision(device: str) -> Literal["fp32", "bf16"]:
+    """The number format of a training that names none: bf16 where every GPU computes it.
+
+    Args:
+        device: auto, cpu, cuda or cuda:NUMBER. `cuda` stands for all GPUs of this machine.
+    """
+    if device == "cpu" or not torch.cuda.is_available():
+        return "fp32"
+    count = torch.cuda.device_count()
+    number = device.partition(":")[2]
+    numbers = [int(number)] if number else range(count)
+    if any(each >= count for each in numbers):
+        return "fp32"  # this device is refused later, with a sentence
+    return "bf16" if all(map(_has_bf16, numbers)) else "fp32"
+
+
+def _has_bf16(number: int) -> bool:
+    with torch.cuda.device(number):
+        return bool(torch.cuda.is_bf16_supported(False))  # without emulation
 
 
 # Below this number of multiply-adds in the forward pass of a step, threads mostly wait for each

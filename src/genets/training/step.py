@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -133,3 +134,17 @@ def autocast(device: str | torch.device, precision: str) -> torch.autocast:
     return torch.autocast(
         torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16"
     )
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let cuDNN use only algorithms that give the same numbers in every run, alone or in a group.
+
+    By default, some of its gradients are sums in an order that changes from run to run.
+    """
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before

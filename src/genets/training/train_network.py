@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from genets.data import MAX_BROKEN_SHARE
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.loop import evaluate
-from genets.training.resources import fitting_threads
+from genets.training.resources import fitting_threads, usual_precision
 from genets.training.run.checkpoint import Checkpoints
-from genets.training.run.distributed import Processes
+from genets.training.run.distributed import Processes, training_device
 from genets.training.run.epoch_log import EpochRecord, Listener, TensorBoard, write_log
 from genets.training.run.folder import (
     BROKEN,
@@ -28,6 +29,7 @@ from genets.training.run.folder import (
     check_images,
     has_checkpoints,
     is_run,
+    load_settings,
     open_run,
     write_results,
 )
@@ -78,6 +80,11 @@ def train_network(
         GenetsError: A setting, the data, the folder or the device is wrong, or the training
             fails.
     """
+    training_device(device)  # refuses a wrong device before anything else
+    out = Path(os.path.expanduser(out))
+    if settings.recipe.precision == "auto":  # a run keeps its precision on another device
+        stored = load_settings(out).recipe.precision if is_run(out) else usual_precision(device)
+        settings = settings.with_precision(stored)
     team = Processes(device, processes, settings.recipe.precision)
     if team.device.type == "cpu":
         keep_freed_memory()  # every step allocates the same memory again
@@ -88,7 +95,6 @@ def train_network(
         notes.append(text)
         outer.note(text)
 
-    out = Path(out).expanduser()
     if settings.resolution is None:
         with torch.random.fork_rng():
             resolution = resolve_network(settings.network, 2).resolution

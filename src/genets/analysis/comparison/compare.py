@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from torch import nn
+
 from genets.analysis.comparison.findings import find_paper_table
 from genets.analysis.comparison.networks import ComparedNetwork
 from genets.analysis.comparison.rows import (
@@ -23,7 +25,8 @@ from genets.analysis.comparison.rows import (
 )
 from genets.core.errors import GenetsError, TargetError
 from genets.core.progress import OnProgress, Progress
-from genets.latency import Measurement, Target, measure_interleaved
+from genets.latency import ENGINES, Measurement, Target, measure_interleaved
+from genets.latency.engines.base import explain_failures
 from genets.latency.engines.memory import free_bytes
 
 Key = TypeVar("Key", bound=Hashable)
@@ -213,7 +216,7 @@ class _TargetComparison:
         detail = f"{self.target.name}, {len(networks)} in turn"
         self.counter.report(detail=f"{detail}: preparing")
         outcomes |= measure_interleaved(
-            {n.name: n.network() for n in networks},
+            self._build(networks, outcomes),
             self.target,
             {n.name: n.resolution for n in networks},
             protocol=self.timing.protocol,
@@ -227,6 +230,19 @@ class _TargetComparison:
             return Comparison(rows)
         reference = Reference(number, self.target, first.network, first.ms_per_image)
         return Comparison(rows, (reference,))
+
+    def _build(
+        self, networks: Sequence[ComparedNetwork], outcomes: dict[str, Measurement | str]
+    ) -> dict[str, nn.Module]:
+        """Build the networks; `outcomes` gets the reason for each one that does not fit."""
+        built, device = {}, ENGINES[self.target.engine].place(self.target)
+        for network in networks:
+            try:
+                with explain_failures(self.target, network.resolution):
+                    built[network.name] = network.network(device)
+            except TargetError as error:
+                outcomes[network.name] = str(error)
+        return built
 
     def _make_row(
         self, network: ComparedNetwork, run: int, outcome: Measurement | str

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
 
+import torch
 from torch import nn
 
 from genets.core.errors import GenetsError, first_line, unknown_name
-from genets.latency.engines.memory import estimate_bytes, largest_values
-from genets.latency.predictor.probes import fill_zero_norms
-from genets.networks import count, resolve_network
+from genets.latency.engines.memory import estimate_bytes
+from genets.networks import resolve_network
 from genets.networks.baselines import SETS, baselines
 from genets.networks.build import seeded_weights
-from genets.networks.count import input_channels
+from genets.networks.count import count_on_meta, input_channels
+from genets.networks.random_weights import fill_weights, is_fillable, materialise
+from genets.networks.source import NetworkSource
 from genets.structure import zoo
+
+Made = TypeVar("Made")
 
 GENETS = ("GENet-light", "GENet-normal", "GENet-large")
 SET_NAMES = (*SETS, "genets")
@@ -45,16 +52,18 @@ class NetworkSize:
 
 @dataclass(frozen=True)
 class ComparedNetwork:
-    """A network that can be built repeatedly, and the resolution at which it is measured.
+    """A network of a comparison, and the resolution at which it is measured.
 
     Attributes:
         resolution: Input size in pixels.
-        make: Builds the network.
+        make: Builds the network, on torch's default device where its constructor allows that.
         top1_percent: Published top-1 accuracy on ImageNet of the full-precision network at its
             own resolution; None where no accuracy was published.
         published_ms: Published ms per image by batch size, for the paper's tables "table7",
             "table8" and "table9".
-        seed: Seed of the initial weights.
+        seed: Seed of the weights.
+        trained: Whether `make` gives trained weights, which are then kept.
+        skeleton: The network on torch's meta device, where `make` need not build it again.
     """
 
     name: str
@@ -64,29 +73,42 @@ class ComparedNetwork:
     top1_percent: float | None = None
     published_ms: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     seed: int = 0
+    trained: bool = False
+    skeleton: nn.Module | None = None
 
-    def network(self) -> nn.Module:
-        """Build the network, without layers of zeros.
-
-        timm initialises the last norm of a residual branch with zeros. Multiplying zeros takes
-        less power, and on some devices therefore less time.
-        """
-        network = self.make()
-        fill_zero_norms(network)
+    def network(self, device: str = "cpu") -> nn.Module:
+        """The network on a device, with weights for timing unless it is trained."""
+        if self._on_meta is not None:
+            return materialise(copy.deepcopy(self._on_meta), device, self.seed)
+        network = _build_seeded(self.make, self.seed)
+        if not self.trained:
+            fill_weights(network, self.seed)
         return network
+
+    @cached_property
+    def _on_meta(self) -> nn.Module | None:
+        """The network on torch's meta device, which takes no memory; None if it cannot be there."""
+        if self.trained:
+            return None
+        network = self.skeleton
+        if network is None:
+            network = _try_on_meta(self.make)
+        return network if network is not None and is_fillable(network) else None
 
     @cached_property
     def size(self) -> NetworkSize:
         """The size of the network. Raises GenetsError if it does not run at its resolution."""
-        network, resolution = self.network(), self.resolution
+        network = self._on_meta
+        if network is None:
+            network = copy.deepcopy(_build_seeded(self.make, self.seed))
         try:
-            counted = count(network, resolution)
-            largest = largest_values(network, resolution)
+            network = network.to("meta")
+            counted, largest = count_on_meta(network, self.resolution)
         except Exception as error:  # a foreign network may raise anything
             raise GenetsError(
-                f"does not run at resolution {resolution}: {first_line(error)}"
+                f"does not run at resolution {self.resolution}: {first_line(error)}"
             ) from error
-        inputs = input_channels(network) * resolution**2
+        inputs = input_channels(network) * self.resolution**2
         return NetworkSize(counted.parameters, counted.multiply_adds, largest, inputs)
 
 
@@ -140,21 +162,41 @@ def find_network(name: str, resolution: int | None = None, seed: int = 0) -> Com
             name if own_name else baseline.name,
             baseline.family,
             resolution or baseline.resolution,
-            partial(_build_seeded, baseline.network, seed),
+            baseline.network,
             baseline.top1_percent if at_own else None,
             baseline.ms_per_image if at_own else {},
             seed,
         )
-    named = resolve_network(name)
+    named = _resolve(name)
+    is_on_meta = any(parameter.is_meta for parameter in named.network.parameters())
     at_own = resolution in (None, named.resolution)
     return ComparedNetwork(
         name,
         "timm" if named.structure is None else "structure",
         resolution or named.resolution,
-        partial(_build_seeded, lambda: resolve_network(name).network, seed),
+        lambda: resolve_network(name).network,
         zoo.entry(name).top1_percent if at_own and name in zoo else None,
         seed=seed,
+        trained=named.is_trained,
+        skeleton=named.network if is_on_meta else None,
     )
+
+
+def _resolve(name: str) -> NetworkSource:
+    """Resolve a network, on torch's meta device if its weights are fresh and it can be there."""
+    source = None if Path(name).is_dir() else _try_on_meta(lambda: resolve_network(name))
+    return source or resolve_network(name)
+
+
+def _try_on_meta(make: Callable[[], Made]) -> Made | None:
+    """Make something on torch's meta device; None where its constructor needs real tensors."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except GenetsError:
+        raise
+    except Exception:  # noqa: BLE001 - a foreign constructor may raise anything
+        return None
 
 
 def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:

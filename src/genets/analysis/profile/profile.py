@@ -87,16 +87,16 @@ class BlockChain:
     def name(self) -> str:
         return f"{self.series} width {self.width}"
 
-    def network(self) -> nn.Module:
+    def network(self, device: str = "cpu") -> nn.Module:
         """Build the chain: (N, channels between blocks, resolution, resolution) in and out."""
         if self.type == "DW":
             between, block = round(self.width * self.ratio), Block("DW", KERNEL, 1 / self.ratio)
         else:
             between, block = self.width, Block(self.type, KERNEL, self.ratio)
-        return BlockProbe(0, block, between, between, 1, 0, DEPTHS[self.type]).network()
+        return BlockProbe(0, block, between, between, 1, 0, DEPTHS[self.type]).network(device)
 
     def compared_network(self, resolution: int) -> ComparedNetwork:
-        return ComparedNetwork(self.name, self.series, resolution, self.network)
+        return ComparedNetwork(self.name, self.series, resolution, partial(self.network, "meta"))
 
 
 def make_chains(widths: Iterable[int], ratios: Iterable[float]) -> Iterator[BlockChain]:

@@ -12,9 +12,11 @@ from genets.latency.engines.onnxruntime_engine import OnnxRuntimeEngine
 from genets.latency.engines.openvino_engine import OpenVinoEngine
 from genets.latency.engines.torch_compile import TorchCompileEngine
 from genets.latency.engines.torch_engine import TorchEngine
+from genets.latency.engines.torch_graph import TorchGraphEngine
 
 ENGINES: dict[str, Engine] = {
     "torch": TorchEngine(),
+    "torch-graph": TorchGraphEngine(),
     "torch-compile": TorchCompileEngine(),
     "onnxruntime": OnnxRuntimeEngine(),
     "openvino": OpenVinoEngine(),

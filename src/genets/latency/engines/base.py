@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genets.core.errors import GenetsError, TargetError, first_line
+from genets.core.gpu import check_free_memory
 from genets.networks.count import input_channels
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ Predict = Callable[[Tensor], Tensor]
 INPUT_SEED = 0
 MODEL_NAME = "network"  # of the files of a model, without a suffix
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "bad_alloc", "Failed to allocate")
+# Inductor compiles kernels by Triton on CUDA, which compiles C code to launch them.
+NO_COMPILER = ("Failed to find C compiler", "working triton installation", "TritonMissing")
 
 
 class DeviceClock(Protocol):
@@ -50,12 +53,18 @@ class Engine(Protocol):
     Attributes:
         precisions: The precisions that the engine has on some device.
         packages: Distributions whose versions are recorded with each measurement.
+        shares_feature_maps: Whether the feature maps of all prepared networks share their memory.
     """
 
     @property
     def precisions(self) -> tuple[str, ...]: ...
     @property
     def packages(self) -> tuple[str, ...]: ...
+    @property
+    def shares_feature_maps(self) -> bool: ...
+
+    def place(self, target: Target) -> str:
+        """The device where a network for this target is best built, as PyTorch names it."""
 
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
@@ -253,9 +262,15 @@ def make_shape(network: nn.Module, target: Target, resolution: int) -> tuple[int
     return (target.batch_size, input_channels(network), resolution, resolution)
 
 
-def normal_images(shape: tuple[int, ...]) -> Tensor:
-    """Standard normal values, always the same; real inputs are normalised to this distribution."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(INPUT_SEED))
+def normal_images(shape: tuple[int, ...], device: str | torch.device = "cpu") -> Tensor:
+    """Standard normal values, drawn on the device; real inputs are normalised to them.
+
+    They are always the same on one kind of device. On the meta device nothing is drawn.
+    """
+    if torch.device(device).type == "meta":
+        return torch.empty(shape, device=device)
+    generator = torch.Generator(device).manual_seed(INPUT_SEED)
+    return torch.randn(shape, generator=generator, device=device)
 
 
 @contextmanager
@@ -268,13 +283,26 @@ def explain_failures(target: Target, resolution: int) -> Iterator[None]:
     except GenetsError as error:  # from the ONNX export; it names the operator
         raise TargetError(f"engine {target.engine} cannot run this network: {error}") from error
     except Exception as error:  # the network's own code and the engine may raise anything
-        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            words in str(error) for words in OUT_OF_MEMORY
-        )
-        raise TargetError(
+        raise TargetError(_failure_text(error, target, resolution)) from error
+
+
+def _failure_text(error: Exception, target: Target, resolution: int) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in text for words in OUT_OF_MEMORY
+    ):
+        if not target.is_cpu:
+            check_free_memory(torch, target.device)  # other processes may hold the memory
+        return (
             f"batch_size {target.batch_size} at resolution {resolution} does not fit "
             f"into the memory of {target.device}; use a smaller batch_size"
-            if out_of_memory
-            else f"the network does not run on {target.name} at resolution {resolution}: "
-            f"{first_line(error)}"
-        ) from error
+        )
+    if any(words in text for words in NO_COMPILER):
+        return (
+            f"engine {target.engine} needs a C compiler and Triton on device {target.device!r}, "
+            "and they are not installed or do not work; install gcc, or name another compiler in "
+            "the variable CC"
+        )
+    return (
+        f"the network does not run on {target.name} at resolution {resolution}: {first_line(error)}"
+    )

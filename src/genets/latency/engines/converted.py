@@ -37,6 +37,11 @@ class ConvertedEngine(ABC):
     """
 
     start_step: str
+    shares_feature_maps = False
+
+    def place(self, target: Target) -> str:
+        """See `Engine.place`: a network is converted on the CPU."""
+        return "cpu"
 
     def prepare(
         self,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
 
-from genets.core.errors import TargetError
+from genets.core.gpu import check_gpu
 from genets.latency.engines.activity import Activity, SystemActivity
 from genets.latency.engines.base import Run
 
@@ -90,12 +91,14 @@ class CudaHostClock(CudaClock):
 
 
 def make_wait(device: str) -> Callable[[], None]:
-    """A function that returns when `device` has finished all its work; at once on a CPU."""
-    return (lambda: None) if device == "cpu" else (lambda: torch.cuda.synchronize(device))
+    """A function that returns when a CUDA device has finished all its work; else at once."""
+    if torch.device(device).type != "cuda":
+        return lambda: None
+    return lambda: torch.cuda.synchronize(device)
 
 
 class PeakMemory:
-    """Peak device memory that PyTorch allocated inside `watch_memory`; None on a CPU."""
+    """Peak memory of a CUDA device that PyTorch allocated inside `watch_memory`; else None."""
 
     bytes: int | None = None
 
@@ -104,7 +107,7 @@ class PeakMemory:
 def watch_memory(device: str) -> Iterator[PeakMemory]:
     """Measure the peak memory that is allocated inside the block."""
     peak = PeakMemory()
-    if device == "cpu":
+    if torch.device(device).type != "cuda":
         yield peak
         return
     torch.cuda.reset_peak_memory_stats(device)
@@ -116,15 +119,7 @@ def watch_memory(device: str) -> Iterator[PeakMemory]:
 
 def check_device(device: str) -> int:
     """Return the number of a CUDA device of this machine. Raises TargetError."""
-    if not torch.cuda.is_available():
-        raise TargetError(f"device {device!r} is not available: this machine has no CUDA device")
-    number = torch.device(device).index or 0
-    if number >= torch.cuda.device_count():
-        raise TargetError(
-            f"device {device!r} is not available: this machine has "
-            f"{torch.cuda.device_count()} CUDA device(s), numbered from 0"
-        )
-    return number
+    return check_gpu(torch, device)
 
 
 def has_bf16(device: str) -> bool:
@@ -133,15 +128,80 @@ def has_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(False))
 
 
-def capture_graph(step: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Run, Tensor]:
-    """Capture `step(inputs)` as a CUDA graph; return the replay and the tensor of its output."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+class GraphMemory:
+    """The memory and the stream of CUDA graphs that run one at a time.
+
+    Graphs that share memory overwrite each other's feature maps and outputs. PyTorch refuses a
+    pool whose graphs have all been deleted, so the first graph lives as long as this object.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin again, for later graphs: a capture that failed leaves its pool unusable."""
+        self.pool = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self.first: torch.cuda.CUDAGraph | None = None
+
+
+def capture_graph(
+    step: Callable[[Tensor], Tensor], inputs: Tensor, memory: GraphMemory
+) -> tuple[Run, Tensor]:
+    """Capture `step(inputs)` as a CUDA graph.
+
+    `torch.cuda.graph` is not used: it collects garbage (before PyTorch 2.9) and returns the cached
+    memory to the driver before each capture, which takes longer than the capture itself.
+
+    Args:
+        step: The function to capture.
+        inputs: Its inputs; the graph reads them at each replay.
+        memory: Shared with other graphs.
+
+    Returns:
+        The replay, and the tensor of its output. The next replay of any graph in the same memory
+        may overwrite the output.
+    """
+    side = memory.stream
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # lazy initialisations must not be part of the graph
-        for _ in range(GRAPH_WARM_UP_RUNS):
+    with torch.cuda.stream(side):
+        for _ in range(GRAPH_WARM_UP_RUNS):  # lazy initialisations must not be part of the graph
             step(inputs)
+        torch.cuda.synchronize()
+        _free_cache_if_needed()
+        graph = torch.cuda.CUDAGraph()
+        with _no_garbage_collection():
+            try:
+                graph.capture_begin(pool=memory.pool)
+                try:
+                    output = step(inputs)
+                except BaseException:
+                    with suppress(RuntimeError):  # the first error says more
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
+            except BaseException:
+                memory.renew()
+                raise
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = step(inputs)
+    memory.first = memory.first or graph
     return graph.replay, output
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """The deletion of an old graph during a capture would invalidate the capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _free_cache_if_needed() -> None:
+    """Return cached memory to the driver where the graph might not find enough beside it."""
+    cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    if cached > torch.cuda.mem_get_info()[0]:
+        torch.cuda.empty_cache()

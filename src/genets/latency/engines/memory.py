@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from genets.core.host import available_bytes
-from genets.networks.count import input_channels
+from genets.networks.count import input_channels, note_largest
 
 if TYPE_CHECKING:
     from genets.latency.target import Target
@@ -23,8 +23,8 @@ def estimate_bytes(parameters: int, input_values: int, largest_values: int, batc
     """Estimate generously how much memory a prepared network holds.
 
     The estimate is two copies of the weights, the inputs, and twice the values that the largest
-    layer reads and writes. Engines with their own memory plans (ONNX Runtime, OpenVINO, CUDA
-    graphs) keep the feature maps of every network between its runs.
+    layer reads and writes. Engines with their own memory plans (ONNX Runtime, OpenVINO) keep the
+    feature maps of every network between its runs.
 
     Args:
         parameters: The number of weights.
@@ -36,36 +36,17 @@ def estimate_bytes(parameters: int, input_values: int, largest_values: int, batc
     return BYTES_PER_VALUE * values
 
 
-def estimate_network_bytes(network: nn.Module, resolution: int, batch_size: int) -> int:
-    """Return `estimate_bytes` for a network on the CPU."""
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    inputs = input_channels(network) * resolution**2
-    return estimate_bytes(parameters, inputs, largest_values(network, resolution), batch_size)
-
-
-def largest_values(network: nn.Module, resolution: int, dtype: torch.dtype = torch.float32) -> int:
+def largest_values(network: nn.Module, resolution: int, dtype: torch.dtype) -> int:
     """Count the values that the largest layer reads and writes for one image, by running one.
 
-    The network runs on the CPU. That is faster than PyTorch's meta device, whose batch norm is
-    written in Python.
+    The network and the run are on the CPU, in the given type.
     """
-    largest = 0
-
-    def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        nonlocal largest
-        tensors = (t for t in (*inputs, output) if isinstance(t, torch.Tensor))
-        largest = max(largest, sum(t.numel() for t in tensors))
-
-    leaves = (module for module in network.modules() if not any(module.children()))
-    hooks = [module.register_forward_hook(note) for module in leaves]
     was_training = network.training
     image = torch.zeros(1, input_channels(network), resolution, resolution, dtype=dtype)
-    with torch.inference_mode():
-        network.eval()(image)
+    with note_largest(network.eval()) as largest, torch.inference_mode():
+        network(image)
     network.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return largest
+    return largest[0]
 
 
 def check_memory(network: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from genets.core.errors import TargetError
 from genets.latency.engines.base import Run, Stopwatch
-from genets.latency.engines.devices import capture_graph
-from genets.latency.engines.torch_engine import Step, TorchEngine, place_like
+from genets.latency.engines.torch_engine import Step, place_like
+from genets.latency.engines.torch_graph import GraphEngine
 from genets.networks.onnx_export import quiet
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _NUMBERS = itertools.count()
 
 
-class TorchCompileEngine(TorchEngine):
+class TorchCompileEngine(GraphEngine):
     """Compiled for one shape; the weights are constants of the code."""
 
     def check(self, target: Target) -> None:
@@ -49,21 +49,9 @@ class TorchCompileEngine(TorchEngine):
         # and passes the weights as inputs; they are then not frozen, without any message.
         with watch.step("compile"), quiet(), config.patch(freezing=True):
             step(inputs)
-        if not inputs.is_cuda:
-            return lambda: step(inputs), lambda images: _predict(step, images, inputs)
-        with watch.step("graph"):
-            replay, output = capture_graph(step, inputs)
-
-        def predict(images: Tensor) -> Tensor:
-            with torch.inference_mode():
-                resident = inputs.clone()
-                inputs.copy_(images)
-                replay()
-                logits = output.float().cpu()
-                inputs.copy_(resident)
-            return logits
-
-        return replay, predict
+        if inputs.is_cuda:
+            return self.capture(step, inputs, watch)
+        return lambda: step(inputs), lambda images: _predict(step, images, inputs)
 
 
 def _predict(step: Step, images: Tensor, inputs: Tensor) -> Tensor:

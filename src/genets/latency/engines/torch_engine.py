@@ -44,6 +44,7 @@ class TorchEngine:
 
     precisions = tuple(DTYPES)
     packages: tuple[str, ...] = ()
+    shares_feature_maps = True
 
     def check(self, target: Target) -> None:
         """See `Engine.check`."""
@@ -78,19 +79,23 @@ class TorchEngine:
         latency_only: bool = False,
     ) -> Prepared:
         """See `Engine.prepare`. This engine quantises nothing and has no slow step to skip."""
-        shape = make_shape(network, target, resolution)
-        watch = Stopwatch(make_wait(target.device))
-        with explain_failures(target, resolution), watch_memory(target.device) as memory:
+        shape, device = make_shape(network, target, resolution), self.place(target)
+        watch = Stopwatch(make_wait(device))
+        with explain_failures(target, resolution), watch_memory(device) as memory:
             with watch.step("fold"):
                 folded = fold_batchnorm(network)
             with watch.step("load"):
                 layout, dtype = _layout(target), DTYPES[target.precision]
-                folded = folded.to(target.device, dtype).to(memory_format=layout)
+                folded = folded.to(device, dtype).to(memory_format=layout)
                 if target.is_cpu:
                     check_memory(folded, shape, dtype)
-                inputs = normal_images(shape).to(target.device, dtype, memory_format=layout)
+                inputs = normal_images(shape, device).to(dtype, memory_format=layout)
             run, predict = self.start(folded, inputs, watch)
         return Prepared(run, predict, shape, watch.seconds, memory_bytes=memory.bytes)
+
+    def place(self, target: Target) -> str:
+        """See `Engine.place`."""
+        return target.device
 
     def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
         """Run the inputs once; return a function that runs them and a function that predicts."""

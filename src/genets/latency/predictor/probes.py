@@ -7,30 +7,37 @@ inside a network do not have.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, Literal
+from itertools import product, repeat
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from genets.latency.predictor.work import CHANNEL_TILE
 from genets.networks import build
 from genets.networks.block_layers import block_stage
-from genets.networks.build import seeded_weights
-from genets.structure import Block, SearchSpace, Structure, SuperBlock
-from genets.structure.cost import input_resolutions
+from genets.networks.build import check_memory, seeded_weights
+from genets.networks.random_weights import fill_weights, materialise
+from genets.structure import BLOCK_TYPES, Block, SearchSpace, Structure, SuperBlock
+from genets.structure.cost import (
+    input_resolutions,
+    stage_convolutions,
+    structure_convolutions,
+)
+from genets.structure.layers import Convolution
 from genets.structure.structure import IMAGE_CHANNELS
 
 if TYPE_CHECKING:
     from timm.models.byobnet import ByobNet
 
+Network = TypeVar("Network", bound=nn.Module)
+
 CHAIN_EXTRA = 2  # a long chain has this many more layers than a short chain
 GRID_WIDTHS = 5
 SEED = 0  # of the weights
-NORM_WEIGHT = 0.25  # in place of zero
 MIN_SHARE = 0.2  # the overhead leaves at least this share of a probe's time
 
 
@@ -50,13 +57,24 @@ class BlockProbe:
     resolution: int
     depth: int = 1
 
-    def network(self) -> nn.Module:
-        """The chain with fresh weights; it reads (N, input_width, resolution, resolution)."""
-        with seeded_weights(SEED):
-            stage = block_stage(self.block, self.input_width, self.width, self.stride, depth=2)
-        fill_zero_norms(stage)
-        first, rest = stage
-        return nn.Sequential(first, *(copy.deepcopy(rest) for _ in range(self.depth - 1)))
+    @property
+    def stage(self) -> SuperBlock:
+        """The super-block that the chain is."""
+        block = self.block
+        return SuperBlock(
+            block.type, self.depth, self.width, self.stride, block.kernel, block.ratio
+        )
+
+    def convolutions(self) -> Iterator[Convolution]:
+        return stage_convolutions(self.stage, self.input_width, self.resolution)
+
+    def network(self, device: str = "cpu") -> nn.Module:
+        """The chain with weights for timing; it reads (N, input_width, resolution, resolution)."""
+
+        def make() -> nn.Module:
+            return block_stage(self.block, self.input_width, self.width, self.stride, self.depth)
+
+        return _make_for_timing(make, [self.block.type], device)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,17 +90,26 @@ class StemOrHeadProbe:
     width: int
     resolution: int
 
-    def network(self, num_classes: int) -> nn.Module:
-        """The part with fresh weights, taken from a network whose other parts are minimal."""
+    def convolutions(self) -> Iterator[Convolution]:
+        stride, kernel = (2, 3) if self.name == "stem" else (1, 1)
+        stage = SuperBlock("Conv", 1, self.width, stride, kernel)
+        return stage_convolutions(stage, self.input_width, self.resolution)
+
+    def network(self, num_classes: int, device: str = "cpu") -> nn.Module:
+        """The part with weights for timing, taken from a network whose other parts are minimal."""
         is_stem = self.name == "stem"
         stem = SuperBlock("Conv", 1, self.width if is_stem else 8, stride=2)
         middle = SuperBlock("XX", 1, 8, kernel=1)
         last = middle if is_stem else SuperBlock("XX", 1, self.input_width, kernel=1)
         head = SuperBlock("Conv", 1, 8 if is_stem else self.width, kernel=1)
         structure = Structure((stem, middle, last, head), resolution=64)
-        network = build_for_timing(structure, num_classes)
-        parts = (network.stem,) if is_stem else (network.final_conv, network.head)
-        return nn.Sequential(*parts)
+
+        def make() -> nn.Module:
+            network = build(structure, num_classes)
+            parts = (network.stem,) if is_stem else (network.final_conv, network.head)
+            return nn.Sequential(*parts)
+
+        return _make_for_timing(make, [], device)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -102,35 +129,69 @@ class OverheadProbe:
     def input_width(self) -> int:
         return self.width
 
-    def network(self) -> nn.Module:
-        """The chain with fresh weights; it does one multiply-add for each value."""
-        with seeded_weights(SEED):
+    def convolutions(self) -> Iterator[Convolution]:
+        layer = Convolution(self.width, self.width, 1, 1, self.resolution, self.resolution)
+        return repeat(layer, self.length)
+
+    def network(self, device: str = "cpu") -> nn.Module:
+        """The chain with weights for timing; it does one multiply-add for each value."""
+
+        def make() -> nn.Module:
             layers = (
                 nn.Conv2d(self.width, self.width, 1, groups=self.width) for _ in range(self.length)
             )
             return nn.Sequential(*layers)
 
+        return _make_for_timing(make, [], device)
+
 
 Probe = BlockProbe | StemOrHeadProbe | OverheadProbe
+Item = Probe | Structure
 
 
-def build_for_timing(structure: Structure, num_classes: int) -> ByobNet:
-    """Build a network with fresh, seeded weights; see `fill_zero_norms`."""
-    with seeded_weights(SEED):
-        network = build(structure, num_classes)
-    fill_zero_norms(network)
-    return network
+def build_item(item: Item, num_classes: int, device: str) -> nn.Module:
+    """Build a probe or a whole network with weights for timing on a device."""
+    if isinstance(item, Structure):
+        return build_for_timing(item, num_classes, device)
+    if isinstance(item, StemOrHeadProbe):
+        return item.network(num_classes, device)
+    return item.network(device)
 
 
-def fill_zero_norms(network: nn.Module) -> None:
-    """Replace the zero weights of norms in place.
+def item_convolutions(item: Item) -> Iterator[Convolution]:
+    """The convolutions of a probe or a whole network, in the order in which they run."""
+    return structure_convolutions(item) if isinstance(item, Structure) else item.convolutions()
 
-    timm initialises the last norm of a residual branch with zeros. Multiplying zeros takes less
-    power and, on some devices, less time.
+
+def build_for_timing(structure: Structure, num_classes: int, device: str = "cpu") -> ByobNet:
+    """Build a network with weights for timing; see `fill_weights`.
+
+    Args:
+        structure: The structure.
+        num_classes: The number of logits.
+        device: The device of the network; no weight is drawn on another device.
     """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and not bool(module.weight.any()):
-            nn.init.constant_(module.weight, NORM_WEIGHT)
+    check_memory(structure, num_classes)
+    types = [stage.type for stage in structure.stages]
+    return _make_for_timing(lambda: build(structure, num_classes), types, device)
+
+
+def _make_for_timing(
+    make: Callable[[], Network], block_types: Iterable[str], device: str
+) -> Network:
+    """Make a network on torch's meta device, and then its weights on `device`.
+
+    A user's own block type may hold tensors that only its constructor fills, so a network with
+    such blocks is made on `device` itself.
+    """
+    own = any(BLOCK_TYPES[name].layers_at is not None for name in block_types)
+    with torch.device(device if own else "meta"), seeded_weights(SEED):
+        network = make()
+    if not own:
+        materialise(network, device, SEED)
+    elif device != "meta":
+        fill_weights(network, SEED)
+    return network
 
 
 def block_probes(space: SearchSpace, resolution: int) -> Iterator[BlockProbe]:

@@ -62,6 +62,7 @@ class LatencyTable:
         time_limit_s: float = 30.0,
         held_out: int = HELD_OUT_NETWORKS,
         on_progress: Callable[[float], None] | None = None,
+        visits: Path | None = None,
     ) -> LatencyTable:
         """Build a table by timing probes and whole networks on this machine.
 
@@ -75,12 +76,16 @@ class LatencyTable:
                 time, and so does repeating probes whose times contradict each other.
             held_out: The number of whole networks that only measure the error of the table.
             on_progress: Called with the share that is done, 0 to 1.
+            visits: A file that keeps the finished timings. Where it holds those of an interrupted
+                call with the same arguments, on the same device and versions, the table continues
+                from them. The caller removes the file when the table is stored.
 
         Returns:
             The table.
 
         Raises:
-            TargetError: This machine cannot run the target or one of the networks.
+            TargetError: This machine cannot run the target or one of the networks, or the device
+                failed.
         """
         around = space.around(master) if isinstance(space, DesignSpace) else space
         assert around.master == master
@@ -92,6 +97,7 @@ class LatencyTable:
             time_limit_s=time_limit_s,
             held_out=held_out,
             on_progress=on_progress,
+            visits=visits,
         )
         return cls(around, target.resolved(), num_classes, *timings)
 

@@ -1,4 +1,4 @@
-"""Calm: a wait until other processes leave the CPUs to a target."""
+"""Calm: a wait until other processes leave the CPUs or the GPU to a target."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import time
 from collections.abc import Callable
 
 from genets.latency.engines.activity import Activity, SystemActivity, other_cpus
+from genets.latency.engines.nvml import GpuCounters, open_gpu
 from genets.latency.target import Target
 from genets.latency.timing.watch import fewer_threads, max_other_cpus
 
 CHECK_S = 1.0
+# This process computes nothing while it waits, so the use of the GPU is that of others. Drawing the
+# screen uses some percent.
+MAX_GPU_UTILIZATION = 0.2
 
 # Called with the seconds that have passed, and how many CPUs others use (None: unknown).
 OnWait = Callable[[float, float | None], None]
@@ -21,36 +25,68 @@ def wait_until_calm(
     *,
     on_wait: OnWait = lambda seconds, others: None,
     activity: Activity | None = None,
+    gpu: GpuCounters | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Wait until the device is calm; one check takes CHECK_S.
 
     Args:
-        target: The target; the check counts the CPUs that its threads need. The use of a device
-            that is not a CPU cannot be seen, and one check is waited for.
+        target: The target. On a CPU, the check counts the CPUs that its threads need. On a GPU, the
+            check asks the driver how much the GPU computes; where the driver does not say, the
+            device counts as calm after one check.
         limit_s: The longest time to wait. The first check is made whatever the limit.
         on_wait: Called after each check, before the next one.
         activity: The counters of the CPUs; by default those of this machine.
+        gpu: The counters of the GPU; by default those of the target's device.
         sleep: Waits for some seconds.
 
     Returns:
         Whether the device is calm. False means that `limit_s` has passed.
     """
+    if not target.is_cpu:
+        return _wait_until_gpu_is_calm(gpu or open_gpu(target.device), limit_s, on_wait, sleep)
     activity = activity or SystemActivity()
     threads = target.resolved().threads
-    limit = None if threads is None else max_other_cpus(activity.cpus, threads)
-    passed_s, before = 0.0, activity.machine()
+    assert threads is not None
+    limit = max_other_cpus(activity.cpus, threads)
+    before = activity.machine()
+
+    def check() -> tuple[bool, float | None]:
+        nonlocal before
+        after = activity.machine()
+        others, before = other_cpus(before, after), after
+        return others is None or others <= limit, others
+
+    return _wait_until(check, limit_s, on_wait, sleep)
+
+
+def _wait_until_gpu_is_calm(
+    gpu: GpuCounters | None, limit_s: float, on_wait: OnWait, sleep: Callable[[float], None]
+) -> bool:
+    def check() -> tuple[bool, float | None]:
+        used = None if gpu is None else gpu.utilization()
+        return used is None or used <= MAX_GPU_UTILIZATION, None
+
+    return _wait_until(check, limit_s, on_wait, sleep)
+
+
+def _wait_until(
+    check: Callable[[], tuple[bool, float | None]],
+    limit_s: float,
+    on_wait: OnWait,
+    sleep: Callable[[float], None],
+) -> bool:
+    """Check after each CHECK_S. check: whether the device is calm, and the CPUs of others."""
+    passed_s = 0.0
     while True:
         sleep(CHECK_S)
         passed_s += CHECK_S
-        after = activity.machine()
-        others = None if limit is None else other_cpus(before, after)
-        if limit is None or others is None or others <= limit:
+        is_calm, others = check()
+        if is_calm:
             return True
         if passed_s + CHECK_S > limit_s:
             return False
         on_wait(passed_s, others)
-        before = after
 
 
 def count_idle_threads(

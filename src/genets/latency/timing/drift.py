@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ SAMPLES = 5  # samples of one visit; their median counts
 # A visit takes fewer samples if they take longer than this. One run of this length is enough: the
 # timer's error and the earlier contents of the caches are negligible.
 VISIT_S = 0.05
+# Windows of the clock's shortest length in one visit take about so long: two on CUDA, where little
+# disturbs a window. Five windows would take 35 s in each round of 700 networks.
+TIMED_S = 0.02
 NEIGHBOURS = 31  # visits that determine the speed of the device at one moment
 SWEEPS = 3
 SAME_SPEED = 0.07
@@ -46,6 +49,21 @@ class TimeEstimate:
     error: float
 
 
+class Visit(NamedTuple):
+    """A visit of one network.
+
+    number: of the network, from 0. seconds: of one run. cost_s: seconds that the visit took.
+    """
+
+    number: int
+    seconds: float
+    cost_s: float
+
+
+class RecordError(Exception):
+    """Recorded visits are not those that come first with these networks and this generator."""
+
+
 def time_in_rounds(
     clock: DeviceClock,
     runs: Mapping[Key, Run],
@@ -56,6 +74,8 @@ def time_in_rounds(
     watch: ActivityWatch | None = None,
     before: Mapping[Key, Run] | None = None,
     find_contradictions: Callable[[Mapping[Key, TimeEstimate]], Collection[Key]] = lambda _: (),
+    recorded: Iterable[Visit] = (),
+    on_visit: Callable[[Visit], None] = lambda _: None,
 ) -> dict[Key, TimeEstimate]:
     """Time one run of each network, without the drift of the device.
 
@@ -72,12 +92,19 @@ def time_in_rounds(
             times in a row.
         find_contradictions: Finds the networks whose times contradict each other. They are visited
             again after the time limit, in at most REPEAT_ROUNDS rounds.
+        recorded: The first visits, from an earlier call with the same arguments that was
+            interrupted. They are not made again.
+        on_visit: Called after each visit that is made.
 
     Returns:
         The time of each network.
+
+    Raises:
+        RecordError: See the class.
     """
-    rounds = _Rounds(clock, watch or ActivityWatch(clock), runs, before or {}, rng)
-    warm_up(clock, next(iter(runs.values())))
+    rounds = _Rounds(
+        clock, watch or ActivityWatch(clock), runs, before or {}, rng, list(recorded), on_visit
+    )
     for done in range(1, MAX_ROUNDS + 1):
         rounds.visit(runs, lambda: on_progress(NORMAL_PROGRESS * rounds.share(time_limit_s)))
         if done >= MIN_ROUNDS and rounds.spent_s * (done + 1) / done > time_limit_s:
@@ -102,33 +129,50 @@ class _Rounds(Generic[Key]):
         runs: Mapping[Key, Run],
         before: Mapping[Key, Run],
         rng: np.random.Generator,
+        recorded: list[Visit],
+        on_visit: Callable[[Visit], None],
     ) -> None:
         self.clock, self.watch = clock, watch
         self.runs, self.before, self.rng = runs, before, rng
+        self.recorded, self.on_visit = recorded, on_visit
         self.number = {key: number for number, key in enumerate(runs)}
-        self.visited: list[int] = []
-        self.seconds: list[float] = []
+        self.visits: list[Visit] = []
         self.spent_s = 0.0
+        self.is_warm = False
 
     def share(self, time_limit_s: float) -> float:
         """The share of the normal rounds that is done, 0 to 1.
 
         They end at the time limit, but not before MIN_ROUNDS and not after MAX_ROUNDS.
         """
-        done = len(self.visited) / len(self.runs)
+        done = len(self.visits) / len(self.runs)
         return max(done / MAX_ROUNDS, min(1.0, self.spent_s / time_limit_s, done / MIN_ROUNDS))
 
     def visit(self, keys: Collection[Key], on_visit: Callable[[], None]) -> None:
         """Visit each of `keys` once, in random order."""
         ordered = list(keys)
         for which in self.rng.permutation(len(ordered)):
-            key = ordered[which]
-            run, before = self.runs[key], self.before.get(key)
-            per_run, cost = _visit(self.clock, self.watch, run, before)
-            self.visited.append(self.number[key])
-            self.seconds.append(per_run)
-            self.spent_s += cost
+            visit = self._recorded_visit(ordered[which]) or self._make_visit(ordered[which])
+            self.visits.append(visit)
+            self.spent_s += visit.cost_s
             on_visit()
+
+    def _recorded_visit(self, key: Key) -> Visit | None:
+        if len(self.visits) >= len(self.recorded):
+            return None
+        visit = self.recorded[len(self.visits)]
+        if visit.number != self.number[key]:
+            raise RecordError
+        return visit
+
+    def _make_visit(self, key: Key) -> Visit:
+        if not self.is_warm:
+            warm_up(self.clock, next(iter(self.runs.values())))
+            self.is_warm = True
+        seconds, cost_s = _visit(self.clock, self.watch, self.runs[key], self.before.get(key))
+        visit = Visit(self.number[key], seconds, cost_s)
+        self.on_visit(visit)
+        return visit
 
     def repeat(self, keys: list[Key]) -> None:
         """Visit `keys` again, among as many other networks.
@@ -141,7 +185,8 @@ class _Rounds(Generic[Key]):
             self.visit([*keys, *(others[which] for which in chosen)], lambda: None)
 
     def times(self) -> dict[Key, TimeEstimate]:
-        estimates = remove_drift(np.array(self.visited), np.array(self.seconds))
+        numbers, seconds = ([visit[part] for visit in self.visits] for part in (0, 1))
+        estimates = remove_drift(np.array(numbers), np.array(seconds))
         return dict(zip(self.runs, estimates, strict=True))
 
 
@@ -204,7 +249,8 @@ def _visit(
         spent += clock.time_runs(run, count)
     count = 1 if before else max(1, math.ceil(clock.min_window_s / per_run))
     windows = []
-    for _ in range(min(SAMPLES, math.ceil(VISIT_S / per_run))):
+    most = min(SAMPLES, math.ceil(TIMED_S / clock.min_window_s))
+    for _ in range(min(most, math.ceil(VISIT_S / per_run))):
         if before:
             spent += clock.time_runs(before, 1)
         windows.append(watch.time_runs(run, count))

@@ -13,6 +13,7 @@ from genets.core.errors import TargetError, check_type
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES, DeviceClock, Prepared
 from genets.latency.engines.activity import SystemActivity
+from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
 from genets.latency.target import Target
 from genets.latency.timing.clock import (
@@ -22,6 +23,7 @@ from genets.latency.timing.clock import (
     is_noisy,
     sample_interleaved,
 )
+from genets.latency.timing.gpu_watch import watch_gpu
 from genets.latency.timing.statistics import median, median_interval
 from genets.latency.timing.watch import ActivityWatch, fewer_threads
 
@@ -52,15 +54,18 @@ class Measurement:
         protocol: The name of the protocol, `genets-1` or `paper`.
         target: The target, with its number of threads.
         resolution: Pixels along one side of the input.
-        environment: Device, driver, versions, threads and clocks.
+        environment: Device, driver, versions and threads. On a CUDA device, where nvidia-ml-py can
+            read them, also the median clocks and power while the networks ran.
         quantisation: How the network was quantised to int8. With `ranges_from` `noise` only the
             latency is valid, and the network itself is useless. None for other precisions.
         launch_bound: Whether launching a run took the host more than 80 % of the device time, so
             that the result depends on the host as well. None on a CPU.
+        launch_share: Host time of launching a run, as a share of the device time. None on a CPU.
         memory_bytes: Peak device memory of this network; None where it is unknown.
-        disturbed: Whether something else used the device: other processes used CPUs that the runs
-            needed (where that is unknown: more than a tenth of the samples were interrupted), or an
-            end of the interval is more than 10 % away from the median.
+        disturbed: Whether something else used or slowed the device: other processes used CPUs that
+            the runs needed (where that is unknown: more than a tenth of the samples were
+            interrupted), another process computed on the GPU, heat or the power supply slowed the
+            GPU, or an end of the interval is more than 10 % away from the median.
         interrupted: The share of the samples in which a thread waited for a CPU that others used.
         undelayed: Whether the latency and its interval contain no time of waiting for a CPU. False
             if too few samples were free of it; then all samples count.
@@ -82,6 +87,7 @@ class Measurement:
     environment: dict[str, Any] = field(default_factory=dict)
     quantisation: dict[str, Any] | None = None
     launch_bound: bool | None = None
+    launch_share: float | None = None
     memory_bytes: int | None = None
     disturbed: bool = False
     interrupted: float = 0.0
@@ -237,18 +243,20 @@ def measure_interleaved(
                     raise
                 on_error(name, error)
         watch = ActivityWatch(clock, target.resolved().threads)
-        samples = sample_interleaved(
-            clock,
-            runs,
-            rule,
-            watch=watch,
-            min_samples=min_samples,
-            time_limit_s=time_limit_s,
-            on_progress=on_progress,
-        )
+        counters = None if target.is_cpu else open_gpu(target.device)
+        with watch_gpu(counters) as gpu:
+            samples = sample_interleaved(
+                clock,
+                runs,
+                rule,
+                watch=watch,
+                min_samples=min_samples,
+                time_limit_s=time_limit_s,
+                on_progress=on_progress,
+            )
         other_cpus, has_room = watch.other_cpus(), watch.has_room()
-        launch_bound = {
-            name: _is_launch_bound(clock, run, samples[name]) for name, run in runs.items()
+        launch_shares = {
+            name: _launch_share(clock, run, samples[name]) for name, run in runs.items()
         }
     return {
         name: _summarise(
@@ -257,26 +265,32 @@ def measure_interleaved(
             seconds=run.seconds,
             quantisation=run.quantisation,
             memory_bytes=run.memory_bytes,
-            launch_bound=launch_bound[name],
+            launch_share=launch_shares[name],
             protocol=protocol,
             target=target.resolved(),
             resolution=resolutions[name],
-            environment=environment,
+            environment=environment | gpu.facts(),
             other_cpus=other_cpus,
-            has_room=has_room,
+            is_slowed=has_room is False or gpu.is_disturbed,
         )
         for name, run in runs.items()
     }
 
 
-def _is_launch_bound(clock: DeviceClock, run: Prepared, samples: Samples) -> bool | None:
+def _launch_share(clock: DeviceClock, run: Prepared, samples: Samples) -> float | None:
     enqueue_s = clock.enqueue_s(run)
-    return None if enqueue_s is None else enqueue_s > LAUNCH_BOUND_SHARE * median(samples.counted_s)
+    return None if enqueue_s is None else enqueue_s / median(samples.counted_s)
 
 
 def _summarise(
-    samples: Samples, rule: Protocol, *, has_room: bool | None, **conditions: Any
+    samples: Samples,
+    rule: Protocol,
+    *,
+    is_slowed: bool,
+    launch_share: float | None,
+    **conditions: Any,
 ) -> Measurement:
+    """Summarise the samples of a network. is_slowed: whether the device was used or slowed."""
     batch_size = conditions["target"].batch_size
     counted, wall = samples.counted_s * 1e3 / batch_size, samples.wall_s * 1e3 / batch_size
     low, high = median_interval(counted)
@@ -290,9 +304,9 @@ def _summarise(
         p99_ms_per_image=p99,
         samples_ms=tuple((samples.wall_s * 1e3).tolist()),
         noisy=is_noisy(counted, rule.interval_share or NOISY_SHARE),
-        disturbed=has_room is False
-        or share > MAX_INTERRUPTED_SHARE
-        or is_wide(median(counted), low, high),
+        launch_share=launch_share,
+        launch_bound=None if launch_share is None else launch_share > LAUNCH_BOUND_SHARE,
+        disturbed=is_slowed or share > MAX_INTERRUPTED_SHARE or is_wide(median(counted), low, high),
         interrupted=share,
         undelayed=samples.has_enough_undelayed,
         **conditions,

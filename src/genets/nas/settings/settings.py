@@ -29,7 +29,14 @@ from genets.training.score import Metric
 MAX_ROUNDS = 10  # each round costs as many trials as the first
 
 # Defaults for settings that older studies did not record.
-OLDER_STUDY_DEFAULTS: dict[str, Any] = {"confirm": 1, "sampling": "balanced", "rounds": 1}
+OLDER_STUDY_DEFAULTS: dict[str, Any] = {
+    "confirm": 1,
+    "sampling": "balanced",
+    "rounds": 1,
+    "master_training": {"precision": "fp32"},
+    "trial_training": {"precision": "fp32"},
+    "final_training": {"precision": "fp32"},
+}
 
 
 def _structure_text(text: Any) -> str:
@@ -128,8 +135,8 @@ class SearchSettings(SettingsModel):
     trials: Literal["together", "separate"] = Field(
         default="together",
         description="How trials are trained; the results are the same. `together`: up to four at "
-        "once, which share batches and everything that is frozen. `separate`: each alone, as in "
-        "the paper.",
+        "once, and on a GPU up to 16, which share batches and everything that is frozen. "
+        "`separate`: each alone, as in the paper.",
     )
     confirm: int = Field(
         default=4,
@@ -170,13 +177,13 @@ class SearchSettings(SettingsModel):
         default=2.5, gt=0, description="Largest number of seconds for measuring one whole network."
     )
     master_training: TrainingSettings = Field(
-        default=TrainingSettings(), description="Training of the MasterNet."
+        default=TrainingSettings(), validate_default=True, description="Training of the MasterNet."
     )
     trial_training: TrialSettings = Field(
-        default=TrialSettings(), description="Training of each trial."
+        default=TrialSettings(), validate_default=True, description="Training of each trial."
     )
     final_training: TrainingSettings = Field(
-        default=TrainingSettings(), description="Training of the winner."
+        default=TrainingSettings(), validate_default=True, description="Training of the winner."
     )
     own_blocks: tuple[str, ...] = Field(
         default=(),
@@ -209,6 +216,13 @@ class SearchSettings(SettingsModel):
         """Before pydantic, whose message for a number would not say what a budget looks like."""
         Budget.parse(value)
         return value
+
+    @field_validator("master_training", "trial_training", "final_training")
+    @classmethod
+    def _choose_precision(cls, value: TrainingSettings, info: ValidationInfo) -> TrainingSettings:
+        """Record the precision, so that a study continues with it on another machine."""
+        device = info.data.get("training_device")
+        return value if device is None else value.on_device(device)
 
     @field_validator("data")
     @classmethod

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from genets.core.errors import SettingsError
 from genets.core.validation import StrictModel
+from genets.latency.target import Target
 
 if TYPE_CHECKING:
     from genets.training import Recipe
@@ -39,8 +40,10 @@ class TrainingSettings(StrictModel):
         lt=1,
         description="Share of the true label that is spread over all classes.",
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="Number format of the training; bf16 uses autocast."
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Number format of the training; bf16 uses autocast. A search replaces `auto` "
+        "when it begins: bf16 where all its GPUs compute in it, otherwise fp32.",
     )
 
     @model_validator(mode="after")
@@ -52,10 +55,26 @@ class TrainingSettings(StrictModel):
         return self
 
     def recipe(self) -> Recipe:
-        """Return the recipe with these values and the defaults of all other fields."""
+        """Return the recipe with these values and the defaults of all other fields.
+
+        Outside a search, the precision `auto` is fp32.
+        """
         from genets.training import Recipe
 
-        return Recipe(**{field: getattr(self, field) for field in TrainingSettings.model_fields})
+        values = {field: getattr(self, field) for field in TrainingSettings.model_fields}
+        return Recipe(**values | {"precision": self.precision.replace("auto", "fp32")})
+
+    def on_device(self, device: str) -> Self:
+        """Replace the precision `auto` by the one for the device that trains."""
+        if self.precision != "auto":
+            return self
+        # Most machines show in /dev whether they have a GPU; the check of a target looks there
+        # before it imports PyTorch.
+        if Target(device=device).is_cpu:
+            return self.model_copy(update={"precision": "fp32"})
+        from genets.training.resources import usual_precision
+
+        return self.model_copy(update={"precision": usual_precision(device)})
 
 
 class TrialSettings(TrainingSettings):

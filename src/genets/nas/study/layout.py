@@ -5,7 +5,8 @@
     study.lock          locked while a process uses the study
     study.log           settings, phases, times and warnings of every run
     data.json           classes, split sizes and files of the images
-    latency/            for each target a latency table and the networks that were measured
+    latency/            for each target a latency table and the networks that were measured; while
+                        a table is built, also its finished timings
     master.safetensors  weights of the trained MasterNet
     master.json         its score on the validation split
     trials.sqlite       one row for each trial that ended
@@ -88,6 +89,11 @@ def table_path(latency_folder: Path, target_name: str) -> Path:
 def measured_path(table: Path) -> Path:
     """Give the file of the networks measured on the target of a latency table."""
     return table.with_name(f"{table.stem}{MEASURED}.json")
+
+
+def visits_path(table: Path) -> Path:
+    """Give the file that keeps the timings of a latency table until the table is stored."""
+    return table.with_suffix(".visits.jsonl")
 
 
 def list_tables(latency_folder: Path) -> list[Path]:

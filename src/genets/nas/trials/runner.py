@@ -18,8 +18,9 @@ from genets.data import MAX_BROKEN_SHARE, ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
+from genets.nas.trials.gpus import fitting_group_size, free_bytes, gpus_of, step_cost
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
-from genets.nas.trials.workers import assign_device, use_device
+from genets.nas.trials.workers import assign_device, check_memory, use_device
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at
@@ -82,6 +83,7 @@ class MasterNetRunner:
         for file in job.own_blocks:  # another process does not know these block types
             load_blocks(file)
         use_device(job.device)
+        check_memory(job.device)
         self.data = self.load_data(job, job.master.resolution)
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
@@ -144,13 +146,17 @@ class TrialRunner(MasterNetRunner):
         """
         start = time.perf_counter()
         job = self.job
+        outcomes: list[TrialResult] | None = None
         try:
             with fitting_threads(self.master_net, job.master.resolution, job.recipe.batch_size):
                 outcomes = self._run(group)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            if len(group) > 1:
-                return [result for trial in group for result in self.run([trial])]
-            outcomes = [TrialResult(group[0], "failed", reason=first_line(error))]
+            if len(group) == 1:
+                outcomes = [TrialResult(group[0], "failed", reason=first_line(error))]
+        if outcomes is None:  # outside the handler, whose traceback keeps tensors in memory
+            torch.cuda.empty_cache()
+            half = len(group) // 2
+            return [*self.run(group[:half]), *self.run(group[half:])]
         seconds = (time.perf_counter() - start) / len(group)
         return [replace(outcome, seconds=seconds) for outcome in outcomes]
 
@@ -159,7 +165,7 @@ class TrialRunner(MasterNetRunner):
         assert all(trial.index == index for trial in group)
         shared, teacher = self._split(self.master_net, index)
         students = [self._student(trial) for trial in group]
-        training = FeatureSplit(self.data.train, shared, job.device)
+        training = FeatureSplit(self.data.train, shared, job.device, job.recipe.precision)
         validation = FeatureSplit(self.data.validation, shared, job.device)
         faults = train_together(
             students, training, job.recipe, seed=job.seed, teacher=teacher, device=job.device
@@ -218,6 +224,21 @@ def run_trials(context: SearchContext) -> list[TrialResult]:
     return study.results(number)
 
 
+def _group_size(context: SearchContext, job: TrialJob) -> int:
+    """The number of trials of one super-block that are trained together."""
+    if context.settings.trials == "separate":
+        return 1
+    if context.device == "cpu":
+        return GROUP_SIZE
+    return fitting_group_size(
+        step_cost(job.master, context.num_classes, job.recipe),
+        context.workers,
+        len(gpus_of(context.device)),
+        free_bytes(context.device),
+        GROUP_SIZE,
+    )
+
+
 def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:
     settings = context.settings
     job = TrialJob.in_context(
@@ -229,7 +250,7 @@ def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int)
     )
     report, done = context.report("trials"), planned - len(missing)
     report(done, planned)
-    groups = group_trials(missing, 1 if settings.trials == "separate" else GROUP_SIZE)
+    groups = group_trials(missing, _group_size(context, job))
     for result in context.lab.run_trials(job, groups, context.workers):
         context.study.record(result, context.round.number)
         done += 1

@@ -21,6 +21,7 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Protocol, TypeVar
 
 from genets.core.errors import GenetsError, StudyError
+from genets.core.gpu import check_free_memory
 from genets.latency import Target
 from genets.latency.target import physical_cores
 
@@ -69,6 +70,7 @@ def run_inline(
         for group in groups:
             yield from runner.run(group)
         return
+    _release_gpu_memory()
     # Spawned: a forked child would inherit torch's thread pool and the study's lock.
     context = multiprocessing.get_context("spawn")
     life, lifeline = context.Pipe(duplex=False)
@@ -149,17 +151,20 @@ def training_device(name: str) -> str:
     return name
 
 
-def fitting_workers(device: str) -> int:
+def fitting_workers(device: str, per_gpu: int = 1) -> int:
     """Give the number of processes that train side by side: one for each core or each GPU.
 
     Small networks train faster in two processes of one thread than in one process of two threads.
-    device: from `training_device`; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
+
+    Args:
+        device: From `training_device`; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
+        per_gpu: The number of processes for each GPU; see `gpus.processes_per_gpu`.
     """
     import torch
 
     if device == "cpu":
         return physical_cores()
-    return torch.cuda.device_count() if device == "cuda" else 1
+    return per_gpu * (torch.cuda.device_count() if device == "cuda" else 1)
 
 
 def fitting_readers(workers: int, device: str) -> int:
@@ -178,6 +183,21 @@ def use_device(device: str) -> None:
         import torch
 
         torch.cuda.set_device(device)
+
+
+def check_memory(device: str) -> None:
+    """Raise TargetError where other processes hold the memory of a GPU."""
+    if device != "cpu":
+        import torch
+
+        check_free_memory(torch, device)
+
+
+def _release_gpu_memory() -> None:
+    """Give memory that PyTorch keeps for later back to the GPU, so that the workers can use it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def assign_device(worker: int, device: str) -> str:

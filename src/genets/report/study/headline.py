@@ -13,7 +13,13 @@ from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Code, PageTable, Paragraph, Section
 from genets.report.study.facts import latency_conditions, own_measured
-from genets.report.wording import aligned_texts, difference_text, noise_words, noisy_score_text
+from genets.report.wording import (
+    accuracy_words,
+    aligned_texts,
+    difference_text,
+    noise_words,
+    noisy_score_text,
+)
 from genets.training.score import Metric, Score
 
 LEAD_TEXT = (
@@ -49,6 +55,9 @@ def headline(snapshot: Snapshot) -> str:
         parts.append(difference_text(counts.difference))
     elif snapshot.result is None:
         parts.append("not trained yet")
+    else:
+        master, winner = (Score.from_json(snapshot.result[name]) for name in ("master", "winner"))
+        parts.append(f"{accuracy_words(winner.top1 - master.top1)} (interval not stored)")
     within = "within" if selected.margin >= 0 else "ABOVE"
     ms, budget = aligned_texts((selected.measured_ms, selected.budget_ms), 3)
     return f"{', '.join(parts)}; {ms} ms per image, {within} the budget of {budget} ms"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from genets.analysis.masters import RankedMaster
-from genets.core.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError, counted
 from genets.nas.result import SearchResult
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.report.tables import Fact, facts_table, screen_table
@@ -185,8 +185,8 @@ def masters_table(ranked: Sequence[RankedMaster], metric: Metric) -> Table:
             "-" if row.ms_per_image is None else f"{row.ms_per_image:.4g}",
         ])  # fmt: skip
     caption = (
-        f"Mean of {ranked[0].trainings} training(s) for each structure, on the same validation "
-        "images. ~: the difference to the best structure is within its 95 % interval"
+        f"Mean of {counted(ranked[0].trainings, 'training')} for each structure, on the same "
+        "validation images. ~: the difference to the best structure is within its 95 % interval"
     )
     header = ("structure", metric.label, "95 % interval", "behind", "ms/image")
     return screen_table("MasterNets", header, rows, caption=caption)

@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, distributed, nn
 
-from genets.core.errors import GenetsError, TrainingError
+from genets.core.errors import GenetsError, TargetError, TrainingError
+from genets.core.gpu import check_free_memory, check_gpu
 from genets.data import Share
 
 Value = TypeVar("Value")
@@ -29,7 +30,8 @@ class Processes:
         precision: The precision of a `Recipe`.
 
     Raises:
-        TrainingError: This machine has no such device, or too few of them.
+        TrainingError: This machine has no such device, or too few of them, or the device has no
+            free memory.
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class Processes:
             )
             self.fabric.launch()
         self.device: torch.device = self.fabric.device
+        if self.device.type == "cuda":
+            with _as_training_error():
+                check_free_memory(torch, str(self.device))
         self.share = Share(self.fabric.global_rank, self.fabric.world_size)
         self.here = here
 
@@ -112,16 +117,25 @@ def training_device(name: str) -> torch.device:
     Raises TrainingError if this machine has no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
         raise TrainingError(f"device must be auto, cpu, cuda or cuda:NUMBER, not {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise TrainingError(f"this machine has no device {name}")
+    if device.type == "cuda":
+        with _as_training_error():
+            check_gpu(torch, name)
     return device
+
+
+@contextmanager
+def _as_training_error() -> Iterator[None]:
+    try:
+        yield
+    except TargetError as error:
+        raise TrainingError(str(error)) from error
 
 
 def is_first_process() -> bool:

@@ -107,7 +107,7 @@ def check_all(data: ImageData, processes: Processes, note: Callable[[str], None]
         data.broken.meet(reasons)
     equal_files = describe_equal_files(data) if processes.is_first else ""
     if equal_files:
-        note(f"warning: {equal_files}")
+        note(equal_files)
 
 
 def _line(name: str, reason: str) -> str:

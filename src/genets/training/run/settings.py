@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -79,7 +79,14 @@ class RunSettings:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave. Raises GenetsError."""
-        return from_plain(cls, dict(record), kind="setting", raises=SettingsError)
+        record = dict(record)
+        if isinstance(record.get("recipe"), Mapping):  # runs that recorded no precision were fp32
+            record["recipe"] = {"precision": "fp32", **record["recipe"]}
+        return from_plain(cls, record, kind="setting", raises=SettingsError)
+
+    def with_precision(self, precision: Literal["auto", "fp32", "bf16"]) -> Self:
+        """Replace the precision `auto` of the recipe."""
+        return replace(self, recipe=replace(self.recipe, precision=precision))
 
     def comparable(self) -> dict[str, Any]:
         """The values that a run depends on, with the fields of the recipe among them."""

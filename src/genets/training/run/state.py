@@ -106,11 +106,12 @@ class TrainingState:
 
     def is_finite(self) -> bool:
         """Whether all weights and statistics are finite numbers."""
-        return all(
-            bool(value.isfinite().all())
+        flags = [
+            value.isfinite().all()
             for net in dict.fromkeys((self.net, self.scored))
             for value in net.state_dict().values()
-        )
+        ]
+        return bool(torch.stack(flags).all())  # the host waits for a GPU once
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that the next step depends on, by the names that `load` reads."""

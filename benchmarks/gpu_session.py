@@ -1,0 +1,71 @@
+"""One stage of `gpu_campaign` in progress: its device, its time box and its figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+import torch
+
+from conditions import write_result
+from genets.latency import Target
+from genets.structure import Structure
+
+TINY_MASTER = Structure.parse("Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8")
+
+
+@dataclass
+class Session:
+    """One stage in progress: its device, and the figures so far.
+
+    Attributes:
+        tiny: Whether to run for seconds only; the figures then mean nothing.
+    """
+
+    stage: str
+    device: str
+    tiny: bool
+    box_s: float
+    figures: dict[str, Any] = field(default_factory=dict)
+    start_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device == "cpu"
+
+    def target(self, batch_size: int, engine: str = "torch-graph") -> Target:
+        """Fp16 on a GPU; on a CPU engine torch and fp32, because the CPU has no graphs."""
+        if self.is_cpu:
+            return Target("cpu", "torch", "fp32", batch_size, threads=1)
+        return Target(self.device, engine, "fp16", batch_size)
+
+    @property
+    def seconds_left(self) -> float:
+        return self.box_s - (time.perf_counter() - self.start_s)
+
+    def store(self, *, complete: bool = False, **figures: Any) -> None:
+        """Add figures and write all of them."""
+        self.figures |= figures
+        seconds = time.perf_counter() - self.start_s
+        record = {"complete": complete, "tiny": self.tiny, "seconds": seconds, **self.figures}
+        with redirect_stdout(StringIO()):
+            write_result(f"gpu/{self.stage}", record, self.target(1))
+
+    def wait(self) -> None:
+        if not self.is_cpu:
+            torch.cuda.synchronize(self.device)
+
+
+def seconds_per_call(session: Session, call: Callable[[], object], times: int) -> float:
+    for _ in range(3):
+        call()
+    session.wait()
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    session.wait()
+    return (time.perf_counter() - start) / times

@@ -1,0 +1,158 @@
+"""The stages of `gpu_campaign` that train: a search, trials, and single training steps."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genets.core.errors import BusyDeviceError
+from genets.nas.search import run_search
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.trials.gpus import processes_per_gpu, step_cost
+from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.trials.runner import TrialJob
+from genets.nas.trials.workers import run_inline
+from genets.networks import build, resolve_network, save_weights
+from genets.training import Recipe, make_optimizer
+from genets.training.resources import usual_precision
+from genets.training.step import move, train_mode, train_step
+from gpu_session import TINY_MASTER, Session, seconds_per_call
+
+SMALL_SEARCH: dict[str, Any] = {
+    "trials_per_super_block": 6,
+    "controls_per_super_block": 1,
+    "confirm": 2,
+    "confirm_epochs": 12,
+    "master_training": {"epochs": 12},
+    "trial_training": {"epochs": 3},
+    "final_training": {"epochs": 12},
+    "table_seconds": 8.0,
+}
+TINY_SEARCH: dict[str, Any] = {
+    "trials_per_super_block": 2,
+    "controls_per_super_block": 1,
+    "confirm": 1,
+    "master_training": {"epochs": 8},
+    "trial_training": {"epochs": 1, "warmup_epochs": 0},
+    "final_training": {"epochs": 1, "warmup_epochs": 0},
+    "table_seconds": 2.0,
+    "measure_seconds": 0.2,
+    "space": {"blocks": ["XX3", "DW3r3"]},
+    "target": {"batch_size": 4, "threads": 1},
+    "master": str(TINY_MASTER),
+}
+
+
+def search(session: Session) -> None:
+    """A whole search on digits with few trials and a small table."""
+    values: dict[str, Any] = {"data": "digits", "budget": "2x" if session.tiny else "0.7x"}
+    if session.tiny:
+        values |= TINY_SEARCH | {"training_device": session.device}
+    else:
+        values |= SMALL_SEARCH | {"target": session.target(64), "training_device": session.device}
+    with tempfile.TemporaryDirectory(prefix="genets-gpu-search-") as folder:
+        start = time.perf_counter()
+        try:
+            result = run_search(
+                SearchSettings(**values),
+                folder,
+                workers=1 if session.tiny else None,
+                wait_minutes=0 if session.tiny else 0.2,
+                on_event=lambda event: session.figures.update(phase=event.phase),
+            )
+        except BusyDeviceError as error:
+            if not session.tiny:
+                raise
+            session.store(busy=str(error))  # a busy machine must not fail the check of the stage
+            return
+        session.store(
+            whole_seconds=time.perf_counter() - start,
+            seconds_by_phase=result.seconds,
+            trials=result.trials_done,
+            structure=str(result.selected.structure),
+            budget_ms=result.selected.budget_ms,
+            measured_ms=result.selected.measured_ms,
+            winner_top1=result.winner.top1,
+            master_top1=result.master.top1,
+        )
+
+
+def trials(session: Session) -> None:
+    """Trials of master_small in a second: alone, in a group, and in several processes."""
+    settings = SearchSettings(data="digits", budget="1x", training_device=session.device)
+    master = TINY_MASTER if session.tiny else settings.structure
+    recipe = settings.trial_training.on_device(session.device).recipe()
+    epochs = 1 if session.tiny else 2
+    recipe = Recipe(epochs, recipe.batch_size, recipe.learning_rate, precision=recipe.precision)
+    space = settings.space.design_space().around(master)
+    planned = plan_trials(space, GROUP_SIZE - 1, 1, seed=0)
+    groups = group_trials(planned)[: 2 if session.tiny else 8]
+    with tempfile.TemporaryDirectory(prefix="genets-gpu-trials-") as folder:
+        weights = Path(folder) / "master.safetensors"
+        save_weights(build(master, 10), weights, {})
+        job = TrialJob(
+            master=master, master_weights=weights, data="digits", recipe=recipe, seed=0,
+            device=session.device, thaw="after",
+        )  # fmt: skip
+        runner = job.runner()
+        runner.run(groups[0][:1])  # warm-up
+        start = time.perf_counter()
+        alone = [result for trial in groups[0] for result in runner.run([trial])]
+        seconds_alone = (time.perf_counter() - start) / len(alone)
+        start = time.perf_counter()
+        together = runner.run(groups[0])
+        seconds_together = (time.perf_counter() - start) / len(together)
+        session.store(
+            epochs=epochs,
+            precision=recipe.precision,
+            trials_per_second={"alone": 1 / seconds_alone, "together": 1 / seconds_together},
+            same_alone_and_together=[
+                a.cross_entropy == b.cross_entropy for a, b in zip(alone, together, strict=True)
+            ],
+        )
+        if session.tiny:
+            return
+        del runner
+        free = 2**40 if session.is_cpu else torch.cuda.mem_get_info(session.device)[0]
+        cost = step_cost(master, 10, recipe)
+        processes = max(2, processes_per_gpu(cost, torch.get_num_threads(), 1, free))
+        start = time.perf_counter()
+        ends = [time.perf_counter() - start for _ in run_inline(job, groups, processes)]
+        # The first group ends after the start of the processes, which a longer search pays once.
+        steady = (len(ends) - GROUP_SIZE) / (ends[-1] - ends[0])
+        session.store(processes=processes, processes_seconds=ends[-1],
+                      trials_per_second_in_processes=steady)  # fmt: skip
+
+
+def training_step(session: Session) -> None:
+    """Images per second of a training step: GENet-large and ResNet-50."""
+    cases = (("genet_large", 256), ("timm:resnet50", 224))
+    if session.tiny:
+        cases = ((str(TINY_MASTER), 8), ("timm:resnet18", 32))
+    size, times = (2, 1) if session.tiny else (256, 20)
+    recipe = Recipe(epochs=1, batch_size=size, precision=usual_precision(session.device))
+    steps: dict[str, dict[str, Any]] = {}
+    for name, pixels in cases:
+        net = resolve_network(name, 1000).network
+        move(net, session.device)
+        train_mode(net)
+        optimizer = make_optimizer(net, recipe)
+        images = torch.randn(size, 3, pixels, pixels, device=session.device)
+        images = images.to(memory_format=torch.channels_last)
+        labels = torch.randint(1000, (size,), device=session.device)
+
+        def step() -> None:
+            train_step(net, optimizer, images, labels, None, recipe, 0.01)  # noqa: B023
+
+        seconds = seconds_per_call(session, step, times)
+        steps[name] = {
+            "resolution": pixels,
+            "batch_size": size,
+            "images_per_second": size / seconds,
+            "precision": recipe.precision,
+        }
+        session.store(steps=steps)

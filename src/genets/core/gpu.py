@@ -1,0 +1,132 @@
+"""GPUs: the sentence that says why this process cannot use a CUDA device.
+
+PyTorch is a parameter, because this layer imports no PyTorch; a test gives a stand-in.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from genets.core.errors import TargetError, counted, first_line
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# A process of PyTorch needs about this much memory before its first network: the context of CUDA
+# and the libraries of cuDNN and cuBLAS.
+MIN_FREE_BYTES = 2**29
+GIB = 2**30
+# PyTorch's words, in which the reason that CUDA does not start is that there is nothing to start.
+NO_DRIVER = "no NVIDIA driver"
+# The beginning of a context of CUDA fails with these words where other processes hold the device.
+TAKEN = ("out of memory", "busy or unavailable")
+NO_GPU = (NO_DRIVER, "No CUDA GPUs", "no CUDA-capable device")
+
+
+def check_gpu(torch: Any, device: str) -> int:
+    """Return the number of a CUDA device of this machine.
+
+    Args:
+        torch: The package PyTorch.
+        device: `cuda` or `cuda:NUMBER`.
+
+    Raises:
+        TargetError: PyTorch finds no GPU, or none with this number.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's text about an old driver; see `_missing_text`
+        is_available = torch.cuda.is_available()
+    if not is_available:
+        raise TargetError(f"device {device!r} is not available: {_missing_text(torch)}")
+    number = int(device.partition(":")[2] or 0)
+    count = torch.cuda.device_count()
+    if number >= count:
+        visible = os.environ.get(VISIBLE)
+        limit = "" if visible is None else f"; {VISIBLE}={visible!r} may hide others"
+        raise TargetError(
+            f"device {device!r} is not available: this machine has "
+            f"{counted(count, 'CUDA device')}, numbered from 0{limit}"
+        )
+    return number
+
+
+def _missing_text(torch: Any) -> str:
+    """Why PyTorch finds no GPU."""
+    if torch.version.cuda is None:
+        return (
+            f"this machine has no CUDA device that PyTorch {torch.__version__}, a build without "
+            "CUDA, can use"
+        )
+    reason = _start_error(torch)
+    if "too old" in reason:
+        return (
+            f"the NVIDIA driver is too old for PyTorch {torch.__version__}, which is built for "
+            f"CUDA {torch.version.cuda}; update the driver, or install PyTorch for an older CUDA"
+        )
+    visible = os.environ.get(VISIBLE)
+    if reason and not any(words in reason for words in NO_GPU):
+        return f"this machine has no CUDA device that starts ({reason})"
+    if visible is None or NO_DRIVER in reason:
+        return "this machine has no CUDA device"
+    if not visible.strip():
+        return f"{VISIBLE} is empty, which hides every GPU; unset it"
+    return f"{VISIBLE}={visible!r} names no GPU of this machine"
+
+
+def _start_error(torch: Any) -> str:
+    """The reason that CUDA does not start; empty where it starts."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
+        return first_line(error)
+    return ""
+
+
+def check_free_memory(torch: Any, device: str) -> None:
+    """Check that a CUDA device has enough free memory to begin.
+
+    Args:
+        torch: The package PyTorch.
+        device: `cuda` or `cuda:NUMBER`, which `check_gpu` accepts.
+
+    Raises:
+        TargetError: Other processes hold the memory, or use the device alone.
+    """
+    advice = "end the other processes on it, or choose another device"
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device)  # this process can use its own memory again
+    except RuntimeError as error:
+        if not any(words in str(error) for words in TAKEN):
+            return  # a fault of another kind, which the first use of the device will show
+        raise TargetError(
+            f"device {device!r} cannot be used now ({first_line(error)}); {advice}"
+        ) from error
+    if free < MIN_FREE_BYTES:
+        raise TargetError(
+            f"device {device!r} has only {free / GIB:.2f} of {total / GIB:.1f} GiB of memory free; "
+            f"{advice}"
+        )
+
+
+def gpu_names(torch: Any) -> list[str]:
+    """The name of each CUDA device of this machine, by its number."""
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def check_one_kind(torch: Any, device: str) -> None:
+    """Check that a latency on a device has one meaning.
+
+    PyTorch may number different GPUs in another order after a change of the machine or of
+    CUDA_VISIBLE_DEVICES, so `cuda` alone then names no kind of GPU.
+
+    Raises:
+        TargetError: The device has no number, and this machine has different kinds of GPU.
+    """
+    names = gpu_names(torch) if device == "cuda" else []
+    if len(set(names)) > 1:
+        kinds = ", ".join(f"cuda:{number} {name}" for number, name in enumerate(names))
+        raise TargetError(
+            f"device 'cuda' has no single latency, because this machine has different GPUs "
+            f"({kinds}); name one of them, such as cuda:0, as the device of the latency"
+        )

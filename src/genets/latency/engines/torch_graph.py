@@ -1,0 +1,76 @@
+"""Engine `torch-graph`: the kernels of engine `torch`, replayed as a CUDA graph.
+
+A replay takes the host a few microseconds, so that even a small network at batch size 1 is limited
+by the device. Nothing is compiled, so that a network is prepared in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from genets.core.errors import TargetError
+from genets.latency.engines.base import Run, Stopwatch
+from genets.latency.engines.devices import CpuClock, CudaClock, GraphMemory, capture_graph
+from genets.latency.engines.torch_engine import Step, TorchEngine
+
+if TYPE_CHECKING:
+    from genets.latency.target import Target
+
+
+class GraphEngine(TorchEngine):
+    """An engine that replays graphs on CUDA; all graphs of one `open` share their memory."""
+
+    _memory: GraphMemory | None = None
+
+    @contextmanager
+    def open(self, target: Target) -> Iterator[CpuClock | CudaClock]:
+        """See `Engine.open`. Raises TargetError."""
+        with super().open(target) as clock:
+            outer, self._memory = self._memory, None if target.is_cpu else GraphMemory()
+            try:
+                yield clock
+            finally:
+                self._memory = outer
+
+    def capture(self, step: Step, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+        """Capture a step; return the replay, and a function that predicts with it."""
+        assert self._memory is not None, "graphs are captured inside `open`"
+        with watch.step("graph"):
+            graph, output = capture_graph(step, inputs, self._memory)
+
+        # The graph holds addresses, and no tensors: whoever replays it must hold the weights.
+        def replay(_held: Step = step) -> None:
+            graph()
+
+        def predict(images: Tensor) -> Tensor:
+            with torch.inference_mode():
+                resident = inputs.clone()
+                inputs.copy_(images)
+                replay()
+                # At once, because another graph in the same memory may overwrite the output.
+                logits = output.float().cpu()
+                inputs.copy_(resident)
+            return logits
+
+        return replay, predict
+
+
+class TorchGraphEngine(GraphEngine):
+    """See the module; the algorithms of cuDNN are searched in the first run, without a graph."""
+
+    def check(self, target: Target) -> None:
+        """See `Engine.check`."""
+        if target.is_cpu:
+            raise TargetError("engine torch-graph runs on CUDA devices; use engine torch")
+        super().check(target)
+
+    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+        """See `TorchEngine.start`."""
+        with watch.step("first_run"):
+            network(inputs)
+        return self.capture(network, inputs, watch)

@@ -1,0 +1,104 @@
+"""GPU watch: the clocks and the power of a GPU while a measurement runs, and what slowed it down.
+
+A GPU that waits for work lowers its clocks, so they are read during the runs, by a thread that
+sleeps between its readings. A reading takes a fraction of a millisecond of the host.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from genets.latency.engines.nvml import SLOWDOWNS, GpuCounters, GpuReading
+
+JOIN_S = 2.0
+INTERVAL_S = 0.1
+# A slowdown in a larger share of the readings disturbs a measurement, as interrupted samples do.
+MAX_SLOWED_SHARE = 0.1
+
+
+class GpuWatch:
+    """The readings of a GPU during a measurement.
+
+    Attributes:
+        readings: In the order in which they were taken; empty where nothing can be read.
+        other_processes: The number of other processes that computed on the GPU meanwhile; None
+            where it is unknown.
+        is_slice: Whether the device is a slice of a card (MIG).
+    """
+
+    def __init__(self, counters: GpuCounters | None) -> None:
+        self.readings: list[GpuReading] = []
+        self.other_processes: int | None = None
+        self.is_slice = counters is not None and counters.is_slice
+        self.counters = counters
+
+    @property
+    def limits(self) -> dict[str, float] | None:
+        """Why the clocks were below their maximum: the share of the readings of each reason."""
+        known = [each.reasons for each in self.readings if each.reasons is not None]
+        if not known:
+            return None
+        counts = Counter(reason for reasons in known for reason in sorted(reasons))
+        return {reason: round(count / len(known), 3) for reason, count in counts.items()}
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether another process computed on the GPU, or heat or the power supply slowed it."""
+        slowed = (share for reason, share in (self.limits or {}).items() if reason in SLOWDOWNS)
+        return bool(self.other_processes) or any(share > MAX_SLOWED_SHARE for share in slowed)
+
+    def facts(self) -> dict[str, Any]:
+        """The readings as a part of the environment of a measurement; empty on a CPU."""
+        if self.counters is None:
+            return {}
+        return {
+            "clock_mhz": _median(each.sm_mhz for each in self.readings),
+            "memory_clock_mhz": _median(each.memory_mhz for each in self.readings),
+            "power_w": _median(each.power_w for each in self.readings),
+            "clock_limits": self.limits,
+            "other_gpu_processes": self.other_processes,
+            "mig": self.is_slice,
+        }
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+@contextmanager
+def watch_gpu(
+    counters: GpuCounters | None, *, interval_s: float = INTERVAL_S
+) -> Iterator[GpuWatch]:
+    """Read the GPU at regular times inside the block; nothing is read without counters.
+
+    Args:
+        counters: The counters of the GPU; None on a CPU, and where they cannot be read.
+        interval_s: Seconds between two readings.
+    """
+    watch = GpuWatch(counters)
+    if counters is None:
+        yield watch
+        return
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.wait(interval_s):
+            watch.readings.append(counters.read())
+
+    counters.begin()
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield watch
+        if not watch.readings:  # the block was shorter than the interval
+            watch.readings.append(counters.read())
+        watch.other_processes = counters.other_processes()
+    finally:
+        ended.set()
+        thread.join(timeout=JOIN_S)  # a driver that lost the card may never answer

@@ -1,0 +1,137 @@
+"""GPUs that cannot be used: one sentence for each reason."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from genets.core.errors import TargetError
+from genets.core.gpu import check_free_memory, check_gpu, check_one_kind
+
+GIB = 2**30
+OLD_DRIVER = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version\nfrom the URL"
+)
+NO_DRIVER = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
+
+
+class Torch:
+    """The part of PyTorch that `genets.core.gpu` calls, on a machine with these GPUs."""
+
+    __version__ = "2.6.0"
+
+    def __init__(
+        self,
+        *names: str,
+        built_for: str | None = "12.4",
+        start_error: str = "No CUDA GPUs are available",
+        memory: tuple[int, int] | str = (70 * GIB, 80 * GIB),
+        own: int = 0,
+    ) -> None:
+        self.version = SimpleNamespace(cuda=built_for)
+        self.cuda: Any = SimpleNamespace(
+            is_available=lambda: bool(names),
+            device_count=lambda: len(names),
+            get_device_name=lambda number: names[number],
+            init=lambda: self._fail(start_error),
+            mem_get_info=lambda device: self._fail(memory) if isinstance(memory, str) else memory,
+            memory_reserved=lambda device: own,
+        )
+
+    def _fail(self, text: str) -> None:
+        raise RuntimeError(text)
+
+
+@pytest.mark.parametrize(
+    ("torch", "visible", "sentence"),
+    [
+        (Torch(), None, "this machine has no CUDA device"),
+        (Torch(start_error=NO_DRIVER), "0", "this machine has no CUDA device"),
+        (Torch(), "", "CUDA_VISIBLE_DEVICES is empty, which hides every GPU; unset it"),
+        (Torch(), "7", "CUDA_VISIBLE_DEVICES='7' names no GPU of this machine"),
+        (
+            Torch(),
+            "MIG-3f8a9c1e-0000",
+            "CUDA_VISIBLE_DEVICES='MIG-3f8a9c1e-0000' names no GPU of this machine",
+        ),
+        (
+            Torch(start_error=OLD_DRIVER),
+            None,
+            "the NVIDIA driver is too old for PyTorch 2.6.0, which is built for CUDA 12.4; update "
+            "the driver, or install PyTorch for an older CUDA",
+        ),
+        (
+            Torch(built_for=None),
+            None,
+            "this machine has no CUDA device that PyTorch 2.6.0, a build without CUDA, can use",
+        ),
+        (
+            Torch(start_error="system not yet initialized"),
+            None,
+            "this machine has no CUDA device that starts (system not yet initialized)",
+        ),
+    ],
+)
+def test_a_gpu_that_does_not_start(monkeypatch, torch, visible, sentence) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(TargetError) as error:
+        check_gpu(torch, "cuda")
+    assert str(error.value) == f"device 'cuda' is not available: {sentence}"
+
+
+def test_a_number_that_no_gpu_has(monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert check_gpu(Torch("A", "A"), "cuda:1") == 1
+    with pytest.raises(TargetError, match=r"has 2 CUDA devices, numbered from 0$"):
+        check_gpu(Torch("A", "A"), "cuda:2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,9")
+    with pytest.raises(TargetError, match="CUDA_VISIBLE_DEVICES='0,9' may hide others"):
+        check_gpu(Torch("A"), "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("torch", "sentence"),
+    [
+        (
+            Torch("A", memory=(GIB // 8, 80 * GIB)),
+            "device 'cuda:0' has only 0.12 of 80.0 GiB of memory free; end the other processes on "
+            "it, or choose another device",
+        ),
+        (
+            Torch("A", memory="CUDA error: out of memory"),
+            "device 'cuda:0' cannot be used now (CUDA error: out of memory); end the other "
+            "processes on it, or choose another device",
+        ),
+        (
+            Torch("A", memory="CUDA-capable device(s) is/are busy or unavailable"),
+            "device 'cuda:0' cannot be used now (CUDA-capable device(s) is/are busy or "
+            "unavailable); end the other processes on it, or choose another device",
+        ),
+    ],
+)
+def test_a_gpu_that_others_hold(torch, sentence) -> None:
+    with pytest.raises(TargetError) as error:
+        check_free_memory(torch, "cuda:0")
+    assert str(error.value) == sentence
+
+
+def test_memory_that_this_process_holds_is_free_for_it() -> None:
+    check_free_memory(Torch("A", memory=(GIB // 8, 80 * GIB), own=60 * GIB), "cuda:0")
+
+
+def test_different_gpus_have_no_single_latency() -> None:
+    mixed = Torch("NVIDIA H100", "NVIDIA A100")
+    with pytest.raises(TargetError) as error:
+        check_one_kind(mixed, "cuda")
+    assert str(error.value) == (
+        "device 'cuda' has no single latency, because this machine has different GPUs (cuda:0 "
+        "NVIDIA H100, cuda:1 NVIDIA A100); name one of them, such as cuda:0, as the device of the "
+        "latency"
+    )
+    for torch, device in ((mixed, "cuda:1"), (mixed, "cpu"), (Torch("A", "A"), "cuda")):
+        check_one_kind(torch, device)

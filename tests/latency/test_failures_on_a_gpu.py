@@ -1,0 +1,40 @@
+"""Why a network does not run on a GPU: one sentence for each reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genets.core.errors import TargetError
+from genets.latency import Target
+from genets.latency.engines.base import explain_failures
+
+NO_COMPILER = "Failed to find C compiler. Please specify via CC environment variable"
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "own", "sentence"),
+    [
+        (
+            RuntimeError(f"backend='inductor' raised:\nRuntimeError: {NO_COMPILER}"), 70, 0,
+            "engine torch-compile needs a C compiler and Triton on device 'cuda', and they are not "
+            "installed or do not work; install gcc, or name another compiler in the variable CC",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"), 0, 0,
+            "device 'cuda' has only 0.00 of 80.0 GiB of memory free; end the other processes on "
+            "it, or choose another device",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"), 0, 60,
+            "batch_size 64 at resolution 8 does not fit into the memory of cuda; use a smaller "
+            "batch_size",
+        ),
+    ],
+)  # fmt: skip
+def test_why_a_network_does_not_run_on_a_gpu(monkeypatch, error, free, own, sentence) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: own << 30)
+    with pytest.raises(TargetError) as raised, explain_failures(Target("cuda", "torch-compile"), 8):
+        raise error
+    assert str(raised.value) == sentence

@@ -1,0 +1,320 @@
+"""A latency table that is interrupted continues, on a device of known cost."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fake_device import FakeDevice, FakeEngine, layer_costs_s
+
+from genets.core.errors import TargetError
+from genets.latency import ENGINES, LatencyTable, TableSettings, Target
+from genets.latency.predictor import builder, visits
+from genets.latency.predictor.visits import VisitFile
+from genets.latency.target import ENGINE_PROVIDERS
+from genets.latency.timing.drift import RecordError, Visit, time_in_rounds
+from genets.nas.laboratory import Laboratory
+from genets.nas.study import layout
+from genets.structure import Block, DesignSpace, Structure
+
+MASTER = Structure.parse("Conv3x8s2 XX3x8s2 XX3x16 Conv1x16 @8")
+SPACE = DesignSpace(blocks=(Block("XX"),), width_step=8, depth_change=1, resolutions=())
+PRICES = {"dense": 1e-7, "depth_wise": 3e-7, "layer": 1e-4, "written": 3e-8}
+
+
+class Interrupting(FakeDevice):
+    """Raises an error at a window, counted from the first window of the process."""
+
+    stop_at = 10**9
+    error: BaseException = KeyboardInterrupt()
+
+    def time_runs(self, run: Callable[[], object], count: int) -> float:
+        if len(self.windows) >= self.stop_at:
+            self.pending_s = 0.0
+            raise self.error
+        return super().time_runs(run, count)
+
+
+@pytest.fixture
+def device() -> FakeDevice:
+    return Interrupting()
+
+
+@pytest.fixture(scope="module")
+def complete() -> LatencyTable:
+    """The table of a build that is not interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINES, "fake", FakeEngine(FakeDevice(), partial(layer_costs_s, **PRICES)))
+        patch.setitem(ENGINE_PROVIDERS, "fake", ())
+        return build(None)
+
+
+@pytest.fixture
+def engine(fake_engine) -> FakeEngine:
+    engine: FakeEngine = fake_engine(partial(layer_costs_s, **PRICES))
+    return engine
+
+
+def build(file: Path | None, *, seed: int = 0, batch_size: int = 4) -> LatencyTable:
+    target = Target("cpu", "fake", batch_size=batch_size)
+    return LatencyTable.build(
+        MASTER, SPACE, target, 5, time_limit_s=0.5, held_out=3, seed=seed, visits=file
+    )
+
+
+def interrupt(device: FakeDevice, file: Path, at: int, **more: int) -> int:
+    """Stop a build at a window; return the number of visits in the file."""
+    device.stop_at = at
+    with pytest.raises((KeyboardInterrupt, TargetError)):
+        build(file, **more)
+    device.stop_at = 10**9
+    device.windows.clear()
+    return sum(line.startswith("[") for line in file.read_text().splitlines())
+
+
+def same(one: LatencyTable, other: LatencyTable) -> bool:
+    return (one.timed_ms, one.networks) == (other.timed_ms, other.networks)
+
+
+@pytest.mark.parametrize("at", [120, 300, 500])
+def test_the_table_is_that_of_an_uninterrupted_build(
+    engine, complete, device, tmp_path, at
+) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    finished = interrupt(device, file, at)
+    assert finished > 3
+    assert same(build(file), complete)
+    windows = len(device.windows)
+    device.windows.clear()
+    assert same(build(None), complete)
+    assert windows < len(device.windows) - finished
+
+
+def test_many_interruptions_end_in_the_same_table(engine, complete, device, tmp_path) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    finished = [interrupt(device, file, 150) for _ in range(4)]
+    assert finished == sorted(set(finished))
+    assert same(build(file), complete)
+
+
+def test_finished_parts_are_not_prepared_again(engine, device, tmp_path, monkeypatch) -> None:
+    """With little memory, the items are timed in parts."""
+    monkeypatch.setattr(builder, "free_bytes", lambda target: 400_000)
+    file = tmp_path / "t.visits.jsonl"
+    complete = build(None)
+    windows = len(device.windows)
+    device.windows.clear()
+    interrupt(device, file, windows // 2)
+    kept = file.read_text()
+    parts, ended = kept.count('"part"'), kept.count('"end"')
+    assert ended >= 2
+    assert parts == ended + 1
+    prepared: list[object] = []
+    prepare = builder.prepare_item
+    monkeypatch.setattr(
+        builder, "prepare_item", lambda *words: prepared.append(words[1]) or prepare(*words)
+    )
+    shares: list[float] = []
+    target = Target("cpu", "fake", batch_size=4)
+    continued = LatencyTable.build(
+        MASTER, SPACE, target, 5, time_limit_s=0.5, held_out=3, visits=file,
+        on_progress=shares.append,
+    )  # fmt: skip
+    assert same(continued, complete)
+    items = len(complete.timed_ms) + len(complete.networks)
+    assert 0 < len(prepared) < items
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+
+
+def test_less_memory_than_before(engine, complete, device, tmp_path, monkeypatch, caplog) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    interrupt(device, file, 300)
+    monkeypatch.setattr(builder, "free_bytes", lambda target: 100_000)
+    with caplog.at_level(logging.WARNING, "genets"):
+        small = build(file)
+    assert "the memory has changed" in caplog.text
+    assert small.timed_ms == pytest.approx(complete.timed_ms)
+
+
+def test_a_device_that_fails_keeps_the_finished_visits(engine, complete, device, tmp_path) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    device.error, device.stop_at = RuntimeError("CUDA error: the device is lost\nmore"), 300
+    with pytest.raises(TargetError) as error:
+        build(file)
+    assert str(error.value) == (
+        "device cpu failed while the latency table was timed: CUDA error: the device is lost; "
+        f"finished timings are kept in {file}"
+    )
+    device.stop_at = 10**9
+    assert sum(line.startswith("[") for line in file.read_text().splitlines()) > 3
+    assert same(build(file), complete)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda text: "", "it is damaged"),
+        (lambda text: "\0" * 100 + "\n", "it is damaged"),
+        (lambda text: "[]\n{}\n", "it has another version, target"),
+        (lambda text: "3\n{}\n", "it is damaged"),
+        (lambda text: text.replace('"version": 1', '"version": 9'), "it has another version"),
+        (lambda text: text.replace('"digest": "', '"digest": "0'), "it has other items"),
+        (lambda text: text + "[0, NaN, 0.1]\n", "it is damaged"),
+        (lambda text: text + "[99999, 0.1, 0.1]\n", "it is damaged"),
+        (lambda text: text.replace('"torch": "', '"torch": "0'), "it has another conditions"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_ignored(
+    engine, complete, device, tmp_path, caplog, edit, reason
+) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    interrupt(device, file, 300)
+    file.write_text(edit(file.read_text()))
+    with caplog.at_level(logging.WARNING, "genets"):
+        assert same(build(file), complete)
+    assert [record.getMessage() for record in caplog.records if reason in record.getMessage()]
+
+
+@pytest.mark.parametrize("more", [{"seed": 1}, {"batch_size": 8}])
+def test_a_file_of_other_settings_is_ignored(
+    engine, complete, device, tmp_path, caplog, more
+) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    interrupt(device, file, 400, **more)
+    with caplog.at_level(logging.WARNING, "genets"):
+        assert same(build(file), complete)
+    assert "is ignored: it has another" in caplog.text
+
+
+def test_a_line_that_a_kill_has_cut_off_is_left_out(engine, complete, device, tmp_path) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    interrupt(device, file, 300)
+    file.write_text(file.read_text()[:-7])
+    interrupt(device, file, 100)
+    assert same(build(file), complete)
+
+
+def test_visits_in_another_order_are_made_again(engine, complete, device, tmp_path, caplog) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    interrupt(device, file, 300)
+    head, rest = file.read_text().splitlines()[:3], file.read_text().splitlines()[3:]
+    file.write_text("\n".join([*head, *reversed(rest)]) + "\n")
+    with caplog.at_level(logging.WARNING, "genets"):
+        assert same(build(file), complete)
+    assert "some recorded visits do not fit" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_costs_no_table(engine, complete, tmp_path, caplog) -> None:
+    with caplog.at_level(logging.WARNING, "genets"):
+        assert same(build(tmp_path / "missing" / "t.visits.jsonl"), complete)
+    assert "the visits are not kept" in caplog.text
+
+
+def test_the_laboratory_continues_and_removes_the_file(engine, complete, device, tmp_path) -> None:
+    path = tmp_path / "t.json"
+    expected = TableSettings(SPACE.around(MASTER), Target("cpu", "fake", batch_size=4), 5)
+
+    def prepare() -> LatencyTable:
+        return Laboratory().prepare_table(path, expected, seed=0, time_limit_s=0.5)
+
+    device.stop_at = 300
+    with pytest.raises(KeyboardInterrupt):
+        prepare()
+    assert [file.name for file in tmp_path.iterdir()] == ["t.visits.jsonl"]
+    assert layout.list_tables(tmp_path) == []
+    device.stop_at = 10**9
+    assert prepare().space == complete.space
+    assert [file.name for file in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_a_table_of_pytorch_continues(tmp_path, monkeypatch) -> None:
+    """Times differ, but the visits of the first process stay, and the others follow them."""
+    file, shares = tmp_path / "t.visits.jsonl", []
+    target = Target("cpu", "torch", batch_size=1, threads=1)
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        if file.exists() and file.read_text().count("[") > 5:
+            raise KeyboardInterrupt
+
+    def build_here(on_progress: Callable[[float], None] | None) -> LatencyTable:
+        return LatencyTable.build(
+            MASTER, SPACE, target, 5, time_limit_s=0.01, held_out=3, visits=file,
+            on_progress=on_progress,
+        )  # fmt: skip
+
+    monkeypatch.setattr(visits, "FLUSH_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        build_here(stop)
+    first = file.read_text().splitlines()
+    table = build_here(None)
+    assert file.read_text().splitlines()[: len(first)] == first
+    assert len(file.read_text().splitlines()) > 2 * len(first)
+    assert table.rmspe < 2
+
+
+def test_visits_reach_the_file_every_two_seconds(tmp_path, monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(visits.time, "monotonic", lambda: now)
+    file = VisitFile(tmp_path / "v.jsonl", {}, {})
+    file.begin({})
+    file.begin_part(3)
+    counts = []
+    for seconds in (0.0, 1.0, 3.0, 3.5):
+        now = 100.0 + seconds
+        file.add(Visit(0, 1.0, 1.0))
+        counts.append(sum(line.startswith("[") for line in file.path.read_text().splitlines()))
+    file.close()
+    assert counts == [1, 1, 3, 3]
+
+
+def test_recorded_visits_must_be_those_of_the_generator(device) -> None:
+    import numpy as np
+
+    runs = {name: device.runner(name, 1e-3) for name in "ab"}
+    wrong = [Visit(0, 1e-3, 0.1), Visit(0, 1e-3, 0.1)]
+    with pytest.raises(RecordError):
+        time_in_rounds(
+            device, runs, rng=np.random.default_rng(0), time_limit_s=1.0,
+            on_progress=lambda share: None, recorded=wrong,
+        )  # fmt: skip
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [{folder!r}]
+import pytest
+import test_interrupted_table as lab
+from genets.latency import ENGINES
+from genets.latency.predictor import visits
+from genets.latency.target import ENGINE_PROVIDERS
+
+class Killing(lab.FakeDevice):
+    def time_runs(self, run, count):
+        if len(self.windows) >= 300:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().time_runs(run, count)
+
+visits.FLUSH_S = 0.0
+ENGINE_PROVIDERS["fake"] = ()
+ENGINES["fake"] = lab.FakeEngine(Killing(), lab.partial(lab.layer_costs_s, **lab.PRICES))
+lab.build(Path({file!r}))
+"""
+
+
+def test_a_process_that_is_killed(engine, complete, device, tmp_path) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    script = KILLED.format(folder=str(Path(__file__).parent), file=str(file))
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert json.loads(file.read_text().splitlines()[0])["version"] == visits.VERSION
+    assert file.read_text().count("[") > 20
+    assert same(build(file), complete)

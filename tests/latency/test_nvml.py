@@ -1,0 +1,281 @@
+"""What a measurement reads of a GPU, with a driver that the tests play."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from fake_device import FakeDevice
+from torch import nn
+
+from genets.latency import ENGINES, Target, measure
+from genets.latency.engines import Prepared, nvml
+from genets.latency.engines.nvml import GpuReading, NvmlCounters, open_gpu
+from genets.latency.timing.calm import wait_until_calm
+from genets.latency.timing.gpu_watch import GpuWatch, watch_gpu
+from genets.report.tables import measurement_table
+
+OWN, OTHER = os.getpid(), os.getpid() + 1
+CARD, SLICE = "card", "slice"
+UUID = "3f8a9c1e-0000-0000-0000-000000000001"
+
+
+class NVMLError(Exception):
+    def __init__(self, text: str, value: int = 3) -> None:
+        super().__init__(text)
+        self.value = value
+
+
+class FakeNvml(ModuleType):
+    """The functions of `pynvml` that genets calls; a value of None is refused."""
+
+    NVMLError = NVMLError
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+        self.handles = {f"GPU-{UUID}": CARD}
+        self.clocks: dict[int, int | None] = {1: 1980, 2: 3201}
+        self.milliwatts: int | None = 412_000
+        self.bits: int | None = 0
+        self.holders: list[int] | None = [OWN]
+        self.uses: list[tuple[int, int, int]] | None = []  # process, time stamp, percent
+        self.gpu_percent: int | None = 0
+        self.no_driver = False
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        if self.no_driver:
+            raise NVMLError("Driver Not Loaded")
+
+    def _given(self, value: Any) -> Any:
+        if value is None:
+            raise NVMLError("Not Supported")
+        return value
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        return self._given(self.handles.get(uuid))
+
+    def nvmlDeviceIsMigDeviceHandle(self, handle: str) -> bool:  # noqa: N802
+        return handle == SLICE
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> str:  # noqa: N802
+        assert handle == SLICE
+        return CARD
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:  # noqa: N802
+        assert handle == CARD
+        return self._given(self.clocks[kind])
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:  # noqa: N802
+        return self._given(self.milliwatts)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:  # noqa: N802
+        return self._given(self.bits)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
+        return [SimpleNamespace(pid=pid) for pid in self._given(self.holders)]
+
+    def nvmlDeviceGetProcessUtilization(self, handle: str, since: int) -> list[Any]:  # noqa: N802
+        assert handle == CARD
+        newer = [use for use in self._given(self.uses) if use[1] > since]
+        if not newer:
+            raise NVMLError("Not Found", 6)
+        return [SimpleNamespace(pid=p, timeStamp=t, smUtil=percent) for p, t, percent in newer]
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:  # noqa: N802
+        return SimpleNamespace(gpu=self._given(self.gpu_percent))
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    properties = SimpleNamespace(uuid=UUID, name="Abacus 9", major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    driver = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    return driver
+
+
+@pytest.fixture
+def gpu_engine(device: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine `torch` for a CUDA device whose runs take 1 ms and 30 ms of real time."""
+
+    class Engine:
+        packages = ()
+
+        @contextmanager
+        def open(self, target):
+            yield device
+
+        def prepare(self, network, target, resolution, calibration=None):
+            return Prepared(device.runner("network", 1e-3), lambda x: x, (1, 3, 8, 8))
+
+    monkeypatch.setitem(ENGINES, "torch", Engine())
+
+
+def counters(driver: FakeNvml) -> NvmlCounters:
+    opened = open_gpu("cuda", driver)
+    assert isinstance(opened, NvmlCounters)
+    return opened
+
+
+def test_a_gpu_is_found_by_its_uuid_and_not_by_its_number(driver: FakeNvml) -> None:
+    driver.handles["GPU-another"] = "another card"
+    assert counters(driver).read() == GpuReading(1980, 3201, 412.0, frozenset())
+
+
+def test_a_slice_of_a_card_reads_the_clocks_of_its_card(driver: FakeNvml) -> None:
+    driver.handles = {f"MIG-{UUID}": SLICE}
+    slice_ = counters(driver)
+    assert slice_.is_slice
+    assert slice_.read().sm_mhz == 1980
+    driver.holders = [OWN, OTHER]  # of the slice
+    assert slice_.other_processes() == 1
+    assert slice_.utilization() is None
+
+
+def test_a_measurement_on_a_slice_says_so(driver, device, gpu_engine) -> None:
+    driver.handles, driver.milliwatts = {f"MIG-{UUID}": SLICE}, None
+    result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
+    assert result.environment["mig"]
+    assert result.environment["power_w"] is None
+    words = [
+        str(cell) for column in measurement_table("net", result).columns for cell in column.cells
+    ]
+    assert "1980 MHz, memory 3201 MHz, on a slice of the card (MIG)" in words
+
+
+def test_values_that_the_driver_refuses_are_none(driver: FakeNvml) -> None:
+    gpu = counters(driver)
+    driver.clocks = {1: None, 2: None}
+    driver.milliwatts = driver.bits = driver.gpu_percent = driver.holders = driver.uses = None
+    assert gpu.read() == GpuReading(None, None, None, None)
+    assert gpu.utilization() is None
+    assert gpu.other_processes() is None
+    assert GpuWatch(gpu).facts() == {
+        "clock_mhz": None,
+        "memory_clock_mhz": None,
+        "power_w": None,
+        "clock_limits": None,
+        "other_gpu_processes": None,
+        "mig": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("holders", "uses", "others"),
+    [
+        ([OWN], [(OWN, 20, 90)], 0),
+        ([OWN, OTHER], [(OWN, 20, 90), (OTHER, 20, 30)], 1),
+        ([OWN, OTHER], [(OTHER, 20, 30)], 1),  # launching keeps this process below one percent
+        ([OWN, OTHER], [(OWN, 20, 90), (OTHER, 20, 0)], 0),  # an idle notebook
+        ([OWN], [(OWN, 20, 90), (OTHER, 20, 5)], 0),  # a program that draws the screen
+        ([OWN, OTHER], [(OTHER, 9, 30), (OWN, 20, 90)], 0),  # ended before the measurement
+        ([OWN, OTHER], None, 1),  # a card that does not report the use of each process
+        ([71, 72], [(71, 20, 90), (72, 20, 30)], 1),  # in a container
+        ([71], [(71, 20, 90)], 0),
+        ([OWN, OTHER], [], 0),  # too short for the driver to take a sample
+        ([], None, 0),
+    ],
+)
+def test_only_processes_that_computed_meanwhile_count(driver, holders, uses, others) -> None:
+    gpu = counters(driver)
+    driver.uses = [(OWN, 10, 50)]
+    gpu.begin()
+    driver.holders, driver.uses = holders, uses
+    assert gpu.other_processes() == others
+
+
+@pytest.mark.parametrize(
+    ("bits", "limits", "disturbed"),
+    [
+        (0x001, {}, False),  # idle
+        (0x002, {"application clocks": 1.0}, False),
+        (0x004, {"power cap": 1.0}, False),
+        (0x008, {"hardware slowdown": 1.0}, True),
+        (0x060, {"hardware thermal slowdown": 1.0, "software thermal slowdown": 1.0}, True),
+        (0x084, {"power brake": 1.0, "power cap": 1.0}, True),
+    ],
+)
+def test_heat_and_power_supply_disturb_but_a_limit_of_the_card_does_not(
+    driver, device, gpu_engine, bits, limits, disturbed
+) -> None:
+    driver.bits = bits
+    result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
+    assert result.environment["clock_limits"] == limits
+    assert result.disturbed is disturbed
+    assert result.environment["clock_mhz"] == 1980
+
+
+def test_another_process_disturbs_a_measurement(driver, device, gpu_engine) -> None:
+    driver.holders, driver.uses = [OWN, OTHER], None
+    result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
+    assert result.disturbed
+    table = measurement_table("net", result)
+    words = [str(cell) for column in table.columns for cell in column.cells]
+    assert "1980 MHz, memory 3201 MHz, 412 W, 1 other processes" in words
+
+
+def test_clocks_are_read_while_the_block_runs(driver: FakeNvml) -> None:
+    gpu, enough, before = counters(driver), threading.Event(), threading.active_count()
+    read, clocks = gpu.read, [345, 1980, 1980, 1980]  # the first reading is of an idle card
+
+    def read_next() -> GpuReading:
+        driver.clocks[1] = clocks[min(len(watch.readings), 3)]
+        if len(watch.readings) > 3:
+            enough.set()
+        return read()
+
+    gpu.read = read_next  # type: ignore[method-assign]
+    with watch_gpu(gpu, interval_s=1e-3) as watch:
+        assert enough.wait(10)
+    assert watch.facts()["clock_mhz"] == 1980
+    assert threading.active_count() == before
+
+
+def test_a_slowdown_in_few_readings_does_not_disturb(driver: FakeNvml) -> None:
+    watch = GpuWatch(counters(driver))
+    fine = GpuReading(1980, 3201, 412.0, frozenset())
+    hot = GpuReading(1500, 3201, 412.0, frozenset({"hardware thermal slowdown"}))
+    watch.readings = [hot, *[fine] * 10]
+    assert not watch.is_disturbed
+    watch.readings = [hot, *[fine] * 8]
+    assert watch.is_disturbed
+
+
+def test_without_the_package_one_sentence_is_said_once(driver, monkeypatch) -> None:
+    nvml._warn_once.cache_clear()
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.warns(UserWarning, match=r"nvidia-ml-py is missing: pip install 'genets\[gpu\]'"):
+        assert open_gpu("cuda") is None
+    assert open_gpu("cuda") is None  # a second warning would be an error
+    with watch_gpu(None) as watch:
+        pass
+    assert watch.facts() == {}
+    assert not watch.is_disturbed
+
+
+def test_a_driver_that_gives_no_access_leaves_the_clocks_out(driver: FakeNvml) -> None:
+    driver.no_driver = True
+    assert open_gpu("cuda") is None
+    driver.no_driver, driver.handles = False, {}
+    assert open_gpu("cuda") is None
+
+
+@pytest.mark.parametrize(("percents", "calm", "checks"), [([0], True, 1), ([80, 60, 3], True, 3),
+                                                          ([80] * 9, False, 5)])  # fmt: skip
+def test_a_busy_gpu_is_waited_for(driver, percents, calm, checks) -> None:
+    slept: list[float] = []
+    used = iter(percents)
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        driver.gpu_percent = next(used)
+
+    target = Target("cuda", "torch")
+    assert wait_until_calm(target, 5, gpu=counters(driver), sleep=sleep) is calm
+    assert len(slept) == checks
