@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -222,11 +223,12 @@ def test_another_process_disturbs_a_measurement(driver, device, gpu_engine) -> N
 
 def test_clocks_are_read_while_the_block_runs(driver: FakeNvml) -> None:
     gpu, enough, before = counters(driver), threading.Event(), threading.active_count()
-    read, clocks = gpu.read, [345, 1980, 1980, 1980]  # the first reading is of an idle card
+    read, number = gpu.read, itertools.count()
 
     def read_next() -> GpuReading:
-        driver.clocks[1] = clocks[min(len(watch.readings), 3)]
-        if len(watch.readings) > 3:
+        started = next(number)  # the first reading is of an idle card
+        driver.clocks[1] = 1980 if started else 345
+        if started > 3:
             enough.set()
         return read()
 
