@@ -33,9 +33,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch):
         current = [0]
 
         class Device(nullcontext):
-            def __init__(self, number: int) -> None:
+            def __init__(self, device: str) -> None:
                 super().__init__()
-                current[0] = number
+                current[0] = torch.device(device).index
 
         monkeypatch.setattr("genets.latency.target._may_have_gpu", lambda: bool(has_bf16))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(has_bf16))

@@ -1,4 +1,4 @@
-"""GPUs: the sentence that says why this process cannot use a CUDA device.
+"""GPUs: whether this process can use a CUDA device, and the sentence that says why it cannot.
 
 PyTorch is a parameter, because this layer imports no PyTorch; a test gives a stand-in.
 """
@@ -16,9 +16,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 # and the libraries of cuDNN and cuBLAS.
 MIN_FREE_BYTES = 2**29
 GIB = 2**30
-# PyTorch's words, in which the reason that CUDA does not start is that there is nothing to start.
+# Parts of PyTorch's errors. NO_GPU: this machine has no GPU. TAKEN: other processes use the GPU.
 NO_DRIVER = "no NVIDIA driver"
-# The beginning of a context of CUDA fails with these words where other processes hold the device.
 TAKEN = ("out of memory", "busy or unavailable")
 NO_GPU = (NO_DRIVER, "No CUDA GPUs", "no CUDA-capable device")
 
@@ -107,6 +106,12 @@ def check_free_memory(torch: Any, device: str) -> None:
             f"device {device!r} has only {free / GIB:.2f} of {total / GIB:.1f} GiB of memory free; "
             f"{advice}"
         )
+
+
+def has_bf16(torch: Any, device: str) -> bool:
+    """Whether a CUDA device computes bf16 instead of emulating it."""
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(False))
 
 
 def gpu_names(torch: Any) -> list[str]:

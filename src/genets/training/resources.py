@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from genets.core.gpu import has_bf16
 from genets.core.host import available_bytes
 from genets.networks import count
 
@@ -74,12 +75,7 @@ def usual_precision(device: str) -> Literal["fp32", "bf16"]:
     numbers = [int(number)] if number else range(count)
     if any(each >= count for each in numbers):
         return "fp32"  # this device is refused later, with a sentence
-    return "bf16" if all(map(_has_bf16, numbers)) else "fp32"
-
-
-def _has_bf16(number: int) -> bool:
-    with torch.cuda.device(number):
-        return bool(torch.cuda.is_bf16_supported(False))  # without emulation
+    return "bf16" if all(has_bf16(torch, f"cuda:{each}") for each in numbers) else "fp32"
 
 
 # Below this number of multiply-adds in the forward pass of a step, threads mostly wait for each

@@ -122,12 +122,6 @@ def check_device(device: str) -> int:
     return check_gpu(torch, device)
 
 
-def has_bf16(device: str) -> bool:
-    """Whether the CUDA device computes bf16 instead of emulating it."""
-    with torch.cuda.device(device):
-        return bool(torch.cuda.is_bf16_supported(False))
-
-
 class GraphMemory:
     """The memory and the stream of CUDA graphs that run one at a time.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genets.core.errors import TargetError
+from genets.core.gpu import has_bf16
 from genets.core.host import keep_freed_memory
 from genets.latency.engines.base import (
     Prepared,
@@ -24,7 +25,6 @@ from genets.latency.engines.devices import (
     CpuClock,
     CudaClock,
     check_device,
-    has_bf16,
     make_wait,
     watch_memory,
 )
@@ -54,7 +54,7 @@ class TorchEngine:
             return
         check_precision(target, self.precisions)
         check_device(target.device)
-        if target.precision == "bf16" and not has_bf16(target.device):
+        if target.precision == "bf16" and not has_bf16(torch, target.device):
             raise TargetError(f"precision bf16 is not supported by device {target.device!r}")
 
     @contextmanager

@@ -41,6 +41,9 @@ MASTER_RUNS = 3  # runs of the MasterNet that show how long its runs are
 PASSING_VALUES = 2**20
 PASSING_CHANNELS = 64
 
+# Faults of the program, which are no failures of the device.
+OWN_FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)
+
 Use = Literal["calibration", "held-out", "correction"]
 
 
@@ -279,9 +282,9 @@ class _Session:
         """Turn an error of the device, such as a card that disappears, into a TargetError."""
         try:
             yield
-        except (GenetsError, RecordError):
+        except (GenetsError, RecordError, *OWN_FAULTS):
             raise
-        except (RuntimeError, OSError, MemoryError) as error:  # those of engines and drivers
+        except Exception as error:  # errors of ONNX Runtime derive from Exception alone
             kept = f"; finished timings are kept in {self.file.path}" if self.file.path else ""
             raise TargetError(
                 f"device {self.target.device} failed while the latency table was timed: "
