@@ -69,6 +69,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "one round, four candidates": {"confirm": 4, "rounds": 1},
     "two rounds, four candidates": {"confirm": 4, "rounds": 2},
 }
+# Rounds and candidates that were compared for the defaults, on the tuning part alone.
+COMPARED: dict[str, dict[str, Any]] = {
+    "one round, eight candidates": {"confirm": 8, "rounds": 1},
+    "one round, 24 candidates": {"confirm": 24, "rounds": 1},
+    "two rounds, two candidates": {"confirm": 2, "rounds": 2},
+    "three rounds, four candidates": {"confirm": 4, "rounds": 3},
+}
 AS_MANY = ("one round, four candidates", "two rounds, four candidates")
 
 # Accel-NASBench: trained random networks, then rounds of chosen ones; 84 trainings in all.
@@ -114,8 +121,9 @@ def run_macro(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
     starts = drawn[:25] if tuning else drawn[25:]
     trainings = (0, 1) if tuning else (2,)
     jobs = [(int(start), n) for start in starts[:limit] for n in trainings]
+    methods = METHODS | (COMPARED if tuning else {})
     with ProcessPoolExecutor(WORKERS) as pool:
-        rows = [*pool.map(partial(macro_regrets, folder), jobs)]
+        rows = [*pool.map(partial(macro_regrets, folder, methods), jobs)]
         ranks = [*pool.map(partial(macro_ranks, folder), jobs)]
     figures: dict[str, Any] = {"starts": len(starts[:limit]), "trainings": list(trainings)}
     for method in rows[0]:
@@ -152,7 +160,9 @@ def untrained(folder: Path) -> dict[str, Floats]:
     return {"most multiply-adds": table.multiply_adds} | (read_scores(table) or {})
 
 
-def macro_regrets(folder: Path, job: tuple[int, int]) -> dict[str, dict[str, Any]]:
+def macro_regrets(
+    folder: Path, methods: Mapping[str, dict[str, Any]], job: tuple[int, int]
+) -> dict[str, dict[str, Any]]:
     """Regrets under all budgets, from one MasterNet and with one training of all networks."""
     table, (start, training) = macro(folder), job
     found: dict[str, list[Outcome]] = {}
@@ -160,7 +170,7 @@ def macro_regrets(folder: Path, job: tuple[int, int]) -> dict[str, dict[str, Any
     for budget in budgets:
         ours = {
             name: search_macro(table, start, training, budget, changes)
-            for name, changes in METHODS.items()
+            for name, changes in methods.items()
         }
         rival = Rival(table, start, training, budget)
         rivals = {"one training of all": rival.one_training_of_all()}
