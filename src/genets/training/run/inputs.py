@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
+from genets.core.image_facts import Preprocessing
 from genets.core.json_files import READ_ERRORS, describe_damage
 from genets.data import (
     LOADERS,
@@ -22,6 +24,7 @@ from genets.data import (
     load_data,
     seeded_globals,
 )
+from genets.data.scoring import DEFAULT
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name
@@ -55,9 +58,21 @@ def load_images(
         workers=workers,
         check=False,
         share=processes.share,
+        preprocessing=_preprocessing(settings),
         max_broken_share=max_broken_share,
         **options,
     )
+
+
+def _preprocessing(settings: RunSettings) -> Preprocessing | None:
+    """That of genets with the mean and deviation of the starting weights, if they are known."""
+    if settings.normalisation == "data" or not (settings.pretrained or settings.weights):
+        return None
+    with torch.random.fork_rng():
+        source = resolve_network(settings.network, 2)
+    facts = source.facts_about(pretrained=settings.pretrained, weights=settings.weights or None)
+    own = facts.preprocessing
+    return own and replace(DEFAULT, mean=own.mean, std=own.std)
 
 
 @contextmanager

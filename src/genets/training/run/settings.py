@@ -35,6 +35,8 @@ class RunSettings:
         pretrained: Start from published weights.
         weights: Start from this file of weights; empty for none.
         teacher: A trained network whose outputs are learned from; empty for none.
+        normalisation: The mean and deviation of the images: `weights` takes those that the
+            starting weights were trained with, where these are known; `data` those of the data.
         teacher_weights: A file of the teacher's weights. Empty for published weights, or for
             those of a results folder.
 
@@ -52,6 +54,7 @@ class RunSettings:
     weights: str = ""
     teacher: str = ""
     teacher_weights: str = ""
+    normalisation: Literal["weights", "data"] = "weights"
 
     def __post_init__(self) -> None:
         check_fields(self, raises=SettingsError)
@@ -82,6 +85,7 @@ class RunSettings:
         record = dict(record)
         if isinstance(record.get("recipe"), Mapping):  # runs that recorded no precision were fp32
             record["recipe"] = {"precision": "fp32", **record["recipe"]}
+        record = {"normalisation": "data", **record}  # the only one of older runs
         return from_plain(cls, record, kind="setting", raises=SettingsError)
 
     def with_precision(self, precision: Literal["auto", "fp32", "bf16"]) -> Self:
