@@ -28,6 +28,7 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
+    from genets.core.progress import OnProgress
     from genets.nas.settings.settings import SearchSettings
 
 TRAININGS = 2  # trainings of each compared structure; each has its own seed
@@ -227,13 +228,14 @@ def _rank(
                 Progress("MasterNets", done, total, name)
             ),
         )
-    return ranking, _measure_masters(ranking, first, data.num_classes)
+        return ranking, _measure_masters(ranking, first, data.num_classes, on_progress)
 
 
 def _measure_masters(
-    ranking: MasterRanking, settings: SearchSettings, num_classes: int
+    ranking: MasterRanking, settings: SearchSettings, num_classes: int, on_progress: OnProgress
 ) -> dict[str, float]:
     """Time the structures in turn; the latencies are ms per image."""
+    from genets.core.progress import Progress
     from genets.latency.predictor.probes import build_for_timing
     from genets.latency.timing.measurement import measure_interleaved
 
@@ -242,5 +244,7 @@ def _measure_masters(
         settings.target,
         settings.resolution,
         time_limit_s=settings.measure_seconds,
+        on_progress=lambda share: on_progress(Progress("measuring", 100 * share, 100)),
     )
+    on_progress(Progress("measuring", 100, 100))
     return {name: measurement.ms_per_image for name, measurement in measured.items()}
