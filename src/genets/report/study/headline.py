@@ -34,8 +34,8 @@ WORDS_TEXT = (
 )
 SCORES_TEXT = (
     "Top-1 is the share of the test images whose most probable class is the right one; the "
-    "range in brackets is its 95 % interval, which comes from the number of images. Cross-entropy is in "
-    "nats per image, and a lower one is better."
+    "range in brackets is its 95 % interval, which comes from the number of images. "
+    "Cross-entropy is in nats per image, and a lower one is better."
 )
 PAIRED_TEXT = (
     " The difference in accuracy is paired: both networks were scored on the same {images} test "
