@@ -108,7 +108,9 @@ def test_measuring_is_shown_and_logged_in_each_phase_that_measures(tmp_path: Pat
         again = f"{words} again, measurement 2"
         expected = [words, f"{words}, 50%", again, f"{again}, 50%"]
         assert [text for text in details[phase] if text.startswith("measuring")] == expected
-    assert [event.done for event in events if event.phase == "budget check"][-1] == 1
+    check = [event for event in events if event.phase == "budget check"]
+    assert {(event.done, event.total) for event in check} == {(0, 1)}, "the check did not end"
+    assert check[0].detail == "the fastest structures at 8 pixels"
     log = (tmp_path / "study.log").read_text()
     measured = re.findall(r"measured (.*) in .* s, (measurement \d; .*)\n", log)
     undecided = "without a decision on the budget"

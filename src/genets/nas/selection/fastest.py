@@ -31,16 +31,16 @@ def check_feasible(context: SearchContext) -> None:
         InfeasibleBudgetError: None of the structures that are predicted fastest meets it.
     """
     _ = context.latency  # the first use is a phase of its own, which must not be inside this one
-    resolutions = context.space.resolutions
-    report, steps = context.report("budget check"), len(resolutions) + 1
+    report = context.report("budget check")
     with context.phase("budget check"):
         of_resolutions = []
-        for number, resolution in enumerate(resolutions):
-            report(number, steps, f"{resolution} pixels")
+        for resolution in context.space.resolutions:
+            # One step, because computing takes seconds and measuring may take minutes: the time of
+            # the one says nothing about the time left for the other.
+            report(0, 1, f"the fastest structures at {resolution} pixels")
             of_resolutions.append(_fastest_at(context, resolution))
-        report(len(resolutions), steps)
         _check_fastest(context, of_resolutions)
-        report(steps, steps)
+        report(1, 1)
 
 
 def _check_fastest(context: SearchContext, of_resolutions: Sequence[Sequence[Structure]]) -> None:
