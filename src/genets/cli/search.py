@@ -207,15 +207,16 @@ def _rank(
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
     device = training_device(first.training_device)
-    data = load_data(
-        first.data,
-        first.resolution,
-        seed=first.seed,
-        device=device,
-        max_broken_share=first.max_broken_share,
-    )
-    out.mkdir(parents=True, exist_ok=True)
     with show_progress(plain=plain) as on_progress:
+        data = load_data(
+            first.data,
+            first.resolution,
+            seed=first.seed,
+            device=device,
+            on_progress=on_progress,
+            max_broken_share=first.max_broken_share,
+        )
+        out.mkdir(parents=True, exist_ok=True)
         ranking = rank_masters(
             structures,
             data,
