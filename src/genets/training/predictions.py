@@ -87,7 +87,7 @@ class PairedDifference:
         )
         first, second = (count / images for count in right)
         product = math.prod(count * (images - count) for count in right)
-        covariance = both * neither - only_first * only_second
+        covariance = float(both * neither - only_first * only_second)
         if covariance > 0:  # the correction for continuity
             covariance = max(0.0, covariance - images / 2)
         correlation = covariance / math.sqrt(product) if product else 0.0
