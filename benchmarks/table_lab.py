@@ -18,7 +18,7 @@ import numpy as np
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.latency.timing.calm import OnWait
 from genets.nas.context import SearchContext
-from genets.nas.laboratory import Laboratory
+from genets.nas.laboratory import Laboratory, OnShare
 from genets.nas.rounds import search_rounds
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
@@ -95,6 +95,7 @@ class TableLaboratory(Laboratory):
         target: Target,
         num_classes: int,
         time_limit_s: float,
+        on_progress: OnShare | None = None,
     ) -> dict[Structure, Measurement]:
         return {structure: self._measurement(structure, target) for structure in structures}
 

@@ -138,12 +138,13 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "search": {
         "": (
-            "confirmed, files, folder, master, response, rounds, seconds, selected, trials_done, "
-            "trials_failed, warnings, winner"
+            "confirmed, difference, files, folder, master, response, rounds, seconds, selected, "
+            "trials_done, trials_failed, warnings, winner"
         ),
         "selected": SELECTED,
         "master": "cross_entropy, top1",
         "winner": "cross_entropy, top1",
+        "difference": "half_width, high, images, low, top1",
         "confirmed[]": CONFIRMED,
         "rounds[]": (
             "candidates, confirmed, master, master_validation, round, trials_done, trials_failed"

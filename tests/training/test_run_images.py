@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from genets.core.errors import GenetsError, TrainingError
+from genets.core.progress import Progress
 from genets.data import load_data
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.run.distributed import Processes
@@ -40,10 +41,10 @@ def damage(photos, split, *places):
     return [str(path) for path in paths]
 
 
-def run(photos, out, **options):
+def run(photos, out, progress=lambda step: None, **options):
     notes = []
     settings = RunSettings(network=NETWORK, data=str(photos), recipe=RECIPE)
-    listener = Listener(note=notes.append)
+    listener = Listener(note=notes.append, progress=progress)
     return train_network(settings, out, device="cpu", listener=listener, **options), notes
 
 
@@ -56,7 +57,10 @@ def named(out):
 def test_a_scan_for_broken_images_does_not_change_the_run(photos, tmp_path):
     broken = [*damage(photos, "train", 3), *damage(photos, "validation", 0)]
     way, notes = run(photos, tmp_path / "way")
-    scanned, scan_notes = run(photos, tmp_path / "scanned", check_data=True)
+    steps: list[Progress] = []
+    scanned, scan_notes = run(photos, tmp_path / "scanned", steps.append, check_data=True)
+    read = [step.done for step in steps if step.phase == "reading images"]
+    assert read == list(range(1, 2 * COUNT + 1))
     assert sorted(named(tmp_path / "way")) == sorted(named(tmp_path / "scanned")) == sorted(broken)
     for path in broken:
         assert len([note for note in notes if path in note]) == 1

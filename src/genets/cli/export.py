@@ -20,6 +20,8 @@ from genets.cli.options import (
 from genets.core.errors import GenetsError
 
 if TYPE_CHECKING:
+    from genets.cli.networks import NetworkWithData
+    from genets.latency import Target
     from genets.latency.export import BatchDimension
 
 DEFAULT_ENGINE = "onnxruntime"
@@ -72,9 +74,8 @@ def export(
     chosen.check()
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
-    from genets.cli.output import print_remark, print_result
+    from genets.cli.output import print_result
     from genets.data import check_output_folder
-    from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
     if data is not None:
@@ -82,18 +83,37 @@ def export(
     loaded = load_network(
         network, seed, data=data, resolution=resolution, max_broken_share=max_broken_share
     )
+    contract = _write(loaded, chosen, out, cast("BatchDimension", batch_dimension), data)
+    table = export_table(loaded.source.name, out, contract)
+    print_result(json, {"folder": str(out), **contract}, [table])
+
+
+def _write(
+    loaded: NetworkWithData,
+    chosen: Target,
+    out: Path,
+    batch_dimension: BatchDimension,
+    data: str | None,
+) -> dict[str, Any]:
+    """Write the files of a network for a target, and return the contract.
+
+    data: the name of the data set whose images set the value ranges of int8.
+    """
+    from genets.cli.output import print_remark
+    from genets.latency.export import export_network
+
     if chosen.precision == "int8" and loaded.split_origin.remark:
         print_remark(
             f"{loaded.split_origin.remark} The images that set the value ranges of int8 may be "
             "others than those of the training."
         )
-    contract = export_network(
+    return export_network(
         loaded.source.network,
         chosen,
         loaded.resolution,
         out,
         loaded.training_images(),
-        batch_dimension=cast("BatchDimension", batch_dimension),
+        batch_dimension=batch_dimension,
         calibration=loaded.calibration_for(chosen),
         facts={
             "network": loaded.source.name,
@@ -102,5 +122,3 @@ def export(
             "calibration": loaded.calibration_record(chosen),
         },
     )
-    table = export_table(loaded.source.name, out, contract)
-    print_result(json, {"folder": str(out), **contract}, [table])

@@ -28,6 +28,7 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
+    from genets.core.progress import OnProgress
     from genets.nas.settings.settings import SearchSettings
 
 TRAININGS = 2  # trainings of each compared structure; each has its own seed
@@ -206,15 +207,16 @@ def _rank(
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
     device = training_device(first.training_device)
-    data = load_data(
-        first.data,
-        first.resolution,
-        seed=first.seed,
-        device=device,
-        max_broken_share=first.max_broken_share,
-    )
-    out.mkdir(parents=True, exist_ok=True)
     with show_progress(plain=plain) as on_progress:
+        data = load_data(
+            first.data,
+            first.resolution,
+            seed=first.seed,
+            device=device,
+            on_progress=on_progress,
+            max_broken_share=first.max_broken_share,
+        )
+        out.mkdir(parents=True, exist_ok=True)
         ranking = rank_masters(
             structures,
             data,
@@ -227,13 +229,14 @@ def _rank(
                 Progress("MasterNets", done, total, name)
             ),
         )
-    return ranking, _measure_masters(ranking, first, data.num_classes)
+        return ranking, _measure_masters(ranking, first, data.num_classes, on_progress)
 
 
 def _measure_masters(
-    ranking: MasterRanking, settings: SearchSettings, num_classes: int
+    ranking: MasterRanking, settings: SearchSettings, num_classes: int, on_progress: OnProgress
 ) -> dict[str, float]:
     """Time the structures in turn; the latencies are ms per image."""
+    from genets.core.progress import Progress
     from genets.latency.predictor.probes import build_for_timing
     from genets.latency.timing.measurement import measure_interleaved
 
@@ -242,5 +245,7 @@ def _measure_masters(
         settings.target,
         settings.resolution,
         time_limit_s=settings.measure_seconds,
+        on_progress=lambda share: on_progress(Progress("measuring", 100 * share, 100)),
     )
+    on_progress(Progress("measuring", 100, 100))
     return {name: measurement.ms_per_image for name, measurement in measured.items()}

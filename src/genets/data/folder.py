@@ -13,6 +13,7 @@ from PIL import Image
 
 from genets.core.errors import DataError, printable
 from genets.core.log import get_logger
+from genets.core.progress import OnProgress
 from genets.data.broken_images import broken_files
 from genets.data.folder_layout import find_classes, find_splits
 from genets.data.folder_scan import FolderScan, FoundImage
@@ -45,6 +46,7 @@ def load_folder(
     resolution: int,
     *,
     check: bool = True,
+    on_progress: OnProgress | None = None,
     **options: Unpack[PoolOptions],
 ) -> ImageData:
     """Read a folder of images.
@@ -57,6 +59,7 @@ def load_folder(
         resolution: pixels along each side of the images.
         check: read every image once now, so that broken images are reported and counted now and
             not when a pass meets them.
+        on_progress: called with the number of images that `check` has read.
         options: see `PoolOptions`.
 
     Returns:
@@ -92,7 +95,7 @@ def load_folder(
     for line in data.description.splitlines():
         _log.info("%s", line)
     if check and data.broken is not None:
-        data.broken.meet(data.broken.scan())
+        data.broken.meet(data.broken.scan(on_progress=on_progress))
     _check_test_split(data)
     return data
 

@@ -11,6 +11,7 @@ import torch
 
 from genets.core.errors import DataError, unknown_name
 from genets.core.image_facts import Preprocessing
+from genets.core.progress import OnProgress
 from genets.data.broken_images import MAX_BROKEN_SHARE
 from genets.data.digits import load_digits
 from genets.data.folder import load_folder
@@ -29,6 +30,7 @@ def load_data(
     device: str | torch.device = "cpu",
     workers: int | None = None,
     check: bool = True,
+    on_progress: OnProgress | None = None,
     preprocessing: Preprocessing | None = None,
     splits: Sequence[str] = SPLITS,
     cut_missing: bool = True,
@@ -46,6 +48,7 @@ def load_data(
         workers: processes that read images, for data sets that are not in memory; None chooses.
         check: read every image of a folder once now, so that broken images are reported and
             counted now and not when a pass meets them.
+        on_progress: called with the number of images that `check` has read.
         preprocessing: of the images that are scored, for data sets that are not in memory; None
             is that of a training with genets.
         splits: the splits that are needed. For data sets that are not in memory, the others stay
@@ -69,7 +72,7 @@ def load_data(
             "max_broken_share": max_broken_share,
         }
     if load is load_folder:
-        options["check"] = check
+        options |= {"check": check, "on_progress": on_progress}
     return load(
         name,
         resolution,

@@ -85,10 +85,16 @@ class Laboratory:
         target: Target,
         num_classes: int,
         time_limit_s: float,
+        on_progress: OnShare | None = None,
     ) -> dict[Structure, Measurement]:
         """Measure networks in turn.
 
-        time_limit_s: for each network; a noisy machine uses all of it.
+        Args:
+            structures: The networks.
+            target: The target.
+            num_classes: The number of classes of the networks.
+            time_limit_s: Time for each network; a noisy machine uses all of it.
+            on_progress: Called with the share of the sampling that is done, 0 to 1.
         """
         names = {str(structure): structure for structure in structures}
         device, nets = ENGINES[target.engine].place(target), {}
@@ -96,7 +102,9 @@ class Laboratory:
             with explain_failures(target, structure.resolution):
                 nets[name] = build_for_timing(structure, num_classes, device)
         resolutions = {name: structure.resolution for name, structure in names.items()}
-        measured = measure_interleaved(nets, target, resolutions, time_limit_s=time_limit_s)
+        measured = measure_interleaved(
+            nets, target, resolutions, time_limit_s=time_limit_s, on_progress=on_progress
+        )
         return {structure: measured[name] for name, structure in names.items()}
 
     def wait_for_calm(self, target: Target, limit_s: float, on_wait: OnWait) -> bool:

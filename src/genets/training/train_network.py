@@ -114,7 +114,7 @@ def train_network(
             team.run_on_first(lambda: check_images(out, data))
             stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
             if check_data:
-                check_all(data, team, note)
+                check_all(data, team, note, outer.progress)
             share = settings.recipe.batch_size // team.count
             # `data.reading` and not `workers`, which may change before a run is continued.
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
