@@ -140,10 +140,13 @@ def search_macro(
     """
     master = table.structures[start]
     space = macro_space(master)
+    # Multiply-adds are whole numbers. With half a one more, rounding excludes no network whose
+    # multiply-adds are equal to the budget.
+    budget_ms = (float(budget) + 0.5) / 1e6
     settings = SearchSettings(
         **{
             "data": "digits",
-            "budget": f"{float(budget) / 1e6!r}ms",
+            "budget": f"{budget_ms!r}ms",
             "master": master,
             "seed": training,
             "space": {
