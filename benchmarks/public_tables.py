@@ -295,7 +295,9 @@ def run_accel(folder: Path, scope: Scope) -> dict[str, Any]:
     quantiles = ACCEL_QUANTILES[: scope.budgets]
     jobs = [(device, seed) for device in devices for seed in seeds]
     with ProcessPoolExecutor(WORKERS) as pool:
-        rows = dict(zip(jobs, pool.map(partial(accel_regrets, folder, quantiles), jobs), strict=True))
+        rows = dict(
+            zip(jobs, pool.map(partial(accel_regrets, folder, quantiles), jobs), strict=True)
+        )
         ranks = [*pool.map(partial(accel_ranks, folder, devices[0]), seeds)]
     figures: dict[str, Any] = {"seeds": len(seeds), "bands of latency": devices[0]}
     for method in rows[jobs[0]]:
