@@ -276,12 +276,12 @@ def judge(
     """(rows,): predictions, and the shares of truths that are within the intervals."""
     predictions = [model.predict(table.structures[row]) for row in rows]
     value = np.array([prediction.value for prediction in predictions])
-    std = np.array([prediction.std for prediction in predictions])
-    deviations = np.abs(table.truth[rows] - value) / std
-    return value, {
-        f"truths within the {share} % interval": float(np.mean(deviations <= width))
-        for share, width in INTERVALS.items()
-    }
+    truth, covered = table.truth[rows], {}
+    for share, width in INTERVALS.items():
+        low, high = np.array([prediction.interval(width) for prediction in predictions]).T
+        within = (low <= truth) & (truth <= high)
+        covered[f"truths within the {share} % interval"] = float(np.mean(within))
+    return value, covered
 
 
 # Accel-NASBench

@@ -11,6 +11,7 @@ from genets.training.score import Metric, Score
 if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.analysis import ComparisonRow
     from genets.latency import Measurement, Target
+    from genets.nas.accuracy.model import Prediction
     from genets.training.predictions import PairedDifference
 
 # The meaning of the words that stand beside latencies, by word.
@@ -103,6 +104,19 @@ def in_unit(score: float, metric: Metric) -> float:
 def predicted_score(value: float, metric: Metric) -> float:
     """A predicted value, of which more is better, as a score in the unit of `SCORE_UNITS`."""
     return in_unit(metric.oriented(value), metric)
+
+
+def predicted_interval(
+    prediction: Prediction, metric: Metric, deviations: float
+) -> tuple[float, float] | None:
+    """The interval of a prediction as scores, the smaller first; None where it is not known.
+
+    deviations: standard deviations of the log of the error to either side.
+    """
+    if math.isnan(prediction.std):
+        return None
+    low, high = sorted(predicted_score(end, metric) for end in prediction.interval(deviations))
+    return low, high
 
 
 def share_noise(share: float, images: int | None) -> float | None:
