@@ -43,7 +43,7 @@ from genets.nas.selection.improvement import choose_candidates
 from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.trials.plan import plan_trials
 from made_tables import write_accel, write_fbnet, write_macro
-from table_lab import Outcome, search_macro
+from table_lab import IMAGES, Outcome, search_macro
 from table_rivals import RIVALS, Rival, layer_features, make_trees
 from tables import (
     ACCEL,
@@ -250,7 +250,7 @@ def macro_ranks(folder: Path, job: tuple[int, int]) -> dict[str, float]:
     for trial in plan_trials(macro_space(master), 2, 1, seed=training):
         score = float(scores[table.number[trial.structure(master)]])
         results.append(TrialResult(trial, "done", score, 1 - score))
-    model = AccuracyModel.fit(master, results, float(scores[start]))
+    model = AccuracyModel.fit(master, results, float(scores[start]), images=IMAGES)
     others = [row for row in range(len(table.structures)) if row != start]
     mean, covered = judge(model, table, others)
     truth, adds = table.truth[others], table.multiply_adds[others]

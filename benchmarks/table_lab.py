@@ -28,6 +28,7 @@ from genets.structure.cost import input_resolutions, stage_multiply_adds
 from genets.training import Score
 from tables import Floats, Table, macro_space
 
+IMAGES = 10_000  # of the test split of CIFAR-10
 TARGET = Target(device="cpu", batch_size=1, threads=1)
 
 
@@ -109,7 +110,7 @@ class TableLaboratory(Laboratory):
     def score(self, structure: Structure) -> Score:
         row = self.table.number[structure]
         self.used.add(row)
-        return Score(float(self.scores[row]), float(1 - self.scores[row]), 10_000)
+        return Score(float(self.scores[row]), float(1 - self.scores[row]), IMAGES)
 
     def run_trials(
         self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from test_feedback import MASTER, fit, sample, trained, trials
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel, Prediction
 from genets.nas.accuracy.observations import LogErrors, PredictedFall
+from genets.nas.rounds import fit_model
 from genets.nas.study.records import TrialResult
-from genets.training.score import Metric
+from genets.training.score import Metric, Score
 
 SPLITS = (10, 50, 360, None)
 RANGES = {Metric.TOP1: (0.0, 1.0), Metric.CROSS_ENTROPY: (-math.inf, 0.0)}
@@ -159,6 +161,19 @@ def test_trials_without_any_error_or_without_any_hit_can_be_fitted(
             prediction = model.predict(structure)
             low, high = prediction.interval()
             assert -1e-12 <= low <= prediction.value <= high <= 1 + 1e-12
+
+
+def test_a_search_gives_the_number_of_images_to_its_model() -> None:
+    first_round = SimpleNamespace(number=1, master=MASTER, start=None)
+    context: Any = SimpleNamespace(
+        settings=SimpleNamespace(metric=Metric.TOP1, regression="bayes"),
+        round=first_round,
+        master=MASTER,
+        study=SimpleNamespace(starts=list),
+    )
+    for images in (50, 360, None):
+        model = fit_model(context, trials(), Score(0.9, 0.3, images), [])
+        assert bayes(model).log_errors.images == images
 
 
 def test_an_interval_of_the_literal_formula_is_not_known() -> None:

@@ -154,8 +154,8 @@ def _point(
         "latency": "predicted",
         "spread": "not known",
     }
-    if (interval := predicted_interval(prediction, metric, 1.0)) is not None:
-        low, high = interval
+    if (ends := predicted_interval(prediction, metric, 1.0)) is not None:
+        low, high = ends
         record |= {"low": low, "high": high, "spread": f"{low:.4g} to {high:.4g}"}
     if network:
         record["ms"] = shown_measured_ms(network, snapshot, latency)
