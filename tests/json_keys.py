@@ -13,7 +13,8 @@ ENVIRONMENT = (
 )
 SELECTED = (
     "budget_ms, disturbed, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
-    "predicted_accuracy, predicted_accuracy_std, predicted_ms, resolution, structure, table_rmspe"
+    "predicted_accuracy, predicted_accuracy_high, predicted_accuracy_low, predicted_accuracy_std, "
+    "predicted_ms, resolution, structure, table_rmspe"
 )
 CONFIRMED = "cross_entropy, epochs, reason, seconds, status, structure, top1"
 CONDITIONS = "batch size, device, engine, precision, protocol, system, threads, versions"

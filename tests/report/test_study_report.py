@@ -341,7 +341,12 @@ def test_names_are_no_markup(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"metric": "top1"}, {"regression": "paper"}])
 def test_other_settings(tmp_path, changes):
-    html = study_page(Snapshot.read(make_study(tmp_path / "study", **changes)), "")
+    snapshot = Snapshot.read(make_study(tmp_path / "study", **changes))
+    if changes.get("metric") == "top1":
+        assert snapshot.model.effects.log_errors.images == 500
+        prediction = snapshot.model.predict(snapshot.selected.structure)
+        assert prediction.interval()[1] < 1
+    html = study_page(snapshot, "")
     if "metric" in changes:
         assert "predicted top-1, %" in html
         assert all(row["score"] > 50 for row in values(html, "minutes", "score"))

@@ -11,6 +11,7 @@ from genets.training.score import Metric, Score
 if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.analysis import ComparisonRow
     from genets.latency import Measurement, Target
+    from genets.nas.accuracy.model import Prediction
     from genets.training.predictions import PairedDifference
 
 # The meaning of the words that stand beside latencies, by word.
@@ -112,6 +113,19 @@ def share_text(share: float, images: int, decimals: int) -> str:
     values = (share, *share_interval(round(share * images), images))
     middle, low, high = (f"{100 * value:.{decimals}f}" for value in values)
     return f"{middle} ({low} to {high})"
+
+
+def predicted_interval(
+    prediction: Prediction, metric: Metric, deviations: float
+) -> tuple[float, float] | None:
+    """The interval of a prediction as scores, the smaller first; None where it is not known.
+
+    deviations: standard deviations of the log of the error to either side.
+    """
+    if math.isnan(prediction.std):
+        return None
+    low, high = sorted(predicted_score(end, metric) for end in prediction.interval(deviations))
+    return low, high
 
 
 def noisy_score_text(score: Score | None, metric: Metric) -> str:

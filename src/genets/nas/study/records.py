@@ -78,6 +78,8 @@ class Candidate:
             without trials.
         predicted_accuracy_std: Its standard deviation; None also for the literal formula of the
             paper, which has none.
+        predicted_accuracy_low, predicted_accuracy_high: Its 95 % interval, which is within the
+            possible range. None as above, and where an older genets selected.
         table_rmspe: Error of the latency table on whole networks that it never saw, as a
             fraction.
         outside: Where the predicted accuracy is an extrapolation; see `TriedRange.outside`.
@@ -98,6 +100,8 @@ class Candidate:
     table_rmspe: float
     outside: tuple[str, ...] = ()
     disturbed: bool = False
+    predicted_accuracy_low: float | None = None
+    predicted_accuracy_high: float | None = None
 
     @property
     def margin(self) -> float:

@@ -94,7 +94,12 @@ def _prediction_facts(selected: Candidate, metric: Metric) -> Iterable[Fact]:
     if selected.predicted_accuracy is None:
         yield name, "not available: the trials were run at another resolution"
         return
+    ends = (selected.predicted_accuracy_low, selected.predicted_accuracy_high)
     spread = "" if selected.predicted_accuracy_std is None else f" ± {std}"
+    if None not in ends:
+        scores = sorted(metric.oriented(end) for end in ends if end is not None)
+        low, high = (score_text(score, metric) for score in scores)
+        spread = f" (95 % interval {low} to {high})"
     yield name, f"{score}{spread} on validation images"
     yield from _extrapolation_facts(selected)
 
