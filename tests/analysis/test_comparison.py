@@ -80,12 +80,19 @@ def test_a_network_that_does_not_run_at_all_is_not_tried(lab):
 
 def test_chunks_share_the_reference(lab, monkeypatch):
     lab.ms = dict.fromkeys("abcd", 1.0)
-    networks = [candidate(name, width) for name, width in zip("abcd", (64, 8, 64, 64), strict=True)]
-    sizes = {c.name: c.size.resident_bytes(4) for c in networks}
-    limit = sizes["a"] + sizes["b"] + sizes["c"]
+    widths = {"a": 64, "b": 8, "c": 64, "d": 64}
+    networks = [candidate(name, width) for name, width in widths.items()]
+    # In fp32: the weights of the network as it was built and as it runs, and the inputs.
+    sizes = {name: 4 * (2 * 28 * width + 4 * 3 * 8**2) for name, width in widths.items()}
+    largest = 4 * 4 * (3 * 8**2 + 64 * 6**2)  # feature maps, whose memory all networks share
+    limit = sizes["a"] + sizes["b"] + sizes["c"] + 2 * largest
     monkeypatch.setattr("genets.analysis.comparison.compare.free_bytes", lambda target: limit)
     found = compare(networks, [LARGE])
     assert [names for _, names in lab.runs] == [["b", "a", "c"], ["b", "d"]]
+    lab.runs.clear()
+    monkeypatch.setattr("genets.analysis.comparison.compare.free_bytes", lambda target: limit - 1)
+    compare(networks, [LARGE])
+    assert [names for _, names in lab.runs] == [["b", "a"], ["b", "c"], ["b", "d"]]
     assert found.networks == tuple("abcd")
     note = run_note(found, LARGE)
     assert "2 runs" in note

@@ -235,6 +235,28 @@ def test_a_graph_holds_its_weights(monkeypatch, held) -> None:
     assert alive() is None, graphs.log
 
 
+def test_items_of_a_table_share_inputs_of_one_shape(monkeypatch) -> None:
+    FakeGraphs(monkeypatch)
+    engine, target = TorchGraphEngine(), Target("cuda", precision="fp16")
+    monkeypatch.setattr(TorchGraphEngine, "place", lambda self, target: "cpu")
+    engine._memory = cuda.GraphMemory()
+    first = engine.make_inputs((2, 3, 4, 4), target, latency_only=True)
+    assert first.dtype == torch.float16
+    assert engine.make_inputs((2, 3, 4, 4), target, latency_only=True) is first
+    assert engine.make_inputs((1, 3, 4, 4), target, latency_only=True) is not first
+    alone = engine.make_inputs((2, 3, 4, 4), target, latency_only=False)
+    assert alone is not first, "a prediction writes into its inputs"
+    run, _ = engine.start(nn.Identity(), first, Stopwatch(lambda: None))
+    shared = weakref.ref(first)
+    del first, _
+    gc.collect()
+    assert shared() is not None, "the replay reads its inputs"
+    del run
+    gc.collect()
+    assert shared() is None
+    assert list(engine._memory.inputs) == []
+
+
 def test_the_graph_engine_predicts_with_the_replay_and_keeps_its_inputs(monkeypatch) -> None:
     """The contract of the engine runs on a GPU only; here, a replay computes on the CPU."""
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(64, 5)).eval()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -135,6 +136,8 @@ class GraphMemory:
     def renew(self) -> None:
         """Begin again, for later graphs: a capture that failed leaves its pool unusable."""
         self.pool = torch.cuda.graph_pool_handle()
+        # The inputs that graphs share, by shape and precision, while a graph reads them.
+        self.inputs: WeakValueDictionary[Hashable, Tensor] = WeakValueDictionary()
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.first: torch.cuda.CUDAGraph | None = None
 

@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from genets.core.errors import TargetError
 from genets.latency.engines.base import Run, Stopwatch
+from genets.latency.engines.memory import Footprint
 from genets.latency.engines.torch_engine import Step, place_like
 from genets.latency.engines.torch_graph import GraphEngine
 from genets.networks.onnx_export import quiet
@@ -39,6 +41,11 @@ class TorchCompileEngine(GraphEngine):
                 f"engine torch-compile needs a C++ compiler on a CPU, and {compiler!r} is not "
                 "installed; install it, or name another compiler in the variable CXX"
             )
+
+    def footprint(self, target: Target) -> Footprint:
+        """See `Engine.footprint`: the compiled code has its own copy of the weights."""
+        footprint = super().footprint(target)
+        return replace(footprint, weight_bytes=2 * footprint.weight_bytes)
 
     def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
         """See `TorchEngine.start`; the first run compiles."""

@@ -201,7 +201,7 @@ class _Session:
                 # The free memory changes a little from one process to the next.
                 room = Room(
                     limit if part is None else 2 * limit,
-                    self.engine.shares_feature_maps,
+                    self.engine.footprint(self.target),
                     self.num_classes,
                 )
                 size = len(left) if part is None else part.size
