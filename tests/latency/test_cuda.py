@@ -235,6 +235,29 @@ def test_a_graph_holds_its_weights(monkeypatch, held) -> None:
     assert alive() is None, graphs.log
 
 
+@pytest.mark.parametrize("latency_only", [True, False])
+def test_the_output_of_a_graph_is_kept_for_predictions_alone(monkeypatch, latency_only) -> None:
+    """An output that is kept pins its block of the memory that all graphs share."""
+    FakeGraphs(monkeypatch)
+    outputs: list[weakref.ref[torch.Tensor]] = []
+
+    class Network(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            output = images + 1
+            outputs.append(weakref.ref(output))
+            return output
+
+    engine, images = TorchGraphEngine(), torch.full((1, 3), 2.0)
+    engine._memory = cuda.GraphMemory()
+    held = engine.start(
+        Network(), torch.zeros(1, 3), Stopwatch(lambda: None), latency_only=latency_only
+    )
+    assert len(outputs) == 5, "the first run, three to warm up, and the capture"
+    assert [output() is None for output in outputs] == [True] * 4 + [latency_only]
+    if latency_only:
+        assert torch.equal(held[1](images), images + 1)
+
+
 def test_items_of_a_table_share_inputs_of_one_shape(monkeypatch) -> None:
     FakeGraphs(monkeypatch)
     engine, target = TorchGraphEngine(), Target("cuda", precision="fp16")

@@ -124,10 +124,10 @@ class WeighingEngine(StubEngine):
         super().__init__()
         self.weights = self.inputs = 0
 
-    def start(self, network: nn.Module, inputs: torch.Tensor, watch: Stopwatch):
+    def start(self, network: nn.Module, inputs: torch.Tensor, watch: Stopwatch, **options: bool):
         self.weights += sum(each.nbytes for each in network.parameters() if each.ndim > 1)
         self.inputs += inputs.nbytes
-        return super().start(network, inputs, watch)
+        return super().start(network, inputs, watch, **options)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

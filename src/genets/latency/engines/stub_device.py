@@ -70,7 +70,9 @@ class StubEngine(TorchEngine):
         """See `Engine.footprint`."""
         return TorchGraphEngine().footprint(target)
 
-    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+    def start(
+        self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
+    ) -> tuple[Run, Step]:
         """Run as often as `torch-graph` does until its graph is captured."""
 
         def note(layer: nn.Module, images: tuple[Tensor, ...], output: Tensor) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from genets.core.errors import TargetError
 from genets.latency.engines.base import Run, Stopwatch
 from genets.latency.engines.memory import Footprint
-from genets.latency.engines.torch_engine import Step, place_like
+from genets.latency.engines.torch_engine import Step, predict_eagerly
 from genets.latency.engines.torch_graph import GraphEngine
 from genets.networks.onnx_export import quiet
 
@@ -47,7 +47,9 @@ class TorchCompileEngine(GraphEngine):
         footprint = super().footprint(target)
         return replace(footprint, weight_bytes=2 * footprint.weight_bytes)
 
-    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+    def start(
+        self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
+    ) -> tuple[Run, Step]:
         """See `TorchEngine.start`; the first run compiles."""
         from torch._inductor import config  # slow to import
 
@@ -57,13 +59,8 @@ class TorchCompileEngine(GraphEngine):
         with watch.step("compile"), quiet(), config.patch(freezing=True):
             step(inputs)
         if inputs.is_cuda:
-            return self.capture(step, inputs, watch)
-        return lambda: step(inputs), lambda images: _predict(step, images, inputs)
-
-
-def _predict(step: Step, images: Tensor, inputs: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return step(place_like(images, inputs)).float()
+            return self.capture(step, inputs, watch, latency_only=latency_only)
+        return lambda: step(inputs), lambda images: predict_eagerly(step, images, inputs)
 
 
 def _compile(network: nn.Module) -> Step:

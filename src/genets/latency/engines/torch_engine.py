@@ -96,7 +96,7 @@ class TorchEngine:
                 if target.is_cpu:
                     check_memory(folded, shape, dtype)
                 inputs = self.make_inputs(shape, target, latency_only=latency_only)
-            run, predict = self.start(folded, inputs, watch)
+            run, predict = self.start(folded, inputs, watch, latency_only=latency_only)
         return Prepared(run, predict, shape, watch.seconds, memory_bytes=memory.bytes)
 
     def place(self, target: Target) -> str:
@@ -115,17 +115,19 @@ class TorchEngine:
         images = normal_images(shape, self.place(target))
         return images.to(DTYPES[target.precision], memory_format=_layout(target))
 
-    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+    def start(
+        self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
+    ) -> tuple[Run, Step]:
         """Run the inputs once; return a function that runs them and a function that predicts."""
-
-        def predict(images: Tensor) -> Tensor:
-            with torch.inference_mode():
-                logits: Tensor = network(place_like(images, inputs))
-            return logits.float().cpu()
-
         with watch.step("first_run"):
             network(inputs)
-        return lambda: network(inputs), predict
+        return lambda: network(inputs), lambda images: predict_eagerly(network, images, inputs)
+
+
+def predict_eagerly(step: Step, images: Tensor, inputs: Tensor) -> Tensor:
+    """Return the outputs of a step for images of the shape of `inputs`, in fp32 on the CPU."""
+    with torch.inference_mode():
+        return step(place_like(images, inputs)).float().cpu()
 
 
 def place_like(images: Tensor, inputs: Tensor) -> Tensor:

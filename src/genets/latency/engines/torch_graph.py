@@ -18,7 +18,7 @@ from genets.core.errors import TargetError
 from genets.latency.engines.base import Run, Stopwatch
 from genets.latency.engines.devices import CpuClock, CudaClock, GraphMemory, capture_graph
 from genets.latency.engines.memory import Footprint
-from genets.latency.engines.torch_engine import Shape, Step, TorchEngine
+from genets.latency.engines.torch_engine import Shape, Step, TorchEngine, predict_eagerly
 
 if TYPE_CHECKING:
     from genets.latency.target import Target
@@ -57,8 +57,14 @@ class GraphEngine(TorchEngine):
             self._memory.inputs[shape, target.precision] = inputs
         return inputs
 
-    def capture(self, step: Step, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
-        """Capture a step; return the replay, and a function that predicts with it."""
+    def capture(
+        self, step: Step, inputs: Tensor, watch: Stopwatch, *, latency_only: bool
+    ) -> tuple[Run, Step]:
+        """Capture a step; return the replay, and a function that predicts with it.
+
+        latency_only: Predict without the graph. The memory of the graph's output is then free for
+            later graphs; the outputs of a latency table's probes are whole feature maps.
+        """
         assert self._memory is not None, "graphs are captured inside `open`"
         with watch.step("graph"):
             graph, output = capture_graph(step, inputs, self._memory)
@@ -67,6 +73,9 @@ class GraphEngine(TorchEngine):
         # the inputs.
         def replay(_held: tuple[Step, Tensor] = (step, inputs)) -> None:
             graph()
+
+        if latency_only:
+            return replay, lambda images: predict_eagerly(step, images, inputs)
 
         def predict(images: Tensor) -> Tensor:
             with torch.inference_mode():
@@ -90,8 +99,10 @@ class TorchGraphEngine(GraphEngine):
             raise TargetError("engine torch-graph runs on CUDA devices; use engine torch")
         super().check(target)
 
-    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+    def start(
+        self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
+    ) -> tuple[Run, Step]:
         """See `TorchEngine.start`."""
         with watch.step("first_run"):
             network(inputs)
-        return self.capture(network, inputs, watch)
+        return self.capture(network, inputs, watch, latency_only=latency_only)
