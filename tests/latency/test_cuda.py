@@ -122,18 +122,71 @@ def test_steps_of_the_preparation_wait_for_the_device(gpu) -> None:
     assert gpu.host_s == 2.0
 
 
-def test_memory_is_the_peak_above_what_was_there(monkeypatch) -> None:
-    peaks = {"memory_allocated": 1000, "max_memory_allocated": 5000}
-    for name, value in peaks.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    for name in ("reset_peak_memory_stats", "synchronize"):
-        monkeypatch.setattr(torch.cuda, name, lambda device: None)
+class FakeAllocator:
+    """Stands for the statistics of PyTorch's allocator."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, allocated: int) -> None:
+        self.allocated = self.peak = allocated
+        for name, fake in (
+            ("memory_allocated", lambda device=None: self.allocated),
+            ("max_memory_allocated", lambda device=None: self.peak),
+            ("reset_peak_memory_stats", self.reset),
+            ("synchronize", lambda device=None: None),
+        ):
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    def reset(self, device: object = None) -> None:
+        self.peak = self.allocated
+
+    def use(self, workspace: int, kept: int = 0) -> None:
+        self.peak = max(self.peak, self.allocated + workspace + kept)
+        self.allocated += kept
+
+
+def test_memory_is_that_of_a_run_and_not_that_of_its_preparation(monkeypatch) -> None:
+    allocator = FakeAllocator(monkeypatch, allocated=1000)
+    allocator.use(10**6)  # of an earlier network
     with cuda.watch_memory("cuda:1") as memory:
-        pass
+        allocator.use(9000, kept=500)  # weights, and the search for algorithms
+        cuda.forget_peak("cuda:1")
+        allocator.use(3500)
     assert memory.bytes == 4000
     with cuda.watch_memory("cpu") as memory:
-        pass
+        cuda.forget_peak("cpu")
     assert memory.bytes is None
+
+
+def test_memory_of_a_graph_is_that_of_its_capture(monkeypatch) -> None:
+    graphs = FakeGraphs(monkeypatch)
+    allocator = FakeAllocator(monkeypatch, allocated=1000)
+
+    def step(images: torch.Tensor) -> torch.Tensor:
+        allocator.use(3500 if "begin" in graphs.log else 10**6)
+        return images
+
+    with cuda.watch_memory("cuda") as memory:
+        allocator.use(0, kept=500)
+        cuda.capture_graph(step, torch.zeros(1), cuda.GraphMemory())
+    assert memory.bytes == 4000
+
+
+def test_engine_torch_forgets_the_search_for_algorithms(monkeypatch) -> None:
+    """The first run searches, and the next one does not."""
+    allocator, runs = FakeAllocator(monkeypatch, allocated=1000), []
+
+    class Inputs(SimpleNamespace):
+        device, is_cuda = torch.device("cuda"), True
+
+    def network(images: object) -> object:
+        allocator.use(3500 if runs else 10**6)
+        runs.append(images)
+        return images
+
+    with cuda.watch_memory("cuda") as memory:
+        allocator.use(0, kept=500)
+        TorchEngine().start(network, Inputs(), Stopwatch(lambda: None))
+    assert memory.bytes == 4000
+    assert len(runs) == 2
 
 
 class FakeGraphs:
@@ -166,6 +219,7 @@ class FakeGraphs:
             ("stream", lambda _: nullcontext()),
             ("CUDAGraph", Graph),
             ("synchronize", lambda: log.append("synchronise")),
+            ("reset_peak_memory_stats", lambda: None),
             ("graph_pool_handle", object),
             ("memory_reserved", lambda: 3 * 2**20),
             ("memory_allocated", lambda: 2**20),

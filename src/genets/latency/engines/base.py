@@ -133,7 +133,8 @@ class Prepared:
         input_shape: (batch, channels, resolution, resolution).
         seconds: Seconds of each step of the preparation, by name; not part of the latency.
         quantisation: How the network was quantised to int8; None for other precisions.
-        memory_bytes: Peak device memory, weights included; None where it is unknown.
+        memory_bytes: Peak device memory of a run, with weights and inputs, but without the
+            preparation; None where it is unknown.
         files: Writes the model to files; None for engines that write no files.
     """
 

@@ -106,16 +106,25 @@ class PeakMemory:
 
 @contextmanager
 def watch_memory(device: str) -> Iterator[PeakMemory]:
-    """Measure the peak memory that is allocated inside the block."""
+    """Measure the peak memory that a run inside the block needs, with what the block leaves.
+
+    The block calls `forget_peak` before this run.
+    """
     peak = PeakMemory()
     if torch.device(device).type != "cuda":
         yield peak
         return
-    torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     yield peak
     torch.cuda.synchronize(device)
     peak.bytes = torch.cuda.max_memory_allocated(device) - before
+
+
+def forget_peak(device: str | torch.device) -> None:
+    """Forget the peak memory of the steps so far, such as the search for algorithms."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def check_device(device: str) -> int:
@@ -166,6 +175,8 @@ def capture_graph(
             step(inputs)
         torch.cuda.synchronize()
         _free_cache_if_needed()
+        # The capture allocates all memory that a replay uses.
+        torch.cuda.reset_peak_memory_stats()
         graph = torch.cuda.CUDAGraph()
         with _no_garbage_collection():
             try:

@@ -61,7 +61,8 @@ class Measurement:
         launch_bound: Whether launching a run took the host more than 80 % of the device time, so
             that the result depends on the host as well. None on a CPU.
         launch_share: Host time of launching a run, as a share of the device time. None on a CPU.
-        memory_bytes: Peak device memory of this network; None where it is unknown.
+        memory_bytes: Peak device memory of a run of this network, with weights and inputs, but
+            without its preparation; None where it is unknown.
         disturbed: Whether something else used or slowed the device: other processes used CPUs that
             the runs needed (where that is unknown: more than a tenth of the samples were
             interrupted), another process computed on the GPU, heat or the power supply slowed the
