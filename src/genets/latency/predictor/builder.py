@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -28,7 +28,7 @@ from genets.latency.predictor.probes import Item, Probe, build_item
 from genets.latency.predictor.visits import VisitFile
 from genets.latency.target import Target
 from genets.latency.timing.drift import RecordError, TimeEstimate, time_in_rounds
-from genets.latency.timing.gpu_watch import watch_gpu
+from genets.latency.timing.gpu_watch import GpuWatch
 from genets.latency.timing.watch import ActivityWatch
 from genets.structure import SearchSpace, Structure
 
@@ -105,14 +105,13 @@ def time_space(
         texts = "\n".join(map(str, items))
         digest = hashlib.sha256(texts.encode()).hexdigest()
         file.begin({"piece_batch_size": batch_size, "items": len(items), "digest": digest})
+        gpu = GpuWatch(None if target.is_cpu else open_gpu(target.device))
         session = _Session(
             engine, clock, watch, target, replace(target, batch_size=batch_size), num_classes,
-            seed, time_limit_s / len(items), file,
+            seed, time_limit_s / len(items), file, gpu,
         )  # fmt: skip
-        counters = None if target.is_cpu else open_gpu(target.device)
         try:
-            with watch_gpu(counters) as gpu:
-                timed_s = session.time(items, on_progress, time_limit_s)
+            timed_s = session.time(items, on_progress, time_limit_s)
         finally:
             file.close()
         environment |= {"other_cpus": watch.other_cpus(), **gpu.facts()}
@@ -174,6 +173,7 @@ class _Session:
     seed: int
     seconds_per_item: float
     file: VisitFile
+    gpu: GpuWatch
     seconds: dict[str, float] = field(default_factory=lambda: {"preparing": 0.0, "timing": 0.0})
 
     def time(
@@ -256,7 +256,9 @@ class _Session:
             progress.update(self.seconds["preparing"], timing_s)
 
         self.file.begin_part(len(runs))
-        with self._explained():
+        # A GPU waits while networks are prepared, so its clocks are then those of an idle card.
+        is_timed = part is None or not part.is_finished
+        with self._explained(), self.gpu.reading() if is_timed else nullcontext():
             estimates: dict[Item, TimeEstimate] = time_in_rounds(
                 self.clock,
                 runs,
