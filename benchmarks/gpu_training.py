@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from genets.core.errors import BusyDeviceError
+from genets.core.host import count_cpus
 from genets.core.progress import Progress
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
@@ -122,7 +123,7 @@ def trials(session: Session) -> None:
 def count_processes(session: Session, cost: StepCost) -> int:
     """As many processes as a search would use, but at least two."""
     free = 2**40 if session.is_cpu else torch.cuda.mem_get_info(session.device)[0]
-    return max(2, processes_per_gpu(cost, torch.get_num_threads(), 1, free))
+    return max(2, processes_per_gpu(cost, count_cpus(), 1, free))
 
 
 def plan_groups(space: SearchSpace, count: int) -> list[tuple[Trial, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from genets.core.errors import StudyError, TargetError, TrainingError
+from genets.core.host import count_cpus
 from genets.core.progress import OnProgress, PhaseTimer, Progress
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
@@ -139,9 +139,7 @@ class SearchContext:
         recipe = self.settings.trial_training.recipe()
         cost = step_cost(self.master, self.num_classes, recipe)
         gpus, free = len(gpus_of(self.device)), free_bytes(self.device)
-        return fitting_workers(
-            self.device, processes_per_gpu(cost, os.cpu_count() or 1, gpus, free)
-        )
+        return fitting_workers(self.device, processes_per_gpu(cost, count_cpus(), gpus, free))
 
     @cached_property
     def readers(self) -> int:
