@@ -194,23 +194,30 @@ def test_only_processes_that_computed_meanwhile_count(driver, holders, uses, oth
 
 
 @pytest.mark.parametrize(
-    ("bits", "limits", "disturbed"),
+    ("bits", "limits", "cause"),
     [
-        (0x001, {}, False),  # idle
-        (0x002, {"application clocks": 1.0}, False),
-        (0x004, {"power cap": 1.0}, False),
-        (0x008, {"hardware slowdown": 1.0}, True),
-        (0x060, {"hardware thermal slowdown": 1.0, "software thermal slowdown": 1.0}, True),
-        (0x084, {"power brake": 1.0, "power cap": 1.0}, True),
+        (0x001, {}, None),  # idle
+        (0x002, {"application clocks": 1.0}, None),
+        (0x004, {"power cap": 1.0}, None),
+        (0x008, {"hardware slowdown": 1.0}, "heat or the power supply"),
+        (0x048, {"hardware slowdown": 1.0, "hardware thermal slowdown": 1.0}, "heat"),
+        (0x060, {"hardware thermal slowdown": 1.0, "software thermal slowdown": 1.0}, "heat"),
+        (0x084, {"power brake": 1.0, "power cap": 1.0}, "the power supply"),
+        (
+            0x0C8,
+            {"hardware slowdown": 1.0, "hardware thermal slowdown": 1.0, "power brake": 1.0},
+            "heat and the power supply",
+        ),
     ],
 )
 def test_heat_and_power_supply_disturb_but_a_limit_of_the_card_does_not(
-    driver, device, gpu_engine, bits, limits, disturbed
+    driver, device, gpu_engine, bits, limits, cause
 ) -> None:
-    driver.bits = bits
+    driver.bits, disturbed = bits, cause is not None
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.environment["clock_limits"] == limits
     assert result.disturbed is disturbed
+    assert result.disturbances == ([f"{cause} slowed the GPU"] if disturbed else [])
     assert result.environment["clock_mhz"] == 1980
 
 
@@ -218,6 +225,8 @@ def test_another_process_disturbs_a_measurement(driver, device, gpu_engine) -> N
     driver.holders, driver.uses = [OWN, OTHER], None
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.disturbed
+    assert result.disturbances == ["1 other process computed on the GPU"]
+    assert result.slowdown is None
     table = measurement_table("net", result)
     words = [str(cell) for column in table.columns for cell in column.cells]
     assert "1980 MHz, memory 3201 MHz, 412 W, 1 other processes" in words

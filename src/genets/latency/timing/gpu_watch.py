@@ -9,11 +9,11 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from genets.latency.engines.nvml import SLOWDOWNS, GpuCounters, GpuReading
+from genets.latency.engines.nvml import SLOWDOWNS, UNKNOWN_SLOWDOWN, GpuCounters, GpuReading
 
 JOIN_S = 2.0
 INTERVAL_S = 0.1
@@ -82,8 +82,7 @@ class GpuWatch:
     @property
     def is_disturbed(self) -> bool:
         """Whether another process computed on the GPU, or heat or the power supply slowed it."""
-        slowed = (share for reason, share in (self.limits or {}).items() if reason in SLOWDOWNS)
-        return bool(self.other_processes) or any(share > MAX_SLOWED_SHARE for share in slowed)
+        return bool(self.other_processes) or slowdown_cause(self.limits or {}) is not None
 
     def facts(self) -> dict[str, Any]:
         """The readings as a part of the environment of a measurement; empty on a CPU."""
@@ -97,6 +96,19 @@ class GpuWatch:
             "other_gpu_processes": self.other_processes,
             "mig": self.is_slice,
         }
+
+
+def slowdown_cause(limits: Mapping[str, float]) -> str | None:
+    """What slowed a GPU down, such as `heat`; None where nothing did.
+
+    Args:
+        limits: Why the clocks were below their maximum; see `GpuWatch.limits`.
+    """
+    reasons = [each for each in SLOWDOWNS if limits.get(each, 0) > MAX_SLOWED_SHARE]
+    causes = dict.fromkeys(SLOWDOWNS[reason] for reason in reasons)
+    if len(causes) > 1:
+        causes.pop(SLOWDOWNS[UNKNOWN_SLOWDOWN], None)
+    return " and ".join(causes) or None
 
 
 def _median(values: Iterable[float | None]) -> float | None:
