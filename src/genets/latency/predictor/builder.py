@@ -97,7 +97,7 @@ def time_space(
         }  # fmt: skip
         file = VisitFile(visits, settings, environment)
         batch_size = file.choices.get("piece_batch_size")
-        if not isinstance(batch_size, int):
+        if type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
             master_s = _time_master(engine, clock, target, space.master, num_classes)
             batch_size = choose_probe_batch_size(master_s, target.batch_size)
         environment["piece_batch_size"] = batch_size

@@ -82,7 +82,8 @@ class Candidate:
             fraction.
         outside: Where the predicted accuracy is an extrapolation; see `TriedRange.outside`.
         disturbed: Whether something else used or slowed the device during the measurement. A
-            network with a disturbed latency is selected only for a budget in multiples of the MasterNet's.
+            network with a disturbed latency is selected only for a budget in multiples of the
+            MasterNet's latency.
     """
 
     structure: Structure
