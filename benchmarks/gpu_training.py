@@ -16,7 +16,7 @@ from genets.core.progress import Progress
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Trial
-from genets.nas.trials.gpus import StepCost, processes_per_gpu, step_cost
+from genets.nas.trials.gpus import StepCost, least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.plan import GROUP_SIZE, changeable_stages, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import run_inline
@@ -122,7 +122,7 @@ def trials(session: Session) -> None:
 
 def count_processes(session: Session, cost: StepCost) -> int:
     """As many processes as a search would use, but at least two."""
-    free = 2**40 if session.is_cpu else torch.cuda.mem_get_info(session.device)[0]
+    free = 2**40 if session.is_cpu else least_free_bytes(session.device)
     return max(2, processes_per_gpu(cost, count_cpus(), 1, free))
 
 

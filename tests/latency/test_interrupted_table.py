@@ -106,7 +106,7 @@ def test_many_interruptions_end_in_the_same_table(engine, complete, device, tmp_
 
 def test_finished_parts_are_not_prepared_again(engine, device, tmp_path, monkeypatch) -> None:
     """With little memory, the items are timed in parts."""
-    monkeypatch.setattr(builder, "free_bytes", lambda target: 400_000)
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: 400_000)
     file = tmp_path / "t.visits.jsonl"
     complete = build(None)
     windows = len(device.windows)
@@ -137,7 +137,7 @@ def test_finished_parts_are_not_prepared_again(engine, device, tmp_path, monkeyp
 def test_less_memory_than_before(engine, complete, device, tmp_path, monkeypatch, caplog) -> None:
     file = tmp_path / "t.visits.jsonl"
     interrupt(device, file, 300)
-    monkeypatch.setattr(builder, "free_bytes", lambda target: 100_000)
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: 100_000)
     with caplog.at_level(logging.WARNING, "genets"):
         small = build(file)
     assert "the memory has changed" in caplog.text

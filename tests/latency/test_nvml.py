@@ -286,7 +286,7 @@ def test_the_clocks_of_a_table_are_those_of_its_timings(
 
     fake_engine(cost_s)
     device.time_runs = time_runs
-    monkeypatch.setattr(builder, "free_bytes", lambda target: free)
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: free)
     read: list[GpuReading] = []
     monkeypatch.setattr(
         NvmlCounters, "read", lambda self, read_now=NvmlCounters.read: read.append(

@@ -27,7 +27,7 @@ from genets.core.errors import GenetsError, TargetError
 from genets.core.progress import OnProgress, Progress
 from genets.latency import ENGINES, Measurement, Target, measure_interleaved
 from genets.latency.engines.base import explain_failures
-from genets.latency.engines.memory import VALUE_BYTES, free_bytes
+from genets.latency.engines.memory import VALUE_BYTES, max_prepared_bytes
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -205,7 +205,7 @@ class _TargetComparison:
         if not names:
             return
         engine, batch_size = ENGINES[self.target.engine], self.target.batch_size
-        footprint, limit = engine.footprint(self.target), free_bytes(self.target)
+        footprint, limit = engine.footprint(self.target), max_prepared_bytes(self.target)
         # The networks as they were built stay in memory until the end of the run.
         is_built_there = engine.place(self.target) == self.target.device
         built_bytes = VALUE_BYTES["fp32"] if is_built_there else 0

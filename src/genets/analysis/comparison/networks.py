@@ -110,13 +110,13 @@ class ComparedNetwork:
             network = copy.deepcopy(_build_seeded(self.make, self.seed))
         try:
             network = network.to("meta")
-            counted, largest = count_on_meta(network, self.resolution)
+            counted, maps = count_on_meta(network, self.resolution)
         except Exception as error:  # a foreign network may raise anything
             raise GenetsError(
                 f"does not run at resolution {self.resolution}: {first_line(error)}"
             ) from error
         inputs = input_channels(network) * self.resolution**2
-        return NetworkSize(counted.parameters, counted.multiply_adds, largest, inputs)
+        return NetworkSize(counted.parameters, counted.multiply_adds, maps.largest, inputs)
 
 
 def find_networks(

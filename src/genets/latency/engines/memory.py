@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from genets.core.gpu import free_bytes
 from genets.core.host import available_bytes
-from genets.networks.count import input_channels, note_largest
+from genets.networks.count import input_channels, note_feature_maps
 
 if TYPE_CHECKING:
     from genets.latency.target import Target
@@ -64,10 +65,10 @@ def largest_values(network: nn.Module, resolution: int, dtype: torch.dtype) -> i
     """
     was_training = network.training
     image = torch.zeros(1, input_channels(network), resolution, resolution, dtype=dtype)
-    with note_largest(network.eval()) as largest, torch.inference_mode():
+    with note_feature_maps(network.eval()) as maps, torch.inference_mode():
         network(image)
     network.train(was_training)
-    return largest[0]
+    return maps.largest
 
 
 def check_memory(network: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -85,8 +86,10 @@ def check_memory(network: nn.Module, shape: tuple[int, ...], dtype: torch.dtype)
         raise MemoryError("not enough memory")
 
 
-def free_bytes(target: Target) -> int:
-    """Return half of the device's free memory; the engine needs the other half while it works."""
-    on_gpu = not target.is_cpu
-    free = int(torch.cuda.mem_get_info(target.device)[0]) if on_gpu else available_bytes()
+def max_prepared_bytes(target: Target) -> int:
+    """Return the memory for prepared networks: half of the free memory of the target's device.
+
+    The engine needs the other half while it works.
+    """
+    free = free_bytes(torch, target.device)
     return (UNKNOWN_FREE_BYTES if free is None else free) // 2

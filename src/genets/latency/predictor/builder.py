@@ -18,7 +18,7 @@ from genets.core.errors import GenetsError, TargetError, first_line
 from genets.core.log import get_logger
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.engines.base import explain_failures
-from genets.latency.engines.memory import free_bytes
+from genets.latency.engines.memory import max_prepared_bytes
 from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
 from genets.latency.predictor.contradictions import find_contradictions
@@ -190,7 +190,7 @@ class _Session:
         weight = sum(weights.values())
         progress = PreparingProgress(on_progress, len(items), weight, time_limit_s)
         timed_s: dict[Item, float] = {}
-        part_number, limit = 0, free_bytes(self.target)
+        part_number, limit = 0, max_prepared_bytes(self.target)
         while len(timed_s) < len(items):
             left, part = items[len(timed_s) :], self.file.next_part()
             runs: Mapping[Item, Run] = {}  # those of the part before leave the memory
