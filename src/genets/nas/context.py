@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from genets.core.errors import StudyError, TargetError, TrainingError
+from genets.core.host import count_cpus
 from genets.core.progress import OnProgress, PhaseTimer, Progress, Reporter
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
@@ -23,7 +23,7 @@ from genets.nas.selection.measured import MeasuredNetworks, TargetLatency, make_
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
-from genets.nas.trials.gpus import free_bytes, gpus_of, processes_per_gpu, step_cost
+from genets.nas.trials.gpus import gpus_of, least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.workers import fitting_readers, fitting_workers, training_device
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
@@ -143,10 +143,8 @@ class SearchContext:
             return fitting_workers(self.device)
         recipe = self.settings.trial_training.recipe()
         cost = step_cost(self.master, self.num_classes, recipe)
-        gpus, free = len(gpus_of(self.device)), free_bytes(self.device)
-        return fitting_workers(
-            self.device, processes_per_gpu(cost, os.cpu_count() or 1, gpus, free)
-        )
+        gpus, free = len(gpus_of(self.device)), least_free_bytes(self.device)
+        return fitting_workers(self.device, processes_per_gpu(cost, count_cpus(), gpus, free))
 
     @cached_property
     def readers(self) -> int:

@@ -17,6 +17,7 @@ from genets.latency import (
 )
 from genets.latency.engines.base import explain_failures
 from genets.latency.predictor.probes import build_for_timing
+from genets.latency.predictor.visits import remove_visits
 from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
 from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.study import layout
@@ -76,7 +77,7 @@ class Laboratory:
             visits=layout.visits_path(path),
         )
         table.save(path)
-        layout.visits_path(path).unlink(missing_ok=True)
+        remove_visits(layout.visits_path(path))
         return table
 
     def measure(

@@ -96,7 +96,7 @@ class NetworkLatency:
 
     @property
     def disturbed(self) -> bool:
-        """Whether something else used the device during one of the two measurements."""
+        """Whether something else used or slowed the device during one of the two measurements."""
         net = self.network
         return (
             net.disturbed
@@ -270,9 +270,7 @@ class MeasuredNetworks:
             calm = self._wait_for_calm(max(0.0, left_s))
             if attempts >= MIN_ATTEMPTS and (left_s <= 0 or not calm):
                 network = self.stored[fresh[0]].network
-                raise make_busy_error(
-                    self._budget, self._wait_limit_s, network.target, network.other_cpus
-                )
+                raise make_busy_error(self._budget, self._wait_limit_s, network.target, network)
 
     def _needs_more_samples(self, structures: Sequence[Structure]) -> bool:
         """Whether more samples can make the ratios precise, without a calm device."""
@@ -326,17 +324,30 @@ def _describe_measurement(networks: int, before: int) -> str:
 
 
 def make_busy_error(
-    budget: Budget | None, wait_limit_s: float, target: Target, others: float | None = None
+    budget: Budget | None,
+    wait_limit_s: float,
+    target: Target,
+    measured: Measurement | None = None,
 ) -> BusyDeviceError:
-    """Make the error for a device that stayed busy; it says how to continue.
+    """Make the error for a device that stayed busy or slow; it says how to continue.
 
     Args:
         budget: The budget that could not be decided.
         wait_limit_s: The longest time to wait.
         target: The target of the latencies.
-        others: How many CPUs others used; None where it is unknown.
+        measured: A latency that does not decide on the budget; its disturbances are named.
     """
-    seen = "" if others is None else f" (other processes used {others:.1f} CPUs)"
+    causes = measured.disturbances if measured else []
+    decided = f"on the budget{'' if budget is None else f' {budget}'}"
+    kept = (
+        f"also after {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
+    )
+    if measured is not None and measured.slowdown is not None:
+        return BusyDeviceError(
+            f"{' and '.join(causes)}, so no latency decides {decided}, {kept} again when nothing "
+            "slows the GPU, or with a longer --wait"
+        )
+    seen = f" ({' and '.join(causes)})" if causes else ""
     alone = target.threads == 1 and budget is not None and budget.is_relative
     advice = (
         ""
@@ -344,10 +355,8 @@ def make_busy_error(
         else "; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
     )
     return BusyDeviceError(
-        f"the device was too busy with something else{seen} to decide on the budget"
-        f"{'' if budget is None else f' {budget}'}, also after {wait_limit_s / 60:g} minutes; "
-        "finished work is kept, so give the same command again when the device is calm, or with a "
-        f"longer --wait{advice}"
+        f"the device was too busy with something else{seen} to decide {decided}, {kept} again "
+        f"when the device is calm, or with a longer --wait{advice}"
     )
 
 

@@ -83,8 +83,9 @@ class Candidate:
         table_rmspe: Error of the latency table on whole networks that it never saw, as a
             fraction.
         outside: Where the predicted accuracy is an extrapolation; see `TriedRange.outside`.
-        disturbed: Whether something else used the device during the measurement. A network with a
-            disturbed latency is selected only for a budget in multiples of the MasterNet's.
+        disturbed: Whether something else used or slowed the device during the measurement. A
+            network with a disturbed latency is selected only for a budget in multiples of the
+            MasterNet's latency.
     """
 
     structure: Structure

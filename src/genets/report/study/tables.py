@@ -21,8 +21,8 @@ ALTERNATIVES_HEADER = ("std", "budget", "predicted", "measured", "noise", "x Mas
 ALTERNATIVES_TEXT = (
     "{metric}: predicted for validation images, and std its standard deviation. up to: the upper "
     "end of the 95 % interval of the latency. below: the share of the budget that this end leaves. "
-    "noisy: an end of the interval is more than 1 % away. disturbed: something else used the "
-    "device. *: the prediction is extrapolated beyond the trials"
+    "noisy: an end of the interval is more than 1 % away. disturbed: something else used or "
+    "slowed the device. *: the prediction is extrapolated beyond the trials"
 )
 
 
