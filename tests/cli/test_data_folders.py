@@ -204,3 +204,20 @@ def test_class_names_of_weights_and_runs_in_another_unicode_form(tmp_path):
     (tmp_path / "old.safetensors").write_bytes(save(state, metadata))
     words = (NETWORK, "--weights", tmp_path / "old.safetensors", "--data", tmp_path / composed)
     assert images_scored(invoke("eval", *words, *QUICK, "--json")) == 4
+
+
+def test_a_built_in_name_means_the_same_in_every_command(tmp_path, monkeypatch):
+    """A folder `digits` in the working directory is given as `./digits`."""
+    fill(tmp_path / "digits", 12)
+    monkeypatch.chdir(tmp_path)
+    remark = "digits is the built-in data set; for the folder of that name, write ./digits"
+    for data, classes, count in (("digits", 10, 1), ("./digits", 2, 0)):
+        run = tmp_path / f"run of {classes}"
+        results = train(data, "--out", run), evaluate(run / "results", data, "--json")
+        for result in results:
+            assert result.exit_code == 0, result.output
+            assert result.stderr.splitlines().count(remark) == count
+        weights = json.loads((run / "results" / "result.json").read_text())
+        assert len(weights["input"]["class_names"]) == classes
+        assert json.loads(results[1].stdout)["split_from"] == "training"
+        assert invoke("train", "--out", run).exit_code == 0  # the run continues with its data

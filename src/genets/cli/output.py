@@ -39,7 +39,7 @@ def set_quiet(quiet: bool) -> None:
 
 
 class _DataDescriptions(logging.Handler):
-    """Prints how a folder of images was understood: each line once in a command."""
+    """Prints how a data set was understood: each line once in a command."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -58,9 +58,9 @@ _descriptions = _DataDescriptions()
 
 
 def show_data_descriptions(show: bool) -> None:
-    """Print how each folder of images was understood, as a remark, or stop to print it."""
+    """Print how each data set was understood, as a remark, or stop to print it."""
     _descriptions.printed.clear()
-    logger = logging.getLogger("genets.data.folder")
+    logger = logging.getLogger("genets.data")
     logger.removeHandler(_descriptions)
     if show:
         logger.addHandler(_descriptions)

@@ -11,6 +11,7 @@ from typing import Unpack
 
 from PIL import Image
 
+from genets.core.data_name import find_data_path
 from genets.core.errors import DataError, printable
 from genets.core.log import get_logger
 from genets.data.broken_images import broken_files
@@ -115,9 +116,10 @@ def check_output_folder(data: str | Path, out: str | Path) -> None:
     Raises:
         DataError: `out` is such a folder, or lies in one.
     """
-    root, folder = (Path(os.path.realpath(os.path.expanduser(path))) for path in (data, out))
-    if not root.is_dir():
+    data_path = find_data_path(data)
+    if data_path is None or not data_path.is_dir():
         return
+    root, folder = (Path(os.path.realpath(path)) for path in (data_path, os.path.expanduser(out)))
     for place in (folder, *folder.parents):
         if root not in place.parents:
             return

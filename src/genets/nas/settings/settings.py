@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -16,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError, shown
 from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
@@ -228,7 +228,7 @@ class SearchSettings(SettingsModel):
     @classmethod
     def _make_absolute(cls, value: str) -> str:
         """Make a folder absolute, so that the study can be resumed from another folder."""
-        return os.path.abspath(value) if os.path.isdir(value) else value
+        return make_data_absolute(value)
 
     @field_validator("own_blocks")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError
 from genets.core.validation import check_fields, from_plain
 from genets.networks.source import results_network
@@ -70,7 +71,8 @@ class RunSettings:
                 "teacher_weights need the name of a network as teacher; a results folder has its "
                 "own weights"
             )
-        for name in ("weights", "data", "teacher", "teacher_weights"):
+        object.__setattr__(self, "data", make_data_absolute(self.data))
+        for name in ("weights", "teacher", "teacher_weights"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
