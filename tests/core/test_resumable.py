@@ -244,3 +244,8 @@ def test_an_error_without_words_of_the_system_has_its_own() -> None:
     folder = ResumableFolder("x", STUDY)
     with pytest.raises(StudyError, match="cannot use study x: half a file;"), folder.explained():
         raise OSError("half a file")
+
+
+def test_a_text_that_is_too_long_for_a_name_is_no_begun_folder() -> None:
+    """A notation of a large structure stands where a command also takes a folder."""
+    assert not ResumableFolder("XX3x16 " * 50, STUDY).is_begun

@@ -12,7 +12,7 @@ from genets.data.split_origin import find_split_origin
 from genets.nas.settings.settings import SearchSettings
 from genets.training import RunSettings, make_recipe, named_recipe
 
-NETWORK = "Conv3x8s2 XX3x16s2 Conv1x16 @16"
+NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def _general(
         raise GenetsError("give --verbose or --quiet, not both")
     set_verbosity({0: None, 1: logging.INFO}.get(verbose, logging.DEBUG))
     output.set_quiet(quiet)
-    output.show_data_descriptions(not verbose)  # a verbose command shows the log
+    output.show_descriptions(not verbose)  # a verbose command shows the log
     if own_blocks:
         from genets.networks import load_blocks
 

@@ -117,11 +117,12 @@ def load_network(
     from genets.data import load_data
     from genets.networks import resolve_network
     from genets.networks.build import seeded_weights
+    from genets.networks.folder_name import find_results_folder
     from genets.networks.source import FOLDER, TIMM_PREFIX
 
     if pretrained and weights is not None:
         raise GenetsError("take --pretrained or --weights, not both")
-    if pretrained and Path(text.strip()).is_dir():
+    if pretrained and find_results_folder(text.strip()):
         raise GenetsError(
             f"{text} is a results folder, which has its own weights; leave --pretrained out"
         )

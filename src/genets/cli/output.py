@@ -38,8 +38,8 @@ def set_quiet(quiet: bool) -> None:
         warnings.simplefilter("ignore")
 
 
-class _DataDescriptions(logging.Handler):
-    """Prints how a data set was understood: each line once in a command."""
+class _Descriptions(logging.Handler):
+    """Prints how data sets and networks were understood: each line once in a command."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -54,16 +54,17 @@ class _DataDescriptions(logging.Handler):
             print_remark(line)
 
 
-_descriptions = _DataDescriptions()
+_descriptions = _Descriptions()
 
 
-def show_data_descriptions(show: bool) -> None:
-    """Print how each data set was understood, as a remark, or stop to print it."""
+def show_descriptions(show: bool) -> None:
+    """Print how each data set and network was understood, as a remark, or stop to print it."""
     _descriptions.printed.clear()
-    logger = logging.getLogger("genets.data")
-    logger.removeHandler(_descriptions)
-    if show:
-        logger.addHandler(_descriptions)
+    for name in ("genets.data", "genets.networks"):
+        logger = logging.getLogger(name)
+        logger.removeHandler(_descriptions)
+        if show:
+            logger.addHandler(_descriptions)
 
 
 def print_result(

@@ -219,7 +219,9 @@ def _default_recipe(options: dict[str, Any]) -> str:
 
 
 def _is_folder(network: str | None) -> bool:
-    return bool(network) and Path(str(network)).is_dir()
+    from genets.networks.folder_name import find_results_folder
+
+    return find_results_folder((network or "").strip()) is not None
 
 
 def _default_folder(options: dict[str, Any]) -> Path:

@@ -66,7 +66,7 @@ class ResumableFolder:
     @property
     def is_begun(self) -> bool:
         """Whether the folder holds a settings file."""
-        return self.settings_path.is_file()
+        return os.path.isfile(self.settings_path)  # False for a name that is too long, too
 
     def create_or_resume(self) -> Self:
         """Create the folder, or take one that is empty or has been begun, and lock it.

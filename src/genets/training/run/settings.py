@@ -13,6 +13,7 @@ from pydantic import Field
 from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError
 from genets.core.validation import check_fields, from_plain
+from genets.networks.folder_name import find_results_folder, is_network_name
 from genets.networks.source import results_network
 from genets.networks.weights import WEIGHTS_FILE, check_results
 from genets.structure import Structure
@@ -66,13 +67,15 @@ class RunSettings:
             )
         object.__setattr__(self, "network", network)
         object.__setattr__(self, "weights", own_weights or self.weights)
-        if self.teacher_weights and (not self.teacher or Path(self.teacher).is_dir()):
+        if self.teacher_weights and (not self.teacher or find_results_folder(self.teacher)):
             raise SettingsError(
                 "teacher_weights need the name of a network as teacher; a results folder has its "
                 "own weights"
             )
         object.__setattr__(self, "data", make_data_absolute(self.data))
-        for name in ("weights", "teacher", "teacher_weights"):
+        if not is_network_name(self.teacher):
+            object.__setattr__(self, "teacher", _absolute(self.teacher))
+        for name in ("weights", "teacher_weights"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def _portable(text: str) -> tuple[str, str]:
     path = Path(text)
     if text.endswith(".toml"):
         return str(Structure.load(path)), ""
-    if not path.is_dir():
+    if not find_results_folder(text):
         return text, ""
     check_results(path)
     return results_network(path), str((path / WEIGHTS_FILE).absolute())
@@ -112,4 +115,4 @@ def _portable(text: str) -> tuple[str, str]:
 def _absolute(path: str) -> str:
     """The absolute path of an existing file or folder; other texts stay as they are."""
     expanded = os.path.expanduser(path)
-    return os.path.abspath(expanded) if path and os.path.exists(expanded) else path
+    return os.path.abspath(expanded) if os.path.exists(expanded) else path
