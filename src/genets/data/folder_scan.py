@@ -73,14 +73,21 @@ class FolderScan:
     Attributes:
         root: the folder of the data set.
         left_out: everything that was left out so far.
+        remarks: sentences about folders that were perhaps meant as splits.
     """
 
     root: Path
     left_out: LeftOut = field(default_factory=LeftOut)
+    remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._real_root = os.path.realpath(self.root)
         self._extensions = image_extensions()
+
+    def remark(self, sentence: str) -> None:
+        """Add a sentence to the remarks, unless it is empty."""
+        if sentence:
+            self.remarks.append(sentence)
 
     def path(self, name: str) -> str:
         """The path of a file or folder by its name below the root."""
