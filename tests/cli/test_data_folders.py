@@ -13,6 +13,7 @@ from command_line import fails, invoke
 from genets.core.errors import StudyError
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
+from genets.networks.weights import read_metadata
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
 QUICK = ("--batch-size", 8, "--threads", 1)
@@ -161,6 +162,45 @@ def test_one_broken_image_is_tolerated_and_the_share_is_an_option(tmp_path):
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "tolerant" / "results" / "result.json").read_text())
     assert any("3 images cannot be read" in note for note in record["notes"])
+
+
+def test_the_share_of_broken_images_belongs_to_the_run(tmp_path):
+    photos, run = fill(tmp_path / "photos", 18), tmp_path / "run"
+    for number in range(9):
+        (photos / "cat" / f"{number}.png").write_bytes(b"broken")
+    result = train(photos, "--out", run, "--max-broken-share", 0.5)
+    assert result.exit_code == 0, result.output
+    again = invoke("train", "--out", run)
+    assert again.exit_code == 0, again.output
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    for data in (photos, moved):
+        with pytest.warns(UserWarning, match="cannot be read"):
+            scored = evaluate(run / "results", data, "--split", "train", "--json")
+        assert 0 < images_scored(scored) < 24
+    strict = evaluate(run / "results", photos, "--split", "train", "--max-broken-share", 0)
+    fails(strict, "at most 0% may be broken")
+    # The share may change while the run continues.
+    fails(invoke("train", "--out", run, "--max-broken-share", 0.01), "at most 1% may be broken")
+    fails(invoke("train", "--out", run), "at most 1% may be broken")
+    assert invoke("train", "--out", run, "--max-broken-share", 0.5).exit_code == 0
+
+
+def test_runs_that_stored_no_share_of_broken_images(tmp_path):
+    photos, run = fill(tmp_path / "photos", 18), tmp_path / "run"
+    for number in range(9):
+        (photos / "cat" / f"{number}.png").write_bytes(b"broken")
+    assert train(photos, "--out", run, "--max-broken-share", 0.5).exit_code == 0
+    settings = json.loads((run / "settings.json").read_text())
+    del settings["max_broken_share"]
+    (run / "settings.json").write_text(json.dumps(settings))
+    fails(invoke("train", "--out", run), "at most 1% may be broken")
+    weights = run / "results" / "weights.safetensors"
+    metadata = read_metadata(weights)
+    origin = json.loads(metadata["images"])
+    del origin["max_broken_share"]
+    metadata["images"] = json.dumps(origin)
+    weights.write_bytes(save(load_file(weights), metadata))
+    fails(evaluate(run / "results", photos, "--split", "train"), "at most 1% may be broken")
 
 
 def test_equal_images_in_train_and_test_give_one_warning(tmp_path):

@@ -56,7 +56,7 @@ def eval_(
         bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     resolution: Resolution = None,
-    max_broken_share: MaxBrokenShare = 0.01,
+    max_broken_share: MaxBrokenShare = None,
     out: Annotated[
         Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,

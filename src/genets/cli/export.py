@@ -50,7 +50,7 @@ def export(
         ),
     ] = "free",
     resolution: Resolution = None,
-    max_broken_share: MaxBrokenShare = 0.01,
+    max_broken_share: MaxBrokenShare = None,
     seed: SplitSeed = None,
     json: Json = False,
 ) -> None:

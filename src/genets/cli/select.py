@@ -105,10 +105,7 @@ def select(
     record = _record(reader, selected, written, top)
     trained = None
     if train:
-        machine = {
-            "device": settings.training_device,
-            "max_broken_share": settings.max_broken_share,
-        }
+        machine = {"device": settings.training_device}
         trained = run_training(written[0].settings, written[0].out, machine, plain=json)
         record["trained"] = trained and trained.to_json()
     lines = [f"to train it: {folder.command}" for folder in written if not train]

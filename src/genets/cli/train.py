@@ -140,7 +140,7 @@ def train(
             name="--check-data",
         ),
     ] = False,
-    max_broken_share: MaxBrokenShare = 0.01,
+    max_broken_share: MaxBrokenShare = None,
     tensorboard: Annotated[
         bool, option("Write TensorBoard files beside the log.", panel=OUTPUT, name="--tensorboard")
     ] = False,
@@ -169,13 +169,13 @@ def train(
         teacher_weights=None if teacher_weights is None else str(teacher_weights),
         resolution=resolution,
         seed=seed,
+        max_broken_share=max_broken_share,
     )
     fields = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     folder = out or _default_folder(options)
     settings = _merge_settings(options, recipe, recipe_file, changes or [], fields, folder)
     machine = {"device": device, "workers": workers, "processes": processes,
-               "check_data": check_data, "max_broken_share": max_broken_share,
-               "tensorboard": tensorboard}  # fmt: skip
+               "check_data": check_data, "tensorboard": tensorboard}  # fmt: skip
     result = run_training(settings, folder, machine, plain=json)
     if result is not None:
         print_training(result, json)

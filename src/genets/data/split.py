@@ -119,7 +119,12 @@ class ImageData:
     def origin(self) -> ImageOrigin:
         """The facts by which another command recognises these images and their splits."""
         data = make_data_absolute(self.name)
-        return ImageOrigin(data=data, seed=self.seed, fingerprint=self.train_fingerprint)
+        return ImageOrigin(
+            data=data,
+            seed=self.seed,
+            fingerprint=self.train_fingerprint,
+            max_broken_share=None if self.broken is None else self.broken.max_share,
+        )
 
     def input_contract(self, resolution: int) -> dict[str, Any]:
         """The input that a network trained on these images needs, and its classes, for JSON."""

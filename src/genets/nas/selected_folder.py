@@ -89,11 +89,8 @@ def write_selected(
         "command": folder / COMMAND,
     }
     out = folder / TRAINING
-    broken_share = study.settings.max_broken_share
-    words = _command(
-        settings, paths["structure"], paths["recipe"], study.settings.training_device,
-        broken_share, out,
-    )  # fmt: skip
+    device = study.settings.training_device
+    words = _command(settings, paths["structure"], paths["recipe"], device, out)
     command = shlex.join(["genets", *words])
     script = shlex.join([sys.executable, "-m", "genets", *words])  # genets may not be on PATH
     record = {
@@ -122,16 +119,12 @@ def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
         seed=settings.seed,
         teacher=str(settings.structure),
         teacher_weights=str(study.master_weights.absolute()),
+        max_broken_share=settings.max_broken_share,
     )
 
 
 def _command(
-    settings: RunSettings,
-    structure: Path,
-    recipe: Path,
-    device: str,
-    max_broken_share: float,
-    out: Path,
+    settings: RunSettings, structure: Path, recipe: Path, device: str, out: Path
 ) -> list[str]:
     """The words of the command behind `genets`."""
     types = (stage.type for stage in Structure.parse(settings.network).stages)
@@ -144,6 +137,6 @@ def _command(
         "--teacher-weights", settings.teacher_weights,
         "--seed", str(settings.seed),
         "--device", device,
-        "--max-broken-share", str(max_broken_share),
+        "--max-broken-share", str(settings.max_broken_share),
         "--out", str(out.absolute()),
     ]  # fmt: skip

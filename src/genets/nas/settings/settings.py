@@ -17,6 +17,7 @@ from pydantic import (
 
 from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError, shown
+from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
 from genets.latency.target import Target
@@ -83,7 +84,7 @@ class SearchSettings(SettingsModel):
         min_length=1, description="Name of a data set (digits), or a folder of images."
     )
     max_broken_share: float = Field(
-        default=0.01,  # `genets.data.MAX_BROKEN_SHARE`, whose module imports torch
+        default=MAX_BROKEN_SHARE,
         ge=0,
         le=1,
         description="Largest share of images that may be broken, 0 to 1. One broken image is no "

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError
+from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import check_fields, from_plain
 from genets.networks.folder_name import find_results_folder, is_network_name
 from genets.networks.source import results_network
@@ -24,7 +25,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """Everything that the final weights depend on.
+    """Everything that the final weights depend on, and the share of broken images.
 
     Attributes:
         network: The network to train; see `resolve_network`. A structure file is stored as its
@@ -39,6 +40,8 @@ class RunSettings:
         teacher: A trained network whose outputs are learned from; empty for none.
         teacher_weights: A file of the teacher's weights. Empty for published weights, or for
             those of a results folder.
+        max_broken_share: The largest share of broken images that is no error; see `load_data`. It
+            may change during a run.
 
     Raises:
         GenetsError: A value is wrong, or a file or folder cannot be read.
@@ -54,6 +57,7 @@ class RunSettings:
     weights: str = ""
     teacher: str = ""
     teacher_weights: str = ""
+    max_broken_share: Annotated[float, Field(ge=0, le=1)] = MAX_BROKEN_SHARE
 
     def __post_init__(self) -> None:
         check_fields(self, raises=SettingsError)
@@ -96,7 +100,7 @@ class RunSettings:
     def comparable(self) -> dict[str, Any]:
         """The values that a run depends on, with the fields of the recipe among them."""
         record = self.to_json()
-        del record["recipe_name"]
+        del record["recipe_name"], record["max_broken_share"]
         recipe = record.pop("recipe")
         return {**record, **recipe}
 
