@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -15,6 +16,7 @@ from test_stored_study import STORED, StoredLaboratory
 
 import genets
 from command_line import fails, invoke
+from genets.core.output_folder import MARKER
 from genets.structure import Structure
 from json_keys import check_keys
 
@@ -40,7 +42,7 @@ def test_structure_measurement_and_command_are_written(study: Path, tmp_path: Pa
     out = tmp_path / "faster net"
     printed = select(study, "--out", out)
     assert sorted(path.name for path in out.iterdir()) == [
-        "recipe.toml", "selected.json", "structure.toml", "train.sh"
+        MARKER, "recipe.toml", "selected.json", "structure.toml", "train.sh"
     ]  # fmt: skip
     assert str(Structure.load(out / "structure.toml")) == printed["structure"]
     stored = json.loads((out / "selected.json").read_text())
@@ -150,3 +152,21 @@ def test_a_folder_in_the_way_costs_no_table_and_no_half_of_the_folders(
     assert "holds another structure than the selected" in result.stderr
     assert structure in result.stdout
     assert not (out / "1").exists()
+
+
+def test_a_stopped_selection_marks_its_folder_and_can_be_given_again(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out", os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if Path(target).name == "structure.toml":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    words = ("select", study, "--budget", "0.7x", "--out", out)
+    monkeypatch.setattr(os, "replace", stop)
+    assert invoke(*words).exit_code == 130
+    monkeypatch.setattr(os, "replace", replace)
+    assert [path.name for path in out.iterdir()] == [MARKER]
+    assert invoke(*words).exit_code == 0

@@ -74,6 +74,7 @@ def compare(
     from genets.analysis import compare as compare_networks
     from genets.cli.output import print_kept_rows, print_result, print_tables
     from genets.cli.progress import show_progress
+    from genets.core.output_folder import make_folder
     from genets.report.comparison.page import write_comparison
     from genets.report.comparison.tables import comparison_record, comparison_tables
 
@@ -81,7 +82,7 @@ def compare(
     candidates = find_networks(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     try:
         with show_progress(plain=json) as on_progress:
             result = compare_networks(

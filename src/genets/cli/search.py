@@ -194,6 +194,7 @@ def _rank(
     from genets.analysis.masters import check_masters, rank_masters
     from genets.cli.progress import show_progress
     from genets.core.errors import StudyError
+    from genets.core.output_folder import make_folder
     from genets.core.progress import Progress
     from genets.data import load_data
     from genets.nas.study import layout
@@ -213,7 +214,7 @@ def _rank(
         device=device,
         max_broken_share=first.max_broken_share,
     )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with show_progress(plain=plain) as on_progress:
         ranking = rank_masters(
             structures,

@@ -20,6 +20,7 @@ from genets.core.json_files import (
     read_json,
     write_json,
 )
+from genets.core.output_folder import MARKER, make_folder
 
 Content = TypeVar("Content")
 
@@ -78,7 +79,7 @@ class ResumableFolder:
         with self.explained():
             if not self.is_begun and self.path.exists():
                 self._check_empty()
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._take_lock()
         return self
 
@@ -226,7 +227,8 @@ class ResumableFolder:
     def _may_precede(self, name: str) -> bool:
         """Whether `name` may exist before the settings file, as after a kill at the beginning."""
         patterns = (f".{self.kind.settings_file}.*.tmp", *self.kind.may_precede)
-        return name == self.kind.lock_file or any(fnmatchcase(name, each) for each in patterns)
+        own = (self.kind.lock_file, MARKER)
+        return name in own or any(fnmatchcase(name, each) for each in patterns)
 
 
 def take_lock(

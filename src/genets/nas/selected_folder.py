@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.core.files import write_atomic
+from genets.core.output_folder import check_writable_folder, is_free, make_folder
 from genets.latency import Target
 from genets.nas.settings.toml_tables import format_toml_tables
 from genets.nas.study.reader import StudyReader
@@ -52,9 +53,10 @@ def check_folder(folder: Path, structure: Structure | None = None) -> None:
             another structure.
     """
     is_selection = (folder / STRUCTURE_FILE).is_file() and (folder / MEASUREMENT).is_file()
-    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not (is_selection or is_free):
+    is_new = not folder.exists() or (folder.is_dir() and is_free(folder))
+    if not (is_selection or is_new):
         raise StudyError(f"{folder} is not empty and holds no selection; take another folder")
+    check_writable_folder(folder)
     path = folder / STRUCTURE_FILE
     if structure is not None and path.exists() and Structure.load(path) != structure:
         raise StudyError(
@@ -101,7 +103,7 @@ def write_selected(
         "train": command,
     }
     recipe = {name: value for name, value in asdict(settings.recipe).items() if value is not None}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomic(paths["structure"], selected.structure.to_toml())
     write_atomic(paths["measurement"], json.dumps(record, indent=2, allow_nan=False) + "\n")
     write_atomic(paths["recipe"], format_toml_tables(recipe))

@@ -1,5 +1,6 @@
 """The folder of a training run, and the results folder in it, which every command takes.
 
+.genets            says that genets made the folder (`genets.core.output_folder`)
 settings.json      the settings; they may change until the first checkpoint is written, and
                    the share of broken images also later
 images.json        the number of images, their classes and their fingerprint
