@@ -1,5 +1,7 @@
 """The `--out` folders of all commands: recognised as results, also where a command was stopped."""
 
+import errno
+import json
 import os
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import pytest
 from PIL import Image
 from results_lab import write_results
 
-from command_line import invoke
+from command_line import fails, invoke
 from genets.analysis.comparison.rows import Comparison, save_rows
 from genets.core.output_folder import MARKER
 from genets.data import load_data
+from genets.latency.timing import clock
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
 OTHER = "Conv3x8s2 XX3x16s2 DW3x16r2 Conv1x16 @16"
@@ -54,12 +57,12 @@ def run_command(photos, tmp_path):
     write_results(tmp_path / "results")
     texts = {"PHOTOS": photos, "RESULTS": tmp_path / "results"}
 
-    def run(command):
+    def run(command, *more):
         words = [texts.get(word, word) for word in COMMANDS[command]]
         name, *options = command.split()
         if options:
             words = [*options, *words] if name == "profile" else words
-        return invoke(name, *words, "--out", photos / "out")
+        return invoke(name, *words, "--out", photos / "out", *more)
 
     return run
 
@@ -120,3 +123,76 @@ def test_a_folder_with_other_files_is_not_marked(photos, run_command):
     (photos / "out" / "notes.txt").write_text("mine")
     assert run_command("rank").exit_code == 0
     assert not (photos / "out" / MARKER).exists()
+
+
+WORK = {
+    "search": "genets.nas.search.run_search",
+    "search --compare-masters": "genets.data.load_data",
+    "train": "genets.training.train_network.load_images",
+    "eval": "genets.cli.networks.load_network",
+    "export": "genets.cli.networks.load_network",
+    "rank": "genets.cli.rank._rank_all",
+}
+"""The function with which a command begins its work."""
+
+
+@pytest.mark.parametrize("command", WORK)
+def test_a_file_in_place_of_the_folder_is_refused_before_the_work(
+    photos, run_command, monkeypatch, command
+):
+    (photos / "out").write_text("mine")
+    began = []
+    monkeypatch.setattr(WORK[command], lambda *words, **options: began.append(words))
+    sentence = fails(run_command(command), f"cannot write '{photos / 'out'}': ", "is a file")
+    assert not began
+    assert "kept" not in sentence
+    assert (photos / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("folder", "it is a folder"), ("x" * 300, "File name too long"), ("no/a.csv", "not exist")],
+)
+def test_the_file_of_predictions_is_checked_before_scoring(
+    tmp_path, run_command, monkeypatch, name, reason
+):
+    (tmp_path / "folder").mkdir()
+    began = []
+    monkeypatch.setattr("genets.cli.eval._evaluate", lambda *words: began.append(words))
+    words = (tmp_path / "results", "--data", "digits", *QUICK)
+    fails(invoke("eval", *words, "--predictions", tmp_path / name), "cannot write", reason)
+    assert not began
+
+
+@pytest.mark.parametrize("command", ["eval", "compare", "profile", "rank"])
+def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, command):
+    """The result is printed, and nothing that was not written is said to be kept."""
+    for name, seconds in (("WARM_UP_S", 0.01), ("WARM_UP_LIMIT_S", 0.02), ("REFILL_CACHES_S", 0)):
+        monkeypatch.setattr(clock, name, seconds)
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).suffix in (".html", ".csv", ".png"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    result = run_command(command, "--json")
+    assert result.exit_code == 2, result.output
+    assert json.loads(result.stdout)
+    assert result.stderr.splitlines()[-1].endswith(": No space left on device")
+
+
+def test_rows_that_cannot_be_written_are_not_said_to_be_kept(photos, run_command, monkeypatch):
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).name.startswith("rows"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    result = run_command("compare")
+    assert result.exit_code == 2
+    assert "No space left on device" in result.stderr
+    assert "kept" not in result.stderr

@@ -152,6 +152,30 @@ def test_a_folder_in_the_way_costs_no_table_and_no_half_of_the_folders(
     assert "holds another structure than the selected" in result.stderr
     assert structure in result.stdout
     assert not (out / "1").exists()
+    result = invoke(*words, "--json")
+    assert result.exit_code == 2
+    record = json.loads(result.stdout)
+    assert structure in [each["structure"] for each in record["alternatives"]]
+
+
+def test_a_training_that_fails_costs_no_record(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    printed = select(study, "--out", out)
+    (out / "training").mkdir()
+    (out / "training" / "thesis.tex").write_text("dear")
+    words = ("--budget", "0.7x", "--out", out, "--train", "--json")
+    result = invoke("select", study, *words)
+    assert result.exit_code == 2
+    assert "is neither empty nor a run" in result.stderr
+    assert json.loads(result.stdout)["structure"] == printed["structure"]
+
+
+def test_a_file_in_the_way_is_named_before_measuring(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for words in (("--top", 2), ("--json",)):
+        result = invoke("select", study, "--budget", "0.7x", "--out", tmp_path / "file/a", *words)
+        fails(result, "cannot write", "Not a directory")
+        assert "Measuring" not in result.stderr
 
 
 def test_a_stopped_selection_marks_its_folder_and_can_be_given_again(

@@ -135,7 +135,7 @@ class _Commands(TyperGroup):
             if error.errno not in DISK_ERRORS:
                 raise
             place = f"{error.filename}: " if error.filename else ""
-            _fail(f"{place}{error.strerror}; finished work is kept", GenetsError.exit_status)
+            _fail(f"{place}{error.strerror}", GenetsError.exit_status)
 
 
 app = typer.Typer(

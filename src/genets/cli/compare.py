@@ -72,7 +72,7 @@ def compare(
     # PyTorch is imported only after the options are checked.
     from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
-    from genets.cli.output import print_kept_rows, print_result, print_tables
+    from genets.cli.output import print_kept_rows, print_tables, write_and_print
     from genets.cli.progress import show_progress
     from genets.core.output_folder import make_folder
     from genets.report.comparison.page import write_comparison
@@ -93,12 +93,16 @@ def compare(
                 on_progress=on_progress,
                 on_rows=finished.append,
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         if finished and not json:
             print_tables(*comparison_tables(finished[-1]))
         print_kept_rows(out)
         raise
-    files = write_comparison(result, out) if out else {}
-    print_result(json, comparison_record(result), comparison_tables(result), files=files)
+    write_and_print(
+        lambda: write_comparison(result, out) if out else {},
+        json,
+        comparison_record(result),
+        comparison_tables(result),
+    )
     if not any(row.measurement for row in result.rows):
         raise GenetsError("no network could be measured; each row gives its reason")

@@ -18,6 +18,7 @@ from genets.cli.options import (
     option,
 )
 from genets.core.errors import GenetsError
+from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
     from genets.latency.export import BatchDimension
@@ -70,6 +71,7 @@ def export(
     if chosen.precision == "int8" and data is None:
         raise GenetsError("precision int8 needs --data: its training images set the value ranges")
     chosen.check()
+    check_writable_folder(out)
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
     from genets.cli.output import print_remark, print_result

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,29 @@ def print_result(
     print_tables(*tables)
     print_lines(lines)
     print_lines(f"{name}: {path}" for name, path in (files or {}).items())
+
+
+def write_and_print(
+    write: Callable[[], Mapping[str, Path]],
+    as_json: bool,
+    record: Any,
+    tables: Iterable[RenderableType] = (),
+    lines: Iterable[str] = (),
+) -> None:
+    """Write the files of a result and print it; it is also printed where writing fails.
+
+    Args:
+        write: Writes the files and returns their paths by label.
+        as_json: See `print_result`, also for the other arguments.
+        record: The result for machines.
+        tables: The result for people.
+        lines: Lines after the tables.
+    """
+    files: Mapping[str, Path] = {}
+    try:
+        files = write()
+    finally:
+        print_result(as_json, record, tables, lines, files)
 
 
 def print_json(value: Any) -> None:

@@ -24,6 +24,7 @@ from genets.cli.options import (
     option,
     preset_names,
 )
+from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
 
 def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, json: bool) -> None:
     checked = _check(settings)
+    check_writable_folder(out)  # before every image is read
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
@@ -194,7 +196,6 @@ def _rank(
     from genets.analysis.masters import check_masters, rank_masters
     from genets.cli.progress import show_progress
     from genets.core.errors import StudyError
-    from genets.core.output_folder import make_folder
     from genets.core.progress import Progress
     from genets.data import load_data
     from genets.nas.study import layout
@@ -203,6 +204,7 @@ def _rank(
 
     structures = {name: each.structure for name, each in settings.items()}
     check_masters(structures)
+    check_writable_folder(out)
     if is_study(out) and not (out / layout.RANKING).exists():
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))

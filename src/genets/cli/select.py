@@ -79,7 +79,7 @@ def select(
     """
     if train and (out is None or top is not None):
         raise GenetsError("--train needs --out, and trains one network, so leave --top out")
-    from genets.cli.output import print_remark, print_result, print_tables
+    from genets.cli.output import print_json, print_lines, print_remark, print_tables
     from genets.cli.train import print_training, run_training
     from genets.nas.selected_folder import check_folder
     from genets.nas.study.reader import StudyReader, load_settings
@@ -101,16 +101,20 @@ def select(
     if not json:
         print_tables(table)  # before anything is written, because writing may fail
     folders = _folders(out, len(selected), several=top is not None)
-    written = _write(reader, selected, used, folders)
-    record = _record(reader, selected, written, top)
-    trained = None
-    if train:
-        machine = {"device": settings.training_device}
-        trained = run_training(written[0].settings, written[0].out, machine, plain=json)
-        record["trained"] = trained and trained.to_json()
-    lines = [f"to train it: {folder.command}" for folder in written if not train]
-    files = {"written": out} if out else {}
-    print_result(json, record, (), lines, files)
+    record, trained = _record(reader, selected, [], top), None
+    try:
+        written = _write(reader, selected, used, folders)
+        record = _record(reader, selected, written, top)
+        if train:
+            machine = {"device": settings.training_device}
+            trained = run_training(written[0].settings, written[0].out, machine, plain=json)
+            record["trained"] = trained and trained.to_json()
+    finally:
+        if json:  # the record of what was measured, also where writing or training fails
+            print_json(record)
+    if not json:
+        print_lines(f"to train it: {folder.command}" for folder in written if not train)
+        print_lines([f"written: {out}"] if out else [])
     if trained is not None and not json:
         print_training(trained, json)
     if len(selected) < (top or 1):

@@ -20,6 +20,7 @@ from genets.cli.options import (
     option,
     recipe_names,
 )
+from genets.core.output_folder import check_writable_folder
 from genets.latency.target import DEVICES
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ def run_training(
     from genets.training.run.folder import is_run
     from genets.training.train_network import train_network
 
+    check_writable_folder(out)
     first = is_first_process()
     title = f"{settings.network[:60]} on {settings.data}, recipe {settings.recipe_name}"
     lines = plain or not error_console().is_terminal or not first
