@@ -29,8 +29,8 @@ COMMANDS = {
     "eval": ("RESULTS", "--data", "digits", *QUICK),
     "export": ("RESULTS", *QUICK),
     "compare": (NETWORK, *QUICK, "--time-limit", 0.02),
-    "profile": ("--network", NETWORK, "--sweep", 1, "--width", 32, "--ratio", 1,
-                "--time-limit", 0.02),
+    "profile": ("--network", NETWORK, "--sweep", 1, "--width", 16, "--ratio", 1,
+                "--block-resolution", 4, "--threads", 1, "--time-limit", 0.02),
     "profile --table": (NETWORK, "--num-classes", 2, *QUICK),
     "rank": (NETWORK,),
 }  # fmt: skip

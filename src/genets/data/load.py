@@ -11,9 +11,8 @@ import torch
 
 from genets.core.data_name import describe_hidden_folder, find_data_path
 from genets.core.errors import DataError, unknown_name
-from genets.core.image_facts import Preprocessing
+from genets.core.image_facts import MAX_BROKEN_SHARE, Preprocessing
 from genets.core.log import get_logger
-from genets.data.broken_images import MAX_BROKEN_SHARE
 from genets.data.digits import load_digits
 from genets.data.folder import load_folder
 from genets.data.split import SPLITS, ImageData
