@@ -164,6 +164,16 @@ def test_the_file_of_predictions_is_checked_before_scoring(
     assert not began
 
 
+def test_a_search_that_is_stopped_before_it_begins_keeps_nothing(run_command, monkeypatch):
+    def stop(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genets.nas.search.load_data", stop)
+    result = run_command("search")
+    assert result.exit_code == 130
+    assert "kept" not in result.stderr
+
+
 @pytest.mark.parametrize("command", ["eval", "compare", "profile", "rank"])
 def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, command):
     """The result is printed, and nothing that was not written is said to be kept."""

@@ -148,8 +148,9 @@ def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, 
                 open_threads=leaves_threads_open(settings), on_event=on_event,
             )  # fmt: skip
     except KeyboardInterrupt:
-        again = f"genets search --out {shlex.quote(str(out))}"
-        print_remark(f"The study is kept. To continue: {again}")
+        if is_study(out):
+            again = f"genets search --out {shlex.quote(str(out))}"
+            print_remark(f"The study is kept. To continue: {again}")
         raise
     print_result(json, result.to_json(), [search_table(result)])
     if not json:

@@ -191,9 +191,10 @@ class ResumableFolder:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             cure = "free some space" if full else "check the path and its permissions"
+            kept = f"{self.kind.kept}, so " if self.is_begun else ""
             raise self.kind.raises(
                 f"cannot use {self.kind.noun} {self.path}: {error.strerror or first_line(error)}; "
-                f"{self.kind.kept}, so {cure} and give the same command again"
+                f"{kept}{cure} and give the same command again"
             ) from error
 
     def close(self) -> None:
