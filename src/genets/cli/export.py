@@ -18,6 +18,7 @@ from genets.cli.options import (
     option,
 )
 from genets.core.errors import GenetsError
+from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
     from genets.cli.networks import NetworkWithData
@@ -52,7 +53,7 @@ def export(
         ),
     ] = "free",
     resolution: Resolution = None,
-    max_broken_share: MaxBrokenShare = 0.01,
+    max_broken_share: MaxBrokenShare = None,
     seed: SplitSeed = None,
     json: Json = False,
 ) -> None:
@@ -72,6 +73,7 @@ def export(
     if chosen.precision == "int8" and data is None:
         raise GenetsError("precision int8 needs --data: its training images set the value ranges")
     chosen.check()
+    check_writable_folder(out)
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
     from genets.cli.output import print_result

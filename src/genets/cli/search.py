@@ -24,6 +24,7 @@ from genets.cli.options import (
     option,
     preset_names,
 )
+from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
 
 def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, json: bool) -> None:
     checked = _check(settings)
+    check_writable_folder(out)  # before every image is read
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
@@ -147,8 +149,9 @@ def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, 
                 open_threads=leaves_threads_open(settings), on_event=on_event,
             )  # fmt: skip
     except KeyboardInterrupt:
-        again = f"genets search --out {shlex.quote(str(out))}"
-        print_remark(f"The study is kept. To continue: {again}")
+        if is_study(out):
+            again = f"genets search --out {shlex.quote(str(out))}"
+            print_remark(f"The study is kept. To continue: {again}")
         raise
     print_result(json, result.to_json(), [search_table(result)])
     if not json:
@@ -203,6 +206,7 @@ def _rank(
 
     structures = {name: each.structure for name, each in settings.items()}
     check_masters(structures)
+    check_writable_folder(out)
     if is_study(out) and not (out / layout.RANKING).exists():
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
@@ -216,7 +220,7 @@ def _rank(
             on_progress=on_progress,
             max_broken_share=first.max_broken_share,
         )
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         ranking = rank_masters(
             structures,
             data,

@@ -83,7 +83,7 @@ def select(
     """
     if train and (out is None or top is not None):
         raise GenetsError("--train needs --out, and trains one network, so leave --top out")
-    from genets.cli.output import print_remark, print_result, print_tables
+    from genets.cli.output import print_json, print_lines, print_remark, print_tables
     from genets.cli.train import print_training
     from genets.nas.selected_folder import check_folder
     from genets.nas.study.reader import StudyReader, load_settings
@@ -100,14 +100,19 @@ def select(
     if not json:  # before anything is written, because writing may fail
         print_tables(_table(selected, settings.metric, top))
     folders = _folders(out, len(selected), several=top is not None)
-    written = _write(reader, selected, used, folders)
-    record = _record(reader, selected, written, top)
-    trained = None
-    if train:
-        trained = _train(written[0], settings, plain=json)
-        record["trained"] = trained and trained.to_json()
-    commands = [f"to train it: {folder.command}" for folder in written if not train]
-    print_result(json, record, (), commands, {"written": out} if out else {})
+    record, trained = _record(reader, selected, [], top), None
+    try:
+        written = _write(reader, selected, used, folders)
+        record = _record(reader, selected, written, top)
+        if train:
+            trained = _train(written[0], settings, plain=json)
+            record["trained"] = trained and trained.to_json()
+    finally:
+        if json:  # the record of what was measured, also where writing or training fails
+            print_json(record)
+    if not json:
+        print_lines(f"to train it: {folder.command}" for folder in written if not train)
+        print_lines([f"written: {out}"] if out else [])
     if trained is not None and not json:
         print_training(trained, json)
     if len(selected) < (top or 1):
@@ -150,13 +155,13 @@ def _table(selected: list[Candidate], metric: Metric, top: int | None) -> Table:
 
 
 def _train(written: SelectedFolder, settings: SearchSettings, *, plain: bool) -> RunResult | None:
-    """Train the structure of a folder, with the machine's settings of the study.
+    """Train the structure of a folder, on the training device of the study.
 
     Returns None in all but the first of several processes.
     """
     from genets.cli.train import run_training
 
-    machine = {"device": settings.training_device, "max_broken_share": settings.max_broken_share}
+    machine = {"device": settings.training_device}
     return run_training(written.settings, written.out, machine, plain=plain)
 
 

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import UnidentifiedImageError
 
 from genets.core.errors import DataError, first_line, shown
+from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.progress import OnProgress, Progress
 from genets.data.image_file import BROKEN, open_image
 from genets.data.pixels import as_rgb
 from genets.data.share import WHOLE, Share
 
-MAX_BROKEN_SHARE = 0.01
 READING = "reading images"  # the name of the phase
 
 

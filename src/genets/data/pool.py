@@ -15,8 +15,8 @@ from torchvision.transforms import Compose
 
 from genets.core.errors import DataError, printable
 from genets.core.host import count_cpus
-from genets.core.image_facts import Preprocessing
-from genets.data.broken_images import MAX_BROKEN_SHARE, BrokenImages
+from genets.core.image_facts import MAX_BROKEN_SHARE, Preprocessing
+from genets.data.broken_images import BrokenImages
 from genets.data.image_reader import ImageReader, Images, Pick, collate, image_name
 from genets.data.pixels import Erasing, normalised
 from genets.data.scoring import DEFAULT, Pixels, make_transform

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,6 +17,7 @@ from genets.networks import resolve_network
 from genets.networks.baselines import SETS, baselines
 from genets.networks.build import seeded_weights
 from genets.networks.count import count_on_meta, input_channels
+from genets.networks.folder_name import find_results_folder
 from genets.networks.random_weights import fill_weights, is_fillable, materialise
 from genets.networks.source import NetworkSource
 from genets.structure import zoo
@@ -191,7 +191,8 @@ def find_network(name: str, resolution: int | None = None, seed: int = 0) -> Com
 
 def _resolve(name: str) -> NetworkSource:
     """Resolve a network, on torch's meta device if its weights are fresh and it can be there."""
-    source = None if Path(name).is_dir() else _try_on_meta(lambda: resolve_network(name))
+    is_folder = find_results_folder(name) is not None
+    source = None if is_folder else _try_on_meta(lambda: resolve_network(name))
     return source or resolve_network(name)
 
 

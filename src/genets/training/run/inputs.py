@@ -36,7 +36,6 @@ def load_images(
     settings: RunSettings,
     processes: Processes,
     workers: int | None,
-    max_broken_share: float,
     note: Callable[[str], None],
 ) -> ImageData:
     """Load this process's share of the images, without checking them. Raises DataError."""
@@ -56,7 +55,7 @@ def load_images(
         workers=workers,
         check=False,
         share=processes.share,
-        max_broken_share=max_broken_share,
+        max_broken_share=settings.max_broken_share,
         **options,
     )
 
