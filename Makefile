@@ -37,6 +37,7 @@ TINY_BENCHMARKS := \
 	"gpu_campaign.py --device cpu --tiny" \
 	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \
 	"predict_agreement.py --tiny" \
+	"public_tables.py --tiny" \
 	"repeatability.py --times 2 --time-limit 0.1" \
 	"rounds.py --tiny --seeds 1" \
 	"search_quality.py --tiny" \

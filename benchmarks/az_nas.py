@@ -16,9 +16,10 @@ NAS-Bench-201. Block b maps features to f_b, a matrix of positions (of all image
   belong to one position of g_out become its channels.
 - Complexity: multiply-adds.
 
-An identity is a block like any other, as in the authors' code for NAS-Bench-201: its entropy counts
-once more, the entropy does not increase, and its trainability is minus infinity because g_in equals
-g_out. The trainability of every network with an identity is therefore minus infinity.
+An identity that keeps width and resolution is a block like any other, as in the authors' code for
+NAS-Bench-201: its entropy counts once more, the entropy does not increase, and its trainability is
+minus infinity because g_in equals g_out. The trainability of every network with such an identity is
+therefore minus infinity.
 """
 
 from __future__ import annotations

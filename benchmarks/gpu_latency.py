@@ -7,13 +7,14 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from conditions import ROOT
+from conditions import RESULTS, ROOT
 from genets.analysis import find_networks
 from genets.analysis.comparison.compare import compare
 from genets.analysis.comparison.findings import rank_correlation
@@ -30,13 +31,14 @@ COMPILED = (
     "GENet-normal", "GENet-large", "GENet-light", "MobileNetV4-conv-medium", "RepViT-M1.1",
     "EfficientNet-B2", "EfficientNet-B3",
 )  # fmt: skip
-START_S = 12  # before a stage begins: imports, which its box contains
+ENGINES_S = 20.0  # of the first stage, after its tests
 PEAK_SIDE = 8192  # of a matrix product that reaches the card's speed
 
 
 def engines(session: Session) -> None:
     """The outputs of each engine and precision beside fp64 on the CPU, and the tests of GPUs."""
     pixels = TINY_MASTER.resolution if session.tiny else 96
+    run_gpu_tests(session)
     rows: list[dict[str, Any]] = []
     structures = {name: zoo[name] for name in ("genet_light", "genet_normal")}
     for name, structure in ({"tiny": TINY_MASTER} if session.tiny else structures).items():
@@ -54,7 +56,6 @@ def engines(session: Session) -> None:
                 row["error"] = str(error)
             rows.append(row)
             session.store(errors=rows)
-    session.store(tests=run_gpu_tests(session))
 
 
 def largest_error(network: nn.Module, target: Target, images: Tensor, exact: Tensor) -> float:
@@ -88,24 +89,40 @@ def runnable_targets(session: Session) -> Iterator[Target]:
             yield target
 
 
-def run_gpu_tests(session: Session) -> str:
-    """The last line of pytest for the tests with the mark `gpu`."""
+def run_gpu_tests(session: Session) -> None:
+    """Store the results of the tests with the mark `gpu`, which leave ENGINES_S for the engines."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py"))
              if re.search(r"mark\.gpu", path.read_text(encoding="utf-8"))]  # fmt: skip
     if session.tiny:
         files = [path for path in files if path.parent.name == "training"]
-    words = [sys.executable, "-m", "pytest", "-m", "gpu", *map(str, files)]
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:xdist", "-vv", *map(str, files)]
+    limit_s = max(1.0, session.seconds_left - ENGINES_S)
     try:
         run = subprocess.run(
-            words, cwd=ROOT, capture_output=True, text=True, timeout=session.seconds_left - START_S
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s
         )
-    except subprocess.TimeoutExpired:
-        return "stopped at the end of the box"
-    return [run.stderr.strip(), *run.stdout.strip().splitlines()][-1]
+        output, is_complete = run.stdout, True
+    except subprocess.TimeoutExpired as error:
+        output, is_complete = error.stdout or b"", False
+    session.store(tests=summarise_tests(output.decode(errors="replace"), is_complete))
+
+
+def summarise_tests(output: str, is_complete: bool) -> dict[str, Any]:
+    """The numbers of the results that pytest printed with -v, and the tests that did not pass."""
+    results = re.findall(r"^(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", output, re.MULTILINE)
+    return {
+        "complete": is_complete,
+        "results": dict(Counter(result.lower() for _, result in results)),
+        "failed": [test for test, result in results if result in ("FAILED", "ERROR")],
+        "last_line": ([""] + [line for line in output.splitlines() if line.strip()])[-1],
+    }
 
 
 def table(session: Session) -> None:
-    """The table of genet_normal's default space at 192 pixels, and its held-out error."""
+    """The table of genet_normal's default space at 192 pixels, and its held-out error.
+
+    The finished timings of a table that is interrupted stay in results/gpu/table.visits.jsonl.
+    """
     master = TINY_MASTER if session.tiny else zoo["genet_normal"]
     blocks = DesignSpace().blocks[: 1 if session.tiny else None]
     reported = [time.perf_counter()]
@@ -115,6 +132,9 @@ def table(session: Session) -> None:
             reported[0] = time.perf_counter()
             session.store(share_done=share)
 
+    visits = RESULTS / "gpu" / "table.visits.jsonl"
+    visits.parent.mkdir(parents=True, exist_ok=True)
+    visits.unlink(missing_ok=True)  # of an earlier campaign
     start = time.perf_counter()
     made = LatencyTable.build(
         master,
@@ -125,7 +145,9 @@ def table(session: Session) -> None:
         time_limit_s=0.5 if session.tiny else 45.0,
         held_out=2 if session.tiny else HELD_OUT,
         on_progress=report,
+        visits=visits,
     )
+    visits.unlink(missing_ok=True)
     session.store(
         share_done=1.0,
         master=str(master),

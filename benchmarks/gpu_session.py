@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
@@ -17,6 +18,12 @@ from genets.structure import Structure
 
 TINY_MASTER = Structure.parse("Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8")
 
+STORE_S = 3.0  # before the end of its box, a stage is interrupted and stores what it has
+
+
+class OutOfTime(BaseException):
+    """The time box of a stage ends; no `except Exception` of the measured code may catch this."""
+
 
 @dataclass
 class Session:
@@ -24,14 +31,15 @@ class Session:
 
     Attributes:
         tiny: Whether to run for seconds only; the figures then mean nothing.
+        end_s: When the time box ends, on the clock `time.monotonic`.
     """
 
     stage: str
     device: str
     tiny: bool
-    box_s: float
+    end_s: float
     figures: dict[str, Any] = field(default_factory=dict)
-    start_s: float = field(default_factory=time.perf_counter)
+    start_s: float = field(default_factory=time.monotonic)
 
     @property
     def is_cpu(self) -> bool:
@@ -45,12 +53,29 @@ class Session:
 
     @property
     def seconds_left(self) -> float:
-        return self.box_s - (time.perf_counter() - self.start_s)
+        """The seconds until the stage must store what it has; 0 after that time."""
+        return max(0.0, self.end_s - STORE_S - time.monotonic())
+
+    @contextmanager
+    def time_box(self) -> Iterator[None]:
+        """Raise OutOfTime inside the block when no seconds are left."""
+
+        def stop(number: int, frame: object) -> None:
+            raise OutOfTime
+
+        before = signal.signal(signal.SIGALRM, stop)
+        # The signal comes again, because an exception inside a destructor ends nothing.
+        signal.setitimer(signal.ITIMER_REAL, max(self.seconds_left, 1e-3), STORE_S / 2)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def store(self, *, complete: bool = False, **figures: Any) -> None:
         """Add figures and write all of them."""
         self.figures |= figures
-        seconds = time.perf_counter() - self.start_s
+        seconds = time.monotonic() - self.start_s
         record = {"complete": complete, "tiny": self.tiny, "seconds": seconds, **self.figures}
         with redirect_stdout(StringIO()):
             write_result(f"gpu/{self.stage}", record, self.target(1))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from genets.core.errors import BusyDeviceError
+from genets.core.host import count_cpus
+from genets.core.progress import Progress
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.trials.gpus import processes_per_gpu, step_cost
-from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.study.records import Trial
+from genets.nas.trials.gpus import StepCost, least_free_bytes, processes_per_gpu, step_cost
+from genets.nas.trials.plan import GROUP_SIZE, changeable_stages, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import run_inline
 from genets.networks import build, resolve_network, save_weights
+from genets.structure import SearchSpace
 from genets.training import Recipe, make_optimizer
 from genets.training.resources import usual_precision
 from genets.training.step import move, train_mode, train_step
@@ -39,12 +44,14 @@ TINY_SEARCH: dict[str, Any] = {
     "master_training": {"epochs": 8},
     "trial_training": {"epochs": 1, "warmup_epochs": 0},
     "final_training": {"epochs": 1, "warmup_epochs": 0},
-    "table_seconds": 2.0,
-    "measure_seconds": 0.2,
+    "table_seconds": 0.5,
+    "measure_seconds": 0.05,
     "space": {"blocks": ["XX3", "DW3r3"]},
     "target": {"batch_size": 4, "threads": 1},
     "master": str(TINY_MASTER),
 }
+# The first group of each process contains its start, and the end of the last ones is uneven.
+GROUPS_PER_PROCESS = 4
 
 
 def search(session: Session) -> None:
@@ -56,13 +63,22 @@ def search(session: Session) -> None:
         values |= SMALL_SEARCH | {"target": session.target(64), "training_device": session.device}
     with tempfile.TemporaryDirectory(prefix="genets-gpu-search-") as folder:
         start = time.perf_counter()
+        phases: list[dict[str, Any]] = []
+
+        def note(event: Progress) -> None:
+            """Store when each phase began, so that a search that is stopped leaves its figures."""
+            session.figures["progress"] = asdict(event)
+            if not phases or phases[-1]["phase"] != event.phase:
+                phases.append({"phase": event.phase, "start_s": time.perf_counter() - start})
+                session.store(phases=phases)
+
         try:
             result = run_search(
                 SearchSettings(**values),
                 folder,
                 workers=1 if session.tiny else None,
                 wait_minutes=0 if session.tiny else 0.2,
-                on_event=lambda event: session.figures.update(phase=event.phase),
+                on_event=note,
             )
         except BusyDeviceError as error:
             if not session.tiny:
@@ -89,8 +105,8 @@ def trials(session: Session) -> None:
     epochs = 1 if session.tiny else 2
     recipe = Recipe(epochs, recipe.batch_size, recipe.learning_rate, precision=recipe.precision)
     space = settings.space.design_space().around(master)
-    planned = plan_trials(space, GROUP_SIZE - 1, 1, seed=0)
-    groups = group_trials(planned)[: 2 if session.tiny else 8]
+    processes = count_processes(session, step_cost(master, 10, recipe))
+    groups = plan_groups(space, GROUPS_PER_PROCESS * processes)
     with tempfile.TemporaryDirectory(prefix="genets-gpu-trials-") as folder:
         weights = Path(folder) / "master.safetensors"
         save_weights(build(master, 10), weights, {})
@@ -98,34 +114,64 @@ def trials(session: Session) -> None:
             master=master, master_weights=weights, data="digits", recipe=recipe, seed=0,
             device=session.device, thaw="after",
         )  # fmt: skip
-        runner = job.runner()
-        runner.run(groups[0][:1])  # warm-up
-        start = time.perf_counter()
-        alone = [result for trial in groups[0] for result in runner.run([trial])]
-        seconds_alone = (time.perf_counter() - start) / len(alone)
-        start = time.perf_counter()
-        together = runner.run(groups[0])
-        seconds_together = (time.perf_counter() - start) / len(together)
-        session.store(
-            epochs=epochs,
-            precision=recipe.precision,
-            trials_per_second={"alone": 1 / seconds_alone, "together": 1 / seconds_together},
-            same_alone_and_together=[
-                a.cross_entropy == b.cross_entropy for a, b in zip(alone, together, strict=True)
-            ],
-        )
-        if session.tiny:
-            return
-        del runner
-        free = 2**40 if session.is_cpu else torch.cuda.mem_get_info(session.device)[0]
-        cost = step_cost(master, 10, recipe)
-        processes = max(2, processes_per_gpu(cost, torch.get_num_threads(), 1, free))
-        start = time.perf_counter()
-        ends = [time.perf_counter() - start for _ in run_inline(job, groups, processes)]
-        # The first group ends after the start of the processes, which a longer search pays once.
-        steady = (len(ends) - GROUP_SIZE) / (ends[-1] - ends[0])
-        session.store(processes=processes, processes_seconds=ends[-1],
-                      trials_per_second_in_processes=steady)  # fmt: skip
+        session.store(epochs=epochs, precision=recipe.precision)
+        time_one_process(session, job, groups[0])
+        if not session.tiny:
+            time_processes(session, job, groups, processes)
+
+
+def count_processes(session: Session, cost: StepCost) -> int:
+    """As many processes as a search would use, but at least two."""
+    free = 2**40 if session.is_cpu else least_free_bytes(session.device)
+    return max(2, processes_per_gpu(cost, count_cpus(), 1, free))
+
+
+def plan_groups(space: SearchSpace, count: int) -> list[tuple[Trial, ...]]:
+    """Plan at least `count` full groups of trials, as many for each super-block."""
+    per_super_block = -(-count // len(changeable_stages(space)))
+    planned = plan_trials(space, per_super_block * GROUP_SIZE - 1, 1, seed=0)
+    return group_trials(planned)
+
+
+def time_one_process(session: Session, job: TrialJob, group: tuple[Trial, ...]) -> None:
+    """Time the trials of a group one after another and together, and compare their scores."""
+    runner = job.runner()
+    runner.run(group[:1])  # warm-up
+    start = time.perf_counter()
+    alone = [result for trial in group for result in runner.run([trial])]
+    speeds = {"alone": len(alone) / (time.perf_counter() - start)}
+    session.store(trials_per_second=speeds)
+    start = time.perf_counter()
+    together = runner.run(group)
+    speeds["together"] = len(together) / (time.perf_counter() - start)
+    session.store(
+        trials_per_second=speeds,
+        same_alone_and_together=[
+            a.cross_entropy == b.cross_entropy for a, b in zip(alone, together, strict=True)
+        ],
+    )
+
+
+def time_processes(
+    session: Session, job: TrialJob, groups: list[tuple[Trial, ...]], processes: int
+) -> None:
+    """Time the groups in several processes, with and without the start of the processes."""
+    start = time.perf_counter()
+    ends: list[float] = []
+    for _ in run_inline(job, groups, processes):
+        ends.append(time.perf_counter() - start)
+        session.figures.update(processes=processes, trial_ends_s=ends)
+    session.store(processes_seconds=ends[-1],
+                  trials_per_second_in_processes=steady_speed(ends, processes))  # fmt: skip
+
+
+def steady_speed(ends_s: list[float], processes: int) -> float:
+    """Trials in a second after every process has finished its first group.
+
+    The first groups contain the start of the processes, which a longer search pays once.
+    """
+    first = processes * GROUP_SIZE
+    return (len(ends_s) - first) / (ends_s[-1] - ends_s[first - 1])
 
 
 def training_step(session: Session) -> None:

@@ -1,7 +1,8 @@
 """The search on public tables of trained networks and measured latencies.
 
 Run from the repository: python benchmarks/public_tables.py --tables FOLDER
-Writes results/public_tables.json. `tables` names the tables; the folder holds their CSV files.
+Writes results/public_tables.json. `tables` names the tables; the folder holds their CSV files. With
+--tiny and without a folder, small made-up tables are used.
 Nothing is trained: scores and latencies are looked up, and all other parts are those of a search.
 
 - `macro` (NAS-Bench-Macro): whole rounds of a search under six budgets of multiply-adds, from
@@ -24,8 +25,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -38,7 +42,8 @@ from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.selection.improvement import choose_candidates
 from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.trials.plan import plan_trials
-from table_lab import Outcome, search_macro
+from made_tables import write_accel, write_fbnet, write_macro
+from table_lab import IMAGES, Outcome, search_macro
 from table_rivals import RIVALS, Rival, layer_features, make_trees
 from tables import (
     ACCEL,
@@ -84,27 +89,65 @@ ACCEL_CANDIDATES = 4  # of a round
 HELD_OUT_SEED = 1000  # so that the held-out part draws other random networks
 
 
+@dataclass(frozen=True)
+class Scope:
+    """How much is run.
+
+    Attributes:
+        tuning: the part for tuning, or the held-out part.
+        starts: the number of MasterNets or seeds; None for all.
+        budgets: the number of budgets, the smallest ones first; None for all.
+    """
+
+    tuning: bool = False
+    starts: int | None = None
+    budgets: int | None = None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the CSV files")
+    parser.add_argument("--tables", type=Path, help="folder of the CSV files")
     parser.add_argument("--parts", nargs="+", default=[*PARTS], choices=PARTS)
     parser.add_argument("--tuning", action="store_true", help="the part for tuning; store nothing")
     parser.add_argument("--starts", type=int, help="use so many MasterNets only; store nothing")
     add_tiny_option(parser)
     options = parser.parse_args()
-    figures: dict[str, Any] = {}
-    for part in options.parts:
-        file, run = PARTS[part]
-        if not (options.tables / file).exists():
-            print(f"skipped {part}: {options.tables / file} is missing")
-            continue
-        starts = 1 if options.tiny else options.starts
-        figures[part] = run(options.tables, options.tuning, starts)
-        print_figures(part, figures[part])
+    if options.tables is None and not options.tiny:
+        parser.error("--tables FOLDER is missing; only --tiny runs without it")
+    if options.starts is not None and options.starts < 1:
+        parser.error(f"--starts must be at least 1, but it is {options.starts}")
+    with ExitStack() as stack:
+        folder = options.tables
+        if folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="genets-tables-")))
+            write_made_tables(folder)
+        scope = Scope(options.tuning, options.starts)
+        if options.tiny:
+            scope = Scope(options.tuning, starts=1, budgets=1)
+        figures = run_parts(folder, options.parts, scope)
     if figures and not (options.tiny or options.tuning or options.starts):
         write_result("public_tables", figures)
+
+
+def write_made_tables(folder: Path) -> None:
+    write_macro(folder, interaction=0.02, noise=0.2)
+    write_accel(folder, noise=0.2)
+    write_fbnet(folder, noise=0.02)
+
+
+def run_parts(folder: Path, parts: Sequence[str], scope: Scope) -> dict[str, Any]:
+    """The figures of each part whose table is in the folder."""
+    figures: dict[str, Any] = {}
+    for part in parts:
+        file, run = PARTS[part]
+        if not (folder / file).exists():
+            print(f"skipped {part}: {folder / file} is missing")
+            continue
+        figures[part] = run(folder, scope)
+        print_figures(part, figures[part])
+    return figures
 
 
 def print_figures(part: str, figures: Mapping[str, Any]) -> None:
@@ -115,17 +158,18 @@ def print_figures(part: str, figures: Mapping[str, Any]) -> None:
 # NAS-Bench-Macro
 
 
-def run_macro(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
+def run_macro(folder: Path, scope: Scope) -> dict[str, Any]:
     table = read_macro(folder)
     drawn = np.random.default_rng(0).choice(len(table.structures), 50, replace=False)
-    starts = drawn[:25] if tuning else drawn[25:]
-    trainings = (0, 1) if tuning else (2,)
-    jobs = [(int(start), n) for start in starts[:limit] for n in trainings]
-    methods = METHODS | (COMPARED if tuning else {})
+    starts = (drawn[:25] if scope.tuning else drawn[25:])[: scope.starts]
+    trainings = (0, 1) if scope.tuning else (2,)
+    jobs = [(int(start), n) for start in starts for n in trainings]
+    quantiles = MACRO_QUANTILES[: scope.budgets]
+    methods = METHODS | (COMPARED if scope.tuning else {})
     with ProcessPoolExecutor(WORKERS) as pool:
-        rows = [*pool.map(partial(macro_regrets, folder, methods), jobs)]
+        rows = [*pool.map(partial(macro_regrets, folder, quantiles, methods), jobs)]
         ranks = [*pool.map(partial(macro_ranks, folder), jobs)]
-    figures: dict[str, Any] = {"starts": len(starts[:limit]), "trainings": list(trainings)}
+    figures: dict[str, Any] = {"starts": len(starts), "trainings": list(trainings)}
     for method in rows[0]:
         regret = np.array([row[method]["regret"] for row in rows])  # (starts, budgets)
         used = np.mean([row[method]["trainings"] for row in rows])
@@ -161,12 +205,15 @@ def untrained(folder: Path) -> dict[str, Floats]:
 
 
 def macro_regrets(
-    folder: Path, methods: Mapping[str, dict[str, Any]], job: tuple[int, int]
+    folder: Path,
+    quantiles: Sequence[float],
+    methods: Mapping[str, dict[str, Any]],
+    job: tuple[int, int],
 ) -> dict[str, dict[str, Any]]:
-    """Regrets under all budgets, from one MasterNet and with one training of all networks."""
+    """Regrets by budget, from one MasterNet and with one training of all networks."""
     table, (start, training) = macro(folder), job
     found: dict[str, list[Outcome]] = {}
-    budgets = np.quantile(table.multiply_adds, MACRO_QUANTILES)
+    budgets = np.quantile(table.multiply_adds, quantiles)
     for budget in budgets:
         ours = {
             name: search_macro(table, start, training, budget, changes)
@@ -214,17 +261,24 @@ def macro_ranks(folder: Path, job: tuple[int, int]) -> dict[str, float]:
     for trial in plan_trials(macro_space(master), 2, 1, seed=training):
         score = float(scores[table.number[trial.structure(master)]])
         results.append(TrialResult(trial, "done", score, 1 - score))
-    model = AccuracyModel.fit(master, results, float(scores[start]))
+    model = AccuracyModel.fit(master, results, float(scores[start]), images=IMAGES)
     others = [row for row in range(len(table.structures)) if row != start]
     mean, covered = judge(model, table, others)
     truth, adds = table.truth[others], table.multiply_adds[others]
-    bands = np.array_split(np.argsort(adds, kind="stable"), BANDS)
     return {
         "spearman": float(spearmanr(mean, truth).statistic),
-        "spearman within bands": float(
-            np.mean([spearmanr(mean[band], truth[band]).statistic for band in bands])
-        ),
+        "spearman within bands": spearman_within_bands(mean, truth, adds),
     } | covered
+
+
+def spearman_within_bands(predicted: Floats, truth: Floats, cost: Floats) -> float:
+    """The mean rank correlation within BANDS equally large groups of networks of similar cost.
+
+    A network without a measured cost (NaN) is left out.
+    """
+    known = np.flatnonzero(np.isfinite(cost))
+    bands = np.array_split(known[np.argsort(cost[known], kind="stable")], BANDS)
+    return float(np.mean([spearmanr(predicted[band], truth[band]).statistic for band in bands]))
 
 
 def judge(
@@ -233,25 +287,28 @@ def judge(
     """(rows,): predictions, and the shares of truths that are within the intervals."""
     predictions = [model.predict(table.structures[row]) for row in rows]
     value = np.array([prediction.value for prediction in predictions])
-    std = np.array([prediction.std for prediction in predictions])
-    deviations = np.abs(table.truth[rows] - value) / std
-    return value, {
-        f"truths within the {share} % interval": float(np.mean(deviations <= width))
-        for share, width in INTERVALS.items()
-    }
+    truth, covered = table.truth[rows], {}
+    for share, width in INTERVALS.items():
+        low, high = np.array([prediction.interval(width) for prediction in predictions]).T
+        within = (low <= truth) & (truth <= high)
+        covered[f"truths within the {share} % interval"] = float(np.mean(within))
+    return value, covered
 
 
 # Accel-NASBench
 
 
-def run_accel(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
+def run_accel(folder: Path, scope: Scope) -> dict[str, Any]:
     table = read_accel(folder)
-    devices = [d for d in table.latency_ms if (d in TUNED_DEVICES) == tuning]
-    first = 0 if tuning else HELD_OUT_SEED
-    seeds = range(first, first + 10)[:limit]
+    devices = [d for d in table.latency_ms if (d in TUNED_DEVICES) == scope.tuning]
+    first = 0 if scope.tuning else HELD_OUT_SEED
+    seeds = range(first, first + 10)[: scope.starts]
+    quantiles = ACCEL_QUANTILES[: scope.budgets]
     jobs = [(device, seed) for device in devices for seed in seeds]
     with ProcessPoolExecutor(WORKERS) as pool:
-        rows = dict(zip(jobs, pool.map(partial(accel_regrets, folder), jobs), strict=True))
+        rows = dict(
+            zip(jobs, pool.map(partial(accel_regrets, folder, quantiles), jobs), strict=True)
+        )
         ranks = [*pool.map(partial(accel_ranks, folder, devices[0]), seeds)]
     figures: dict[str, Any] = {"seeds": len(seeds), "bands of latency": devices[0]}
     for method in rows[jobs[0]]:
@@ -268,12 +325,14 @@ def run_accel(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
     return figures
 
 
-def accel_regrets(folder: Path, job: tuple[str, int]) -> dict[str, list[float]]:
-    """Regrets under all budgets on one device."""
+def accel_regrets(
+    folder: Path, quantiles: Sequence[float], job: tuple[str, int]
+) -> dict[str, list[float]]:
+    """Regrets by budget on one device."""
     table, (device, seed) = accel(folder), job
     latency, scores = table.latency_ms[device], table.scores[:, 0]
     regret: dict[str, list[float]] = {}
-    for quantile in ACCEL_QUANTILES:
+    for quantile in quantiles:
         within = np.flatnonzero(latency <= np.nanquantile(latency, quantile))
         rng = np.random.default_rng([seed, int(100 * quantile)])
         drawn, random = rng.permutation(len(scores)), rng.permutation(within)[:84]
@@ -313,9 +372,11 @@ def choose_by_model(table: Table, rows: list[int], within: Integers, seed: int) 
 
 
 def choose_by_trees(table: Table, rows: list[int], within: Integers, seed: int) -> list[int]:
+    others = np.setdiff1d(within, rows)
+    if not len(others):
+        return []
     features, trees = layer_features(table), make_trees()
     trees.fit(features[rows], table.scores[rows, 0])
-    others = np.setdiff1d(within, rows)
     order = np.argsort(-trees.predict(features[others]), kind="stable")
     return [int(row) for row in others[order[:ACCEL_CANDIDATES]]]
 
@@ -338,20 +399,16 @@ def accel_ranks(folder: Path, device: str, seed: int) -> dict[str, float]:
     model, others = fit_accel(table, order[:80]), order[80:1080]
     mean, covered = judge(model, table, others)
     truth, ms = table.truth[others], table.latency_ms[device][others]
-    measured = np.flatnonzero(np.isfinite(ms))
-    bands = np.array_split(measured[np.argsort(ms[measured], kind="stable")], BANDS)
     return {
         "spearman, 80 random networks": float(spearmanr(mean, truth).statistic),
-        "spearman within bands of latency": float(
-            np.mean([spearmanr(mean[band], truth[band]).statistic for band in bands])
-        ),
+        "spearman within bands of latency": spearman_within_bands(mean, truth, ms),
     } | covered
 
 
 # FBNet
 
 
-def run_fbnet(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
+def run_fbnet(folder: Path, scope: Scope) -> dict[str, Any]:
     """Error of a sum of costs on half of the networks, fitted to 1,000 others; by device."""
     layers, latency_ms = read_fbnet(folder)
     one_hot = np.concatenate([layers == name for name in range(layers.max() + 1)], axis=1).astype(
@@ -362,13 +419,14 @@ def run_fbnet(folder: Path, tuning: bool, limit: int | None) -> dict[str, Any]:
     for device, ms in latency_ms.items():
         used = np.flatnonzero(np.isfinite(ms))
         order = np.random.default_rng(0).permutation(used)
-        fitted, held_out = order[:1000], order[len(order) // 2 :]
+        half = len(order) // 2
+        fitted, held_out = order[:half][:1000], order[half:]
         costs = np.linalg.lstsq(features[fitted] / ms[fitted, None], np.ones(len(fitted)))[0]
         figures[device] = round(rmspe(features[held_out] @ costs, ms[held_out]), 4)
     return {"rmspe": figures, "median": round(float(np.median(list(figures.values()))), 4)}
 
 
-Part = tuple[str, Callable[[Path, bool, int | None], dict[str, Any]]]
+Part = tuple[str, Callable[[Path, Scope], dict[str, Any]]]
 PARTS: dict[str, Part] = {
     "macro": (MACRO, run_macro),
     "accel": (ACCEL, run_accel),

@@ -18,7 +18,7 @@ import numpy as np
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.latency.timing.calm import OnWait
 from genets.nas.context import SearchContext
-from genets.nas.laboratory import Laboratory
+from genets.nas.laboratory import Laboratory, OnShare
 from genets.nas.rounds import search_rounds
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
@@ -28,6 +28,7 @@ from genets.structure.cost import input_resolutions, stage_multiply_adds
 from genets.training import Score
 from tables import Floats, Table, macro_space
 
+IMAGES = 10_000  # of the test split of CIFAR-10
 TARGET = Target(device="cpu", batch_size=1, threads=1)
 
 
@@ -95,6 +96,7 @@ class TableLaboratory(Laboratory):
         target: Target,
         num_classes: int,
         time_limit_s: float,
+        on_progress: OnShare | None = None,
     ) -> dict[Structure, Measurement]:
         return {structure: self._measurement(structure, target) for structure in structures}
 
@@ -109,7 +111,7 @@ class TableLaboratory(Laboratory):
     def score(self, structure: Structure) -> Score:
         row = self.table.number[structure]
         self.used.add(row)
-        return Score(float(self.scores[row]), float(1 - self.scores[row]), 10_000)
+        return Score(float(self.scores[row]), float(1 - self.scores[row]), IMAGES)
 
     def run_trials(
         self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int
@@ -140,10 +142,13 @@ def search_macro(
     """
     master = table.structures[start]
     space = macro_space(master)
+    # Multiply-adds are whole numbers. With half a one more, rounding excludes no network whose
+    # multiply-adds are equal to the budget.
+    budget_ms = (float(budget) + 0.5) / 1e6
     settings = SearchSettings(
         **{
             "data": "digits",
-            "budget": f"{float(budget) / 1e6!r}ms",
+            "budget": f"{budget_ms!r}ms",
             "master": master,
             "seed": training,
             "space": {

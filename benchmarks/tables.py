@@ -128,7 +128,9 @@ def _numbers(rows: Sequence[Mapping[str, str]], column: str) -> Floats:
 
 def _macro_structure(layers: str) -> Structure:
     blocks = [MACRO_BLOCKS[int(digit)] for digit in layers]
-    shapes = zip(blocks, MACRO_WIDTHS, MACRO_STRIDES, strict=True)
+    # Made-up tables hold shorter networks, which have the first layers.
+    count = len(layers)
+    shapes = zip(blocks, MACRO_WIDTHS[:count], MACRO_STRIDES[:count], strict=True)
     super_blocks = [SuperBlock(b.type, 1, width, s, b.kernel, b.ratio) for b, width, s in shapes]
     # The networks read 32 x 32 pixels with a stem of stride 1: 64 and 2 give the same layers.
     return Structure((SuperBlock("Conv", 1, 32, 2), *super_blocks, _head()), 64)

@@ -12,7 +12,6 @@ Writes results/train_throughput.json.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import AverageMeter, ModelEmaV3
 
 from conditions import write_result
+from genets.core.host import count_cpus
 from genets.networks import resolve_network
 from genets.training import EpochRecord, Listener, RunRecipe, RunSettings
 from genets.training.train_network import train_network
@@ -53,7 +53,7 @@ CASES = (Case("timm:resnet18", 128, 640, 64, 1), Case("master_small", 32, 640, 6
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4, help="the first round warms up")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=count_cpus())
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds must be at least 2")

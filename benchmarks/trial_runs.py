@@ -60,6 +60,7 @@ class TrialRun:
             getattr(self.master, metric),
             metric=metric,
             form=form,
+            images=self.master.images,
         )
         return [model.predict(structure).mean for structure in structures]
 

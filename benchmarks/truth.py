@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from conditions import RESULTS
+from genets.core.host import count_cpus
 from genets.data import load_data
 from genets.data.nuisance import Nuisance
 from genets.data.seeds import seeded_globals
@@ -36,7 +36,7 @@ from shapes import NUISANCE
 
 T = TypeVar("T")
 
-WORKERS = os.cpu_count() or 1
+WORKERS = count_cpus()
 DATA: dict[str, dict[str, Any]] = {
     "digits": {"data": "digits"},
     "shapes": {"data": "shapes", "resolution": 24},

@@ -80,7 +80,7 @@ def read_scores(table: Table, path: Path = RESULTS / FILE) -> dict[str, Floats] 
     Returns:
         (networks,) for `Zen-score` and for `AZ-NAS`, which combines its four scores.
     """
-    if len(scored_layers(path)) < len(table.structures):
+    if not scored_layers(path).issuperset(map(layers_of, table.structures)):
         return None
     with path.open(newline="", encoding="utf-8") as file:
         rows = {row["layers"]: row for row in csv.DictReader(file)}

@@ -13,7 +13,8 @@ ENVIRONMENT = (
 )
 SELECTED = (
     "budget_ms, disturbed, high_ms, low_ms, margin, master_ms, measured_ms, noisy, outside, "
-    "predicted_accuracy, predicted_accuracy_std, predicted_ms, resolution, structure, table_rmspe"
+    "predicted_accuracy, predicted_accuracy_high, predicted_accuracy_low, predicted_accuracy_std, "
+    "predicted_ms, resolution, structure, table_rmspe"
 )
 CONFIRMED = "cross_entropy, epochs, reason, seconds, status, structure, top1"
 CONDITIONS = "batch size, device, engine, precision, protocol, system, threads, versions"
@@ -138,12 +139,13 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "search": {
         "": (
-            "confirmed, files, folder, master, response, rounds, seconds, selected, trials_done, "
-            "trials_failed, warnings, winner"
+            "confirmed, difference, files, folder, master, response, rounds, seconds, selected, "
+            "trials_done, trials_failed, warnings, winner"
         ),
         "selected": SELECTED,
         "master": "cross_entropy, top1",
         "winner": "cross_entropy, top1",
+        "difference": "half_width, high, images, low, top1",
         "confirmed[]": CONFIRMED,
         "rounds[]": (
             "candidates, confirmed, master, master_validation, round, trials_done, trials_failed"

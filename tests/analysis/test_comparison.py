@@ -17,6 +17,11 @@ from genets.networks.baselines import baselines
 SMALL, LARGE = (Target(batch_size=size, threads=1) for size in (1, 4))
 
 
+def limit_memory(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    name = "genets.analysis.comparison.compare.max_prepared_bytes"
+    monkeypatch.setattr(name, lambda target: limit)
+
+
 def test_all_networks_of_a_target_share_a_run(lab):
     lab.ms = {"a": 1.0, "b": 2.0, "c": 3.0}
     found = compare([candidate(name) for name in "abc"], [SMALL, LARGE])
@@ -53,7 +58,7 @@ def test_a_network_that_fits_alone_is_measured_alone(lab):
 
 def test_a_failing_reference_is_tried_once_alone(lab, monkeypatch):
     lab.ms, lab.failing = dict.fromkeys("bcd", 1.0), {"a": "operator aten::odd is not exported"}
-    monkeypatch.setattr("genets.analysis.comparison.compare.free_bytes", lambda target: 0)
+    limit_memory(monkeypatch, 0)
     found = compare([candidate(name, 8 + 8 * (name != "a")) for name in "abcd"], [SMALL])
     assert [names for _, names in lab.runs] == [["a", "b"], ["a", "c"], ["a", "d"], ["a"]]
     assert [row.error is None for row in found.rows] == [False, True, True, True]
@@ -80,12 +85,23 @@ def test_a_network_that_does_not_run_at_all_is_not_tried(lab):
 
 def test_chunks_share_the_reference(lab, monkeypatch):
     lab.ms = dict.fromkeys("abcd", 1.0)
-    networks = [candidate(name, width) for name, width in zip("abcd", (64, 8, 64, 64), strict=True)]
-    sizes = {c.name: c.size.resident_bytes(4) for c in networks}
-    limit = sizes["a"] + sizes["b"] + sizes["c"]
-    monkeypatch.setattr("genets.analysis.comparison.compare.free_bytes", lambda target: limit)
+    widths = {"a": 64, "b": 8, "c": 64, "d": 64}
+    networks = [candidate(name, width) for name, width in widths.items()]
+    # In fp32: the weights of the network as it was built and as it runs, and the inputs.
+    sizes = {name: 4 * (2 * 28 * width + 4 * 3 * 8**2) for name, width in widths.items()}
+    largest = 4 * 4 * (3 * 8**2 + 64 * 6**2)  # feature maps, whose memory all networks share
+    limit = sizes["a"] + sizes["b"] + sizes["c"] + 2 * largest
+    monkeypatch.setattr(
+        "genets.analysis.comparison.compare.max_prepared_bytes", lambda target: limit
+    )
     found = compare(networks, [LARGE])
     assert [names for _, names in lab.runs] == [["b", "a", "c"], ["b", "d"]]
+    lab.runs.clear()
+    monkeypatch.setattr(
+        "genets.analysis.comparison.compare.max_prepared_bytes", lambda target: limit - 1
+    )
+    compare(networks, [LARGE])
+    assert [names for _, names in lab.runs] == [["b", "a"], ["b", "c"], ["b", "d"]]
     assert found.networks == tuple("abcd")
     note = run_note(found, LARGE)
     assert "2 runs" in note

@@ -303,11 +303,18 @@ def test_an_infeasible_budget_shows_the_fastest_network(driver, tmp_path):
     assert "0.05 ms per image" in result.stderr
 
 
-def test_ctrl_c_says_how_to_go_on(driver, tmp_path):
-    driver.error = KeyboardInterrupt()
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_ctrl_c_says_how_to_go_on_where_a_study_has_begun(monkeypatch, tmp_path, has_begun):
+    def stop(settings, out, **options):
+        if has_begun:
+            Study.create_or_resume(out, settings).close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "run_search", stop)
     result = invoke(*SEARCH, "--out", tmp_path / "my study")
     fails(result, "stopped", status=130)
-    assert f"To continue: genets search --out '{tmp_path}/my study'" in result.stderr
+    said = f"To continue: genets search --out '{tmp_path}/my study'" in result.stderr
+    assert said == has_begun
 
 
 WAIT = """

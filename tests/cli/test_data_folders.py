@@ -13,6 +13,7 @@ from command_line import fails, invoke
 from genets.core.errors import StudyError
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
+from genets.networks.weights import read_metadata
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
 QUICK = ("--batch-size", 8, "--threads", 1)
@@ -163,6 +164,45 @@ def test_one_broken_image_is_tolerated_and_the_share_is_an_option(tmp_path):
     assert any("3 images cannot be read" in note for note in record["notes"])
 
 
+def test_the_share_of_broken_images_belongs_to_the_run(tmp_path):
+    photos, run = fill(tmp_path / "photos", 18), tmp_path / "run"
+    for number in range(9):
+        (photos / "cat" / f"{number}.png").write_bytes(b"broken")
+    result = train(photos, "--out", run, "--max-broken-share", 0.5)
+    assert result.exit_code == 0, result.output
+    again = invoke("train", "--out", run)
+    assert again.exit_code == 0, again.output
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    for data in (photos, moved):
+        with pytest.warns(UserWarning, match="cannot be read"):
+            scored = evaluate(run / "results", data, "--split", "train", "--json")
+        assert 0 < images_scored(scored) < 24
+    strict = evaluate(run / "results", photos, "--split", "train", "--max-broken-share", 0)
+    fails(strict, "at most 0% may be broken")
+    # The share may change while the run continues.
+    fails(invoke("train", "--out", run, "--max-broken-share", 0.01), "at most 1% may be broken")
+    fails(invoke("train", "--out", run), "at most 1% may be broken")
+    assert invoke("train", "--out", run, "--max-broken-share", 0.5).exit_code == 0
+
+
+def test_runs_that_stored_no_share_of_broken_images(tmp_path):
+    photos, run = fill(tmp_path / "photos", 18), tmp_path / "run"
+    for number in range(9):
+        (photos / "cat" / f"{number}.png").write_bytes(b"broken")
+    assert train(photos, "--out", run, "--max-broken-share", 0.5).exit_code == 0
+    settings = json.loads((run / "settings.json").read_text())
+    del settings["max_broken_share"]
+    (run / "settings.json").write_text(json.dumps(settings))
+    fails(invoke("train", "--out", run), "at most 1% may be broken")
+    weights = run / "results" / "weights.safetensors"
+    metadata = read_metadata(weights)
+    origin = json.loads(metadata["images"])
+    del origin["max_broken_share"]
+    metadata["images"] = json.dumps(origin)
+    weights.write_bytes(save(load_file(weights), metadata))
+    fails(evaluate(run / "results", photos, "--split", "train"), "at most 1% may be broken")
+
+
 def test_equal_images_in_train_and_test_give_one_warning(tmp_path):
     photos = fill(tmp_path / "photos" / "train", 10).parent
     fill(photos / "val", 3, 500)
@@ -204,3 +244,20 @@ def test_class_names_of_weights_and_runs_in_another_unicode_form(tmp_path):
     (tmp_path / "old.safetensors").write_bytes(save(state, metadata))
     words = (NETWORK, "--weights", tmp_path / "old.safetensors", "--data", tmp_path / composed)
     assert images_scored(invoke("eval", *words, *QUICK, "--json")) == 4
+
+
+def test_a_built_in_name_means_the_same_in_every_command(tmp_path, monkeypatch):
+    """A folder `digits` in the working directory is given as `./digits`."""
+    fill(tmp_path / "digits", 12)
+    monkeypatch.chdir(tmp_path)
+    remark = "digits is the built-in data set; for the folder of that name, write ./digits"
+    for data, classes, count in (("digits", 10, 1), ("./digits", 2, 0)):
+        run = tmp_path / f"run of {classes}"
+        results = train(data, "--out", run), evaluate(run / "results", data, "--json")
+        for result in results:
+            assert result.exit_code == 0, result.output
+            assert result.stderr.splitlines().count(remark) == count
+        weights = json.loads((run / "results" / "result.json").read_text())
+        assert len(weights["input"]["class_names"]) == classes
+        assert json.loads(results[1].stdout)["split_from"] == "training"
+        assert invoke("train", "--out", run).exit_code == 0  # the run continues with its data

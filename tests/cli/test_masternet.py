@@ -72,6 +72,7 @@ def test_the_best_becomes_the_master(
     assert [one.master for one in searched] == [THIN]
     assert "thin.toml" in result.stderr
     assert "1.0835" in result.stderr
+    assert "measuring: 100 of 100 in " in result.stderr
     record = json.loads((tmp_path / "study" / "masternets.json").read_text())
     assert len(record["scores"]) == 4
     assert classes == [10, 10], "networks are timed with the classes of the data"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from genets.core import gpu
 from genets.core.errors import TargetError
-from genets.core.gpu import check_free_memory, check_gpu, check_one_kind
+from genets.core.gpu import check_free_memory, check_gpu, check_one_kind, free_bytes
 
 GIB = 2**30
 OLD_DRIVER = (
@@ -30,16 +33,30 @@ class Torch:
         start_error: str = "No CUDA GPUs are available",
         memory: tuple[int, int] | str = (70 * GIB, 80 * GIB),
         own: int = 0,
+        used: int = 0,
     ) -> None:
+        self.current: str | None = None
         self.version = SimpleNamespace(cuda=built_for)
         self.cuda: Any = SimpleNamespace(
             is_available=lambda: bool(names),
             device_count=lambda: len(names),
             get_device_name=lambda number: names[number],
             init=lambda: self._fail(start_error),
-            mem_get_info=lambda device: self._fail(memory) if isinstance(memory, str) else memory,
+            device=self._select,
+            mem_get_info=lambda device: self._memory(device, memory),
             memory_reserved=lambda device: own,
+            memory_allocated=lambda device: used,
         )
+
+    @contextmanager
+    def _select(self, device: str) -> Iterator[None]:
+        self.current = device
+        yield
+        self.current = None
+
+    def _memory(self, device: str, memory: tuple[int, int] | str) -> Any:
+        assert self.current == device, "the query would create a context on another GPU"
+        return self._fail(memory) if isinstance(memory, str) else memory
 
     def _fail(self, text: str) -> None:
         raise RuntimeError(text)
@@ -122,6 +139,15 @@ def test_a_gpu_that_others_hold(torch, sentence) -> None:
 
 def test_memory_that_this_process_holds_is_free_for_it() -> None:
     check_free_memory(Torch("A", memory=(GIB // 8, 80 * GIB), own=60 * GIB), "cuda:0")
+
+
+def test_the_cache_of_pytorch_is_free_memory(monkeypatch) -> None:
+    torch = Torch("A", memory=(10 * GIB, 80 * GIB), own=60 * GIB, used=45 * GIB)
+    assert free_bytes(torch, "cuda:0") == (10 + 15) * GIB
+    monkeypatch.setattr(gpu, "available_bytes", lambda: 7)
+    assert free_bytes(torch, "cpu") == 7
+    monkeypatch.setattr(gpu, "available_bytes", lambda: None)
+    assert free_bytes(torch, "cpu") is None
 
 
 def test_different_gpus_have_no_single_latency() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from genets.core.errors import StudyError
-from genets.core.progress import PhaseTimer, Progress, TimeLeft
+from genets.core.progress import PhaseTimer, Progress, Reporter, TimeLeft
 
 
 class Clock:
@@ -51,6 +51,27 @@ def test_the_time_left_is_that_of_the_steps_so_far() -> None:
 
 def test_the_time_left_of_a_phase_that_is_complete_at_once() -> None:
     assert TimeLeft(Progress("trials", 2, 2), now=0.0).seconds(5.0) == 0
+
+
+def test_the_action_of_the_running_step_is_reported() -> None:
+    steps: list[Progress] = []
+    reporter = Reporter(steps.append)
+    reporter.action("nothing runs yet")
+    reporter.step(Progress("selection", 1, 5, "24 pixels"))
+    reporter.action("measuring 4 networks")
+    assert reporter.words == "measuring 4 networks"
+    reporter.action("measuring 4 networks")
+    reporter.step(Progress("selection", 5, 5))
+    reporter.action("the phase has ended")
+    assert steps == [
+        Progress("selection", 1, 5, "24 pixels"),
+        Progress("selection", 1, 5, "measuring 4 networks"),
+        Progress("selection", 5, 5),
+    ]
+    silent = Reporter(None)
+    assert silent.words == ""
+    silent.step(Progress("selection", 1, 5, "24 pixels"))
+    assert silent.words == "24 pixels"
 
 
 def test_times_add_up_over_runs(clock: Clock) -> None:

@@ -229,14 +229,18 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
 
 
 def test_a_place_without_permission_is_one_sentence(tmp_path: Path) -> None:
-    message = "every checkpoint is kept, so check the path and its permissions and give the same"
+    # Nothing exists yet, so nothing is said to be kept.
+    message = "check the path and its permissions and give the same command again$"
     with pytest.raises(TrainingError, match=f"^cannot use run /proc/no/run: .*; {message}"):
         ResumableFolder("/proc/no/run", RUN).create_or_resume()
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(TrainingError, match=f"[a-z]; {message}"):
         ResumableFolder(tmp_path / "file" / "run", RUN).create_or_resume()
     (tmp_path / "run" / "run.lock").mkdir(parents=True)
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(TrainingError, match=f"[a-z]; {message}"):
+        ResumableFolder(tmp_path / "run", RUN).create_or_resume()
+    (tmp_path / "run" / "settings.json").write_text("{}")
+    with pytest.raises(TrainingError, match=f"every checkpoint is kept, so {message}"):
         ResumableFolder(tmp_path / "run", RUN).create_or_resume()
 
 
@@ -244,3 +248,8 @@ def test_an_error_without_words_of_the_system_has_its_own() -> None:
     folder = ResumableFolder("x", STUDY)
     with pytest.raises(StudyError, match="cannot use study x: half a file;"), folder.explained():
         raise OSError("half a file")
+
+
+def test_a_text_that_is_too_long_for_a_name_is_no_begun_folder() -> None:
+    """A notation of a large structure stands where a command also takes a folder."""
+    assert not ResumableFolder("XX3x16 " * 50, STUDY).is_begun

@@ -11,6 +11,7 @@ from folder_lab import fill, write
 from PIL import Image
 
 from genets.core.errors import DataError
+from genets.core.progress import Progress
 from genets.data import Augmentation, BrokenImages, Share, load_data, seeded_globals
 from genets.data import folder as folder_module
 
@@ -33,6 +34,15 @@ def test_class_folders_are_cut_into_three_splits(tmp_path):
     assert len(set().union(*everything)) == 20
     for split in (data.validation, data.test):
         assert together(split.batches(8))[1].bincount().tolist() == [2, 2]
+
+
+def test_the_check_of_all_images_reports_its_progress(tmp_path):
+    steps = []
+    fill(tmp_path)
+    load_data(tmp_path, 16, on_progress=steps.append)
+    assert steps == [Progress("reading images", number, 20) for number in range(1, 21)]
+    load_data(tmp_path, 16, check=False, on_progress=steps.append)
+    assert len(steps) == 20, "without a check, nothing is read"
 
 
 def test_seed_moves_validation_and_never_test(tmp_path):

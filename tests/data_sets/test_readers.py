@@ -75,6 +75,6 @@ def test_reading_depends_on_the_images_and_not_on_the_number_of_workers(tmp_path
      (10, 4, 1, "cuda", 3), (10, 100, 1, "cuda", 1)],
 )  # fmt: skip
 def test_the_usual_number_of_readers(monkeypatch, images, count, threads, device, workers):
-    monkeypatch.setattr(pool.os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(pool, "count_cpus", lambda: 12)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert pool._usual_workers(images, Share(0, count), torch.device(device)) == workers

@@ -12,6 +12,7 @@ from torch import nn
 from genets.latency import Target
 from genets.latency.engines import Prepared
 from genets.latency.engines.activity import MachineCounters, ProcessCounters
+from genets.latency.engines.memory import Footprint
 
 
 class FakeDevice:
@@ -73,7 +74,6 @@ class FakeEngine:
 
     precisions = ("fp32",)
     packages = ()
-    shares_feature_maps = False
 
     def __init__(self, device: FakeDevice, cost_s: Callable[..., float]) -> None:
         self.device, self.cost_s = device, cost_s
@@ -84,6 +84,9 @@ class FakeEngine:
 
     def place(self, target: Target) -> str:
         return "cpu"
+
+    def footprint(self, target: Target) -> Footprint:
+        return Footprint(weight_bytes=8, value_bytes=4)
 
     @contextmanager
     def open(self, target: Target) -> Iterator[FakeDevice]:

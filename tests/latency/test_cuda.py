@@ -122,18 +122,71 @@ def test_steps_of_the_preparation_wait_for_the_device(gpu) -> None:
     assert gpu.host_s == 2.0
 
 
-def test_memory_is_the_peak_above_what_was_there(monkeypatch) -> None:
-    peaks = {"memory_allocated": 1000, "max_memory_allocated": 5000}
-    for name, value in peaks.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    for name in ("reset_peak_memory_stats", "synchronize"):
-        monkeypatch.setattr(torch.cuda, name, lambda device: None)
+class FakeAllocator:
+    """Stands for the statistics of PyTorch's allocator."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, allocated: int) -> None:
+        self.allocated = self.peak = allocated
+        for name, fake in (
+            ("memory_allocated", lambda device=None: self.allocated),
+            ("max_memory_allocated", lambda device=None: self.peak),
+            ("reset_peak_memory_stats", self.reset),
+            ("synchronize", lambda device=None: None),
+        ):
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    def reset(self, device: object = None) -> None:
+        self.peak = self.allocated
+
+    def use(self, workspace: int, kept: int = 0) -> None:
+        self.peak = max(self.peak, self.allocated + workspace + kept)
+        self.allocated += kept
+
+
+def test_memory_is_that_of_a_run_and_not_that_of_its_preparation(monkeypatch) -> None:
+    allocator = FakeAllocator(monkeypatch, allocated=1000)
+    allocator.use(10**6)  # of an earlier network
     with cuda.watch_memory("cuda:1") as memory:
-        pass
+        allocator.use(9000, kept=500)  # weights, and the search for algorithms
+        cuda.forget_peak("cuda:1")
+        allocator.use(3500)
     assert memory.bytes == 4000
     with cuda.watch_memory("cpu") as memory:
-        pass
+        cuda.forget_peak("cpu")
     assert memory.bytes is None
+
+
+def test_memory_of_a_graph_is_that_of_its_capture(monkeypatch) -> None:
+    graphs = FakeGraphs(monkeypatch)
+    allocator = FakeAllocator(monkeypatch, allocated=1000)
+
+    def step(images: torch.Tensor) -> torch.Tensor:
+        allocator.use(3500 if "begin" in graphs.log else 10**6)
+        return images
+
+    with cuda.watch_memory("cuda") as memory:
+        allocator.use(0, kept=500)
+        cuda.capture_graph(step, torch.zeros(1), cuda.GraphMemory())
+    assert memory.bytes == 4000
+
+
+def test_engine_torch_forgets_the_search_for_algorithms(monkeypatch) -> None:
+    """The first run searches, and the next one does not."""
+    allocator, runs = FakeAllocator(monkeypatch, allocated=1000), []
+
+    class Inputs(SimpleNamespace):
+        device, is_cuda = torch.device("cuda"), True
+
+    def network(images: object) -> object:
+        allocator.use(3500 if runs else 10**6)
+        runs.append(images)
+        return images
+
+    with cuda.watch_memory("cuda") as memory:
+        allocator.use(0, kept=500)
+        TorchEngine().start(network, Inputs(), Stopwatch(lambda: None))
+    assert memory.bytes == 4000
+    assert len(runs) == 2
 
 
 class FakeGraphs:
@@ -166,6 +219,7 @@ class FakeGraphs:
             ("stream", lambda _: nullcontext()),
             ("CUDAGraph", Graph),
             ("synchronize", lambda: log.append("synchronise")),
+            ("reset_peak_memory_stats", lambda: None),
             ("graph_pool_handle", object),
             ("memory_reserved", lambda: 3 * 2**20),
             ("memory_allocated", lambda: 2**20),
@@ -233,6 +287,51 @@ def test_a_graph_holds_its_weights(monkeypatch, held) -> None:
     del kept
     gc.collect()
     assert alive() is None, graphs.log
+
+
+@pytest.mark.parametrize("latency_only", [True, False])
+def test_the_output_of_a_graph_is_kept_for_predictions_alone(monkeypatch, latency_only) -> None:
+    """An output that is kept pins its block of the memory that all graphs share."""
+    FakeGraphs(monkeypatch)
+    outputs: list[weakref.ref[torch.Tensor]] = []
+
+    class Network(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            output = images + 1
+            outputs.append(weakref.ref(output))
+            return output
+
+    engine, images = TorchGraphEngine(), torch.full((1, 3), 2.0)
+    engine._memory = cuda.GraphMemory()
+    held = engine.start(
+        Network(), torch.zeros(1, 3), Stopwatch(lambda: None), latency_only=latency_only
+    )
+    assert len(outputs) == 5, "the first run, three to warm up, and the capture"
+    assert [output() is None for output in outputs] == [True] * 4 + [latency_only]
+    if latency_only:
+        assert torch.equal(held[1](images), images + 1)
+
+
+def test_items_of_a_table_share_inputs_of_one_shape(monkeypatch) -> None:
+    FakeGraphs(monkeypatch)
+    engine, target = TorchGraphEngine(), Target("cuda", precision="fp16")
+    monkeypatch.setattr(TorchGraphEngine, "place", lambda self, target: "cpu")
+    engine._memory = cuda.GraphMemory()
+    first = engine.make_inputs((2, 3, 4, 4), target, latency_only=True)
+    assert first.dtype == torch.float16
+    assert engine.make_inputs((2, 3, 4, 4), target, latency_only=True) is first
+    assert engine.make_inputs((1, 3, 4, 4), target, latency_only=True) is not first
+    alone = engine.make_inputs((2, 3, 4, 4), target, latency_only=False)
+    assert alone is not first, "a prediction writes into its inputs"
+    run, _ = engine.start(nn.Identity(), first, Stopwatch(lambda: None))
+    shared = weakref.ref(first)
+    del first, _
+    gc.collect()
+    assert shared() is not None, "the replay reads its inputs"
+    del run
+    gc.collect()
+    assert shared() is None
+    assert list(engine._memory.inputs) == []
 
 
 def test_the_graph_engine_predicts_with_the_replay_and_keeps_its_inputs(monkeypatch) -> None:

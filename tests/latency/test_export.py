@@ -10,6 +10,7 @@ from torch import nn
 
 from genets.core.errors import TargetError
 from genets.core.image_facts import Preprocessing
+from genets.core.output_folder import MARKER
 from genets.latency import ENGINES, Target
 from genets.latency.engines import openvino_engine
 from genets.latency.export import TrainingImages, export_network
@@ -38,7 +39,7 @@ def test_a_stranger_can_run_it_from_the_contract_alone(network, tmp_path) -> Non
     contract = json.loads((folder / "contract.json").read_text())
     assert contract == json.loads(json.dumps(returned))
     assert sorted(p.name for p in folder.iterdir()) == [
-        "contract.json", "network.onnx", "predict.py"
+        MARKER, "contract.json", "network.onnx", "predict.py"
     ]  # fmt: skip
     assert contract["network"] == "mine"
     assert contract["class_names"] == ["cat", "dog"]
@@ -148,7 +149,7 @@ def test_a_full_disk_under_openvino_files(network, tmp_path, monkeypatch) -> Non
     target = Target(engine="openvino", batch_size=2, threads=1)
     with pytest.raises(TargetError, match=r"cannot write into '.*ir': No space left on device"):
         export_network(network, target, 8, tmp_path / "ir", IMAGES)
-    assert not list((tmp_path / "ir").iterdir())
+    assert [path.name for path in (tmp_path / "ir").iterdir()] == [MARKER]
 
 
 def test_files_that_compute_something_else(network, tmp_path, monkeypatch) -> None:

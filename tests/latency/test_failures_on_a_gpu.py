@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -35,6 +37,7 @@ NO_COMPILER = "Failed to find C compiler. Please specify via CC environment vari
 def test_why_a_network_does_not_run_on_a_gpu(monkeypatch, error, free, own, sentence) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free << 30, 80 << 30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: own << 30)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
     with pytest.raises(TargetError) as raised, explain_failures(Target("cuda", "torch-compile"), 8):
         raise error
     assert str(raised.value) == sentence

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_many_interruptions_end_in_the_same_table(engine, complete, device, tmp_
 
 def test_finished_parts_are_not_prepared_again(engine, device, tmp_path, monkeypatch) -> None:
     """With little memory, the items are timed in parts."""
-    monkeypatch.setattr(builder, "free_bytes", lambda target: 400_000)
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: 400_000)
     file = tmp_path / "t.visits.jsonl"
     complete = build(None)
     windows = len(device.windows)
@@ -136,7 +137,7 @@ def test_finished_parts_are_not_prepared_again(engine, device, tmp_path, monkeyp
 def test_less_memory_than_before(engine, complete, device, tmp_path, monkeypatch, caplog) -> None:
     file = tmp_path / "t.visits.jsonl"
     interrupt(device, file, 300)
-    monkeypatch.setattr(builder, "free_bytes", lambda target: 100_000)
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: 100_000)
     with caplog.at_level(logging.WARNING, "genets"):
         small = build(file)
     assert "the memory has changed" in caplog.text
@@ -168,6 +169,23 @@ def test_a_device_that_fails_keeps_the_finished_visits(engine, complete, device,
         (lambda text: text.replace('"digest": "', '"digest": "0'), "it has other items"),
         (lambda text: text + "[0, NaN, 0.1]\n", "it is damaged"),
         (lambda text: text + "[99999, 0.1, 0.1]\n", "it is damaged"),
+        (lambda text: text + "[0, Infinity, 0.1]\n", "it is damaged"),
+        (lambda text: text + "[0, 0.1, NaN]\n", "it is damaged"),
+        (lambda text: text + "[0, 0.1, 1e999]\n", "it is damaged"),
+        (lambda text: text + f"[0, 1{'0' * 400}, 0.1]\n", "it is damaged"),
+        (lambda text: text + "[0, -0.1, 0.1]\n", "it is damaged"),
+        (lambda text: text + "[0.5, 0.1, 0.1]\n", "it is damaged"),
+        (lambda text: text + "[true, 0.1, 0.1]\n", "it is damaged"),
+        (lambda text: text + '[0, "0.1", 0.1]\n', "it is damaged"),
+        (lambda text: text.replace('{"part": ', '{"part": 1.5'), "it is damaged"),
+        (lambda text: re.sub('"part": [0-9]+', '"part": 0', text), "it is damaged"),
+        *[
+            (
+                partial(re.sub, '"piece_batch_size": [0-9]+', f'"piece_batch_size": {size}'),
+                "it has other items",
+            )
+            for size in ("0", "-1", "true", "1e3", "99999", "NaN")
+        ],
         (lambda text: text.replace('"torch": "', '"torch": "0'), "it has another conditions"),
     ],
 )
@@ -232,6 +250,23 @@ def test_the_laboratory_continues_and_removes_the_file(engine, complete, device,
     device.stop_at = 10**9
     assert prepare().space == complete.space
     assert [file.name for file in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_a_file_that_cannot_be_removed_costs_no_table(
+    engine, complete, tmp_path, caplog, monkeypatch
+) -> None:
+    path = tmp_path / "t.json"
+    expected = TableSettings(SPACE.around(MASTER), Target("cpu", "fake", batch_size=4), 5)
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with caplog.at_level(logging.WARNING, "genets"):
+        table = Laboratory().prepare_table(path, expected, seed=0, time_limit_s=0.5)
+    assert path.exists()
+    assert table.space == complete.space
+    assert "t.visits.jsonl stays, because it cannot be removed" in caplog.text
 
 
 def test_a_table_of_pytorch_continues(tmp_path, monkeypatch) -> None:

@@ -15,12 +15,14 @@ import torch
 from fake_device import FakeDevice
 from torch import nn
 
-from genets.latency import ENGINES, Target, measure
+from genets.latency import ENGINES, LatencyTable, Target, measure
 from genets.latency.engines import Prepared, nvml
 from genets.latency.engines.nvml import GpuReading, NvmlCounters, open_gpu
+from genets.latency.predictor import builder
 from genets.latency.timing.calm import wait_until_calm
 from genets.latency.timing.gpu_watch import GpuWatch, watch_gpu
 from genets.report.tables import measurement_table
+from genets.structure import Block, DesignSpace, Structure
 
 OWN, OTHER = os.getpid(), os.getpid() + 1
 CARD, SLICE = "card", "slice"
@@ -192,23 +194,30 @@ def test_only_processes_that_computed_meanwhile_count(driver, holders, uses, oth
 
 
 @pytest.mark.parametrize(
-    ("bits", "limits", "disturbed"),
+    ("bits", "limits", "cause"),
     [
-        (0x001, {}, False),  # idle
-        (0x002, {"application clocks": 1.0}, False),
-        (0x004, {"power cap": 1.0}, False),
-        (0x008, {"hardware slowdown": 1.0}, True),
-        (0x060, {"hardware thermal slowdown": 1.0, "software thermal slowdown": 1.0}, True),
-        (0x084, {"power brake": 1.0, "power cap": 1.0}, True),
+        (0x001, {}, None),  # idle
+        (0x002, {"application clocks": 1.0}, None),
+        (0x004, {"power cap": 1.0}, None),
+        (0x008, {"hardware slowdown": 1.0}, "heat or the power supply"),
+        (0x048, {"hardware slowdown": 1.0, "hardware thermal slowdown": 1.0}, "heat"),
+        (0x060, {"hardware thermal slowdown": 1.0, "software thermal slowdown": 1.0}, "heat"),
+        (0x084, {"power brake": 1.0, "power cap": 1.0}, "the power supply"),
+        (
+            0x0C8,
+            {"hardware slowdown": 1.0, "hardware thermal slowdown": 1.0, "power brake": 1.0},
+            "heat and the power supply",
+        ),
     ],
 )
 def test_heat_and_power_supply_disturb_but_a_limit_of_the_card_does_not(
-    driver, device, gpu_engine, bits, limits, disturbed
+    driver, device, gpu_engine, bits, limits, cause
 ) -> None:
-    driver.bits = bits
+    driver.bits, disturbed = bits, cause is not None
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.environment["clock_limits"] == limits
     assert result.disturbed is disturbed
+    assert result.disturbances == ([f"{cause} slowed the GPU"] if disturbed else [])
     assert result.environment["clock_mhz"] == 1980
 
 
@@ -216,6 +225,8 @@ def test_another_process_disturbs_a_measurement(driver, device, gpu_engine) -> N
     driver.holders, driver.uses = [OWN, OTHER], None
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.disturbed
+    assert result.disturbances == ["1 other process computed on the GPU"]
+    assert result.slowdown is None
     table = measurement_table("net", result)
     words = [str(cell) for column in table.columns for cell in column.cells]
     assert "1980 MHz, memory 3201 MHz, 412 W, 1 other processes" in words
@@ -237,6 +248,58 @@ def test_clocks_are_read_while_the_block_runs(driver: FakeNvml) -> None:
         assert enough.wait(10)
     assert watch.facts()["clock_mhz"] == 1980
     assert threading.active_count() == before
+
+
+def test_several_blocks_belong_to_one_watch(driver: FakeNvml) -> None:
+    watch = GpuWatch(counters(driver))
+    driver.holders, driver.uses = [OWN, OTHER], None
+    with watch.reading():
+        pass
+    driver.clocks[1] = 345
+    driver.holders = [OWN]
+    between = len(watch.readings)
+    with watch.reading():
+        driver.clocks[1] = 1980
+    assert [each.sm_mhz for each in watch.readings] == [1980] * 2
+    assert between == 1
+    assert watch.other_processes == 1, "the other process disturbed a part of the timings"
+
+
+@pytest.mark.parametrize("free", [10**9, 400_000])
+def test_the_clocks_of_a_table_are_those_of_its_timings(
+    driver, device, fake_engine, layer_costs, monkeypatch, free
+) -> None:
+    """Networks are prepared while the GPU waits. With little memory there are several parts."""
+    timed = 0
+
+    def cost_s(network: nn.Module, target: Target, resolution: int) -> float:
+        driver.clocks[1], driver.bits = 345, 0x008
+        return layer_costs(
+            network, target, resolution, dense=1e-7, depth_wise=3e-7, layer=1e-4, written=3e-8
+        )
+
+    def time_runs(run: Any, count: int) -> float:
+        nonlocal timed
+        timed += driver.clocks[1] == 345
+        driver.clocks[1], driver.bits = 1980, 0
+        return FakeDevice.time_runs(device, run, count)
+
+    fake_engine(cost_s)
+    device.time_runs = time_runs
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: free)
+    read: list[GpuReading] = []
+    monkeypatch.setattr(
+        NvmlCounters, "read", lambda self, read_now=NvmlCounters.read: read.append(
+            read_now(self)) or read[-1])  # fmt: skip
+    master = Structure.parse("Conv3x8s2 XX3x8s2 XX3x16 Conv1x16 @8")
+    space = DesignSpace(blocks=(Block("XX"),), width_step=8, depth_change=1, resolutions=())
+    table = LatencyTable.build(
+        master, space, Target("cuda", "fake", batch_size=4), 5, time_limit_s=0.5, held_out=3
+    )
+    assert {each.sm_mhz for each in read} == {1980}
+    assert (timed > 3) is (free < 10**6), "the parts"
+    assert table.environment["clock_mhz"] == 1980
+    assert table.environment["clock_limits"] == {}
 
 
 def test_a_slowdown_in_few_readings_does_not_disturb(driver: FakeNvml) -> None:

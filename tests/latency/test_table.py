@@ -136,7 +136,7 @@ def test_more_networks_held_out(target) -> None:
 
 
 def test_with_little_memory_the_same_table_is_timed_in_parts(target, table, monkeypatch) -> None:
-    monkeypatch.setattr(builder, "free_bytes", lambda target: 10_000_000)
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: 10_000_000)
     turns = []
     monkeypatch.setattr(
         builder,

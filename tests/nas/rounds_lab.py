@@ -98,7 +98,10 @@ class ClosedFormLatency(Laboratory):
         target: Target,
         num_classes: int,
         time_limit_s: float,
+        on_progress: OnShare | None = None,
     ) -> dict[Structure, Measurement]:
+        if on_progress is not None:
+            on_progress(0.5)
         return {structure: self._measurement(structure, target) for structure in structures}
 
     def wait_for_calm(self, target: Target, limit_s: float, on_wait: OnWait) -> bool:

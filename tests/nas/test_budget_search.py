@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,6 +157,8 @@ def context(table: Table, device: Device, budget: str, space: SearchSpace = AROU
         budget=Budget.parse(budget),
         latency=SimpleNamespace(table=table, measure=device.measure),
         settings=SimpleNamespace(selection="exact"),
+        report=lambda phase: lambda *step: None,
+        phase=lambda phase: nullcontext(),
     )
 
 
@@ -291,6 +294,58 @@ def test_a_busy_device_neither_meets_nor_refuses_a_budget(
         BudgetSearch(busy, model).run()
     with pytest.raises(BusyDeviceError, match="too busy with something else"):
         check_feasible(busy)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        (
+            {"environment": {"clock_limits": {"hardware thermal slowdown": 0.9}}},
+            "heat slowed the GPU, so no latency decides on the budget 0.06ms, also after 2 "
+            "minutes; finished work is kept, so give the same command again when nothing "
+            "slows the GPU, or with a longer --wait",
+        ),
+        (
+            {"environment": {"clock_limits": {"power brake": 0.9}, "other_gpu_processes": 2}},
+            "the power supply slowed the GPU and 2 other processes computed on the GPU, so no "
+            "latency decides on the budget 0.06ms, also after 2 minutes; finished work is kept, so "
+            "give the same command again when nothing slows the GPU, or with a longer --wait",
+        ),
+        (
+            {"environment": {"clock_limits": {"power cap": 1.0, "power brake": 0.01}}},
+            "the device was too busy with something else to decide on the budget 0.06ms, also "
+            "after 2 minutes; finished work is kept, so give the same command again when the "
+            "device is calm, or with a longer --wait",
+        ),
+        (
+            {"environment": {"other_gpu_processes": 1}},
+            "the device was too busy with something else (1 other process computed on the GPU) to "
+            "decide on the budget 0.06ms, also after 2 minutes; finished work is kept, so give the "
+            "same command again when the device is calm, or with a longer --wait",
+        ),
+    ],
+)
+def test_the_sentence_names_what_disturbed_the_gpu(
+    tmp_path: Path, facts: dict[str, Any], sentence: str
+) -> None:
+    device = Device(half_width=0.5)
+
+    def in_turn(structures: Sequence[Structure], _: int) -> dict[Structure, Measurement]:
+        target = Target("cuda", "torch")
+        return {
+            each: replace(
+                device._measurement(true_ms(each)), target=target, disturbed=True, **facts
+            )
+            for each in structures
+        }
+
+    networks = MeasuredNetworks(
+        tmp_path / "m.json", MASTER, in_turn, budget=Budget.parse("0.06ms"), wait_limit_s=120,
+        wait_for_calm=lambda limit_s: False,
+    )  # fmt: skip
+    with pytest.raises(BusyDeviceError) as error:
+        networks.measure([MASTER])
+    assert str(error.value) == sentence
 
 
 def test_beside_others_a_ratio_is_decided_with_a_margin(tmp_path: Path) -> None:

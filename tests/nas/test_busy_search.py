@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from rounds_lab import ClosedFormLaboratory, search, settings
 
-from genets.core.errors import BusyDeviceError, SettingsError
+from genets.core.errors import BusyDeviceError, InfeasibleBudgetError, SettingsError
 from genets.core.progress import Progress
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
 from genets.latency.timing.calm import OnWait
@@ -18,7 +19,7 @@ from genets.nas.calm import WAITING, leaves_threads_open
 from genets.nas.reselect import select_top
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.reader import load_settings
+from genets.nas.study.reader import StudyReader, load_settings
 from genets.structure import Structure
 
 
@@ -83,6 +84,43 @@ def test_a_budget_in_ms_waits_for_the_table_and_after_a_disturbed_latency(
     waits = [event for event in events if event.phase == WAITING]
     assert waits[0].done == 0
     assert {event.detail for event in waits} == {"other processes use 1.9 CPUs", "calm"}
+
+
+def test_measuring_is_shown_and_logged_in_each_phase_that_measures(tmp_path: Path) -> None:
+    """The first measurement of the MasterNet, and the first of the budget check, are repeated."""
+
+    class BusyTwice(BusyLaboratory):
+        calls = 0
+
+        def measure(self, *arguments: Any) -> dict[Structure, Measurement]:
+            self.calls += 1
+            self.measurements = self.calls in (1, 3)
+            return super().measure(*arguments)
+
+    asked, events = ms_settings(), list[Progress]()
+    lab = BusyTwice(asked)
+    with pytest.raises(InfeasibleBudgetError):
+        search(settings(budget="0.0001ms"), tmp_path, lab, on_event=events.append)
+    details = {phase: [event.detail for event in events if event.phase == phase]
+               for phase in ("latency table", "budget check")}  # fmt: skip
+    for phase, networks in (("latency table", "1 network"), ("budget check", "3 networks")):
+        words = f"measuring {networks}"
+        again = f"{words} again, measurement 2"
+        expected = [words, f"{words}, 50%", again, f"{again}, 50%"]
+        assert [text for text in details[phase] if text.startswith("measuring")] == expected
+    check = [event for event in events if event.phase == "budget check"]
+    assert {(event.done, event.total) for event in check} == {(0, 1)}, "the check did not end"
+    assert check[0].detail == "the fastest structures at 8 pixels"
+    log = (tmp_path / "study.log").read_text()
+    measured = re.findall(r"measured (.*) in .* s, (measurement \d; .*)\n", log)
+    undecided = "without a decision on the budget"
+    assert measured == [
+        (networks, f"measurement {number}; {undecided}: {left}")
+        for networks, count in (("1 network", 1), ("3 networks", 3))
+        for number, left in ((1, count), (2, 0))
+    ]
+    assert "budget check: stopped by InfeasibleBudgetError after " in log
+    assert StudyReader(tmp_path).seconds()["budget check"] > 0
 
 
 def test_a_device_that_stays_busy_costs_nothing_but_the_wait(tmp_path: Path) -> None:

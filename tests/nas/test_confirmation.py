@@ -22,6 +22,7 @@ from genets.nas.candidates.training import (
 )
 from genets.nas.context import SearchContext
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.training import TrainingSettings
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
@@ -175,6 +176,20 @@ def test_no_longer_than_the_winner_and_warmed_up_in_time(tmp_path: Path) -> None
     paper = settings(confirm_epochs=1)
     with begun(tmp_path / "short", paper) as study:
         assert make_candidate_job(context_of(study)).recipe.warmup_epochs == 0.5
+
+
+def test_a_warm_up_that_does_not_fit_takes_half_of_the_training(tmp_path: Path) -> None:
+    """Longer trainings have the warm-up that was asked for."""
+    for epochs, asked, expected in (
+        (1, 1.0, 0.5), (1, 5.0, 0.5), (3, 5.0, 1.5), (3, 3.0, 1.5), (2, 1.0, 1.0), (3, 2.9, 2.9),
+        (480, 5.0, 5.0), (1, 0.0, 0.0),
+    ):  # fmt: skip
+        training = TrainingSettings(epochs=epochs, warmup_epochs=asked)
+        assert training.recipe().warmup_epochs == expected, (epochs, asked)
+        assert training.warmup_epochs == asked, "the study keeps the setting as it was given"
+    once = settings(final_training={"epochs": 1}, confirm_epochs=1)
+    with begun(tmp_path / "once", once) as study:
+        assert make_candidate_job(context_of(study)).recipe == once.final_training.recipe()
 
 
 def test_records_come_back_as_they_were(study: Study) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,11 +13,13 @@ from genets.core.errors import TargetError
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Trial, TrialResult
+from genets.nas.trials import gpus as gpu_plan
 from genets.nas.trials.gpus import (
     LAUNCH_BOUND_MULTIPLY_ADDS,
     StepCost,
     fitting_group_size,
     gpus_of,
+    least_free_bytes,
     processes_per_gpu,
     step_cost,
 )
@@ -100,50 +102,72 @@ def test_a_search_trains_on_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpus_of("cuda:2") == ["cuda:2"]
 
 
-def test_a_group_that_does_not_fit_is_halved() -> None:
+Outcome = Callable[[Sequence[Trial]], None]
+
+
+@pytest.fixture
+def runner() -> Callable[[Outcome], TrialRunner]:
+    """Make a runner without images: a group succeeds, or raises the error of `outcome`."""
+
+    def make(outcome: Outcome) -> TrialRunner:
+        class Runner(TrialRunner):
+            def __init__(self) -> None:
+                self.master_net = build(zoo["master_small"], 10)
+
+            class job:  # noqa: N801
+                master, recipe = zoo["master_small"], Recipe(epochs=1)
+
+            def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
+                outcome(group)
+                return [TrialResult(trial, "done", 0.5, 1.0) for trial in group]
+
+        return Runner()
+
+    return make
+
+
+def repeated_trials(count: int) -> list[Trial]:
+    return [Trial(0, zoo["master_small"].super_blocks[0], repeat) for repeat in range(count)]
+
+
+def test_a_group_that_does_not_fit_is_halved(runner) -> None:
     """Trials give the same numbers in every group, so only time is lost."""
     groups: list[int] = []
 
-    class Runner(TrialRunner):
-        def __init__(self) -> None:
-            self.master_net = build(zoo["master_small"], 10)
+    def fit_two(group: Sequence[Trial]) -> None:
+        groups.append(len(group))
+        if len(group) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
-        class job:  # noqa: N801
-            master, recipe = zoo["master_small"], Recipe(epochs=1)
-
-        def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
-            groups.append(len(group))
-            if len(group) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return [TrialResult(trial, "done", 0.5, 1.0) for trial in group]
-
-    trials = [Trial(0, zoo["master_small"].super_blocks[0], repeat) for repeat in range(7)]
-    results = Runner().run(trials)
+    trials = repeated_trials(7)
+    results = runner(fit_two).run(trials)
     assert [result.trial for result in results] == trials
     assert all(result.status == "done" for result in results)
     assert groups == [7, 3, 1, 2, 4, 2, 2]
 
 
-def test_a_trial_that_does_not_fit_alone_fails() -> None:
-    class Runner(TrialRunner):
-        def __init__(self) -> None:
-            self.master_net = build(zoo["master_small"], 10)
+def test_a_trial_that_does_not_fit_alone_fails(runner) -> None:
+    def fit_some(group: Sequence[Trial]) -> None:
+        if len(group) > 1 or group[0].repeat == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
-        class job:  # noqa: N801
-            master, recipe = zoo["master_small"], Recipe(epochs=1)
-
-        def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
-            if len(group) > 1 or group[0].repeat == 1:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return [TrialResult(trial, "done", 0.5, 1.0) for trial in group]
-
-    trials = [Trial(0, zoo["master_small"].super_blocks[0], repeat) for repeat in range(3)]
-    results = Runner().run(trials)
+    results = runner(fit_some).run(repeated_trials(3))
     assert [(each.status, each.reason) for each in results] == [
         ("done", ""),
         ("failed", "CUDA out of memory"),
         ("done", ""),
     ]
+
+
+def test_the_gpu_with_the_least_free_memory_limits_a_search(monkeypatch) -> None:
+    log: list[str] = []
+    free = {"cuda:0": 30 * GIB, "cuda:1": 20 * GIB}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: log.append("empty"))
+    monkeypatch.setattr(gpu_plan, "free_bytes", lambda torch, gpu: log.append(gpu) or free[gpu])
+    assert least_free_bytes("cuda") == 20 * GIB
+    assert log == ["empty", "cuda:0", "cuda:1"], "workers cannot use the cache of this process"
+    assert least_free_bytes("cuda:0") == 30 * GIB
 
 
 def test_a_search_refuses_different_gpus_for_its_latency(monkeypatch, tmp_path) -> None:

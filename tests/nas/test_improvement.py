@@ -48,6 +48,17 @@ def test_the_first_choice_is_the_best_predicted_and_the_second_is_not_its_twin()
     assert choose(effects, 9) == [0, 2, 1]
 
 
+def test_a_singular_covariance_is_no_error() -> None:
+    """Trained structures without noise are certain; rounding makes eigenvalues negative."""
+    structures = sample(4)
+    vectors = np.random.default_rng(0).normal(size=(4, 2)) * [[0], [1], [1], [0.5]]
+    covariance = vectors @ vectors.T - 1e-8 * np.eye(4)
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(covariance + 1e-9 * np.eye(4))
+    chosen = choose(KnownEffects(structures, [0.1, 0.0, 0.0, 0.0], covariance), 3, structures[:1])
+    assert sorted(chosen) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("std", "expected"), [(0.3, 2), (0.05, 1)])
 def test_beside_a_trained_structure_the_expected_improvement_decides(
     std: float, expected: int

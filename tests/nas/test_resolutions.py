@@ -76,7 +76,7 @@ class ClosedForm(Laboratory):
         return super().prepare_table(path, wanted, **_)
 
     def measure(
-        self, structures: Any, target: Target, num_classes: int, time_limit_s: float
+        self, structures: Any, target: Target, num_classes: int, time_limit_s: float, *_: Any
     ) -> dict[Structure, Measurement]:
         return {structure: measurement(structure, target) for structure in structures}
 

@@ -94,6 +94,8 @@ def test_select_uses_the_model_of_the_last_round(finished: Finished) -> None:
         selected = select_top(folder, budget, 1, lab=lab)[0]
         prediction = model.predict(selected.structure)
         assert selected.predicted_accuracy == pytest.approx(prediction.value)
+        ends = (selected.predicted_accuracy_low, selected.predicted_accuracy_high)
+        assert ends == pytest.approx(prediction.interval())
 
 
 def test_killed_again_and_again_it_finds_the_same(

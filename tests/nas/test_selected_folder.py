@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -15,6 +16,7 @@ from test_stored_study import STORED, StoredLaboratory
 
 import genets
 from command_line import fails, invoke
+from genets.core.output_folder import MARKER
 from genets.structure import Structure
 from json_keys import check_keys
 
@@ -40,7 +42,7 @@ def test_structure_measurement_and_command_are_written(study: Path, tmp_path: Pa
     out = tmp_path / "faster net"
     printed = select(study, "--out", out)
     assert sorted(path.name for path in out.iterdir()) == [
-        "recipe.toml", "selected.json", "structure.toml", "train.sh"
+        MARKER, "recipe.toml", "selected.json", "structure.toml", "train.sh"
     ]  # fmt: skip
     assert str(Structure.load(out / "structure.toml")) == printed["structure"]
     stored = json.loads((out / "selected.json").read_text())
@@ -150,3 +152,45 @@ def test_a_folder_in_the_way_costs_no_table_and_no_half_of_the_folders(
     assert "holds another structure than the selected" in result.stderr
     assert structure in result.stdout
     assert not (out / "1").exists()
+    result = invoke(*words, "--json")
+    assert result.exit_code == 2
+    record = json.loads(result.stdout)
+    assert structure in [each["structure"] for each in record["alternatives"]]
+
+
+def test_a_training_that_fails_costs_no_record(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    printed = select(study, "--out", out)
+    (out / "training").mkdir()
+    (out / "training" / "thesis.tex").write_text("dear")
+    words = ("--budget", "0.7x", "--out", out, "--train", "--json")
+    result = invoke("select", study, *words)
+    assert result.exit_code == 2
+    assert "is neither empty nor a run" in result.stderr
+    assert json.loads(result.stdout)["structure"] == printed["structure"]
+
+
+def test_a_file_in_the_way_is_named_before_measuring(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for words in (("--top", 2), ("--json",)):
+        result = invoke("select", study, "--budget", "0.7x", "--out", tmp_path / "file/a", *words)
+        fails(result, "cannot write", "Not a directory")
+        assert "Measuring" not in result.stderr
+
+
+def test_a_stopped_selection_marks_its_folder_and_can_be_given_again(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out", os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if Path(target).name == "structure.toml":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    words = ("select", study, "--budget", "0.7x", "--out", out)
+    monkeypatch.setattr(os, "replace", stop)
+    assert invoke(*words).exit_code == 130
+    monkeypatch.setattr(os, "replace", replace)
+    assert [path.name for path in out.iterdir()] == [MARKER]
+    assert invoke(*words).exit_code == 0

@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from rounds_lab import ClosedFormLaboratory, search, settings
 
 from genets.core.errors import InfeasibleBudgetError, StudyError
+from genets.core.progress import Progress
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.reselect import select_top
@@ -66,6 +69,20 @@ def test_the_reason_of_a_failure_is_in_the_log(tmp_path: Path) -> None:
     with pytest.raises(InfeasibleBudgetError) as caught:
         search(settings(budget="0.001x"), tmp_path)
     assert f"ERROR genets.nas.search: {caught.value}" in read_log(tmp_path)
+
+
+def test_reading_the_images_is_shown(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(60):
+        folder = tmp_path / "photos" / str(number % 10)
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    events: list[Progress] = []
+    asked = settings(data=str(tmp_path / "photos"), rounds=1)
+    search(asked, tmp_path / "study", on_event=events.append)
+    assert events[:60] == [Progress("reading images", done, 60) for done in range(1, 61)]
+    assert events[60].phase == "latency table"
 
 
 class Interrupted(ClosedFormLaboratory):

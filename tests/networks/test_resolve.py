@@ -5,7 +5,8 @@ import timm
 
 from genets.core.errors import GenetsError, StructureError
 from genets.networks import build, resolve_network, save_weights
-from genets.structure import zoo
+from genets.structure import Structure, zoo
+from genets.training import RunSettings, make_recipe, named_recipe
 
 NOTATION = "Conv3x8s2 XX3x16s2 BL3x32s2r0.25*2 DW3x32r3 Conv1x64 @32"
 
@@ -106,3 +107,32 @@ def test_a_bad_notation_is_a_structure_error() -> None:
 def test_an_empty_folder_is_no_network(tmp_path) -> None:
     with pytest.raises(GenetsError, match=r"structure\.toml"):
         resolve_network(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["master_small", "EfficientNet-B3", "efficientnet-b3"])
+def test_a_name_is_not_the_folder_of_that_name(tmp_path, monkeypatch, caplog, name) -> None:
+    monkeypatch.chdir(tmp_path)
+    structure = Structure.parse("Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16")
+    folder = tmp_path / name
+    folder.mkdir()
+    structure.save(folder / "structure.toml")
+    save_weights(build(structure, 7), folder / "weights.safetensors", {"num_classes": "7"})
+    recipe = make_recipe(named_recipe("quick"))
+    with caplog.at_level("INFO", "genets.networks"):
+        source = resolve_network(name)
+    assert not source.is_trained
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{name} is the network of that name; for the folder of that name, write ./{name}"
+    ]
+    run = RunSettings(network=name, data="digits", recipe=recipe, teacher=name)
+    assert (run.network, run.teacher, run.weights) == (name, name, "")
+    assert resolve_network(f"./{name}").structure == structure
+    run = RunSettings(network=f"./{name}", data="digits", recipe=recipe, teacher=f"./{name}")
+    assert (run.network, run.teacher) == (str(structure), str(folder))
+    assert run.weights == str(folder / "weights.safetensors")
+
+
+def test_a_notation_may_be_longer_than_a_file_name() -> None:
+    text = " ".join(["Conv3x8s2", "XX3x16s2", *["XX3x16"] * 40, "Conv1x16", "@16"])
+    assert len(text) > 255
+    assert str(resolve_network(text).structure) == text

@@ -21,8 +21,8 @@ from genets.report.study.classes import classes_section
 from genets.report.study.facts import state_sentences, study_record
 from genets.report.study.headline import headline
 from genets.report.study.page import study_page
-from genets.report.wording import difference_text
-from genets.training import Score
+from genets.report.wording import difference_text, noisy_score_text
+from genets.training import Metric, Score
 from genets.training.predictions import PairedDifference, Predictions
 
 EVIL = "<script>alert('x')<"  # a folder name, so without a slash
@@ -155,7 +155,8 @@ def test_a_finished_study_begins_with_its_result(tmp_path):
     assert difference.top1 == pytest.approx(-0.045)
     assert heading.group(1) == (
         f"{selected.master_ms / selected.measured_ms:.1f} times as fast as the MasterNet, "
-        f"4.5 ± {100 * difference.half_width:.1f} points less accurate; "
+        f"4.5 points less accurate ({-100 * difference.low:.1f} less to "
+        f"{100 * difference.high:.1f} more); "
         f"{selected.measured_ms:.3f} ms per image, within the budget of {selected.budget_ms:.3f} ms"
     )
     assert "The MasterNet is the network that the search started from." in heading.group(2)
@@ -173,15 +174,37 @@ def test_a_loss_is_named_where_only_the_totals_are_stored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("top1", "text"),
+    ("top1", "low", "high", "text"),
     [
-        (0.0, "as accurate (0.0 ± 1.0 points)"),
-        (-0.0004, "as accurate (0.0 ± 1.0 points)"),
-        (0.02, "2.0 ± 1.0 points more accurate"),
+        (0.0, -0.01, 0.01, "as accurate (0.0 ± 1.0 points)"),
+        (-0.0004, -0.0104, 0.0096, "as accurate (0.0 ± 1.0 points)"),
+        (0.02, 0.01, 0.03, "2.0 ± 1.0 points more accurate"),
+        (0.02, 0.008, 0.03, "2.0 points more accurate (0.8 to 3.0)"),
+        (-0.02, -0.03, -0.008, "2.0 points less accurate (0.8 to 3.0)"),
+        (-0.005, -0.012, 0.003, "0.5 points less accurate (1.2 less to 0.3 more)"),
+        (0.005, -0.003, 0.012, "0.5 points more accurate (0.3 less to 1.2 more)"),
+        (0.005, -0.0002, 0.012, "0.5 points more accurate (0.0 to 1.2)"),
+        (0.0, -0.004, 0.009, "as accurate (0.4 points less to 0.9 points more)"),
+        (0.0, 0.0, 0.009, "as accurate (0.0 to 0.9 points more)"),
+        (0.0, -0.009, 0.0, "as accurate (0.0 to 0.9 points less)"),
     ],
 )
-def test_equal_accuracy_is_not_more_accurate(top1, text):
-    assert difference_text(PairedDifference(top1, 0.01, 200)) == text
+def test_equal_accuracy_is_not_more_accurate(top1, low, high, text):
+    assert difference_text(PairedDifference(top1, low, high, 200)) == text
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (Score(1.0, 0.1, 200), "100.00 (98.12 to 100.00) %"),
+        (Score(0.0, 9.0, 20), "0.00 (0.00 to 16.11) %"),
+        (Score(0.801, 0.5, 1000), "80.10 (77.51 to 82.46) %"),
+        (Score(0.801, 0.5), "80.10%"),
+        (None, "-"),
+    ],
+)
+def test_an_accuracy_stands_with_both_ends_of_its_interval(score, text):
+    assert noisy_score_text(score, Metric.TOP1) == text
 
 
 def test_classes_are_sorted_by_the_winners_score(tmp_path):
@@ -191,7 +214,7 @@ def test_classes_are_sorted_by_the_winners_score(tmp_path):
     names = [row[0] for row in table.rows]
     assert sorted(names) == list(CLASS_NAMES)
     assert names[0] == "9"
-    assert table.rows[0][1:4] == ["20", "0.0 ± 0.0", "90.0 ± 13.1"]
+    assert table.rows[0][1:4] == ["20", "0.0 (0.0 to 16.1)", "90.0 (69.9 to 97.2)"]
     assert table.rows[0][4].text == "3 (19 images)"
     shares = [float(row[2].partition(" ")[0]) for row in table.rows]
     assert shares == sorted(shares)
@@ -318,7 +341,12 @@ def test_names_are_no_markup(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"metric": "top1"}, {"regression": "paper"}])
 def test_other_settings(tmp_path, changes):
-    html = study_page(Snapshot.read(make_study(tmp_path / "study", **changes)), "")
+    snapshot = Snapshot.read(make_study(tmp_path / "study", **changes))
+    if changes.get("metric") == "top1":
+        assert snapshot.model.effects.log_errors.images == 500
+        prediction = snapshot.model.predict(snapshot.selected.structure)
+        assert prediction.interval()[1] < 1
+    html = study_page(snapshot, "")
     if "metric" in changes:
         assert "predicted top-1, %" in html
         assert all(row["score"] > 50 for row in values(html, "minutes", "score"))

@@ -16,7 +16,7 @@ from genets.networks import build
 from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, RunRecipe, RunSettings, train, train_together
 from genets.training import features as features_module
-from genets.training.resources import usual_precision
+from genets.training.resources import KEPT_SHARE, max_kept_bytes, usual_precision
 from genets.training.run.folder import load_settings
 from genets.training.step import repeatable
 from genets.training.train_network import train_network
@@ -168,6 +168,17 @@ def test_features_are_kept_only_where_they_fit(monkeypatch, room, passes) -> Non
     assert len(calls) == passes * batches
     for first, *others in zip(*seen, strict=True):
         assert all(torch.equal(first, other) for other in others)
+
+
+def test_the_cache_of_pytorch_has_room_for_kept_features(monkeypatch) -> None:
+    figures = {"mem_get_info": (8, 80), "memory_reserved": 60, "memory_allocated": 28}
+    for name, value in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    for device in ("cuda:1", torch.device("cuda")):
+        assert max_kept_bytes(device) == KEPT_SHARE * (8 + 60 - 28)
+    monkeypatch.setattr("genets.core.gpu.available_bytes", lambda: None)
+    assert max_kept_bytes("cpu") == float("inf")
 
 
 def test_repeatable_algorithms_are_for_the_block_alone() -> None:

@@ -9,6 +9,7 @@ import timm
 from PIL import Image
 
 from genets.core.errors import GenetsError, TrainingError
+from genets.core.progress import Progress
 from genets.data import load_data
 from genets.networks import save_weights
 from genets.training import Listener, RunRecipe, RunSettings
@@ -42,10 +43,10 @@ def damage(photos, split, *places):
     return [str(path) for path in paths]
 
 
-def run(photos, out, **options):
+def run(photos, out, progress=lambda step: None, **options):
     notes = []
     settings = RunSettings(network=NETWORK, data=str(photos), recipe=RECIPE)
-    listener = Listener(note=notes.append)
+    listener = Listener(note=notes.append, progress=progress)
     return train_network(settings, out, device="cpu", listener=listener, **options), notes
 
 
@@ -58,7 +59,10 @@ def named(out):
 def test_a_scan_for_broken_images_does_not_change_the_run(photos, tmp_path):
     broken = [*damage(photos, "train", 3), *damage(photos, "validation", 0)]
     way, notes = run(photos, tmp_path / "way")
-    scanned, scan_notes = run(photos, tmp_path / "scanned", check_data=True)
+    steps: list[Progress] = []
+    scanned, scan_notes = run(photos, tmp_path / "scanned", steps.append, check_data=True)
+    read = [step.done for step in steps if step.phase == "reading images"]
+    assert read == list(range(1, 2 * COUNT + 1))
     assert sorted(named(tmp_path / "way")) == sorted(named(tmp_path / "scanned")) == sorted(broken)
     for path in broken:
         assert len([note for note in notes if path in note]) == 1
@@ -146,7 +150,7 @@ def test_images_are_normalised_as_the_starting_weights_need(photos, tmp_path, no
         network="timm:tf_efficientnet_lite0", data=str(photos), recipe=RECIPE, resolution=32,
         weights=str(tmp_path / "w.safetensors"), normalisation=normalisation,
     )  # fmt: skip
-    data = load_images(settings, Processes("cpu", None, "fp32"), 0, 0.01, print)
+    data = load_images(settings, Processes("cpu", None, "fp32"), 0, print)
     assert data.mean == mean
 
 

@@ -135,7 +135,7 @@ class _Commands(TyperGroup):
             if error.errno not in DISK_ERRORS:
                 raise
             place = f"{error.filename}: " if error.filename else ""
-            _fail(f"{place}{error.strerror}; finished work is kept", GenetsError.exit_status)
+            _fail(f"{place}{error.strerror}", GenetsError.exit_status)
 
 
 app = typer.Typer(
@@ -202,7 +202,7 @@ def _general(
         raise GenetsError("give --verbose or --quiet, not both")
     set_verbosity({0: None, 1: logging.INFO}.get(verbose, logging.DEBUG))
     output.set_quiet(quiet)
-    output.show_data_descriptions(not verbose)  # a verbose command shows the log
+    output.show_descriptions(not verbose)  # a verbose command shows the log
     if own_blocks:
         from genets.networks import load_blocks
 

@@ -72,8 +72,9 @@ def compare(
     # PyTorch is imported only after the options are checked.
     from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
-    from genets.cli.output import print_kept_rows, print_result, print_tables
+    from genets.cli.output import print_kept_rows, print_tables, write_and_print
     from genets.cli.progress import show_progress
+    from genets.core.output_folder import make_folder
     from genets.report.comparison.page import write_comparison
     from genets.report.comparison.tables import comparison_record, comparison_tables
 
@@ -81,7 +82,7 @@ def compare(
     candidates = find_networks(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     try:
         with show_progress(plain=json) as on_progress:
             result = compare_networks(
@@ -92,12 +93,16 @@ def compare(
                 on_progress=on_progress,
                 on_rows=finished.append,
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         if finished and not json:
             print_tables(*comparison_tables(finished[-1]))
         print_kept_rows(out)
         raise
-    files = write_comparison(result, out) if out else {}
-    print_result(json, comparison_record(result), comparison_tables(result), files=files)
+    write_and_print(
+        lambda: write_comparison(result, out) if out else {},
+        json,
+        comparison_record(result),
+        comparison_tables(result),
+    )
     if not any(row.measurement for row in result.rows):
         raise GenetsError("no network could be measured; each row gives its reason")

@@ -17,7 +17,7 @@ from genets.cli.options import (
     make_target,
     option,
 )
-from genets.core.errors import GenetsError
+from genets.core.output_folder import check_writable_file, check_writable_folder
 
 if TYPE_CHECKING:
     from genets.cli.networks import NetworkWithData
@@ -56,7 +56,7 @@ def eval_(
         bool, option("Use published weights, fetched from timm's hub.", name="--pretrained")
     ] = False,
     resolution: Resolution = None,
-    max_broken_share: MaxBrokenShare = 0.01,
+    max_broken_share: MaxBrokenShare = None,
     out: Annotated[
         Path | None, option("Folder for confusion pictures, CSV and JSON.", "none", OUTPUT)
     ] = None,
@@ -83,8 +83,10 @@ def eval_(
     """
     chosen = make_target(target)
     chosen.check()
-    if predictions is not None and not predictions.absolute().parent.is_dir():
-        raise GenetsError(f"cannot write {str(predictions)!r}: its folder does not exist")
+    if predictions is not None:
+        check_writable_file(predictions)
+    if out is not None:
+        check_writable_folder(out)
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
     from genets.data import check_output_folder
@@ -104,7 +106,7 @@ def eval_(
     assert loaded.data is not None
     loaded.source.check_classes(loaded.data.class_names, loaded.data.name)
     # The charts are imported only after the network is loaded.
-    from genets.cli.output import print_remark, print_result
+    from genets.cli.output import print_remark, write_and_print
     from genets.report.evaluation.tables import (
         accuracy_table,
         classes_table,
@@ -117,12 +119,16 @@ def eval_(
         print_remark(f"{origin.remark} Scored images may have been trained on.")
     images = loaded.split(split)
     evaluation = _evaluate(loaded, chosen, split, images)
-    files = write_evaluation(evaluation, out) if out else {}
-    if predictions is not None:
-        write_predictions(evaluation, images.names(), predictions)
-        files |= {"predictions": predictions}
+
+    def write() -> dict[str, Path]:
+        files = write_evaluation(evaluation, out) if out else {}
+        if predictions is not None:
+            write_predictions(evaluation, images.names(), predictions)
+            files |= {"predictions": predictions}
+        return files
+
     tables = accuracy_table(evaluation), classes_table(evaluation)
-    print_result(json, evaluation.to_json(), tables, files=files)
+    write_and_print(write, json, evaluation.to_json(), tables)
 
 
 def _evaluate(

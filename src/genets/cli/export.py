@@ -18,8 +18,11 @@ from genets.cli.options import (
     option,
 )
 from genets.core.errors import GenetsError
+from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
+    from genets.cli.networks import NetworkWithData
+    from genets.latency import Target
     from genets.latency.export import BatchDimension
 
 DEFAULT_ENGINE = "onnxruntime"
@@ -50,7 +53,7 @@ def export(
         ),
     ] = "free",
     resolution: Resolution = None,
-    max_broken_share: MaxBrokenShare = 0.01,
+    max_broken_share: MaxBrokenShare = None,
     seed: SplitSeed = None,
     json: Json = False,
 ) -> None:
@@ -70,11 +73,11 @@ def export(
     if chosen.precision == "int8" and data is None:
         raise GenetsError("precision int8 needs --data: its training images set the value ranges")
     chosen.check()
+    check_writable_folder(out)
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
-    from genets.cli.output import print_remark, print_result
+    from genets.cli.output import print_result
     from genets.data import check_output_folder
-    from genets.latency.export import export_network
     from genets.report.evaluation.tables import export_table
 
     if data is not None:
@@ -82,18 +85,37 @@ def export(
     loaded = load_network(
         network, seed, data=data, resolution=resolution, max_broken_share=max_broken_share
     )
+    contract = _write(loaded, chosen, out, cast("BatchDimension", batch_dimension), data)
+    table = export_table(loaded.source.name, out, contract)
+    print_result(json, {"folder": str(out), **contract}, [table])
+
+
+def _write(
+    loaded: NetworkWithData,
+    chosen: Target,
+    out: Path,
+    batch_dimension: BatchDimension,
+    data: str | None,
+) -> dict[str, Any]:
+    """Write the files of a network for a target, and return the contract.
+
+    data: the name of the data set whose images set the value ranges of int8.
+    """
+    from genets.cli.output import print_remark
+    from genets.latency.export import export_network
+
     if chosen.precision == "int8" and loaded.split_origin.remark:
         print_remark(
             f"{loaded.split_origin.remark} The images that set the value ranges of int8 may be "
             "others than those of the training."
         )
-    contract = export_network(
+    return export_network(
         loaded.source.network,
         chosen,
         loaded.resolution,
         out,
         loaded.training_images(),
-        batch_dimension=cast("BatchDimension", batch_dimension),
+        batch_dimension=batch_dimension,
         calibration=loaded.calibration_for(chosen),
         facts={
             "network": loaded.source.name,
@@ -102,5 +124,3 @@ def export(
             "calibration": loaded.calibration_record(chosen),
         },
     )
-    table = export_table(loaded.source.name, out, contract)
-    print_result(json, {"folder": str(out), **contract}, [table])

@@ -76,5 +76,8 @@ def measure(
             "because other processes use the CPUs"
         )
     if measurement.disturbed:
-        print_remark("warning: something else used or slowed the device; a calm device may give "
-                     "another latency")  # fmt: skip
+        causes = measurement.disturbances or ["something else used or slowed the device"]
+        print_remark(
+            f"warning: {' and '.join(causes)}; a device that nothing disturbs may give another "
+            "latency"
+        )

@@ -12,7 +12,7 @@ from genets.core.errors import GenetsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genets.core.image_facts import Preprocessing
+    from genets.core.image_facts import ImageOrigin, Preprocessing
     from genets.data import ImageData
     from genets.data.split import NamedSplit
     from genets.data.split_origin import SplitOrigin
@@ -92,7 +92,7 @@ def load_network(
     pretrained: bool = False,
     weights: Path | None = None,
     splits: Sequence[str] = ("train",),
-    max_broken_share: float = 0.01,
+    max_broken_share: float | None = None,
 ) -> NetworkWithData:
     """Load a network and its data.
 
@@ -109,19 +109,21 @@ def load_network(
         pretrained: Whether to take published weights.
         weights: A file of weights.
         splits: The splits that are needed; with `all`, the images are not cut into splits.
-        max_broken_share: The largest share of broken images that is no error.
+        max_broken_share: The largest share of broken images that is no error; None takes that of
+            the training, if it had the same images.
 
     Raises:
         GenetsError: The network or the data cannot be loaded, or they do not fit together.
     """
-    from genets.data import load_data
+    from genets.data import MAX_BROKEN_SHARE, load_data
     from genets.networks import resolve_network
     from genets.networks.build import seeded_weights
+    from genets.networks.folder_name import find_results_folder
     from genets.networks.source import FOLDER, TIMM_PREFIX
 
     if pretrained and weights is not None:
         raise GenetsError("take --pretrained or --weights, not both")
-    if pretrained and Path(text.strip()).is_dir():
+    if pretrained and find_results_folder(text.strip()):
         raise GenetsError(
             f"{text} is a results folder, which has its own weights; leave --pretrained out"
         )
@@ -143,10 +145,20 @@ def load_network(
             preprocessing=facts.preprocessing,
             splits=SPLITS if whole else splits,
             cut_missing=not whole,
-            max_broken_share=max_broken_share,
+            max_broken_share=MAX_BROKEN_SHARE if max_broken_share is None else max_broken_share,
         )
+        if max_broken_share is None:
+            _tolerate_as_trained(images, facts.origin)
         if weights is not None or source.weights != FOLDER:
             source = resolve_network(
                 text, images.num_classes, pretrained=pretrained, weights=weights
             )
     return NetworkWithData(source, pixels, images)
+
+
+def _tolerate_as_trained(images: ImageData, origin: ImageOrigin | None) -> None:
+    """Take over the share of broken images of a training, if it had these images."""
+    if images.broken is None or origin is None or origin.max_broken_share is None:
+        return
+    if origin.is_same_data(images.origin) or origin.data == images.origin.data:
+        images.broken.max_share = origin.max_broken_share

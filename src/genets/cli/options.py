@@ -140,10 +140,11 @@ SplitSeed = Annotated[
 ]
 Resolution = Annotated[int | None, option("Input size in pixels.", "the network's own")]
 MaxBrokenShare = Annotated[
-    float,
+    float | None,
     option(
         "Largest share of images that may be broken, 0 to 1. One broken image is no error unless "
         "the share is 0.",
+        "that of the training, else 0.01",
         name="--max-broken-share",
     ),
 ]

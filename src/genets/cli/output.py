@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,8 @@ def set_quiet(quiet: bool) -> None:
         warnings.simplefilter("ignore")
 
 
-class _DataDescriptions(logging.Handler):
-    """Prints how a folder of images was understood: each line once in a command."""
+class _Descriptions(logging.Handler):
+    """Prints how data sets and networks were understood: each line once in a command."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -54,16 +54,17 @@ class _DataDescriptions(logging.Handler):
             print_remark(line)
 
 
-_descriptions = _DataDescriptions()
+_descriptions = _Descriptions()
 
 
-def show_data_descriptions(show: bool) -> None:
-    """Print how each folder of images was understood, as a remark, or stop to print it."""
+def show_descriptions(show: bool) -> None:
+    """Print how each data set and network was understood, as a remark, or stop to print it."""
     _descriptions.printed.clear()
-    logger = logging.getLogger("genets.data.folder")
-    logger.removeHandler(_descriptions)
-    if show:
-        logger.addHandler(_descriptions)
+    for name in ("genets.data", "genets.networks"):
+        logger = logging.getLogger(name)
+        logger.removeHandler(_descriptions)
+        if show:
+            logger.addHandler(_descriptions)
 
 
 def print_result(
@@ -80,6 +81,29 @@ def print_result(
     print_tables(*tables)
     print_lines(lines)
     print_lines(f"{name}: {path}" for name, path in (files or {}).items())
+
+
+def write_and_print(
+    write: Callable[[], Mapping[str, Path]],
+    as_json: bool,
+    record: Any,
+    tables: Iterable[RenderableType] = (),
+    lines: Iterable[str] = (),
+) -> None:
+    """Write the files of a result and print it; it is also printed where writing fails.
+
+    Args:
+        write: Writes the files and returns their paths by label.
+        as_json: See `print_result`, also for the other arguments.
+        record: The result for machines.
+        tables: The result for people.
+        lines: Lines after the tables.
+    """
+    files: Mapping[str, Path] = {}
+    try:
+        files = write()
+    finally:
+        print_result(as_json, record, tables, lines, files)
 
 
 def print_json(value: Any) -> None:

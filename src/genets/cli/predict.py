@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genets.cli.options import OUTPUT, Json, TargetOptions, make_target, option
 from genets.core.errors import GenetsError
+
+if TYPE_CHECKING:
+    from genets.cli.networks import NetworkWithData
+    from genets.latency import Target
+    from genets.latency.classification import ClassifiedImage
 
 MAX_BATCH_SIZE = 64
 
@@ -52,8 +58,7 @@ def predict(
     # PyTorch is imported only after the options are checked.
     from genets.cli.networks import load_network
     from genets.cli.output import print_lines, print_remark, print_result
-    from genets.data.given_images import GivenImages, find_images
-    from genets.latency.classification import classify
+    from genets.data.given_images import find_images
     from genets.report.evaluation.predictions import (
         predictions_csv,
         predictions_record,
@@ -62,16 +67,55 @@ def predict(
 
     files = find_images(images, print_remark)
     loaded = load_network(results, None, data=data)
-    source, preprocessing = loaded.source, loaded.preprocessing
-    if not source.is_trained:
+    if "batch_size" not in target:
+        chosen = replace(chosen, batch_size=min(len(files), MAX_BATCH_SIZE))
+    predicted, unreadable = _classify(loaded, results, files, chosen, top)
+    source = loaded.source
+    assert source.num_classes is not None
+    names = source.class_names or [str(number) for number in range(source.num_classes)]
+    if csv:
+        print_lines([predictions_csv(predicted, names).rstrip("\n")])
+        return
+    record = {
+        "network": source.name,
+        "target": chosen.resolved().to_json(),
+        "resolution": loaded.resolution,
+        **predictions_record(predicted, names, unreadable),
+    }
+    title = f"{source.name} on {chosen.name}"
+    print_result(json, record, [predictions_table(title, predicted, names)])
+
+
+def _classify(
+    loaded: NetworkWithData, results: str, files: list[str], chosen: Target, top: int
+) -> tuple[list[ClassifiedImage], Mapping[str, str]]:
+    """Classify image files, and name those that cannot be read.
+
+    Args:
+        loaded: The network.
+        results: Its name, for errors.
+        files: The image files.
+        chosen: The target that runs the network.
+        top: The number of classes for each image.
+
+    Returns:
+        The classified images, and the reason for each unreadable file.
+
+    Raises:
+        GenetsError: The network is not trained, or none of the images can be read.
+    """
+    from genets.cli.output import print_remark
+    from genets.data.given_images import GivenImages
+    from genets.latency.classification import classify
+
+    preprocessing = loaded.preprocessing
+    if not loaded.source.is_trained:
         raise GenetsError(f"{results} has fresh weights; genets predict takes a results folder")
     if preprocessing is None:
         raise GenetsError(f"the weights in {results} do not state how an image becomes an input")
-    if "batch_size" not in target:
-        chosen = replace(chosen, batch_size=min(len(files), MAX_BATCH_SIZE))
     given = GivenImages(files, preprocessing, loaded.resolution)
     predicted = classify(
-        source.network,
+        loaded.source.network,
         chosen,
         loaded.resolution,
         given.batches(chosen.batch_size),
@@ -82,16 +126,4 @@ def predict(
         print_remark(f"image {file} cannot be read ({reason}) and is left out")
     if not predicted:
         raise GenetsError("none of the images can be read")
-    assert source.num_classes is not None
-    names = source.class_names or [str(number) for number in range(source.num_classes)]
-    if csv:
-        print_lines([predictions_csv(predicted, names).rstrip("\n")])
-        return
-    record = {
-        "network": source.name,
-        "target": chosen.resolved().to_json(),
-        "resolution": loaded.resolution,
-        **predictions_record(predicted, names, given.unreadable),
-    }
-    title = f"{source.name} on {chosen.name}"
-    print_result(json, record, [predictions_table(title, predicted, names)])
+    return predicted, given.unreadable

@@ -144,23 +144,28 @@ def _make_figures(
     from genets.analysis import Timing
     from genets.analysis.profile.profile import ProfileSettings
     from genets.analysis.profile.profile import profile as make_profile
-    from genets.cli.output import print_kept_rows, print_result
+    from genets.cli.output import print_kept_rows, write_and_print
     from genets.cli.progress import show_progress
+    from genets.core.output_folder import make_folder
     from genets.report.profile.page import write_profile
     from genets.report.profile.tables import profile_record, profile_sentences, profile_tables
 
     settings = ProfileSettings(target=chosen, timing=Timing(time_limit_s=time_limit), **figures)
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     try:
         with show_progress(plain=json) as on_progress:
             result = make_profile(settings, folder=out, on_progress=on_progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         print_kept_rows(out)
         raise
-    files = write_profile(result, out) if out else {}
-    sentences = profile_sentences(result).values()
-    print_result(json, profile_record(result), profile_tables(result), sentences, files)
+    write_and_print(
+        lambda: write_profile(result, out) if out else {},
+        json,
+        profile_record(result),
+        profile_tables(result),
+        profile_sentences(result).values(),
+    )
 
 
 def _make_table(

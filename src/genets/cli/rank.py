@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from genets.cli.options import OUTPUT, Json, Seed, network_argument, option
 from genets.core.errors import GenetsError
+from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
     from genets.analysis.rank.rank import NetworkRank
@@ -60,8 +61,10 @@ def rank(
     genets rank timm:resnet18 timm:resnet34 --pretrained --out runs/rank
     genets rank genet_large --checkpoint genet_large.pth --super-blocks
     """
+    if out is not None:
+        check_writable_folder(out)
     from genets.analysis.rank.advice import advise, load_block_latencies
-    from genets.cli.output import print_result
+    from genets.cli.output import write_and_print
     from genets.report.rank.page import write_rank
     from genets.report.rank.tables import next_step, rank_record, rank_tables
 
@@ -70,11 +73,16 @@ def rank(
     ranks = _rank_all(weight_files, pretrained, super_blocks, seed, plain=json)
     advice = {each.name: advise(each, latencies) for each in ranks}
     record = rank_record(ranks, advice)
-    files = write_rank(ranks, advice, latencies, out) if out else {}
     claims = [each["claim"] for each in record["networks"]]
     steps = [next_step(name, items) for name, items in advice.items()]
     lines = [*claims, *filter(None, steps)]
-    print_result(json, record, rank_tables(ranks, advice), lines, files)
+    write_and_print(
+        lambda: write_rank(ranks, advice, latencies, out) if out else {},
+        json,
+        record,
+        rank_tables(ranks, advice),
+        lines,
+    )
 
 
 def _match_checkpoints(

@@ -24,10 +24,12 @@ from genets.cli.options import (
     option,
     preset_names,
 )
+from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
+    from genets.core.progress import OnProgress
     from genets.nas.settings.settings import SearchSettings
 
 TRAININGS = 2  # trainings of each compared structure; each has its own seed
@@ -127,6 +129,7 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
 
 def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, json: bool) -> None:
     checked = _check(settings)
+    check_writable_folder(out)  # before every image is read
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
@@ -146,8 +149,9 @@ def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, 
                 open_threads=leaves_threads_open(settings), on_event=on_event,
             )  # fmt: skip
     except KeyboardInterrupt:
-        again = f"genets search --out {shlex.quote(str(out))}"
-        print_remark(f"The study is kept. To continue: {again}")
+        if is_study(out):
+            again = f"genets search --out {shlex.quote(str(out))}"
+            print_remark(f"The study is kept. To continue: {again}")
         raise
     print_result(json, result.to_json(), [search_table(result)])
     if not json:
@@ -202,19 +206,21 @@ def _rank(
 
     structures = {name: each.structure for name, each in settings.items()}
     check_masters(structures)
+    check_writable_folder(out)
     if is_study(out) and not (out / layout.RANKING).exists():
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
     device = training_device(first.training_device)
-    data = load_data(
-        first.data,
-        first.resolution,
-        seed=first.seed,
-        device=device,
-        max_broken_share=first.max_broken_share,
-    )
-    out.mkdir(parents=True, exist_ok=True)
     with show_progress(plain=plain) as on_progress:
+        data = load_data(
+            first.data,
+            first.resolution,
+            seed=first.seed,
+            device=device,
+            on_progress=on_progress,
+            max_broken_share=first.max_broken_share,
+        )
+        make_folder(out)
         ranking = rank_masters(
             structures,
             data,
@@ -227,13 +233,14 @@ def _rank(
                 Progress("MasterNets", done, total, name)
             ),
         )
-    return ranking, _measure_masters(ranking, first, data.num_classes)
+        return ranking, _measure_masters(ranking, first, data.num_classes, on_progress)
 
 
 def _measure_masters(
-    ranking: MasterRanking, settings: SearchSettings, num_classes: int
+    ranking: MasterRanking, settings: SearchSettings, num_classes: int, on_progress: OnProgress
 ) -> dict[str, float]:
     """Time the structures in turn; the latencies are ms per image."""
+    from genets.core.progress import Progress
     from genets.latency.predictor.probes import build_for_timing
     from genets.latency.timing.measurement import measure_interleaved
 
@@ -242,5 +249,7 @@ def _measure_masters(
         settings.target,
         settings.resolution,
         time_limit_s=settings.measure_seconds,
+        on_progress=lambda share: on_progress(Progress("measuring", 100 * share, 100)),
     )
+    on_progress(Progress("measuring", 100, 100))
     return {name: measurement.ms_per_image for name, measurement in measured.items()}

@@ -12,10 +12,14 @@ from genets.core.errors import GenetsError
 from genets.latency.budget import DEFAULT_WAIT_MINUTES, Budget
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from genets.latency import Target
     from genets.nas.selected_folder import SelectedFolder
+    from genets.nas.settings.settings import SearchSettings
     from genets.nas.study.reader import StudyReader
     from genets.nas.study.records import Candidate
+    from genets.training import Metric, RunResult
 
 
 def select(
@@ -79,11 +83,10 @@ def select(
     """
     if train and (out is None or top is not None):
         raise GenetsError("--train needs --out, and trains one network, so leave --top out")
-    from genets.cli.output import print_remark, print_result, print_tables
-    from genets.cli.train import print_training, run_training
+    from genets.cli.output import print_json, print_lines, print_remark, print_tables
+    from genets.cli.train import print_training
     from genets.nas.selected_folder import check_folder
     from genets.nas.study.reader import StudyReader, load_settings
-    from genets.report.study.tables import alternatives_table, selected_table
 
     Budget.parse(budget)
     settings = load_settings(study)
@@ -94,26 +97,22 @@ def select(
         check_folder(folder)
     options = {"target": chosen, "resolution": resolution, "wait_minutes": wait}
     selected = _select(reader, budget, used, top or 1, options, plain=json)
-    if top is None:
-        table = selected_table(selected[0], settings.metric)
-    else:
-        table = alternatives_table(selected, settings.metric)
-    if not json:
-        print_tables(table)  # before anything is written, because writing may fail
+    if not json:  # before anything is written, because writing may fail
+        print_tables(_table(selected, settings.metric, top))
     folders = _folders(out, len(selected), several=top is not None)
-    written = _write(reader, selected, used, folders)
-    record = _record(reader, selected, written, top)
-    trained = None
-    if train:
-        machine = {
-            "device": settings.training_device,
-            "max_broken_share": settings.max_broken_share,
-        }
-        trained = run_training(written[0].settings, written[0].out, machine, plain=json)
-        record["trained"] = trained and trained.to_json()
-    lines = [f"to train it: {folder.command}" for folder in written if not train]
-    files = {"written": out} if out else {}
-    print_result(json, record, (), lines, files)
+    record, trained = _record(reader, selected, [], top), None
+    try:
+        written = _write(reader, selected, used, folders)
+        record = _record(reader, selected, written, top)
+        if train:
+            trained = _train(written[0], settings, plain=json)
+            record["trained"] = trained and trained.to_json()
+    finally:
+        if json:  # the record of what was measured, also where writing or training fails
+            print_json(record)
+    if not json:
+        print_lines(f"to train it: {folder.command}" for folder in written if not train)
+        print_lines([f"written: {out}"] if out else [])
     if trained is not None and not json:
         print_training(trained, json)
     if len(selected) < (top or 1):
@@ -144,6 +143,26 @@ def _select(
     print_remark(measuring_sentence(study, used, top))
     with show_progress(plain=plain) as on_event:
         return select_top(study.folder, budget, top, on_event=on_event, **options)
+
+
+def _table(selected: list[Candidate], metric: Metric, top: int | None) -> Table:
+    """The table of one structure, or with --top of the alternatives."""
+    from genets.report.study.tables import alternatives_table, selected_table
+
+    if top is None:
+        return selected_table(selected[0], metric)
+    return alternatives_table(selected, metric)
+
+
+def _train(written: SelectedFolder, settings: SearchSettings, *, plain: bool) -> RunResult | None:
+    """Train the structure of a folder, on the training device of the study.
+
+    Returns None in all but the first of several processes.
+    """
+    from genets.cli.train import run_training
+
+    machine = {"device": settings.training_device}
+    return run_training(written.settings, written.out, machine, plain=plain)
 
 
 def _folders(out: Path | None, number: int, *, several: bool) -> list[Path]:

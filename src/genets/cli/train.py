@@ -20,6 +20,7 @@ from genets.cli.options import (
     option,
     recipe_names,
 )
+from genets.core.output_folder import check_writable_folder
 from genets.latency.target import DEVICES
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def train(
             name="--check-data",
         ),
     ] = False,
-    max_broken_share: MaxBrokenShare = 0.01,
+    max_broken_share: MaxBrokenShare = None,
     tensorboard: Annotated[
         bool, option("Write TensorBoard files beside the log.", panel=OUTPUT, name="--tensorboard")
     ] = False,
@@ -169,13 +170,13 @@ def train(
         teacher_weights=None if teacher_weights is None else str(teacher_weights),
         resolution=resolution,
         seed=seed,
+        max_broken_share=max_broken_share,
     )
     fields = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     folder = out or _default_folder(options)
     settings = _merge_settings(options, recipe, recipe_file, changes or [], fields, folder)
     machine = {"device": device, "workers": workers, "processes": processes,
-               "check_data": check_data, "max_broken_share": max_broken_share,
-               "tensorboard": tensorboard}  # fmt: skip
+               "check_data": check_data, "tensorboard": tensorboard}  # fmt: skip
     result = run_training(settings, folder, machine, plain=json)
     if result is not None:
         print_training(result, json)
@@ -219,7 +220,9 @@ def _default_recipe(options: dict[str, Any]) -> str:
 
 
 def _is_folder(network: str | None) -> bool:
-    return bool(network) and Path(str(network)).is_dir()
+    from genets.networks.folder_name import find_results_folder
+
+    return find_results_folder((network or "").strip()) is not None
 
 
 def _default_folder(options: dict[str, Any]) -> Path:
@@ -256,6 +259,7 @@ def run_training(
     from genets.training.run.folder import is_run
     from genets.training.train_network import train_network
 
+    check_writable_folder(out)
     first = is_first_process()
     title = f"{settings.network[:60]} on {settings.data}, recipe {settings.recipe_name}"
     lines = plain or not error_console().is_terminal or not first

@@ -1,4 +1,4 @@
-"""GPUs: whether this process can use a CUDA device, and the sentence that says why it cannot.
+"""GPUs: whether this process can use a CUDA device, why it cannot, and how much memory is free.
 
 PyTorch is a parameter, because this layer imports no PyTorch; a test gives a stand-in.
 """
@@ -10,13 +10,15 @@ import warnings
 from typing import Any
 
 from genets.core.errors import TargetError, counted, first_line
+from genets.core.host import available_bytes
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # A process of PyTorch needs about this much memory before its first network: the context of CUDA
 # and the libraries of cuDNN and cuBLAS.
 MIN_FREE_BYTES = 2**29
 GIB = 2**30
-# Parts of PyTorch's errors. NO_GPU: this machine has no GPU. TAKEN: other processes use the GPU.
+# Parts of PyTorch's error messages. NO_GPU: this machine has no GPU. TAKEN: other processes hold
+# the memory of the GPU, or one of them uses the GPU alone.
 NO_DRIVER = "no NVIDIA driver"
 TAKEN = ("out of memory", "busy or unavailable")
 NO_GPU = (NO_DRIVER, "No CUDA GPUs", "no CUDA-capable device")
@@ -81,20 +83,41 @@ def _start_error(torch: Any) -> str:
     return ""
 
 
+def free_bytes(torch: Any, device: str) -> int | None:
+    """Return the memory of a device that this process can still allocate.
+
+    On a GPU this includes the cache of PyTorch: freed memory that PyTorch keeps for later tensors.
+
+    Args:
+        torch: The package PyTorch.
+        device: `cpu`, `cuda` or `cuda:NUMBER`.
+
+    Returns:
+        Bytes; None where the system does not report its free memory.
+    """
+    if not device.startswith("cuda"):
+        return available_bytes()
+    with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + cached)
+
+
 def check_free_memory(torch: Any, device: str) -> None:
-    """Check that a CUDA device has enough free memory to begin.
+    """Check that a CUDA device has enough free memory for this process to begin.
 
     Args:
         torch: The package PyTorch.
         device: `cuda` or `cuda:NUMBER`, which `check_gpu` accepts.
 
     Raises:
-        TargetError: Other processes hold the memory, or use the device alone.
+        TargetError: Other processes hold the memory, or one of them uses the device alone.
     """
     advice = "end the other processes on it, or choose another device"
     try:
-        free, total = torch.cuda.mem_get_info(device)
-        free += torch.cuda.memory_reserved(device)  # this process can use its own memory again
+        with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
+            free, total = torch.cuda.mem_get_info(device)
+            free += torch.cuda.memory_reserved(device)  # this process can use its own memory again
     except RuntimeError as error:
         if not any(words in str(error) for words in TAKEN):
             return  # a fault of another kind, which the first use of the device will show

@@ -1,11 +1,15 @@
-"""The host: its CPU, its free memory, and the behaviour of its allocator."""
+"""The host: its CPUs, its free memory, and the behaviour of its allocator."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from pathlib import Path
 
+# The files of a container's quota of CPU time, in microseconds: cgroup version 2 and version 1.
+CGROUP = Path("/sys/fs/cgroup")
+QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc, malloc.h
 
 
@@ -37,6 +41,32 @@ def available_bytes() -> int | None:
         return None
     values = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     return next(values, None)
+
+
+def usable_cpus() -> set[int]:
+    """The numbers of the logical CPUs on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
+
+
+def cpu_quota(folder: Path = CGROUP) -> int | None:
+    """The CPUs whose time the container may use, rounded up; None without a limit."""
+    for names in QUOTA_FILES:
+        try:
+            texts = [(folder / name).read_text(encoding="ascii") for name in names]
+            quota, period = map(int, " ".join(texts).split())
+        except (OSError, ValueError):  # ValueError: "max" in version 2
+            continue
+        if quota > 0 and period > 0:  # -1 in version 1: no limit
+            return -(-quota // period)
+    return None
+
+
+def count_cpus() -> int:
+    """Count the logical CPUs that this process may use, by its affinity and container quota."""
+    count = len(usable_cpus())
+    return max(1, min(count, cpu_quota() or count))
 
 
 def cpu_info(key: str) -> str:

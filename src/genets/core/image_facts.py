@@ -9,6 +9,7 @@ from genets.core.errors import DataError
 from genets.core.validation import check_fields, from_plain, to_plain
 
 Colours = tuple[float, float, float]
+MAX_BROKEN_SHARE = 0.01  # one broken image of a hundred
 CROP_PCT_RANGE = (0.1, 2.0)  # a smaller crop would need a huge resize; timm's largest is 1.15
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
@@ -61,19 +62,24 @@ class ImageOrigin:
         data: The name of the data set, or the absolute path of its folder.
         seed: The seed that cut the validation split.
         fingerprint: `ImageData.train_fingerprint`; None where an older genets stored none.
+        max_broken_share: The share of broken images that the training tolerated; None where an
+            older genets stored none, and for data sets without files.
 
     Raises:
-        DataError: A value has another type, or the seed is negative.
+        DataError: A value has another type or is out of range.
     """
 
     data: str
     seed: int = 0
     fingerprint: str | None = None
+    max_broken_share: float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, raises=DataError)
         if self.seed < 0:
             raise DataError(f"seed must be at least 0, not {self.seed}")
+        if self.max_broken_share is not None and not 0 <= self.max_broken_share <= 1:
+            raise DataError(f"max_broken_share must be from 0 to 1, not {self.max_broken_share}")
 
     def to_json(self) -> dict[str, Any]:
         return to_plain(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from genets.core.errors import GenetsError
 from genets.core.log import get_logger
@@ -35,6 +35,35 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+class Reporter:
+    """Passes on the steps of phases, and the action that the running step consists of.
+
+    Args:
+        on_progress: Called with each step; None reports nothing.
+    """
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
+        self._latest: Progress | None = None
+
+    @property
+    def words(self) -> str:
+        """The words on the latest step."""
+        return "" if self._latest is None else self._latest.detail
+
+    def step(self, step: Progress) -> None:
+        """Report a step."""
+        self._latest = step
+        if self._on_progress is not None:
+            self._on_progress(step)
+
+    def action(self, words: str) -> None:
+        """Report the latest step again, with other words on it, unless its phase has ended."""
+        latest = self._latest
+        if latest is not None and latest.done < latest.total and words != latest.detail:
+            self.step(replace(latest, detail=words))
 
 
 class TimeLeft:

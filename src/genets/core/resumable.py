@@ -20,6 +20,7 @@ from genets.core.json_files import (
     read_json,
     write_json,
 )
+from genets.core.output_folder import MARKER, make_folder
 
 Content = TypeVar("Content")
 
@@ -66,7 +67,7 @@ class ResumableFolder:
     @property
     def is_begun(self) -> bool:
         """Whether the folder holds a settings file."""
-        return self.settings_path.is_file()
+        return os.path.isfile(self.settings_path)  # False for a name that is too long, too
 
     def create_or_resume(self) -> Self:
         """Create the folder, or take one that is empty or has been begun, and lock it.
@@ -78,7 +79,7 @@ class ResumableFolder:
         with self.explained():
             if not self.is_begun and self.path.exists():
                 self._check_empty()
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._take_lock()
         return self
 
@@ -190,9 +191,10 @@ class ResumableFolder:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             cure = "free some space" if full else "check the path and its permissions"
+            kept = f"{self.kind.kept}, so " if self.is_begun else ""
             raise self.kind.raises(
                 f"cannot use {self.kind.noun} {self.path}: {error.strerror or first_line(error)}; "
-                f"{self.kind.kept}, so {cure} and give the same command again"
+                f"{kept}{cure} and give the same command again"
             ) from error
 
     def close(self) -> None:
@@ -226,7 +228,8 @@ class ResumableFolder:
     def _may_precede(self, name: str) -> bool:
         """Whether `name` may exist before the settings file, as after a kill at the beginning."""
         patterns = (f".{self.kind.settings_file}.*.tmp", *self.kind.may_precede)
-        return name == self.kind.lock_file or any(fnmatchcase(name, each) for each in patterns)
+        own = (self.kind.lock_file, MARKER)
+        return name in own or any(fnmatchcase(name, each) for each in patterns)
 
 
 def take_lock(

@@ -1,6 +1,7 @@
 """Data sets, cut into training, validation and test split."""
 
-from genets.data.broken_images import MAX_BROKEN_SHARE, BrokenImages, broken_files
+from genets.core.image_facts import MAX_BROKEN_SHARE
+from genets.data.broken_images import BrokenImages, broken_files
 from genets.data.digits import DigitsSplit, load_digits
 from genets.data.equal_files import describe_equal_files
 from genets.data.folder import check_output_folder, load_folder

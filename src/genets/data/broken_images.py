@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import UnidentifiedImageError
 
 from genets.core.errors import DataError, first_line, shown
+from genets.core.image_facts import MAX_BROKEN_SHARE
+from genets.core.progress import OnProgress, Progress
 from genets.data.image_file import BROKEN, open_image
 from genets.data.pixels import as_rgb
 from genets.data.share import WHOLE, Share
 
-MAX_BROKEN_SHARE = 0.01
+READING = "reading images"  # the name of the phase
 
 
 class BrokenImages:
@@ -71,15 +73,22 @@ class BrokenImages:
         count = math.floor(self.max_share * self.images)
         return max(1, count) if self.max_share else 0
 
-    def scan(self, share: Share = WHOLE) -> dict[str, str]:
+    def scan(self, share: Share = WHOLE, on_progress: OnProgress | None = None) -> dict[str, str]:
         """Read all files, or a share of them, and return the broken ones with their reasons."""
-        return broken_files(self.paths[share.of_pass()])
+        return broken_files(self.paths[share.of_pass()], on_progress)
 
 
-def broken_files(paths: Sequence[str]) -> dict[str, str]:
-    """The unreadable files with the reason; JPEGs are decoded at an eighth of the size."""
+def broken_files(paths: Sequence[str], on_progress: OnProgress | None = None) -> dict[str, str]:
+    """The unreadable files with the reason; JPEGs are decoded at an eighth of the size.
+
+    on_progress: called with the number of files that have been read.
+    """
+    reasons: list[str] = []
     with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(_fault, paths, chunksize=64))
+        for reason in pool.map(_fault, paths, chunksize=64):
+            reasons.append(reason)
+            if on_progress is not None:
+                on_progress(Progress(READING, len(reasons), len(paths)))
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 

@@ -11,14 +11,17 @@ from typing import Unpack
 
 from PIL import Image
 
+from genets.core.data_name import find_data_path
 from genets.core.errors import DataError, printable
 from genets.core.log import get_logger
+from genets.core.progress import OnProgress
 from genets.data.broken_images import broken_files
 from genets.data.folder_layout import find_classes, find_splits
 from genets.data.folder_scan import FolderScan, FoundImage
 from genets.data.pixels import read_rgb
 from genets.data.pool import Pool, PoolOptions, PoolSplit, assemble
 from genets.data.split import SPLITS, ImageData, name_some
+from genets.data.split_names import suggest_names
 
 _log = get_logger(__name__)
 
@@ -45,18 +48,20 @@ def load_folder(
     resolution: int,
     *,
     check: bool = True,
+    on_progress: OnProgress | None = None,
     **options: Unpack[PoolOptions],
 ) -> ImageData:
     """Read a folder of images.
 
     The folder holds either class folders, or split folders that hold class folders; see
-    `folder_layout.SPLIT_FOLDERS` for their names. Validation and test may be missing.
+    `split_names.SPLIT_FOLDERS` for their names. Validation and test may be missing.
 
     Args:
         folder: the folder.
         resolution: pixels along each side of the images.
         check: read every image once now, so that broken images are reported and counted now and
             not when a pass meets them.
+        on_progress: called with the number of images that `check` has read.
         options: see `PoolOptions`.
 
     Returns:
@@ -74,8 +79,10 @@ def load_folder(
     if cut_missing and used != set(wanted):
         used.add("train")  # a missing split is cut off the training images
     if not used <= parts.keys():
+        beside = set(scan.list_folders("")) - set(parts.values())
         raise DataError(
             f"folder {scan.root} has {name_some(sorted(parts.values()))} but no train folder"
+            f"{suggest_names(sorted(beside))}"
         )
     names, files = _read_parts(scan, parts, used)
     data = assemble(
@@ -92,7 +99,7 @@ def load_folder(
     for line in data.description.splitlines():
         _log.info("%s", line)
     if check and data.broken is not None:
-        data.broken.meet(data.broken.scan())
+        data.broken.meet(data.broken.scan(on_progress=on_progress))
     _check_test_split(data)
     return data
 
@@ -115,9 +122,10 @@ def check_output_folder(data: str | Path, out: str | Path) -> None:
     Raises:
         DataError: `out` is such a folder, or lies in one.
     """
-    root, folder = (Path(os.path.realpath(os.path.expanduser(path))) for path in (data, out))
-    if not root.is_dir():
+    data_path = find_data_path(data)
+    if data_path is None or not data_path.is_dir():
         return
+    root, folder = (Path(os.path.realpath(path)) for path in (data_path, os.path.expanduser(out)))
     for place in (folder, *folder.parents):
         if root not in place.parents:
             return
@@ -205,7 +213,7 @@ def _describe(
     *,
     is_cut: bool,
 ) -> str:
-    """How the folder was understood, in one or two lines."""
+    """How the folder was understood, line by line."""
     texts = [f"{data.num_classes} classes ({name_some(data.class_names)})"]
     for split in wanted:
         count = len(getattr(data, split))
@@ -223,4 +231,5 @@ def _describe(
     lines = ["; ".join(texts)]
     if scan.left_out:
         lines.append(f"left out: {scan.left_out}")
+    lines += map(printable, scan.remarks)
     return "\n".join(f"{printable(data.name)}: {line}" for line in lines)

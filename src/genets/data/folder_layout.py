@@ -10,14 +10,7 @@ from genets.core.files import normal_name
 from genets.data.folder_scan import FolderScan
 from genets.data.left_out import BESIDE_SPLITS, ONLY_FOLDERS, REPEATED, RESULTS
 from genets.data.split import name_some
-
-# The names that Hugging Face datasets takes, in any case.
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
+from genets.data.split_names import SPLIT_FOLDERS, SPLIT_OF, describe_doubtful, suggest_names
 
 
 def find_splits(scan: FolderScan) -> dict[str, str]:
@@ -61,6 +54,8 @@ def find_splits(scan: FolderScan) -> dict[str, str]:
     for child in sorted(set(children) - set(parts.values())):
         is_result = scan.examine(child) == "results"
         scan.left_out.add(RESULTS if is_result else BESIDE_SPLITS, child)
+        if not is_result:
+            scan.remark(describe_doubtful(child))
     return _without_links(scan, parts)
 
 
@@ -102,7 +97,10 @@ def find_classes(scan: FolderScan, part: str, known: Collection[str] = ()) -> di
     for child in scan.list_folders(part):
         folder = f"{part}/{child}" if part else child
         role = scan.examine(folder)
-        if role == "class" or (role == "only folders" and normal_name(child) in known):
+        is_class = role == "class" or (role == "only folders" and normal_name(child) in known)
+        if not part and role != "results":
+            scan.remark(describe_doubtful(child, is_class=is_class))
+        if is_class:
             classes.setdefault(normal_name(child), []).append(folder)
             continue
         scan.left_out.add(RESULTS if role == "results" else ONLY_FOLDERS, folder)
@@ -112,6 +110,7 @@ def find_classes(scan: FolderScan, part: str, known: Collection[str] = ()) -> di
         verb = "holds" if len(unused) == 1 else "hold"
         holds = f" ({name_some(unused)} {verb} only folders)" if unused else ""
         hint = f"; try {scan.path(unused[0])}" if len(unused) == 1 and not part else ""
+        hint = (suggest_names(unused) if not part else "") or hint
         raise DataError(
             f"folder {scan.path(part)} has no class folders{holds}; it needs one folder of images "
             f"for each class{hint}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from genets.core.errors import DataError
+from genets.core.output_folder import is_marked
 from genets.data.image_file import extension_of, image_extensions
 from genets.data.left_out import (
     BESIDE_CLASSES,
@@ -31,13 +32,18 @@ SYSTEM_NAMES = {
     "lost+found", "@eadir", "#recycle", "#snapshot", "@recycle",  # Linux, Synology, QNAP
     "__pycache__",
 }  # fmt: skip
-# A folder that holds one of these files was written by genets: a study, a run or a report.
+# genets marks the folders that it makes. A folder without a mark was written by genets if it holds
+# one of these files: an older genets did not mark, nor is a folder marked that held other files.
 RESULT_FILES = {
     "study.toml", "study.lock", "masternets.json", "run.lock", "weights.safetensors",
     "contract.json", "selected.json",
 }  # fmt: skip
 # Reports have common names, so a report is recognised by this key of its JSON.
 REPORT_KEYS = {
+    "rows.json": "references",
+    "rows-by-batch-size.json": "references",
+    "rows-by-cost.json": "references",
+    "rows-blocks.json": "references",
     "eval.json": "accuracy",
     "comparison.json": "findings",
     "profile.json": "findings",
@@ -73,14 +79,21 @@ class FolderScan:
     Attributes:
         root: the folder of the data set.
         left_out: everything that was left out so far.
+        remarks: sentences about folders that were perhaps meant as splits.
     """
 
     root: Path
     left_out: LeftOut = field(default_factory=LeftOut)
+    remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._real_root = os.path.realpath(self.root)
         self._extensions = image_extensions()
+
+    def remark(self, sentence: str) -> None:
+        """Add a sentence to the remarks, unless it is empty."""
+        if sentence:
+            self.remarks.append(sentence)
 
     def path(self, name: str) -> str:
         """The path of a file or folder by its name below the root."""
@@ -113,7 +126,7 @@ class FolderScan:
             depth: the levels below the folder that are searched for results of genets.
         """
         entries = list(self._visible(name))
-        if any(map(_is_result, entries)):
+        if self._is_made(name, entries):
             return "results"
         if any(self._is_image(entry) for entry in entries):
             return "class"
@@ -158,7 +171,7 @@ class FolderScan:
                 continue
             visited.add(real)
             entries = list(self._visible(folder, self.left_out))
-            if any(map(_is_result, entries)):
+            if self._is_made(folder, entries):
                 self.left_out.add(RESULTS, folder)
                 continue
             at_its_place = real == os.path.join(self._real_root, folder)
@@ -218,6 +231,10 @@ class FolderScan:
                 yield entry
             elif left_out is not None:
                 left_out.add(HIDDEN, _join(name, entry.name))
+
+    def _is_made(self, name: str, entries: Iterable[os.DirEntry[str]]) -> bool:
+        """Whether genets made a folder for results, by its mark or by the files in it."""
+        return is_marked(self.path(name)) or any(map(_is_result, entries))
 
     def _is_loop(self, entry: os.DirEntry[str], parent: str) -> bool:
         """Whether a folder in the folder `parent` is a link to a folder that holds the link."""

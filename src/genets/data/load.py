@@ -9,16 +9,23 @@ from typing import Any
 
 import torch
 
+from genets.core.data_name import describe_hidden_folder, find_data_path
 from genets.core.errors import DataError, unknown_name
-from genets.core.image_facts import Preprocessing
-from genets.data.broken_images import MAX_BROKEN_SHARE
+from genets.core.image_facts import MAX_BROKEN_SHARE, Preprocessing
+from genets.core.log import get_logger
+from genets.core.progress import OnProgress
 from genets.data.digits import load_digits
 from genets.data.folder import load_folder
 from genets.data.split import SPLITS, ImageData
 from genets.data.timm_dataset import PREFIXES, load_timm
 
+_log = get_logger(__name__)
+
 LOADERS: dict[str, Callable[..., ImageData]] = {"digits": load_digits}
-"""Data sets in memory, by name; each loader takes resolution, seed and device."""
+"""Data sets in memory, by name; each loader takes resolution, seed and device.
+
+`genets.core.data_name.BUILT_IN_DATA` lists the same names for code that must not import torch.
+"""
 
 
 def load_data(
@@ -29,6 +36,7 @@ def load_data(
     device: str | torch.device = "cpu",
     workers: int | None = None,
     check: bool = True,
+    on_progress: OnProgress | None = None,
     preprocessing: Preprocessing | None = None,
     splits: Sequence[str] = SPLITS,
     cut_missing: bool = True,
@@ -39,13 +47,16 @@ def load_data(
 
     Args:
         name: `digits`, a folder of images, or a name that `timm.data.create_dataset` takes, with
-            its prefix (`torch/cifar10`, `hfds/...`, `tfds/...`, `wds/...`).
+            its prefix (`torch/cifar10`, `hfds/...`, `tfds/...`, `wds/...`). The text `digits` is
+            always the built-in data set; a folder of that name is `./digits`. A `Path` is always
+            a folder.
         resolution: pixels along each side of the images.
         seed: decides the cut of the validation split; the test split is the same for every seed.
         device: device of the images in a batch.
         workers: processes that read images, for data sets that are not in memory; None chooses.
         check: read every image of a folder once now, so that broken images are reported and
             counted now and not when a pass meets them.
+        on_progress: called with the number of images that `check` has read.
         preprocessing: of the images that are scored, for data sets that are not in memory; None
             is that of a training with genets.
         splits: the splits that are needed. For data sets that are not in memory, the others stay
@@ -59,8 +70,10 @@ def load_data(
     Raises:
         DataError: the data set is unknown, cannot be read, or has too few images or classes.
     """
+    if isinstance(name, Path) and str(name) in LOADERS:
+        name = os.path.join(os.curdir, name)  # a path without its ./ looks like the built-in name
     load = _loader(name)
-    if str(name) not in LOADERS:
+    if load in (load_folder, load_timm):
         options |= {
             "workers": workers,
             "preprocessing": preprocessing,
@@ -69,7 +82,7 @@ def load_data(
             "max_broken_share": max_broken_share,
         }
     if load is load_folder:
-        options["check"] = check
+        options |= {"check": check, "on_progress": on_progress}
     return load(
         name,
         resolution,
@@ -82,9 +95,11 @@ def load_data(
 def _loader(name: str | Path) -> Callable[..., ImageData]:
     text = str(name)
     if text in LOADERS:
+        hidden = describe_hidden_folder(text)
+        if hidden:
+            _log.info("%s", hidden)
         return lambda _, resolution, **options: LOADERS[text](resolution, **options)
-    path = Path(os.path.expanduser(name))
-    if path.exists() or isinstance(name, Path):
+    if find_data_path(name) is not None:
         return load_folder
     if text.lower().startswith(tuple(f"{prefix}/" for prefix in PREFIXES)):
         return load_timm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,8 +14,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
 
 from genets.core.errors import DataError, printable
-from genets.core.image_facts import Preprocessing
-from genets.data.broken_images import MAX_BROKEN_SHARE, BrokenImages
+from genets.core.host import count_cpus
+from genets.core.image_facts import MAX_BROKEN_SHARE, Preprocessing
+from genets.data.broken_images import BrokenImages
 from genets.data.image_reader import ImageReader, Images, Pick, collate, image_name
 from genets.data.pixels import Erasing, normalised
 from genets.data.scoring import DEFAULT, Pixels, make_transform
@@ -262,7 +262,7 @@ def _usual_workers(images: int, share: Share, device: torch.device) -> int:
     with few images, reads the images itself.
     """
     if device.type != "cpu":
-        return readers_for((os.cpu_count() or 1) // share.count)
+        return readers_for(count_cpus() // share.count)
     threads = torch.get_num_threads()
     return 0 if images <= FEW_IMAGES or threads == 1 else readers_for(threads)
 

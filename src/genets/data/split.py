@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genets.core.data_name import make_data_absolute
 from genets.core.errors import DataError, counted
 from genets.core.image_facts import Colours, ImageOrigin, Preprocessing
 from genets.data.broken_images import BrokenImages
@@ -118,9 +118,13 @@ class ImageData:
     @property
     def origin(self) -> ImageOrigin:
         """The facts by which another command recognises these images and their splits."""
-        place = os.path.expanduser(self.name)
-        data = os.path.abspath(place) if os.path.isdir(place) else self.name
-        return ImageOrigin(data=data, seed=self.seed, fingerprint=self.train_fingerprint)
+        data = make_data_absolute(self.name)
+        return ImageOrigin(
+            data=data,
+            seed=self.seed,
+            fingerprint=self.train_fingerprint,
+            max_broken_share=None if self.broken is None else self.broken.max_share,
+        )
 
     def input_contract(self, resolution: int) -> dict[str, Any]:
         """The input that a network trained on these images needs, and its classes, for JSON."""

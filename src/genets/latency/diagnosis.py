@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from genets.core.errors import TargetError, first_line
-from genets.core.host import available_bytes
+from genets.core.host import available_bytes, count_cpus
 from genets.latency.engines import ENGINES
 from genets.latency.engines.activity import Activity, SystemActivity, other_cpus
 from genets.latency.environment import PACKAGES, describe_environment, installed_versions
@@ -110,7 +110,7 @@ def _engine(name: str, provider: str | None, device: str) -> dict[str, Any]:
 def _threads() -> dict[str, Any]:
     return {
         "default": physical_cores(),
-        "usable_cpus": SystemActivity().cpus,
+        "usable_cpus": count_cpus(),
         "cpus": os.cpu_count(),
         "torch": torch.get_num_threads(),
         **{name: os.environ.get(name) for name in THREAD_VARIABLES},

@@ -18,6 +18,7 @@ from torch import Tensor
 from genets.core.errors import TargetError, first_line
 from genets.core.files import write_atomic
 from genets.core.image_facts import Preprocessing
+from genets.core.output_folder import make_folder
 from genets.data.scoring import DEFAULT, describe_input
 from genets.latency.engines import ENGINES, Prepared
 from genets.latency.engines.base import MODEL_NAME, normal_images, predict_in_batches
@@ -155,7 +156,7 @@ def write_contract(folder: Path, contract: Mapping[str, Any]) -> None:
 def _write(prepared: Prepared, folder: Path, name: str) -> dict[str, Any]:
     """Write the files of a prepared network, load them, and return their part of the contract."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         paths = prepared.save(folder, name)
     except OSError as error:
         raise TargetError(f"cannot write into {str(folder)!r}: {error.strerror}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import TargetError, unknown_name
+from genets.core.host import cpu_quota, usable_cpus
 
 # The names of the engines and, where an engine has providers, their names. The engines themselves
 # are in `genets.latency.engines`, which imports PyTorch. A misspelt name is refused without it.
@@ -172,13 +173,8 @@ def _check_integer(field: str, value: object, maximum: int) -> None:
 
 def physical_cores() -> int:
     """Count the physical cores that this process may use, by its affinity and container quota."""
-    cpus: set[int] = (
-        os.sched_getaffinity(0)
-        if hasattr(os, "sched_getaffinity")
-        else set(range(os.cpu_count() or 1))
-    )
-    cores = len({_read_siblings(cpu) for cpu in cpus})
-    return max(1, min(cores, _read_quota()))
+    cores = len({_read_siblings(cpu) for cpu in usable_cpus()})
+    return max(1, min(cores, cpu_quota() or cores))
 
 
 def _read_siblings(cpu: int) -> str:
@@ -188,12 +184,3 @@ def _read_siblings(cpu: int) -> str:
         return siblings.read_text(encoding="ascii").strip()
     except OSError:
         return str(cpu)
-
-
-def _read_quota() -> int:
-    """The CPUs that the container may use, rounded up; MAX_THREADS without a limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return MAX_THREADS if quota == "max" else -(-int(quota) // int(period))
-    except (OSError, ValueError):
-        return MAX_THREADS

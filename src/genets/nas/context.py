@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from genets.core.errors import StudyError, TargetError, TrainingError
-from genets.core.progress import OnProgress, PhaseTimer, Progress
+from genets.core.host import count_cpus
+from genets.core.progress import OnProgress, PhaseTimer, Progress, Reporter
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
-from genets.latency import Budget, TableSettings, Target
+from genets.latency import Budget, LatencyTable, Measurement, TableSettings, Target
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, wait_for_calm
 from genets.nas.laboratory import Laboratory
@@ -23,7 +23,7 @@ from genets.nas.selection.measured import MeasuredNetworks, TargetLatency, make_
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
-from genets.nas.trials.gpus import free_bytes, gpus_of, processes_per_gpu, step_cost
+from genets.nas.trials.gpus import gpus_of, least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.workers import fitting_readers, fitting_workers, training_device
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 PHASES = (
     "latency table",
+    "budget check",
     "MasterNet training",
     "trials",
     "selection",
@@ -42,6 +43,9 @@ PHASES = (
     "final training",
     "export",
 )
+
+
+TABLE_PERCENT = 99  # of the phase `latency table`; the rest is the measurement of the MasterNet
 
 
 class Report(Protocol):
@@ -127,6 +131,7 @@ class SearchContext:
         self.round = Round(1, self.space, study.master_weights)
         self._wait_limit_s = 60 * check_wait(wait_minutes)
         self._on_event = on_event
+        self._reporter = Reporter(on_event)
         self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
 
     @cached_property
@@ -138,10 +143,8 @@ class SearchContext:
             return fitting_workers(self.device)
         recipe = self.settings.trial_training.recipe()
         cost = step_cost(self.master, self.num_classes, recipe)
-        gpus, free = len(gpus_of(self.device)), free_bytes(self.device)
-        return fitting_workers(
-            self.device, processes_per_gpu(cost, os.cpu_count() or 1, gpus, free)
-        )
+        gpus, free = len(gpus_of(self.device)), least_free_bytes(self.device)
+        return fitting_workers(self.device, processes_per_gpu(cost, count_cpus(), gpus, free))
 
     @cached_property
     def readers(self) -> int:
@@ -164,36 +167,53 @@ class SearchContext:
             StudyError: A stored table is damaged or of another machine.
             BusyDeviceError: The device stayed busy, and the budget is in ms.
         """
-        folder, settings = self.study.latency_folder, self.settings
-        path = layout.table_path(folder, self.target.name)
+        path = layout.table_path(self.study.latency_folder, self.target.name)
         networks = MeasuredNetworks(
             layout.measured_path(path),
             self.master,
-            lambda structures, times: self.lab.measure(
-                structures, self.target, self.num_classes, times * settings.measure_seconds
-            ),
+            self._measure,
             budget=self.budget,
             wait_for_calm=self._wait_for_calm,
             wait_limit_s=self._wait_limit_s,
+            on_measuring=self._reporter.action,
         )
         with self.phase("latency table"):
             report = self.report("latency table")
             if not path.exists():
                 self._wait_before_table()
-            try:
-                table = self.lab.prepare_table(
-                    path,
-                    TableSettings(self.space, self.target, self.num_classes),
-                    seed=settings.seed,
-                    time_limit_s=settings.table_seconds,
-                    on_progress=lambda share: report(100 * share, 100),
-                )
-            except TargetError as error:
-                if not path.exists():
-                    raise
-                raise StudyError(str(error)) from error
+            elif networks.undecided([self.master]):
+                report(TABLE_PERCENT, 100)
+            table = self._prepare_table(path, report)
             networks.measure([self.master])
+            report(100, 100)
         return TargetLatency(table, networks)
+
+    def _prepare_table(self, path: Path, report: Report) -> LatencyTable:
+        """Load or build the latency table. Raises StudyError and TargetError."""
+        try:
+            return self.lab.prepare_table(
+                path,
+                TableSettings(self.space, self.target, self.num_classes),
+                seed=self.settings.seed,
+                time_limit_s=self.settings.table_seconds,
+                on_progress=lambda share: report(TABLE_PERCENT * share, 100),
+            )
+        except TargetError as error:
+            if not path.exists():
+                raise
+            raise StudyError(str(error)) from error
+
+    def _measure(
+        self, structures: Sequence[Structure], times_as_long: int
+    ) -> dict[Structure, Measurement]:
+        words = self._reporter.words
+        return self.lab.measure(
+            structures,
+            self.target,
+            self.num_classes,
+            times_as_long * self.settings.measure_seconds,
+            lambda share: self._reporter.action(f"{words}, {share:.0%}"),
+        )
 
     def _wait_before_table(self) -> None:
         """Do not build a table on a busy device.
@@ -221,8 +241,7 @@ class SearchContext:
         assert phase in PHASES, phase
 
         def report(done: float, total: int, detail: str = "") -> None:
-            if self._on_event is not None:
-                self._on_event(Progress(name, done, total, detail))
+            self._reporter.step(Progress(name, done, total, detail))
 
         return report
 

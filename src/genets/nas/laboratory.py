@@ -17,6 +17,7 @@ from genets.latency import (
 )
 from genets.latency.engines.base import explain_failures
 from genets.latency.predictor.probes import build_for_timing
+from genets.latency.predictor.visits import remove_visits
 from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
 from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.study import layout
@@ -76,7 +77,7 @@ class Laboratory:
             visits=layout.visits_path(path),
         )
         table.save(path)
-        layout.visits_path(path).unlink(missing_ok=True)
+        remove_visits(layout.visits_path(path))
         return table
 
     def measure(
@@ -85,10 +86,16 @@ class Laboratory:
         target: Target,
         num_classes: int,
         time_limit_s: float,
+        on_progress: OnShare | None = None,
     ) -> dict[Structure, Measurement]:
         """Measure networks in turn.
 
-        time_limit_s: for each network; a noisy machine uses all of it.
+        Args:
+            structures: The networks.
+            target: The target.
+            num_classes: The number of classes of the networks.
+            time_limit_s: Time for each network; a noisy machine uses all of it.
+            on_progress: Called with the share of the sampling that is done, 0 to 1.
         """
         names = {str(structure): structure for structure in structures}
         device, nets = ENGINES[target.engine].place(target), {}
@@ -96,7 +103,9 @@ class Laboratory:
             with explain_failures(target, structure.resolution):
                 nets[name] = build_for_timing(structure, num_classes, device)
         resolutions = {name: structure.resolution for name, structure in names.items()}
-        measured = measure_interleaved(nets, target, resolutions, time_limit_s=time_limit_s)
+        measured = measure_interleaved(
+            nets, target, resolutions, time_limit_s=time_limit_s, on_progress=on_progress
+        )
         return {structure: measured[name] for name, structure in names.items()}
 
     def wait_for_calm(self, target: Target, limit_s: float, on_wait: OnWait) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genets.core.errors import StudyError
+from genets.core.output_folder import make_folder
 from genets.latency import LatencyTable, TableSettings, Target
 from genets.nas.laboratory import Laboratory, OnShare
 from genets.nas.study import layout
@@ -78,7 +79,8 @@ def table_ahead(
             f"{folder} is already a study; give its folder to --table instead of a MasterNet"
         )
     path = layout.table_path(folder / layout.LATENCY, target.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    path.parent.mkdir(exist_ok=True)
     table = Laboratory().prepare_table(
         path,
         TableSettings(space, target, num_classes),

@@ -158,7 +158,7 @@ def run_search(
     check_one_kind(torch, settings.target.device)
     device = training_device(settings.training_device)
     check_memory(device)
-    data = _load_images(settings, settings.resolution, device)
+    data = _load_images(settings, settings.resolution, device, on_event=on_event)
     _check_resolutions(settings)
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
@@ -176,7 +176,12 @@ def run_search(
 
 
 def _load_images(
-    settings: SearchSettings, resolution: int, device: str = "cpu", *, check: bool = True
+    settings: SearchSettings,
+    resolution: int,
+    device: str = "cpu",
+    *,
+    check: bool = True,
+    on_event: OnProgress | None = None,
 ) -> ImageData:
     """Load the images at a resolution. Raises DataError.
 
@@ -188,6 +193,7 @@ def _load_images(
         seed=settings.seed,
         device=device,
         check=check,
+        on_progress=on_event,
         max_broken_share=settings.max_broken_share,
     )
     equal_files = describe_equal_files(data) if check else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.core.files import write_atomic
+from genets.core.output_folder import check_writable_folder, is_free, make_folder
 from genets.latency import Target
 from genets.nas.settings.toml_tables import format_toml_tables
 from genets.nas.study.reader import StudyReader
@@ -52,9 +53,10 @@ def check_folder(folder: Path, structure: Structure | None = None) -> None:
             another structure.
     """
     is_selection = (folder / STRUCTURE_FILE).is_file() and (folder / MEASUREMENT).is_file()
-    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not (is_selection or is_free):
+    is_new = not folder.exists() or (folder.is_dir() and is_free(folder))
+    if not (is_selection or is_new):
         raise StudyError(f"{folder} is not empty and holds no selection; take another folder")
+    check_writable_folder(folder)
     path = folder / STRUCTURE_FILE
     if structure is not None and path.exists() and Structure.load(path) != structure:
         raise StudyError(
@@ -89,11 +91,8 @@ def write_selected(
         "command": folder / COMMAND,
     }
     out = folder / TRAINING
-    broken_share = study.settings.max_broken_share
-    words = _command(
-        settings, paths["structure"], paths["recipe"], study.settings.training_device,
-        broken_share, out,
-    )  # fmt: skip
+    device = study.settings.training_device
+    words = _command(settings, paths["structure"], paths["recipe"], device, out)
     command = shlex.join(["genets", *words])
     script = shlex.join([sys.executable, "-m", "genets", *words])  # genets may not be on PATH
     record = {
@@ -104,7 +103,7 @@ def write_selected(
         "train": command,
     }
     recipe = {name: value for name, value in asdict(settings.recipe).items() if value is not None}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomic(paths["structure"], selected.structure.to_toml())
     write_atomic(paths["measurement"], json.dumps(record, indent=2, allow_nan=False) + "\n")
     write_atomic(paths["recipe"], format_toml_tables(recipe))
@@ -122,16 +121,12 @@ def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
         seed=settings.seed,
         teacher=str(settings.structure),
         teacher_weights=str(study.master_weights.absolute()),
+        max_broken_share=settings.max_broken_share,
     )
 
 
 def _command(
-    settings: RunSettings,
-    structure: Path,
-    recipe: Path,
-    device: str,
-    max_broken_share: float,
-    out: Path,
+    settings: RunSettings, structure: Path, recipe: Path, device: str, out: Path
 ) -> list[str]:
     """The words of the command behind `genets`."""
     types = (stage.type for stage in Structure.parse(settings.network).stages)
@@ -144,6 +139,6 @@ def _command(
         "--teacher-weights", settings.teacher_weights,
         "--seed", str(settings.seed),
         "--device", device,
-        "--max-broken-share", str(max_broken_share),
+        "--max-broken-share", str(settings.max_broken_share),
         "--out", str(out.absolute()),
     ]  # fmt: skip

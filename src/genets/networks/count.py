@@ -31,6 +31,19 @@ class Count:
     multiply_adds: int
 
 
+@dataclass(slots=True)
+class FeatureMaps:
+    """The sizes of the feature maps of a run, in values.
+
+    Attributes:
+        largest: Values that the largest layer reads and writes.
+        written: Values that all layers write.
+    """
+
+    largest: int = 0
+    written: int = 0
+
+
 def count(net: nn.Module | Structure, resolution: int | None = None) -> Count:
     """Count the parameters and multiply-adds of a structure or a network.
 
@@ -59,7 +72,7 @@ def count(net: nn.Module | Structure, resolution: int | None = None) -> Count:
     return count_on_meta(network, resolution)[0]
 
 
-def count_on_meta(network: nn.Module, resolution: int) -> tuple[Count, int]:
+def count_on_meta(network: nn.Module, resolution: int) -> tuple[Count, FeatureMaps]:
     """Count a network on torch's meta device, in one run; it is set to eval mode.
 
     Args:
@@ -67,30 +80,32 @@ def count_on_meta(network: nn.Module, resolution: int) -> tuple[Count, int]:
         resolution: Pixels along one side of the input.
 
     Returns:
-        The size, and the number of values that the largest layer reads and writes for one image.
+        The size, and the sizes of the feature maps of one image.
     """
     images = torch.empty(1, input_channels(network), resolution, resolution, device="meta")
     counter = FlopCounterMode(display=False)
     network.eval()
-    with note_largest(network) as largest, counter, torch.no_grad():
+    with note_feature_maps(network) as maps, counter, torch.no_grad():
         network(images)
     parameters = sum(p.numel() for p in network.parameters())
-    return Count(parameters, counter.get_total_flops() // 2), largest[0]
+    return Count(parameters, counter.get_total_flops() // 2), maps
 
 
 @contextmanager
-def note_largest(network: nn.Module) -> Iterator[list[int]]:
-    """Note how many values the largest layer reads and writes in a run, in a list of one number."""
-    largest = [0]
+def note_feature_maps(network: nn.Module) -> Iterator[FeatureMaps]:
+    """Note the sizes of the feature maps of a run inside the block."""
+    maps = FeatureMaps()
 
     def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        tensors = (t for t in (*inputs, output) if isinstance(t, torch.Tensor))
-        largest[0] = max(largest[0], sum(t.numel() for t in tensors))
+        read = sum(each.numel() for each in inputs if isinstance(each, torch.Tensor))
+        written = output.numel() if isinstance(output, torch.Tensor) else 0
+        maps.largest = max(maps.largest, read + written)
+        maps.written += written
 
     leaves = (module for module in network.modules() if not any(module.children()))
     hooks = [module.register_forward_hook(note) for module in leaves]
     try:
-        yield largest
+        yield maps
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,10 +13,12 @@ from torch import nn
 
 from genets.core.errors import DataError, GenetsError, unknown_name
 from genets.core.files import normal_name
+from genets.core.log import get_logger
 from genets.networks.baselines import baselines
 from genets.networks.baselines.builders import build_network
 from genets.networks.build import build, seeded_weights
 from genets.networks.count import input_channels
+from genets.networks.folder_name import describe_hidden_folder, find_results_folder
 from genets.networks.weights import (
     STRUCTURE_FILE,
     WEIGHTS_FILE,
@@ -36,6 +38,8 @@ from genets.networks.weights_facts import (
     read_facts,
 )
 from genets.structure import Structure, zoo
+
+_log = get_logger(__name__)
 
 TIMM_PREFIX = "timm:"
 FRESH, FOLDER, PUBLISHED = "fresh", "results folder", "published"
@@ -153,7 +157,8 @@ def resolve_network(
     Args:
         text: A zoo name (`genet_large`), a baseline in any case (`EfficientNet-B3`), `timm:NAME`,
             a structure file (`mine.toml`), a notation (`Conv3x32s2 ... @256`), or a results
-            folder, whose own weights and number of classes are used.
+            folder, whose own weights and number of classes are used. A name is never a folder: a
+            folder `genet_large` is `./genet_large`.
         num_classes: The number of classes of the network.
         pretrained: Load published weights. The classifier is fresh where they are for another
             number of classes. A results folder has its own weights, so this changes nothing.
@@ -196,8 +201,11 @@ def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
         return _from_timm(text, num_classes, pretrained)
     if text.endswith(".toml"):
         return _from_structure(path.stem, Structure.load(path), num_classes, pretrained)
-    if text and path.is_dir():
+    if find_results_folder(text) is not None:
         return _from_results(path, text)
+    hidden = describe_hidden_folder(text)
+    if hidden:
+        _log.info("%s", hidden)
     if "@" in text or any(c.isspace() for c in text):
         return _from_structure(text, Structure.parse(text), num_classes, pretrained)
     if "/" in text:

@@ -10,6 +10,7 @@ from typing import Any
 
 from genets.core.errors import encodable
 from genets.core.files import write_atomic
+from genets.core.output_folder import make_folder
 
 
 def current_date() -> str:
@@ -35,7 +36,7 @@ def write_files(folder: Path, contents: Mapping[str, tuple[str, str | bytes]]) -
     Raises:
         OSError: The folder or a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name, content in contents.values():
         write_atomic(folder / name, encodable(content) if isinstance(content, str) else content)
     return {label: folder / name for label, (name, _) in contents.items()}

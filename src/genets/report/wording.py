@@ -11,6 +11,7 @@ from genets.training.score import Metric, Score
 if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.analysis import ComparisonRow
     from genets.latency import Measurement, Target
+    from genets.nas.accuracy.model import Prediction
     from genets.training.predictions import PairedDifference
 
 # The meaning of the words that stand beside latencies, by word.
@@ -105,26 +106,57 @@ def predicted_score(value: float, metric: Metric) -> float:
     return in_unit(metric.oriented(value), metric)
 
 
-def share_noise(share: float, images: int | None) -> float | None:
-    """Half of the width of the 95 % interval of a share of images; None without their number."""
-    if not images:
+def share_text(share: float, images: int, decimals: int) -> str:
+    """A share of images in percent with its 95 % interval, such as `0.0 (0.0 to 16.1)`."""
+    from genets.training.predictions import share_interval
+
+    values = (share, *share_interval(round(share * images), images))
+    middle, low, high = (f"{100 * value:.{decimals}f}" for value in values)
+    return f"{middle} ({low} to {high})"
+
+
+def predicted_interval(
+    prediction: Prediction, metric: Metric, deviations: float
+) -> tuple[float, float] | None:
+    """The interval of a prediction as scores, the smaller first; None where it is not known.
+
+    deviations: standard deviations of the log of the error to either side.
+    """
+    if math.isnan(prediction.std):
         return None
-    return 1.96 * math.sqrt(share * (1 - share) / images)
+    low, high = sorted(predicted_score(end, metric) for end in prediction.interval(deviations))
+    return low, high
 
 
 def noisy_score_text(score: Score | None, metric: Metric) -> str:
-    """A score with its 95 % interval, such as `80.12 ± 1.85 %`, where the images are known."""
+    """A score with its 95 % interval, such as `80.12 (78.19 to 81.92) %`, where it is known."""
     if score is None:
         return score_text(None, metric)
-    noise = share_noise(score.top1, score.images)
-    if metric is not Metric.TOP1 or noise is None:
+    if metric is not Metric.TOP1 or not score.images:
         return score_text(score[metric], metric)
-    return f"{100 * score.top1:.2f} ± {100 * noise:.2f} %"
+    return f"{share_text(score.top1, score.images, 2)} %"
 
 
 def difference_text(difference: PairedDifference) -> str:
-    """A difference of top-1, such as `2.1 ± 1.0 points less accurate`."""
-    return accuracy_words(difference.top1, difference.half_width)
+    """A difference of top-1 with its 95 % interval, such as `2.1 ± 1.0 points less accurate`.
+
+    An interval that is not symmetric is written with both ends, as in
+    `0.5 points less accurate (1.2 less to 0.3 more)`.
+    """
+    top1, low, high = difference.top1, difference.low, difference.high
+    below, above = (f"{100 * width:.1f}" for width in (top1 - low, high - top1))
+    if below == above:
+        return accuracy_words(top1, difference.half_width)
+    words, unit = accuracy_words(top1), ""
+    if float(f"{100 * top1:.1f}") == 0:
+        unit = " points"
+    ends = [float(f"{100 * end:.1f}") for end in (low, high)]
+    if min(ends) < 0 < max(ends):
+        first, second = (f"{abs(end)}{unit} {'more' if end > 0 else 'less'}" for end in ends)
+    else:
+        first, second = (f"{end:.1f}" for end in sorted(map(abs, ends)))
+        second += unit and f"{unit} {'more' if max(ends) > 0 else 'less'}"
+    return f"{words} ({first} to {second})"
 
 
 def accuracy_words(top1: float, half_width: float | None = None) -> str:

@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from genets.core.gpu import has_bf16
-from genets.core.host import available_bytes
+from genets.core.gpu import free_bytes, has_bf16
 from genets.networks import count
 
 KEPT_SHARE = 0.25  # of the free memory, for features that are kept between two passes
@@ -57,8 +56,7 @@ def _fits(attempt: Callable[[int], object], size: int) -> bool:
 
 def max_kept_bytes(device: str | torch.device) -> float:
     """The memory that may hold features between two passes; infinite where it is unknown."""
-    device = torch.device(device)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
+    free = free_bytes(torch, str(device))
     return math.inf if free is None else KEPT_SHARE * free
 
 

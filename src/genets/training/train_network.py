@@ -11,7 +11,6 @@ import torch
 
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
-from genets.data import MAX_BROKEN_SHARE
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.loop import evaluate
@@ -48,7 +47,7 @@ def train_network(
     processes: int | None = None,
     workers: int | None = None,
     check_data: bool = False,
-    max_broken_share: float = MAX_BROKEN_SHARE,
+    max_broken_share: float | None = None,
     tensorboard: bool = False,
     listener: Listener | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -68,7 +67,7 @@ def train_network(
             chooses it.
         check_data: Read every image once before training, to report broken ones first, and equal
             files in several splits.
-        max_broken_share: The largest share of broken images that is no error; see `load_data`.
+        max_broken_share: Replaces the one of the settings, unless it is None.
         tensorboard: Write event files for TensorBoard beside the log.
         listener: Called with progress, epochs and messages.
         checkpoint_seconds: The time between checkpoints within an epoch.
@@ -81,6 +80,8 @@ def train_network(
             fails.
     """
     training_device(device)  # refuses a wrong device before anything else
+    if max_broken_share is not None:
+        settings = replace(settings, max_broken_share=max_broken_share)
     out = Path(os.path.expanduser(out))
     if settings.recipe.precision == "auto":  # a run keeps its precision on another device
         stored = load_settings(out).recipe.precision if is_run(out) else usual_precision(device)
@@ -104,7 +105,7 @@ def train_network(
             # A wrong input must leave no folder behind, so a new folder is begun after loading.
             is_new = not is_run(out)
             team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
-            data = load_images(settings, team, workers, max_broken_share, note)
+            data = load_images(settings, team, workers, note)
             check_batch_size(settings.recipe, data, team.count)
             network, structure = make_network(settings, data, not has_checkpoints(out), note)
             teacher = None
@@ -114,7 +115,7 @@ def train_network(
             team.run_on_first(lambda: check_images(out, data))
             stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
             if check_data:
-                check_all(data, team, note)
+                check_all(data, team, note, outer.progress)
             share = settings.recipe.batch_size // team.count
             # `data.reading` and not `workers`, which may change before a run is continued.
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)

@@ -27,7 +27,7 @@ from genets.core.errors import GenetsError, TargetError
 from genets.core.progress import OnProgress, Progress
 from genets.latency import ENGINES, Measurement, Target, measure_interleaved
 from genets.latency.engines.base import explain_failures
-from genets.latency.engines.memory import free_bytes
+from genets.latency.engines.memory import VALUE_BYTES, max_prepared_bytes
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -204,11 +204,23 @@ class _TargetComparison:
         """Chunks with the smallest runnable network as the reference, also where it has a row."""
         if not names:
             return
-        batch_size = self.target.batch_size
-        sizes = {name: n.size.resident_bytes(batch_size) for name, n in runnable.items()}
+        engine, batch_size = ENGINES[self.target.engine], self.target.batch_size
+        footprint, limit = engine.footprint(self.target), max_prepared_bytes(self.target)
+        # The networks as they were built stay in memory until the end of the run.
+        is_built_there = engine.place(self.target) == self.target.device
+        built_bytes = VALUE_BYTES["fp32"] if is_built_there else 0
+        sizes, maps = {}, {}
+        for name, network in runnable.items():
+            size = network.size
+            sizes[name] = size.held_bytes(footprint, batch_size, built_bytes)
+            maps[name] = footprint.map_bytes(size.largest_values, batch_size)
+        if footprint.shares_maps:
+            limit -= max(maps.values())
+        else:
+            sizes = {name: sizes[name] + maps[name] for name in sizes}
         reference = min(sizes, key=sizes.__getitem__)
         chunk_sizes = {name: sizes[name] for name in dict.fromkeys((reference, *names))}
-        yield from in_chunks(chunk_sizes, free_bytes(self.target), reference)
+        yield from in_chunks(chunk_sizes, limit, reference)
 
     def _run(self, networks: Sequence[ComparedNetwork], number: int) -> Comparison:
         """Measure networks in turn; the first one is the reference."""

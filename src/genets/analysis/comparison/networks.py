@@ -6,18 +6,18 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from genets.core.errors import GenetsError, first_line, unknown_name
-from genets.latency.engines.memory import estimate_bytes
+from genets.latency.engines.memory import Footprint
 from genets.networks import resolve_network
 from genets.networks.baselines import SETS, baselines
 from genets.networks.build import seeded_weights
 from genets.networks.count import count_on_meta, input_channels
+from genets.networks.folder_name import find_results_folder
 from genets.networks.random_weights import fill_weights, is_fillable, materialise
 from genets.networks.source import NetworkSource
 from genets.structure import zoo
@@ -45,9 +45,16 @@ class NetworkSize:
     largest_values: int
     input_values: int
 
-    def resident_bytes(self, batch_size: int) -> int:
-        """A generous estimate of the memory that the prepared network occupies."""
-        return estimate_bytes(self.parameters, self.input_values, self.largest_values, batch_size)
+    def held_bytes(self, footprint: Footprint, batch_size: int, built_bytes: int = 0) -> int:
+        """Estimate the memory of the weights and inputs of the prepared network.
+
+        Args:
+            footprint: The memory that the engine needs.
+            batch_size: Images per run.
+            built_bytes: Bytes for each weight of the network from which the engine prepares.
+        """
+        weights = (footprint.weight_bytes + built_bytes) * self.parameters
+        return weights + footprint.value_bytes * self.input_values * batch_size
 
 
 @dataclass(frozen=True)
@@ -103,13 +110,13 @@ class ComparedNetwork:
             network = copy.deepcopy(_build_seeded(self.make, self.seed))
         try:
             network = network.to("meta")
-            counted, largest = count_on_meta(network, self.resolution)
+            counted, maps = count_on_meta(network, self.resolution)
         except Exception as error:  # a foreign network may raise anything
             raise GenetsError(
                 f"does not run at resolution {self.resolution}: {first_line(error)}"
             ) from error
         inputs = input_channels(network) * self.resolution**2
-        return NetworkSize(counted.parameters, counted.multiply_adds, largest, inputs)
+        return NetworkSize(counted.parameters, counted.multiply_adds, maps.largest, inputs)
 
 
 def find_networks(
@@ -184,7 +191,8 @@ def find_network(name: str, resolution: int | None = None, seed: int = 0) -> Com
 
 def _resolve(name: str) -> NetworkSource:
     """Resolve a network, on torch's meta device if its weights are fresh and it can be there."""
-    source = None if Path(name).is_dir() else _try_on_meta(lambda: resolve_network(name))
+    is_folder = find_results_folder(name) is not None
+    source = None if is_folder else _try_on_meta(lambda: resolve_network(name))
     return source or resolve_network(name)
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from genets.core.host import usable_cpus
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessCounters:
@@ -73,7 +75,7 @@ class SystemActivity:
 
     @property
     def cpus(self) -> int:
-        return len(_usable_cpus())
+        return len(usable_cpus())
 
     def process(self) -> ProcessCounters:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -113,15 +115,9 @@ def _close_all(files: dict[str, int]) -> None:
         os.close(file)
 
 
-def _usable_cpus() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))
-
-
 def _busy_s() -> float | None:
     """User, nice, system, interrupt and stolen time in /proc/stat; see `man 5 proc_stat`."""
-    names = {f"cpu{number}" for number in _usable_cpus()}
+    names = {f"cpu{number}" for number in usable_cpus()}
     try:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
         rows = [line.split() for line in lines if line.split(" ", 1)[0] in names]

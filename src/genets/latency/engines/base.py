@@ -19,6 +19,7 @@ from genets.networks.count import input_channels
 
 if TYPE_CHECKING:
     from genets.latency.engines.activity import Activity
+    from genets.latency.engines.memory import Footprint
     from genets.latency.target import Target
 
 Run = Callable[[], object]
@@ -53,18 +54,18 @@ class Engine(Protocol):
     Attributes:
         precisions: The precisions that the engine has on some device.
         packages: Distributions whose versions are recorded with each measurement.
-        shares_feature_maps: Whether the feature maps of all prepared networks share their memory.
     """
 
     @property
     def precisions(self) -> tuple[str, ...]: ...
     @property
     def packages(self) -> tuple[str, ...]: ...
-    @property
-    def shares_feature_maps(self) -> bool: ...
 
     def place(self, target: Target) -> str:
         """The device where a network for this target is best built, as PyTorch names it."""
+
+    def footprint(self, target: Target) -> Footprint:
+        """How much memory of the device a prepared network takes."""
 
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
@@ -132,7 +133,8 @@ class Prepared:
         input_shape: (batch, channels, resolution, resolution).
         seconds: Seconds of each step of the preparation, by name; not part of the latency.
         quantisation: How the network was quantised to int8; None for other precisions.
-        memory_bytes: Peak device memory, weights included; None where it is unknown.
+        memory_bytes: Peak device memory of a run, with weights and inputs, but without the
+            preparation; None where it is unknown.
         files: Writes the model to files; None for engines that write no files.
     """
 

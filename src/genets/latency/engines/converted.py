@@ -18,7 +18,7 @@ from genets.latency.engines.base import (
     make_shape,
 )
 from genets.latency.engines.devices import make_wait
-from genets.latency.engines.memory import check_memory
+from genets.latency.engines.memory import VALUE_BYTES, Footprint, check_memory
 from genets.networks import fold_batchnorm
 
 if TYPE_CHECKING:
@@ -37,11 +37,16 @@ class ConvertedEngine(ABC):
     """
 
     start_step: str
-    shares_feature_maps = False
 
     def place(self, target: Target) -> str:
         """See `Engine.place`: a network is converted on the CPU."""
         return "cpu"
+
+    def footprint(self, target: Target) -> Footprint:
+        """See `Engine.footprint`. The model in fp32, which `save` writes, stays on the host."""
+        value_bytes = VALUE_BYTES[target.precision]
+        model_bytes = VALUE_BYTES["fp32"] if target.is_cpu else 0
+        return Footprint(model_bytes + value_bytes, value_bytes)
 
     def prepare(
         self,

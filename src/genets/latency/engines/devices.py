@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -105,16 +106,25 @@ class PeakMemory:
 
 @contextmanager
 def watch_memory(device: str) -> Iterator[PeakMemory]:
-    """Measure the peak memory that is allocated inside the block."""
+    """Measure the peak memory that a run inside the block needs, with what the block leaves.
+
+    The block calls `forget_peak` before this run.
+    """
     peak = PeakMemory()
     if torch.device(device).type != "cuda":
         yield peak
         return
-    torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     yield peak
     torch.cuda.synchronize(device)
     peak.bytes = torch.cuda.max_memory_allocated(device) - before
+
+
+def forget_peak(device: str | torch.device) -> None:
+    """Forget the peak memory of the steps so far, such as the search for algorithms."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def check_device(device: str) -> int:
@@ -135,6 +145,8 @@ class GraphMemory:
     def renew(self) -> None:
         """Begin again, for later graphs: a capture that failed leaves its pool unusable."""
         self.pool = torch.cuda.graph_pool_handle()
+        # The inputs that graphs share, by shape and precision, while a graph reads them.
+        self.inputs: WeakValueDictionary[Hashable, Tensor] = WeakValueDictionary()
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.first: torch.cuda.CUDAGraph | None = None
 
@@ -163,6 +175,8 @@ def capture_graph(
             step(inputs)
         torch.cuda.synchronize()
         _free_cache_if_needed()
+        # The capture allocates all memory that a replay uses.
+        torch.cuda.reset_peak_memory_stats()
         graph = torch.cuda.CUDAGraph()
         with _no_garbage_collection():
             try:

@@ -35,14 +35,14 @@ REASONS = {
 }
 # These reasons come from heat or from the power supply, so the same run takes longer than on a cool
 # card. A power cap is a part of the card, and a network that reaches it does so in every run.
-SLOWDOWNS = frozenset(
-    {
-        "hardware slowdown",
-        "software thermal slowdown",
-        "hardware thermal slowdown",
-        "power brake",
-    }
-)
+# The driver reports a hardware slowdown alone, or beside the reason of this slowdown.
+UNKNOWN_SLOWDOWN = "hardware slowdown"
+SLOWDOWNS = {
+    "software thermal slowdown": "heat",
+    "hardware thermal slowdown": "heat",
+    "power brake": "the power supply",
+    UNKNOWN_SLOWDOWN: "heat or the power supply",
+}
 SM, MEMORY = 1, 2  # NVML_CLOCK_SM, NVML_CLOCK_MEM
 # pynvml raises an error also where no process computed: NVML_SUCCESS, NVML_ERROR_NOT_FOUND.
 NO_SAMPLES = (0, 6)

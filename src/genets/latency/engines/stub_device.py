@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from genets.latency.engines.activity import Activity
 from genets.latency.engines.base import Run, Stopwatch
 from genets.latency.engines.devices import GRAPH_WARM_UP_RUNS
+from genets.latency.engines.memory import Footprint
 from genets.latency.engines.torch_engine import Step, TorchEngine
+from genets.latency.engines.torch_graph import TorchGraphEngine
 from genets.structure.layers import Convolution
 
 if TYPE_CHECKING:
@@ -64,7 +66,13 @@ class StubEngine(TorchEngine):
         """See `TorchEngine.place`."""
         return "meta"
 
-    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+    def footprint(self, target: Target) -> Footprint:
+        """See `Engine.footprint`."""
+        return TorchGraphEngine().footprint(target)
+
+    def start(
+        self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
+    ) -> tuple[Run, Step]:
         """Run as often as `torch-graph` does until its graph is captured."""
 
         def note(layer: nn.Module, images: tuple[Tensor, ...], output: Tensor) -> None:

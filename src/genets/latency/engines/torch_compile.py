@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from genets.core.errors import TargetError
 from genets.latency.engines.base import Run, Stopwatch
-from genets.latency.engines.torch_engine import Step, place_like
+from genets.latency.engines.memory import Footprint
+from genets.latency.engines.torch_engine import Step, predict_eagerly
 from genets.latency.engines.torch_graph import GraphEngine
 from genets.networks.onnx_export import quiet
 
@@ -40,7 +42,14 @@ class TorchCompileEngine(GraphEngine):
                 "installed; install it, or name another compiler in the variable CXX"
             )
 
-    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+    def footprint(self, target: Target) -> Footprint:
+        """See `Engine.footprint`: the compiled code has its own copy of the weights."""
+        footprint = super().footprint(target)
+        return replace(footprint, weight_bytes=2 * footprint.weight_bytes)
+
+    def start(
+        self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
+    ) -> tuple[Run, Step]:
         """See `TorchEngine.start`; the first run compiles."""
         from torch._inductor import config  # slow to import
 
@@ -50,13 +59,8 @@ class TorchCompileEngine(GraphEngine):
         with watch.step("compile"), quiet(), config.patch(freezing=True):
             step(inputs)
         if inputs.is_cuda:
-            return self.capture(step, inputs, watch)
-        return lambda: step(inputs), lambda images: _predict(step, images, inputs)
-
-
-def _predict(step: Step, images: Tensor, inputs: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return step(place_like(images, inputs)).float()
+            return self.capture(step, inputs, watch, latency_only=latency_only)
+        return lambda: step(inputs), lambda images: predict_eagerly(step, images, inputs)
 
 
 def _compile(network: nn.Module) -> Step:

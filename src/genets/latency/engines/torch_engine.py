@@ -25,10 +25,17 @@ from genets.latency.engines.devices import (
     CpuClock,
     CudaClock,
     check_device,
+    forget_peak,
     make_wait,
     watch_memory,
 )
-from genets.latency.engines.memory import check_memory
+from genets.latency.engines.memory import (
+    LAYOUT_COPIES,
+    MAP_COPIES,
+    VALUE_BYTES,
+    Footprint,
+    check_memory,
+)
 from genets.networks import fold_batchnorm
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Step = Callable[[Tensor], Tensor]
+Shape = tuple[int, int, int, int]
 
 
 class TorchEngine:
@@ -44,7 +52,6 @@ class TorchEngine:
 
     precisions = tuple(DTYPES)
     packages: tuple[str, ...] = ()
-    shares_feature_maps = True
 
     def check(self, target: Target) -> None:
         """See `Engine.check`."""
@@ -89,25 +96,42 @@ class TorchEngine:
                 folded = folded.to(device, dtype).to(memory_format=layout)
                 if target.is_cpu:
                     check_memory(folded, shape, dtype)
-                inputs = normal_images(shape, device).to(dtype, memory_format=layout)
-            run, predict = self.start(folded, inputs, watch)
+                inputs = self.make_inputs(shape, target, latency_only=latency_only)
+            run, predict = self.start(folded, inputs, watch, latency_only=latency_only)
         return Prepared(run, predict, shape, watch.seconds, memory_bytes=memory.bytes)
 
     def place(self, target: Target) -> str:
         """See `Engine.place`."""
         return target.device
 
-    def start(self, network: nn.Module, inputs: Tensor, watch: Stopwatch) -> tuple[Run, Step]:
+    def footprint(self, target: Target) -> Footprint:
+        """See `Engine.footprint`: one copy of the weights, in the precision of the target."""
+        value_bytes, copies = VALUE_BYTES[target.precision], MAP_COPIES
+        if _layout(target) is not torch.channels_last:
+            copies += LAYOUT_COPIES
+        return Footprint(value_bytes, value_bytes, copies, shares_maps=True)
+
+    def make_inputs(self, shape: Shape, target: Target, *, latency_only: bool) -> Tensor:
+        """Normal images on the device; latency_only: nobody will write other images into them."""
+        images = normal_images(shape, self.place(target))
+        return images.to(DTYPES[target.precision], memory_format=_layout(target))
+
+    def start(
+        self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
+    ) -> tuple[Run, Step]:
         """Run the inputs once; return a function that runs them and a function that predicts."""
-
-        def predict(images: Tensor) -> Tensor:
-            with torch.inference_mode():
-                logits: Tensor = network(place_like(images, inputs))
-            return logits.float().cpu()
-
         with watch.step("first_run"):
             network(inputs)
-        return lambda: network(inputs), predict
+        forget_peak(inputs.device)
+        if inputs.is_cuda:
+            network(inputs)  # a run without a search for algorithms shows the memory of later runs
+        return lambda: network(inputs), lambda images: predict_eagerly(network, images, inputs)
+
+
+def predict_eagerly(step: Step, images: Tensor, inputs: Tensor) -> Tensor:
+    """Return the outputs of a step for images of the shape of `inputs`, in fp32 on the CPU."""
+    with torch.inference_mode():
+        return step(place_like(images, inputs)).float().cpu()
 
 
 def place_like(images: Tensor, inputs: Tensor) -> Tensor:

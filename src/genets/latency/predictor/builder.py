@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -18,7 +18,7 @@ from genets.core.errors import GenetsError, TargetError, first_line
 from genets.core.log import get_logger
 from genets.latency.engines import ENGINES, DeviceClock, Engine, Run
 from genets.latency.engines.base import explain_failures
-from genets.latency.engines.memory import free_bytes
+from genets.latency.engines.memory import max_prepared_bytes
 from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
 from genets.latency.predictor.contradictions import find_contradictions
@@ -28,7 +28,7 @@ from genets.latency.predictor.probes import Item, Probe, build_item
 from genets.latency.predictor.visits import VisitFile
 from genets.latency.target import Target
 from genets.latency.timing.drift import RecordError, TimeEstimate, time_in_rounds
-from genets.latency.timing.gpu_watch import watch_gpu
+from genets.latency.timing.gpu_watch import GpuWatch
 from genets.latency.timing.watch import ActivityWatch
 from genets.structure import SearchSpace, Structure
 
@@ -97,7 +97,7 @@ def time_space(
         }  # fmt: skip
         file = VisitFile(visits, settings, environment)
         batch_size = file.choices.get("piece_batch_size")
-        if not isinstance(batch_size, int):
+        if type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
             master_s = _time_master(engine, clock, target, space.master, num_classes)
             batch_size = choose_probe_batch_size(master_s, target.batch_size)
         environment["piece_batch_size"] = batch_size
@@ -105,14 +105,13 @@ def time_space(
         texts = "\n".join(map(str, items))
         digest = hashlib.sha256(texts.encode()).hexdigest()
         file.begin({"piece_batch_size": batch_size, "items": len(items), "digest": digest})
+        gpu = GpuWatch(None if target.is_cpu else open_gpu(target.device))
         session = _Session(
             engine, clock, watch, target, replace(target, batch_size=batch_size), num_classes,
-            seed, time_limit_s / len(items), file,
+            seed, time_limit_s / len(items), file, gpu,
         )  # fmt: skip
-        counters = None if target.is_cpu else open_gpu(target.device)
         try:
-            with watch_gpu(counters) as gpu:
-                timed_s = session.time(items, on_progress, time_limit_s)
+            timed_s = session.time(items, on_progress, time_limit_s)
         finally:
             file.close()
         environment |= {"other_cpus": watch.other_cpus(), **gpu.facts()}
@@ -174,6 +173,7 @@ class _Session:
     seed: int
     seconds_per_item: float
     file: VisitFile
+    gpu: GpuWatch
     seconds: dict[str, float] = field(default_factory=lambda: {"preparing": 0.0, "timing": 0.0})
 
     def time(
@@ -190,7 +190,7 @@ class _Session:
         weight = sum(weights.values())
         progress = PreparingProgress(on_progress, len(items), weight, time_limit_s)
         timed_s: dict[Item, float] = {}
-        part_number, limit = 0, free_bytes(self.target)
+        part_number, limit = 0, max_prepared_bytes(self.target)
         while len(timed_s) < len(items):
             left, part = items[len(timed_s) :], self.file.next_part()
             runs: Mapping[Item, Run] = {}  # those of the part before leave the memory
@@ -201,7 +201,7 @@ class _Session:
                 # The free memory changes a little from one process to the next.
                 room = Room(
                     limit if part is None else 2 * limit,
-                    self.engine.shares_feature_maps,
+                    self.engine.footprint(self.target),
                     self.num_classes,
                 )
                 size = len(left) if part is None else part.size
@@ -256,7 +256,9 @@ class _Session:
             progress.update(self.seconds["preparing"], timing_s)
 
         self.file.begin_part(len(runs))
-        with self._explained():
+        # A GPU waits while networks are prepared, so its clocks are then those of an idle card.
+        is_timed = part is None or not part.is_finished
+        with self._explained(), self.gpu.reading() if is_timed else nullcontext():
             estimates: dict[Item, TimeEstimate] = time_in_rounds(
                 self.clock,
                 runs,

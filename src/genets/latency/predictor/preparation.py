@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from genets.latency.engines.memory import estimate_bytes
+from genets.latency.engines.memory import Footprint
 from genets.latency.predictor.probes import Item, StemOrHeadProbe, item_convolutions
 from genets.latency.target import Target
 from genets.structure import Structure
@@ -55,17 +56,19 @@ class Room:
 
     Attributes:
         limit: Bytes that all items together may take.
-        shared: Whether the items share the memory of their feature maps.
+        footprint: The memory of a prepared network.
         num_classes: The outputs of the whole networks and heads.
         held: Bytes of weights and inputs so far.
         maps: Bytes of feature maps so far.
+        inputs: The distinct shapes of the inputs so far.
     """
 
     limit: int
-    shared: bool
+    footprint: Footprint
     num_classes: int
     held: int = 0
     maps: int = 0
+    inputs: set[tuple[int, ...]] = field(default_factory=set)
 
     def take(self, item: Item, batch_size: int) -> bool:
         """Add an item; False where it does not fit beside those that were added before."""
@@ -73,14 +76,18 @@ class Room:
         parameters = sum(each.window * each.per_group * each.outputs for each in convolutions)
         if isinstance(item, Structure | StemOrHeadProbe):
             parameters += convolutions[-1].outputs * self.num_classes
-        inputs = convolutions[0].inputs * item.resolution**2
+        shape = batch_size, convolutions[0].inputs, item.resolution, item.resolution
+        footprint = self.footprint
+        held = self.held + footprint.weight_bytes * parameters
+        if not (footprint.shares_inputs and shape in self.inputs):
+            held += footprint.value_bytes * math.prod(shape)
         largest = max(each.largest_values for each in convolutions)
-        held = self.held + estimate_bytes(parameters, inputs, 0, batch_size)
-        maps = estimate_bytes(0, 0, largest, batch_size)
-        maps = max(self.maps, maps) if self.shared else self.maps + maps
+        maps = footprint.map_bytes(largest, batch_size)
+        maps = max(self.maps, maps) if footprint.shares_maps else self.maps + maps
         if self.held and held + maps > self.limit:
             return False
         self.held, self.maps = held, maps
+        self.inputs.add(shape)
         return True
 
 

@@ -8,6 +8,7 @@ and, where the part was finished, a mark.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -144,7 +145,10 @@ class VisitFile:
         """Bring all visits to the file and close it."""
         self.flush()
         if self._file is not None:  # the flush did not fail
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:
+                self._give_up(error)
             self._file = None
 
     def _rewrite(self, parts: list[Part]) -> None:
@@ -174,6 +178,14 @@ class VisitFile:
         self._file = None
 
 
+def remove_visits(path: Path) -> None:
+    """Remove the file of a table that is complete. A file that cannot be removed costs no table."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s stays, because it cannot be removed: %s", path, first_line(error))
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Part]]:
     """Read a file, without a last line that a kill has cut off; raises READ_ERRORS, OSError."""
     complete = path.read_bytes().rpartition(b"\n")[0]
@@ -181,17 +193,30 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Part]]:
     parts: list[Part] = []
     for line in lines:
         if isinstance(line, dict):
-            parts.append(Part(int(line[PART])))
+            parts.append(Part(_integer(line[PART], at_least=1)))
         elif line == END:
             parts[-1].is_finished = True
         else:
             number, seconds, cost_s = line
-            if not (0 <= number < parts[-1].size and seconds > 0 and cost_s >= 0):
+            visit = Visit(_integer(number), _finite(seconds), _finite(cost_s))
+            if visit.number >= parts[-1].size or visit.seconds == 0:
                 raise ValueError("a visit is out of range")
-            parts[-1].visits.append(Visit(int(number), float(seconds), float(cost_s)))
+            parts[-1].visits.append(visit)
     if not all(part.is_finished for part in parts[:-1]):
         raise ValueError("a part has no end")
     return dict(header), dict(choices), parts
+
+
+def _integer(value: Any, at_least: int = 0) -> int:
+    if type(value) is not int or value < at_least:  # bool is a subclass of int
+        raise ValueError(f"{value!r} is not an integer of at least {at_least}")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ValueError(f"{value!r} is not a finite number of at least 0")
+    return float(value)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

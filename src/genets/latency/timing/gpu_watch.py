@@ -9,11 +9,11 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from genets.latency.engines.nvml import SLOWDOWNS, GpuCounters, GpuReading
+from genets.latency.engines.nvml import SLOWDOWNS, UNKNOWN_SLOWDOWN, GpuCounters, GpuReading
 
 JOIN_S = 2.0
 INTERVAL_S = 0.1
@@ -37,6 +37,39 @@ class GpuWatch:
         self.is_slice = counters is not None and counters.is_slice
         self.counters = counters
 
+    @contextmanager
+    def reading(self, interval_s: float = INTERVAL_S) -> Iterator[None]:
+        """Read the GPU at regular times inside the block; nothing is read without counters.
+
+        The readings of several blocks belong together.
+
+        Args:
+            interval_s: Seconds between two readings.
+        """
+        counters = self.counters
+        if counters is None:
+            yield
+            return
+        ended, before = threading.Event(), len(self.readings)
+
+        def read() -> None:
+            while not ended.wait(interval_s):
+                self.readings.append(counters.read())
+
+        counters.begin()
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        try:
+            yield
+            if len(self.readings) == before:  # the block was shorter than the interval
+                self.readings.append(counters.read())
+            others = counters.other_processes()
+            if others is not None:
+                self.other_processes = max(others, self.other_processes or 0)
+        finally:
+            ended.set()
+            thread.join(timeout=JOIN_S)  # a driver that lost the card may never answer
+
     @property
     def limits(self) -> dict[str, float] | None:
         """Why the clocks were below their maximum: the share of the readings of each reason."""
@@ -49,8 +82,7 @@ class GpuWatch:
     @property
     def is_disturbed(self) -> bool:
         """Whether another process computed on the GPU, or heat or the power supply slowed it."""
-        slowed = (share for reason, share in (self.limits or {}).items() if reason in SLOWDOWNS)
-        return bool(self.other_processes) or any(share > MAX_SLOWED_SHARE for share in slowed)
+        return bool(self.other_processes) or slowdown_cause(self.limits or {}) is not None
 
     def facts(self) -> dict[str, Any]:
         """The readings as a part of the environment of a measurement; empty on a CPU."""
@@ -66,6 +98,19 @@ class GpuWatch:
         }
 
 
+def slowdown_cause(limits: Mapping[str, float]) -> str | None:
+    """What slowed a GPU down, such as `heat`; None where nothing did.
+
+    Args:
+        limits: Why the clocks were below their maximum; see `GpuWatch.limits`.
+    """
+    reasons = [each for each in SLOWDOWNS if limits.get(each, 0) > MAX_SLOWED_SHARE]
+    causes = dict.fromkeys(SLOWDOWNS[reason] for reason in reasons)
+    if len(causes) > 1:
+        causes.pop(SLOWDOWNS[UNKNOWN_SLOWDOWN], None)
+    return " and ".join(causes) or None
+
+
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
@@ -75,30 +120,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 def watch_gpu(
     counters: GpuCounters | None, *, interval_s: float = INTERVAL_S
 ) -> Iterator[GpuWatch]:
-    """Read the GPU at regular times inside the block; nothing is read without counters.
-
-    Args:
-        counters: The counters of the GPU; None on a CPU, and where they cannot be read.
-        interval_s: Seconds between two readings.
-    """
+    """Make a watch that reads the GPU inside the block; see `GpuWatch.reading`."""
     watch = GpuWatch(counters)
-    if counters is None:
+    with watch.reading(interval_s):
         yield watch
-        return
-    ended = threading.Event()
-
-    def read() -> None:
-        while not ended.wait(interval_s):
-            watch.readings.append(counters.read())
-
-    counters.begin()
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    try:
-        yield watch
-        if not watch.readings:  # the block was shorter than the interval
-            watch.readings.append(counters.read())
-        watch.other_processes = counters.other_processes()
-    finally:
-        ended.set()
-        thread.join(timeout=JOIN_S)  # a driver that lost the card may never answer

@@ -23,9 +23,9 @@ from genets.latency.timing.clock import (
     is_noisy,
     sample_interleaved,
 )
-from genets.latency.timing.gpu_watch import watch_gpu
+from genets.latency.timing.gpu_watch import slowdown_cause, watch_gpu
 from genets.latency.timing.statistics import median, median_interval
-from genets.latency.timing.watch import ActivityWatch, fewer_threads
+from genets.latency.timing.watch import SERVICE_CPUS, ActivityWatch, fewer_threads
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +61,8 @@ class Measurement:
         launch_bound: Whether launching a run took the host more than 80 % of the device time, so
             that the result depends on the host as well. None on a CPU.
         launch_share: Host time of launching a run, as a share of the device time. None on a CPU.
-        memory_bytes: Peak device memory of this network; None where it is unknown.
+        memory_bytes: Peak device memory of a run of this network, with weights and inputs, but
+            without its preparation; None where it is unknown.
         disturbed: Whether something else used or slowed the device: other processes used CPUs that
             the runs needed (where that is unknown: more than a tenth of the samples were
             interrupted), another process computed on the GPU, heat or the power supply slowed the
@@ -98,6 +99,24 @@ class Measurement:
     def ms_per_batch(self) -> float:
         """The latency of a whole batch."""
         return self.ms_per_image * self.target.batch_size
+
+    @property
+    def slowdown(self) -> str | None:
+        """What slowed the GPU down, such as `heat`; None where nothing is known to have done so."""
+        return slowdown_cause(self.environment.get("clock_limits") or {})
+
+    @property
+    def disturbances(self) -> list[str]:
+        """What is known to have used or slowed the device, such as `heat slowed the GPU`."""
+        causes = []
+        if self.slowdown is not None:
+            causes.append(f"{self.slowdown} slowed the GPU")
+        if processes := self.environment.get("other_gpu_processes"):
+            noun = "process" if processes == 1 else "processes"
+            causes.append(f"{processes} other {noun} computed on the GPU")
+        if (self.other_cpus or 0) > SERVICE_CPUS:
+            causes.append(f"other processes used {self.other_cpus:.1f} CPUs")
+        return causes
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for JSON, which `from_json` reads without loss."""

@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -48,7 +47,12 @@ from genets.nas.accuracy.gaussian import (
     fit_scales,
     scale_variances,
 )
-from genets.nas.accuracy.observations import LogErrors, Observations, RepeatNoise
+from genets.nas.accuracy.observations import (
+    LogErrors,
+    Observations,
+    PredictedFall,
+    RepeatNoise,
+)
 from genets.structure import Block, Structure, SuperBlock
 
 # Prior standard deviations of the effects, by scale group, as multiples of the spread of the
@@ -74,6 +78,29 @@ MIN_SPEARMAN = 0.2  # of leave-one-out; below it the trials hardly predict one a
 StageGain = Callable[[int, Sequence[int], Sequence[SuperBlock]], Floats]
 
 
+@dataclass(frozen=True, eq=False)
+class DrawnStageGains:
+    """`BayesEffects.stage_gain` for effects that are drawn from their distribution.
+
+    Attributes:
+        feature_map: the columns of the effects.
+        effects: (draws, columns).
+    """
+
+    feature_map: FeatureMap
+    effects: Floats
+
+    def __call__(
+        self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
+    ) -> Floats:
+        """(draws, input widths, super-blocks): falls of the log of the error, misfit left out."""
+        slope = self.effects[:, self.feature_map.columns[TREND]]
+        local: Floats = self.effects @ self.feature_map.stage_rows(index, super_blocks).T
+        trend = self.feature_map.trend(index, input_widths, super_blocks)
+        gains: Floats = local[:, None] + slope[:, None, None] * trend
+        return gains
+
+
 @dataclass(frozen=True, slots=True)
 class LeaveOneOut:
     """How well the value of each trial is predicted from all other observations (closed form).
@@ -86,13 +113,17 @@ class LeaveOneOut:
             except controls, with the reset cost of the super-block subtracted; None for fewer than
             3 distinct values.
         residual: (trials,), observed minus predicted value.
-        std: (trials,), the standard deviation of `residual`.
+        std: (trials,), the standard deviation of `residual`, to first order.
+        low, high: (trials,), the predicted value at one standard deviation of the log of the error
+            to either side; within the possible range. They include the noise of the trial.
     """
 
     rmse: float
     spearman: float | None
     residual: Floats
     std: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,25 +181,11 @@ class BayesEffects:
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
         """(input widths, super-blocks): predicted fall of the log of the error, misfit left out."""
-        mean = self.posterior.mean[None]
-        return np.asarray(self._stage_gains(mean, index, input_widths, super_blocks)[0])
+        mean = DrawnStageGains(self.feature_map, self.posterior.mean[None])
+        return np.asarray(mean(index, input_widths, super_blocks)[0])
 
-    def _stage_gains(
-        self,
-        effects: Floats,
-        index: int,
-        input_widths: Sequence[int],
-        super_blocks: Sequence[SuperBlock],
-    ) -> Floats:
-        """(draws, input widths, super-blocks) for effects of shape (draws, columns)."""
-        slope = effects[:, self.feature_map.columns[TREND]]
-        local: Floats = effects @ self.feature_map.stage_rows(index, super_blocks).T
-        trend = self.feature_map.trend(index, input_widths, super_blocks)
-        gains: Floats = local[:, None] + slope[:, None, None] * trend
-        return gains
-
-    def draw_stage_gains(self, count: int, rng: np.random.Generator) -> StageGain:
-        """`stage_gain` for effects drawn from their distribution, with a first axis of `count`.
+    def draw_stage_gains(self, count: int, rng: np.random.Generator) -> DrawnStageGains:
+        """Draw `count` times all effects from their distribution.
 
         Draws from the prior are corrected by the observations (Matheron's rule, Wilson et al.
         2020), which needs no factor of the covariance.
@@ -183,13 +200,17 @@ class BayesEffects:
         noise += rng.normal(size=(count, size)) @ misfit.T
         missing = model.target - effects @ model.features.T - noise
         effects += (missing @ self.posterior.precision @ model.features) * model.prior_variance
-        return partial(self._stage_gains, effects)
+        return DrawnStageGains(self.feature_map, effects)
 
     def predict(self, structure: Structure) -> tuple[float, float]:
-        """Mean and standard deviation of the gain of a structure, in the metric's unit."""
+        """Median and standard deviation of the gain of a structure, in the metric's unit."""
+        return self.predict_fall(structure).gain
+
+    def predict_fall(self, structure: Structure) -> PredictedFall:
+        """The distribution of the log of the error of a structure."""
         mean, covariance = self.joint([structure])
         std = math.sqrt(max(0.0, float(covariance[0, 0])))
-        return self.log_errors.gain(float(mean[0]), std)
+        return PredictedFall(float(mean[0]), std, self.log_errors)
 
     def additive_gains(self, structures: Sequence[Structure]) -> Floats:
         """(structures,): the sums of `stage_gain` over all stages."""
@@ -239,9 +260,15 @@ class BayesEffects:
         if min(len(np.unique(observed)), len(np.unique(predicted))) >= 3:
             spearman = float(spearmanr(observed, predicted).statistic)
         std = np.sqrt(self.posterior.left_out_variance[:count])
-        residual, std = self.log_errors.residual(self.model.target[:count], residual, std)
+        falls = self.model.target[:count] - residual  # as predicted
+        ends = [falls, falls - std, falls + std]
+        value, low, high = (
+            self.log_errors.master_value + self.log_errors.gains(end) for end in ends
+        )
+        residual = self.observations.values - value
+        std *= self.log_errors.master_error * np.exp(-falls)
         rmse = float(np.sqrt(np.mean(residual**2)))
-        return LeaveOneOut(rmse, spearman, residual, std)
+        return LeaveOneOut(rmse, spearman, residual, std, low, high)
 
     def gradients(self) -> list[dict[str, object]]:
         """Pseudo-gradients g0, g1, g2 of each super-block and tried block, with deviations.

@@ -12,7 +12,7 @@ import numpy as np
 from genets.core.errors import GenetsError, unknown_name
 from genets.nas.accuracy.bayes import BayesEffects, LeaveOneOut
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.accuracy.observations import LogErrors, Observations
+from genets.nas.accuracy.observations import LogErrors, Observations, PredictedFall
 from genets.nas.accuracy.paper_formula import PaperEffects
 from genets.nas.accuracy.undecided import UndecidedChoice, undecided_choices
 from genets.nas.study.records import TrainedCandidate, TrialResult
@@ -34,6 +34,8 @@ class Effects(Protocol):
 
     def predict(self, structure: Structure) -> tuple[float, float]: ...
 
+    def predict_fall(self, structure: Structure) -> PredictedFall | None: ...
+
     def leave_one_out(self) -> LeaveOneOut | None: ...
 
     def gradients(self) -> list[dict[str, object]]: ...
@@ -51,16 +53,36 @@ class Prediction:
         std: standard deviation of the gain to first order, without the noise of a measured score;
             NaN for the literal formula of the paper, which has none.
         master_value: the MasterNet's top-1, or minus its cross-entropy.
+        fall: the distribution of the log of the error; None for the formula of the paper.
     """
 
     mean: float
     std: float
     master_value: float
+    fall: PredictedFall | None = None
 
     @property
     def value(self) -> float:
         """The predicted top-1, or minus the predicted cross-entropy."""
         return self.master_value + self.mean
+
+    def interval(self, deviations: float = 1.96) -> tuple[float, float]:
+        """The interval of `value`, without the noise of a measured score.
+
+        It reaches so many standard deviations of the log of the error to either side, and never
+        beyond a possible value. So it is wider on the side of the larger error.
+
+        Args:
+            deviations: 1.96 for 95 %.
+
+        Returns:
+            The lower and the upper end; NaN for the literal formula of the paper.
+        """
+        if self.fall is None:
+            half = deviations * self.std
+            return self.value - half, self.value + half
+        low, high = self.fall.interval(deviations)
+        return self.master_value + low, self.master_value + high
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +123,7 @@ class AccuracyModel:
         form: Form = "bayes",
         candidates: Sequence[TrainedCandidate] = (),
         earlier: Sequence[tuple[Structure, Sequence[TrialResult]]] = (),
+        images: int | None = None,
     ) -> AccuracyModel:
         """Fit the model to the results of trials.
 
@@ -114,6 +137,7 @@ class AccuracyModel:
             candidates: structures that were trained from scratch. The form "bayes" is fitted to
                 these too; "paper" is literal and ignores them.
             earlier: the MasterNet and the results of each earlier round; "paper" ignores them.
+            images: the number of images that all scores are of; None where it is not known.
 
         Raises:
             GenetsError: no result has a finite score, or an argument is not valid.
@@ -131,7 +155,7 @@ class AccuracyModel:
         if form == "paper":
             effects = PaperEffects.fit(master, observations, value)
         else:
-            effects = BayesEffects.fit(master, observations, LogErrors(metric, value))
+            effects = BayesEffects.fit(master, observations, LogErrors(metric, value, images))
         return cls(
             master,
             value,
@@ -159,7 +183,9 @@ class AccuracyModel:
                 f"a structure to predict must have the MasterNet's {count} super-blocks, "
                 f"not {len(structure.super_blocks)}"
             )
-        return Prediction(*self.effects.predict(structure), self.master_value)
+        fall = self.effects.predict_fall(structure)
+        gain = self.effects.predict(structure) if fall is None else fall.gain
+        return Prediction(*gain, self.master_value, fall)
 
     def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]

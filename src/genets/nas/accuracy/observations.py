@@ -15,46 +15,92 @@ from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, Structure
 from genets.training.score import Metric, metric_score
 
-MIN_ERROR = 1e-3  # replaces the error of a network that makes (almost) no error
+MIN_ERROR = 1e-3  # the smallest cross-entropy; the smallest error where no images are counted
 
 
 @dataclass(frozen=True)
 class LogErrors:
     """Converts values of a metric to the log of the error, relative to the MasterNet.
 
-    The error is 1 - top-1, or the cross-entropy in nats; at least MIN_ERROR.
+    The error is 1 - top-1 plus half an image, because the log of no error is not defined: for n
+    images of which w are wrong, (w + 0.5) / n. (The usual divisor n + 1 changes no ratio.) Where
+    the number of images is not known, the error is at least MIN_ERROR instead. So is the
+    cross-entropy, in nats, which is an error itself.
 
     Attributes:
         metric: the metric.
         master_value: the MasterNet's metric, oriented so that higher is better.
+        images: the number of images that values are scored on; None where it is not known.
     """
 
     metric: Metric
     master_value: float
+    images: int | None = None
 
     @property
-    def _perfect(self) -> float:
-        return 1.0 if self.metric.higher_is_better else 0.0
+    def _bounds(self) -> tuple[float, float]:
+        """The lowest and the highest possible value."""
+        return (0.0, 1.0) if self.metric is Metric.TOP1 else (-math.inf, 0.0)
 
     @property
     def master_error(self) -> float:
-        return max(self._perfect - self.master_value, MIN_ERROR)
+        return float(self._error(np.asarray(self.master_value)))
+
+    def _error(self, values: Floats) -> Floats:
+        error = self._bounds[1] - values
+        if self.metric is Metric.TOP1 and self.images:
+            return np.asarray(error + 0.5 / self.images)
+        return np.maximum(error, MIN_ERROR)
 
     def target(self, values: Floats) -> Floats:
         """(values,): the log of the MasterNet's error over the error of each value."""
-        error = np.maximum(self._perfect - np.asarray(values), MIN_ERROR)
-        return np.asarray(np.log(self.master_error / error))
+        return np.asarray(np.log(self.master_error / self._error(np.asarray(values))))
+
+    def gains(self, falls: Floats) -> Floats:
+        """Falls of the log of the error as gains, in the metric's unit.
+
+        No gain leads to a value outside the possible range.
+        """
+        low, high = self._bounds
+        # exp overflows above 709. Every such error is the largest possible one.
+        errors = self.master_error * np.exp(np.minimum(-falls, 700.0))
+        return np.clip(
+            self.master_error - errors, low - self.master_value, high - self.master_value
+        )
 
     def gain(self, mean: float, std: float) -> tuple[float, float]:
-        """A fall of the log of the error, and its deviation, in the metric's unit."""
-        error = self.master_error * math.exp(-mean)
-        return self.master_error - error, error * std
+        """The gain of a fall of the log of the error, and its deviation to first order."""
+        gain = float(self.gains(np.asarray(mean)))
+        return gain, self.master_error * math.exp(min(-mean, 700.0)) * std
 
-    def residual(self, target: Floats, residual: Floats, std: Floats) -> tuple[Floats, Floats]:
-        """Residuals of targets and their deviations, in the metric's unit."""
-        error = self.master_error * np.exp(-target)  # observed
-        predicted = error * np.exp(residual)
-        return predicted - error, predicted * std
+
+@dataclass(frozen=True, slots=True)
+class PredictedFall:
+    """The fall of the log of the error below that of the MasterNet, which is normal.
+
+    Attributes:
+        mean: its mean.
+        std: its standard deviation.
+        log_errors: converts it to the metric's unit.
+    """
+
+    mean: float
+    std: float
+    log_errors: LogErrors
+
+    @property
+    def gain(self) -> tuple[float, float]:
+        """The median of the gain, and its deviation to first order, in the metric's unit."""
+        return self.log_errors.gain(self.mean, self.std)
+
+    def interval(self, deviations: float) -> tuple[float, float]:
+        """The gains at so many standard deviations below and above the mean.
+
+        The gain rises with the fall, so its quantiles are the gains at the quantiles of the fall.
+        """
+        half = deviations * self.std
+        low, high = self.log_errors.gains(np.array([self.mean - half, self.mean + half]))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,6 +71,10 @@ class PaperEffects:
         )
         return sum(float(gain[0, 0]) for gain in gains), math.nan
 
+    def predict_fall(self, structure: Structure) -> None:
+        """None: the formula adds up gains, not logs of the error."""
+        return
+
     def leave_one_out(self) -> None:
         return None
 

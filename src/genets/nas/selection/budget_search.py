@@ -317,6 +317,7 @@ class BudgetSearch:
         # Trials show which structure is better at any resolution, but not how good it is there.
         has_trials = self._resolution == self._model.master.resolution
         std = prediction.std if has_trials else math.nan
+        low, high = (None, None) if math.isnan(std) else prediction.interval()
         return Candidate(
             structure=structure,
             budget_ms=latency.budget_ms(self._budget),
@@ -331,6 +332,8 @@ class BudgetSearch:
             table_rmspe=table.rmspe,
             outside=self._model.tried.outside(structure),
             disturbed=latency.disturbed,
+            predicted_accuracy_low=low,
+            predicted_accuracy_high=high,
         )
 
 

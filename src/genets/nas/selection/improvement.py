@@ -120,8 +120,10 @@ def choose_candidates(
     if not free:
         return []
     mean, covariance = effects.joint([*known, *free])
-    jitter = 1e-9 * max(float(np.diag(covariance).max()), 1e-12)
-    factor = np.linalg.cholesky(covariance + jitter * np.eye(len(mean)))
+    # The covariance of trained structures without noise is singular, so it may have no factor of
+    # Cholesky; this square root always exists.
+    variances, directions = np.linalg.eigh(covariance)
+    factor = directions * np.sqrt(variances.clip(min=0))
     normal = np.random.default_rng(seed).normal(size=(DRAWS, len(mean)))
     drawn = mean + normal @ factor.T  # (draws, structures)
     best, options = drawn[:, : len(known)].max(axis=1, initial=-np.inf), drawn[:, len(known) :]

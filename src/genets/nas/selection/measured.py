@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 from genets.core.errors import BusyDeviceError, StudyError
 from genets.core.files import write_atomic
 from genets.core.json_files import read_json
+from genets.core.log import get_logger
 from genets.latency import Budget, LatencyTable, Measurement, Target
 from genets.latency.timing.measurement import is_wide
 from genets.structure import Structure
+
+_log = get_logger(__name__)
 
 MAX_RATIO_SHARE = 0.05  # half-width of the interval of a ratio that decides on a busy device
 # Other processes slow some networks more than others, by their use of caches and memory: ratios on
@@ -36,6 +39,8 @@ MAX_TIMES_AS_LONG = 8  # as the time limit of a measurement, where its ratio is 
 MeasureInTurn = Callable[[Sequence[Structure], int], Mapping[Structure, Measurement]]
 # Waits for a calm device, for at most so many seconds; returns whether the device is calm.
 WaitForCalm = Callable[[float], bool]
+# Called before each measurement, with a few words on it, such as `measuring 2 networks again`.
+OnMeasuring = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class NetworkLatency:
 
     @property
     def disturbed(self) -> bool:
-        """Whether something else used the device during one of the two measurements."""
+        """Whether something else used or slowed the device during one of the two measurements."""
         net = self.network
         return (
             net.disturbed
@@ -172,6 +177,7 @@ class MeasuredNetworks:
         wait_for_calm: Waits for a calm device.
         wait_limit_s: The longest time for one decision, counted from the first measurement that
             does not decide.
+        on_measuring: Called before each measurement, with a few words on it.
 
     Raises:
         StudyError: The file is damaged.
@@ -186,6 +192,7 @@ class MeasuredNetworks:
         budget: Budget | None = None,
         wait_for_calm: WaitForCalm = lambda limit_s: False,
         wait_limit_s: float = 0.0,
+        on_measuring: OnMeasuring = lambda words: None,
     ) -> None:
         self._path = path
         self._master = master
@@ -193,6 +200,7 @@ class MeasuredNetworks:
         self._budget = budget
         self._wait_for_calm = wait_for_calm
         self._wait_limit_s = wait_limit_s
+        self._on_measuring = on_measuring
         self.stored = _load(path)
         # The device may be calm now, so what an earlier process left disturbed is measured again.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
@@ -212,7 +220,7 @@ class MeasuredNetworks:
         Raises:
             BusyDeviceError: The device stayed busy. The next process measures again.
         """
-        fresh = [s for s in dict.fromkeys(structures) if not self._is_decided(s, to_refuse)]
+        fresh = self.undecided(structures, to_refuse=to_refuse)
         self._repeated -= set(fresh)
         if fresh:
             try:
@@ -221,6 +229,12 @@ class MeasuredNetworks:
                 record = {str(s): latency.to_json() for s, latency in self.stored.items()}
                 write_atomic(self._path, json.dumps(record) + "\n")
         return {structure: self.stored[structure] for structure in structures}
+
+    def undecided(
+        self, structures: Iterable[Structure], *, to_refuse: bool = False
+    ) -> list[Structure]:
+        """List the networks that `measure` would measure."""
+        return [s for s in dict.fromkeys(structures) if not self._is_decided(s, to_refuse)]
 
     def _is_decided(self, structure: Structure, to_refuse: bool) -> bool:
         latency, budget = self.stored.get(structure), self._budget
@@ -233,9 +247,18 @@ class MeasuredNetworks:
     def _measure_until_decided(self, fresh: list[Structure], to_refuse: bool) -> None:
         attempts, times_as_long, end_s = 0, 1, math.inf
         while True:
+            start_s = time.monotonic()
+            self._on_measuring(_describe_measurement(len(fresh), attempts))
             self._measure_once(fresh, times_as_long)
             attempts += 1
-            fresh = [s for s in fresh if not self._is_decided(s, to_refuse)]
+            measured, fresh = fresh, self.undecided(fresh, to_refuse=to_refuse)
+            _log.info(
+                "measured %s in %.1f s, measurement %d; without a decision on the budget: %d",
+                _count_networks(len(measured)),
+                time.monotonic() - start_s,
+                attempts,
+                len(fresh),
+            )
             if not fresh:
                 return
             if attempts == 1:
@@ -247,9 +270,7 @@ class MeasuredNetworks:
             calm = self._wait_for_calm(max(0.0, left_s))
             if attempts >= MIN_ATTEMPTS and (left_s <= 0 or not calm):
                 network = self.stored[fresh[0]].network
-                raise make_busy_error(
-                    self._budget, self._wait_limit_s, network.target, network.other_cpus
-                )
+                raise make_busy_error(self._budget, self._wait_limit_s, network.target, network)
 
     def _needs_more_samples(self, structures: Sequence[Structure]) -> bool:
         """Whether more samples can make the ratios precise, without a calm device."""
@@ -292,18 +313,41 @@ class TargetLatency:
         return self.networks.measure(structures, to_refuse=to_refuse)
 
 
+def _count_networks(count: int) -> str:
+    return f"{count} network{'s' * (count > 1)}"
+
+
+def _describe_measurement(networks: int, before: int) -> str:
+    """Describe a measurement in a few words. before: The number of measurements before it."""
+    again = f" again, measurement {before + 1}" if before else ""
+    return f"measuring {_count_networks(networks)}{again}"
+
+
 def make_busy_error(
-    budget: Budget | None, wait_limit_s: float, target: Target, others: float | None = None
+    budget: Budget | None,
+    wait_limit_s: float,
+    target: Target,
+    measured: Measurement | None = None,
 ) -> BusyDeviceError:
-    """Make the error for a device that stayed busy; it says how to continue.
+    """Make the error for a device that stayed busy or slow; it says how to continue.
 
     Args:
         budget: The budget that could not be decided.
         wait_limit_s: The longest time to wait.
         target: The target of the latencies.
-        others: How many CPUs others used; None where it is unknown.
+        measured: A latency that does not decide on the budget; its disturbances are named.
     """
-    seen = "" if others is None else f" (other processes used {others:.1f} CPUs)"
+    causes = measured.disturbances if measured else []
+    decided = f"on the budget{'' if budget is None else f' {budget}'}"
+    kept = (
+        f"also after {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
+    )
+    if measured is not None and measured.slowdown is not None:
+        return BusyDeviceError(
+            f"{' and '.join(causes)}, so no latency decides {decided}, {kept} again when nothing "
+            "slows the GPU, or with a longer --wait"
+        )
+    seen = f" ({' and '.join(causes)})" if causes else ""
     alone = target.threads == 1 and budget is not None and budget.is_relative
     advice = (
         ""
@@ -311,10 +355,8 @@ def make_busy_error(
         else "; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
     )
     return BusyDeviceError(
-        f"the device was too busy with something else{seen} to decide on the budget"
-        f"{'' if budget is None else f' {budget}'}, also after {wait_limit_s / 60:g} minutes; "
-        "finished work is kept, so give the same command again when the device is calm, or with a "
-        f"longer --wait{advice}"
+        f"the device was too busy with something else{seen} to decide {decided}, {kept} again "
+        f"when the device is calm, or with a longer --wait{advice}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -16,7 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError, shown
+from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
 from genets.latency.target import Target
@@ -83,7 +84,7 @@ class SearchSettings(SettingsModel):
         min_length=1, description="Name of a data set (digits), or a folder of images."
     )
     max_broken_share: float = Field(
-        default=0.01,  # `genets.data.MAX_BROKEN_SHARE`, whose module imports torch
+        default=MAX_BROKEN_SHARE,
         ge=0,
         le=1,
         description="Largest share of images that may be broken, 0 to 1. One broken image is no "
@@ -228,7 +229,7 @@ class SearchSettings(SettingsModel):
     @classmethod
     def _make_absolute(cls, value: str) -> str:
         """Make a folder absolute, so that the study can be resumed from another folder."""
-        return os.path.abspath(value) if os.path.isdir(value) else value
+        return make_data_absolute(value)
 
     @field_validator("own_blocks")
     @classmethod

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from genets.core.errors import SettingsError
 from genets.core.validation import StrictModel
 from genets.latency.target import Target
 
@@ -23,12 +22,21 @@ LearningRate = Annotated[
     ),
 ]
 WarmupEpochs = Annotated[
-    float, Field(ge=0, description="Epochs during which the learning rate rises linearly.")
+    float,
+    Field(
+        ge=0,
+        description="Epochs during which the learning rate rises linearly. Where the training has "
+        "no more epochs than that, the rise takes half of the training.",
+    ),
 ]
 
 
 class TrainingSettings(StrictModel):
-    """How one kind of network is trained; `genets.training.Recipe` has the other fields."""
+    """How one kind of network is trained; `genets.training.Recipe` has the other fields.
+
+    Any number of epochs from 1 on is possible: a warm-up that does not fit into the training is
+    shortened to half of its epochs.
+    """
 
     epochs: Epochs = 36
     batch_size: int = Field(default=64, gt=0, description="Number of images in a training step.")
@@ -46,22 +54,16 @@ class TrainingSettings(StrictModel):
         "when it begins: bf16 where all its GPUs compute in it, otherwise fp32.",
     )
 
-    @model_validator(mode="after")
-    def _warmup_is_shorter_than_training(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise SettingsError(
-                f"warmup_epochs must be below epochs ({self.epochs}), not {self.warmup_epochs}"
-            )
-        return self
-
     def recipe(self) -> Recipe:
         """Return the recipe with these values and the defaults of all other fields.
 
-        Outside a search, the precision `auto` is fp32.
+        A warm-up that does not fit is shortened. Outside a search, the precision `auto` is fp32.
         """
         from genets.training import Recipe
 
         values = {field: getattr(self, field) for field in TrainingSettings.model_fields}
+        if self.warmup_epochs >= self.epochs:
+            values["warmup_epochs"] = self.epochs / 2
         return Recipe(**values | {"precision": self.precision.replace("auto", "fp32")})
 
     def on_device(self, device: str) -> Self:

@@ -1,5 +1,6 @@
 """The layout of a study folder: the name of every file, and which files belong to which round.
 
+    .genets             says that genets made the folder (`genets.core.output_folder`)
     format.json         the format version of the folder; a study without it has version 1
     study.toml          all settings; a folder that holds this file is a study
     study.lock          locked while a process uses the study

@@ -78,11 +78,14 @@ class Candidate:
             without trials.
         predicted_accuracy_std: Its standard deviation; None also for the literal formula of the
             paper, which has none.
+        predicted_accuracy_low, predicted_accuracy_high: Its 95 % interval, which is within the
+            possible range. None as above, and where an older genets selected.
         table_rmspe: Error of the latency table on whole networks that it never saw, as a
             fraction.
         outside: Where the predicted accuracy is an extrapolation; see `TriedRange.outside`.
-        disturbed: Whether something else used the device during the measurement. A network with a
-            disturbed latency is selected only for a budget in multiples of the MasterNet's.
+        disturbed: Whether something else used or slowed the device during the measurement. A
+            network with a disturbed latency is selected only for a budget in multiples of the
+            MasterNet's latency.
     """
 
     structure: Structure
@@ -98,6 +101,8 @@ class Candidate:
     table_rmspe: float
     outside: tuple[str, ...] = ()
     disturbed: bool = False
+    predicted_accuracy_low: float | None = None
+    predicted_accuracy_high: float | None = None
 
     @property
     def margin(self) -> float:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 
-from genets.networks import build, count
+from genets.core.gpu import free_bytes
+from genets.networks import build
+from genets.networks.count import count_on_meta
 from genets.structure import Structure
 from genets.training import Recipe
 
@@ -51,31 +52,13 @@ def step_cost(structure: Structure, num_classes: int, recipe: Recipe) -> StepCos
     """Estimate the cost of a step on torch's meta device, where nothing is computed."""
     with torch.device("meta"):
         net = build(structure, num_classes)
-    size = count(net, structure.resolution)
-    values = _values_per_image(net, structure.resolution)
+    size, maps = count_on_meta(net, structure.resolution)
     bytes_per_value = 2 if recipe.precision == "bf16" else 4
     return StepCost(
         multiply_adds=size.multiply_adds * recipe.batch_size,
         weight_bytes=size.parameters * BYTES_PER_WEIGHT,
-        step_bytes=values * bytes_per_value * recipe.batch_size,
+        step_bytes=maps.written * bytes_per_value * recipe.batch_size,
     )
-
-
-def _values_per_image(net: nn.Module, resolution: int) -> int:
-    """The number of values that all layers return for one image."""
-    values = 0
-
-    def note(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        nonlocal values
-        values += output.numel() if isinstance(output, Tensor) else 0
-
-    leaves = (module for module in net.modules() if not any(module.children()))
-    hooks = [module.register_forward_hook(note) for module in leaves]
-    with torch.no_grad():
-        net.eval()(torch.empty(1, 3, resolution, resolution, device="meta"))
-    for hook in hooks:
-        hook.remove()
-    return values
 
 
 def gpus_of(device: str) -> list[str]:
@@ -85,10 +68,14 @@ def gpus_of(device: str) -> list[str]:
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
-def free_bytes(device: str) -> int:
-    """The smallest free memory of the GPUs that a search trains on, without what PyTorch keeps."""
+def least_free_bytes(device: str) -> int:
+    """The smallest free memory of the GPUs that a search trains on.
+
+    The cache of PyTorch is emptied, because the processes that train cannot use the cache of this
+    process.
+    """
     torch.cuda.empty_cache()
-    return min(int(torch.cuda.mem_get_info(gpu)[0]) for gpu in gpus_of(device))
+    return min(free_bytes(torch, gpu) or 0 for gpu in gpus_of(device))
 
 
 def processes_per_gpu(cost: StepCost, cores: int, gpus: int, free: int) -> int:

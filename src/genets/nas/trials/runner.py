@@ -18,7 +18,7 @@ from genets.data import MAX_BROKEN_SHARE, ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.trials.gpus import fitting_group_size, free_bytes, gpus_of, step_cost
+from genets.nas.trials.gpus import fitting_group_size, gpus_of, least_free_bytes, step_cost
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.workers import assign_device, check_memory, use_device
 from genets.networks import build, load_blocks, load_weights
@@ -234,7 +234,7 @@ def _group_size(context: SearchContext, job: TrialJob) -> int:
         step_cost(job.master, context.num_classes, job.recipe),
         context.workers,
         len(gpus_of(context.device)),
-        free_bytes(context.device),
+        least_free_bytes(context.device),
         GROUP_SIZE,
     )
 

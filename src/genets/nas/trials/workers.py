@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 
 from genets.core.errors import GenetsError, StudyError
 from genets.core.gpu import check_free_memory
+from genets.core.host import count_cpus
 from genets.latency import Target
 from genets.latency.target import physical_cores
 
@@ -174,7 +175,7 @@ def fitting_readers(workers: int, device: str) -> int:
     """
     from genets.data import readers_for
 
-    return 0 if device == "cpu" else readers_for((os.cpu_count() or 1) // workers)
+    return 0 if device == "cpu" else readers_for(count_cpus() // workers)
 
 
 def use_device(device: str) -> None:

@@ -20,9 +20,9 @@ CANDIDATE_HEADER = ("candidate", "pixels", "ms per image", "times the MasterNet"
                     "structure")  # fmt: skip
 CANDIDATES_TEXT = (
     "A candidate is a selected structure whose measured latency meets the budget. The candidates "
-    "were trained from scratch like the winner{at_own} and scored on the validation images; ± is "
-    "the 95 % interval that comes from their number. The candidate with the best {metric} wins. "
-    "Each candidate was trained once, with seed {seed}. The best stands first."
+    "were trained from scratch like the winner{at_own} and scored on the validation images; the "
+    "range in brackets is the 95 % interval that comes from their number. The candidate with the "
+    "best {metric} wins. Each candidate was trained once, with seed {seed}. The best stands first."
 )
 
 

@@ -13,7 +13,13 @@ from genets.nas.selection.measured import NetworkLatency, TargetLatency
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.charts import colours, make_chart, shapes, styled
-from genets.report.wording import SCORE_UNITS, in_unit, interval_text, predicted_score
+from genets.report.wording import (
+    SCORE_UNITS,
+    in_unit,
+    interval_text,
+    predicted_interval,
+    predicted_score,
+)
 from genets.structure import Structure
 from genets.training.score import Metric, metric_score
 
@@ -103,7 +109,7 @@ def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) 
         alt.Tooltip("structure:N"),
         alt.Tooltip("score:Q", title=f"predicted {metric.label}, {SCORE_UNITS[metric]}",
                     format=".4g"),
-        alt.Tooltip("spread:N", title="its standard deviation"),
+        alt.Tooltip("spread:N", title="one standard deviation to either side"),
         alt.Tooltip("ms:Q", title="ms per image", format=".4g"),
         alt.Tooltip("latency:N", title="measured"),
     ]  # fmt: skip
@@ -148,9 +154,9 @@ def _point(
         "latency": "predicted",
         "spread": "not known",
     }
-    if not math.isnan(prediction.std):
-        spread = in_unit(prediction.std, metric)
-        record |= {"low": score - spread, "high": score + spread, "spread": f"{spread:.3g}"}
+    if (ends := predicted_interval(prediction, metric, 1.0)) is not None:
+        low, high = ends
+        record |= {"low": low, "high": high, "spread": f"{low:.4g} to {high:.4g}"}
     if network:
         record["ms"] = shown_measured_ms(network, snapshot, latency)
         interval = interval_text(network.network)

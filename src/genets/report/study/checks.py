@@ -103,15 +103,16 @@ def accuracy_check_chart(snapshot: Snapshot) -> Any | None:
     metric, label = model.metric, model.master.stage_label
     observed = Observations.collect(model.master, snapshot.latest.results, metric)
     rows: list[dict[str, Any]] = []
-    for trial, value, residual, std in zip(
-        observed.trials, observed.values, left_out.residual, left_out.std, strict=True
+    columns = (left_out.residual, left_out.low, left_out.high)
+    for trial, value, residual, *ends in zip(
+        observed.trials, observed.values, *columns, strict=True
     ):
         predicted = predicted_score(float(value - residual), metric)
-        spread = in_unit(float(std), metric)
+        low, high = sorted(predicted_score(float(end), metric) for end in ends)
         control = trial.is_control(model.master)
         rows.append({
             "observed": predicted_score(float(value), metric), "predicted": predicted,
-            "low": predicted - spread, "high": predicted + spread,
+            "low": low, "high": high,
             "super-block": label(trial.index),
             "trial": "control" if control else "perturbed",
             "tried": str(trial.super_block),

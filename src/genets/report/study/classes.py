@@ -9,13 +9,14 @@ from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.snapshot import Snapshot
 from genets.report.evaluation.confusion import confusion_chart, confusion_table
 from genets.report.html import Cell, Figure, PageTable, Paragraph, Section
-from genets.report.wording import share_noise
+from genets.report.wording import share_text
 
 MAX_CLASSES = 40  # in the table
 ROW_HEIGHT = 26  # of the chart, in pixels; the squares are as wide as the screen allows
 CLASSES_TEXT = (
     "The share of the test images of each class that is recognised; the weakest class of the "
-    "winner is first. ± is the 95 % interval that comes from the number of images."
+    "winner is first. The range in brackets is the 95 % interval that comes from the number of "
+    "images."
 )
 
 
@@ -57,8 +58,7 @@ def _share(table: NDArray[np.int64], number: int) -> str:
     """The share of a class that is recognised, in percent, with its interval."""
     images = int(table[number].sum())
     share = float(table[number, number]) / max(images, 1)
-    noise = share_noise(share, images)
-    return "-" if noise is None else f"{100 * share:.1f} ± {100 * noise:.1f}"
+    return share_text(share, images, 1) if images else "-"
 
 
 def _most_frequent_confusion(counts: ClassCounts, number: int) -> str:

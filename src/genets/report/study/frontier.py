@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section
 from genets.report.study.charts import (
+    INTERVAL,
     budget_ms,
     find_role,
     frontier_chart,
@@ -20,8 +20,8 @@ from genets.report.wording import (
     SCORE_UNITS,
     aligned_texts,
     describe_target,
-    in_unit,
     noise_words,
+    predicted_interval,
     predicted_score,
 )
 from genets.structure import Structure
@@ -42,8 +42,9 @@ SPEED_TEXT = (
 TABLE_TEXT = (
     "Measured networks, the fastest first. Latencies are as they were measured, in ms per image; "
     "low and high are the ends of the 95 % interval. A latency is noisy where an end is more than "
-    "1 % away, and disturbed where something else used the device meanwhile. Predicted ms is what "
-    "the latency table predicts at the speed of that measurement."
+    "1 % away, and disturbed where something else used or slowed the device. Predicted ms is what "
+    "the latency table predicts at the speed of that measurement. The 95 % interval of a predicted "
+    "score leaves out the noise of a measured score."
 )
 
 
@@ -86,7 +87,7 @@ def _measured_table(snapshot: Snapshot, latency: TargetLatency) -> list[Block]:
     """A row for each measured network, sorted by its latency at one speed."""
     metric, table = snapshot.settings.metric, latency.table
     header = ["network", "ms per image", "low", "high", "noise", "times the MasterNet",
-              "predicted ms", f"predicted {metric.label}, {SCORE_UNITS[metric]}", "± std",
+              "predicted ms", f"predicted {metric.label}, {SCORE_UNITS[metric]}", "95 % interval",
               "structure"]  # fmt: skip
     networks = sorted(
         latency.measured.items(), key=lambda item: shown_measured_ms(item[1], snapshot, latency)
@@ -107,7 +108,10 @@ def _measured_table(snapshot: Snapshot, latency: TargetLatency) -> list[Block]:
         [f"{n.network.ms_per_image / n.master_ms_per_image:.3f}" for _, n in networks],
         aligned_texts(predicted),
         aligned_texts(score for score, _ in predictions),
-        aligned_texts((std for _, std in predictions), 2),
+        [
+            "-" if interval is None else " to ".join(aligned_texts(interval))
+            for _, interval in predictions
+        ],
     ]
     roles = [find_role(structure, snapshot) for structure, _ in networks]
     rows: list[list[Cell | str]] = [
@@ -120,11 +124,13 @@ def _measured_table(snapshot: Snapshot, latency: TargetLatency) -> list[Block]:
     return [Paragraph(TABLE_TEXT), PageTable(header, rows, strong)]
 
 
-def _prediction(snapshot: Snapshot, structure: Structure) -> tuple[float | None, float | None]:
-    """The predicted score and its standard deviation; None where they are not known."""
+def _prediction(
+    snapshot: Snapshot, structure: Structure
+) -> tuple[float | None, tuple[float, float] | None]:
+    """The predicted score and its 95 % interval; None where they are not known."""
     model, metric = snapshot.model, snapshot.settings.metric
     if model is None or structure.resolution != model.master.resolution:
         return None, None
     prediction = model.predict(structure)
-    std = None if math.isnan(prediction.std) else in_unit(prediction.std, metric)
-    return predicted_score(prediction.value, metric), std
+    interval = predicted_interval(prediction, metric, INTERVAL)
+    return predicted_score(prediction.value, metric), interval

@@ -29,18 +29,18 @@ LEAD_TEXT = (
 WORDS_TEXT = (
     "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
     "the batch size of the target; low and high are the ends of its 95 % interval. A latency is "
-    "noisy where an end is more than 1 % away from it, and disturbed where something else used the "
-    "device meanwhile."
+    "noisy where an end is more than 1 % away from it, and disturbed where something else used or "
+    "slowed the device."
 )
 SCORES_TEXT = (
-    "Top-1 is the share of the test images whose most probable class is the right one; ± is its "
-    "95 % interval, which comes from the number of images. Cross-entropy is in nats per image, and "
-    "a lower one is better."
+    "Top-1 is the share of the test images whose most probable class is the right one; the "
+    "range in brackets is its 95 % interval, which comes from the number of images. "
+    "Cross-entropy is in nats per image, and a lower one is better."
 )
 PAIRED_TEXT = (
     " The difference in accuracy is paired: both networks were scored on the same {images} test "
-    "images, and ± is its 95 % interval over them. Each network was trained once; other trainings "
-    "would differ by more."
+    "images. Beside the difference stands its 95 % interval over these images. Each network was "
+    "trained once; other trainings would differ by more."
 )
 
 

@@ -21,8 +21,8 @@ ALTERNATIVES_HEADER = ("std", "budget", "predicted", "measured", "noise", "x Mas
 ALTERNATIVES_TEXT = (
     "{metric}: predicted for validation images, and std its standard deviation. up to: the upper "
     "end of the 95 % interval of the latency. below: the share of the budget that this end leaves. "
-    "noisy: an end of the interval is more than 1 % away. disturbed: something else used the "
-    "device. *: the prediction is extrapolated beyond the trials"
+    "noisy: an end of the interval is more than 1 % away. disturbed: something else used or "
+    "slowed the device. *: the prediction is extrapolated beyond the trials"
 )
 
 
@@ -94,7 +94,12 @@ def _prediction_facts(selected: Candidate, metric: Metric) -> Iterable[Fact]:
     if selected.predicted_accuracy is None:
         yield name, "not available: the trials were run at another resolution"
         return
+    ends = (selected.predicted_accuracy_low, selected.predicted_accuracy_high)
     spread = "" if selected.predicted_accuracy_std is None else f" ± {std}"
+    if None not in ends:
+        scores = sorted(metric.oriented(end) for end in ends if end is not None)
+        low, high = (score_text(score, metric) for score in scores)
+        spread = f" (95 % interval {low} to {high})"
     yield name, f"{score}{spread} on validation images"
     yield from _extrapolation_facts(selected)
 

@@ -1,6 +1,8 @@
 """The folder of a training run, and the results folder in it, which every command takes.
 
-settings.json      the settings; they may change until the first checkpoint is written
+.genets            says that genets made the folder (`genets.core.output_folder`)
+settings.json      the settings; they may change until the first checkpoint is written, and
+                   the share of broken images also later
 images.json        the number of images, their classes and their fingerprint
 broken.jsonl       images that cannot be read
 log.jsonl          one record for each epoch
@@ -11,7 +13,7 @@ results/           weights, structure.toml, result.json
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +69,11 @@ def open_run(path: Path, settings: RunSettings) -> ResumableFolder:
     """
     folder = ResumableFolder(path, RUN).create_or_resume()
     try:
-        if has_checkpoints(path):
-            folder.check_same(load_settings(path).comparable(), settings.comparable())
-        else:
+        stored = load_settings(path) if has_checkpoints(path) else None
+        if stored is not None:
+            folder.check_same(stored.comparable(), settings.comparable())
+            settings = replace(stored, max_broken_share=settings.max_broken_share)
+        if settings != stored:
             folder.write_settings(json.dumps(settings.to_json(), indent=2) + "\n")
     except BaseException:
         folder.close()

@@ -16,6 +16,7 @@ from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
 from genets.core.image_facts import Preprocessing
 from genets.core.json_files import READ_ERRORS, describe_damage
+from genets.core.progress import OnProgress
 from genets.data import (
     LOADERS,
     ImageData,
@@ -38,7 +39,6 @@ def load_images(
     settings: RunSettings,
     processes: Processes,
     workers: int | None,
-    max_broken_share: float,
     note: Callable[[str], None],
 ) -> ImageData:
     """Load this process's share of the images, without checking them. Raises DataError."""
@@ -59,7 +59,7 @@ def load_images(
         check=False,
         share=processes.share,
         preprocessing=_preprocessing(settings),
-        max_broken_share=max_broken_share,
+        max_broken_share=settings.max_broken_share,
         **options,
     )
 
@@ -110,15 +110,22 @@ def log_broken(
         raise
 
 
-def check_all(data: ImageData, processes: Processes, note: Callable[[str], None]) -> None:
+def check_all(
+    data: ImageData,
+    processes: Processes,
+    note: Callable[[str], None],
+    on_progress: OnProgress | None = None,
+) -> None:
     """Read every image once, each process its share, and note equal files in several splits.
+
+    on_progress: called with the number of images that this process has read.
 
     Raises DataError: too many are broken.
     """
     if data.broken is None or not data.broken.paths:
         note(f"{data.name} is not a folder of images, so its images are checked during training")
         return
-    for reasons in processes.gather(data.broken.scan(processes.share)):
+    for reasons in processes.gather(data.broken.scan(processes.share, on_progress)):
         data.broken.meet(reasons)
     equal_files = describe_equal_files(data) if processes.is_first else ""
     if equal_files:

@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError
+from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import check_fields, from_plain
+from genets.networks.folder_name import find_results_folder, is_network_name
 from genets.networks.source import results_network
 from genets.networks.weights import WEIGHTS_FILE, check_results
 from genets.structure import Structure
@@ -22,7 +25,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """Everything that the final weights depend on.
+    """Everything that the final weights depend on, and the share of broken images.
 
     Attributes:
         network: The network to train; see `resolve_network`. A structure file is stored as its
@@ -35,10 +38,12 @@ class RunSettings:
         pretrained: Start from published weights.
         weights: Start from this file of weights; empty for none.
         teacher: A trained network whose outputs are learned from; empty for none.
-        normalisation: The mean and deviation of the images: `weights` takes those that the
-            starting weights were trained with, where these are known; `data` those of the data.
         teacher_weights: A file of the teacher's weights. Empty for published weights, or for
             those of a results folder.
+        normalisation: The mean and deviation of the images: `weights` takes those that the
+            starting weights were trained with, where these are known; `data` those of the data.
+        max_broken_share: The largest share of broken images that is no error; see `load_data`. It
+            may change during a run.
 
     Raises:
         GenetsError: A value is wrong, or a file or folder cannot be read.
@@ -55,6 +60,7 @@ class RunSettings:
     teacher: str = ""
     teacher_weights: str = ""
     normalisation: Literal["weights", "data"] = "weights"
+    max_broken_share: Annotated[float, Field(ge=0, le=1)] = MAX_BROKEN_SHARE
 
     def __post_init__(self) -> None:
         check_fields(self, raises=SettingsError)
@@ -68,12 +74,15 @@ class RunSettings:
             )
         object.__setattr__(self, "network", network)
         object.__setattr__(self, "weights", own_weights or self.weights)
-        if self.teacher_weights and (not self.teacher or Path(self.teacher).is_dir()):
+        if self.teacher_weights and (not self.teacher or find_results_folder(self.teacher)):
             raise SettingsError(
                 "teacher_weights need the name of a network as teacher; a results folder has its "
                 "own weights"
             )
-        for name in ("weights", "data", "teacher", "teacher_weights"):
+        object.__setattr__(self, "data", make_data_absolute(self.data))
+        if not is_network_name(self.teacher):
+            object.__setattr__(self, "teacher", _absolute(self.teacher))
+        for name in ("weights", "teacher_weights"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +104,7 @@ class RunSettings:
     def comparable(self) -> dict[str, Any]:
         """The values that a run depends on, with the fields of the recipe among them."""
         record = self.to_json()
-        del record["recipe_name"]
+        del record["recipe_name"], record["max_broken_share"]
         recipe = record.pop("recipe")
         return {**record, **recipe}
 
@@ -105,7 +114,7 @@ def _portable(text: str) -> tuple[str, str]:
     path = Path(text)
     if text.endswith(".toml"):
         return str(Structure.load(path)), ""
-    if not path.is_dir():
+    if not find_results_folder(text):
         return text, ""
     check_results(path)
     return results_network(path), str((path / WEIGHTS_FILE).absolute())
@@ -114,4 +123,4 @@ def _portable(text: str) -> tuple[str, str]:
 def _absolute(path: str) -> str:
     """The absolute path of an existing file or folder; other texts stay as they are."""
     expanded = os.path.expanduser(path)
-    return os.path.abspath(expanded) if path and os.path.exists(expanded) else path
+    return os.path.abspath(expanded) if os.path.exists(expanded) else path

@@ -1,0 +1,71 @@
+"""A data argument with the name of a built-in data set, beside a folder of the same name."""
+
+from pathlib import Path
+
+import pytest
+from folder_lab import fill
+
+from genets.core.data_name import BUILT_IN_DATA
+from genets.core.errors import DataError
+from genets.data import LOADERS, check_output_folder, load_data
+from genets.data.split_origin import find_split_origin
+from genets.nas.settings.settings import SearchSettings
+from genets.training import RunSettings, make_recipe, named_recipe
+
+NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The folder `digits` in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return fill(tmp_path / "digits")
+
+
+def stored_names(data: str) -> list[str]:
+    """The data set in the settings of a search and of a training run."""
+    recipe = make_recipe(named_recipe("quick"))
+    run = RunSettings(network=NETWORK, data=data, recipe=recipe)
+    return [
+        SearchSettings(data=data, budget="0.5x").data,
+        run.data,
+        RunSettings.from_json(run.to_json()).data,
+    ]
+
+
+def test_both_lists_of_built_in_data_sets_are_equal():
+    assert set(LOADERS) == set(BUILT_IN_DATA)
+
+
+def test_the_bare_name_is_the_built_in_data_set(folder, caplog):
+    with caplog.at_level("INFO", "genets.data"):
+        data = load_data("digits", 8)
+    assert data.num_classes == 10
+    assert [record.getMessage() for record in caplog.records] == [
+        "digits is the built-in data set; for the folder of that name, write ./digits"
+    ]
+    assert stored_names("digits") == ["digits"] * 3
+    assert data.origin.data == "digits"
+    check_output_folder("digits", folder / "cat" / "scores")
+
+
+@pytest.mark.parametrize("name", ["./digits", "digits/", Path("digits"), Path("./digits")])
+def test_the_folder_is_given_as_a_path(folder, caplog, name):
+    with caplog.at_level("INFO", "genets.data"):
+        data = load_data(name, 8)
+    assert data.class_names == ("cat", "dog")
+    assert "built-in" not in caplog.text
+    assert stored_names("./digits") == [str(folder)] * 3
+    assert data.origin.data == str(folder)
+    assert find_split_origin(data, load_data(folder, 8).origin, trained=True).source == "training"
+    with pytest.raises(DataError, match="holds images of data set"):
+        check_output_folder(name, folder / "cat" / "scores")
+
+
+def test_without_such_a_folder_nothing_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO", "genets.data"):
+        load_data("digits", 8)
+    assert caplog.text == ""
+    with pytest.raises(DataError, match="does not exist"):
+        load_data(Path("digits"), 8)

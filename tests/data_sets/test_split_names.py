@@ -1,0 +1,72 @@
+"""Misspelt names of split folders are named in the description of the folder, or in the error."""
+
+import pytest
+from folder_lab import fill, write
+
+from genets.core.errors import DataError
+from genets.data import load_data
+from genets.data.split_names import suggest_split
+
+
+def remarks(folder, **options):
+    """The lines of a description about doubtful names."""
+    lines = load_data(folder, 8, **options).description.splitlines()
+    return [line.removeprefix(f"{folder}: ") for line in lines if ": the folder " in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("tset", "test"), ("trian", "train"), ("valid ation", "validation"), ("Tests", "test"),
+        ("vaildation", "validation"), ("tes_t", "test"), ("test_images", "test"),
+        ("train2017", "train"), ("evl", "eval"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_split_beside_train_is_named(tmp_path, name, split):
+    fill(tmp_path / "train")
+    fill(tmp_path / name, count=3)
+    assert remarks(tmp_path) == [
+        f"the folder {name!r} is neither a split nor a class, and is left out; "
+        f"did you mean {split}?"
+    ]
+
+
+def test_names_that_are_not_close_are_only_counted(tmp_path):
+    for name in ("train", "test", "backup", "extra", "notes"):
+        fill(tmp_path / name)
+    assert remarks(tmp_path) == []
+
+
+def test_a_misspelt_split_beside_classes_is_named(tmp_path):
+    fill(tmp_path)
+    fill(tmp_path / "tset")
+    assert remarks(tmp_path) == [
+        "the folder 'tset' is neither a split nor a class, and is left out; did you mean test?"
+    ]
+
+
+def test_a_misspelt_split_that_becomes_a_class_is_named(tmp_path):
+    for name in ("tset", "test", "valid ation"):
+        root = fill(tmp_path / f"photos with {name}")
+        for number in range(9):
+            write(root / name / f"{number}.png")
+        (line,) = remarks(root)
+        assert line.startswith(f"the folder {name!r} ")
+        assert "read as a class" in line
+
+
+@pytest.mark.parametrize("name", ["text", "best", "brain", "train station", "valve", "dove"])
+def test_usual_class_names_are_no_misspelt_splits(name):
+    assert suggest_split(name, is_class=True) is None
+
+
+def test_errors_name_misspelt_splits(tmp_path):
+    fill(tmp_path / "trian")
+    fill(tmp_path / "test")
+    with pytest.raises(DataError, match=r"no train folder; did you mean train for 'trian'\?$"):
+        load_data(tmp_path, 8)
+    (line,) = remarks(tmp_path, splits=("test",))
+    assert "'trian'" in line
+    (tmp_path / "test").rename(tmp_path / "tset")
+    with pytest.raises(DataError, match=r"did you mean train for 'trian' and test for 'tset'\?$"):
+        load_data(tmp_path, 8)
