@@ -58,13 +58,13 @@ def load_images(
         workers=workers,
         check=False,
         share=processes.share,
-        preprocessing=_preprocessing(settings),
+        preprocessing=preprocessing_of(settings),
         max_broken_share=settings.max_broken_share,
         **options,
     )
 
 
-def _preprocessing(settings: RunSettings) -> Preprocessing | None:
+def preprocessing_of(settings: RunSettings) -> Preprocessing | None:
     """That of genets with the mean and deviation of the starting weights, if they are known."""
     if settings.normalisation == "data" or not (settings.pretrained or settings.weights):
         return None
