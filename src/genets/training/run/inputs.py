@@ -29,7 +29,6 @@ from genets.data.scoring import DEFAULT
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name
-from genets.networks.weights_facts import pretrained_config
 from genets.structure import Structure
 from genets.training.run.distributed import Processes
 from genets.training.run.settings import RunSettings
@@ -189,18 +188,18 @@ def make_network(
 
 def starting_notes(source: NetworkSource, data: ImageData) -> Iterator[str]:
     """Messages on starting weights that were trained for other classes or other images."""
-    published = source.weights == PUBLISHED
     if source.num_classes not in (None, data.num_classes):
-        weights = f"the published weights of {source.name}"
+        weights = f"weights {source.weights!r}"
+        if source.weights == PUBLISHED:
+            weights = f"the published weights of {source.name}"
         yield (
-            f"{weights if published else f'weights {source.weights!r}'} are for "
+            f"{weights} are for "
             f"{source.num_classes} classes: the classifier ({classifier_name(source.network)}) is "
             f"new, for {data.num_classes} classes"
         )
-    config = pretrained_config(source.network) if published else {}
-    for name, own in (("mean", data.mean), ("std", data.std)):
-        theirs = tuple(config.get(name, own))
-        if theirs != own:
+    known = source.normalisation or (data.mean, data.std)
+    for name, own, theirs in zip(("mean", "std"), (data.mean, data.std), known, strict=True):
+        if tuple(theirs) != own:
             yield f"{source.name} was trained with {name} {theirs}, and {data.name} has {own}"
 
 
