@@ -19,7 +19,7 @@ the epoch; the rivals train on all of them.
 from __future__ import annotations
 
 import argparse
-import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -37,7 +37,7 @@ from genets.data import Augmentation, ImageData, load_data, seeded_globals
 from genets.networks import resolve_network
 from genets.networks.source import NetworkSource
 from genets.training import RunSettings, evaluate, make_recipe, named_recipe
-from genets.training.linear_start import features_of
+from genets.training.linear_start import features_of, linear_classifier
 from genets.training.recipe import apply_changes
 from genets.training.run.inputs import preprocessing_of
 from genets.training.train_network import train_network
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def choose_photos(source: Path, folder: Path, count: int, seed: int) -> None:
-    """Link `count` training photographs of each class, and all test photographs."""
+    """Copy `count` training photographs of each class, and all test photographs."""
     for split in ("train", "test"):
         for number, label in enumerate(sorted((source / split).iterdir())):
             (folder / split / label.name).mkdir(parents=True)
@@ -91,7 +91,7 @@ def choose_photos(source: Path, folder: Path, count: int, seed: int) -> None:
             if split == "train":
                 files = [*np.random.default_rng([seed, number]).permutation(files)[:count]]
             for file in files:
-                os.link(file, folder / split / label.name / Path(file).name)
+                shutil.copyfile(file, folder / split / label.name / Path(file).name)
 
 
 def finetune(options: argparse.Namespace, folder: Path, epochs: int, seed: int) -> float:
@@ -134,7 +134,16 @@ def linear_model(options: argparse.Namespace, folder: Path, epochs: int, seed: i
     train, test = (
         features_of(source.network, split, 100, "cpu") for split in (data.train, data.test)
     )
-    model = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=PENALTIES, max_iter=300))
+    model = make_pipeline(
+        StandardScaler(),
+        LogisticRegressionCV(
+            Cs=PENALTIES,
+            l1_ratios=(0,),
+            scoring="accuracy",
+            max_iter=300,
+            use_legacy_attributes=False,
+        ),
+    )
     model.fit(*(each.numpy() for each in train))
     return float(model.score(*(each.numpy() for each in test)))
 
@@ -142,7 +151,9 @@ def linear_model(options: argparse.Namespace, folder: Path, epochs: int, seed: i
 def adamw_loop(options: argparse.Namespace, folder: Path, epochs: int, seed: int) -> float:
     source, data = start(options, folder, seed)
     net = source.network.to(memory_format=torch.channels_last)
-    head = [*net.get_classifier().parameters()]
+    classifier = linear_classifier(net)
+    assert classifier is not None
+    head = [*classifier.parameters()]
     body = [p for p in net.parameters() if all(p is not other for other in head)]
     groups = [{"params": body}, {"params": head}]
     optimizer = torch.optim.AdamW(groups, RATE)
@@ -160,7 +171,7 @@ def adamw_loop(options: argparse.Namespace, folder: Path, epochs: int, seed: int
                     net(images.contiguous(memory_format=torch.channels_last)), labels
                 )
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 cycle.step()
     return evaluate(net, data.test).top1
