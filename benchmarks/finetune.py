@@ -89,7 +89,8 @@ def choose_photos(source: Path, folder: Path, count: int, seed: int) -> None:
             (folder / split / label.name).mkdir(parents=True)
             files = sorted(label.iterdir())
             if split == "train":
-                files = [*np.random.default_rng([seed, number]).permutation(files)[:count]]
+                drawn = np.random.default_rng([seed, number]).permutation(len(files))[:count]
+                files = [files[place] for place in drawn]
             for file in files:
                 shutil.copyfile(file, folder / split / label.name / Path(file).name)
 
