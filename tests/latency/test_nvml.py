@@ -217,7 +217,7 @@ def test_heat_and_power_supply_disturb_but_a_limit_of_the_card_does_not(
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.environment["clock_limits"] == limits
     assert result.disturbed is disturbed
-    assert result.disturbances == ([f"{cause} slowed the GPU"] if disturbed else [])
+    assert result.disturbances == ((f"{cause} slowed the GPU",) if disturbed else ())
     assert result.environment["clock_mhz"] == 1980
 
 
@@ -225,8 +225,7 @@ def test_another_process_disturbs_a_measurement(driver, device, gpu_engine) -> N
     driver.holders, driver.uses = [OWN, OTHER], None
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.disturbed
-    assert result.disturbances == ["1 other process computed on the GPU"]
-    assert result.slowdown is None
+    assert result.disturbances == ("1 other process computed on the GPU",)
     table = measurement_table("net", result)
     words = [str(cell) for column in table.columns for cell in column.cells]
     assert "1980 MHz, memory 3201 MHz, 412 W, 1 other processes" in words
@@ -307,9 +306,9 @@ def test_a_slowdown_in_few_readings_does_not_disturb(driver: FakeNvml) -> None:
     fine = GpuReading(1980, 3201, 412.0, frozenset())
     hot = GpuReading(1500, 3201, 412.0, frozenset({"hardware thermal slowdown"}))
     watch.readings = [hot, *[fine] * 10]
-    assert not watch.is_disturbed
+    assert watch.disturbances() == []
     watch.readings = [hot, *[fine] * 8]
-    assert watch.is_disturbed
+    assert watch.disturbances() == ["heat slowed the GPU"]
 
 
 def test_without_the_package_one_sentence_is_said_once(driver, monkeypatch) -> None:
@@ -321,7 +320,7 @@ def test_without_the_package_one_sentence_is_said_once(driver, monkeypatch) -> N
     with watch_gpu(None) as watch:
         pass
     assert watch.facts() == {}
-    assert not watch.is_disturbed
+    assert watch.disturbances() == []
 
 
 def test_a_driver_that_gives_no_access_leaves_the_clocks_out(driver: FakeNvml) -> None:

@@ -79,10 +79,15 @@ class GpuWatch:
         counts = Counter(reason for reasons in known for reason in sorted(reasons))
         return {reason: round(count / len(known), 3) for reason, count in counts.items()}
 
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether another process computed on the GPU, or heat or the power supply slowed it."""
-        return bool(self.other_processes) or slowdown_cause(self.limits or {}) is not None
+    def disturbances(self) -> list[str]:
+        """Name what used or slowed the GPU, such as `heat slowed the GPU`; empty if nothing did."""
+        causes = []
+        if slowdown := slowdown_cause(self.limits or {}):
+            causes.append(f"{slowdown} slowed the GPU")
+        if self.other_processes:
+            noun = "process" if self.other_processes == 1 else "processes"
+            causes.append(f"{self.other_processes} other {noun} computed on the GPU")
+        return causes
 
     def facts(self) -> dict[str, Any]:
         """The readings as a part of the environment of a measurement; empty on a CPU."""
