@@ -109,9 +109,11 @@ def run_gpu_tests(session: Session) -> None:
     if exit_status is None:
         session.failures.append(f"the GPU tests did not end in {limit_s:.0f} s")
     elif exit_status != 0:
-        session.failures.append(f"the GPU tests failed: {tests['last_line']}")
+        session.failures.append(
+            f"the GPU tests ended with exit status {exit_status}: {tests['last_line']!r}"
+        )
     elif not session.is_cpu and "passed" not in tests["results"]:
-        session.failures.append(f"no GPU test ran: {tests['last_line']}")
+        session.failures.append(f"no GPU test ran: {tests['last_line']!r}")
     session.store(tests=tests)
 
 

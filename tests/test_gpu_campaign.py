@@ -194,15 +194,20 @@ PASSED, SKIPPED = "tests/a.py::test_a PASSED [50%]", "tests/a.py::test_b SKIPPED
     [
         ("cuda", 0, [PASSED, SKIPPED, "= 1 passed, 1 skipped ="], []),
         ("cpu", 0, [SKIPPED, "= 1 skipped ="], []),
-        ("cuda", 0, [SKIPPED, "= 1 skipped ="], ["no GPU test ran: = 1 skipped ="]),
-        ("cpu", 5, ["= no tests ran ="], ["the GPU tests failed: = no tests ran ="]),
+        ("cuda", 0, [SKIPPED, "= 1 skipped ="], ["no GPU test ran: '= 1 skipped ='"]),
+        (
+            "cpu",
+            5,
+            ["= no tests ran ="],
+            ["the GPU tests ended with exit status 5: '= no tests ran ='"],
+        ),
         (
             "cuda",
             1,
             [PASSED, "tests/a.py::test_c FAILED [99%]", "= 1 failed, 1 passed ="],
-            ["the GPU tests failed: = 1 failed, 1 passed ="],
+            ["the GPU tests ended with exit status 1: '= 1 failed, 1 passed ='"],
         ),
-        ("cuda", 4, [], ["the GPU tests failed: "]),
+        ("cuda", 4, [], ["the GPU tests ended with exit status 4: ''"]),
     ],
 )
 def test_the_engines_are_stored_and_the_stage_fails_without_passed_tests(
