@@ -322,7 +322,7 @@ IDLE = GpuReading(345, 405, None, None)
 
 
 def test_readings_outlive_a_process_that_is_killed(tmp_path, monkeypatch) -> None:
-    """Each visit is flushed here, and the file of the killed process is not closed."""
+    """Each visit is flushed here, and what the killed process does later is undone."""
     monkeypatch.setattr(visits, "FLUSH_S", 0.0)
     path = tmp_path / "v.jsonl"
     hot, warm = Readings(2.0, 1.0, (HOT, HOT), 1), Readings(6.0, 1.0, (WARM,), 0)
@@ -330,6 +330,9 @@ def test_readings_outlive_a_process_that_is_killed(tmp_path, monkeypatch) -> Non
     killed.begin({})
     killed.begin_part(3)
     killed.add(Visit(0, 1.0, 1.0))
+    kept = path.read_bytes()
+    killed.close()
+    path.write_bytes(kept)
     file = VisitFile(path, {}, {}, lambda: warm)
     file.begin({})
     assert file.next_part().visits == [Visit(0, 1.0, 1.0)]
@@ -379,6 +382,7 @@ def test_the_load_of_a_resumed_table_is_that_of_all_its_timings(engine, device, 
     device.activity = FakeActivity(device, cpus=64, others=2.0)
     finished, interrupted = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     assert build(finished).environment["other_cpus"] == pytest.approx(2.0)
+    device.windows.clear()
     interrupt(device, interrupted, 300)
     device.activity.others = 0.0
     assert build(finished).environment["other_cpus"] == pytest.approx(2.0), "nothing is timed again"
