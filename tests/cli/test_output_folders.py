@@ -107,6 +107,19 @@ def test_the_folder_of_a_finished_command_is_left_out_of_the_data(photos, run_co
     check_left_out(photos, before)
 
 
+def test_the_names_of_splits_are_allowed_for_results(photos):
+    run = photos / "training"
+    train = ("train", NETWORK, "--data", photos, "--epochs", 1, "--out", run)
+    score = ("eval", run / "results", "--data", photos, *QUICK, "--out", photos / "evaluation")
+    before = load_data(photos, 8)
+    for command in (train, train, score, score):
+        result = invoke(*command)
+        assert result.exit_code == 0, result.output
+    data = load_data(photos, 8)
+    assert data.fingerprint == before.fingerprint
+    assert "2 folders with results of genets (evaluation, training)" in data.description
+
+
 @pytest.mark.parametrize(
     "name", ["rows.json", "rows-by-batch-size.json", "rows-by-cost.json", "rows-blocks.json"]
 )

@@ -79,10 +79,11 @@ def load_folder(
     if cut_missing and used != set(wanted):
         used.add("train")  # a missing split is cut off the training images
     if not used <= parts.keys():
-        beside = set(scan.list_folders("")) - set(parts.values())
+        beside = sorted(set(scan.list_folders("")) - set(parts.values()))
+        beside = [name for name in beside if scan.examine(name) != "results"]
         raise DataError(
             f"folder {scan.root} has {name_some(sorted(parts.values()))} but no train folder"
-            f"{suggest_names(sorted(beside))}"
+            f"{suggest_names(beside)}"
         )
     names, files = _read_parts(scan, parts, used)
     data = assemble(
