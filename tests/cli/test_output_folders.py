@@ -52,6 +52,12 @@ def photos(tmp_path):
 
 
 @pytest.fixture
+def quick_clock(monkeypatch):
+    for name, seconds in (("WARM_UP_S", 0.01), ("WARM_UP_LIMIT_S", 0.02), ("REFILL_CACHES_S", 0)):
+        monkeypatch.setattr(clock, name, seconds)
+
+
+@pytest.fixture
 def run_command(photos, tmp_path):
     """Runs a command whose --out is `photos/out`."""
     write_results(tmp_path / "results")
@@ -188,10 +194,8 @@ def test_a_search_that_is_stopped_before_it_begins_keeps_nothing(run_command, mo
 
 
 @pytest.mark.parametrize("command", ["eval", "compare", "profile", "rank"])
-def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, command):
+def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, quick_clock, command):
     """The result is printed, and nothing that was not written is said to be kept."""
-    for name, seconds in (("WARM_UP_S", 0.01), ("WARM_UP_LIMIT_S", 0.02), ("REFILL_CACHES_S", 0)):
-        monkeypatch.setattr(clock, name, seconds)
     replace = os.replace
 
     def full(source, target):
@@ -206,7 +210,11 @@ def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, command):
     assert result.stderr.splitlines()[-1].endswith(": No space left on device")
 
 
-def test_rows_that_cannot_be_written_are_not_said_to_be_kept(photos, run_command, monkeypatch):
+@pytest.mark.parametrize("command", ["compare", "profile"])
+def test_rows_that_cannot_be_written_cost_no_result(
+    photos, run_command, monkeypatch, quick_clock, command
+):
+    """The command measures everything, prints it, and fails at the end."""
     replace = os.replace
 
     def full(source, target):
@@ -215,7 +223,14 @@ def test_rows_that_cannot_be_written_are_not_said_to_be_kept(photos, run_command
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    result = run_command("compare")
+    with pytest.warns(UserWarning, match=r"rows.*json cannot be written \(No space left"):
+        result = run_command(command, "--json")
     assert result.exit_code == 2
-    assert "No space left on device" in result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert rows
+    assert all(row["ms_per_image"] for row in rows)
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"genets: {photos / 'out' / 'rows'}")
+    assert last.endswith("could not be written: No space left on device")
     assert "kept" not in result.stderr
+    assert (photos / "out" / f"{'comparison' if command == 'compare' else command}.html").exists()

@@ -297,7 +297,7 @@ def test_results_beside_splits_do_not_change_what_is_wrong(tmp_path, name):
         load_data(tmp_path, 8)
     shutil.rmtree(tmp_path / "train")
     fill(tmp_path / "test")
-    with pytest.raises(DataError, match="no train folder$"):
+    with pytest.raises(DataError, match=r"no train folder$"):
         load_data(tmp_path, 8)
 
 

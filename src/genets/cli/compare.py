@@ -72,7 +72,7 @@ def compare(
     # PyTorch is imported only after the options are checked.
     from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
-    from genets.cli.output import print_kept_rows, print_tables, write_and_print
+    from genets.cli.output import UnsavedRows, print_kept_rows, print_tables, write_and_print
     from genets.cli.progress import show_progress
     from genets.core.output_folder import make_folder
     from genets.report.comparison.page import write_comparison
@@ -81,6 +81,7 @@ def compare(
     timing = Timing(protocol, time_limit)
     candidates = find_networks(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
+    unsaved = UnsavedRows()
     if out:
         make_folder(out)
     try:
@@ -92,6 +93,7 @@ def compare(
                 file=out / ROWS if out else None,
                 on_progress=on_progress,
                 on_rows=finished.append,
+                on_unsaved=unsaved.add,
             )
     except (KeyboardInterrupt, OSError):
         if finished and not json:
@@ -104,5 +106,6 @@ def compare(
         comparison_record(result),
         comparison_tables(result),
     )
+    unsaved.check()
     if not any(row.measurement for row in result.rows):
         raise GenetsError("no network could be measured; each row gives its reason")

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from genets.core.errors import GenetsError, first_line
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -150,6 +152,25 @@ def _console(*, stderr: bool, quiet: bool = False) -> Console:
     if not console.is_terminal:
         console.width = max(console.width, PIPE_COLUMNS)
     return console
+
+
+class UnsavedRows:
+    """The files that lack measured rows because they could not be written."""
+
+    def __init__(self) -> None:
+        self._errors: dict[Path, OSError] = {}
+
+    def add(self, file: Path, error: OSError) -> None:
+        """Remember a file; see `compare`."""
+        self._errors[file] = error
+
+    def check(self) -> None:
+        """Raise GenetsError for the first file. Call this after the result was printed."""
+        for file, error in self._errors.items():
+            raise GenetsError(
+                f"{file} lacks rows of this result, because it could not be written: "
+                f"{error.strerror or first_line(error)}"
+            )
 
 
 def print_kept_rows(folder: Path | None) -> None:

@@ -16,12 +16,12 @@ from genets.analysis.comparison.rows import (
     CURE,
     Comparison,
     ComparisonRow,
+    OnUnsaved,
     Reference,
+    RowFile,
     Timing,
     check_same_conditions,
-    load_rows,
     lock_rows,
-    save_rows,
 )
 from genets.core.errors import GenetsError, TargetError
 from genets.core.progress import OnProgress, Progress
@@ -40,12 +40,14 @@ def compare(
     file: Path | None = None,
     on_progress: OnProgress | None = None,
     on_rows: Callable[[Comparison], None] | None = None,
+    on_unsaved: OnUnsaved | None = None,
 ) -> Comparison:
     """Measure every network on every target.
 
     The networks of one target are sampled in turn in one run. Where they do not fit into memory
     together, there are several runs, which have one network in common: the reference. A network
-    that cannot be measured becomes a row with the reason.
+    that cannot be measured becomes a row with the reason. A file that cannot be written costs no
+    row: there is a warning, and measuring continues.
 
     Args:
         networks: The networks.
@@ -55,6 +57,8 @@ def compare(
             failed rows are.
         on_progress: Called with the progress in rows.
         on_rows: Called with all finished rows after each run.
+        on_unsaved: Called at the end if `file` lacks rows because it could not be written, with
+            its path and the error.
 
     Returns:
         A row for each network and target.
@@ -64,15 +68,19 @@ def compare(
         GenetsError: The rows of `file` are from other conditions or other networks, the file is
             damaged, or another process writes it.
     """
+    saved = RowFile(file)
     with lock_rows(file) if file else nullcontext():
-        return _compare(networks, targets, timing or Timing(), file, on_progress, on_rows)
+        result = _compare(networks, targets, timing or Timing(), saved, on_progress, on_rows)
+    if file and saved.error and on_unsaved:
+        on_unsaved(file, saved.error)
+    return result
 
 
 def _compare(
     networks: Sequence[ComparedNetwork],
     targets: Sequence[Target],
     timing: Timing,
-    file: Path | None,
+    file: RowFile,
     on_progress: OnProgress | None,
     on_rows: Callable[[Comparison], None] | None,
 ) -> Comparison:
@@ -80,14 +88,15 @@ def _compare(
     target_errors = _find_target_errors(targets)
     if len(target_errors) == len(targets):
         raise next(iter(target_errors.values()))
-    stored = load_rows(file) if file else Comparison()
+    stored = file.load()
     network_errors = _find_network_errors(networks)
     keys = [
         (network.name, target, network.resolution) for network in networks for target in targets
     ]
     runnable = [network for network in networks if network.name not in network_errors]
-    check_same_conditions(stored.only(keys), timing, {n.name: n.seed for n in networks}, file)
-    _check_same_networks(stored.only(keys), runnable, file)
+    seeds = {network.name: network.seed for network in networks}
+    check_same_conditions(stored.only(keys), timing, seeds, file.path)
+    _check_same_networks(stored.only(keys), runnable, file.path)
     counter = _RowCounter(len(keys), on_progress)
     for target in targets:
         errors = dict(network_errors)
@@ -96,8 +105,7 @@ def _compare(
         comparison = _TargetComparison(target, timing, errors, counter)
         for run in comparison.runs(networks, stored):
             stored = stored.with_rows(run.rows, run.references)
-            if file:
-                save_rows(stored, file)
+            file.save(stored)
             if on_rows:
                 on_rows(stored.only(keys))
     return stored.only(keys)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, first_line
 from genets.core.files import FileLock, write_atomic
 from genets.core.json_files import check_version, read_json
 from genets.core.resumable import differences, take_lock
@@ -19,6 +20,7 @@ from genets.latency.timing.clock import find_protocol
 from genets.latency.timing.measurement import check_time_limit
 
 Key = tuple[str, Target, int]
+OnUnsaved = Callable[[Path, OSError], None]
 
 VERSION = 2
 # Fields of the environment that must be equal for rows to be compared.
@@ -180,6 +182,40 @@ def save_rows(comparison: Comparison, path: Path) -> None:
     references = json.dumps([to_plain(r) for r in comparison.references], allow_nan=False)
     text = f'{{"version": {VERSION}, "references": {references}, "rows": [\n{rows}\n]}}\n'
     write_atomic(path, text)
+
+
+class RowFile:
+    """The file that keeps the rows of a comparison as they finish; without a path none are kept.
+
+    A file that cannot be written costs no measurement: each later save writes all rows again.
+
+    Attributes:
+        path: The file.
+        error: Why the last save failed; None if the file has all rows.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.error: OSError | None = None
+
+    def load(self) -> Comparison:
+        """See `load_rows`."""
+        return load_rows(self.path) if self.path else Comparison()
+
+    def save(self, comparison: Comparison) -> None:
+        """Write all rows, or warn once that this fails."""
+        if self.path is None:
+            return
+        try:
+            save_rows(comparison, self.path)
+        except OSError as error:
+            if self.error is None:
+                reason = error.strerror or first_line(error)
+                sentence = f"{self.path} cannot be written ({reason}); measuring continues"
+                warnings.warn(sentence, stacklevel=2)
+            self.error = error
+        else:
+            self.error = None
 
 
 def load_rows(path: Path) -> Comparison:

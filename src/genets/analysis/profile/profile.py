@@ -14,7 +14,7 @@ from torch import nn
 
 from genets.analysis.comparison.compare import compare
 from genets.analysis.comparison.networks import ComparedNetwork, find_network
-from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
+from genets.analysis.comparison.rows import Comparison, ComparisonRow, OnUnsaved, Timing
 from genets.core.errors import GenetsError
 from genets.core.progress import OnProgress, Progress
 from genets.latency import Target
@@ -166,6 +166,7 @@ def profile(
     *,
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
+    on_unsaved: OnUnsaved | None = None,
 ) -> Profile:
     """Measure the rows of Figures 2 and 3.
 
@@ -174,6 +175,8 @@ def profile(
         folder: Keeps rows as they finish, in one file for each figure, so that the networks of
             one figure are timed in one run; see `compare`.
         on_progress: Called with the progress of each figure.
+        on_unsaved: Called with the path and the error where a file lacks rows because it could not
+            be written; see `compare`.
 
     Returns:
         The rows.
@@ -187,7 +190,7 @@ def profile(
     find = partial(find_network, resolution=settings.resolution, seed=settings.seed)
     batch_networks = [find(name) for name in dict.fromkeys(settings.batch_networks)]
     cost_networks = [find(name) for name in dict.fromkeys(settings.cost_networks)]
-    profiler = _Profiler(settings, folder, on_progress)
+    profiler = _Profiler(settings, folder, on_progress, on_unsaved)
     return Profile(
         batches=profiler.batches(batch_networks),
         costs=profiler.costs(cost_networks),
@@ -215,6 +218,7 @@ class _Profiler:
     settings: ProfileSettings
     folder: Path | None
     on_progress: OnProgress | None
+    on_unsaved: OnUnsaved | None
 
     def batches(self, networks: Sequence[ComparedNetwork]) -> Comparison:
         """Batch sizes ascending; a network is dropped when its runs become too long."""
@@ -274,5 +278,11 @@ class _Profiler:
         if not networks:
             return Comparison()
         file = self.folder / f"rows-{phase.replace(' ', '-')}.json" if self.folder else None
-        timing = self.settings.timing
-        return compare(networks, [target], timing=timing, file=file, on_progress=report)
+        return compare(
+            networks,
+            [target],
+            timing=self.settings.timing,
+            file=file,
+            on_progress=report,
+            on_unsaved=self.on_unsaved,
+        )
