@@ -150,6 +150,9 @@ WORK = {
     "train": "genets.training.train_network.load_images",
     "eval": "genets.cli.networks.load_network",
     "export": "genets.cli.networks.load_network",
+    "compare": "genets.analysis.find_networks",
+    "profile": "genets.analysis.profile.profile.profile",
+    "profile --table": "genets.nas.latency_tables.table_ahead",
     "rank": "genets.cli.rank._rank_all",
 }
 """The function with which a command begins its work."""
@@ -166,6 +169,39 @@ def test_a_file_in_place_of_the_folder_is_refused_before_the_work(
     assert not began
     assert "kept" not in sentence
     assert (photos / "out").read_text() == "mine"
+
+
+MISTAKES = {
+    "search": {"digits": "no-such-data"},
+    "train": {NETWORK: "no-such-network"},
+    "eval": {"digits": "no-such-data"},
+    "export": {"RESULTS": "no-such-network"},
+    "compare": {NETWORK: "no-such-network"},
+    "profile": {NETWORK: "no-such-network"},
+    "profile --table": {NETWORK: "no-such-network"},
+    "rank": {NETWORK: "no-such-network"},
+}
+"""A wrong word for each command, in place of the right one."""
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_wrong_name_leaves_no_folder(photos, run_command, monkeypatch, command):
+    wrong = MISTAKES[command]
+    words = tuple(wrong.get(word, word) for word in COMMANDS[command])
+    monkeypatch.setitem(COMMANDS, command, words)
+    fails(run_command(command), "no-such")
+    assert not (photos / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["search", "eval", "export", "compare", "profile",
+                                     "profile --table"])  # fmt: skip
+def test_a_device_that_is_not_here_leaves_no_folder(photos, run_command, monkeypatch, command):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = list(COMMANDS[command])
+    at = words.index("--threads")
+    monkeypatch.setitem(COMMANDS, command, words[:at] + words[at + 2 :])
+    fails(run_command(command, "--device", "cuda"))
+    assert not (photos / "out").exists()
 
 
 @pytest.mark.parametrize(

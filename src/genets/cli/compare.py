@@ -18,6 +18,7 @@ from genets.cli.options import (
     option,
 )
 from genets.core.errors import GenetsError
+from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
     from genets.analysis import Comparison
@@ -69,12 +70,13 @@ def compare(
     genets compare genet_light timm:resnet18 mine.toml --batch-size 1
     """
     targets = make_targets(target)
+    if out is not None:
+        check_writable_folder(out)
     # PyTorch is imported only after the options are checked.
     from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
     from genets.cli.output import UnsavedRows, print_kept_rows, print_tables, write_and_print
     from genets.cli.progress import show_progress
-    from genets.core.output_folder import make_folder
     from genets.report.comparison.page import write_comparison
     from genets.report.comparison.tables import comparison_record, comparison_tables
 
@@ -82,8 +84,6 @@ def compare(
     candidates = find_networks(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
     unsaved = UnsavedRows()
-    if out:
-        make_folder(out)
     try:
         with show_progress(plain=json) as on_progress:
             result = compare_networks(

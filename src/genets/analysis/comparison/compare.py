@@ -54,7 +54,7 @@ def compare(
         targets: The targets; duplicates are dropped.
         timing: How each network is timed.
         file: Keeps the rows as they finish. Rows that the file holds are not measured again;
-            failed rows are.
+            failed rows are. Its folder is made after the targets are checked.
         on_progress: Called with the progress in rows.
         on_rows: Called with all finished rows after each run.
         on_unsaved: Called at the end if `file` lacks rows because it could not be written, with
@@ -68,9 +68,12 @@ def compare(
         GenetsError: The rows of `file` are from other conditions or other networks, the file is
             damaged, or another process writes it.
     """
+    target_errors = _find_target_errors(targets)
+    if target_errors and all(target_errors.values()):
+        raise next(filter(None, target_errors.values()))
     saved = RowFile(file)
     with lock_rows(file) if file else nullcontext():
-        result = _compare(networks, targets, timing or Timing(), saved, on_progress, on_rows)
+        result = _compare(networks, target_errors, timing or Timing(), saved, on_progress, on_rows)
     if file and saved.error and on_unsaved:
         on_unsaved(file, saved.error)
     return result
@@ -78,16 +81,12 @@ def compare(
 
 def _compare(
     networks: Sequence[ComparedNetwork],
-    targets: Sequence[Target],
+    targets: Mapping[Target, TargetError | None],
     timing: Timing,
     file: RowFile,
     on_progress: OnProgress | None,
     on_rows: Callable[[Comparison], None] | None,
 ) -> Comparison:
-    targets = [target.resolved() for target in dict.fromkeys(targets)]
-    target_errors = _find_target_errors(targets)
-    if len(target_errors) == len(targets):
-        raise next(iter(target_errors.values()))
     stored = file.load()
     network_errors = _find_network_errors(networks)
     keys = [
@@ -98,10 +97,10 @@ def _compare(
     check_same_conditions(stored.only(keys), timing, seeds, file.path)
     _check_same_networks(stored.only(keys), runnable, file.path)
     counter = _RowCounter(len(keys), on_progress)
-    for target in targets:
+    for target, target_error in targets.items():
         errors = dict(network_errors)
-        if target in target_errors:
-            errors = dict.fromkeys((n.name for n in networks), str(target_errors[target]))
+        if target_error is not None:
+            errors = dict.fromkeys((n.name for n in networks), str(target_error))
         comparison = _TargetComparison(target, timing, errors, counter)
         for run in comparison.runs(networks, stored):
             stored = stored.with_rows(run.rows, run.references)
@@ -111,14 +110,16 @@ def _compare(
     return stored.only(keys)
 
 
-def _find_target_errors(targets: Sequence[Target]) -> dict[Target, TargetError]:
-    """The targets that this machine does not have."""
-    errors = {}
+def _find_target_errors(targets: Sequence[Target]) -> dict[Target, TargetError | None]:
+    """Each target, once, with the error where this machine does not have it."""
+    errors: dict[Target, TargetError | None] = {}
     for target in targets:
+        resolved = target.resolved()
         try:
-            target.check()
+            resolved.check()
+            errors[resolved] = None
         except TargetError as error:
-            errors[target] = error
+            errors[resolved] = error
     return errors
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from genets.core.errors import GenetsError, first_line
 from genets.core.files import FileLock, write_atomic
 from genets.core.json_files import check_version, read_json
+from genets.core.output_folder import make_folder
 from genets.core.resumable import differences, take_lock
 from genets.core.validation import from_plain, to_plain
 from genets.latency import Measurement, Target
@@ -170,7 +171,13 @@ class Comparison:
 
 
 def lock_rows(path: Path) -> FileLock:
-    """Lock a file of rows. Raises GenetsError if another process holds the lock, or OSError."""
+    """Lock a file of rows, and make its folder where it does not exist.
+
+    Raises:
+        GenetsError: Another process holds the lock.
+        OSError: The folder cannot be made or written.
+    """
+    make_folder(path.parent)
     lock_path = path.with_name(f".{path.name}.lock")
     cure = "wait until it ends, or take another folder"
     return take_lock(lock_path, str(path), raises=GenetsError, cure=cure)
