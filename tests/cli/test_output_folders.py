@@ -137,6 +137,17 @@ def test_rows_show_that_an_unmarked_folder_holds_results(photos, name):
     check_left_out(photos, before)
 
 
+def test_an_empty_class_folder_of_a_user_is_not_marked(photos, run_command):
+    (photos / "out").mkdir()
+    assert run_command("compare").exit_code == 0
+    for path in (photos / "out").iterdir():
+        path.unlink()
+    write_image(photos / "out" / "0.png", 3)
+    write_image(photos / "out" / "1.png", 4)
+    write_image(photos / "out" / "2.png", 5)
+    assert load_data(photos, 8).class_names == ("cat", "dog", "out")
+
+
 def test_a_folder_with_other_files_is_not_marked(photos, run_command):
     (photos / "out").mkdir()
     (photos / "out" / "notes.txt").write_text("mine")

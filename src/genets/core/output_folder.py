@@ -7,6 +7,7 @@ where the command was stopped before it wrote its results.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from genets.core.errors import GenetsError, first_line
@@ -17,17 +18,27 @@ _TEXT = "genets made this folder for its results. Data sets around this folder l
 
 
 def make_folder(folder: str | Path) -> None:
-    """Make a folder for results, or take one that exists; mark it if nothing else is in it.
+    """Make a folder for results and mark it, or take one that exists.
 
-    A folder with other files is not marked, because it may hold images of a user.
+    A folder that exists is not marked, because a user may have made it for images.
 
     Raises:
         OSError: The folder cannot be made or written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if is_free(folder):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    try:
         write_atomic(folder / MARKER, _TEXT)
+    except BaseException:  # the next command must not find a folder without a mark
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def is_free(folder: Path) -> bool:
