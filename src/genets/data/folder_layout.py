@@ -11,7 +11,13 @@ from genets.core.output_folder import is_marked
 from genets.data.folder_scan import FolderScan
 from genets.data.left_out import BESIDE_SPLITS, ONLY_FOLDERS, REPEATED, RESULTS
 from genets.data.split import name_some
-from genets.data.split_names import SPLIT_FOLDERS, SPLIT_OF, describe_doubtful, suggest_names
+from genets.data.split_names import (
+    SPLIT_FOLDERS,
+    SPLIT_OF,
+    describe_class,
+    describe_left_out,
+    suggest_names,
+)
 
 
 def find_splits(scan: FolderScan) -> dict[str, str]:
@@ -59,7 +65,7 @@ def find_splits(scan: FolderScan) -> dict[str, str]:
         is_result = _is_result(scan, child)
         scan.left_out.add(RESULTS if is_result else BESIDE_SPLITS, child)
         if not is_result:
-            scan.remark(describe_doubtful(child))
+            scan.remark(describe_left_out(child))
     return _without_links(scan, parts)
 
 
@@ -110,12 +116,14 @@ def find_classes(scan: FolderScan, part: str, known: Collection[str] = ()) -> di
         scan.count_beside(part)
     classes: dict[str, list[str]] = {}
     unused: list[str] = []
-    for child in scan.list_folders(part):
-        folder = f"{part}/{child}" if part else child
-        role = scan.examine(folder)
+    folders = {child: f"{part}/{child}" if part else child for child in scan.list_folders(part)}
+    roles = {child: scan.examine(folder) for child, folder in folders.items()}
+    own = [child for child, role in roles.items() if role != "results"]
+    for child, folder in folders.items():
+        role = roles[child]
         is_class = role == "class" or (role == "only folders" and normal_name(child) in known)
         if not part and role != "results":
-            scan.remark(describe_doubtful(child, is_class=is_class))
+            scan.remark(describe_class(child, own) if is_class else describe_left_out(child))
         if is_class:
             classes.setdefault(normal_name(child), []).append(folder)
             continue
