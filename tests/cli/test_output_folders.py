@@ -182,6 +182,33 @@ def test_a_file_in_place_of_the_folder_is_refused_before_the_work(
     assert (photos / "out").read_text() == "mine"
 
 
+@pytest.mark.parametrize("command", [*WORK, "select", "report"])
+def test_the_home_of_the_user_is_meant_by_a_tilde(
+    photos, run_command, monkeypatch, tmp_path, command
+):
+    """A shell leaves `~` in `--out=~/out`."""
+    monkeypatch.setenv("HOME", str(photos))
+    monkeypatch.chdir(tmp_path)
+    (photos / "out").write_text("mine")
+    if command in COMMANDS:
+        result = run_command(command, "--out=~/out")
+        place = photos / "out"
+    else:
+        study = Path(__file__).parents[1] / "data" / "stored_study"
+        words = ("--budget", "0.5x") if command == "select" else ()
+        result = invoke(command, study, *words, "--out=~/out/below")
+        place = photos / "out" / "below"
+    fails(result, str(place))
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_tilde_in_other_paths(tmp_path, run_command, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    predictions = run_command("eval", "--predictions=~/no/a.csv")
+    fails(predictions, f"cannot write '{tmp_path / 'no' / 'a.csv'}'")
+    fails(run_command("rank", "--checkpoint=~/no.pth"), str(tmp_path / "no.pth"))
+
+
 MISTAKES = {
     "search": {"digits": "no-such-data"},
     "train": {NETWORK: "no-such-network"},

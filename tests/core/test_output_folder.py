@@ -62,12 +62,15 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, name: str) -> None:
         ("file/below", "Not a directory"),
         ("x" * 300, "File name too long"),
         ("new/" + "x" * 300, "File name too long"),
-        ("dangling", "is a file"),
+        ("dangling", "dangling is a link to nothing"),
+        ("dangling/below", "dangling is a link to nothing"),
+        ("loop", "loop is a link to nothing"),
     ],
 )
 def test_folders_that_cannot_be_written(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(GenetsError, match=reason):
         check_writable_folder(tmp_path / name)

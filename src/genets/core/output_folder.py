@@ -55,11 +55,12 @@ def check_writable_folder(folder: str | Path) -> None:
     """Check that a folder can be made, or that files can be written into it; nothing is written.
 
     Raises:
-        GenetsError: A file is in the way, a name is too long, or there is no permission.
+        GenetsError: A file or a link to nothing is in the way, a name is too long, or there is no
+            permission.
     """
     place = _nearest(folder)
     if not place.is_dir():
-        raise _refusal(folder, f"{place} is a file")
+        raise _refusal(folder, f"{place} is a {'file' if place.exists() else 'link to nothing'}")
     _check_permission(folder, place)
 
 
