@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from genets.core.errors import GenetsError, first_line
+from genets.core.errors import GenetsError, counted, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -180,5 +180,5 @@ def print_kept_rows(folder: Path | None) -> None:
     files = sorted(folder.glob(ROW_FILES)) if folder else []
     kept = sum(row.measurement is not None for file in files for row in load_rows(file).rows)
     if kept:
-        rows = "1 finished row is" if kept == 1 else f"{kept} finished rows are"
+        rows = counted(kept, "finished row is", "finished rows are")
         print_remark(f"{rows} kept in {folder}; the same command continues with the other rows.")

@@ -34,14 +34,3 @@ def make_data_absolute(data: str) -> str:
     """Make the path of a file or folder absolute; the name of a data set stays as it is."""
     path = find_data_path(data)
     return data if path is None else os.path.abspath(path)
-
-
-def describe_hidden_folder(data: str) -> str:
-    """One sentence where a folder has the name of the built-in data set that is used; else empty.
-
-    Args:
-        data: A data argument.
-    """
-    if data not in BUILT_IN_DATA or not os.path.isdir(data):
-        return ""
-    return f"{data} is the built-in data set; for the folder of that name, write ./{data}"

@@ -12,7 +12,7 @@ from typing import Unpack
 from PIL import Image
 
 from genets.core.data_name import find_data_path
-from genets.core.errors import DataError, printable
+from genets.core.errors import DataError, counted, printable
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress
 from genets.data.broken_images import broken_files
@@ -221,7 +221,7 @@ def _describe(
         if split not in parts and not count:
             continue
         source = printable(parts.get(split, "cut off the training images"))
-        images = "1 image" if count == 1 else f"{count} images"
+        images = counted(count, "image")
         if source:
             texts.append(f"{split}: {images} ({source})")
         else:  # the class folders themselves

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from genets.core.data_name import describe_hidden_folder, find_data_path
+from genets.core.data_name import find_data_path
 from genets.core.errors import DataError, unknown_name
+from genets.core.files import describe_hidden_folder
 from genets.core.image_facts import MAX_BROKEN_SHARE, Preprocessing
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress
@@ -95,7 +96,7 @@ def load_data(
 def _loader(name: str | Path) -> Callable[..., ImageData]:
     text = str(name)
     if text in LOADERS:
-        hidden = describe_hidden_folder(text)
+        hidden = describe_hidden_folder(text, "the built-in data set")
         if hidden:
             _log.info("%s", hidden)
         return lambda _, resolution, **options: LOADERS[text](resolution, **options)

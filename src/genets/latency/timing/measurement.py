@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genets.core.errors import TargetError, check_type
+from genets.core.errors import TargetError, check_type, counted
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES, DeviceClock, Prepared
 from genets.latency.engines.activity import SystemActivity
@@ -112,8 +112,8 @@ class Measurement:
         if self.slowdown is not None:
             causes.append(f"{self.slowdown} slowed the GPU")
         if processes := self.environment.get("other_gpu_processes"):
-            noun = "process" if processes == 1 else "processes"
-            causes.append(f"{processes} other {noun} computed on the GPU")
+            others = counted(processes, "other process", "other processes")
+            causes.append(f"{others} computed on the GPU")
         if (self.other_cpus or 0) > SERVICE_CPUS:
             causes.append(f"other processes used {self.other_cpus:.1f} CPUs")
         return causes

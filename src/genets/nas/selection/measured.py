@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import BusyDeviceError, StudyError
+from genets.core.errors import BusyDeviceError, StudyError, counted
 from genets.core.files import write_atomic
 from genets.core.json_files import read_json
 from genets.core.log import get_logger
@@ -254,7 +254,7 @@ class MeasuredNetworks:
             measured, fresh = fresh, self.undecided(fresh, to_refuse=to_refuse)
             _log.info(
                 "measured %s in %.1f s, measurement %d; without a decision on the budget: %d",
-                _count_networks(len(measured)),
+                counted(len(measured), "network"),
                 time.monotonic() - start_s,
                 attempts,
                 len(fresh),
@@ -313,14 +313,10 @@ class TargetLatency:
         return self.networks.measure(structures, to_refuse=to_refuse)
 
 
-def _count_networks(count: int) -> str:
-    return f"{count} network{'s' * (count > 1)}"
-
-
 def _describe_measurement(networks: int, before: int) -> str:
     """Describe a measurement in a few words. before: The number of measurements before it."""
     again = f" again, measurement {before + 1}" if before else ""
-    return f"measuring {_count_networks(networks)}{again}"
+    return f"measuring {counted(networks, 'network')}{again}"
 
 
 def make_busy_error(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from genets.nas.accuracy.model import DEVIATIONS_95
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section
 from genets.report.study.charts import (
-    INTERVAL,
     budget_ms,
     find_role,
     frontier_chart,
@@ -132,5 +132,5 @@ def _prediction(
     if model is None or structure.resolution != model.master.resolution:
         return None, None
     prediction = model.predict(structure)
-    interval = predicted_interval(prediction, metric, INTERVAL)
+    interval = predicted_interval(prediction, metric, DEVIATIONS_95)
     return predicted_score(prediction.value, metric), interval
