@@ -301,26 +301,27 @@ def test_a_busy_device_neither_meets_nor_refuses_a_budget(
     [
         (
             {"environment": {"clock_limits": {"hardware thermal slowdown": 0.9}}},
-            "heat slowed the GPU, so no latency decides on the budget 0.06ms, also after 2 "
-            "minutes; finished work is kept, so give the same command again when nothing "
+            "heat slowed the GPU, so no measurement could decide on the budget 0.06ms "
+            "within 2 minutes; finished work is kept, so give the same command again when nothing "
             "slows the GPU, or with a longer --wait",
         ),
         (
             {"environment": {"clock_limits": {"power brake": 0.9}, "other_gpu_processes": 2}},
-            "the power supply slowed the GPU and 2 other processes computed on the GPU, so no "
-            "latency decides on the budget 0.06ms, also after 2 minutes; finished work is kept, so "
-            "give the same command again when nothing slows the GPU, or with a longer --wait",
+            "the power supply slowed the GPU and 2 other processes computed on the GPU, so "
+            "no measurement could decide on the budget 0.06ms within 2 minutes; finished work is "
+            "kept, so give the same command again when nothing slows the GPU, or with a longer "
+            "--wait",
         ),
         (
             {"environment": {"clock_limits": {"power cap": 1.0, "power brake": 0.01}}},
-            "the device was too busy with something else to decide on the budget 0.06ms, also "
-            "after 2 minutes; finished work is kept, so give the same command again when the "
+            "the device was too busy with something else to decide on the budget 0.06ms "
+            "within 2 minutes; finished work is kept, so give the same command again when the "
             "device is calm, or with a longer --wait",
         ),
         (
             {"environment": {"other_gpu_processes": 1}},
             "the device was too busy with something else (1 other process computed on the GPU) to "
-            "decide on the budget 0.06ms, also after 2 minutes; finished work is kept, so give the "
+            "decide on the budget 0.06ms within 2 minutes; finished work is kept, so give the "
             "same command again when the device is calm, or with a longer --wait",
         ),
     ],

@@ -77,7 +77,4 @@ def measure(
         )
     if measurement.disturbed:
         causes = measurement.disturbances or ["something else used or slowed the device"]
-        print_remark(
-            f"warning: {' and '.join(causes)}; a device that nothing disturbs may give another "
-            "latency"
-        )
+        print_remark(f"warning: {' and '.join(causes)}; measure again on an idle device")

@@ -135,7 +135,7 @@ SplitSeed = Annotated[
     int | None,
     option(
         "Random seed of the validation split, and of fresh weights.",
-        "that of the training, else 0",
+        "the seed of the training, or 0",
         min=0,
         max=2**63 - 1,
     ),
@@ -146,7 +146,7 @@ MaxBrokenShare = Annotated[
     option(
         "Largest share of images that may be broken, 0 to 1. One broken image is no error unless "
         "the share is 0.",
-        "that of the training, else 0.01",
+        "the share of the training, or 0.01",
         name="--max-broken-share",
     ),
 ]

@@ -89,7 +89,7 @@ class InfeasibleBudgetError(GenetsError):
 
 
 class BusyDeviceError(GenetsError):
-    """Something else used the device for too long, so that no latency decides on the budget."""
+    """The device stayed busy for too long, so no measurement could decide on the budget."""
 
     exit_status = 4
 

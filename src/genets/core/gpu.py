@@ -97,7 +97,8 @@ def free_bytes(torch: Any, device: str) -> int | None:
     """
     if not device.startswith("cuda"):
         return available_bytes()
-    with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
+    # Without this, the query also allocates memory on the first GPU.
+    with torch.cuda.device(device):
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + cached)
@@ -115,7 +116,8 @@ def check_free_memory(torch: Any, device: str) -> None:
     """
     advice = "end the other processes on it, or choose another device"
     try:
-        with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
+        # Without this, the query also allocates memory on the first GPU.
+        with torch.cuda.device(device):
             free, total = torch.cuda.mem_get_info(device)
             free += torch.cuda.memory_reserved(device)  # this process can use its own memory again
     except RuntimeError as error:

@@ -90,7 +90,7 @@ def search(
     Raises:
         GenetsError: A setting is wrong, or a phase failed.
         InfeasibleBudgetError: No structure meets the budget.
-        BusyDeviceError: The device stayed busy, so no latency decides on the budget.
+        BusyDeviceError: The device stayed busy, so no measurement could decide on the budget.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
     chosen = settings_at(Path(out), preset, settings)

@@ -335,13 +335,11 @@ def make_busy_error(
     """
     causes = measured.disturbances if measured else []
     decided = f"on the budget{'' if budget is None else f' {budget}'}"
-    kept = (
-        f"also after {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
-    )
+    kept = f"within {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
     if measured is not None and measured.slowdown is not None:
         return BusyDeviceError(
-            f"{' and '.join(causes)}, so no latency decides {decided}, {kept} again when nothing "
-            "slows the GPU, or with a longer --wait"
+            f"{' and '.join(causes)}, so no measurement could decide {decided} {kept} again when "
+            "nothing slows the GPU, or with a longer --wait"
         )
     seen = f" ({' and '.join(causes)})" if causes else ""
     alone = target.threads == 1 and budget is not None and budget.is_relative
@@ -351,7 +349,7 @@ def make_busy_error(
         else "; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
     )
     return BusyDeviceError(
-        f"the device was too busy with something else{seen} to decide {decided}, {kept} again "
+        f"the device was too busy with something else{seen} to decide {decided} {kept} again "
         f"when the device is calm, or with a longer --wait{advice}"
     )
 
