@@ -76,9 +76,10 @@ def _is_result(scan: FolderScan, child: str) -> bool:
     """
     if scan.examine(child) != "results":
         return False
-    folders = [f"{child}/{name}" for name in scan.list_folders(child)]
-    is_split = any(scan.examine(name) == "class" and scan.holds_images(name) for name in folders)
-    return is_marked(scan.path(child)) or not is_split
+    if child.casefold() not in SPLIT_OF or is_marked(scan.path(child)):
+        return True
+    folders = (f"{child}/{name}" for name in scan.list_folders(child))
+    return not any(scan.examine(name) == "class" and scan.holds_images(name) for name in folders)
 
 
 def _without_links(scan: FolderScan, parts: dict[str, str]) -> dict[str, str]:

@@ -43,6 +43,7 @@ def suggest_split_for_class(name: str, folders: Iterable[str]) -> str | None:
 
     A class may have any name, such as `rain` or `oval`. So a split is only suggested where two
     neighbouring letters are swapped, other folders name splits, and none of them names this split.
+    The first letter must be right, because `veal` is a class, too.
 
     Args:
         name: The name of a folder that is read as a class.
@@ -57,7 +58,7 @@ def suggest_split_for_class(name: str, folders: Iterable[str]) -> str | None:
         return None
     swapped = {
         letters[:i] + letters[i + 1] + letters[i] + letters[i + 2 :]
-        for i in range(len(letters) - 1)
+        for i in range(1, len(letters) - 1)
     }
     missing = (split for split in SPLIT_OF if SPLIT_OF[split] not in present)
     return next((split for split in missing if split in swapped), None)
