@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,7 @@ from genets.analysis.comparison.rows import (
     RowFile,
     Timing,
     check_same_conditions,
-    lock_rows,
+    open_rows,
 )
 from genets.core.errors import GenetsError, TargetError
 from genets.core.progress import OnProgress, Progress
@@ -71,43 +70,51 @@ def compare(
     target_errors = _find_target_errors(targets)
     if target_errors and all(target_errors.values()):
         raise next(filter(None, target_errors.values()))
-    saved = RowFile(file)
-    with lock_rows(file) if file else nullcontext():
-        result = _compare(networks, target_errors, timing or Timing(), saved, on_progress, on_rows)
-    if file and saved.error and on_unsaved:
-        on_unsaved(file, saved.error)
+    with open_rows(file) as kept:
+        result = measure_rows(
+            networks, target_errors, timing or Timing(), kept, on_progress, on_rows
+        )
+    kept.report(on_unsaved)
     return result
 
 
-def _compare(
+def measure_rows(
     networks: Sequence[ComparedNetwork],
     targets: Mapping[Target, TargetError | None],
     timing: Timing,
-    file: RowFile,
+    kept: RowFile,
     on_progress: OnProgress | None,
-    on_rows: Callable[[Comparison], None] | None,
+    on_rows: Callable[[Comparison], None] | None = None,
 ) -> Comparison:
-    stored = file.load()
+    """Measure the rows that a file lacks; see `compare`.
+
+    Args:
+        networks: The networks.
+        targets: Each target, with the error where this machine does not have it.
+        timing: How each network is timed.
+        kept: The file of the rows.
+        on_progress: Called with the progress in rows.
+        on_rows: Called with all finished rows after each run.
+    """
     network_errors = _find_network_errors(networks)
     keys = [
         (network.name, target, network.resolution) for network in networks for target in targets
     ]
     runnable = [network for network in networks if network.name not in network_errors]
     seeds = {network.name: network.seed for network in networks}
-    check_same_conditions(stored.only(keys), timing, seeds, file.path)
-    _check_same_networks(stored.only(keys), runnable, file.path)
+    check_same_conditions(kept.rows.only(keys), timing, seeds, kept.path)
+    _check_same_networks(kept.rows.only(keys), runnable, kept.path)
     counter = _RowCounter(len(keys), on_progress)
     for target, target_error in targets.items():
         errors = dict(network_errors)
         if target_error is not None:
             errors = dict.fromkeys((n.name for n in networks), str(target_error))
         comparison = _TargetComparison(target, timing, errors, counter)
-        for run in comparison.runs(networks, stored):
-            stored = stored.with_rows(run.rows, run.references)
-            file.save(stored)
+        for run in comparison.runs(networks, kept.rows):
+            kept.add(run)
             if on_rows:
-                on_rows(stored.only(keys))
-    return stored.only(keys)
+                on_rows(kept.rows.only(keys))
+    return kept.rows.only(keys)
 
 
 def _find_target_errors(targets: Sequence[Target]) -> dict[Target, TargetError | None]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +172,7 @@ class Comparison:
 
 
 def lock_rows(path: Path) -> FileLock:
-    """Lock a file of rows, and make its folder where it does not exist.
-
-    Raises:
-        GenetsError: Another process holds the lock.
-        OSError: The folder cannot be made or written.
-    """
-    make_folder(path.parent)
+    """Lock a file of rows. Raises GenetsError if another process holds the lock, or OSError."""
     lock_path = path.with_name(f".{path.name}.lock")
     cure = "wait until it ends, or take another folder"
     return take_lock(lock_path, str(path), raises=GenetsError, cure=cure)
@@ -191,30 +186,30 @@ def save_rows(comparison: Comparison, path: Path) -> None:
     write_atomic(path, text)
 
 
+@dataclass
 class RowFile:
-    """The file that keeps the rows of a comparison as they finish; without a path none are kept.
+    """The file that keeps the rows of a comparison as they finish; see `open_rows`.
 
-    A file that cannot be written costs no measurement: each later save writes all rows again.
+    A file that cannot be written costs no row: there is a warning, and the next run writes all
+    rows again.
 
     Attributes:
-        path: The file.
-        error: Why the last save failed; None if the file has all rows.
+        path: The file; None keeps the rows in memory alone.
+        rows: All rows, also those of earlier comparisons.
+        error: Why the file could not be written the last time; None if it has all rows.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.error: OSError | None = None
+    path: Path | None = None
+    rows: Comparison = field(default_factory=Comparison)
+    error: OSError | None = None
 
-    def load(self) -> Comparison:
-        """See `load_rows`."""
-        return load_rows(self.path) if self.path else Comparison()
-
-    def save(self, comparison: Comparison) -> None:
-        """Write all rows, or warn once that this fails."""
+    def add(self, run: Comparison) -> None:
+        """Add the rows of a run, and write the file."""
+        self.rows = self.rows.with_rows(run.rows, run.references)
         if self.path is None:
             return
         try:
-            save_rows(comparison, self.path)
+            save_rows(self.rows, self.path)
         except OSError as error:
             if self.error is None:
                 reason = error.strerror or first_line(error)
@@ -223,6 +218,27 @@ class RowFile:
             self.error = error
         else:
             self.error = None
+
+    def report(self, on_unsaved: OnUnsaved | None) -> None:
+        """Report a file that lacks rows."""
+        if self.path and self.error and on_unsaved:
+            on_unsaved(self.path, self.error)
+
+
+@contextmanager
+def open_rows(path: Path | None) -> Iterator[RowFile]:
+    """Lock a file of rows during the block, and load its rows; its folder is made.
+
+    Raises:
+        GenetsError: Another process holds the lock, or the file is damaged.
+        OSError: The folder cannot be made or written.
+    """
+    if path is None:
+        yield RowFile()
+        return
+    make_folder(path.parent)
+    with lock_rows(path):
+        yield RowFile(path, load_rows(path))
 
 
 def load_rows(path: Path) -> Comparison:
