@@ -138,6 +138,7 @@ def test_rows_are_kept_when_stopped_and_used_again(lab, tmp_path):
 @pytest.mark.parametrize("failures", [1, 2])
 def test_a_full_disk_stops_no_measurement(lab, tmp_path, monkeypatch, failures):
     """A later save writes all rows, so only a failure of the last one is reported."""
+    lab.ms = {"a": 1.0}
     file, tried, unsaved, replace = tmp_path / "rows.json", [], [], os.replace
 
     def full(source, target):

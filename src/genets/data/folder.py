@@ -118,7 +118,8 @@ def _check_test_split(data: ImageData) -> None:
 def check_output_folder(data: str | Path, out: str | Path) -> None:
     """Refuse to write into a folder that holds images of a data set.
 
-    A later command would read pictures there as images of a class.
+    A later command would read pictures there as images of a class. Pictures among earlier results
+    of genets are no such images.
 
     Raises:
         DataError: `out` is such a folder, or lies in one.
@@ -130,7 +131,8 @@ def check_output_folder(data: str | Path, out: str | Path) -> None:
     for place in (folder, *folder.parents):
         if root not in place.parents:
             return
-        if place.is_dir() and FolderScan(place).holds_images(""):
+        scan = FolderScan(place)
+        if place.is_dir() and scan.holds_images("") and scan.examine("") != "results":
             raise DataError(
                 f"folder {out} is in {place}, which holds images of data set {data}; give a folder "
                 "elsewhere"
