@@ -38,7 +38,7 @@ from scipy.stats import spearmanr
 from conditions import add_tiny_option, write_result
 from genets.latency.timing.statistics import rmspe
 from genets.nas.accuracy.bayes import BayesEffects
-from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.model import DEVIATIONS_95, AccuracyModel
 from genets.nas.selection.improvement import choose_candidates
 from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.trials.plan import plan_trials
@@ -64,7 +64,7 @@ MACRO_QUANTILES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 ACCEL_QUANTILES = (0.1, 0.25, 0.5, 0.75)
 TUNED_DEVICES = ("a100", "tpuv3")
 BANDS = 10
-INTERVALS = {68: 1.0, 95: 1.96}  # percent, and standard deviations
+INTERVALS = {68: 1.0, 95: DEVIATIONS_95}  # percent, and standard deviations
 
 Choose = Callable[[Table, list[int], Integers, int], list[int]]
 

@@ -1,6 +1,8 @@
 """Comparisons against a lab of known latencies."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 
 from genets.analysis import ComparedNetwork, Timing, compare, find_networks, run_note
 from genets.analysis.comparison.compare import in_chunks
-from genets.analysis.comparison.rows import lock_rows
+from genets.analysis.comparison.rows import load_rows, lock_rows
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks.baselines import baselines
@@ -131,6 +133,32 @@ def test_rows_are_kept_when_stopped_and_used_again(lab, tmp_path):
     assert lab.runs[-1] == (SMALL, ["a", "c"])  # the reference beside the one that is missing
     assert more.rows[:2] == first.on(SMALL)
     assert "a, the reference in 2 of them" in run_note(more, SMALL)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_full_disk_stops_no_measurement(lab, tmp_path, monkeypatch, failures):
+    """A later save writes all rows, so only a failure of the last one is reported."""
+    lab.ms = {"a": 1.0}
+    file, tried, unsaved, replace = tmp_path / "rows.json", [], [], os.replace
+
+    def full(source, target):
+        tried.append(target)
+        if len(tried) <= failures:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.warns(UserWarning, match="cannot be written") as caught:
+        found = compare(
+            [candidate("a")],
+            [SMALL, LARGE],
+            file=file,
+            on_unsaved=lambda path, error: unsaved.append((path, error.strerror)),
+        )
+    assert len(caught) == 1
+    assert all(row.measurement for row in found.rows)
+    assert unsaved == ([(file, "No space left on device")] if failures == 2 else [])
+    assert len(load_rows(file).rows) == (0 if failures == 2 else 2)
 
 
 def test_failed_rows_are_tried_again(lab, tmp_path):

@@ -1,5 +1,7 @@
 """Profiles: series that end early, chains of blocks, and findings that follow from the data."""
 
+import errno
+import os
 from dataclasses import replace
 from functools import cache
 
@@ -8,6 +10,7 @@ import torch
 from analysis_lab import candidate, measurement_of
 
 from genets.analysis import Comparison, Timing
+from genets.analysis.comparison.rows import load_rows, lock_rows
 from genets.analysis.profile import findings as profile_findings
 from genets.analysis.profile.findings import (
     batch_findings,
@@ -83,6 +86,43 @@ def test_rows_are_kept_for_each_figure(networks, lab, tmp_path):
     assert len(lab.runs) == before
     names = [names for target, names in lab.runs if target.batch_size == 2]
     assert {"a", "b", "c"} in map(set, names)  # in one run, whatever the batch sweep measured
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_full_disk_stops_no_figure(networks, lab, tmp_path, monkeypatch, is_full):
+    """The disk is full for the first rows of each file, or for all rows."""
+    tried, unsaved, replace_file = [], [], os.replace
+
+    def full(source, target):
+        tried.append(target)
+        if is_full or tried.count(target) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(source, target)
+
+    expected = profile(SETTINGS)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.warns(UserWarning, match="cannot be written"):
+        found = profile(
+            SETTINGS,
+            folder=tmp_path,
+            on_unsaved=lambda path, error: unsaved.append((path.name, error.strerror)),
+        )
+    assert [row.key for row in found.rows] == [row.key for row in expected.rows]
+    assert all(row.measurement for row in found.rows)
+    names = ["rows-by-batch-size.json", "rows-by-cost.json", "rows-blocks.json"]
+    if is_full:
+        assert unsaved == [(name, "No space left on device") for name in names]
+    else:  # costs are written once, and the other files once for each batch size or width
+        assert [name for name, _ in unsaved] == ["rows-by-cost.json"]
+        for name, part in ((names[0], found.batches), (names[2], found.blocks)):
+            stored = load_rows(tmp_path / name).rows
+            assert {row.key: row for row in stored} == {row.key: row for row in part.rows}
+
+
+def test_one_process_at_a_time_makes_a_profile(networks, lab, tmp_path):
+    with lock_rows(tmp_path / "rows-blocks.json"), pytest.raises(GenetsError, match="in use"):
+        profile(SETTINGS, folder=tmp_path)
+    assert not lab.runs
 
 
 def find(findings, network, compared_with="XX of equal width"):

@@ -52,6 +52,12 @@ def photos(tmp_path):
 
 
 @pytest.fixture
+def quick_clock(monkeypatch):
+    for name, seconds in (("WARM_UP_S", 0.01), ("WARM_UP_LIMIT_S", 0.02), ("REFILL_CACHES_S", 0)):
+        monkeypatch.setattr(clock, name, seconds)
+
+
+@pytest.fixture
 def run_command(photos, tmp_path):
     """Runs a command whose --out is `photos/out`."""
     write_results(tmp_path / "results")
@@ -107,6 +113,20 @@ def test_the_folder_of_a_finished_command_is_left_out_of_the_data(photos, run_co
     check_left_out(photos, before)
 
 
+def test_the_names_of_splits_are_allowed_for_results(photos):
+    run = photos / "training"
+    train = ("train", NETWORK, "--data", photos, "--epochs", 1, "--batch-size", 4,
+             "--out", run)  # fmt: skip
+    score = ("eval", run / "results", "--data", photos, *QUICK, "--out", photos / "evaluation")
+    before = load_data(photos, 8)
+    for command in (train, train, score, score):
+        result = invoke(*command)
+        assert result.exit_code == 0, result.output
+    data = load_data(photos, 8)
+    assert data.fingerprint == before.fingerprint
+    assert "2 folders with results of genets (evaluation, training)" in data.description
+
+
 @pytest.mark.parametrize(
     "name", ["rows.json", "rows-by-batch-size.json", "rows-by-cost.json", "rows-blocks.json"]
 )
@@ -116,6 +136,17 @@ def test_rows_show_that_an_unmarked_folder_holds_results(photos, name):
     (photos / "out").mkdir()
     save_rows(Comparison(), photos / "out" / name)
     check_left_out(photos, before)
+
+
+def test_an_empty_class_folder_of_a_user_is_not_marked(photos, run_command):
+    (photos / "out").mkdir()
+    assert run_command("rank").exit_code == 0
+    for path in (photos / "out").iterdir():
+        path.unlink()
+    write_image(photos / "out" / "0.png", 3)
+    write_image(photos / "out" / "1.png", 4)
+    write_image(photos / "out" / "2.png", 5)
+    assert load_data(photos, 8).class_names == ("cat", "dog", "out")
 
 
 def test_a_folder_with_other_files_is_not_marked(photos, run_command):
@@ -131,6 +162,9 @@ WORK = {
     "train": "genets.training.train_network.load_images",
     "eval": "genets.cli.networks.load_network",
     "export": "genets.cli.networks.load_network",
+    "compare": "genets.analysis.find_networks",
+    "profile": "genets.analysis.profile.profile.profile",
+    "profile --table": "genets.nas.latency_tables.table_ahead",
     "rank": "genets.cli.rank._rank_all",
 }
 """The function with which a command begins its work."""
@@ -147,6 +181,66 @@ def test_a_file_in_place_of_the_folder_is_refused_before_the_work(
     assert not began
     assert "kept" not in sentence
     assert (photos / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", [*WORK, "select", "report"])
+def test_the_home_of_the_user_is_meant_by_a_tilde(
+    photos, run_command, monkeypatch, tmp_path, command
+):
+    """A shell leaves `~` in `--out=~/out`."""
+    monkeypatch.setenv("HOME", str(photos))
+    monkeypatch.chdir(tmp_path)
+    (photos / "out").write_text("mine")
+    if command in COMMANDS:
+        result = run_command(command, "--out=~/out")
+        place = photos / "out"
+    else:
+        study = Path(__file__).parents[1] / "data" / "stored_study"
+        words = ("--budget", "0.5x") if command == "select" else ()
+        result = invoke(command, study, *words, "--out=~/out/below")
+        place = photos / "out" / "below"
+    fails(result, str(place))
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_tilde_in_other_paths(tmp_path, run_command, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    predictions = run_command("eval", "--predictions=~/no/a.csv")
+    fails(predictions, f"cannot write '{tmp_path / 'no' / 'a.csv'}'")
+    fails(run_command("rank", "--checkpoint=~/no.pth"), str(tmp_path / "no.pth"))
+
+
+MISTAKES = {
+    "search": {"digits": "no-such-data"},
+    "train": {NETWORK: "no-such-network"},
+    "eval": {"digits": "no-such-data"},
+    "export": {"RESULTS": "no-such-network"},
+    "compare": {NETWORK: "no-such-network"},
+    "profile": {NETWORK: "no-such-network"},
+    "profile --table": {NETWORK: "no-such-network"},
+    "rank": {NETWORK: "no-such-network"},
+}
+"""A wrong word for each command, in place of the right one."""
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_wrong_name_leaves_no_folder(photos, run_command, monkeypatch, command):
+    wrong = MISTAKES[command]
+    words = tuple(wrong.get(word, word) for word in COMMANDS[command])
+    monkeypatch.setitem(COMMANDS, command, words)
+    fails(run_command(command), "no-such")
+    assert not (photos / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["search", "eval", "export", "compare", "profile",
+                                     "profile --table"])  # fmt: skip
+def test_a_device_that_is_not_here_leaves_no_folder(photos, run_command, monkeypatch, command):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = list(COMMANDS[command])
+    at = words.index("--threads")
+    monkeypatch.setitem(COMMANDS, command, words[:at] + words[at + 2 :])
+    fails(run_command(command, "--device", "cuda"))
+    assert not (photos / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -175,10 +269,8 @@ def test_a_search_that_is_stopped_before_it_begins_keeps_nothing(run_command, mo
 
 
 @pytest.mark.parametrize("command", ["eval", "compare", "profile", "rank"])
-def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, command):
+def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, quick_clock, command):
     """The result is printed, and nothing that was not written is said to be kept."""
-    for name, seconds in (("WARM_UP_S", 0.01), ("WARM_UP_LIMIT_S", 0.02), ("REFILL_CACHES_S", 0)):
-        monkeypatch.setattr(clock, name, seconds)
     replace = os.replace
 
     def full(source, target):
@@ -193,7 +285,11 @@ def test_a_full_disk_costs_no_result(photos, run_command, monkeypatch, command):
     assert result.stderr.splitlines()[-1].endswith(": No space left on device")
 
 
-def test_rows_that_cannot_be_written_are_not_said_to_be_kept(photos, run_command, monkeypatch):
+@pytest.mark.parametrize("command", ["compare", "profile"])
+def test_rows_that_cannot_be_written_cost_no_result(
+    photos, run_command, monkeypatch, quick_clock, command
+):
+    """The command measures everything, prints it, and fails at the end."""
     replace = os.replace
 
     def full(source, target):
@@ -202,7 +298,14 @@ def test_rows_that_cannot_be_written_are_not_said_to_be_kept(photos, run_command
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    result = run_command("compare")
+    with pytest.warns(UserWarning, match=r"rows.*json cannot be written \(No space left"):
+        result = run_command(command, "--json")
     assert result.exit_code == 2
-    assert "No space left on device" in result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert rows
+    assert all(row["ms_per_image"] for row in rows)
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"genets: {photos / 'out' / 'rows'}")
+    assert last.endswith("could not be written: No space left on device")
     assert "kept" not in result.stderr
+    assert (photos / "out" / f"{'comparison' if command == 'compare' else command}.html").exists()

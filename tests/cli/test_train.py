@@ -112,6 +112,35 @@ def test_faults(words, sentence, tmp_path, monkeypatch) -> None:
     assert sentence in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("data", ["digits", "./digits", "../digits", "~/digits", "../../digits"]),
+        ("data", ["photos", "../photos", "~/photos"]),
+        ("network", ["genet_large", "./genet_large", "../genet_large"]),
+        ("network", ["ResNet-18", "ResNet-18/"]),
+        ("network", [" ".join(["XX3x128s2"] * 9 + [end]) for end in ("@224", "@256")]),
+    ],
+)
+def test_the_default_folders_of_different_runs_differ(name: str, texts: list[str]) -> None:
+    others = {"network": "master_small", "data": "digits"}
+    folders = {default_folder(others | {name: text}) for text in texts}
+    assert len(folders) == len(texts)
+    assert {folder.parent for folder in folders} == {Path("runs")}
+
+
+@pytest.mark.parametrize("texts", [("photos", "./photos", "photos/"), ("./digits", "digits/")])
+def test_the_default_folder_of_one_run_is_the_same(texts: tuple[str, ...]) -> None:
+    folders = {default_folder({"network": "genet_large", "data": text}) for text in texts}
+    assert len(folders) == 1
+
+
+def test_the_default_folder_is_readable() -> None:
+    for network, data in (("genet_large", "digits"), ("ResNet-18", "digits"), ("mine", "photos")):
+        folder = default_folder({"network": network, "data": data})
+        assert folder == Path(f"runs/{network}-{data}")
+
+
 def test_the_default_folder_keeps_letters_of_every_script() -> None:
     folder = default_folder({"network": "master_small", "data": "屋顶/a b"})
     assert folder == Path("runs/master_small-屋顶_a_b")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import genets
-from genets.core.errors import first_line
+from genets.core.errors import counted, first_line
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,14 @@ from genets.core.errors import first_line
 )
 def test_first_line(error: Exception, reason: str) -> None:
     assert first_line(error) == reason
+
+
+def test_counted() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [counted(number, "process", "processes") for number in (1, 2)] == [
+        "1 process",
+        "2 processes",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Folders of images."""
 
+import itertools
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from genets.core.errors import DataError
 from genets.core.progress import Progress
-from genets.data import Augmentation, BrokenImages, Share, load_data, seeded_globals
+from genets.data import Augmentation, BrokenImages, Share, broken_files, load_data, seeded_globals
 from genets.data import folder as folder_module
 
 
@@ -40,9 +41,26 @@ def test_the_check_of_all_images_reports_its_progress(tmp_path):
     steps = []
     fill(tmp_path)
     load_data(tmp_path, 16, on_progress=steps.append)
-    assert steps == [Progress("reading images", number, 20) for number in range(1, 21)]
+    assert steps[0] == Progress("reading images", 1, 20)
+    assert steps[-1] == Progress("reading images", 20, 20)
+    count = len(steps)
     load_data(tmp_path, 16, check=False, on_progress=steps.append)
-    assert len(steps) == 20, "without a check, nothing is read"
+    assert len(steps) == count, "without a check, nothing is read"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reported"),
+    [(0.0, [1, 20]), (0.06, [1, 5, 9, 13, 17, 20]), (0.5, list(range(1, 21)))],
+)
+def test_progress_is_reported_with_the_first_and_last_image_and_not_too_often(
+    tmp_path, seconds, reported
+):
+    """seconds: from image to image."""
+    fill(tmp_path)
+    files, steps, numbers = sorted(map(str, tmp_path.rglob("*.png"))), [], itertools.count()
+    broken = broken_files(files, steps.append, now=lambda: seconds * next(numbers))
+    assert broken == {}
+    assert steps == [Progress("reading images", number, 20) for number in reported]
 
 
 def test_seed_moves_validation_and_never_test(tmp_path):

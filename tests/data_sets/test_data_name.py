@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from folder_lab import fill
 
-from genets.core.data_name import BUILT_IN_DATA
 from genets.core.errors import DataError
 from genets.data import LOADERS, check_output_folder, load_data
 from genets.data.split_origin import find_split_origin
@@ -33,8 +32,15 @@ def stored_names(data: str) -> list[str]:
     ]
 
 
-def test_both_lists_of_built_in_data_sets_are_equal():
-    assert set(LOADERS) == set(BUILT_IN_DATA)
+def test_a_data_set_is_added_in_one_place(folder, monkeypatch):
+    """Settings and loading both know the name, also beside a folder of the same name."""
+    fill(folder.parent / "mine")
+    assert stored_names("mine") == [str(folder.parent / "mine")] * 3
+    digits = load_data("digits", 8)
+    monkeypatch.setitem(LOADERS, "mine", lambda resolution, **options: digits)
+    assert stored_names("mine") == ["mine"] * 3
+    assert load_data("mine", 8) is digits
+    check_output_folder("mine", folder.parent / "mine" / "cat" / "scores")
 
 
 def test_the_bare_name_is_the_built_in_data_set(folder, caplog):

@@ -1,6 +1,7 @@
 """What the folders of a data set mean: splits, classes, and everything that is left out."""
 
 import logging
+import shutil
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,9 @@ from folder_lab import fill, write
 from PIL import Image
 
 from genets.core.errors import DataError
+from genets.core.output_folder import MARKER, make_folder
 from genets.data import check_output_folder, load_data
+from genets.data.split_names import SPLIT_OF
 
 SPLITS = ("train", "validation", "test")
 
@@ -237,6 +240,65 @@ def test_results_of_genets_inside_the_data_are_left_out(tmp_path, split, place, 
     assert data.class_names == ("cat", "dog")
     assert data.fingerprint == before.fingerprint
     assert "1 folder with results of genets" in data.description
+
+
+def make_results(folder, kind, *, marked):
+    """A folder as a training run or `genets eval` leaves it."""
+    folder.mkdir()
+    write(folder / "curves.png", seed=9)
+    if kind == "run":
+        (folder / "run.lock").touch()
+        (folder / "checkpoints").mkdir()
+        write(folder / "results" / "picture.png", seed=9)
+        (folder / "results" / "weights.safetensors").touch()
+    else:
+        (folder / "eval.json").write_text('{"accuracy": {}}')
+    if marked:
+        (folder / MARKER).touch()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("kind", ["run", "report"])
+@pytest.mark.parametrize("layout", ["classes", "splits"])
+@pytest.mark.parametrize("name", SPLIT_OF)
+def test_results_with_the_name_of_a_split_are_no_split(tmp_path, name, layout, kind, marked):
+    fill(tmp_path / "TRAIN" if layout == "splits" else tmp_path)
+    before = load_data(tmp_path, 8)
+    make_results(tmp_path / name, kind, marked=marked)
+    data = load_data(tmp_path, 8)
+    assert data.class_names == ("cat", "dog")
+    assert data.fingerprint == before.fingerprint
+    assert f"1 folder with results of genets ({name})" in data.description
+
+
+@pytest.mark.parametrize("name", SPLIT_OF)
+def test_a_marked_folder_is_no_split_also_before_its_first_file(tmp_path, name):
+    fill(tmp_path)
+    before = load_data(tmp_path, 8)
+    make_folder(tmp_path / name)
+    assert load_data(tmp_path, 8).fingerprint == before.fingerprint
+
+
+def test_a_split_with_a_report_beside_its_classes_is_a_split(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test", count=3)
+    before = load_data(tmp_path, 8)
+    (tmp_path / "test" / "eval.json").write_text('{"accuracy": {}}')
+    data = load_data(tmp_path, 8)
+    assert sizes(data) == sizes(before)
+    assert data.fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("name", ["eval", "runs", "trained"])
+def test_results_beside_splits_do_not_change_what_is_wrong(tmp_path, name):
+    fill(tmp_path, classes=("train", "test"))
+    make_results(tmp_path / name, "run", marked=True)
+    with pytest.raises(DataError, match="has test, train but no train folder with class folders"):
+        load_data(tmp_path, 8)
+    shutil.rmtree(tmp_path / "train")
+    fill(tmp_path / "test")
+    with pytest.raises(DataError, match=r"no train folder$"):
+        load_data(tmp_path, 8)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"top1": 0.9}', "[" * 100_000])

@@ -1,11 +1,11 @@
 """Misspelt names of split folders are named in the description of the folder, or in the error."""
 
 import pytest
-from folder_lab import fill, write
+from folder_lab import fill
 
 from genets.core.errors import DataError
 from genets.data import load_data
-from genets.data.split_names import suggest_split
+from genets.data.split_names import suggest_split_for_class
 
 
 def remarks(folder, **options):
@@ -45,19 +45,42 @@ def test_a_misspelt_split_beside_classes_is_named(tmp_path):
     ]
 
 
-def test_a_misspelt_split_that_becomes_a_class_is_named(tmp_path):
-    for name in ("tset", "test", "valid ation"):
-        root = fill(tmp_path / f"photos with {name}")
-        for number in range(9):
-            write(root / name / f"{number}.png")
-        (line,) = remarks(root)
-        assert line.startswith(f"the folder {name!r} ")
-        assert "read as a class" in line
+def test_a_split_that_becomes_a_class_is_named(tmp_path):
+    fill(tmp_path, classes=("cat", "dog", "test"))
+    assert remarks(tmp_path) == [
+        "the folder 'test' holds no class folders, so it is read as a class"
+    ]
 
 
-@pytest.mark.parametrize("name", ["text", "best", "brain", "train station", "valve", "dove"])
-def test_usual_class_names_are_no_misspelt_splits(name):
-    assert suggest_split(name, is_class=True) is None
+@pytest.mark.parametrize(
+    ("name", "beside", "split"),
+    [("tset", "train", "test"), ("Trian", "test", "train"), ("vla", "Test", "val")],
+)
+def test_a_misspelt_split_that_becomes_a_class_is_named(tmp_path, name, beside, split):
+    fill(tmp_path, classes=("cat", "dog", name))
+    assert remarks(tmp_path) == []
+    fill(tmp_path, classes=(beside,))
+    assert f"the folder {name!r} is read as a class; did you mean {split}?" in remarks(tmp_path)
+
+
+CLASSES = (
+    "text", "best", "brain", "train station", "valve", "dove", "rain", "strain", "oval", "vial",
+    "veal", "vale", "leva", "drain", "trains", "rest", "tests", "t", "devil", "level", "tester",
+    "staining",
+)  # fmt: skip
+
+
+def test_usual_class_names_are_no_misspelt_splits(tmp_path):
+    fill(tmp_path, classes=CLASSES)
+    assert remarks(tmp_path) == []
+    for split in ("train", "val", "test"):
+        assert [n for n in CLASSES if suggest_split_for_class(n, [*CLASSES, split])] == []
+
+
+def test_a_split_that_is_there_is_not_suggested():
+    assert suggest_split_for_class("tset", ["tset", "train"]) == "test"
+    assert suggest_split_for_class("tset", ["tset", "train", "eval"]) is None
+    assert suggest_split_for_class("tset", ["tset", "cat"]) is None
 
 
 def test_errors_name_misspelt_splits(tmp_path):

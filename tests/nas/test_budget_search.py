@@ -296,8 +296,8 @@ def test_a_busy_device_neither_meets_nor_refuses_a_budget(
         check_feasible(busy)
 
 
-BUSY = "the device was too busy with something else to decide on the budget 0.06ms, also after 2 "
-NO_DECISION = "so no latency decides on the budget 0.06ms, also after 2 "
+BUSY = "the device was too busy with something else to decide on the budget 0.06ms within 2 "
+NO_DECISION = "so no measurement could decide on the budget 0.06ms within 2 "
 KEPT = "minutes; finished work is kept, so give the same command again when "
 CALM = "the device is calm, or with a longer --wait"
 UNDISTURBED = "nothing disturbs the device, or with a longer --wait"

@@ -201,7 +201,7 @@ def test_what_others_slow_down_is_measured_again_when_they_have_ended(tmp_path):
 def test_the_wait_has_a_limit(tmp_path):
     others, engine = Others(False, False, False), BusyEngine(busy=99, half=1e-3)
     networks = networks_beside(others, engine, tmp_path, "0.6ms", minutes=0)
-    with pytest.raises(BusyDeviceError, match=r"on the budget 0\.6ms, also after 0 min") as caught:
+    with pytest.raises(BusyDeviceError, match=r"on the budget 0\.6ms within 0 min") as caught:
         networks.measure([OTHER])
     assert caught.value.exit_status == 4
     assert "--wait" in str(caught.value)

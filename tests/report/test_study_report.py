@@ -378,8 +378,8 @@ def test_the_command(selected, tmp_path):
     ("study", "out", "sentence"),
     [
         ("none", "a.html", "is not a study folder"),
-        (None, "no/such/a.html", "--out must be a file in an existing folder, not"),
-        (None, ".", "--out must be a file in an existing folder, not"),
+        (None, "no/such/a.html", "no/such/a.html': its folder does not exist"),
+        (None, ".", "': it is a folder"),
     ],
 )
 def test_faults(selected, tmp_path, study, out, sentence):

@@ -18,6 +18,7 @@ from genets.cli.options import (
     option,
 )
 from genets.core.errors import GenetsError
+from genets.core.output_folder import check_writable_folder
 
 if TYPE_CHECKING:
     from genets.analysis import Comparison
@@ -69,20 +70,20 @@ def compare(
     genets compare genet_light timm:resnet18 mine.toml --batch-size 1
     """
     targets = make_targets(target)
+    if out is not None:
+        check_writable_folder(out)
     # PyTorch is imported only after the options are checked.
     from genets.analysis import Timing, find_networks
     from genets.analysis import compare as compare_networks
-    from genets.cli.output import print_kept_rows, print_tables, write_and_print
+    from genets.cli.output import UnsavedRows, print_kept_rows, print_tables, write_and_print
     from genets.cli.progress import show_progress
-    from genets.core.output_folder import make_folder
     from genets.report.comparison.page import write_comparison
     from genets.report.comparison.tables import comparison_record, comparison_tables
 
     timing = Timing(protocol, time_limit)
     candidates = find_networks(networks or (), set_name, resolution, seed)
     finished: list[Comparison] = []
-    if out:
-        make_folder(out)
+    unsaved = UnsavedRows()
     try:
         with show_progress(plain=json) as on_progress:
             result = compare_networks(
@@ -92,6 +93,7 @@ def compare(
                 file=out / ROWS if out else None,
                 on_progress=on_progress,
                 on_rows=finished.append,
+                on_unsaved=unsaved.add,
             )
     except (KeyboardInterrupt, OSError):
         if finished and not json:
@@ -104,5 +106,6 @@ def compare(
         comparison_record(result),
         comparison_tables(result),
     )
+    unsaved.check()
     if not any(row.measurement for row in result.rows):
         raise GenetsError("no network could be measured; each row gives its reason")

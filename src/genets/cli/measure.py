@@ -77,6 +77,5 @@ def measure(
         )
     if measurement.disturbed:
         print_remark(
-            f"warning: {' and '.join(measurement.disturbances)}; a device that nothing disturbs "
-            "may give another latency"
+            f"warning: {' and '.join(measurement.disturbances)}; measure again on an idle device"
         )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and groups of options.
+"""Options that several commands share, and groups of options. All options take paths with `~`.
 
 A parameter of a command whose annotation holds an `OptionGroup` becomes the options of the group;
 the command receives the options that were given as one dict. Options are built only when their
@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Protocol, get_args, get_origin, runtime_checkable
 
 import typer
@@ -133,7 +135,7 @@ SplitSeed = Annotated[
     int | None,
     option(
         "Random seed of the validation split, and of fresh weights.",
-        "that of the training, else 0",
+        "the seed of the training, or 0",
         min=0,
         max=2**63 - 1,
     ),
@@ -144,7 +146,7 @@ MaxBrokenShare = Annotated[
     option(
         "Largest share of images that may be broken, 0 to 1. One broken image is no error unless "
         "the share is 0.",
-        "that of the training, else 0.01",
+        "the share of the training, or 0.01",
         name="--max-broken-share",
     ),
 ]
@@ -183,7 +185,10 @@ class OptionGroup(Protocol):
 
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace every parameter that is a group by the options of the group."""
+    """Replace every parameter that is a group by the options of the group.
+
+    The command receives paths without `~`, which a shell leaves in a word such as `--out=~/runs`.
+    """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, tuple[OptionGroup, list[str]]] = {}
     parameters: list[Parameter] = []
@@ -200,11 +205,18 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
         for name, (group, names) in groups.items():
             options = {each: values.pop(each) for each in names}
             values[name] = group.collect(given(**options))
-        command(**values)
+        command(**{name: _expand_home(value) for name, value in values.items()})
 
     expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {each.name: each.annotation for each in parameters}
     return expanded
+
+
+def _expand_home(value: Any) -> Any:
+    """A path without `~`, or a list of such paths; other values as they are."""
+    if isinstance(value, list):
+        return [_expand_home(each) for each in value]
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from genets.core.errors import GenetsError, counted, first_line
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -152,6 +154,25 @@ def _console(*, stderr: bool, quiet: bool = False) -> Console:
     return console
 
 
+class UnsavedRows:
+    """The files that lack measured rows because they could not be written."""
+
+    def __init__(self) -> None:
+        self._errors: dict[Path, OSError] = {}
+
+    def add(self, file: Path, error: OSError) -> None:
+        """Remember a file; see `compare`."""
+        self._errors[file] = error
+
+    def check(self) -> None:
+        """Raise GenetsError for the first file. Call this after the result was printed."""
+        for file, error in self._errors.items():
+            raise GenetsError(
+                f"{file} lacks rows of this result, because it could not be written: "
+                f"{error.strerror or first_line(error)}"
+            )
+
+
 def print_kept_rows(folder: Path | None) -> None:
     """Say on standard error how many measured rows a folder holds, if it holds any."""
     from genets.analysis.comparison.rows import load_rows
@@ -159,5 +180,5 @@ def print_kept_rows(folder: Path | None) -> None:
     files = sorted(folder.glob(ROW_FILES)) if folder else []
     kept = sum(row.measurement is not None for file in files for row in load_rows(file).rows)
     if kept:
-        rows = "1 finished row is" if kept == 1 else f"{kept} finished rows are"
+        rows = counted(kept, "finished row is", "finished rows are")
         print_remark(f"{rows} kept in {folder}; the same command continues with the other rows.")

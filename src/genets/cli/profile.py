@@ -20,6 +20,7 @@ from genets.cli.options import (
     option,
 )
 from genets.core.errors import SettingsError
+from genets.core.output_folder import check_writable_folder
 
 CPU_BLOCK_RESOLUTION = 112
 
@@ -111,6 +112,8 @@ def profile(
     genets profile --table genet_normal --num-classes 10 --out runs/mine
     genets profile --table runs/mine --device cuda --precision fp16
     """
+    if out is not None:
+        check_writable_folder(out)
     if table is not None:
         _make_table(table, out, target, space, resolution, num_classes, seed, json)
         return
@@ -144,18 +147,18 @@ def _make_figures(
     from genets.analysis import Timing
     from genets.analysis.profile.profile import ProfileSettings
     from genets.analysis.profile.profile import profile as make_profile
-    from genets.cli.output import print_kept_rows, write_and_print
+    from genets.cli.output import UnsavedRows, print_kept_rows, write_and_print
     from genets.cli.progress import show_progress
-    from genets.core.output_folder import make_folder
     from genets.report.profile.page import write_profile
     from genets.report.profile.tables import profile_record, profile_sentences, profile_tables
 
     settings = ProfileSettings(target=chosen, timing=Timing(time_limit_s=time_limit), **figures)
-    if out:
-        make_folder(out)
+    unsaved = UnsavedRows()
     try:
         with show_progress(plain=json) as on_progress:
-            result = make_profile(settings, folder=out, on_progress=on_progress)
+            result = make_profile(
+                settings, folder=out, on_progress=on_progress, on_unsaved=unsaved.add
+            )
     except (KeyboardInterrupt, OSError):
         print_kept_rows(out)
         raise
@@ -166,6 +169,7 @@ def _make_figures(
         profile_tables(result),
         profile_sentences(result).values(),
     )
+    unsaved.check()
 
 
 def _make_table(

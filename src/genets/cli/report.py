@@ -30,15 +30,16 @@ def report(
     """
     from genets.cli.output import print_json, print_lines
     from genets.core.errors import GenetsError
+    from genets.core.output_folder import check_writable_file
     from genets.nas.study.snapshot import Snapshot
     from genets.report.files import current_date
     from genets.report.study.facts import state_sentences, study_record
     from genets.report.study.page import write_study_page
 
+    if out is not None:
+        check_writable_file(out)
     file = out or study / PAGE
     snapshot = Snapshot.read(study)
-    if not file.parent.is_dir() or file.is_dir():
-        raise GenetsError(f"--out must be a file in an existing folder, not {file}")
     try:
         write_study_page(snapshot, file, current_date())
     except OSError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +28,8 @@ from genets.latency.target import DEVICES
 
 if TYPE_CHECKING:
     from genets.training import RunResult, RunSettings
+
+MAX_WORD = 60  # characters of a network or data set in the name of a folder
 
 
 def train(
@@ -227,15 +232,30 @@ def _is_folder(network: str | None) -> bool:
 
 def _default_folder(options: dict[str, Any]) -> Path:
     """Return a folder such as `runs/genet_large-photos`."""
+    from genets.core.data_name import LOADERS
     from genets.core.errors import SettingsError
 
     for needed in ("network", "data"):
         if needed not in options:
             raise SettingsError(f"{needed} must be given, or --out with a run to continue")
-    words = [
-        re.sub(r"[^\w.-]+", "_", options[name]).strip("._")[:60] for name in ("network", "data")
-    ]
-    return Path("runs") / "-".join(words)
+    network = _folder_word(options["network"], complete_networks())
+    return Path("runs") / f"{network}-{_folder_word(options['data'], LOADERS)}"
+
+
+def _folder_word(text: str, names: Collection[str]) -> str:
+    """A network or data set as a part of a folder's name.
+
+    Where another text would give the same word, the word ends in a digest. Such texts are a folder
+    that has one of `names`, a folder above the working directory or in the home folder, and a long
+    notation.
+    """
+    path = os.path.normpath(text)
+    word = re.sub(r"[^\w.-]+", "_", path).strip("._")
+    is_clear = len(word) <= MAX_WORD and not path.startswith(("..", "~"))
+    if is_clear and (text == word or word not in names):
+        return word
+    digest = hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=3).hexdigest()
+    return f"{word[:MAX_WORD]}-{digest}"
 
 
 def run_training(

@@ -6,16 +6,23 @@ Settings use this module before PyTorch is imported, so it must stay light.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-BUILT_IN_DATA = ("digits",)
-"""The names of `genets.data.LOADERS`, the data sets that need no files."""
+from genets.core.lazy import import_on_call
+
+LOADERS: dict[str, Callable[..., Any]] = {
+    "digits": import_on_call("genets.data.digits", "load_digits"),
+}
+"""Data sets in memory, by name; each loader takes resolution, seed and device, and returns an
+`ImageData`."""
 
 
 def find_data_path(data: str | Path) -> Path | None:
     """Find the file or folder of a data argument.
 
-    A bare built-in name is always that data set, also beside a folder of the same name. Such a
+    A bare name of `LOADERS` is always that data set, also beside a folder of the same name. Such a
     folder is given as `./digits`, or as a `Path`.
 
     Args:
@@ -27,21 +34,10 @@ def find_data_path(data: str | Path) -> Path | None:
     path = os.path.expanduser(data)
     if isinstance(data, Path):
         return Path(path)
-    return Path(path) if data not in BUILT_IN_DATA and os.path.exists(path) else None
+    return Path(path) if data not in LOADERS and os.path.exists(path) else None
 
 
 def make_data_absolute(data: str) -> str:
     """Make the path of a file or folder absolute; the name of a data set stays as it is."""
     path = find_data_path(data)
     return data if path is None else os.path.abspath(path)
-
-
-def describe_hidden_folder(data: str) -> str:
-    """One sentence where a folder has the name of the built-in data set that is used; else empty.
-
-    Args:
-        data: A data argument.
-    """
-    if data not in BUILT_IN_DATA or not os.path.isdir(data):
-        return ""
-    return f"{data} is the built-in data set; for the folder of that name, write ./{data}"

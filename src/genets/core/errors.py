@@ -89,7 +89,7 @@ class InfeasibleBudgetError(GenetsError):
 
 
 class BusyDeviceError(GenetsError):
-    """Something else used the device for too long, so that no latency decides on the budget."""
+    """The device stayed busy for too long, so no measurement could decide on the budget."""
 
     exit_status = 4
 
@@ -102,9 +102,15 @@ def shown(value: object) -> str:
         return f"a huge {type(value).__name__}"
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as `1 image` or `2 images`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, such as `1 image` or `2 images`.
+
+    Args:
+        number: The number.
+        noun: The noun for one.
+        plural: The noun for any other number; by default `noun` with an `s`.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def printable(text: str) -> str:

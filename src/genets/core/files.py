@@ -44,6 +44,18 @@ def normal_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def describe_hidden_folder(name: str, meaning: str) -> str:
+    """One sentence where a folder has a name that means something else; else an empty text.
+
+    Args:
+        name: A name that a command takes.
+        meaning: The words for its meaning.
+    """
+    if not os.path.isdir(name):
+        return ""
+    return f"{name} is {meaning}; for the folder of that name, write ./{name}"
+
+
 class FileLock:
     """A lock on a file that holds until it is closed or this process ends.
 

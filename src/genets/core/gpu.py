@@ -92,7 +92,8 @@ def device_memory(torch: Any, device: str) -> tuple[int, int]:
         torch: The package PyTorch.
         device: `cuda` or `cuda:NUMBER`.
     """
-    with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
+    # Without this, the query also allocates memory on the first GPU.
+    with torch.cuda.device(device):
         free, total = torch.cuda.mem_get_info(device)
     return int(free), int(total)
 

@@ -1,4 +1,4 @@
-"""Names of a package that are imported at their first use."""
+"""Names that are imported at their first use."""
 
 from __future__ import annotations
 
@@ -30,3 +30,17 @@ def lazy_names(
         return value
 
     return sorted(module_of), get
+
+
+def import_on_call(module: str, name: str) -> Callable[..., Any]:
+    """Make a function that imports another function when it is called, and calls it.
+
+    Args:
+        module: Name of the module.
+        name: Name of the function in the module.
+    """
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*arguments, **options)
+
+    return call

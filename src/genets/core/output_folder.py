@@ -7,6 +7,7 @@ where the command was stopped before it wrote its results.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from genets.core.errors import GenetsError, first_line
@@ -17,17 +18,27 @@ _TEXT = "genets made this folder for its results. Data sets around this folder l
 
 
 def make_folder(folder: str | Path) -> None:
-    """Make a folder for results, or take one that exists; mark it if nothing else is in it.
+    """Make a folder for results and mark it, or take one that exists.
 
-    A folder with other files is not marked, because it may hold images of a user.
+    A folder that exists is not marked, because a user may have made it for images.
 
     Raises:
         OSError: The folder cannot be made or written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if is_free(folder):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    try:
         write_atomic(folder / MARKER, _TEXT)
+    except BaseException:  # the next command must not find a folder without a mark
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def is_free(folder: Path) -> bool:
@@ -44,11 +55,12 @@ def check_writable_folder(folder: str | Path) -> None:
     """Check that a folder can be made, or that files can be written into it; nothing is written.
 
     Raises:
-        GenetsError: A file is in the way, a name is too long, or there is no permission.
+        GenetsError: A file or a link to nothing is in the way, a name is too long, or there is no
+            permission.
     """
     place = _nearest(folder)
     if not place.is_dir():
-        raise _refusal(folder, f"{place} is a file")
+        raise _refusal(folder, f"{place} is a {'file' if place.exists() else 'link to nothing'}")
     _check_permission(folder, place)
 
 

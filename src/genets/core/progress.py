@@ -38,7 +38,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class Reporter:
-    """Passes on the steps of phases, and the action that the running step consists of.
+    """Passes on the steps of phases, and what the current step is doing.
 
     Args:
         on_progress: Called with each step; None reports nothing.

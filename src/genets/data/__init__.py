@@ -1,11 +1,12 @@
 """Data sets, cut into training, validation and test split."""
 
+from genets.core.data_name import LOADERS
 from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.data.broken_images import BrokenImages, broken_files
 from genets.data.digits import DigitsSplit, load_digits
 from genets.data.equal_files import describe_equal_files
 from genets.data.folder import check_output_folder, load_folder
-from genets.data.load import LOADERS, load_data
+from genets.data.load import load_data
 from genets.data.nuisance import Nuisance, render
 from genets.data.pixels import read_rgb
 from genets.data.pool import Augmentation, readers_for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from genets.data.pixels import as_rgb
 from genets.data.share import WHOLE, Share
 
 READING = "reading images"  # the name of the phase
+REPORT_S = 0.2  # each report takes the lock of the progress bar, so not one for each image
 
 
 class BrokenImages:
@@ -78,17 +80,29 @@ class BrokenImages:
         return broken_files(self.paths[share.of_pass()], on_progress)
 
 
-def broken_files(paths: Sequence[str], on_progress: OnProgress | None = None) -> dict[str, str]:
+def broken_files(
+    paths: Sequence[str],
+    on_progress: OnProgress | None = None,
+    *,
+    now: Callable[[], float] = time.monotonic,
+) -> dict[str, str]:
     """The unreadable files with the reason; JPEGs are decoded at an eighth of the size.
 
-    on_progress: called with the number of files that have been read.
+    Args:
+        paths: the files.
+        on_progress: called with the number of files that have been read: with the first and the
+            last one, and between them at most once in `REPORT_S` seconds.
+        now: the time in seconds, from any origin.
     """
     reasons: list[str] = []
+    reported_s = -math.inf
     with ThreadPoolExecutor() as pool:
-        for reason in pool.map(_fault, paths, chunksize=64):
+        for reason in pool.map(_fault, paths):
             reasons.append(reason)
-            if on_progress is not None:
+            now_s, is_last = now(), len(reasons) == len(paths)
+            if on_progress is not None and (is_last or now_s - reported_s >= REPORT_S):
                 on_progress(Progress(READING, len(reasons), len(paths)))
+                reported_s = now_s
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 

@@ -12,7 +12,7 @@ from typing import Unpack
 from PIL import Image
 
 from genets.core.data_name import find_data_path
-from genets.core.errors import DataError, printable
+from genets.core.errors import DataError, counted, printable
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress
 from genets.data.broken_images import broken_files
@@ -79,10 +79,11 @@ def load_folder(
     if cut_missing and used != set(wanted):
         used.add("train")  # a missing split is cut off the training images
     if not used <= parts.keys():
-        beside = set(scan.list_folders("")) - set(parts.values())
+        beside = sorted(set(scan.list_folders("")) - set(parts.values()))
+        beside = [name for name in beside if scan.examine(name) != "results"]
         raise DataError(
             f"folder {scan.root} has {name_some(sorted(parts.values()))} but no train folder"
-            f"{suggest_names(sorted(beside))}"
+            f"{suggest_names(beside)}"
         )
     names, files = _read_parts(scan, parts, used)
     data = assemble(
@@ -117,7 +118,8 @@ def _check_test_split(data: ImageData) -> None:
 def check_output_folder(data: str | Path, out: str | Path) -> None:
     """Refuse to write into a folder that holds images of a data set.
 
-    A later command would read pictures there as images of a class.
+    A later command would read pictures there as images of a class. Pictures among earlier results
+    of genets are no such images.
 
     Raises:
         DataError: `out` is such a folder, or lies in one.
@@ -129,7 +131,8 @@ def check_output_folder(data: str | Path, out: str | Path) -> None:
     for place in (folder, *folder.parents):
         if root not in place.parents:
             return
-        if place.is_dir() and FolderScan(place).holds_images(""):
+        scan = FolderScan(place)
+        if place.is_dir() and scan.holds_images("") and scan.examine("") != "results":
             raise DataError(
                 f"folder {out} is in {place}, which holds images of data set {data}; give a folder "
                 "elsewhere"
@@ -220,7 +223,7 @@ def _describe(
         if split not in parts and not count:
             continue
         source = printable(parts.get(split, "cut off the training images"))
-        images = "1 image" if count == 1 else f"{count} images"
+        images = counted(count, "image")
         if source:
             texts.append(f"{split}: {images} ({source})")
         else:  # the class folders themselves

@@ -7,17 +7,25 @@ from collections.abc import Collection
 
 from genets.core.errors import DataError
 from genets.core.files import normal_name
+from genets.core.output_folder import is_marked
 from genets.data.folder_scan import FolderScan
 from genets.data.left_out import BESIDE_SPLITS, ONLY_FOLDERS, REPEATED, RESULTS
 from genets.data.split import name_some
-from genets.data.split_names import SPLIT_FOLDERS, SPLIT_OF, describe_doubtful, suggest_names
+from genets.data.split_names import (
+    SPLIT_FOLDERS,
+    SPLIT_OF,
+    describe_class,
+    describe_left_out,
+    suggest_names,
+)
 
 
 def find_splits(scan: FolderScan) -> dict[str, str]:
     """The folder of class folders for each split, as a name below the root.
 
     Without split folders, the root itself holds the class folders of `train`. A split folder that
-    is a link to another one counts as missing.
+    is a link to another one counts as missing. Results of genets are no split, whatever the name of
+    their folder.
 
     Raises:
         DataError: two folders name one split, or split folders hold no class folders.
@@ -25,7 +33,7 @@ def find_splits(scan: FolderScan) -> dict[str, str]:
     root, children = scan.root, scan.list_folders("")
     named: dict[str, list[str]] = {split: [] for split in SPLIT_FOLDERS}
     for child in children:
-        if child.casefold() in SPLIT_OF:
+        if child.casefold() in SPLIT_OF and not _is_result(scan, child):
             named[SPLIT_OF[child.casefold()]].append(child)
     holding = {
         split: [name for name in names if scan.list_folders(name)] for split, names in named.items()
@@ -34,9 +42,11 @@ def find_splits(scan: FolderScan) -> dict[str, str]:
     all_named = [name for names in named.values() for name in names]
     if not any(holding.values()):
         # A single folder `train` that holds images directly is a class of that name.
-        if len(all_named) > 1 and len(all_named) == len(children):
+        others = set(children) - set(all_named)
+        if len(all_named) > 1 and all(_is_result(scan, child) for child in others):
             raise DataError(
-                f"folder {root} has {name_some(children)} but no train folder with class folders"
+                f"folder {root} has {name_some(sorted(all_named))} but no train folder with class "
+                "folders"
             )
         return {"train": ""}
     for split, names in holding.items():
@@ -52,11 +62,24 @@ def find_splits(scan: FolderScan) -> dict[str, str]:
             "folders"
         )
     for child in sorted(set(children) - set(parts.values())):
-        is_result = scan.examine(child) == "results"
+        is_result = _is_result(scan, child)
         scan.left_out.add(RESULTS if is_result else BESIDE_SPLITS, child)
         if not is_result:
-            scan.remark(describe_doubtful(child))
+            scan.remark(describe_left_out(child))
     return _without_links(scan, parts)
+
+
+def _is_result(scan: FolderScan, child: str) -> bool:
+    """Whether genets made a folder below the root.
+
+    A user's own split remains a split where a report was written beside its class folders.
+    """
+    if scan.examine(child) != "results":
+        return False
+    if child.casefold() not in SPLIT_OF or is_marked(scan.path(child)):
+        return True
+    folders = (f"{child}/{name}" for name in scan.list_folders(child))
+    return not any(scan.examine(name) == "class" and scan.holds_images(name) for name in folders)
 
 
 def _without_links(scan: FolderScan, parts: dict[str, str]) -> dict[str, str]:
@@ -94,12 +117,14 @@ def find_classes(scan: FolderScan, part: str, known: Collection[str] = ()) -> di
         scan.count_beside(part)
     classes: dict[str, list[str]] = {}
     unused: list[str] = []
-    for child in scan.list_folders(part):
-        folder = f"{part}/{child}" if part else child
-        role = scan.examine(folder)
+    folders = {child: f"{part}/{child}" if part else child for child in scan.list_folders(part)}
+    roles = {child: scan.examine(folder) for child, folder in folders.items()}
+    own = [child for child, role in roles.items() if role != "results"]
+    for child, folder in folders.items():
+        role = roles[child]
         is_class = role == "class" or (role == "only folders" and normal_name(child) in known)
         if not part and role != "results":
-            scan.remark(describe_doubtful(child, is_class=is_class))
+            scan.remark(describe_class(child, own) if is_class else describe_left_out(child))
         if is_class:
             classes.setdefault(normal_name(child), []).append(folder)
             continue

@@ -33,7 +33,7 @@ SYSTEM_NAMES = {
     "__pycache__",
 }  # fmt: skip
 # genets marks the folders that it makes. A folder without a mark was written by genets if it holds
-# one of these files: an older genets did not mark, nor is a folder marked that held other files.
+# one of these files: an older genets did not mark, nor is a folder marked that a user made.
 RESULT_FILES = {
     "study.toml", "study.lock", "masternets.json", "run.lock", "weights.safetensors",
     "contract.json", "selected.json",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from genets.core.errors import DataError, printable
+from genets.core.errors import DataError, counted, printable
 from genets.core.image_facts import Preprocessing
 from genets.data.folder import ImageFiles
 from genets.data.folder_scan import FolderScan
@@ -46,8 +46,7 @@ def _images_below(folder: Path, note: Callable[[str], None]) -> list[str]:
     if not files:
         raise DataError(f"folder {str(folder)!r} holds no image{left_out}")
     if left_out:
-        images = "1 image" if len(files) == 1 else f"{len(files)} images"
-        note(f"{printable(str(folder))}: {images}{left_out}")
+        note(f"{printable(str(folder))}: {counted(len(files), 'image')}{left_out}")
     return files
 
 

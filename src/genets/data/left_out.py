@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genets.core.errors import printable
+from genets.core.errors import counted, printable
 from genets.data.image_file import extension_of
 
 SHOWN = 5  # names for each reason
@@ -60,7 +60,7 @@ class LeftOut:
     def __str__(self) -> str:
         """Such as `2 files .heic (cat/1.heic, cat/2.heic); 1 link to nothing (dog)`."""
         return "; ".join(
-            f"{count} {reason.singular if count == 1 else reason.plural} ({self._shown(reason)})"
+            f"{counted(count, reason.singular, reason.plural)} ({self._shown(reason)})"
             for reason, count in sorted(self.counts.items(), key=lambda item: -item[1])
         )
 

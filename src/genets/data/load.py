@@ -9,23 +9,17 @@ from typing import Any
 
 import torch
 
-from genets.core.data_name import describe_hidden_folder, find_data_path
+from genets.core.data_name import LOADERS, find_data_path
 from genets.core.errors import DataError, unknown_name
+from genets.core.files import describe_hidden_folder
 from genets.core.image_facts import MAX_BROKEN_SHARE, Preprocessing
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress
-from genets.data.digits import load_digits
 from genets.data.folder import load_folder
 from genets.data.split import SPLITS, ImageData
 from genets.data.timm_dataset import PREFIXES, load_timm
 
 _log = get_logger(__name__)
-
-LOADERS: dict[str, Callable[..., ImageData]] = {"digits": load_digits}
-"""Data sets in memory, by name; each loader takes resolution, seed and device.
-
-`genets.core.data_name.BUILT_IN_DATA` lists the same names for code that must not import torch.
-"""
 
 
 def load_data(
@@ -95,7 +89,7 @@ def load_data(
 def _loader(name: str | Path) -> Callable[..., ImageData]:
     text = str(name)
     if text in LOADERS:
-        hidden = describe_hidden_folder(text)
+        hidden = describe_hidden_folder(text, "the built-in data set")
         if hidden:
             _log.info("%s", hidden)
         return lambda _, resolution, **options: LOADERS[text](resolution, **options)

@@ -14,50 +14,78 @@ SPLIT_FOLDERS = {
 }
 SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
 
-# `tset` and `test` have a ratio of 0.75. Class folders need more, because `text` has 0.75, too.
-LEFT_OUT_CUTOFF, CLASS_CUTOFF = 0.7, 0.85
+CUTOFF = 0.7  # `tset` and `test` have a ratio of 0.75
 
 
-def suggest_split(name: str, *, is_class: bool = False) -> str | None:
+def suggest_split(name: str) -> str | None:
     """Find the name of a split folder that a folder was probably meant to have.
 
     Args:
-        name: The name of a folder that is no split.
-        is_class: Whether the folder is read as a class. Such a folder gets a suggestion only where
-            its name is an obvious misspelling, because classes may have any name.
+        name: The name of a folder that is neither a split nor a class.
 
     Returns:
         The usual name; None where no name is close.
     """
-    words = re.findall(r"[^\W\d_]+", name.casefold())
+    words: list[str] = re.findall(r"[^\W\d_]+", name.casefold())
     letters = "".join(words)
-    candidates = [letters] if is_class else [letters, *words]
-    for candidate in candidates:
+    for candidate in (letters, *words):
         if candidate in SPLIT_OF:
             return candidate
     for split in SPLIT_OF:
         if sorted(split) == sorted(letters):
             return split
-    cutoff = CLASS_CUTOFF if is_class else LEFT_OUT_CUTOFF
-    close = difflib.get_close_matches(letters, SPLIT_OF, n=1, cutoff=cutoff)
+    close = difflib.get_close_matches(letters, SPLIT_OF, n=1, cutoff=CUTOFF)
     return close[0] if close else None
 
 
-def describe_doubtful(name: str, *, is_class: bool = False) -> str:
-    """One sentence about a folder that was perhaps meant as a split; else an empty text.
+def suggest_split_for_class(name: str, folders: Iterable[str]) -> str | None:
+    """Find the name of a split folder that a class folder was probably meant to have.
+
+    A class may have any name, such as `rain` or `oval`. So a split is only suggested where two
+    neighbouring letters are swapped, other folders name splits, and none of them names this split.
+    The first letter must be right, because `veal` is a class, too.
 
     Args:
-        name: The name of a folder that is not read as a split.
-        is_class: Whether the folder is read as a class; otherwise it is left out.
+        name: The name of a folder that is read as a class.
+        folders: The names of the folders beside it.
+
+    Returns:
+        The usual name; None for any other class.
     """
-    if name.casefold() in SPLIT_OF:
-        reason = f"the folder {name!r} holds no class folders, so it is read as a class"
-        return reason if is_class else ""
-    split = suggest_split(name, is_class=is_class)
+    letters = name.casefold()
+    present = {SPLIT_OF.get(folder.casefold()) for folder in folders} - {None}
+    if not present:
+        return None
+    swapped = {
+        letters[:i] + letters[i + 1] + letters[i] + letters[i + 2 :]
+        for i in range(1, len(letters) - 1)
+    }
+    missing = (split for split in SPLIT_OF if SPLIT_OF[split] not in present)
+    return next((split for split in missing if split in swapped), None)
+
+
+def describe_left_out(name: str) -> str:
+    """One sentence about a folder that is left out and was perhaps meant as a split; else empty."""
+    split = None if name.casefold() in SPLIT_OF else suggest_split(name)
     if split is None:
         return ""
-    role = "is read as a class" if is_class else "is neither a split nor a class, and is left out"
-    return f"the folder {name!r} {role}; did you mean {split}?"
+    return (
+        f"the folder {name!r} is neither a split nor a class, and is left out; did you mean "
+        f"{split}?"
+    )
+
+
+def describe_class(name: str, folders: Iterable[str]) -> str:
+    """One sentence about a class folder that was perhaps meant as a split; else an empty text.
+
+    Args:
+        name: The name of a folder that is read as a class.
+        folders: The names of the folders beside it.
+    """
+    if name.casefold() in SPLIT_OF:
+        return f"the folder {name!r} holds no class folders, so it is read as a class"
+    split = suggest_split_for_class(name, folders)
+    return f"the folder {name!r} is read as a class; did you mean {split}?" if split else ""
 
 
 def suggest_names(folders: Iterable[str]) -> str:

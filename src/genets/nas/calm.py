@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from genets.core.errors import SettingsError
+from genets.core.errors import SettingsError, counted
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress, Progress
 from genets.latency import Budget, Target
@@ -76,8 +76,8 @@ def with_idle_threads(
     threads = lab.count_idle_threads(target)
     if threads != target.threads:
         warnings.warn(
-            f"other processes use the CPUs, so this study's latencies are for {threads} CPU "
-            f"thread{'s' * (threads > 1)} in place of {target.threads}",
+            "other processes use the CPUs, so this study's latencies are for "
+            f"{counted(threads, 'CPU thread')} in place of {target.threads}",
             stacklevel=2,
         )
     return settings.model_copy(update={"target": replace(target, threads=threads)})

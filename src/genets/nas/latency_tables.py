@@ -79,6 +79,8 @@ def table_ahead(
             f"{folder} is already a study; give its folder to --table instead of a MasterNet"
         )
     path = layout.table_path(folder / layout.LATENCY, target.name)
+    if not path.exists():
+        target.check()  # a wrong target must leave no folder behind
     make_folder(folder)
     path.parent.mkdir(exist_ok=True)
     table = Laboratory().prepare_table(

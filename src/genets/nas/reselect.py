@@ -54,7 +54,7 @@ def select(
         GenetsError: An argument has a wrong type, or the folder is no study, or it has no trials
             yet.
         InfeasibleBudgetError: No structure meets the budget.
-        BusyDeviceError: The device stayed busy, so no latency decides on the budget.
+        BusyDeviceError: The device stayed busy, so no measurement could decide on the budget.
     """
     check_type("budget", budget, str, "a text such as '0.5x'")
     allowed = "None or a Target, such as genets.Target(device='cpu')"

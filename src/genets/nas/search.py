@@ -79,7 +79,8 @@ def search(
         workers: Processes for trials; by default one for each core, or one to four for each GPU.
         wait_minutes: The longest wait for a calm device. After it, a new search whose target
             leaves the number of threads open uses fewer threads.
-        on_event: Called with the progress of each phase.
+        on_event: Called with the progress of each phase. The first one, `reading images`, reads
+            every image of a folder once.
         **settings: Fields of `SearchSettings`. A new search needs `data` and `budget`. For a
             table such as `trial_training`, give a dict of the fields that differ.
 
@@ -89,7 +90,7 @@ def search(
     Raises:
         GenetsError: A setting is wrong, or a phase failed.
         InfeasibleBudgetError: No structure meets the budget.
-        BusyDeviceError: The device stayed busy, so no latency decides on the budget.
+        BusyDeviceError: The device stayed busy, so no measurement could decide on the budget.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
     chosen = settings_at(Path(out), preset, settings)

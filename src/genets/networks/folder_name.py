@@ -24,13 +24,6 @@ def find_results_folder(text: str) -> Path | None:
     return Path(text) if os.path.isdir(text) and not is_network_name(text) else None
 
 
-def describe_hidden_folder(text: str) -> str:
-    """One sentence where a folder has the name of the network that is used; else empty."""
-    if not is_network_name(text) or not os.path.isdir(text):
-        return ""
-    return f"{text} is the network of that name; for the folder of that name, write ./{text}"
-
-
 def is_network_name(text: str) -> bool:
     """Whether a text is a name of the zoo or of a baseline."""
     return text in zoo or text in baselines

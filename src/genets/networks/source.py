@@ -12,13 +12,13 @@ import timm
 from torch import nn
 
 from genets.core.errors import DataError, GenetsError, unknown_name
-from genets.core.files import normal_name
+from genets.core.files import describe_hidden_folder, normal_name
 from genets.core.log import get_logger
 from genets.networks.baselines import baselines
 from genets.networks.baselines.builders import build_network
 from genets.networks.build import build, seeded_weights
 from genets.networks.count import input_channels
-from genets.networks.folder_name import describe_hidden_folder, find_results_folder
+from genets.networks.folder_name import find_results_folder, is_network_name
 from genets.networks.weights import (
     STRUCTURE_FILE,
     WEIGHTS_FILE,
@@ -203,9 +203,10 @@ def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
         return _from_structure(path.stem, Structure.load(path), num_classes, pretrained)
     if find_results_folder(text) is not None:
         return _from_results(path, text)
-    hidden = describe_hidden_folder(text)
-    if hidden:
-        _log.info("%s", hidden)
+    if is_network_name(text):
+        hidden = describe_hidden_folder(text, "the network of that name")
+        if hidden:
+            _log.info("%s", hidden)
     if "@" in text or any(c.isspace() for c in text):
         return _from_structure(text, Structure.parse(text), num_classes, pretrained)
     if "/" in text:

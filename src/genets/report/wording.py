@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from genets.core.errors import counted
 from genets.training.score import Metric, Score
 
 if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
@@ -81,9 +82,7 @@ def describe_target(target: Target) -> str:
 
 def describe_setting(target: Target, *more: str) -> str:
     """A target in words without its batch size."""
-    threads = (
-        [] if target.threads is None else [f"{target.threads} thread{'s' * (target.threads > 1)}"]
-    )
+    threads = [] if target.threads is None else [counted(target.threads, "thread")]
     provider = [] if target.provider is None else [target.provider]
     words = [target.device, target.engine, *provider, target.precision, *more, *threads]
     return ", ".join(words)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +15,12 @@ from genets.analysis.comparison.rows import (
     CURE,
     Comparison,
     ComparisonRow,
+    OnUnsaved,
     Reference,
+    RowFile,
     Timing,
     check_same_conditions,
-    load_rows,
-    lock_rows,
-    save_rows,
+    open_rows,
 )
 from genets.core.errors import GenetsError, TargetError
 from genets.core.progress import OnProgress, Progress
@@ -40,21 +39,25 @@ def compare(
     file: Path | None = None,
     on_progress: OnProgress | None = None,
     on_rows: Callable[[Comparison], None] | None = None,
+    on_unsaved: OnUnsaved | None = None,
 ) -> Comparison:
     """Measure every network on every target.
 
     The networks of one target are sampled in turn in one run. Where they do not fit into memory
     together, there are several runs, which have one network in common: the reference. A network
-    that cannot be measured becomes a row with the reason.
+    that cannot be measured becomes a row with the reason. A file that cannot be written costs no
+    row: there is a warning, and measuring continues.
 
     Args:
         networks: The networks.
         targets: The targets; duplicates are dropped.
         timing: How each network is timed.
         file: Keeps the rows as they finish. Rows that the file holds are not measured again;
-            failed rows are.
+            failed rows are. Its folder is made after the targets are checked.
         on_progress: Called with the progress in rows.
         on_rows: Called with all finished rows after each run.
+        on_unsaved: Called at the end if `file` lacks rows because it could not be written, with
+            its path and the error.
 
     Returns:
         A row for each network and target.
@@ -64,53 +67,66 @@ def compare(
         GenetsError: The rows of `file` are from other conditions or other networks, the file is
             damaged, or another process writes it.
     """
-    with lock_rows(file) if file else nullcontext():
-        return _compare(networks, targets, timing or Timing(), file, on_progress, on_rows)
-
-
-def _compare(
-    networks: Sequence[ComparedNetwork],
-    targets: Sequence[Target],
-    timing: Timing,
-    file: Path | None,
-    on_progress: OnProgress | None,
-    on_rows: Callable[[Comparison], None] | None,
-) -> Comparison:
-    targets = [target.resolved() for target in dict.fromkeys(targets)]
     target_errors = _find_target_errors(targets)
-    if len(target_errors) == len(targets):
-        raise next(iter(target_errors.values()))
-    stored = load_rows(file) if file else Comparison()
+    if target_errors and all(target_errors.values()):
+        raise next(filter(None, target_errors.values()))
+    with open_rows(file) as kept:
+        result = measure_rows(
+            networks, target_errors, timing or Timing(), kept, on_progress, on_rows
+        )
+    kept.report(on_unsaved)
+    return result
+
+
+def measure_rows(
+    networks: Sequence[ComparedNetwork],
+    targets: Mapping[Target, TargetError | None],
+    timing: Timing,
+    kept: RowFile,
+    on_progress: OnProgress | None,
+    on_rows: Callable[[Comparison], None] | None = None,
+) -> Comparison:
+    """Measure the rows that a file lacks; see `compare`.
+
+    Args:
+        networks: The networks.
+        targets: Each target, with the error where this machine does not have it.
+        timing: How each network is timed.
+        kept: The file of the rows.
+        on_progress: Called with the progress in rows.
+        on_rows: Called with all finished rows after each run.
+    """
     network_errors = _find_network_errors(networks)
     keys = [
         (network.name, target, network.resolution) for network in networks for target in targets
     ]
     runnable = [network for network in networks if network.name not in network_errors]
-    check_same_conditions(stored.only(keys), timing, {n.name: n.seed for n in networks}, file)
-    _check_same_networks(stored.only(keys), runnable, file)
+    seeds = {network.name: network.seed for network in networks}
+    check_same_conditions(kept.rows.only(keys), timing, seeds, kept.path)
+    _check_same_networks(kept.rows.only(keys), runnable, kept.path)
     counter = _RowCounter(len(keys), on_progress)
-    for target in targets:
+    for target, target_error in targets.items():
         errors = dict(network_errors)
-        if target in target_errors:
-            errors = dict.fromkeys((n.name for n in networks), str(target_errors[target]))
+        if target_error is not None:
+            errors = dict.fromkeys((n.name for n in networks), str(target_error))
         comparison = _TargetComparison(target, timing, errors, counter)
-        for run in comparison.runs(networks, stored):
-            stored = stored.with_rows(run.rows, run.references)
-            if file:
-                save_rows(stored, file)
+        for run in comparison.runs(networks, kept.rows):
+            kept.add(run)
             if on_rows:
-                on_rows(stored.only(keys))
-    return stored.only(keys)
+                on_rows(kept.rows.only(keys))
+    return kept.rows.only(keys)
 
 
-def _find_target_errors(targets: Sequence[Target]) -> dict[Target, TargetError]:
-    """The targets that this machine does not have."""
-    errors = {}
+def _find_target_errors(targets: Sequence[Target]) -> dict[Target, TargetError | None]:
+    """Each target, once, with the error where this machine does not have it."""
+    errors: dict[Target, TargetError | None] = {}
     for target in targets:
+        resolved = target.resolved()
         try:
-            target.check()
+            resolved.check()
+            errors[resolved] = None
         except TargetError as error:
-            errors[target] = error
+            errors[resolved] = error
     return errors
 
 

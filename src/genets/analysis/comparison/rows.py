@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, first_line
 from genets.core.files import FileLock, write_atomic
 from genets.core.json_files import check_version, read_json
+from genets.core.output_folder import make_folder
 from genets.core.resumable import differences, take_lock
 from genets.core.validation import from_plain, to_plain
 from genets.latency import Measurement, Target
@@ -19,6 +22,7 @@ from genets.latency.timing.clock import find_protocol
 from genets.latency.timing.measurement import check_time_limit
 
 Key = tuple[str, Target, int]
+OnUnsaved = Callable[[Path, OSError], None]
 
 VERSION = 2
 # Fields of the environment that must be equal for rows to be compared.
@@ -180,6 +184,61 @@ def save_rows(comparison: Comparison, path: Path) -> None:
     references = json.dumps([to_plain(r) for r in comparison.references], allow_nan=False)
     text = f'{{"version": {VERSION}, "references": {references}, "rows": [\n{rows}\n]}}\n'
     write_atomic(path, text)
+
+
+@dataclass
+class RowFile:
+    """The file that keeps the rows of a comparison as they finish; see `open_rows`.
+
+    A file that cannot be written costs no row: there is a warning, and the next run writes all
+    rows again.
+
+    Attributes:
+        path: The file; None keeps the rows in memory alone.
+        rows: All rows, also those of earlier comparisons.
+        error: Why the file could not be written the last time; None if it has all rows.
+    """
+
+    path: Path | None = None
+    rows: Comparison = field(default_factory=Comparison)
+    error: OSError | None = None
+
+    def add(self, run: Comparison) -> None:
+        """Add the rows of a run, and write the file."""
+        self.rows = self.rows.with_rows(run.rows, run.references)
+        if self.path is None:
+            return
+        try:
+            save_rows(self.rows, self.path)
+        except OSError as error:
+            if self.error is None:
+                reason = error.strerror or first_line(error)
+                sentence = f"{self.path} cannot be written ({reason}); measuring continues"
+                warnings.warn(sentence, stacklevel=2)
+            self.error = error
+        else:
+            self.error = None
+
+    def report(self, on_unsaved: OnUnsaved | None) -> None:
+        """Report a file that lacks rows."""
+        if self.path and self.error and on_unsaved:
+            on_unsaved(self.path, self.error)
+
+
+@contextmanager
+def open_rows(path: Path | None) -> Iterator[RowFile]:
+    """Lock a file of rows during the block, and load its rows; its folder is made.
+
+    Raises:
+        GenetsError: Another process holds the lock, or the file is damaged.
+        OSError: The folder cannot be made or written.
+    """
+    if path is None:
+        yield RowFile()
+        return
+    make_folder(path.parent)
+    with lock_rows(path):
+        yield RowFile(path, load_rows(path))
 
 
 def load_rows(path: Path) -> Comparison:

@@ -5,16 +5,24 @@ See section 3.2 of the paper.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
-from genets.analysis.comparison.compare import compare
+from genets.analysis.comparison.compare import measure_rows
 from genets.analysis.comparison.networks import ComparedNetwork, find_network
-from genets.analysis.comparison.rows import Comparison, ComparisonRow, Timing
+from genets.analysis.comparison.rows import (
+    Comparison,
+    ComparisonRow,
+    OnUnsaved,
+    RowFile,
+    Timing,
+    open_rows,
+)
 from genets.core.errors import GenetsError
 from genets.core.progress import OnProgress, Progress
 from genets.latency import Target
@@ -33,6 +41,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 WIDTHS = (32, 64, 128, 256)
 RATIOS = (1.0, 0.5, 0.25)
 KERNEL = 3
+BATCHES, COSTS, BLOCKS = "by-batch-size", "by-cost", "blocks"  # the figures, as files name them
 # 5 XX blocks have as many k x k convolutions as 10 BL or DW blocks: the same visual region.
 DEPTHS = {"XX": 5, "BL": 10, "DW": 10}
 
@@ -166,6 +175,7 @@ def profile(
     *,
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
+    on_unsaved: OnUnsaved | None = None,
 ) -> Profile:
     """Measure the rows of Figures 2 and 3.
 
@@ -174,12 +184,14 @@ def profile(
         folder: Keeps rows as they finish, in one file for each figure, so that the networks of
             one figure are timed in one run; see `compare`.
         on_progress: Called with the progress of each figure.
+        on_unsaved: Called with the path and the error where a file lacks rows because it could not
+            be written; see `compare`.
 
     Returns:
         The rows.
 
     Raises:
-        GenetsError: A name, number or target is wrong.
+        GenetsError: A name, number or target is wrong, or the rows in `folder` cannot be used.
     """
     _check(settings)
     settings = replace(settings, target=settings.target.resolved())
@@ -187,14 +199,23 @@ def profile(
     find = partial(find_network, resolution=settings.resolution, seed=settings.seed)
     batch_networks = [find(name) for name in dict.fromkeys(settings.batch_networks)]
     cost_networks = [find(name) for name in dict.fromkeys(settings.cost_networks)]
-    profiler = _Profiler(settings, folder, on_progress)
-    return Profile(
-        batches=profiler.batches(batch_networks),
-        costs=profiler.costs(cost_networks),
-        blocks=profiler.blocks(chains),
-        chains={chain.name: chain for chain in chains},
-        settings=settings,
-    )
+    settings.target.check()
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(open_rows(folder / f"rows-{name}.json" if folder else None))
+            for name in (BATCHES, COSTS, BLOCKS)
+        }
+        profiler = _Profiler(settings, files, on_progress)
+        result = Profile(
+            batches=profiler.batches(batch_networks),
+            costs=profiler.costs(cost_networks),
+            blocks=profiler.blocks(chains),
+            chains={chain.name: chain for chain in chains},
+            settings=settings,
+        )
+    for file in files.values():
+        file.report(on_unsaved)
+    return result
 
 
 def _check(settings: ProfileSettings) -> None:
@@ -213,7 +234,7 @@ def _check(settings: ProfileSettings) -> None:
 @dataclass(frozen=True)
 class _Profiler:
     settings: ProfileSettings
-    folder: Path | None
+    files: Mapping[str, RowFile]
     on_progress: OnProgress | None
 
     def batches(self, networks: Sequence[ComparedNetwork]) -> Comparison:
@@ -223,13 +244,13 @@ class _Profiler:
         for number, size in enumerate(sizes):
             target = replace(self.settings.target, batch_size=size)
             quick = [n for n in networks if self._is_quick(last_rows.get(n.name), size, 1.0)]
-            rows = self._measure("by batch size", quick, target, number * len(networks), total)
+            rows = self._measure(BATCHES, quick, target, number * len(networks), total)
             last_rows |= {row.network: row for row in rows.rows}
             comparison = comparison.with_rows(rows.rows, rows.references)
         return comparison
 
     def costs(self, networks: Sequence[ComparedNetwork]) -> Comparison:
-        return self._measure("by cost", networks, self.settings.target, 0, len(networks))
+        return self._measure(COSTS, networks, self.settings.target, 0, len(networks))
 
     def blocks(self, chains: Sequence[BlockChain]) -> Comparison:
         """Widths ascending; a series ends when its runs become too long."""
@@ -246,7 +267,7 @@ class _Profiler:
                     growth = network.size.multiply_adds / narrower.size.multiply_adds
                 if self._is_quick(row, target.batch_size, growth):
                     quick[chain.series] = network
-            rows = self._measure("blocks", list(quick.values()), target, done, len(chains))
+            rows = self._measure(BLOCKS, list(quick.values()), target, done, len(chains))
             done += len(of_width)
             by_name = {row.network: row for row in rows.rows}
             last |= {series: (by_name[n.name], n) for series, n in quick.items()}
@@ -263,16 +284,16 @@ class _Profiler:
         return seconds <= self.settings.run_limit_s
 
     def _measure(
-        self, phase: str, networks: Sequence[ComparedNetwork], target: Target, done: int, total: int
+        self, name: str, networks: Sequence[ComparedNetwork], target: Target, done: int, total: int
     ) -> Comparison:
         def report(progress: Progress) -> None:
             if self.on_progress:
                 is_last = progress.done >= progress.total and done + len(networks) >= total
                 now = total if is_last else done + progress.done
-                self.on_progress(Progress(phase, now, total, progress.detail))
+                self.on_progress(Progress(name.replace("-", " "), now, total, progress.detail))
 
         if not networks:
             return Comparison()
-        file = self.folder / f"rows-{phase.replace(' ', '-')}.json" if self.folder else None
-        timing = self.settings.timing
-        return compare(networks, [target], timing=timing, file=file, on_progress=report)
+        return measure_rows(
+            networks, {target: None}, self.settings.timing, self.files[name], report
+        )

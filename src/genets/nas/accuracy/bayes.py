@@ -29,6 +29,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
+from genets.core.errors import counted
 from genets.nas.accuracy.features import (
     ALL,
     RESET_COST,
@@ -321,5 +322,5 @@ def _few_trials_warning(name: str, blocks: int, trials: int) -> list[str]:
         return []
     count = "no trial"
     if trials:
-        count = f"{trials} trial{'s' * (trials != 1)} for {blocks} block{'s' * (blocks != 1)}"
+        count = f"{counted(trials, 'trial')} for {counted(blocks, 'block')}"
     return [f"{name} has {count}: its predictions rest mostly on the other super-blocks"]

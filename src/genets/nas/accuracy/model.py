@@ -41,6 +41,9 @@ class Effects(Protocol):
     def warnings(self) -> list[str]: ...
 
 
+DEVIATIONS_95 = 1.96  # standard deviations of a normal distribution to either side: 95 %
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The predicted gain of a structure over the MasterNet.
@@ -72,14 +75,14 @@ class Prediction:
         """
         return self.mean if self.fall is None else self.fall.mean
 
-    def interval(self, deviations: float = 1.96) -> tuple[float, float]:
+    def interval(self, deviations: float = DEVIATIONS_95) -> tuple[float, float]:
         """The interval of `value`, without the noise of a measured score.
 
         It reaches so many standard deviations of the log of the error to either side, and never
         beyond a possible value. So it is wider on the side of the larger error.
 
         Args:
-            deviations: 1.96 for 95 %.
+            deviations: by default those of a 95 % interval.
 
         Returns:
             The lower and the upper end; NaN for the literal formula of the paper.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import BusyDeviceError, StudyError
+from genets.core.errors import BusyDeviceError, StudyError, counted
 from genets.core.files import write_atomic
 from genets.core.json_files import read_json
 from genets.core.log import get_logger
@@ -265,7 +265,7 @@ class MeasuredNetworks:
             measured, fresh = fresh, self.undecided(fresh, to_refuse=to_refuse)
             _log.info(
                 "measured %s in %.1f s, measurement %d; without a decision on the budget: %d",
-                _count_networks(len(measured)),
+                counted(len(measured), "network"),
                 time.monotonic() - start_s,
                 attempts,
                 len(fresh),
@@ -326,14 +326,10 @@ class TargetLatency:
         return self.networks.measure(structures, to_refuse=to_refuse)
 
 
-def _count_networks(count: int) -> str:
-    return f"{count} network{'s' * (count > 1)}"
-
-
 def _describe_measurement(networks: int, before: int) -> str:
     """Describe a measurement in a few words. before: The number of measurements before it."""
     again = f" again, measurement {before + 1}" if before else ""
-    return f"measuring {_count_networks(networks)}{again}"
+    return f"measuring {counted(networks, 'network')}{again}"
 
 
 def make_busy_error(
@@ -352,9 +348,7 @@ def make_busy_error(
     """
     causes = " and ".join(dict.fromkeys(disturbances))
     decided = f"on the budget{'' if budget is None else f' {budget}'}"
-    kept = (
-        f"also after {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
-    )
+    kept = f"within {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
     alone = target.threads == 1 and budget is not None and budget.is_relative
     advice = (
         ""
@@ -363,11 +357,11 @@ def make_busy_error(
     )
     if causes:
         return BusyDeviceError(
-            f"{causes}, so no latency decides {decided}, {kept} again when nothing disturbs the "
-            f"device, or with a longer --wait{advice}"
+            f"{causes}, so no measurement could decide {decided} {kept} again when nothing "
+            f"disturbs the device, or with a longer --wait{advice}"
         )
     return BusyDeviceError(
-        f"the device was too busy with something else to decide {decided}, {kept} again when the "
+        f"the device was too busy with something else to decide {decided} {kept} again when the "
         f"device is calm, or with a longer --wait{advice}"
     )
 

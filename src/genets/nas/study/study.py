@@ -75,7 +75,7 @@ class Study(StudyReader):
 
     def begin_round(self, number: int, start: RoundStart) -> None:
         """Begin the next round, which decides the round before. Raises StudyError."""
-        self._make_folder(f"{layout.ROUNDS}/{number}")
+        self._make_subfolder(f"{layout.ROUNDS}/{number}")
         self.save_json(in_round(number, layout.MASTER), start.to_json())
 
     def record(self, result: TrialResult, number: int = 1) -> None:
@@ -178,11 +178,11 @@ class Study(StudyReader):
             raise
 
     def _open_files(self) -> None:
-        self._make_folder(layout.LATENCY)
-        self._make_folder(layout.RESULTS)
+        self._make_subfolder(layout.LATENCY)
+        self._make_subfolder(layout.RESULTS)
         self._trials_of(1)
 
-    def _make_folder(self, name: str) -> None:
+    def _make_subfolder(self, name: str) -> None:
         with self.files.explained():
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from genets.analysis import Comparison, speed_ups
 from genets.analysis.comparison.findings import paper_title
+from genets.core.errors import counted
 from genets.latency import Target
 from genets.report.charts import draw_picture
 from genets.report.comparison.charts import accuracy_chart
@@ -60,8 +61,7 @@ def comparison_page(comparison: Comparison, date: str) -> str:
         sections += [_speed_ups(comparison, target) for target in setting.targets]
     failed = [Paragraph(line) for line in failures(comparison.rows)]
     sections.append(Section("Not measured", failed))
-    count = len(comparison.networks)
-    title = f"Latency of {count} network{'s' * (count != 1)}"
+    title = f"Latency of {counted(len(comparison.networks), 'network')}"
     return page(title, conditions(comparison.rows, date), sections)
 
 

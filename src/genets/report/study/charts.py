@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
+from genets.nas.accuracy.model import DEVIATIONS_95
 from genets.nas.selection.measured import NetworkLatency, TargetLatency
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
@@ -24,7 +25,6 @@ from genets.structure import Structure
 from genets.training.score import Metric, metric_score
 
 MAX_POINTS = 150  # of a frontier, on a page
-INTERVAL = 1.96  # standard deviations to either side: 95 %
 GREY = "#5b6570"
 TYPES = ("Conv", "XX", "BL", "DW")
 ROLES = ("MasterNet", "winner", "measured")
@@ -226,7 +226,7 @@ def gradient_chart(snapshot: Snapshot, name: str, title: str) -> Any | None:
         if name not in row:
             continue
         mean, std = row[name]["mean"] * factor, row[name]["std"]
-        half = 0.0 if std is None else INTERVAL * std * factor
+        half = 0.0 if std is None else DEVIATIONS_95 * std * factor
         place = snapshot.model.master.stage_label(row["super_block"])
         rows.append({"place": place, "block": row["block"], "mean": mean,
                      "low": mean - half, "high": mean + half, "trials": row["trials"]})  # fmt: skip

@@ -59,8 +59,7 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
         + " (winner)" * (candidate.structure == result.selected.structure)
         for candidate in result.confirmed
     ]
-    count = result.confirmed[0].epochs
-    epochs = f"validation scores after {count} epoch{'s' * (count != 1)}"
+    epochs = f"validation scores after {counted(result.confirmed[0].epochs, 'epoch')}"
     yield "candidates", f"{'; '.join(scores)}; {epochs}; {result.metric.label} decides"
 
 
