@@ -26,7 +26,7 @@ def suggest_split(name: str) -> str | None:
     Returns:
         The usual name; None where no name is close.
     """
-    words = re.findall(r"[^\W\d_]+", name.casefold())
+    words: list[str] = re.findall(r"[^\W\d_]+", name.casefold())
     letters = "".join(words)
     for candidate in (letters, *words):
         if candidate in SPLIT_OF:
