@@ -93,3 +93,15 @@ def test_a_forked_process_does_not_hold_the_lock(tmp_path):
     finally:
         os.write(writing, b"x")
         os.waitpid(child, 0)
+
+
+def test_a_lock_holds_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, content: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        FileLock(tmp_path / "lock"),
+        pytest.raises(BlockingIOError, match="in use by process unknown"),
+    ):
+        FileLock(tmp_path / "lock")

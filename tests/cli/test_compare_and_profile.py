@@ -145,7 +145,7 @@ def test_a_file_in_place_of_the_folder(command, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     fails(invoke(*command, "--out", file), f"cannot write {str(file)!r}: {file} is a file")
-    fails(invoke(*command, "--out", file / "below"), "below: Not a directory")
+    fails(invoke(*command, "--out", file / "below"), "below': Not a directory")
     assert file.read_text() == "mine"
 
 

@@ -84,8 +84,9 @@ class FileLock:
         except BlockingIOError as error:
             owner = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             raise BlockingIOError(error.errno, f"in use by process {owner}", str(path)) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds, and messages lack the number
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Release the lock; a second call does nothing."""
