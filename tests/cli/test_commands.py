@@ -482,8 +482,7 @@ def test_measure_names_what_disturbed_the_latency(monkeypatch):
     result = invoke("measure", "master_small", "--batch-size", 2)
     assert result.stderr.splitlines() == [
         "note: measured on 1 CPU thread in place of 2, because the latency on 2 was disturbed",
-        "warning: other processes used 1.9 CPUs and something; a device that nothing disturbs may "
-        "give another latency",
+        "warning: other processes used 1.9 CPUs and something; measure again on an idle device",
     ]
 
 
