@@ -91,8 +91,8 @@ class Snapshot:
         study = StudyReader(folder)
         score = study.master_score()
         rounds = tuple(_read_rounds(study, score))
-        first = study.each_budget()[0]
-        _check_one_study(study, rounds, [each.selected() for each in study.each_budget()])
+        budgets = study.each_budget()
+        _check_one_study(study, rounds, [each.selected() for each in budgets])
         model, model_failure = _fit_model(study.settings, rounds)
         whole = cls(
             folder=study.folder,
@@ -101,15 +101,15 @@ class Snapshot:
             targets=tuple(_read_targets(study)),
             rounds=rounds,
             master_score=score,
-            selected=first.selected(),
-            result=first.result(),
-            class_counts=first.class_counts(),
+            selected=budgets[0].selected(),
+            result=budgets[0].result(),
+            class_counts=budgets[0].class_counts(),
             failure=study.failure(),
             seconds=study.seconds(),
             model=model,
             model_failure=model_failure,
         )
-        return whole._with_budgets(study.each_budget()) if study.settings.budgets else whole
+        return whole._with_budgets(budgets) if len(budgets) > 1 else whole
 
     def _with_budgets(self, studies: Sequence[StudyReader]) -> Snapshot:
         """Give the study with the content for each of several budgets."""
@@ -117,7 +117,13 @@ class Snapshot:
             replace(
                 self,
                 budget=study.budget,
-                rounds=tuple(_read_rounds(study, self.master_score)),
+                rounds=(
+                    replace(
+                        self.rounds[0],
+                        confirmed=tuple(study.trained()),
+                        selected=study.has_candidates(),
+                    ),
+                ),
                 selected=study.selected(),
                 result=study.result(),
                 class_counts=study.class_counts(),
@@ -239,13 +245,8 @@ def _read_rounds(study: StudyReader, score: Score | None) -> Iterator[RoundSnaps
             results=tuple(read_in_order(trials)),
             score=own_score,
             confirmed=tuple(_read_trained(study, number)),
-            selected=any(each.has_candidates(number) for each in _read_budgets(study)),
+            selected=any(each.has_candidates(number) for each in study.each_budget()),
         )
-
-
-def _read_budgets(study: StudyReader) -> list[StudyReader]:
-    """The budget of the reader, or every budget of a study where none was chosen."""
-    return [study] if study.budget else study.each_budget()
 
 
 def _read_trained(study: StudyReader, number: int) -> Iterable[TrainedCandidate]:
@@ -254,7 +255,7 @@ def _read_trained(study: StudyReader, number: int) -> Iterable[TrainedCandidate]
     A candidate that failed for one budget may have been trained for another one.
     """
     ended: dict[Structure, TrainedCandidate] = {}
-    for budget in _read_budgets(study):
+    for budget in study.each_budget():
         for each in budget.trained(number):
             if each.structure not in ended or each.status == "done":
                 ended[each.structure] = each

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.wording import (
@@ -29,7 +31,9 @@ def budgets_section(snapshot: Snapshot) -> Section:
     """A row for the MasterNet and for each budget; empty for a study of one budget."""
     if not snapshot.budgets:
         return Section("Budgets", [])
-    rows = [_master_row(snapshot), *map(_budget_row, snapshot.budgets)]
+    latencies = aligned_texts(ms for each in snapshot.budgets for ms in _latencies(each))
+    quarters = [latencies[start : start + 4] for start in range(0, len(latencies), 4)]
+    rows = [_master_row(snapshot), *map(_budget_row, snapshot.budgets, quarters)]
     blocks: list[Block] = [PageTable(BUDGETS_HEADER, rows), Paragraph(BUDGETS_TEXT, True)]
     blocks += [
         Paragraph(f"The budget {each.budget} is not met: {each.refusal}.")
@@ -60,15 +64,22 @@ def _master_row(snapshot: Snapshot) -> list[Cell | str]:
     ]
 
 
-def _budget_row(snapshot: Snapshot) -> list[Cell | str]:
+def _latencies(snapshot: Snapshot) -> tuple[float | None, ...]:
+    """Median, low end and high end of the winner's latency, and the budget; in ms per image."""
+    selected = snapshot.selected
+    if selected is None:
+        return (None,) * 4
+    return selected.measured_ms, selected.low_ms, selected.high_ms, selected.budget_ms
+
+
+def _budget_row(snapshot: Snapshot, latencies: Sequence[str]) -> list[Cell | str]:
     selected = snapshot.selected
     if selected is None:
         state = "not met" if snapshot.refusal is not None else "not selected yet"
-        return [snapshot.budget, *["-"] * 8, Cell(state, "text")]
-    latencies = (selected.measured_ms, selected.low_ms, selected.high_ms, selected.budget_ms)
+        return [snapshot.budget, *latencies, "", "-", "-", "", Cell(state, "text")]
     return [
         snapshot.budget,
-        *aligned_texts(latencies),
+        *latencies,
         noise_words(selected),
         *_score_texts(snapshot, "winner"),
         _difference_text(snapshot),
