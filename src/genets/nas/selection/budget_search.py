@@ -404,13 +404,12 @@ def take_trained(
 
     The result is ordered by resolution and then by prediction.
     """
-    candidates: list[Candidate] = []
-    for resolution in context.space.resolutions:
-        search = BudgetSearch(context, model, resolution)
-        structures = [s for s in trained if s.resolution == resolution]
-        structures.sort(key=lambda structure: model.predict(structure).mean, reverse=True)
-        candidates += map(search.take_trained, structures)
-    return candidates
+    best_first = sorted(trained, key=lambda structure: model.predict(structure).mean, reverse=True)
+    by_resolution = sorted(best_first, key=lambda structure: structure.resolution)
+    return [
+        BudgetSearch(context, model, structure.resolution).take_trained(structure)
+        for structure in by_resolution
+    ]
 
 
 def _as_part(report: Report, number: int, count: int, detail: str) -> OnAttempt:

@@ -29,7 +29,7 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "study": str(snapshot.folder),
         "data": s.data,
         "target": describe_target(s.target),
-        "budget": _budget(snapshot),
+        "budgets" if snapshot.budgets else "budget": _budget(snapshot),
         "MasterNet": s.master,
         "search space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
         f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
