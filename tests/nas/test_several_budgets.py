@@ -33,7 +33,7 @@ from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader, load_settings
-from genets.nas.study.records import TrainedCandidate
+from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.report.study.facts import finished_parts, state_sentences, study_record
@@ -361,12 +361,14 @@ def test_a_failed_trial_is_not_tried_again_after_the_first_selection(tmp_path: P
     """Every budget is selected from the same trials."""
 
     class Failing(CountingLaboratory):
-        def run_trials(self, job: Any, groups: Any, workers: int) -> Iterator[Any]:
-            from dataclasses import replace
-
-            for number, result in enumerate(super().run_trials(job, groups, workers)):
-                failed = replace(result, status="failed", top1=None, cross_entropy=None, reason="x")
-                yield failed if number == 3 else result
+        def run_trials(self, job: Any, groups: Any, workers: int) -> Iterator[TrialResult]:
+            fails = True
+            for result in super().run_trials(job, groups, workers):
+                if fails and not result.trial.is_control(job.master):
+                    fails = False
+                    yield TrialResult(result.trial, "failed", reason="out of memory")
+                else:
+                    yield result
 
     lab = Failing()
     result = search(settings(), tmp_path, lab)
