@@ -16,7 +16,7 @@ from genets.report.wording import (
 from genets.training.score import Metric, Score
 
 BUDGETS_HEADER = ("budget", "ms per image", "low", "high", "budget, ms", "noise", "test top-1",
-                  "test cross-entropy", "than the MasterNet", "structure")  # fmt: skip
+                  "test cross-entropy", "compared with the MasterNet", "structure")  # fmt: skip
 BUDGETS_TEXT = (
     "One search found a network for each budget; latency table, MasterNet and trials are shared. A "
     "latency is the median time for one image, in ms; low and high are the ends of its 95 % "

@@ -35,10 +35,10 @@ ALTERNATIVES_TEXT = (
 
 
 BUDGETS_HEADER = ("ms per image", "up to", "budget, ms", "top-1", "cross-entropy",
-                  "than the MasterNet", "folder")  # fmt: skip
+                  "compared with the MasterNet", "folder")  # fmt: skip
 BUDGETS_TEXT = (
-    "Scores on test images. up to: the upper end of the 95 % interval of the latency. than the "
-    "MasterNet: the difference of top-1, with its 95 % interval over the test images."
+    "Scores on test images. up to: the upper end of the 95 % interval of the latency. compared "
+    "with the MasterNet: the difference of top-1, with its 95 % interval over the test images."
 )
 
 
