@@ -4,10 +4,10 @@
     python benchmarks/gpu_campaign.py --device cpu --tiny
 
 A stage is a process of its own that writes results/gpu/<stage>.json as its figures come. A stage
-whose box ends stores what it has with the mark `out_of_time`. A stage that fails does not stop the
-others. Seconds that a stage leaves are added to the box of the next one.
-results/gpu/campaign.json says how each stage ended. The stages are functions of `gpu_latency` and
-`gpu_training`.
+whose box ends stores what it has with the mark `out_of_time`, and a stage that fails stores what it
+has with the mark `failed`. A stage that fails does not stop the others. Seconds that a stage leaves
+are added to the box of the next one. results/gpu/campaign.json says how each stage ended. The
+stages are functions of `gpu_latency` and `gpu_training`.
 
 All processes are forked from this one, which imports the packages once and never uses the GPU.
 """
@@ -123,9 +123,14 @@ def run_inside(session: Session) -> None:
     try:
         with session.time_box():
             STAGES[session.stage].run(session)
+        if session.failures:
+            sys.exit("\n".join(session.failures))
     except OutOfTime:
         session.store(out_of_time=True)
         os._exit(OUT_OF_TIME)  # at once, without a wait for the processes that the stage started
+    except BaseException:
+        session.store(failed=True)
+        raise
     session.store(complete=True)
 
 

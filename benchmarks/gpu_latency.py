@@ -54,6 +54,7 @@ def engines(session: Session) -> None:
                 row["largest_error"] = largest_error(network, target, images, exact)
             except TargetError as error:
                 row["error"] = str(error)
+                session.failures.append(f"{name} on {target.name}: {error}")
             rows.append(row)
             session.store(errors=rows)
 
@@ -101,17 +102,30 @@ def run_gpu_tests(session: Session) -> None:
         run = subprocess.run(
             words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s
         )
-        output, is_complete = run.stdout, True
+        output, exit_status = run.stdout, run.returncode
     except subprocess.TimeoutExpired as error:
-        output, is_complete = error.stdout or b"", False
-    session.store(tests=summarise_tests(output.decode(errors="replace"), is_complete))
+        output, exit_status = error.stdout or b"", None
+    tests = summarise_tests(output.decode(errors="replace"), exit_status)
+    if exit_status is None:
+        session.failures.append(f"the GPU tests did not end in {limit_s:.0f} s")
+    elif exit_status != 0:
+        session.failures.append(
+            f"the GPU tests ended with exit status {exit_status}: {tests['last_line']!r}"
+        )
+    elif not session.is_cpu and "passed" not in tests["results"]:
+        session.failures.append(f"no GPU test ran: {tests['last_line']!r}")
+    session.store(tests=tests)
 
 
-def summarise_tests(output: str, is_complete: bool) -> dict[str, Any]:
-    """The numbers of the results that pytest printed with -v, and the tests that did not pass."""
+def summarise_tests(output: str, exit_status: int | None) -> dict[str, Any]:
+    """The numbers of the results that pytest printed with -v, and the tests that did not pass.
+
+    The exit status is None where the tests were stopped.
+    """
     results = re.findall(r"^(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", output, re.MULTILINE)
     return {
-        "complete": is_complete,
+        "complete": exit_status is not None,
+        "exit_status": exit_status,
         "results": dict(Counter(result.lower() for _, result in results)),
         "failed": [test for test, result in results if result in ("FAILED", "ERROR")],
         "last_line": ([""] + [line for line in output.splitlines() if line.strip()])[-1],
@@ -179,7 +193,10 @@ def table7(session: Session) -> None:
         )
 
     timing = Timing(time_limit_s=0.05 if session.tiny else 0.3)
-    compare(networks, targets, timing=timing, on_rows=store)
+    comparison = compare(networks, targets, timing=timing, on_rows=store)
+    session.failures += [
+        f"{row.network} on {row.target.name}: {row.error}" for row in comparison.rows if row.error
+    ]
 
 
 def compiled(session: Session) -> None:
@@ -190,6 +207,8 @@ def compiled(session: Session) -> None:
     session.store(peak_tflops=peak, rows=rows)
     for network in find_networks([str(TINY_MASTER)] if session.tiny else COMPILED):
         rows.append({"network": network.name, **compiled_row(session, network, target, peak)})
+        if "error" in rows[-1]:
+            session.failures.append(f"{network.name}: {rows[-1]['error']}")
         session.store(rows=rows)
 
 

@@ -32,6 +32,8 @@ class Session:
     Attributes:
         tiny: Whether to run for seconds only; the figures then mean nothing.
         end_s: When the time box ends, on the clock `time.monotonic`.
+        failures: One sentence for each part that failed. The stage continues, stores the figures of
+            the other parts, and then ends as failed.
     """
 
     stage: str
@@ -39,6 +41,7 @@ class Session:
     tiny: bool
     end_s: float
     figures: dict[str, Any] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
     start_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -76,7 +79,8 @@ class Session:
         """Add figures and write all of them."""
         self.figures |= figures
         seconds = time.monotonic() - self.start_s
-        record = {"complete": complete, "tiny": self.tiny, "seconds": seconds, **self.figures}
+        record = {"complete": complete, "tiny": self.tiny, "seconds": seconds,
+                  "failures": self.failures, **self.figures}  # fmt: skip
         with redirect_stdout(StringIO()):
             write_result(f"gpu/{self.stage}", record, self.target(1))
 

@@ -15,7 +15,7 @@ from genets.core.host import count_cpus
 from genets.core.progress import Progress
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.study.records import Trial
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.gpus import StepCost, least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.plan import GROUP_SIZE, changeable_stages, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
@@ -144,6 +144,7 @@ def time_one_process(session: Session, job: TrialJob, group: tuple[Trial, ...]) 
     start = time.perf_counter()
     together = runner.run(group)
     speeds["together"] = len(together) / (time.perf_counter() - start)
+    note_failed_trials(session, [*alone, *together])
     session.store(
         trials_per_second=speeds,
         same_alone_and_together=[
@@ -158,11 +159,21 @@ def time_processes(
     """Time the groups in several processes, with and without the start of the processes."""
     start = time.perf_counter()
     ends: list[float] = []
-    for _ in run_inline(job, groups, processes):
+    for result in run_inline(job, groups, processes):
         ends.append(time.perf_counter() - start)
         session.figures.update(processes=processes, trial_ends_s=ends)
+        note_failed_trials(session, [result])
     session.store(processes_seconds=ends[-1],
                   trials_per_second_in_processes=steady_speed(ends, processes))  # fmt: skip
+
+
+def note_failed_trials(session: Session, results: list[TrialResult]) -> None:
+    """A failed trial takes no time to train and has no score, so its figures mean nothing."""
+    session.failures += [
+        f"the trial {result.trial.super_block} failed: {result.reason}"
+        for result in results
+        if result.status == "failed"
+    ]
 
 
 def steady_speed(ends_s: list[float], processes: int) -> float:

@@ -33,10 +33,10 @@ BATCH_SIZES = "1, 16, 2, 32, 4, 64, 8"
 KEYS: dict[str, dict[str, str]] = {
     "measure": {
         "": (
-            "disturbed, environment, high_ms_per_image, interrupted, launch_bound, launch_share, "
-            "low_ms_per_image, memory_bytes, ms_per_image, network, noisy, other_cpus, "
-            "p90_ms_per_image, p99_ms_per_image, protocol, quantisation, resolution, samples_ms, "
-            "seconds, target, undelayed"
+            "disturbances, disturbed, environment, high_ms_per_image, interrupted, launch_bound, "
+            "launch_share, low_ms_per_image, memory_bytes, ms_per_image, network, noisy, "
+            "other_cpus, p90_ms_per_image, p99_ms_per_image, protocol, quantisation, resolution, "
+            "samples_ms, seconds, target, undelayed"
         ),
         "target": TARGET,
         "environment": ENVIRONMENT,

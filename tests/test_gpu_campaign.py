@@ -20,6 +20,9 @@ import conditions  # noqa: E402
 import gpu_campaign  # noqa: E402
 import gpu_latency  # noqa: E402
 import gpu_training  # noqa: E402
+from genets.core.errors import TargetError  # noqa: E402
+from genets.latency import Target  # noqa: E402
+from genets.nas.study.records import Trial, TrialResult  # noqa: E402
 from genets.nas.trials.plan import GROUP_SIZE  # noqa: E402
 from genets.structure import DesignSpace  # noqa: E402
 from gpu_campaign import MAX_SECONDS, STAGES, Stage, run_stage  # noqa: E402
@@ -94,12 +97,27 @@ def test_a_stage_that_hangs_is_killed_with_the_processes_that_it_started(run, tm
 def test_a_stage_that_fails_keeps_its_figures_and_its_error(run) -> None:
     def fail(session: Session) -> None:
         session.store(first=1)
+        session.figures["second"] = 2
         raise ValueError("the card has disappeared")
 
     end, stored = run(fail)
     assert end["status"] == "failed with exit status 1"
     assert end["error"][-1] == "ValueError: the card has disappeared"
-    assert (stored["complete"], stored["first"]) == (False, 1)
+    assert (stored["complete"], stored["failed"]) == (False, True)
+    assert (stored["first"], stored["second"]) == (1, 2)
+
+
+def test_a_stage_with_a_failed_part_runs_to_its_end_and_fails(run) -> None:
+    def measure(session: Session) -> None:
+        session.failures.append("net on cuda: no memory")
+        session.store(last=1)
+
+    end, stored = run(measure)
+    assert (end["status"], end["error"]) == (
+        "failed with exit status 1", ["net on cuda: no memory"]
+    )  # fmt: skip
+    assert (stored["complete"], stored["failed"], stored["last"]) == (False, True, 1)
+    assert stored["failures"] == ["net on cuda: no memory"]
 
 
 def test_figures_of_an_earlier_campaign_do_not_stay(run, results) -> None:
@@ -160,10 +178,76 @@ def test_tests_get_a_positive_time_limit_at_the_end_of_a_box(results, monkeypatc
     assert limits == [1.0]
     assert session.figures["tests"] == {
         "complete": False,
+        "exit_status": None,
         "results": {"passed": 1, "failed": 1},
         "failed": ["tests/a.py::test_b[x y]"],
         "last_line": "tests/a.p",
     }
+    assert session.failures == ["the GPU tests did not end in 1 s"]
+
+
+PASSED, SKIPPED = "tests/a.py::test_a PASSED [50%]", "tests/a.py::test_b SKIPPED (no GPU) [99%]"
+
+
+@pytest.mark.parametrize(
+    ("device", "exit_status", "lines", "failures"),
+    [
+        ("cuda", 0, [PASSED, SKIPPED, "= 1 passed, 1 skipped ="], []),
+        ("cpu", 0, [SKIPPED, "= 1 skipped ="], []),
+        ("cuda", 0, [SKIPPED, "= 1 skipped ="], ["no GPU test ran: '= 1 skipped ='"]),
+        (
+            "cpu",
+            5,
+            ["= no tests ran ="],
+            ["the GPU tests ended with exit status 5: '= no tests ran ='"],
+        ),
+        (
+            "cuda",
+            1,
+            [PASSED, "tests/a.py::test_c FAILED [99%]", "= 1 failed, 1 passed ="],
+            ["the GPU tests ended with exit status 1: '= 1 failed, 1 passed ='"],
+        ),
+        ("cuda", 4, [], ["the GPU tests ended with exit status 4: ''"]),
+    ],
+)
+def test_the_engines_are_stored_and_the_stage_fails_without_passed_tests(
+    results, monkeypatch, device, exit_status, lines, failures
+) -> None:
+    def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess(words, exit_status, "\n".join(lines).encode())
+
+    session = Session("engines", device, True, time.monotonic() + 60)
+    monkeypatch.setattr(gpu_latency.subprocess, "run", run)
+    monkeypatch.setattr(session, "store", lambda **figures: session.figures.update(figures))
+    monkeypatch.setattr(gpu_latency, "runnable_targets", lambda session: [Target()])
+    monkeypatch.setattr(gpu_latency, "largest_error", lambda *_: 1e-3)
+    gpu_latency.engines(session)
+    assert session.failures == failures
+    assert [row["largest_error"] for row in session.figures["errors"]] == [1e-3]
+
+
+def test_engines_and_networks_that_fail_are_failures_of_their_stage(results, monkeypatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise TargetError("no memory")
+
+    session = Session("engines", "cpu", True, time.monotonic() + 60)
+    monkeypatch.setattr(gpu_latency, "run_gpu_tests", lambda session: None)
+    monkeypatch.setattr(gpu_latency, "runnable_targets", lambda session: [Target()])
+    monkeypatch.setattr(gpu_latency, "largest_error", refuse)
+    gpu_latency.engines(session)
+    assert session.failures == [f"tiny on {Target().name}: no memory"]
+    session.failures.clear()
+    monkeypatch.setattr(gpu_latency, "measure", refuse)
+    gpu_latency.compiled(session)
+    assert session.failures == [f"{TINY_MASTER}: no memory"]
+
+
+def test_a_failed_trial_is_a_failure_of_its_stage() -> None:
+    trial = Trial(0, TINY_MASTER.super_blocks[0], 0)
+    session = Session("trials", "cpu", True, time.monotonic() + 60)
+    results = [TrialResult(trial, "done", 0.5, 1.0), TrialResult(trial, "failed", reason="NaN")]
+    gpu_training.note_failed_trials(session, results)
+    assert session.failures == [f"the trial {trial.super_block} failed: NaN"]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 5])

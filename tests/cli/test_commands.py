@@ -11,7 +11,7 @@ import pytest
 from command_line import fails, invoke
 from genets.core.errors import BusyDeviceError, InfeasibleBudgetError
 from genets.core.progress import Progress
-from genets.latency import Target
+from genets.latency import Measurement, Target
 from genets.nas import reselect, search
 from genets.nas.context import PHASES
 from genets.nas.result import SearchResult
@@ -469,6 +469,22 @@ def test_measure():
     for part in ("median", "95 % interval", "90th", "99th", "images per second", "noisy"):
         assert part in result.stdout
     assert "cpu-torch-fp32-b2-t1, 16 pixels, protocol genets-1" in result.stdout
+
+
+def test_measure_names_what_disturbed_the_latency(monkeypatch):
+    causes = ("other processes used 1.9 CPUs", "something")
+    measured = Measurement(
+        1.0, 1.0, 1.0, 1.0, 1.0, (2.0,), False, {}, "genets-1", Target(batch_size=2, threads=1), 16,
+        disturbed=True, disturbances=causes,
+    )  # fmt: skip
+    monkeypatch.setattr("genets.latency.target.physical_cores", lambda: 2)
+    monkeypatch.setattr("genets.latency.measure", lambda *_, **__: measured)
+    result = invoke("measure", "master_small", "--batch-size", 2)
+    assert result.stderr.splitlines() == [
+        "note: measured on 1 CPU thread in place of 2, because the latency on 2 was disturbed",
+        "warning: other processes used 1.9 CPUs and something; a device that nothing disturbs may "
+        "give another latency",
+    ]
 
 
 def test_measure_json():

@@ -11,7 +11,13 @@ import pytest
 
 from genets.core import gpu
 from genets.core.errors import TargetError
-from genets.core.gpu import check_free_memory, check_gpu, check_one_kind, free_bytes
+from genets.core.gpu import (
+    check_free_memory,
+    check_gpu,
+    check_one_kind,
+    device_memory,
+    free_bytes,
+)
 
 GIB = 2**30
 OLD_DRIVER = (
@@ -137,13 +143,30 @@ def test_a_gpu_that_others_hold(torch, sentence) -> None:
     assert str(error.value) == sentence
 
 
-def test_memory_that_this_process_holds_is_free_for_it() -> None:
+def test_the_cache_of_this_process_is_free_for_it() -> None:
     check_free_memory(Torch("A", memory=(GIB // 8, 80 * GIB), own=60 * GIB), "cuda:0")
+
+
+def test_tensors_of_this_process_are_not_free() -> None:
+    full = Torch("A", memory=(GIB // 8, 80 * GIB), own=60 * GIB, used=60 * GIB - GIB // 8)
+    with pytest.raises(TargetError) as error:
+        check_free_memory(full, "cuda:0")
+    assert str(error.value) == (
+        "device 'cuda:0' has only 0.25 of 80.0 GiB of memory free, and this process holds 59.9 "
+        "GiB; delete its networks and tensors, end the other processes on it, or choose another "
+        "device"
+    )
+    check_free_memory(full, "cuda:0", after_failure=True)  # the tensors of a failed run
+    others = Torch("A", memory=(GIB // 8, 80 * GIB), own=GIB // 8, used=GIB // 8)
+    for after_failure in (False, True):
+        with pytest.raises(TargetError, match="GiB of memory free; end the other processes on it"):
+            check_free_memory(others, "cuda:0", after_failure=after_failure)
 
 
 def test_the_cache_of_pytorch_is_free_memory(monkeypatch) -> None:
     torch = Torch("A", memory=(10 * GIB, 80 * GIB), own=60 * GIB, used=45 * GIB)
     assert free_bytes(torch, "cuda:0") == (10 + 15) * GIB
+    assert device_memory(torch, "cuda:0") == (10 * GIB, 80 * GIB), "for other processes"
     monkeypatch.setattr(gpu, "available_bytes", lambda: 7)
     assert free_bytes(torch, "cpu") == 7
     monkeypatch.setattr(gpu, "available_bytes", lambda: None)

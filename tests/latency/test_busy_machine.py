@@ -23,6 +23,8 @@ from genets.latency.timing.drift import time_in_rounds
 from genets.latency.timing.watch import ActivityWatch, fewer_threads, max_other_cpus
 
 RUN_S, WAIT_S = 0.01, 0.005
+WAITED = "the runs waited for a CPU in more than 10 % of the samples"
+WIDE = "the 95 % interval ended more than 10 % away from the median"
 
 
 def on(threads: int | None) -> Target:
@@ -125,6 +127,7 @@ def test_context_switches_show_interruptions_where_nothing_else_is_counted(
         m = measure(nn.Identity(), on(threads), 8)
         assert m.ms_per_image == pytest.approx(10)
         assert m.disturbed == disturbed
+        assert m.disturbances == (WAITED,) * disturbed
         assert m.interrupted == pytest.approx(1 / turns_each, abs=0.03)
 
 
@@ -141,6 +144,7 @@ def test_the_load_shows_that_something_else_ran(
     m = measure(nn.Identity(), on(threads), 8)
     assert m.other_cpus == pytest.approx(others)
     assert m.disturbed == disturbed
+    assert m.disturbances == (f"other processes used {others:.1f} CPUs",) * disturbed
     assert m.interrupted == 0
 
 
@@ -160,6 +164,23 @@ def test_an_interval_that_is_wide_on_either_side_is_disturbed(
     assert ends == pytest.approx((50, 100) if factor < 1 else (100, 200))
     assert m.noisy
     assert m.disturbed
+    assert m.disturbances == (WIDE,)
+
+
+@pytest.mark.parametrize(("cpus", "cause"), [(64, WIDE), (4, "other processes used 3.0 CPUs")])
+def test_processes_that_leave_enough_cpus_are_not_named(
+    fake_engine, device, activity, cpus: int, cause: str
+) -> None:
+    """Beside one thread, other processes may use 31.7 of 64 CPUs, or 1.7 of 4."""
+    activity.cpus, activity.others = cpus, 3.0
+    fake_engine(lambda *_: 0.1)
+    speeds = itertools.cycle([1.0, 2.0])
+    device.slowness = lambda now_s: next(speeds)
+    m = measure(nn.Identity(), on(1), 8, time_limit_s=1)
+    assert (m.disturbed, m.disturbances) == (True, (cause,))
+    record = json.loads(json.dumps(m.to_json()))
+    record["target"]["engine"] = "torch"
+    assert Measurement.from_json(record).disturbances == (cause,)
 
 
 def test_a_clock_without_counters_shows_no_interruptions(fake_engine, activity) -> None:
@@ -197,10 +218,11 @@ def test_the_new_fields_have_defaults_for_older_records(fake_engine, activity) -
     fake_engine(lambda *_: RUN_S)
     record = measure(nn.Identity(), on(2), 8).to_json()
     record["target"]["engine"] = "torch"
-    for name in ("disturbed", "interrupted", "undelayed", "other_cpus"):
+    for name in ("disturbed", "interrupted", "undelayed", "other_cpus", "disturbances"):
         del record[name]
     old = Measurement.from_json(json.loads(json.dumps(record)))
     assert (old.disturbed, old.interrupted, old.undelayed, old.other_cpus) == (False, 0, True, None)
+    assert old.disturbances == ()
 
 
 def test_pieces_of_a_table_are_timed_without_interrupted_windows(device, activity) -> None:

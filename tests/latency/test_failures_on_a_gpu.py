@@ -36,7 +36,8 @@ NO_COMPILER = "Failed to find C compiler. Please specify via CC environment vari
 )  # fmt: skip
 def test_why_a_network_does_not_run_on_a_gpu(monkeypatch, error, free, own, sentence) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free << 30, 80 << 30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: own << 30)
+    for name in ("memory_reserved", "memory_allocated"):  # the failed run still has its tensors
+        monkeypatch.setattr(torch.cuda, name, lambda device: own << 30)
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     with pytest.raises(TargetError) as raised, explain_failures(Target("cuda", "torch-compile"), 8):
         raise error

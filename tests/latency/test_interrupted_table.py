@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fake_device import FakeDevice, FakeEngine, layer_costs_s
+from fake_device import FakeActivity, FakeDevice, FakeEngine, layer_costs_s
 
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target
+from genets.latency.engines.nvml import GpuReading
 from genets.latency.predictor import builder, visits
+from genets.latency.predictor.readings import Readings
 from genets.latency.predictor.visits import VisitFile
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.drift import RecordError, Visit, time_in_rounds
@@ -180,6 +182,10 @@ def test_a_device_that_fails_keeps_the_finished_visits(engine, complete, device,
         (lambda text: text.replace('{"part": ', '{"part": 1.5'), "it is damaged"),
         (lambda text: re.sub('"part": [0-9]+', '"part": 0', text), "it is damaged"),
         *[
+            (lambda text, line=line: text + f'{{"readings": {line}}}\n', "it is damaged")
+            for line in ("3", '{"watched_s": NaN}', '{"watched_s": -1.0}', '{"gpu": [7]}')
+        ],
+        *[
             (
                 partial(re.sub, '"piece_batch_size": [0-9]+', f'"piece_batch_size": {size}'),
                 "it has other items",
@@ -308,6 +314,79 @@ def test_visits_reach_the_file_every_two_seconds(tmp_path, monkeypatch) -> None:
         counts.append(sum(line.startswith("[") for line in file.path.read_text().splitlines()))
     file.close()
     assert counts == [1, 1, 3, 3]
+
+
+WARM = GpuReading(1980, 3201, 412.0, frozenset({"power cap"}))
+HOT = GpuReading(1500, None, 300.5, frozenset({"power cap", "hardware thermal slowdown"}))
+IDLE = GpuReading(345, 405, None, None)
+
+
+def test_readings_outlive_a_process_that_is_killed(tmp_path, monkeypatch) -> None:
+    """Each visit is flushed here, and what the killed process does later is undone."""
+    monkeypatch.setattr(visits, "FLUSH_S", 0.0)
+    path = tmp_path / "v.jsonl"
+    hot, warm = Readings(2.0, 1.0, (HOT, HOT), 1), Readings(6.0, 1.0, (WARM,), 0)
+    killed = VisitFile(path, {}, {}, lambda: hot)
+    killed.begin({})
+    killed.begin_part(3)
+    killed.add(Visit(0, 1.0, 1.0))
+    kept = path.read_bytes()
+    killed.close()
+    path.write_bytes(kept)
+    file = VisitFile(path, {}, {}, lambda: warm)
+    file.begin({})
+    assert file.next_part().visits == [Visit(0, 1.0, 1.0)]
+    file.begin_part(3)
+    file.add(Visit(1, 1.0, 1.0))
+    file.end_part()
+    assert file.readings() == Readings(8.0, 2.0, (HOT, HOT, WARM), 1)
+    facts = file.readings().facts(None)
+    assert facts["other_cpus"] == pytest.approx(2.0 / 8.0)
+    assert facts["clock_limits"] == {"power cap": 1.0, "hardware thermal slowdown": 0.667}
+    assert facts["other_gpu_processes"] == 1
+    file.close()
+
+
+def test_readings_without_a_visit_do_not_count(tmp_path) -> None:
+    """A process may end after the last visit and before the mark; then the card is idle."""
+    path = tmp_path / "v.jsonl"
+    file = VisitFile(path, {}, {}, lambda: Readings(gpu=(HOT,)))
+    file.begin({})
+    file.begin_part(1)
+    file.add(Visit(0, 1.0, 1.0))
+    file.close()
+    again = VisitFile(path, {}, {}, lambda: Readings(gpu=(IDLE,)))
+    again.begin({})
+    again.begin_part(1)
+    again.add_readings()
+    again.end_part()
+    again.close()
+    assert again.readings() == Readings(gpu=(HOT,))
+
+
+def test_a_file_of_an_older_version_has_no_readings(engine, complete, device, tmp_path) -> None:
+    file = tmp_path / "t.visits.jsonl"
+    device.activity = FakeActivity(device, cpus=64, others=2.0)
+    interrupt(device, file, 300)
+    lines = file.read_text().splitlines(keepends=True)
+    old = [line for line in lines if '"readings"' not in line]
+    assert len(old) < len(lines)
+    file.write_text("".join(old))
+    device.activity.others = 1.0
+    continued = build(file)
+    assert same(continued, complete)
+    assert continued.environment["other_cpus"] == pytest.approx(1.0)
+
+
+def test_the_load_of_a_resumed_table_is_that_of_all_its_timings(engine, device, tmp_path) -> None:
+    device.activity = FakeActivity(device, cpus=64, others=2.0)
+    finished, interrupted = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    assert build(finished).environment["other_cpus"] == pytest.approx(2.0)
+    device.windows.clear()
+    interrupt(device, interrupted, 300)
+    device.activity.others = 0.0
+    assert build(finished).environment["other_cpus"] == pytest.approx(2.0), "nothing is timed again"
+    assert 0.2 < build(interrupted).environment["other_cpus"] < 1.8
 
 
 def test_recorded_visits_must_be_those_of_the_generator(device) -> None:

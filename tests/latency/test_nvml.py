@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import nn
 from genets.latency import ENGINES, LatencyTable, Target, measure
 from genets.latency.engines import Prepared, nvml
 from genets.latency.engines.nvml import GpuReading, NvmlCounters, open_gpu
-from genets.latency.predictor import builder
+from genets.latency.predictor import builder, visits
 from genets.latency.timing.calm import wait_until_calm
 from genets.latency.timing.gpu_watch import GpuWatch, watch_gpu
 from genets.report.tables import measurement_table
@@ -217,7 +218,7 @@ def test_heat_and_power_supply_disturb_but_a_limit_of_the_card_does_not(
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.environment["clock_limits"] == limits
     assert result.disturbed is disturbed
-    assert result.disturbances == ([f"{cause} slowed the GPU"] if disturbed else [])
+    assert result.disturbances == ((f"{cause} slowed the GPU",) if disturbed else ())
     assert result.environment["clock_mhz"] == 1980
 
 
@@ -225,8 +226,7 @@ def test_another_process_disturbs_a_measurement(driver, device, gpu_engine) -> N
     driver.holders, driver.uses = [OWN, OTHER], None
     result = measure(nn.Identity(), Target("cuda", "torch", batch_size=1), 8, min_samples=6)
     assert result.disturbed
-    assert result.disturbances == ["1 other process computed on the GPU"]
-    assert result.slowdown is None
+    assert result.disturbances == ("1 other process computed on the GPU",)
     table = measurement_table("net", result)
     words = [str(cell) for column in table.columns for cell in column.cells]
     assert "1980 MHz, memory 3201 MHz, 412 W, 1 other processes" in words
@@ -302,14 +302,65 @@ def test_the_clocks_of_a_table_are_those_of_its_timings(
     assert table.environment["clock_limits"] == {}
 
 
+@pytest.mark.parametrize("end", ["killed in a part", "stopped in a part", "after the last part"])
+def test_the_conditions_of_a_resumed_table_are_those_of_all_its_timings(
+    driver, device, fake_engine, layer_costs, monkeypatch, tmp_path, end
+) -> None:
+    """The card was hot and shared while the first process timed a part of the items."""
+    file, kept, stop_at = tmp_path / "t.visits.jsonl", "", 10**9
+    fake_engine(partial(layer_costs, dense=1e-7, depth_wise=3e-7, layer=1e-4, written=3e-8))
+
+    def time_runs(run: Any, count: int) -> float:
+        nonlocal kept
+        if len(device.windows) == stop_at:
+            kept, device.pending_s = file.read_text(), 0.0
+            raise KeyboardInterrupt
+        return FakeDevice.time_runs(device, run, count)
+
+    def build() -> LatencyTable:
+        master = Structure.parse("Conv3x8s2 XX3x8s2 XX3x16 Conv1x16 @8")
+        space = DesignSpace(blocks=(Block("XX"),), width_step=8, depth_change=1, resolutions=())
+        return LatencyTable.build(
+            master, space, Target("cuda", "fake", batch_size=4), 5, time_limit_s=0.5, held_out=3,
+            visits=file,
+        )  # fmt: skip
+
+    monkeypatch.setattr(builder, "max_prepared_bytes", lambda target: 400_000)
+    monkeypatch.setattr(visits, "FLUSH_S", 0.0)
+    build()
+    windows = len(device.windows)
+    assert file.read_text().count('"end"') > 2
+    file.unlink()
+    device.windows.clear()
+    device.time_runs = time_runs
+    driver.clocks[1], driver.bits, driver.holders, driver.uses = 1000, 0x040, [OWN, OTHER], None
+    if end == "after the last part":
+        build()
+    else:
+        stop_at = windows // 2
+        with pytest.raises(KeyboardInterrupt):
+            build()
+        if end == "killed in a part":
+            file.write_text(kept)
+    stop_at = 10**9
+    driver.clocks[1], driver.bits, driver.holders, driver.uses = 1980, 0, [OWN], []
+    resumed = build().environment
+    assert resumed["other_gpu_processes"] == 1
+    hot_share = resumed["clock_limits"]["hardware thermal slowdown"]
+    if end == "after the last part":
+        assert (resumed["clock_mhz"], resumed["power_w"], hot_share) == (1000, 412.0, 1.0)
+    else:
+        assert 0 < hot_share < 1
+
+
 def test_a_slowdown_in_few_readings_does_not_disturb(driver: FakeNvml) -> None:
     watch = GpuWatch(counters(driver))
     fine = GpuReading(1980, 3201, 412.0, frozenset())
     hot = GpuReading(1500, 3201, 412.0, frozenset({"hardware thermal slowdown"}))
     watch.readings = [hot, *[fine] * 10]
-    assert not watch.is_disturbed
+    assert watch.disturbances() == []
     watch.readings = [hot, *[fine] * 8]
-    assert watch.is_disturbed
+    assert watch.disturbances() == ["heat slowed the GPU"]
 
 
 def test_without_the_package_one_sentence_is_said_once(driver, monkeypatch) -> None:
@@ -321,7 +372,7 @@ def test_without_the_package_one_sentence_is_said_once(driver, monkeypatch) -> N
     with watch_gpu(None) as watch:
         pass
     assert watch.facts() == {}
-    assert not watch.is_disturbed
+    assert watch.disturbances() == []
 
 
 def test_a_driver_that_gives_no_access_leaves_the_clocks_out(driver: FakeNvml) -> None:

@@ -296,47 +296,48 @@ def test_a_busy_device_neither_meets_nor_refuses_a_budget(
         check_feasible(busy)
 
 
+BUSY = "the device was too busy with something else to decide on the budget 0.06ms, also after 2 "
+NO_DECISION = "so no latency decides on the budget 0.06ms, also after 2 "
+KEPT = "minutes; finished work is kept, so give the same command again when "
+CALM = "the device is calm, or with a longer --wait"
+UNDISTURBED = "nothing disturbs the device, or with a longer --wait"
+
+
 @pytest.mark.parametrize(
-    ("facts", "sentence"),
+    ("network_causes", "master_causes", "sentence"),
     [
+        ((), (), f"{BUSY}{KEPT}{CALM}"),
         (
-            {"environment": {"clock_limits": {"hardware thermal slowdown": 0.9}}},
-            "heat slowed the GPU, so no latency decides on the budget 0.06ms, also after 2 "
-            "minutes; finished work is kept, so give the same command again when nothing "
-            "slows the GPU, or with a longer --wait",
+            (),
+            ("heat slowed the GPU",),
+            f"heat slowed the GPU, {NO_DECISION}{KEPT}{UNDISTURBED}",
         ),
         (
-            {"environment": {"clock_limits": {"power brake": 0.9}, "other_gpu_processes": 2}},
-            "the power supply slowed the GPU and 2 other processes computed on the GPU, so no "
-            "latency decides on the budget 0.06ms, also after 2 minutes; finished work is kept, so "
-            "give the same command again when nothing slows the GPU, or with a longer --wait",
+            ("1 other process computed on the GPU",),
+            (),
+            f"1 other process computed on the GPU, {NO_DECISION}{KEPT}{UNDISTURBED}",
         ),
         (
-            {"environment": {"clock_limits": {"power cap": 1.0, "power brake": 0.01}}},
-            "the device was too busy with something else to decide on the budget 0.06ms, also "
-            "after 2 minutes; finished work is kept, so give the same command again when the "
-            "device is calm, or with a longer --wait",
-        ),
-        (
-            {"environment": {"other_gpu_processes": 1}},
-            "the device was too busy with something else (1 other process computed on the GPU) to "
-            "decide on the budget 0.06ms, also after 2 minutes; finished work is kept, so give the "
-            "same command again when the device is calm, or with a longer --wait",
+            ("the power supply slowed the GPU", "2 other processes computed on the GPU"),
+            ("the power supply slowed the GPU",),
+            "the power supply slowed the GPU and 2 other processes computed on the GPU, "
+            f"{NO_DECISION}{KEPT}{UNDISTURBED}",
         ),
     ],
 )
-def test_the_sentence_names_what_disturbed_the_gpu(
-    tmp_path: Path, facts: dict[str, Any], sentence: str
+def test_the_sentence_names_what_disturbed_both_measurements(
+    tmp_path: Path, network_causes: tuple[str, ...], master_causes: tuple[str, ...], sentence: str
 ) -> None:
+    """The network itself may be undisturbed, and the MasterNet beside it slowed down."""
     device = Device(half_width=0.5)
+    other = MASTER.with_stage(1, MASTER.super_blocks[0])
 
     def in_turn(structures: Sequence[Structure], _: int) -> dict[Structure, Measurement]:
-        target = Target("cuda", "torch")
+        measured = {s: device._measurement(true_ms(s)) for s in structures}
+        causes = {MASTER: master_causes, other: network_causes}
         return {
-            each: replace(
-                device._measurement(true_ms(each)), target=target, disturbed=True, **facts
-            )
-            for each in structures
+            s: replace(m, target=Target("cuda", "torch"), disturbed=True, disturbances=causes[s])
+            for s, m in measured.items()
         }
 
     networks = MeasuredNetworks(
@@ -344,8 +345,10 @@ def test_the_sentence_names_what_disturbed_the_gpu(
         wait_for_calm=lambda limit_s: False,
     )  # fmt: skip
     with pytest.raises(BusyDeviceError) as error:
-        networks.measure([MASTER])
+        networks.measure([other])
     assert str(error.value) == sentence
+    stored = MeasuredNetworks(tmp_path / "m.json").stored[other]
+    assert stored.disturbances == tuple(dict.fromkeys((*network_causes, *master_causes)))
 
 
 def test_beside_others_a_ratio_is_decided_with_a_margin(tmp_path: Path) -> None:

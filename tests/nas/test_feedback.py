@@ -11,8 +11,9 @@ import pytest
 from scipy.stats import spearmanr
 from small_networks import THREE
 
-from genets.nas.accuracy.bayes import EFFECT_STD, BayesEffects
+from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.prior import EFFECT_STD
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, DesignSpace
 

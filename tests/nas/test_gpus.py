@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,6 @@ from genets.core.errors import TargetError
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.trials import gpus as gpu_plan
 from genets.nas.trials.gpus import (
     LAUNCH_BOUND_MULTIPLY_ADDS,
     StepCost,
@@ -164,7 +164,13 @@ def test_the_gpu_with_the_least_free_memory_limits_a_search(monkeypatch) -> None
     free = {"cuda:0": 30 * GIB, "cuda:1": 20 * GIB}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: log.append("empty"))
-    monkeypatch.setattr(gpu_plan, "free_bytes", lambda torch, gpu: log.append(gpu) or free[gpu])
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda gpu: log.append(gpu) or (free[gpu], 80 * GIB)
+    )
+    # Tensors that are in use hold a part of the cache, which therefore stays.
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda gpu: 12 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda gpu: 2 * GIB)
     assert least_free_bytes("cuda") == 20 * GIB
     assert log == ["empty", "cuda:0", "cuda:1"], "workers cannot use the cache of this process"
     assert least_free_bytes("cuda:0") == 30 * GIB

@@ -131,6 +131,20 @@ def test_intervals_near_the_limit_are_within_it() -> None:
         assert high - prediction.value < prediction.value - low
 
 
+def test_the_order_goes_on_where_the_gain_has_reached_its_limit() -> None:
+    """A MasterNet without an error: no structure can be better, but trials still rank them."""
+    model = AccuracyModel.fit(MASTER, trials(), 1.0, images=50)
+    effects = bayes(model)
+    structures = sorted(sample(40, seed=3), key=lambda s: float(effects.joint([s])[0][0]))
+    predictions = [model.predict(structure) for structure in structures]
+    better = [prediction for prediction in predictions if prediction.order > 0]
+    assert len(better) > 5
+    assert {prediction.mean for prediction in better} == {0.0}
+    orders = [prediction.order for prediction in predictions]
+    assert orders == sorted(orders)
+    assert len({*orders}) == len({*structures})
+
+
 def noisy_trials(top1: float) -> list[TrialResult]:
     """Trials whose errors are a fifth to five times that of a score."""
     rng = np.random.default_rng(0)

@@ -231,9 +231,10 @@ def test_an_interval_that_is_wide_below_is_disturbed() -> None:
 
 
 def test_records_of_older_studies_are_read() -> None:
-    latency = NetworkLatency(Engine({})._measurement("a"), 2.0, 1.9, 2.1, True, False)
+    network = Engine({})._measurement("a")
+    latency = NetworkLatency(network, 2.0, 1.9, 2.1, True, False, ("heat slowed the GPU",))
     record = latency.to_json()
     assert NetworkLatency.from_json(record) == latency
-    for name in ("master_high_ms_per_image", "master_disturbed", "master_undelayed"):
-        del record[name]
+    for name in ("high_ms_per_image", "disturbed", "undelayed", "disturbances"):
+        del record[f"master_{name}"]
     assert NetworkLatency.from_json(record) == NetworkLatency(latency.network, 2.0, 1.9)

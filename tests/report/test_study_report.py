@@ -155,8 +155,8 @@ def test_a_finished_study_begins_with_its_result(tmp_path):
     assert difference.top1 == pytest.approx(-0.045)
     assert heading.group(1) == (
         f"{selected.master_ms / selected.measured_ms:.1f} times as fast as the MasterNet, "
-        f"4.5 points less accurate ({-100 * difference.low:.1f} less to "
-        f"{100 * difference.high:.1f} more); "
+        f"4.5 points less accurate (95 % interval {100 * difference.low:.1f} to "
+        f"+{100 * difference.high:.1f} points); "
         f"{selected.measured_ms:.3f} ms per image, within the budget of {selected.budget_ms:.3f} ms"
     )
     assert "The MasterNet is the network that the search started from." in heading.group(2)
@@ -176,17 +176,12 @@ def test_a_loss_is_named_where_only_the_totals_are_stored(tmp_path):
 @pytest.mark.parametrize(
     ("top1", "low", "high", "text"),
     [
-        (0.0, -0.01, 0.01, "as accurate (0.0 ± 1.0 points)"),
-        (-0.0004, -0.0104, 0.0096, "as accurate (0.0 ± 1.0 points)"),
-        (0.02, 0.01, 0.03, "2.0 ± 1.0 points more accurate"),
-        (0.02, 0.008, 0.03, "2.0 points more accurate (0.8 to 3.0)"),
-        (-0.02, -0.03, -0.008, "2.0 points less accurate (0.8 to 3.0)"),
-        (-0.005, -0.012, 0.003, "0.5 points less accurate (1.2 less to 0.3 more)"),
-        (0.005, -0.003, 0.012, "0.5 points more accurate (0.3 less to 1.2 more)"),
-        (0.005, -0.0002, 0.012, "0.5 points more accurate (0.0 to 1.2)"),
-        (0.0, -0.004, 0.009, "as accurate (0.4 points less to 0.9 points more)"),
-        (0.0, 0.0, 0.009, "as accurate (0.0 to 0.9 points more)"),
-        (0.0, -0.009, 0.0, "as accurate (0.0 to 0.9 points less)"),
+        (0.0, -0.01, 0.01, "as accurate (95 % interval -1.0 to +1.0 points)"),
+        (-0.0004, -0.0104, 0.0096, "as accurate (95 % interval -1.0 to +1.0 points)"),
+        (0.02, 0.008, 0.03, "2.0 points more accurate (95 % interval +0.8 to +3.0 points)"),
+        (-0.02, -0.03, -0.008, "2.0 points less accurate (95 % interval -3.0 to -0.8 points)"),
+        (-0.005, -0.012, 0.003, "0.5 points less accurate (95 % interval -1.2 to +0.3 points)"),
+        (0.0, 0.0, 0.009, "as accurate (95 % interval +0.0 to +0.9 points)"),
     ],
 )
 def test_equal_accuracy_is_not_more_accurate(top1, low, high, text):

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
 
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.progress import Progress
 from genets.data import load_data
+from genets.networks import save_weights
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import read_log
-from genets.training.run.inputs import log_broken
+from genets.training.run.inputs import load_images, log_broken
 from genets.training.train_network import train_network
 
 NETWORK = "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @16"
@@ -137,3 +139,24 @@ def test_digits_have_no_files_to_check(tmp_path):
     listener = Listener(note=notes.append)
     train_network(settings, tmp_path, device="cpu", listener=listener, check_data=True)
     assert notes == ["digits is not a folder of images, so its images are checked during training"]
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "mean"), [("weights", (0.5,) * 3), ("data", (0.485, 0.456, 0.406))]
+)
+def test_images_are_normalised_as_the_starting_weights_need(photos, tmp_path, normalisation, mean):
+    save_weights(timm.create_model("tf_efficientnet_lite0"), tmp_path / "w.safetensors", {})
+    settings = RunSettings(
+        network="timm:tf_efficientnet_lite0", data=str(photos), recipe=RECIPE, resolution=32,
+        weights=str(tmp_path / "w.safetensors"), normalisation=normalisation,
+    )  # fmt: skip
+    data = load_images(settings, Processes("cpu", None, "fp32"), 0, print)
+    assert data.mean == mean
+
+
+def test_a_run_of_an_older_genets_keeps_its_normalisation():
+    settings = RunSettings(network=NETWORK, data="digits", recipe=RECIPE)
+    stored = settings.to_json()
+    assert RunSettings.from_json(stored) == settings
+    del stored["normalisation"]
+    assert RunSettings.from_json(stored).normalisation == "data"

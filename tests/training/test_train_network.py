@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,11 +109,12 @@ def test_killed_runs_end_with_the_same_bits(alone, tmp_path, kill_at, seconds):
         {"momentum": 0.0},
         {"channels_last": False},
         {"precision": "bf16"},
+        {"optimizer": "adamw", "learning_rate": 0.004},
     ],
     ids=str,
 )
 def test_other_recipes_continue_with_the_same_bits(tmp_path, kill_at, change):
-    recipe = RunRecipe(epochs=2, batch_size=256, learning_rate=0.4, **change)
+    recipe = replace(PLAIN, **change)
     run(tmp_path / "alone", recipe)
     kill_at(6)
     with pytest.raises(KilledError):

@@ -102,3 +102,28 @@ def test_nothing_to_train():
 def test_bad_recipes(change, message):
     with pytest.raises(GenetsError, match=message):
         Recipe(**{"epochs": 4, **change})
+
+
+@pytest.mark.parametrize("decay_norm_and_bias", [True, False])
+def test_adamw_is_torchs(decay_norm_and_bias):
+    recipe = Recipe(
+        epochs=1, batch_size=256, learning_rate=0.01, optimizer="adamw", weight_decay=0.1,
+        decay_norm_and_bias=decay_norm_and_bias,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    net, twin = nn.Linear(3, 2), nn.Linear(3, 2)
+    twin.load_state_dict(net.state_dict())
+    optimizer = make_optimizer(net, recipe)
+    groups = [
+        {"params": [twin.weight]},
+        {"params": [twin.bias], "weight_decay": 0.1 if decay_norm_and_bias else 0.0},
+    ]
+    expected = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.999), weight_decay=0.1)
+    images = torch.randn(5, 3)
+    for one, step in ((net, optimizer), (twin, expected)):
+        for _ in range(3):
+            one(images).square().sum().backward()
+            step.step()
+            step.zero_grad()
+    assert torch.allclose(net.weight, twin.weight, atol=1e-6)
+    assert torch.allclose(net.bias, twin.bias, atol=1e-6)

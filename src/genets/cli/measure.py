@@ -41,8 +41,8 @@ def measure(
 
     Shows ms per image with its 95 % interval, percentiles, and images per second. The latency is
     device time with inputs resident and batch norm folded. The time for export, quantisation,
-    compiling and loading is reported separately. Where other processes use the CPUs and --threads
-    is not given, fewer threads are tried, too. With int8, the value ranges come from random
+    compiling and loading is reported separately. Where the latency is disturbed and --threads is
+    not given, fewer CPU threads are tried, too. With int8, the value ranges come from random
     images, which is enough for a latency; `genets eval` scores int8 with real images.
 
     \b
@@ -73,11 +73,10 @@ def measure(
     if asked != used:
         print_remark(
             f"note: measured on {counted(used or 1, 'CPU thread')} in place of {asked}, "
-            "because other processes use the CPUs"
+            f"because the latency on {asked} was disturbed"
         )
     if measurement.disturbed:
-        causes = measurement.disturbances or ["something else used or slowed the device"]
         print_remark(
-            f"warning: {' and '.join(causes)}; a device that nothing disturbs may give another "
-            "latency"
+            f"warning: {' and '.join(measurement.disturbances)}; a device that nothing disturbs "
+            "may give another latency"
         )

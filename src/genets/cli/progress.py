@@ -196,6 +196,8 @@ class TrainingWatch:
 
 
 def _line(record: EpochRecord, epochs: int) -> str:
+    if record.epoch == 0:
+        return f"the start, with a linear classifier: validation top-1 {record.top1:.2%}"
     return (
         f"epoch {record.epoch} of {epochs}: loss {record.loss:.3f}, validation top-1 "
         f"{record.top1:.2%}, {record.images_per_second:.0f} images/s"

@@ -294,4 +294,6 @@ def print_training(result: RunResult, json: bool) -> None:
 
     where = shlex.quote(str(result.results))
     line = f"weights of epoch {result.epoch} of {result.epochs}: {where}"
+    if result.epoch == 0:
+        line = f"weights of the start, because no epoch was better: {where}"
     print_result(json, result.to_json(), [training_table(result)], [line])

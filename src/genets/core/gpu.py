@@ -83,6 +83,20 @@ def _start_error(torch: Any) -> str:
     return ""
 
 
+def device_memory(torch: Any, device: str) -> tuple[int, int]:
+    """Return the free and the total memory of a CUDA device, in bytes.
+
+    Every other process can allocate the free memory. The cache of this process is no part of it.
+
+    Args:
+        torch: The package PyTorch.
+        device: `cuda` or `cuda:NUMBER`.
+    """
+    with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
+        free, total = torch.cuda.mem_get_info(device)
+    return int(free), int(total)
+
+
 def free_bytes(torch: Any, device: str) -> int | None:
     """Return the memory of a device that this process can still allocate.
 
@@ -97,38 +111,43 @@ def free_bytes(torch: Any, device: str) -> int | None:
     """
     if not device.startswith("cuda"):
         return available_bytes()
-    with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
-        free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(free + cached)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return device_memory(torch, device)[0] + int(cached)
 
 
-def check_free_memory(torch: Any, device: str) -> None:
+def check_free_memory(torch: Any, device: str, *, after_failure: bool = False) -> None:
     """Check that a CUDA device has enough free memory for this process to begin.
 
     Args:
         torch: The package PyTorch.
         device: `cuda` or `cuda:NUMBER`, which `check_gpu` accepts.
+        after_failure: Whether work of this process has just failed. Its tensors still hold memory,
+            so only the memory of other processes counts.
 
     Raises:
-        TargetError: Other processes hold the memory, or one of them uses the device alone.
+        TargetError: There is not enough memory, or another process uses the device alone.
     """
     advice = "end the other processes on it, or choose another device"
     try:
-        with torch.cuda.device(device):  # a query would else also occupy memory on the first GPU
-            free, total = torch.cuda.mem_get_info(device)
-            free += torch.cuda.memory_reserved(device)  # this process can use its own memory again
+        free, total = device_memory(torch, device)
     except RuntimeError as error:
         if not any(words in str(error) for words in TAKEN):
             return  # a fault of another kind, which the first use of the device will show
         raise TargetError(
             f"device {device!r} cannot be used now ({first_line(error)}); {advice}"
         ) from error
-    if free < MIN_FREE_BYTES:
-        raise TargetError(
-            f"device {device!r} has only {free / GIB:.2f} of {total / GIB:.1f} GiB of memory free; "
-            f"{advice}"
-        )
+    own = 0 if after_failure else torch.cuda.memory_allocated(device)
+    free += torch.cuda.memory_reserved(device) - own
+    if free >= MIN_FREE_BYTES:
+        return
+    held = ""
+    if free + own >= MIN_FREE_BYTES:
+        held = f", and this process holds {own / GIB:.1f} GiB"
+        advice = f"delete its networks and tensors, {advice}"
+    raise TargetError(
+        f"device {device!r} has only {free / GIB:.2f} of {total / GIB:.1f} GiB of memory "
+        f"free{held}; {advice}"
+    )
 
 
 def has_bf16(torch: Any, device: str) -> bool:

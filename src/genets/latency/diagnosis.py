@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from genets.core.errors import TargetError, first_line
+from genets.core.gpu import device_memory
 from genets.core.host import available_bytes, count_cpus
 from genets.latency.engines import ENGINES
 from genets.latency.engines.activity import Activity, SystemActivity, other_cpus
@@ -68,7 +69,7 @@ def _devices() -> Iterator[dict[str, Any]]:
         free: int | None
         total: int | None
         try:
-            free, total = torch.cuda.mem_get_info(device)
+            free, total = device_memory(torch, device)
         except RuntimeError:  # another process has taken the device for itself
             free = total = None
         facts = {name: there.get(name) for name in CUDA_FACTS}

@@ -103,6 +103,11 @@ def score_text(score: float | None, metric: Metric) -> str:
     return f"{score:.2%}" if metric is Metric.TOP1 else f"{score:.4f}"
 
 
+def unit_text(score: float, metric: Metric) -> str:
+    """A score in the unit of `SCORE_UNITS`, with as many decimals as `score_text` has."""
+    return f"{score:.2f}" if metric is Metric.TOP1 else f"{score:.4f}"
+
+
 def in_unit(score: float, metric: Metric) -> float:
     """A score, or a difference of scores, in the unit of `SCORE_UNITS`."""
     return 100 * score if metric is Metric.TOP1 else score
@@ -122,16 +127,11 @@ def share_text(share: float, images: int, decimals: int) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def predicted_interval(
-    prediction: Prediction, metric: Metric, deviations: float
-) -> tuple[float, float] | None:
-    """The interval of a prediction as scores, the smaller first; None where it is not known.
-
-    deviations: standard deviations of the log of the error to either side.
-    """
+def predicted_interval(prediction: Prediction, metric: Metric) -> tuple[float, float] | None:
+    """The 95 % interval of a prediction as scores, the smaller first; None if it is not known."""
     if math.isnan(prediction.std):
         return None
-    low, high = sorted(predicted_score(end, metric) for end in prediction.interval(deviations))
+    low, high = sorted(predicted_score(end, metric) for end in prediction.interval())
     return low, high
 
 
@@ -145,34 +145,20 @@ def noisy_score_text(score: Score | None, metric: Metric) -> str:
 
 
 def difference_text(difference: PairedDifference) -> str:
-    """A difference of top-1 with its 95 % interval, such as `2.1 ± 1.0 points less accurate`.
+    """A difference of top-1 with its 95 % interval.
 
-    An interval that is not symmetric is written with both ends, as in
-    `0.5 points less accurate (1.2 less to 0.3 more)`.
+    Such as `2.1 points less accurate (95 % interval -3.1 to -1.1 points)`.
     """
-    top1, low, high = difference.top1, difference.low, difference.high
-    below, above = (f"{100 * width:.1f}" for width in (top1 - low, high - top1))
-    if below == above:
-        return accuracy_words(top1, difference.half_width)
-    words, unit = accuracy_words(top1), ""
-    if float(f"{100 * top1:.1f}") == 0:
-        unit = " points"
-    ends = [float(f"{100 * end:.1f}") for end in (low, high)]
-    if min(ends) < 0 < max(ends):
-        first, second = (f"{abs(end)}{unit} {'more' if end > 0 else 'less'}" for end in ends)
-    else:
-        first, second = (f"{end:.1f}" for end in sorted(map(abs, ends)))
-        second += unit and f"{unit} {'more' if max(ends) > 0 else 'less'}"
-    return f"{words} ({first} to {second})"
+    low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
+    return f"{accuracy_words(difference.top1)} (95 % interval {low} to {high} points)"
 
 
-def accuracy_words(top1: float, half_width: float | None = None) -> str:
-    """A difference of top-1 in words, with half of the width of its interval where it is known."""
+def accuracy_words(top1: float) -> str:
+    """A difference of top-1 in words."""
     points = f"{100 * abs(top1):.1f}"
-    noise = "" if half_width is None else f" ± {100 * half_width:.1f}"
     if float(points) == 0:
-        return "as accurate" + (f" (0.0{noise} points)" if noise else "")
-    return f"{points}{noise} points {'more' if top1 > 0 else 'less'} accurate"
+        return "as accurate"
+    return f"{points} points {'more' if top1 > 0 else 'less'} accurate"
 
 
 class HasNoise(Protocol):

@@ -38,13 +38,14 @@ Area = Annotated[float, Field(gt=0, le=1)]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """SGD with Nesterov momentum, warm-up and cosine decay (paper, section 5).
+    """SGD with Nesterov momentum, warm-up and cosine decay (paper, section 5), or AdamW.
 
     Attributes:
         epochs: Passes over the training split.
         batch_size: Images in a step.
         learning_rate: The peak for 256 images in a step; it grows linearly with the batch size.
-        momentum: Nesterov momentum; 0 is plain SGD.
+        optimizer: `sgd`, or `adamw` (Loshchilov and Hutter 2019).
+        momentum: Nesterov momentum, where 0 is plain SGD; the first beta of AdamW.
         weight_decay: Applies to every parameter, as in the paper.
         decay_norm_and_bias: False restricts the weight decay to parameters with two or more
             dimensions.
@@ -52,6 +53,9 @@ class Recipe:
         label_smoothing: The share of the true label that is spread over all classes.
         soft_label_weight: The share of the loss that follows the teacher, where there is one. The
             paper weights soft and true labels 1:1.
+        norm_statistics: `batch` trains batch norm with the statistics of each batch. `frozen`
+            leaves the statistics as they are, which suits trained weights and few images: in few
+            steps, the running statistics do not follow the weights.
         precision: `fp32`, or `bf16` for autocast.
 
     Raises:
@@ -61,12 +65,14 @@ class Recipe:
     epochs: Count
     batch_size: Count = 64
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: ShareBelow1 = 0.9
     weight_decay: NotNegative = 4e-5
     decay_norm_and_bias: bool = True
     warmup_epochs: NotNegative = 0.0
     label_smoothing: ShareBelow1 = 0.1
     soft_label_weight: Share = 0.5
+    norm_statistics: Literal["batch", "frozen"] = "batch"
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
@@ -122,6 +128,9 @@ class RunRecipe(Recipe):
             then what is scored and saved. It warms up, so that short runs forget their beginning.
         precision: `fp32`, `bf16`, or `auto`, which `train_network` replaces: bf16 where the GPU
             computes it, otherwise fp32.
+        linear_start: Whether the classifier starts as a linear model of the features that the
+            starting weights compute (see `linear_start`). The network with this classifier counts
+            as the result of epoch 0, so no result scores below it on the validation images.
         channels_last: Whether weights and images are laid out with the channels last.
         compile: Whether the network runs through torch.compile.
 
@@ -138,6 +147,7 @@ class RunRecipe(Recipe):
     erase: Share = 0.0
     ema_decay: ShareBelow1 = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # type: ignore[assignment]
+    linear_start: bool = False
     channels_last: bool = True
     compile: bool = False
 

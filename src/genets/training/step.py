@@ -84,12 +84,12 @@ def make_loss(
     return torch.lerp(true, soft, recipe.soft_label_weight)
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD for the parameters that require gradients.
+def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer of the recipe, for the parameters that require gradients.
 
     Args:
         net: The network to train.
-        recipe: The learning rate, momentum and weight decay.
+        recipe: The optimizer, its learning rate, momentum and weight decay.
 
     Raises:
         GenetsError: All parameters are frozen.
@@ -103,13 +103,12 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
             {"params": [p for p in trained if p.ndim >= 2]},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
+    rate, decay = recipe.peak_rate, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        betas = (recipe.momentum, 0.999)
+        return torch.optim.AdamW(groups, rate, betas, weight_decay=decay, fused=True)
     return torch.optim.SGD(
-        groups,
-        lr=recipe.peak_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-        fused=True,
+        groups, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.momentum > 0, fused=True
     )
 
 
@@ -120,10 +119,17 @@ def move(net: nn.Module, device: str | torch.device, *, channels_last: bool = Tr
         net.to(memory_format=torch.channels_last)
 
 
-def train_mode(net: nn.Module) -> None:
-    """Set train mode, except for layers whose own parameters are all frozen."""
+def train_mode(net: nn.Module, norm_statistics: str = "batch") -> None:
+    """Set train mode, except for layers whose own parameters are all frozen.
+
+    Args:
+        net: The network.
+        norm_statistics: See `Recipe`.
+    """
     net.train()
     for module in net.modules():
+        if norm_statistics == "frozen" and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
         own = list(module.parameters(recurse=False))
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()

@@ -184,7 +184,7 @@ def _finish(
         network=settings.network,
         data=data.name,
         epoch=best.epoch,
-        epochs=len(trainer.position.records),
+        epochs=trainer.position.epoch,
         validation=best.score,
         test=test,
         notes=tuple(notes),
@@ -195,12 +195,11 @@ def _finish(
 
 def _load_best(trainer: Trainer) -> EpochRecord:
     """Load the best weights into the network; the last ones where those are lost."""
-    records, epochs = trainer.position.records, trainer.position.best
-    assert epochs is not None, "a finished run has a best epoch"
-    checkpoint = trainer.checkpoints.best(epochs)
+    best, last = trainer.position.best_record(), trainer.position.records[-1]
+    assert best is not None, "a finished run has a best epoch"
+    checkpoint = trainer.checkpoints.best(best.epoch)
     if checkpoint is None:
         trainer.listener.note("the weights of the last epoch are saved instead of the best")
-        epochs = len(records)
     tensors = trainer.state.tensors() if checkpoint is None else checkpoint.tensors
     trainer.state.net.load_state_dict(scored_tensors(tensors))
-    return records[epochs - 1]
+    return last if checkpoint is None else best

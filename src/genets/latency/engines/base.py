@@ -294,7 +294,8 @@ def _failure_text(error: Exception, target: Target, resolution: int) -> str:
         words in text for words in OUT_OF_MEMORY
     ):
         if not target.is_cpu:
-            check_free_memory(torch, target.device)  # other processes may hold the memory
+            # Other processes may hold the memory.
+            check_free_memory(torch, target.device, after_failure=True)
         return (
             f"batch_size {target.batch_size} at resolution {resolution} does not fit "
             f"into the memory of {target.device}; use a smaller batch_size"

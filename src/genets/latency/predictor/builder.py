@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
-from torch import nn
 
 from genets.core.errors import GenetsError, TargetError, first_line
 from genets.core.log import get_logger
@@ -23,8 +21,14 @@ from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
 from genets.latency.predictor.contradictions import find_contradictions
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size
-from genets.latency.predictor.preparation import PreparingProgress, Room, preparing_weights
+from genets.latency.predictor.preparation import (
+    PreparingProgress,
+    Room,
+    prepare_passing,
+    preparing_weights,
+)
 from genets.latency.predictor.probes import Item, Probe, build_item
+from genets.latency.predictor.readings import DeviceReader
 from genets.latency.predictor.visits import VisitFile
 from genets.latency.target import Target
 from genets.latency.timing.drift import RecordError, TimeEstimate, time_in_rounds
@@ -36,11 +40,6 @@ _log = get_logger(__name__)
 
 CALIBRATION_NETWORKS = 20
 MASTER_RUNS = 3  # runs of the MasterNet that show how long its runs are
-# Values that pass through the caches between two runs of a probe on a CPU: this many are read and
-# as many are written, 8 MiB in fp32. In a network, the other layers use the caches in between.
-PASSING_VALUES = 2**20
-PASSING_CHANNELS = 64
-
 # Faults of the program, which are no failures of the device.
 OWN_FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)
 
@@ -95,7 +94,9 @@ def time_space(
             "space": asdict(space.space), "num_classes": num_classes, "seed": seed,
             "time_limit_s": time_limit_s, "held_out": held_out,
         }  # fmt: skip
-        file = VisitFile(visits, settings, environment)
+        counters = None if target.is_cpu else open_gpu(target.device)
+        reader = DeviceReader(clock.activity, GpuWatch(counters))
+        file = VisitFile(visits, settings, environment, reader.take)
         batch_size = file.choices.get("piece_batch_size")
         if type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
             master_s = _time_master(engine, clock, target, space.master, num_classes)
@@ -105,16 +106,15 @@ def time_space(
         texts = "\n".join(map(str, items))
         digest = hashlib.sha256(texts.encode()).hexdigest()
         file.begin({"piece_batch_size": batch_size, "items": len(items), "digest": digest})
-        gpu = GpuWatch(None if target.is_cpu else open_gpu(target.device))
         session = _Session(
             engine, clock, watch, target, replace(target, batch_size=batch_size), num_classes,
-            seed, time_limit_s / len(items), file, gpu,
+            seed, time_limit_s / len(items), file, reader,
         )  # fmt: skip
         try:
             timed_s = session.time(items, on_progress, time_limit_s)
         finally:
             file.close()
-        environment |= {"other_cpus": watch.other_cpus(), **gpu.facts()}
+        environment |= file.readings().facts(counters)
     return _collect(space.master, timed_s, environment, session.seconds)
 
 
@@ -173,7 +173,7 @@ class _Session:
     seed: int
     seconds_per_item: float
     file: VisitFile
-    gpu: GpuWatch
+    reader: DeviceReader
     seconds: dict[str, float] = field(default_factory=lambda: {"preparing": 0.0, "timing": 0.0})
 
     def time(
@@ -245,7 +245,7 @@ class _Session:
         before: dict[Item, Run] = {}
         if self.target.is_cpu:
             probes = (item for item in runs if not isinstance(item, Structure))
-            before = dict.fromkeys(probes, self._prepare_passing())
+            before = dict.fromkeys(probes, prepare_passing(self.engine, self.probe_target))
         part = self.file.next_part()
         recorded = [] if part is None else part.visits
         recorded_s = sum(visit.cost_s for visit in recorded)
@@ -256,9 +256,8 @@ class _Session:
             progress.update(self.seconds["preparing"], timing_s)
 
         self.file.begin_part(len(runs))
-        # A GPU waits while networks are prepared, so its clocks are then those of an idle card.
         is_timed = part is None or not part.is_finished
-        with self._explained(), self.gpu.reading() if is_timed else nullcontext():
+        with self._explained(), self._reading() if is_timed else nullcontext():
             estimates: dict[Item, TimeEstimate] = time_in_rounds(
                 self.clock,
                 runs,
@@ -280,6 +279,18 @@ class _Session:
         }
 
     @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Read the device inside the block, and keep the readings beside the visits.
+
+        A GPU waits while networks are prepared, so its clocks are then those of an idle card.
+        """
+        try:
+            with self.reader.reading():
+                yield
+        finally:
+            self.file.add_readings()
+
+    @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn an error of the device, such as a card that disappears, into a TargetError."""
         try:
@@ -295,14 +306,3 @@ class _Session:
 
     def _target_for(self, item: Item) -> Target:
         return self.target if isinstance(item, Structure) else self.probe_target
-
-    def _prepare_passing(self) -> Run:
-        """A run that moves as much memory as other layers do between two runs of a probe.
-
-        The engine itself runs it: the threads of another library would keep spinning beside the
-        engine's own threads.
-        """
-        layer = nn.Conv2d(PASSING_CHANNELS, PASSING_CHANNELS, 1, groups=PASSING_CHANNELS)
-        pixels = PASSING_VALUES / (PASSING_CHANNELS * self.probe_target.batch_size)
-        side = max(1, round(math.sqrt(pixels)))
-        return self.engine.prepare(layer.eval(), self.probe_target, side, latency_only=True)

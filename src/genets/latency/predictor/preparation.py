@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from torch import nn
+
+from genets.latency.engines import Engine, Run
 from genets.latency.engines.memory import Footprint
 from genets.latency.predictor.probes import Item, StemOrHeadProbe, item_convolutions
 from genets.latency.target import Target
@@ -15,6 +18,10 @@ from genets.structure.layers import Convolution
 # The algorithm search of cuDNN for one shape takes about as long as building this many
 # convolutions: 25 ms against 1 ms on an H200.
 SEARCHED = 25
+# Values that pass through the caches between two runs of a probe on a CPU: this many are read and
+# as many are written, 8 MiB in fp32. In a network, the other layers use the caches in between.
+PASSING_VALUES = 2**20
+PASSING_CHANNELS = 64
 SURE_SHARE = 0.02  # of the timing, after which its own speed shows how long it takes
 
 # A convolution at a batch size; cuDNN searches an algorithm for each, once in a process.
@@ -125,3 +132,19 @@ class PreparingProgress:
         spent_s = preparing_s + timing_s
         self.shown = max(self.shown, spent_s / max(spent_s + left_s, 1e-9))
         self.report(min(1.0, self.shown))
+
+
+def prepare_passing(engine: Engine, target: Target) -> Run:
+    """A run that moves as much memory as other layers do between two runs of a probe.
+
+    The engine itself runs it: the threads of another library would keep spinning beside the
+    engine's own threads.
+
+    Args:
+        engine: The engine, which is open.
+        target: The target of the probes.
+    """
+    layer = nn.Conv2d(PASSING_CHANNELS, PASSING_CHANNELS, 1, groups=PASSING_CHANNELS)
+    pixels = PASSING_VALUES / (PASSING_CHANNELS * target.batch_size)
+    side = max(1, round(math.sqrt(pixels)))
+    return engine.prepare(layer.eval(), target, side, latency_only=True)

@@ -2,7 +2,8 @@
 
 It holds one JSON value for each line. The first line has the settings and conditions of the table.
 Then, for each part of the items that was timed together, come the number of its items, its visits
-and, where the part was finished, a mark.
+with the readings of the device between them and, where the part was finished, a mark. Older files
+have no readings.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,15 @@ from genets.core.errors import first_line
 from genets.core.files import write_atomic
 from genets.core.json_files import READ_ERRORS, VERSION_KEY, describe_damage
 from genets.core.log import get_logger
+from genets.core.validation import from_plain, to_plain
+from genets.latency.predictor.readings import Readings
 from genets.latency.timing.drift import Visit
 
 _log = get_logger(__name__)
 
 VERSION = 1
 FLUSH_S = 2.0  # a process that is killed loses at most the visits of this time
-PART, END = "part", "end"
+PART, READINGS, END = "part", "readings", "end"
 # The conditions under which the times of two processes belong together; see the environment.
 CONDITIONS = (
     "device_name", "threads", "packages", "driver", "cuda", "cudnn", "capability",
@@ -36,15 +39,23 @@ CONDITIONS = (
 
 @dataclass
 class Part:
-    """The recorded visits of items that were timed together."""
+    """The recorded visits of items that were timed together, and the readings between them."""
 
     size: int
-    visits: list[Visit] = field(default_factory=list)
+    entries: list[Visit | Readings] = field(default_factory=list)
     is_finished: bool = False
+
+    @property
+    def visits(self) -> list[Visit]:
+        return [each for each in self.entries if isinstance(each, Visit)]
+
+    @property
+    def readings(self) -> list[Readings]:
+        return [each for each in self.entries if isinstance(each, Readings)]
 
     def lines(self) -> list[Any]:
         end = [END] if self.is_finished else []
-        return [{PART: self.size}, *map(list, self.visits), *end]
+        return [{PART: self.size}, *map(_entry_line, self.entries), *end]
 
 
 class VisitFile:
@@ -56,18 +67,25 @@ class VisitFile:
         path: The file; None keeps nothing.
         settings: Plain values that an earlier file must have as well.
         environment: The conditions of the device; see CONDITIONS.
+        read: Returns what was read of the device since the previous call.
     """
 
     def __init__(
-        self, path: Path | None, settings: Mapping[str, Any], environment: Mapping[str, Any]
+        self,
+        path: Path | None,
+        settings: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        read: Callable[[], Readings] = Readings,
     ) -> None:
         self.path = path
+        self._read_device = read
         conditions = {name: environment.get(name) for name in CONDITIONS}
         self._header = _plain({VERSION_KEY: VERSION, **settings, "conditions": conditions})
         self.choices: dict[str, Any] = {}
         self._recorded: list[Part] = []
         self._done = 0
         self._file: TextIO | None = None
+        self._has_made_visits = False
         self._flushed_s = 0.0
         if path is not None and path.exists():
             self._load(path)
@@ -111,18 +129,34 @@ class VisitFile:
 
     def begin_part(self, size: int) -> None:
         """Begin a part, or continue it where it is recorded."""
+        self._has_made_visits = False
         if self.next_part() is None:
             self._recorded.append(Part(size))
             self._write({PART: size})
 
     def add(self, visit: Visit) -> None:
         """Keep a visit of the current part; at most FLUSH_S later it is in the file."""
-        self._recorded[self._done].visits.append(visit)
-        self._write(list(visit))
+        self._has_made_visits = True
+        self._keep(visit)
         now_s = time.monotonic()
         if now_s - self._flushed_s > FLUSH_S:
+            self.add_readings()
             self.flush()
             self._flushed_s = now_s
+
+    def add_readings(self) -> None:
+        """Read the device, and keep the readings if visits of the current part have been made."""
+        readings = self._read_device()
+        if self._has_made_visits and readings != Readings():
+            self._keep(readings)
+
+    def _keep(self, entry: Visit | Readings) -> None:
+        self._recorded[self._done].entries.append(entry)
+        self._write(_entry_line(entry))
+
+    def readings(self) -> Readings:
+        """The readings of all visits, also of those of earlier processes."""
+        return Readings.merge(each for part in self._recorded for each in part.readings)
 
     def end_part(self) -> None:
         """End the current part."""
@@ -192,7 +226,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Part]]:
     header, choices, *lines = [json.loads(line) for line in complete.split(b"\n")]
     parts: list[Part] = []
     for line in lines:
-        if isinstance(line, dict):
+        if isinstance(line, dict) and READINGS in line:
+            parts[-1].entries.append(from_plain(Readings, line[READINGS]))
+        elif isinstance(line, dict):
             parts.append(Part(_integer(line[PART], at_least=1)))
         elif line == END:
             parts[-1].is_finished = True
@@ -201,10 +237,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[Part]]:
             visit = Visit(_integer(number), _finite(seconds), _finite(cost_s))
             if visit.number >= parts[-1].size or visit.seconds == 0:
                 raise ValueError("a visit is out of range")
-            parts[-1].visits.append(visit)
+            parts[-1].entries.append(visit)
     if not all(part.is_finished for part in parts[:-1]):
         raise ValueError("a part has no end")
     return dict(header), dict(choices), parts
+
+
+def _entry_line(entry: Visit | Readings) -> Any:
+    return list(entry) if isinstance(entry, Visit) else {READINGS: to_plain(entry)}
 
 
 def _integer(value: Any, at_least: int = 0) -> int:

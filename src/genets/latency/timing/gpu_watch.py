@@ -24,6 +24,11 @@ MAX_SLOWED_SHARE = 0.1
 class GpuWatch:
     """The readings of a GPU during a measurement.
 
+    Args:
+        counters: The counters of the GPU; None reads nothing.
+        readings: Earlier readings that belong to the measurement.
+        other_processes: Their number of other processes.
+
     Attributes:
         readings: In the order in which they were taken; empty where nothing can be read.
         other_processes: The number of other processes that computed on the GPU meanwhile; None
@@ -31,9 +36,14 @@ class GpuWatch:
         is_slice: Whether the device is a slice of a card (MIG).
     """
 
-    def __init__(self, counters: GpuCounters | None) -> None:
-        self.readings: list[GpuReading] = []
-        self.other_processes: int | None = None
+    def __init__(
+        self,
+        counters: GpuCounters | None,
+        readings: Iterable[GpuReading] = (),
+        other_processes: int | None = None,
+    ) -> None:
+        self.readings = list(readings)
+        self.other_processes = other_processes
         self.is_slice = counters is not None and counters.is_slice
         self.counters = counters
 
@@ -63,12 +73,16 @@ class GpuWatch:
             yield
             if len(self.readings) == before:  # the block was shorter than the interval
                 self.readings.append(counters.read())
-            others = counters.other_processes()
-            if others is not None:
-                self.other_processes = max(others, self.other_processes or 0)
+            self.count_others()
         finally:
             ended.set()
             thread.join(timeout=JOIN_S)  # a driver that lost the card may never answer
+
+    def count_others(self) -> None:
+        """Count the other processes that have computed since the block began."""
+        others = None if self.counters is None else self.counters.other_processes()
+        if others is not None:
+            self.other_processes = max(others, self.other_processes or 0)
 
     @property
     def limits(self) -> dict[str, float] | None:
@@ -79,14 +93,19 @@ class GpuWatch:
         counts = Counter(reason for reasons in known for reason in sorted(reasons))
         return {reason: round(count / len(known), 3) for reason, count in counts.items()}
 
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether another process computed on the GPU, or heat or the power supply slowed it."""
-        return bool(self.other_processes) or slowdown_cause(self.limits or {}) is not None
+    def disturbances(self) -> list[str]:
+        """Name what used or slowed the GPU, such as `heat slowed the GPU`; empty if nothing did."""
+        causes = []
+        if slowdown := slowdown_cause(self.limits or {}):
+            causes.append(f"{slowdown} slowed the GPU")
+        if self.other_processes:
+            noun = "process" if self.other_processes == 1 else "processes"
+            causes.append(f"{self.other_processes} other {noun} computed on the GPU")
+        return causes
 
     def facts(self) -> dict[str, Any]:
         """The readings as a part of the environment of a measurement; empty on a CPU."""
-        if self.counters is None:
+        if self.counters is None and not self.readings:
             return {}
         return {
             "clock_mhz": _median(each.sm_mhz for each in self.readings),

@@ -23,9 +23,9 @@ from genets.latency.timing.clock import (
     is_noisy,
     sample_interleaved,
 )
-from genets.latency.timing.gpu_watch import slowdown_cause, watch_gpu
+from genets.latency.timing.gpu_watch import GpuWatch, watch_gpu
 from genets.latency.timing.statistics import median, median_interval
-from genets.latency.timing.watch import SERVICE_CPUS, ActivityWatch, fewer_threads
+from genets.latency.timing.watch import ActivityWatch, fewer_threads
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,6 +67,9 @@ class Measurement:
             the runs needed (where that is unknown: more than a tenth of the samples were
             interrupted), another process computed on the GPU, heat or the power supply slowed the
             GPU, or an end of the interval is more than 10 % away from the median.
+        disturbances: What disturbed the measurement, such as `heat slowed the GPU`. A wide interval
+            is named only where nothing else is known. Empty for an undisturbed measurement, and for
+            those of older versions.
         interrupted: The share of the samples in which a thread waited for a CPU that others used.
         undelayed: Whether the latency and its interval contain no time of waiting for a CPU. False
             if too few samples were free of it; then all samples count.
@@ -94,29 +97,12 @@ class Measurement:
     interrupted: float = 0.0
     undelayed: bool = True
     other_cpus: float | None = None
+    disturbances: tuple[str, ...] = ()
 
     @property
     def ms_per_batch(self) -> float:
         """The latency of a whole batch."""
         return self.ms_per_image * self.target.batch_size
-
-    @property
-    def slowdown(self) -> str | None:
-        """What slowed the GPU down, such as `heat`; None where nothing is known to have done so."""
-        return slowdown_cause(self.environment.get("clock_limits") or {})
-
-    @property
-    def disturbances(self) -> list[str]:
-        """What is known to have used or slowed the device, such as `heat slowed the GPU`."""
-        causes = []
-        if self.slowdown is not None:
-            causes.append(f"{self.slowdown} slowed the GPU")
-        if processes := self.environment.get("other_gpu_processes"):
-            noun = "process" if processes == 1 else "processes"
-            causes.append(f"{processes} other {noun} computed on the GPU")
-        if (self.other_cpus or 0) > SERVICE_CPUS:
-            causes.append(f"other processes used {self.other_cpus:.1f} CPUs")
-        return causes
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for JSON, which `from_json` reads without loss."""
@@ -289,8 +275,9 @@ def measure_interleaved(
             target=target.resolved(),
             resolution=resolutions[name],
             environment=environment | gpu.facts(),
+            gpu=gpu,
+            has_room=has_room,
             other_cpus=other_cpus,
-            is_slowed=has_room is False or gpu.is_disturbed,
         )
         for name, run in runs.items()
     }
@@ -305,16 +292,34 @@ def _summarise(
     samples: Samples,
     rule: Protocol,
     *,
-    is_slowed: bool,
+    gpu: GpuWatch,
+    has_room: bool | None,
     launch_share: float | None,
     **conditions: Any,
 ) -> Measurement:
-    """Summarise the samples of a network. is_slowed: whether the device was used or slowed."""
+    """Summarise the samples of a network, and name what disturbed them.
+
+    Args:
+        samples: The samples of the network.
+        rule: The protocol.
+        gpu: What was read of the GPU during the sampling.
+        has_room: Whether other processes left the runs enough CPUs; None if unknown.
+        launch_share: See `Measurement`.
+        conditions: Other fields of the measurement.
+    """
     batch_size = conditions["target"].batch_size
     counted, wall = samples.counted_s * 1e3 / batch_size, samples.wall_s * 1e3 / batch_size
     low, high = median_interval(counted)
     p90, p99 = (float(np.quantile(wall, share)) for share in (0.9, 0.99))
-    share = samples.interrupted_share
+    disturbances = gpu.disturbances()
+    if has_room is False:
+        disturbances.append(f"other processes used {conditions['other_cpus']:.1f} CPUs")
+    elif samples.interrupted_share > MAX_INTERRUPTED_SHARE:
+        share = f"{100 * MAX_INTERRUPTED_SHARE:.0f} %"
+        disturbances.append(f"the runs waited for a CPU in more than {share} of the samples")
+    if not disturbances and is_wide(median(counted), low, high):
+        share = f"{100 * DISTURBED_SHARE:.0f} %"
+        disturbances.append(f"the 95 % interval ended more than {share} away from the median")
     return Measurement(
         ms_per_image=rule.estimate(counted),
         low_ms_per_image=low,
@@ -325,8 +330,9 @@ def _summarise(
         noisy=is_noisy(counted, rule.interval_share or NOISY_SHARE),
         launch_share=launch_share,
         launch_bound=None if launch_share is None else launch_share > LAUNCH_BOUND_SHARE,
-        disturbed=is_slowed or share > MAX_INTERRUPTED_SHARE or is_wide(median(counted), low, high),
-        interrupted=share,
+        disturbed=bool(disturbances),
+        disturbances=tuple(disturbances),
+        interrupted=samples.interrupted_share,
         undelayed=samples.has_enough_undelayed,
         **conditions,
     )

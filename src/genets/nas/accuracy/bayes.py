@@ -26,18 +26,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from genets.nas.accuracy.features import (
     ALL,
-    CANDIDATE_OFFSET,
     RESET_COST,
     SCALE_GROUPS,
     TREND,
     FeatureMap,
-    earlier_round,
 )
 from genets.nas.accuracy.gaussian import (
     Floats,
@@ -47,30 +44,12 @@ from genets.nas.accuracy.gaussian import (
     fit_scales,
     scale_variances,
 )
-from genets.nas.accuracy.observations import (
-    LogErrors,
-    Observations,
-    PredictedFall,
-    RepeatNoise,
-)
+from genets.nas.accuracy.observations import LogErrors, Observations, PredictedFall
+from genets.nas.accuracy.prior import MISFIT, Prior, unit_misfit
 from genets.structure import Block, Structure, SuperBlock
 
-# Prior standard deviations of the effects, by scale group, as multiples of the spread of the
-# trials' values; and how far (one standard deviation of the log) the observations may scale them.
-EFFECT_STD = {"block": 0.5, "local block": 0.5, "slope": 0.5, "local slope": 0.25}
+# How far (one standard deviation of the log) the observations may scale the effects of the prior.
 LOG_STD = 1.0
-
-MIN_SPREAD = 0.1  # of the log of the error; counts as two more trials
-
-# Prior of the trend: by how much e times the multiply-adds lower the log of the error. Paper,
-# Table 7: RegNetY-400MF to 800MF 0.13, MobileNetV2-0.5 to 1.0 0.2, EfficientNet-B0 to B1 0.18,
-# ResNet-50 to 152 0.08.
-TREND_MEAN = 0.15
-TREND_STD = 0.15
-
-# Prior standard deviation of the misfit of two super-blocks, as a multiple of the spread of the
-# trials' values, for two changes whose effects have a prior deviation of one spread.
-MISFIT = 0.4
 
 MIN_SPEARMAN = 0.2  # of leave-one-out; below it the trials hardly predict one another
 
@@ -165,17 +144,17 @@ class BayesEffects:
             candidates=bool(observations.candidates),
             earlier_rounds=len(observations.earlier),
         )
-        start, rows, spread, freedom = _prior(feature_map, observations, log_errors)
+        prior = Prior.make(feature_map, observations, log_errors)
         # Repeats measure the noise: the more repeats there are, the less the fit may scale it.
-        noise_log_std = max(0.25, 1 / np.sqrt(1 + freedom))
+        noise_log_std = max(0.25, 1 / np.sqrt(1 + prior.freedom))
         log_scale_std = np.array([LOG_STD] * (len(SCALE_GROUPS) + 1) + [noise_log_std])
         # One thread: the same numbers on any machine, and faster at these sizes.
         with threadpool_limits(limits=1, user_api="blas"):
-            log_scales = fit_scales(start, feature_map.groups, log_scale_std)
-            model = scale_variances(start, feature_map.groups, log_scales)
+            log_scales = fit_scales(prior.model, feature_map.groups, log_scale_std)
+            model = scale_variances(prior.model, feature_map.groups, log_scales)
             posterior = compute_posterior(model)
-        misfit = MISFIT * spread * math.exp(log_scales[-2])
-        return cls(feature_map, observations, log_errors, model, rows, misfit, posterior)
+        misfit = MISFIT * prior.spread * math.exp(log_scales[-2])
+        return cls(feature_map, observations, log_errors, model, prior.rows, misfit, posterior)
 
     def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
@@ -202,11 +181,7 @@ class BayesEffects:
         effects += (missing @ self.posterior.precision @ model.features) * model.prior_variance
         return DrawnStageGains(self.feature_map, effects)
 
-    def predict(self, structure: Structure) -> tuple[float, float]:
-        """Median and standard deviation of the gain of a structure, in the metric's unit."""
-        return self.predict_fall(structure).gain
-
-    def predict_fall(self, structure: Structure) -> PredictedFall:
+    def predict(self, structure: Structure) -> PredictedFall:
         """The distribution of the log of the error of a structure."""
         mean, covariance = self.joint([structure])
         std = math.sqrt(max(0.0, float(covariance[0, 0])))
@@ -234,7 +209,7 @@ class BayesEffects:
         return mean, (covariance + covariance.T) / 2
 
     def _misfit(self, rows: Floats, others: Floats) -> Floats:
-        return self.misfit**2 * _unit_misfit(self.feature_map, rows, others)
+        return self.misfit**2 * unit_misfit(self.feature_map, rows, others)
 
     def row_std(self, row: Floats) -> float:
         """Standard deviation of the sum of all effects, each times its number in `row`."""
@@ -348,100 +323,3 @@ def _few_trials_warning(name: str, blocks: int, trials: int) -> list[str]:
     if trials:
         count = f"{trials} trial{'s' * (trials != 1)} for {blocks} block{'s' * (blocks != 1)}"
     return [f"{name} has {count}: its predictions rest mostly on the other super-blocks"]
-
-
-def _prior(
-    feature_map: FeatureMap, observations: Observations, log_errors: LogErrors
-) -> tuple[LinearModel, Floats, float, int]:
-    """The model before its scales are fitted, and more for `BayesEffects`.
-
-    Returns:
-        The model; the effects by stage of all observations; their spread; the degrees of freedom
-        of all repeats.
-    """
-    master, trials = feature_map.master, observations.trials
-    targets = [
-        log_errors.target(values)
-        for values in (
-            observations.values,
-            *(each.values for each in observations.earlier),
-            observations.candidate_values,
-        )
-    ]
-    indices = master.indices
-    stages = np.array([indices.index(trial.index) for trial in trials], int)
-    spread = _spread(targets[0], stages)
-    if not trials:  # the candidates are a sample of the space
-        spread = _spread(targets[-1], np.zeros(len(targets[-1]), int))
-    rounds = [trials, *(each.trials for each in observations.earlier)]
-    repeats = RepeatNoise.estimate(rounds, targets, master)
-    stage_noise = repeats.variances(0.1 * spread**2) + (1e-4 * spread) ** 2
-    stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0]) * spread
-    variance = feature_map.base_variance * stds[feature_map.groups] ** 2
-    mean = np.zeros(len(feature_map))
-    widest = 4 * np.abs(np.concatenate(targets)).max() ** 2 + spread**2
-    for column, number in feature_map.columns.items():
-        # Wide: trials of any super-block may lose a lot, and candidates have another recipe.
-        if column.effect in (RESET_COST, CANDIDATE_OFFSET.effect):
-            variance[number] = widest
-        elif column == TREND:
-            mean[number], variance[number] = TREND_MEAN, TREND_STD**2
-    rows, features, noise = [], [], []
-    for trial, stage in zip(trials, stages, strict=True):
-        rows.append(feature_map.rows_by_stage(trial.structure(master)))
-        features.append(rows[-1].sum(axis=0) + feature_map.reset_row(trial.index))
-        noise.append(stage_noise[stage])
-    for round_number, each in enumerate(observations.earlier):
-        for trial in each.trials:
-            rows.append(feature_map.rows_by_stage(trial.structure(each.master)))
-            scope = earlier_round(round_number)
-            features.append(rows[-1].sum(axis=0) + feature_map.reset_row(trial.index, scope))
-            noise.append(stage_noise[indices.index(trial.index)])
-    for structure in observations.candidates:
-        rows.append(feature_map.rows_by_stage(structure))
-        features.append(rows[-1].sum(axis=0))
-        features[-1][feature_map.columns[CANDIDATE_OFFSET]] = 1.0
-        noise.append(float(stage_noise.mean()))
-    by_stage = np.array(rows)
-    # Trials of the MasterNet change one super-block, and have no misfit.
-    others = by_stage[len(trials) :]
-    inner = (MISFIT * spread) ** 2 * _unit_misfit(feature_map, others, others)
-    model = LinearModel(
-        np.array(features),
-        np.concatenate(targets),
-        mean,
-        variance,
-        np.array(noise),
-        np.asarray(block_diag(np.zeros((len(trials), len(trials))), inner)),
-    )
-    return model, by_stage, spread, sum(repeats.freedom)
-
-
-def _unit_misfit(feature_map: FeatureMap, rows: Floats, others: Floats) -> Floats:
-    """(rows, others): the prior covariance of the misfit of structures, of unit scale.
-
-    It is the sum of k_i k_j over all pairs of stages i < j, where k_i is the prior covariance of
-    the effects that the two structures change at stage i, for trials of unit spread.
-
-    Args:
-        feature_map: the columns of `rows`.
-        rows: (rows, stages, columns), the effects by stage of some structures.
-        others: (others, stages, columns), the effects by stage of other structures.
-    """
-    stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0])
-    stds = stds[feature_map.groups] * np.sqrt(feature_map.base_variance)
-    used = stds > 0
-    first, second = ((each[:, :, used] * stds[used]).swapaxes(0, 1) for each in (rows, others))
-    by_stage = first @ second.swapaxes(1, 2)  # (stages, rows, others)
-    pairs: Floats = (by_stage.sum(axis=0) ** 2 - (by_stage**2).sum(axis=0)) / 2
-    return pairs
-
-
-def _spread(target: Floats, stages: Floats) -> float:
-    """Standard deviation within stages; MIN_SPREAD counts as two more trials."""
-    squares, freedom = 2 * MIN_SPREAD**2, 2
-    for stage in np.unique(stages):
-        values = target[stages == stage]
-        squares += float(((values - values.mean()) ** 2).sum())
-        freedom += len(values) - 1
-    return float(np.sqrt(squares / freedom))

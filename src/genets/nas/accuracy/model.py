@@ -32,9 +32,7 @@ class Effects(Protocol):
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats: ...
 
-    def predict(self, structure: Structure) -> tuple[float, float]: ...
-
-    def predict_fall(self, structure: Structure) -> PredictedFall | None: ...
+    def predict(self, structure: Structure) -> PredictedFall | float: ...
 
     def leave_one_out(self) -> LeaveOneOut | None: ...
 
@@ -65,6 +63,14 @@ class Prediction:
     def value(self) -> float:
         """The predicted top-1, or minus the predicted cross-entropy."""
         return self.master_value + self.mean
+
+    @property
+    def order(self) -> float:
+        """A number that is larger for a better structure.
+
+        Unlike the gain, which ends where nothing is wrong any more, it has no limit.
+        """
+        return self.mean if self.fall is None else self.fall.mean
 
     def interval(self, deviations: float = 1.96) -> tuple[float, float]:
         """The interval of `value`, without the noise of a measured score.
@@ -183,9 +189,10 @@ class AccuracyModel:
                 f"a structure to predict must have the MasterNet's {count} super-blocks, "
                 f"not {len(structure.super_blocks)}"
             )
-        fall = self.effects.predict_fall(structure)
-        gain = self.effects.predict(structure) if fall is None else fall.gain
-        return Prediction(*gain, self.master_value, fall)
+        predicted = self.effects.predict(structure)
+        if isinstance(predicted, float):
+            return Prediction(predicted, math.nan, self.master_value)
+        return Prediction(*predicted.gain, self.master_value, predicted)
 
     def stage_gain(
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]

@@ -63,17 +63,13 @@ class PaperEffects:
         slopes = np.array([self.gradient.get((index, s.block), zero) for s in super_blocks])
         return np.tile((change * slopes).sum(axis=1), (len(input_widths), 1))
 
-    def predict(self, structure: Structure) -> tuple[float, float]:
-        """The gain of a structure, and NaN: the formula has no estimate of its error."""
+    def predict(self, structure: Structure) -> float:
+        """The gain of a structure; the formula has no estimate of its error."""
         gains = (
             self.stage_gain(index, [structure.input_width(index)], [structure.stage(index)])
             for index in structure.indices
         )
-        return sum(float(gain[0, 0]) for gain in gains), math.nan
-
-    def predict_fall(self, structure: Structure) -> None:
-        """None: the formula adds up gains, not logs of the error."""
-        return
+        return math.fsum(float(gain[0, 0]) for gain in gains)
 
     def leave_one_out(self) -> None:
         return None

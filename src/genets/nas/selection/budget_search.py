@@ -157,7 +157,7 @@ class BudgetSearch:
             raise make_infeasible_error(self._measured, self._budget, where)
 
     def _best_first(self, structures: Iterable[Structure]) -> list[Structure]:
-        return sorted(structures, key=self._predicted_gain, reverse=True)
+        return sorted(structures, key=self._predicted_order, reverse=True)
 
     @property
     def _fitting(self) -> dict[Structure, NetworkLatency]:
@@ -186,8 +186,8 @@ class BudgetSearch:
         """Convert the budget to the speed that the machine had when the table was built."""
         return latest.budget_ms(self._budget) / latest.slowdown(self._table)
 
-    def _predicted_gain(self, structure: Structure) -> float:
-        return self._model.predict(structure).mean
+    def _predicted_order(self, structure: Structure) -> float:
+        return self._model.predict(structure).order
 
     def _frontier(self, used: Sequence[BlockTypes] = ()) -> Frontier:
         """Predict the frontier up to the aim.
@@ -297,8 +297,8 @@ class BudgetSearch:
         A structure that was predicted to reach the budget may have turned out too slow. Between
         that and the best one are others that are predicted better; some are taken, evenly spread.
         """
-        best = max(self._fitting, key=self._predicted_gain)
-        latency, gain = self._measured[best], self._predicted_gain(best)
+        best = max(self._fitting, key=self._predicted_order)
+        latency, order = self._measured[best], self._predicted_order(best)
         used_ms = latency.network.high_ms_per_image
         if used_ms >= (1 - MAX_UNUSED) * latency.budget_ms(self._budget):
             return []
@@ -308,7 +308,7 @@ class BudgetSearch:
         better = [
             structure
             for structure in (front.structure(point, self._resolution) for point in points)
-            if structure not in self._measured and self._predicted_gain(structure) > gain
+            if structure not in self._measured and self._predicted_order(structure) > order
         ]
         spread = np.linspace(0, len(better) - 1, min(NUM_PROPOSALS, len(better)))
         return [better[number] for number in spread.round().astype(int)]

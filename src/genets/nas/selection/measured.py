@@ -32,6 +32,7 @@ _MASTER_FIELDS = (
     "master_high_ms_per_image",
     "master_disturbed",
     "master_undelayed",
+    "master_disturbances",
 )
 
 MAX_TIMES_AS_LONG = 8  # as the time limit of a measurement, where its ratio is imprecise
@@ -60,6 +61,7 @@ class NetworkLatency:
         master_disturbed: Whether the measurement of the MasterNet was disturbed.
         master_undelayed: Whether its latency contains no time of waiting for a CPU. A ratio of
             waiting times says nothing about the networks.
+        master_disturbances: What disturbed the measurement of the MasterNet.
     """
 
     network: Measurement
@@ -68,6 +70,7 @@ class NetworkLatency:
     master_high_ms_per_image: float | None = None
     master_disturbed: bool = False
     master_undelayed: bool = True
+    master_disturbances: tuple[str, ...] = ()
 
     @classmethod
     def in_turn(cls, network: Measurement, master: Measurement) -> NetworkLatency:
@@ -79,6 +82,7 @@ class NetworkLatency:
             master.high_ms_per_image,
             master.disturbed,
             master.undelayed,
+            master.disturbances,
         )
 
     @property
@@ -105,6 +109,11 @@ class NetworkLatency:
             or is_wide(net.ms_per_image, net.low_ms_per_image, net.high_ms_per_image)
             or is_wide(self.master_ms_per_image, *self._master_interval)
         )
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """What disturbed the two measurements; each cause is named once."""
+        return tuple(dict.fromkeys((*self.network.disturbances, *self.master_disturbances)))
 
     @property
     def has_precise_ratio(self) -> bool:
@@ -163,8 +172,10 @@ class NetworkLatency:
         high = values.pop("master_high_ms_per_image", None)  # older studies have none of these
         disturbed = bool(values.pop("master_disturbed", False))
         undelayed = bool(values.pop("master_undelayed", True))
+        causes = tuple(map(str, values.pop("master_disturbances", ())))
         high = None if high is None else float(high)
-        return cls(Measurement.from_json(values), median, low, high, disturbed, undelayed)
+        network = Measurement.from_json(values)
+        return cls(network, median, low, high, disturbed, undelayed, causes)
 
 
 class MeasuredNetworks:
@@ -276,8 +287,10 @@ class MeasuredNetworks:
             left_s = end_s - time.monotonic()
             calm = self._wait_for_calm(max(0.0, left_s))
             if attempts >= MIN_ATTEMPTS and (left_s <= 0 or not calm):
-                network = self.stored[fresh[0]].network
-                raise make_busy_error(self._budget, self._wait_limit_s, network.target, network)
+                undecided = [self.stored[structure] for structure in fresh]
+                causes = [cause for latency in undecided for cause in latency.disturbances]
+                target = undecided[0].network.target
+                raise make_busy_error(self._budget, self._wait_limit_s, target, causes)
 
     def _needs_more_samples(self, structures: Sequence[Structure]) -> bool:
         """Whether more samples can make the ratios precise, without a calm device."""
@@ -334,7 +347,7 @@ def make_busy_error(
     budget: Budget | None,
     wait_limit_s: float,
     target: Target,
-    measured: Measurement | None = None,
+    disturbances: Iterable[str] = (),
 ) -> BusyDeviceError:
     """Make the error for a device that stayed busy or slow; it says how to continue.
 
@@ -342,28 +355,27 @@ def make_busy_error(
         budget: The budget that could not be decided.
         wait_limit_s: The longest time to wait.
         target: The target of the latencies.
-        measured: A latency that does not decide on the budget; its disturbances are named.
+        disturbances: What disturbed the latencies that do not decide on the budget.
     """
-    causes = measured.disturbances if measured else []
+    causes = " and ".join(dict.fromkeys(disturbances))
     decided = f"on the budget{'' if budget is None else f' {budget}'}"
     kept = (
         f"also after {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
     )
-    if measured is not None and measured.slowdown is not None:
-        return BusyDeviceError(
-            f"{' and '.join(causes)}, so no latency decides {decided}, {kept} again when nothing "
-            "slows the GPU, or with a longer --wait"
-        )
-    seen = f" ({' and '.join(causes)})" if causes else ""
     alone = target.threads == 1 and budget is not None and budget.is_relative
     advice = (
         ""
         if alone or not target.is_cpu
         else "; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
     )
+    if causes:
+        return BusyDeviceError(
+            f"{causes}, so no latency decides {decided}, {kept} again when nothing disturbs the "
+            f"device, or with a longer --wait{advice}"
+        )
     return BusyDeviceError(
-        f"the device was too busy with something else{seen} to decide {decided}, {kept} again "
-        f"when the device is calm, or with a longer --wait{advice}"
+        f"the device was too busy with something else to decide {decided}, {kept} again when the "
+        f"device is calm, or with a longer --wait{advice}"
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genets.core.validation import StrictModel
 from genets.latency.target import Target
@@ -34,8 +35,8 @@ WarmupEpochs = Annotated[
 class TrainingSettings(StrictModel):
     """How one kind of network is trained; `genets.training.Recipe` has the other fields.
 
-    Any number of epochs from 1 on is possible: a warm-up that does not fit into the training is
-    shortened to half of its epochs.
+    Any number of epochs from 1 on is possible: a warm-up that does not fit into the training takes
+    half of its epochs, and is stored so.
     """
 
     epochs: Epochs = 36
@@ -54,16 +55,26 @@ class TrainingSettings(StrictModel):
         "when it begins: bf16 where all its GPUs compute in it, otherwise fp32.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _shorten_warmup(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        names = ("epochs", "warmup_epochs")
+        epochs, warmup = (values.get(name, cls.model_fields[name].default) for name in names)
+        numbers = all(type(number) in (int, float) for number in (epochs, warmup))
+        if numbers and warmup >= epochs > 0:
+            return {**values, "warmup_epochs": epochs / 2}
+        return values
+
     def recipe(self) -> Recipe:
         """Return the recipe with these values and the defaults of all other fields.
 
-        A warm-up that does not fit is shortened. Outside a search, the precision `auto` is fp32.
+        Outside a search, the precision `auto` is fp32.
         """
         from genets.training import Recipe
 
         values = {field: getattr(self, field) for field in TrainingSettings.model_fields}
-        if self.warmup_epochs >= self.epochs:
-            values["warmup_epochs"] = self.epochs / 2
         return Recipe(**values | {"precision": self.precision.replace("auto", "fp32")})
 
     def on_device(self, device: str) -> Self:

@@ -19,9 +19,9 @@ from itertools import islice
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from genets.nas.accuracy.bayes import EFFECT_STD
 from genets.nas.accuracy.features import RESET_COST, SCALE_GROUPS, TREND, FeatureMap
 from genets.nas.accuracy.gaussian import Floats
+from genets.nas.accuracy.prior import EFFECT_STD
 from genets.structure import SearchSpace, SuperBlock
 
 # Prior standard deviations and noise, as multiples of the spread of the trials' values. The

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from genets.core.gpu import free_bytes
+from genets.core.gpu import device_memory
 from genets.networks import build
 from genets.networks.count import count_on_meta
 from genets.structure import Structure
@@ -69,13 +69,13 @@ def gpus_of(device: str) -> list[str]:
 
 
 def least_free_bytes(device: str) -> int:
-    """The smallest free memory of the GPUs that a search trains on.
+    """The smallest memory that the processes that train can allocate on a GPU of the search.
 
-    The cache of PyTorch is emptied, because the processes that train cannot use the cache of this
-    process.
+    They cannot use the cache of this process, so the cache is emptied first. What remains of the
+    cache, beside memory that is in use, does not count.
     """
     torch.cuda.empty_cache()
-    return min(free_bytes(torch, gpu) or 0 for gpu in gpus_of(device))
+    return min(device_memory(torch, gpu)[0] for gpu in gpus_of(device))
 
 
 def processes_per_gpu(cost: StepCost, cores: int, gpus: int, free: int) -> int:

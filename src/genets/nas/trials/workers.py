@@ -187,7 +187,7 @@ def use_device(device: str) -> None:
 
 
 def check_memory(device: str) -> None:
-    """Raise TargetError where other processes hold the memory of a GPU."""
+    """Raise TargetError where a GPU has too little free memory for this process to begin."""
     if device != "cpu":
         import torch
 

@@ -114,7 +114,7 @@ def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) 
         alt.Tooltip("structure:N"),
         alt.Tooltip("score:Q", title=f"predicted {metric.label}, {SCORE_UNITS[metric]}",
                     format=".4g"),
-        alt.Tooltip("spread:N", title="one standard deviation to either side"),
+        alt.Tooltip("spread:N", title="95 % interval"),
         alt.Tooltip("ms:Q", title="ms per image", format=".4g"),
         alt.Tooltip("latency:N", title="measured"),
     ]  # fmt: skip
@@ -159,7 +159,7 @@ def _point(
         "latency": "predicted",
         "spread": "not known",
     }
-    if (ends := predicted_interval(prediction, metric, 1.0)) is not None:
+    if (ends := predicted_interval(prediction, metric)) is not None:
         low, high = ends
         record |= {"low": low, "high": high, "spread": f"{low:.4g} to {high:.4g}"}
     if network:

@@ -8,7 +8,6 @@ from genets.nas.selection.measured import TargetLatency
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section
 from genets.report.study.charts import (
-    INTERVAL,
     budgets_ms,
     find_role,
     frontier_chart,
@@ -23,6 +22,7 @@ from genets.report.wording import (
     noise_words,
     predicted_interval,
     predicted_score,
+    unit_text,
 )
 from genets.structure import Structure
 
@@ -31,8 +31,8 @@ FRONTIER_TEXT = (
     "fine-tuned for a few epochs, and scored on the validation images. Latency is predicted from a "
     "latency table, which holds the measured times of parts of networks. The frontier is the best "
     "predicted structure for every latency, over the whole search space; up and left is better. "
-    "The band is one standard deviation to either side. {budget} Marks are measured networks at "
-    "the height of their prediction. Touch a point, or hover over it, for the structure."
+    "The band is the 95 % interval. {budget} Marks are measured networks at the height of their "
+    "prediction. Touch a point, or hover over it, for the structure."
 )
 SPEED_TEXT = (
     "A machine is not always equally fast. The MasterNet was measured in turn with each network, "
@@ -113,9 +113,9 @@ def _measured_table(snapshot: Snapshot, latency: TargetLatency) -> list[Block]:
         [noise_words(m) for m in measured],
         [f"{n.network.ms_per_image / n.master_ms_per_image:.3f}" for _, n in networks],
         aligned_texts(predicted),
-        aligned_texts(score for score, _ in predictions),
+        ["-" if score is None else unit_text(score, metric) for score, _ in predictions],
         [
-            "-" if interval is None else " to ".join(aligned_texts(interval))
+            "-" if interval is None else " to ".join(unit_text(end, metric) for end in interval)
             for _, interval in predictions
         ],
     ]
@@ -138,5 +138,5 @@ def _prediction(
     if model is None or structure.resolution != model.master.resolution:
         return None, None
     prediction = model.predict(structure)
-    interval = predicted_interval(prediction, metric, INTERVAL)
+    interval = predicted_interval(prediction, metric)
     return predicted_score(prediction.value, metric), interval

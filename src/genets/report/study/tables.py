@@ -24,13 +24,13 @@ from genets.report.wording import (
 )
 from genets.training.score import Metric, Score
 
-ALTERNATIVES_HEADER = ("std", "budget", "predicted", "measured", "noise", "x MasterNet", "up to",
+ALTERNATIVES_HEADER = ("95 %", "budget", "predicted", "measured", "noise", "x MasterNet", "up to",
                        "below", "types", "structure")  # fmt: skip
 ALTERNATIVES_TEXT = (
-    "{metric}: predicted for validation images, and std its standard deviation. up to: the upper "
-    "end of the 95 % interval of the latency. below: the share of the budget that this end leaves. "
-    "noisy: an end of the interval is more than 1 % away. disturbed: something else used or "
-    "slowed the device. *: the prediction is extrapolated beyond the trials"
+    "{metric}: predicted for validation images. 95 %: the interval of this prediction. up to: the "
+    "upper end of the 95 % interval of the latency. below: the share of the budget that this end "
+    "leaves. noisy: an end of the interval is more than 1 % away. disturbed: something else used "
+    "or slowed the device. *: the prediction is extrapolated beyond the trials"
 )
 
 
@@ -149,25 +149,22 @@ def selected_table(selected: Candidate, metric: Metric) -> Table:
 
 def _prediction_facts(selected: Candidate, metric: Metric) -> Iterable[Fact]:
     name = f"predicted {metric.label}"
-    score, std = _predicted_texts(selected, metric)
+    score, interval = _predicted_texts(selected, metric)
     if selected.predicted_accuracy is None:
         yield name, "not available: the trials were run at another resolution"
         return
-    ends = (selected.predicted_accuracy_low, selected.predicted_accuracy_high)
-    spread = "" if selected.predicted_accuracy_std is None else f" ± {std}"
-    if None not in ends:
-        scores = sorted(metric.oriented(end) for end in ends if end is not None)
-        low, high = (score_text(score, metric) for score in scores)
-        spread = f" (95 % interval {low} to {high})"
-    yield name, f"{score}{spread} on validation images"
+    known = f" (95 % interval {interval})" if interval else ""
+    yield name, f"{score}{known} on validation images"
     yield from _extrapolation_facts(selected)
 
 
 def _predicted_texts(selected: Candidate, metric: Metric) -> tuple[str, str]:
-    """The predicted score and its standard deviation; dashes where they are not known."""
-    value, std = selected.predicted_accuracy, selected.predicted_accuracy_std
+    """The predicted score, a dash if it is not known; its 95 % interval, empty if not known."""
+    value = selected.predicted_accuracy
+    ends = (selected.predicted_accuracy_low, selected.predicted_accuracy_high)
+    scores = sorted(metric.oriented(end) for end in ends if end is not None)
     score = None if value is None else metric.oriented(value)
-    return score_text(score, metric), score_text(std, metric)
+    return score_text(score, metric), " to ".join(score_text(end, metric) for end in scores)
 
 
 def _extrapolation_facts(selected: Candidate) -> Iterable[Fact]:
@@ -212,11 +209,11 @@ def alternatives_table(candidates: Sequence[Candidate], metric: Metric) -> Table
     """
     rows = []
     for number, candidate in enumerate(candidates, start=1):
-        score, std = _predicted_texts(candidate, metric)
+        score, interval = _predicted_texts(candidate, metric)
         rows.append([
             str(number),
             score + "*" * bool(candidate.outside),
-            std,
+            interval or "-",
             f"{candidate.budget_ms:.4g}",
             f"{candidate.predicted_ms:.4g}",
             f"{candidate.measured_ms:.4g}",

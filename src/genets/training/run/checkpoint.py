@@ -123,7 +123,7 @@ class Checkpoints:
         """Keep the newest two places and the best epoch of each, and one file for each place."""
         stems = [*dict.fromkeys(_read_stem(path) for path in self.paths())][-NEWEST:]
         bests = {best for path in self.paths() if _read_stem(path) in stems
-                 for best in [_read_best(path)] if best}  # fmt: skip
+                 for best in [_read_best(path)] if best is not None}  # fmt: skip
         kept = {*stems, *(_stem(epochs, 0) for epochs in bests)}
         for path in self.paths():
             is_older_copy = _read_stem(path) == _read_stem(newest) and path != newest
@@ -170,7 +170,7 @@ class Position:
         seconds: The duration of these steps.
         records: The records of the complete epochs.
         best: The number of complete epochs after which the validation score was best; None
-            before the end of the first.
+            before the first score.
     """
 
     epoch: int = 0
@@ -179,3 +179,7 @@ class Position:
     seconds: float = 0.0
     records: list[EpochRecord] = field(default_factory=list)
     best: int | None = None
+
+    def best_record(self) -> EpochRecord | None:
+        """The record of the best epoch; None before the first score."""
+        return next((record for record in self.records if record.epoch == self.best), None)

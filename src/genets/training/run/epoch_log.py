@@ -21,7 +21,7 @@ class EpochRecord:
     """One epoch of a training run.
 
     Attributes:
-        epoch: The number of the epoch, from 1.
+        epoch: The number of the epoch, from 1; 0 is the start with a linear model.
         steps: Steps of the optimizer since the run began.
         learning_rate: The learning rate of the epoch's last step.
         loss: The mean training loss.

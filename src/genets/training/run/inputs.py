@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from genets.core.errors import DataError, GenetsError, TrainingError
 from genets.core.files import write_atomic
+from genets.core.image_facts import Preprocessing
 from genets.core.json_files import READ_ERRORS, describe_damage
 from genets.core.progress import OnProgress
 from genets.data import (
@@ -23,10 +25,10 @@ from genets.data import (
     load_data,
     seeded_globals,
 )
+from genets.data.scoring import DEFAULT
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name
-from genets.networks.weights_facts import pretrained_config
 from genets.structure import Structure
 from genets.training.run.distributed import Processes
 from genets.training.run.settings import RunSettings
@@ -55,9 +57,21 @@ def load_images(
         workers=workers,
         check=False,
         share=processes.share,
+        preprocessing=preprocessing_of(settings),
         max_broken_share=settings.max_broken_share,
         **options,
     )
+
+
+def preprocessing_of(settings: RunSettings) -> Preprocessing | None:
+    """That of genets with the mean and deviation of the starting weights, if they are known."""
+    if settings.normalisation == "data" or not (settings.pretrained or settings.weights):
+        return None
+    with torch.random.fork_rng():
+        source = resolve_network(settings.network, 2)
+    facts = source.facts_about(pretrained=settings.pretrained, weights=settings.weights or None)
+    own = facts.preprocessing
+    return own and replace(DEFAULT, mean=own.mean, std=own.std)
 
 
 @contextmanager
@@ -174,18 +188,18 @@ def make_network(
 
 def starting_notes(source: NetworkSource, data: ImageData) -> Iterator[str]:
     """Messages on starting weights that were trained for other classes or other images."""
-    published = source.weights == PUBLISHED
     if source.num_classes not in (None, data.num_classes):
-        weights = f"the published weights of {source.name}"
+        weights = f"weights {source.weights!r}"
+        if source.weights == PUBLISHED:
+            weights = f"the published weights of {source.name}"
         yield (
-            f"{weights if published else f'weights {source.weights!r}'} are for "
+            f"{weights} are for "
             f"{source.num_classes} classes: the classifier ({classifier_name(source.network)}) is "
             f"new, for {data.num_classes} classes"
         )
-    config = pretrained_config(source.network) if published else {}
-    for name, own in (("mean", data.mean), ("std", data.std)):
-        theirs = tuple(config.get(name, own))
-        if theirs != own:
+    known = source.normalisation or (data.mean, data.std)
+    for name, own, theirs in zip(("mean", "std"), (data.mean, data.std), known, strict=True):
+        if tuple(theirs) != own:
             yield f"{source.name} was trained with {name} {theirs}, and {data.name} has {own}"
 
 

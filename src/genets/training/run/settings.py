@@ -40,6 +40,8 @@ class RunSettings:
         teacher: A trained network whose outputs are learned from; empty for none.
         teacher_weights: A file of the teacher's weights. Empty for published weights, or for
             those of a results folder.
+        normalisation: The mean and deviation of the images: `weights` takes those that the
+            starting weights were trained with, where these are known; `data` those of the data.
         max_broken_share: The largest share of broken images that is no error; see `load_data`. It
             may change during a run.
 
@@ -57,6 +59,7 @@ class RunSettings:
     weights: str = ""
     teacher: str = ""
     teacher_weights: str = ""
+    normalisation: Literal["weights", "data"] = "weights"
     max_broken_share: Annotated[float, Field(ge=0, le=1)] = MAX_BROKEN_SHARE
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class RunSettings:
         record = dict(record)
         if isinstance(record.get("recipe"), Mapping):  # runs that recorded no precision were fp32
             record["recipe"] = {"precision": "fp32", **record["recipe"]}
+        record = {"normalisation": "data", **record}  # the only one of older runs
         return from_plain(cls, record, kind="setting", raises=SettingsError)
 
     def with_precision(self, precision: Literal["auto", "fp32", "bf16"]) -> Self:

@@ -9,6 +9,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from genets.training.linear_start import set_classifier
 from genets.training.recipe import RunRecipe
 from genets.training.run.distributed import Processes
 from genets.training.step import (
@@ -59,8 +60,19 @@ class TrainingState:
         average = self._average
         return self.net if average is None else average.module
 
+    def start_classifier(self, weight: Tensor, bias: Tensor) -> None:
+        """Begin with this classifier; the average of the weights begins anew.
+
+        Args:
+            weight: (classes, features).
+            bias: (classes,).
+        """
+        set_classifier(self.net, weight, bias)
+        if self._average is not None:
+            self._average.set(self.net)
+
     def begin_epoch(self) -> None:
-        train_mode(self.net)
+        train_mode(self.net, self.recipe.norm_statistics)
 
     def begin_scoring(self) -> None:
         """Make batch norm statistics equal; while training, each process has its own."""

@@ -9,12 +9,19 @@ from contextlib import contextmanager
 from itertools import islice
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genets.core.errors import TrainingError, first_line
 from genets.core.progress import Progress
 from genets.core.validation import from_plain, to_plain
 from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
+from genets.training.linear_start import (
+    classifier_weights,
+    features_of,
+    fit_linear,
+    linear_classifier,
+)
 from genets.training.loop import evaluate
 from genets.training.recipe import RunRecipe, lr_at
 from genets.training.resources import is_out_of_memory, largest_that_fits
@@ -121,6 +128,8 @@ class Trainer:
         """
         try:
             with _cuda_generators(self.state.device):
+                if self.recipe.linear_start and not self.position.records:
+                    self._start_linear()
                 self._report_progress("")
                 while self.position.epoch < self.recipe.epochs:
                     self._train_epoch()
@@ -130,6 +139,37 @@ class Trainer:
                 raise
             raise self._fault("another process of this run has ended") from error
         return self.position.records
+
+    def _start_linear(self) -> None:
+        """Score the start as epoch 0: with a linear model as classifier, unless its own is better.
+
+        Its own is better where the weights were trained for the same classes.
+        """
+        state, began, train = self.state, time.perf_counter(), self.data.train
+        classifier = linear_classifier(state.net)
+        if classifier is None:
+            self.listener.note("the classifier is not linear, so its training starts as it is")
+            return
+        self.listener.progress(Progress("training", 0, 0, f"linear model of {len(train)} images"))
+        own = classifier_weights(classifier)
+        own_score = self._score(0)
+        size, last = self.recipe.batch_size, self.recipe.channels_last
+        parts = self.processes.gather(
+            features_of(state.net, train, size, state.device, channels_last=last)
+        )
+        features, labels = (torch.cat(each) for each in zip(*parts, strict=True))
+        fitted = None
+        if self.processes.is_first:
+            fitted = fit_linear(features, labels, self.data.num_classes)
+        fitted = self.processes.gather(fitted)[0]
+        assert fitted is not None
+        state.start_classifier(*fitted)
+        score = self._score(0)
+        if _rank(own_score) > _rank(score):
+            state.start_classifier(*own)
+            fitted, score = own, own_score
+        loss = float(F.cross_entropy(F.linear(features, *fitted), labels))
+        self._end(0, score, 0.0, loss, time.perf_counter() - began, len(labels))
 
     def _train_epoch(self) -> None:
         at, size = self.position, self.recipe.batch_size
@@ -223,9 +263,17 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         at = self.position
+        score = self._score(at.epoch + 1)
+        at.epoch += 1
+        loss = math.fsum(at.losses) / len(at.losses)
+        images = self.steps * self.recipe.batch_size
+        self._end(at.epoch, score, self._rate(at.epoch * self.steps - 1), loss, at.seconds, images)
+
+    def _score(self, epoch: int) -> Score:
+        """The score on the validation images after an epoch."""
         self.state.begin_scoring()
         try:
-            score = evaluate(
+            return evaluate(
                 self.state.scored,
                 self.data.validation,
                 self.recipe.batch_size,
@@ -234,27 +282,32 @@ class Trainer:
                 total=self.processes.sum,
             )
         except TrainingError as error:
-            raise self._fault(f"after epoch {at.epoch + 1} {error}") from error
-        assert score.images is not None
-        before = at.records[(at.best or 1) - 1] if at.records else None
+            raise self._fault(f"after epoch {epoch} {error}") from error
+
+    def _end(
+        self, epoch: int, score: Score, rate: float, loss: float, seconds: float, images: int
+    ) -> None:
+        """Record an epoch, and store the network."""
+        at = self.position
+        before = at.best_record()
         best = before is None or _rank(score) > _rank(before.score)
-        at.epoch += 1
+        assert score.images is not None
         record = EpochRecord(
-            epoch=at.epoch,
-            steps=at.epoch * self.steps,
-            learning_rate=self._rate(at.epoch * self.steps - 1),
-            loss=math.fsum(at.losses) / len(at.losses),
+            epoch=epoch,
+            steps=epoch * self.steps,
+            learning_rate=rate,
+            loss=loss,
             top1=score.top1,
             cross_entropy=score.cross_entropy,
-            seconds=at.seconds,
-            images_per_second=self.steps * self.recipe.batch_size / max(at.seconds, 1e-9),
+            seconds=seconds,
+            images_per_second=images / max(seconds, 1e-9),
             best=best,
             images=score.images,
             broken=self.gather_broken(),
         )
         at.records.append(record)
         at.step, at.losses, at.seconds = 0, [], 0.0
-        at.best = at.epoch if best else at.best
+        at.best = epoch if best else at.best
         self._save()
         self.listener.epoch(record, self.recipe.epochs)
 

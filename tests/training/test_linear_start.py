@@ -1,0 +1,134 @@
+"""The linear start: a fitted classifier, epoch 0 as a floor, and trained weights that stay."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from sklearn.linear_model import LogisticRegression
+from test_train_network import NETWORK, PLAIN, KilledError, assert_equal, run, weights
+from test_train_network import kill_at as kill_at
+from torch import nn
+
+from genets.data import load_data
+from genets.networks import resolve_network, save_weights
+from genets.training import evaluate
+from genets.training.linear_start import (
+    classifier_weights,
+    features_of,
+    fit_linear,
+    linear_classifier,
+    set_classifier,
+)
+from genets.training.step import train_mode
+
+LINEAR = replace(PLAIN, linear_start=True, norm_statistics="frozen", ema_decay=0.9)
+
+
+@pytest.fixture
+def features():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    shift = torch.randn(3, 8, generator=generator)
+    scale = torch.tensor([1.0, 10, 0.1, 1, 1, 1, 1, 0])  # the last feature is constant
+    return (shift[labels] + torch.randn(60, 8, generator=generator)) * scale + 5, labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_fit_is_scikit_learns(features, classes):
+    inputs, labels = (each[features[1] < classes] for each in features)
+    weight, bias = fit_linear(inputs, labels, classes, inverse_penalty=0.1)
+    x = inputs.double().numpy()
+    x = (x - x.mean(0)) / x.std(0).clip(1e-3)
+    expected = LogisticRegression(C=0.1, max_iter=300).fit(x, labels.numpy()).predict_proba(x)
+    found = (inputs @ weight.T + bias).softmax(1)
+    assert torch.allclose(found, torch.from_numpy(expected).float(), atol=1e-4)
+
+
+def test_a_class_without_images_is_the_least_likely(features):
+    weight, bias = fit_linear(*features, 5)
+    probabilities = (features[0].mean(0, keepdim=True) @ weight.T + bias).softmax(1)[0]
+    assert probabilities[3:].max() < probabilities[:3].min()
+
+
+def test_features_are_those_in_front_of_timms_classifier():
+    net = timm.create_model("test_resnet", num_classes=4).eval()
+    data = load_data("digits", 16)
+    features, labels = features_of(net, data.validation, 100, "cpu")
+    images, expected = next(iter(data.validation.batches(len(data.validation))))
+    with torch.no_grad():
+        own = net.forward_head(net.forward_features(images), pre_logits=True)
+    assert torch.allclose(features, own, atol=1e-5)
+    assert torch.equal(labels, expected)
+
+
+def test_a_fitted_classifier_scores_as_its_linear_model():
+    net = resolve_network(NETWORK, 10, seed=0).network
+    data = load_data("digits", 16)
+    features, labels = features_of(net, data.train, 256, "cpu")
+    weight, bias = fit_linear(features, labels, 10)
+    set_classifier(net, weight, bias)
+    assert_equal(
+        dict(zip("wb", classifier_weights(linear_classifier(net)), strict=True)),
+        {"w": weight, "b": bias},
+    )
+    held_out, truth = features_of(net, data.validation, 256, "cpu")
+    expected = ((held_out @ weight.T + bias).argmax(1) == truth).double().mean()
+    assert evaluate(net, data.validation).top1 == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_no_result_is_worse_than_the_linear_model(tmp_path):
+    """A learning rate that destroys the weights leaves epoch 0 as the result."""
+    recipe = replace(LINEAR, learning_rate=1.0, momentum=0.0, norm_statistics="batch")
+    result = run(tmp_path, recipe, network="timm:test_resnet", resolution=32)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log] == [0, 1, 2]
+    assert log[0]["top1"] > max(record["top1"] for record in log[1:])
+    assert (result.epoch, result.epochs) == (0, 2)
+    assert result.validation.top1 == log[0]["top1"]
+    net = resolve_network(str(tmp_path / "results")).network
+    assert evaluate(net, load_data("digits", 32).validation).top1 == log[0]["top1"]
+
+
+@pytest.mark.parametrize("step", [1, 3, 6])
+def test_a_killed_linear_start_continues_with_the_same_bits(tmp_path, kill_at, step):
+    alone = run(tmp_path / "alone", LINEAR)
+    kill_at(step)
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed", LINEAR, seconds=0.0)
+    kill_at(0)
+    again = run(tmp_path / "killed", LINEAR)
+    assert_equal(weights(tmp_path / "killed"), weights(tmp_path / "alone"))
+    assert (again.epoch, again.validation) == (alone.epoch, alone.validation)
+
+
+def test_a_classifier_that_is_better_than_a_linear_model_stays(tmp_path):
+    first = run(tmp_path / "first", replace(PLAIN, epochs=12, learning_rate=0.8))
+    second = run(
+        tmp_path / "second",
+        replace(LINEAR, epochs=1, learning_rate=1e-9),
+        network=str(tmp_path / "first" / "results"),
+    )
+    own, fitted = weights(tmp_path / "first"), weights(tmp_path / "second")
+    starts_as_it_is = torch.equal(own["head.fc.weight"], fitted["head.fc.weight"])
+    assert second.validation.top1 >= first.validation.top1
+    assert starts_as_it_is or second.validation.top1 > first.validation.top1
+
+
+def test_frozen_statistics_stay_and_the_rest_is_trained(tmp_path):
+    recipe = replace(LINEAR, linear_start=False, ema_decay=0.0, epochs=1)
+    before = resolve_network("timm:test_resnet", 10, seed=0).network
+    save_weights(before, tmp_path / "w.safetensors", {})
+    run(
+        tmp_path / "run", recipe, network="timm:test_resnet", resolution=32,
+        weights=str(tmp_path / "w.safetensors"),
+    )  # fmt: skip
+    after = weights(tmp_path / "run")
+    for name, value in before.state_dict().items():
+        assert torch.equal(value, after[name]) == ("running" in name or "num_batches" in name)
+    train_mode(before, "frozen")
+    assert before.training
+    norms = [m for m in before.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
