@@ -154,6 +154,18 @@ KEYS: dict[str, dict[str, str]] = {
         "rounds[].candidates[]": SELECTED,
         "rounds[].confirmed[]": CONFIRMED,
     },
+    "search, several budgets": {
+        "": (
+            "budgets, confirmed, difference, files, folder, master, refused, response, seconds, "
+            "selected, trials_done, trials_failed, warnings, winner"
+        ),
+        "budgets[]": ("budget, confirmed, difference, files, master, selected, warnings, winner"),
+        "budgets[].selected": SELECTED,
+        "budgets[].master": "cross_entropy, top1",
+        "budgets[].winner": "cross_entropy, top1",
+        "budgets[].difference": "half_width, high, images, low, top1",
+        "budgets[].confirmed[]": CONFIRMED,
+    },
     "select": {
         "": f"{SELECTED}, metric",
     },
@@ -183,6 +195,18 @@ KEYS: dict[str, dict[str, str]] = {
         "accuracy_model.pseudo_gradients[].g0": "mean, std",
         "accuracy_model.pseudo_gradients[].g1": "mean, std",
         "accuracy_model.pseudo_gradients[].g2": "mean, std",
+    },
+    "report, several budgets": {
+        "": (
+            "accuracy_model, budgets, confirmed, failure, finished, missing, page, rounds, "
+            "selected, study, targets, trials, warnings"
+        ),
+        "budgets[]": "budget, confirmed, difference, master, refusal, selected, winner",
+        "budgets[].selected": SELECTED,
+        "budgets[].master": "cross_entropy, top1",
+        "budgets[].winner": "cross_entropy, top1",
+        "budgets[].difference": "half_width, high, images, low, top1",
+        "budgets[].confirmed[]": CONFIRMED,
     },
     "doctor": {
         "": "devices, disk, engines, load, memory, threads, versions",

@@ -89,7 +89,11 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
 @pytest.mark.parametrize(
     ("changes", "kind", "sentence"),
     [
-        ({"budgte": "1ms"}, SettingsError, "unknown setting 'budgte'; did you mean budget?"),
+        (
+            {"budgte": "1ms"},
+            SettingsError,
+            "unknown setting 'budgte'; did you mean budget or budgets?",
+        ),
         (
             {"trial_training": {"epoch": 1, "epochs": 2}},
             SettingsError,

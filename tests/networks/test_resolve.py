@@ -99,6 +99,16 @@ def test_a_folder_of_another_kind_says_where_to_look(tmp_path) -> None:
         resolve_network(str(tmp_path))
 
 
+@pytest.mark.parametrize("inside", ["", "results"])
+def test_the_results_of_several_budgets_say_where_to_look(tmp_path, inside) -> None:
+    for budget in ("0.5x", "0.9x"):
+        folder = tmp_path / "results" / budget
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").touch()
+    with pytest.raises(GenetsError, match=r"but '.*/results/0\.5x' and '.*/results/0\.9x' are$"):
+        resolve_network(str(tmp_path / inside))
+
+
 def test_a_bad_notation_is_a_structure_error() -> None:
     with pytest.raises(StructureError):
         resolve_network("Conv3x8s2 ZZ3x16s2 Conv1x64 @32")

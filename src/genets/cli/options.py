@@ -31,7 +31,7 @@ PANELS = (START, DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDA
 
 # The settings that are options of `genets search`, by panel. Other settings need a settings file.
 SETTINGS = {
-    DATA: ("data", "max_broken_share", "budget"),
+    DATA: ("data", "max_broken_share", "budget", "budgets"),
     MASTER: ("master",),
     SPACE: (
         "space.resolutions", "space.blocks", "space.width_range", "space.width_step",
@@ -303,6 +303,8 @@ class SettingOptions:
         if self._remark:
             help = f"{help} {self._remark}"
         default: Any = "none; a new study needs it" if info.is_required() else info.default
+        if default is None:
+            default = "none"
         if outer and not outer.is_required():
             default = getattr(outer.default, field)
         kind, choices = _option_type(info.annotation)

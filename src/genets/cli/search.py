@@ -24,6 +24,7 @@ from genets.cli.options import (
     option,
     preset_names,
 )
+from genets.core.errors import InfeasibleBudgetError
 from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
@@ -92,6 +93,7 @@ def search(
     \b
     genets search --data digits --budget 0.5x --preset quick --out runs/demo
     genets search --data photos/ --budget 0.2ms --device cuda --precision fp16 --out runs/photos
+    genets search --data photos/ --budgets 0.8x,0.5x,0.3x --out runs/sizes
     genets search --out runs/photos
     """
     if resolution is not None:
@@ -112,10 +114,10 @@ def _merge_settings(
     """Merge the settings of the study at `out`, of the preset, of the file and of the options."""
     from genets.latency import Target
     from genets.nas.settings.presets import settings_at
-    from genets.nas.settings.toml_tables import load_settings_file, merge
+    from genets.nas.settings.toml_tables import load_settings_file, merge_settings
 
     base = settings_at(out, preset, load_settings_file(file) if file else {})
-    merged = merge(base, settings)
+    merged = merge_settings(base, settings)
     if target:
         merged["target"] = make_target(target, Target.from_json(base.get("target", {})))
     return merged
@@ -137,7 +139,8 @@ def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, 
     from genets.nas.search import run_search
     from genets.nas.study.reader import is_study
     from genets.report.study.facts import finished_parts
-    from genets.report.study.tables import search_table
+    from genets.report.study.tables import search_tables
+    from genets.report.wording import refused_sentence
 
     if is_study(out):
         parts = finished_parts(out) or ["no phase has ended yet"]
@@ -153,10 +156,12 @@ def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, 
             again = f"genets search --out {shlex.quote(str(out))}"
             print_remark(f"The study is kept. To continue: {again}")
         raise
-    print_result(json, result.to_json(), [search_table(result)])
+    print_result(json, result.to_json(), search_tables(result))
     if not json:
         for warning in result.warnings:
             print_remark(f"warning: {warning}")
+    if result.refused:
+        raise InfeasibleBudgetError(refused_sentence(result.refused))
 
 
 def _choose_master(

@@ -69,7 +69,8 @@ def with_idle_threads(
     in ms leaves the threads as they are.
     """
     target = settings.target
-    if target.threads in (None, 1) or not Budget.parse(settings.budget).is_relative:
+    are_relative = all(Budget.parse(budget).is_relative for budget in settings.all_budgets)
+    if target.threads in (None, 1) or not are_relative:
         return settings
     if wait_for_calm(lab, target, 60 * wait_minutes, on_event):
         return settings

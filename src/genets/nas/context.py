@@ -45,6 +45,11 @@ PHASES = (
 )
 
 
+# The phases that a search of several budgets runs once for each budget.
+PHASES_OF_BUDGET = (
+    "budget check", "selection", "candidate training", "final training", "export",
+)  # fmt: skip
+
 TABLE_PERCENT = 99  # of the phase `latency table`; the rest is the measurement of the MasterNet
 
 
@@ -111,7 +116,8 @@ class SearchContext:
         Args:
             study: The open study.
             num_classes: The number of classes of its data.
-            budget, target: By default those of the study.
+            budget, target: By default those of the study; of several budgets, one in ms if there is
+                one, because such a budget needs the calmest device.
             lab: Times and trains networks; by default the real laboratory.
             workers: Processes for trials; by default one for each core, or one to four for each
                 GPU.
@@ -121,7 +127,8 @@ class SearchContext:
         self.study = study
         self.settings = study.settings
         self.num_classes = num_classes
-        self.budget = budget or Budget.parse(self.settings.budget)
+        budgets = map(Budget.parse, self.settings.all_budgets)
+        self.budget = budget or min(budgets, key=lambda budget: budget.is_relative)
         self.target = (target or self.settings.target).resolved()
         self.lab = lab or Laboratory()
         self.master = self.settings.structure
@@ -229,6 +236,25 @@ class SearchContext:
     def _wait_for_calm(self, limit_s: float) -> bool:
         return wait_for_calm(self.lab, self.target, limit_s, self._on_event)
 
+    def each_budget(self) -> list[SearchContext]:
+        """Give the context of each budget of the study, the largest budget first.
+
+        The contexts share the latency table and the measured networks. A study of one budget has
+        this context alone.
+        """
+        if not self.settings.budgets:
+            return [self]
+        contexts = [self._at_budget(study) for study in self.study.each_budget()]
+        master = self.latency.measure([self.master])[self.master]
+        return sorted(contexts, key=lambda each: master.budget_ms(each.budget), reverse=True)
+
+    def _at_budget(self, study: Study) -> SearchContext:
+        context = copy.copy(self)
+        context.study, context.budget = study, Budget.parse(study.budget)
+        networks = self.latency.networks.for_budget(context.budget)
+        context.latency = TargetLatency(self.latency.table, networks)
+        return context
+
     def in_round(self, other: Round) -> SearchContext:
         """Give the same context in another round."""
         context = copy.copy(self)
@@ -237,8 +263,7 @@ class SearchContext:
 
     def report(self, phase: str) -> Report:
         """Give the function that reports the progress of a phase."""
-        name = self.round.phase(phase)
-        assert phase in PHASES, phase
+        name = self._phase_name(phase)
 
         def report(done: float, total: int, detail: str = "") -> None:
             self._reporter.step(Progress(name, done, total, detail))
@@ -247,7 +272,14 @@ class SearchContext:
 
     def phase(self, phase: str) -> AbstractContextManager[None]:
         """Time the block as a part of the phase, also where it is interrupted."""
-        return self._timer.phase(self.round.phase(phase))
+        return self._timer.phase(self._phase_name(phase))
+
+    def _phase_name(self, phase: str) -> str:
+        """Give the name with the round or the budget, such as `selection, 0.5x`."""
+        assert phase in PHASES, phase
+        if self.study.budget and phase in PHASES_OF_BUDGET:
+            return f"{phase}, {self.study.budget}"
+        return self.round.phase(phase)
 
     def build_network(self, structure: Structure, purpose: str) -> nn.Module:
         """Build a network whose initial weights depend on the seed and the purpose alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import NoneType
 
@@ -121,5 +122,14 @@ def _check_resolution(context: SearchContext, asked: int | None) -> int | None:
         )
     if len(resolutions) == 1:
         return None
-    winner = context.study.selected()
-    return asked or (winner.structure.resolution if winner else context.master.resolution)
+    if asked is not None:
+        return asked
+    winners = [winner for each in context.study.each_budget() if (winner := each.selected())]
+    # Of several winners, the one whose budget is nearest to the budget that is asked for.
+    nearest = min(winners, key=lambda winner: _distance(winner, context.budget), default=None)
+    return nearest.structure.resolution if nearest else context.master.resolution
+
+
+def _distance(winner: Candidate, budget: Budget) -> float:
+    """The difference between the winner's budget and another one, in steps of a factor e."""
+    return abs(math.log(winner.budget_ms / budget.ms_per_image(winner.master_ms)))

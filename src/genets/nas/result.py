@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genets.nas.reselect import select
-from genets.nas.study import layout
 from genets.nas.study.records import Candidate, RoundResult, TrainedCandidate
 from genets.training.predictions import PairedDifference
 from genets.training.score import Metric, Score
@@ -16,6 +16,9 @@ from genets.training.score import Metric, Score
 @dataclass(frozen=True)
 class SearchResult:
     """The result of one search.
+
+    With several budgets, the attributes are those of the largest budget that is met, and `budgets`
+    has the result of each budget.
 
     Attributes:
         selected: The winner, with its predicted and measured latency.
@@ -32,6 +35,9 @@ class SearchResult:
         rounds: The result of each round; empty where the search was asked for one round.
         metric: The validation score that decided which candidate won.
         difference: Top-1 of the winner minus that of the MasterNet, paired over the test images.
+        budgets: The result of each of several budgets that is met, by the budget as it was given,
+            the largest first; empty where the search was asked for one budget.
+        refused: Why each other one of several budgets is not met, by the budget.
     """
 
     selected: Candidate
@@ -47,36 +53,79 @@ class SearchResult:
     rounds: tuple[RoundResult, ...] = ()
     metric: Metric = Metric.CROSS_ENTROPY
     difference: PairedDifference | None = None
+    budgets: Mapping[str, SearchResult] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
         """The folder of the exported files, which `genets.load` reads."""
-        return self.folder / layout.RESULTS
+        return self.files["structure"].parent
 
     def select(self, budget: str, **options: Any) -> Candidate:
         """Select for another budget, or with `target=` another target; see `genets.select`."""
         return select(self.folder, budget, **options)
 
     def to_json(self) -> dict[str, Any]:
+        return self._record(self.folder)
+
+    def to_record(self) -> dict[str, Any]:
+        """The content of `result.json`: paths are relative to the study, which may be moved."""
+        return self._record(Path("."))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> SearchResult:
+        """Read the result of one of several budgets: the inverse of `to_record`.
+
+        Raises what foreign JSON causes.
+        """
+        difference = record["difference"]
+        return cls(
+            selected=Candidate.from_json(record["selected"]),
+            master=Score.from_json(record["master"]),
+            winner=Score.from_json(record["winner"]),
+            trials_done=int(record["trials_done"]),
+            trials_failed=int(record["trials_failed"]),
+            folder=folder,
+            files={name: folder / str(path) for name, path in record["files"].items()},
+            seconds=dict(record["seconds"]),
+            warnings=tuple(map(str, record["warnings"])),
+            confirmed=tuple(map(TrainedCandidate.from_json, record["confirmed"])),
+            metric=Metric.parse(record["metric"]),
+            difference=difference and PairedDifference.from_json(difference),
+        )
+
+    def _record(self, root: Path) -> dict[str, Any]:
+        """The values as JSON. root: The folder of the study as the paths name it."""
+        record = {
+            **self._winner_record(root),
+            "trials_done": self.trials_done,
+            "trials_failed": self.trials_failed,
+            "seconds": self.seconds,
+            "folder": str(root),
+            "metric": self.metric,
+            "response": self.metric,  # the name before version 0.2
+        }
+        if self.rounds:
+            record["rounds"] = [each.to_json() for each in self.rounds]
+        if self.budgets or self.refused:
+            record["budgets"] = [
+                {"budget": budget, **result._winner_record(root)}
+                for budget, result in self.budgets.items()
+            ]
+            record["refused"] = [
+                {"budget": budget, "reason": reason} for budget, reason in self.refused.items()
+            ]
+        return record
+
+    def _winner_record(self, root: Path) -> dict[str, Any]:
+        """The values that differ between the budgets of a study."""
+        files = {name: path.relative_to(self.folder) for name, path in self.files.items()}
         return {
             "selected": self.selected.to_json(),
             "master": self.master.by_metric(),
             "winner": self.winner.by_metric(),
             "difference": self.difference and self.difference.to_json(),
-            "trials_done": self.trials_done,
-            "trials_failed": self.trials_failed,
-            "seconds": self.seconds,
-            "folder": str(self.folder),
-            "files": {name: str(path) for name, path in self.files.items()},
+            "files": {name: (root / path).as_posix() for name, path in files.items()},
             "warnings": list(self.warnings),
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
-            "metric": self.metric,
-            "response": self.metric,  # the name before version 0.2
-            **({"rounds": [each.to_json() for each in self.rounds]} if self.rounds else {}),
         }
-
-    def to_record(self) -> dict[str, Any]:
-        """The content of `result.json`: paths are relative to the study, which may be moved."""
-        files = {name: path.relative_to(self.folder) for name, path in self.files.items()}
-        paths = {"folder": ".", "files": {name: path.as_posix() for name, path in files.items()}}
-        return self.to_json() | paths

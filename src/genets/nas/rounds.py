@@ -15,7 +15,7 @@ from genets.core.errors import InfeasibleBudgetError, StudyError
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.candidates.training import best_trained, make_candidate_job, train_candidates
 from genets.nas.context import Round, SearchContext
-from genets.nas.selection.budget_search import select_at_each_resolution
+from genets.nas.selection.budget_search import select_at_each_resolution, take_trained
 from genets.nas.study import layout
 from genets.nas.study.records import (
     Candidate,
@@ -126,12 +126,17 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
     if not candidates:
         trained = study.trained_before(number)
         model = fit_model(context, results, master, trained)
+        within = _within(context, trained)
         try:
-            candidates = select_at_each_resolution(context, model, _within(context, trained))
+            candidates = select_at_each_resolution(context, model, within)
         except InfeasibleBudgetError:
-            if start is None:
+            if start is None and not within:
                 raise
-        if start and not candidates:
+        if start is None:
+            selected = {candidate.structure for candidate in candidates}
+            others = [structure for structure in within if structure not in selected]
+            candidates += take_trained(context, model, others)  # which other budgets have trained
+        elif not candidates:
             candidates = [start.selected]  # the MasterNet of a later round meets the budget
         rows = [candidate.to_json() for candidate in candidates]
         study.save_json(layout.in_round(number, layout.CANDIDATES), rows)

@@ -1,20 +1,20 @@
 """The search: its phases in order, each stored in the study when it ends.
 
 A search builds the latency table, trains the MasterNet, runs the rounds (trials, selection and
-candidates; see `rounds`), trains the winner, and exports it.
+candidates; see `rounds`), trains the winner, and exports it. With several budgets, everything from
+selection to export is done for each budget, the largest first.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,7 +25,7 @@ from genets.core.errors import (
     StudyError,
     check_type,
 )
-from genets.core.files import normal_name, write_atomic
+from genets.core.files import normal_name
 from genets.core.gpu import check_one_kind
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
@@ -33,32 +33,26 @@ from genets.core.resumable import flatten
 from genets.data import ImageData, describe_equal_files, load_data
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
-from genets.nas.candidates.export import EXPORTED, OnnxCheck
-from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.result import SearchResult
-from genets.nas.rounds import round_results, search_rounds
+from genets.nas.rounds import search_rounds
 from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
-from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.reader import is_study
-from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.workers import check_memory, training_device
-from genets.nas.warnings import list_warnings
+from genets.nas.warnings import join_warnings, study_warnings
+from genets.nas.winner import TrainedMaster, finish_winner, load_result
 from genets.networks import load_blocks, load_weights, save_weights
 from genets.structure import Structure
 from genets.training import Score
-from genets.training.teacher import TeacherNetwork
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _log = get_logger(__name__)
+Output = TypeVar("Output")
 
 
 def search(
@@ -81,15 +75,16 @@ def search(
             leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase. The first one, `reading images`, reads
             every image of a folder once.
-        **settings: Fields of `SearchSettings`. A new search needs `data` and `budget`. For a
-            table such as `trial_training`, give a dict of the fields that differ.
+        **settings: Fields of `SearchSettings`. A new search needs `data`, and `budget` or
+            `budgets`. For a table such as `trial_training`, give a dict of the fields that differ.
 
     Returns:
-        The winner, its scores, its files and the warnings.
+        The winner, its scores, its files and the warnings. With several budgets, `budgets` of the
+        result has the winner of each, and `refused` names the budgets that no structure meets.
 
     Raises:
         GenetsError: A setting is wrong, or a phase failed.
-        InfeasibleBudgetError: No structure meets the budget.
+        InfeasibleBudgetError: No structure meets the budget, or any of several budgets.
         BusyDeviceError: The device stayed busy, so no measurement could decide on the budget.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
@@ -205,7 +200,7 @@ def _load_images(
 
 def _log_settings(study: Study) -> None:
     """Log the settings that may change, and in the first run all settings."""
-    changeable = ("budget", "trials_per_super_block")
+    changeable = ("budget", "budgets", "trials_per_super_block")
     is_first = study.load_json(layout.DATA, dict) is None
     for name, value in flatten(study.settings.to_dict()).items():
         if is_first or name in changeable:
@@ -213,44 +208,90 @@ def _log_settings(study: Study) -> None:
 
 
 def _search(context: SearchContext, data: ImageData) -> SearchResult:
-    check_feasible(context)  # builds the latency table
-    master_net, master_score = _train_master(context, data)
-    selected = search_rounds(context, master_score)
-    _log.info("winner: %s, %.4g ms per image", selected.structure, selected.measured_ms)
-    winner_data = _load_winner_data(context, selected.structure, data)
-    teacher = TeacherNetwork(master_net, data.resolution, data.mean, data.std, winner_data)
-    winner_net = _train_winner(context, winner_data, selected.structure, teacher.to(context.device))
-    with context.phase("export"):
-        report = context.report("export")
-        report(0, 1)
-        # Here, and only here, on the test split.
-        master_test, of_master = context.test(master_net, data.test)
-        winner_test, of_winner = context.test(winner_net, winner_data.test)
-        counts = ClassCounts.count(data.class_names, of_master, of_winner)
-        folder = context.study.folder / layout.RESULTS
-        text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
-        write_atomic(context.study.folder / f"{layout.TEST}.json", text + "\n")
-        onnx = context.lab.export(winner_net, selected.structure, winner_data, folder)
-        result = replace(
-            _make_result(context, selected, master_score, master_test, winner_test, onnx),
-            difference=counts.difference,
-        )
-        record = result.to_record()
-        record["input"] = winner_data.input_contract(selected.structure.resolution)
-        record["onnx_largest_difference"] = onnx.largest_difference
-        write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
-        report(1, 1)
+    refused: dict[str, InfeasibleBudgetError] = {}
+    contexts = context.each_budget()
+    contexts = [each for each, _ in _each_met(contexts, check_feasible, refused)]
+    master = _train_master(context, data)
+
+    def finish(here: SearchContext) -> SearchResult:
+        return load_result(here) or _find_winner(here, data, master)
+
+    results = {each.study.budget: result for each, result in _each_met(contexts, finish, refused)}
+    result = next(iter(results.values()))
+    if context.settings.budgets:
+        result = _join_results(context, results, refused)
+    for warning in result.warnings:
+        _log.warning("%s", warning)
     return result
 
 
-def _train_master(context: SearchContext, data: ImageData) -> tuple[nn.Module, Score]:
-    """Train the MasterNet, or load it; give its score on the validation split, too."""
+def _join_results(
+    context: SearchContext,
+    results: dict[str, SearchResult],
+    refused: dict[str, InfeasibleBudgetError],
+) -> SearchResult:
+    """Join the results of several budgets, the largest first, and store the joint record."""
+    of_budgets = join_warnings({budget: each.warnings for budget, each in results.items()})
+    of_study = study_warnings(Snapshot.read(context.study.folder))
+    result = replace(
+        next(iter(results.values())),
+        seconds=context.seconds,
+        warnings=(*of_budgets, *of_study),
+        budgets=results,
+        refused={budget: str(error) for budget, error in refused.items()},
+    )
+    context.study.save_json(layout.RESULT, result.to_record())
+    return result
+
+
+def _each_met(
+    contexts: Sequence[SearchContext],
+    work: Callable[[SearchContext], Output],
+    refused: dict[str, InfeasibleBudgetError],
+) -> Iterator[tuple[SearchContext, Output]]:
+    """Do some work for each budget; a budget that no structure meets is refused.
+
+    Args:
+        contexts: Each at its budget, the largest first.
+        work: Raises InfeasibleBudgetError where no structure meets the budget.
+        refused: Gets the error of each refused budget.
+
+    Yields:
+        The context of each other budget, and the result of the work.
+
+    Raises:
+        InfeasibleBudgetError: Every budget is refused.
+    """
+    for context in contexts:
+        study = context.study
+        try:
+            study.forget_refusal()
+            yield context, work(context)
+        except InfeasibleBudgetError as error:
+            refused[study.budget] = error
+            if study.budget:
+                _log.warning("budget %s is refused: %s", study.budget, error)
+                study.save_refusal(str(error))
+    if {context.study.budget for context in contexts} <= set(refused):
+        raise refused[contexts[0].study.budget]
+
+
+def _find_winner(context: SearchContext, data: ImageData, master: TrainedMaster) -> SearchResult:
+    selected = search_rounds(context, master.score)
+    _log.info("winner: %s, %.4g ms per image", selected.structure, selected.measured_ms)
+    return finish_winner(
+        context, selected, master, _load_winner_data(context, selected.structure, data)
+    )
+
+
+def _train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
+    """Train the MasterNet, or load it."""
     study = context.study
     net = context.build_network(context.master, "master")
     score = study.master_score()
     if score is not None:
         load_weights(net, study.master_weights)
-        return net, score
+        return TrainedMaster(context, net, data, score)
     with context.phase("MasterNet training"):
         recipe = context.settings.master_training.recipe()
         context.train(net, data, recipe, "MasterNet training")
@@ -258,7 +299,7 @@ def _train_master(context: SearchContext, data: ImageData) -> tuple[nn.Module, S
         _check_learned(score, data.num_classes)
         save_weights(net, study.master_weights, {"structure": str(context.master)})
         study.save_json(layout.MASTER, score.to_json())
-    return net, score
+    return TrainedMaster(context, net, data, score)
 
 
 def _check_learned(score: Score, num_classes: int) -> None:
@@ -281,64 +322,6 @@ def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData
     if winner_data.broken and data.broken:
         winner_data.broken.reasons |= data.broken.reasons  # the user has been warned of these
     return winner_data
-
-
-def _train_winner(
-    context: SearchContext, data: ImageData, structure: Structure, teacher: nn.Module
-) -> nn.Module:
-    """Train the winner from scratch with the MasterNet as its teacher, or load it.
-
-    Where the candidates were trained as long as the winner, its weights exist already.
-    """
-    path = context.study.winner_weights
-    net = context.build_network(structure, "final")
-    if path.exists():
-        load_weights(net, path)
-        return net
-    recipe = context.settings.final_training.recipe()
-    job = make_candidate_job(context)
-    candidate_weights = job.weights_path(structure)
-    if job.recipe == recipe and candidate_weights.exists():
-        load_weights(net, candidate_weights)
-    else:
-        with context.phase("final training"):
-            context.train(net, data, recipe, "final training", teacher)
-    save_weights(net, path, {"structure": str(structure)})
-    return net
-
-
-def _make_result(
-    context: SearchContext,
-    selected: Candidate,
-    master_score: Score,
-    master_test: Score,
-    winner_test: Score,
-    onnx: OnnxCheck,
-) -> SearchResult:
-    folder = context.study.folder
-    rounds = round_results(context, master_score)
-    trained = {each.structure: each for result in rounds for each in result.confirmed}
-    warnings = list_warnings(Snapshot.read(folder))
-    if onnx.failure:
-        warnings.append(f"no ONNX file was written: {onnx.failure}")
-    for warning in warnings:
-        _log.warning("%s", warning)
-    files = {name: folder / layout.RESULTS / file for name, file in EXPORTED.items()}
-    files = {name: path for name, path in files.items() if name not in onnx.unwritten}
-    return SearchResult(
-        selected=selected,
-        master=master_test,
-        winner=winner_test,
-        trials_done=sum(result.trials_done for result in rounds),
-        trials_failed=sum(result.trials_failed for result in rounds),
-        folder=folder,
-        files={**files, "result": folder / f"{layout.RESULT}.json"},
-        seconds=context.seconds,
-        warnings=tuple(warnings),
-        confirmed=tuple(trained.values()),
-        metric=context.settings.metric,
-        rounds=rounds if context.settings.rounds > 1 else (),
-    )
 
 
 def _check_space(settings: SearchSettings) -> None:

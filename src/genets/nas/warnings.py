@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genets.nas.accuracy.bayes import BayesEffects
@@ -29,15 +29,13 @@ def list_warnings(study: Snapshot) -> list[str]:
     Returns:
         One sentence for each warning.
     """
+    of_budgets = {each.budget: winner_warnings(each) for each in study.each_budget}
+    return join_warnings(of_budgets) + study_warnings(study)
+
+
+def study_warnings(study: Snapshot) -> list[str]:
+    """List the warnings that hold for every budget: about rounds, trials and measurements."""
     warnings = []
-    if study.selected is not None:
-        warnings += missing_resolutions(study.around, study.selected, study.confirmed)
-        warnings += table_warnings(study.selected.table_rmspe)
-        warnings += measurement_warnings(study.selected)
-        if study.master_score is not None:
-            warnings += master_warnings(
-                study.settings, study.selected, study.master_score, study.confirmed
-            )
     for each in study.rounds:
         warnings += round_warnings(each.number, each.master, each.confirmed)
     if study.model is not None and len(study.results) < study.planned:
@@ -47,6 +45,31 @@ def list_warnings(study: Snapshot) -> list[str]:
     elif study.results:
         warnings.append(f"no accuracy model can be fitted: {study.model_failure}")
     return warnings + _noise_warnings(study)
+
+
+def join_warnings(of_budgets: Mapping[str, Sequence[str]]) -> list[str]:
+    """Join the warnings of several budgets; a warning of some budgets alone names its budget."""
+    joined = {
+        warning if all(warning in each for each in of_budgets.values())
+        else f"budget {budget}: {warning}": None
+        for budget, warnings in of_budgets.items()
+        for warning in warnings
+    }  # fmt: skip
+    return list(joined)
+
+
+def winner_warnings(study: Snapshot) -> list[str]:
+    """List the warnings about the winner of one budget; none before there is a winner."""
+    if study.selected is None:
+        return []
+    warnings = missing_resolutions(study.around, study.selected, study.confirmed)
+    warnings += table_warnings(study.selected.table_rmspe)
+    warnings += measurement_warnings(study.selected)
+    if study.master_score is not None:
+        warnings += master_warnings(
+            study.settings, study.selected, study.master_score, study.confirmed
+        )
+    return warnings
 
 
 def missing_resolutions(

@@ -137,9 +137,15 @@ def check_results(folder: Path) -> None:
     """Raise GenetsError unless a trained network is in `folder`; the message says where to look."""
     if (folder / STRUCTURE_FILE).exists() or (folder / WEIGHTS_FILE).exists():
         return
-    inside, checkpoints = folder / "results", folder / "checkpoints"
-    if (inside / WEIGHTS_FILE).exists():
-        raise GenetsError(f"{str(folder)!r} is no results folder, but {str(inside)!r} is one")
+    checkpoints = folder / "checkpoints"
+    # A search of several budgets has a folder for each budget inside `results`.
+    patterns = (f"*/{WEIGHTS_FILE}", f"results/*/{WEIGHTS_FILE}")
+    inside = [str(path.parent) for pattern in patterns for path in sorted(folder.glob(pattern))]
+    if inside:
+        raise GenetsError(
+            f"{str(folder)!r} is no results folder, but {' and '.join(map(repr, inside))} "
+            f"{'is one' if len(inside) == 1 else 'are'}"
+        )
     reason = f"it has neither {STRUCTURE_FILE} nor {WEIGHTS_FILE}"
     if (folder / "contract.json").exists():
         reason = "it is an export for deployment; its predict.py classifies images"

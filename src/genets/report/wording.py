@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genets.core.errors import counted
@@ -57,6 +57,13 @@ def short_conditions(rows: Iterable[ComparisonRow], date: str) -> str:
     facts = conditions(rows, date)
     return ", ".join(facts[name] for name in ("device", "protocol", "versions", "date")
                      if name in facts)  # fmt: skip
+
+
+def refused_sentence(refused: Mapping[str, str]) -> str:
+    """Say which of several budgets are not met. refused: the reason, by budget."""
+    reasons = "; ".join(f"{budget}: {reason}" for budget, reason in refused.items())
+    noun = "budget is" if len(refused) == 1 else "budgets are"
+    return f"{len(refused)} {noun} not met ({reasons})"
 
 
 def ms_text(ms_per_image: float) -> str:

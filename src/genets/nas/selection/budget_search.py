@@ -128,6 +128,11 @@ class BudgetSearch:
         chosen = self._best_first(choose(list(self._fitting)))
         return [self._make_candidate(structure) for structure in chosen]
 
+    def take_trained(self, structure: Structure) -> Candidate:
+        """Make a candidate of a trained structure whose stored latency meets the budget."""
+        self._measured[structure] = self._context.latency.measured[structure]
+        return self._make_candidate(structure)
+
     def _find(self, propose: Callable[[], Sequence[Structure]], on_attempt: OnAttempt) -> None:
         """Measure what is proposed, until structures meet the budget and nothing new is proposed.
 
@@ -390,6 +395,21 @@ def select_at_each_resolution(
     if faults and not candidates:
         raise min(faults, key=lambda error: error.fastest_ms or math.inf)
     return candidates
+
+
+def take_trained(
+    context: SearchContext, model: AccuracyModel, trained: Sequence[Structure]
+) -> list[Candidate]:
+    """Make candidates of trained structures whose stored latencies meet the budget.
+
+    The result is ordered by resolution and then by prediction.
+    """
+    best_first = sorted(trained, key=lambda structure: model.predict(structure).mean, reverse=True)
+    by_resolution = sorted(best_first, key=lambda structure: structure.resolution)
+    return [
+        BudgetSearch(context, model, structure.resolution).take_trained(structure)
+        for structure in by_resolution
+    ]
 
 
 def _as_part(report: Report, number: int, count: int, detail: str) -> OnAttempt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -215,6 +216,12 @@ class MeasuredNetworks:
         self.stored = _load(path)
         # The device may be calm now, so what an earlier process left disturbed is measured again.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
+
+    def for_budget(self, budget: Budget) -> MeasuredNetworks:
+        """Give the same networks, with the same file, for another budget."""
+        networks = copy.copy(self)  # which shares the stored latencies
+        networks._budget = budget
+        return networks
 
     def measure(
         self, structures: Sequence[Structure], *, to_refuse: bool = False

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from genets.core.errors import SettingsError, unknown_name
-from genets.nas.settings.toml_tables import merge
+from genets.nas.settings.toml_tables import merge, merge_settings
 from genets.nas.study.reader import is_study, load_settings
 from genets.structure.space import PAPER_BLOCKS
 from genets.training.recipe import named_recipe
@@ -65,4 +65,4 @@ def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> di
     if preset is not None and preset not in PRESETS:
         raise SettingsError(unknown_name("preset", preset, PRESETS))
     stored = load_settings(out).to_dict() if is_study(out) else {}
-    return merge(stored, PRESETS[preset] if preset else {}, *layers)
+    return merge_settings(stored, PRESETS[preset] if preset else {}, *layers)

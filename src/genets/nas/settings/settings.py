@@ -28,6 +28,7 @@ from genets.structure import BLOCK_TYPES, Structure, zoo
 from genets.training.score import Metric
 
 MAX_ROUNDS = 10  # each round costs as many trials as the first
+MAX_BUDGETS = 16  # candidates and a winner are trained for each budget
 
 # Defaults for settings that older studies did not record.
 OLDER_STUDY_DEFAULTS: dict[str, Any] = {
@@ -38,6 +39,35 @@ OLDER_STUDY_DEFAULTS: dict[str, Any] = {
     "trial_training": {"precision": "fp32"},
     "final_training": {"precision": "fp32"},
 }
+
+
+def _budget_texts(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return value.split(",") if value.strip() else []
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise SettingsError(f"budgets must be a list such as 0.8x,0.5x, not {shown(value)}")
+
+
+def _read_budgets(value: Any) -> tuple[str, ...]:
+    """Read several budgets from a list, or from a text such as `0.8x,0.5x`. Raises GenetsError."""
+    texts = _budget_texts(value)
+    if not texts:
+        raise SettingsError("budgets must name at least one budget, such as 0.8x,0.5x")
+    if len(texts) > MAX_BUDGETS:
+        raise SettingsError(
+            f"budgets must be at most {MAX_BUDGETS}, because networks are trained for each budget, "
+            f"not {len(texts)}"
+        )
+    by_value: dict[str, str] = {}
+    for text in texts:
+        value = str(Budget.parse(text))
+        if value in by_value:
+            raise SettingsError(
+                f"budgets must name each budget once, not {by_value[value]} and {text.strip()}"
+            )
+        by_value[value] = text.strip()
+    return tuple(by_value.values())
 
 
 def _structure_text(text: Any) -> str:
@@ -90,9 +120,17 @@ class SearchSettings(SettingsModel):
         description="Largest share of images that may be broken, 0 to 1. One broken image is no "
         "error unless the share is 0.",
     )
-    budget: str = Field(
+    budget: str | None = Field(
+        default=None,
         description="Largest latency: ms or us per image, or a factor of the MasterNet's latency, "
-        "such as 0.2ms, 150us, 0.5x."
+        "such as 0.2ms, 150us, 0.5x. A new study needs this setting or `budgets`.",
+    )
+    budgets: tuple[str, ...] = Field(
+        default=(),
+        validate_default=True,
+        description="Several budgets in place of `budget`, such as 0.8x,0.5x,0.3x. One search "
+        "exports a trained network for each budget; latency table, MasterNet and trials are "
+        "shared.",
     )
     master: str = Field(
         default="master_small",
@@ -205,6 +243,10 @@ class SearchSettings(SettingsModel):
             metric = values.pop("response")
             if values.setdefault("metric", metric) != metric:
                 raise SettingsError("give metric or response, its old name, not both")
+        if values.get("budgets") and values.get("budget") is None:
+            budgets = _read_budgets(values["budgets"])
+            if len(budgets) == 1:  # a study of one budget, whichever setting gave the budget
+                values |= {"budget": budgets[0], "budgets": ()}
         resolution = values.pop("resolution", None)
         if resolution is not None:
             master = Structure.parse(_structure_text(values.get("master", "master_small")))
@@ -215,8 +257,33 @@ class SearchSettings(SettingsModel):
     @classmethod
     def _check_budget(cls, value: Any) -> Any:
         """Before pydantic, whose message for a number would not say what a budget looks like."""
-        Budget.parse(value)
+        if value is not None:
+            Budget.parse(value)
         return value
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _check_budgets(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read several budgets, and check that either one budget or several are given."""
+        if "budget" not in info.data:
+            return ()  # the budget is wrong, and that error is reported
+        budget = info.data["budget"]
+        if value in ((), None):
+            if budget is None:
+                raise SettingsError("setting budget must be given, or several budgets as budgets")
+            return ()
+        if budget is not None:
+            raise SettingsError("give budget or budgets, not both")
+        return _read_budgets(value)
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> Self:
+        if self.budgets and self.rounds > 1:
+            raise SettingsError(
+                f"rounds must be 1 with several budgets, not {self.rounds}, because each budget "
+                "would need trials of its own after the first round"
+            )
+        return self
 
     @field_validator("master_training", "trial_training", "final_training")
     @classmethod
@@ -248,6 +315,11 @@ class SearchSettings(SettingsModel):
     _as_notation = field_validator("master", mode="before")(_structure_text)
 
     @property
+    def all_budgets(self) -> tuple[str, ...]:
+        """The one budget or the several budgets, as they were given."""
+        return self.budgets if self.budget is None else (self.budget,)
+
+    @property
     def structure(self) -> Structure:
         """The MasterNet."""
         return Structure.parse(self.master)
@@ -258,8 +330,9 @@ class SearchSettings(SettingsModel):
         return self.structure.resolution
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values without those that are None."""
-        values = self.model_dump(exclude={"target"}) | {"target": self.target.to_json()}
+        """Return plain values without those that are None, and the budget or the budgets."""
+        unused = {"target", "budget" if self.budgets else "budgets"}
+        values = self.model_dump(exclude=unused) | {"target": self.target.to_json()}
         return {name: _without_none(value) for name, value in values.items()}
 
     def to_toml(self) -> str:

@@ -41,6 +41,19 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge settings of a search as `merge` does; a budget replaces several budgets of a layer
+    before, and several budgets replace one.
+    """
+    budgets = ("budget", "budgets")
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if any(layer.get(name) is not None for name in budgets):
+            merged = {name: value for name, value in merged.items() if name not in budgets}
+        merged = merge(merged, layer)
+    return merged
+
+
 def format_toml_tables(values: Mapping[str, Any]) -> str:
     """Write TOML, which the standard library only reads.
 

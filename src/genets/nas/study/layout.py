@@ -23,6 +23,14 @@
     grown_from.json     the numbers of trials for each super-block before the study got more
 
 The weights of all rounds are in one folder, `confirmed/`.
+
+A study of several budgets has further folders for each budget, such as 0.5x:
+
+    budgets/0.5x/       candidates.json, confirmed.json, selected.json and winner.safetensors
+    results/0.5x/       the files of `results/` in a study of one budget
+
+Then `results/` itself holds one file, result.json, with the results of all budgets. The weights of
+the candidates of all budgets are in `confirmed/`.
 """
 
 from __future__ import annotations
@@ -39,6 +47,7 @@ LOG = "study.log"
 TRIALS = "trials.sqlite"
 LATENCY = "latency"
 ROUNDS = "rounds"
+BUDGETS = "budgets"
 RESULTS = "results"
 RANKING = "masternets.json"  # how the MasterNet was chosen; written before the study begins
 
@@ -49,6 +58,7 @@ MASTER = "master"
 CANDIDATES = "candidates"
 CONFIRMED = "confirmed"
 SELECTED = "selected"
+REFUSED = "refused"  # why one of several budgets was refused
 SECONDS = "seconds"
 FAILURE = "failure"
 GROWN_FROM = "grown_from"
@@ -66,6 +76,10 @@ CONCLUSIONS = (
     f"{CANDIDATES}.json",
 )
 
+# The files of which a study of several budgets has one for each budget, beside those in `results/`.
+OF_BUDGET = (f"{CANDIDATES}.json", f"{CONFIRMED}.json", f"{SELECTED}.json", f"{REFUSED}.json",
+             WINNER_WEIGHTS)  # fmt: skip
+
 MEASURED = "-measured"
 
 KIND = FolderKind(
@@ -81,6 +95,28 @@ KIND = FolderKind(
 def in_round(number: int, name: str) -> str:
     """Give the name of a round's file in the study; the first round has no folder of its own."""
     return name if number == 1 else f"{ROUNDS}/{number}/{name}"
+
+
+def budget_folder(budget: str) -> str:
+    """Give the name of the folder of one of several budgets: its text without what a name lacks."""
+    name = "".join(budget.split()).replace("µ", "u").removeprefix("+")
+    return f"0{name}" if name.startswith(".") else name  # a dot would hide the folder
+
+
+def at_budget(budget: str, name: str) -> str:
+    """Give the name of a file in the study, for one of several budgets.
+
+    Args:
+        budget: The budget; an empty text stands for a study of one budget.
+        name: The name of the file in a study of one budget. A file that budgets share has this
+            name in every study.
+    """
+    folder, _, file = name.rpartition("/")
+    if budget and folder == RESULTS:
+        return f"{RESULTS}/{budget_folder(budget)}/{file}"
+    if budget and name in OF_BUDGET:
+        return f"{BUDGETS}/{budget_folder(budget)}/{name}"
+    return name
 
 
 def table_path(latency_folder: Path, target_name: str) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from genets.core.errors import BlockFileError
 from genets.core.json_files import check_version
@@ -35,10 +36,25 @@ class StudyReader:
 
     A method gives None or an empty collection where the search has not written the file yet, and
     raises StudyError where the file is damaged.
+
+    Attributes:
+        budget: The one of several budgets whose files are read; empty in a study of one budget, and
+            where no budget has been chosen with `each_budget`.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.files = ResumableFolder(folder, layout.KIND)
+        self.budget = ""
+
+    def at_budget(self, budget: str) -> Self:
+        """Give the same study with the files of one of several budgets."""
+        study = copy.copy(self)
+        study.budget = budget
+        return study
+
+    def each_budget(self) -> list[Self]:
+        """Give the study with the files of each budget, in the order of the settings."""
+        return [self.at_budget(budget) for budget in self.settings.budgets or ("",)]
 
     @property
     def folder(self) -> Path:
@@ -59,7 +75,12 @@ class StudyReader:
 
     @property
     def winner_weights(self) -> Path:
-        return self.folder / layout.WINNER_WEIGHTS
+        return self.path(layout.WINNER_WEIGHTS)
+
+    @property
+    def results_folder(self) -> Path:
+        """The folder of the exported network."""
+        return self.path(f"{layout.RESULT}.json").parent
 
     @cached_property
     def settings(self) -> SearchSettings:
@@ -67,7 +88,7 @@ class StudyReader:
 
     def load_json(self, name: str, read: Callable[[Any], Content]) -> Content | None:
         """Read the file `<name>.json` with `read`; give None where the file does not exist."""
-        return self.files.load_json(f"{name}.json", read)
+        return self.files.load_json(layout.at_budget(self.budget, f"{name}.json"), read)
 
     def num_classes(self) -> int | None:
         return self.load_json(layout.DATA, lambda record: len(record["class_names"]))
@@ -77,7 +98,10 @@ class StudyReader:
         return self.load_json(layout.MASTER, Score.from_json)
 
     def candidates(self, number: int = 1) -> list[Candidate]:
-        """Give the candidates of a round, ordered by resolution and then by prediction."""
+        """Give the candidates of a round, ordered by resolution and then by prediction.
+
+        Candidates that other budgets have trained come last.
+        """
         return self.load_json(in_round(number, layout.CANDIDATES), _read_candidates) or []
 
     def trained(self, number: int = 1) -> list[TrainedCandidate]:
@@ -85,9 +109,13 @@ class StudyReader:
         return self.load_json(in_round(number, layout.CONFIRMED), _read_trained) or []
 
     def trained_before(self, number: int) -> list[TrainedCandidate]:
-        """Give the candidates of all earlier rounds that did not fail, each structure once."""
-        rounds = map(self.trained, range(1, number))
-        done = (each for ended in rounds for each in ended if each.status == "done")
+        """Give the candidates of all earlier rounds and of all other budgets, without failed ones.
+
+        Each structure is given once.
+        """
+        before = [self.trained(earlier) for earlier in range(1, number)]
+        before += [each.trained() for each in self.each_budget() if each.budget != self.budget]
+        done = (each for ended in before for each in ended if each.status == "done")
         return list({each.structure: each for each in done}.values())
 
     def starts(self) -> list[RoundStart]:
@@ -102,6 +130,10 @@ class StudyReader:
     def selected(self) -> Candidate | None:
         """Give the winner."""
         return self.load_json(layout.SELECTED, Candidate.from_json)
+
+    def refusal(self) -> str | None:
+        """Give the sentence that refused this one of several budgets."""
+        return self.load_json(layout.REFUSED, lambda record: str(record["sentence"]))
 
     def result(self) -> dict[str, Any] | None:
         """Give the record of the finished search."""
@@ -134,8 +166,9 @@ class StudyReader:
         return self._has(in_round(number, layout.CANDIDATES))
 
     def is_selected(self, number: int = 1) -> bool:
-        """Whether a round has selected its candidates; then it runs no further trial."""
-        return self.has_winner or self.has_candidates(number)
+        """Whether a round has selected candidates for a budget; then it runs no further trial."""
+        budgets = self.each_budget()
+        return any(each.has_winner or each.has_candidates(number) for each in budgets)
 
     def is_decided(self, number: int = 1) -> bool:
         """Whether one of a round's candidates was chosen: as winner, or for the next round."""
@@ -146,7 +179,11 @@ class StudyReader:
         return self._has(layout.SELECTED)
 
     def _has(self, name: str) -> bool:
-        return (self.folder / f"{name}.json").exists()
+        return self.path(f"{name}.json").exists()
+
+    def path(self, name: str) -> Path:
+        """Give the path of a file that has the name `name` in a study of one budget."""
+        return self.folder / layout.at_budget(self.budget, name)
 
 
 def is_study(folder: Path) -> bool:

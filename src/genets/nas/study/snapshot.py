@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from genets.core.errors import GenetsError, StudyError
-from genets.latency import LatencyTable
+from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.selection.chain import make_chain
 from genets.nas.selection.frontier import Frontier, frontier
@@ -51,7 +51,11 @@ class RoundSnapshot:
 class Snapshot:
     """The content of a study. A part that does not exist yet is None or empty.
 
+    In a study of several budgets, winner and result are those of the largest budget that has them,
+    and trained candidates are those of all budgets. `budgets` has the content for each budget.
+
     Attributes:
+        budget: The budget of the winner, as it was given.
         targets: The study's own target comes first.
         rounds: The rounds that have begun; the first one is always among them.
         master_score: The first MasterNet's score on the validation split.
@@ -61,10 +65,13 @@ class Snapshot:
         seconds: Wall time of each phase.
         model: The accuracy model of the `latest` round, None where it cannot be fitted.
         model_failure: Why it cannot be fitted.
+        refusal: Why the budget was refused, if it is one of several.
+        budgets: The content for each of several budgets, the largest first; empty with one budget.
     """
 
     folder: Path
     settings: SearchSettings
+    budget: str
     targets: tuple[TargetLatency, ...]
     rounds: tuple[RoundSnapshot, ...]
     master_score: Score | None
@@ -75,6 +82,8 @@ class Snapshot:
     seconds: dict[str, float]
     model: AccuracyModel | None
     model_failure: str | None
+    refusal: str | None = None
+    budgets: tuple[Snapshot, ...] = ()
 
     @classmethod
     def read(cls, folder: str | Path) -> Snapshot:
@@ -82,23 +91,65 @@ class Snapshot:
         study = StudyReader(folder)
         score = study.master_score()
         rounds = tuple(_read_rounds(study, score))
-        selected = study.selected()
-        _check_one_study(study, rounds, selected)
+        budgets = study.each_budget()
+        _check_one_study(study, rounds, [each.selected() for each in budgets])
         model, model_failure = _fit_model(study.settings, rounds)
-        return cls(
+        whole = cls(
             folder=study.folder,
             settings=study.settings,
+            budget=study.settings.all_budgets[0],
             targets=tuple(_read_targets(study)),
             rounds=rounds,
             master_score=score,
-            selected=selected,
-            result=study.result(),
-            class_counts=study.class_counts(),
+            selected=budgets[0].selected(),
+            result=budgets[0].result(),
+            class_counts=budgets[0].class_counts(),
             failure=study.failure(),
             seconds=study.seconds(),
             model=model,
             model_failure=model_failure,
         )
+        return whole._with_budgets(budgets) if len(budgets) > 1 else whole
+
+    def _with_budgets(self, studies: Sequence[StudyReader]) -> Snapshot:
+        """Give the study with the content for each of several budgets."""
+        budgets = [
+            replace(
+                self,
+                budget=study.budget,
+                rounds=(
+                    replace(
+                        self.rounds[0],
+                        confirmed=tuple(study.trained()),
+                        selected=study.has_candidates(),
+                    ),
+                ),
+                selected=study.selected(),
+                result=study.result(),
+                class_counts=study.class_counts(),
+                refusal=study.refusal(),
+            )
+            for study in studies
+        ]
+        budgets.sort(key=lambda each: self._size(each.budget), reverse=True)
+        best = max(budgets, key=lambda each: (each.result is not None, each.selected is not None))
+        return replace(best, rounds=self.rounds, refusal=None, budgets=tuple(budgets))
+
+    def _size(self, budget: str) -> float:
+        """The budget in ms per image, to compare it with others."""
+        own = [each for each in self.targets if each.target == self.settings.target.resolved()]
+        return Budget.parse(budget).ms_per_image(own[0].table.master_ms_per_image if own else 1.0)
+
+    @property
+    def each_budget(self) -> tuple[Snapshot, ...]:
+        """The content for each of several budgets; with one budget, this content alone."""
+        return self.budgets or (self,)
+
+    @property
+    def results_folder(self) -> Path:
+        """The folder of the exported winner."""
+        study = StudyReader(self.folder)
+        return study.at_budget(self.budget if self.settings.budgets else "").results_folder
 
     @property
     def master(self) -> Structure:
@@ -139,7 +190,7 @@ class Snapshot:
         """List the missing parts, in the order of the phases; a finished study lacks none."""
         own = [t for t in self.targets if t.target == self.settings.target.resolved()]
         ended = len(self.results) - len(self.failed)
-        return [
+        shared = [
             sentence
             for absent, sentence in (
                 (not own, "the latency table has not been measured yet"),
@@ -152,8 +203,20 @@ class Snapshot:
                     bool(self.results) and not ended,
                     f"all {len(self.results)} trials that ended have failed",
                 ),
-                (self.selected is None, "no structure has been selected yet"),
-                (self.result is None, "the winner has not been trained and exported yet"),
+            )
+            if absent
+        ]
+        return shared + [each for budget in self.each_budget for each in budget._missing_winner()]
+
+    def _missing_winner(self) -> list[str]:
+        if self.refusal is not None:
+            return []
+        budget = f" for {self.budget}" * bool(self.settings.budgets)
+        return [
+            sentence
+            for absent, sentence in (
+                (self.selected is None, f"no structure has been selected yet{budget}"),
+                (self.result is None, f"the winner{budget} has not been trained and exported yet"),
             )
             if absent
         ]
@@ -181,19 +244,32 @@ def _read_rounds(study: StudyReader, score: Score | None) -> Iterator[RoundSnaps
             master=master,
             results=tuple(read_in_order(trials)),
             score=own_score,
-            confirmed=tuple(study.trained(number)),
-            selected=study.has_candidates(number),
+            confirmed=tuple(_read_trained(study, number)),
+            selected=any(each.has_candidates(number) for each in study.each_budget()),
         )
 
 
+def _read_trained(study: StudyReader, number: int) -> Iterable[TrainedCandidate]:
+    """The candidates of a round whose training has ended, each structure once.
+
+    A candidate that failed for one budget may have been trained for another one.
+    """
+    ended: dict[Structure, TrainedCandidate] = {}
+    for budget in study.each_budget():
+        for each in budget.trained(number):
+            if each.structure not in ended or each.status == "done":
+                ended[each.structure] = each
+    return ended.values()
+
+
 def _check_one_study(
-    study: StudyReader, rounds: Sequence[RoundSnapshot], selected: Candidate | None
+    study: StudyReader, rounds: Sequence[RoundSnapshot], winners: Sequence[Candidate | None]
 ) -> None:
     """Raise StudyError where a structure or a trial has no place in the MasterNet's stages."""
     indices = study.settings.structure.indices
     structures = [each.master for each in rounds]
     structures += [trained.structure for each in rounds for trained in each.confirmed]
-    structures += [selected.structure] if selected else []
+    structures += [winner.structure for winner in winners if winner]
     trials = [result.trial for each in rounds for result in each.results]
     foreign = [str(structure) for structure in structures if structure.indices != indices]
     foreign += [f"a trial of stage {t.index}" for t in trials if t.index not in indices]

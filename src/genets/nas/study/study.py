@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 from genets.core.errors import StudyError
 from genets.core.json_files import VERSION_KEY
+from genets.latency.budget import Budget
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.layout import in_round
@@ -36,10 +38,11 @@ class Study(StudyReader):
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
         """Begin a study in a new or empty folder, or continue the study in the folder.
 
-        The settings of a study may change in three ways. Where no structure met the budget, another
-        budget is taken, because no earlier step depends on it. More trials for each super-block
-        are added to those that exist, and selection begins anew; a study that has begun a second
-        round refuses them. The largest share of broken images may always change.
+        The settings of a study may change in four ways. Where no structure met the budget, another
+        budget is taken, because no earlier step depends on it. Further budgets are added to those
+        that exist. More trials for each super-block are added to those that exist, and selection
+        begins anew; a study that has begun a second round refuses them. The largest share of broken
+        images may always change.
 
         Args:
             folder: The folder of the study.
@@ -58,6 +61,7 @@ class Study(StudyReader):
             if not study.files.is_begun:
                 study.save_json(layout.FORMAT, {VERSION_KEY: layout.FORMAT_VERSION})
                 study.files.write_settings(settings.to_toml())
+            settings = with_stored_budgets(settings, load_settings(study.folder))
             study._take_changes(settings)
             study.files.check_same(study.settings.to_dict(), settings.to_dict())
             study._open_files()
@@ -102,15 +106,21 @@ class Study(StudyReader):
 
     def save_json(self, name: str, value: Any) -> Path:
         """Write `value` to `<name>.json`, completely or not at all. Raises StudyError."""
-        return self.files.save_json(f"{name}.json", value)
+        return self.files.save_json(layout.at_budget(self.budget, f"{name}.json"), value)
 
     def save_failure(self, sentence: str, *, infeasible: bool) -> None:
         """Store why this run stops. Raises StudyError."""
         self.save_json(layout.FAILURE, {"sentence": sentence, INFEASIBLE: infeasible})
 
     def forget_failure(self) -> None:
-        with self.files.explained():
-            (self.folder / f"{layout.FAILURE}.json").unlink(missing_ok=True)
+        self._remove(f"{layout.FAILURE}.json")
+
+    def save_refusal(self, sentence: str) -> None:
+        """Store why this one of several budgets is refused. Raises StudyError."""
+        self.save_json(layout.REFUSED, {"sentence": sentence})
+
+    def forget_refusal(self) -> None:
+        self._remove(f"{layout.REFUSED}.json")
 
     def close(self) -> None:
         """Release the study for other processes."""
@@ -130,10 +140,12 @@ class Study(StudyReader):
         self.close()
 
     def _take_changes(self, settings: SearchSettings) -> None:
-        """Write another budget or more trials, where this study takes them."""
+        """Write other budgets or more trials, where this study takes them."""
         stored = load_settings(self.folder)
-        if _differ_only_in("budget", stored, settings):
-            if self._found_no_structure():
+        if _differ_only_in(("budget", "budgets"), stored, settings):
+            if stored.budgets or settings.budgets:
+                self._take_budgets(stored, settings)
+            elif self._found_no_structure():
                 self.files.write_settings(settings.to_toml())
             elif read_in_order(self.folder / layout.TRIALS):
                 folder = shlex.quote(str(self.folder))
@@ -142,12 +154,55 @@ class Study(StudyReader):
                     f"study, {settings.budget} asked); its trials answer the other budget without "
                     f"training: genets select {folder} --budget {settings.budget}"
                 )
-        elif _differ_only_in("max_broken_share", stored, settings):
+        elif _differ_only_in(("max_broken_share",), stored, settings):
             self.files.write_settings(settings.to_toml())
-        elif _differ_only_in("trials_per_super_block", stored, settings):
+        elif _differ_only_in(("trials_per_super_block",), stored, settings):
             has_moved = (self.folder / layout.ROUNDS).exists()
             if not has_moved and stored.trials_per_super_block < settings.trials_per_super_block:
                 self._grow(stored, settings)
+
+    def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
+        """Take several budgets in place of the stored ones, or one in place of several.
+
+        A budget that has candidates must stay. Raises StudyError.
+        """
+        begun = [budget for budget in stored.all_budgets if self._has_begun(budget, stored)]
+        if missing := [budget for budget in begun if budget not in asked.all_budgets]:
+            every = ",".join(dict.fromkeys((*begun, *asked.all_budgets)))
+            raise StudyError(
+                f"study {self.folder} has results for {' and '.join(missing)}, so give the budgets "
+                f"of the study as well: --budgets {shlex.quote(every)}"
+            )
+        if asked.budgets and not stored.budgets and begun:
+            self._move_budget(begun[0], asked)
+        elif asked.budgets or not begun:
+            self.files.write_settings(asked.to_toml())
+
+    def _has_begun(self, budget: str, stored: SearchSettings) -> bool:
+        return self.at_budget(budget if stored.budgets else "").has_candidates()
+
+    def _move_budget(self, budget: str, asked: SearchSettings) -> None:
+        """Move the files of the only budget, so that it becomes one of several.
+
+        The files are copied before the settings change and removed afterwards, so a study that is
+        killed in between is complete. The record of the result is not copied, because it names the
+        files by their place: the search writes the record again, without a training.
+        """
+        for name in (*layout.OF_BUDGET, f"{layout.RESULT}.json"):  # of a move that was killed
+            self.at_budget(budget)._remove(name)
+        with self.files.explained():
+            results = [path for path in (self.folder / layout.RESULTS).glob("*") if path.is_file()]
+            files = [self.folder / name for name in layout.OF_BUDGET]
+            files = [path for path in (*files, *results) if path.exists()]
+            for path in files:
+                name = path.relative_to(self.folder).as_posix()
+                copied = self.folder / layout.at_budget(budget, name)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                if name != f"{layout.RESULT}.json":
+                    shutil.copy2(path, copied)
+            self.files.write_settings(asked.to_toml())
+            for path in files:
+                path.unlink()
 
     def _found_no_structure(self) -> bool:
         """Whether the last run stopped because no structure met the budget."""
@@ -162,9 +217,9 @@ class Study(StudyReader):
         The settings are written last: a study that is killed before continues with fewer trials,
         and computes the conclusions again.
         """
-        with self.files.explained():
+        for budget in ("", *stored.budgets):
             for name in layout.CONCLUSIONS:
-                (self.folder / name).unlink(missing_ok=True)
+                self.at_budget(budget)._remove(name)
         before = [*StudyReader(self.folder).grown_from, stored.trials_per_super_block]
         self.save_json(layout.GROWN_FROM, before)
         self.files.write_settings(asked.to_toml())
@@ -179,8 +234,14 @@ class Study(StudyReader):
 
     def _open_files(self) -> None:
         self._make_subfolder(layout.LATENCY)
-        self._make_subfolder(layout.RESULTS)
+        for study in self.each_budget():
+            self._make_subfolder(str(study.results_folder.relative_to(self.folder)))
+            self._make_subfolder(str(study.winner_weights.parent.relative_to(self.folder)))
         self._trials_of(1)
+
+    def _remove(self, name: str) -> None:
+        with self.files.explained():
+            self.path(name).unlink(missing_ok=True)
 
     def _make_subfolder(self, name: str) -> None:
         with self.files.explained():
@@ -193,6 +254,21 @@ class Study(StudyReader):
         return self._trials[number]
 
 
-def _differ_only_in(name: str, stored: SearchSettings, asked: SearchSettings) -> bool:
-    changed = stored.model_copy(update={name: getattr(asked, name)})
+def with_stored_budgets(asked: SearchSettings, stored: SearchSettings) -> SearchSettings:
+    """Give the settings with several budgets in the order and with the texts of the study.
+
+    New budgets come last. So `--budgets 0.50x,0.8x` continues a study of `0.8x,0.5x`.
+    """
+    if not asked.budgets:
+        return asked
+    texts = {str(Budget.parse(text)): text for text in asked.budgets}
+    budgets = {
+        value: text for text in stored.all_budgets if (value := str(Budget.parse(text))) in texts
+    }
+    budgets |= {value: text for value, text in texts.items() if value not in budgets}
+    return asked.model_copy(update={"budgets": tuple(budgets.values())})
+
+
+def _differ_only_in(names: Sequence[str], stored: SearchSettings, asked: SearchSettings) -> bool:
+    changed = stored.model_copy(update={name: getattr(asked, name) for name in names})
     return stored != asked and changed.to_dict() == asked.to_dict()

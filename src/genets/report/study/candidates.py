@@ -24,6 +24,9 @@ CANDIDATES_TEXT = (
     "range in brackets is the 95 % interval that comes from their number. The candidate with the "
     "best {metric} wins. Each candidate was trained once, with seed {seed}. The best stands first."
 )
+OTHER_BUDGETS_TEXT = (
+    " Candidates that were trained for another budget count as well where they meet this one."
+)
 
 
 def rounds_section(snapshot: Snapshot) -> Section:
@@ -106,6 +109,8 @@ def candidates_section(snapshot: Snapshot) -> Section:
     ]
     at_own = ", each at its own resolution," * (len(snapshot.around.resolutions) > 1)
     text = CANDIDATES_TEXT.format(at_own=at_own, metric=metric.label, seed=snapshot.settings.seed)
+    if snapshot.settings.budgets:
+        text += OTHER_BUDGETS_TEXT
     table = PageTable(CANDIDATE_HEADER, rows, frozenset(chosen))
     return Section("Candidates", [table, Paragraph(text)])
 

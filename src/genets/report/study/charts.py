@@ -70,19 +70,24 @@ def shown_measured_ms(network: NetworkLatency, snapshot: Snapshot, latency: Targ
 
 def find_role(structure: Structure, snapshot: Snapshot) -> str:
     """One of `ROLES`."""
-    selected = snapshot.selected.structure if snapshot.selected else None
-    if structure == selected:
+    winners = [each.selected.structure for each in snapshot.each_budget if each.selected]
+    if structure in winners:
         return "winner"
     return "MasterNet" if structure == snapshot.master else "measured"
 
 
-def budget_ms(snapshot: Snapshot, latency: TargetLatency) -> float:
-    """The search's budget in ms per image, at the speed that the page shows."""
-    winner = winner_on(snapshot, latency)
-    if winner is not None:
-        return winner.budget_ms
-    budget = Budget.parse(snapshot.settings.budget)
-    return budget.ms_per_image(shown_master_ms(snapshot, latency))
+def budgets_ms(snapshot: Snapshot, latency: TargetLatency) -> list[float]:
+    """Each budget of the search in ms per image, at the speed that the page shows."""
+    shown_ms = shown_master_ms(snapshot, latency)
+    limits_ms = []
+    for each in snapshot.each_budget:
+        budget, winner = Budget.parse(each.budget), winner_on(each, latency)
+        limit_ms = budget.ms_per_image(shown_ms)
+        if winner is not None:  # a budget in x is relative to the low end of an interval
+            slowdown = shown_ms / winner.master_ms if budget.is_relative else 1.0
+            limit_ms = winner.budget_ms * slowdown
+        limits_ms.append(limit_ms)
+    return limits_ms
 
 
 def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) -> Any | None:
@@ -119,8 +124,8 @@ def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) 
                       .encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))  # fmt: skip
     line = make_chart(best).mark_line(color="#0072B2", strokeWidth=1.5, point={"size": 12})
     layers.append(line.encode(x=x, y=y, tooltip=tooltip))
-    budget = make_chart([{"ms": budget_ms(snapshot, latency)}])
-    layers.append(budget.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="ms:Q"))
+    budgets = make_chart([{"ms": limit_ms} for limit_ms in budgets_ms(snapshot, latency)])
+    layers.append(budgets.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="ms:Q"))
     if points:
         marks = make_chart(points).mark_point(size=90, filled=True, opacity=0.9)
         scale = alt.Scale(domain=list(ROLES), range=["#000000", "#D55E00", "#009E73"])

@@ -15,7 +15,7 @@ from genets.nas.study.reader import StudyReader
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.warnings import list_warnings
-from genets.report.wording import describe_target, duration_text
+from genets.report.wording import describe_target, duration_text, refused_sentence
 from genets.structure import Structure
 
 
@@ -29,7 +29,7 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         "study": str(snapshot.folder),
         "data": s.data,
         "target": describe_target(s.target),
-        "budget": _budget(snapshot),
+        "budgets" if snapshot.budgets else "budget": _budget(snapshot),
         "MasterNet": s.master,
         "search space": f"blocks {', '.join(space.blocks)}; widths {space.width_range[0]:g} to "
         f"{space.width_range[1]:g} times in steps of {space.width_step}; depths ± "
@@ -43,9 +43,13 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
 
 
 def _budget(snapshot: Snapshot) -> str:
-    """The budget as it was asked for, and in ms per image where that is known."""
-    asked, selected = snapshot.settings.budget, snapshot.selected
-    return asked if selected is None else f"{selected.budget_ms:.4g} ms per image ({asked})"
+    """Each budget as it was asked for, and in ms per image where that is known."""
+    return "; ".join(
+        each.budget
+        if each.selected is None
+        else f"{each.selected.budget_ms:.4g} ms per image ({each.budget})"
+        for each in snapshot.each_budget
+    )
 
 
 def _ends(space: SpaceSettings) -> str:
@@ -122,6 +126,9 @@ def state_sentences(snapshot: Snapshot) -> list[str]:
     """Whether the study is finished, the last failure, and the missing parts."""
     missing = snapshot.missing()
     state = "This study is finished."
+    refused = {each.budget: each.refusal for each in snapshot.each_budget if each.refusal}
+    if refused:
+        state = f"This study is finished, but {refused_sentence(refused)}."
     if missing:
         state = f"This study is unfinished: {'; '.join(missing)}."
     elif snapshot.failure:
@@ -141,7 +148,11 @@ def finished_parts(folder: Path) -> list[str]:
     paths = (study.folder / layout.in_round(number, layout.TRIALS) for number in rounds)
     trials = [result for path in paths for result in read_in_order(path)]
     done = sum(result.status == "done" for result in trials)
-    trained = {each.structure for n in rounds for each in study.trained(n) if each.status == "done"}
+    budgets = study.each_budget()
+    ended = [each for budget in budgets for n in rounds for each in budget.trained(n)]
+    trained = {each.structure for each in ended if each.status == "done"}
+    winners = sum(budget.winner_weights.exists() for budget in budgets)
+    winner_words = "winner trained" if len(budgets) == 1 else f"{winners} winners trained"
     table = layout.table_path(study.latency_folder, study.settings.target.name)
     return [
         words
@@ -150,7 +161,7 @@ def finished_parts(folder: Path) -> list[str]:
             (study.master_score() is not None, "MasterNet trained"),
             (done > 0, f"{done} trials complete"),
             (bool(trained), f"{len(trained)} candidates trained"),
-            (study.winner_weights.exists(), "winner trained"),
+            (winners > 0, winner_words),
         )
         if is_finished
     ]
@@ -177,6 +188,18 @@ def measuring_sentence(study: StudyReader, target: Target, top: int) -> str:
     )
 
 
+def _budget_record(snapshot: Snapshot) -> dict[str, Any]:
+    """The figures of one of several budgets; the scores are on test images."""
+    result = snapshot.result or {}
+    return {
+        "budget": snapshot.budget,
+        "refusal": snapshot.refusal,
+        "selected": snapshot.selected and snapshot.selected.to_json(),
+        **{name: result.get(name) for name in ("master", "winner", "difference")},
+        "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
+    }
+
+
 def study_record(snapshot: Snapshot) -> dict[str, Any]:
     """The figures of the page, for JSON."""
     model, selected = snapshot.model, snapshot.selected
@@ -200,6 +223,11 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
         ],
         "selected": selected and selected.to_json(),
         "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
+        **(
+            {"budgets": [_budget_record(each) for each in snapshot.budgets]}
+            if snapshot.budgets
+            else {}
+        ),
         "rounds": [
             {
                 "round": round_snapshot.number,

@@ -8,7 +8,7 @@ from genets.nas.selection.measured import TargetLatency
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section
 from genets.report.study.charts import (
-    budget_ms,
+    budgets_ms,
     find_role,
     frontier_chart,
     shown_measured_ms,
@@ -31,9 +31,8 @@ FRONTIER_TEXT = (
     "fine-tuned for a few epochs, and scored on the validation images. Latency is predicted from a "
     "latency table, which holds the measured times of parts of networks. The frontier is the best "
     "predicted structure for every latency, over the whole search space; up and left is better. "
-    "The band is the 95 % interval. The dashed line is the budget, "
-    "{budget:.4g} ms. Marks are measured networks at the height of their prediction. Touch a "
-    "point, or hover over it, for the structure."
+    "The band is the 95 % interval. {budget} Marks are measured networks at the height of their "
+    "prediction. Touch a point, or hover over it, for the structure."
 )
 SPEED_TEXT = (
     "A machine is not always equally fast. The MasterNet was measured in turn with each network, "
@@ -62,7 +61,7 @@ def frontier_section(snapshot: Snapshot, latency: TargetLatency) -> Section:
     if winner_on(snapshot, latency) is not None:
         when = "when the winner was measured"
     return Section(title, [
-        Paragraph(FRONTIER_TEXT.format(budget=budget_ms(snapshot, latency))),
+        Paragraph(FRONTIER_TEXT.format(budget=_budget_sentence(snapshot, latency))),
         *([Paragraph(_resolutions_text(snapshot, resolutions))] if several else []),
         *(Figure(chart, "Predicted accuracy over latency" + f", {resolution} pixels" * several)
           for chart, resolution in zip(charts, resolutions, strict=True)),
@@ -71,6 +70,13 @@ def frontier_section(snapshot: Snapshot, latency: TargetLatency) -> Section:
         Paragraph(accuracy_conditions(snapshot), True),
         *_measured_table(snapshot, latency),
     ])  # fmt: skip
+
+
+def _budget_sentence(snapshot: Snapshot, latency: TargetLatency) -> str:
+    texts = [f"{limit_ms:.4g} ms" for limit_ms in budgets_ms(snapshot, latency)]
+    if len(texts) == 1:
+        return f"The dashed line is the budget, {texts[0]}."
+    return f"The dashed lines are the budgets, {', '.join(texts)}."
 
 
 def _resolutions_text(snapshot: Snapshot, resolutions: Sequence[int]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from genets.latency import Budget
-from genets.nas.study import layout
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Code, PageTable, Paragraph, Section
@@ -46,21 +45,31 @@ PAIRED_TEXT = (
 
 def headline(snapshot: Snapshot) -> str:
     """The result in one sentence, or the first missing part of an unfinished study."""
-    selected, counts = snapshot.selected, snapshot.class_counts
+    if snapshot.budgets:
+        missing = snapshot.missing()
+        outcomes = [f"{each.budget}: {_outcome(each)}" for each in snapshot.budgets]
+        return f"Unfinished: {missing[0]}" if missing else "; ".join(outcomes)
+    selected = snapshot.selected
     if selected is None:
         return f"Unfinished: {snapshot.missing()[0]}"
-    times = selected.master_ms / selected.measured_ms
-    parts = [f"{times:.{1 if times >= 1 else 2}f} times as fast as the MasterNet"]
-    if counts is not None and counts.difference is not None:
-        parts.append(difference_text(counts.difference))
-    elif snapshot.result is None:
-        parts.append("not trained yet")
-    else:
-        master, winner = (Score.from_json(snapshot.result[name]) for name in ("master", "winner"))
-        parts.append(f"{accuracy_words(winner.top1 - master.top1)} (interval not stored)")
     within = "within" if selected.margin >= 0 else "ABOVE"
     ms, budget = aligned_texts((selected.measured_ms, selected.budget_ms), 3)
-    return f"{', '.join(parts)}; {ms} ms per image, {within} the budget of {budget} ms"
+    return f"{_outcome(snapshot)}; {ms} ms per image, {within} the budget of {budget} ms"
+
+
+def _outcome(snapshot: Snapshot) -> str:
+    """The winner compared with the MasterNet."""
+    selected, counts = snapshot.selected, snapshot.class_counts
+    if selected is None:
+        return "not met"
+    times = selected.master_ms / selected.measured_ms
+    speed = f"{times:.{1 if times >= 1 else 2}f} times as fast as the MasterNet"
+    if counts is not None and counts.difference is not None:
+        return f"{speed}, {difference_text(counts.difference)}"
+    if snapshot.result is None:
+        return f"{speed}, not trained yet"
+    master, winner = (Score.from_json(snapshot.result[name]) for name in ("master", "winner"))
+    return f"{speed}, {accuracy_words(winner.top1 - master.top1)} (interval not stored)"
 
 
 def lead(snapshot: Snapshot) -> str:
@@ -115,7 +124,7 @@ def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -
 
 def budget_sentence(snapshot: Snapshot, selected: Candidate) -> str:
     """The budget of the page, which all its figures use, and the part of it that is left."""
-    asked = snapshot.settings.budget
+    asked = snapshot.budget
     relative = ""
     if Budget.parse(asked).is_relative:
         factor = asked.strip().rstrip("x")
@@ -131,12 +140,12 @@ def budget_sentence(snapshot: Snapshot, selected: Candidate) -> str:
 def next_steps(snapshot: Snapshot) -> Section:
     """Commands for the reader: load, predict, export, another budget; or how to continue."""
     study = shlex.quote(str(snapshot.folder))
-    if snapshot.result is None:
+    if snapshot.result is None or (snapshot.budgets and snapshot.missing()):
         return Section("Next step", [
             Paragraph("This command continues the search:"),
             Code([f"genets search --out {study}"]),
         ])  # fmt: skip
-    folder = snapshot.folder / layout.RESULTS
+    folder = snapshot.results_folder
     results = shlex.quote(str(folder))
     budget = snapshot.selected.budget_ms if snapshot.selected else 1.0
     return Section("Next steps", [

@@ -9,6 +9,7 @@ from genets.core.files import write_atomic
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import list_warnings
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
+from genets.report.study.budgets import budgets_section, with_budget
 from genets.report.study.candidates import candidates_section, rounds_section
 from genets.report.study.charts import gradient_chart, structure_chart, trials_chart
 from genets.report.study.checks import checks_section
@@ -50,17 +51,18 @@ def write_study_page(snapshot: Snapshot, path: Path, date: str) -> None:
 
 def study_page(snapshot: Snapshot, date: str) -> str:
     """The page as HTML."""
-    is_finished = not snapshot.missing() and not snapshot.failure
+    refused = any(each.refusal for each in snapshot.each_budget)
+    is_finished = not snapshot.missing() and not snapshot.failure and not refused
     state = [] if is_finished else [Paragraph(text) for text in state_sentences(snapshot)]
     sections = [
         Section("State", state),
-        result_section(snapshot),
+        budgets_section(snapshot) if snapshot.budgets else result_section(snapshot),
         next_steps(snapshot),
         Section("Warnings", [Paragraph(sentence) for sentence in list_warnings(snapshot)]),
-        classes_section(snapshot),
-        _structures(snapshot),
+        *_sections_of_budgets(snapshot),
+        *([] if snapshot.budgets else [classes_section(snapshot), _structures(snapshot)]),
         *(frontier_section(snapshot, latency) for latency in snapshot.targets),
-        candidates_section(snapshot),
+        *([] if snapshot.budgets else [candidates_section(snapshot)]),
         rounds_section(snapshot),
         _trials(snapshot),
         _gradients(snapshot),
@@ -70,6 +72,21 @@ def study_page(snapshot: Snapshot, date: str) -> str:
     title = f"Study {name}: {settings.data} on {describe_target(settings.target)}"
     conditions = study_conditions(snapshot, date)
     return page(title, conditions, sections, headline(snapshot), lead(snapshot))
+
+
+def _sections_of_budgets(snapshot: Snapshot) -> list[Section]:
+    """The winner and the candidates of each of several budgets; none with one budget."""
+    return [
+        with_budget(section, each)
+        for each in snapshot.budgets
+        if each.selected is not None
+        for section in (
+            result_section(each),
+            classes_section(each),
+            _structures(each),
+            candidates_section(each),
+        )
+    ]
 
 
 def _structures(snapshot: Snapshot) -> Section:

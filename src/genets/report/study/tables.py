@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.table import Table
 
@@ -13,7 +14,14 @@ from genets.core.errors import InfeasibleBudgetError, counted
 from genets.nas.result import SearchResult
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.report.tables import Fact, facts_table, screen_table
-from genets.report.wording import duration_text, ms_text, noise_words, score_text
+from genets.report.wording import (
+    accuracy_words,
+    difference_text,
+    duration_text,
+    ms_text,
+    noise_words,
+    score_text,
+)
 from genets.training.score import Metric, Score
 
 ALTERNATIVES_HEADER = ("95 %", "budget", "predicted", "measured", "noise", "x MasterNet", "up to",
@@ -26,11 +34,53 @@ ALTERNATIVES_TEXT = (
 )
 
 
+BUDGETS_HEADER = ("ms per image", "up to", "budget, ms", "top-1", "cross-entropy",
+                  "compared with the MasterNet", "folder")  # fmt: skip
+BUDGETS_TEXT = (
+    "Scores on test images. up to: the upper end of the 95 % interval of the latency. compared "
+    "with the MasterNet: the difference of top-1, with its 95 % interval over the test images."
+)
+
+
+def search_tables(result: SearchResult) -> list[Table]:
+    """The result of a search; with several budgets, a table of all budgets comes first."""
+    if not (result.budgets or result.refused):
+        return [search_table(result)]
+    failed = f", {result.trials_failed} failed" if result.trials_failed else ""
+    shared = [
+        ("trials", f"{result.trials_done} done{failed}"),
+        ("time", duration_text(sum(result.seconds.values()))),
+        ("study", str(result.folder)),
+        ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
+    ]
+    return [_budgets_table(result), facts_table("All budgets", shared)]
+
+
+def _budgets_table(result: SearchResult) -> Table:
+    """A line for the MasterNet, for the winner of each budget, and for each refused budget."""
+    rows = [["MasterNet", f"{result.selected.master_ms:.4g}", "-", "-",
+             *_score_texts(result.master), "-", "-"]]  # fmt: skip
+    for budget, each in result.budgets.items():
+        selected = each.selected
+        difference = each.difference and difference_text(each.difference)
+        rows.append([
+            budget,
+            f"{selected.measured_ms:.4g}",
+            f"{selected.high_ms:.4g}",
+            f"{selected.budget_ms:.4g}",
+            *_score_texts(each.winner),
+            difference or accuracy_words(each.winner.top1 - each.master.top1),
+            str(each.results.relative_to(result.folder)),
+        ])  # fmt: skip
+    rows += [[budget, "not met", *["-"] * 6] for budget in result.refused]
+    header = ("budget", *BUDGETS_HEADER)
+    return screen_table("Budgets", header, rows, fold=("folder",), caption=BUDGETS_TEXT)
+
+
 def search_table(result: SearchResult) -> Table:
     """The result of a search: latency and budget, scores on test images, and the files."""
     failed = f", {result.trials_failed} failed" if result.trials_failed else ""
     selected, on_test = result.selected, " on test images"
-    path = json.dumps(str(result.results), ensure_ascii=False)
     return facts_table(
         "Result",
         [
@@ -43,7 +93,7 @@ def search_table(result: SearchResult) -> Table:
             ("trials", f"{result.trials_done} done{failed}"),
             ("time", duration_text(sum(result.seconds.values()))),
             *((name, str(path)) for name, path in result.files.items()),
-            ("in Python", f"import genets; network = genets.load({path})"),
+            ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
         ],
     )
 
@@ -78,7 +128,16 @@ def _round_facts(result: SearchResult) -> Iterable[Fact]:
 
 
 def _scores_text(score: Score) -> str:
-    return ", ".join(f"{metric.label} {score_text(score[metric], metric)}" for metric in Metric)
+    texts = zip(Metric, _score_texts(score), strict=True)
+    return ", ".join(f"{metric.label} {text}" for metric, text in texts)
+
+
+def _score_texts(score: Score) -> list[str]:
+    return [score_text(score[metric], metric) for metric in Metric]
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def selected_table(selected: Candidate, metric: Metric) -> Table:

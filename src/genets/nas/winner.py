@@ -1,0 +1,163 @@
+"""The winner of a budget: its final training, its test and its export."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from genets.core.files import write_atomic
+from genets.data import ImageData
+from genets.nas.candidates.export import EXPORTED, OnnxCheck
+from genets.nas.candidates.training import make_candidate_job
+from genets.nas.context import SearchContext
+from genets.nas.result import SearchResult
+from genets.nas.rounds import round_results
+from genets.nas.study import layout
+from genets.nas.study.class_counts import ClassCounts
+from genets.nas.study.records import Candidate
+from genets.nas.study.snapshot import Snapshot
+from genets.nas.warnings import study_warnings, winner_warnings
+from genets.networks import load_weights, save_weights
+from genets.structure import Structure
+from genets.training import Score
+from genets.training.predictions import Predictions
+from genets.training.teacher import TeacherNetwork
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TrainedMaster:
+    """The trained MasterNet.
+
+    Attributes:
+        net: The network.
+        data: The images at its resolution.
+        score: Its score on the validation split.
+    """
+
+    def __init__(
+        self, context: SearchContext, net: nn.Module, data: ImageData, score: Score
+    ) -> None:
+        self.net, self.data, self.score = net, data, score
+        self._context = context
+
+    @cached_property
+    def tested(self) -> tuple[Score, Predictions]:
+        """Its score and its predictions on the test split, once for all budgets."""
+        return self._context.test(self.net, self.data.test)
+
+
+def finish_winner(
+    context: SearchContext, selected: Candidate, master: TrainedMaster, data: ImageData
+) -> SearchResult:
+    """Train, test and export a winner.
+
+    Args:
+        context: At the budget of the winner.
+        selected: The winner.
+        master: The first MasterNet, which is the teacher.
+        data: The images at the resolution of the winner.
+    """
+    structure, own = selected.structure, master.data
+    teacher = TeacherNetwork(master.net, own.resolution, own.mean, own.std, data)
+    net = _train_winner(context, data, structure, teacher.to(context.device))
+    with context.phase("export"):
+        report = context.report("export")
+        report(0, 1)
+        # Here, and only here, on the test split.
+        master_test, of_master = master.tested
+        winner_test, of_winner = context.test(net, data.test)
+        counts = ClassCounts.count(own.class_names, of_master, of_winner)
+        folder = context.study.results_folder
+        text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
+        write_atomic(context.study.path(f"{layout.TEST}.json"), text + "\n")
+        onnx = context.lab.export(net, structure, data, folder)
+        result = _make_result(context, selected, master, (master_test, winner_test), counts, onnx)
+        record = result.to_record()
+        record["input"] = data.input_contract(structure.resolution)
+        record["onnx_largest_difference"] = onnx.largest_difference
+        write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
+        report(1, 1)
+    return result
+
+
+def load_result(context: SearchContext) -> SearchResult | None:
+    """Load the result of one of several budgets; None where the winner is not exported yet."""
+    study = context.study
+    if not study.budget:
+        return None
+    result = study.load_json(
+        layout.RESULT, lambda record: SearchResult.from_record(record, study.folder)
+    )
+    if result is None or not all(path.exists() for path in result.files.values()):
+        return None
+    return result
+
+
+def _train_winner(
+    context: SearchContext, data: ImageData, structure: Structure, teacher: nn.Module
+) -> nn.Module:
+    """Train the winner from scratch with the MasterNet as its teacher, or load it.
+
+    Where the candidates were trained as long as the winner, its weights exist already. They also
+    exist where another budget has the same winner.
+    """
+    study = context.study
+    net = context.build_network(structure, "final")
+    if study.winner_weights.exists():
+        load_weights(net, study.winner_weights)
+        return net
+    recipe = context.settings.final_training.recipe()
+    job = make_candidate_job(context)
+    winners = [(each.selected(), each.winner_weights) for each in study.each_budget()]
+    trained = [path for winner, path in winners if winner and winner.structure == structure]
+    if job.recipe == recipe:
+        trained.append(job.weights_path(structure))
+    weights = next((path for path in trained if path.exists()), None)
+    if weights is not None:
+        load_weights(net, weights)
+    else:
+        with context.phase("final training"):
+            context.train(net, data, recipe, "final training", teacher)
+    save_weights(net, study.winner_weights, {"structure": str(structure)})
+    return net
+
+
+def _make_result(
+    context: SearchContext,
+    selected: Candidate,
+    master: TrainedMaster,
+    scores: tuple[Score, Score],
+    counts: ClassCounts,
+    onnx: OnnxCheck,
+) -> SearchResult:
+    """Make the result of the winner. scores: of the MasterNet and the winner, on the test split."""
+    study = context.study
+    rounds = round_results(context, master.score)
+    trained = {each.structure: each for result in rounds for each in result.confirmed}
+    snapshot = Snapshot.read(study.folder)
+    warnings = [] if study.budget else study_warnings(snapshot)  # of all budgets: by the search
+    own = next(each for each in snapshot.each_budget if study.budget in ("", each.budget))
+    warnings = winner_warnings(own) + warnings
+    if onnx.failure:
+        warnings.append(f"no ONNX file was written: {onnx.failure}")
+    files = {name: study.results_folder / file for name, file in EXPORTED.items()}
+    files = {name: path for name, path in files.items() if name not in onnx.unwritten}
+    master_test, winner_test = scores
+    return SearchResult(
+        selected=selected,
+        master=master_test,
+        winner=winner_test,
+        trials_done=sum(result.trials_done for result in rounds),
+        trials_failed=sum(result.trials_failed for result in rounds),
+        folder=study.folder,
+        files={**files, "result": study.path(f"{layout.RESULT}.json")},
+        seconds=context.seconds,
+        warnings=tuple(warnings),
+        confirmed=tuple(trained.values()),
+        metric=context.settings.metric,
+        rounds=rounds if context.settings.rounds > 1 else (),
+        difference=counts.difference,
+    )
