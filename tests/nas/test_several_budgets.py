@@ -277,7 +277,7 @@ def test_killed_again_and_again_it_finds_the_same(
     while True:
         left, odd = 7, not odd
         try:
-            result, _ = run(settings(budgets=(BUDGETS[2], *BUDGETS[:2])), tmp_path)
+            result, _ = run(settings(budgets=(BUDGETS[2], *BUDGETS[:2])), tmp_path / "study")
             break
         except KeyboardInterrupt:
             kills += 1
@@ -288,7 +288,7 @@ def test_killed_again_and_again_it_finds_the_same(
         assert [each.structure for each in result.budgets[budget].confirmed] == [
             each.structure for each in once.confirmed
         ]
-    assert files(tmp_path) == files(finished[0])
+    assert files(tmp_path / "study") == files(finished[0])
 
 
 def test_a_new_budget_trains_only_what_is_missing(study: Path, finished: Finished) -> None:
