@@ -9,10 +9,11 @@ from scipy.stats import spearmanr
 from small_networks import FOUR
 
 from genets.core.errors import GenetsError
-from genets.nas.accuracy.bayes import TREND_MEAN, BayesEffects
+from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.features import TREND, TREND_FLOOR, FeatureMap
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
+from genets.nas.accuracy.prior import TREND_MEAN
 from genets.nas.study.records import Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 from genets.training.score import Metric
