@@ -182,6 +182,7 @@ def test_a_loss_is_named_where_only_the_totals_are_stored(tmp_path):
         (-0.02, -0.03, -0.008, "2.0 points less accurate (95 % interval -3.0 to -0.8 points)"),
         (-0.005, -0.012, 0.003, "0.5 points less accurate (95 % interval -1.2 to +0.3 points)"),
         (0.0, 0.0, 0.009, "as accurate (95 % interval +0.0 to +0.9 points)"),
+        (0.0, -0.0004, 0.009, "as accurate (95 % interval +0.0 to +0.9 points)"),
     ],
 )
 def test_equal_accuracy_is_not_more_accurate(top1, low, high, text):

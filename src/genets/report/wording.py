@@ -148,7 +148,8 @@ def difference_text(difference: PairedDifference) -> str:
 
     Such as `2.1 points less accurate (95 % interval -3.1 to -1.1 points)`.
     """
-    low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
+    # Adding 0.0 turns the -0.0 of a small negative number into 0.0.
+    low, high = (f"{round(100 * end, 1) + 0.0:+.1f}" for end in (difference.low, difference.high))
     return f"{accuracy_words(difference.top1)} (95 % interval {low} to {high} points)"
 
 
