@@ -82,7 +82,7 @@ def _budget_row(snapshot: Snapshot, latencies: Sequence[str]) -> list[Cell | str
         *latencies,
         noise_words(selected),
         *_score_texts(snapshot, "winner"),
-        _difference_text(snapshot),
+        Cell(_difference_text(snapshot), "text"),
         Cell(str(selected.structure), "text"),
     ]
 
