@@ -132,19 +132,14 @@ def start(options: argparse.Namespace, folder: Path, seed: int) -> tuple[Network
 
 def linear_model(options: argparse.Namespace, folder: Path, epochs: int, seed: int) -> float:
     source, data = start(options, folder, seed)
-    train, test = (
-        features_of(source.network, split, 100, "cpu") for split in (data.train, data.test)
+    train = features_of(source.network, data.train, 100, "cpu")
+    test = features_of(source.network, data.test, 100, "cpu")
+    assert train is not None
+    assert test is not None
+    regression = LogisticRegressionCV(
+        Cs=PENALTIES, l1_ratios=(0,), scoring="accuracy", max_iter=300, use_legacy_attributes=False
     )
-    model = make_pipeline(
-        StandardScaler(),
-        LogisticRegressionCV(
-            Cs=PENALTIES,
-            l1_ratios=(0,),
-            scoring="accuracy",
-            max_iter=300,
-            use_legacy_attributes=False,
-        ),
-    )
+    model = make_pipeline(StandardScaler(), regression)
     model.fit(*(each.numpy() for each in train))
     return float(model.score(*(each.numpy() for each in test)))
 

@@ -7,7 +7,7 @@ cannot hold: the best structure near one MasterNet is not the best near another.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -25,10 +25,13 @@ from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
+from genets.nas.study.study import Study
 from genets.networks import build, save_weights
 from genets.structure import Structure
 from genets.training import Recipe, Score
 from genets.training.predictions import Predictions
+
+Output = TypeVar("Output")
 
 MASTER = "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8"
 SETTINGS: dict[str, Any] = {
@@ -191,3 +194,45 @@ def in_closed_form(patch: pytest.MonkeyPatch, lab: Laboratory | None = None) -> 
 def files(folder: Path) -> set[str]:
     """The names of what a study holds, but for locks and the like."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()}
+
+
+def run_with_kills(
+    monkeypatch: pytest.MonkeyPatch, names: Sequence[str], writes: int, run: Callable[[], Output]
+) -> tuple[Output, int]:
+    """Run again and again, with a kill after so many writes of a study.
+
+    A run is killed before the next write where its number is even, and after it where it is odd.
+
+    Args:
+        monkeypatch: Replaces the methods.
+        names: The methods of `Study` that write.
+        writes: How many writes a run completes.
+        run: Begins or continues a search.
+
+    Returns:
+        The result, and the number of kills.
+    """
+    left, odd, kills = 0, False, 0
+
+    def killing(write: Any) -> Any:
+        def wrapper(self: Study, *args: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0 and not odd:
+                raise KeyboardInterrupt
+            written = write(self, *args)
+            if left < 0:
+                raise KeyboardInterrupt
+            return written
+
+        return wrapper
+
+    for name in names:
+        monkeypatch.setattr(Study, name, killing(getattr(Study, name)))
+    while kills < 100:
+        left, odd = writes, not odd
+        try:
+            return run(), kills
+        except KeyboardInterrupt:
+            kills += 1
+    raise AssertionError("the search does not end")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import rounds_lab
-from rounds_lab import ClosedFormLaboratory, loss, search, settings
+from rounds_lab import ClosedFormLaboratory, loss, run_with_kills, search, settings
 
 from genets.core.errors import SettingsError, StudyError
 from genets.core.progress import Progress
@@ -101,31 +101,9 @@ def test_select_uses_the_model_of_the_last_round(finished: Finished) -> None:
 def test_killed_again_and_again_it_finds_the_same(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three writes, then a kill: before the fourth where runs are even, after it where odd."""
-    left, odd, kills = 0, False, 0
-
-    def killing(write: Any) -> Any:
-        def wrapper(self: Study, *args: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0 and not odd:
-                raise KeyboardInterrupt
-            written = write(self, *args)
-            if left < 0:
-                raise KeyboardInterrupt
-            return written
-
-        return wrapper
-
-    for name in ("save_json", "record", "begin_round"):
-        monkeypatch.setattr(Study, name, killing(getattr(Study, name)))
-    while True:
-        left, odd = 3, not odd
-        try:
-            result = search(settings(), tmp_path)
-            break
-        except KeyboardInterrupt:
-            kills += 1
+    result, kills = run_with_kills(
+        monkeypatch, ("save_json", "record", "begin_round"), 3, lambda: search(settings(), tmp_path)
+    )
     assert kills > 8
     assert result.selected == finished[1].selected
     assert [each.master for each in result.rounds] == [e.master for e in finished[1].rounds]

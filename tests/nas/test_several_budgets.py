@@ -17,6 +17,7 @@ from rounds_lab import (
     files,
     in_closed_form,
     loss,
+    run_with_kills,
     search,
 )
 from rounds_lab import settings as lab_settings
@@ -256,32 +257,12 @@ def test_a_lost_export_is_made_again(study: Path) -> None:
 def test_killed_again_and_again_it_finds_the_same(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven writes, then a kill: before the eighth where runs are even, after it where odd."""
-    left, odd, kills = 0, False, 0
-
-    def killing(write: Any) -> Any:
-        def wrapper(self: Study, *args: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0 and not odd:
-                raise KeyboardInterrupt
-            written = write(self, *args)
-            if left < 0:
-                raise KeyboardInterrupt
-            return written
-
-        return wrapper
-
-    for name in ("save_json", "record"):
-        monkeypatch.setattr(Study, name, killing(getattr(Study, name)))
-    while True:
-        left, odd = 7, not odd
-        try:
-            result, _ = run(settings(budgets=(BUDGETS[2], *BUDGETS[:2])), tmp_path / "study")
-            break
-        except KeyboardInterrupt:
-            kills += 1
-            assert kills < 100
+    (result, _), kills = run_with_kills(
+        monkeypatch,
+        ("save_json", "record"),
+        7,
+        lambda: run(settings(budgets=(BUDGETS[2], *BUDGETS[:2])), tmp_path / "study"),
+    )
     assert kills > 5
     for budget, once in finished[1].budgets.items():
         assert result.budgets[budget].selected == once.selected

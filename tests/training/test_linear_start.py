@@ -1,6 +1,7 @@
 """The linear start: a fitted classifier, epoch 0 as a floor, and trained weights that stay."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,7 @@ from genets.training.linear_start import (
     set_classifier,
 )
 from genets.training.step import train_mode
+from genets.training.train_network import train_network
 
 LINEAR = replace(PLAIN, linear_start=True, norm_statistics="frozen", ema_decay=0.9)
 
@@ -61,6 +63,31 @@ def test_features_are_those_in_front_of_timms_classifier():
         own = net.forward_head(net.forward_features(images), pre_logits=True)
     assert torch.allclose(features, own, atol=1e-5)
     assert torch.equal(labels, expected)
+
+
+class Tokens(nn.Module):
+    """A network whose linear layer reads several vectors for each image."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(256, 10)
+
+    def forward(self, images):
+        return self.layer(images.flatten(2)).mean(1)
+
+
+@pytest.mark.parametrize("net", [Tokens(), nn.Sequential(nn.Conv2d(3, 10, 16), nn.Flatten())])
+def test_a_network_without_a_classifier_on_vectors_is_trained_as_it_is(net, tmp_path, monkeypatch):
+    data = load_data("digits", 16)
+    if linear_classifier(net) is not None:
+        assert features_of(net, data.validation, 100, "cpu") is None
+    monkeypatch.setattr(
+        sys.modules[train_network.__module__], "make_network", lambda *_: (net, None)
+    )
+    notes = []
+    result = run(tmp_path, replace(LINEAR, epochs=1), notes=notes)
+    assert result.epoch == 1
+    assert "the classifier is no linear layer on a vector, so there is no linear start" in notes
 
 
 def test_a_fitted_classifier_scores_as_its_linear_model():

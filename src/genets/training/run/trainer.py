@@ -145,18 +145,16 @@ class Trainer:
 
         Its own is better where the weights were trained for the same classes.
         """
-        state, began, train = self.state, time.perf_counter(), self.data.train
+        state, began = self.state, time.perf_counter()
         classifier = linear_classifier(state.net)
-        if classifier is None:
-            self.listener.note("the classifier is not linear, so its training starts as it is")
+        found = None if classifier is None else self._training_features()
+        if classifier is None or found is None:
+            self.listener.note(
+                "the classifier is no linear layer on a vector, so there is no linear start"
+            )
             return
-        self.listener.progress(Progress("training", 0, 0, f"linear model of {len(train)} images"))
-        own = classifier_weights(classifier)
-        own_score = self._score(0)
-        size, last = self.recipe.batch_size, self.recipe.channels_last
-        parts = self.processes.gather(
-            features_of(state.net, train, size, state.device, channels_last=last)
-        )
+        own, own_score = classifier_weights(classifier), self._score(0)
+        parts = self.processes.gather(found)
         features, labels = (torch.cat(each) for each in zip(*parts, strict=True))
         fitted = None
         if self.processes.is_first:
@@ -170,6 +168,19 @@ class Trainer:
             fitted, score = own, own_score
         loss = float(F.cross_entropy(F.linear(features, *fitted), labels))
         self._end(0, score, 0.0, loss, time.perf_counter() - began, len(labels))
+
+    def _training_features(self) -> tuple[Tensor, Tensor] | None:
+        """The features and labels of this process's share of the training images."""
+        images, recipe = self.data.train, self.recipe
+        text = f"linear model of {len(images)} images"
+        self.listener.progress(Progress("training", 0, 0, text))
+        return features_of(
+            self.state.net,
+            images,
+            recipe.batch_size,
+            self.state.device,
+            channels_last=recipe.channels_last,
+        )
 
     def _train_epoch(self) -> None:
         at, size = self.position, self.recipe.batch_size
