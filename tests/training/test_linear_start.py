@@ -87,7 +87,10 @@ def test_a_network_without_a_classifier_on_vectors_is_trained_as_it_is(net, tmp_
     notes = []
     result = run(tmp_path, replace(LINEAR, epochs=1), notes=notes)
     assert result.epoch == 1
-    assert "the classifier is no linear layer on a vector, so there is no linear start" in notes
+    assert (
+        "the classifier is not linear, or reads several vectors for an image; it starts as it is"
+        in notes
+    )
 
 
 def test_a_fitted_classifier_scores_as_its_linear_model():
