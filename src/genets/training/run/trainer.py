@@ -150,7 +150,8 @@ class Trainer:
         found = None if classifier is None else self._training_features()
         if classifier is None or found is None:
             self.listener.note(
-                "the classifier is not linear, or reads several vectors for an image; it starts as it is"
+                "the classifier is not linear, or reads several vectors for an image; it starts as "
+                "it is"
             )
             return
         own, own_score = classifier_weights(classifier), self._score(0)
