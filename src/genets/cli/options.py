@@ -32,7 +32,7 @@ PANELS = (START, DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDA
 # The settings that are options of `genets search`, by panel. Other settings need a settings file.
 SETTINGS = {
     DATA: ("data", "max_broken_share", "budget", "budgets"),
-    MASTER: ("master",),
+    MASTER: ("master", "pretrained", "weights"),
     SPACE: (
         "space.resolutions", "space.blocks", "space.width_range", "space.width_step",
         "space.depth_change", "space.stem_width_range", "space.head_width_range",
@@ -41,7 +41,7 @@ SETTINGS = {
     TRAINING: (
         "master_training.epochs", "trial_training.epochs", "final_training.epochs", "seed",
     ),
-    CANDIDATES: ("confirm", "confirm_epochs"),
+    CANDIDATES: ("confirm", "confirm_epochs", "from_scratch"),
 }  # fmt: skip
 
 
@@ -311,6 +311,8 @@ class SettingOptions:
         more: dict[str, Any] = {"metavar": "LOW HIGH"} if get_origin(kind) is tuple else {}
         if key == "master":
             more["autocompletion"] = complete_structures
+        if kind is bool:
+            more["name"] = f"--{name.replace('_', '-')}"  # a flag without its opposite
         made = option(help, _text(default, kind), self._panels[key], choices=choices, **more)
         return _parameter(name, kind, made)
 

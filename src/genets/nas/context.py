@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from genets.core.errors import StudyError, TargetError, TrainingError
 from genets.core.host import count_cpus
+from genets.core.image_facts import Preprocessing
 from genets.core.progress import OnProgress, PhaseTimer, Progress, Reporter
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
@@ -24,6 +25,7 @@ from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
 from genets.nas.trials.gpus import gpus_of, least_free_bytes, processes_per_gpu, step_cost
+from genets.nas.trials.weights import TrialWeights
 from genets.nas.trials.workers import fitting_readers, fitting_workers, training_device
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
@@ -107,6 +109,7 @@ class SearchContext:
         budget: Budget | None = None,
         target: Target | None = None,
         lab: Laboratory | None = None,
+        preprocessing: Preprocessing | None = None,
         workers: int | None = None,
         wait_minutes: float = DEFAULT_WAIT_MINUTES,
         on_event: OnProgress | None = None,
@@ -119,6 +122,7 @@ class SearchContext:
             budget, target: By default those of the study; of several budgets, one in ms if there is
                 one, because such a budget needs the calmest device.
             lab: Times and trains networks; by default the real laboratory.
+            preprocessing: How images become inputs; None for the default of the data.
             workers: Processes for trials; by default one for each core, or one to four for each
                 GPU.
             wait_minutes: The longest wait for a calm device where a latency decides nothing.
@@ -134,6 +138,7 @@ class SearchContext:
         self.master = self.settings.structure
         self.space = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
+        self.preprocessing = preprocessing
         self._workers = workers
         self.round = Round(1, self.space, study.master_weights)
         self._wait_limit_s = 60 * check_wait(wait_minutes)
@@ -157,6 +162,12 @@ class SearchContext:
     def readers(self) -> int:
         """The number of processes that read images for each worker."""
         return fitting_readers(self.workers, self.device)
+
+    @property
+    def trial_weights(self) -> TrialWeights:
+        """The weights of the trials of the round."""
+        folder = layout.in_round(self.round.number, layout.TRIAL_WEIGHTS)
+        return TrialWeights(self.study.folder / folder, self.settings.trial_weights_mb * 2**20)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -27,6 +27,7 @@ from genets.core.errors import (
 )
 from genets.core.files import normal_name
 from genets.core.gpu import check_one_kind
+from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
@@ -40,6 +41,12 @@ from genets.nas.rounds import search_rounds
 from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.start import (
+    describe_start,
+    has_starting_weights,
+    load_start,
+    starting_preprocessing,
+)
 from genets.nas.study import layout
 from genets.nas.study.reader import is_study
 from genets.nas.study.snapshot import Snapshot
@@ -154,7 +161,10 @@ def run_search(
     check_one_kind(torch, settings.target.device)
     device = training_device(settings.training_device)
     check_memory(device)
-    data = _load_images(settings, settings.resolution, device, on_event=on_event)
+    preprocessing = starting_preprocessing(settings, Path(out))
+    data = _load_images(
+        settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
+    )
     _check_resolutions(settings)
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
@@ -162,11 +172,13 @@ def run_search(
         _log_settings(study)
         with _failure_stored(study):
             _check_same_data(study, data)
+            if has_starting_weights(settings):
+                study.save_json(layout.START, describe_start(preprocessing))
             for file in settings.own_blocks:
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
-                study, data.num_classes, lab=lab, workers=workers,
-                wait_minutes=wait_minutes, on_event=on_event,
+                study, data.num_classes, lab=lab, preprocessing=preprocessing,
+                workers=workers, wait_minutes=wait_minutes, on_event=on_event,
             )  # fmt: skip
             return _search(context, data)
 
@@ -176,6 +188,7 @@ def _load_images(
     resolution: int,
     device: str = "cpu",
     *,
+    preprocessing: Preprocessing | None = None,
     check: bool = True,
     on_event: OnProgress | None = None,
 ) -> ImageData:
@@ -191,6 +204,7 @@ def _load_images(
         check=check,
         on_progress=on_event,
         max_broken_share=settings.max_broken_share,
+        preprocessing=preprocessing,
     )
     equal_files = describe_equal_files(data) if check else ""
     if equal_files:
@@ -287,13 +301,16 @@ def _find_winner(context: SearchContext, data: ImageData, master: TrainedMaster)
 def _train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
     """Train the MasterNet, or load it."""
     study = context.study
+    settings = context.settings
     net = context.build_network(context.master, "master")
     score = study.master_score()
     if score is not None:
         load_weights(net, study.master_weights)
         return TrainedMaster(context, net, data, score)
     with context.phase("MasterNet training"):
-        recipe = context.settings.master_training.recipe()
+        recipe = settings.master_training.recipe()
+        if has_starting_weights(settings):
+            net = load_start(settings, data, _log.info)
         context.train(net, data, recipe, "MasterNet training")
         score = context.evaluate(net, data.validation)
         _check_learned(score, data.num_classes)
@@ -318,7 +335,10 @@ def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData
     if winner.resolution == data.resolution:
         return data
     settings = context.settings
-    winner_data = _load_images(settings, winner.resolution, context.device, check=False)
+    winner_data = _load_images(
+        settings, winner.resolution, context.device,
+        preprocessing=context.preprocessing, check=False,
+    )  # fmt: skip
     if winner_data.broken and data.broken:
         winner_data.broken.reasons |= data.broken.reasons  # the user has been warned of these
     return winner_data

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genets.core.files import write_atomic
 from genets.data import ImageData
 from genets.nas.candidates.export import EXPORTED, OnnxCheck
-from genets.nas.candidates.training import make_candidate_job
+from genets.nas.candidates.training import make_candidate_job, start_candidate
 from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.rounds import round_results
@@ -99,10 +99,11 @@ def load_result(context: SearchContext) -> SearchResult | None:
 def _train_winner(
     context: SearchContext, data: ImageData, structure: Structure, teacher: nn.Module
 ) -> nn.Module:
-    """Train the winner from scratch with the MasterNet as its teacher, or load it.
+    """Train the winner with the MasterNet as its teacher, or load it.
 
     Where the candidates were trained as long as the winner, its weights exist already. They also
-    exist where another budget has the same winner.
+    exist where another budget has the same winner. With inherited weights, the winner continues
+    from its weights as a candidate.
     """
     study = context.study
     net = context.build_network(structure, "final")
@@ -113,12 +114,17 @@ def _train_winner(
     job = make_candidate_job(context)
     winners = [(each.selected(), each.winner_weights) for each in study.each_budget()]
     trained = [path for winner, path in winners if winner and winner.structure == structure]
+    as_candidate = job.weights_path(structure)
     if job.recipe == recipe:
-        trained.append(job.weights_path(structure))
+        trained.append(as_candidate)
     weights = next((path for path in trained if path.exists()), None)
     if weights is not None:
         load_weights(net, weights)
     else:
+        if job.inherits and as_candidate.exists():
+            load_weights(net, as_candidate)
+        elif job.inherits:
+            net = start_candidate(context, structure, data)
         with context.phase("final training"):
             context.train(net, data, recipe, "final training", teacher)
     save_weights(net, study.winner_weights, {"structure": str(structure)})

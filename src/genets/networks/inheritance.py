@@ -22,6 +22,7 @@ from timm.models.byobnet import ByobNet
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from genets.networks.surgery import stage_of
 from genets.structure import Structure, SuperBlock
 
 SEPARABLE_TYPES = ("XX", "BL", "DW")  # whose convolutions and channels are known by name
@@ -65,7 +66,9 @@ class MasterChannels:
 
     def own(self, index: int) -> TrainedSuperBlock:
         """The MasterNet's own weights of a stage."""
-        return TrainedSuperBlock(self.structure.stage(index), _module(self.net, index).state_dict())
+        return TrainedSuperBlock(
+            self.structure.stage(index), stage_of(self.net, index).state_dict()
+        )
 
     def _order(self, index: int) -> Tensor:
         """The channels of a stage, the most important one first.
@@ -75,7 +78,7 @@ class MasterChannels:
         """
         width = self.structure.stage(index).width
         readers = self._readers(index)
-        norms = _output_norms(_module(self.net, index))
+        norms = _output_norms(stage_of(self.net, index))
         if not readers or not norms:
             return torch.arange(width)
         scale = torch.stack([norm.weight.detach().cpu().square() for norm in norms]).sum(0).sqrt()
@@ -85,9 +88,9 @@ class MasterChannels:
 
     def _readers(self, index: int) -> list[Tensor]:
         """The weights that read the channels of a stage, (outputs, width, ...)."""
-        following = [*_blocks(_module(self.net, index))[1:]]
+        following = [*_blocks(stage_of(self.net, index))[1:]]
         if index + 1 in self.structure.indices:
-            following += _blocks(_module(self.net, index + 1))[:1]
+            following += _blocks(stage_of(self.net, index + 1))[:1]
         else:
             return [self.net.head.fc.weight.detach().cpu()]
         readers = []
@@ -128,7 +131,7 @@ def inherit(
     for index in structure.indices:
         source = given.get(index, channels.own(index))
         _inherit_stage(
-            _module(net, index),
+            stage_of(net, index),
             structure.stage(index),
             source,
             reads=_Match(
@@ -324,12 +327,6 @@ def _effective(layer: ConvNormAct) -> Tensor:
     norm = layer.bn
     factors = norm.weight / (norm.running_var + norm.eps).sqrt()
     return (layer.conv.weight * factors[:, None, None, None]).detach().cpu()
-
-
-def _module(net: ByobNet, index: int) -> nn.Module:
-    """The stage of a network at an index of `Structure.indices`."""
-    module: nn.Module = (net.stem, *net.stages, net.final_conv)[index + 1]
-    return module
 
 
 def _blocks(stage: nn.Module) -> list[nn.Module]:

@@ -41,6 +41,12 @@ def _copy_overlap(tensor: Tensor, source: Tensor) -> None:
     tensor[overlap] = source[overlap]
 
 
+def stage_of(net: ByobNet, index: int) -> nn.Module:
+    """The stage of a network at an index of `Structure.indices`."""
+    stage: nn.Module = (net.stem, *net.stages, net.final_conv)[1 + index]
+    return stage
+
+
 def split_at(net: ByobNet, index: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Cut a network before a stage.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from genets.core.errors import TrainingError
 from genets.data import Split, derive_seed, steps_per_epoch
@@ -24,6 +26,8 @@ from genets.training.step import (
     train_mode,
     train_step,
 )
+
+NORM_IMAGES = 1024  # the statistics of these images hardly differ from those of more
 
 
 def train(
@@ -149,6 +153,37 @@ class _Student:
                 )
                 return math.nan
         return math.fsum(losses) / len(losses)
+
+
+def estimate_norm_statistics(
+    nets: Sequence[nn.Module],
+    split: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    images: int = NORM_IMAGES,
+) -> None:
+    """Estimate the statistics of all batch norms anew, as means over training batches.
+
+    Args:
+        nets: The networks, which are left in eval mode. The batches are read once for all of them.
+        split: The training images. Passes over a small split are repeated.
+        recipe: Its batch size.
+        seed: The seed of the batches.
+        images: The least number of images that the means are taken over.
+    """
+    for net in nets:
+        move(net, next(net.parameters()).device)
+    passes = -(-images // len(split))
+    batches = chain.from_iterable(
+        split.batches(recipe.batch_size, epoch=epoch, seed=derive_seed("statistics", seed))
+        for epoch in range(passes)
+    )
+    read = [batch for batch, _ in islice(batches, -(-images // recipe.batch_size))]
+    for net in nets:
+        with torch.no_grad(), repeatable():
+            update_bn(read, net)
+        net.eval()
 
 
 def evaluate(

@@ -11,20 +11,25 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from genets.core.errors import GenetsError, TrainingError, first_line
 from genets.data import ImageData
 from genets.data.seeds import derive_seed, seeded_globals
+from genets.nas.candidates.assembly import assemble, needed_trials
 from genets.nas.context import SearchContext
 from genets.nas.study import layout
-from genets.nas.study.records import Candidate, TrainedCandidate
-from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
-from genets.networks import build, save_weights
+from genets.nas.study.records import Candidate, TrainedCandidate, Trial
+from genets.nas.trials.runner import MasterNetJob, MasterNetRunner, restore_weights
+from genets.networks import build, load_weights, save_weights
+from genets.networks.inheritance import MasterChannels
 from genets.structure import Structure
 from genets.training import Score, evaluate, fitting_threads, train
+from genets.training.loop import estimate_norm_statistics
 from genets.training.score import Metric
 from genets.training.teacher import TeacherNetwork
 
@@ -37,9 +42,16 @@ class CandidateJob(MasterNetJob):
 
     Attributes:
         folder: Where the trained weights are written; see `weights_path`.
+        source: The MasterNet whose weights are inherited: that of the round. The teacher is that of
+            the first round, which is `master`.
+        source_weights: The file of its weights.
+        trials: The trials of the round that ended well.
     """
 
     folder: Path
+    source: Structure
+    source_weights: Path
+    trials: tuple[Trial, ...] = ()
 
     def runner(self, worker: int = 0) -> CandidateRunner:
         return CandidateRunner(self.at_worker(worker))
@@ -80,8 +92,7 @@ class CandidateRunner(MasterNetRunner):
         job, data = self.job, self._data_at(structure.resolution)
         own = self.data
         teacher = TeacherNetwork(self.master_net, own.resolution, own.mean, own.std, data)
-        with seeded_globals("final", job.seed):
-            net = build(structure, data.num_classes)
+        net = self.start(structure, data)
         with fitting_threads(net, structure.resolution, job.recipe.batch_size):
             train(
                 net,
@@ -94,6 +105,28 @@ class CandidateRunner(MasterNetRunner):
         score = evaluate(net, data.validation, device=job.device)
         save_weights(net, job.weights_path(structure), {"structure": str(structure)})
         return score
+
+    def start(self, structure: Structure, data: ImageData) -> nn.Module:
+        """Build a candidate with fresh or inherited weights."""
+        job = self.job
+        with seeded_globals("final", job.seed):
+            net = build(structure, data.num_classes)
+        if job.inherits:
+            assert job.trial_weights is not None
+            assemble(net, structure, self.source_channels, job.trials, job.trial_weights)
+            net.to(job.device)
+            estimate_norm_statistics([net], data.train, job.recipe, seed=job.seed)
+        return net
+
+    @cached_property
+    def source_channels(self) -> MasterChannels:
+        """The channels of the MasterNet of the round."""
+        job = self.job
+        if job.source == job.master:
+            return self.channels
+        net = build(job.source, self.data.num_classes)
+        load_weights(net, job.source_weights)
+        return MasterChannels(net.eval(), job.source)
 
     def _data_at(self, resolution: int) -> ImageData:
         if resolution == self.data.resolution:
@@ -117,7 +150,25 @@ def make_candidate_job(context: SearchContext) -> CandidateJob:
         master_weights=context.study.master_weights,
         recipe=recipe,
         folder=context.study.confirmed_folder,
+        source=context.round.master,
+        source_weights=context.round.weights,
+        trials=_done_trials(context),
     )
+
+
+def _done_trials(context: SearchContext) -> tuple[Trial, ...]:
+    """The trials of the round whose weights candidates may inherit."""
+    if context.settings.from_scratch:
+        return ()
+    results = context.study.results(context.round.number)
+    return tuple(result.trial for result in results if result.status == "done")
+
+
+def start_candidate(context: SearchContext, structure: Structure, data: ImageData) -> nn.Module:
+    """Build a candidate of the first round with its inherited weights, before any training."""
+    job = make_candidate_job(context)
+    restore_weights(context, needed_trials([structure], job.source, job.trials))
+    return job.runner().start(structure, data)
 
 
 def train_candidates(
@@ -170,6 +221,8 @@ def _train_missing(
     report(done, len(structures))
     job = make_candidate_job(context)
     job.folder.mkdir(exist_ok=True)
+    if job.inherits:
+        restore_weights(context, needed_trials(missing, job.source, job.trials))
     groups = [(structure,) for structure in missing]
     for trained in context.lab.train_candidates(job, groups, context.workers):
         ended[trained.structure] = trained

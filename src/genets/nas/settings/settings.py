@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -81,6 +82,24 @@ def _structure_text(text: Any) -> str:
     return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
 
 
+def _take_results_folder(values: dict[str, Any]) -> None:
+    """Take structure and weights from a results folder that is given as MasterNet."""
+    master = values.get("master")
+    if not isinstance(master, str) or master in zoo or not os.path.isdir(master):
+        return
+    from genets.networks.source import results_network
+    from genets.networks.weights import WEIGHTS_FILE, check_results
+
+    path = str((Path(master) / WEIGHTS_FILE).absolute())
+    if values.get("pretrained") or values.get("weights") not in (None, "", path):
+        raise SettingsError(
+            f"{master} is a results folder, which has its own weights; leave pretrained and "
+            "weights out"
+        )
+    check_results(Path(master))
+    values |= {"master": results_network(Path(master)), "weights": path}
+
+
 def _load_blocks(files: Any) -> tuple[str, ...]:
     """Register the block types of the files; the result names each file and its content."""
     from genets.networks import load_blocks
@@ -136,7 +155,28 @@ class SearchSettings(SettingsModel):
         default="master_small",
         validate_default=True,
         description="The MasterNet, from which the search starts: a zoo name, a structure file "
-        "(.toml) or a quoted notation.",
+        "(.toml), a quoted notation, or a results folder, whose weights are its starting weights.",
+    )
+    pretrained: bool = Field(
+        default=False,
+        description="Start the MasterNet from its published ImageNet weights, and fine-tune it.",
+    )
+    weights: str = Field(
+        default="",
+        description="File of weights from which the MasterNet starts. The classifier is new where "
+        "the weights are for another number of classes.",
+    )
+    normalisation: Literal["weights", "data"] = Field(
+        default="weights",
+        description="Mean and deviation of the images. `weights`: those that the starting weights "
+        "were trained with, where they are known. `data`: those of the data.",
+    )
+    from_scratch: bool | None = Field(
+        default=None,
+        validate_default=True,
+        description="Train new super-blocks and candidates from fresh weights. Otherwise they "
+        "inherit weights: trials from the MasterNet, and candidates from trials and MasterNet. By "
+        "default, a MasterNet without starting weights is searched from scratch.",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the whole search.")
     trials_per_super_block: int = Field(
@@ -189,6 +229,13 @@ class SearchSettings(SettingsModel):
         gt=0,
         description="Epochs for which each candidate is trained by the recipe of the winner, at "
         "most those of the winner. If both are equal, the winner needs no further training.",
+    )
+    trial_weights_mb: int = Field(
+        default=2000,
+        ge=0,
+        description="Most megabytes of disk for the weights of trials, which candidates inherit. "
+        "The oldest weights are dropped first; a trial whose weights a candidate needs is run "
+        "again.",
     )
     rounds: int = Field(
         default=1,
@@ -247,6 +294,7 @@ class SearchSettings(SettingsModel):
             budgets = _read_budgets(values["budgets"])
             if len(budgets) == 1:  # a study of one budget, whichever setting gave the budget
                 values |= {"budget": budgets[0], "budgets": ()}
+        _take_results_folder(values)
         resolution = values.pop("resolution", None)
         if resolution is not None:
             master = Structure.parse(_structure_text(values.get("master", "master_small")))
@@ -311,6 +359,21 @@ class SearchSettings(SettingsModel):
         from genets.networks.own_blocks import find_block_files
 
         return tuple(dict.fromkeys((*files, *map(str, find_block_files(used)))))
+
+    @field_validator("weights")
+    @classmethod
+    def _check_weights(cls, value: str, info: ValidationInfo) -> str:
+        """Make the path absolute, so that the study can be resumed from another folder."""
+        if value and info.data.get("pretrained"):
+            raise SettingsError("give pretrained or weights, not both")
+        return os.path.abspath(os.path.expanduser(value)) if value else ""
+
+    @field_validator("from_scratch")
+    @classmethod
+    def _choose_start(cls, value: bool | None, info: ValidationInfo) -> bool:
+        if value is None:
+            return not (info.data.get("pretrained") or info.data.get("weights"))
+        return value
 
     _as_notation = field_validator("master", mode="before")(_structure_text)
 

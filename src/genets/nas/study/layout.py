@@ -6,15 +6,18 @@
     study.lock          locked while a process uses the study
     study.log           settings, phases, times and warnings of every run
     data.json           classes, split sizes and files of the images
+    start.json          the preprocessing that belongs to the starting weights of the MasterNet
     latency/            for each target a latency table and the networks that were measured; while
                         a table is built, also its finished timings
     master.safetensors  weights of the trained MasterNet
     master.json         its score on the validation split
     trials.sqlite       one row for each trial that ended
+    trials/             weights of the super-blocks of the trials, which candidates inherit
     candidates.json     the selected structures, all measured within the budget
     confirmed.json      their scores after training
     confirmed/          their trained weights
-    rounds/2/           the last five of these for the second round, and so on
+    rounds/2/           the files of a MasterNet, its trials and candidates for the second round,
+                        and so on
     selected.json       the winner
     winner.safetensors  weights of the trained winner
     results/            the exported network, the result of the search, and its test predictions
@@ -45,6 +48,7 @@ FORMAT_VERSION = 1
 SETTINGS = "study.toml"
 LOG = "study.log"
 TRIALS = "trials.sqlite"
+TRIAL_WEIGHTS = "trials"
 LATENCY = "latency"
 ROUNDS = "rounds"
 BUDGETS = "budgets"
@@ -54,6 +58,7 @@ RANKING = "masternets.json"  # how the MasterNet was chosen; written before the 
 # JSON files, without their suffix.
 FORMAT = "format"
 DATA = "data"
+START = "start"
 MASTER = "master"
 CANDIDATES = "candidates"
 CONFIRMED = "confirmed"

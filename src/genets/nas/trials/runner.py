@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +14,8 @@ import torch
 from timm.models.byobnet import ByobNet
 from torch import nn
 
-from genets.core.errors import TrainingError, first_line
+from genets.core.errors import GenetsError, TrainingError, first_line
+from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
 from genets.data import MAX_BROKEN_SHARE, ImageData, load_data
 from genets.data.seeds import seeded_globals
@@ -20,12 +23,15 @@ from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.gpus import fitting_group_size, gpus_of, least_free_bytes, step_cost
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.trials.weights import TrialWeights
 from genets.nas.trials.workers import assign_device, check_memory, use_device
 from genets.networks import build, load_blocks, load_weights
+from genets.networks.inheritance import MasterChannels, inherit
 from genets.networks.own_blocks import loaded_block_files
-from genets.networks.surgery import inherit_weights, split_at
+from genets.networks.surgery import inherit_weights, split_at, stage_of
 from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
+from genets.training.loop import estimate_norm_statistics
 
 _log = get_logger(__name__)
 
@@ -45,6 +51,9 @@ class MasterNetJob:
             them itself.
         own_blocks: Files with block types of the user's own.
         max_broken_share: The largest share of broken images that is no error.
+        preprocessing: How images become inputs; None for the default.
+        inherits: Whether networks start from inherited weights; see `networks.inheritance`.
+        trial_weights: The weights of the trials of the round.
     """
 
     master: Structure
@@ -56,6 +65,9 @@ class MasterNetJob:
     readers: int = 0
     own_blocks: tuple[str, ...] = ()
     max_broken_share: float = MAX_BROKEN_SHARE
+    preprocessing: Preprocessing | None = None
+    inherits: bool = False
+    trial_weights: TrialWeights | None = None
 
     @classmethod
     def in_context(cls, context: SearchContext, **values: Any) -> Self:
@@ -68,6 +80,9 @@ class MasterNetJob:
             readers=context.readers,
             own_blocks=loaded_block_files(settings.own_blocks),
             max_broken_share=settings.max_broken_share,
+            preprocessing=context.preprocessing,
+            inherits=not settings.from_scratch,
+            trial_weights=None if settings.from_scratch else context.trial_weights,
             **values,
         )
 
@@ -84,12 +99,18 @@ class MasterNetRunner:
             load_blocks(file)
         use_device(job.device)
         check_memory(job.device)
+        self._master = job.master
         self.data = self.load_data(job, job.master.resolution)
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
         self.master_net.to(job.device)
         self.master_net.to(memory_format=torch.channels_last)
         self.master_net.eval()
+
+    @cached_property
+    def channels(self) -> MasterChannels:
+        """The channels of the MasterNet, whose weights other networks inherit."""
+        return MasterChannels(self.master_net, self._master)
 
     @staticmethod
     def load_data(job: MasterNetJob, resolution: int) -> ImageData:
@@ -101,6 +122,7 @@ class MasterNetRunner:
             workers=job.readers,
             check=False,
             max_broken_share=job.max_broken_share,
+            preprocessing=job.preprocessing,
         )
         if data.broken is not None:  # the search has read all images and has warned
             data.broken.report = lambda name, reason: _log.info(
@@ -167,6 +189,8 @@ class TrialRunner(MasterNetRunner):
         students = [self._student(trial) for trial in group]
         training = FeatureSplit(self.data.train, shared, job.device, job.recipe.precision)
         validation = FeatureSplit(self.data.validation, shared, job.device)
+        if job.inherits:
+            estimate_norm_statistics(students, training, job.recipe, seed=job.seed)
         faults = train_together(
             students, training, job.recipe, seed=job.seed, teacher=teacher, device=job.device
         )
@@ -177,9 +201,14 @@ class TrialRunner(MasterNetRunner):
 
     def _student(self, trial: Trial) -> nn.Module:
         key = (self.job.seed, trial.index, str(trial.super_block), trial.repeat)
+        structure = trial.structure(self.job.master)
         with seeded_globals("trial", *key):
-            net = build(trial.structure(self.job.master), self.data.num_classes)
-        inherit_weights(net, self.master_net, fresh_stages={trial.index})
+            net = build(structure, self.data.num_classes)
+        if self.job.inherits:
+            inherit(net, structure, self.channels)
+            net.to(self.job.device)
+        else:
+            inherit_weights(net, self.master_net, fresh_stages={trial.index})
         student = self._split(net, trial.index)[1]
         if self.job.thaw == "block":
             assert isinstance(student, nn.Sequential)
@@ -203,6 +232,11 @@ class TrialRunner(MasterNetRunner):
             score = evaluate(student, validation, device=self.job.device)
         except TrainingError as error:
             return TrialResult(trial, "failed", reason=first_line(error))
+        if self.job.trial_weights is not None:
+            stage = (
+                student[0] if isinstance(student, nn.Sequential) else stage_of(student, trial.index)
+            )
+            self.job.trial_weights.save(trial, stage)
         return TrialResult(trial, "done", score.top1, score.cross_entropy)
 
 
@@ -239,7 +273,26 @@ def _group_size(context: SearchContext, job: TrialJob) -> int:
     )
 
 
-def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:
+def restore_weights(context: SearchContext, trials: Sequence[Trial]) -> None:
+    """Run the trials again whose weights are not on disk; they end with the same weights.
+
+    Raises GenetsError where the weights cannot be written.
+    """
+    kept = context.trial_weights
+    lost = [trial for trial in trials if not kept.has(trial)]
+    if not lost:
+        return
+    _log.info("%d trials are run again, because their weights are not on disk", len(lost))
+    job = _make_job(context, replace(kept, limit_bytes=sys.maxsize))
+    for _ in context.lab.run_trials(job, group_trials(lost, _group_size(context, job)),
+                                    context.workers):  # fmt: skip
+        pass
+    missing = [trial for trial in trials if not kept.has(trial)]
+    if missing:
+        raise GenetsError(f"the weights of trials cannot be written to {kept.folder}")
+
+
+def _make_job(context: SearchContext, weights: TrialWeights | None = None) -> TrialJob:
     settings = context.settings
     job = TrialJob.in_context(
         context,
@@ -248,6 +301,11 @@ def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int)
         recipe=settings.trial_training.recipe(),
         thaw=settings.trial_training.thaw,
     )
+    return job if weights is None else replace(job, trial_weights=weights)
+
+
+def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:
+    job = _make_job(context)
     report, done = context.report("trials"), planned - len(missing)
     report(done, planned)
     groups = group_trials(missing, _group_size(context, job))

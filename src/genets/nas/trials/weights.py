@@ -1,0 +1,86 @@
+"""The weights of trials: one file for the super-block of each trial, for the candidates.
+
+A file that is missing, because the disk was full or the limit was reached, costs no result: its
+trial is run again where a candidate needs it, and gives the same weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from genets.core.errors import GenetsError
+from genets.data.seeds import derive_seed
+from genets.nas.study.records import Trial
+from genets.networks import save_weights
+from genets.networks.inheritance import TrainedSuperBlock
+from genets.networks.weights import read_weights
+
+
+@dataclass(frozen=True)
+class TrialWeights:
+    """The files of the trials of one round.
+
+    Attributes:
+        folder: The folder of the files.
+        limit_bytes: The most that the files may take together; the oldest ones are dropped first.
+    """
+
+    folder: Path
+    limit_bytes: int
+
+    def path(self, trial: Trial) -> Path:
+        seed = derive_seed(trial.index, str(trial.super_block), trial.repeat)
+        return self.folder / f"{seed:016x}.safetensors"
+
+    def has(self, trial: Trial) -> bool:
+        return self.path(trial).exists()
+
+    def load(self, trial: Trial) -> TrainedSuperBlock:
+        """Read the weights of a trial. Raises GenetsError where the file is missing or damaged."""
+        tensors, _ = read_weights(self.path(trial))
+        return TrainedSuperBlock(trial.super_block, tensors)
+
+    def save(self, trial: Trial, stage: nn.Module) -> bool:
+        """Write the weights of a trial's super-block, and drop the oldest files beyond the limit.
+
+        On a full disk, the oldest files are dropped until the new one can be written.
+
+        Returns:
+            Whether the weights are on disk.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        texts = {"index": str(trial.index), "super_block": str(trial.super_block)}
+        while True:
+            try:
+                save_weights(stage, self.path(trial), texts)
+                break
+            except GenetsError:
+                if not self._drop_oldest():
+                    return False
+        while self._bytes() > self.limit_bytes and self._drop_oldest():
+            pass
+        return self.has(trial)
+
+    def _bytes(self) -> int:
+        return sum(size for _, size, _ in self._files())
+
+    def _drop_oldest(self) -> bool:
+        """Remove the oldest file; False where there is none."""
+        files = self._files()
+        if files:
+            files[0][2].unlink(missing_ok=True)
+        return bool(files)
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Time, size and path of each file, the oldest first; other workers may remove some."""
+        files = []
+        for path in self.folder.glob("*.safetensors"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            files.append((status.st_mtime, status.st_size, path))
+        return sorted(files)

@@ -1,0 +1,286 @@
+"""Searches from trained weights: MasterNet, trials and candidates inherit weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rounds_lab import SETTINGS, ClosedFormLatency, settings
+
+from genets.core.errors import GenetsError, SettingsError
+from genets.data import load_data
+from genets.nas.candidates.assembly import nearest_trials, needed_trials
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
+from genets.nas.study.records import Trial
+from genets.nas.study.study import Study
+from genets.nas.trials import weights as kept_weights
+from genets.nas.trials.weights import TrialWeights
+from genets.networks import build, save_weights
+from genets.networks.weights import read_weights
+from genets.structure import Structure, SuperBlock
+from genets.training import Recipe, train
+
+MASTER = Structure.parse(SETTINGS["master"])
+SHORT = {"epochs": 1, "warmup_epochs": 0.5}
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the MasterNet after three epochs on digits, for ten classes."""
+    path = tmp_path_factory.mktemp("weights") / "start.safetensors"
+    data = load_data("digits", MASTER.resolution)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = build(MASTER, 10)
+    train(net, data.train, Recipe(epochs=3, learning_rate=1.0), seed=0)
+    save_weights(net, path, {"num_classes": "10"})
+    return path
+
+
+def asked(weights: Path, **changes: Any) -> SearchSettings:
+    values: dict[str, Any] = {
+        "weights": str(weights), "master_training": SHORT, "trial_training": SHORT,
+        "trials_per_super_block": 3, "rounds": 1,
+    }  # fmt: skip
+    return settings(**values | changes)
+
+
+def search(folder: Path, chosen: SearchSettings, workers: int = 1) -> SearchResult:
+    return run_search(chosen, folder, workers=workers, lab=ClosedFormLatency(chosen))
+
+
+@pytest.fixture(scope="module")
+def found(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return search(tmp_path_factory.mktemp("study") / "study", asked(pretrained))
+
+
+def scores(result: SearchResult) -> list[Any]:
+    with Study.open(result.folder) as study:
+        trials = [replace(each, seconds=0.0) for each in study.results()]
+        return [*trials, *(replace(each, seconds=0.0) for each in study.trained())]
+
+
+def test_starting_weights_choose_the_way_of_training(pretrained: Path) -> None:
+    assert settings().from_scratch is True
+    assert asked(pretrained).from_scratch is False
+    assert asked(pretrained, from_scratch=True).from_scratch is True
+    assert settings(from_scratch=False).from_scratch is False
+
+
+def test_the_settings_of_a_study_are_read_again(pretrained: Path) -> None:
+    chosen = asked(pretrained)
+    assert SearchSettings.from_toml(chosen.to_toml()) == chosen
+
+
+def test_two_sources_of_weights_are_refused(pretrained: Path) -> None:
+    with pytest.raises(SettingsError, match="pretrained or weights, not both"):
+        asked(pretrained, pretrained=True)
+
+
+def test_the_weights_of_every_trial_are_kept(found: SearchResult) -> None:
+    with Study.open(found.folder) as study:
+        kept = TrialWeights(study.folder / layout.TRIAL_WEIGHTS, 10**9)
+        for result in study.results():
+            block = kept.load(result.trial)
+            assert block.super_block == result.trial.super_block
+            assert all(tensor.isfinite().all() for tensor in block.tensors.values())
+
+
+def test_a_trial_starts_from_the_master_net(
+    pretrained: Path, tmp_path: Path, found: SearchResult
+) -> None:
+    """Without a step, a control trial would have the MasterNet's score: its rate is almost 0."""
+    still = SHORT | {"learning_rate": 1e-9}
+    result = search(
+        tmp_path / "study", asked(pretrained, master_training=still, trial_training=still)
+    )
+    with Study.open(result.folder) as study:
+        score = study.master_score()
+        controls = [each for each in study.results() if each.trial.is_control(MASTER)]
+        assert score is not None
+        assert [each.top1 for each in controls] == pytest.approx([score.top1] * len(controls),
+                                                                 abs=0.05)  # fmt: skip
+        assert score.top1 > 0.3
+
+
+def test_lost_trial_weights_cost_no_result(
+    pretrained: Path, tmp_path: Path, found: SearchResult
+) -> None:
+    """With a limit of 0 no weights stay; the trials that candidates need are run again."""
+    result = search(tmp_path / "study", asked(pretrained, trial_weights_mb=0))
+    assert result.selected.structure == found.selected.structure
+    assert scores(result) == scores(found)
+
+
+def test_workers_give_the_same_result(
+    pretrained: Path, tmp_path: Path, found: SearchResult
+) -> None:
+    result = search(tmp_path / "study", asked(pretrained), workers=2)
+    assert scores(result) == scores(found)
+
+
+def test_a_study_continues_without_its_starting_weights(
+    pretrained: Path, tmp_path: Path, found: SearchResult
+) -> None:
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(pretrained.read_bytes())
+    chosen = asked(copy)
+    result = search(tmp_path / "study", chosen)
+    copy.unlink()
+    again = search(tmp_path / "study", chosen)
+    assert again.selected == result.selected
+
+
+def test_a_results_folder_as_master_net_gives_structure_and_weights(
+    found: SearchResult, tmp_path: Path
+) -> None:
+    results = found.folder / layout.RESULTS
+    chosen = settings(master=str(results))
+    assert chosen.structure == found.selected.structure
+    assert chosen.weights == str(results / "weights.safetensors")
+    assert chosen.from_scratch is False
+    # Given once more for the same study, it is the same setting.
+    assert SearchSettings(**{**chosen.to_dict(), "master": str(results)}) == chosen
+
+
+def test_weights_of_another_network_are_refused(pretrained: Path, tmp_path: Path) -> None:
+    other = asked(pretrained, master="Conv3x8s2 XX3x24s2 DW3x16r3 Conv1x16 @8")
+    with pytest.raises(GenetsError, match=r"stages\.0"):
+        search(tmp_path / "study", other)
+
+
+def test_missing_weights_are_refused_before_a_study_begins(tmp_path: Path) -> None:
+    with pytest.raises(GenetsError, match=r"none\.safetensors"):
+        search(tmp_path / "study", asked(tmp_path / "none.safetensors"))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_new_classifier_is_logged(tmp_path: Path) -> None:
+    path = tmp_path / "three.safetensors"
+    save_weights(build(MASTER, 3), path, {"num_classes": "3"})
+    try:
+        result = search(tmp_path / "study", asked(path, master_training=SHORT | {"epochs": 3}))
+        folder = result.folder
+    except GenetsError:  # three epochs from random weights may not be enough to learn
+        folder = tmp_path / "study"
+    assert "are for 3 classes" in (folder / layout.LOG).read_text()
+
+
+# Assembling
+
+
+def trial(index: int, text: str, repeat: int = 0) -> Trial:
+    return Trial(index, SuperBlock(**text_fields(text)), repeat)
+
+
+def text_fields(text: str) -> dict[str, Any]:
+    """The fields of the first super-block of a structure with this notation."""
+    stage = Structure.parse(f"Conv3x8s2 {text} XX3x8 Conv1x16 @32").stage(0)
+    return {name: getattr(stage, name)
+            for name in ("type", "depth", "width", "stride", "kernel", "ratio")}  # fmt: skip
+
+
+FOUR = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64s2r3*2 Conv1x128 @32")
+
+
+def with_block(index: int, text: str) -> Structure:
+    return FOUR.with_stage(index, SuperBlock(**text_fields(text)))
+
+
+def test_an_unchanged_structure_needs_no_trial() -> None:
+    assert nearest_trials(FOUR, FOUR, [trial(1, "XX3x32s2*2")]) == {}
+
+
+def test_the_most_similar_super_block_of_the_type_is_inherited() -> None:
+    trials = [trial(2, "DW3x64s2r3*3"), trial(2, "DW3x96s2r3*4"), trial(2, "DW3x96s2r6*3"),
+              trial(2, "XX3x96s2*3"), trial(1, "DW3x96s2r3*3")]  # fmt: skip
+    structure = with_block(2, "DW3x88s2r3*4")
+    assert nearest_trials(structure, FOUR, trials) == {2: trials[1]}
+
+
+def test_the_own_super_block_is_inherited_where_it_is_as_similar() -> None:
+    trials = [trial(2, "BL3x192s2r0.25*3")]
+    assert nearest_trials(with_block(2, "BL3x104s2r0.25*3"), FOUR, trials) == {}
+    assert nearest_trials(with_block(2, "BL3x184s2r0.25*3"), FOUR, trials) == {2: trials[0]}
+
+
+def test_a_type_without_a_trial_is_left_to_the_master_net() -> None:
+    assert nearest_trials(with_block(2, "XX3x96s2"), FOUR, [trial(2, "DW3x96s2r3")]) == {}
+
+
+def test_needed_trials_are_named_once() -> None:
+    trials = [trial(1, "DW3x32s2r3"), trial(2, "DW3x96s2r3")]
+    both = with_block(1, "DW3x40s2r3").with_stage(2, trials[1].super_block)
+    assert needed_trials([both, with_block(1, "DW3x32s2r3")], FOUR, trials) == trials
+
+
+# Files of trials
+
+
+def stage(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build(MASTER, 2).stages[0]
+
+
+def size_of_one(folder: Path) -> int:
+    kept = TrialWeights(folder / "one", 10**9)
+    kept.save(trial(0, "XX3x16s2"), stage(0))
+    return kept.path(trial(0, "XX3x16s2")).stat().st_size
+
+
+def test_the_oldest_weights_are_dropped_beyond_the_limit(tmp_path: Path) -> None:
+    kept = TrialWeights(tmp_path / "trials", int(2.5 * size_of_one(tmp_path)))
+    trials = [trial(0, "XX3x16s2", repeat) for repeat in range(4)]
+    for each in trials:
+        assert kept.save(each, stage(0))
+    assert [kept.has(each) for each in trials] == [False, False, True, True]
+
+
+def test_a_full_disk_drops_the_oldest_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = TrialWeights(tmp_path / "trials", 10**9)
+    trials = [trial(0, "XX3x16s2", repeat) for repeat in range(3)]
+    kept.save(trials[0], stage(0))
+    kept.save(trials[1], stage(0))
+
+    def full(*args: Any) -> None:
+        if kept.has(trials[0]):
+            raise GenetsError("cannot write weights: No space left on device")
+        save_weights(*args)
+
+    monkeypatch.setattr(kept_weights, "save_weights", full)
+    assert kept.save(trials[2], stage(1))
+    assert [kept.has(each) for each in trials] == [False, True, True]
+
+
+def test_a_disk_without_any_room_costs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise GenetsError("cannot write weights: No space left on device")
+
+    monkeypatch.setattr(kept_weights, "save_weights", full)
+    assert not TrialWeights(tmp_path / "trials", 10**9).save(trial(0, "XX3x16s2"), stage(0))
+
+
+def test_stored_weights_are_read_exactly(tmp_path: Path) -> None:
+    kept = TrialWeights(tmp_path, 10**9)
+    module = stage(3)
+    kept.save(trial(0, "XX3x16s2"), module)
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(kept.load(trial(0, "XX3x16s2")).tensors[name], tensor)
+
+
+def test_the_winner_is_exported_with_its_own_scores(found: SearchResult) -> None:
+    record = json.loads((found.folder / layout.RESULTS / "result.json").read_text())
+    assert record["structure"] == str(found.selected.structure)
+    tensors, _ = read_weights(found.folder / layout.RESULTS / "weights.safetensors")
+    assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
