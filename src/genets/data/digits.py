@@ -17,10 +17,12 @@ from genets.data.split import (
     CPU,
     VALIDATION_SHARE,
     Batch,
+    Fold,
     ImageData,
     check_positive,
     check_resolution,
     cut,
+    cut_fold,
     slices,
 )
 
@@ -101,6 +103,7 @@ def load_digits(
     views: int = 4,
     share: Share = WHOLE,
     device: torch.device = CPU,
+    fold: Fold | None = None,
 ) -> ImageData:
     """Load the digits, ten classes.
 
@@ -115,6 +118,8 @@ def load_digits(
         views: drawings of each digit in the validation and test split.
         share: the share of the images that this process reads.
         device: device of the images in a batch.
+        fold: for cross-validation, the part of the digits outside the test split that is the
+            validation split.
 
     Raises:
         DataError: an argument is out of range.
@@ -125,6 +130,8 @@ def load_digits(
     sources, labels = _sources()
     rest, test = cut(labels.tolist(), TEST_SHARE, purpose="digits test")
     kept, off = cut(labels[rest].tolist(), VALIDATION_SHARE, purpose="digits validation", seed=seed)
+    if fold is not None:
+        kept, off = cut_fold(labels[rest].tolist(), fold, seed=seed)
     # The scale comes from all digits outside the test split, so it does not depend on the seed.
     sample = render(sources[rest], resolution, nuisance, make_generator("digits scale"))
     mean, std = sample.mean().item(), sample.std().item()

@@ -27,11 +27,13 @@ from genets.data.split import (
     SPLITS,
     VALIDATION_SHARE,
     Batch,
+    Fold,
     ImageData,
     check_classes,
     check_positive,
     check_resolution,
     cut,
+    cut_fold,
     slices,
 )
 
@@ -95,6 +97,9 @@ class PoolOptions(TypedDict, total=False):
             images are not read, and may be missing.
         cut_missing: whether a missing split is cut off the training images, which is the default.
             Otherwise it stays empty.
+        fold: for cross-validation, makes a part of the training images the validation split. A
+            validation split that would be cut off them is one of the parts; a stored validation
+            split is not used.
     """
 
     seed: int
@@ -106,6 +111,7 @@ class PoolOptions(TypedDict, total=False):
     max_broken_share: float
     splits: Sequence[str]
     cut_missing: bool
+    fold: Fold | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,6 +304,7 @@ def assemble(
     max_broken_share: float = MAX_BROKEN_SHARE,
     splits: Sequence[str] = SPLITS,
     cut_missing: bool = True,
+    fold: Fold | None = None,
     train_fingerprint: str = "",
     fingerprint: str = "",
 ) -> ImageData:
@@ -312,7 +319,7 @@ def assemble(
         class_names: names of the classes.
         train, validation, test: the stored images of each split; None where there is none.
         seed, augmentation, workers, share, device, preprocessing, max_broken_share, splits,
-        cut_missing: see `PoolOptions`.
+        cut_missing, fold: see `PoolOptions`.
         train_fingerprint, fingerprint: see `ImageData`.
 
     Raises:
@@ -325,6 +332,8 @@ def assemble(
     labels = train.labels if train is not None and needs_train else None
     check_classes(name, labels, class_names, 1 + len(cuts))
     parts = _cut_missing(stored, splits, cuts, seed)
+    if fold is not None:
+        parts |= _cut_fold(parts, "validation" in cuts, fold, seed)
     images = sum(len(positions) for _, positions in parts.values())
     usual = _usual_workers(images if labels is None else len(labels), share, device)
     workers = usual if workers is None else workers
@@ -369,6 +378,22 @@ def _needed_cuts(stored: Mapping[str, Pool | None], splits: Collection[str]) -> 
         return missing
     last = max((missing.index(split) for split in missing if split in splits), default=-1)
     return missing[: last + 1]
+
+
+def _cut_fold(
+    parts: Mapping[str, tuple[Pool, Sequence[int]]], with_validation: bool, fold: Fold, seed: int
+) -> dict[str, tuple[Pool, Sequence[int]]]:
+    """Training and validation split of a fold of the training images.
+
+    with_validation: whether the validation split was cut off the training images.
+    """
+    pool, positions = parts["train"]
+    every = sorted([*positions, *(parts["validation"][1] if with_validation else ())])
+    stay, cut_off = cut_fold([pool.labels[position] for position in every], fold, seed=seed)
+    return {
+        "train": (pool, [every[position] for position in stay]),
+        "validation": (pool, [every[position] for position in cut_off]),
+    }
 
 
 def _cut_missing(

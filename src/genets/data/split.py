@@ -180,6 +180,38 @@ def cut(
     return sorted(set(range(len(classes))) - set(cut_off)), sorted(cut_off)
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One of the equal parts of the training images, for cross-validation.
+
+    Attributes:
+        number: The part that is the validation split, from 0.
+        count: The number of parts, at least two.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count or self.count < 2:
+            raise DataError(f"fold {self.number} of {self.count} does not exist")
+
+
+def cut_fold(labels: Sequence[int], fold: Fold, *, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Cut one fold off. Every image is in one fold; the images of a class take the folds in turn.
+
+    Returns:
+        The positions that stay and the positions of the fold, both ascending.
+    """
+    rng = np.random.default_rng(derive_seed("folds", seed))
+    classes = np.asarray(labels)
+    order = np.concatenate(
+        [rng.permutation(np.flatnonzero(classes == label)) for label in np.unique(classes)]
+    )
+    cut_off = order[fold.number :: fold.count].tolist()
+    return sorted(set(range(len(classes))) - set(cut_off)), sorted(cut_off)
+
+
 def check_classes(
     name: str, labels: Sequence[int] | None, names: Sequence[str], needed: int
 ) -> None:

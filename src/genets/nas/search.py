@@ -166,6 +166,8 @@ def run_search(
         settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
     )
     _check_resolutions(settings)
+    if has_starting_weights(settings) and not is_study(Path(out)):
+        load_start(settings, data, _log.info)  # weights that do not fit are refused here
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):

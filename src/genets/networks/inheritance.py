@@ -11,6 +11,7 @@ except that nothing is duplicated: added channels are not read yet, and added bl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +21,6 @@ import torch.nn.functional as F
 from timm.layers import ConvNormAct
 from timm.models.byobnet import ByobNet
 from torch import Tensor, nn
-from torch.distributions import Normal
 
 from genets.networks.surgery import stage_of
 from genets.structure import Structure, SuperBlock
@@ -92,7 +92,7 @@ class MasterChannels:
         if index + 1 in self.structure.indices:
             following += _blocks(stage_of(self.net, index + 1))[:1]
         else:
-            return [self.net.head.fc.weight.detach().cpu()]
+            return [_classifier(self.net).weight.detach().cpu()]
         readers = []
         for block in following:
             if isinstance(block, ConvNormAct):
@@ -101,9 +101,8 @@ class MasterChannels:
             readers += [_effective(conv) for conv in _branch(block).values()][:1]
             projection = _projection(block)
             readers += [] if projection is None else [_effective(projection)]
-        return [
-            reader for reader in readers if reader.shape[1] == self.structure.stage(index).width
-        ]
+        width = self.structure.stage(index).width
+        return [reader for reader in readers if reader.shape[1] == width]
 
 
 @torch.no_grad()
@@ -144,7 +143,7 @@ def inherit(
             ),
         )
     last = structure.indices[-1]
-    classifier, source_classifier = net.head.fc, channels.net.head.fc
+    classifier, source_classifier = _classifier(net), _classifier(channels.net)
     reads = _Match(
         channels.of_stage(last, master.head.width), channels.of_stage(last, structure.head.width)
     )
@@ -308,25 +307,30 @@ def _relu_energy(shift: Tensor, scale: Tensor) -> Tensor:
     """The mean square of ReLU(z), where z is normal with this mean and deviation."""
     shift, scale = shift.cpu().double(), scale.cpu().double().abs().clamp_min(1e-12)
     ratio = shift / scale
-    normal = Normal(torch.zeros_like(ratio), torch.ones_like(ratio))
-    density = normal.log_prob(ratio).exp()
-    return (shift.square() + scale.square()) * normal.cdf(ratio) + shift * scale * density
+    density = (-ratio.square() / 2).exp() / math.sqrt(2 * math.pi)
+    positive: Tensor = torch.special.ndtr(ratio)
+    energy: Tensor = (shift.square() + scale.square()) * positive + shift * scale * density
+    return energy
 
 
 def _squared_by_input(kernel: Tensor) -> Tensor:
     """For each input channel the sum of its squared weights."""
-    return (
-        kernel.double().cpu().square().flatten(2).sum((0, 2))
-        if kernel.ndim == 4
-        else (kernel.double().cpu().square().sum(0))
-    )
+    squares = kernel.double().cpu().square()
+    return squares.sum((0, 2, 3)) if kernel.ndim == 4 else squares.sum(0)
 
 
 def _effective(layer: ConvNormAct) -> Tensor:
     """The kernel of a convolution, times the factors of its batch norm."""
     norm = layer.bn
     factors = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return (layer.conv.weight * factors[:, None, None, None]).detach().cpu()
+    kernel: Tensor = layer.conv.weight * factors[:, None, None, None]
+    return kernel.detach().cpu()
+
+
+def _classifier(net: ByobNet) -> nn.Linear:
+    classifier = net.get_submodule("head.fc")
+    assert isinstance(classifier, nn.Linear)
+    return classifier
 
 
 def _blocks(stage: nn.Module) -> list[nn.Module]:
@@ -347,9 +351,9 @@ def _projection(block: nn.Module) -> ConvNormAct | None:
     return shortcut if isinstance(shortcut, ConvNormAct) else None
 
 
-def _output_norms(stage: nn.Module) -> list[nn.Module]:
+def _output_norms(stage: nn.Module) -> list[nn.BatchNorm2d]:
     """The batch norms whose outputs are added up to the output of a stage."""
-    norms = []
+    norms: list[nn.BatchNorm2d] = []
     for block in _blocks(stage):
         if isinstance(block, ConvNormAct):
             norms.append(block.bn)

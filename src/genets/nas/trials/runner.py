@@ -233,11 +233,16 @@ class TrialRunner(MasterNetRunner):
         except TrainingError as error:
             return TrialResult(trial, "failed", reason=first_line(error))
         if self.job.trial_weights is not None:
-            stage = (
-                student[0] if isinstance(student, nn.Sequential) else stage_of(student, trial.index)
-            )
-            self.job.trial_weights.save(trial, stage)
+            self.job.trial_weights.save(trial, _super_block(student, trial.index))
         return TrialResult(trial, "done", score.top1, score.cross_entropy)
+
+
+def _super_block(student: nn.Module, index: int) -> nn.Module:
+    """The stage at `index` of a whole network, or the first stage of the part that begins there."""
+    if isinstance(student, ByobNet):
+        return stage_of(student, index)
+    assert isinstance(student, nn.Sequential)
+    return student[0]
 
 
 def run_trials(context: SearchContext) -> list[TrialResult]:
