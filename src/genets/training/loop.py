@@ -17,6 +17,7 @@ from genets.training.recipe import Recipe, lr_at
 from genets.training.score import Score
 from genets.training.step import (
     Teacher,
+    class_weights_of,
     make_optimizer,
     move,
     repeatable,
@@ -95,7 +96,8 @@ def train_together(
     Returns:
         The error of each network, or None.
     """
-    students = [_Student(net, recipe, device) for net in nets]
+    class_weights = class_weights_of(split, recipe)
+    students = [_Student(net, recipe, device, class_weights) for net in nets]
     steps = recipe.epochs * steps_per_epoch(len(split), recipe.batch_size)
     if isinstance(teacher, nn.Module):
         teacher.eval()
@@ -122,8 +124,15 @@ def train_together(
 class _Student:
     """A network in training, its optimizer, and the losses of the epoch so far."""
 
-    def __init__(self, net: nn.Module, recipe: Recipe, device: str | torch.device) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe,
+        device: str | torch.device,
+        class_weights: Tensor | None,
+    ) -> None:
         move(net, device)
+        self.class_weights = None if class_weights is None else class_weights.to(device)
         self.net = net
         self.recipe = recipe
         self.optimizer = make_optimizer(net, recipe)
@@ -132,7 +141,16 @@ class _Student:
         train_mode(net)
 
     def step(self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float) -> None:
-        loss = train_step(self.net, self.optimizer, images, labels, soft_labels, self.recipe, rate)
+        loss = train_step(
+            self.net,
+            self.optimizer,
+            images,
+            labels,
+            soft_labels,
+            self.recipe,
+            rate,
+            class_weights=self.class_weights,
+        )
         self.losses.append(loss)
 
     def end_epoch(self, epoch: int) -> float:
