@@ -203,7 +203,13 @@ class TrialRunner(MasterNetRunner):
             score = evaluate(student, validation, device=self.job.device)
         except TrainingError as error:
             return TrialResult(trial, "failed", reason=first_line(error))
-        return TrialResult(trial, "done", score.top1, score.cross_entropy)
+        return TrialResult(
+            trial,
+            "done",
+            score.top1,
+            score.cross_entropy,
+            balanced_accuracy=score.balanced_accuracy,
+        )
 
 
 def run_trials(context: SearchContext) -> list[TrialResult]:
