@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from rounds_lab import search, settings
+from rounds_lab import in_closed_form, search, settings
+from test_stored_study import STORED, StoredLaboratory
 
+from command_line import fails, invoke
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.result import SearchResult
 from genets.nas.search import _check_learned
+from genets.nas.selected_folder import write_selected
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.reader import StudyReader
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import balance_advice
 from genets.report.study.tables import search_tables
@@ -34,6 +39,11 @@ def test_balanced_accuracy_decides_and_is_shown_where_it_is_the_metric(tmp_path:
     assert SearchResult.from_record(stored, tmp_path / "study").winner == result.winner
     model = Snapshot.read(tmp_path / "study").model
     assert model is not None
+    written = write_selected(
+        StudyReader(tmp_path / "study"), result.selected, asked.target, tmp_path / "selected"
+    )
+    assert "--metric balanced_accuracy" in written.command
+    assert written.settings.deciding_metric is Metric.BALANCED_ACCURACY
     assert isinstance(model.effects, BayesEffects)
     assert (model.metric, model.effects.log_errors.images) == ("balanced_accuracy", 80.0)
     for metric, expected in ((asked.metric, True), (Metric.TOP1, False)):
@@ -41,6 +51,31 @@ def test_balanced_accuracy_decides_and_is_shown_where_it_is_the_metric(tmp_path:
         with console.capture() as capture:
             console.print(*search_tables(replace(result, metric=metric)))
         assert ("balanced accuracy" in capture.get()) == expected
+
+
+@pytest.mark.parametrize("command", ["select", "report"])
+def test_a_study_of_an_older_version_cannot_answer_for_balanced_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    in_closed_form(monkeypatch, StoredLaboratory())
+    folder = Path(shutil.copytree(STORED, tmp_path / "study"))
+    stored = folder / "study.toml"
+    text = stored.read_text()
+    assert 'response = "cross_entropy"' in text  # the name before version 0.2
+    stored.write_text(text.replace('response = "cross_entropy"', 'metric = "balanced_accuracy"'))
+    words = ("--budget", "0.7x") if command == "select" else ()
+    fails(
+        invoke(command, folder, *words),
+        "has no balanced accuracy, which older versions of genets did not record; begin another",
+    )
+
+
+def test_an_older_study_keeps_its_metric(tmp_path: Path) -> None:
+    folder = shutil.copytree(STORED, tmp_path / "study")
+    fails(
+        invoke("search", "--out", folder, "--metric", "balanced_accuracy"),
+        "metric: cross_entropy in the study, balanced_accuracy asked",
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def test_a_better_score_has_a_higher_value(metric: Metric) -> None:
 def test_a_score_of_an_older_version_has_no_balanced_accuracy() -> None:
     score = Score.from_json({"top1": 0.5, "cross_entropy": 1.5, "images": 10})
     assert (score.balanced_accuracy, score.is_unbalanced) == (None, False)
-    with pytest.raises(GenetsError, match="no balanced accuracy, which older versions of gen"):
+    with pytest.raises(
+        GenetsError, match="a stored score has no balanced accuracy, which older versions of gen"
+    ):
         score["balanced_accuracy"]
 
 

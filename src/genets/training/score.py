@@ -122,7 +122,10 @@ class Score:
         metric = Metric.parse(metric)
         score = metric_score(self, metric)
         if score is None:
-            raise GenetsError(f"the score has no {metric.label}, {NOT_RECORDED}")
+            raise GenetsError(
+                f"a stored score has no {metric.label}, {NOT_RECORDED}; begin another study or run "
+                "for this metric"
+            )
         return score
 
     @property
