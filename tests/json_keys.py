@@ -16,7 +16,7 @@ SELECTED = (
     "predicted_accuracy, predicted_accuracy_high, predicted_accuracy_low, predicted_accuracy_std, "
     "predicted_ms, resolution, structure, table_rmspe"
 )
-CONFIRMED = "cross_entropy, epochs, reason, seconds, status, structure, top1"
+CONFIRMED = "balanced_accuracy, cross_entropy, epochs, reason, seconds, status, structure, top1"
 CONDITIONS = "batch size, device, engine, precision, protocol, system, threads, versions"
 BASELINE = (
     "family, ms_per_image, multiply_adds_m, name, network_from, note, options, parameters_m, "
@@ -89,7 +89,10 @@ KEYS: dict[str, dict[str, str]] = {
         "preprocessing": STEPS,
         "preprocessing.resize": RESIZE,
         "preprocessing.crop": CROP,
-        "accuracy.*": ("classes, confusions, cross_entropy, images, quantisation, top1, top5"),
+        "accuracy.*": (
+            "balanced_accuracy, classes, confusions, cross_entropy, images, quantisation, top1, "
+            "top5"
+        ),
         "accuracy.*.classes[]": "class, images, precision, right, taken_for_it, top1, top5",
         "accuracy.*.confusions[]": "class, images, taken_for",
     },
@@ -120,8 +123,8 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "train": {
         "": "data, epoch, epochs, network, notes, results, test, validation",
-        "validation": "cross_entropy, images, top1",
-        "test": "cross_entropy, images, top1",
+        "validation": "balanced_accuracy, balanced_images, cross_entropy, images, top1",
+        "test": "balanced_accuracy, balanced_images, cross_entropy, images, top1",
     },
     "zoo": {
         "": "baselines, structures",
@@ -143,14 +146,14 @@ KEYS: dict[str, dict[str, str]] = {
             "trials_done, trials_failed, warnings, winner"
         ),
         "selected": SELECTED,
-        "master": "cross_entropy, top1",
-        "winner": "cross_entropy, top1",
+        "master": "balanced_accuracy, cross_entropy, top1",
+        "winner": "balanced_accuracy, cross_entropy, top1",
         "difference": "half_width, high, images, low, top1",
         "confirmed[]": CONFIRMED,
         "rounds[]": (
             "candidates, confirmed, master, master_validation, round, trials_done, trials_failed"
         ),
-        "rounds[].master_validation": "cross_entropy, top1",
+        "rounds[].master_validation": "balanced_accuracy, cross_entropy, top1",
         "rounds[].candidates[]": SELECTED,
         "rounds[].confirmed[]": CONFIRMED,
     },
@@ -161,8 +164,8 @@ KEYS: dict[str, dict[str, str]] = {
         ),
         "budgets[]": ("budget, confirmed, difference, files, master, selected, warnings, winner"),
         "budgets[].selected": SELECTED,
-        "budgets[].master": "cross_entropy, top1",
-        "budgets[].winner": "cross_entropy, top1",
+        "budgets[].master": "balanced_accuracy, cross_entropy, top1",
+        "budgets[].winner": "balanced_accuracy, cross_entropy, top1",
         "budgets[].difference": "half_width, high, images, low, top1",
         "budgets[].confirmed[]": CONFIRMED,
     },
@@ -186,7 +189,7 @@ KEYS: dict[str, dict[str, str]] = {
         "selected": SELECTED,
         "confirmed[]": CONFIRMED,
         "rounds[]": "confirmed, master, master_validation, round, trials",
-        "rounds[].master_validation": "cross_entropy, images, top1",
+        "rounds[].master_validation": "balanced_accuracy, cross_entropy, images, top1",
         "accuracy_model": (
             "excluded, form, leave_one_out_rmse, leave_one_out_spearman, master_value, "
             "pseudo_gradients, response, trials, warnings"
@@ -203,8 +206,8 @@ KEYS: dict[str, dict[str, str]] = {
         ),
         "budgets[]": "budget, confirmed, difference, master, refusal, selected, winner",
         "budgets[].selected": SELECTED,
-        "budgets[].master": "cross_entropy, top1",
-        "budgets[].winner": "cross_entropy, top1",
+        "budgets[].master": "balanced_accuracy, cross_entropy, top1",
+        "budgets[].winner": "balanced_accuracy, cross_entropy, top1",
         "budgets[].difference": "half_width, high, images, low, top1",
         "budgets[].confirmed[]": CONFIRMED,
     },

@@ -18,7 +18,7 @@ from genets.core.errors import GenetsError
 from genets.data import load_data
 from genets.report.study.tables import masters_table
 from genets.structure import Structure, zoo
-from genets.training import Recipe, Score
+from genets.training import Metric, Recipe, Score
 
 NETS = {
     "wide": Structure.parse("Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"),
@@ -130,6 +130,28 @@ def test_trainings_are_real_kept_and_continued(
     path.write_text(json.dumps({"scores": [1]}))
     with pytest.raises(GenetsError, match=r"is damaged .*; remove it to train again"):
         rank_masters(NETS, data, RECIPE, keep=path)
+
+
+def test_the_file_of_an_older_version_is_continued_for_the_metrics_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe lacks fields that were added since, and the scores lack balanced accuracy."""
+    data = load_data("digits", 8, seed=0)
+    path = tmp_path / "masternets.json"
+    monkeypatch.setattr(
+        master_training, "_trained", lambda name, *a: MasterScore(name, a[3], Score(0.5, 1.0))
+    )
+    ranking = rank_masters(NETS, data, RECIPE, keep=path)
+    record = json.loads(path.read_text())
+    del record["recipe"]["class_weights"]
+    record["scores"] = [
+        {name: value for name, value in score.items() if name != "balanced_accuracy"}
+        for score in record["scores"]
+    ]
+    path.write_text(json.dumps(record))
+    assert rank_masters(NETS, data, RECIPE, keep=path) == ranking
+    with pytest.raises(GenetsError, match=r"json has no balanced accuracy, .*; remove it to train"):
+        rank_masters(NETS, data, RECIPE, keep=path, metric=Metric.BALANCED_ACCURACY)
 
 
 def test_a_score_is_read_back_from_the_file_of_any_version() -> None:

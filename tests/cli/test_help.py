@@ -21,6 +21,7 @@ from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.networks.baselines import SETS
 from genets.training.recipe import recipes
+from genets.training.score import Metric
 
 TARGET_COMMANDS = (
     "search", "select", "measure", "compare", "profile", "eval", "export", "predict"
@@ -133,7 +134,8 @@ def test_options_of_the_search_come_from_the_settings(key):
 @pytest.mark.parametrize(
     ("command", "option", "choices"),
     [
-        ("search", "--metric", ["top1", "cross_entropy"]),
+        ("search", "--metric", list(Metric)),
+        ("train", "--metric", list(Metric)),
         ("search", "--preset", list(PRESETS)),
         ("compare", "--set", [*SETS, "genets"]),
         ("compare", "--protocol", list(PROTOCOLS)),

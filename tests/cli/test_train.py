@@ -144,3 +144,47 @@ def test_the_default_folder_is_readable() -> None:
 def test_the_default_folder_keeps_letters_of_every_script() -> None:
     folder = default_folder({"network": "master_small", "data": "屋顶/a b"})
     assert folder == Path("runs/master_small-屋顶_a_b")
+
+
+@pytest.fixture(scope="module")
+def unbalanced(tmp_path_factory) -> Path:
+    """12 dark cats and 70 bright dogs: training images of 8 and 45."""
+    random = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("unbalanced")
+    for name, level, count in (("cats", 60, 12), ("dogs", 180, 70)):
+        (folder / name).mkdir()
+        for number in range(count):
+            pixels = random.normal(level, 30, (20, 24, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "metric"),
+    [
+        ((), "top1"),
+        (("--set", "class_weights=balanced"), "balanced_accuracy"),
+        (("--metric", "balanced_accuracy"), "balanced_accuracy"),
+        (("--metric", "top1", "--set", "class_weights=balanced"), "top1"),
+    ],
+)
+def test_unbalanced_classes(unbalanced, words, metric, tmp_path) -> None:
+    result = train(NETWORK, "--data", unbalanced, "--out", tmp_path / "run", "--epochs", 3,
+                   "--batch-size", 16, "--device", "cpu", *words, "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    advice = "note: class dogs has 45 training images, and class cats has 8; to let all classes"
+    assert result.stderr.count(advice) == (not words)
+    assert "balanced accuracy" in result.stderr
+    printed = json.loads(result.stdout)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert printed["validation"][metric] == max(epoch[metric] for epoch in log)
+    assert log[0]["balanced_images"] == pytest.approx(4 / (1 / 2 + 1 / 11))
+    continued = train("--out", tmp_path / "run", "--json")
+    assert json.loads(continued.stdout)["test"] == printed["test"]
+
+
+def test_a_metric_that_is_none_is_refused(tmp_path) -> None:
+    words = (NETWORK, "--data", "digits", "--out", tmp_path / "run")
+    assert "did you mean balanced_accuracy?" in train(*words, "--metric", "balanced_acc").stderr
+    wrong = train(*words, "--set", "class_weights=blanced").stderr
+    assert "class_weights must be 'none' or 'balanced'" in wrong, wrong

@@ -428,3 +428,15 @@ def test_fingerprint_tells_a_renamed_image(tmp_path):
     assert load_data(tmp_path, 8, seed=1).fingerprint == before
     (tmp_path / "cat" / "3.png").rename(tmp_path / "cat" / "other.png")
     assert load_data(tmp_path, 8).fingerprint != before
+
+
+def test_class_counts_of_a_split_need_no_reading(tmp_path):
+    fill(tmp_path, ("cat",), 10)
+    for number in range(20):
+        (tmp_path / "dog").mkdir(exist_ok=True)
+        (tmp_path / "dog" / f"{number}.png").write_bytes(b"broken")
+    data = load_data(tmp_path, 8, check=False, max_broken_share=1.0)
+    # A fifth of each class is for the test, and a fifth of the rest for the validation.
+    assert data.train.class_counts() == {0: 6, 1: 13}
+    assert data.validation.class_counts() == {0: 2, 1: 3}
+    assert data.test.class_counts() == {0: 2, 1: 4}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import (
     accuracy_score,
+    balanced_accuracy_score,
     confusion_matrix,
     precision_score,
     recall_score,
@@ -57,6 +58,7 @@ def test_fewer_than_five_classes() -> None:
     assert (result.top1, result.top5) == (pytest.approx(1 / 3), 1.0)
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_classes_against_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(3)
     labels = torch.randint(0, 6, (50,), generator=generator)  # of 7: one has no images
@@ -66,6 +68,7 @@ def test_classes_against_scikit_learn() -> None:
     taken = logits.argmax(1)
     assert (result.confusion == confusion_matrix(labels, taken, labels=range(7))).all()
     assert result.top1 == pytest.approx(accuracy_score(labels, taken))
+    assert result.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, taken))
     assert result.top5 == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=range(7)))
     recall, precision = (
         of(labels, taken, labels=range(7), average=None, zero_division=math.nan)

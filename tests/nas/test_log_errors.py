@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from test_feedback import MASTER, fit, sample, trained, trials
 
+from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel, Prediction
 from genets.nas.accuracy.observations import LogErrors, PredictedFall
@@ -21,7 +23,7 @@ from genets.nas.study.records import TrialResult
 from genets.training.score import Metric, Score
 
 SPLITS = (10, 50, 360, None)
-RANGES = {Metric.TOP1: (0.0, 1.0), Metric.CROSS_ENTROPY: (-math.inf, 0.0)}
+RANGES = {metric: (0.0, 1.0) if metric.is_share else (-math.inf, 0.0) for metric in Metric}
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -65,7 +67,7 @@ def test_the_log_does_not_jump_between_splits(score: float) -> None:
 def test_no_prediction_leaves_the_possible_range(
     metric: Metric, images: int | None, share: float, fall: float, std: float
 ) -> None:
-    master_value = share if metric is Metric.TOP1 else -4 * share
+    master_value = share if metric.is_share else -4 * share
     predicted = PredictedFall(fall, std, LogErrors(metric, master_value, images))
     prediction = Prediction(*predicted.gain, master_value, predicted)
     lowest, highest = RANGES[metric]
@@ -188,6 +190,31 @@ def test_a_search_gives_the_number_of_images_to_its_model() -> None:
     for images in (50, 360, None):
         model = fit_model(context, trials(), Score(0.9, 0.3, images), [])
         assert bayes(model).log_errors.images == images
+
+
+def test_half_an_image_of_balanced_accuracy_is_one_of_the_images_that_count() -> None:
+    """Classes of 100 and 5 images are as informative as 19 images in classes of equal size."""
+    context: Any = SimpleNamespace(
+        settings=SimpleNamespace(metric=Metric.BALANCED_ACCURACY, regression="bayes"),
+        round=SimpleNamespace(number=1, master=MASTER, start=None),
+        master=MASTER,
+        study=SimpleNamespace(starts=list),
+    )
+    results = [replace(r, balanced_accuracy=r.top1) for r in trials()]
+    counted = 4 / (1 / 100 + 1 / 5)
+    model = fit_model(context, results, Score(0.9, 0.3, 105, 0.8, counted), [])
+    assert bayes(model).log_errors.master_error == pytest.approx(0.2 + 0.5 / counted)
+    assert bayes(model).log_errors.target(np.array([1.0])) == pytest.approx(
+        math.log((0.2 + 0.5 / counted) / (0.5 / counted))
+    )
+
+
+def test_trials_of_an_older_version_cannot_be_fitted_to_balanced_accuracy() -> None:
+    results = trials()
+    results[0] = replace(results[0], balanced_accuracy=0.8)
+    sentence = f"{len(results) - 1} of {len(results)} trials and candidates have no balanced acc"
+    with pytest.raises(GenetsError, match=f"{sentence}.*; begin another study for this metric"):
+        AccuracyModel.fit(MASTER, results, 0.9, metric="balanced_accuracy")
 
 
 def test_an_interval_of_the_literal_formula_is_not_known() -> None:

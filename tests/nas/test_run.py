@@ -110,7 +110,7 @@ def test_the_exported_files_belong_to_one_network(finished: Finished) -> None:
     with torch.inference_mode():
         np.testing.assert_allclose(logits, net(images).numpy(), atol=1e-4)
     record = json.loads(result.files["result"].read_text())
-    assert record["winner"] == result.winner.by_metric()
+    assert record["winner"] == result.winner.to_json()
     assert {name: folder / path for name, path in record["files"].items()} == result.files
     assert record["folder"] == "."
     assert record["input"]["shape"] == ["N", 3, 8, 8]

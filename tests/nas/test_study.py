@@ -19,7 +19,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
-from genets.nas.study.trial_database import read_in_order
+from genets.nas.study.trial_database import SCHEMA_1, read_in_order
 from genets.structure import SuperBlock, zoo
 
 SETTINGS = SearchSettings(data="digits", budget="0.2ms")
@@ -251,8 +251,33 @@ def test_another_schema_is_refused(study):
     newer = sqlite3.connect(study.folder / "trials.sqlite")
     newer.execute("PRAGMA user_version = 9")
     newer.close()
-    with pytest.raises(StudyError, match="schema version 9, this genets reads 1"):
+    with pytest.raises(StudyError, match="schema version 9, this genets reads 2"):
         Study.open(study.folder)
+
+
+def test_trials_of_an_older_version_have_no_balanced_accuracy(study):
+    path = study.folder / "trials.sqlite"
+    record_all(study, range(3))
+    study.close()
+    older = sqlite3.connect(path)
+    older.execute("ALTER TABLE trials RENAME TO newer")
+    older.execute(SCHEMA_1)
+    columns = "super_block, notation, repeat, status, top1, cross_entropy, seconds, reason"
+    older.execute(f"INSERT INTO trials SELECT {columns} FROM newer")
+    older.execute("DROP TABLE newer")
+    older.execute("PRAGMA user_version = 1")
+    older.commit()
+    older.close()
+    before = path.read_bytes()
+    assert read_in_order(path) == [done(number) for number in range(3)]
+    assert path.read_bytes() == before
+    for _ in range(2):  # the second time, the file is up to date
+        with Study.open(study.folder) as again:
+            assert again.results() == [done(number) for number in range(3)]
+    with Study.open(study.folder) as again:
+        again.record(replace(done(3), balanced_accuracy=0.25))
+        assert again.results()[-1].balanced_accuracy == 0.25
+    assert read_in_order(path)[-1].balanced_accuracy == 0.25
 
 
 def test_damaged_settings_are_refused(study):

@@ -75,6 +75,15 @@ def test_tables_for_the_screen():
     assert "fresh weights" in shown(accuracy_table(evaluation(weights="fresh")))
 
 
+def test_balanced_accuracy_is_shown_where_the_classes_have_unequal_sizes():
+    text = shown(accuracy_table(evaluation()))
+    assert "balanced accuracy" in text
+    assert "85.00%" in text  # the mean of 7 / 10 and 4 / 4
+    equal = np.array([[7, 3, 0], [0, 9, 1], [2, 2, 6]])
+    assert "balanced accuracy" not in shown(accuracy_table(evaluation(counts=equal)))
+    assert evaluation(counts=equal).to_json()["accuracy"][FP32.name]["balanced_accuracy"] == 1.0
+
+
 def test_of_many_classes_those_that_are_recognised_least():
     names = [f"c{number}" for number in range(100)]
     counts = np.diag(np.full(100, 9))

@@ -196,11 +196,37 @@ def test_equal_accuracy_is_not_more_accurate(top1, low, high, text):
         (Score(0.0, 9.0, 20), "0.00 (0.00 to 16.11) %"),
         (Score(0.801, 0.5, 1000), "80.10 (77.51 to 82.46) %"),
         (Score(0.801, 0.5), "80.10%"),
+        (Score(0.801, 0.5, 1000, 0.6, 20.0), "80.10 (77.51 to 82.46) %"),
         (None, "-"),
     ],
 )
 def test_an_accuracy_stands_with_both_ends_of_its_interval(score, text):
     assert noisy_score_text(score, Metric.TOP1) == text
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (Score(1.0, 0.1, 900, 1.0, 200.4), "100.00 (98.12 to 100.00) %"),
+        (Score(0.9, 9.0, 900, 0.0, 20.0), "0.00 (0.00 to 16.11) %"),
+        (Score(0.9, 9.0, 900, 0.5, 0.2), "50.00 (0.00 to 79.35) %"),
+        (Score(0.9, 0.1, balanced_accuracy=0.8), "80.00%"),
+        (Score(0.9, 0.1, 200), "-"),
+    ],
+)
+def test_balanced_accuracy_has_the_interval_of_the_images_that_count(score, text):
+    assert noisy_score_text(score, Metric.BALANCED_ACCURACY) == text
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_balanced_accuracy_is_on_the_page_where_it_is_the_metric(tmp_path, metric):
+    folder = make_study(tmp_path / "study", "selected", metric=metric)
+    finish(folder)
+    html = study_page(Snapshot.read(folder), "today")
+    expected = metric is Metric.BALANCED_ACCURACY
+    assert ("test balanced accuracy" in html) == expected
+    assert ("Balanced accuracy is the mean" in html) == expected
+    assert f"predicted {metric.label}" in html
 
 
 def test_classes_are_sorted_by_the_winners_score(tmp_path):

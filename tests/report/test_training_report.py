@@ -4,9 +4,10 @@ import json
 from itertools import pairwise
 
 import pytest
+from rich.console import Console
 
-from genets.report.training import MAX_TICKS, _curves, _ticks, save_curves
-from genets.training import EpochRecord
+from genets.report.training import MAX_TICKS, _curves, _ticks, save_curves, training_table
+from genets.training import EpochRecord, RunResult, Score
 
 
 def record(epoch):
@@ -32,3 +33,12 @@ def test_pictures_whatever_the_folder_is_called(tmp_path):
     save_curves([record(1), record(2)], "photos\x1b\udcff", tmp_path)
     for name in ("curves-loss.png", "curves-accuracy.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("balanced_images", "is_shown"), [(36.0, True), (99.0, False)])
+def test_balanced_accuracy_is_shown_where_the_classes_have_unequal_sizes(balanced_images, is_shown):
+    score = Score(0.5, 1.0, 100, 0.25, balanced_images)
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(training_table(RunResult("r", "net", "photos", 1, 1, score, score, ())))
+    assert ("25.00%" in capture.get()) == is_shown

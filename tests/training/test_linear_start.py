@@ -37,13 +37,16 @@ def features():
     return (shift[labels] + torch.randn(60, 8, generator=generator)) * scale + 5, labels
 
 
+@pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_fit_is_scikit_learns(features, classes):
-    inputs, labels = (each[features[1] < classes] for each in features)
-    weight, bias = fit_linear(inputs, labels, classes, inverse_penalty=0.1)
+def test_the_fit_is_scikit_learns(features, classes, balanced):
+    used = (features[1] < classes) & ((features[1] != 1) | (torch.arange(60) < 12))  # unbalanced
+    inputs, labels = (each[used] for each in features)
+    weight, bias = fit_linear(inputs, labels, classes, inverse_penalty=0.1, balanced=balanced)
     x = inputs.double().numpy()
     x = (x - x.mean(0)) / x.std(0).clip(1e-3)
-    expected = LogisticRegression(C=0.1, max_iter=300).fit(x, labels.numpy()).predict_proba(x)
+    model = LogisticRegression(C=0.1, max_iter=300, class_weight="balanced" if balanced else None)
+    expected = model.fit(x, labels.numpy()).predict_proba(x)
     found = (inputs @ weight.T + bias).softmax(1)
     assert torch.allclose(found, torch.from_numpy(expected).float(), atol=1e-4)
 

@@ -91,7 +91,7 @@ def test_every_field_can_be_set_to_its_own_value():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text = str(list(value)) if isinstance(value, tuple) else text
         assert make_recipe({"epochs": 2} | parse_changes([f"{name}={text}"])).epochs == 2
-    assert len(FIELDS) == 23
+    assert len(FIELDS) == 24
 
 
 @pytest.mark.parametrize(

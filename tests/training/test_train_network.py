@@ -14,6 +14,7 @@ import genets
 from genets.core.errors import GenetsError, TrainingError
 from genets.networks import resolve_network
 from genets.training import Listener, RunRecipe, RunSettings, Score
+from genets.training.run.folder import load_settings
 from genets.training.run.state import TrainingState
 from genets.training.run.trainer import Trainer
 from genets.training.train_network import train_network
@@ -299,6 +300,25 @@ def test_of_equal_top1_the_lower_cross_entropy_is_best(tmp_path, monkeypatch):
     monkeypatch.setattr("genets.training.run.trainer.evaluate", lambda *_, **__: next(scores))
     result = run(tmp_path, RunRecipe(epochs=4, batch_size=1024, learning_rate=0.1))
     assert (result.epoch, result.validation.cross_entropy) == (2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "class_weights", "best"),
+    [
+        (None, "none", 2),
+        (None, "balanced", 3),
+        ("balanced_accuracy", "none", 3),
+        ("top1", "balanced", 2),
+        ("cross_entropy", "none", 1),
+    ],
+)
+def test_the_metric_decides_which_epoch_is_best(tmp_path, monkeypatch, metric, class_weights, best):
+    scores = iter([Score(0.5, 0.1, 9, 0.3), Score(0.6, 2.0, 9, 0.4), Score(0.5, 2.0, 9, 0.5),
+                   Score(0.4, 1.5, 9, 0.2)])  # fmt: skip
+    monkeypatch.setattr("genets.training.run.trainer.evaluate", lambda *_, **__: next(scores))
+    recipe = RunRecipe(epochs=4, batch_size=1024, learning_rate=0.1, class_weights=class_weights)
+    assert run(tmp_path, recipe, metric=metric).epoch == best
+    assert load_settings(tmp_path).metric == metric
 
 
 def test_other_errors_are_not_called_out_of_memory(tmp_path, monkeypatch):

@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import balanced_accuracy_score
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from torch import nn
 
+from genets.core.class_balance import balanced_images
 from genets.core.errors import TrainingError
 from genets.data import Nuisance, load_digits
 from genets.training import Recipe, evaluate, train
@@ -221,3 +223,39 @@ def test_a_tiny_network_learns_the_digits():
     score = evaluate(net, data.validation)
     assert score.top1 > 0.8
     assert evaluate(net, data.train).top1 > score.top1 - 0.05
+
+
+def labels_of(net, split):
+    with torch.no_grad():
+        return net.eval()(split.images).argmax(1)
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_balanced_accuracy_is_scikit_learns_and_ignores_classes_without_images():
+    split, net = random_split(count=50, classes=4), small_net(classes=6)
+    split.labels[split.labels == 1] = 0  # class 1 has no image, and nor have classes 4 and 5
+    split.labels[:20] = labels_of(net, split)[:20]
+    score = evaluate(net, split, 8)
+    assert score.balanced_accuracy == pytest.approx(
+        balanced_accuracy_score(split.labels, labels_of(net, split))
+    )
+    counts = torch.bincount(split.labels)
+    assert score.balanced_images == pytest.approx(balanced_images(counts.tolist()))
+    assert score.is_unbalanced
+
+
+@pytest.mark.parametrize("first", [0, 7, 24])
+def test_the_parts_of_several_processes_give_the_score_of_the_whole(first):
+    """Each process calls `total` once for each sum, also a process without images."""
+    split, net = random_split(), small_net()
+    parts = [Fixed(split.images[s], split.labels[s]) for s in (slice(first), slice(first, None))]
+    if first == 0:
+        parts.reverse()  # the first one has images, as otherwise it has no score alone
+    told = []
+    evaluate(net, parts[0], total=lambda sums: told.append(sums.clone()) or sums)
+    left = iter(told)
+    found = evaluate(net, parts[1], total=lambda sums: sums + next(left))
+    whole = evaluate(net, split)
+    assert next(left, None) is None
+    assert found.by_metric() == pytest.approx(whole.by_metric())
+    assert (found.images, found.balanced_images) == (24, pytest.approx(whole.balanced_images))

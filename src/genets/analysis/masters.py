@@ -24,7 +24,7 @@ from genets.data import ImageData, seeded_globals
 from genets.networks import build
 from genets.structure import Structure
 from genets.training import Recipe, evaluate, fitting_threads, train
-from genets.training.score import Metric, Score
+from genets.training.score import NOT_RECORDED, Metric, Score, metric_score
 
 CONFIDENCE = 0.95
 
@@ -86,7 +86,7 @@ class MasterRanking:
     """Structures and the scores of their trainings.
 
     Attributes:
-        metric: The metric of the ranking: top-1 (0 to 1) or cross-entropy (nats per image).
+        metric: The metric of the ranking.
 
     Raises:
         GenetsError: There are fewer than two structures, or no structure has a score for each
@@ -232,7 +232,7 @@ def rank_masters(
         "recipe": asdict(recipe),
     }
     path = None if keep is None else Path(keep)
-    scores = [] if path is None else _read_scores(path, conditions)
+    scores = [] if path is None else _read_scores(path, conditions, metric)
     total = len(structures) * len(seeds)
     for name, seed in missing_trainings(list(structures), seeds, scores):
         scores.append(_trained(name, structures[name], data, recipe, seed, device))
@@ -259,11 +259,13 @@ def _trained(
     return MasterScore(name, seed, score)
 
 
-def _read_scores(path: Path, conditions: Mapping[str, Any]) -> list[MasterScore]:
+def _read_scores(path: Path, conditions: Mapping[str, Any], metric: Metric) -> list[MasterScore]:
     """The scores of the file; none where there is no file."""
 
     def read(record: Any) -> tuple[list[MasterScore], list[str]]:
         scores = [*map(MasterScore.from_json, record["scores"])]
+        # Fields that an older genets did not have stand at their defaults.
+        record = record | {"recipe": asdict(Recipe(epochs=1)) | record["recipe"]}
         return scores, [name for name in conditions if record[name] != conditions[name]]
 
     scores, changed = read_json(path, read, cure="remove it to train again") or ([], [])
@@ -272,4 +274,6 @@ def _read_scores(path: Path, conditions: Mapping[str, Any]) -> list[MasterScore]
             f"{path} is a ranking of other {' and '.join(changed)}; remove it, or take another "
             "folder"
         )
+    if any(each.score and metric_score(each.score, metric) is None for each in scores):
+        raise GenetsError(f"{path} has no {metric.label}, {NOT_RECORDED}; remove it to train again")
     return scores

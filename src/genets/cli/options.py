@@ -403,6 +403,13 @@ def preset_names() -> tuple[str, ...]:
     return tuple(PRESETS)
 
 
+def metric_names() -> tuple[str, ...]:
+    """Return the validation scores that can decide."""
+    from genets.training.score import Metric
+
+    return tuple(Metric)
+
+
 def recipe_names() -> tuple[str, ...]:
     """Return the recipes of a training."""
     from genets.training.recipe import recipes

@@ -196,9 +196,12 @@ class TrainingWatch:
 
 
 def _line(record: EpochRecord, epochs: int) -> str:
+    scores = f"validation top-1 {record.top1:.2%}"
+    if record.balanced_accuracy is not None and record.score.is_unbalanced:
+        scores += f", balanced accuracy {record.balanced_accuracy:.2%}"
     if record.epoch == 0:
-        return f"the start, with a linear classifier: validation top-1 {record.top1:.2%}"
+        return f"the start, with a linear classifier: {scores}"
     return (
-        f"epoch {record.epoch} of {epochs}: loss {record.loss:.3f}, validation top-1 "
-        f"{record.top1:.2%}, {record.images_per_second:.0f} images/s"
+        f"epoch {record.epoch} of {epochs}: loss {record.loss:.3f}, {scores}, "
+        f"{record.images_per_second:.0f} images/s"
     )

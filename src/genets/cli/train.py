@@ -19,6 +19,7 @@ from genets.cli.options import (
     Resolution,
     complete_networks,
     given,
+    metric_names,
     network_argument,
     option,
     recipe_names,
@@ -85,6 +86,15 @@ def train(
             "batch size.",
             "the recipe's",
             TRAINING,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        option(
+            "Validation score that decides which epoch is the best one.",
+            "balanced_accuracy with class_weights=balanced, otherwise top1",
+            TRAINING,
+            choices=metric_names(),
         ),
     ] = None,
     pretrained: Annotated[
@@ -175,6 +185,7 @@ def train(
         teacher_weights=None if teacher_weights is None else str(teacher_weights),
         resolution=resolution,
         seed=seed,
+        metric=metric,
         max_broken_share=max_broken_share,
     )
     fields = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)

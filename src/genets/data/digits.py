@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,10 @@ class DigitsSplit:
         """See `NamedSplit.names`; the views of a digit have the same name."""
         names = [f"{n} of the {self.purpose} split" for n in range(len(self.sources))] * self.views
         return names[self.share.of_pass()]
+
+    def class_counts(self) -> Counter[int]:
+        """See `Split.class_counts`."""
+        return Counter(self.labels.tolist() * self.views)
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
@@ -147,6 +148,7 @@ class PoolSplit:
         share: the share of the images that this process reads.
         device: device of the images in a batch.
         preprocessing: normalises the pixels.
+        labels: the classes of all images of the pool.
     """
 
     purpose: str
@@ -159,6 +161,7 @@ class PoolSplit:
     share: Share = WHOLE
     device: torch.device = CPU
     preprocessing: Preprocessing = DEFAULT
+    labels: Sequence[int] = ()
     _loaders: list[_Loader] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -174,6 +177,10 @@ class PoolSplit:
         positions = self.positions[self.share.of_pass()]
         names = (image_name(self.images, self.purpose, position) for position in positions)
         return [name for name in names if name not in self.broken.reasons]
+
+    def class_counts(self) -> Counter[int]:
+        """See `Split.class_counts`."""
+        return Counter(self.labels[position] for position in self.positions)
 
     @property
     def paths(self) -> list[str]:
@@ -346,7 +353,7 @@ def assemble(
         pool, positions = parts.get(purpose, (Pool([], []), []))
         return PoolSplit(
             purpose, pool.images, positions, training, fixed, broken, workers, share, device,
-            preprocessing,
+            preprocessing, pool.labels,
         )  # fmt: skip
 
     made = {purpose: split(purpose) for purpose in SPLITS}

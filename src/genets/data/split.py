@@ -36,6 +36,12 @@ class Split(Protocol):
     def __len__(self) -> int:
         """The number of images in one pass."""
 
+    def class_counts(self) -> Counter[int]:
+        """The number of images of each class in one pass of all processes together.
+
+        Nothing is read, so broken images count as well.
+        """
+
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
@@ -269,6 +275,10 @@ class JoinedSplit:
         """See `NamedSplit.names`."""
         return [name for split in self.splits for name in split.names()]
 
+    def class_counts(self) -> Counter[int]:
+        """See `Split.class_counts`."""
+        return sum((split.class_counts() for split in self.splits), Counter())
+
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0
     ) -> Iterator[Batch]:
@@ -291,6 +301,10 @@ class RenormalisedSplit:
     def names(self) -> list[str]:
         """See `NamedSplit.names`."""
         return self.split.names()
+
+    def class_counts(self) -> Counter[int]:
+        """See `Split.class_counts`."""
+        return self.split.class_counts()
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0

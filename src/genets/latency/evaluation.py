@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genets.core.class_balance import balanced_accuracy, balanced_images, is_unbalanced
 from genets.core.errors import TargetError
 from genets.data import Split
 from genets.latency.engines import ENGINES
@@ -71,9 +72,21 @@ class Accuracy:
         counts = zip(self.confusion.sum(1), right, self.top5_right, taken, strict=True)
         return [ClassAccuracy(*map(int, row)) for row in counts]
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the classes of the share of right images; see `core.class_balance`."""
+        return balanced_accuracy(np.diag(self.confusion).tolist(), self.confusion.sum(1).tolist())
+
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether the classes of the images have unequal sizes."""
+        return is_unbalanced(balanced_images(self.confusion.sum(1).tolist()), self.images)
+
     def to_json(self) -> dict[str, Any]:
         """Return the totals, without the classes."""
-        names = ("top1", "top5", "cross_entropy", "images", "quantisation")
+        names = (
+            "top1", "top5", "cross_entropy", "balanced_accuracy", "images", "quantisation",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
 

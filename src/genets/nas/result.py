@@ -122,8 +122,8 @@ class SearchResult:
         files = {name: path.relative_to(self.folder) for name, path in self.files.items()}
         return {
             "selected": self.selected.to_json(),
-            "master": self.master.by_metric(),
-            "winner": self.winner.by_metric(),
+            "master": self.master.to_json(),
+            "winner": self.winner.to_json(),
             "difference": self.difference and self.difference.to_json(),
             "files": {name: (root / path).as_posix() for name, path in files.items()},
             "warnings": list(self.warnings),

@@ -107,7 +107,7 @@ def fit_model(
         form=context.settings.regression,
         candidates=trained,
         earlier=_earlier_rounds(context),
-        images=master.images,
+        images=master.images_of(metric),
     )
 
 

@@ -52,11 +52,11 @@ from genets.nas.study.reader import is_study
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.workers import check_memory, training_device
-from genets.nas.warnings import join_warnings, study_warnings
+from genets.nas.warnings import balance_advice, join_warnings, study_warnings
 from genets.nas.winner import TrainedMaster, finish_winner, load_result
 from genets.networks import load_blocks, load_weights, save_weights
 from genets.structure import Structure
-from genets.training import Score
+from genets.training import Metric, Score
 
 _log = get_logger(__name__)
 Output = TypeVar("Output")
@@ -168,6 +168,8 @@ def run_search(
     _check_resolutions(settings)
     if has_starting_weights(settings) and not is_study(Path(out)):
         load_start(settings, data, _log.info)  # weights that do not fit are refused here
+    if advice := balance_advice(settings, data.train.class_counts(), data.class_names):
+        warnings.warn(advice, stacklevel=2)
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
@@ -315,18 +317,21 @@ def _train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
             net = load_start(settings, data, _log.info)
         context.train(net, data, recipe, "MasterNet training")
         score = context.evaluate(net, data.validation)
-        _check_learned(score, data.num_classes)
+        _check_learned(score, data.num_classes, context.settings.metric)
         save_weights(net, study.master_weights, {"structure": str(context.master)})
         study.save_json(layout.MASTER, score.to_json())
     return TrainedMaster(context, net, data, score)
 
 
-def _check_learned(score: Score, num_classes: int) -> None:
+def _check_learned(score: Score, num_classes: int, metric: Metric) -> None:
     """A MasterNet at chance level has nothing to teach, and trials would mean nothing."""
     chance = 1 / num_classes
-    if score.top1 < chance + 0.1 * (1 - chance):
+    share, words = score.top1, "of the validation images are right"
+    if metric is Metric.BALANCED_ACCURACY:  # a network that knows one large class is not enough
+        share, words = score[metric], "is the balanced accuracy on the validation images"
+    if share < chance + 0.1 * (1 - chance):
         raise GenetsError(
-            f"the MasterNet did not learn: {score.top1:.1%} of the validation images are right, "
+            f"the MasterNet did not learn: {share:.1%} {words}, "
             f"where guessing gives {chance:.1%}; check the data, or give it more "
             "epochs, in another study folder"
         )

@@ -18,7 +18,7 @@ from genets.nas.study.records import Candidate
 from genets.networks.own_blocks import find_block_files
 from genets.networks.weights import STRUCTURE_FILE
 from genets.structure import Structure
-from genets.training import RunRecipe, RunSettings
+from genets.training import Metric, RunRecipe, RunSettings
 
 MEASUREMENT, RECIPE, COMMAND = "selected.json", "recipe.toml", "train.sh"
 TRAINING = "training"  # the folder of the training run
@@ -121,6 +121,7 @@ def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
         seed=settings.seed,
         teacher=str(settings.structure),
         teacher_weights=str(study.master_weights.absolute()),
+        metric=settings.metric if settings.metric is Metric.BALANCED_ACCURACY else None,
         max_broken_share=settings.max_broken_share,
     )
 
@@ -140,5 +141,6 @@ def _command(
         "--seed", str(settings.seed),
         "--device", device,
         "--max-broken-share", str(settings.max_broken_share),
+        *(["--metric", settings.metric] if settings.metric else []),
         "--out", str(out.absolute()),
     ]  # fmt: skip

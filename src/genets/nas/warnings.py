@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from genets.core.class_balance import describe_imbalance
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
@@ -14,7 +15,7 @@ from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
-from genets.training.score import Score
+from genets.training.score import Metric, Score
 
 MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
@@ -45,6 +46,27 @@ def study_warnings(study: Snapshot) -> list[str]:
     elif study.results:
         warnings.append(f"no accuracy model can be fitted: {study.model_failure}")
     return warnings + _noise_warnings(study)
+
+
+def balance_advice(
+    settings: SearchSettings, images: Mapping[int, int], class_names: Sequence[str]
+) -> str:
+    """Give advice for very unbalanced classes where no setting balances them; otherwise empty.
+
+    Args:
+        settings: The settings of the search.
+        images: The number of training images of each class.
+        class_names: The names of the classes.
+    """
+    trainings = (settings.master_training, settings.trial_training, settings.final_training)
+    is_weighted = any(each.class_weights == "balanced" for each in trainings)
+    if is_weighted or settings.metric is Metric.BALANCED_ACCURACY:
+        return ""
+    sizes = describe_imbalance(images, class_names)
+    return sizes and (
+        f"{sizes}; to let all classes count the same, give --metric balanced_accuracy, or in a "
+        '--settings file class_weights = "balanced" for each training, or both'
+    )
 
 
 def join_warnings(of_budgets: Mapping[str, Sequence[str]]) -> list[str]:

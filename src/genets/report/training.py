@@ -13,7 +13,7 @@ from genets.report.files import write_files
 from genets.report.tables import screen_table
 from genets.report.wording import score_text
 from genets.training import EpochRecord, RunResult
-from genets.training.score import Metric
+from genets.training.score import metric_score, shown_metrics
 
 MAX_TICKS = 12
 LOSS, ACCURACY = "curves-loss.png", "curves-accuracy.png"
@@ -39,8 +39,10 @@ def save_curves(records: Sequence[EpochRecord], conditions: str, folder: Path) -
         )
     ]
     accuracy = [
-        {"epoch": record.epoch, "value": 100 * record.top1, "series": "validation top-1"}
+        {"epoch": record.epoch, "value": 100 * share, "series": f"validation {metric.label}"}
         for record in records
+        for metric in shown_metrics(balanced=record.score.is_unbalanced)
+        if metric.is_share and (share := metric_score(record, metric)) is not None
     ]
     loss_chart, accuracy_chart = _curves(losses, "nats per image"), _curves(accuracy, "%")
     write_files(folder, {
@@ -74,9 +76,11 @@ def _ticks(epochs: int) -> list[int]:
 
 def training_table(result: RunResult) -> Table:
     """The scores of the exported network."""
+    scores = {"validation": result.validation, "test": result.test}
+    shown = shown_metrics(balanced=any(score.is_unbalanced for score in scores.values()))
     rows = [
-        [split, *(score_text(score[metric], metric) for metric in Metric), str(score.images)]
-        for split, score in (("validation", result.validation), ("test", result.test))
+        [split, *(score_text(metric_score(score, m), m) for m in shown), str(score.images)]
+        for split, score in scores.items()
     ]
-    header = ["split", *(metric.label for metric in Metric), "images"]
+    header = ["split", *(metric.label for metric in shown), "images"]
     return screen_table(f"{result.network} on {result.data}", header, rows)

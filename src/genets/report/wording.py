@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genets.core.errors import counted
-from genets.training.score import Metric, Score
+from genets.training.score import Metric, Score, metric_score, shown_metrics
 
 if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.analysis import ComparisonRow
@@ -20,10 +20,10 @@ NOISE_TEXTS = {
     "noisy": "an end of the 95 % interval is more than 1 % away from the median",
     "disturbed": "something else used or slowed the device during the measurement",
 }
-SCORE_UNITS = {Metric.TOP1: "%", Metric.CROSS_ENTROPY: "nats"}
+SCORE_UNITS = {metric: "%" if metric.is_share else "nats" for metric in Metric}
 GAIN_UNITS = {
-    Metric.TOP1: "percentage points of top-1",
-    Metric.CROSS_ENTROPY: "nats of cross-entropy",
+    metric: f"{'percentage points' if metric.is_share else 'nats'} of {metric.label}"
+    for metric in Metric
 }
 
 
@@ -99,17 +99,17 @@ def score_text(score: float | None, metric: Metric) -> str:
     """A score with its digits, such as `80.12%` or `0.4567`; a dash for None."""
     if score is None:
         return "-"
-    return f"{score:.2%}" if metric is Metric.TOP1 else f"{score:.4f}"
+    return f"{score:.2%}" if metric.is_share else f"{score:.4f}"
 
 
 def unit_text(score: float, metric: Metric) -> str:
     """A score in the unit of `SCORE_UNITS`, with as many decimals as `score_text` has."""
-    return f"{score:.2f}" if metric is Metric.TOP1 else f"{score:.4f}"
+    return f"{score:.2f}" if metric.is_share else f"{score:.4f}"
 
 
 def in_unit(score: float, metric: Metric) -> float:
     """A score, or a difference of scores, in the unit of `SCORE_UNITS`."""
-    return 100 * score if metric is Metric.TOP1 else score
+    return 100 * score if metric.is_share else score
 
 
 def predicted_score(value: float, metric: Metric) -> float:
@@ -136,11 +136,16 @@ def predicted_interval(prediction: Prediction, metric: Metric) -> tuple[float, f
 
 def noisy_score_text(score: Score | None, metric: Metric) -> str:
     """A score with its 95 % interval, such as `80.12 (78.19 to 81.92) %`, where it is known."""
-    if score is None:
-        return score_text(None, metric)
-    if metric is not Metric.TOP1 or not score.images:
-        return score_text(score[metric], metric)
-    return f"{share_text(score.top1, score.images, 2)} %"
+    share = None if score is None else metric_score(score, metric)
+    images = None if score is None else score.images_of(metric)
+    if share is None or not metric.is_share or not images:
+        return score_text(share, metric)
+    return f"{share_text(share, max(1, round(images)), 2)} %"
+
+
+def shown_by(deciding: Metric) -> tuple[Metric, ...]:
+    """The metrics of a table of a study. deciding: the metric of the study."""
+    return shown_metrics(balanced=deciding is Metric.BALANCED_ACCURACY)
 
 
 def difference_text(difference: PairedDifference) -> str:

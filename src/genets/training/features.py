@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import torch
@@ -41,6 +42,10 @@ class FeatureSplit:
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def class_counts(self) -> Counter[int]:
+        """See `Split.class_counts`."""
+        return self.split.class_counts()
 
     def batches(
         self, batch_size: int, *, epoch: int | None = None, seed: int = 0

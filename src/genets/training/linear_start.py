@@ -110,6 +110,7 @@ def fit_linear(
     num_classes: int,
     *,
     inverse_penalty: float = INVERSE_PENALTY,
+    balanced: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Fit multinomial logistic regression to features of unit deviation.
 
@@ -118,13 +119,18 @@ def fit_linear(
         labels: (N,), the classes.
         num_classes: The number of classes; those without an image get no weight.
         inverse_penalty: The C of scikit-learn.
+        balanced: Whether all classes count the same, whatever their numbers of images.
 
     Returns:
         The weight (classes, F) and the bias (classes,) for the features as they are.
     """
     x = features.double().numpy()
     mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), LEAST_DEVIATION)
-    model = LogisticRegression(C=inverse_penalty, max_iter=MAX_ITERATIONS)
+    model = LogisticRegression(
+        C=inverse_penalty,
+        max_iter=MAX_ITERATIONS,
+        class_weight="balanced" if balanced else None,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start
         model.fit((x - mean) / std, labels.numpy())

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from genets.core.class_balance import balanced_accuracy, balanced_images
 from genets.core.errors import TrainingError
 from genets.data import Split, derive_seed, steps_per_epoch
 from genets.training.predictions import Predictions
@@ -19,6 +20,7 @@ from genets.training.recipe import Recipe, lr_at
 from genets.training.score import Score
 from genets.training.step import (
     Teacher,
+    class_weights_of,
     make_optimizer,
     move,
     repeatable,
@@ -99,7 +101,8 @@ def train_together(
     Returns:
         The error of each network, or None.
     """
-    students = [_Student(net, recipe, device) for net in nets]
+    class_weights = class_weights_of(split, recipe)
+    students = [_Student(net, recipe, device, class_weights) for net in nets]
     steps = recipe.epochs * steps_per_epoch(len(split), recipe.batch_size)
     if isinstance(teacher, nn.Module):
         teacher.eval()
@@ -126,8 +129,15 @@ def train_together(
 class _Student:
     """A network in training, its optimizer, and the losses of the epoch so far."""
 
-    def __init__(self, net: nn.Module, recipe: Recipe, device: str | torch.device) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe,
+        device: str | torch.device,
+        class_weights: Tensor | None,
+    ) -> None:
         move(net, device)
+        self.class_weights = None if class_weights is None else class_weights.to(device)
         self.net = net
         self.recipe = recipe
         self.optimizer = make_optimizer(net, recipe)
@@ -136,7 +146,16 @@ class _Student:
         train_mode(net)
 
     def step(self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float) -> None:
-        loss = train_step(self.net, self.optimizer, images, labels, soft_labels, self.recipe, rate)
+        loss = train_step(
+            self.net,
+            self.optimizer,
+            images,
+            labels,
+            soft_labels,
+            self.recipe,
+            rate,
+            class_weights=self.class_weights,
+        )
         self.losses.append(loss)
 
     def end_epoch(self, epoch: int) -> float:
@@ -239,7 +258,8 @@ def _evaluate(
     """See `evaluate`. keep: whether the predictions are kept; otherwise they are empty."""
     move(net, device, channels_last=channels_last)
     net.eval()
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    by_class = torch.zeros(2, 0, dtype=torch.float64, device=device)  # images, and right ones
     pairs = [torch.zeros(2, 0, dtype=torch.int64, device=device)]
     for batch, labels in split.batches(batch_size):
         # Not around the loop: tensors made in inference mode, such as images that a split caches,
@@ -248,15 +268,30 @@ def _evaluate(
             logits = net(batch.to(device, non_blocking=True)).float()
             labels = labels.to(device, non_blocking=True)
             best = logits.argmax(dim=1)
-            sums[0] += (best == labels).sum()
-            sums[1] += F.cross_entropy(logits, labels, reduction="sum")
-            sums[2] += len(labels)
+            right = (best == labels).to(sums)
+            sums[0] += F.cross_entropy(logits, labels, reduction="sum")
+            sums[1] += len(labels)
+            if not by_class.numel():
+                by_class = sums.new_zeros(2, logits.shape[1])
+                sums[2:] = sums.new_tensor([logits.shape[1], 1])
+            by_class[0].index_add_(0, labels, torch.ones_like(right))
+            by_class[1].index_add_(0, labels, right)
             if keep:
                 pairs.append(torch.stack([labels, best]))
-    correct, entropy, images = total(sums).tolist()
+    entropy, images, outputs, parts = total(sums).tolist()
     if not images:
         raise TrainingError("there is no score: none of the images could be read")
-    score = Score(correct / images, entropy / images, int(images))
+    if not by_class.numel():  # other processes have all images
+        by_class = sums.new_zeros(2, round(outputs / parts))
+    # A copy, because a tensor made in inference mode cannot be changed outside it.
+    counts, right_counts = total(by_class.clone()).tolist()
+    score = Score(
+        sum(right_counts) / images,
+        entropy / images,
+        int(images),
+        balanced_accuracy(right_counts, counts),
+        balanced_images(counts),
+    )
     if not math.isfinite(score.cross_entropy):
         raise TrainingError(
             f"there is no score: the network's cross-entropy is {score.cross_entropy}"

@@ -53,6 +53,10 @@ class Recipe:
         label_smoothing: The share of the true label that is spread over all classes.
         soft_label_weight: The share of the loss that follows the teacher, where there is one. The
             paper weights soft and true labels 1:1.
+        class_weights: How much an image counts in the loss with the true labels. `none`: all
+            images count the same. `balanced`: all classes count the same, because an image of a
+            class with n of N images counts N / (classes x n). The teacher's part of the loss has
+            no weights.
         norm_statistics: `batch` trains batch norm with the statistics of each batch. `frozen`
             leaves the statistics as they are, which suits trained weights and few images: in few
             steps, the running statistics do not follow the weights.
@@ -72,6 +76,7 @@ class Recipe:
     warmup_epochs: NotNegative = 0.0
     label_smoothing: ShareBelow1 = 0.1
     soft_label_weight: Share = 0.5
+    class_weights: Literal["none", "balanced"] = "none"
     norm_statistics: Literal["batch", "frozen"] = "batch"
     precision: Literal["fp32", "bf16"] = "fp32"
 

@@ -1,18 +1,21 @@
 """The score of a network on a split of images, and the metrics that a search can predict.
 
 A *score* is a number as it was measured. A *value* has the sign that makes a higher one better: it
-is the top-1, or minus the cross-entropy. Predictions are values.
+is the top-1, the balanced accuracy, or minus the cross-entropy. Predictions are values.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
+from genets.core.class_balance import is_unbalanced
 from genets.core.errors import GenetsError, unknown_name
+
+NOT_RECORDED = "which older versions of genets did not record"
 
 
 class Metric(StrEnum):
@@ -20,6 +23,7 @@ class Metric(StrEnum):
 
     TOP1 = "top1"
     CROSS_ENTROPY = "cross_entropy"
+    BALANCED_ACCURACY = "balanced_accuracy"
 
     @classmethod
     def parse(cls, name: str) -> Self:
@@ -36,29 +40,57 @@ class Metric(StrEnum):
     @property
     def label(self) -> str:
         """The name as people write it."""
-        return "top-1" if self is Metric.TOP1 else "cross-entropy"
+        return _LABELS[self]
 
     @property
     def unit(self) -> str:
         """The unit of a difference of two scores."""
-        return "of top-1" if self is Metric.TOP1 else "nats"
+        return f"of {self.label}" if self.is_share else "nats"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether a score is a share of images, from 0 to 1."""
+        return self is not Metric.CROSS_ENTROPY
 
     @property
     def higher_is_better(self) -> bool:
-        return self is Metric.TOP1
+        return self.is_share
 
     def oriented(self, score: float) -> float:
         """The value of a score; also the score of a value."""
         return score if self.higher_is_better else -score
 
 
+_LABELS = {
+    Metric.TOP1: "top-1",
+    Metric.CROSS_ENTROPY: "cross-entropy",
+    Metric.BALANCED_ACCURACY: "balanced accuracy",
+}
+
+
+def shown_metrics(*, balanced: bool) -> tuple[Metric, ...]:
+    """The metrics of a table of scores.
+
+    Args:
+        balanced: Whether balanced accuracy is among them: where it decides, and where the classes
+            of the images have unequal sizes.
+    """
+    shown = (Metric.TOP1, Metric.CROSS_ENTROPY)
+    return (*shown, Metric.BALANCED_ACCURACY) if balanced else shown
+
+
 class HasMetrics(Protocol):
-    """A record with a score for each metric; None where the training failed."""
+    """A record with a score for each metric; None where the training failed.
+
+    Balanced accuracy is also None in the records of an older genets.
+    """
 
     @property
     def top1(self) -> float | None: ...
     @property
     def cross_entropy(self) -> float | None: ...
+    @property
+    def balanced_accuracy(self) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +101,72 @@ class Score:
         top1: The share of correct images, 0 to 1.
         cross_entropy: The mean, in nats per image.
         images: The number of images; None where it was not recorded.
+        balanced_accuracy: The mean over the classes of the share of correct images, 0 to 1;
+            classes without an image do not count. None in the records of an older genets.
+        balanced_images: The number of images in classes of equal size on which a share would be
+            as uncertain as `balanced_accuracy`; see `core.class_balance`. None as above.
     """
 
     top1: float
     cross_entropy: float
     images: int | None = None
+    balanced_accuracy: float | None = None
+    balanced_images: float | None = None
 
     def __getitem__(self, metric: str) -> float:
-        """The score by a metric, such as `score["top1"]`. Raises GenetsError."""
-        return float(getattr(self, Metric.parse(metric)))
+        """The score by a metric, such as `score["top1"]`.
 
-    def by_metric(self) -> dict[str, float]:
-        """The score of each metric, by the name of the metric."""
-        return {metric.value: self[metric] for metric in Metric}
+        Raises:
+            GenetsError: No metric has this name, or the score was recorded without it.
+        """
+        metric = Metric.parse(metric)
+        score = metric_score(self, metric)
+        if score is None:
+            raise GenetsError(
+                f"a stored score has no {metric.label}, {NOT_RECORDED}; begin another study or run "
+                "for this metric"
+            )
+        return score
+
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether the classes of the images are known to have unequal sizes."""
+        if self.images is None or self.balanced_images is None:
+            return False
+        return is_unbalanced(self.balanced_images, self.images)
+
+    def images_of(self, metric: Metric) -> float | None:
+        """The number of images on which a share of this metric was computed; None if not known.
+
+        For balanced accuracy, `balanced_images`.
+        """
+        return self.balanced_images if metric is Metric.BALANCED_ACCURACY else self.images
+
+    def with_images_of(self, other: Score | None) -> Score:
+        """The score with the numbers of images of another score on the same split."""
+        if other is None or self.images is not None:
+            return self
+        return replace(self, images=other.images, balanced_images=other.balanced_images)
+
+    def by_metric(self) -> dict[str, float | None]:
+        """The score of each metric, by the name of the metric; None where it is not recorded."""
+        return {metric.value: metric_score(self, metric) for metric in Metric}
 
     def to_json(self) -> dict[str, Any]:
-        """The score of each metric, and the number of images where it is known."""
-        return self.by_metric() | ({} if self.images is None else {"images": self.images})
+        """The score of each metric, and the numbers of images where they are known."""
+        counts = {"images": self.images, "balanced_images": self.balanced_images}
+        return self.by_metric() | {name: n for name, n in counts.items() if n is not None}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises ValueError, TypeError or KeyError."""
         images = record.get("images")
+        balanced = (record.get(name) for name in ("balanced_accuracy", "balanced_images"))
         score = cls(
             float(record["top1"]),
             float(record["cross_entropy"]),
             None if images is None else int(images),
+            *(None if each is None else float(each) for each in balanced),
         )
         score.check()
         return score
@@ -102,6 +174,8 @@ class Score:
     def check(self) -> None:
         """Raise ValueError where no network can have this score."""
         in_range = 0 <= self.top1 <= 1 and 0 <= self.cross_entropy < math.inf
+        in_range &= self.balanced_accuracy is None or 0 <= self.balanced_accuracy <= 1
+        in_range &= self.balanced_images is None or 0 <= self.balanced_images < math.inf
         if not in_range or (self.images is not None and self.images < 0):
             raise ValueError(f"{self} is not possible")
 

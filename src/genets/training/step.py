@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genets.core.class_balance import balanced_weights
 from genets.core.errors import GenetsError
+from genets.data import Split
 from genets.training.recipe import Recipe
 
 Teacher = Callable[[Tensor], Tensor]
@@ -26,6 +28,7 @@ def train_step(
     recipe: Recipe,
     rate: float,
     *,
+    class_weights: Tensor | None = None,
     backward: Callable[[Tensor], object] = torch.autograd.backward,
 ) -> Tensor:
     """Do one step of the optimizer.
@@ -38,6 +41,7 @@ def train_step(
         soft_labels: The teacher's logits (N, classes), or None.
         recipe: The loss and the precision.
         rate: The learning rate.
+        class_weights: See `class_weights_of`, on the device.
         backward: Computes the gradients of a loss.
 
     Returns:
@@ -47,7 +51,8 @@ def train_step(
         group["lr"] = rate
     try:
         with autocast(images.device, recipe.precision):
-            loss = make_loss(forward(images).float(), labels, recipe, soft_labels)
+            logits = forward(images).float()
+            loss = make_loss(logits, labels, recipe, soft_labels, class_weights)
         backward(loss)
         optimizer.step()
     finally:
@@ -63,8 +68,23 @@ def teacher_logits(teacher: Teacher | None, images: Tensor, recipe: Recipe) -> T
         return teacher(images)
 
 
+def class_weights_of(split: Split, recipe: Recipe) -> Tensor | None:
+    """The weight of an image of each class, (classes,); None where all images count the same.
+
+    The classes are those up to the last one that has an image in the split.
+    """
+    if recipe.class_weights == "none":
+        return None
+    counts = split.class_counts()
+    return torch.tensor(balanced_weights([counts[label] for label in range(max(counts) + 1)]))
+
+
 def make_loss(
-    logits: Tensor, labels: Tensor, recipe: Recipe, teacher_logits: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    teacher_logits: Tensor | None = None,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy with the true labels, mixed with the teacher's soft labels.
 
@@ -73,15 +93,38 @@ def make_loss(
         labels: True classes (N,), or probabilities (N, classes).
         recipe: The smoothing of the true labels, and the share of the soft ones.
         teacher_logits: The outputs of the teacher, (N, classes); None for true labels alone.
+        class_weights: See `class_weights_of`; an image of a class without a weight counts 0.
 
     Returns:
         The loss, a scalar.
     """
-    true = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if class_weights is None:
+        true = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    else:
+        true = _weighted_loss(logits, labels, class_weights, recipe.label_smoothing)
     if teacher_logits is None or recipe.soft_label_weight == 0:
         return true
     soft = F.cross_entropy(logits, teacher_logits.softmax(dim=1))
     return torch.lerp(true, soft, recipe.soft_label_weight)
+
+
+def _weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """The mean over the images of weight times cross-entropy.
+
+    A mixed image counts as its parts do: each part with the weight of its class. Smoothing changes
+    the label of an image and not its weight. (PyTorch's own weights also weight the smoothed part
+    of the label, class by class, which would draw every image to the rare classes.)
+
+    The sum is divided by the number of images, and not, as in PyTorch, by the weights of the batch.
+    An image then counts the same in every batch: also in a batch of one class, and in the share of
+    a batch that one of several processes has.
+    """
+    classes = logits.shape[1]
+    shares = F.one_hot(labels, classes) if labels.ndim == 1 else labels
+    weights = F.pad(weights, (0, classes - len(weights)))
+    likelihood = logits.log_softmax(1)
+    likelihood = torch.lerp(likelihood, likelihood.mean(1, keepdim=True), smoothing)
+    return -(shares * weights * likelihood).sum(1).mean()
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

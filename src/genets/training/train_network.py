@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 
+from genets.core.class_balance import describe_imbalance
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
+from genets.data import ImageData
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.loop import evaluate
@@ -36,6 +38,8 @@ from genets.training.run.inputs import check_all, load_images, log_broken, make_
 from genets.training.run.settings import RunSettings
 from genets.training.run.state import TrainingState, scored_tensors
 from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer, check_batch_size
+from genets.training.score import Metric
+from genets.training.step import class_weights_of
 from genets.training.teacher import load_teacher
 
 
@@ -107,6 +111,8 @@ def train_network(
             team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
             data = load_images(settings, team, workers, note)
             check_batch_size(settings.recipe, data, team.count)
+            if advice := _balance_advice(settings, data):
+                note(advice)
             network, structure = make_network(settings, data, not has_checkpoints(out), note)
             teacher = None
             if settings.teacher:
@@ -121,11 +127,18 @@ def train_network(
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
             trainer = Trainer(
-                TrainingState(network, settings.recipe, data.num_classes, team),
+                TrainingState(
+                    network,
+                    settings.recipe,
+                    data.num_classes,
+                    team,
+                    class_weights_of(data.train, settings.recipe),
+                ),
                 data,
                 settings.seed,
                 Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
                 teacher=teacher.to(team.device) if teacher else None,
+                metric=settings.deciding_metric,
                 listener=replace(outer, note=note),
                 checkpoint_seconds=checkpoint_seconds,
             )
@@ -136,6 +149,18 @@ def train_network(
         if team.is_first:
             raise
         raise TrainingError(f"process {team.share.number + 1} of {team.count}: {error}") from error
+
+
+def _balance_advice(settings: RunSettings, data: ImageData) -> str:
+    """Advice for very unbalanced classes where no setting balances them; otherwise empty."""
+    is_weighted = settings.recipe.class_weights == "balanced"
+    if is_weighted or settings.deciding_metric is Metric.BALANCED_ACCURACY:
+        return ""
+    sizes = describe_imbalance(data.train.class_counts(), data.class_names)
+    return sizes and (
+        f"{sizes}; to let all classes count the same, give --set class_weights=balanced, "
+        "--metric balanced_accuracy, or both"
+    )
 
 
 def _train(trainer: Trainer, out: Path, board: TensorBoard | None) -> None:

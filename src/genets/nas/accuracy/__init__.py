@@ -1,6 +1,6 @@
 """The accuracy model: predicts the metric of any structure from the results of trials.
 
-The metric is top-1 or cross-entropy on the validation images. Its *value* is the metric with the
+The metric is a score on the validation images (see `Metric`). Its *value* is the metric with the
 sign that makes a higher value the better one. A *gain* is the difference between the value of a
 structure and that of the MasterNet.
 

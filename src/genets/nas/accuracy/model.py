@@ -132,21 +132,22 @@ class AccuracyModel:
         form: Form = "bayes",
         candidates: Sequence[TrainedCandidate] = (),
         earlier: Sequence[tuple[Structure, Sequence[TrialResult]]] = (),
-        images: int | None = None,
+        images: float | None = None,
     ) -> AccuracyModel:
         """Fit the model to the results of trials.
 
         Args:
             master: the MasterNet of the trials.
             results: the results of the trials; their order does not matter.
-            master_score: the trained MasterNet's own top-1 (0 to 1) or cross-entropy (nats) on the
-                images that the trials were scored on.
+            master_score: the trained MasterNet's own score by the metric, on the images that the
+                trials were scored on.
             metric: the metric to predict.
             form: "bayes", or "paper" for the literal formula of section 4.2.
             candidates: structures that were trained from scratch. The form "bayes" is fitted to
                 these too; "paper" is literal and ignores them.
             earlier: the MasterNet and the results of each earlier round; "paper" ignores them.
-            images: the number of images that all scores are of; None where it is not known.
+            images: the number of images that all scores are of, see `Score.images_of`; None where
+                it is not known.
 
         Raises:
             GenetsError: no result has a finite score, or an argument is not valid.

@@ -13,7 +13,7 @@ from genets.core.errors import GenetsError
 from genets.nas.accuracy.gaussian import Floats
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, Structure
-from genets.training.score import Metric, metric_score
+from genets.training.score import NOT_RECORDED, Metric, metric_score
 
 MIN_ERROR = 1e-3  # the smallest cross-entropy; the smallest error where no images are counted
 
@@ -27,20 +27,26 @@ class LogErrors:
     the number of images is not known, the error is at least MIN_ERROR instead. So is the
     cross-entropy, in nats, which is an error itself.
 
+    The error is 1 - balanced accuracy plus half an image, too. Balanced accuracy is a mean of
+    shares of classes, so one image of a small class counts more than one of a large class. Half
+    an image is 0.5 / n with the n of `balanced_images`: n images in classes of equal size give a
+    share with the same binomial noise. With classes of equal size, n is the number of images.
+
     Attributes:
         metric: the metric.
         master_value: the MasterNet's metric, oriented so that higher is better.
-        images: the number of images that values are scored on; None where it is not known.
+        images: the number of images that values are scored on, see `Score.images_of`; None where
+            it is not known.
     """
 
     metric: Metric
     master_value: float
-    images: int | None = None
+    images: float | None = None
 
     @property
     def _bounds(self) -> tuple[float, float]:
         """The lowest and the highest possible value."""
-        return (0.0, 1.0) if self.metric is Metric.TOP1 else (-math.inf, 0.0)
+        return (0.0, 1.0) if self.metric.is_share else (-math.inf, 0.0)
 
     @property
     def master_error(self) -> float:
@@ -48,7 +54,7 @@ class LogErrors:
 
     def _error(self, values: Floats) -> Floats:
         error = self._bounds[1] - values
-        if self.metric is Metric.TOP1 and self.images:
+        if self.metric.is_share and self.images:
             return np.asarray(error + 0.5 / self.images)
         return np.maximum(error, MIN_ERROR)
 
@@ -124,7 +130,8 @@ class Observations:
 
     Attributes:
         trials: the trials with a finite score, in the order of their keys.
-        values: (trials,), top-1 from 0 to 1, or minus the cross-entropy in nats.
+        values: (trials,), top-1 or balanced accuracy from 0 to 1, or minus the cross-entropy in
+            nats.
         excluded: the results that failed or have no finite score.
         candidates: structures that were trained from scratch, in the order of their notations.
         candidate_values: (candidates,), in the same unit as `values`.
@@ -158,9 +165,11 @@ class Observations:
             earlier: the MasterNet and the results of each earlier round.
 
         Raises:
-            GenetsError: no result has a finite score, or a trial is of another MasterNet.
+            GenetsError: no result has a finite score, a trial is of another MasterNet, or an older
+                genets recorded a result without the metric.
         """
         _check_indices(master, results)
+        _check_recorded([*results, *candidates], metric)
         trials, values = _collect_trials(results, metric)
         value_by_candidate = {
             candidate.structure: metric_value(candidate, metric)
@@ -201,6 +210,15 @@ def _check_indices(master: Structure, results: Sequence[TrialResult]) -> None:
                 f"head), as the MasterNet has {len(master.super_blocks)} super-blocks, "
                 f"not {result.trial.index}"
             )
+
+
+def _check_recorded(results: Sequence[TrialResult | TrainedCandidate], metric: Metric) -> None:
+    lacking = sum(r.status == "done" and metric_score(r, metric) is None for r in results)
+    if lacking:
+        raise GenetsError(
+            f"{lacking} of {len(results)} trials and candidates have no {metric.label}, "
+            f"{NOT_RECORDED}; begin another study for this metric"
+        )
 
 
 def _collect_trials(

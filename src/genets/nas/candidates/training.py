@@ -86,7 +86,15 @@ class CandidateRunner(MasterNetRunner):
             reason = first_line(error)
             return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
         seconds = time.perf_counter() - start
-        return TrainedCandidate(structure, "done", epochs, score.top1, score.cross_entropy, seconds)
+        return TrainedCandidate(
+            structure,
+            "done",
+            epochs,
+            score.top1,
+            score.cross_entropy,
+            seconds,
+            balanced_accuracy=score.balanced_accuracy,
+        )
 
     def _trained_score(self, structure: Structure) -> Score:
         job, data = self.job, self._data_at(structure.resolution)

@@ -49,6 +49,11 @@ class TrainingSettings(StrictModel):
         lt=1,
         description="Share of the true label that is spread over all classes.",
     )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        description="How much an image counts in the loss with the true labels. `none`: all images "
+        "count the same. `balanced`: all classes count the same, whatever their numbers of images.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="Number format of the training; bf16 uses autocast. A search replaces `auto` "

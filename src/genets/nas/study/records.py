@@ -49,6 +49,7 @@ class TrialResult:
         top1: Share of correct images, 0 to 1.
         cross_entropy: Nats per image.
         seconds: Wall time; trials that were trained together share it equally.
+        balanced_accuracy: See `Score`; None also where an older genets recorded the trial.
     """
 
     trial: Trial
@@ -57,6 +58,7 @@ class TrialResult:
     cross_entropy: float | None = None
     seconds: float = 0.0
     reason: str = ""
+    balanced_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ class Candidate:
         low_ms, high_ms: The 95 % interval of the median.
         master_ms: The MasterNet's median, measured in turn with this network.
         noisy: Whether the interval stayed wider than 1 % of the median until the time limit.
-        predicted_accuracy: The accuracy model's prediction on validation images: top-1 (0 to 1)
-            or minus the cross-entropy (nats), as the study's `metric` says. None at a resolution
-            without trials.
+        predicted_accuracy: The accuracy model's prediction on validation images: top-1 (0 to 1),
+            balanced accuracy (0 to 1), or minus the cross-entropy (nats), as the study's
+            `metric` says. None at a resolution without trials.
         predicted_accuracy_std: Its standard deviation; None also for the literal formula of the
             paper, which has none.
         predicted_accuracy_low, predicted_accuracy_high: Its 95 % interval, which is within the
@@ -134,6 +136,7 @@ class TrainedCandidate:
         epochs: The length of its training.
         top1: Share of correct images, 0 to 1.
         cross_entropy: Nats per image.
+        balanced_accuracy: See `Score`; None also where an older genets recorded the candidate.
     """
 
     structure: Structure
@@ -143,13 +146,14 @@ class TrainedCandidate:
     cross_entropy: float | None = None
     seconds: float = 0.0
     reason: str = ""
+    balanced_accuracy: float | None = None
 
     @property
     def score(self) -> Score:
         """The scores. Raises ValueError where the candidate failed."""
         if self.top1 is None or self.cross_entropy is None:
             raise ValueError(f"{self.structure} has no score")
-        return Score(self.top1, self.cross_entropy)
+        return Score(self.top1, self.cross_entropy, balanced_accuracy=self.balanced_accuracy)
 
     def value(self, metric: Metric) -> float:
         """The score with the sign that makes higher better. Raises ValueError where it failed."""
@@ -218,7 +222,7 @@ class RoundResult:
         return {
             "round": self.number,
             "master": str(self.master),
-            "master_validation": self.score.by_metric(),
+            "master_validation": self.score.to_json(),
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
             "candidates": [candidate.to_json() for candidate in self.candidates],

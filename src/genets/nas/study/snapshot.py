@@ -305,7 +305,7 @@ def _fit_model(
             form=settings.regression,
             candidates=tuple(trained.values()),
             earlier=[(each.master, each.results) for each in rounds[: latest.number - 1]],
-            images=rounds[0].score.images if rounds[0].score else None,
+            images=rounds[0].score.images_of(settings.metric) if rounds[0].score else None,
         )
     except GenetsError as error:
         return None, str(error)

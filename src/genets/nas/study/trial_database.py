@@ -13,7 +13,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.structure.notation import parse_super_block
 
 APPLICATION_ID = 0x67656E74  # "gent": distinguishes our files from other SQLite databases
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # version 1 has no balanced accuracy, and is brought up to date when opened
 
 SCHEMA = """
 CREATE TABLE trials (
@@ -25,18 +25,22 @@ CREATE TABLE trials (
     cross_entropy REAL,
     seconds REAL NOT NULL,
     reason TEXT NOT NULL,
+    balanced_accuracy REAL,
     PRIMARY KEY (super_block, notation, repeat)
 ) STRICT
 """
+NEW_COLUMN = "balanced_accuracy REAL"
+SCHEMA_1 = SCHEMA.replace(f"    {NEW_COLUMN},\n", "")
 
 # Errors of a row that holds other values than ours.
 ROW_ERRORS = (ValueError, TypeError)
 
 # A failed trial may be repeated; a finished one is never written twice.
 RECORD = """
-INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET status = excluded.status, top1 = excluded.top1,
-    cross_entropy = excluded.cross_entropy, seconds = excluded.seconds, reason = excluded.reason
+    cross_entropy = excluded.cross_entropy, seconds = excluded.seconds, reason = excluded.reason,
+    balanced_accuracy = excluded.balanced_accuracy
 WHERE status = 'failed'
 """
 
@@ -83,7 +87,7 @@ class TrialDatabase:
                 f"{self.path} was not written by genets; move it away, or take another study folder"
             )
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA_VERSION:
+        if version not in (1, SCHEMA_VERSION):
             raise StudyError(
                 f"{self.path} has schema version {version}, this genets reads {SCHEMA_VERSION}; "
                 f"use the version of genets that began the study"
@@ -91,6 +95,15 @@ class TrialDatabase:
         _check_schema(self._connection)
         if self._connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
             raise sqlite3.DatabaseError("database disk image is malformed")
+        if version == 1:
+            self._update_schema()
+
+    def _update_schema(self) -> None:
+        """Add what version 1 lacks; the trials that it holds have no balanced accuracy."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:  # commits, or rolls back
+            self._connection.execute(f"ALTER TABLE trials ADD COLUMN {NEW_COLUMN}")
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -152,7 +165,7 @@ def _check_schema(database: sqlite3.Connection) -> None:
     """
     query = "SELECT sql FROM sqlite_schema WHERE name = 'trials'"
     definitions = [str(sql).split() for (sql,) in database.execute(query)]
-    if definitions != [SCHEMA.split()]:
+    if definitions not in ([SCHEMA.split()], [SCHEMA_1.split()]):
         raise sqlite3.DatabaseError("it does not hold the table of trials")
 
 
@@ -180,10 +193,20 @@ def _row(result: TrialResult) -> tuple[object, ...]:
         result.cross_entropy,
         result.seconds,
         result.reason,
+        result.balanced_accuracy,
     )
 
 
 def _result(row: tuple[object, ...]) -> TrialResult:
-    index, notation, repeat, status, top1, cross_entropy, seconds, reason = row
+    index, notation, repeat, status, *values = row
+    top1, cross_entropy, seconds, reason, balanced_accuracy = [*values, None][:5]
     trial = Trial(index, parse_super_block(notation), repeat)  # type: ignore[arg-type]
-    return TrialResult(trial, status, top1, cross_entropy, seconds, reason)  # type: ignore[arg-type]
+    return TrialResult(
+        trial,
+        status,
+        top1,
+        cross_entropy,
+        seconds,
+        reason,
+        balanced_accuracy,  # type: ignore[arg-type]
+    )

@@ -234,7 +234,13 @@ class TrialRunner(MasterNetRunner):
             return TrialResult(trial, "failed", reason=first_line(error))
         if self.job.trial_weights is not None:
             self.job.trial_weights.save(trial, _super_block(student, trial.index))
-        return TrialResult(trial, "done", score.top1, score.cross_entropy)
+        return TrialResult(
+            trial,
+            "done",
+            score.top1,
+            score.cross_entropy,
+            balanced_accuracy=score.balanced_accuracy,
+        )
 
 
 def _super_block(student: nn.Module, index: int) -> nn.Module:

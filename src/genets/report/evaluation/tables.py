@@ -34,16 +34,19 @@ def accuracy_table(evaluation: Evaluation) -> Table:
         f"{evaluation.split}{SPLIT_WORDS.get(evaluation.split_from, '')}"
     )
     has_top5 = len(evaluation.class_names) > MAX_TOP5_CLASSES
+    unbalanced = next(iter(evaluation.accuracy.values())).is_unbalanced
     rows = [
         [
             target.name,
             score_text(score.top1, Metric.TOP1),
             score_text(score.top5 if has_top5 else None, Metric.TOP1),
             score_text(score.cross_entropy, Metric.CROSS_ENTROPY),
+            *[score_text(score.balanced_accuracy, Metric.BALANCED_ACCURACY)] * unbalanced,
         ]
         for target, score in evaluation.accuracy.items()
     ]
-    return screen_table(title, ("target", "top-1", "top-5", "cross-entropy"), rows)
+    header = ["target", "top-1", "top-5", "cross-entropy", *["balanced accuracy"] * unbalanced]
+    return screen_table(title, header, rows)
 
 
 def classes_table(evaluation: Evaluation) -> Table:

@@ -12,11 +12,10 @@ from genets.report.wording import (
     difference_text,
     noise_words,
     noisy_score_text,
+    shown_by,
 )
-from genets.training.score import Metric, Score
+from genets.training.score import Score
 
-BUDGETS_HEADER = ("budget", "ms per image", "low", "high", "budget, ms", "noise", "test top-1",
-                  "test cross-entropy", "compared with the MasterNet", "structure")  # fmt: skip
 BUDGETS_TEXT = (
     "One search found a network for each budget; latency table, MasterNet and trials are shared. A "
     "latency is the median time for one image, in ms; low and high are the ends of its 95 % "
@@ -34,7 +33,10 @@ def budgets_section(snapshot: Snapshot) -> Section:
     latencies = aligned_texts(ms for each in snapshot.budgets for ms in _latencies(each))
     quarters = [latencies[start : start + 4] for start in range(0, len(latencies), 4)]
     rows = [_master_row(snapshot), *map(_budget_row, snapshot.budgets, quarters)]
-    blocks: list[Block] = [PageTable(BUDGETS_HEADER, rows), Paragraph(BUDGETS_TEXT, True)]
+    header = ("budget", "ms per image", "low", "high", "budget, ms", "noise",
+              *(f"test {metric.label}" for metric in shown_by(snapshot.settings.metric)),
+              "compared with the MasterNet", "structure")  # fmt: skip
+    blocks: list[Block] = [PageTable(header, rows), Paragraph(BUDGETS_TEXT, True)]
     blocks += [
         Paragraph(f"The budget {each.budget} is not met: {each.refusal}.")
         for each in snapshot.budgets
@@ -76,7 +78,8 @@ def _budget_row(snapshot: Snapshot, latencies: Sequence[str]) -> list[Cell | str
     selected = snapshot.selected
     if selected is None:
         state = "not met" if snapshot.refusal is not None else "not selected yet"
-        return [snapshot.budget, *latencies, "", "-", "-", "", Cell(state, "text")]
+        dashes = ["-" for _ in shown_by(snapshot.settings.metric)]
+        return [snapshot.budget, *latencies, "", *dashes, "", Cell(state, "text")]
     return [
         snapshot.budget,
         *latencies,
@@ -92,7 +95,7 @@ def _score_texts(snapshot: Snapshot, name: str) -> list[str]:
     record, counts = (snapshot.result or {}).get(name), snapshot.class_counts
     images = None if counts is None else int(counts.winner.sum())
     score = None if record is None else Score.from_json({"images": images, **record})
-    return [noisy_score_text(score, metric) for metric in Metric]
+    return [noisy_score_text(score, metric) for metric in shown_by(snapshot.settings.metric)]
 
 
 def _difference_text(snapshot: Snapshot) -> str:

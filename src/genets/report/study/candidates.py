@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from genets.nas.candidates.training import best_trained
 from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.study.facts import own_measured
-from genets.report.wording import aligned_texts, noise_words, noisy_score_text
+from genets.report.wording import aligned_texts, noise_words, noisy_score_text, shown_by
 from genets.training.score import Metric, Score
 
-ROUND_HEADER = ("round", "MasterNet, validation top-1", "cross-entropy", "trials",
-                "candidates trained", "best, validation top-1", "cross-entropy",
-                "MasterNet")  # fmt: skip
-CANDIDATE_HEADER = ("candidate", "pixels", "ms per image", "times the MasterNet", "noise",
-                    "validation top-1", "validation cross-entropy", "epochs",
-                    "structure")  # fmt: skip
 CANDIDATES_TEXT = (
     "A candidate is a selected structure whose measured latency meets the budget. The candidates "
     "were trained from scratch like the winner{at_own} and scored on the validation images; the "
@@ -37,8 +29,8 @@ def rounds_section(snapshot: Snapshot) -> Section:
     number = snapshot.latest.number
     blocks: list[Block] = [
         PageTable(
-            ROUND_HEADER,
-            [_round_row(r, metric, _images(snapshot)) for r in rounds],
+            _round_header(metric),
+            [_round_row(r, metric, snapshot.master_score) for r in rounds],
             frozenset({number - 1}),
         ),
         Paragraph(
@@ -58,31 +50,35 @@ def rounds_section(snapshot: Snapshot) -> Section:
     return Section("Rounds", blocks)
 
 
+def _round_header(metric: Metric) -> tuple[str, ...]:
+    first, *others = (each.label for each in shown_by(metric))
+    return ("round", f"MasterNet, validation {first}", *others, "trials", "candidates trained",
+            f"best, validation {first}", *others, "MasterNet")  # fmt: skip
+
+
 def _round_row(
-    round_snapshot: RoundSnapshot, metric: Metric, images: int | None
+    round_snapshot: RoundSnapshot, metric: Metric, first_master: Score | None
 ) -> list[Cell | str]:
     done = [candidate for candidate in round_snapshot.confirmed if candidate.status == "done"]
     best = best_trained(done, metric) if done else None
     failed = sum(result.status == "failed" for result in round_snapshot.results)
     return [
         str(round_snapshot.number),
-        *_score_cells(round_snapshot.score, images),
+        *_score_cells(round_snapshot.score, metric, first_master),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *_score_cells(best.score if best else None, images),
+        *_score_cells(best.score if best else None, metric, first_master),
         Cell(str(round_snapshot.master), "text"),
     ]
 
 
-def _images(snapshot: Snapshot) -> int | None:
-    """The number of validation images; None where it is not known."""
-    return snapshot.master_score.images if snapshot.master_score else None
-
-
-def _score_cells(score: Score | None, images: int | None) -> list[Cell | str]:
+def _score_cells(
+    score: Score | None, deciding: Metric, first_master: Score | None
+) -> list[Cell | str]:
+    """Scores on the validation images, whose number stands in the score of the first MasterNet."""
     if score is not None:
-        score = replace(score, images=score.images or images)
-    return [noisy_score_text(score, metric) for metric in Metric]
+        score = score.with_images_of(first_master)
+    return [noisy_score_text(score, metric) for metric in shown_by(deciding)]
 
 
 def candidates_section(snapshot: Snapshot) -> Section:
@@ -111,14 +107,19 @@ def candidates_section(snapshot: Snapshot) -> Section:
     text = CANDIDATES_TEXT.format(at_own=at_own, metric=metric.label, seed=snapshot.settings.seed)
     if snapshot.settings.budgets:
         text += OTHER_BUDGETS_TEXT
-    table = PageTable(CANDIDATE_HEADER, rows, frozenset(chosen))
+    header = ("candidate", "pixels", "ms per image", "times the MasterNet", "noise",
+              *(f"validation {each.label}" for each in shown_by(metric)),
+              "epochs", "structure")  # fmt: skip
+    table = PageTable(header, rows, frozenset(chosen))
     return Section("Candidates", [table, Paragraph(text)])
 
 
 def _candidate_scores(candidate: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:
+    metric = snapshot.settings.metric
     if candidate.status == "done":
-        return _score_cells(candidate.score, _images(snapshot))
-    return ["-", Cell(f"failed: {candidate.reason}", "text")]
+        return _score_cells(candidate.score, metric, snapshot.master_score)
+    *others, _ = shown_by(metric)
+    return [*["-"] * len(others), Cell(f"failed: {candidate.reason}", "text")]
 
 
 def _latency_cells(

@@ -18,6 +18,7 @@ from genets.report.wording import (
     difference_text,
     noise_words,
     noisy_score_text,
+    shown_by,
 )
 from genets.training.score import Metric, Score
 
@@ -35,6 +36,10 @@ SCORES_TEXT = (
     "Top-1 is the share of the test images whose most probable class is the right one; the "
     "range in brackets is its 95 % interval, which comes from the number of images. "
     "Cross-entropy is in nats per image, and a lower one is better."
+)
+BALANCED_TEXT = (
+    " Balanced accuracy is the mean over the classes of the share of right images. Its range comes "
+    "from the number of images in classes of equal size that would be as informative."
 )
 PAIRED_TEXT = (
     " The difference in accuracy is paired: both networks were scored on the same {images} test "
@@ -90,14 +95,16 @@ def result_section(snapshot: Snapshot) -> Section:
     blocks: list[Block] = [_table(snapshot, selected, result or {})]
     blocks += [Paragraph(budget_sentence(snapshot, selected)), Paragraph(WORDS_TEXT, True)]
     if result is not None:
-        blocks.append(Paragraph(SCORES_TEXT, True))
+        balanced = snapshot.settings.metric is Metric.BALANCED_ACCURACY
+        blocks.append(Paragraph(SCORES_TEXT + BALANCED_TEXT * balanced, True))
     own = snapshot.settings.target.resolved()
     blocks += [Paragraph(latency_conditions(t), True) for t in snapshot.targets if t.target == own]
     return Section("Result", blocks)
 
 
 def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -> PageTable:
-    scores = [f"test {metric.label}" for metric in Metric]
+    shown = shown_by(snapshot.settings.metric)
+    scores = [f"test {metric.label}" for metric in shown]
     header = ["network", "ms per image", "low", "high", "noise", *scores]
     low = high = None
     master_noise = ""
@@ -118,7 +125,7 @@ def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -
     for name, latency in zip(("MasterNet", "winner"), columns, strict=True):
         record = result.get(name.removesuffix("Net").lower())
         score = None if record is None else Score.from_json({"images": images, **record})
-        rows.append([name, *latency, *(noisy_score_text(score, metric) for metric in Metric)])
+        rows.append([name, *latency, *(noisy_score_text(score, metric) for metric in shown)])
     return PageTable(header, rows, frozenset({1}))
 
 

@@ -21,8 +21,9 @@ from genets.report.wording import (
     ms_text,
     noise_words,
     score_text,
+    shown_by,
 )
-from genets.training.score import Metric, Score
+from genets.training.score import Metric, Score, metric_score
 
 ALTERNATIVES_HEADER = ("95 %", "budget", "predicted", "measured", "noise", "x MasterNet", "up to",
                        "below", "types", "structure")  # fmt: skip
@@ -33,9 +34,6 @@ ALTERNATIVES_TEXT = (
     "or slowed the device. *: the prediction is extrapolated beyond the trials"
 )
 
-
-BUDGETS_HEADER = ("ms per image", "up to", "budget, ms", "top-1", "cross-entropy",
-                  "compared with the MasterNet", "folder")  # fmt: skip
 BUDGETS_TEXT = (
     "Scores on test images. up to: the upper end of the 95 % interval of the latency. compared "
     "with the MasterNet: the difference of top-1, with its 95 % interval over the test images."
@@ -59,7 +57,7 @@ def search_tables(result: SearchResult) -> list[Table]:
 def _budgets_table(result: SearchResult) -> Table:
     """A line for the MasterNet, for the winner of each budget, and for each refused budget."""
     rows = [["MasterNet", f"{result.selected.master_ms:.4g}", "-", "-",
-             *_score_texts(result.master), "-", "-"]]  # fmt: skip
+             *_score_texts(result.master, result.metric), "-", "-"]]  # fmt: skip
     for budget, each in result.budgets.items():
         selected = each.selected
         difference = each.difference and difference_text(each.difference)
@@ -68,12 +66,14 @@ def _budgets_table(result: SearchResult) -> Table:
             f"{selected.measured_ms:.4g}",
             f"{selected.high_ms:.4g}",
             f"{selected.budget_ms:.4g}",
-            *_score_texts(each.winner),
+            *_score_texts(each.winner, result.metric),
             difference or accuracy_words(each.winner.top1 - each.master.top1),
             str(each.results.relative_to(result.folder)),
         ])  # fmt: skip
-    rows += [[budget, "not met", *["-"] * 6] for budget in result.refused]
-    header = ("budget", *BUDGETS_HEADER)
+    header = ["budget", "ms per image", "up to", "budget, ms",
+              *(metric.label for metric in shown_by(result.metric)),
+              "compared with the MasterNet", "folder"]  # fmt: skip
+    rows += [[budget, "not met", *["-"] * (len(header) - 2)] for budget in result.refused]
     return screen_table("Budgets", header, rows, fold=("folder",), caption=BUDGETS_TEXT)
 
 
@@ -81,13 +81,14 @@ def search_table(result: SearchResult) -> Table:
     """The result of a search: latency and budget, scores on test images, and the files."""
     failed = f", {result.trials_failed} failed" if result.trials_failed else ""
     selected, on_test = result.selected, " on test images"
+    master, winner = (_scores_text(s, result.metric) for s in (result.master, result.winner))
     return facts_table(
         "Result",
         [
             *_budget_facts(selected),
             *_extrapolation_facts(selected),
-            ("MasterNet", f"{ms_text(selected.master_ms)}; {_scores_text(result.master)}{on_test}"),
-            ("winner", f"{ms_text(selected.measured_ms)}; {_scores_text(result.winner)}{on_test}"),
+            ("MasterNet", f"{ms_text(selected.master_ms)}; {master}{on_test}"),
+            ("winner", f"{ms_text(selected.measured_ms)}; {winner}{on_test}"),
             *_candidate_facts(result),
             *_round_facts(result),
             ("trials", f"{result.trials_done} done{failed}"),
@@ -104,7 +105,7 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
         return
     several = len({candidate.structure.resolution for candidate in result.confirmed}) > 1
     scores = [
-        _candidate_scores(candidate)
+        _candidate_scores(candidate, result.metric)
         + f" at {candidate.structure.resolution} pixels" * several
         + " (winner)" * (candidate.structure == result.selected.structure)
         for candidate in result.confirmed
@@ -113,27 +114,28 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
     yield "candidates", f"{'; '.join(scores)}; {epochs}; {result.metric.label} decides"
 
 
-def _candidate_scores(candidate: TrainedCandidate) -> str:
+def _candidate_scores(candidate: TrainedCandidate, metric: Metric) -> str:
     if candidate.status == "failed":
         return "failed"
-    return _scores_text(candidate.score)
+    return _scores_text(candidate.score, metric)
 
 
 def _round_facts(result: SearchResult) -> Iterable[Fact]:
     """The MasterNet of each round and its score on validation images."""
     for round_result in result.rounds:
         trials = f"{round_result.trials_done} trials around {round_result.master}"
-        scores = f"{_scores_text(round_result.score)} on validation images"
+        scores = f"{_scores_text(round_result.score, result.metric)} on validation images"
         yield f"round {round_result.number}", f"{trials}; {scores}"
 
 
-def _scores_text(score: Score) -> str:
-    texts = zip(Metric, _score_texts(score), strict=True)
+def _scores_text(score: Score, deciding: Metric) -> str:
+    texts = zip(shown_by(deciding), _score_texts(score, deciding), strict=True)
     return ", ".join(f"{metric.label} {text}" for metric, text in texts)
 
 
-def _score_texts(score: Score) -> list[str]:
-    return [score_text(score[metric], metric) for metric in Metric]
+def _score_texts(score: Score, deciding: Metric) -> list[str]:
+    """The scores of a network in a study. deciding: the metric of the study."""
+    return [score_text(metric_score(score, metric), metric) for metric in shown_by(deciding)]
 
 
 def _quoted(path: Path) -> str:

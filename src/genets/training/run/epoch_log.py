@@ -29,9 +29,10 @@ class EpochRecord:
         cross_entropy: The mean on the validation split, in nats per image.
         seconds: The duration of the epoch's training steps.
         images_per_second: The speed of these steps.
-        best: Whether top1 is the highest so far, or equally high with a lower cross_entropy.
+        best: Whether the score is the best so far; see `RunSettings.metric`.
         images: The number of images of the validation split that were scored.
         broken: The number of images of any split that could not be read so far.
+        balanced_accuracy, balanced_images: See `Score`; None in the records of an older genets.
     """
 
     epoch: int
@@ -45,11 +46,19 @@ class EpochRecord:
     best: bool
     images: int
     broken: int = 0
+    balanced_accuracy: float | None = None
+    balanced_images: float | None = None
 
     @property
     def score(self) -> Score:
         """The score on the validation split."""
-        return Score(self.top1, self.cross_entropy, self.images)
+        return Score(
+            self.top1,
+            self.cross_entropy,
+            self.images,
+            self.balanced_accuracy,
+            self.balanced_images,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,8 @@ class TensorBoard:
             "speed/images per second": record.images_per_second,
             "learning rate": record.learning_rate,
         }
+        if record.balanced_accuracy is not None and record.score.is_unbalanced:
+            values["accuracy/validation balanced accuracy"] = record.balanced_accuracy
         for name, value in values.items():
             self._writer.add_scalar(name, value, record.epoch)
         self._writer.flush()

@@ -123,7 +123,8 @@ class RunResult:
         results: The results folder.
         network: The network, as the settings name it.
         data: The name of the data set.
-        epoch: The epoch with the best validation score, whose weights these are.
+        epoch: The epoch with the best validation score (see `RunSettings.metric`), whose weights
+            these are.
         epochs: The epochs of the whole run.
         validation: The score of these weights on the validation split.
         test: Their score on the test split.

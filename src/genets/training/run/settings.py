@@ -19,6 +19,7 @@ from genets.networks.source import results_network
 from genets.networks.weights import WEIGHTS_FILE, check_results
 from genets.structure import Structure
 from genets.training.recipe import RunRecipe
+from genets.training.score import Metric
 
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -42,6 +43,9 @@ class RunSettings:
             those of a results folder.
         normalisation: The mean and deviation of the images: `weights` takes those that the
             starting weights were trained with, where these are known; `data` those of the data.
+        metric: The validation score that decides which epoch is the best one; of equal epochs,
+            the one with the lower cross-entropy. None is balanced accuracy where the recipe has
+            balanced class weights, and otherwise top-1.
         max_broken_share: The largest share of broken images that is no error; see `load_data`. It
             may change during a run.
 
@@ -60,9 +64,12 @@ class RunSettings:
     teacher: str = ""
     teacher_weights: str = ""
     normalisation: Literal["weights", "data"] = "weights"
+    metric: Metric | None = None
     max_broken_share: Annotated[float, Field(ge=0, le=1)] = MAX_BROKEN_SHARE
 
     def __post_init__(self) -> None:
+        if isinstance(self.metric, str):
+            object.__setattr__(self, "metric", Metric.parse(self.metric))
         check_fields(self, raises=SettingsError)
         for name in ("network", "data"):
             if not getattr(self, name).strip():
@@ -85,6 +92,12 @@ class RunSettings:
         for name in ("weights", "teacher_weights"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
 
+    @property
+    def deciding_metric(self) -> Metric:
+        """The validation score that decides which epoch is the best one."""
+        is_weighted = self.recipe.class_weights == "balanced"
+        return self.metric or (Metric.BALANCED_ACCURACY if is_weighted else Metric.TOP1)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -106,7 +119,7 @@ class RunSettings:
         record = self.to_json()
         del record["recipe_name"], record["max_broken_share"]
         recipe = record.pop("recipe")
-        return {**record, **recipe}
+        return {**record, **recipe, "metric": self.deciding_metric}
 
 
 def _portable(text: str) -> tuple[str, str]:

@@ -33,13 +33,19 @@ class TrainingState:
         recipe: The recipe.
         num_classes: The number of classes.
         processes: The processes that train together.
+        class_weights: See `class_weights_of`; of the whole training split.
 
     Raises:
         GenetsError: All parameters of the network are frozen.
     """
 
     def __init__(
-        self, net: nn.Module, recipe: RunRecipe, num_classes: int, processes: Processes
+        self,
+        net: nn.Module,
+        recipe: RunRecipe,
+        num_classes: int,
+        processes: Processes,
+        class_weights: Tensor | None = None,
     ) -> None:
         self.processes = processes
         self.device = processes.device
@@ -50,6 +56,7 @@ class TrainingState:
         forward: Any = torch.compile(net) if recipe.compile else net
         self._forward = processes.fabric.setup_module(forward)
         self._mixing = recipe.mixing(num_classes)
+        self._class_weights = None if class_weights is None else class_weights.to(self.device)
         self._average = (
             ModelEmaV3(net, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
         )
@@ -105,6 +112,7 @@ class TrainingState:
             None if soft_labels is None else soft_labels.float(),
             self.recipe,
             rate,
+            class_weights=self._class_weights,
             backward=self.processes.fabric.backward,
         )
         if self._average is not None:

@@ -28,7 +28,7 @@ from genets.training.resources import is_out_of_memory, largest_that_fits
 from genets.training.run.checkpoint import Checkpoints, Position
 from genets.training.run.epoch_log import EpochRecord, Listener
 from genets.training.run.state import TrainingState
-from genets.training.score import Score
+from genets.training.score import Metric, Score
 from genets.training.step import Teacher
 
 CHECKPOINT_SECONDS = 600.0
@@ -66,6 +66,7 @@ class Trainer:
         seed: The seed of everything that is random.
         checkpoints: The checkpoints of the run.
         teacher: A network whose outputs are learned from; None for no teacher.
+        metric: The validation score that decides which epoch is the best one.
         listener: Called with progress, epochs and messages.
         checkpoint_seconds: The time between checkpoints within an epoch; each epoch ends with one.
 
@@ -81,6 +82,7 @@ class Trainer:
         checkpoints: Checkpoints,
         *,
         teacher: Teacher | None = None,
+        metric: Metric = Metric.TOP1,
         listener: Listener | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
@@ -90,6 +92,7 @@ class Trainer:
         self.seed = seed
         self.checkpoints = checkpoints
         self.teacher = teacher
+        self.metric = metric
         self.listener = listener or Listener()
         self.checkpoint_seconds = checkpoint_seconds
         self.steps = steps_per_epoch(len(data.train), self.recipe.batch_size)
@@ -159,12 +162,13 @@ class Trainer:
         features, labels = (torch.cat(each) for each in zip(*parts, strict=True))
         fitted = None
         if self.processes.is_first:
-            fitted = fit_linear(features, labels, self.data.num_classes)
+            balanced = self.recipe.class_weights == "balanced"
+            fitted = fit_linear(features, labels, self.data.num_classes, balanced=balanced)
         fitted = self.processes.gather(fitted)[0]
         assert fitted is not None
         state.start_classifier(*fitted)
         score = self._score(0)
-        if _rank(own_score) > _rank(score):
+        if self._rank(own_score) > self._rank(score):
             state.start_classifier(*own)
             fitted, score = own, own_score
         loss = float(F.cross_entropy(F.linear(features, *fitted), labels))
@@ -281,6 +285,10 @@ class Trainer:
         images = self.steps * self.recipe.batch_size
         self._end(at.epoch, score, self._rate(at.epoch * self.steps - 1), loss, at.seconds, images)
 
+    def _rank(self, score: Score) -> tuple[float, float]:
+        """Rank by the metric, and by cross-entropy where shares are equal, as on few images."""
+        return self.metric.oriented(score[self.metric]), -score.cross_entropy
+
     def _score(self, epoch: int) -> Score:
         """The score on the validation images after an epoch."""
         self.state.begin_scoring()
@@ -302,7 +310,7 @@ class Trainer:
         """Record an epoch, and store the network."""
         at = self.position
         before = at.best_record()
-        best = before is None or _rank(score) > _rank(before.score)
+        best = before is None or self._rank(score) > self._rank(before.score)
         assert score.images is not None
         record = EpochRecord(
             epoch=epoch,
@@ -316,6 +324,8 @@ class Trainer:
             best=best,
             images=score.images,
             broken=self.gather_broken(),
+            balanced_accuracy=score.balanced_accuracy,
+            balanced_images=score.balanced_images,
         )
         at.records.append(record)
         at.step, at.losses, at.seconds = 0, [], 0.0
@@ -355,11 +365,6 @@ class Trainer:
         text = f"epoch {epoch} of {self.recipe.epochs}" + (f", {detail}" if detail else "")
         done = at.epoch * self.steps + at.step
         self.listener.progress(Progress("training", done, total, text))
-
-
-def _rank(score: Score) -> tuple[float, float]:
-    """Rank by top-1, and by cross-entropy where top-1 is equal, as it often is on few images."""
-    return score.top1, -score.cross_entropy
 
 
 @contextmanager
