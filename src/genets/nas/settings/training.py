@@ -101,6 +101,13 @@ class TrialSettings(TrainingSettings):
     epochs: Epochs = 6
     learning_rate: LearningRate = 0.8
     warmup_epochs: WarmupEpochs = 0.5
+    feature_epochs: int = Field(
+        default=20,
+        ge=0,
+        description="Epochs for which a super-block with inherited weights first learns to give "
+        "the feature maps of the MasterNet's own super-block. Without inherited weights, this "
+        "field changes nothing.",
+    )
     thaw: Literal["block", "after", "all"] = Field(
         default="after",
         description="The part of the network that a trial trains. `after`: the new super-block "

@@ -31,7 +31,7 @@ from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at, stage_of
 from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
-from genets.training.loop import estimate_norm_statistics
+from genets.training.feature_matching import Learner, match_features
 
 _log = get_logger(__name__)
 
@@ -142,9 +142,12 @@ class TrialJob(MasterNetJob):
         thaw: `after` trains the new super-block and all stages that follow; the frozen stages
             before are computed once per batch for the whole group. `block` freezes the stages
             that follow as well. `all` trains everything.
+        feature_epochs: The epochs for which an inherited super-block first learns to give the
+            feature maps of the MasterNet's own.
     """
 
     thaw: str
+    feature_epochs: int = 0
 
     def runner(self, worker: int = 0) -> TrialRunner:
         return TrialRunner(self.at_worker(worker))
@@ -189,14 +192,15 @@ class TrialRunner(MasterNetRunner):
         students = [self._student(trial) for trial in group]
         training = FeatureSplit(self.data.train, shared, job.device, job.recipe.precision)
         validation = FeatureSplit(self.data.validation, shared, job.device)
-        if job.inherits:
-            estimate_norm_statistics(students, training, job.recipe, seed=job.seed)
+        unmatched = self._match_features(group, students) if job.inherits else [None] * len(group)
         faults = train_together(
             students, training, job.recipe, seed=job.seed, teacher=teacher, device=job.device
         )
         return [
-            self._score(trial, student, fault, validation)
-            for trial, student, fault in zip(group, students, faults, strict=True)
+            self._score(trial, student, no_match or fault, validation)
+            for trial, student, no_match, fault in zip(
+                group, students, unmatched, faults, strict=True
+            )
         ]
 
     def _student(self, trial: Trial) -> nn.Module:
@@ -215,6 +219,38 @@ class TrialRunner(MasterNetRunner):
             student[1:].requires_grad_(False)
         return student
 
+    def _match_features(
+        self, group: Sequence[Trial], students: Sequence[nn.Module]
+    ) -> list[TrainingError | None]:
+        """Train inherited super-blocks to give the feature maps of the MasterNet's own.
+
+        Their weights are stored, because candidates inherit them.
+        """
+        job, index = self.job, group[0].index
+        before, _ = split_at(self.master_net, index)
+        width = job.master.stage(index).width
+        learners = []
+        for trial, student in zip(group, students, strict=True):
+            numbers = self.channels.of_stage(index, trial.super_block.width)
+            known = numbers < width
+            stage = _super_block(student, index)
+            learners.append(Learner(stage, numbers[known], known.nonzero()[:, 0]))
+        faults = match_features(
+            learners,
+            stage_of(self.master_net, index),
+            FeatureSplit(self.data.train, before, job.device, job.recipe.precision),
+            epochs=job.feature_epochs,
+            batch_size=job.recipe.batch_size,
+            seed=job.seed,
+            precision=job.recipe.precision,
+            device=job.device,
+        )
+        assert job.trial_weights is not None
+        for trial, learner, fault in zip(group, learners, faults, strict=True):
+            if fault is None:
+                job.trial_weights.save(trial, learner.part)
+        return faults
+
     def _split(self, net: ByobNet, index: int) -> tuple[nn.Module, nn.Module]:
         """Split a network into its frozen part, which trials share, and its trained part."""
         return (nn.Identity(), net) if self.job.thaw == "all" else split_at(net, index)
@@ -232,8 +268,6 @@ class TrialRunner(MasterNetRunner):
             score = evaluate(student, validation, device=self.job.device)
         except TrainingError as error:
             return TrialResult(trial, "failed", reason=first_line(error))
-        if self.job.trial_weights is not None:
-            self.job.trial_weights.save(trial, _super_block(student, trial.index))
         return TrialResult(
             trial,
             "done",
@@ -311,6 +345,7 @@ def _make_job(context: SearchContext, weights: TrialWeights | None = None) -> Tr
         master_weights=context.round.weights,
         recipe=settings.trial_training.recipe(),
         thaw=settings.trial_training.thaw,
+        feature_epochs=settings.trial_training.feature_epochs,
     )
     return job if weights is None else replace(job, trial_weights=weights)
 
