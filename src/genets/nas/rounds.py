@@ -24,7 +24,7 @@ from genets.nas.study.records import (
     TrainedCandidate,
     TrialResult,
 )
-from genets.nas.trials.runner import run_trials
+from genets.nas.trials.run import run_trials
 from genets.structure import SearchSpace, Structure
 from genets.training import Score
 

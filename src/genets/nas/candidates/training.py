@@ -24,7 +24,9 @@ from genets.nas.candidates.assembly import assemble, needed_trials
 from genets.nas.context import SearchContext
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial
-from genets.nas.trials.runner import MasterNetJob, MasterNetRunner, restore_weights
+from genets.nas.trials.run import restore_weights
+from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
+from genets.nas.trials.weights import TrialWeights
 from genets.networks import build, load_weights, save_weights
 from genets.networks.inheritance import MasterChannels
 from genets.structure import Structure
@@ -46,12 +48,19 @@ class CandidateJob(MasterNetJob):
             the first round, which is `master`.
         source_weights: The file of its weights.
         trials: The trials of the round that ended well.
+        trial_weights: The weights of these trials, which candidates inherit; None where candidates
+            are trained from scratch.
     """
 
     folder: Path
     source: Structure
     source_weights: Path
     trials: tuple[Trial, ...] = ()
+    trial_weights: TrialWeights | None = None
+
+    @property
+    def inherits(self) -> bool:
+        return self.trial_weights is not None
 
     def runner(self, worker: int = 0) -> CandidateRunner:
         return CandidateRunner(self.at_worker(worker))
@@ -119,8 +128,7 @@ class CandidateRunner(MasterNetRunner):
         job = self.job
         with seeded_globals("final", job.seed):
             net = build(structure, data.num_classes)
-        if job.inherits:
-            assert job.trial_weights is not None
+        if job.trial_weights is not None:
             assemble(net, structure, self.source_channels, job.trials, job.trial_weights)
             net.to(job.device)
             estimate_norm_statistics([net], data.train, job.recipe, seed=job.seed)
@@ -161,6 +169,7 @@ def make_candidate_job(context: SearchContext) -> CandidateJob:
         source=context.round.master,
         source_weights=context.round.weights,
         trials=_done_trials(context),
+        trial_weights=None if settings.from_scratch else context.trial_weights,
     )
 
 

@@ -101,12 +101,12 @@ class TrialSettings(TrainingSettings):
     epochs: Epochs = 6
     learning_rate: LearningRate = 0.8
     warmup_epochs: WarmupEpochs = 0.5
-    feature_epochs: int = Field(
-        default=20,
-        ge=0,
-        description="Epochs for which a super-block with inherited weights first learns to give "
-        "the feature maps of the MasterNet's own super-block. Without inherited weights, this "
-        "field changes nothing.",
+    feature_steps: int = Field(
+        default=100,
+        gt=0,
+        description="Training steps of a super-block with inherited weights, which learns the "
+        "feature maps of the MasterNet's own super-block; an epoch is completed. Of the other "
+        "fields, only batch_size and precision then count.",
     )
     thaw: Literal["block", "after", "all"] = Field(
         default="after",

@@ -60,6 +60,12 @@ class TrialResult:
     reason: str = ""
     balanced_accuracy: float | None = None
 
+    @classmethod
+    def of(cls, trial: Trial, score: Score) -> TrialResult:
+        """The result of a trial that ended well."""
+        top1, entropy, balanced = score.top1, score.cross_entropy, score.balanced_accuracy
+        return cls(trial, "done", top1, entropy, balanced_accuracy=balanced)
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,24 +14,20 @@ import torch
 from timm.models.byobnet import ByobNet
 from torch import nn
 
-from genets.core.errors import GenetsError, TrainingError, first_line
+from genets.core.errors import TrainingError, first_line
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
 from genets.data import MAX_BROKEN_SHARE, ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.trials.gpus import fitting_group_size, gpus_of, least_free_bytes, step_cost
-from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
-from genets.nas.trials.weights import TrialWeights
 from genets.nas.trials.workers import assign_device, check_memory, use_device
 from genets.networks import build, load_blocks, load_weights
-from genets.networks.inheritance import MasterChannels, inherit
+from genets.networks.inheritance import MasterChannels
 from genets.networks.own_blocks import loaded_block_files
-from genets.networks.surgery import inherit_weights, split_at, stage_of
+from genets.networks.surgery import inherit_weights, split_at
 from genets.structure import Structure
 from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
-from genets.training.feature_matching import Learner, match_features
 
 _log = get_logger(__name__)
 
@@ -52,8 +48,6 @@ class MasterNetJob:
         own_blocks: Files with block types of the user's own.
         max_broken_share: The largest share of broken images that is no error.
         preprocessing: How images become inputs; None for the default.
-        inherits: Whether networks start from inherited weights; see `networks.inheritance`.
-        trial_weights: The weights of the trials of the round.
     """
 
     master: Structure
@@ -66,8 +60,6 @@ class MasterNetJob:
     own_blocks: tuple[str, ...] = ()
     max_broken_share: float = MAX_BROKEN_SHARE
     preprocessing: Preprocessing | None = None
-    inherits: bool = False
-    trial_weights: TrialWeights | None = None
 
     @classmethod
     def in_context(cls, context: SearchContext, **values: Any) -> Self:
@@ -81,8 +73,6 @@ class MasterNetJob:
             own_blocks=loaded_block_files(settings.own_blocks),
             max_broken_share=settings.max_broken_share,
             preprocessing=context.preprocessing,
-            inherits=not settings.from_scratch,
-            trial_weights=None if settings.from_scratch else context.trial_weights,
             **values,
         )
 
@@ -99,8 +89,8 @@ class MasterNetRunner:
             load_blocks(file)
         use_device(job.device)
         check_memory(job.device)
-        self._master = job.master
         self.data = self.load_data(job, job.master.resolution)
+        self._structure = job.master
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
         self.master_net.to(job.device)
@@ -110,7 +100,7 @@ class MasterNetRunner:
     @cached_property
     def channels(self) -> MasterChannels:
         """The channels of the MasterNet, whose weights other networks inherit."""
-        return MasterChannels(self.master_net, self._master)
+        return MasterChannels(self.master_net, self._structure)
 
     @staticmethod
     def load_data(job: MasterNetJob, resolution: int) -> ImageData:
@@ -142,26 +132,27 @@ class TrialJob(MasterNetJob):
         thaw: `after` trains the new super-block and all stages that follow; the frozen stages
             before are computed once per batch for the whole group. `block` freezes the stages
             that follow as well. `all` trains everything.
-        feature_epochs: The epochs for which an inherited super-block first learns to give the
-            feature maps of the MasterNet's own.
     """
 
     thaw: str
-    feature_epochs: int = 0
 
     def runner(self, worker: int = 0) -> TrialRunner:
         return TrialRunner(self.at_worker(worker))
 
 
-class TrialRunner(MasterNetRunner):
-    """Runs groups of trials of one round."""
+class TrialGroups(MasterNetRunner, ABC):
+    """Runs groups of trials of one round; a group without enough memory is halved."""
 
-    def __init__(self, job: TrialJob) -> None:
+    def __init__(self, job: MasterNetJob) -> None:
         super().__init__(job)
-        self.job = job
+        self._batch_size = job.recipe.batch_size
+
+    @abstractmethod
+    def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
+        """Train and score trials of one stage."""
 
     def run(self, group: Sequence[Trial]) -> list[TrialResult]:
-        """Fine-tune and score trials of one stage; each batch is read once for all of them.
+        """Train and score trials of one stage; each batch is read once for all of them.
 
         A trial fails whose loss becomes NaN, or for which memory runs out when it runs alone.
 
@@ -169,11 +160,11 @@ class TrialRunner(MasterNetRunner):
             DataError: An image cannot be read. The trials are not at fault, so nothing is
                 recorded, and a resumed study runs them again.
         """
+        assert len({trial.index for trial in group}) == 1
         start = time.perf_counter()
-        job = self.job
         outcomes: list[TrialResult] | None = None
         try:
-            with fitting_threads(self.master_net, job.master.resolution, job.recipe.batch_size):
+            with fitting_threads(self.master_net, self._structure.resolution, self._batch_size):
                 outcomes = self._run(group)
         except (torch.OutOfMemoryError, MemoryError) as error:
             if len(group) == 1:
@@ -185,71 +176,38 @@ class TrialRunner(MasterNetRunner):
         seconds = (time.perf_counter() - start) / len(group)
         return [replace(outcome, seconds=seconds) for outcome in outcomes]
 
+
+class TrialRunner(TrialGroups):
+    """Fine-tunes groups of trials with fresh super-blocks."""
+
+    def __init__(self, job: TrialJob) -> None:
+        super().__init__(job)
+        self.job = job
+
     def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
         job, index = self.job, group[0].index
-        assert all(trial.index == index for trial in group)
         shared, teacher = self._split(self.master_net, index)
         students = [self._student(trial) for trial in group]
         training = FeatureSplit(self.data.train, shared, job.device, job.recipe.precision)
         validation = FeatureSplit(self.data.validation, shared, job.device)
-        unmatched = self._match_features(group, students) if job.inherits else [None] * len(group)
         faults = train_together(
             students, training, job.recipe, seed=job.seed, teacher=teacher, device=job.device
         )
         return [
-            self._score(trial, student, no_match or fault, validation)
-            for trial, student, no_match, fault in zip(
-                group, students, unmatched, faults, strict=True
-            )
+            self._score(trial, student, fault, validation)
+            for trial, student, fault in zip(group, students, faults, strict=True)
         ]
 
     def _student(self, trial: Trial) -> nn.Module:
         key = (self.job.seed, trial.index, str(trial.super_block), trial.repeat)
-        structure = trial.structure(self.job.master)
         with seeded_globals("trial", *key):
-            net = build(structure, self.data.num_classes)
-        if self.job.inherits:
-            inherit(net, structure, self.channels)
-            net.to(self.job.device)
-        else:
-            inherit_weights(net, self.master_net, fresh_stages={trial.index})
+            net = build(trial.structure(self.job.master), self.data.num_classes)
+        inherit_weights(net, self.master_net, fresh_stages={trial.index})
         student = self._split(net, trial.index)[1]
         if self.job.thaw == "block":
             assert isinstance(student, nn.Sequential)
             student[1:].requires_grad_(False)
         return student
-
-    def _match_features(
-        self, group: Sequence[Trial], students: Sequence[nn.Module]
-    ) -> list[TrainingError | None]:
-        """Train inherited super-blocks to give the feature maps of the MasterNet's own.
-
-        Their weights are stored, because candidates inherit them.
-        """
-        job, index = self.job, group[0].index
-        before, _ = split_at(self.master_net, index)
-        width = job.master.stage(index).width
-        learners = []
-        for trial, student in zip(group, students, strict=True):
-            numbers = self.channels.of_stage(index, trial.super_block.width)
-            known = numbers < width
-            stage = _super_block(student, index)
-            learners.append(Learner(stage, numbers[known], known.nonzero()[:, 0]))
-        faults = match_features(
-            learners,
-            stage_of(self.master_net, index),
-            FeatureSplit(self.data.train, before, job.device, job.recipe.precision),
-            epochs=job.feature_epochs,
-            batch_size=job.recipe.batch_size,
-            seed=job.seed,
-            precision=job.recipe.precision,
-            device=job.device,
-        )
-        assert job.trial_weights is not None
-        for trial, learner, fault in zip(group, learners, faults, strict=True):
-            if fault is None:
-                job.trial_weights.save(trial, learner.part)
-        return faults
 
     def _split(self, net: ByobNet, index: int) -> tuple[nn.Module, nn.Module]:
         """Split a network into its frozen part, which trials share, and its trained part."""
@@ -268,94 +226,4 @@ class TrialRunner(MasterNetRunner):
             score = evaluate(student, validation, device=self.job.device)
         except TrainingError as error:
             return TrialResult(trial, "failed", reason=first_line(error))
-        return TrialResult(
-            trial,
-            "done",
-            score.top1,
-            score.cross_entropy,
-            balanced_accuracy=score.balanced_accuracy,
-        )
-
-
-def _super_block(student: nn.Module, index: int) -> nn.Module:
-    """The stage at `index` of a whole network, or the first stage of the part that begins there."""
-    if isinstance(student, ByobNet):
-        return stage_of(student, index)
-    assert isinstance(student, nn.Sequential)
-    return student[0]
-
-
-def run_trials(context: SearchContext) -> list[TrialResult]:
-    """Run the missing trials of the round, record each when it ends, and give all results."""
-    settings, study, number = context.settings, context.study, context.round.number
-    planned = plan_trials(
-        context.round.space,
-        settings.trials_per_super_block,
-        settings.controls_per_super_block,
-        seed=settings.seed,
-        sampling=settings.sampling,
-        grown_from=study.grown_from,
-    )
-    missing = study.missing(planned, number, retry_failed=not study.is_selected(number))
-    if missing:
-        with context.phase("trials"):
-            _run_missing(context, missing, len(planned))
-    return study.results(number)
-
-
-def _group_size(context: SearchContext, job: TrialJob) -> int:
-    """The number of trials of one super-block that are trained together."""
-    if context.settings.trials == "separate":
-        return 1
-    if context.device == "cpu":
-        return GROUP_SIZE
-    return fitting_group_size(
-        step_cost(job.master, context.num_classes, job.recipe),
-        context.workers,
-        len(gpus_of(context.device)),
-        least_free_bytes(context.device),
-        GROUP_SIZE,
-    )
-
-
-def restore_weights(context: SearchContext, trials: Sequence[Trial]) -> None:
-    """Run the trials again whose weights are not on disk; they end with the same weights.
-
-    Raises GenetsError where the weights cannot be written.
-    """
-    kept = context.trial_weights
-    lost = [trial for trial in trials if not kept.has(trial)]
-    if not lost:
-        return
-    _log.info("%d trials are run again, because their weights are not on disk", len(lost))
-    job = _make_job(context, replace(kept, limit_bytes=sys.maxsize))
-    for _ in context.lab.run_trials(job, group_trials(lost, _group_size(context, job)),
-                                    context.workers):  # fmt: skip
-        pass
-    missing = [trial for trial in trials if not kept.has(trial)]
-    if missing:
-        raise GenetsError(f"the weights of trials cannot be written to {kept.folder}")
-
-
-def _make_job(context: SearchContext, weights: TrialWeights | None = None) -> TrialJob:
-    settings = context.settings
-    job = TrialJob.in_context(
-        context,
-        master=context.round.master,
-        master_weights=context.round.weights,
-        recipe=settings.trial_training.recipe(),
-        thaw=settings.trial_training.thaw,
-        feature_epochs=settings.trial_training.feature_epochs,
-    )
-    return job if weights is None else replace(job, trial_weights=weights)
-
-
-def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:
-    job = _make_job(context)
-    report, done = context.report("trials"), planned - len(missing)
-    report(done, planned)
-    groups = group_trials(missing, _group_size(context, job))
-    for result in context.lab.run_trials(job, groups, context.workers):
-        context.study.record(result, context.round.number)
-        done += 1
-        report(done, planned, str(result.trial.super_block))
+        return TrialResult.of(trial, score)

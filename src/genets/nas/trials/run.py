@@ -1,0 +1,101 @@
+"""The trials of a round: planned, run, recorded, and run again where their weights are lost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from genets.core.errors import GenetsError
+from genets.core.log import get_logger
+from genets.nas.context import SearchContext
+from genets.nas.study.records import Trial, TrialResult
+from genets.nas.trials.gpus import fitting_group_size, gpus_of, least_free_bytes, step_cost
+from genets.nas.trials.inherited import InheritedTrialJob
+from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
+from genets.nas.trials.runner import TrialJob
+
+_log = get_logger(__name__)
+
+
+def run_trials(context: SearchContext) -> list[TrialResult]:
+    """Run the missing trials of the round, record each when it ends, and give all results."""
+    settings, study, number = context.settings, context.study, context.round.number
+    planned = plan_trials(
+        context.round.space,
+        settings.trials_per_super_block,
+        settings.controls_per_super_block,
+        seed=settings.seed,
+        sampling=settings.sampling,
+        grown_from=study.grown_from,
+    )
+    missing = study.missing(planned, number, retry_failed=not study.is_selected(number))
+    if missing:
+        with context.phase("trials"):
+            _run_missing(context, missing, len(planned))
+    return study.results(number)
+
+
+def _group_size(context: SearchContext, job: TrialJob | InheritedTrialJob) -> int:
+    """The number of trials of one super-block that are trained together."""
+    if context.settings.trials == "separate":
+        return 1
+    if context.device == "cpu":
+        return GROUP_SIZE
+    return fitting_group_size(
+        step_cost(job.master, context.num_classes, job.recipe),
+        context.workers,
+        len(gpus_of(context.device)),
+        least_free_bytes(context.device),
+        GROUP_SIZE,
+    )
+
+
+def _make_job(context: SearchContext) -> TrialJob | InheritedTrialJob:
+    settings = context.settings
+    job, more = (
+        (TrialJob, {"thaw": settings.trial_training.thaw})
+        if settings.from_scratch
+        else (
+            InheritedTrialJob,
+            {"steps": settings.trial_training.feature_steps, "kept": context.trial_weights},
+        )
+    )
+    return job.in_context(
+        context,
+        master=context.round.master,
+        master_weights=context.round.weights,
+        recipe=settings.trial_training.recipe(),
+        **more,
+    )
+
+
+def restore_weights(context: SearchContext, trials: Sequence[Trial]) -> None:
+    """Run the trials again whose weights are not on disk; they end with the same weights.
+
+    Raises GenetsError where the weights cannot be written.
+    """
+    kept = context.trial_weights
+    lost = [trial for trial in trials if not kept.has(trial)]
+    if not lost:
+        return
+    _log.info("%d trials are run again, because their weights are not on disk", len(lost))
+    job = _make_job(context)
+    assert isinstance(job, InheritedTrialJob)
+    job = replace(job, kept=replace(kept, limit_bytes=sys.maxsize))
+    groups = group_trials(lost, _group_size(context, job))
+    for _ in context.lab.run_trials(job, groups, context.workers):
+        pass  # the workers store the weights
+    if not all(kept.has(trial) for trial in trials):
+        raise GenetsError(f"the weights of trials cannot be written to {kept.folder}")
+
+
+def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:
+    job = _make_job(context)
+    report, done = context.report("trials"), planned - len(missing)
+    report(done, planned)
+    groups = group_trials(missing, _group_size(context, job))
+    for result in context.lab.run_trials(job, groups, context.workers):
+        context.study.record(result, context.round.number)
+        done += 1
+        report(done, planned, str(result.trial.super_block))
