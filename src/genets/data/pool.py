@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, cast
 
 import torch
@@ -141,6 +141,7 @@ class PoolSplit:
         share: the share of the images that this process reads.
         device: device of the images in a batch.
         preprocessing: normalises the pixels.
+        augmentation: the settings of `training_transform`.
     """
 
     purpose: str
@@ -153,6 +154,7 @@ class PoolSplit:
     share: Share = WHOLE
     device: torch.device = CPU
     preprocessing: Preprocessing = DEFAULT
+    augmentation: Augmentation = field(default_factory=Augmentation)
     _loaders: list[_Loader] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -328,7 +330,8 @@ def assemble(
     images = sum(len(positions) for _, positions in parts.values())
     usual = _usual_workers(images if labels is None else len(labels), share, device)
     workers = usual if workers is None else workers
-    training = (augmentation or Augmentation()).training_transform(resolution)
+    augmentation = augmentation or Augmentation()
+    training = augmentation.training_transform(resolution)
     preprocessing = preprocessing or DEFAULT
     fixed = make_transform(preprocessing, resolution)
     broken = BrokenImages(name, images, max_share=max_broken_share)
@@ -337,7 +340,7 @@ def assemble(
         pool, positions = parts.get(purpose, (Pool([], []), []))
         return PoolSplit(
             purpose, pool.images, positions, training, fixed, broken, workers, share, device,
-            preprocessing,
+            preprocessing, augmentation,
         )  # fmt: skip
 
     made = {purpose: split(purpose) for purpose in SPLITS}
@@ -357,6 +360,19 @@ def assemble(
         fingerprint=fingerprint,
         reading=usual > 0,
     )
+
+
+def with_augmentation(data: ImageData, augmentation: Augmentation) -> ImageData:
+    """Give the same images with another augmentation of the training images.
+
+    Data sets that draw their own images stay as they are, with their own disturbances.
+    """
+    split = data.train
+    if not isinstance(split, PoolSplit) or split.augmentation == augmentation:
+        return data
+    transform = augmentation.training_transform(data.resolution)
+    augmented = replace(split, training_transform=transform, augmentation=augmentation)
+    return replace(data, train=augmented)
 
 
 def _needed_cuts(stored: Mapping[str, Pool | None], splits: Collection[str]) -> list[str]:

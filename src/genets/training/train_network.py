@@ -121,7 +121,7 @@ def train_network(
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
             trainer = Trainer(
-                TrainingState(network, settings.recipe, data.num_classes, team),
+                TrainingState(network, settings.recipe, team),
                 data,
                 settings.seed,
                 Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),

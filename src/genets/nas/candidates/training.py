@@ -24,7 +24,7 @@ from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
 from genets.networks import build, save_weights
 from genets.structure import Structure
-from genets.training import Score, evaluate, fitting_threads, train
+from genets.training import Score, evaluate, fitting_threads, train_on
 from genets.training.score import Metric
 from genets.training.teacher import TeacherNetwork
 
@@ -83,9 +83,9 @@ class CandidateRunner(MasterNetRunner):
         with seeded_globals("final", job.seed):
             net = build(structure, data.num_classes)
         with fitting_threads(net, structure.resolution, job.recipe.batch_size):
-            train(
+            train_on(
                 net,
-                data.train,
+                data,
                 job.recipe,
                 seed=job.seed,
                 teacher=teacher.to(job.device),
