@@ -94,13 +94,15 @@ class TrainingSettings(_recipe_model(StrictModel, **_DEFAULTS)):  # type: ignore
         """Replace the precision `auto` by the one for the device that trains."""
         if self.precision != "auto":
             return self
+        precision = "fp32"
         # Most machines show in /dev whether they have a GPU; the check of a target looks there
         # before it imports PyTorch.
-        if Target(device=device).is_cpu:
-            return self.model_copy(update={"precision": "fp32"})
-        from genets.training.resources import usual_precision
+        if not Target(device=device).is_cpu:
+            from genets.training.resources import usual_precision
 
-        return self.model_copy(update={"precision": usual_precision(device)})
+            precision = usual_precision(device)
+        decided: Self = self.model_copy(update={"precision": precision})
+        return decided
 
 
 class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ignore[misc]
@@ -117,7 +119,8 @@ class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ign
     @classmethod
     def _expand(cls, name: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
         """A trial has the trained classifier of the MasterNet, so it needs no linear start."""
-        return super()._expand(name, {"linear_start": False, **changes})  # type: ignore[no-any-return]
+        fields: dict[str, Any] = super()._expand(name, {"linear_start": False, **changes})
+        return fields
 
     def check(self, table: str) -> None:
         super().check(table)
