@@ -72,7 +72,8 @@ def test_every_choice_is_a_valid_search_with_its_reasons(
 ) -> None:
     found = settings_from_data(ImageSizes(images, side), has_weights=has_weights)
     chosen = SearchSettings(data="photos", **GIVEN, **found.settings)
-    assert chosen.resolution == side
+    assert chosen.resolution == (max(side, MIN_PHOTO_SIDE) if has_weights else side)
+    assert not has_weights or found.settings["master"].startswith("genet_")
     assert len(found.reasons) == 3
     assert all("\n" not in line for line in found.reasons)
 

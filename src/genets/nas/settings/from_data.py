@@ -53,19 +53,21 @@ def settings_from_data(
         resolution: The given resolution; None where it follows from the data, or is that of the
             given MasterNet.
         recipes: Whether the recipes follow from the data.
-        has_weights: Whether the MasterNet starts from pretrained weights.
+        has_weights: Whether the MasterNet starts from pretrained weights. Then it is a GENet, for
+            which published weights exist.
     """
     settings: dict[str, Any] = {}
     reasons: list[str] = []
     side = resolution or fitting_resolution(sizes.median_side)
     if master:
         if resolution is None:
+            median = f"the median image has {sizes.median_side} pixels on its shorter side"
+            if has_weights and side < MIN_PHOTO_SIDE:
+                side = MIN_PHOTO_SIDE
+                median += ", and pretrained GENets need more"
             settings["resolution"] = side
-            reasons.append(
-                f"resolution {side}: the median image has {sizes.median_side} pixels on its "
-                "shorter side"
-            )
-        settings["master"], reason = _choose_master(sizes, side)
+            reasons.append(f"resolution {side}: {median}")
+        settings["master"], reason = _choose_master(sizes, side, has_weights=has_weights)
         reasons.append(reason)
     if recipes:
         trainings, reason = _choose_recipes(sizes, side, has_weights=has_weights)
@@ -79,9 +81,9 @@ def fitting_resolution(side: int) -> int:
     return max((each for each in RESOLUTIONS if each <= side), default=RESOLUTIONS[0])
 
 
-def _choose_master(sizes: ImageSizes, side: int) -> tuple[str, str]:
+def _choose_master(sizes: ImageSizes, side: int, *, has_weights: bool) -> tuple[str, str]:
     """The name of the MasterNet in the zoo, and the reason."""
-    if side < MIN_PHOTO_SIDE:
+    if side < MIN_PHOTO_SIDE and not has_weights:
         name, reason = "master_small", f"images of {side} pixels are small"
     else:
         name = "genet_normal" if sizes.images >= MANY_IMAGES else "genet_light"
