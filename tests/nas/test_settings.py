@@ -259,6 +259,7 @@ def test_a_named_recipe_replaces_the_fields_of_a_layer_before() -> None:
         ),
         ("master", {"recipe": "finetun"}, "unknown recipe 'finetun'; did you mean finetune?"),
         ("master", {"recipe": 3}, "unknown recipe '3'"),
+        ("master", {"recip": "quick"}, "did you mean master_training.recipe"),
         ("master", {"mixup": -1}, "master_training.mixup must be greater than or equal to 0"),
         ("master", {"mixup": float("nan")}, "master_training.mixup must be a finite number"),
         ("final", {"crop_area": [1, 0.5]}, "final_training: crop_area must be ascending"),

@@ -109,11 +109,11 @@ def search(
     if resolution is not None:
         settings["resolution"] = resolution
     chosen = _merge_settings(out, preset, settings_file, settings, target)
-    masters = _split_names(compare_masters or "")
+    masters = [] if compare_masters is None else _read_masters(compare_masters, settings)
     complete = _complete(chosen | ({"master": masters[0]} if masters else {}), out, preset)
     values = dict(complete.values)
-    if compare_masters is not None:
-        values["master"] = _choose_master(masters, settings, values, out, plain=json)
+    if masters:
+        values["master"] = _choose_master(masters, values, out, plain=json)
     _run(out, values, complete.reasons, workers, wait, json)
 
 
@@ -142,8 +142,19 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
     return SearchSettings(**settings)
 
 
-def _split_names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _read_masters(text: str, given: dict[str, Any]) -> list[str]:
+    """Split the structures to compare. Raises SettingsError.
+
+    given: The settings that were given as options.
+    """
+    from genets.core.errors import SettingsError
+
+    if "master" in given:
+        raise SettingsError("give --master or --compare-masters, not both")
+    structures = [name.strip() for name in text.split(",") if name.strip()]
+    if len(set(structures)) < 2:
+        raise SettingsError("--compare-masters needs at least two structures, such as net1,net2")
+    return structures
 
 
 def _complete(chosen: dict[str, Any], out: Path, preset: str | None) -> CompleteSettings:
@@ -202,7 +213,6 @@ def _run(
 
 def _choose_master(
     structures: Sequence[str],
-    given: dict[str, Any],
     merged: dict[str, Any],
     out: Path,
     *,
@@ -212,7 +222,6 @@ def _choose_master(
 
     Args:
         structures: Zoo names, files or notations.
-        given: The settings that were given as options.
         merged: The settings of the search; data, resolution, recipe and seeds of the ranking.
         out: The folder of the study, which keeps the ranking.
         plain: Whether progress is shown in lines.
@@ -221,13 +230,8 @@ def _choose_master(
         GenetsError: The structures cannot be compared, or the study has its MasterNet.
     """
     from genets.cli.output import print_remark, remark_console
-    from genets.core.errors import SettingsError
     from genets.report.study.tables import masters_table
 
-    if "master" in given:
-        raise SettingsError("give --master or --compare-masters, not both")
-    if len(set(structures)) < 2:
-        raise SettingsError("--compare-masters needs at least two structures, such as net1,net2")
     settings = {name: _check({**merged, "master": name}) for name in structures}
     ranking, latencies = _rank(settings, out, plain=plain)
     remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 
@@ -51,6 +51,8 @@ class TrainingSettings(_recipe_model(StrictModel, **_DEFAULTS)):  # type: ignore
     Any number of epochs from 1 on is possible: a warm-up that does not fit into the training takes
     half of its epochs, and is stored so.
     """
+
+    other_names: ClassVar = (RECIPE,)
 
     @model_validator(mode="before")
     @classmethod
