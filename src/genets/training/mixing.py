@@ -43,9 +43,10 @@ class MixedSplit:
             # Pairs are mixed; a training split that is smaller than a batch may be odd.
             even = len(batch[1]) // 2 * 2
             images, labels = (part[:even].to(self.device, non_blocking=True) for part in batch)
+            if images.data_ptr() == batch[0].data_ptr():
+                images = images.clone()  # mixing is in place, and a split may keep its images
             with seeded_globals("step", seed, epoch, step):
-                # Mixing is in place, and a split may keep its images.
-                mixed = mixing(images.clone(), labels)
+                mixed = mixing(images, labels)
             yield mixed
 
 
