@@ -82,8 +82,8 @@ def test_each_reason_is_one_line() -> None:
     assert settings_from_data(ImageSizes(1600, 300)).reasons == (
         "resolution 224: the median image has 300 pixels on its shorter side",
         "MasterNet genet_light: 1600 training images of 224 pixels",
-        "recipe paper: fresh weights and images of 224 pixels; batches of 64, because there are "
-        "1600 training images",
+        "recipe paper: fresh weights and images of 224 pixels; batches of 64 for 1600 training "
+        "images",
     )
 
 
@@ -119,6 +119,7 @@ def test_a_folder_of_photographs_is_searched_at_their_size(tmp_path: Path) -> No
         ({"master": "genet_light", "resolution": 128}, None, 128, 1),
         ({"resolution": 32}, None, 32, 2),
         ({"final_training": {"epochs": 3}}, None, 96, 3),
+        ({table: {"recipe": "nas", "epochs": 3} for table in TRAININGS}, None, 96, 2),
         ({}, "quick", 16, 0),
         (PRESETS["photos"], "photos", 96, 2),
         ({**PRESETS["paper"], "master": "net1"}, "paper", 224, 0),

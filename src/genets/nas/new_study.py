@@ -12,6 +12,7 @@ from genets.nas.settings.from_data import settings_from_data
 from genets.nas.settings.presets import OF_SMALL_IMAGES, TRAININGS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge_settings
+from genets.nas.settings.training import RECIPE
 from genets.nas.study.reader import is_study
 from genets.training.recipe import describe_unused
 
@@ -55,7 +56,8 @@ def complete_settings(
         recipes = [getattr(settings, table).recipe() for table in TRAININGS]
         unused = describe_unused(settings.data, *recipes)
         return CompleteSettings(chosen, (unused,) if unused else ())
-    has_master, has_recipes = "master" in chosen, preset is not None
+    has_master = "master" in chosen
+    has_recipes = preset is not None or all(RECIPE in chosen.get(table, {}) for table in TRAININGS)
     if preset in OF_SMALL_IMAGES or (has_master and has_recipes):
         return CompleteSettings(chosen)
     from genets.data import load_data

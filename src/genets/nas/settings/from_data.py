@@ -14,7 +14,7 @@ from genets.core.errors import counted
 from genets.core.image_facts import ImageSizes
 from genets.nas.settings.presets import PRESETS, TRAININGS
 
-# The usual input sizes; 224 pixels are usual on ImageNet, and more cost more than they bring.
+# Usual input sizes, the largest of which is the usual one on ImageNet.
 RESOLUTIONS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 # The strides of the GENets reduce an image 32 times, so a smaller image ends as a map of less than
 # 3 x 3 values. `master_small` reduces it 16 times.
@@ -101,12 +101,13 @@ def _choose_recipes(
     if side < MIN_PHOTO_SIDE:
         return {}, f"recipes of the preset quick: images of {side} pixels are small"
     trainings = _trainings("imagenet")
-    reason = f"recipe paper: fresh weights and images of {side} pixels"
+    weights = "pretrained" if has_weights else "fresh"
+    reason = f"recipe paper: {weights} weights and images of {side} pixels"
     if sizes.images < FEW_IMAGES:
         for table in TRAININGS:
             trainings[table] = {**trainings[table], "batch_size": SMALL_BATCH}
         images = counted(sizes.images, "training image")
-        reason += f"; batches of {SMALL_BATCH}, because there are {images}"
+        reason += f"; batches of {SMALL_BATCH} for {images}"
     return trainings, reason
 
 
