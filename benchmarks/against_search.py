@@ -189,7 +189,8 @@ def full_training_seconds(settings: SearchSettings, rules: Rules, pool: Executor
     """
     job = partial(short_training, settings, rules.short_epochs)
     seconds = [short.seconds for short in pool.map(job, [settings.structure] * WORKERS)]
-    return min(seconds) * settings.final_training.epochs / rules.short_epochs
+    epochs: int = settings.final_training.epochs
+    return min(seconds) * epochs / rules.short_epochs
 
 
 def short_training(settings: SearchSettings, epochs: int, structure: Structure) -> Evaluation:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,8 @@ from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.study import Study
 from genets.networks.baselines import baselines
 from genets.structure import Structure, zoo
-from genets.training import Score
+from genets.training import Score, make_recipe
+from genets.training.recipe import full_recipe
 from json_keys import check_keys
 
 SELECTED = Candidate(
@@ -171,6 +173,22 @@ def test_a_preset_has_the_literal_method_of_the_paper(driver, tmp_path):
     for name in ("sampling", "trials", "regression", "selection", "confirm"):
         assert getattr(ours, name) == getattr(defaults, name)
     assert ours.trial_training.thaw == defaults.trial_training.thaw
+
+
+def test_a_recipe_is_named_for_each_training(driver, tmp_path):
+    words = ("--master-recipe", "finetune", "--master-epochs", 6, "--trial-recipe", "nas")
+    assert invoke(*SEARCH, "--out", tmp_path, *words, "--final-recipe", "paper").exit_code == 0
+    chosen = driver.asked.settings
+    assert (chosen.master_training.optimizer, chosen.master_training.epochs) == ("adamw", 6)
+    assert (chosen.trial_training.epochs, chosen.trial_training.learning_rate) == (30, 0.01)
+    assert (chosen.final_training.mixup, chosen.final_training.epochs) == (0.2, 480)
+    preset = ("--preset", "photos", "--final-recipe", "quick")
+    assert invoke(*SEARCH, "--out", tmp_path, *preset).exit_code == 0
+    assert driver.asked.settings.final_training.recipe() == replace(
+        make_recipe(full_recipe("quick")), precision="fp32"
+    )
+    line = fails(invoke(*SEARCH, "--out", tmp_path, "--trial-recipe", "nsa"), "did you mean nas")
+    assert line.startswith("genets: unknown trial-recipe 'nsa'")
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_networks import TINY
 
+from genets.data import load_data
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.runner import TrialJob, TrialRunner
 from genets.networks import build, save_weights
 from genets.structure import SuperBlock
-from genets.training import Recipe
+from genets.training import Recipe, RunRecipe, with_all_fields
 
 MASTER = TINY
 TRIALS = (
@@ -68,6 +71,41 @@ def test_a_trial_gives_the_same_alone_or_in_a_group(
         assert (alone.trial, alone.status) == (trial, "done")
         assert alone.top1 == pytest.approx(expected.top1, abs=2e-3)
         assert alone.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-3)
+
+
+@pytest.mark.parametrize("thaw", ["after", "all"])
+def test_with_every_field_a_trial_gives_the_same_alone_or_in_a_group(
+    job: TrialJob, thaw: str
+) -> None:
+    recipe = RunRecipe(
+        epochs=1, optimizer="adamw", learning_rate=0.01, mixup=0.4, cutmix=1.0, ema_decay=0.5
+    )
+    runner = TrialRunner(replace(job, thaw=thaw, recipe=recipe))
+    plain = TrialRunner(replace(job, thaw=thaw, recipe=replace(recipe, mixup=0.0, cutmix=0.0)))
+    together, unmixed = runner.run(TRIALS), plain.run(TRIALS[:1])
+    for trial, expected in zip(TRIALS, together, strict=True):
+        (alone,) = runner.run([trial])
+        assert (alone.trial, alone.status) == (trial, "done")
+        assert alone.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-3)
+    assert together[0].cross_entropy != unmixed[0].cross_entropy
+
+
+def test_trials_see_images_with_the_augmentation_of_their_recipe(
+    job: TrialJob, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            pixels = np.random.default_rng(number).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    recipe = RunRecipe(epochs=1, crop_area=(0.9, 1.0), flip=0.0, erase=0.5)
+    found = TrialRunner.load_data(replace(job, data=str(tmp_path), recipe=recipe), 8)
+    expected = load_data(tmp_path, 8, seed=job.seed, augmentation=recipe.augmentation())
+    usual = TrialRunner.load_data(replace(job, data=str(tmp_path)), 8)
+    images = [next(d.train.batches(4, epoch=0))[0] for d in (found, expected, usual)]
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+    assert recipe.augmentation() != with_all_fields(job.recipe).augmentation()
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from genets.core.resumable import flatten
 from genets.latency import Target
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.settings.toml_tables import load_settings_file, merge
+from genets.nas.settings.toml_tables import load_settings_file, merge, merge_settings
 from genets.structure import Block, DesignSpace, zoo
 from genets.structure.space import PAPER_BLOCKS
+from genets.training import Recipe, RunRecipe, make_recipe, with_all_fields
+from genets.training.recipe import FIELDS, apply_changes, full_recipe
 
 GIVEN = {"data": "digits", "budget": "0.2ms"}
 
@@ -192,3 +194,83 @@ def test_the_old_name_of_the_metric_is_read_and_may_not_contradict_the_new_name(
     assert SearchSettings(**settings, response="top1", metric="top1").metric == "top1"
     with pytest.raises(SettingsError, match="give metric or response, its old name, not both"):
         SearchSettings(**settings, response="top1", metric="cross_entropy")
+
+
+def test_the_trainings_take_every_field_of_a_recipe() -> None:
+    fields = {"mixup": 0.2, "erase": 0.25, "auto_augment": "original", "crop_area": [0.5, 1.0],
+              "optimizer": "adamw", "ema_decay": 0.9, "norm_statistics": "frozen"}  # fmt: skip
+    settings = SearchSettings(**GIVEN, final_training={"epochs": 3, **fields})
+    recipe = settings.final_training.recipe()
+    assert recipe == RunRecipe(
+        3, learning_rate=1.2, warmup_epochs=1, label_smoothing=0, precision="fp32",
+        **fields | {"crop_area": (0.5, 1.0)},
+    )  # fmt: skip
+    assert SearchSettings.from_toml(settings.to_toml()) == settings
+
+
+def test_the_defaults_of_the_trainings_are_those_of_older_studies() -> None:
+    """These values decide the results of stored studies."""
+    older = {"batch_size": 64, "label_smoothing": 0.0, "precision": "fp32"}
+    settings = SearchSettings(**GIVEN)
+    master = Recipe(36, learning_rate=1.2, warmup_epochs=1, **older)
+    trial = Recipe(6, learning_rate=0.8, warmup_epochs=0.5, **older)
+    assert settings.master_training.recipe() == with_all_fields(master)
+    assert settings.trial_training.recipe() == with_all_fields(trial)
+    assert settings.final_training.recipe() == with_all_fields(master)
+    lines = settings.to_toml().splitlines()
+    new = {*FIELDS} - {"epochs", "learning_rate", "warmup_epochs", *older}
+    text = "\n".join(line for line in lines if line.partition(" = ")[0] not in new)
+    assert len(text.splitlines()) < len(lines)
+    assert SearchSettings.from_toml(text) == settings
+
+
+def test_a_training_starts_from_a_named_recipe() -> None:
+    settings = SearchSettings(
+        **GIVEN,
+        master_training={"recipe": "finetune", "epochs": 6},
+        trial_training={"recipe": "finetune", "thaw": "block"},
+    )
+    expected = make_recipe(apply_changes(full_recipe("finetune"), {"epochs": 6}))
+    assert settings.master_training.recipe() == replace(expected, precision="fp32")
+    assert not settings.trial_training.linear_start, "the MasterNet's classifier is trained"
+    assert (settings.trial_training.epochs, settings.trial_training.thaw) == (20, "block")
+    assert "recipe" not in settings.to_toml()
+    assert SearchSettings.from_toml(settings.to_toml()) == settings
+
+
+def test_a_named_recipe_replaces_the_fields_of_a_layer_before() -> None:
+    stored = SearchSettings(**GIVEN, trial_training={"thaw": "all"}).to_dict()
+    merged = merge_settings(stored, {"trial_training": {"recipe": "nas", "epochs": 3}})
+    training = SearchSettings(**merged).trial_training
+    assert (training.thaw, training.precision) == ("all", "fp32")
+    assert (training.epochs, training.batch_size, training.learning_rate) == (3, 256, 0.01)
+    again = merge_settings(merged, {"trial_training": {"learning_rate": 0.5}})
+    assert SearchSettings(**again).trial_training.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "sentence"),
+    [
+        ("final", {"compile": True}, "final_training.compile must be false, because torch.compile"),
+        (
+            "trial",
+            {"linear_start": True},
+            "trial_training.linear_start must be false, because a trial starts with the trained",
+        ),
+        ("master", {"recipe": "finetun"}, "unknown recipe 'finetun'; did you mean finetune?"),
+        ("master", {"recipe": 3}, "unknown recipe '3'"),
+        ("master", {"recip": "quick"}, "did you mean master_training.recipe"),
+        ("master", {"mixup": -1}, "master_training.mixup must be greater than or equal to 0"),
+        ("master", {"mixup": float("nan")}, "master_training.mixup must be a finite number"),
+        ("final", {"crop_area": [1, 0.5]}, "final_training: crop_area must be ascending"),
+        ("final", {"mixup": 0.2, "batch_size": 33}, "final_training: batch_size must be even"),
+        ("final", {"auto_augment": "rand-zz9"}, "final_training: auto_augment must be a policy"),
+        ("trial", {"erase": 2}, "trial_training.erase must be less than or equal to 1, not 2"),
+        ("trial", {"optimizer": "adam"}, "trial_training.optimizer must be 'sgd' or 'adamw'"),
+    ],
+)
+def test_wrong_trainings_are_one_sentence(table, values, sentence) -> None:
+    with pytest.raises(SettingsError) as caught:
+        SearchSettings(**GIVEN, **{f"{table}_training": values})
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)

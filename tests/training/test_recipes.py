@@ -11,8 +11,18 @@ from timm.loss import SoftTargetCrossEntropy
 
 from genets.core.errors import GenetsError, SettingsError
 from genets.nas.settings.presets import PRESETS
-from genets.training import RunRecipe, make_loss, make_recipe, named_recipe
-from genets.training.recipe import FIELDS, apply_changes, parse_changes, read_recipe_file, recipes
+from genets.training import Recipe, RunRecipe, make_loss, make_recipe, named_recipe
+from genets.training.recipe import (
+    FIELDS,
+    FIXED_POLICIES,
+    apply_changes,
+    describe_fields,
+    full_recipe,
+    parse_changes,
+    read_recipe_file,
+    recipes,
+    with_all_fields,
+)
 
 
 def test_every_named_recipe_is_valid():
@@ -39,21 +49,41 @@ def test_paper_recipe_is_section_5():
 
 
 def test_presets_of_the_search_follow_the_recipes():
-    paper = PRESETS["paper"]
-    assert paper["master_training"] == {
-        "epochs": 120,
-        "batch_size": 256,
-        "learning_rate": 0.1,
-        "warmup_epochs": 5.0,
-    }
-    assert paper["trial_training"] == {"epochs": 30, "batch_size": 256, "learning_rate": 0.01}
-    assert paper["final_training"] == {
-        "epochs": 480,
-        "batch_size": 256,
-        "learning_rate": 0.1,
-        "warmup_epochs": 5.0,
-        "label_smoothing": 0.1,
-    }
+    """A preset has every field of a recipe, but the precision."""
+    paper, nas, finetune = (
+        {name: value for name, value in full_recipe(name).items() if name != "precision"}
+        for name in ("paper", "nas", "finetune")
+    )
+    preset = PRESETS["paper"]
+    assert preset["master_training"] == paper | {"epochs": 120}
+    assert preset["trial_training"] == nas
+    assert preset["final_training"] == paper
+    literal = PRESETS["paper-literal"]
+    assert literal["trial_training"] == nas | {"thaw": "block"}
+    assert literal["final_training"] == PRESETS["imagenet"]["final_training"] == paper
+    photos = PRESETS["photos"]
+    assert photos["master_training"] == photos["final_training"] == finetune
+    assert photos["confirm_epochs"] == finetune["epochs"]
+    of_trials = {"epochs": 6, "warmup_epochs": 0.3, "norm_statistics": "batch"}
+    assert photos["trial_training"] == finetune | of_trials | {"linear_start": False}
+
+
+def test_every_field_has_a_description_and_a_default():
+    texts = describe_fields()
+    assert tuple(texts) == FIELDS
+    assert all(text.endswith(".") for text in texts.values())
+    assert texts["epochs"] == "Passes over the training split."
+    assert texts["erase"] == "The probability of random erasing."
+    recipe = asdict(RunRecipe(**full_recipe("nas")))
+    assert recipe == asdict(make_recipe(named_recipe("nas")))
+    assert asdict(with_all_fields(Recipe(epochs=2))) == asdict(
+        RunRecipe(epochs=2, precision="fp32")
+    )
+
+
+def test_the_fixed_policies_are_timms():
+    for name in FIXED_POLICIES:
+        assert RunRecipe(epochs=1, auto_augment=name).augmentation().training_transform(32)
 
 
 def test_changes_of_every_type():

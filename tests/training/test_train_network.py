@@ -12,8 +12,16 @@ from safetensors.torch import load_file
 
 import genets
 from genets.core.errors import GenetsError, TrainingError
+from genets.data import load_data, seeded_globals
 from genets.networks import resolve_network
-from genets.training import Listener, RunRecipe, RunSettings, Score
+from genets.training import (
+    Listener,
+    RunRecipe,
+    RunSettings,
+    Score,
+    fitting_threads,
+    train_on,
+)
 from genets.training.run.folder import load_settings
 from genets.training.run.state import TrainingState
 from genets.training.run.trainer import Trainer
@@ -56,6 +64,17 @@ def checkpoints(out):
 def assert_equal(one, other):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_trains_as_a_search_does(tmp_path):
+    """Both have the same steps, with mix-up and the average of the weights, and the same seeds."""
+    recipe = replace(RECIPE, epochs=1, optimizer="adamw", learning_rate=1e-3)
+    run(tmp_path, recipe)
+    with seeded_globals("network", 0):
+        net = resolve_network(NETWORK, 10).network
+    with fitting_threads(net, 16, recipe.batch_size):
+        train_on(net, load_data("digits", 16), recipe, seed=0)
+    assert_equal(weights(tmp_path), net.state_dict())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,18 @@ from scipy.stats import t as student
 
 from genets.core.errors import GenetsError, TrainingError, shown
 from genets.core.json_files import read_json, write_json
+from genets.core.validation import to_plain
 from genets.data import ImageData, seeded_globals
 from genets.networks import build
 from genets.structure import Structure
-from genets.training import Recipe, evaluate, fitting_threads, train
+from genets.training import (
+    Recipe,
+    evaluate,
+    fitting_threads,
+    make_recipe,
+    train_on,
+    with_all_fields,
+)
 from genets.training.score import NOT_RECORDED, Metric, Score, metric_score
 
 CONFIDENCE = 0.95
@@ -229,7 +237,7 @@ def rank_masters(
     conditions = {
         "structures": {name: str(structure) for name, structure in structures.items()},
         "data": [data.name, len(data.train), len(data.validation)],
-        "recipe": asdict(recipe),
+        "recipe": to_plain(with_all_fields(recipe)),
     }
     path = None if keep is None else Path(keep)
     scores = [] if path is None else _read_scores(path, conditions, metric)
@@ -252,7 +260,7 @@ def _trained(
     try:
         pixels = structure.resolution
         with fitting_threads(network, pixels, recipe.batch_size, reading=data.reading):
-            train(network, data.train, recipe, seed=seed, device=device)
+            train_on(network, data, recipe, seed=seed, device=device)
         score = evaluate(network, data.validation, device=device)
     except TrainingError as error:
         return MasterScore(name, seed, reason=str(error))
@@ -264,8 +272,8 @@ def _read_scores(path: Path, conditions: Mapping[str, Any], metric: Metric) -> l
 
     def read(record: Any) -> tuple[list[MasterScore], list[str]]:
         scores = [*map(MasterScore.from_json, record["scores"])]
-        # Fields that an older genets did not have stand at their defaults.
-        record = record | {"recipe": asdict(Recipe(epochs=1)) | record["recipe"]}
+        # An older file has fewer fields of the recipe.
+        record = {**record, "recipe": to_plain(make_recipe(record["recipe"]))}
         return scores, [name for name in conditions if record[name] != conditions[name]]
 
     scores, changed = read_json(path, read, cure="remove it to train again") or ([], [])

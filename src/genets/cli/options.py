@@ -16,7 +16,7 @@ from dataclasses import fields
 from inspect import Parameter
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Protocol, get_args, get_origin, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, get_args, get_origin, runtime_checkable
 
 import typer
 
@@ -322,6 +322,35 @@ class SettingOptions:
             table, _, field = self._keys[name].rpartition(".")
             (settings.setdefault(table, {}) if table else settings)[field] = value
         return settings
+
+
+class RecipeOptions:
+    """The named recipes of the trainings of a search; the command receives their tables."""
+
+    TABLES: ClassVar = {
+        "master_recipe": ("master_training", "the MasterNet"),
+        "trial_recipe": ("trial_training", "each trial"),
+        "final_recipe": ("final_training", "candidates and winner"),
+    }
+
+    def parameters(self) -> list[Parameter]:
+        return [
+            _parameter(
+                name,
+                str,
+                option(
+                    f"Recipe that trains {subject}, as --recipe of `genets train`; it replaces "
+                    "every setting of this training that the preset has.",
+                    "the preset's",
+                    TRAINING,
+                    choices=recipe_names(),
+                ),
+            )
+            for name, (_, subject) in self.TABLES.items()
+        ]
+
+    def collect(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {self.TABLES[name][0]: {"recipe": value} for name, value in given.items()}
 
 
 def _option_name(key: str) -> str:

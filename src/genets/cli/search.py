@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from genets.cli.options import (
     TRIALS,
     Json,
     MasterResolution,
+    RecipeOptions,
     SettingOptions,
     TargetOptions,
     Wait,
@@ -31,6 +33,7 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 if TYPE_CHECKING:
     from genets.analysis.masters import MasterRanking
     from genets.core.progress import OnProgress
+    from genets.nas.new_study import CompleteSettings
     from genets.nas.settings.settings import SearchSettings
 
 TRAININGS = 2  # trainings of each compared structure; each has its own seed
@@ -41,14 +44,18 @@ def search(
     settings: Annotated[
         dict[str, Any], SettingOptions(DATA, MASTER, SPACE, TRIALS, TRAINING, CANDIDATES)
     ],
+    recipes: Annotated[dict[str, Any], RecipeOptions()],
     target: Annotated[dict[str, Any], TargetOptions()],
     preset: Annotated[
         str | None,
         option(
-            "Settings to start from. quick: small images, minutes on a CPU. paper: the scale of "
-            "the paper with the method of genets, hours to days on GPUs. paper-literal: the scale "
-            "and the method of the paper, for comparison.",
-            "quick, whose values the other defaults are",
+            "Settings to start from. quick: small images, minutes on a CPU. photos: hundreds to "
+            "thousands of photographs and pretrained weights, which are fine-tuned. imagenet: the "
+            "method of genets with the paper's recipe, days on GPUs. paper: the scale of the paper "
+            "with the method of genets. paper-literal: the scale and the method of the paper, for "
+            "comparison.",
+            "none: MasterNet, resolution and recipes follow from the images, and the other "
+            "defaults are those of quick",
             START,
             choices=preset_names(),
         ),
@@ -96,12 +103,18 @@ def search(
     genets search --data photos/ --budgets 0.8x,0.5x,0.3x --out runs/sizes
     genets search --out runs/photos
     """
+    from genets.nas.settings.toml_tables import merge
+
+    settings = merge(recipes, settings)
     if resolution is not None:
         settings["resolution"] = resolution
     chosen = _merge_settings(out, preset, settings_file, settings, target)
-    if compare_masters is not None:
-        chosen["master"] = _choose_master(compare_masters, settings, chosen, out, plain=json)
-    _run(out, chosen, workers, wait, json)
+    masters = [] if compare_masters is None else _read_masters(compare_masters, settings)
+    complete = _complete(chosen | ({"master": masters[0]} if masters else {}), out, preset)
+    values = dict(complete.values)
+    if masters:
+        values["master"] = _choose_master(masters, values, out, plain=json)
+    _run(out, values, complete.reasons, workers, wait, json)
 
 
 def _merge_settings(
@@ -129,9 +142,43 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
     return SearchSettings(**settings)
 
 
-def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, json: bool) -> None:
+def _read_masters(text: str, given: dict[str, Any]) -> list[str]:
+    """Split the structures to compare. Raises SettingsError.
+
+    given: The settings that were given as options.
+    """
+    from genets.core.errors import SettingsError
+
+    if "master" in given:
+        raise SettingsError("give --master or --compare-masters, not both")
+    structures = [name.strip() for name in text.split(",") if name.strip()]
+    if len(set(structures)) < 2:
+        raise SettingsError("--compare-masters needs at least two structures, such as net1,net2")
+    return structures
+
+
+def _complete(chosen: dict[str, Any], out: Path, preset: str | None) -> CompleteSettings:
+    """Complete the settings of a new study from its images, and show the reasons."""
+    from genets.cli.output import print_remark
+    from genets.nas.new_study import complete_settings
+
+    _check(chosen)
+    check_writable_folder(out)  # before any image is read
+    complete = complete_settings(chosen, out, preset)
+    for reason in complete.reasons:
+        print_remark(reason)
+    return complete
+
+
+def _run(
+    out: Path,
+    settings: dict[str, Any],
+    reasons: Sequence[str],
+    workers: int | None,
+    wait: float,
+    json: bool,
+) -> None:
     checked = _check(settings)
-    check_writable_folder(out)  # before every image is read
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_remark, print_result
     from genets.cli.progress import show_progress
@@ -149,7 +196,7 @@ def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, 
         with show_progress(plain=json) as on_event:
             result = run_search(
                 checked, out, workers=workers, wait_minutes=wait,
-                open_threads=leaves_threads_open(settings), on_event=on_event,
+                open_threads=leaves_threads_open(settings), reasons=reasons, on_event=on_event,
             )  # fmt: skip
     except KeyboardInterrupt:
         if is_study(out):
@@ -165,13 +212,16 @@ def _run(out: Path, settings: dict[str, Any], workers: int | None, wait: float, 
 
 
 def _choose_master(
-    names: str, given: dict[str, Any], merged: dict[str, Any], out: Path, *, plain: bool
+    structures: Sequence[str],
+    merged: dict[str, Any],
+    out: Path,
+    *,
+    plain: bool,
 ) -> str:
     """Train the named structures, show their ranking, and return the best in the notation.
 
     Args:
-        names: Zoo names, files or notations, separated by commas.
-        given: The settings that were given as options.
+        structures: Zoo names, files or notations.
         merged: The settings of the search; data, resolution, recipe and seeds of the ranking.
         out: The folder of the study, which keeps the ranking.
         plain: Whether progress is shown in lines.
@@ -180,14 +230,8 @@ def _choose_master(
         GenetsError: The structures cannot be compared, or the study has its MasterNet.
     """
     from genets.cli.output import print_remark, remark_console
-    from genets.core.errors import SettingsError
     from genets.report.study.tables import masters_table
 
-    if "master" in given:
-        raise SettingsError("give --master or --compare-masters, not both")
-    structures = [name.strip() for name in names.split(",") if name.strip()]
-    if len(set(structures)) < 2:
-        raise SettingsError("--compare-masters needs at least two structures, such as net1,net2")
     settings = {name: _check({**merged, "master": name}) for name in structures}
     ranking, latencies = _rank(settings, out, plain=plain)
     remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))

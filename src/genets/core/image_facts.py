@@ -54,6 +54,19 @@ class Preprocessing:
         return from_plain(cls, record, raises=DataError)
 
 
+@dataclass(frozen=True, slots=True)
+class ImageSizes:
+    """How many training images a data set has, and how large they are.
+
+    Attributes:
+        images: The number of training images.
+        median_side: The median of the shorter sides, in pixels.
+    """
+
+    images: int
+    median_side: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOrigin:
     """The data set of a training, and the seed of its validation split.

@@ -28,8 +28,13 @@ UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words
 
 
 class StrictModel(BaseModel):
-    """A frozen model that refuses unknown fields, NaN and infinities."""
+    """A frozen model that refuses unknown fields, NaN and infinities.
 
+    Attributes:
+        other_names: Names that a validator accepts beside the fields, for suggestions.
+    """
+
+    other_names: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -38,18 +43,13 @@ class SettingsModel(StrictModel):
 
     Nested models are `StrictModel`s: then the message has the complete name of the field, such as
     `target.batch_size`.
-
-    Attributes:
-        other_names: Names that a validator accepts beside the fields, for suggestions.
     """
-
-    other_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise explain(error, type(self), other_names=self.other_names) from error
+            raise explain(error, type(self)) from error
 
 
 def explain(
@@ -58,7 +58,6 @@ def explain(
     *,
     kind: str = "setting",
     raises: type[GenetsError] = SettingsError,
-    other_names: Iterable[str] = (),
     locate: Callable[[Location], Location] = lambda location: location,
 ) -> GenetsError:
     """Turn the first fault of a validation into one sentence; unknown names precede missing ones.
@@ -68,7 +67,6 @@ def explain(
         owner: The model or dataclass that was validated.
         kind: The word for a field in the message.
         raises: The class of the result.
-        other_names: Names that are allowed beside the fields of `owner`.
         locate: Turns pydantic's location of the fault into the names of fields.
 
     Returns:
@@ -87,7 +85,7 @@ def explain(
     if fault["type"] in UNKNOWN:
         prefix = "".join(f"{part}." for part in location[:-1])
         valid = [prefix + each for each in _field_names(owner, location[:-1])]
-        return raises(unknown_name(kind, name, [*valid, *other_names]))
+        return raises(unknown_name(kind, name, valid))
     if fault["type"].startswith("missing"):
         return raises(f"{kind} {name} must be given")
     rule = fault["msg"].removeprefix("Value error, ").partition(", unable")[0]
@@ -223,7 +221,7 @@ def _field_names(owner: Any, location: Iterable[int | str]) -> list[str]:
         inside = [hint for each in records for name, hint in _hints(each).items() if name == part]
         if inside:  # otherwise the part is the number of an item or the name of an alternative
             records = [each for hint in inside for each in _records_in(hint)]
-    return [name for each in records for name in _hints(each)]
+    return [name for each in records for name in (*_hints(each), *getattr(each, "other_names", ()))]
 
 
 def _records_in(hint: Any) -> list[type[Any]]:

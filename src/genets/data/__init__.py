@@ -9,7 +9,7 @@ from genets.data.folder import check_output_folder, load_folder
 from genets.data.load import load_data
 from genets.data.nuisance import Nuisance, render
 from genets.data.pixels import read_rgb
-from genets.data.pool import Augmentation, readers_for
+from genets.data.pool import Augmentation, readers_for, with_augmentation
 from genets.data.seeds import derive_seed, make_generator, seeded_globals
 from genets.data.share import WHOLE, Share
 from genets.data.split import SPLITS, Batch, ImageData, Split, steps_per_epoch
@@ -42,4 +42,5 @@ __all__ = [
     "render",
     "seeded_globals",
     "steps_per_epoch",
+    "with_augmentation",
 ]

@@ -6,7 +6,7 @@ import shutil
 import weakref
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, cast
 
 import torch
@@ -149,6 +149,7 @@ class PoolSplit:
         device: device of the images in a batch.
         preprocessing: normalises the pixels.
         labels: the classes of all images of the pool.
+        augmentation: the settings of `training_transform`.
     """
 
     purpose: str
@@ -162,6 +163,7 @@ class PoolSplit:
     device: torch.device = CPU
     preprocessing: Preprocessing = DEFAULT
     labels: Sequence[int] = ()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     _loaders: list[_Loader] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -344,7 +346,8 @@ def assemble(
     images = sum(len(positions) for _, positions in parts.values())
     usual = _usual_workers(images if labels is None else len(labels), share, device)
     workers = usual if workers is None else workers
-    training = (augmentation or Augmentation()).training_transform(resolution)
+    augmentation = augmentation or Augmentation()
+    training = augmentation.training_transform(resolution)
     preprocessing = preprocessing or DEFAULT
     fixed = make_transform(preprocessing, resolution)
     broken = BrokenImages(name, images, max_share=max_broken_share)
@@ -353,7 +356,7 @@ def assemble(
         pool, positions = parts.get(purpose, (Pool([], []), []))
         return PoolSplit(
             purpose, pool.images, positions, training, fixed, broken, workers, share, device,
-            preprocessing, pool.labels,
+            preprocessing, pool.labels, augmentation,
         )  # fmt: skip
 
     made = {purpose: split(purpose) for purpose in SPLITS}
@@ -373,6 +376,19 @@ def assemble(
         fingerprint=fingerprint,
         reading=usual > 0,
     )
+
+
+def with_augmentation(data: ImageData, augmentation: Augmentation) -> ImageData:
+    """Give the same images with another augmentation of the training images.
+
+    Data sets that draw their own images stay as they are, with their own disturbances.
+    """
+    split = data.train
+    if not isinstance(split, PoolSplit) or split.augmentation == augmentation:
+        return data
+    transform = augmentation.training_transform(data.resolution)
+    augmented = replace(split, training_transform=transform, augmentation=augmentation)
+    return replace(data, train=augmented)
 
 
 def _needed_cuts(stored: Mapping[str, Pool | None], splits: Collection[str]) -> list[str]:

@@ -24,7 +24,7 @@ from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
 from genets.structure import Structure
-from genets.training import Recipe, Score, evaluate, train
+from genets.training import Recipe, Score, evaluate, train_on
 from genets.training.loop import evaluate_images
 from genets.training.predictions import Predictions
 
@@ -128,9 +128,9 @@ class Laboratory:
         on_epoch: Callable[[int, float], None],
     ) -> None:
         """Train the MasterNet or the winner on the training split. Raises TrainingError."""
-        train(
+        train_on(
             net,
-            data.train,
+            data,
             recipe,
             seed=seed,
             teacher=teacher,

@@ -36,6 +36,7 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
+from genets.nas.new_study import complete_settings
 from genets.nas.result import SearchResult
 from genets.nas.rounds import search_rounds
 from genets.nas.selection.fastest import check_feasible
@@ -76,7 +77,8 @@ def search(
     Args:
         out: The folder of the study. An interrupted study continues, and needs no settings.
         preset: A name of `presets.PRESETS`; the given settings override those of the preset, and
-            these override the settings of the study.
+            these override the settings of the study. Without a preset, MasterNet, resolution and
+            recipes of a new study follow from its images; see `complete_settings`.
         workers: Processes for trials; by default one for each core, or one to four for each GPU.
         wait_minutes: The longest wait for a calm device. After it, a new search whose target
             leaves the number of threads open uses fewer threads.
@@ -96,9 +98,11 @@ def search(
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
     chosen = settings_at(Path(out), preset, settings)
+    complete = complete_settings(chosen, out, preset)
     return run_search(
-        SearchSettings(**chosen),
+        SearchSettings(**complete.values),
         out,
+        reasons=complete.reasons,
         workers=workers,
         wait_minutes=wait_minutes,
         open_threads=leaves_threads_open(chosen),
@@ -138,6 +142,7 @@ def run_search(
     workers: int | None = None,
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     open_threads: bool = False,
+    reasons: Sequence[str] = (),
     on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> SearchResult:
@@ -149,6 +154,7 @@ def run_search(
         workers: Processes for trials; by default one for each core, or one to four for each GPU.
         wait_minutes: The longest wait for a calm device.
         open_threads: Whether a new study may use fewer threads than its target has.
+        reasons: Why settings were chosen, line by line, for the log of a new study.
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
@@ -173,7 +179,7 @@ def run_search(
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
-        _log_settings(study)
+        _log_settings(study, reasons)
         with _failure_stored(study):
             _check_same_data(study, data)
             if has_starting_weights(settings):
@@ -216,13 +222,15 @@ def _load_images(
     return data
 
 
-def _log_settings(study: Study) -> None:
-    """Log the settings that may change, and in the first run all settings."""
+def _log_settings(study: Study, reasons: Sequence[str]) -> None:
+    """Log the settings that may change, and in the first run all settings, and the reasons."""
     changeable = ("budget", "budgets", "trials_per_super_block")
     is_first = study.load_json(layout.DATA, dict) is None
     for name, value in flatten(study.settings.to_dict()).items():
         if is_first or name in changeable:
             _log.info("setting %s = %s", name, value)
+    for reason in reasons:
+        _log.info("%s", reason)
 
 
 def _search(context: SearchContext, data: ImageData) -> SearchResult:

@@ -18,7 +18,7 @@ from genets.nas.study.records import Candidate
 from genets.networks.own_blocks import find_block_files
 from genets.networks.weights import STRUCTURE_FILE
 from genets.structure import Structure
-from genets.training import Metric, RunRecipe, RunSettings
+from genets.training import Metric, RunSettings
 
 MEASUREMENT, RECIPE, COMMAND = "selected.json", "recipe.toml", "train.sh"
 TRAINING = "training"  # the folder of the training run
@@ -116,7 +116,7 @@ def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
     return RunSettings(
         network=str(structure),
         data=settings.data,
-        recipe=RunRecipe(**asdict(settings.final_training.recipe())),
+        recipe=settings.final_training.recipe(),
         recipe_name="quick",  # that of `genets train` for fresh weights; every field is given
         seed=settings.seed,
         teacher=str(settings.structure),

@@ -4,6 +4,8 @@
     score.py           metrics and scores
     step.py            one training step: the loss, the optimizer, the gradients
     loop.py            training and scoring without a folder
+    student.py         a network in training: optimizer, average of weights, linear start
+    mixing.py          mix-up and CutMix
     features.py        feature maps of a frozen network as the images of a training
     train_network.py   a training run from its settings to its results (`genets train`)
     run/               the parts of a training run
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
     from genets.training.features import FeatureSplit as FeatureSplit
     from genets.training.loop import evaluate as evaluate
     from genets.training.loop import train as train
+    from genets.training.loop import train_on as train_on
     from genets.training.loop import train_together as train_together
     from genets.training.recipe import Recipe as Recipe
     from genets.training.recipe import RunRecipe as RunRecipe
     from genets.training.recipe import lr_at as lr_at
     from genets.training.recipe import make_recipe as make_recipe
     from genets.training.recipe import named_recipe as named_recipe
+    from genets.training.recipe import with_all_fields as with_all_fields
     from genets.training.resources import fitting_threads as fitting_threads
     from genets.training.run.epoch_log import EpochRecord as EpochRecord
     from genets.training.run.epoch_log import Listener as Listener
@@ -47,8 +51,15 @@ __all__, __getattr__ = lazy_names(
     {
         "run.epoch_log": ("Progress", "EpochRecord", "Listener"),
         "features": ("FeatureSplit",),
-        "loop": ("evaluate", "train", "train_together"),
-        "recipe": ("Recipe", "RunRecipe", "lr_at", "make_recipe", "named_recipe"),
+        "loop": ("evaluate", "train", "train_on", "train_together"),
+        "recipe": (
+            "Recipe",
+            "RunRecipe",
+            "lr_at",
+            "make_recipe",
+            "named_recipe",
+            "with_all_fields",
+        ),
         "resources": ("fitting_threads",),
         "run.folder": ("RunResult",),
         "run.settings": ("RunSettings",),

@@ -14,22 +14,40 @@ from torch.optim.swa_utils import update_bn
 
 from genets.core.class_balance import balanced_accuracy, balanced_images
 from genets.core.errors import TrainingError
-from genets.data import Split, derive_seed, steps_per_epoch
+from genets.data import ImageData, Split, derive_seed, steps_per_epoch, with_augmentation
+from genets.training.mixing import mixed_images
 from genets.training.predictions import Predictions
-from genets.training.recipe import Recipe, lr_at
+from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
 from genets.training.score import Score
-from genets.training.step import (
-    Teacher,
-    class_weights_of,
-    make_optimizer,
-    move,
-    repeatable,
-    teacher_logits,
-    train_mode,
-    train_step,
-)
+from genets.training.step import Teacher, class_weights_of, move, repeatable, teacher_logits
+from genets.training.student import Student, rank
 
 NORM_IMAGES = 1024  # the statistics of these images hardly differ from those of more
+
+
+def train_on(
+    net: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher: Teacher | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Train a network in place on a data set, with the augmentation of the recipe; see `train`."""
+    augmented = with_augmentation(data, with_all_fields(recipe).augmentation())
+    train(
+        net,
+        augmented.train,
+        recipe,
+        seed=seed,
+        teacher=teacher,
+        on_epoch=on_epoch,
+        device=device,
+        num_classes=data.num_classes,
+        validation=data.validation,
+    )
 
 
 def train(
@@ -41,6 +59,8 @@ def train(
     teacher: Teacher | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
     device: str | torch.device = "cpu",
+    num_classes: int | None = None,
+    validation: Split | None = None,
 ) -> None:
     """Train a network in place.
 
@@ -51,15 +71,18 @@ def train(
         net: The network. It is moved to `device`, with its channels last, and left there in eval
             mode. Frozen parameters do not change, nor do the statistics of layers whose
             parameters are all frozen.
-        split: The training images.
-        recipe: The recipe.
+        split: The training images, augmented as the data set was loaded.
+        recipe: The recipe. With `ema_decay`, the network ends with the average of its weights.
+            With `linear_start`, it ends as the better of start and end on the validation images.
         seed: The seed of everything that is random.
         teacher: A network whose outputs are learned from; it is called without gradients.
         on_epoch: Called with the number of each epoch (from 0) and its mean loss.
         device: The device to train on.
+        num_classes: The number of classes, for mix-up, CutMix and a linear start.
+        validation: The validation images, for a linear start.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: The loss is not finite, or the recipe needs an argument that is missing.
     """
 
     def report(epoch: int, losses: Sequence[float]) -> None:
@@ -67,7 +90,15 @@ def train(
             on_epoch(epoch, losses[0])
 
     (fault,) = train_together(
-        [net], split, recipe, seed=seed, teacher=teacher, on_epoch=report, device=device
+        [net],
+        split,
+        recipe,
+        seed=seed,
+        teacher=teacher,
+        on_epoch=report,
+        device=device,
+        num_classes=num_classes,
+        validation=validation,
     )
     if fault is not None:
         raise fault
@@ -82,88 +113,115 @@ def train_together(
     teacher: Teacher | None = None,
     on_epoch: Callable[[int, Sequence[float]], None] | None = None,
     device: str | torch.device = "cpu",
+    num_classes: int | None = None,
+    validation: Split | None = None,
 ) -> list[TrainingError | None]:
     """Train several networks, each as `train` would, and read each batch once for all of them.
 
-    The teacher is called once for each batch. A network whose loss is not finite stops at the end
-    of that epoch, and the others continue.
+    A batch is mixed once, and the teacher is called once for it. A network whose loss is not finite
+    stops at the end of that epoch, and the others continue.
 
     Args:
         nets: The networks, which are changed in place.
-        split: The training images.
+        split: The training images, or features of them.
         recipe: The recipe of all networks.
         seed: The seed of all networks.
         teacher: See `train`.
         on_epoch: Called with the number of each epoch (from 0) and the mean loss of each network,
             which is NaN where the network has stopped.
         device: The device to train on.
+        num_classes, validation: See `train`.
 
     Returns:
         The error of each network, or None.
     """
-    class_weights = class_weights_of(split, recipe)
-    students = [_Student(net, recipe, device, class_weights) for net in nets]
+    recipe = with_all_fields(recipe)
+    batches = mixed_images(split, recipe, num_classes, device)
+    weights = class_weights_of(split, recipe)
+    students = [_Student(net, recipe, device, weights) for net in nets]
     steps = recipe.epochs * steps_per_epoch(len(split), recipe.batch_size)
     if isinstance(teacher, nn.Module):
         teacher.eval()
     step = 0
     with _seeded(device, seed), repeatable():
+        if recipe.linear_start:
+            _start_linear(students, split, num_classes, validation)
         for epoch in range(recipe.epochs):
             learning = [student for student in students if student.fault is None]
             if not learning:
                 break
-            for batch in split.batches(recipe.batch_size, epoch=epoch, seed=seed):
+            for student in learning:
+                student.begin_epoch()
+            for batch in batches.batches(recipe.batch_size, epoch=epoch, seed=seed):
                 images, labels = (part.to(device, non_blocking=True) for part in batch)
                 soft_labels = teacher_logits(teacher, images, recipe)
                 for student in learning:
-                    student.step(images, labels, soft_labels, lr_at(step, steps, recipe))
+                    student.learn(images, labels, soft_labels, lr_at(step, steps, recipe), step + 1)
                 step += 1
             losses = [student.end_epoch(epoch) for student in students]
             if on_epoch is not None:
                 on_epoch(epoch, losses)
-    for net in nets:
-        net.eval()
+    for student in students:
+        student.finish(validation)
     return [student.fault for student in students]
 
 
-class _Student:
-    """A network in training, its optimizer, and the losses of the epoch so far."""
+def _start_linear(
+    students: Sequence[_Student],
+    split: Split,
+    num_classes: int | None,
+    validation: Split | None,
+) -> None:
+    """Begin with linear models as classifiers. Raises TrainingError where an argument is None."""
+    if num_classes is None or validation is None:
+        raise TrainingError(
+            "num_classes and validation must be given for a recipe with linear_start"
+        )
+    for student in students:
+        student.begin_linear(split, num_classes, validation)
+
+
+class _Student(Student):
+    """A network in training, the losses of the epoch so far, and the floor of its result.
+
+    Attributes:
+        fault: Why the training of this network has stopped; None where it has not.
+    """
 
     def __init__(
         self,
         net: nn.Module,
-        recipe: Recipe,
+        recipe: RunRecipe,
         device: str | torch.device,
         class_weights: Tensor | None,
     ) -> None:
-        move(net, device)
-        self.class_weights = None if class_weights is None else class_weights.to(device)
-        self.net = net
-        self.recipe = recipe
-        self.optimizer = make_optimizer(net, recipe)
-        self.losses: list[Tensor] = []
+        super().__init__(net, recipe, device, class_weights)
         self.fault: TrainingError | None = None
-        train_mode(net)
+        self._losses: list[Tensor] = []
+        self._floor: tuple[Score, dict[str, Tensor]] | None = None
 
-    def step(self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float) -> None:
-        loss = train_step(
-            self.net,
-            self.optimizer,
-            images,
-            labels,
-            soft_labels,
-            self.recipe,
-            rate,
-            class_weights=self.class_weights,
-        )
-        self.losses.append(loss)
+    def begin_linear(self, images: Split, num_classes: int, validation: Split) -> None:
+        """Begin with a linear model as classifier; the training never ends below its score."""
+        try:
+            start = self.start_linear(images, num_classes, lambda: self._score(validation))
+        except TrainingError as error:
+            self.fault = error
+            return
+        if start is not None:
+            state = {name: value.clone() for name, value in self.net.state_dict().items()}
+            self._floor = start.score, state
+
+    def learn(
+        self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float, number: int
+    ) -> None:
+        self._losses.append(self.step(images, labels, soft_labels, rate, number))
 
     def end_epoch(self, epoch: int) -> float:
         """The mean loss of the epoch. Only here does the host wait for the device's losses."""
         if self.fault is not None:
             return math.nan
-        losses = torch.stack(self.losses).tolist()
-        self.losses = []
+        losses = torch.stack(self._losses).tolist()
+        self._losses = []
         for step, loss in enumerate(losses):
             if not math.isfinite(loss):
                 self.fault = TrainingError(
@@ -172,6 +230,26 @@ class _Student:
                 )
                 return math.nan
         return math.fsum(losses) / len(losses)
+
+    def finish(self, validation: Split | None) -> None:
+        """Give the network the weights that are scored, in eval mode."""
+        if self.average is not None:
+            self.net.load_state_dict(self.average.module.state_dict())
+        self.net.eval()
+        if self.fault is not None or self._floor is None:
+            return
+        assert validation is not None
+        start, state = self._floor
+        try:
+            is_worse = rank(self._score(validation)) < rank(start)
+        except TrainingError:  # the start is better than weights without a score
+            is_worse = True
+        if is_worse:
+            self.net.load_state_dict(state)
+
+    def _score(self, validation: Split) -> Score:
+        channels_last = self.recipe.channels_last
+        return evaluate(self.net, validation, device=self.device, channels_last=channels_last)
 
 
 def estimate_norm_statistics(

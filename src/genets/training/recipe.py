@@ -1,16 +1,18 @@
 """Recipes: how a network is trained, as plain values.
 
-`Recipe` holds what every training needs, and `RunRecipe` adds what only whole training runs use:
+`Recipe` holds what every training needs, and `RunRecipe` adds what only trainings on images use:
 augmentation, mixing of images and averaging of weights. `recipes.toml` has the named recipes; a
 file or the command line changes single fields of them.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 REFERENCE_BATCH = 256
 MAX_COUNT = 10**9  # epochs of a run, and images in a step
 MAX_JITTER = 10  # a larger change leaves only noise
+FIXED_POLICIES = ("original", "v0", "3a")  # timm's, which need no check that imports PyTorch
 
 Count = Annotated[int, Field(gt=0, le=MAX_COUNT)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -113,7 +116,7 @@ def lr_at(step: int, steps: int, recipe: Recipe) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecipe(Recipe):
-    """A `Recipe` with the fields that only whole training runs use; timm implements them.
+    """A `Recipe` with the fields that only trainings on images use; timm implements them.
 
     Data sets that draw their own images (digits) have their own disturbances, which replace
     crop_area, flip, colour_jitter, auto_augment and erase.
@@ -131,8 +134,8 @@ class RunRecipe(Recipe):
         erase: The probability of random erasing.
         ema_decay: The decay of the moving average of the weights; 0 is no average. The average is
             then what is scored and saved. It warms up, so that short runs forget their beginning.
-        precision: `fp32`, `bf16`, or `auto`, which `train_network` replaces: bf16 where the GPU
-            computes it, otherwise fp32.
+        precision: `fp32`, `bf16`, or `auto`, which a run or a search replaces when it begins: bf16
+            where its GPUs compute it, otherwise fp32.
         linear_start: Whether the classifier starts as a linear model of the features that the
             starting weights compute (see `linear_start`). The network with this classifier counts
             as the result of epoch 0, so no result scores below it on the validation images.
@@ -165,7 +168,7 @@ class RunRecipe(Recipe):
                 f"batch_size must be even for mixup and cutmix, which mix pairs, "
                 f"not {self.batch_size}"
             )
-        if self.auto_augment:
+        if self.auto_augment and self.auto_augment not in FIXED_POLICIES:
             try:
                 self.augmentation().training_transform(32)
             except (AssertionError, ValueError, KeyError) as error:
@@ -198,6 +201,36 @@ class RunRecipe(Recipe):
 
 
 FIELDS = tuple(field.name for field in fields(RunRecipe))
+DEFAULTS = {each.name: each.default for each in fields(RunRecipe) if each.default is not MISSING}
+
+
+def with_all_fields(recipe: Recipe) -> RunRecipe:
+    """A recipe with all fields; those that a plain `Recipe` lacks have their defaults."""
+    return recipe if isinstance(recipe, RunRecipe) else RunRecipe(**asdict(recipe))
+
+
+def describe_fields() -> dict[str, str]:
+    """The description of each field of `RunRecipe`, from the docstrings."""
+    texts: dict[str, str] = {}
+    for owner in (Recipe, RunRecipe):
+        section = inspect.cleandoc(owner.__doc__ or "").partition("\nAttributes:")[2]
+        for entry in re.split(r"\n    (?=\w)", section.partition("\n\n")[0]):
+            name, _, text = entry.partition(": ")
+            texts[name] = " ".join(text.split())
+    return {name: texts.get(name, "") for name in FIELDS}
+
+
+def describe_unused(data: str, *recipes: RunRecipe) -> str:
+    """Say which fields of recipes have no effect; empty for none.
+
+    data: The name of a data set that draws its own images.
+    """
+    names = ("auto_augment", "erase")
+    unused = [name for name in names if any(getattr(recipe, name) for recipe in recipes)]
+    if not unused:
+        return ""
+    verb = "is" if len(unused) == 1 else "are"
+    return f"{data} has its own disturbances, so {' and '.join(unused)} {verb} unused"
 
 
 @cache
@@ -216,6 +249,11 @@ def named_recipe(name: str) -> dict[str, Any]:
     if name not in recipes():
         raise SettingsError(unknown_name("recipe", name, recipes()))
     return dict(recipes()[name])
+
+
+def full_recipe(name: str) -> dict[str, Any]:
+    """All fields of a named recipe. Raises SettingsError; see `named_recipe`."""
+    return {**DEFAULTS, **named_recipe(name)}
 
 
 def make_recipe(values: Mapping[str, Any]) -> RunRecipe:

@@ -65,7 +65,7 @@ def teacher_logits(teacher: Teacher | None, images: Tensor, recipe: Recipe) -> T
     if teacher is None or recipe.soft_label_weight == 0:
         return None
     with torch.no_grad(), autocast(images.device, recipe.precision):
-        return teacher(images)
+        return teacher(images).float()
 
 
 def class_weights_of(split: Split, recipe: Recipe) -> Tensor | None:

@@ -128,11 +128,7 @@ def train_network(
             stack.enter_context(threads)
             trainer = Trainer(
                 TrainingState(
-                    network,
-                    settings.recipe,
-                    data.num_classes,
-                    team,
-                    class_weights_of(data.train, settings.recipe),
+                    network, settings.recipe, team, class_weights_of(data.train, settings.recipe)
                 ),
                 data,
                 settings.seed,

@@ -30,7 +30,7 @@ from genets.nas.trials.weights import TrialWeights
 from genets.networks import build, load_weights, save_weights
 from genets.networks.inheritance import MasterChannels
 from genets.structure import Structure
-from genets.training import Score, evaluate, fitting_threads, train
+from genets.training import Score, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics
 from genets.training.score import Metric
 from genets.training.teacher import TeacherNetwork
@@ -111,9 +111,9 @@ class CandidateRunner(MasterNetRunner):
         teacher = TeacherNetwork(self.master_net, own.resolution, own.mean, own.std, data)
         net = self.start(structure, data)
         with fitting_threads(net, structure.resolution, job.recipe.batch_size):
-            train(
+            train_on(
                 net,
-                data.train,
+                data,
                 job.recipe,
                 seed=job.seed,
                 teacher=teacher.to(job.device),

@@ -8,15 +8,19 @@ from genets.core.errors import SettingsError, unknown_name
 from genets.nas.settings.toml_tables import merge, merge_settings
 from genets.nas.study.reader import is_study, load_settings
 from genets.structure.space import PAPER_BLOCKS
-from genets.training.recipe import named_recipe
+from genets.training.recipe import apply_changes, full_recipe
+
+TRAININGS = ("master_training", "trial_training", "final_training")
 
 
-def _recipe_fields(name: str, *fields: str) -> dict[str, Any]:
-    recipe = named_recipe(name)
-    return {field: recipe[field] for field in fields}
+def _training(recipe: str, **changes: Any) -> dict[str, Any]:
+    """All fields of a named recipe with changes, but the precision, which the device decides."""
+    fields = apply_changes(full_recipe(recipe), changes)
+    return {name: value for name, value in fields.items() if name != "precision"}
 
 
-_RATE = ("batch_size", "learning_rate", "warmup_epochs")
+_MASTER_EPOCHS = 120  # as long as the paper trains the networks of section 4.1
+_OF_MASTER = _training("paper", epochs=_MASTER_EPOCHS, warmup_epochs=5.0)
 
 _PAPER: dict[str, Any] = {
     "trials_per_super_block": 9 * len(PAPER_BLOCKS),
@@ -24,10 +28,10 @@ _PAPER: dict[str, Any] = {
     "space": {"blocks": [str(block) for block in PAPER_BLOCKS]},
     "table_seconds": 300.0,
     "measure_seconds": 10.0,
-    "master_training": {"epochs": 120, **_recipe_fields("paper", *_RATE)},
-    "trial_training": _recipe_fields("nas", "epochs", "batch_size", "learning_rate"),
+    "master_training": _OF_MASTER,
+    "trial_training": _training("nas"),
     "confirm_epochs": 120,  # as long as the paper trains the networks of each resolution
-    "final_training": _recipe_fields("paper", "epochs", *_RATE, "label_smoothing"),
+    "final_training": _training("paper"),
 }
 _LITERAL: dict[str, Any] = {
     "sampling": "random",
@@ -37,17 +41,48 @@ _LITERAL: dict[str, Any] = {
     "selection": "random",
     "confirm": 1,
 }
+# Our own numbers of trials and candidates, and those epochs of trials and candidates with which
+# `benchmarks/projection.py` counts the hours of a search on ImageNet. The rate of a trial is that
+# of the paper for fresh weights, because a fresh super-block has to converge in six epochs. The
+# epochs and the rate of a trial are conventions: no search has run on ImageNet.
+_IMAGENET: dict[str, Any] = {
+    "space": _PAPER["space"],
+    "table_seconds": 300.0,
+    "measure_seconds": 10.0,
+    "master_training": _OF_MASTER,
+    "trial_training": _training("nas", epochs=6, learning_rate=0.1, warmup_epochs=0.5),
+    "confirm_epochs": 30,
+    "final_training": _training("paper"),
+}
+_FINE_TUNING_EPOCHS = 20  # those of the recipe
+# The setting of the pretrained weights belongs here.
+_PHOTOS: dict[str, Any] = {
+    "table_seconds": 300.0,
+    "measure_seconds": 10.0,
+    "master_training": _training("finetune", epochs=_FINE_TUNING_EPOCHS),
+    # A fresh super-block has no statistics yet, so its batch norm must learn them.
+    "trial_training": _training("finetune", epochs=6, norm_statistics="batch", linear_start=False),
+    "confirm_epochs": _FINE_TUNING_EPOCHS,  # so the winner needs no further training
+    "final_training": _training("finetune", epochs=_FINE_TUNING_EPOCHS),
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The defaults of `SearchSettings`: a few minutes on two CPU cores, for small images.
     "quick": {},
+    # Hundreds to thousands of photographs and pretrained weights: everything is fine-tuned.
+    "photos": _PHOTOS,
+    # The method of this package, with the paper's recipe for MasterNet and winner (mix-up, random
+    # erasing, AutoAugment, 480 epochs) and blocks of its space. Days on a GPU for ImageNet.
+    "imagenet": _IMAGENET,
     # The scale of section 5 of the paper with the method of this package: twelve blocks with nine
-    # trials each, fine-tuned at 0.01 for 30 epochs; 480 epochs for the winner. A search takes
-    # hours to days on GPUs, with a MasterNet and images of the paper's size.
+    # trials each, fine-tuned at 0.01 for 30 epochs; 480 epochs for the winner, with every field of
+    # the paper's recipe. A search takes days on GPUs.
     "paper": _PAPER,
     # The scale and the method of the paper (section 4.2), for comparison.
     "paper-literal": merge(_PAPER, _LITERAL),
 }
+
+OF_SMALL_IMAGES = ("quick",)  # presets whose MasterNet does not follow from the data
 
 
 def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> dict[str, Any]:

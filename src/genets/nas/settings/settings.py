@@ -335,8 +335,9 @@ class SearchSettings(SettingsModel):
 
     @field_validator("master_training", "trial_training", "final_training")
     @classmethod
-    def _choose_precision(cls, value: TrainingSettings, info: ValidationInfo) -> TrainingSettings:
-        """Record the precision, so that a study continues with it on another machine."""
+    def _check_training(cls, value: TrainingSettings, info: ValidationInfo) -> TrainingSettings:
+        """Check a training, and record its precision, which stays on another machine."""
+        value.check(str(info.field_name))
         device = info.data.get("training_device")
         return value if device is None else value.on_device(device)
 

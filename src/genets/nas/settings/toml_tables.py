@@ -42,16 +42,30 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge settings of a search as `merge` does; a budget replaces several budgets of a layer
-    before, and several budgets replace one.
+    """Merge settings of a search as `merge` does, with two further rules.
+
+    A budget replaces several budgets of a layer before, and several budgets replace one. A table
+    that names a recipe replaces the fields of a recipe that a layer before has in this table.
     """
     budgets = ("budget", "budgets")
     merged: dict[str, Any] = {}
     for layer in layers:
         if any(layer.get(name) is not None for name in budgets):
             merged = {name: value for name, value in merged.items() if name not in budgets}
+        for name, table in layer.items():
+            if isinstance(table, Mapping) and "recipe" in table and name in merged:
+                merged[name] = _without_recipe(merged[name])
         merged = merge(merged, layer)
     return merged
+
+
+def _without_recipe(table: Any) -> Any:
+    """The fields of a training that a named recipe leaves as they are."""
+    from genets.training.recipe import FIELDS
+
+    if not isinstance(table, Mapping):
+        return table
+    return {name: v for name, v in table.items() if name not in FIELDS or name == "precision"}
 
 
 def format_toml_tables(values: Mapping[str, Any]) -> str:

@@ -3,104 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from genets.core.errors import GenetsError, SettingsError
 from genets.core.validation import StrictModel
 from genets.latency.target import Target
+from genets.training.recipe import (
+    DEFAULTS,
+    FIELDS,
+    RunRecipe,
+    apply_changes,
+    describe_fields,
+    full_recipe,
+)
 
-if TYPE_CHECKING:
-    from genets.training import Recipe
-
-Epochs = Annotated[int, Field(gt=0, description="Number of passes over the training images.")]
-LearningRate = Annotated[
-    float,
-    Field(
-        gt=0,
-        description="Peak learning rate for a batch of 256 images; the rate used is proportional "
-        "to the batch size.",
-    ),
-]
-WarmupEpochs = Annotated[
-    float,
-    Field(
-        ge=0,
-        description="Epochs during which the learning rate rises linearly. Where the training has "
-        "no more epochs than that, the rise takes half of the training.",
-    ),
-]
+RECIPE = "recipe"  # the key of a table that names a recipe
 
 
-class TrainingSettings(StrictModel):
-    """How one kind of network is trained; `genets.training.Recipe` has the other fields.
+def _recipe_model(base: type[StrictModel], **defaults: Any) -> Any:
+    """Make a model with every field of a recipe.
+
+    Args:
+        base: The base class.
+        defaults: The defaults that differ from those of `RunRecipe`.
+    """
+    hints, texts = get_type_hints(RunRecipe, include_extras=True), describe_fields()
+    defaults = {**DEFAULTS, **defaults}
+    made: dict[str, Any] = {
+        name: (hints[name], Field(default=defaults[name], description=texts[name]))
+        for name in FIELDS
+    }
+    return create_model("RecipeFields", __base__=base, __module__=__name__, **made)
+
+
+_DEFAULTS = {"epochs": 36, "learning_rate": 1.2, "warmup_epochs": 1.0, "label_smoothing": 0.0}
+_OF_TRIALS = {**_DEFAULTS, "epochs": 6, "learning_rate": 0.8, "warmup_epochs": 0.5}
+
+
+class TrainingSettings(_recipe_model(StrictModel, **_DEFAULTS)):  # type: ignore[misc]
+    """How one kind of network is trained: every field of `genets.training.RunRecipe`.
+
+    `recipe` may name a recipe, whose fields then replace all defaults; the other given fields
+    change it, as `genets train --recipe NAME --set FIELD=VALUE` does.
 
     Any number of epochs from 1 on is possible: a warm-up that does not fit into the training takes
     half of its epochs, and is stored so.
     """
 
-    epochs: Epochs = 36
-    batch_size: int = Field(default=64, gt=0, description="Number of images in a training step.")
-    learning_rate: LearningRate = 1.2
-    warmup_epochs: WarmupEpochs = 1.0
-    label_smoothing: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of the true label that is spread over all classes.",
-    )
-    class_weights: Literal["none", "balanced"] = Field(
-        default="none",
-        description="How much an image counts in the loss with the true labels. `none`: all images "
-        "count the same. `balanced`: all classes count the same, whatever their numbers of images.",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto",
-        description="Number format of the training; bf16 uses autocast. A search replaces `auto` "
-        "when it begins: bf16 where all its GPUs compute in it, otherwise fp32.",
-    )
+    other_names: ClassVar = (RECIPE,)
 
     @model_validator(mode="before")
     @classmethod
-    def _shorten_warmup(cls, values: Any) -> Any:
+    def _complete(cls, values: Any) -> Any:
+        """Replace the name of a recipe by its fields, and shorten a warm-up that is too long."""
         if not isinstance(values, Mapping):
             return values
+        values = dict(values)
+        if RECIPE in values:
+            values = cls._expand(values.pop(RECIPE), values)
         names = ("epochs", "warmup_epochs")
         epochs, warmup = (values.get(name, cls.model_fields[name].default) for name in names)
         numbers = all(type(number) in (int, float) for number in (epochs, warmup))
         if numbers and warmup >= epochs > 0:
-            return {**values, "warmup_epochs": epochs / 2}
+            values["warmup_epochs"] = epochs / 2
         return values
 
-    def recipe(self) -> Recipe:
-        """Return the recipe with these values and the defaults of all other fields.
+    @classmethod
+    def _expand(cls, name: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a named recipe with changes. Raises SettingsError."""
+        return apply_changes(full_recipe(str(name)), changes)
 
-        Outside a search, the precision `auto` is fp32.
-        """
-        from genets.training import Recipe
+    def check(self, table: str) -> None:
+        """Raise SettingsError where a search cannot train so. table: the name of these settings."""
+        if self.compile:
+            raise SettingsError(
+                f"{table}.compile must be false, because torch.compile would compile each of the "
+                "many networks of a search"
+            )
+        try:
+            self.recipe()
+        except GenetsError as error:
+            raise SettingsError(f"{table}: {error}") from error
 
-        values = {field: getattr(self, field) for field in TrainingSettings.model_fields}
-        return Recipe(**values | {"precision": self.precision.replace("auto", "fp32")})
+    def recipe(self) -> RunRecipe:
+        """Return the recipe. Outside a search, the precision `auto` is fp32."""
+        values = {name: getattr(self, name) for name in FIELDS}
+        return RunRecipe(**values | {"precision": self.precision.replace("auto", "fp32")})
 
     def on_device(self, device: str) -> Self:
         """Replace the precision `auto` by the one for the device that trains."""
         if self.precision != "auto":
             return self
+        precision = "fp32"
         # Most machines show in /dev whether they have a GPU; the check of a target looks there
         # before it imports PyTorch.
-        if Target(device=device).is_cpu:
-            return self.model_copy(update={"precision": "fp32"})
-        from genets.training.resources import usual_precision
+        if not Target(device=device).is_cpu:
+            from genets.training.resources import usual_precision
 
-        return self.model_copy(update={"precision": usual_precision(device)})
+            precision = usual_precision(device)
+        decided: Self = self.model_copy(update={"precision": precision})
+        return decided
 
 
-class TrialSettings(TrainingSettings):
+class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ignore[misc]
     """How a trial is fine-tuned."""
 
-    epochs: Epochs = 6
-    learning_rate: LearningRate = 0.8
-    warmup_epochs: WarmupEpochs = 0.5
     feature_steps: int = Field(
         default=100,
         gt=0,
@@ -115,3 +124,17 @@ class TrialSettings(TrainingSettings):
         "trials that are trained together. `block`: the new super-block alone, as in the paper. "
         "`all`: the whole network.",
     )
+
+    @classmethod
+    def _expand(cls, name: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial has the trained classifier of the MasterNet, so it needs no linear start."""
+        fields: dict[str, Any] = super()._expand(name, {"linear_start": False, **changes})
+        return fields
+
+    def check(self, table: str) -> None:
+        super().check(table)
+        if self.linear_start:
+            raise SettingsError(
+                f"{table}.linear_start must be false, because a trial starts with the trained "
+                "classifier of the MasterNet"
+            )

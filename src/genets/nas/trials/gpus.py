@@ -16,7 +16,7 @@ from genets.core.gpu import device_memory
 from genets.networks import build
 from genets.networks.count import count_on_meta
 from genets.structure import Structure
-from genets.training import Recipe
+from genets.training import Recipe, with_all_fields
 
 # Multiply-adds of the forward pass of a step, below which the host is slower than the GPU. An
 # H200 trained GENet-normal at 24e12 of them in a second, so this number takes it 1 ms; launching
@@ -30,6 +30,7 @@ MAX_GROUP_SIZE = 16  # a kill loses at most one group
 MEMORY_SHARE = 0.5  # of the free memory, for the trials of a group
 # Weights, gradients, momentum and the optimizer's temporary values, in fp32.
 BYTES_PER_WEIGHT = 16
+BYTES_OF_COPY = 4  # the second moment of AdamW, or the average of the weights
 LARGER_THAN_MASTER = 2  # a trial's super-block may be deeper and wider
 
 
@@ -54,9 +55,10 @@ def step_cost(structure: Structure, num_classes: int, recipe: Recipe) -> StepCos
         net = build(structure, num_classes)
     size, maps = count_on_meta(net, structure.resolution)
     bytes_per_value = 2 if recipe.precision == "bf16" else 4
+    copies = (recipe.optimizer == "adamw") + (with_all_fields(recipe).ema_decay > 0)
     return StepCost(
         multiply_adds=size.multiply_adds * recipe.batch_size,
-        weight_bytes=size.parameters * BYTES_PER_WEIGHT,
+        weight_bytes=size.parameters * (BYTES_PER_WEIGHT + copies * BYTES_OF_COPY),
         step_bytes=maps.written * bytes_per_value * recipe.batch_size,
     )
 

@@ -17,7 +17,7 @@ from torch import nn
 from genets.core.errors import TrainingError, first_line
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
-from genets.data import MAX_BROKEN_SHARE, ImageData, load_data
+from genets.data import MAX_BROKEN_SHARE, ImageData, load_data, with_augmentation
 from genets.data.seeds import seeded_globals
 from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
@@ -27,7 +27,14 @@ from genets.networks.inheritance import MasterChannels
 from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at
 from genets.structure import Structure
-from genets.training import FeatureSplit, Recipe, evaluate, fitting_threads, train_together
+from genets.training import (
+    FeatureSplit,
+    Recipe,
+    evaluate,
+    fitting_threads,
+    train_together,
+    with_all_fields,
+)
 
 _log = get_logger(__name__)
 
@@ -118,7 +125,7 @@ class MasterNetRunner:
             data.broken.report = lambda name, reason: _log.info(
                 "image %s cannot be read (%s)", name, reason
             )
-        return data
+        return with_augmentation(data, with_all_fields(job.recipe).augmentation())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +198,13 @@ class TrialRunner(TrialGroups):
         training = FeatureSplit(self.data.train, shared, job.device, job.recipe.precision)
         validation = FeatureSplit(self.data.validation, shared, job.device)
         faults = train_together(
-            students, training, job.recipe, seed=job.seed, teacher=teacher, device=job.device
+            students,
+            training,
+            job.recipe,
+            seed=job.seed,
+            teacher=teacher,
+            device=job.device,
+            num_classes=self.data.num_classes,
         )
         return [
             self._score(trial, student, fault, validation)

@@ -30,6 +30,7 @@ from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name
 from genets.structure import Structure
+from genets.training.recipe import describe_unused
 from genets.training.run.distributed import Processes
 from genets.training.run.settings import RunSettings
 
@@ -44,9 +45,9 @@ def load_images(
     assert settings.resolution is not None
     options: dict[str, Any] = {}
     if settings.data in LOADERS:  # these data sets draw their own images, and disturb them
-        unused = [name for name in ("auto_augment", "erase") if getattr(settings.recipe, name)]
+        unused = describe_unused(settings.data, settings.recipe)
         if unused:
-            note(f"{settings.data} has its own disturbances, so {' and '.join(unused)} are unused")
+            note(unused)
     else:
         options["augmentation"] = settings.recipe.augmentation()
     return load_data(

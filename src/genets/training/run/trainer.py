@@ -9,20 +9,14 @@ from contextlib import contextmanager
 from itertools import islice
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genets.core.errors import TrainingError, first_line
 from genets.core.progress import Progress
 from genets.core.validation import from_plain, to_plain
 from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
-from genets.training.linear_start import (
-    classifier_weights,
-    features_of,
-    fit_linear,
-    linear_classifier,
-)
 from genets.training.loop import evaluate
+from genets.training.mixing import mixed_images
 from genets.training.recipe import RunRecipe, lr_at
 from genets.training.resources import is_out_of_memory, largest_that_fits
 from genets.training.run.checkpoint import Checkpoints, Position
@@ -30,6 +24,7 @@ from genets.training.run.epoch_log import EpochRecord, Listener
 from genets.training.run.state import TrainingState
 from genets.training.score import Metric, Score
 from genets.training.step import Teacher
+from genets.training.student import rank
 
 CHECKPOINT_SECONDS = 600.0
 # Modules of the compiler's errors, by name, because importing them takes long.
@@ -89,6 +84,7 @@ class Trainer:
         self.state = state
         self.recipe = state.recipe
         self.data = data
+        self.images = mixed_images(data.train, self.recipe, data.num_classes, state.device)
         self.seed = seed
         self.checkpoints = checkpoints
         self.teacher = teacher
@@ -146,51 +142,31 @@ class Trainer:
     def _start_linear(self) -> None:
         """Score the start as epoch 0: with a linear model as classifier, unless its own is better.
 
-        Its own is better where the weights were trained for the same classes.
+        See `Student.start_linear`.
         """
-        state, began = self.state, time.perf_counter()
-        classifier = linear_classifier(state.net)
-        found = None if classifier is None else self._training_features()
-        if classifier is None or found is None:
+        data, began = self.data, time.perf_counter()
+        text = f"linear model of {len(data.train)} images"
+        self.listener.progress(Progress("training", 0, 0, text))
+        start = self.state.start_linear(
+            data.train,
+            data.num_classes,
+            lambda: self._score(0),
+            metric=self.metric,
+            gather=self.processes.gather,
+            is_first=self.processes.is_first,
+        )
+        if start is None:
             self.listener.note(
                 "the classifier is not linear, or reads several vectors for an image; it starts as "
                 "it is"
             )
             return
-        own, own_score = classifier_weights(classifier), self._score(0)
-        parts = self.processes.gather(found)
-        features, labels = (torch.cat(each) for each in zip(*parts, strict=True))
-        fitted = None
-        if self.processes.is_first:
-            balanced = self.recipe.class_weights == "balanced"
-            fitted = fit_linear(features, labels, self.data.num_classes, balanced=balanced)
-        fitted = self.processes.gather(fitted)[0]
-        assert fitted is not None
-        state.start_classifier(*fitted)
-        score = self._score(0)
-        if self._rank(own_score) > self._rank(score):
-            state.start_classifier(*own)
-            fitted, score = own, own_score
-        loss = float(F.cross_entropy(F.linear(features, *fitted), labels))
-        self._end(0, score, 0.0, loss, time.perf_counter() - began, len(labels))
-
-    def _training_features(self) -> tuple[Tensor, Tensor] | None:
-        """The features and labels of this process's share of the training images."""
-        images, recipe = self.data.train, self.recipe
-        text = f"linear model of {len(images)} images"
-        self.listener.progress(Progress("training", 0, 0, text))
-        return features_of(
-            self.state.net,
-            images,
-            recipe.batch_size,
-            self.state.device,
-            channels_last=recipe.channels_last,
-        )
+        self._end(0, start.score, 0.0, start.loss, time.perf_counter() - began, start.images)
 
     def _train_epoch(self) -> None:
         at, size = self.position, self.recipe.batch_size
         self.state.begin_epoch()
-        batches = self.data.train.batches(size, epoch=at.epoch, seed=self.seed)
+        batches = self.images.batches(size, epoch=at.epoch, seed=self.seed)
         self._fetched_at = time.perf_counter()
         for batch in islice(batches, at.step, None):
             self._pending.append(self._step(*self.state.on_device(*batch)))
@@ -208,7 +184,7 @@ class Trainer:
         try:
             with seeded_globals("step", self.seed, at.epoch, at.step):
                 self._seed_dropout(images)
-                return self.state.step(images, labels, self.teacher, rate, done + 1)
+                return self.state.learn(images, labels, self.teacher, rate, done + 1)
         except (RuntimeError, MemoryError) as error:
             if self.recipe.compile and type(error).__module__.startswith(COMPILER_MODULES):
                 raise TrainingError(
@@ -240,7 +216,7 @@ class Trainer:
 
         def attempt(size: int) -> None:
             with seeded_globals("attempt", size):
-                self.state.step(images[:size], labels[:size], self.teacher, 0.0, 1)
+                self.state.learn(images[:size], labels[:size], self.teacher, 0.0, 1)
 
         least = 2 if self.recipe.mixup or self.recipe.cutmix else 1
         fits = largest_that_fits(attempt, len(images), least)
@@ -285,10 +261,6 @@ class Trainer:
         images = self.steps * self.recipe.batch_size
         self._end(at.epoch, score, self._rate(at.epoch * self.steps - 1), loss, at.seconds, images)
 
-    def _rank(self, score: Score) -> tuple[float, float]:
-        """Rank by the metric, and by cross-entropy where shares are equal, as on few images."""
-        return self.metric.oriented(score[self.metric]), -score.cross_entropy
-
     def _score(self, epoch: int) -> Score:
         """The score on the validation images after an epoch."""
         self.state.begin_scoring()
@@ -310,7 +282,7 @@ class Trainer:
         """Record an epoch, and store the network."""
         at = self.position
         before = at.best_record()
-        best = before is None or self._rank(score) > self._rank(before.score)
+        best = before is None or rank(score, self.metric) > rank(before.score, self.metric)
         assert score.images is not None
         record = EpochRecord(
             epoch=epoch,

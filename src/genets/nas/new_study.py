@@ -1,0 +1,77 @@
+"""The settings of a new study, completed by what follows from its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genets.core.data_name import LOADERS
+from genets.nas.settings.from_data import settings_from_data
+from genets.nas.settings.presets import OF_SMALL_IMAGES, TRAININGS
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge_settings
+from genets.nas.settings.training import RECIPE
+from genets.nas.study.reader import is_study
+from genets.training.recipe import describe_unused
+
+MEASURED_AT = 64  # any resolution, because only the sizes of the files are read
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteSettings:
+    """The settings of a study, and why some of them were chosen.
+
+    Attributes:
+        values: Values for `SearchSettings`.
+        reasons: One line for each choice that follows from the data.
+    """
+
+    values: Mapping[str, Any]
+    reasons: tuple[str, ...] = ()
+
+
+def complete_settings(
+    chosen: Mapping[str, Any], out: str | Path, preset: str | None = None
+) -> CompleteSettings:
+    """Complete the settings of a new study from the number and the size of its images.
+
+    MasterNet and resolution follow from the data unless they are given, and the recipes unless a
+    preset or a table of a training gives them. A study that exists, the preset `quick` and data
+    sets that draw their own images take the defaults.
+
+    Args:
+        chosen: The given settings, with those of the preset.
+        out: The folder of the study.
+        preset: The name of the preset, if one is given.
+
+    Raises:
+        GenetsError: A setting is wrong, or the images cannot be read.
+    """
+    settings = SearchSettings(**chosen)  # wrong settings are refused before images are read
+    if is_study(Path(out)):
+        return CompleteSettings(chosen)
+    if settings.data in LOADERS:
+        recipes = [getattr(settings, table).recipe() for table in TRAININGS]
+        unused = describe_unused(settings.data, *recipes)
+        return CompleteSettings(chosen, (unused,) if unused else ())
+    has_master = "master" in chosen
+    has_recipes = preset is not None or all(RECIPE in chosen.get(table, {}) for table in TRAININGS)
+    if preset in OF_SMALL_IMAGES or (has_master and has_recipes):
+        return CompleteSettings(chosen)
+    from genets.data import load_data
+    from genets.data.image_sizes import measure_images
+
+    data = load_data(
+        settings.data, MEASURED_AT, seed=settings.seed, check=False,
+        max_broken_share=settings.max_broken_share,
+    )  # fmt: skip
+    found = settings_from_data(
+        measure_images(data),
+        master=not has_master,
+        resolution=settings.resolution if has_master else chosen.get("resolution"),
+        recipes=not has_recipes,
+        has_weights=bool(chosen.get("pretrained") or chosen.get("weights")),
+    )
+    return CompleteSettings(merge_settings(found.settings, chosen), found.reasons)

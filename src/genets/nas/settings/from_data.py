@@ -1,0 +1,115 @@
+"""Settings that follow from the data: resolution, MasterNet and recipes of a new study.
+
+The limits are conventions, except where a comment gives a reason. Every choice has its reason in
+one line, and a given setting is never replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from genets.core.errors import counted
+from genets.core.image_facts import ImageSizes
+from genets.nas.settings.presets import PRESETS, TRAININGS
+
+# Usual input sizes, the largest of which is the usual one on ImageNet.
+RESOLUTIONS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
+# The strides of the GENets reduce an image 32 times, so a smaller image ends as a map of less than
+# 3 x 3 values. `master_small` reduces it 16 times.
+MIN_PHOTO_SIDE = 96
+MANY_IMAGES = 100_000  # from here on, the larger GENet, and no fine-tuning
+FEW_IMAGES = 10_000  # below, batches of 256 images would leave few steps in an epoch
+SMALL_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FromData:
+    """Settings that follow from the data.
+
+    Attributes:
+        settings: Settings of a search, to be merged under the given ones.
+        reasons: One line for each choice.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+def settings_from_data(
+    sizes: ImageSizes,
+    *,
+    master: bool = True,
+    resolution: int | None = None,
+    recipes: bool = True,
+    has_weights: bool = False,
+) -> FromData:
+    """Choose settings by the number and the size of the images.
+
+    Args:
+        sizes: The training images.
+        master: Whether the MasterNet follows from the data; otherwise it is given.
+        resolution: The given resolution; None where it follows from the data, or is that of the
+            given MasterNet.
+        recipes: Whether the recipes follow from the data.
+        has_weights: Whether the MasterNet starts from pretrained weights. Then it is a GENet, for
+            which published weights exist.
+    """
+    settings: dict[str, Any] = {}
+    reasons: list[str] = []
+    side = resolution or fitting_resolution(sizes.median_side)
+    if master:
+        if resolution is None:
+            median = f"the median image has {sizes.median_side} pixels on its shorter side"
+            if has_weights and side < MIN_PHOTO_SIDE:
+                side = MIN_PHOTO_SIDE
+                median += ", and pretrained GENets need more"
+            settings["resolution"] = side
+            reasons.append(f"resolution {side}: {median}")
+        settings["master"], reason = _choose_master(sizes, side, has_weights=has_weights)
+        reasons.append(reason)
+    if recipes:
+        trainings, reason = _choose_recipes(sizes, side, has_weights=has_weights)
+        settings |= trainings
+        reasons.append(reason)
+    return FromData(settings, tuple(reasons))
+
+
+def fitting_resolution(side: int) -> int:
+    """The largest usual resolution that does not enlarge an image with this shorter side."""
+    return max((each for each in RESOLUTIONS if each <= side), default=RESOLUTIONS[0])
+
+
+def _choose_master(sizes: ImageSizes, side: int, *, has_weights: bool) -> tuple[str, str]:
+    """The name of the MasterNet in the zoo, and the reason."""
+    if side < MIN_PHOTO_SIDE and not has_weights:
+        name, reason = "master_small", f"images of {side} pixels are small"
+    else:
+        name = "genet_normal" if sizes.images >= MANY_IMAGES else "genet_light"
+        reason = f"{counted(sizes.images, 'training image')} of {side} pixels"
+    return name, f"MasterNet {name}: {reason}"
+
+
+def _choose_recipes(
+    sizes: ImageSizes, side: int, *, has_weights: bool
+) -> tuple[dict[str, Any], str]:
+    """The trainings of a search, and the reason."""
+    if has_weights and sizes.images < MANY_IMAGES:
+        images = counted(sizes.images, "training image")
+        return _trainings("photos"), f"recipe finetune: pretrained weights and {images}"
+    if side < MIN_PHOTO_SIDE:
+        return {}, f"recipes of the preset quick: images of {side} pixels are small"
+    trainings = _trainings("imagenet")
+    weights = "pretrained" if has_weights else "fresh"
+    reason = f"recipe paper: {weights} weights and images of {side} pixels"
+    if sizes.images < FEW_IMAGES:
+        for table in TRAININGS:
+            trainings[table] = {**trainings[table], "batch_size": SMALL_BATCH}
+        images = counted(sizes.images, "training image")
+        reason += f"; batches of {SMALL_BATCH} for {images}"
+    return trainings, reason
+
+
+def _trainings(preset: str) -> dict[str, Any]:
+    return {name: PRESETS[preset][name] for name in (*TRAININGS, "confirm_epochs")}

@@ -1,0 +1,194 @@
+"""A network in training: its optimizer, the average of its weights, and its linear start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from genets.data import Split
+from genets.training.linear_start import (
+    classifier_weights,
+    features_of,
+    fit_linear,
+    linear_classifier,
+    set_classifier,
+)
+from genets.training.recipe import RunRecipe
+from genets.training.score import Metric, Score
+from genets.training.step import make_optimizer, move, train_mode, train_step
+
+Value = TypeVar("Value")
+
+
+def rank(score: Score, metric: Metric = Metric.TOP1) -> tuple[float, float]:
+    """Rank by a metric, and by cross-entropy where shares are equal, as on few images."""
+    return metric.oriented(score[metric]), -score.cross_entropy
+
+
+@dataclass(frozen=True, slots=True)
+class LinearStart:
+    """What a linear start gave.
+
+    Attributes:
+        score: The score of the network with the better classifier, on the validation images.
+        loss: The cross-entropy of the training images without augmentation.
+        images: The number of these images.
+    """
+
+    score: Score
+    loss: float
+    images: int
+
+
+def _alone(value: Value) -> list[Value]:
+    return [value]
+
+
+class Student:
+    """A network in training.
+
+    Args:
+        net: The network. It is moved to `device`, and trained in place.
+        recipe: The recipe.
+        device: The device to train on.
+        class_weights: See `class_weights_of`; of the whole training split.
+        wrap: Gives the function that computes the outputs of the network.
+        backward: Computes the gradients of a loss.
+
+    Raises:
+        GenetsError: All parameters of the network are frozen.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: RunRecipe,
+        device: str | torch.device,
+        class_weights: Tensor | None = None,
+        *,
+        wrap: Callable[[nn.Module], Any] = lambda net: net,
+        backward: Callable[[Tensor], object] = torch.autograd.backward,
+    ) -> None:
+        move(net, device, channels_last=recipe.channels_last)
+        self.net = net
+        self.recipe = recipe
+        self.device = torch.device(device)
+        self.optimizer = make_optimizer(net, recipe)
+        self._forward = wrap(net)
+        self._backward = backward
+        self._class_weights = None if class_weights is None else class_weights.to(self.device)
+        self.average = (
+            ModelEmaV3(net, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+        )
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network that is scored and saved: the moving average, where there is one."""
+        return self.net if self.average is None else self.average.module
+
+    def begin_epoch(self) -> None:
+        train_mode(self.net, self.recipe.norm_statistics)
+
+    def step(
+        self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float, number: int
+    ) -> Tensor:
+        """Do one step.
+
+        Args:
+            images: (N, 3, H, W), or the features of images.
+            labels: Classes (N,), or probabilities (N, classes).
+            soft_labels: The teacher's logits (N, classes), or None.
+            rate: The learning rate.
+            number: The number of this step since the training began, from 1.
+
+        Returns:
+            The loss, a scalar on the device.
+        """
+        loss = train_step(
+            self._forward,
+            self.optimizer,
+            images,
+            labels,
+            soft_labels,
+            self.recipe,
+            rate,
+            class_weights=self._class_weights,
+            backward=self._backward,
+        )
+        if self.average is not None:
+            self.average.update(self.net, step=number)
+        return loss
+
+    def start_classifier(self, weight: Tensor, bias: Tensor) -> None:
+        """Begin with this classifier; the average of the weights begins anew.
+
+        Args:
+            weight: (classes, features).
+            bias: (classes,).
+        """
+        set_classifier(self.net, weight, bias)
+        if self.average is not None:
+            self.average.set(self.net)
+
+    def start_linear(
+        self,
+        images: Split,
+        num_classes: int,
+        score: Callable[[], Score],
+        *,
+        metric: Metric = Metric.TOP1,
+        gather: Callable[[Any], list[Any]] = _alone,
+        is_first: bool = True,
+    ) -> LinearStart | None:
+        """Begin with a linear model as classifier, unless the network's own is better.
+
+        Its own is better where the weights were trained for the same classes.
+
+        Args:
+            images: The training images.
+            num_classes: The number of classes.
+            score: Scores the network on the validation images.
+            metric: The score that decides which classifier is better.
+            gather: Gives the values of all processes that train together.
+            is_first: Whether this is the first of these processes.
+
+        Returns:
+            The start; None where the classifier is not linear, or reads several vectors for an
+            image. The network then starts as it is.
+
+        Raises:
+            TrainingError: A feature or a score is not finite.
+        """
+        classifier, recipe = linear_classifier(self.net), self.recipe
+        if classifier is None:
+            return None
+        found = features_of(
+            self.net,
+            images,
+            recipe.batch_size,
+            self.device,
+            channels_last=recipe.channels_last,
+        )
+        if found is None:
+            return None
+        own, own_score = classifier_weights(classifier), score()
+        features, labels = (torch.cat(each) for each in zip(*gather(found), strict=True))
+        fitted = None
+        if is_first:
+            balanced = recipe.class_weights == "balanced"
+            fitted = fit_linear(features, labels, num_classes, balanced=balanced)
+        fitted = gather(fitted)[0]
+        assert fitted is not None
+        self.start_classifier(*fitted)
+        best = score()
+        if rank(own_score, metric) > rank(best, metric):
+            self.start_classifier(*own)
+            fitted, best = own, own_score
+        loss = float(F.cross_entropy(F.linear(features, *fitted), labels))
+        return LinearStart(best, loss, len(labels))

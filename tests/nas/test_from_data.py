@@ -1,0 +1,184 @@
+"""Settings of a new study that follow from its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rounds_lab import ClosedFormLaboratory, search, settings
+
+import genets
+from command_line import invoke
+from genets.core.errors import DataError, GenetsError
+from genets.core.image_facts import ImageSizes
+from genets.nas import search as nas_search
+from genets.nas.new_study import complete_settings
+from genets.nas.settings.from_data import (
+    FEW_IMAGES,
+    MANY_IMAGES,
+    MIN_PHOTO_SIDE,
+    RESOLUTIONS,
+    fitting_resolution,
+    settings_from_data,
+)
+from genets.nas.settings.presets import PRESETS, TRAININGS
+from genets.nas.settings.settings import SearchSettings
+from genets.structure import zoo
+
+GIVEN = {"budget": "0.5x"}
+
+
+def photographs(folder: Path, side: int, count: int = 6) -> str:
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.full((side, side + 4, 3), 20 * number, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [(1, 16), (16, 16), (28, 24), (32, 32), (95, 64), (96, 96), (191, 160), (300, 224)],
+)
+def test_the_resolution_enlarges_no_median_image(side: int, expected: int) -> None:
+    assert fitting_resolution(side) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "side", "master"),
+    [
+        (500, 32, "master_small"),
+        (MANY_IMAGES, 64, "master_small"),
+        (500, MIN_PHOTO_SIDE, "genet_light"),
+        (MANY_IMAGES - 1, 300, "genet_light"),
+        (MANY_IMAGES, 300, "genet_normal"),
+    ],
+)
+def test_the_masternet_follows_from_number_and_size(images: int, side: int, master: str) -> None:
+    found = settings_from_data(ImageSizes(images, side))
+    assert found.settings["master"] == master
+    assert any(line.startswith(f"MasterNet {master}: ") for line in found.reasons)
+
+
+@pytest.mark.parametrize("side", RESOLUTIONS)
+@pytest.mark.parametrize("images", [10, FEW_IMAGES, MANY_IMAGES])
+@pytest.mark.parametrize("has_weights", [False, True])
+def test_every_choice_is_a_valid_search_with_its_reasons(
+    side: int, images: int, has_weights: bool
+) -> None:
+    found = settings_from_data(ImageSizes(images, side), has_weights=has_weights)
+    chosen = SearchSettings(data="photos", **GIVEN, **found.settings)
+    assert chosen.resolution == (max(side, MIN_PHOTO_SIDE) if has_weights else side)
+    assert not has_weights or found.settings["master"].startswith("genet_")
+    assert len(found.reasons) == 3
+    assert all("\n" not in line for line in found.reasons)
+
+
+def test_each_reason_is_one_line() -> None:
+    assert settings_from_data(ImageSizes(1600, 300)).reasons == (
+        "resolution 224: the median image has 300 pixels on its shorter side",
+        "MasterNet genet_light: 1600 training images of 224 pixels",
+        "recipe paper: fresh weights and images of 224 pixels; batches of 64 for 1600 training "
+        "images",
+    )
+
+
+def test_the_recipes_follow_from_size_number_and_weights() -> None:
+    def found(images: int, side: int, **words: Any) -> dict[str, Any]:
+        return dict(settings_from_data(ImageSizes(images, side), **words).settings)
+
+    assert not found(500, 32).keys() & {*TRAININGS}
+    weights = found(500, 300, has_weights=True)
+    assert weights["master_training"] == PRESETS["photos"]["master_training"]
+    many = found(MANY_IMAGES, 300, has_weights=True)
+    assert many["final_training"] == PRESETS["imagenet"]["final_training"]
+    few = found(500, 300)
+    assert few["final_training"] == PRESETS["imagenet"]["final_training"] | {"batch_size": 64}
+    assert PRESETS["imagenet"]["final_training"]["batch_size"] == 256, "the preset stays"
+
+
+def test_a_folder_of_photographs_is_searched_at_their_size(tmp_path: Path) -> None:
+    data = photographs(tmp_path / "photos", 100)
+    complete = complete_settings({"data": data, **GIVEN}, tmp_path / "study")
+    chosen = SearchSettings(**complete.values)
+    assert chosen.structure == zoo["genet_light"].with_resolution(96)
+    assert chosen.final_training.mixup > 0
+    assert complete.reasons[0] == (
+        "resolution 96: the median image has 100 pixels on its shorter side"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "preset", "resolution", "reasons"),
+    [
+        ({"master": "master_small"}, None, 16, 1),
+        ({"master": "genet_light", "resolution": 128}, None, 128, 1),
+        ({"resolution": 32}, None, 32, 2),
+        ({"final_training": {"epochs": 3}}, None, 96, 3),
+        ({table: {"recipe": "nas", "epochs": 3} for table in TRAININGS}, None, 96, 2),
+        ({}, "quick", 16, 0),
+        (PRESETS["photos"], "photos", 96, 2),
+        ({**PRESETS["paper"], "master": "net1"}, "paper", 224, 0),
+    ],
+)
+def test_given_settings_win(
+    given: dict[str, Any], preset: str | None, resolution: int, reasons: int, tmp_path: Path
+) -> None:
+    data = photographs(tmp_path / "photos", 100)
+    complete = complete_settings({"data": data, **GIVEN, **given}, tmp_path / "study", preset)
+    chosen = SearchSettings(**complete.values)
+    assert chosen.resolution == resolution
+    assert len(complete.reasons) == reasons
+    if "master" in given:
+        assert chosen.structure == zoo[given["master"]].with_resolution(resolution)
+    if "final_training" in given:
+        assert chosen.final_training.epochs == given["final_training"]["epochs"]
+
+
+def test_digits_and_an_existing_study_stay_as_they_are(tmp_path: Path) -> None:
+    digits = {"data": "digits", **GIVEN}
+    complete = complete_settings(digits, tmp_path / "study")
+    assert (complete.values, complete.reasons) == (digits, ())
+    erased = {**digits, "final_training": {"erase": 0.5}}
+    assert complete_settings(erased, tmp_path / "study").reasons == (
+        "digits has its own disturbances, so erase is unused",
+    )
+    asked = settings(rounds=1)
+    search(asked, tmp_path / "study", ClosedFormLaboratory(asked))
+    stored = asked.to_dict() | {"data": photographs(tmp_path / "photos", 100)}
+    assert complete_settings(stored, tmp_path / "study").reasons == ()
+
+
+def test_wrong_settings_are_refused_before_images_are_read(tmp_path: Path) -> None:
+    with pytest.raises(GenetsError, match="budget '1' has no unit"):
+        complete_settings({"data": str(tmp_path / "none"), "budget": "1"}, tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        complete_settings({"data": str(tmp_path / "none"), **GIVEN}, tmp_path)
+
+
+def test_the_reasons_are_shown_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: dict[str, Any] = {}
+
+    def stop(chosen: SearchSettings, out: Path, **options: Any) -> None:
+        passed.update(options, resolution=chosen.resolution)
+        raise GenetsError("stopped")
+
+    monkeypatch.setattr(nas_search, "run_search", stop)
+    data = photographs(tmp_path / "photos", 100)
+    result = invoke("search", "--data", data, "--budget", "0.5x", "--out", tmp_path / "study")
+    lines = result.stderr.splitlines()
+    assert lines[-4:-1] == list(passed["reasons"])
+    assert sum("2 classes" in line for line in lines) <= 1
+    assert passed["resolution"] == 96
+    passed.clear()
+    with pytest.raises(GenetsError, match="stopped"):
+        genets.search(data=data, budget="0.5x", out=tmp_path / "study")
+    assert (passed["resolution"], len(passed["reasons"])) == (96, 3)
+    monkeypatch.undo()
+    asked = settings(rounds=1)
+    search(asked, tmp_path / "other", reasons=("resolution 16: it fits",))
+    assert (tmp_path / "other" / "study.log").read_text().count("resolution 16: it fits") == 1
