@@ -90,7 +90,7 @@ def search_with(
     return run_search(settings, folder)
 
 
-def score_on_test(structure: Structure, folder: Path, seed: int) -> dict[str, float]:
+def score_on_test(structure: Structure, folder: Path, seed: int) -> dict[str, float | None]:
     """Test scores of a trained candidate, which has as many epochs as a winner here."""
     data = load_data("digits", structure.resolution, seed=seed)
     net = build(structure, data.num_classes)

@@ -198,15 +198,6 @@ def _row(result: TrialResult) -> tuple[object, ...]:
 
 
 def _result(row: tuple[object, ...]) -> TrialResult:
-    index, notation, repeat, status, *values = row
-    top1, cross_entropy, seconds, reason, balanced_accuracy = [*values, None][:5]
+    index, notation, repeat, *values = row  # of schema 1 without balanced accuracy, the last value
     trial = Trial(index, parse_super_block(notation), repeat)  # type: ignore[arg-type]
-    return TrialResult(
-        trial,
-        status,
-        top1,
-        cross_entropy,
-        seconds,
-        reason,
-        balanced_accuracy,  # type: ignore[arg-type]
-    )
+    return TrialResult(trial, *values)  # type: ignore[arg-type]
