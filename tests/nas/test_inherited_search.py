@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from genets.nas.study.study import Study
 from genets.nas.trials import weights as kept_weights
 from genets.nas.trials.weights import TrialWeights
 from genets.networks import build, save_weights
+from genets.networks.weights import read_weights
 from genets.structure import Structure, SuperBlock
 from genets.training import Recipe, train
 
@@ -161,15 +163,35 @@ def test_missing_weights_are_refused_before_a_study_begins(tmp_path: Path) -> No
     assert not (tmp_path / "study").exists()
 
 
-def test_a_new_classifier_is_logged(tmp_path: Path) -> None:
+def test_a_new_classifier_is_said(tmp_path: Path) -> None:
     path = tmp_path / "three.safetensors"
     save_weights(build(MASTER, 3), path, {"num_classes": "3"})
-    try:
-        result = search(tmp_path / "study", asked(path, master_training=SHORT | {"epochs": 3}))
-        folder = result.folder
-    except GenetsError:  # three epochs from random weights may not be enough to learn
-        folder = tmp_path / "study"
-    assert "are for 3 classes" in (folder / layout.LOG).read_text()
+    with (
+        suppress(GenetsError),  # one epoch from random weights is not enough to learn
+        pytest.warns(UserWarning, match=r"are for 3 classes: the classifier \(head\.fc\) is new"),
+    ):
+        search(tmp_path / "study", asked(path))
+
+
+def test_a_master_net_within_the_budget_is_a_candidate_as_it_is(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    """With a rate of almost 0, the other candidates hardly learn, so the MasterNet wins."""
+    still = SHORT | {"learning_rate": 1e-9}
+    result = search(
+        tmp_path / "study", asked(pretrained, budget="2x", master_training=still,
+                                  final_training=still | {"norm_statistics": "frozen"}, confirm=1)
+    )  # fmt: skip
+    with Study.open(result.folder) as study:
+        score = study.master_score()
+        assert score is not None
+        own = [each for each in study.trained() if each.structure == MASTER]
+        assert [each.top1 for each in own] == [score.top1]
+        if result.selected.structure == MASTER:
+            exported, _ = read_weights(study.winner_weights)
+            kept, _ = read_weights(study.master_weights)
+            assert all(torch.equal(exported[name], kept[name]) for name in kept)
+            assert any("the fine-tuned MasterNet itself" in each for each in result.warnings)
 
 
 # Assembling

@@ -72,6 +72,6 @@ def complete_settings(
         master=not has_master,
         resolution=settings.resolution if has_master else chosen.get("resolution"),
         recipes=not has_recipes,
-        has_weights=bool(chosen.get("pretrained") or chosen.get("weights")),
+        has_weights=settings.has_starting_weights,
     )
     return CompleteSettings(merge_settings(found.settings, chosen), found.reasons)

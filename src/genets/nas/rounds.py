@@ -134,7 +134,9 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
                 raise
         if start is None:
             selected = {candidate.structure for candidate in candidates}
-            others = [structure for structure in within if structure not in selected]
+            if not context.settings.from_scratch and _meets(context, context.master):
+                within = [*within, context.master]  # it is trained already
+            others = [s for s in dict.fromkeys(within) if s not in selected]
             candidates += take_trained(context, model, others)  # which other budgets have trained
         elif not candidates:
             candidates = [start.selected]  # the MasterNet of a later round meets the budget
@@ -145,9 +147,14 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
 
 def _within(context: SearchContext, trained: Sequence[TrainedCandidate]) -> list[Structure]:
     """The trained structures that meet the budget."""
+    done = (each.structure for each in trained if each.status == "done")
+    return [structure for structure in done if _meets(context, structure)]
+
+
+def _meets(context: SearchContext, structure: Structure) -> bool:
+    """Whether the stored latency of a structure meets the budget."""
     measured = context.latency.measured
-    structures = [each.structure for each in trained if each.status == "done"]
-    return [s for s in structures if s in measured and measured[s].meets(context.budget)]
+    return structure in measured and measured[structure].meets(context.budget)
 
 
 def _best_candidate(context: SearchContext, candidates: Sequence[Candidate]) -> RoundStart:

@@ -44,7 +44,6 @@ from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import (
     describe_start,
-    has_starting_weights,
     load_start,
     starting_preprocessing,
 )
@@ -172,8 +171,9 @@ def run_search(
         settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
     )
     _check_resolutions(settings)
-    if has_starting_weights(settings) and not is_study(Path(out)):
-        load_start(settings, data, _log.info)  # weights that do not fit are refused here
+    if settings.has_starting_weights and not is_study(Path(out)):
+        # Weights that do not fit are refused here.
+        load_start(settings, data, lambda note: warnings.warn(note, stacklevel=2))
     if advice := balance_advice(settings, data.train.class_counts(), data.class_names):
         warnings.warn(advice, stacklevel=2)
     if open_threads and not is_study(Path(out)):
@@ -182,7 +182,7 @@ def run_search(
         _log_settings(study, reasons)
         with _failure_stored(study):
             _check_same_data(study, data)
-            if has_starting_weights(settings):
+            if settings.has_starting_weights:
                 study.save_json(layout.START, describe_start(preprocessing))
             for file in settings.own_blocks:
                 load_blocks(file).copy_to(study.folder)
@@ -321,7 +321,7 @@ def _train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
         return TrainedMaster(context, net, data, score)
     with context.phase("MasterNet training"):
         recipe = settings.master_training.recipe()
-        if has_starting_weights(settings):
+        if settings.has_starting_weights:
             net = load_start(settings, data, _log.info)
         context.train(net, data, recipe, "MasterNet training")
         score = context.evaluate(net, data.validation)

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def has_starting_weights(settings: SearchSettings) -> bool:
-    """Whether the MasterNet starts from trained weights."""
-    return settings.pretrained or bool(settings.weights)
-
-
 def starting_preprocessing(settings: SearchSettings, folder: Path) -> Preprocessing | None:
     """The preprocessing of the images: with mean and deviation of the starting weights.
 
@@ -39,7 +34,7 @@ def starting_preprocessing(settings: SearchSettings, folder: Path) -> Preprocess
     Raises:
         GenetsError: The weights are missing or damaged.
     """
-    if not has_starting_weights(settings):
+    if not settings.has_starting_weights:
         return None
     if is_study(folder):
         stored = StudyReader(folder).load_json(layout.START, _read_start)

@@ -84,7 +84,13 @@ def winner_warnings(study: Snapshot) -> list[str]:
     """List the warnings about the winner of one budget; none before there is a winner."""
     if study.selected is None:
         return []
-    warnings = missing_resolutions(study.around, study.selected, study.confirmed)
+    warnings = []
+    if not study.settings.from_scratch and study.selected.structure == study.settings.structure:
+        warnings.append(
+            "the winner is the fine-tuned MasterNet itself: it meets the budget, and no candidate "
+            "is better on the validation images"
+        )
+    warnings += missing_resolutions(study.around, study.selected, study.confirmed)
     warnings += table_warnings(study.selected.table_rmspe)
     warnings += measurement_warnings(study.selected)
     if study.master_score is not None:

@@ -115,7 +115,7 @@ def _train_winner(
     winners = [(each.selected(), each.winner_weights) for each in study.each_budget()]
     trained = [path for winner, path in winners if winner and winner.structure == structure]
     as_candidate = job.weights_path(structure)
-    if job.recipe == recipe:
+    if job.recipe == recipe or (job.inherits and structure == context.master):
         trained.append(as_candidate)
     weights = next((path for path in trained if path.exists()), None)
     if weights is not None:

@@ -8,6 +8,7 @@ they favour structures that kept their block types; `docs/search.md` has figures
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -95,15 +96,7 @@ class CandidateRunner(MasterNetRunner):
             reason = first_line(error)
             return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
         seconds = time.perf_counter() - start
-        return TrainedCandidate(
-            structure,
-            "done",
-            epochs,
-            score.top1,
-            score.cross_entropy,
-            seconds,
-            balanced_accuracy=score.balanced_accuracy,
-        )
+        return TrainedCandidate.of(structure, epochs, score, seconds)
 
     def _trained_score(self, structure: Structure) -> Score:
         job, data = self.job, self._data_at(structure.resolution)
@@ -211,6 +204,7 @@ def train_candidates(
     stored = study.trained(number)
     ended = {each.structure: each for each in (*study.trained_before(number), *stored)}
     retried = not study.is_decided(number)
+    _take_master(context, structures, ended)
     missing = [s for s in structures if s not in ended or (retried and ended[s].status != "done")]
     if missing:
         with context.phase("candidate training"):
@@ -226,6 +220,23 @@ def train_candidates(
             "settings of final_training"
         )
     return trained
+
+
+def _take_master(
+    context: SearchContext,
+    structures: Sequence[Structure],
+    ended: dict[Structure, TrainedCandidate],
+) -> None:
+    """Take a MasterNet that was fine-tuned from trained weights as a candidate, as it is."""
+    study, master = context.study, context.master
+    score = study.master_score()
+    if context.settings.from_scratch or master not in structures or score is None:
+        return
+    epochs = context.settings.master_training.epochs
+    ended[master] = TrainedCandidate.of(master, epochs, score)
+    job = make_candidate_job(context)
+    job.folder.mkdir(exist_ok=True)
+    shutil.copyfile(study.master_weights, job.weights_path(master))
 
 
 def _train_missing(

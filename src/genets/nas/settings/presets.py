@@ -1,5 +1,6 @@
 """Presets: settings for common purposes. A settings file and options override a preset."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,16 @@ _IMAGENET: dict[str, Any] = {
     "final_training": _training("paper"),
 }
 _FINE_TUNING_EPOCHS = 20  # those of the recipe
-# The setting of the pretrained weights belongs here.
 _PHOTOS: dict[str, Any] = {
+    "pretrained": True,
     "table_seconds": 300.0,
     "measure_seconds": 10.0,
     "master_training": _training("finetune", epochs=_FINE_TUNING_EPOCHS),
-    # A fresh super-block has no statistics yet, so its batch norm must learn them.
-    "trial_training": _training("finetune", epochs=6, norm_statistics="batch", linear_start=False),
+    # Of the recipe of a trial that inherits weights, only the batches count.
+    "trial_training": {"batch_size": 32},
     "confirm_epochs": _FINE_TUNING_EPOCHS,  # so the winner needs no further training
-    "final_training": _training("finetune", epochs=_FINE_TUNING_EPOCHS),
+    # A candidate is put together from parts, so its weights and statistics have to change a lot.
+    "final_training": _training("quick", epochs=_FINE_TUNING_EPOCHS),
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -100,4 +102,8 @@ def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> di
     if preset is not None and preset not in PRESETS:
         raise SettingsError(unknown_name("preset", preset, PRESETS))
     stored = load_settings(out).to_dict() if is_study(out) else {}
-    return merge_settings(stored, PRESETS[preset] if preset else {}, *layers)
+    chosen = dict(PRESETS[preset]) if preset else {}
+    given = merge_settings(*layers)
+    if given.get("weights") or os.path.isdir(str(given.get("master", ""))):
+        chosen.pop("pretrained", None)  # other weights replace the published ones
+    return merge_settings(stored, chosen, given)

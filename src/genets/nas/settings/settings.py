@@ -384,6 +384,11 @@ class SearchSettings(SettingsModel):
         return self.budgets if self.budget is None else (self.budget,)
 
     @property
+    def has_starting_weights(self) -> bool:
+        """Whether the MasterNet starts from trained weights."""
+        return self.pretrained or bool(self.weights)
+
+    @property
     def structure(self) -> Structure:
         """The MasterNet."""
         return Structure.parse(self.master)

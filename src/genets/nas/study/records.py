@@ -134,7 +134,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TrainedCandidate:
-    """A candidate that was trained from scratch, and its scores on the validation split.
+    """A candidate that was trained, and its scores on the validation split.
 
     A failed candidate has a reason and no scores.
 
@@ -153,6 +153,14 @@ class TrainedCandidate:
     seconds: float = 0.0
     reason: str = ""
     balanced_accuracy: float | None = None
+
+    @classmethod
+    def of(
+        cls, structure: Structure, epochs: int, score: Score, seconds: float = 0.0
+    ) -> TrainedCandidate:
+        """A candidate whose training ended well."""
+        top1, entropy, balanced = score.top1, score.cross_entropy, score.balanced_accuracy
+        return cls(structure, "done", epochs, top1, entropy, seconds, balanced_accuracy=balanced)
 
     @property
     def score(self) -> Score:
