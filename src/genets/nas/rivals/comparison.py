@@ -1,16 +1,17 @@
 """The comparison of rivals with the winners of a search.
 
-Rivals come last, after the export of the winner, so a rival that fails costs no result. A rival is
-measured in turn with the MasterNet. If it meets a budget, it is trained on the training images of
-the search for as many epochs as the winner, once for all budgets. Then it is compared with the
-winner of each budget that it meets, on the test images.
+Rivals come last, after the export of the winner, so a rival that fails costs no result. First all
+rivals are measured, each in turn with the MasterNet. A rival that meets a budget is then trained on
+the training images of the search for as many epochs as the winner, once for all budgets. It is
+compared with the winner of each budget that it meets, on the test images.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from genets.core.errors import GenetsError, first_line
@@ -55,17 +56,20 @@ def compare_rivals(
         The results with the rivals, as they are stored in the `result.json` of each budget.
     """
     first = next(iter(contexts.values()))
-    rows: dict[str, list[RivalResult]] = {budget: [] for budget in results}
     names = expand_rivals(first.settings.rivals)
+    entries: list[_Entry] = []
     if names:
         comparison = _Comparison(contexts, results, images)
         with first.phase(RIVALS):
             report = first.report(RIVALS)
-            report(0, len(names))
-            for number, name in enumerate(names):
-                for budget, row in comparison.rows(name, number, len(names)).items():
-                    rows[budget].append(row)
-                report(number + 1, len(names), str(name))
+            for name in names:
+                report(0, len(names), str(name))
+                entries.append(comparison.measure(name))
+            for number, entry in enumerate(entries):
+                name = str(entry.name)
+                comparison.train(entry, _listener(report, number, len(names), name))
+                report(number + 1, len(names), name)
+    rows = {budget: [entry.rows[budget] for entry in entries] for budget in results}
     return {
         budget: _store(contexts[budget], _with_rivals(contexts[budget], result, rows[budget]))
         for budget, result in results.items()
@@ -92,6 +96,46 @@ def _store(context: SearchContext, result: SearchResult) -> SearchResult:
     return result
 
 
+@dataclass
+class _Entry:
+    """A rival that is being compared.
+
+    Attributes:
+        name: The rival as it was asked for.
+        rows: Its row for each budget.
+        rival: The rival; None before it is measured.
+    """
+
+    name: RivalName
+    rows: dict[str, RivalResult]
+    rival: Rival | None = None
+
+    def change(self, budgets: Iterable[str], **changes: Any) -> None:
+        """Change fields of the rows of some budgets."""
+        self.rows |= {budget: replace(self.rows[budget], **changes) for budget in budgets}
+
+
+class _LeftOutError(Exception):
+    """A default rival has no weights at hand, or does not take the input size."""
+
+
+@contextmanager
+def _failure_in(entry: _Entry) -> Iterator[None]:
+    """Write a failure of the block into the rows of a rival."""
+    try:
+        yield
+    except _LeftOutError as error:
+        entry.change(entry.rows, status="left out", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - a foreign network may raise anything
+        if not isinstance(error, GenetsError):
+            _log.exception("rival %s", entry.name)
+        reason = first_line(error)
+        _log.warning("rival %s failed: %s", entry.name, reason)
+        # A row above the budget does not depend on the training.
+        undecided = [b for b, row in entry.rows.items() if row.within_budget is not False]
+        entry.change(undecided, status="failed", reason=reason)
+
+
 class _Comparison:
     """Compares one rival after the other with the winners."""
 
@@ -112,36 +156,28 @@ class _Comparison:
         self._rival: Rival | None = None  # that is being measured
         self._latencies = self._context.measured_rivals(self._measure)
 
-    def rows(self, name: RivalName, number: int, total: int) -> dict[str, RivalResult]:
-        """Measure and train a rival, and compare it with the winner of each budget."""
+    def measure(self, name: RivalName) -> _Entry:
+        """Measure a rival on the target."""
         row = RivalResult(name=str(name), status="failed", resolution=self._resolution)
-        by_budget = dict.fromkeys(self._results, row)
-        try:
-            report = self._context.report(RIVALS)
+        entry = _Entry(name, dict.fromkeys(self._results, row))
+        with _failure_in(entry):
             rival = self._find(name)
-            by_budget = dict.fromkeys(self._results, replace(row, weights=rival.start))
-            report(number, total, f"{name}, measuring")
+            entry.change(entry.rows, weights=rival.start)
             latency = self._latency(rival)
-            by_budget = {
-                budget: _with_latency(each, latency, self._contexts[budget])
-                for budget, each in by_budget.items()
-            }
-            if any(each.within_budget for each in by_budget.values()):
-                trained = self._trained(rival, _listener(report, number, total, str(name)))
-                by_budget = {
-                    budget: self._compared(each, trained, budget)
-                    for budget, each in by_budget.items()
-                }
-        except _LeftOutError as error:
-            return _all_with(by_budget, status="left out", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - a foreign network may raise anything
-            if not isinstance(error, GenetsError):
-                _log.exception("rival %s", name)
-            reason = first_line(error)
-            _log.warning("rival %s failed: %s", name, reason)
-            failed = {b: each for b, each in by_budget.items() if each.within_budget is not False}
-            return by_budget | _all_with(failed, status="failed", reason=reason)
-        return by_budget
+            for budget, each in entry.rows.items():
+                entry.rows[budget] = _with_latency(each, latency, self._contexts[budget])
+            entry.rival = rival
+        return entry
+
+    def train(self, entry: _Entry, listener: Listener) -> None:
+        """Train a rival, and compare it with the winner of each budget that it meets."""
+        met = [budget for budget, row in entry.rows.items() if row.within_budget]
+        if entry.rival is None or not met:
+            return
+        with _failure_in(entry):
+            trained = self._trained(entry.rival, listener)
+            for budget in met:
+                entry.rows[budget] = self._compared(entry.rows[budget], trained, budget)
 
     def _find(self, name: RivalName) -> Rival:
         """Make a rival; one of `default` may be left out."""
@@ -209,9 +245,7 @@ class _Comparison:
         return data
 
     def _compared(self, row: RivalResult, trained: TrainedRival, budget: str) -> RivalResult:
-        """Compare a trained rival with the winner of a budget, if it meets the budget."""
-        if not row.within_budget:
-            return row
+        """Compare a trained rival with the winner of a budget that it meets."""
         place = self._study.rival_path(row.name, self._resolution)
         return replace(
             row,
@@ -239,10 +273,6 @@ class _Comparison:
         return self._winners[budget]
 
 
-class _LeftOutError(Exception):
-    """A default rival has no weights at hand, or does not take the input size."""
-
-
 def _with_latency(row: RivalResult, latency: NetworkLatency, context: SearchContext) -> RivalResult:
     """The row with the latency, and whether it meets the budget of the context."""
     network, meets = latency.network, latency.meets(context.budget)
@@ -258,10 +288,6 @@ def _with_latency(row: RivalResult, latency: NetworkLatency, context: SearchCont
         noisy=network.noisy,
         disturbed=latency.disturbed,
     )
-
-
-def _all_with(rows: Mapping[str, RivalResult], **changes: Any) -> dict[str, RivalResult]:
-    return {budget: replace(row, **changes) for budget, row in rows.items()}
 
 
 def _listener(report: Report, number: int, total: int, name: str) -> Listener:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from genets.nas.result import SearchResult
+from genets.nas.settings.rival_names import RivalName
 from genets.nas.study.records import Candidate
 from genets.nas.study.rival_records import RivalResult
 from genets.nas.study.snapshot import Snapshot
@@ -17,13 +19,14 @@ from genets.training.score import Metric, Score
 
 HEADER = ("network", "start", "ms per image", "up to", "budget, ms", "noise", "test top-1",
           "compared with the winner")  # fmt: skip
+ON_SCREEN = tuple(name for name in HEADER if name not in ("budget, ms", "noise"))
 TEXT = (
     "Rivals are published networks. Each rival was measured at {pixels} pixels, the winner's input "
     "size, in turn with the MasterNet. Rivals within the budget were trained for as many epochs as "
-    "the winner ({epochs}): `published`, `file` and `results folder` weights by the recipe "
-    "finetune, `fresh` weights by the winner's recipe, without a teacher. up to: the upper end of "
-    "the 95 % interval of the latency. The difference of test top-1 is paired over the test "
-    "images, and has its 95 % interval."
+    "the winner ({epochs}): trained weights by the recipe finetune, fresh weights by the winner's "
+    "recipe, without a teacher. start: the weights that a training started from. up to: the upper "
+    "end of the 95 % interval of the latency. The difference of test top-1 is paired over the "
+    "test images, and has its 95 % interval."
 )
 
 
@@ -33,8 +36,12 @@ def rivals_tables(result: SearchResult) -> list[Table]:
     return [
         screen_table(
             f"Rivals, {budget}" if budget else "Rivals",
-            HEADER,
-            _rows(each.selected, each.winner, each.rivals),
+            ON_SCREEN,
+            [
+                [text for name, text in zip(HEADER, row, strict=True) if name in ON_SCREEN]
+                for row in _rows(each.selected, each.winner, each.rivals)
+            ],
+            left=2,
             fold=(HEADER[0], HEADER[-1]),
             caption=_text(each.rivals),
         )
@@ -73,9 +80,10 @@ def _rows(
 
 
 def _rival_row(rival: RivalResult, latencies: Iterable[str]) -> list[str]:
+    name = RivalName.parse(rival.name)
     return [
-        rival.name,
-        rival.weights or "-",
+        name.network,
+        Path(name.weights).name if rival.weights == "file" else rival.weights or "-",
         *latencies,
         noise_words(rival),
         noisy_score_text(rival.test, Metric.TOP1),
@@ -87,7 +95,7 @@ def _outcome(rival: RivalResult) -> str:
     if rival.status in ("failed", "left out"):
         return f"{rival.status}: {rival.reason}"
     if rival.status == "above budget":
-        return "above the budget, so not trained"
+        return "above the budget, so not compared"
     if rival.difference is None:
         return "not known: the test images were not the same"
     return difference_text(rival.difference)
