@@ -66,9 +66,9 @@ def compare_rivals(
                 report(0, len(names), str(name))
                 entries.append(comparison.measure(name))
             for number, entry in enumerate(entries):
-                name = str(entry.name)
-                comparison.train(entry, _listener(report, number, len(names), name))
-                report(number + 1, len(names), name)
+                words = str(entry.name)
+                comparison.train(entry, _listener(report, number, len(names), words))
+                report(number + 1, len(names), words)
     rows = {budget: [entry.rows[budget] for entry in entries] for budget in results}
     return {
         budget: _store(contexts[budget], _with_rivals(contexts[budget], result, rows[budget]))

@@ -19,7 +19,6 @@ from genets.training.score import Metric, Score
 
 HEADER = ("network", "start", "ms per image", "up to", "budget, ms", "noise", "test top-1",
           "compared with the winner")  # fmt: skip
-ON_SCREEN = tuple(name for name in HEADER if name not in ("budget, ms", "noise"))
 TEXT = (
     "Rivals are published networks. Each rival was measured at {pixels} pixels, the winner's input "
     "size, in turn with the MasterNet. Rivals within the budget were trained for as many epochs as "
@@ -33,21 +32,23 @@ TEXT = (
 def rivals_tables(result: SearchResult) -> list[Table]:
     """A table for each budget; none for a search without rivals."""
     budgets = result.budgets or {"": result}
-    return [
-        screen_table(
-            f"Rivals, {budget}" if budget else "Rivals",
-            ON_SCREEN,
-            [
-                [text for name, text in zip(HEADER, row, strict=True) if name in ON_SCREEN]
-                for row in _rows(each.selected, each.winner, each.rivals)
-            ],
-            left=2,
-            fold=(HEADER[0], HEADER[-1]),
-            caption=_text(each.rivals),
-        )
-        for budget, each in budgets.items()
-        if each.rivals
-    ]
+    return [_screen_table(budget, each) for budget, each in budgets.items() if each.rivals]
+
+
+def _screen_table(budget: str, result: SearchResult) -> Table:
+    """The table of one budget, without the budget, and without an empty column for noise."""
+    rows = _rows(result.selected, result.winner, result.rivals)
+    noise = HEADER.index("noise")
+    left_out = {"budget, ms"} if any(row[noise] for row in rows) else {"budget, ms", "noise"}
+    shown = [number for number, name in enumerate(HEADER) if name not in left_out]
+    return screen_table(
+        f"Rivals, {budget}" if budget else "Rivals",
+        [HEADER[number] for number in shown],
+        [[row[number] for number in shown] for row in rows],
+        left=2,
+        fold=(HEADER[0], HEADER[-1]),
+        caption=_text(result.rivals),
+    )
 
 
 def rivals_section(snapshot: Snapshot) -> Section:
