@@ -32,7 +32,10 @@ TEXT = (
 def rivals_tables(result: SearchResult) -> list[Table]:
     """A table for each budget; none for a search without rivals."""
     budgets = result.budgets or {"": result}
-    return [_screen_table(budget, each) for budget, each in budgets.items() if each.rivals]
+    tables = [_screen_table(budget, each) for budget, each in budgets.items() if each.rivals]
+    for table in tables[:-1]:
+        table.caption = None  # the text of the last table explains all of them
+    return tables
 
 
 def _screen_table(budget: str, result: SearchResult) -> Table:
