@@ -17,6 +17,14 @@ SELECTED = (
     "predicted_ms, resolution, structure, table_rmspe"
 )
 CONFIRMED = "balanced_accuracy, cross_entropy, epochs, reason, seconds, status, structure, top1"
+RIVALS = {
+    "rivals[]": (
+        "budget_ms, difference, disturbed, epochs, folder, high_ms, low_ms, master_ms, "
+        "measured_ms, name, noisy, reason, resolution, status, test, weights, within_budget"
+    ),
+    "rivals[].difference": "half_width, high, images, low, top1",
+    "rivals[].test": "balanced_accuracy, balanced_images, cross_entropy, images, top1",
+}
 CONDITIONS = "batch size, device, engine, precision, protocol, system, threads, versions"
 BASELINE = (
     "family, ms_per_image, multiply_adds_m, name, network_from, note, options, parameters_m, "
@@ -142,8 +150,8 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "search": {
         "": (
-            "confirmed, difference, files, folder, master, response, rounds, seconds, selected, "
-            "trials_done, trials_failed, warnings, winner"
+            "confirmed, difference, files, folder, master, response, rivals, rounds, seconds, "
+            "selected, trials_done, trials_failed, warnings, winner"
         ),
         "selected": SELECTED,
         "master": "balanced_accuracy, cross_entropy, top1",
@@ -157,18 +165,22 @@ KEYS: dict[str, dict[str, str]] = {
         "rounds[].candidates[]": SELECTED,
         "rounds[].confirmed[]": CONFIRMED,
     },
+    "search, rivals": RIVALS,
     "search, several budgets": {
         "": (
-            "budgets, confirmed, difference, files, folder, master, refused, response, seconds, "
-            "selected, trials_done, trials_failed, warnings, winner"
+            "budgets, confirmed, difference, files, folder, master, refused, response, rivals, "
+            "seconds, selected, trials_done, trials_failed, warnings, winner"
         ),
-        "budgets[]": ("budget, confirmed, difference, files, master, selected, warnings, winner"),
+        "budgets[]": (
+            "budget, confirmed, difference, files, master, rivals, selected, warnings, winner"
+        ),
         "budgets[].selected": SELECTED,
         "budgets[].master": "balanced_accuracy, cross_entropy, top1",
         "budgets[].winner": "balanced_accuracy, cross_entropy, top1",
         "budgets[].difference": "half_width, high, images, low, top1",
         "budgets[].confirmed[]": CONFIRMED,
     },
+    "search, several budgets, rivals": {f"budgets[].{place}": k for place, k in RIVALS.items()},
     "select": {
         "": f"{SELECTED}, metric",
     },
@@ -181,8 +193,8 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "report": {
         "": (
-            "accuracy_model, confirmed, failure, finished, missing, page, rounds, selected, "
-            "study, targets, trials, warnings"
+            "accuracy_model, confirmed, failure, finished, missing, page, rivals, rounds, "
+            "selected, study, targets, trials, warnings"
         ),
         "trials": "done, failed, planned",
         "targets[]": "measured_networks, table_rmspe, target",
@@ -201,10 +213,10 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "report, several budgets": {
         "": (
-            "accuracy_model, budgets, confirmed, failure, finished, missing, page, rounds, "
-            "selected, study, targets, trials, warnings"
+            "accuracy_model, budgets, confirmed, failure, finished, missing, page, rivals, "
+            "rounds, selected, study, targets, trials, warnings"
         ),
-        "budgets[]": "budget, confirmed, difference, master, refusal, selected, winner",
+        "budgets[]": "budget, confirmed, difference, master, refusal, rivals, selected, winner",
         "budgets[].selected": SELECTED,
         "budgets[].master": "balanced_accuracy, cross_entropy, top1",
         "budgets[].winner": "balanced_accuracy, cross_entropy, top1",

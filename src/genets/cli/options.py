@@ -41,7 +41,7 @@ SETTINGS = {
     TRAINING: (
         "master_training.epochs", "trial_training.epochs", "final_training.epochs", "seed",
     ),
-    CANDIDATES: ("confirm", "confirm_epochs", "from_scratch"),
+    CANDIDATES: ("confirm", "confirm_epochs", "from_scratch", "rivals"),
 }  # fmt: skip
 
 

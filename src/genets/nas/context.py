@@ -20,7 +20,13 @@ from genets.latency import Budget, LatencyTable, Measurement, TableSettings, Tar
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, wait_for_calm
 from genets.nas.laboratory import Laboratory
-from genets.nas.selection.measured import MeasuredNetworks, TargetLatency, make_busy_error
+from genets.nas.selection.measured import (
+    MeasuredNetworks,
+    MeasuredRivals,
+    MeasureInTurn,
+    TargetLatency,
+    make_busy_error,
+)
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
@@ -51,6 +57,8 @@ PHASES = (
 PHASES_OF_BUDGET = (
     "budget check", "selection", "candidate training", "final training", "export",
 )  # fmt: skip
+
+RIVALS = "rivals"  # a phase of a search that has rivals
 
 TABLE_PERCENT = 99  # of the phase `latency table`; the rest is the measurement of the MasterNet
 
@@ -206,6 +214,19 @@ class SearchContext:
             report(100, 100)
         return TargetLatency(table, networks)
 
+    def measured_rivals(self, measure_in_turn: MeasureInTurn[str]) -> MeasuredRivals:
+        """Give the measured rivals of the target. measure_in_turn: Measures further rivals."""
+        table = layout.table_path(self.study.latency_folder, self.target.name)
+        return MeasuredRivals(
+            layout.measured_rivals_path(table),
+            str(self.master),
+            measure_in_turn,
+            budget=self.budget,
+            wait_for_calm=self._wait_for_calm,
+            wait_limit_s=self._wait_limit_s,
+            on_measuring=self._reporter.action,
+        )
+
     def _prepare_table(self, path: Path, report: Report) -> LatencyTable:
         """Load or build the latency table. Raises StudyError and TargetError."""
         try:
@@ -287,7 +308,7 @@ class SearchContext:
 
     def _phase_name(self, phase: str) -> str:
         """Give the name with the round or the budget, such as `selection, 0.5x`."""
-        assert phase in PHASES, phase
+        assert phase in (*PHASES, RIVALS), phase
         if self.study.budget and phase in PHASES_OF_BUDGET:
             return f"{phase}, {self.study.budget}"
         return self.round.phase(phase)

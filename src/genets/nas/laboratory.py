@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genets.analysis.comparison.networks import ComparedNetwork
 from genets.data import ImageData, Split
 from genets.latency import (
     ENGINES,
@@ -23,10 +24,12 @@ from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
+from genets.networks import load
 from genets.structure import Structure
-from genets.training import Recipe, Score, evaluate, train_on
+from genets.training import Listener, Recipe, RunSettings, Score, evaluate, train_on
 from genets.training.loop import evaluate_images
 from genets.training.predictions import Predictions
+from genets.training.train_network import train_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,6 +111,36 @@ class Laboratory:
         )
         return {structure: measured[name] for name, structure in names.items()}
 
+    def measure_rival(
+        self,
+        rival: ComparedNetwork,
+        master: Structure,
+        target: Target,
+        num_classes: int,
+        time_limit_s: float,
+        on_progress: OnShare | None = None,
+    ) -> tuple[Measurement, Measurement]:
+        """Measure a rival and the MasterNet in turn; see `measure`.
+
+        Returns:
+            The measurements of the rival and of the MasterNet.
+
+        Raises:
+            GenetsError: The rival cannot run on the target.
+        """
+        device = ENGINES[target.engine].place(target)
+        with explain_failures(target, rival.resolution):
+            nets = {"rival": rival.network(device)}
+        nets["MasterNet"] = build_for_timing(master, num_classes, device)
+        measured = measure_interleaved(
+            nets,
+            target,
+            {"rival": rival.resolution, "MasterNet": master.resolution},
+            time_limit_s=time_limit_s,
+            on_progress=on_progress,
+        )
+        return measured["rival"], measured["MasterNet"]
+
     def wait_for_calm(self, target: Target, limit_s: float, on_wait: OnWait) -> bool:
         """Wait until other processes leave the device to a target; see `wait_until_calm`."""
         return wait_until_calm(target, limit_s, on_wait=on_wait)
@@ -137,6 +170,19 @@ class Laboratory:
             on_epoch=on_epoch,
             device=device,
         )
+
+    def train_rival(
+        self, settings: RunSettings, folder: Path, *, device: str, listener: Listener
+    ) -> nn.Module:
+        """Train a rival in a folder, from the last checkpoint where there is one.
+
+        Returns:
+            The trained network.
+
+        Raises:
+            GenetsError: The training failed.
+        """
+        return load(train_network(settings, folder, device=device, listener=listener).results)
 
     def evaluate(self, net: nn.Module, split: Split, device: str) -> Score:
         return evaluate(net, split, device=device)

@@ -9,6 +9,7 @@ from typing import Any
 
 from genets.nas.reselect import select
 from genets.nas.study.records import Candidate, RoundResult, TrainedCandidate
+from genets.nas.study.rival_records import RivalResult
 from genets.training.predictions import PairedDifference
 from genets.training.score import Metric, Score
 
@@ -35,6 +36,7 @@ class SearchResult:
         rounds: The result of each round; empty where the search was asked for one round.
         metric: The validation score that decided which candidate won.
         difference: Top-1 of the winner minus that of the MasterNet, paired over the test images.
+        rivals: The rivals of the search beside the winner, in the order of the settings.
         budgets: The result of each of several budgets that is met, by the budget as it was given,
             the largest first; empty where the search was asked for one budget.
         refused: Why each other one of several budgets is not met, by the budget.
@@ -53,6 +55,7 @@ class SearchResult:
     rounds: tuple[RoundResult, ...] = ()
     metric: Metric = Metric.CROSS_ENTROPY
     difference: PairedDifference | None = None
+    rivals: tuple[RivalResult, ...] = ()
     budgets: Mapping[str, SearchResult] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
 
@@ -92,6 +95,7 @@ class SearchResult:
             confirmed=tuple(map(TrainedCandidate.from_json, record["confirmed"])),
             metric=Metric.parse(record["metric"]),
             difference=difference and PairedDifference.from_json(difference),
+            rivals=tuple(map(RivalResult.from_json, record.get("rivals", ()))),
         )
 
     def _record(self, root: Path) -> dict[str, Any]:
@@ -120,6 +124,9 @@ class SearchResult:
     def _winner_record(self, root: Path) -> dict[str, Any]:
         """The values that differ between the budgets of a study."""
         files = {name: path.relative_to(self.folder) for name, path in self.files.items()}
+        rivals = [rival.to_json() for rival in self.rivals]
+        for rival in rivals:
+            rival["folder"] = rival["folder"] and (root / rival["folder"]).as_posix()
         return {
             "selected": self.selected.to_json(),
             "master": self.master.to_json(),
@@ -128,4 +135,5 @@ class SearchResult:
             "files": {name: (root / path).as_posix() for name, path in files.items()},
             "warnings": list(self.warnings),
             "confirmed": [candidate.to_json() for candidate in self.confirmed],
+            "rivals": rivals,
         }

@@ -38,6 +38,8 @@ from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.new_study import complete_settings
 from genets.nas.result import SearchResult
+from genets.nas.rivals.comparison import compare_rivals
+from genets.nas.rivals.contender import check_rivals
 from genets.nas.rounds import search_rounds
 from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
@@ -166,6 +168,7 @@ def run_search(
     check_one_kind(torch, settings.target.device)
     device = training_device(settings.training_device)
     check_memory(device)
+    check_rivals(settings, Path(out))
     preprocessing = starting_preprocessing(settings, Path(out))
     data = _load_images(
         settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
@@ -243,6 +246,10 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
         return load_result(here) or _find_winner(here, data, master)
 
     results = {each.study.budget: result for each, result in _each_met(contexts, finish, refused)}
+    if context.settings.budgets:
+        _join_results(context, results, refused)  # complete also where the rivals are interrupted
+    met = {each.study.budget: each for each in contexts if each.study.budget in results}
+    results = compare_rivals(met, results, lambda winner: _load_winner_data(context, winner, data))
     result = next(iter(results.values()))
     if context.settings.budgets:
         result = _join_results(context, results, refused)

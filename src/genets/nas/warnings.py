@@ -12,6 +12,7 @@ from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate
+from genets.nas.study.rival_records import RivalResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
@@ -30,7 +31,10 @@ def list_warnings(study: Snapshot) -> list[str]:
     Returns:
         One sentence for each warning.
     """
-    of_budgets = {each.budget: winner_warnings(each) for each in study.each_budget}
+    of_budgets = {
+        each.budget: winner_warnings(each) + rival_warnings(each.rivals, each.winner_score)
+        for each in study.each_budget
+    }
     return join_warnings(of_budgets) + study_warnings(study)
 
 
@@ -96,6 +100,35 @@ def winner_warnings(study: Snapshot) -> list[str]:
     if study.master_score is not None:
         warnings += master_warnings(
             study.settings, study.selected, study.master_score, study.confirmed
+        )
+    return warnings
+
+
+def rival_warnings(rivals: Sequence[RivalResult], winner: Score | None) -> list[str]:
+    """Say which rivals within the budget are better than the winner.
+
+    Args:
+        rivals: The rivals of one budget.
+        winner: The score of the winner on the test split; None before there is one.
+    """
+    warnings = []
+    for rival in rivals:
+        if rival.status != "done" or rival.test is None or winner is None:
+            continue
+        difference = rival.difference
+        more = rival.test.top1 - winner.top1 if difference is None else difference.top1
+        if more <= 0:
+            continue
+        interval = "its interval is not known, because the two were not scored on the same images"
+        if difference is not None:
+            ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
+            interval = f"95 % interval {ends}, paired over {difference.images} test images"
+        sure = difference is not None and difference.low > 0
+        warnings.append(
+            f"the rival {rival.name}, which meets the budget at {rival.measured_ms:.4g} ms per "
+            f"image, {'is' if sure else 'may be'} better than the winner: its test top-1 is "
+            f"{100 * more:.1f} points higher ({interval}); its trained network is in "
+            f"{rival.folder} of the study"
         )
     return warnings
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from genets.core.errors import BusyDeviceError, StudyError, counted
 from genets.core.files import write_atomic
@@ -20,6 +20,7 @@ from genets.latency.timing.measurement import is_wide
 from genets.structure import Structure
 
 _log = get_logger(__name__)
+Key = TypeVar("Key")
 
 MAX_RATIO_SHARE = 0.05  # half-width of the interval of a ratio that decides on a busy device
 # Other processes slow some networks more than others, by their use of caches and memory: ratios on
@@ -38,7 +39,7 @@ _MASTER_FIELDS = (
 MAX_TIMES_AS_LONG = 8  # as the time limit of a measurement, where its ratio is imprecise
 
 # Measures networks in turn, A B A B, with the usual time limit times a factor.
-MeasureInTurn = Callable[[Sequence[Structure], int], Mapping[Structure, Measurement]]
+MeasureInTurn = Callable[[Sequence[Key], int], Mapping[Key, Measurement]]
 # Waits for a calm device, for at most so many seconds; returns whether the device is calm.
 WaitForCalm = Callable[[float], bool]
 # Called before each measurement, with a few words on it, such as `measuring 2 networks again`.
@@ -178,8 +179,8 @@ class NetworkLatency:
         return cls(network, median, low, high, disturbed, undelayed, causes)
 
 
-class MeasuredNetworks:
-    """The measured networks of one target, in one JSON file.
+class MeasuredInTurn(Generic[Key]):
+    """The measured networks of one target, in one JSON file; each is known by a key.
 
     Args:
         path: The file, which may not exist yet.
@@ -195,11 +196,16 @@ class MeasuredNetworks:
         StudyError: The file is damaged.
     """
 
+    @staticmethod
+    def read_key(text: str) -> Any:
+        """Read a key from the text that `str` gives."""
+        raise NotImplementedError
+
     def __init__(
         self,
         path: Path,
-        master: Structure | None = None,
-        measure_in_turn: MeasureInTurn | None = None,
+        master: Key | None = None,
+        measure_in_turn: MeasureInTurn[Key] | None = None,
         *,
         budget: Budget | None = None,
         wait_for_calm: WaitForCalm = lambda limit_s: False,
@@ -213,19 +219,19 @@ class MeasuredNetworks:
         self._wait_for_calm = wait_for_calm
         self._wait_limit_s = wait_limit_s
         self._on_measuring = on_measuring
-        self.stored = _load(path)
+        self.stored: dict[Key, NetworkLatency] = self._load()
         # The device may be calm now, so what an earlier process left disturbed is measured again.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
 
-    def for_budget(self, budget: Budget) -> MeasuredNetworks:
+    def for_budget(self, budget: Budget) -> Self:
         """Give the same networks, with the same file, for another budget."""
         networks = copy.copy(self)  # which shares the stored latencies
         networks._budget = budget
         return networks
 
     def measure(
-        self, structures: Sequence[Structure], *, to_refuse: bool = False
-    ) -> dict[Structure, NetworkLatency]:
+        self, structures: Sequence[Key], *, to_refuse: bool = False
+    ) -> dict[Key, NetworkLatency]:
         """Measure the networks without a stored latency that decides on the budget, and store them.
 
         A measurement that does not decide is repeated when the device is calm.
@@ -248,13 +254,11 @@ class MeasuredNetworks:
                 write_atomic(self._path, json.dumps(record) + "\n")
         return {structure: self.stored[structure] for structure in structures}
 
-    def undecided(
-        self, structures: Iterable[Structure], *, to_refuse: bool = False
-    ) -> list[Structure]:
+    def undecided(self, structures: Iterable[Key], *, to_refuse: bool = False) -> list[Key]:
         """List the networks that `measure` would measure."""
         return [s for s in dict.fromkeys(structures) if not self._is_decided(s, to_refuse)]
 
-    def _is_decided(self, structure: Structure, to_refuse: bool) -> bool:
+    def _is_decided(self, structure: Key, to_refuse: bool) -> bool:
         latency, budget = self.stored.get(structure), self._budget
         if latency is None or structure in self._repeated or not latency.decides(budget):
             return False
@@ -262,7 +266,7 @@ class MeasuredNetworks:
             return True
         return latency.meets(budget) or latency.exceeds(budget)
 
-    def _measure_until_decided(self, fresh: list[Structure], to_refuse: bool) -> None:
+    def _measure_until_decided(self, fresh: list[Key], to_refuse: bool) -> None:
         attempts, times_as_long, end_s = 0, 1, math.inf
         while True:
             start_s = time.monotonic()
@@ -292,7 +296,7 @@ class MeasuredNetworks:
                 target = undecided[0].network.target
                 raise make_busy_error(self._budget, self._wait_limit_s, target, causes)
 
-    def _needs_more_samples(self, structures: Sequence[Structure]) -> bool:
+    def _needs_more_samples(self, structures: Sequence[Key]) -> bool:
         """Whether more samples can make the ratios precise, without a calm device."""
         latencies = [self.stored[structure] for structure in structures]
         relative = self._budget is not None and self._budget.is_relative
@@ -300,7 +304,7 @@ class MeasuredNetworks:
             each.is_undelayed and not each.has_precise_ratio for each in latencies
         )
 
-    def _measure_once(self, structures: Sequence[Structure], times_as_long: int) -> None:
+    def _measure_once(self, structures: Sequence[Key], times_as_long: int) -> None:
         assert self._master is not None
         assert self._measure_in_turn is not None
         together = [*dict.fromkeys([self._master, *structures])]
@@ -308,6 +312,29 @@ class MeasuredNetworks:
         master = measured[self._master]
         for structure in structures:
             self.stored[structure] = NetworkLatency.in_turn(measured[structure], master)
+
+    def _load(self) -> dict[Key, NetworkLatency]:
+        def read(record: Any) -> dict[Key, NetworkLatency]:
+            return {self.read_key(key): NetworkLatency.from_json(v) for key, v in record.items()}
+
+        cure = "remove it to measure again"
+        return read_json(self._path, read, raises=StudyError, cure=cure) or {}
+
+
+class MeasuredNetworks(MeasuredInTurn[Structure]):
+    """The measured structures of one target; see `MeasuredInTurn`."""
+
+    @staticmethod
+    def read_key(text: str) -> Structure:
+        return Structure.parse(text)
+
+
+class MeasuredRivals(MeasuredInTurn[str]):
+    """The measured rivals of one target, by name; the MasterNet's key is its notation."""
+
+    @staticmethod
+    def read_key(text: str) -> str:
+        return text
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,10 +398,3 @@ def make_busy_error(
         f"the device was too busy with something else to decide {decided} {kept} again when the "
         f"device is calm, or with a longer --wait{advice}"
     )
-
-
-def _load(path: Path) -> dict[Structure, NetworkLatency]:
-    def read(record: Any) -> dict[Structure, NetworkLatency]:
-        return {Structure.parse(s): NetworkLatency.from_json(v) for s, v in record.items()}
-
-    return read_json(path, read, raises=StudyError, cure="remove it to measure again") or {}

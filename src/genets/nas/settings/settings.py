@@ -22,6 +22,7 @@ from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import SettingsModel
 from genets.latency.budget import Budget
 from genets.latency.target import Target
+from genets.nas.settings.rival_names import read_rivals
 from genets.nas.settings.space import SpaceSettings
 from genets.nas.settings.toml_tables import format_toml_tables, merge, parse_settings
 from genets.nas.settings.training import TrainingSettings, TrialSettings
@@ -271,6 +272,13 @@ class SearchSettings(SettingsModel):
     final_training: TrainingSettings = Field(
         default=TrainingSettings(), validate_default=True, description="Training of the winner."
     )
+    rivals: tuple[str, ...] = Field(
+        default=(),
+        description="Published networks to show beside the winner, such as timm:resnet18. Each is "
+        "measured, and trained as long as the winner if it meets the budget. NETWORK=FILE takes a "
+        "file of weights, and NETWORK=scratch fresh weights. `default`: a few small networks whose "
+        "weights are at hand.",
+    )
     own_blocks: tuple[str, ...] = Field(
         default=(),
         validate_default=True,
@@ -323,6 +331,11 @@ class SearchSettings(SettingsModel):
         if budget is not None:
             raise SettingsError("give budget or budgets, not both")
         return _read_budgets(value)
+
+    @field_validator("rivals", mode="before")
+    @classmethod
+    def _check_rivals(cls, value: Any) -> tuple[str, ...]:
+        return read_rivals(value)
 
     @model_validator(mode="after")
     def _check_rounds(self) -> Self:

@@ -7,8 +7,8 @@
     study.log           settings, phases, times and warnings of every run
     data.json           classes, split sizes and files of the images
     start.json          the preprocessing that belongs to the starting weights of the MasterNet
-    latency/            for each target a latency table and the networks that were measured; while
-                        a table is built, also its finished timings
+    latency/            for each target a latency table and the networks and rivals that were
+                        measured; while a table is built, also its finished timings
     master.safetensors  weights of the trained MasterNet
     master.json         its score on the validation split
     trials.sqlite       one row for each trial that ended
@@ -21,6 +21,8 @@
     selected.json       the winner
     winner.safetensors  weights of the trained winner
     results/            the exported network, the result of the search, and its test predictions
+    rivals/NAME/        the training of a rival, as `genets train` has it
+    rivals/NAME.json    its score and its predictions for the test images, when its training ends
     seconds.json        wall time of each phase
     failure.json        why the last run stopped
     grown_from.json     the numbers of trials for each super-block before the study got more
@@ -38,6 +40,8 @@ the candidates of all budgets are in `confirmed/`.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 
 from genets.core.errors import StudyError
@@ -53,6 +57,7 @@ LATENCY = "latency"
 ROUNDS = "rounds"
 BUDGETS = "budgets"
 RESULTS = "results"
+RIVALS = "rivals"
 RANKING = "masternets.json"  # how the MasterNet was chosen; written before the study begins
 
 # JSON files, without their suffix.
@@ -86,6 +91,7 @@ OF_BUDGET = (f"{CANDIDATES}.json", f"{CONFIRMED}.json", f"{SELECTED}.json", f"{R
              WINNER_WEIGHTS)  # fmt: skip
 
 MEASURED = "-measured"
+MAX_WORD = 40  # characters of a rival's name in the name of its folder
 
 KIND = FolderKind(
     noun="study",
@@ -131,6 +137,26 @@ def table_path(latency_folder: Path, target_name: str) -> Path:
 def measured_path(table: Path) -> Path:
     """Give the file of the networks measured on the target of a latency table."""
     return table.with_name(f"{table.stem}{MEASURED}.json")
+
+
+def measured_rivals_path(table: Path) -> Path:
+    """Give the file of the rivals measured on the target of a latency table."""
+    return table.with_name(f"{table.stem}-{RIVALS}{MEASURED}.json")
+
+
+def rival_path(name: str, resolution: int | None = None) -> str:
+    """Give the name of a rival's folder in the study; with `.json` behind it, of its record.
+
+    Args:
+        name: The rival as it was asked for. A name with a path or a notation ends in a digest.
+        resolution: Its input size where this is not the MasterNet's.
+    """
+    word = re.sub(r"[^\w.-]+", "_", name).strip("._")
+    if not re.fullmatch(r"(timm:)?[\w.-]+(=scratch)?", name):
+        digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest()
+        network = re.sub(r"[^\w.-]+", "_", name.partition("=")[0])[-MAX_WORD:]
+        word = f"{network.strip('._')}-{digest}"
+    return f"{RIVALS}/{word}" + (f"-{resolution}px" if resolution else "")
 
 
 def visits_path(table: Path) -> Path:

@@ -20,6 +20,7 @@ from genets.training import Score
 
 if TYPE_CHECKING:
     from genets.nas.study.class_counts import ClassCounts
+    from genets.nas.study.rival_records import TrainedRival
 
 Content = TypeVar("Content")
 
@@ -146,6 +147,17 @@ class StudyReader:
 
         return self.load_json(layout.TEST, ClassCounts.from_json)
 
+    def trained_rival(self, name: str, resolution: int) -> TrainedRival | None:
+        """Give the record of a rival whose training has ended."""
+        from genets.nas.study.rival_records import TrainedRival
+
+        return self.load_json(self.rival_path(name, resolution), TrainedRival.from_json)
+
+    def rival_path(self, name: str, resolution: int) -> str:
+        """Give the name of a rival's folder, and of its record without `.json`."""
+        own = resolution == self.settings.resolution
+        return layout.rival_path(name, None if own else resolution)
+
     def failure(self) -> str | None:
         """Give the sentence that the last run of the search stopped with."""
         return self.load_json(layout.FAILURE, lambda record: str(record["sentence"]))
@@ -221,6 +233,11 @@ def _read_trained(rows: Any) -> list[TrainedCandidate]:
 def _read_result(record: Any) -> dict[str, Any]:
     for name in ("master", "winner"):
         Score.from_json(record[name])
+    if record.get("rivals"):  # older searches had none
+        from genets.nas.study.rival_records import RivalResult
+
+        for row in record["rivals"]:
+            RivalResult.from_json(row)
     return dict(record)
 
 

@@ -8,17 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import GenetsError, StudyError
+from genets.core.errors import GenetsError, StudyError, counted
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.selection.chain import make_chain
 from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
+from genets.nas.settings.rival_names import expand_rivals
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
+from genets.nas.study.rival_records import RivalResult
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable_stages
 from genets.structure import SearchSpace, Structure
@@ -156,6 +158,17 @@ class Snapshot:
         return self.settings.structure
 
     @property
+    def winner_score(self) -> Score | None:
+        """The winner's score on the test split."""
+        return None if self.result is None else Score.from_json(self.result["winner"])
+
+    @property
+    def rivals(self) -> tuple[RivalResult, ...]:
+        """The rivals beside the winner; empty before they are compared."""
+        rows = (self.result or {}).get("rivals", ())
+        return tuple(map(RivalResult.from_json, rows))
+
+    @property
     def latest(self) -> RoundSnapshot:
         """The last round that has selected its candidates, or the first round."""
         return _find_latest(self.rounds)
@@ -212,11 +225,18 @@ class Snapshot:
         if self.refusal is not None:
             return []
         budget = f" for {self.budget}" * bool(self.settings.budgets)
+        compared = {rival.name for rival in self.rivals}
+        rivals = [each for each in expand_rivals(self.settings.rivals) if str(each) not in compared]
         return [
             sentence
             for absent, sentence in (
                 (self.selected is None, f"no structure has been selected yet{budget}"),
                 (self.result is None, f"the winner{budget} has not been trained and exported yet"),
+                (
+                    self.result is not None and bool(rivals),
+                    f"{counted(len(rivals), 'rival')} {'has' if len(rivals) == 1 else 'have'} not "
+                    f"been compared with the winner{budget} yet",
+                ),
             )
             if absent
         ]

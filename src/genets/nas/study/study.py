@@ -38,11 +38,11 @@ class Study(StudyReader):
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
         """Begin a study in a new or empty folder, or continue the study in the folder.
 
-        The settings of a study may change in four ways. Where no structure met the budget, another
+        The settings of a study may change in five ways. Where no structure met the budget, another
         budget is taken, because no earlier step depends on it. Further budgets are added to those
         that exist. More trials for each super-block are added to those that exist, and selection
         begins anew; a study that has begun a second round refuses them. The largest share of broken
-        images may always change.
+        images may always change, and so may the rivals, also together with another change.
 
         Args:
             folder: The folder of the study.
@@ -140,8 +140,10 @@ class Study(StudyReader):
         self.close()
 
     def _take_changes(self, settings: SearchSettings) -> None:
-        """Write other budgets or more trials, where this study takes them."""
-        stored = load_settings(self.folder)
+        """Write other budgets, more trials or other rivals, where this study takes them."""
+        before = load_settings(self.folder)
+        # Rivals change no other result, so they may change beside anything else.
+        stored = before.model_copy(update={"rivals": settings.rivals})
         if _differ_only_in(("budget", "budgets"), stored, settings):
             if stored.budgets or settings.budgets:
                 self._take_budgets(stored, settings)
@@ -160,6 +162,8 @@ class Study(StudyReader):
             has_moved = (self.folder / layout.ROUNDS).exists()
             if not has_moved and stored.trials_per_super_block < settings.trials_per_super_block:
                 self._grow(stored, settings)
+        elif stored.to_dict() == settings.to_dict() != before.to_dict():
+            self.files.write_settings(settings.to_toml())
 
     def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take several budgets in place of the stored ones, or one in place of several.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from genets.core.errors import counted
 from genets.latency import LatencyTable, Target
 from genets.nas.selection.budget_search import MAX_ATTEMPTS, max_networks
 from genets.nas.selection.measured import NetworkLatency, TargetLatency
@@ -153,6 +154,7 @@ def finished_parts(folder: Path) -> list[str]:
     trained = {each.structure for each in ended if each.status == "done"}
     winners = sum(budget.winner_weights.exists() for budget in budgets)
     winner_words = "winner trained" if len(budgets) == 1 else f"{winners} winners trained"
+    rivals = len([*(study.folder / layout.RIVALS).glob("*.json")])
     table = layout.table_path(study.latency_folder, study.settings.target.name)
     return [
         words
@@ -162,6 +164,7 @@ def finished_parts(folder: Path) -> list[str]:
             (done > 0, f"{done} trials complete"),
             (bool(trained), f"{len(trained)} candidates trained"),
             (winners > 0, winner_words),
+            (rivals > 0, f"{counted(rivals, 'rival')} trained"),
         )
         if is_finished
     ]
@@ -197,6 +200,7 @@ def _budget_record(snapshot: Snapshot) -> dict[str, Any]:
         "selected": snapshot.selected and snapshot.selected.to_json(),
         **{name: result.get(name) for name in ("master", "winner", "difference")},
         "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
+        "rivals": [rival.to_json() for rival in snapshot.rivals],
     }
 
 
@@ -223,6 +227,7 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
         ],
         "selected": selected and selected.to_json(),
         "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
+        "rivals": [rival.to_json() for rival in snapshot.rivals],
         **(
             {"budgets": [_budget_record(each) for each in snapshot.budgets]}
             if snapshot.budgets

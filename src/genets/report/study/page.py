@@ -22,6 +22,7 @@ from genets.report.study.facts import (
 )
 from genets.report.study.frontier import frontier_section
 from genets.report.study.headline import headline, lead, next_steps, result_section
+from genets.report.study.rivals import rivals_section
 from genets.report.wording import GAIN_UNITS, describe_target
 from genets.structure import Structure
 
@@ -60,7 +61,8 @@ def study_page(snapshot: Snapshot, date: str) -> str:
         next_steps(snapshot),
         Section("Warnings", [Paragraph(sentence) for sentence in list_warnings(snapshot)]),
         *_sections_of_budgets(snapshot),
-        *([] if snapshot.budgets else [classes_section(snapshot), _structures(snapshot)]),
+        *([] if snapshot.budgets else [rivals_section(snapshot), classes_section(snapshot)]),
+        *([] if snapshot.budgets else [_structures(snapshot)]),
         *(frontier_section(snapshot, latency) for latency in snapshot.targets),
         *([] if snapshot.budgets else [candidates_section(snapshot)]),
         rounds_section(snapshot),
@@ -82,6 +84,7 @@ def _sections_of_budgets(snapshot: Snapshot) -> list[Section]:
         if each.selected is not None
         for section in (
             result_section(each),
+            rivals_section(each),
             classes_section(each),
             _structures(each),
             candidates_section(each),

@@ -13,6 +13,7 @@ from genets.analysis.masters import RankedMaster
 from genets.core.errors import InfeasibleBudgetError, counted
 from genets.nas.result import SearchResult
 from genets.nas.study.records import Candidate, TrainedCandidate
+from genets.report.study.rivals import rivals_tables
 from genets.report.tables import Fact, facts_table, screen_table
 from genets.report.wording import (
     accuracy_words,
@@ -43,7 +44,7 @@ BUDGETS_TEXT = (
 def search_tables(result: SearchResult) -> list[Table]:
     """The result of a search; with several budgets, a table of all budgets comes first."""
     if not (result.budgets or result.refused):
-        return [search_table(result)]
+        return [search_table(result), *rivals_tables(result)]
     failed = f", {result.trials_failed} failed" if result.trials_failed else ""
     shared = [
         ("trials", f"{result.trials_done} done{failed}"),
@@ -51,7 +52,11 @@ def search_tables(result: SearchResult) -> list[Table]:
         ("study", str(result.folder)),
         ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
     ]
-    return [_budgets_table(result), facts_table("All budgets", shared)]
+    return [
+        _budgets_table(result),
+        *rivals_tables(result),
+        facts_table("All budgets", shared),
+    ]
 
 
 def _budgets_table(result: SearchResult) -> Table:

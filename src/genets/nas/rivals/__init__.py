@@ -1,0 +1,1 @@
+"""Rivals: published networks that are shown beside the winner of a search."""
