@@ -171,6 +171,38 @@ def test_an_identity_shortcut_becomes_a_projection_of_the_same_function(
         torch.testing.assert_close(wider(images), net(images), rtol=1e-4, atol=1e-5)
 
 
+def test_stages_that_an_identity_shortcut_links_keep_the_same_channels(
+    images: torch.Tensor,
+) -> None:
+    """The last super-block begins with an identity shortcut, as that of genet_normal does."""
+    master = Structure.parse("Conv3x16s2 XX3x24 DW3x32s2r3*2 DW3x32r3*2 Conv1x48 @16")
+    net = build(master, 5).eval()
+    set_random(net)
+    unread = torch.arange(1, 32, 2)
+    with torch.no_grad():
+        for block in (net.stages[1][1], *net.stages[2]):  # only the head reads the channels
+            block.conv1_1x1.conv.weight.zero_()
+        net.final_conv.conv.weight[:, unread] = 0
+        narrower = inherited("Conv3x16s2 XX3x24 DW3x16s2r6*2 DW3x16r6*2 Conv1x48 @16",
+                             MasterChannels(net, master))  # fmt: skip
+        torch.testing.assert_close(narrower(images), net(images), rtol=1e-4, atol=1e-5)
+
+
+def test_an_identity_shortcut_of_a_trained_super_block_becomes_a_projection(
+    master_net: ByobNet, channels: MasterChannels, images: torch.Tensor
+) -> None:
+    """The trained super-block is as wide as its input, and adds its inputs to other channels."""
+    text = "Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64r3*2 Conv1x48 @16"
+    trial = text.replace("XX3x24", "XX3x16")
+    in_trial = inherited(trial, channels)
+    assert in_trial.stages[0][0].shortcut is not None
+    assert channels.of_stage(0, 16).tolist() != [*range(16)]
+    kept = TrainedSuperBlock(Structure.parse(trial).stage(0), in_trial.stages[0].state_dict())
+    net = inherited(trial.replace("Conv3x16s2", "Conv3x24s2"), channels, s0=kept)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(images), in_trial(images), rtol=1e-4, atol=1e-5)
+
+
 def test_a_trained_super_block_replaces_the_own_one(
     master_net: ByobNet, channels: MasterChannels, images: torch.Tensor
 ) -> None:

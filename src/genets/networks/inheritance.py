@@ -1,9 +1,10 @@
 """Weights that a network inherits from a trained MasterNet of another structure.
 
 The channels of a stage have fixed numbers: those of the MasterNet count from 0, and the channels
-that a wider stage adds follow. A narrower stage keeps the most important channels. So all
-structures around a MasterNet agree on the meaning of their channels, and a super-block that was
-trained inside the MasterNet fits into a network in which other stages have changed too.
+that a wider stage adds follow. A narrower stage keeps the most important channels; stages that an
+identity shortcut links keep the same ones. So all structures around a MasterNet agree on the
+meaning of their channels, and a super-block that was trained inside the MasterNet fits into a
+network in which other stages have changed too.
 
 A wider or deeper network computes the same function as the MasterNet (Net2Net, Chen et al. 2016),
 except that nothing is duplicated: added channels are not read yet, and added blocks add zero.
@@ -53,7 +54,10 @@ class MasterChannels:
     def __init__(self, net: ByobNet, structure: Structure) -> None:
         self.net = net
         self.structure = structure
-        self._orders = {index: self._order(index) for index in structure.indices}
+        self._orders = {
+            index: _by_importance([self._importance(one) for one in self._linked(index)])
+            for index in structure.indices
+        }
 
     def of_stage(self, index: int, width: int) -> Tensor:
         """The numbers of the channels that a stage of this width gives: (width,), ascending.
@@ -70,21 +74,42 @@ class MasterChannels:
             self.structure.stage(index), stage_of(self.net, index).state_dict()
         )
 
-    def _order(self, index: int) -> Tensor:
-        """The channels of a stage, the most important one first.
+    def _linked(self, index: int) -> list[int]:
+        """The stages whose channels are those of a stage, because identity shortcuts add them."""
+        indices = [*self.structure.indices]
+        position = indices.index(index)
+        first = last = position
+        while first > 0 and self._begins_with_identity(indices[first]):
+            first -= 1
+        while last + 1 < len(indices) and self._begins_with_identity(indices[last + 1]):
+            last += 1
+        return indices[first : last + 1]
 
-        The importance is the mean square of a channel's values, as the batch norms state it, times
-        the sum of the squared weights that read the channel.
+    def _begins_with_identity(self, index: int) -> bool:
+        """Whether the first block of a stage adds its inputs to its outputs as they are."""
+        stage = self.structure.stage(index)
+        return (
+            not isinstance(stage_of(self.net, index), ConvNormAct)
+            and stage.stride == 1
+            and stage.width == self.structure.input_width(index)
+        )
+
+    def _importance(self, index: int) -> Tensor:
+        """The importance of each channel of a stage: (width,).
+
+        It is the mean square of a channel's values, as the batch norms state it, times the sum of
+        the squared weights that read the channel. All channels of a stage without such norms or
+        readers, such as one of the user's own type, count the same.
         """
         width = self.structure.stage(index).width
         readers = self._readers(index)
         norms = _output_norms(stage_of(self.net, index))
         if not readers or not norms:
-            return torch.arange(width)
+            return torch.zeros(width, dtype=torch.float64)
         scale = torch.stack([norm.weight.detach().cpu().square() for norm in norms]).sum(0).sqrt()
         shift = torch.stack([norm.bias.detach().cpu() for norm in norms]).sum(0)
         read = torch.stack([_squared_by_input(reader) for reader in readers]).sum(0)
-        return (_relu_energy(shift, scale) * read).argsort(descending=True, stable=True)
+        return _relu_energy(shift, scale) * read
 
     def _readers(self, index: int) -> list[Tensor]:
         """The weights that read the channels of a stage, (outputs, width, ...)."""
@@ -250,7 +275,8 @@ def _copy_projection(block: nn.Module, source: Tensors, reads: _Match, gives: _M
     if "shortcut.conv.weight" in source:
         _copy_layer(projection, source, "shortcut.", reads, gives)
         return
-    equal = gives.target[:, None] == reads.target[None, :]
+    equal = gives.positions[:, None] == reads.positions[None, :]
+    equal &= gives.found[:, None]
     projection.conv.weight.copy_(equal.to(projection.conv.weight)[:, :, None, None])
     norm = projection.bn
     norm.weight.fill_(1)
@@ -296,6 +322,11 @@ def _copy_equal(stage: nn.Module, source: Tensors) -> None:
     for name, tensor in stage.state_dict().items():
         if name in source and source[name].shape == tensor.shape:
             tensor.copy_(source[name])
+
+
+def _by_importance(importances: Sequence[Tensor]) -> Tensor:
+    """The numbers of the channels that several stages share, the most important one first."""
+    return torch.stack([*importances]).sum(0).argsort(descending=True, stable=True)
 
 
 def _most_important(order: Tensor, width: int) -> Tensor:
