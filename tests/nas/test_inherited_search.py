@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.records import Trial
 from genets.nas.study.study import Study
-from genets.nas.trials import weights as kept_weights
 from genets.nas.trials.weights import TrialWeights
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
@@ -119,6 +119,19 @@ def test_lost_trial_weights_cost_no_result(
     assert scores(result) == scores(found)
 
 
+def test_damaged_trial_weights_cost_no_result(
+    pretrained: Path, tmp_path: Path, found: SearchResult
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(found.folder, folder)
+    for name in (layout.CONFIRMED, layout.SELECTED):
+        (folder / f"{name}.json").unlink()
+    for path in (folder / layout.TRIAL_WEIGHTS).glob("*"):
+        path.write_bytes(path.read_bytes()[:100])
+    result = search(folder, asked(pretrained))
+    assert scores(result) == scores(found)
+
+
 def test_workers_give_the_same_result(
     pretrained: Path, tmp_path: Path, found: SearchResult
 ) -> None:
@@ -161,6 +174,21 @@ def test_missing_weights_are_refused_before_a_study_begins(tmp_path: Path) -> No
     with pytest.raises(GenetsError, match=r"none\.safetensors"):
         search(tmp_path / "study", asked(tmp_path / "none.safetensors"))
     assert not (tmp_path / "study").exists()
+
+
+def test_weights_with_nan_are_refused_before_a_study_begins(tmp_path: Path) -> None:
+    net = build(MASTER, 10)
+    with torch.no_grad():
+        net.final_conv.bn.weight[3] = float("nan")
+    save_weights(net, tmp_path / "nan.safetensors", {"num_classes": "10"})
+    with pytest.raises(GenetsError, match=r"are damaged: final_conv\.bn\.weight holds NaN"):
+        search(tmp_path / "study", asked(tmp_path / "nan.safetensors"))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_folder_as_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GenetsError, match="are a folder, where a file is expected"):
+        search(tmp_path / "study", asked(tmp_path))
 
 
 def test_a_new_classifier_is_said(tmp_path: Path) -> None:
@@ -240,61 +268,3 @@ def test_needed_trials_are_named_once() -> None:
     trials = [trial(1, "DW3x32s2r3"), trial(2, "DW3x96s2r3")]
     both = with_block(1, "DW3x40s2r3").with_stage(2, trials[1].super_block)
     assert needed_trials([both, with_block(1, "DW3x32s2r3")], FOUR, trials) == trials
-
-
-# Files of trials
-
-
-def stage(seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return build(MASTER, 2).stages[0]
-
-
-def size_of_one(folder: Path) -> int:
-    kept = TrialWeights(folder / "one", 10**9)
-    kept.save(trial(0, "XX3x16s2"), stage(0))
-    return kept.path(trial(0, "XX3x16s2")).stat().st_size
-
-
-def test_the_oldest_weights_are_dropped_beyond_the_limit(tmp_path: Path) -> None:
-    kept = TrialWeights(tmp_path / "trials", int(2.5 * size_of_one(tmp_path)))
-    trials = [trial(0, "XX3x16s2", repeat) for repeat in range(4)]
-    for each in trials:
-        assert kept.save(each, stage(0))
-    assert [kept.has(each) for each in trials] == [False, False, True, True]
-
-
-def test_a_full_disk_drops_the_oldest_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = TrialWeights(tmp_path / "trials", 10**9)
-    trials = [trial(0, "XX3x16s2", repeat) for repeat in range(3)]
-    kept.save(trials[0], stage(0))
-    kept.save(trials[1], stage(0))
-
-    def full(*args: Any) -> None:
-        if kept.has(trials[0]):
-            raise GenetsError("cannot write weights: No space left on device")
-        save_weights(*args)
-
-    monkeypatch.setattr(kept_weights, "save_weights", full)
-    assert kept.save(trials[2], stage(1))
-    assert [kept.has(each) for each in trials] == [False, True, True]
-
-
-def test_a_disk_without_any_room_costs_no_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise GenetsError("cannot write weights: No space left on device")
-
-    monkeypatch.setattr(kept_weights, "save_weights", full)
-    assert not TrialWeights(tmp_path / "trials", 10**9).save(trial(0, "XX3x16s2"), stage(0))
-
-
-def test_stored_weights_are_read_exactly(tmp_path: Path) -> None:
-    kept = TrialWeights(tmp_path, 10**9)
-    module = stage(3)
-    kept.save(trial(0, "XX3x16s2"), module)
-    for name, tensor in module.state_dict().items():
-        assert torch.equal(kept.load(trial(0, "XX3x16s2")).tensors[name], tensor)

@@ -22,6 +22,7 @@ from genets.networks.folder_name import find_results_folder, is_network_name
 from genets.networks.weights import (
     STRUCTURE_FILE,
     WEIGHTS_FILE,
+    check_finite,
     check_results,
     load_kernels,
     load_tensors,
@@ -304,6 +305,7 @@ def _load_file(net: nn.Module, path: str | Path, num_classes: int, fit: Fit) -> 
     """Load the file, and return the number of its classes; None where it does not matter."""
     tensors = tensors_for(net, path)
     if fit == "kernels":
+        check_finite(tensors, path)
         load_kernels(net, tensors, path)
         return None
     own, head = net.state_dict(), classifier_name(net)
@@ -320,6 +322,7 @@ def _load_file(net: nn.Module, path: str | Path, num_classes: int, fit: Fit) -> 
         )
     if other_counts:
         tensors = {**tensors, **{name: own[name] for name in keys}}
+    check_finite(tensors, path)
     load_tensors(net, tensors, path)
     return max(other_counts, default=num_classes)
 

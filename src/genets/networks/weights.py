@@ -128,6 +128,14 @@ def _check_shapes(
             )
 
 
+def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise GenetsError where a tensor holds NaN or infinity; `path` is the source of all."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            value = "NaN" if tensor.isnan().any() else "infinity"
+            raise GenetsError(f"weights {str(path)!r} are damaged: {name} holds {value}")
+
+
 def _some_of(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more if names else "no tensors"
@@ -167,10 +175,16 @@ def stated_number(
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the metadata of a safetensors file. Raises GenetsError."""
     path = Path(path)
-    if not path.is_file():
-        raise GenetsError(f"no weights file {str(path)!r}")
+    _check_file(path)
     with _readable(path), safe_open(path, framework="pt") as file:
         return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise GenetsError(f"weights {str(path)!r} are a folder, where a file is expected")
+    if not path.is_file():
+        raise GenetsError(f"no weights file {str(path)!r}")
 
 
 @contextmanager
@@ -189,8 +203,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     path = Path(path)
     if path.suffix != ".safetensors":
         return {}
-    if not path.is_file():
-        raise GenetsError(f"no weights file {str(path)!r}")
+    _check_file(path)
     with _readable(path), safe_open(path, framework="pt") as file:
         return file.metadata() or {}
 
