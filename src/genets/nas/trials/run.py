@@ -71,7 +71,7 @@ def _make_job(context: SearchContext) -> TrialJob | InheritedTrialJob:
 
 
 def restore_weights(context: SearchContext, trials: Sequence[Trial]) -> None:
-    """Run the trials again whose weights are not on disk; they end with the same weights.
+    """Run the trials again whose weights are missing or damaged; they end with the same weights.
 
     Raises GenetsError where the weights cannot be written.
     """
@@ -79,7 +79,7 @@ def restore_weights(context: SearchContext, trials: Sequence[Trial]) -> None:
     lost = [trial for trial in trials if not kept.has(trial)]
     if not lost:
         return
-    _log.info("%d trials are run again, because their weights are not on disk", len(lost))
+    _log.info("%d trials are run again, because their weights are missing or damaged", len(lost))
     job = _make_job(context)
     assert isinstance(job, InheritedTrialJob)
     job = replace(job, kept=replace(kept, limit_bytes=sys.maxsize))

@@ -1,11 +1,13 @@
 """The weights of trials: one file for the super-block of each trial, for the candidates.
 
-A file that is missing, because the disk was full or the limit was reached, costs no result: its
-trial is run again where a candidate needs it, and gives the same weights.
+A file that is missing, because the disk was full or the limit was reached, costs no result, and a
+damaged file costs none either: its trial is run again where a candidate needs it, and gives the
+same weights.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from genets.data.seeds import derive_seed
 from genets.nas.study.records import Trial
 from genets.networks import save_weights
 from genets.networks.inheritance import TrainedSuperBlock
-from genets.networks.weights import read_weights
+from genets.networks.weights import check_finite, read_weights
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,20 @@ class TrialWeights:
         return self.folder / f"{seed:016x}.safetensors"
 
     def has(self, trial: Trial) -> bool:
-        return self.path(trial).exists()
+        """Whether the weights of a trial can be loaded."""
+        try:
+            self.load(trial)
+        except GenetsError:
+            return False
+        return True
 
     def load(self, trial: Trial) -> TrainedSuperBlock:
         """Read the weights of a trial. Raises GenetsError where the file is missing or damaged."""
-        tensors, _ = read_weights(self.path(trial))
+        path = self.path(trial)
+        tensors, texts = read_weights(path)
+        if texts != _texts(trial):
+            raise GenetsError(f"weights {str(path)!r} are of another trial")
+        check_finite(tensors, path)
         return TrainedSuperBlock(trial.super_block, tensors)
 
     def save(self, trial: Trial, stage: nn.Module) -> bool:
@@ -51,28 +62,31 @@ class TrialWeights:
         Returns:
             Whether the weights are on disk.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        texts = {"index": str(trial.index), "super_block": str(trial.super_block)}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return False
         while True:
             try:
-                save_weights(stage, self.path(trial), texts)
+                save_weights(stage, self.path(trial), _texts(trial))
                 break
             except GenetsError:
                 if not self._drop_oldest():
                     return False
         while self._bytes() > self.limit_bytes and self._drop_oldest():
             pass
-        return self.has(trial)
+        return self.path(trial).is_file()
 
     def _bytes(self) -> int:
         return sum(size for _, size, _ in self._files())
 
     def _drop_oldest(self) -> bool:
-        """Remove the oldest file; False where there is none."""
-        files = self._files()
-        if files:
-            files[0][2].unlink(missing_ok=True)
-        return bool(files)
+        """Remove the oldest file; False where none can be removed."""
+        for _, _, path in self._files()[:1]:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                return True
+        return False
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """Time, size and path of each file, the oldest first; other workers may remove some."""
@@ -84,3 +98,12 @@ class TrialWeights:
                 continue
             files.append((status.st_mtime, status.st_size, path))
         return sorted(files)
+
+
+def _texts(trial: Trial) -> dict[str, str]:
+    """The texts beside the tensors of a trial."""
+    return {
+        "index": str(trial.index),
+        "super_block": str(trial.super_block),
+        "repeat": str(trial.repeat),
+    }

@@ -1,0 +1,125 @@
+"""The files with the weights of trials: limits, full disks, and damaged files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rounds_lab import SETTINGS
+
+from genets.core.errors import GenetsError
+from genets.nas.study.records import Trial
+from genets.nas.trials import weights as kept_weights
+from genets.nas.trials.weights import TrialWeights
+from genets.networks import build, save_weights
+from genets.structure import Structure, SuperBlock
+
+MASTER = Structure.parse(SETTINGS["master"])
+
+
+def trial(repeat: int = 0) -> Trial:
+    return Trial(0, SuperBlock("XX", 1, 16, 2, 3), repeat)
+
+
+def stage(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build(MASTER, 2).stages[0]
+
+
+def size_of_one(folder: Path) -> int:
+    kept = TrialWeights(folder / "one", 10**9)
+    kept.save(trial(), stage(0))
+    return kept.path(trial()).stat().st_size
+
+
+def test_the_oldest_weights_are_dropped_beyond_the_limit(tmp_path: Path) -> None:
+    kept = TrialWeights(tmp_path / "trials", int(2.5 * size_of_one(tmp_path)))
+    trials = [trial(repeat) for repeat in range(4)]
+    for each in trials:
+        assert kept.save(each, stage(0))
+    assert [kept.has(each) for each in trials] == [False, False, True, True]
+
+
+def test_a_full_disk_drops_the_oldest_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = TrialWeights(tmp_path / "trials", 10**9)
+    trials = [trial(repeat) for repeat in range(3)]
+    kept.save(trials[0], stage(0))
+    kept.save(trials[1], stage(0))
+
+    def full(*args: Any) -> None:
+        if kept.has(trials[0]):
+            raise GenetsError("cannot write weights: No space left on device")
+        save_weights(*args)
+
+    monkeypatch.setattr(kept_weights, "save_weights", full)
+    assert kept.save(trials[2], stage(1))
+    assert [kept.has(each) for each in trials] == [False, True, True]
+
+
+def test_a_disk_without_any_room_costs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise GenetsError("cannot write weights: No space left on device")
+
+    monkeypatch.setattr(kept_weights, "save_weights", full)
+    assert not TrialWeights(tmp_path / "trials", 10**9).save(trial(), stage(0))
+
+
+def test_stored_weights_are_read_exactly(tmp_path: Path) -> None:
+    kept = TrialWeights(tmp_path, 10**9)
+    module = stage(3)
+    kept.save(trial(), module)
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(kept.load(trial()).tensors[name], tensor)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "of another trial", "NaN", "folder"])
+def test_damaged_weights_count_as_lost(tmp_path: Path, damage: str) -> None:
+    kept = TrialWeights(tmp_path, 10**9)
+    module = stage(0)
+    kept.save(trial(1), module)
+    with torch.no_grad():
+        next(module.parameters()).view(-1)[0] = float("nan")
+    kept.save(trial(0), module if damage == "NaN" else stage(0))
+    path = kept.path(trial(0))
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "of another trial":
+        path.write_bytes(kept.path(trial(1)).read_bytes())
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+    assert not kept.has(trial(0))
+    assert kept.has(trial(1))
+    with pytest.raises(GenetsError, match=str(path)):
+        kept.load(trial(0))
+
+
+def test_a_folder_that_cannot_be_made_costs_no_trial(tmp_path: Path) -> None:
+    (tmp_path / "trials").write_text("a file")
+    assert not TrialWeights(tmp_path / "trials", 10**9).save(trial(), stage(0))
+
+
+def test_weights_that_cannot_be_removed_end_the_search_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that has become read-only."""
+    kept = TrialWeights(tmp_path, 10**9)
+    assert kept.save(trial(0), stage(0))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(kept_weights, "save_weights", _refuse_to_write)
+    assert not kept.save(trial(1), stage(0))
+    assert kept.has(trial(0))
+
+
+def _refuse_to_write(*_: Any) -> None:
+    raise GenetsError("cannot write weights: Read-only file system")
