@@ -123,7 +123,7 @@ def _choose_recipes(
 
 def _enough_epochs(images: int, training: Mapping[str, Any]) -> int:
     """The epochs in which the candidates of a search from trained weights take enough steps."""
-    steps = max(1, images // training["batch_size"])
+    steps = max(1, images // int(training["batch_size"]))
     return min(MAX_FINE_TUNING_EPOCHS, -(-FINE_TUNING_STEPS // steps))
 
 
