@@ -50,9 +50,9 @@ def test_paper_recipe_is_section_5():
 
 def test_presets_of_the_search_follow_the_recipes():
     """A preset has every field of a recipe, but the precision."""
-    paper, nas, finetune = (
+    paper, nas, finetune, quick = (
         {name: value for name, value in full_recipe(name).items() if name != "precision"}
-        for name in ("paper", "nas", "finetune")
+        for name in ("paper", "nas", "finetune", "quick")
     )
     preset = PRESETS["paper"]
     assert preset["master_training"] == paper | {"epochs": 120}
@@ -62,10 +62,9 @@ def test_presets_of_the_search_follow_the_recipes():
     assert literal["trial_training"] == nas | {"thaw": "block"}
     assert literal["final_training"] == PRESETS["imagenet"]["final_training"] == paper
     photos = PRESETS["photos"]
-    assert photos["master_training"] == photos["final_training"] == finetune
-    assert photos["confirm_epochs"] == finetune["epochs"]
-    of_trials = {"epochs": 6, "warmup_epochs": 0.3, "norm_statistics": "batch"}
-    assert photos["trial_training"] == finetune | of_trials | {"linear_start": False}
+    assert photos["master_training"] == finetune
+    assert photos["confirm_epochs"] == photos["final_training"]["epochs"] == finetune["epochs"]
+    assert photos["final_training"] == quick | {"epochs": 20, "warmup_epochs": pytest.approx(2 / 3)}
 
 
 def test_every_field_has_a_description_and_a_default():

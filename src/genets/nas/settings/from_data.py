@@ -22,6 +22,9 @@ MIN_PHOTO_SIDE = 96
 MANY_IMAGES = 100_000  # from here on, the larger GENet, and no fine-tuning
 FEW_IMAGES = 10_000  # below, batches of 256 images would leave few steps in an epoch
 SMALL_BATCH = 64
+# Candidates are put together from parts, so they need steps even where an epoch has few.
+FINE_TUNING_STEPS = 500
+MAX_FINE_TUNING_EPOCHS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,15 @@ def _choose_recipes(
 ) -> tuple[dict[str, Any], str]:
     """The trainings of a search, and the reason."""
     if has_weights and sizes.images < MANY_IMAGES:
+        trainings = _trainings("photos")
         images = counted(sizes.images, "training image")
-        return _trainings("photos"), f"recipe finetune: pretrained weights and {images}"
+        reason = f"recipe finetune: pretrained weights and {images}"
+        epochs = _enough_epochs(sizes.images, trainings["final_training"])
+        if epochs > trainings["final_training"]["epochs"]:
+            trainings["final_training"] = {**trainings["final_training"], "epochs": epochs}
+            trainings["confirm_epochs"] = epochs
+            reason += f"; {epochs} epochs for candidates, because an epoch has few steps"
+        return trainings, reason
     if side < MIN_PHOTO_SIDE:
         return {}, f"recipes of the preset quick: images of {side} pixels are small"
     trainings = _trainings("imagenet")
@@ -109,6 +119,12 @@ def _choose_recipes(
         images = counted(sizes.images, "training image")
         reason += f"; batches of {SMALL_BATCH} for {images}"
     return trainings, reason
+
+
+def _enough_epochs(images: int, training: Mapping[str, Any]) -> int:
+    """The epochs in which the candidates of a search from trained weights take enough steps."""
+    steps = max(1, images // int(training["batch_size"]))
+    return min(MAX_FINE_TUNING_EPOCHS, -(-FINE_TUNING_STEPS // steps))
 
 
 def _trainings(preset: str) -> dict[str, Any]:

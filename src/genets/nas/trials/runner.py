@@ -152,7 +152,7 @@ class TrialGroups(MasterNetRunner, ABC):
 
     def __init__(self, job: MasterNetJob) -> None:
         super().__init__(job)
-        self._batch_size = job.recipe.batch_size
+        self.job: Any = job
 
     @abstractmethod
     def _run(self, group: Sequence[Trial]) -> list[TrialResult]:
@@ -171,7 +171,8 @@ class TrialGroups(MasterNetRunner, ABC):
         start = time.perf_counter()
         outcomes: list[TrialResult] | None = None
         try:
-            with fitting_threads(self.master_net, self._structure.resolution, self._batch_size):
+            resolution, recipe = self.job.master.resolution, self.job.recipe
+            with fitting_threads(self.master_net, resolution, recipe.batch_size):
                 outcomes = self._run(group)
         except (torch.OutOfMemoryError, MemoryError) as error:
             if len(group) == 1:
