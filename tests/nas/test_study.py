@@ -411,6 +411,14 @@ def test_the_share_of_broken_images_may_change(tmp_path):
         Study.create_or_resume(tmp_path, both)
 
 
+def test_the_disk_space_of_trial_weights_may_change(tmp_path):
+    settings = SearchSettings(data="digits", budget="0.1ms")
+    Study.create_or_resume(tmp_path, settings).close()
+    changed = settings.model_copy(update={"max_broken_share": 0.3, "trial_weights_mb": 5})
+    with Study.create_or_resume(tmp_path, changed) as study:
+        assert study.settings.trial_weights_mb == 5
+
+
 def test_class_names_in_another_unicode_form_are_the_same_images(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "Blüte") for form in ("NFC", "NFD"))
     data = replace(load_digits(8), class_names=(composed, *"012345678"))

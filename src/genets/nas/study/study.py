@@ -38,11 +38,12 @@ class Study(StudyReader):
     def create_or_resume(cls, folder: str | Path, settings: SearchSettings) -> Self:
         """Begin a study in a new or empty folder, or continue the study in the folder.
 
-        The settings of a study may change in five ways. Where no structure met the budget, another
+        The settings of a study may change in six ways. Where no structure met the budget, another
         budget is taken, because no earlier step depends on it. Further budgets are added to those
         that exist. More trials for each super-block are added to those that exist, and selection
         begins anew; a study that has begun a second round refuses them. The largest share of broken
-        images may always change, and so may the rivals, also together with another change.
+        images and the disk space of trial weights may always change, and so may the rivals, also
+        together with another change.
 
         Args:
             folder: The folder of the study.
@@ -156,7 +157,7 @@ class Study(StudyReader):
                     f"study, {settings.budget} asked); its trials answer the other budget without "
                     f"training: genets select {folder} --budget {settings.budget}"
                 )
-        elif _differ_only_in(("max_broken_share",), stored, settings):
+        elif _differ_only_in(("max_broken_share", "trial_weights_mb"), stored, settings):
             self.files.write_settings(settings.to_toml())
         elif _differ_only_in(("trials_per_super_block",), stored, settings):
             has_moved = (self.folder / layout.ROUNDS).exists()
