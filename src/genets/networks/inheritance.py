@@ -353,9 +353,12 @@ def _squared_by_input(kernel: Tensor) -> Tensor:
 def _effective(layer: ConvNormAct) -> Tensor:
     """The kernel of a convolution, times the factors of its batch norm."""
     norm = layer.bn
-    factors = norm.weight / (norm.running_var + norm.eps).sqrt()
-    kernel: Tensor = layer.conv.weight * factors[:, None, None, None]
-    return kernel.detach().cpu()
+    weight, scale, variance = (
+        tensor.detach().cpu() for tensor in (layer.conv.weight, norm.weight, norm.running_var)
+    )  # on the CPU, so that every device finds the same order
+    factors = scale / (variance + norm.eps).sqrt()
+    kernel: Tensor = weight * factors[:, None, None, None]
+    return kernel
 
 
 def _classifier(net: ByobNet) -> nn.Linear:
