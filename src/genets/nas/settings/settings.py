@@ -80,6 +80,8 @@ def _structure_text(text: Any) -> str:
         raise SettingsError(f"master must be a name, a file or a notation, not {shown(text)}")
     if "@" in text or any(character.isspace() for character in text):
         return str(Structure.parse(text))
+    if "/" in text and not text.endswith(".toml"):
+        raise SettingsError(f"no results folder {text!r}")
     return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
 
 
@@ -89,7 +91,7 @@ def _take_results_folder(values: dict[str, Any]) -> None:
     if not isinstance(master, str) or master in zoo or not os.path.isdir(master):
         return
     from genets.networks.source import results_network
-    from genets.networks.weights import WEIGHTS_FILE, check_results
+    from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE, check_results
 
     path = str((Path(master) / WEIGHTS_FILE).absolute())
     if values.get("pretrained") or values.get("weights") not in (None, "", path):
@@ -98,6 +100,11 @@ def _take_results_folder(values: dict[str, Any]) -> None:
             "weights out"
         )
     check_results(Path(master))
+    if not (Path(master) / STRUCTURE_FILE).is_file():
+        raise SettingsError(
+            f"{master} holds {results_network(Path(master))}, and a search changes structures "
+            "only; take the results folder of a network with a structure"
+        )
     values |= {"master": results_network(Path(master)), "weights": path}
 
 
@@ -190,7 +197,7 @@ class SearchSettings(SettingsModel):
         default=2,
         gt=0,
         description="Number of control trials for each super-block: the original super-block, "
-        "started from fresh weights.",
+        "started from the same kind of weights as the other trials, fresh or inherited.",
     )
     metric: Metric = Field(
         default=Metric.CROSS_ENTROPY,
