@@ -103,7 +103,7 @@ def _train_winner(
 
     Where the candidates were trained as long as the winner, its weights exist already. They also
     exist where another budget has the same winner. With inherited weights, the winner continues
-    from its weights as a candidate.
+    from its weights as a candidate, and the MasterNet itself is the winner as it is.
     """
     study = context.study
     net = context.build_network(structure, "final")
@@ -115,7 +115,9 @@ def _train_winner(
     winners = [(each.selected(), each.winner_weights) for each in study.each_budget()]
     trained = [path for winner, path in winners if winner and winner.structure == structure]
     as_candidate = job.weights_path(structure)
-    if job.recipe == recipe or (job.inherits and structure == context.master):
+    if job.inherits and structure == context.master:
+        trained.append(study.master_weights)
+    elif job.recipe == recipe:
         trained.append(as_candidate)
     weights = next((path for path in trained if path.exists()), None)
     if weights is not None:

@@ -1,9 +1,10 @@
 """Candidates are trained as the winner will be, and scored on the validation images.
 
 A linear model of trials holds near the MasterNet only, and the best predicted of many structures
-is likely one whose prediction errs upward. So the best few are trained from scratch with the final
-recipe, at its full length or shorter. Weights inherited from the MasterNet would be cheaper, but
-they favour structures that kept their block types; `docs/search.md` has figures.
+is likely one whose prediction errs upward. So the best few are trained with the final recipe, at
+its full length or shorter: from fresh weights, or from inherited ones (see `assembly`). Weights
+that are inherited from the MasterNet alone would favour structures that kept their block types;
+`docs/search.md` has figures.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def _done_trials(context: SearchContext) -> tuple[Trial, ...]:
 
 
 def start_candidate(context: SearchContext, structure: Structure, data: ImageData) -> nn.Module:
-    """Build a candidate of the first round with its inherited weights, before any training."""
+    """Build a candidate of the round with its inherited weights, before any training."""
     job = make_candidate_job(context)
     restore_weights(context, needed_trials([structure], job.source, job.trials))
     return job.runner().start(structure, data)
@@ -235,8 +236,9 @@ def _take_master(
     epochs = context.settings.master_training.epochs
     ended[master] = TrainedCandidate.of(master, epochs, score)
     job = make_candidate_job(context)
-    job.folder.mkdir(exist_ok=True)
-    shutil.copyfile(study.master_weights, job.weights_path(master))
+    with study.files.explained():
+        job.folder.mkdir(exist_ok=True)
+        shutil.copyfile(study.master_weights, job.weights_path(master))
 
 
 def _train_missing(
