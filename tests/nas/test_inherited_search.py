@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -9,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
-from rounds_lab import SETTINGS, ClosedFormLatency, settings
+from rounds_lab import SETTINGS, ClosedFormLatency, in_closed_form, settings
 
+from command_line import invoke
 from genets.core.errors import GenetsError, SettingsError
 from genets.data import load_data
 from genets.nas.candidates.assembly import nearest_trials, needed_trials
@@ -40,7 +44,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         net = build(MASTER, 10)
     train(net, data.train, Recipe(epochs=8, learning_rate=0.8), seed=0)
-    save_weights(net, path, {"num_classes": "10"})
+    save_weights(net, path, data.weights_metadata())
     return path
 
 
@@ -163,6 +167,18 @@ def test_a_results_folder_as_master_net_gives_structure_and_weights(
     assert SearchSettings(**{**chosen.to_dict(), "master": str(results)}) == chosen
 
 
+def test_a_results_folder_without_a_structure_is_refused_as_master_net(tmp_path: Path) -> None:
+    net = timm.create_model("test_resnet", num_classes=10)
+    save_weights(net, tmp_path / "weights.safetensors", {"network": "timm:test_resnet"})
+    with pytest.raises(SettingsError, match="holds timm:test_resnet, and a search changes struct"):
+        settings(master=str(tmp_path))
+
+
+def test_a_missing_results_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no results folder '.*/gone'"):
+        settings(master=str(tmp_path / "gone"))
+
+
 def test_weights_of_another_network_are_refused(pretrained: Path, tmp_path: Path) -> None:
     other = asked(pretrained, master="Conv3x8s2 XX3x24s2 DW3x16r3 Conv1x16 @8")
     with pytest.raises(GenetsError, match=r"not of this network: it lacks stages\.1\.0"):
@@ -189,6 +205,30 @@ def test_weights_with_nan_are_refused_before_a_study_begins(tmp_path: Path) -> N
 def test_a_folder_as_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GenetsError, match="are a folder, where a file is expected"):
         search(tmp_path / "study", asked(tmp_path))
+
+
+def test_every_network_states_its_normalisation(found: SearchResult) -> None:
+    """A later training takes the MasterNet as its teacher, and converts the images for it."""
+    data = load_data("digits", MASTER.resolution)
+    for name in ("master.safetensors", "results/weights.safetensors"):
+        _, texts = read_weights(found.folder / name)
+        assert (json.loads(texts["mean"]), json.loads(texts["std"])) == ([*data.mean], [*data.std])
+
+
+def test_a_selected_structure_starts_from_inherited_weights(
+    pretrained: Path, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_closed_form(monkeypatch, ClosedFormLatency(asked(pretrained)))
+    out = tmp_path / "selected"
+    words = ("--budget", "0.9x", "--out", out, "--train", "--json")
+    printed = json.loads(invoke("select", found.folder, *words).stdout)
+    tensors, texts = read_weights(out / "start.safetensors")
+    own, facts = read_weights(found.folder / "master.safetensors")
+    assert (texts["mean"], texts["class_names"]) == (facts["mean"], facts["class_names"])
+    assert Structure.parse(printed["structure"]).stem == MASTER.stem
+    assert torch.equal(tensors["stem.conv.weight"], own["stem.conv.weight"])
+    again = invoke(*shlex.split(printed["train"])[1:], "--json")
+    assert json.loads(again.stdout) == printed["trained"], "the same run is continued"
 
 
 def test_a_new_classifier_is_said(tmp_path: Path) -> None:

@@ -333,7 +333,8 @@ def _train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
         context.train(net, data, recipe, "MasterNet training")
         score = context.evaluate(net, data.validation)
         _check_learned(score, data.num_classes, context.settings.metric)
-        save_weights(net, study.master_weights, {"structure": str(context.master)})
+        texts = {"structure": str(context.master), **data.weights_metadata()}
+        save_weights(net, study.master_weights, texts)
         study.save_json(layout.MASTER, score.to_json())
     return TrainedMaster(context, net, data, score)
 

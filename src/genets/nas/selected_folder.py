@@ -15,12 +15,14 @@ from genets.latency import Target
 from genets.nas.settings.toml_tables import format_toml_tables
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Candidate
+from genets.networks import save_weights
 from genets.networks.own_blocks import find_block_files
 from genets.networks.weights import STRUCTURE_FILE
 from genets.structure import Structure
 from genets.training import Metric, RunSettings
 
 MEASUREMENT, RECIPE, COMMAND = "selected.json", "recipe.toml", "train.sh"
+START = "start.safetensors"  # the weights that the structure inherits in the study
 TRAINING = "training"  # the folder of the training run
 
 
@@ -70,7 +72,8 @@ def write_selected(
     """Write a selected structure to a folder.
 
     The training has the recipe, the images and the seed of the study's winner, and the MasterNet of
-    the study as its teacher.
+    the study as its teacher. Where the study's candidates inherit weights, it starts from the
+    weights that the structure inherits.
 
     Args:
         study: The study of the selection.
@@ -80,10 +83,12 @@ def write_selected(
 
     Raises:
         StudyError: The folder holds something else.
+        GenetsError: The structure inherits weights, and the images cannot be read.
         OSError: A file cannot be written.
     """
     check_folder(folder, selected.structure)
-    settings = _training_settings(study, selected.structure)
+    start = None if study.settings.from_scratch else folder / START
+    settings = _training_settings(study, selected.structure, start)
     paths = {
         "structure": folder / STRUCTURE_FILE,
         "measurement": folder / MEASUREMENT,
@@ -108,17 +113,40 @@ def write_selected(
     write_atomic(paths["measurement"], json.dumps(record, indent=2, allow_nan=False) + "\n")
     write_atomic(paths["recipe"], format_toml_tables(recipe))
     write_atomic(paths["command"], f"#!/bin/sh\n{script}\n")
+    if start is not None:  # last, because the other files need no images
+        paths["start"] = start
+        _write_start(study, selected.structure, start)
     return SelectedFolder(paths, settings, out, command)
 
 
-def _training_settings(study: StudyReader, structure: Structure) -> RunSettings:
+def _write_start(study: StudyReader, structure: Structure, path: Path) -> None:
+    """Write the weights that a structure inherits in the last round that selected candidates."""
+    from genets.nas.candidates.training import CandidateRunner, make_candidate_job, start_candidate
+    from genets.nas.context import SearchContext
+    from genets.nas.rounds import current_round
+    from genets.nas.start import starting_preprocessing
+    from genets.nas.study.study import Study
+
+    preprocessing = starting_preprocessing(study.settings, study.folder)
+    num_classes = study.num_classes()
+    assert num_classes is not None, "the study has trials"
+    with Study.open(study.folder) as opened:
+        first = SearchContext(opened, num_classes, preprocessing=preprocessing)
+        here = first.in_round(current_round(first, selected=True))
+        data = CandidateRunner.load_data(make_candidate_job(here), structure.resolution)
+        net = start_candidate(here, structure, data)
+        save_weights(net, path, {"structure": str(structure), **data.weights_metadata()})
+
+
+def _training_settings(study: StudyReader, structure: Structure, start: Path | None) -> RunSettings:
     settings = study.settings
     return RunSettings(
         network=str(structure),
         data=settings.data,
         recipe=settings.final_training.recipe(),
-        recipe_name="quick",  # that of `genets train` for fresh weights; every field is given
+        recipe_name="quick",  # every field is given, so the name does not matter
         seed=settings.seed,
+        weights="" if start is None else str(start.absolute()),
         teacher=str(settings.structure),
         teacher_weights=str(study.master_weights.absolute()),
         metric=settings.metric if settings.metric is Metric.BALANCED_ACCURACY else None,
@@ -135,6 +163,8 @@ def _command(
     return [
         *blocks, "train", str(structure.absolute()),
         "--data", settings.data,
+        *(["--weights", settings.weights] if settings.weights else []),
+        "--recipe", settings.recipe_name,
         "--recipe-file", str(recipe.absolute()),
         "--teacher", settings.teacher,
         "--teacher-weights", settings.teacher_weights,
