@@ -92,8 +92,16 @@ def test_the_recipes_follow_from_size_number_and_weights() -> None:
         return dict(settings_from_data(ImageSizes(images, side), **words).settings)
 
     assert not found(500, 32).keys() & {*TRAININGS}
+    photos = PRESETS["photos"]
+    weights = found(50_000, 300, has_weights=True)
+    assert weights["master_training"] == photos["master_training"]
+    assert weights["final_training"] == photos["final_training"]
+    # 500 steps: of 15 batches of 32 images in an epoch, and of 7 batches of 64 images.
     weights = found(500, 300, has_weights=True)
-    assert weights["master_training"] == PRESETS["photos"]["master_training"]
+    assert weights["master_training"] == photos["master_training"] | {"epochs": 34}
+    assert weights["final_training"] == photos["final_training"] | {"epochs": 72}
+    assert weights["confirm_epochs"] == 72
+    assert found(3, 300, has_weights=True)["confirm_epochs"] == 200
     many = found(MANY_IMAGES, 300, has_weights=True)
     assert many["final_training"] == PRESETS["imagenet"]["final_training"]
     few = found(500, 300)

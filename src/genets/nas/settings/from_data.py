@@ -22,7 +22,8 @@ MIN_PHOTO_SIDE = 96
 MANY_IMAGES = 100_000  # from here on, the larger GENet, and no fine-tuning
 FEW_IMAGES = 10_000  # below, batches of 256 images would leave few steps in an epoch
 SMALL_BATCH = 64
-# Candidates are put together from parts, so they need steps even where an epoch has few.
+# A fine-tuning needs steps even where an epoch has few, above all that of a candidate, which is put
+# together from parts.
 FINE_TUNING_STEPS = 500
 MAX_FINE_TUNING_EPOCHS = 200
 
@@ -102,9 +103,12 @@ def _choose_recipes(
         trainings = _trainings("photos")
         images = counted(sizes.images, "training image")
         reason = f"recipe finetune: pretrained weights and {images}"
-        epochs = _enough_epochs(sizes.images, trainings["final_training"])
-        if epochs > trainings["final_training"]["epochs"]:
-            trainings["final_training"] = {**trainings["final_training"], "epochs": epochs}
+        for table in ("master_training", "final_training"):
+            epochs = _enough_epochs(sizes.images, trainings[table])
+            if epochs > trainings[table]["epochs"]:
+                trainings[table] = {**trainings[table], "epochs": epochs}
+        epochs = trainings["final_training"]["epochs"]
+        if epochs > trainings["confirm_epochs"]:
             trainings["confirm_epochs"] = epochs
             reason += f"; {epochs} epochs for candidates, because an epoch has few steps"
         return trainings, reason
@@ -122,7 +126,7 @@ def _choose_recipes(
 
 
 def _enough_epochs(images: int, training: Mapping[str, Any]) -> int:
-    """The epochs in which the candidates of a search from trained weights take enough steps."""
+    """The epochs in which a fine-tuning takes enough steps."""
     steps = max(1, images // int(training["batch_size"]))
     return min(MAX_FINE_TUNING_EPOCHS, -(-FINE_TUNING_STEPS // steps))
 
