@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from rounds_lab import (
     SETTINGS,
     ClosedFormLaboratory,
@@ -35,12 +36,16 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Trial, TrialResult
+from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.folds import FoldsRunner
 from genets.nas.trials.run import _make_job
 from genets.nas.trials.workers import run_inline
-from genets.networks import build, load_weights
+from genets.networks import build, load_weights, save_weights
 from genets.networks.weights import read_weights
+from genets.report.study.facts import study_record
+from genets.report.study.page import study_page
+from genets.report.study.tables import search_tables
 from genets.structure import Structure
 from genets.training import Score, evaluate
 from genets.training.score import join_scores
@@ -262,6 +267,38 @@ def test_few_validation_images_are_cross_validated(tmp_path: Path) -> None:
     assert chosen_folds(800, 10, tmp_path, folds=1) == (1, "")
     with pytest.raises(SettingsError, match="folds must be at most 12, the number of training"):
         chosen_folds(10, 2, tmp_path, folds=13)
+
+
+def test_weights_that_have_seen_the_images_are_not_cross_validated(tmp_path: Path) -> None:
+    data = load_data("digits", 8)
+    few = replace(data, validation=replace(data.validation, labels=data.validation.labels[:9],
+                                           sources=data.validation.sources[:9]))  # fmt: skip
+    for name, texts, expected in (
+        ("own", data.weights_metadata(), 1),
+        ("other", replace(data, name="mnist").weights_metadata(), FOLDS),
+        ("unknown", {}, FOLDS),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        save_weights(build(MASTER, 10), path, texts)
+        chosen = settings(weights=str(path), rounds=1)
+        assert choose_folds(chosen, few, tmp_path)[0].folds == expected
+    own = settings(weights=str(tmp_path / "own.safetensors"), rounds=1, folds=5)
+    with pytest.raises(SettingsError, match="folds must be 1, not 5, because the starting weights"):
+        choose_folds(own, few, tmp_path)
+
+
+def test_screen_and_page_name_the_folds(found: SearchResult) -> None:
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(*search_tables(found))
+    assert "validation scores after 1 epoch, cross-validated in 2 folds" in capture.get()
+    assert found.to_json()["folds"] == 2
+    assert SearchResult.from_record(found.to_record(), found.folder).folds == 2
+    snapshot = Snapshot.read(found.folder)
+    assert study_record(snapshot)["folds"] == 2
+    page = study_page(snapshot, "today")
+    assert "scored on the training images, cross-validated in 2 folds" in page
+    assert "5388 training images of digits, cross-validated in 2 folds, 8 pixels" in page
 
 
 def test_a_study_keeps_its_folds(tmp_path: Path) -> None:

@@ -102,22 +102,45 @@ def choose_folds(
         The settings, and the reason where the number of folds follows from the data.
 
     Raises:
-        SettingsError: There are more folds than images.
+        SettingsError: There are more folds than images, or the starting weights were trained on
+            images of the same data.
+        GenetsError: The starting weights are missing or damaged.
     """
+    if is_study(out):
+        return _with_folds(settings, settings.folds or load_settings(out).folds), ()
     images = len(data.train) + len(data.validation) * ("validation" in data.cut_splits)
     if settings.folds > images:
         raise SettingsError(
             f"folds must be at most {images}, the number of training images, not {settings.folds}"
         )
+    is_small = len(data.validation) < FEW_VALIDATION_IMAGES and images >= 2 * FOLDS
+    is_possible = settings.rounds == 1 and not _were_trained_on(settings, data)
+    if settings.folds > 1 and not is_possible:
+        raise SettingsError(
+            f"folds must be 1, not {settings.folds}, because the starting weights were trained on "
+            "images of the same data, and a fold must hold images that the MasterNet has not seen"
+        )
     if settings.folds:
         return settings, ()
-    if is_study(out):
-        return settings.model_copy(update={"folds": load_settings(out).folds}), ()
-    is_small = len(data.validation) < FEW_VALIDATION_IMAGES and images >= 2 * FOLDS
-    if not is_small or settings.rounds > 1:
-        return settings.model_copy(update={"folds": 1}), ()
+    if not (is_small and is_possible):
+        return _with_folds(settings, 1), ()
     reason = (
         f"folds {FOLDS}: with {counted(len(data.validation), 'validation image')}, trials and "
         f"candidates are cross-validated on {counted(images, 'training image')}"
     )
-    return settings.model_copy(update={"folds": FOLDS}), (reason,)
+    return _with_folds(settings, FOLDS), (reason,)
+
+
+def _with_folds(settings: SearchSettings, folds: int) -> SearchSettings:
+    return settings.model_copy(update={"folds": folds})
+
+
+def _were_trained_on(settings: SearchSettings, data: ImageData) -> bool:
+    """Whether the starting weights say that they were trained on images of this data."""
+    if not settings.weights:
+        return False
+    from genets.networks.weights import read_metadata
+    from genets.networks.weights_facts import read_facts
+
+    origin = read_facts(read_metadata(settings.weights), settings.weights).origin
+    return origin is not None and origin.is_same_data(data.origin)
