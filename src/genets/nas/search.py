@@ -182,12 +182,12 @@ def run_search(
         load_start(settings, data, lambda note: warnings.warn(note, stacklevel=2))
     if advice := balance_advice(settings, data.train.class_counts(), data.class_names):
         warnings.warn(advice, stacklevel=2)
-    if open_threads and not is_study(Path(out)):
-        settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     settings, more_reasons = choose_folds(settings, data, Path(out))
     for reason in more_reasons:
         if on_reason is not None:
             on_reason(reason)
+    if open_threads and not is_study(Path(out)):
+        settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
         _log_settings(study, [*reasons, *more_reasons])
         with _failure_stored(study):

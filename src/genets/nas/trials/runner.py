@@ -104,8 +104,13 @@ class MasterNetJob:
 
     def in_fold(self, fold: Fold) -> Self:
         """Give the job with the images and the files of one fold."""
-        weights = layout.in_fold(self.master_weights, fold.number)
-        return replace(self, folds=1, fold=fold, master_weights=weights)
+        return replace(
+            self,
+            folds=1,
+            fold=fold,
+            master_weights=layout.in_fold(self.master_weights, fold.number),
+            readers=self.readers // fold.count,  # those of all folds stay alive side by side
+        )
 
 
 class MasterNetRunner:
