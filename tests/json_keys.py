@@ -150,8 +150,8 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "search": {
         "": (
-            "confirmed, difference, files, folder, master, response, rivals, rounds, seconds, "
-            "selected, trials_done, trials_failed, warnings, winner"
+            "confirmed, difference, files, folder, folds, master, response, rivals, rounds, "
+            "seconds, selected, trials_done, trials_failed, warnings, winner"
         ),
         "selected": SELECTED,
         "master": "balanced_accuracy, cross_entropy, top1",
@@ -168,8 +168,8 @@ KEYS: dict[str, dict[str, str]] = {
     "search, rivals": RIVALS,
     "search, several budgets": {
         "": (
-            "budgets, confirmed, difference, files, folder, master, refused, response, rivals, "
-            "seconds, selected, trials_done, trials_failed, warnings, winner"
+            "budgets, confirmed, difference, files, folder, folds, master, refused, response, "
+            "rivals, seconds, selected, trials_done, trials_failed, warnings, winner"
         ),
         "budgets[]": (
             "budget, confirmed, difference, files, master, rivals, selected, warnings, winner"
@@ -193,7 +193,7 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "report": {
         "": (
-            "accuracy_model, confirmed, failure, finished, missing, page, rivals, rounds, "
+            "accuracy_model, confirmed, failure, finished, folds, missing, page, rivals, rounds, "
             "selected, study, targets, trials, warnings"
         ),
         "trials": "done, failed, planned",
@@ -213,7 +213,7 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "report, several budgets": {
         "": (
-            "accuracy_model, budgets, confirmed, failure, finished, missing, page, rivals, "
+            "accuracy_model, budgets, confirmed, failure, finished, folds, missing, page, rivals, "
             "rounds, selected, study, targets, trials, warnings"
         ),
         "budgets[]": "budget, confirmed, difference, master, refusal, rivals, selected, winner",

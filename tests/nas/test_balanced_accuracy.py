@@ -16,8 +16,8 @@ from test_stored_study import STORED, StoredLaboratory
 from command_line import fails, invoke
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.master_training import _check_learned
 from genets.nas.result import SearchResult
-from genets.nas.search import _check_learned
 from genets.nas.selected_folder import write_selected
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.reader import StudyReader

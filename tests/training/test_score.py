@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from genets.core.errors import GenetsError
-from genets.training import Metric, Score
+from genets.data import load_data
+from genets.data.split import JoinedSplit
+from genets.training import Metric, Score, evaluate
+from genets.training.score import join_scores
 
 
 def test_a_score_by_metric() -> None:
@@ -69,3 +75,29 @@ def test_numbers_of_images_come_from_another_score_of_the_same_split() -> None:
     assert part.with_images_of(whole) == Score(0.6, 1.0, 40, 0.5, 30.0)
     assert part.with_images_of(None) == part
     assert whole.with_images_of(Score(0.1, 2.0, 7)) == whole
+
+
+def test_joint_scores_equal_the_score_of_all_images_together() -> None:
+    torch.manual_seed(0)
+    data = load_data("digits", 8)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10))
+    # Classes of unequal size, of which some are missing in a split.
+    splits = [data.validation, replace(data.test, labels=data.test.labels.clamp(max=6))]
+    joint = join_scores([evaluate(net, split, channels_last=False) for split in splits])
+    together = evaluate(net, JoinedSplit(splits), channels_last=False)
+    assert joint.by_metric() == pytest.approx(together.by_metric())
+    assert joint.balanced_images == pytest.approx(together.balanced_images)
+    assert (joint.images, joint.by_class) == (together.images, together.by_class)
+
+
+def test_joint_scores_without_the_sums_of_classes_have_no_balanced_accuracy() -> None:
+    joint = join_scores([Score(0.5, 1.0, 30, 0.5, 30.0), Score(1.0, 2.0, 10, 1.0, 10.0)])
+    assert joint == Score(0.625, 1.25, 40)
+    with pytest.raises(GenetsError, match="no balanced accuracy"):
+        joint["balanced_accuracy"]
+
+
+def test_the_sums_of_classes_are_not_stored() -> None:
+    score = Score(0.5, 1.0, 4, 0.5, 4.0, by_class=((2, 1), (2, 1)))
+    assert Score.from_json(score.to_json()) == score
+    assert not Score.from_json(score.to_json()).by_class

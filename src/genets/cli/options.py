@@ -37,7 +37,7 @@ SETTINGS = {
         "space.resolutions", "space.blocks", "space.width_range", "space.width_step",
         "space.depth_change", "space.stem_width_range", "space.head_width_range",
     ),
-    TRIALS: ("trials_per_super_block", "controls_per_super_block", "rounds", "metric"),
+    TRIALS: ("trials_per_super_block", "controls_per_super_block", "rounds", "folds", "metric"),
     TRAINING: (
         "master_training.epochs", "trial_training.epochs", "final_training.epochs", "seed",
     ),

@@ -196,7 +196,8 @@ def _run(
         with show_progress(plain=json) as on_event:
             result = run_search(
                 checked, out, workers=workers, wait_minutes=wait,
-                open_threads=leaves_threads_open(settings), reasons=reasons, on_event=on_event,
+                open_threads=leaves_threads_open(settings), reasons=reasons, on_reason=print_remark,
+                on_event=on_event,
             )  # fmt: skip
     except KeyboardInterrupt:
         if is_study(out):

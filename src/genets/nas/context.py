@@ -326,14 +326,25 @@ class SearchContext:
         recipe: Recipe,
         phase: str,
         teacher: nn.Module | None = None,
+        *,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         """Train on the training split, and report each epoch.
+
+        Args:
+            net: The network.
+            data: The images.
+            recipe: How it is trained.
+            phase: The phase of the training.
+            teacher: Its teacher, if it has one.
+            part: The number of this training in the phase, from 0, and the number of all.
 
         Raises:
             TrainingError: The loss became NaN, or memory ran out.
         """
         report = self.report(phase)
-        report(0, recipe.epochs)
+        before, total = part[0] * recipe.epochs, part[1] * recipe.epochs
+        report(before, total)
         memory = _explained_memory(recipe.batch_size)
         threads = fitting_threads(net, data.resolution, recipe.batch_size, reading=data.reading)
         with memory, threads:
@@ -344,7 +355,7 @@ class SearchContext:
                 seed=self.settings.seed,
                 device=self.device,
                 teacher=teacher,
-                on_epoch=lambda epoch, loss: report(epoch + 1, recipe.epochs, f"loss {loss:.3f}"),
+                on_epoch=lambda epoch, loss: report(before + epoch + 1, total, f"loss {loss:.3f}"),
             )
 
     def evaluate(self, net: nn.Module, split: Split) -> Score:

@@ -40,6 +40,7 @@ class SearchResult:
         budgets: The result of each of several budgets that is met, by the budget as it was given,
             the largest first; empty where the search was asked for one budget.
         refused: Why each other one of several budgets is not met, by the budget.
+        folds: The number of folds in which trials and candidates were cross-validated; 1 is none.
     """
 
     selected: Candidate
@@ -58,6 +59,7 @@ class SearchResult:
     rivals: tuple[RivalResult, ...] = ()
     budgets: Mapping[str, SearchResult] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    folds: int = 1
 
     @property
     def results(self) -> Path:
@@ -96,6 +98,7 @@ class SearchResult:
             metric=Metric.parse(record["metric"]),
             difference=difference and PairedDifference.from_json(difference),
             rivals=tuple(map(RivalResult.from_json, record.get("rivals", ()))),
+            folds=int(record.get("folds", 1)),
         )
 
     def _record(self, root: Path) -> dict[str, Any]:
@@ -107,6 +110,7 @@ class SearchResult:
             "seconds": self.seconds,
             "folder": str(root),
             "metric": self.metric,
+            "folds": self.folds,
             "response": self.metric,  # the name before version 0.2
         }
         if self.rounds:

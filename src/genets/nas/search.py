@@ -36,7 +36,8 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
-from genets.nas.new_study import complete_settings
+from genets.nas.master_training import train_master
+from genets.nas.new_study import choose_folds, complete_settings
 from genets.nas.result import SearchResult
 from genets.nas.rivals.comparison import compare_rivals
 from genets.nas.rivals.contender import check_rivals
@@ -56,9 +57,8 @@ from genets.nas.study.study import Study
 from genets.nas.trials.workers import check_memory, training_device
 from genets.nas.warnings import balance_advice, join_warnings, study_warnings
 from genets.nas.winner import TrainedMaster, finish_winner, load_result
-from genets.networks import load_blocks, load_weights, save_weights
+from genets.networks import load_blocks
 from genets.structure import Structure
-from genets.training import Metric, Score
 
 _log = get_logger(__name__)
 Output = TypeVar("Output")
@@ -144,6 +144,7 @@ def run_search(
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     open_threads: bool = False,
     reasons: Sequence[str] = (),
+    on_reason: Callable[[str], None] | None = None,
     on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> SearchResult:
@@ -156,6 +157,8 @@ def run_search(
         wait_minutes: The longest wait for a calm device.
         open_threads: Whether a new study may use fewer threads than its target has.
         reasons: Why settings were chosen, line by line, for the log of a new study.
+        on_reason: Called with the reason of each setting that is chosen here, after the images are
+            read.
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
@@ -179,10 +182,14 @@ def run_search(
         load_start(settings, data, lambda note: warnings.warn(note, stacklevel=2))
     if advice := balance_advice(settings, data.train.class_counts(), data.class_names):
         warnings.warn(advice, stacklevel=2)
+    settings, more_reasons = choose_folds(settings, data, Path(out))
+    for reason in more_reasons:
+        if on_reason is not None:
+            on_reason(reason)
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
-        _log_settings(study, reasons)
+        _log_settings(study, [*reasons, *more_reasons])
         with _failure_stored(study):
             _check_same_data(study, data)
             if settings.has_starting_weights:
@@ -240,7 +247,7 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
     refused: dict[str, InfeasibleBudgetError] = {}
     contexts = context.each_budget()
     contexts = [each for each, _ in _each_met(contexts, check_feasible, refused)]
-    master = _train_master(context, data)
+    master = train_master(context, data)
 
     def finish(here: SearchContext) -> SearchResult:
         return load_result(here) or _find_winner(here, data, master)
@@ -315,42 +322,6 @@ def _find_winner(context: SearchContext, data: ImageData, master: TrainedMaster)
     return finish_winner(
         context, selected, master, _load_winner_data(context, selected.structure, data)
     )
-
-
-def _train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
-    """Train the MasterNet, or load it."""
-    study = context.study
-    settings = context.settings
-    net = context.build_network(context.master, "master")
-    score = study.master_score()
-    if score is not None:
-        load_weights(net, study.master_weights)
-        return TrainedMaster(context, net, data, score)
-    with context.phase("MasterNet training"):
-        recipe = settings.master_training.recipe()
-        if settings.has_starting_weights:
-            net = load_start(settings, data, _log.info)
-        context.train(net, data, recipe, "MasterNet training")
-        score = context.evaluate(net, data.validation)
-        _check_learned(score, data.num_classes, context.settings.metric)
-        texts = {"structure": str(context.master), **data.weights_metadata()}
-        save_weights(net, study.master_weights, texts)
-        study.save_json(layout.MASTER, score.to_json())
-    return TrainedMaster(context, net, data, score)
-
-
-def _check_learned(score: Score, num_classes: int, metric: Metric) -> None:
-    """A MasterNet at chance level has nothing to teach, and trials would mean nothing."""
-    chance = 1 / num_classes
-    share, words = score.top1, "of the validation images are right"
-    if metric is Metric.BALANCED_ACCURACY:  # a network that knows one large class is not enough
-        share, words = score[metric], "is the balanced accuracy on the validation images"
-    if share < chance + 0.1 * (1 - chance):
-        raise GenetsError(
-            f"the MasterNet did not learn: {share:.1%} {words}, "
-            f"where guessing gives {chance:.1%}; check the data, or give it more "
-            "epochs, in another study folder"
-        )
 
 
 def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData) -> ImageData:

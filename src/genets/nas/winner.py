@@ -168,4 +168,5 @@ def _make_result(
         metric=context.settings.metric,
         rounds=rounds if context.settings.rounds > 1 else (),
         difference=counts.difference,
+        folds=context.settings.num_folds,
     )

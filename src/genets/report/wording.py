@@ -203,3 +203,18 @@ def duration_text(seconds: float) -> str:
 
 def _joined(values: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def folds_text(folds: int) -> str:
+    """How scores were made with more than one fold."""
+    return f"cross-validated in {folds} folds"
+
+
+def scored_images_text(folds: int) -> str:
+    """The images on which a search scores trials and candidates.
+
+    folds: The number of folds; 1 is no cross-validation.
+    """
+    if folds == 1:
+        return "the validation images"
+    return f"the training images, {folds_text(folds)}"

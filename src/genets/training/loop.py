@@ -369,6 +369,7 @@ def _evaluate(
         int(images),
         balanced_accuracy(right_counts, counts),
         balanced_images(counts),
+        tuple(zip(counts, right_counts, strict=True)),
     )
     if not math.isfinite(score.cross_entropy):
         raise TrainingError(

@@ -7,15 +7,18 @@ is the top-1, the balanced accuracy, or minus the cross-entropy. Predictions are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
-from genets.core.class_balance import is_unbalanced
+from genets.core.class_balance import balanced_accuracy, balanced_images, is_unbalanced
 from genets.core.errors import GenetsError, unknown_name
 
 NOT_RECORDED = "which older versions of genets did not record"
+
+ClassSums = tuple[tuple[float, float], ...]
+"""For each class, the number of its images, and the number of those that are recognised."""
 
 
 class Metric(StrEnum):
@@ -105,6 +108,7 @@ class Score:
             classes without an image do not count. None in the records of an older genets.
         balanced_images: The number of images in classes of equal size on which a share would be
             as uncertain as `balanced_accuracy`; see `core.class_balance`. None as above.
+        by_class: The sums of each class; empty where they are not known. They are not stored.
     """
 
     top1: float
@@ -112,6 +116,7 @@ class Score:
     images: int | None = None
     balanced_accuracy: float | None = None
     balanced_images: float | None = None
+    by_class: ClassSums = field(default=(), compare=False, repr=False)
 
     def __getitem__(self, metric: str) -> float:
         """The score by a metric, such as `score["top1"]`.
@@ -161,12 +166,16 @@ class Score:
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises ValueError, TypeError or KeyError."""
         images = record.get("images")
-        balanced = (record.get(name) for name in ("balanced_accuracy", "balanced_images"))
+        names = ("balanced_accuracy", "balanced_images")
+        balanced, effective = (
+            None if record.get(name) is None else float(record[name]) for name in names
+        )
         score = cls(
             float(record["top1"]),
             float(record["cross_entropy"]),
             None if images is None else int(images),
-            *(None if each is None else float(each) for each in balanced),
+            balanced,
+            effective,
         )
         score.check()
         return score
@@ -184,3 +193,34 @@ def metric_score(record: HasMetrics, metric: Metric) -> float | None:
     """The record's score by the metric; None where there is none."""
     score: float | None = getattr(record, metric)
     return None if score is None else float(score)
+
+
+def join_scores(scores: Sequence[Score]) -> Score:
+    """The score on the images of several splits together.
+
+    Args:
+        scores: The score on each split, with the number of its images. The result has no balanced
+            accuracy where the sums of each class are not known.
+    """
+    weights = [score.images or 0 for score in scores]
+    images = sum(weights)
+
+    def mean(values: Sequence[float]) -> float:
+        return math.fsum(n * value for n, value in zip(weights, values, strict=True)) / images
+
+    joint = Score(
+        mean([score.top1 for score in scores]),
+        mean([score.cross_entropy for score in scores]),
+        images,
+    )
+    if not all(score.by_class for score in scores):
+        return joint
+    classes = list(zip(*(score.by_class for score in scores), strict=True))
+    counts = [sum(count for count, _ in each) for each in classes]
+    right = [sum(own for _, own in each) for each in classes]
+    return replace(
+        joint,
+        balanced_accuracy=balanced_accuracy(right, counts),
+        balanced_images=balanced_images(counts),
+        by_class=tuple(zip(counts, right, strict=True)),
+    )

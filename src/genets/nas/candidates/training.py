@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
@@ -22,13 +23,16 @@ from torch import nn
 from genets.core.errors import GenetsError, TrainingError, first_line
 from genets.data import ImageData
 from genets.data.seeds import derive_seed, seeded_globals
+from genets.data.split import Fold
 from genets.nas.candidates.assembly import assemble, needed_trials
 from genets.nas.context import SearchContext
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial
+from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.run import restore_weights
 from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
 from genets.nas.trials.weights import TrialWeights
+from genets.nas.trials.workers import Runner
 from genets.networks import build, load_weights, save_weights
 from genets.networks.inheritance import MasterChannels
 from genets.structure import Structure
@@ -42,7 +46,8 @@ from genets.training.teacher import TeacherNetwork
 class CandidateJob(MasterNetJob):
     """What the training of all candidates shares.
 
-    A candidate that is trained as long as the winner gets the same weights as the winner.
+    A candidate that is trained as long as the winner gets the same weights as the winner. The
+    weights of a fold are not kept, because the winner is trained on the whole training split.
 
     Attributes:
         folder: Where the trained weights are written; see `weights_path`.
@@ -64,8 +69,16 @@ class CandidateJob(MasterNetJob):
     def inherits(self) -> bool:
         return self.trial_weights is not None
 
-    def runner(self, worker: int = 0) -> CandidateRunner:
-        return CandidateRunner(self.at_worker(worker))
+    def in_fold(self, fold: Fold) -> Self:
+        """See `MasterNetJob.in_fold`."""
+        return replace(
+            super().in_fold(fold),
+            source_weights=layout.in_fold(self.source_weights, fold.number),
+            trial_weights=self.trial_weights and self.trial_weights.in_fold(fold),
+        )
+
+    def runner(self, worker: int = 0) -> Runner[Structure, TrainedCandidate]:
+        return run_in_folds(self.at_worker(worker), CandidateRunner)
 
     def weights_path(self, structure: Structure) -> Path:
         return self.folder / f"{derive_seed(str(structure)):016x}.safetensors"
@@ -114,7 +127,8 @@ class CandidateRunner(MasterNetRunner):
                 device=job.device,
             )
         score = evaluate(net, data.validation, device=job.device)
-        save_weights(net, job.weights_path(structure), {"structure": str(structure)})
+        if job.fold is None:
+            save_weights(net, job.weights_path(structure), {"structure": str(structure)})
         return score
 
     def start(self, structure: Structure, data: ImageData) -> nn.Module:
@@ -178,8 +192,8 @@ def _done_trials(context: SearchContext) -> tuple[Trial, ...]:
 def start_candidate(context: SearchContext, structure: Structure, data: ImageData) -> nn.Module:
     """Build a candidate of the round with its inherited weights, before any training."""
     job = make_candidate_job(context)
-    restore_weights(context, needed_trials([structure], job.source, job.trials))
-    return job.runner().start(structure, data)
+    restore_weights(context, needed_trials([structure], job.source, job.trials), in_folds=False)
+    return CandidateRunner(replace(job, folds=1)).start(structure, data)
 
 
 def train_candidates(
@@ -252,7 +266,7 @@ def _train_missing(
     job = make_candidate_job(context)
     job.folder.mkdir(exist_ok=True)
     if job.inherits:
-        restore_weights(context, needed_trials(missing, job.source, job.trials))
+        restore_weights(context, needed_trials(missing, job.source, job.trials), in_folds=True)
     groups = [(structure,) for structure in missing]
     for trained in context.lab.train_candidates(job, groups, context.workers):
         ended[trained.structure] = trained

@@ -41,6 +41,7 @@ _LITERAL: dict[str, Any] = {
     "regression": "paper",
     "selection": "random",
     "confirm": 1,
+    "folds": 1,
 }
 # Our own numbers of trials and candidates, and those epochs of trials and candidates with which
 # `benchmarks/projection.py` counts the hours of a search on ImageNet. The rate of a trial is that

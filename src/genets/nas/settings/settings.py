@@ -30,6 +30,7 @@ from genets.structure import BLOCK_TYPES, Structure, zoo
 from genets.training.score import Metric
 
 MAX_ROUNDS = 10  # each round costs as many trials as the first
+MAX_FOLDS = 20  # every training of trials and candidates is repeated in each fold
 MAX_BUDGETS = 16  # candidates and a winner are trained for each budget
 
 # Defaults for settings that older studies did not record.
@@ -37,6 +38,7 @@ OLDER_STUDY_DEFAULTS: dict[str, Any] = {
     "confirm": 1,
     "sampling": "balanced",
     "rounds": 1,
+    "folds": 1,
     "master_training": {"precision": "fp32"},
     "trial_training": {"precision": "fp32"},
     "final_training": {"precision": "fp32"},
@@ -252,6 +254,14 @@ class SearchSettings(SettingsModel):
         description="Number of rounds of trials. Each round after the first moves the MasterNet "
         "to the best trained candidate; the search stops early if no candidate is better.",
     )
+    folds: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_FOLDS,
+        description="Number of folds of the training images in which trials and candidates are "
+        "cross-validated; 1 scores them on the validation images alone. 0 decides when the study "
+        "begins: 5 for fewer than 200 validation images, otherwise 1.",
+    )
     target: Annotated[InstanceOf[Target], BeforeValidator(_as_target)] = Field(
         default_factory=Target,
         validate_default=True,
@@ -351,6 +361,12 @@ class SearchSettings(SettingsModel):
                 f"rounds must be 1 with several budgets, not {self.rounds}, because each budget "
                 "would need trials of its own after the first round"
             )
+        if self.num_folds > 1 and self.rounds > 1:
+            raise SettingsError(
+                f"rounds must be 1 with {self.folds} folds, not {self.rounds}, because the "
+                "MasterNet of a later round is a candidate, and candidates are trained in folds "
+                "only"
+            )
         return self
 
     @field_validator("master_training", "trial_training", "final_training")
@@ -402,6 +418,11 @@ class SearchSettings(SettingsModel):
     def all_budgets(self) -> tuple[str, ...]:
         """The one budget or the several budgets, as they were given."""
         return self.budgets if self.budget is None else (self.budget,)
+
+    @property
+    def num_folds(self) -> int:
+        """The number of folds for cross-validation; 1 where there is none."""
+        return self.folds or 1
 
     @property
     def has_starting_weights(self) -> bool:

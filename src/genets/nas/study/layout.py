@@ -16,6 +16,8 @@
     candidates.json     the selected structures, all measured within the budget
     confirmed.json      their scores after training
     confirmed/          their trained weights
+    folds/1/            with cross-validation: weights of the MasterNet and of the trials of the
+                        first fold, and so on
     rounds/2/           the files of a MasterNet, its trials and candidates for the second round,
                         and so on
     selected.json       the winner
@@ -55,6 +57,7 @@ TRIALS = "trials.sqlite"
 TRIAL_WEIGHTS = "trials"
 LATENCY = "latency"
 ROUNDS = "rounds"
+FOLDS = "folds"
 BUDGETS = "budgets"
 RESULTS = "results"
 RIVALS = "rivals"
@@ -106,6 +109,14 @@ KIND = FolderKind(
 def in_round(number: int, name: str) -> str:
     """Give the name of a round's file in the study; the first round has no folder of its own."""
     return name if number == 1 else f"{ROUNDS}/{number}/{name}"
+
+
+def in_fold(path: Path, number: int) -> Path:
+    """Give the path of a fold's file, from that of the whole training split.
+
+    number: The number of the fold, from 0; its folder counts from 1.
+    """
+    return path.parent / FOLDS / str(number + 1) / path.name
 
 
 def budget_folder(budget: str) -> str:

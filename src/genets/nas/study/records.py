@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from genets.core.validation import from_plain
 from genets.structure import Structure, SuperBlock
-from genets.training.score import Metric, Score
+from genets.training.score import ClassSums, Metric, Score
 
 Record = TypeVar("Record")
 Positive = Annotated[float, Field(gt=0)]
@@ -50,6 +50,7 @@ class TrialResult:
         cross_entropy: Nats per image.
         seconds: Wall time; trials that were trained together share it equally.
         balanced_accuracy: See `Score`; None also where an older genets recorded the trial.
+        by_class: See `Score`; a study does not store it.
     """
 
     trial: Trial
@@ -59,12 +60,15 @@ class TrialResult:
     seconds: float = 0.0
     reason: str = ""
     balanced_accuracy: float | None = None
+    by_class: ClassSums = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, trial: Trial, score: Score) -> TrialResult:
         """The result of a trial that ended well."""
         top1, entropy, balanced = score.top1, score.cross_entropy, score.balanced_accuracy
-        return cls(trial, "done", top1, entropy, balanced_accuracy=balanced)
+        return cls(
+            trial, "done", top1, entropy, balanced_accuracy=balanced, by_class=score.by_class
+        )
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class TrainedCandidate:
         top1: Share of correct images, 0 to 1.
         cross_entropy: Nats per image.
         balanced_accuracy: See `Score`; None also where an older genets recorded the candidate.
+        by_class: See `Score`; a study does not store it.
     """
 
     structure: Structure
@@ -153,6 +158,7 @@ class TrainedCandidate:
     seconds: float = 0.0
     reason: str = ""
     balanced_accuracy: float | None = None
+    by_class: ClassSums = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(
@@ -160,7 +166,10 @@ class TrainedCandidate:
     ) -> TrainedCandidate:
         """A candidate whose training ended well."""
         top1, entropy, balanced = score.top1, score.cross_entropy, score.balanced_accuracy
-        return cls(structure, "done", epochs, top1, entropy, seconds, balanced_accuracy=balanced)
+        return cls(
+            structure, "done", epochs, top1, entropy, seconds, balanced_accuracy=balanced,
+            by_class=score.by_class,
+        )  # fmt: skip
 
     @property
     def score(self) -> Score:
@@ -174,7 +183,7 @@ class TrainedCandidate:
         return metric.oriented(self.score[metric])
 
     def to_json(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
         return values | {"structure": str(self.structure)}
 
     @classmethod
@@ -246,5 +255,5 @@ class RoundResult:
 
 def _from_record(owner: type[Record], record: Mapping[str, Any]) -> Record:
     """Read the fields of a dataclass; other keys of the record are for people."""
-    names = {field.name for field in fields(owner)}  # type: ignore[arg-type]
+    names = {each.name for each in fields(owner)}  # type: ignore[arg-type]
     return from_plain(owner, {name: value for name, value in record.items() if name in names})

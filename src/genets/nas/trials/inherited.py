@@ -9,16 +9,20 @@ costs a fraction of a fine-tuning.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from timm.models.byobnet import ByobNet
 
 from genets.core.errors import TrainingError, first_line
 from genets.data import steps_per_epoch
 from genets.data.seeds import seeded_globals
+from genets.data.split import Fold
 from genets.nas.study.records import Trial, TrialResult
+from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.runner import MasterNetJob, TrialGroups
 from genets.nas.trials.weights import TrialWeights
+from genets.nas.trials.workers import Runner
 from genets.networks import build
 from genets.networks.inheritance import inherit
 from genets.networks.surgery import split_at, stage_of
@@ -40,8 +44,12 @@ class InheritedTrialJob(MasterNetJob):
     steps: int
     kept: TrialWeights
 
-    def runner(self, worker: int = 0) -> InheritedTrialRunner:
-        return InheritedTrialRunner(self.at_worker(worker))
+    def in_fold(self, fold: Fold) -> Self:
+        """See `MasterNetJob.in_fold`."""
+        return replace(super().in_fold(fold), kept=self.kept.in_fold(fold))
+
+    def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
+        return run_in_folds(self.at_worker(worker), InheritedTrialRunner)
 
 
 class InheritedTrialRunner(TrialGroups):

@@ -70,18 +70,31 @@ def _make_job(context: SearchContext) -> TrialJob | InheritedTrialJob:
     )
 
 
-def restore_weights(context: SearchContext, trials: Sequence[Trial]) -> None:
+def restore_weights(context: SearchContext, trials: Sequence[Trial], *, in_folds: bool) -> None:
     """Run the trials again whose weights are missing or damaged; they end with the same weights.
 
-    Raises GenetsError where the weights cannot be written.
+    Args:
+        context: In the round of the trials.
+        trials: The trials whose weights are needed.
+        in_folds: Whether the weights in each fold are needed, where there are folds; otherwise
+            those around the MasterNet of the whole training split.
+
+    Raises:
+        GenetsError: The weights cannot be written.
     """
-    kept = context.trial_weights
+    job = _make_job(context)
+    assert isinstance(job, InheritedTrialJob)
+    for each in job.each_fold() if in_folds else [replace(job, folds=1)]:
+        _restore(context, each, trials)
+
+
+def _restore(context: SearchContext, job: InheritedTrialJob, trials: Sequence[Trial]) -> None:
+    """Restore the weights that a job without folds keeps; see `restore_weights`."""
+    kept = job.kept
     lost = [trial for trial in trials if not kept.has(trial)]
     if not lost:
         return
     _log.info("%d trials are run again, because their weights are missing or damaged", len(lost))
-    job = _make_job(context)
-    assert isinstance(job, InheritedTrialJob)
     job = replace(job, kept=replace(kept, limit_bytes=sys.maxsize))
     groups = group_trials(lost, _group_size(context, job))
     for _ in context.lab.run_trials(job, groups, context.workers):

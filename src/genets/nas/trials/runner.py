@@ -19,9 +19,12 @@ from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
 from genets.data import MAX_BROKEN_SHARE, ImageData, load_data, with_augmentation
 from genets.data.seeds import seeded_globals
+from genets.data.split import Fold
 from genets.nas.context import SearchContext
+from genets.nas.study import layout
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.trials.workers import assign_device, check_memory, use_device
+from genets.nas.trials.folds import run_in_folds
+from genets.nas.trials.workers import Runner, assign_device, check_memory, use_device
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.inheritance import MasterChannels
 from genets.networks.own_blocks import loaded_block_files
@@ -55,6 +58,9 @@ class MasterNetJob:
         own_blocks: Files with block types of the user's own.
         max_broken_share: The largest share of broken images that is no error.
         preprocessing: How images become inputs; None for the default.
+        folds: The number of folds for cross-validation; 1 is none. The files of the job are those
+            of the whole training split; see `each_fold`.
+        fold: The fold that this job is for; None for the usual splits.
     """
 
     master: Structure
@@ -67,6 +73,8 @@ class MasterNetJob:
     own_blocks: tuple[str, ...] = ()
     max_broken_share: float = MAX_BROKEN_SHARE
     preprocessing: Preprocessing | None = None
+    folds: int = 1
+    fold: Fold | None = None
 
     @classmethod
     def in_context(cls, context: SearchContext, **values: Any) -> Self:
@@ -80,12 +88,29 @@ class MasterNetJob:
             own_blocks=loaded_block_files(settings.own_blocks),
             max_broken_share=settings.max_broken_share,
             preprocessing=context.preprocessing,
+            folds=settings.num_folds,
             **values,
         )
 
     def at_worker(self, worker: int) -> Self:
         """Give the same job on the device of a worker."""
         return replace(self, device=assign_device(worker, self.device))
+
+    def each_fold(self) -> list[Self]:
+        """Give the job of each fold; without cross-validation, the job itself."""
+        if self.folds == 1:
+            return [self]
+        return [self.in_fold(Fold(number, self.folds)) for number in range(self.folds)]
+
+    def in_fold(self, fold: Fold) -> Self:
+        """Give the job with the images and the files of one fold."""
+        return replace(
+            self,
+            folds=1,
+            fold=fold,
+            master_weights=layout.in_fold(self.master_weights, fold.number),
+            readers=self.readers // fold.count,  # those of all folds stay alive side by side
+        )
 
 
 class MasterNetRunner:
@@ -120,6 +145,7 @@ class MasterNetRunner:
             check=False,
             max_broken_share=job.max_broken_share,
             preprocessing=job.preprocessing,
+            fold=job.fold,
         )
         if data.broken is not None:  # the search has read all images and has warned
             data.broken.report = lambda name, reason: _log.info(
@@ -143,8 +169,8 @@ class TrialJob(MasterNetJob):
 
     thaw: str
 
-    def runner(self, worker: int = 0) -> TrialRunner:
-        return TrialRunner(self.at_worker(worker))
+    def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
+        return run_in_folds(self.at_worker(worker), TrialRunner)
 
 
 class TrialGroups(MasterNetRunner, ABC):

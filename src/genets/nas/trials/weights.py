@@ -8,13 +8,16 @@ same weights.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from torch import nn
 
 from genets.core.errors import GenetsError
 from genets.data.seeds import derive_seed
+from genets.data.split import Fold
+from genets.nas.study import layout
 from genets.nas.study.records import Trial
 from genets.networks import save_weights
 from genets.networks.inheritance import TrainedSuperBlock
@@ -32,6 +35,11 @@ class TrialWeights:
 
     folder: Path
     limit_bytes: int
+
+    def in_fold(self, fold: Fold) -> Self:
+        """Give the files of the trials of one fold; the folds share the limit equally."""
+        folder = layout.in_fold(self.folder, fold.number)
+        return replace(self, folder=folder, limit_bytes=self.limit_bytes // fold.count)
 
     def path(self, trial: Trial) -> Path:
         seed = derive_seed(trial.index, str(trial.super_block), trial.repeat)

@@ -7,12 +7,18 @@ from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.study.facts import own_measured
-from genets.report.wording import aligned_texts, noise_words, noisy_score_text, shown_by
+from genets.report.wording import (
+    aligned_texts,
+    noise_words,
+    noisy_score_text,
+    scored_images_text,
+    shown_by,
+)
 from genets.training.score import Metric, Score
 
 CANDIDATES_TEXT = (
     "A candidate is a selected structure whose measured latency meets the budget. The candidates "
-    "were trained from scratch like the winner{at_own} and scored on the validation images; the "
+    "were trained from scratch like the winner{at_own} and scored on {images}; the "
     "range in brackets is the 95 % interval that comes from their number. The candidate with the "
     "best {metric} wins. Each candidate was trained once, with seed {seed}. The best stands first."
 )
@@ -104,7 +110,13 @@ def candidates_section(snapshot: Snapshot) -> Section:
         for n, candidate in enumerate(candidates)
     ]
     at_own = ", each at its own resolution," * (len(snapshot.around.resolutions) > 1)
-    text = CANDIDATES_TEXT.format(at_own=at_own, metric=metric.label, seed=snapshot.settings.seed)
+    settings = snapshot.settings
+    text = CANDIDATES_TEXT.format(
+        at_own=at_own,
+        images=scored_images_text(settings.num_folds),
+        metric=metric.label,
+        seed=settings.seed,
+    )
     if snapshot.settings.budgets:
         text += OTHER_BUDGETS_TEXT
     header = ("candidate", "pixels", "ms per image", "times the MasterNet", "noise",

@@ -16,7 +16,7 @@ from genets.nas.study.reader import StudyReader
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.warnings import list_warnings
-from genets.report.wording import describe_target, duration_text, refused_sentence
+from genets.report.wording import describe_target, duration_text, folds_text, refused_sentence
 from genets.structure import Structure
 
 
@@ -114,10 +114,13 @@ def latency_conditions(latency: TargetLatency) -> str:
 def accuracy_conditions(snapshot: Snapshot) -> str:
     """The images and trainings behind the accuracies, in one sentence."""
     s, score = snapshot.settings, snapshot.master_score
-    images = f"{score.images} validation images" if score else "validation images"
+    of_data = f"validation images of {s.data}"
+    if s.num_folds > 1:
+        of_data = f"training images of {s.data}, {folds_text(s.num_folds)}"
+    images = f"{score.images} {of_data}" if score else of_data
     trial, master = s.trial_training, s.master_training
     return (
-        f"Accuracy: {images} of {s.data}, {s.structure.resolution} pixels; trials of "
+        f"Accuracy: {images}, {s.structure.resolution} pixels; trials of "
         f"{trial.epochs} epochs inside a MasterNet trained for {master.epochs}, one training each, "
         f"seed {s.seed}."
     )
@@ -217,6 +220,7 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
             "done": len(snapshot.results) - len(snapshot.failed),
             "failed": len(snapshot.failed),
         },
+        "folds": snapshot.settings.num_folds,
         "targets": [
             {
                 "target": latency.target.name,

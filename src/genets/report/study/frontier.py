@@ -22,13 +22,14 @@ from genets.report.wording import (
     noise_words,
     predicted_interval,
     predicted_score,
+    scored_images_text,
     unit_text,
 )
 from genets.structure import Structure
 
 FRONTIER_TEXT = (
     "Accuracy is predicted from trials: in a trial, one super-block of the MasterNet is replaced, "
-    "fine-tuned for a few epochs, and scored on the validation images. Latency is predicted from a "
+    "fine-tuned for a few epochs, and scored on {images}. Latency is predicted from a "
     "latency table, which holds the measured times of parts of networks. The frontier is the best "
     "predicted structure for every latency, over the whole search space; up and left is better. "
     "The band is the 95 % interval. {budget} Marks are measured networks at the height of their "
@@ -60,8 +61,12 @@ def frontier_section(snapshot: Snapshot, latency: TargetLatency) -> Section:
     when = "when the latency table was made"
     if winner_on(snapshot, latency) is not None:
         when = "when the winner was measured"
+    text = FRONTIER_TEXT.format(
+        images=scored_images_text(snapshot.settings.num_folds),
+        budget=_budget_sentence(snapshot, latency),
+    )
     return Section(title, [
-        Paragraph(FRONTIER_TEXT.format(budget=_budget_sentence(snapshot, latency))),
+        Paragraph(text),
         *([Paragraph(_resolutions_text(snapshot, resolutions))] if several else []),
         *(Figure(chart, "Predicted accuracy over latency" + f", {resolution} pixels" * several)
           for chart, resolution in zip(charts, resolutions, strict=True)),

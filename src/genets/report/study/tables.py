@@ -19,6 +19,7 @@ from genets.report.wording import (
     accuracy_words,
     difference_text,
     duration_text,
+    folds_text,
     ms_text,
     noise_words,
     score_text,
@@ -116,6 +117,8 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
         for candidate in result.confirmed
     ]
     epochs = f"validation scores after {counted(result.confirmed[0].epochs, 'epoch')}"
+    if result.folds > 1:
+        epochs += f", {folds_text(result.folds)}"
     yield "candidates", f"{'; '.join(scores)}; {epochs}; {result.metric.label} decides"
 
 

@@ -1,0 +1,110 @@
+"""The training of the MasterNet, and with cross-validation of the MasterNet of each fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genets.core.errors import GenetsError
+from genets.core.log import get_logger
+from genets.data import ImageData, load_data
+from genets.data.split import Fold
+from genets.nas.context import SearchContext
+from genets.nas.start import load_start
+from genets.nas.study import layout
+from genets.nas.winner import TrainedMaster
+from genets.networks import load_weights, save_weights
+from genets.training import Metric, Score
+from genets.training.score import join_scores
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_log = get_logger(__name__)
+
+
+def train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
+    """Train the MasterNet, or load it.
+
+    With cross-validation, a MasterNet for each fold is trained as well, and the score is that on
+    the images of all folds together. A phase that was interrupted trains those that are missing.
+
+    Raises:
+        GenetsError: The training failed, or the MasterNet is no better than guessing.
+    """
+    study, folds = context.study, context.settings.num_folds
+    score = study.master_score()
+    if score is not None:
+        return TrainedMaster(context, _load(context, study.master_weights), data, score)
+    with context.phase("MasterNet training"):
+        parts = 1 if folds == 1 else 1 + folds
+        net = _train_or_load(context, data, study.master_weights, (0, parts))
+        if folds == 1:
+            score = context.evaluate(net, data.validation)
+        else:
+            score = join_scores(
+                [_fold_score(context, data, Fold(number, folds)) for number in range(folds)]
+            )
+        _check_learned(score, data.num_classes, context.settings.metric)
+        study.save_json(layout.MASTER, score.to_json())
+    return TrainedMaster(context, net, data, score)
+
+
+def _train_or_load(
+    context: SearchContext, data: ImageData, weights: Path, part: tuple[int, int]
+) -> nn.Module:
+    """Train the MasterNet on some images, unless its weights are stored.
+
+    part: the number of this training in the phase, from 0, and the number of all.
+    """
+    settings = context.settings
+    if weights.exists():
+        return _load(context, weights)
+    net = context.build_network(context.master, "master")
+    if settings.has_starting_weights:
+        net = load_start(settings, data, _log.info)
+    recipe = settings.master_training.recipe()
+    context.train(net, data, recipe, "MasterNet training", part=part)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(net, weights, {"structure": str(context.master), **data.weights_metadata()})
+    return net
+
+
+def _load(context: SearchContext, weights: Path) -> nn.Module:
+    net = context.build_network(context.master, "master")
+    load_weights(net, weights)
+    return net
+
+
+def _fold_score(context: SearchContext, data: ImageData, fold: Fold) -> Score:
+    """Train the MasterNet of a fold, or load it, and score it on the images of the fold."""
+    settings = context.settings
+    images = load_data(
+        settings.data,
+        data.resolution,
+        seed=settings.seed,
+        device=context.device,
+        check=False,
+        max_broken_share=settings.max_broken_share,
+        preprocessing=context.preprocessing,
+        fold=fold,
+    )
+    if images.broken and data.broken:
+        images.broken.reasons |= data.broken.reasons  # the user has been warned of these
+    path = layout.in_fold(context.study.master_weights, fold.number)
+    net = _train_or_load(context, images, path, (1 + fold.number, 1 + fold.count))
+    return context.evaluate(net, images.validation)
+
+
+def _check_learned(score: Score, num_classes: int, metric: Metric) -> None:
+    """A MasterNet at chance level has nothing to teach, and trials would mean nothing."""
+    chance = 1 / num_classes
+    share, words = score.top1, "of the validation images are right"
+    if metric is Metric.BALANCED_ACCURACY:  # a network that knows one large class is not enough
+        share, words = score[metric], "is the balanced accuracy on the validation images"
+    if share < chance + 0.1 * (1 - chance):
+        raise GenetsError(
+            f"the MasterNet did not learn: {share:.1%} {words}, "
+            f"where guessing gives {chance:.1%}; check the data, or give it more "
+            "epochs, in another study folder"
+        )

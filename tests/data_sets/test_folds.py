@@ -1,0 +1,89 @@
+"""Folds of the training images, for cross-validation."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from folder_lab import fill, write
+
+from genets.core.errors import DataError
+from genets.data import load_data
+from genets.data.split import Fold, ImageData, cut_fold
+
+LABELS = [0] * 11 + [1] * 7 + [2] * 2
+
+
+def in_folds(name: str | Path, count: int, **options: int) -> list[ImageData]:
+    return [load_data(name, 8, fold=Fold(n, count), check=False, **options) for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_every_image_is_in_one_fold(count: int) -> None:
+    every = []
+    for number in range(count):
+        stay, off = cut_fold(LABELS, Fold(number, count))
+        assert stay == sorted(set(range(len(LABELS))) - set(off))
+        every += off
+    assert sorted(every) == list(range(len(LABELS)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_folds_have_equal_sizes_also_of_each_class(count: int) -> None:
+    folds = [[LABELS[n] for n in cut_fold(LABELS, Fold(k, count))[1]] for k in range(count)]
+    for sizes in ([len(fold) for fold in folds], *([f.count(c) for f in folds] for c in range(3))):
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_seed_decides_the_folds() -> None:
+    assert cut_fold(LABELS, Fold(0, 3), seed=1) == cut_fold(LABELS, Fold(0, 3), seed=1)
+    assert cut_fold(LABELS, Fold(0, 3), seed=1) != cut_fold(LABELS, Fold(0, 3), seed=2)
+
+
+@pytest.mark.parametrize(("number", "count"), [(-1, 5), (5, 5), (0, 1), (0, 0)])
+def test_a_fold_that_does_not_exist_is_refused(number: int, count: int) -> None:
+    with pytest.raises(DataError, match=f"fold {number} of {count} does not exist"):
+        Fold(number, count)
+
+
+def test_a_folder_gives_folds_of_all_images_outside_its_test_split(tmp_path: Path) -> None:
+    usual = load_data(fill(tmp_path, count=15), 8)
+    outside = sorted([*usual.train.names(), *usual.validation.names()])
+    folds = in_folds(tmp_path, 4)
+    assert sorted(name for data in folds for name in data.validation.names()) == outside
+    for data in folds:
+        assert sorted([*data.train.names(), *data.validation.names()]) == outside
+        assert data.test.names() == usual.test.names()
+        assert data.class_names == usual.class_names
+        assert set(data.validation.class_counts().values()) == {3}
+    again = in_folds(tmp_path, 4)
+    assert [data.train.names() for data in again] == [data.train.names() for data in folds]
+    other = in_folds(tmp_path, 4, seed=1)
+    assert [data.train.names() for data in other] != [data.train.names() for data in folds]
+
+
+def test_a_stored_validation_split_is_in_no_fold(tmp_path: Path) -> None:
+    for split, count in (("train", 6), ("val", 3), ("test", 2)):
+        fill(tmp_path / split, count=count)
+    train = load_data(tmp_path, 8).train.names()
+    folds = in_folds(tmp_path, 3)
+    assert sorted(name for data in folds for name in data.validation.names()) == sorted(train)
+    assert [len(data.test) for data in folds] == [4, 4, 4]
+
+
+def test_a_class_with_fewer_images_than_folds_is_missing_in_some(tmp_path: Path) -> None:
+    fill(tmp_path / "train", count=6)
+    write(tmp_path / "train" / "fox" / "0.png")
+    for split in ("val", "test"):
+        fill(tmp_path / split, ("cat", "dog", "fox"), count=1)
+    folds = in_folds(tmp_path, 3)
+    assert sorted(data.validation.class_counts()[2] for data in folds) == [0, 0, 1]
+    assert all(data.class_names == ("cat", "dog", "fox") for data in folds)
+
+
+def test_the_digits_give_folds_of_all_digits_outside_the_test_split() -> None:
+    usual, folds = load_data("digits", 8), in_folds("digits", 2)
+    joint = folds[0].validation.class_counts() + folds[1].validation.class_counts()
+    drawings = Counter({label: 4 * n for label, n in usual.train.class_counts().items()})
+    assert joint == drawings + usual.validation.class_counts()
+    assert all(data.test.class_counts() == usual.test.class_counts() for data in folds)
+    assert [data.mean for data in folds] == [usual.mean] * 2
