@@ -58,7 +58,7 @@ def asked(**changes: Any) -> SearchSettings:
     values: dict[str, Any] = {
         "folds": 2, "rounds": 1, "trials_per_super_block": 2, "from_scratch": False,
         "master_training": TRAINING,
-        "trial_training": TRAINING | {"epochs": 1, "feature_steps": 30},
+        "trial_training": TRAINING | {"epochs": 1, "feature_steps": 1},
     }  # fmt: skip
     return settings(**values | changes)
 

@@ -50,7 +50,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(weights: Path, **changes: Any) -> SearchSettings:
     values: dict[str, Any] = {
-        "weights": str(weights), "master_training": SHORT, "trial_training": SHORT,
+        "weights": str(weights), "master_training": SHORT, "trial_training": {"feature_steps": 1},
         "trials_per_super_block": 3, "rounds": 1,
     }  # fmt: skip
     return settings(**values | changes)
@@ -102,9 +102,7 @@ def test_a_trial_starts_from_the_master_net(
 ) -> None:
     """Without a step, a control trial would have the MasterNet's score: its rate is almost 0."""
     still = SHORT | {"learning_rate": 1e-9}
-    result = search(
-        tmp_path / "study", asked(pretrained, master_training=still, trial_training=still)
-    )
+    result = search(tmp_path / "study", asked(pretrained, master_training=still))
     with Study.open(result.folder) as study:
         score = study.master_score()
         controls = [each for each in study.results() if each.trial.is_control(MASTER)]
@@ -133,13 +131,6 @@ def test_damaged_trial_weights_cost_no_result(
     for path in (folder / layout.TRIAL_WEIGHTS).glob("*"):
         path.write_bytes(path.read_bytes()[:100])
     result = search(folder, asked(pretrained))
-    assert scores(result) == scores(found)
-
-
-def test_workers_give_the_same_result(
-    pretrained: Path, tmp_path: Path, found: SearchResult
-) -> None:
-    result = search(tmp_path / "study", asked(pretrained), workers=2)
     assert scores(result) == scores(found)
 
 

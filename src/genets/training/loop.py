@@ -23,6 +23,7 @@ from genets.training.step import Teacher, class_weights_of, move, repeatable, te
 from genets.training.student import Student, rank
 
 NORM_IMAGES = 1024  # the statistics of these images hardly differ from those of more
+NORM_PASSES = 4  # further passes over the same images add little
 
 
 def train_on(
@@ -264,13 +265,14 @@ def estimate_norm_statistics(
 
     Args:
         nets: The networks, which are left in eval mode. The batches are read once for all of them.
-        split: The training images. Passes over a small split are repeated.
+        split: The training images. A small split is passed over up to four times.
         recipe: Its batch size.
         seed: The seed of the batches.
-        images: The least number of images that the means are taken over.
+        images: About the number of images that the means are taken over.
     """
     for net in nets:
         move(net, next(net.parameters()).device)
+    images = min(images, NORM_PASSES * len(split))
     passes = -(-images // len(split))
     batches = chain.from_iterable(
         split.batches(recipe.batch_size, epoch=epoch, seed=derive_seed("statistics", seed))

@@ -91,10 +91,6 @@ class Rival:
             fit="new classifier",
             seed=0,
         )
-        tensors = source.network.state_dict().items()
-        broken = [name for name, tensor in tensors if not tensor.isfinite().all()]
-        if broken:
-            raise GenetsError(f"its weights hold NaN or infinite values, such as in {broken[0]}")
         check_resolution(source.network, self.resolution)
         _ = self.for_timing(CHECKED_CLASSES).size
 
