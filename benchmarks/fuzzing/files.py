@@ -21,6 +21,7 @@ from genets.core.json_files import write_json
 from genets.data import load_data
 from genets.latency import Target
 from genets.nas.study import layout
+from genets.nas.study.study import Study
 from genets.networks import build, export_onnx
 from genets.structure import Structure
 from genets.training import RunSettings, Score
@@ -49,6 +50,8 @@ IMAGES = {
 def make_valid_files(root: Path) -> None:
     """Write every file that the subjects name; a small network is trained on small images."""
     shutil.copytree(STORED, root / STUDY)
+    with Study.open(root / STUDY) as study:  # brings the files of an older version up to date
+        study.results(), study.results(2)
     _write_images(root / PHOTOS)
     network = genets.load(root / STUDY / "results")
     export_onnx(network, root / STUDY / "results" / "network.onnx", 8)

@@ -127,7 +127,7 @@ def test_options_of_the_search_come_from_the_settings(key):
     info = type(owner).model_fields[field]
     assert info.description[1:] in record
     if not info.is_required() and not isinstance(info.default, tuple) and key != "master":
-        default = "none" if info.default is None else info.default
+        default = {None: "none", "": "none", False: "no"}.get(info.default, info.default)
         assert f"[default: {default}]" in record
 
 

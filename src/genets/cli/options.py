@@ -372,7 +372,9 @@ def _text(default: Any, kind: Any) -> str:
     if isinstance(default, tuple):
         separator = "," if kind is str else " "
         return separator.join(map(str, default)) or "none"
-    return str(default)
+    if default is False:
+        return "no"
+    return str(default) or "none"
 
 
 def make_target(options: Mapping[str, Any], base: Target | None = None) -> Target:
