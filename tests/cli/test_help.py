@@ -127,7 +127,8 @@ def test_options_of_the_search_come_from_the_settings(key):
     info = type(owner).model_fields[field]
     assert info.description[1:] in record
     if not info.is_required() and not isinstance(info.default, tuple) and key != "master":
-        default = {None: "none", "": "none", False: "no"}.get(info.default, info.default)
+        default = "no" if info.default is False else info.default
+        default = "none" if default in (None, "") else default
         assert f"[default: {default}]" in record
 
 
