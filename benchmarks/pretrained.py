@@ -195,7 +195,7 @@ def scaled_network(
     inherit(net, structure, MasterChannels(master, settings.structure))
     teacher = TeacherNetwork(master, data.resolution, data.mean, data.std, data)
     with fitting_threads(net, data.resolution, recipe.batch_size):
-        estimate_norm_statistics([net], data.train, recipe, seed=settings.seed)
+        estimate_norm_statistics(net, data.train, recipe, seed=settings.seed)
         train_on(net, data, recipe, seed=settings.seed, teacher=teacher)
     return net
 

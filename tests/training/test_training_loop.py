@@ -13,6 +13,7 @@ from genets.core.class_balance import balanced_images
 from genets.core.errors import TrainingError
 from genets.data import Nuisance, load_digits
 from genets.training import Recipe, evaluate, train
+from genets.training.loop import estimate_norm_statistics
 
 
 class Fixed:
@@ -53,6 +54,21 @@ def small_net(seed=0, classes=3):
 
 def weights(net):
     return torch.cat([value.flatten().float() for value in net.state_dict().values()])
+
+
+def test_norm_statistics_are_the_means_over_the_training_images():
+    split, net = random_split(count=24), small_net()
+    net[1].running_mean.fill_(7)
+    others = {name: value.clone() for name, value in net.named_parameters()}
+    estimate_norm_statistics(net, split, Recipe(epochs=1, batch_size=8), seed=0)
+    with torch.no_grad():
+        outputs = net[0](split.images)
+        variances = [part.var((0, 2, 3)) for part in outputs.split(8)]
+    torch.testing.assert_close(net[1].running_mean, outputs.mean((0, 2, 3)))
+    torch.testing.assert_close(net[1].running_var, torch.stack(variances).mean(0))
+    assert [epoch for epoch, _ in split.calls] == [0, 1, 2, 3], "a small split is repeated"
+    assert not net.training
+    assert all(torch.equal(value, others[name]) for name, value in net.named_parameters())
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

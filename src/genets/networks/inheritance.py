@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from genets.networks.surgery import stage_of
 from genets.structure import Structure, SuperBlock
 
-SEPARABLE_TYPES = ("XX", "BL", "DW")  # whose convolutions and channels are known by name
+TIMM_TYPES = ("XX", "BL", "DW")  # timm's blocks, whose convolutions are known by name
 Tensors = Mapping[str, Tensor]
 
 
@@ -203,7 +203,7 @@ def _inherit_stage(
         _copy_layer(stage, source.tensors, "", reads, gives)
         return
     same_type = own.type == source.super_block.type
-    if same_type and own.type not in SEPARABLE_TYPES:
+    if same_type and own.type not in TIMM_TYPES:
         if reads.is_equal and gives.is_equal:
             _copy_equal(stage, source.tensors)
         return

@@ -253,36 +253,26 @@ class _Student(Student):
         return evaluate(self.net, validation, device=self.device, channels_last=channels_last)
 
 
-def estimate_norm_statistics(
-    nets: Sequence[nn.Module],
-    split: Split,
-    recipe: Recipe,
-    *,
-    seed: int,
-    images: int = NORM_IMAGES,
-) -> None:
+def estimate_norm_statistics(net: nn.Module, split: Split, recipe: Recipe, *, seed: int) -> None:
     """Estimate the statistics of all batch norms anew, as means over training batches.
 
     Args:
-        nets: The networks, which are left in eval mode. The batches are read once for all of them.
+        net: The network, which is left in eval mode.
         split: The training images. A small split is passed over up to four times.
         recipe: Its batch size.
         seed: The seed of the batches.
-        images: About the number of images that the means are taken over.
     """
-    for net in nets:
-        move(net, next(net.parameters()).device)
-    images = min(images, NORM_PASSES * len(split))
-    passes = -(-images // len(split))
+    device = next(net.parameters()).device
+    move(net, device)
+    images = min(NORM_IMAGES, NORM_PASSES * len(split))
     batches = chain.from_iterable(
         split.batches(recipe.batch_size, epoch=epoch, seed=derive_seed("statistics", seed))
-        for epoch in range(passes)
+        for epoch in range(-(-images // len(split)))
     )
-    read = [batch for batch, _ in islice(batches, -(-images // recipe.batch_size))]
-    for net in nets:
-        with torch.no_grad(), repeatable():
-            update_bn(read, net)
-        net.eval()
+    read = (batch for batch, _ in islice(batches, -(-images // recipe.batch_size)))
+    with torch.no_grad(), repeatable():
+        update_bn(read, net, device)
+    net.eval()
 
 
 def evaluate(

@@ -139,7 +139,7 @@ class CandidateRunner(MasterNetRunner):
         if job.trial_weights is not None:
             assemble(net, structure, self.source_channels, job.trials, job.trial_weights)
             net.to(job.device)
-            estimate_norm_statistics([net], data.train, job.recipe, seed=job.seed)
+            estimate_norm_statistics(net, data.train, job.recipe, seed=job.seed)
         return net
 
     @cached_property

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ class NetworkLatency:
         return cls(network, median, low, high, disturbed, undelayed, causes)
 
 
-class MeasuredInTurn(Generic[Key]):
+class MeasuredInTurn(ABC, Generic[Key]):
     """The measured networks of one target, in one JSON file; each is known by a key.
 
     Args:
@@ -197,9 +198,9 @@ class MeasuredInTurn(Generic[Key]):
     """
 
     @staticmethod
+    @abstractmethod
     def read_key(text: str) -> Any:
         """Read a key from the text that `str` gives."""
-        raise NotImplementedError
 
     def __init__(
         self,

@@ -52,22 +52,16 @@ def _group_size(context: SearchContext, job: TrialJob | InheritedTrialJob) -> in
 
 
 def _make_job(context: SearchContext) -> TrialJob | InheritedTrialJob:
-    settings = context.settings
-    job, more = (
-        (TrialJob, {"thaw": settings.trial_training.thaw})
-        if settings.from_scratch
-        else (
-            InheritedTrialJob,
-            {"steps": settings.trial_training.feature_steps, "kept": context.trial_weights},
-        )
-    )
-    return job.in_context(
-        context,
-        master=context.round.master,
-        master_weights=context.round.weights,
-        recipe=settings.trial_training.recipe(),
-        **more,
-    )
+    training = context.settings.trial_training
+    shared = {
+        "master": context.round.master,
+        "master_weights": context.round.weights,
+        "recipe": training.recipe(),
+    }
+    if context.settings.from_scratch:
+        return TrialJob.in_context(context, **shared, thaw=training.thaw)
+    kept = context.trial_weights
+    return InheritedTrialJob.in_context(context, **shared, steps=training.feature_steps, kept=kept)
 
 
 def restore_weights(context: SearchContext, trials: Sequence[Trial], *, in_folds: bool) -> None:
