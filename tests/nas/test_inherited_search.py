@@ -19,6 +19,8 @@ from command_line import invoke
 from genets.core.errors import GenetsError, SettingsError
 from genets.data import load_data
 from genets.nas.candidates.assembly import nearest_trials, needed_trials
+from genets.nas.candidates.training import CandidateJob, CandidateRunner, make_candidate_job
+from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
@@ -29,7 +31,7 @@ from genets.nas.trials.weights import TrialWeights
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
 from genets.structure import Structure, SuperBlock
-from genets.training import Recipe, train
+from genets.training import Recipe, evaluate, train
 
 MASTER = Structure.parse(SETTINGS["master"])
 SHORT = {"epochs": 1, "warmup_epochs": 0.5, "learning_rate": 0.1}
@@ -251,6 +253,62 @@ def test_a_master_net_within_the_budget_is_a_candidate_as_it_is(
             kept, _ = read_weights(study.master_weights)
             assert all(torch.equal(exported[name], kept[name]) for name in kept)
             assert any("the fine-tuned MasterNet itself" in each for each in result.warnings)
+
+
+def test_one_candidate_is_the_scaled_master_net(found: SearchResult) -> None:
+    with Study.open(found.folder) as study:
+        candidates = [candidate.structure for candidate in study.candidates()]
+    assert len(candidates) == SETTINGS["confirm"]
+    kept = [structure for structure in candidates if all(
+        (stage.block, stage.depth) == (own.block, own.depth)
+        for stage, own in zip(structure.stages, MASTER.stages, strict=True)
+    )]  # fmt: skip
+    assert kept
+
+
+def test_a_candidate_starts_from_a_larger_winner_where_that_is_better(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    """The larger winner is the pretrained MasterNet, or the MasterNet without a training."""
+    data = load_data("digits", MASTER.resolution)
+    fresh = tmp_path / "fresh.safetensors"
+    save_weights(build(MASTER, 10), fresh)
+    job = CandidateJob(
+        master=MASTER, master_weights=fresh, data="digits", recipe=Recipe(), seed=0,
+        folder=tmp_path, source=MASTER, source_weights=fresh,
+        trial_weights=TrialWeights(tmp_path, 0),
+    )  # fmt: skip
+    narrow = MASTER.with_stage(0, replace(MASTER.stage(0), width=8))
+
+    def start_score(larger: Path | None) -> float:
+        runner = CandidateRunner(replace(job, larger=larger and (MASTER, larger)))
+        return evaluate(runner.start(narrow, data), data.validation).cross_entropy
+
+    alone = start_score(None)
+    assert start_score(pretrained) < alone
+    assert start_score(fresh) == alone
+
+
+def test_a_fold_has_no_larger_winner(tmp_path: Path) -> None:
+    job = CandidateJob(
+        master=MASTER, master_weights=tmp_path / "a", data="digits", recipe=Recipe(), seed=0,
+        folder=tmp_path, source=MASTER, source_weights=tmp_path / "a",
+        folds=3, larger=(MASTER, tmp_path / "a"),
+    )  # fmt: skip
+    assert [each.larger for each in job.each_fold()] == [None] * 3
+
+
+def test_the_next_larger_winner_is_the_start_of_smaller_candidates(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    chosen = asked(pretrained, budget=None, budgets=("0.9x", "0.8x", "0.6x"))
+    result = search(tmp_path / "study", chosen)
+    with Study.open(result.folder) as study:
+        contexts = SearchContext(study, 10, lab=ClosedFormLatency(chosen)).each_budget()
+        larger = [make_candidate_job(context).larger for context in contexts]
+        winners = [result.budgets[context.study.budget].selected.structure for context in contexts]
+        weights = [context.study.winner_weights for context in contexts]
+    assert larger == [None, (winners[0], weights[0]), (winners[1], weights[1])]
 
 
 # Assembling

@@ -31,7 +31,7 @@ from genets.nas.laboratory import Laboratory
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
-from genets.nas.selection import budget_search
+from genets.nas.selection import resolutions
 from genets.nas.selection.budget_search import OnAttempt
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
@@ -244,7 +244,7 @@ def test_every_resolution_has_the_same_number_of_candidates(
                 raise InfeasibleBudgetError("too slow", fastest_ms=self.resolution)
             return [self.resolution]
 
-    monkeypatch.setattr(budget_search, "BudgetSearch", Search)
+    monkeypatch.setattr(resolutions, "BudgetSearch", Search)
     context: Any = SimpleNamespace(
         space=SimpleNamespace(resolutions=(12, 16, 20)),
         settings=SimpleNamespace(confirm=confirm, measure_seconds=2.0),
@@ -252,7 +252,7 @@ def test_every_resolution_has_the_same_number_of_candidates(
         phase=lambda phase: nullcontext(),
     )
     unused: Any = None
-    assert budget_search.select_at_each_resolution(context, unused) == [16, 20]
+    assert resolutions.select_at_each_resolution(context, unused) == [16, 20]
     assert selections == [(12, each), (16, each), (20, each)]
     assert [step[:2] for step in steps] == [(5, 15), (10, 15), (15, 15)]
     time = f"measuring takes up to {2 * (max(2, 4 - each) + each)} s for each"

@@ -15,7 +15,7 @@ from genets.core.errors import InfeasibleBudgetError, StudyError
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.candidates.training import best_trained, make_candidate_job, train_candidates
 from genets.nas.context import Round, SearchContext
-from genets.nas.selection.budget_search import select_at_each_resolution, take_trained
+from genets.nas.selection.resolutions import select_at_each_resolution, take_trained
 from genets.nas.study import layout
 from genets.nas.study.records import (
     Candidate,

@@ -9,6 +9,7 @@ that are inherited from the MasterNet alone would favour structures that kept th
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
 from genets.nas.trials.weights import TrialWeights
 from genets.nas.trials.workers import Runner
 from genets.networks import build, load_weights, save_weights
-from genets.networks.inheritance import MasterChannels
+from genets.networks.inheritance import MasterChannels, inherit
 from genets.structure import Structure
 from genets.training import Score, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics
@@ -57,6 +58,9 @@ class CandidateJob(MasterNetJob):
         trials: The trials of the round that ended well.
         trial_weights: The weights of these trials, which candidates inherit; None where candidates
             are trained from scratch.
+        larger: The winner of a larger budget and the file of its weights, from which a candidate
+            starts where that is better; None where there is no such winner. Folds have none,
+            because it was trained on their images.
     """
 
     folder: Path
@@ -64,6 +68,7 @@ class CandidateJob(MasterNetJob):
     source_weights: Path
     trials: tuple[Trial, ...] = ()
     trial_weights: TrialWeights | None = None
+    larger: tuple[Structure, Path] | None = None
 
     @property
     def inherits(self) -> bool:
@@ -75,6 +80,7 @@ class CandidateJob(MasterNetJob):
             super().in_fold(fold),
             source_weights=layout.in_fold(self.source_weights, fold.number),
             trial_weights=self.trial_weights and self.trial_weights.in_fold(fold),
+            larger=None,
         )
 
     def runner(self, worker: int = 0) -> Runner[Structure, TrainedCandidate]:
@@ -136,11 +142,23 @@ class CandidateRunner(MasterNetRunner):
         job = self.job
         with seeded_globals("final", job.seed):
             net = build(structure, data.num_classes)
-        if job.trial_weights is not None:
-            assemble(net, structure, self.source_channels, job.trials, job.trial_weights)
-            net.to(job.device)
-            estimate_norm_statistics(net, data.train, job.recipe, seed=job.seed)
-        return net
+        if job.trial_weights is None:
+            return net
+        cut = None if self.larger_channels is None else copy.deepcopy(net)
+        assemble(net, structure, self.source_channels, job.trials, job.trial_weights)
+        self._estimate_statistics(net, data)
+        if cut is None:
+            return net
+        inherit(cut, structure, self.larger_channels)
+        self._estimate_statistics(cut, data)
+        return min(
+            (net, cut),
+            key=lambda start: evaluate(start, data.validation, device=job.device).cross_entropy,
+        )
+
+    def _estimate_statistics(self, net: nn.Module, data: ImageData) -> None:
+        net.to(self.job.device)
+        estimate_norm_statistics(net, data.train, self.job.recipe, seed=self.job.seed)
 
     @cached_property
     def source_channels(self) -> MasterChannels:
@@ -148,9 +166,17 @@ class CandidateRunner(MasterNetRunner):
         job = self.job
         if job.source == job.master:
             return self.channels
-        net = build(job.source, self.data.num_classes)
-        load_weights(net, job.source_weights)
-        return MasterChannels(net.eval(), job.source)
+        return self._load_channels(job.source, job.source_weights)
+
+    @cached_property
+    def larger_channels(self) -> MasterChannels | None:
+        """The channels of the winner of a larger budget, if there is one."""
+        return None if self.job.larger is None else self._load_channels(*self.job.larger)
+
+    def _load_channels(self, structure: Structure, weights: Path) -> MasterChannels:
+        net = build(structure, self.data.num_classes)
+        load_weights(net, weights)
+        return MasterChannels(net.eval(), structure)
 
     def _data_at(self, resolution: int) -> ImageData:
         if resolution == self.data.resolution:
@@ -178,7 +204,30 @@ def make_candidate_job(context: SearchContext) -> CandidateJob:
         source_weights=context.round.weights,
         trials=_done_trials(context),
         trial_weights=None if settings.from_scratch else context.trial_weights,
+        larger=None if settings.from_scratch else _larger_winner(context),
     )
+
+
+def _larger_winner(context: SearchContext) -> tuple[Structure, Path] | None:
+    """The fastest trained winner of other budgets that is too slow here, and its weights.
+
+    The MasterNet is left out, because candidates inherit its weights in any case.
+    """
+    master = context.latency.measure([context.master])[context.master]
+    budget_ms = master.budget_ms(context.budget)
+    winners = [
+        (winner, study.winner_weights)
+        for study in context.study.each_budget()
+        if (winner := study.selected()) is not None and study.winner_weights.exists()
+    ]
+    larger = [
+        (winner, weights) for winner, weights in winners
+        if winner.measured_ms > budget_ms and winner.structure != context.master
+    ]  # fmt: skip
+    if not larger:
+        return None
+    winner, weights = min(larger, key=lambda each: each[0].measured_ms)
+    return winner.structure, weights
 
 
 def _done_trials(context: SearchContext) -> tuple[Trial, ...]:

@@ -6,8 +6,9 @@ Read the files in this order:
 2. `frontier`: the best predicted structures for every latency, by dynamic programming.
 3. `alternatives`: the best structures of other block types.
 4. `improvement`: the candidates that are expected to improve most on trained ones.
-5. `measured`: measured latencies, and what they say about the speed of the device.
-6. `fastest`: whether any structure meets the budget.
-7. `budget_search`: selects, measures and corrects the table until structures meet the budget, at
-   one or several resolutions.
+5. `scaled`: the MasterNet with all widths scaled, a candidate of a search from trained weights.
+6. `measured`: measured latencies, and what they say about the speed of the device.
+7. `fastest`: whether any structure meets the budget.
+8. `budget_search`: selects, measures and corrects the table until structures meet the budget.
+9. `resolutions`: candidates of several resolutions.
 """

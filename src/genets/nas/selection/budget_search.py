@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from genets.core.errors import GenetsError, InfeasibleBudgetError
+from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.context import Report, SearchContext
+from genets.nas.context import SearchContext
 from genets.nas.selection.alternatives import (
     BlockTypes,
     block_types,
@@ -22,6 +22,7 @@ from genets.nas.selection.fastest import fastest_of_types, make_infeasible_error
 from genets.nas.selection.frontier import Frontier, frontier, random_selection
 from genets.nas.selection.improvement import DrawnFrontiers, choose_candidates
 from genets.nas.selection.measured import NetworkLatency
+from genets.nas.selection.scaled import scale_to_latency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
 
@@ -70,6 +71,7 @@ class BudgetSearch:
         self._corrected = self._table
         self._measured: dict[Structure, NetworkLatency] = {}
         self._drawn: DrawnFrontiers | None = None
+        self._scaled: set[Structure] = set()  # scaled MasterNets that were proposed
         self._aim_ms = self._aim(context.latency.measure([context.master])[context.master])
         # The types that each stage may have.
         self._products = tuple(
@@ -104,6 +106,8 @@ class BudgetSearch:
     ) -> list[Candidate]:
         """Find up to `count` structures to train, see `improvement`.
 
+        Where candidates inherit weights, one of several is the scaled MasterNet, see `scaled`.
+
         Args:
             count: How many. The literal formula of the paper gives no distribution; with it, the
                 result is that of `run`.
@@ -122,7 +126,11 @@ class BudgetSearch:
         seed = self._context.settings.seed
 
         def choose(structures: Sequence[Structure]) -> list[Structure]:
-            return choose_candidates(effects, structures, count, self._trained, seed=seed)
+            chosen = choose_candidates(effects, structures, count, self._trained, seed=seed)
+            scaled = self._widest_scaled(structures)
+            if scaled is None or scaled in chosen:
+                return chosen
+            return [*chosen[: count - 1], scaled]
 
         self._find(lambda: self._propose_improving(effects, count, choose), on_attempt)
         chosen = self._best_first(choose(list(self._fitting)))
@@ -256,6 +264,8 @@ class BudgetSearch:
         if front.best(self._aim_ms) is None:
             return self._fastest()
         pool = [*self._fitting, *self._last_points(front, NUM_PREDICTED)]
+        if count > 1 and not self._context.settings.from_scratch:
+            pool += self._propose_scaled()
         if self._context.settings.selection == "exact" and (count > 1 or self._trained):
             pool += self._best_of_draws(front, effects)
         if len(set(pool) - set(self._trained)) < count:
@@ -272,6 +282,19 @@ class BudgetSearch:
             )
         best = self._drawn.best(front.stages, offset_ms, self._aim_ms)
         return [Structure(choice, self._resolution) for choice in best]
+
+    def _propose_scaled(self) -> list[Structure]:
+        scaled = scale_to_latency(
+            self._context.space, self._corrected, self._aim_ms, self._resolution
+        )
+        proposed = [] if scaled is None else [scaled]
+        self._scaled.update(proposed)
+        return proposed
+
+    def _widest_scaled(self, structures: Sequence[Structure]) -> Structure | None:
+        """The scaled MasterNet among some structures that is slowest, unless it is trained."""
+        untrained = [s for s in structures if s in self._scaled and s not in self._trained]
+        return max(untrained, key=self._table.predict_ms_per_image, default=None)
 
     def _last_points(self, front: Frontier, count: int) -> list[Structure]:
         """The best structures up to the aim; all others on the frontier are faster and worse."""
@@ -351,67 +374,3 @@ def attempt_text(context: SearchContext, top: int) -> str:
     """How long an attempt may take, for the progress; its networks are measured in one run."""
     seconds = context.settings.measure_seconds * max_networks(top)
     return f"measuring takes up to {seconds:.0f} s for each"
-
-
-def select_at_each_resolution(
-    context: SearchContext, model: AccuracyModel, trained: Sequence[Structure] = ()
-) -> list[Candidate]:
-    """Select the candidates of a round, by resolution (section 4.2, Searching for Resolution).
-
-    The trials are run at the MasterNet's resolution, and their pseudo-gradients serve every
-    resolution. They do not show which resolution is best, so candidates of each resolution are
-    selected, and trained later.
-
-    Args:
-        context: In the round of the candidates.
-        model: Predicts accuracy.
-        trained: Trained candidates that meet the budget.
-
-    Returns:
-        The same number per resolution, because the best of a larger group would win by chance;
-        none where no structure of a resolution meets the budget, or all that do are trained. The
-        best predicted comes first.
-
-    Raises:
-        InfeasibleBudgetError: No structure of any resolution meets the budget.
-    """
-    resolutions = context.space.resolutions
-    several = len(resolutions) > 1
-    top = math.ceil(context.settings.confirm / len(resolutions))
-    report = context.report("selection")
-    candidates: list[Candidate] = []
-    faults: list[InfeasibleBudgetError] = []
-    with context.phase("selection"):
-        for number, resolution in enumerate(resolutions):
-            of_resolution = [s for s in trained if s.resolution == resolution]
-            asked = resolution if several else None
-            search = BudgetSearch(context, model, asked, of_resolution)
-            detail = f"{resolution} pixels, " * several + attempt_text(context, top)
-            on_attempt = _as_part(report, number, len(resolutions), detail)
-            try:
-                candidates += search.find_candidates(top, on_attempt)
-            except InfeasibleBudgetError as error:
-                faults.append(error)
-    if faults and not candidates:
-        raise min(faults, key=lambda error: error.fastest_ms or math.inf)
-    return candidates
-
-
-def take_trained(
-    context: SearchContext, model: AccuracyModel, trained: Sequence[Structure]
-) -> list[Candidate]:
-    """Make candidates of trained structures whose stored latencies meet the budget.
-
-    The result is ordered by resolution and then by prediction.
-    """
-    best_first = sorted(trained, key=lambda structure: model.predict(structure).mean, reverse=True)
-    by_resolution = sorted(best_first, key=lambda structure: structure.resolution)
-    return [
-        BudgetSearch(context, model, structure.resolution).take_trained(structure)
-        for structure in by_resolution
-    ]
-
-
-def _as_part(report: Report, number: int, count: int, detail: str) -> OnAttempt:
-    """Report the attempts of one resolution, by its number from 0, as a part of all."""
-    return lambda done, total: report(number * total + done, count * total, detail)

@@ -1,0 +1,62 @@
+"""The MasterNet with all widths scaled by one factor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from genets.nas.selection.scaled import scale_to_latency
+from genets.structure import Block, DesignSpace, SearchSpace, Structure
+
+MASTER = Structure.parse("Conv3x16s2 XX3x32 DW3x64s2r3*2 Conv1x128 @32")
+SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), resolutions=(24,)).around(MASTER)
+
+
+class Widths:
+    """A latency table in which every channel of a super-block costs 1 ms, at 32 pixels."""
+
+    def predict_ms_per_image(self, structure: Structure) -> float:
+        return sum(stage.width for stage in structure.super_blocks) * structure.resolution / 32
+
+
+def scaled(aim_ms: float, space: SearchSpace = SPACE, resolution: int = 32) -> Structure | None:
+    table: Any = Widths()
+    return scale_to_latency(space, table, aim_ms, resolution)
+
+
+def widths(structure: Structure | None) -> list[int]:
+    assert structure is not None
+    return [stage.width for stage in structure.stages]
+
+
+@pytest.mark.parametrize(
+    ("aim_ms", "expected"),
+    [(96, [32, 64]), (95, [24, 56]), (80, [24, 56]), (79, [24, 48]), (48, [16, 32]),
+     (120, [40, 80]), (1000, [64, 128])],
+)  # fmt: skip
+def test_the_widest_structure_up_to_the_latency_is_given(aim_ms: float, expected: Any) -> None:
+    assert widths(scaled(aim_ms)) == [16, *expected, 128], "the space leaves stem and head alone"
+
+
+def test_everything_but_the_widths_is_the_master_nets() -> None:
+    structure = scaled(60, resolution=24)
+    assert structure is not None
+    assert structure.resolution == 24
+    for own, stage in zip(MASTER.stages, structure.stages, strict=True):
+        assert (stage.block, stage.depth, stage.stride) == (own.block, own.depth, own.stride)
+
+
+def test_stem_and_head_are_scaled_where_the_space_changes_them() -> None:
+    space = DesignSpace(stem_width_range=(0.5, 1.0), head_width_range=(0.25, 1.0)).around(MASTER)
+    assert widths(scaled(48, space)) == [8, 16, 32, 64]
+
+
+def test_no_structure_is_given_where_all_are_slower() -> None:
+    assert scaled(47) is None
+
+
+def test_widths_are_those_of_the_space() -> None:
+    narrow = DesignSpace(width_range=(0.9, 1.0), width_step=16).around(MASTER)
+    assert widths(scaled(1000, narrow)) == [16, 32, 64, 128]
+    assert scaled(95, narrow) is None
