@@ -43,7 +43,8 @@ from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import starting_preprocessing
 from genets.networks import build, load_weights
-from genets.networks.inheritance import MasterChannels, inherit
+from genets.networks.channels import MasterChannels
+from genets.networks.inheritance import inherit
 from genets.structure import Structure, zoo
 from genets.training import RunSettings, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics

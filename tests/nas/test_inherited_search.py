@@ -269,46 +269,51 @@ def test_one_candidate_is_the_scaled_master_net(found: SearchResult) -> None:
 def test_a_candidate_starts_from_a_larger_winner_where_that_is_better(
     pretrained: Path, tmp_path: Path
 ) -> None:
-    """The larger winner is the pretrained MasterNet, or the MasterNet without a training."""
+    """Of the MasterNet and the larger winner, one is pretrained and the other has fresh weights."""
     data = load_data("digits", MASTER.resolution)
     fresh = tmp_path / "fresh.safetensors"
-    save_weights(build(MASTER, 10), fresh)
-    job = CandidateJob(
-        master=MASTER, master_weights=fresh, data="digits", recipe=Recipe(), seed=0,
-        folder=tmp_path, source=MASTER, source_weights=fresh,
-        trial_weights=TrialWeights(tmp_path, 0),
-    )  # fmt: skip
+    save_weights(build(MASTER, 10), fresh, {})
     narrow = MASTER.with_stage(0, replace(MASTER.stage(0), width=8))
 
-    def start_score(larger: Path | None) -> float:
-        runner = CandidateRunner(replace(job, larger=larger and (MASTER, larger)))
+    def start_score(master: Path, larger: Path | None) -> float:
+        runner = CandidateRunner(candidate_job(master, larger and (MASTER, larger)))
         return evaluate(runner.start(narrow, data), data.validation).cross_entropy
 
-    alone = start_score(None)
-    assert start_score(pretrained) < alone
-    assert start_score(fresh) == alone
+    assert start_score(fresh, pretrained) < start_score(fresh, None)
+    assert start_score(pretrained, fresh) == start_score(pretrained, None)
+
+
+def candidate_job(
+    master: Path, larger: tuple[Structure, Path] | None, **changes: Any
+) -> CandidateJob:
+    return CandidateJob(
+        master=MASTER, master_weights=master, data="digits", recipe=Recipe(epochs=1), seed=0,
+        folder=master.parent, source=MASTER, source_weights=master,
+        trial_weights=TrialWeights(master.parent, 0), larger=larger, **changes,
+    )  # fmt: skip
 
 
 def test_a_fold_has_no_larger_winner(tmp_path: Path) -> None:
-    job = CandidateJob(
-        master=MASTER, master_weights=tmp_path / "a", data="digits", recipe=Recipe(), seed=0,
-        folder=tmp_path, source=MASTER, source_weights=tmp_path / "a",
-        folds=3, larger=(MASTER, tmp_path / "a"),
-    )  # fmt: skip
+    job = candidate_job(tmp_path / "master", (MASTER, tmp_path / "larger"), folds=3)
     assert [each.larger for each in job.each_fold()] == [None] * 3
 
 
 def test_the_next_larger_winner_is_the_start_of_smaller_candidates(
     pretrained: Path, tmp_path: Path
 ) -> None:
-    chosen = asked(pretrained, budget=None, budgets=("0.9x", "0.8x", "0.6x"))
+    """The winners are set to use their budgets, and the largest one is the MasterNet."""
+    chosen = asked(pretrained, budget=None, budgets=("1.1x", "0.9x", "0.8x", "0.6x"))
     result = search(tmp_path / "study", chosen)
+    others = [MASTER.with_stage(0, replace(MASTER.stage(0), width=width)) for width in (8, 24, 32)]
     with Study.open(result.folder) as study:
         contexts = SearchContext(study, 10, lab=ClosedFormLatency(chosen)).each_budget()
+        for context, structure in zip(contexts, (MASTER, *others), strict=True):
+            selected = result.budgets[context.study.budget].selected
+            slow = replace(selected, structure=structure, measured_ms=0.97 * selected.budget_ms)
+            context.study.save_json(layout.SELECTED, slow.to_json())
         larger = [make_candidate_job(context).larger for context in contexts]
-        winners = [result.budgets[context.study.budget].selected.structure for context in contexts]
         weights = [context.study.winner_weights for context in contexts]
-    assert larger == [None, (winners[0], weights[0]), (winners[1], weights[1])]
+        assert larger == [None, None, (others[0], weights[1]), (others[1], weights[2])]
 
 
 # Assembling

@@ -49,7 +49,7 @@ def test_everything_but_the_widths_is_the_master_nets() -> None:
 
 def test_stem_and_head_are_scaled_where_the_space_changes_them() -> None:
     space = DesignSpace(stem_width_range=(0.5, 1.0), head_width_range=(0.25, 1.0)).around(MASTER)
-    assert widths(scaled(48, space)) == [8, 16, 32, 64]
+    assert widths(scaled(48, space)) == [8, 16, 32, 72]
 
 
 def test_no_structure_is_given_where_all_are_slower() -> None:

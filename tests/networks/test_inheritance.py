@@ -10,7 +10,8 @@ from timm.models.byobnet import ByobNet
 from torch import nn
 
 from genets.networks import build
-from genets.networks.inheritance import MasterChannels, TrainedSuperBlock, inherit
+from genets.networks.channels import MasterChannels, TrainedSuperBlock
+from genets.networks.inheritance import inherit
 from genets.structure import Structure
 
 MASTER = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25*3 DW3x64r3*2 Conv1x48 @16")

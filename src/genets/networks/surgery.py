@@ -1,10 +1,11 @@
-"""Weights copied from one network to another, and networks cut into parts."""
+"""Networks cut into parts, and weights copied from one network to another."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 import torch
+from timm.layers import ConvNormAct
 from timm.models.byobnet import ByobNet
 from torch import Tensor, nn
 
@@ -61,3 +62,27 @@ def split_at(net: ByobNet, index: int) -> tuple[nn.Sequential, nn.Sequential]:
     stages = (net.stem, *net.stages, net.final_conv)
     before, after = stages[: 1 + index], stages[1 + index :]
     return nn.Sequential(*before), nn.Sequential(*after, net.head)
+
+
+def classifier_of(net: ByobNet) -> nn.Linear:
+    classifier = net.get_submodule("head.fc")
+    assert isinstance(classifier, nn.Linear)
+    return classifier
+
+
+def blocks_of(stage: nn.Module) -> list[nn.Module]:
+    return [stage] if isinstance(stage, ConvNormAct) else [*stage.children()]
+
+
+def branch_of(block: nn.Module) -> dict[str, ConvNormAct]:
+    """The convolutions of a block beside its shortcut, in the order in which they run."""
+    return {
+        name: layer
+        for name, layer in block.named_children()
+        if name.startswith("conv") and isinstance(layer, ConvNormAct)
+    }
+
+
+def projection_of(block: nn.Module) -> ConvNormAct | None:
+    shortcut = getattr(block, "shortcut", None)
+    return shortcut if isinstance(shortcut, ConvNormAct) else None

@@ -2,7 +2,7 @@
 MasterNet.
 
 A trial trains its super-block inside the MasterNet, so the super-blocks of several trials fit
-together; see `networks.inheritance`.
+together; see `networks.channels`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from timm.models.byobnet import ByobNet
 
 from genets.nas.study.records import Trial
 from genets.nas.trials.weights import TrialWeights
-from genets.networks.inheritance import MasterChannels, inherit
+from genets.networks.channels import MasterChannels
+from genets.networks.inheritance import inherit
 from genets.structure import Structure, SuperBlock
 
 KERNEL_DISTANCE = 0.5  # a crop or a border of zeros disturbs about as much as half the width

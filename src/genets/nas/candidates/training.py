@@ -35,7 +35,8 @@ from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
 from genets.nas.trials.weights import TrialWeights
 from genets.nas.trials.workers import Runner
 from genets.networks import build, load_weights, save_weights
-from genets.networks.inheritance import MasterChannels, inherit
+from genets.networks.channels import MasterChannels
+from genets.networks.inheritance import inherit
 from genets.structure import Structure
 from genets.training import Score, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics
@@ -144,21 +145,20 @@ class CandidateRunner(MasterNetRunner):
             net = build(structure, data.num_classes)
         if job.trial_weights is None:
             return net
-        cut = None if self.larger_channels is None else copy.deepcopy(net)
+        starts = [net]
+        if self.larger_channels is not None:
+            starts.append(copy.deepcopy(net))
+            inherit(starts[1], structure, self.larger_channels)
         assemble(net, structure, self.source_channels, job.trials, job.trial_weights)
-        self._estimate_statistics(net, data)
-        if cut is None:
+        for start in starts:
+            start.to(job.device)
+            estimate_norm_statistics(start, data.train, job.recipe, seed=job.seed)
+        if len(starts) == 1:
             return net
-        inherit(cut, structure, self.larger_channels)
-        self._estimate_statistics(cut, data)
         return min(
-            (net, cut),
+            starts,
             key=lambda start: evaluate(start, data.validation, device=job.device).cross_entropy,
         )
-
-    def _estimate_statistics(self, net: nn.Module, data: ImageData) -> None:
-        net.to(self.job.device)
-        estimate_norm_statistics(net, data.train, self.job.recipe, seed=self.job.seed)
 
     @cached_property
     def source_channels(self) -> MasterChannels:

@@ -26,7 +26,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.workers import Runner, assign_device, check_memory, use_device
 from genets.networks import build, load_blocks, load_weights
-from genets.networks.inheritance import MasterChannels
+from genets.networks.channels import MasterChannels
 from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at
 from genets.structure import Structure

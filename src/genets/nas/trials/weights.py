@@ -20,7 +20,7 @@ from genets.data.split import Fold
 from genets.nas.study import layout
 from genets.nas.study.records import Trial
 from genets.networks import save_weights
-from genets.networks.inheritance import TrainedSuperBlock
+from genets.networks.channels import TrainedSuperBlock
 from genets.networks.weights import check_finite, read_weights
 
 
