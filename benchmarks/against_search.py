@@ -1,10 +1,13 @@
 """The search against random search, regularised evolution and the scaled MasterNet.
 
 Run from the repository, one seed at a time or all seeds at once:
-    python benchmarks/against_search.py --seeds 0
-Writes results/against_search.json. Seeds already in the file stay if their settings are the same.
+    python benchmarks/against_search.py --seeds 0 [--studies FOLDER]
+    python benchmarks/against_search.py --data cifar10 --photos PHOTOGRAPHS --budget 0.5x
+Writes results/against_search.json, or results/against_search_cifar10.json. Seeds already in the
+file stay if their settings are the same. With --studies, a stopped run continues: searches,
+trainings of the rivals and final trainings are stored there.
 
-For each seed there is one search on digits, with one winner for the budget. Random search and
+For each seed there is one search, with one winner for the budget. Random search and
 evolution (see `evolution`) get the same search space, the same latency table to stay within the
 budget, and the same compute: the core-seconds that the search spent on training its MasterNet,
 trials and candidates. They train each structure from scratch for a short time and rank the
@@ -33,8 +36,8 @@ from typing import Any
 import numpy as np
 
 from conditions import add_tiny_option, read_result, write_result
-from evolution import Evaluation, Proposals, Propose, spend
-from finals import Methods, final_latencies, final_scores, images
+from evolution import Evaluation, Proposals, Propose, read_history, spend
+from finals import Methods, final_latencies, final_scores
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, LatencyTable, Measurement
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
@@ -47,8 +50,8 @@ from genets.nas.settings.toml_tables import merge
 from genets.nas.study.study import Study
 from genets.networks import build
 from genets.structure import Structure
-from genets.training import evaluate, train
-from truth import TINY, WORKERS, training_pool
+from genets.training import evaluate, train_on
+from truth import TINY, WORKERS, add_data_options, data_settings, images, training_pool
 from winner import find_rival
 
 NAME = "against_search"
@@ -87,30 +90,31 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=Rules.population)
     parser.add_argument("--tournament", type=int, default=Rules.tournament)
     parser.add_argument("--final-seeds", type=int, default=Rules.final_seeds)
-    parser.add_argument(
-        "--studies", type=Path, help="the folder of the studies; finished ones are used"
-    )
+    parser.add_argument("--studies", type=Path, help="the folder of the studies, which stays")
+    add_data_options(parser)
     add_tiny_option(parser)
-    values = vars(parser.parse_args())
-    rules = Rules(**{name: values[name] for name in Rules.__annotations__})
-    stored = {} if values["tiny"] else read_result(NAME)
+    options = parser.parse_args()
+    rules = Rules(**{name: getattr(options, name) for name in Rules.__annotations__})
+    with (
+        tempfile.TemporaryDirectory(prefix="genets-against-") as folder,
+        data_settings(options, options.studies) as base,
+    ):
+        run(options, rules, base, options.studies or Path(folder))
+
+
+def run(options: argparse.Namespace, rules: Rules, base: dict[str, Any], studies: Path) -> None:
+    name = NAME if options.data == "digits" else f"{NAME}_{options.data}"
+    stored = {} if options.tiny else read_result(name)
     runs = stored.get("runs", {}) if stored.get("rules") == asdict(rules) else {}
-    with tempfile.TemporaryDirectory(prefix="genets-against-") as folder:
-        for seed in values["seeds"]:
-            settings = make_settings(rules, seed, tiny=values["tiny"])
-            study = (values["studies"] or Path(folder)) / f"seed-{seed}"
-            runs[str(seed)] = compare(settings, rules, study)
-            figures = {"rules": asdict(rules), "mean": summary([*runs.values()]), "runs": runs}
-            if values["tiny"]:
-                print(json.dumps(figures, indent=2))
-            else:
-                write_result(NAME, figures, settings.target)
-
-
-def make_settings(rules: Rules, seed: int, *, tiny: bool) -> SearchSettings:
-    settings = {"data": "digits", "budget": rules.budget, "seed": seed}
-    shorter = TINY | {"table_seconds": 10.0, "measure_seconds": 0.5} if tiny else {}
-    return SearchSettings(**merge(settings, shorter))
+    shorter = TINY | {"table_seconds": 10.0, "measure_seconds": 0.5} if options.tiny else {}
+    for seed in options.seeds:
+        settings = SearchSettings(**merge(base, {"budget": rules.budget, "seed": seed}, shorter))
+        runs[str(seed)] = compare(settings, rules, studies / f"seed-{seed}")
+        figures = {"rules": asdict(rules), "mean": summary([*runs.values()]), "runs": runs}
+        if options.tiny:
+            print(json.dumps(figures, indent=2))
+        else:
+            write_result(name, figures, settings.target)
 
 
 def compare(settings: SearchSettings, rules: Rules, folder: Path) -> dict[str, Any]:
@@ -159,9 +163,11 @@ def run_rival(
     table = LatencyTable.load(folder / "latency" / f"{settings.target.name}.json")
     budget = Budget.parse(rules.budget)
     space = settings.space.design_space().around(settings.structure)
-    rng = np.random.default_rng([settings.seed, len(name)])
+    ended = read_history(stored := folder / f"{name}-history.jsonl")
+    rng = np.random.default_rng([settings.seed, len(name), len(ended)])
     limit_ms = budget.ms_per_image(table.master_ms_per_image)
-    proposals = Proposals(space, table, limit_ms, rng)
+    seen = [evaluation.structure for evaluation in ended]
+    proposals = Proposals(space, table, limit_ms, rng, seen)
     propose: Propose = proposals.random
     if name == "evolution":
         propose = proposals.evolution(rules.population, rules.tournament)
@@ -171,7 +177,7 @@ def run_rival(
         return [*pool.map(job, structures)]
 
     full_seconds = full_training_seconds(settings, rules, pool)
-    history = spend(propose, evaluate_all, seconds - full_seconds, WORKERS)
+    history = spend(propose, evaluate_all, seconds - full_seconds, WORKERS, stored)
     best = find_first_within(budget, history, settings, folder / f"{name}-measured.json")
     return {
         "structure": str(best.structure),
@@ -201,7 +207,7 @@ def short_training(settings: SearchSettings, epochs: int, structure: Structure) 
     start = time.perf_counter()
     with seeded_globals("final", settings.seed):
         net = build(structure, data.num_classes)
-    train(net, data.train, recipe, seed=settings.seed)
+    train_on(net, data, recipe, seed=settings.seed)
     score = evaluate(net, data.validation)
     return Evaluation(structure, -score.cross_entropy, time.perf_counter() - start)
 

@@ -7,9 +7,11 @@ child is a mutated copy of this winner. It replaces the oldest member, not the w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,17 +37,36 @@ class Evaluation:
     value: float
     seconds: float
 
+    def to_row(self) -> list[Any]:
+        return [str(self.structure), self.value, self.seconds]
+
 
 Propose = Callable[[Sequence[Evaluation]], Structure]  # from all evaluations so far, in their order
 Evaluate = Callable[[Sequence[Structure]], Sequence[Evaluation]]
 
 
-def spend(propose: Propose, evaluate: Evaluate, seconds: float, at_once: int) -> list[Evaluation]:
-    """Evaluate proposals, `at_once` per step, until their trainings have taken `seconds`."""
-    history: list[Evaluation] = []
+def spend(
+    propose: Propose, evaluate: Evaluate, seconds: float, at_once: int, stored: Path
+) -> list[Evaluation]:
+    """Evaluate proposals, `at_once` per step, until their trainings have taken `seconds`.
+
+    stored: a file of finished evaluations, one in each line; a stopped run continues from it.
+    """
+    history = read_history(stored)
     while sum(evaluation.seconds for evaluation in history) < seconds:
-        history += evaluate([propose(history) for _ in range(at_once)])
+        ended = evaluate([propose(history) for _ in range(at_once)])
+        history += ended
+        with stored.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(each.to_row())}\n" for each in ended)
     return history
+
+
+def read_history(path: Path) -> list[Evaluation]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [
+        Evaluation(Structure.parse(text), value, seconds)
+        for text, value, seconds in map(json.loads, lines)
+    ]
 
 
 class Proposals:
@@ -56,16 +77,22 @@ class Proposals:
         table: predicts the latency.
         limit_ms: the largest allowed prediction, ms per image.
         rng: draws the structures.
+        seen: structures that are not proposed again.
     """
 
     def __init__(
-        self, space: SearchSpace, table: LatencyTable, limit_ms: float, rng: np.random.Generator
+        self,
+        space: SearchSpace,
+        table: LatencyTable,
+        limit_ms: float,
+        rng: np.random.Generator,
+        seen: Iterable[Structure] = (),
     ) -> None:
         self.space = space
         self.table = table
         self.limit_ms = limit_ms
         self.rng = rng
-        self._seen: set[Structure] = set()
+        self._seen = set(seen)
 
     def random(self, history: Sequence[Evaluation]) -> Structure:
         """Draw uniformly from the space, independent of the history."""

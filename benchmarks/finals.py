@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Executor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genets.data import ImageData, load_data
 from genets.latency import measure_interleaved
 from genets.nas.settings.settings import SearchSettings
 from genets.networks import build
 from genets.structure import Structure
+from truth import images
 from winner import load_teacher, train_and_score
 
 Methods = dict[str, dict[str, Any]]  # figures by method, with its `structure`
-
-
-@cache
-def images(name: str, resolution: int, seed: int) -> ImageData:
-    """Load a data set once per process."""
-    return load_data(name, resolution, seed=seed)
 
 
 def final_scores(
@@ -32,14 +27,22 @@ def final_scores(
     methods: Methods,
     pool: Executor,
 ) -> Methods:
-    """Test scores of each method's structure: the mean over the final seeds, and each score."""
-    jobs = [(name, seed) for name in methods for seed in range(seeds)]
-    texts = [methods[name]["structure"] for name, _ in jobs]
+    """Test scores of each method's structure: the mean over the final seeds, and each score.
+
+    The scores are stored in the folder as they end, so a stopped run continues.
+    """
+    path = folder / "finals.json"
+    scores: dict[str, list[float]] = json.loads(path.read_text()) if path.exists() else {}
+    keys = {(name, seed): f"{methods[name]['structure']} {seed}"
+            for name in methods for seed in range(seeds)}  # fmt: skip
+    missing = [key for key in dict.fromkeys(keys.values()) if key not in scores]
     final = partial(full_training, settings, folder)
-    scores = [*pool.map(final, texts, [seed for _, seed in jobs])]
+    for key, score in zip(missing, pool.map(final, missing), strict=True):
+        scores[key] = [*score]
+        path.write_text(json.dumps(scores, indent=1) + "\n")
     figures: Methods = {}
     for name in methods:
-        own = [score for (other, _), score in zip(jobs, scores, strict=True) if other == name]
+        own = [scores[keys[name, seed]] for seed in range(seeds)]
         top1, cross_entropy = np.transpose(own).tolist()
         figures[name] = {
             "test_top1": float(np.mean(top1)),
@@ -50,12 +53,12 @@ def final_scores(
     return figures
 
 
-def full_training(
-    settings: SearchSettings, folder: Path, notation: str, seed: int
-) -> tuple[float, float]:
+def full_training(settings: SearchSettings, folder: Path, key: str) -> tuple[float, float]:
+    """Train and score a structure. key: Its notation and the seed, separated by a blank."""
+    notation, _, seed = key.rpartition(" ")
     data = images(settings.data, settings.resolution, settings.seed)
     teacher = load_teacher(settings, folder, data.num_classes)
-    with_seed = settings.model_copy(update={"seed": seed})
+    with_seed = settings.model_copy(update={"seed": int(seed)})
     score = train_and_score(Structure.parse(notation), teacher, data, with_seed)
     return score.top1, score.cross_entropy
 

@@ -18,6 +18,11 @@ given; that a trial is as fast per multiply-add as full training; that trials wh
 digits after `--trial-epochs` do so on ImageNet, where an epoch has three hundred times the steps;
 the paper's 120 epochs for a MasterNet; candidates of the MasterNet's size, trained for a quarter of
 these epochs. No network was trained on ImageNet here, and none on a GPU.
+
+`from_pretrained` is a search for several budgets from published weights: the MasterNet is
+fine-tuned, a trial learns the feature maps of the MasterNet's super-block for one epoch and is then
+scored on the validation images, and the candidates of each budget inherit weights. The candidates
+count as above, although those of a small budget cost less.
 """
 
 from __future__ import annotations
@@ -44,7 +49,8 @@ from genets.structure import DesignSpace, Structure, zoo
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 from genets.training import Recipe, train
 
-TRAINED_IMAGES = 1_281_167 - 50_000  # ImageNet's training images, without the validation split
+VALIDATION_IMAGES = 50_000
+TRAINED_IMAGES = 1_281_167 - VALIDATION_IMAGES  # of ImageNet
 PAPER_GPU_HOURS = 60 * 24  # of V100, section 5
 # Full training of GENets on an RTX 3090: resolution, images per second. Mixed precision, channels
 # last, batch 512; no images are read. timm (huggingface/pytorch-image-models),
@@ -60,6 +66,7 @@ SPEEDS = {
 # ResNet-50 from one GPU to another.
 GPUS = {"rtx3090": 1218.01, "v100": 1200.0, "a100": 2470.0}
 BACKWARD = 2.0  # times the forward multiply-adds: gradients of inputs and of weights
+CANDIDATE = 1 + 1 / (1 + BACKWARD)  # full steps: the MasterNet, and one forward of the teacher
 OTHER_EPOCHS = (6, 12, 20, 30)  # of a trial; the paper's are "up to 30"
 
 
@@ -77,6 +84,11 @@ def main() -> None:
     parser.add_argument("--master-epochs", type=int, default=120)
     parser.add_argument("--candidates", type=int, default=defaults.confirm)
     parser.add_argument("--candidate-epochs", type=int, default=30)
+    parser.add_argument("--fine-tuning-epochs", type=int, default=20,
+                        help="of a pretrained MasterNet")  # fmt: skip
+    parser.add_argument(
+        "--budgets", type=int, default=3, help="of a search from pretrained weights"
+    )
     parser.add_argument("--check-epochs", type=int, default=6, help="on digits; 0: no check")
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True,
                         help="write the results")  # fmt: skip
@@ -87,6 +99,9 @@ def main() -> None:
     print(describe(figures))
     figures["gpu_hours_of_others"] = {
         gpu: {m: projection(options, m, gpu)["gpu_hours"]["all"] for m in SPEEDS} for gpu in GPUS
+    }
+    figures["from_pretrained"] = {
+        gpu: {m: pretrained_hours(options, m, gpu) for m in SPEEDS} for gpu in GPUS
     }
     if options.check_epochs:
         figures["check"] = check(defaults, options.check_epochs)
@@ -100,11 +115,8 @@ def main() -> None:
 def projection(
     options: argparse.Namespace, name: str, gpu: str, images_per_second: float | None = None
 ) -> dict[str, Any]:
-    resolution, speed = SPEEDS[name]
-    speed = images_per_second or speed * GPUS[gpu] / GPUS["rtx3090"]
-    master = zoo[name].with_resolution(resolution)
-    space = DesignSpace(resolutions=()).around(master)
-    planned = plan_trials(space, options.trials, options.controls, seed=0)
+    speed = images_per_second or assumed_speed(name, gpu)
+    master, planned = plan(options, name)
     trial = mean_cost(master, group_trials(planned))
     epoch_hours = TRAINED_IMAGES / speed / 3600
     by_epochs = {
@@ -115,7 +127,7 @@ def projection(
     return {
         "gpu": gpu,
         "master": name,
-        "resolution": resolution,
+        "resolution": master.resolution,
         "images_per_second": speed,
         "images_per_epoch": TRAINED_IMAGES,
         "hours_per_epoch": epoch_hours,
@@ -135,15 +147,57 @@ def projection(
     }
 
 
+def assumed_speed(name: str, gpu: str) -> float:
+    """Images per second in full training."""
+    return SPEEDS[name][1] * GPUS[gpu] / GPUS["rtx3090"]
+
+
+def plan(options: argparse.Namespace, name: str) -> tuple[Structure, tuple[Trial, ...]]:
+    """The MasterNet, and the trials of a search in the paper's space."""
+    master = zoo[name].with_resolution(SPEEDS[name][0])
+    space = DesignSpace(resolutions=()).around(master)
+    return master, plan_trials(space, options.trials, options.controls, seed=0)
+
+
+def pretrained_hours(options: argparse.Namespace, name: str, gpu: str) -> dict[str, float]:
+    """Hours by phase of a search for several budgets from published weights."""
+    master, planned = plan(options, name)
+    image_hours = 1 / assumed_speed(name, gpu) / 3600  # of a full training step
+    epoch_hours = TRAINED_IMAGES * image_hours
+    costs = [cost for group in group_trials(planned) for cost in feature_costs(master, group)]
+    scoring = VALIDATION_IMAGES * image_hours / (1 + BACKWARD)
+    candidates = options.budgets * options.candidates * options.candidate_epochs
+    hours = {
+        "MasterNet": options.fine_tuning_epochs * epoch_hours,
+        "trials": sum(costs) * epoch_hours + len(planned) * scoring,
+        "candidates": candidates * CANDIDATE * epoch_hours,
+    }
+    return hours | {"all": sum(hours.values())}
+
+
+def feature_costs(master: Structure, group: Sequence[Trial]) -> list[float]:
+    """Cost of each trial per image that learns feature maps, in full steps of the MasterNet.
+
+    The part of the MasterNet up to the end of the super-block runs forward once for the group.
+    """
+    index = group[0].index
+    own = stage_costs(master)
+    shared = sum(own[: index + 2]) / len(group)
+    full = (1 + BACKWARD) * sum(own)
+    return [
+        (shared + (1 + BACKWARD) * stage_costs(trial.structure(master))[index + 1]) / full
+        for trial in group
+    ]
+
+
 def gpu_hours(
     options: argparse.Namespace, trials: int, trial: float, epochs: int, epoch_hours: float
 ) -> dict[str, float]:
-    """Hours by phase; a candidate counts as the MasterNet plus one forward of the teacher."""
-    candidate = 1 + 1 / (1 + BACKWARD)
+    """Hours by phase."""
     hours = {
         "MasterNet": options.master_epochs * epoch_hours,
         "trials": trials * epochs * trial * epoch_hours,
-        "candidates": options.candidates * options.candidate_epochs * candidate * epoch_hours,
+        "candidates": options.candidates * options.candidate_epochs * CANDIDATE * epoch_hours,
     }
     return hours | {"all": sum(hours.values())}
 

@@ -4,6 +4,7 @@ Run from the repository:
     python benchmarks/search_quality.py truth   the true scores: results/truth_digits.json
     python benchmarks/search_quality.py         the predictions: results/search_quality.json
 With --data shapes: results/truth_shapes.json, results/search_quality_shapes.json; see `shapes`.
+With --data cifar10 --photos FOLDER in the same way; see `cifar10`.
 
 The truth is the test score of each structure, trained from scratch with the final recipe of a
 search, once per seed. The ceiling beside the correlations is the square root of the truth's
@@ -31,7 +32,7 @@ from genets.nas.settings.toml_tables import merge
 from genets.networks import count
 from genets.training.score import Metric
 from trial_runs import trial_run, trials_file
-from truth import DATA, TINY, Truth, make_truth, truth_file
+from truth import TINY, Truth, add_data_options, data_settings, make_truth, truth_file
 from zen_score import zen_score
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -58,14 +59,18 @@ FORMS: tuple[tuple[Form, Metric], ...] = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", default="compare", choices=("compare", "truth"))
-    parser.add_argument("--data", default="digits", choices=DATA)
+    add_data_options(parser)
     parser.add_argument("--structures", type=int, default=30)
     parser.add_argument("--truth-seeds", type=int, default=2)
     parser.add_argument("--search-seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=["default"], choices=VARIANTS)
     add_tiny_option(parser)
     options = parser.parse_args()
-    base = merge(DATA[options.data], {"budget": "1x"}, TINY if options.tiny else {})
+    with data_settings(options) as settings:
+        run(options, merge(settings, {"budget": "1x"}, TINY if options.tiny else {}))
+
+
+def run(options: argparse.Namespace, base: dict[str, Any]) -> None:
     if options.tiny:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "truth.json"

@@ -27,7 +27,7 @@ from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.workers import run_inline
 from genets.networks import build, save_weights
 from genets.structure import Structure, parse_super_block
-from genets.training import Score, evaluate, fitting_threads, train
+from genets.training import Score, evaluate, fitting_threads, train_on
 from genets.training.score import Metric
 from shapes import ShapesTrialJob
 from truth import WORKERS
@@ -37,6 +37,9 @@ DEPENDS = {
     "data", "master", "seed", "trials_per_super_block", "controls_per_super_block", "sampling",
     "trials", "space", "master_training", "trial_training",
 }  # fmt: skip
+
+
+TRIALS = "trials_"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class TrialRun:
 
 
 def trials_file(data: str) -> Path:
-    return RESULTS / f"trials_{data}.jsonl"
+    return RESULTS / f"{TRIALS}{data}.jsonl"
 
 
 def trial_run(settings: SearchSettings, stored: Path | None) -> TrialRun:
@@ -77,6 +80,8 @@ def trial_run(settings: SearchSettings, stored: Path | None) -> TrialRun:
         stored: the file; None runs the trials and stores nothing.
     """
     relevant = settings.model_dump(mode="json", include=DEPENDS)
+    if stored is not None:
+        relevant["data"] = stored.stem.removeprefix(TRIALS)  # the folder of photographs may change
     lines = stored.read_text().splitlines() if stored is not None and stored.exists() else []
     for entry in map(json.loads, lines):
         if entry["settings"] == relevant:
@@ -125,7 +130,7 @@ def train_master(
         net = build(master, data.num_classes)
     recipe = training.recipe()
     with fitting_threads(net, master.resolution, recipe.batch_size):
-        train(net, data.train, recipe, seed=seed)
+        train_on(net, data, recipe, seed=seed)
     save_weights(net, Path(folder.name) / "master.safetensors", {})
     return folder, evaluate(net, data.validation)
 

@@ -2,18 +2,21 @@
 
 Each structure of the search space is trained from scratch with the final recipe of a search, once
 per seed, and scored on the test split. The scores are stored in results/truth_<data>.json; more
-structures or seeds only train those that are missing.
+structures or seeds only train those that are missing. The data are digits, shapes (see `shapes`) or
+photographs of CIFAR-10 (see `cifar10`).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,16 +25,17 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
+from cifar10 import cifar10_settings
 from conditions import RESULTS
 from genets.core.host import count_cpus
-from genets.data import load_data
+from genets.data import ImageData, load_data
 from genets.data.nuisance import Nuisance
 from genets.data.seeds import seeded_globals
 from genets.latency import measure_interleaved
 from genets.nas.settings.settings import SearchSettings
 from genets.networks import build
 from genets.structure import Structure
-from genets.training import evaluate, train
+from genets.training import evaluate, train_on
 from shapes import NUISANCE
 
 T = TypeVar("T")
@@ -41,6 +45,7 @@ DATA: dict[str, dict[str, Any]] = {
     "digits": {"data": "digits"},
     "shapes": {"data": "shapes", "resolution": 24},
 }
+CIFAR10 = "cifar10"
 NUISANCES = {"digits": Nuisance(), "shapes": NUISANCE}
 TINY = {
     "trials_per_super_block": 2,
@@ -49,6 +54,26 @@ TINY = {
     "trial_training": {"epochs": 1, "warmup_epochs": 0},
     "final_training": {"epochs": 1, "warmup_epochs": 0},
 }
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="digits", choices=[*DATA, CIFAR10])
+    parser.add_argument("--photos", type=Path, help="for cifar10: the folder of photographs")
+
+
+@contextmanager
+def data_settings(
+    options: argparse.Namespace, folder: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """The settings of a search that belong to the data.
+
+    folder: where the photographs stay, for studies that continue; by default they are removed.
+    """
+    with tempfile.TemporaryDirectory(prefix="genets-photographs-") as temporary:
+        if options.data == CIFAR10:
+            yield cifar10_settings(options.photos, (folder or Path(temporary)) / CIFAR10)
+        else:
+            yield DATA[options.data]
 
 
 def truth_file(data: str) -> Path:
@@ -76,10 +101,11 @@ def make_truth(path: Path, base: dict[str, Any], structures: int, seeds: int) ->
     rng = np.random.default_rng(2020)
     drawn = [str(space.sample(rng)) for _ in range(structures)]
     record = json.loads(path.read_text()) if path.exists() else {}
+    nuisance = NUISANCES.get(settings.data)
     conditions = {
         "recipe": settings.final_training.model_dump(),
         "master": settings.master,
-        "nuisance": json.loads(json.dumps(asdict(NUISANCES[settings.data]))),
+        "nuisance": json.loads(json.dumps(nuisance and asdict(nuisance))),
     }
     if {name: record.get(name) for name in conditions} != conditions:
         record = conditions | {"scores": {}}
@@ -97,13 +123,19 @@ def make_truth(path: Path, base: dict[str, Any], structures: int, seeds: int) ->
             print(structure, seed, score, flush=True)
 
 
+@cache
+def images(name: str, resolution: int, seed: int) -> ImageData:
+    """Load a data set once per process."""
+    return load_data(name, resolution, seed=seed)
+
+
 def true_score(job: tuple[dict[str, Any], str, int]) -> tuple[float, float]:
     base, notation, seed = job
     settings = SearchSettings(**base)
-    data = load_data(settings.data, settings.resolution, seed=0)
+    data = images(settings.data, settings.resolution, 0)
     with seeded_globals("truth", seed):
         net = build(Structure.parse(notation), data.num_classes)
-    train(net, data.train, settings.final_training.recipe(), seed=1000 + seed)
+    train_on(net, data, settings.final_training.recipe(), seed=1000 + seed)
     score = evaluate(net, data.test)
     return score.top1, score.cross_entropy
 

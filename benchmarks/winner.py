@@ -28,7 +28,7 @@ from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.networks import build, load_weights
 from genets.structure import Structure
-from genets.training import evaluate, fitting_threads, train
+from genets.training import evaluate, fitting_threads, train_on
 
 BUDGETS = ("1.0x", "0.5x")
 
@@ -108,7 +108,7 @@ def train_and_score(
         net = build(structure, data.num_classes)
     recipe = settings.final_training.recipe()
     with fitting_threads(net, settings.resolution, recipe.batch_size):
-        train(net, data.train, recipe, seed=settings.seed, teacher=teacher)
+        train_on(net, data, recipe, seed=settings.seed, teacher=teacher)
     return evaluate(net, data.test)
 
 
