@@ -30,6 +30,7 @@ test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
 # Short runs of the benchmarks that have options for short runs. Their figures mean nothing.
 TINY_BENCHMARKS := \
 	"against_search.py --tiny" \
+	"assembled.py --tiny --seeds 0" \
 	"budgets.py --tiny" \
 	"busy.py --tiny --threads 1 --budgets 2 --busy 1 --wait 0" \
 	"data_pipeline.py --images 200" \
