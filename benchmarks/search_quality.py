@@ -48,6 +48,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "twice the epochs": {"trial_training": {"epochs": 12}},
     "half the rate": {"trial_training": {"learning_rate": 0.4}},
     "twice the rate": {"trial_training": {"learning_rate": 1.6}},
+    # A new super-block learns feature maps of the MasterNet.
+    "inherited": {"from_scratch": False},
+    "inherited, 300 steps": {"from_scratch": False, "trial_training": {"feature_steps": 300}},
 }
 FORMS: tuple[tuple[Form, Metric], ...] = (
     ("bayes", Metric.TOP1),

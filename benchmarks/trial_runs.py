@@ -22,8 +22,10 @@ from genets.nas.accuracy.model import AccuracyModel, Form
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.training import TrainingSettings
 from genets.nas.study.records import Trial, TrialResult
+from genets.nas.trials.inherited import InheritedTrialJob
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
+from genets.nas.trials.weights import TrialWeights
 from genets.nas.trials.workers import run_inline
 from genets.networks import build, save_weights
 from genets.structure import Structure, parse_super_block
@@ -35,7 +37,7 @@ from truth import WORKERS
 # The settings of a search that the results of trials depend on.
 DEPENDS = {
     "data", "master", "seed", "trials_per_super_block", "controls_per_super_block", "sampling",
-    "trials", "space", "master_training", "trial_training",
+    "trials", "space", "master_training", "trial_training", "from_scratch",
 }  # fmt: skip
 
 
@@ -106,17 +108,25 @@ def _run(settings: SearchSettings) -> TrialRun:
     folder, master = train_master(
         settings.data, settings.structure, settings.master_training, settings.seed
     )
-    job_type = ShapesTrialJob if settings.data == "shapes" else TrialJob
-    job = job_type(
-        master=settings.structure,
-        master_weights=Path(folder.name) / "master.safetensors",
-        data=settings.data,
-        recipe=settings.trial_training.recipe(),
-        thaw=settings.trial_training.thaw,
-        seed=settings.seed,
-    )
+    job = _make_job(settings, Path(folder.name))
     groups = group_trials(planned, 1 if settings.trials == "separate" else GROUP_SIZE)
     return TrialRun(settings, master, tuple(run_inline(job, groups, WORKERS)))
+
+
+def _make_job(settings: SearchSettings, folder: Path) -> TrialJob | InheritedTrialJob:
+    """The job of the trials. folder: that of the MasterNet's weights."""
+    shared: dict[str, Any] = {
+        "master": settings.structure,
+        "master_weights": folder / "master.safetensors",
+        "data": settings.data,
+        "recipe": settings.trial_training.recipe(),
+        "seed": settings.seed,
+    }
+    if not settings.from_scratch:
+        kept = TrialWeights(folder / "trials", 0)
+        return InheritedTrialJob(**shared, steps=settings.trial_training.feature_steps, kept=kept)
+    job_type = ShapesTrialJob if settings.data == "shapes" else TrialJob
+    return job_type(**shared, thaw=settings.trial_training.thaw)
 
 
 @cache
