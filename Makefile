@@ -7,9 +7,10 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 RUN := .venv/bin/python -m
 CAPABILITY_TESTS := tests/latency tests/training/test_training_loop.py
 STAMP := .venv/.installed
+DOCS_STAMP := .venv-docs/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-avx2 benchmarks-tiny check format lock clean
+.PHONY: help setup demo test test-avx2 docs notebook benchmarks-tiny check format lock clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 - /p' Makefile
@@ -26,6 +27,15 @@ test: setup ## run the tests
 # A CPU with AVX-512 then behaves like a CPU with AVX2, where oneDNN lacks bf16.
 test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(RUN) pytest $(CAPABILITY_TESTS)
+
+# The pages are collected with genets, and the site is built in an environment of its own, which the
+# other targets do not need. Broken links and other warnings are errors (not so with --quiet).
+docs: setup $(DOCS_STAMP) ## build the documentation site: site/html/index.html
+	.venv/bin/python docs/generator/site_pages.py
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+notebook: setup ## run examples/quickstart.ipynb and store its output; needs a calm machine
+	.venv/bin/python docs/generator/notebook_page.py
 
 # Short runs of the benchmarks that have options for short runs. Their figures mean nothing.
 TINY_BENCHMARKS := \
@@ -65,13 +75,15 @@ format: setup ## format the code and sort the imports
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
+COMPILE = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --quiet --custom-compile-command "make lock" $(LOCK_FLAGS)
+
 lock: | $(filter .uv/bin/uv,$(UV)) ## pin the dependencies of pyproject.toml (LOCK_FLAGS=--upgrade: newest versions)
-	$(UV) pip compile pyproject.toml --extra all --group dev --output-file requirements.lock \
-		--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
-		--quiet --custom-compile-command "make lock" $(LOCK_FLAGS)
+	$(COMPILE) pyproject.toml --extra all --group dev --output-file requirements.lock
+	$(COMPILE) --group docs --output-file requirements-docs.lock
 
 clean: ## remove environments and caches, but not the studies in runs/
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-docs .uv site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Bytecode is compiled here, because the first start of a command would compile it alone.
 # --python everywhere, so that uv never uses an activated environment (VIRTUAL_ENV) in place of .venv.
@@ -80,6 +92,11 @@ $(STAMP): requirements.lock pyproject.toml | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip sync --python .venv/bin/python --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
 	.venv/bin/python -m compileall -q src
+	touch $@
+
+$(DOCS_STAMP): requirements-docs.lock | $(filter .uv/bin/uv,$(UV))
+	test -x .venv-docs/bin/python || { rm -rf .venv-docs && $(UV) venv --quiet .venv-docs; }
+	$(UV) pip sync --python .venv-docs/bin/python --compile-bytecode requirements-docs.lock
 	touch $@
 
 .uv/bin/uv:

@@ -11,12 +11,15 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+DOCS_LOCK = (ROOT / "requirements-docs.lock").read_text(encoding="utf-8")
+both_locks = pytest.mark.parametrize("lock", [LOCK, DOCS_LOCK], ids=["packages", "docs"])
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_every_locked_package_has_a_version_and_hashes():
-    entries = re.split(r"\n(?=[a-z0-9])", LOCK.partition("make lock\n")[2])
+@both_locks
+def test_every_locked_package_has_a_version_and_hashes(lock):
+    entries = re.split(r"\n(?=[a-z0-9])", lock.partition("make lock\n")[2])
     assert len(entries) > 30
     for entry in entries:
         requirement = Requirement(entry.partition("\\")[0].strip())
@@ -24,16 +27,15 @@ def test_every_locked_package_has_a_version_and_hashes():
         assert "--hash=sha256:" in entry
 
 
-def test_the_lock_names_no_index_and_no_path():
-    assert "://" not in LOCK
-    assert "index-url" not in LOCK
-    assert "find-links" not in LOCK
+@both_locks
+def test_the_lock_names_no_index_and_no_path(lock):
+    assert "://" not in lock
+    assert "index-url" not in lock
+    assert "find-links" not in lock
 
 
 def test_the_lock_keeps_the_limits_of_pyproject():
-    locked: dict[str, list[Version]] = {}
-    for name, version in re.findall(r"^([a-z0-9.-]+)==([^ ]+)", LOCK, re.MULTILINE):
-        locked.setdefault(name, []).append(Version(version))
+    locked = locked_versions(LOCK)
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     (everything,) = map(Requirement, extras["all"])
@@ -43,6 +45,23 @@ def test_the_lock_keeps_the_limits_of_pyproject():
         requirement = Requirement(line)
         assert requirement.name in locked, f"{line}: run `make lock`"
         assert all(v in requirement.specifier for v in locked[requirement.name]), line
+
+
+def test_the_lock_of_the_docs_keeps_its_limits_and_is_apart():
+    locked = locked_versions(DOCS_LOCK)
+    for line in PROJECT["dependency-groups"]["docs"]:
+        requirement = Requirement(line)
+        assert requirement.name in locked, f"{line}: run `make lock`"
+        assert all(v in requirement.specifier for v in locked[requirement.name]), line
+    assert not [name for name in locked_versions(LOCK) if name.startswith("mkdocs")]
+    assert "torch" not in locked
+
+
+def locked_versions(lock):
+    versions: dict[str, list[Version]] = {}
+    for name, version in re.findall(r"^([a-z0-9.-]+)==([^ ]+)", lock, re.MULTILINE):
+        versions.setdefault(name, []).append(Version(version))
+    return versions
 
 
 def test_the_version_stands_in_one_place():

@@ -283,7 +283,7 @@ class SettingOptions:
 
     def __init__(self, *panels: str, remark: str = "") -> None:
         self._remark = remark
-        self._keys = {_option_name(key): key for panel in panels for key in SETTINGS[panel]}
+        self._keys = {option_name(key): key for panel in panels for key in SETTINGS[panel]}
         self._panels = {key: panel for panel in panels for key in SETTINGS[panel]}
 
     def parameters(self) -> list[Parameter]:
@@ -353,7 +353,8 @@ class RecipeOptions:
         return {self.TABLES[name][0]: {"recipe": value} for name, value in given.items()}
 
 
-def _option_name(key: str) -> str:
+def option_name(key: str) -> str:
+    """Return the name of the option of a setting, with `_` for `-`; `key` as in `SETTINGS`."""
     table, _, field = key.rpartition(".")
     return f"{table.removesuffix('_training')}_{field}" if "_training" in table else field
 

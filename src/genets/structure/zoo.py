@@ -66,3 +66,4 @@ class Zoo(Mapping[str, Structure]):
 
 
 zoo = Zoo()
+"""The structures that have names, such as `genets.zoo["genet_large"]`: the only `Zoo`."""

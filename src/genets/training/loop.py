@@ -131,7 +131,8 @@ def train_together(
         on_epoch: Called with the number of each epoch (from 0) and the mean loss of each network,
             which is NaN where the network has stopped.
         device: The device to train on.
-        num_classes, validation: See `train`.
+        num_classes: See `train`.
+        validation: See `train`.
 
     Returns:
         The error of each network, or None.

@@ -1,0 +1,133 @@
+"""The page of evidence, made from the files in benchmarks/results.
+
+`evidence.toml` says what the figures of a file mean and which of them the page shows. A file that
+it does not name is on the page, too, with its conditions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from markdown_text import cell, code, page, table
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+TEXTS = Path(__file__).with_name("evidence.toml")
+LIBRARIES = ("torch", "onnxruntime", "openvino", "timm")
+
+INTRODUCTION = """
+Every figure of genets comes from a program in `benchmarks/`. The program writes its figures to
+`benchmarks/results/`, together with the command, the date, the commit and the machine. This page is
+made from these files.
+
+- [What the figures mean](../figures.md) explains the words and the intervals.
+- A figure describes one machine, one data set and the named commit. Run the command on your own
+  machine before you rely on the figure.
+- `python benchmarks/ages.py` counts the commits since each figure was measured.
+- "±" is the standard deviation over search seeds, if the text does not say otherwise.
+"""
+
+
+class MissingFigureError(ValueError):
+    """`evidence.toml` names a figure that the file of results lacks."""
+
+
+def evidence_page(results: Path = RESULTS, texts: Path = TEXTS) -> str:
+    """Make the page from a folder of results and the file of texts."""
+    described = tomllib.loads(texts.read_text(encoding="utf-8"))
+    files = {
+        path.relative_to(results).with_suffix("").as_posix(): path
+        for path in sorted(results.rglob("*.json"))
+    }
+    missing = sorted(set(described) - set(files))
+    if missing:
+        raise MissingFigureError(
+            f"evidence.toml names {missing[0]}, and {results} has no such file"
+        )
+    sections = []
+    for name in [*described, *(name for name in files if name not in described)]:
+        record = json.loads(files[name].read_text(encoding="utf-8"))
+        sections.append(section(name, record, described.get(name, {})))
+    return page("Evidence", INTRODUCTION, *sections)
+
+
+def section(name: str, record: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+    """Make the section of one file of results."""
+    rows = [
+        (cell(label), cell(fill(text, record, name))) for label, text in described.get("rows", [])
+    ]
+    parts = [
+        f"## {described.get('title', name)}",
+        described.get("text", "").strip(),
+        table(("figure", "value"), rows) if rows else "",
+        conditions(name, record),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def fill(text: str, record: Mapping[str, Any], name: str) -> str:
+    """Replace each `{path/to/figure:format}` of a text by the figure."""
+
+    def figure(match: re.Match[str]) -> str:
+        value: Any = record
+        for key in match[1].split("/"):
+            try:
+                value = value[int(key)] if isinstance(value, list) else value[key]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise MissingFigureError(f"evidence.toml: {name}.json has no {match[1]}") from None
+        return format(value, match[2] or "")
+
+    return re.sub(r"\{([^{}]+?)(?::([^{}:/]*))?\}", figure, text)
+
+
+def conditions(name: str, record: Mapping[str, Any]) -> str:
+    """List the command of each run with its date, its commit and its machine."""
+    lines = []
+    for run in runs(record):
+        about = [run.get("date", ""), _commit(run), _machine(run.get("environment", {}))]
+        details = "; ".join(part for part in about if part)
+        command = code(_plain_command(run.get("command", "")))
+        lines.append(" — ".join(part for part in (command, details) if part))
+    lines = list(dict.fromkeys(lines)) or ["The file names no command."]
+    place = f"File: `benchmarks/results/{name}.json`"
+    return "\n".join(["Command and conditions:", "", *(f"- {line}" for line in (*lines, place))])
+
+
+def runs(record: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Give the runs of a file: the file itself, or each of its targets."""
+    targets = record.get("targets")
+    each = list(targets.values()) if isinstance(targets, Mapping) else []
+    return [run for run in (record, *each) if "command" in run or "environment" in run]
+
+
+def _commit(run: Mapping[str, Any]) -> str:
+    commit, dirty, _ = str(run.get("commit", "")).partition("-dirty")
+    if not commit:
+        return ""
+    return f"commit {commit}" + (" with later changes" if dirty else "")
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    if not environment:
+        return ""
+    packages = environment.get("packages", {})
+    parts = [
+        str(environment.get("device_name", "")),
+        f"{environment['cpus']} CPUs" if "cpus" in environment else "",
+        f"{environment['threads']} threads" if environment.get("threads") else "",
+        str(environment.get("capability", "")),
+        f"load {environment['load_average']:.1f}" if "load_average" in environment else "",
+        f"Python {environment['python']}" if "python" in environment else "",
+        *(f"{name} {packages[name]}" for name in LIBRARIES if name in packages),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _plain_command(command: str) -> str:
+    """Leave out the place of files outside the project, which no other machine has."""
+    return re.sub(r"(?<= )/\S+/", "", command)
