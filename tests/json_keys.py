@@ -16,7 +16,9 @@ SELECTED = (
     "predicted_accuracy, predicted_accuracy_high, predicted_accuracy_low, predicted_accuracy_std, "
     "predicted_ms, resolution, structure, table_rmspe"
 )
-CONFIRMED = "balanced_accuracy, cross_entropy, epochs, reason, seconds, status, structure, top1"
+CONFIRMED = (
+    "balanced_accuracy, cross_entropy, epochs, quantised, reason, seconds, status, structure, top1"
+)
 RIVALS = {
     "rivals[]": (
         "budget_ms, difference, disturbed, epochs, folder, high_ms, low_ms, master_ms, "

@@ -136,6 +136,43 @@ def test_damaged_trial_weights_cost_no_result(
     assert scores(result) == scores(found)
 
 
+@pytest.mark.parametrize("left", [0, 100], ids=["empty", "half a file"])
+def test_damaged_candidate_weights_cost_no_result(
+    pretrained: Path, tmp_path: Path, found: SearchResult, left: int
+) -> None:
+    """The winner continues from its weights as a candidate, which are made again."""
+    folder = tmp_path / "study"
+    shutil.copytree(found.folder, folder)
+    for path in (folder / layout.CONFIRMED).glob("*"):
+        path.write_bytes(path.read_bytes()[:left])
+    (folder / layout.WINNER_WEIGHTS).unlink()
+    result = search(folder, asked(pretrained))
+    assert scores(result) == scores(found)
+    before, after = (
+        read_weights(each / layout.WINNER_WEIGHTS)[0] for each in (found.folder, folder)
+    )
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (folder / layout.LOG).read_text().count("is trained again") == 1
+
+
+def test_a_selection_stores_the_trials_that_it_runs_again(
+    pretrained: Path, tmp_path: Path, found: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_closed_form(monkeypatch, ClosedFormLatency(asked(pretrained)))
+    folder = tmp_path / "study"
+    shutil.copytree(found.folder, folder)
+    for path in (folder / layout.TRIAL_WEIGHTS).glob("*"):
+        path.unlink()
+    runs, log = [], folder / layout.LOG
+    for number in range(2):
+        before = log.read_text().count("are run again")
+        invoke("select", folder, "--budget", "0.9x", "--out", tmp_path / str(number), "--json")
+        runs.append(log.read_text().count("are run again") - before)
+    assert runs == [1, 0]
+    one, two = (read_weights(tmp_path / n / "start.safetensors")[0] for n in "01")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_a_study_continues_without_its_starting_weights(
     pretrained: Path, tmp_path: Path, found: SearchResult
 ) -> None:

@@ -20,7 +20,13 @@ from torch import nn
 
 import genets
 from command_line import fails, invoke
-from genets.core.errors import GenetsError, SettingsError, StudyError, TrainingError
+from genets.core.errors import (
+    GenetsError,
+    SettingsError,
+    StudyError,
+    TargetError,
+    TrainingError,
+)
 from genets.core.progress import Progress
 from genets.data import ImageData, Split, load_data
 from genets.latency import Measurement, Target
@@ -239,6 +245,32 @@ def test_a_rival_that_fails_costs_no_result(tmp_path: Path) -> None:
     assert [each.network for each in again.trained] == [RESNET, EFFICIENT]
     assert again.measured == []
     assert [each.status for each in repeated.rivals] == ["done"] * 3
+
+
+@pytest.mark.usefixtures("plain")
+def test_rivals_are_quantised_for_an_int8_target(tmp_path: Path) -> None:
+    class Quantising(RivalLaboratory):
+        def score_quantised(self, net: nn.Module, *_: Any) -> Score:
+            if not isinstance(net, Answers):
+                return Score(0.2, 2.0, 100)
+            if net.top1 == 0.9:
+                raise TargetError("the engine cannot quantise this network")
+            return Score(net.top1 - 0.25, 2.0, 100)
+
+    target = {**SETTINGS["target"], "engine": "onnxruntime", "precision": "int8"}
+    asked = settings(target=target)
+    result = run(asked, tmp_path, Quantising(asked, top1={RESNET: 0.75, EFFICIENT: 0.9}))
+    done, failed = result.rivals
+    assert done.test == Score(0.75, 1.0, 100, quantised=Score(0.5, 2.0, 100))
+    assert (failed.status, failed.reason) == ("failed", "the engine cannot quantise this network")
+    stored = json.loads((tmp_path / "results/result.json").read_text())
+    assert stored["rivals"][0]["test"]["quantised"]["top1"] == 0.5
+    assert done.difference is not None
+    assert done.difference.top1 == pytest.approx(0.75 - result.winner.top1, abs=0.01)
+    for text in (screen(result), page(tmp_path)):
+        assert "50.00 (40.38 to 59.62) %" in text
+        assert "The difference compares the networks before quantisation." in " ".join(text.split())
+    assert "test top-1 in int8" in page(tmp_path)
 
 
 def test_a_rival_that_the_target_cannot_run_has_a_reason(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def score(predict: Callable[[Tensor], Tensor], split: Split, batch_size: int) ->
     top5_right = torch.zeros(0, dtype=torch.int64)
     predicted: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch, labels in split.batches(batch_size):
-        logits = predict(batch).float()
+        logits = predict(batch.cpu()).float()
         _check_outputs(logits, labels)
         outputs = logits.shape[1]
         # Logits of int8 are often equal. The first class wins then, in every program.
@@ -314,7 +314,7 @@ def calibration_images(split: Split, count: int = CALIBRATION_IMAGES) -> Tensor:
     count = min(count, len(split))
     parts: list[Tensor] = []
     for images, _ in split.batches(min(64, count), epoch=0):
-        parts.append(images)
+        parts.append(images.cpu())
         if sum(map(len, parts)) >= count:
             break
     return torch.cat(parts)[:count].contiguous()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from genets.core.errors import StudyError, TargetError, TrainingError
 from genets.core.host import count_cpus
 from genets.core.image_facts import Preprocessing
+from genets.core.log import get_logger
 from genets.core.progress import OnProgress, PhaseTimer, Progress, Reporter
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
@@ -40,6 +41,8 @@ from genets.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from torch import nn
+
+_log = get_logger(__name__)
 
 PHASES = (
     "latency table",
@@ -358,11 +361,41 @@ class SearchContext:
                 on_epoch=lambda epoch, loss: report(before + epoch + 1, total, f"loss {loss:.3f}"),
             )
 
-    def evaluate(self, net: nn.Module, split: Split) -> Score:
-        return self.lab.evaluate(net, split, self.device)
+    def evaluate(self, net: nn.Module, data: ImageData) -> Score:
+        """Score a network on the validation split; with an int8 target also quantised."""
+        split = data.validation
+        return self._with_quantised(self.lab.evaluate(net, split, self.device), net, data, split)
 
-    def test(self, net: nn.Module, split: Split) -> tuple[Score, Predictions]:
-        return self.lab.test(net, split, self.device)
+    def test(self, net: nn.Module, data: ImageData) -> tuple[Score, Predictions]:
+        """Score a network on the test split; with an int8 target also quantised.
+
+        The predictions are those before quantisation.
+        """
+        score, predictions = self.lab.test(net, data.test, self.device)
+        return self._with_quantised(score, net, data, data.test), predictions
+
+    @property
+    def int8_target(self) -> Target | None:
+        """The target, if networks are scored after quantisation for it."""
+        return self.target if self.target.precision == "int8" else None
+
+    def score_quantised(self, net: nn.Module, data: ImageData, split: Split) -> Score | None:
+        """Score a network after quantisation; None where the target is not int8.
+
+        Raises:
+            TargetError: The network cannot be quantised, or does not run after it.
+        """
+        if self.int8_target is None:
+            return None
+        return self.lab.score_quantised(net, data, split, self.int8_target)
+
+    def _with_quantised(self, score: Score, net: nn.Module, data: ImageData, split: Split) -> Score:
+        """Add the score after quantisation; there is none where quantisation fails."""
+        try:
+            return replace(score, quantised=self.score_quantised(net, data, split))
+        except TargetError as error:
+            _log.warning("a network has no score in int8: %s", error)
+            return score
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from genets.latency.predictor.probes import build_for_timing
 from genets.latency.predictor.visits import remove_visits
 from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
 from genets.nas.candidates.export import OnnxCheck, export_network
+from genets.nas.candidates.quantised import score_quantised
 from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.trials.workers import Job, run_inline
@@ -190,6 +191,12 @@ class Laboratory:
     def test(self, net: nn.Module, split: Split, device: str) -> tuple[Score, Predictions]:
         """Score a trained network on the test split, with its prediction for every image."""
         return evaluate_images(net, split, device=device)
+
+    def score_quantised(
+        self, net: nn.Module, data: ImageData, split: Split, target: Target
+    ) -> Score:
+        """Score MasterNet, winner or rival after quantisation; see the function."""
+        return score_quantised(net, data, split, target)
 
     def run_trials(
         self, job: Job[Trial, TrialResult], groups: Sequence[tuple[Trial, ...]], workers: int

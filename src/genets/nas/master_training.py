@@ -28,19 +28,20 @@ def train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
 
     With cross-validation, a MasterNet for each fold is trained as well, and the score is that on
     the images of all folds together. A phase that was interrupted trains those that are missing.
+    With an int8 target, the score after quantisation is added where an older genets stored none.
 
     Raises:
         GenetsError: The training failed, or the MasterNet is no better than guessing.
     """
     study, folds = context.study, context.settings.num_folds
     score = study.master_score()
-    if score is not None:
+    if score is not None and (context.int8_target is None or score.quantised is not None):
         return TrainedMaster(context, _load(context, study.master_weights), data, score)
     with context.phase("MasterNet training"):
         parts = 1 if folds == 1 else 1 + folds
         net = _train_or_load(context, data, study.master_weights, (0, parts))
         if folds == 1:
-            score = context.evaluate(net, data.validation)
+            score = context.evaluate(net, data)
         else:
             score = join_scores(
                 [_fold_score(context, data, Fold(number, folds)) for number in range(folds)]
@@ -93,7 +94,7 @@ def _fold_score(context: SearchContext, data: ImageData, fold: Fold) -> Score:
         images.broken.reasons |= data.broken.reasons  # the user has been warned of these
     path = layout.in_fold(context.study.master_weights, fold.number)
     net = _train_or_load(context, images, path, (1 + fold.number, 1 + fold.count))
-    return context.evaluate(net, images.validation)
+    return context.evaluate(net, images)
 
 
 def _check_learned(score: Score, num_classes: int, metric: Metric) -> None:

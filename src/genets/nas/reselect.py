@@ -16,7 +16,8 @@ from genets.latency import Budget, Target
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
-from genets.nas.rounds import current_round, fit_model
+from genets.nas.round_start import current_round
+from genets.nas.rounds import fit_model
 from genets.nas.selection.budget_search import BudgetSearch, attempt_text
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate

@@ -9,12 +9,13 @@ of rounds that was asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from genets.core.errors import InfeasibleBudgetError, StudyError
+from genets.core.errors import InfeasibleBudgetError
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.candidates.training import best_trained, make_candidate_job, train_candidates
-from genets.nas.context import Round, SearchContext
+from genets.nas.candidates.lost_weights import restore_start
+from genets.nas.candidates.training import best_trained, train_candidates
+from genets.nas.context import SearchContext
+from genets.nas.round_start import current_round
 from genets.nas.selection.resolutions import select_at_each_resolution, take_trained
 from genets.nas.study import layout
 from genets.nas.study.records import (
@@ -25,8 +26,9 @@ from genets.nas.study.records import (
     TrialResult,
 )
 from genets.nas.trials.run import run_trials
-from genets.structure import SearchSpace, Structure
+from genets.structure import Structure
 from genets.training import Score
+from genets.training.score import comparable
 
 
 def search_rounds(context: SearchContext, master: Score) -> Candidate:
@@ -47,6 +49,7 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
         here = context.in_round(current_round(context))
         if (winner := study.selected()) is not None:
             return winner
+        restore_start(here)
         number = here.round.number
         candidates = _select_candidates(here, master)
         if rounds == len(candidates) == 1:
@@ -59,28 +62,6 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
             winner = best.selected
         study.save_json(layout.SELECTED, winner.to_json())
         return winner
-
-
-def current_round(context: SearchContext, *, selected: bool = False) -> Round:
-    """Give the round that the study is in.
-
-    Args:
-        context: In the first round.
-        selected: Whether to give the last round that has selected its candidates instead, or the
-            first round if none has.
-
-    Raises:
-        StudyError: A file is damaged, or a MasterNet is outside the search space.
-    """
-    starts = context.study.starts()
-    number = len(starts) + 1
-    while selected and number > 1 and not context.study.has_candidates(number):
-        number -= 1
-    if number == 1:
-        return context.round
-    start = starts[number - 2]
-    weights = make_candidate_job(context).weights_path(start.structure)
-    return Round(number, move_space(context.space, start.structure), weights, start)
 
 
 def fit_model(
@@ -161,7 +142,7 @@ def _best_candidate(context: SearchContext, candidates: Sequence[Candidate]) -> 
     """Train the candidates; the best of them and of a later round's MasterNet is the result."""
     metric, start = context.settings.metric, context.round.start
     best = best_trained(train_candidates(context, candidates), metric)
-    if start and start.confirmed.value(metric) >= best.value(metric):
+    if start and best_trained([start.confirmed, best], metric) == start.confirmed:
         return start
     selected = next(c for c in candidates if c.structure == best.structure)
     return RoundStart(selected, best)
@@ -177,9 +158,11 @@ def _is_better_start(context: SearchContext, best: RoundStart, master: Score) ->
     if best.structure == context.master:
         return False
     metric = context.settings.metric
-    own = metric.oriented(master[metric])
+    own, new = (
+        metric.oriented(score[metric]) for score in comparable([master, best.confirmed.score])
+    )
     measured = context.latency.measure([context.master])[context.master]
-    return not measured.meets(context.budget) or best.confirmed.value(metric) > own
+    return not measured.meets(context.budget) or new > own
 
 
 def round_results(context: SearchContext, master: Score) -> tuple[RoundResult, ...]:
@@ -204,18 +187,3 @@ def round_results(context: SearchContext, master: Score) -> tuple[RoundResult, .
             )
         )
     return tuple(rounds)
-
-
-def move_space(first: SearchSpace, master: Structure) -> SearchSpace:
-    """Move the MasterNet, but not the space, because the latency table covers that space alone.
-
-    Raises StudyError where `master` is no structure of the space.
-    """
-    is_inside = master.indices == first.master.indices and all(
-        master.stage(index) in first.choices(index) for index in master.indices
-    )
-    if not is_inside:
-        raise StudyError(
-            f"the MasterNet of a later round must be of the study's design space, not {master}"
-        )
-    return replace(first, master=master, origin=first.master)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from genets.core.errors import StudyError
 from genets.core.files import write_atomic
+from genets.core.log import log_to_file
 from genets.core.output_folder import check_writable_folder, is_free, make_folder
 from genets.latency import Target
 from genets.nas.settings.toml_tables import format_toml_tables
+from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Candidate
 from genets.networks import save_weights
@@ -121,18 +123,20 @@ def write_selected(
 
 def _write_start(study: StudyReader, structure: Structure, path: Path) -> None:
     """Write the weights that a structure inherits in the last round that selected candidates."""
+    from genets.nas.candidates.lost_weights import restore_start
     from genets.nas.candidates.training import CandidateRunner, make_candidate_job, start_candidate
     from genets.nas.context import SearchContext
-    from genets.nas.rounds import current_round
+    from genets.nas.round_start import current_round
     from genets.nas.start import starting_preprocessing
     from genets.nas.study.study import Study
 
     preprocessing = starting_preprocessing(study.settings, study.folder)
     num_classes = study.num_classes()
     assert num_classes is not None, "the study has trials"
-    with Study.open(study.folder) as opened:
+    with Study.open(study.folder) as opened, log_to_file(study.folder / layout.LOG):
         first = SearchContext(opened, num_classes, preprocessing=preprocessing)
         here = first.in_round(current_round(first, selected=True))
+        restore_start(here)
         data = CandidateRunner.load_data(make_candidate_job(here), structure.resolution)
         net = start_candidate(here, structure, data)
         save_weights(net, path, {"structure": str(structure), **data.weights_metadata()})

@@ -16,7 +16,7 @@ from genets.nas.study.rival_records import RivalResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
-from genets.training.score import Metric, Score
+from genets.training.score import Metric, Score, comparable
 
 MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
@@ -186,12 +186,14 @@ def master_warnings(
     trained = next((t for t in confirmed if t.structure == winner.structure), None)
     if trained is None or trained.status != "done" or winner.master_ms > winner.budget_ms:
         return []
-    own, score = master_score[metric], trained.score[metric]
+    scores = comparable([master_score, trained.score])
+    own, score = (each[metric] for each in scores)
     if metric.oriented(own) <= metric.oriented(score):
         return []
+    in_int8 = " in int8" * (scores[0] is master_score.quantised)
     return [
         f"the MasterNet, which at {winner.master_ms:.4g} ms per image meets the budget itself, is "
-        f"better on the validation images than the winner ({metric.label} {own:.4g} "
+        f"better on the validation images than the winner ({metric.label}{in_int8} {own:.4g} "
         f"after {settings.master_training.epochs} epochs against {score:.4g} after "
         f"{trained.epochs}); train candidates longer, in another folder, or keep the MasterNet"
     ]

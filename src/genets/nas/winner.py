@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genets.core.errors import GenetsError
 from genets.core.files import write_atomic
+from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.nas.candidates.export import EXPORTED, OnnxCheck
+from genets.nas.candidates.lost_weights import restore_candidate
 from genets.nas.candidates.training import make_candidate_job, start_candidate
 from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
@@ -26,6 +31,8 @@ from genets.training.teacher import TeacherNetwork
 
 if TYPE_CHECKING:
     from torch import nn
+
+_log = get_logger(__name__)
 
 
 class TrainedMaster:
@@ -46,7 +53,7 @@ class TrainedMaster:
     @cached_property
     def tested(self) -> tuple[Score, Predictions]:
         """Its score and its predictions on the test split, once for all budgets."""
-        return self._context.test(self.net, self.data.test)
+        return self._context.test(self.net, self.data)
 
 
 def finish_winner(
@@ -68,7 +75,7 @@ def finish_winner(
         report(0, 1)
         # Here, and only here, on the test split.
         master_test, of_master = master.tested
-        winner_test, of_winner = context.test(net, data.test)
+        winner_test, of_winner = context.test(net, data)
         counts = ClassCounts.count(own.class_names, of_master, of_winner)
         folder = context.study.results_folder
         text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
@@ -103,34 +110,48 @@ def _train_winner(
 
     Where the candidates were trained as long as the winner, its weights exist already. They also
     exist where another budget has the same winner. With inherited weights, the winner continues
-    from its weights as a candidate, and the MasterNet itself is the winner as it is.
+    from its weights as a candidate, and the MasterNet itself is the winner as it is. Lost weights
+    are made again.
     """
     study = context.study
     net = context.build_network(structure, "final")
-    if study.winner_weights.exists():
-        load_weights(net, study.winner_weights)
+    if _load_first(net, [study.winner_weights]):
         return net
     recipe = context.settings.final_training.recipe()
     job = make_candidate_job(context)
     winners = [(each.selected(), each.winner_weights) for each in study.each_budget()]
     trained = [path for winner, path in winners if winner and winner.structure == structure]
-    as_candidate = job.weights_path(structure)
     if job.inherits and structure == context.master:
         trained.append(study.master_weights)
-    elif job.recipe == recipe:
-        trained.append(as_candidate)
-    weights = next((path for path in trained if path.exists()), None)
-    if weights is not None:
-        load_weights(net, weights)
-    else:
-        if job.inherits and as_candidate.exists():
-            load_weights(net, as_candidate)
-        elif job.inherits:
+    is_trained = _load_first(net, trained)
+    if not is_trained and (job.inherits or job.recipe == recipe):
+        restore_candidate(context, structure)
+        is_loaded = _load_first(net, [job.weights_path(structure)])
+        is_trained = is_loaded and job.recipe == recipe
+        if job.inherits and not is_loaded:
             net = start_candidate(context, structure, data)
+    if not is_trained:
         with context.phase("final training"):
             context.train(net, data, recipe, "final training", teacher)
     save_weights(net, study.winner_weights, {"structure": str(structure)})
     return net
+
+
+def _load_first(net: nn.Module, paths: Sequence[Path]) -> bool:
+    """Load the first of these files of weights that is neither missing nor damaged.
+
+    Returns:
+        Whether there is one.
+    """
+    for path in paths:
+        try:
+            load_weights(net, path)
+        except GenetsError as error:
+            if path.exists():
+                _log.info("%s, so the network is trained again", error)
+        else:
+            return True
+    return False
 
 
 def _make_result(
@@ -151,9 +172,14 @@ def _make_result(
     warnings = winner_warnings(own) + warnings
     if onnx.failure:
         warnings.append(f"no ONNX file was written: {onnx.failure}")
+    master_test, winner_test = scores
+    if context.int8_target is not None and winner_test.quantised is None:
+        warnings.append(
+            f"the winner has no score in int8, because its quantisation failed; {layout.LOG} has "
+            "the reason"
+        )
     files = {name: study.results_folder / file for name, file in EXPORTED.items()}
     files = {name: path for name, path in files.items() if name not in onnx.unwritten}
-    master_test, winner_test = scores
     return SearchResult(
         selected=selected,
         master=master_test,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # `genets zoo` prints tables without PyTorch
     from genets.analysis import ComparisonRow
     from genets.latency import Measurement, Target
     from genets.nas.accuracy.model import Prediction
+    from genets.nas.study.records import TrainedCandidate
     from genets.training.predictions import PairedDifference
 
 # The meaning of the words that stand beside latencies, by word.
@@ -146,6 +147,30 @@ def noisy_score_text(score: Score | None, metric: Metric) -> str:
 def shown_by(deciding: Metric) -> tuple[Metric, ...]:
     """The metrics of a table of a study. deciding: the metric of the study."""
     return shown_metrics(balanced=deciding is Metric.BALANCED_ACCURACY)
+
+
+def score_names(deciding: Metric, *, quantised: bool, prefix: str = "") -> list[str]:
+    """The headers of the scores of a table: first before, then after quantisation.
+
+    Args:
+        deciding: The metric of the study.
+        quantised: Whether the table has the scores after quantisation, too.
+        prefix: Stands before each name, such as `test `.
+    """
+    names = [prefix + metric.label for metric in shown_by(deciding)]
+    return names + [f"{name} in int8" for name in names] if quantised else names
+
+
+def noisy_score_texts(score: Score | None, deciding: Metric, *, quantised: bool) -> list[str]:
+    """The texts below `score_names`."""
+    shown = [score, score and score.quantised] if quantised else [score]
+    return [noisy_score_text(each, metric) for each in shown for metric in shown_by(deciding)]
+
+
+def decided_in_int8(trained: Iterable[TrainedCandidate]) -> bool:
+    """Whether candidates were compared by their scores after quantisation; see `best_first`."""
+    done = [each for each in trained if each.status == "done"]
+    return bool(done) and all(each.quantised is not None for each in done)
 
 
 def difference_text(difference: PairedDifference) -> str:

@@ -109,6 +109,8 @@ class Score:
         balanced_images: The number of images in classes of equal size on which a share would be
             as uncertain as `balanced_accuracy`; see `core.class_balance`. None as above.
         by_class: The sums of each class; empty where they are not known. They are not stored.
+        quantised: The score of the same network on the same split after its quantisation to int8;
+            None where the network was not quantised.
     """
 
     top1: float
@@ -117,6 +119,7 @@ class Score:
     balanced_accuracy: float | None = None
     balanced_images: float | None = None
     by_class: ClassSums = field(default=(), compare=False, repr=False)
+    quantised: Score | None = None
 
     def __getitem__(self, metric: str) -> float:
         """The score by a metric, such as `score["top1"]`.
@@ -158,14 +161,18 @@ class Score:
         return {metric.value: metric_score(self, metric) for metric in Metric}
 
     def to_json(self) -> dict[str, Any]:
-        """The score of each metric, and the numbers of images where they are known."""
-        counts = {"images": self.images, "balanced_images": self.balanced_images}
-        return self.by_metric() | {name: n for name, n in counts.items() if n is not None}
+        """The score of each metric, and the other values where they are known."""
+        others = {
+            "images": self.images,
+            "balanced_images": self.balanced_images,
+            "quantised": self.quantised and self.quantised.to_json(),
+        }
+        return self.by_metric() | {name: n for name, n in others.items() if n is not None}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises ValueError, TypeError or KeyError."""
-        images = record.get("images")
+        images, quantised = record.get("images"), record.get("quantised")
         names = ("balanced_accuracy", "balanced_images")
         balanced, effective = (
             None if record.get(name) is None else float(record[name]) for name in names
@@ -176,6 +183,7 @@ class Score:
             None if images is None else int(images),
             balanced,
             effective,
+            quantised=None if quantised is None else cls.from_json(quantised),
         )
         score.check()
         return score
@@ -187,6 +195,8 @@ class Score:
         in_range &= self.balanced_images is None or 0 <= self.balanced_images < math.inf
         if not in_range or (self.images is not None and self.images < 0):
             raise ValueError(f"{self} is not possible")
+        if self.quantised is not None:
+            self.quantised.check()
 
 
 def metric_score(record: HasMetrics, metric: Metric) -> float | None:
@@ -195,13 +205,29 @@ def metric_score(record: HasMetrics, metric: Metric) -> float | None:
     return None if score is None else float(score)
 
 
+def comparable(scores: Sequence[Score]) -> list[Score]:
+    """The scores by which networks are compared with each other.
+
+    Args:
+        scores: The score of each network on one split.
+
+    Returns:
+        The scores after quantisation where every network has one, and otherwise the scores before
+        it: an older genets did not score networks after quantisation.
+    """
+    quantised = [score.quantised for score in scores if score.quantised is not None]
+    return quantised if len(quantised) == len(scores) else list(scores)
+
+
 def join_scores(scores: Sequence[Score]) -> Score:
     """The score on the images of several splits together.
 
     Args:
         scores: The score on each split, with the number of its images. The result has no balanced
-            accuracy where the sums of each class are not known.
+            accuracy where the sums of each class are not known, and no score after quantisation
+            where one of the scores has none.
     """
+    quantised = [score.quantised for score in scores if score.quantised is not None]
     weights = [score.images or 0 for score in scores]
     images = sum(weights)
 
@@ -212,6 +238,7 @@ def join_scores(scores: Sequence[Score]) -> Score:
         mean([score.top1 for score in scores]),
         mean([score.cross_entropy for score in scores]),
         images,
+        quantised=join_scores(quantised) if len(quantised) == len(scores) else None,
     )
     if not all(score.by_class for score in scores):
         return joint

@@ -4,7 +4,8 @@ A linear model of trials holds near the MasterNet only, and the best predicted o
 is likely one whose prediction errs upward. So the best few are trained with the final recipe, at
 its full length or shorter: from fresh weights, or from inherited ones (see `assembly`). Weights
 that are inherited from the MasterNet alone would favour structures that kept their block types;
-`docs/search.md` has figures.
+`docs/search.md` has figures. For an int8 target, each trained candidate is also scored after
+quantisation (see `quantised`), and that score decides.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +22,16 @@ from typing import Self
 import torch
 from torch import nn
 
-from genets.core.errors import GenetsError, TrainingError, first_line
+from genets.core.errors import GenetsError, TargetError, TrainingError, first_line
 from genets.data import ImageData
 from genets.data.seeds import derive_seed, seeded_globals
 from genets.data.split import Fold
+from genets.latency import Target
 from genets.nas.candidates.assembly import assemble, needed_trials
+from genets.nas.candidates.quantised import score_quantised
 from genets.nas.context import SearchContext
 from genets.nas.study import layout
-from genets.nas.study.records import Candidate, TrainedCandidate, Trial
+from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_first
 from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.run import restore_weights
 from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
@@ -62,6 +65,7 @@ class CandidateJob(MasterNetJob):
         larger: The winner of a larger budget and the file of its weights, from which a candidate
             starts where that is better; None where there is no such winner. Folds have none,
             because it was trained on their images.
+        int8_target: The target, if candidates are also scored after quantisation for it.
     """
 
     folder: Path
@@ -70,6 +74,7 @@ class CandidateJob(MasterNetJob):
     trials: tuple[Trial, ...] = ()
     trial_weights: TrialWeights | None = None
     larger: tuple[Structure, Path] | None = None
+    int8_target: Target | None = None
 
     @property
     def inherits(self) -> bool:
@@ -102,8 +107,8 @@ class CandidateRunner(MasterNetRunner):
     def run(self, group: Sequence[Structure]) -> list[TrainedCandidate]:
         """Train and score each structure.
 
-        A candidate fails whose loss becomes NaN, or for which memory runs out. Raises DataError,
-        and GenetsError where weights cannot be written.
+        A candidate fails whose loss becomes NaN, whose quantisation fails, or for which memory
+        runs out. Raises DataError, and GenetsError where weights cannot be written.
         """
         return [self._run(structure) for structure in group]
 
@@ -112,7 +117,7 @@ class CandidateRunner(MasterNetRunner):
         epochs = self.job.recipe.epochs
         try:
             score = self._trained_score(structure)
-        except (TrainingError, torch.OutOfMemoryError, MemoryError) as error:
+        except (TrainingError, TargetError, torch.OutOfMemoryError, MemoryError) as error:
             seconds = time.perf_counter() - start
             reason = first_line(error)
             return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
@@ -134,6 +139,9 @@ class CandidateRunner(MasterNetRunner):
                 device=job.device,
             )
         score = evaluate(net, data.validation, device=job.device)
+        if job.int8_target is not None:
+            quantised = score_quantised(net, data, data.validation, job.int8_target)
+            score = replace(score, quantised=quantised)
         if job.fold is None:
             save_weights(net, job.weights_path(structure), {"structure": str(structure)})
         return score
@@ -205,6 +213,7 @@ def make_candidate_job(context: SearchContext) -> CandidateJob:
         trials=_done_trials(context),
         trial_weights=None if settings.from_scratch else context.trial_weights,
         larger=None if settings.from_scratch else _larger_winner(context),
+        int8_target=context.int8_target,
     )
 
 
@@ -268,12 +277,12 @@ def train_candidates(
     stored = study.trained(number)
     ended = {each.structure: each for each in (*study.trained_before(number), *stored)}
     retried = not study.is_decided(number)
-    _take_master(context, structures, ended)
-    missing = [s for s in structures if s not in ended or (retried and ended[s].status != "done")]
+    others = _take_master(context, structures, ended)
+    missing = [s for s in others if s not in ended or (retried and ended[s].status != "done")]
     if missing:
         with context.phase("candidate training"):
             _train_missing(context, structures, missing, ended)
-    elif [each.structure for each in stored] != structures:
+    elif stored != [ended[structure] for structure in structures]:
         # All were trained in earlier rounds, or before the study got more trials.
         _save(context, structures, ended)
     trained = [ended[structure] for structure in structures]
@@ -290,18 +299,31 @@ def _take_master(
     context: SearchContext,
     structures: Sequence[Structure],
     ended: dict[Structure, TrainedCandidate],
-) -> None:
-    """Take a MasterNet that was fine-tuned from trained weights as a candidate, as it is."""
+) -> list[Structure]:
+    """Take a MasterNet that was fine-tuned from trained weights as a candidate, as it is.
+
+    Returns:
+        The other candidates.
+    """
     study, master = context.study, context.master
     score = study.master_score()
     if context.settings.from_scratch or master not in structures or score is None:
-        return
+        return list(structures)
     epochs = context.settings.master_training.epochs
     ended[master] = TrainedCandidate.of(master, epochs, score)
-    job = make_candidate_job(context)
+    _copy_master_weights(context)
+    if context.int8_target is not None and score.quantised is None:
+        reason = f"the quantisation of the MasterNet failed; {layout.LOG} has the reason"
+        ended[master] = TrainedCandidate(master, "failed", epochs, reason=reason)
+    return [structure for structure in structures if structure != master]
+
+
+def _copy_master_weights(context: SearchContext) -> None:
+    """Store the weights of the MasterNet as those of a candidate."""
+    study, job = context.study, make_candidate_job(context)
     with study.files.explained():
         job.folder.mkdir(exist_ok=True)
-        shutil.copyfile(study.master_weights, job.weights_path(master))
+        shutil.copyfile(study.master_weights, job.weights_path(context.master))
 
 
 def _train_missing(
@@ -312,16 +334,41 @@ def _train_missing(
 ) -> None:
     report, done = context.report("candidate training"), len(structures) - len(missing)
     report(done, len(structures))
-    job = make_candidate_job(context)
-    job.folder.mkdir(exist_ok=True)
-    if job.inherits:
-        restore_weights(context, needed_trials(missing, job.source, job.trials), in_folds=True)
-    groups = [(structure,) for structure in missing]
-    for trained in context.lab.train_candidates(job, groups, context.workers):
+    for trained in _train(context, make_candidate_job(context), missing):
         ended[trained.structure] = trained
         _save(context, structures, ended)
         done += 1
         report(done, len(structures), str(trained.structure))
+
+
+def _train(
+    context: SearchContext, job: CandidateJob, structures: Sequence[Structure]
+) -> Iterator[TrainedCandidate]:
+    """Train candidates, after the lost trials whose weights they inherit were run again."""
+    job.folder.mkdir(exist_ok=True)
+    if job.inherits:
+        restore_weights(context, needed_trials(structures, job.source, job.trials), in_folds=True)
+    groups = [(structure,) for structure in structures]
+    yield from context.lab.train_candidates(job, groups, context.workers)
+
+
+def train_again(context: SearchContext, structure: Structure) -> None:
+    """Train a candidate of the round again for its weights alone; its recorded scores stay.
+
+    Raises GenetsError where the training fails.
+    """
+    job = replace(make_candidate_job(context), int8_target=None)
+    if job.inherits and structure == context.master:
+        _copy_master_weights(context)
+        return
+    with context.phase("candidate training"):
+        context.report("candidate training")(0, 1)
+        (trained,) = _train(context, job, [structure])
+    if trained.status == "failed":
+        raise GenetsError(
+            f"the weights of candidate {structure} are missing or damaged, and its training "
+            f"failed: {trained.reason}"
+        )
 
 
 def _save(
@@ -336,7 +383,6 @@ def _save(
 def best_trained(trained: Sequence[TrainedCandidate], metric: Metric) -> TrainedCandidate:
     """Give the candidate with the best score; of equal ones the first, which is predicted better.
 
-    At least one must not have failed.
+    With an int8 target, the score is that after quantisation. At least one must not have failed.
     """
-    done = (each for each in trained if each.status == "done")
-    return max(done, key=lambda each: each.value(metric))
+    return best_first(trained, metric)[0]

@@ -221,7 +221,9 @@ class _Comparison:
         folder = study.folder / place
         folder.parent.mkdir(exist_ok=True)
         net = context.lab.train_rival(rival.run, folder, device=context.device, listener=listener)
-        score, predictions = context.test(net.to(context.device), self._load_images(rival).test)
+        data = self._load_images(rival)
+        score, predictions = context.lab.test(net.to(context.device), data.test, context.device)
+        score = replace(score, quantised=context.score_quantised(net, data, data.test))
         trained = TrainedRival(rival.run.recipe.epochs, score, predictions)
         text = json.dumps(trained.to_json(), allow_nan=False)  # on one line, as it may be long
         write_atomic(study.folder / f"{place}.json", text + "\n")
@@ -269,7 +271,8 @@ class _Comparison:
             context, structure = self._contexts[budget], self._results[budget].selected.structure
             net = context.build_network(structure, "final")
             load_weights(net, context.study.winner_weights)
-            _, self._winners[budget] = context.test(net, self._images(structure).test)
+            test = self._images(structure).test
+            _, self._winners[budget] = context.lab.test(net, test, context.device)
         return self._winners[budget]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from genets.core.validation import from_plain
 from genets.structure import Structure, SuperBlock
-from genets.training.score import ClassSums, Metric, Score
+from genets.training.score import ClassSums, Metric, Score, comparable
 
 Record = TypeVar("Record")
 Positive = Annotated[float, Field(gt=0)]
@@ -148,6 +148,8 @@ class TrainedCandidate:
         cross_entropy: Nats per image.
         balanced_accuracy: See `Score`; None also where an older genets recorded the candidate.
         by_class: See `Score`; a study does not store it.
+        quantised: With an int8 target, the scores after quantisation; see `Score`. None also where
+            an older genets recorded the candidate.
     """
 
     structure: Structure
@@ -159,6 +161,7 @@ class TrainedCandidate:
     reason: str = ""
     balanced_accuracy: float | None = None
     by_class: ClassSums = field(default=(), compare=False, repr=False)
+    quantised: Score | None = None
 
     @classmethod
     def of(
@@ -168,7 +171,7 @@ class TrainedCandidate:
         top1, entropy, balanced = score.top1, score.cross_entropy, score.balanced_accuracy
         return cls(
             structure, "done", epochs, top1, entropy, seconds, balanced_accuracy=balanced,
-            by_class=score.by_class,
+            by_class=score.by_class, quantised=score.quantised,
         )  # fmt: skip
 
     @property
@@ -176,15 +179,24 @@ class TrainedCandidate:
         """The scores. Raises ValueError where the candidate failed."""
         if self.top1 is None or self.cross_entropy is None:
             raise ValueError(f"{self.structure} has no score")
-        return Score(self.top1, self.cross_entropy, balanced_accuracy=self.balanced_accuracy)
+        return Score(
+            self.top1,
+            self.cross_entropy,
+            balanced_accuracy=self.balanced_accuracy,
+            quantised=self.quantised,
+        )
 
     def value(self, metric: Metric) -> float:
-        """The score with the sign that makes higher better. Raises ValueError where it failed."""
+        """The score before quantisation, with the sign that makes higher better.
+
+        Raises ValueError where the candidate failed.
+        """
         return metric.oriented(self.score[metric])
 
     def to_json(self) -> dict[str, Any]:
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
-        return values | {"structure": str(self.structure)}
+        quantised = self.quantised and self.quantised.to_json()
+        return values | {"structure": str(self.structure), "quantised": quantised}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TrainedCandidate:
@@ -193,6 +205,17 @@ class TrainedCandidate:
         if candidate.status == "done":
             candidate.score.check()
         return candidate
+
+
+def best_first(trained: Sequence[TrainedCandidate], metric: Metric) -> list[TrainedCandidate]:
+    """Order the candidates that did not fail by `comparable` scores, the best first.
+
+    Equal ones stay in their order.
+    """
+    done = [each for each in trained if each.status == "done"]
+    values = [metric.oriented(score[metric]) for score in comparable([c.score for c in done])]
+    order = sorted(range(len(done)), key=lambda number: -values[number])
+    return [done[number] for number in order]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _join(results: Sequence[Result]) -> Result:
     if last.status == "failed":
         return replace(last, seconds=seconds)
     score = join_scores([_fold_score(result) for result in results])
-    return replace(
+    joined = replace(
         last,
         top1=score.top1,
         cross_entropy=score.cross_entropy,
@@ -79,10 +79,16 @@ def _join(results: Sequence[Result]) -> Result:
         by_class=score.by_class,
         seconds=seconds,
     )
+    if isinstance(joined, TrainedCandidate):
+        return replace(joined, quantised=score.quantised)
+    return joined
 
 
 def _fold_score(result: TrialResult | TrainedCandidate) -> Score:
     assert result.top1 is not None
     assert result.cross_entropy is not None
     images = round(sum(count for count, _ in result.by_class))
-    return Score(result.top1, result.cross_entropy, images, by_class=result.by_class)
+    quantised = result.quantised if isinstance(result, TrainedCandidate) else None
+    return Score(
+        result.top1, result.cross_entropy, images, by_class=result.by_class, quantised=quantised
+    )

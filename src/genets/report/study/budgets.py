@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
+from genets.report.study.headline import INT8_TEXT, tested_in_int8, tested_score
 from genets.report.wording import (
     accuracy_words,
     aligned_texts,
     difference_text,
     noise_words,
-    noisy_score_text,
-    shown_by,
+    noisy_score_texts,
+    score_names,
 )
 from genets.training.score import Score
 
@@ -32,11 +33,14 @@ def budgets_section(snapshot: Snapshot) -> Section:
         return Section("Budgets", [])
     latencies = aligned_texts(ms for each in snapshot.budgets for ms in _latencies(each))
     quarters = [latencies[start : start + 4] for start in range(0, len(latencies), 4)]
-    rows = [_master_row(snapshot), *map(_budget_row, snapshot.budgets, quarters)]
+    rows = [_master_row(snapshot)]
+    rows += [_budget_row(snapshot, *each) for each in zip(snapshot.budgets, quarters, strict=True)]
+    quantised = tested_in_int8(snapshot)
     header = ("budget", "ms per image", "low", "high", "budget, ms", "noise",
-              *(f"test {metric.label}" for metric in shown_by(snapshot.settings.metric)),
+              *score_names(snapshot.settings.metric, quantised=quantised, prefix="test "),
               "compared with the MasterNet", "structure")  # fmt: skip
-    blocks: list[Block] = [PageTable(header, rows), Paragraph(BUDGETS_TEXT, True)]
+    text = BUDGETS_TEXT + INT8_TEXT * quantised
+    blocks: list[Block] = [PageTable(header, rows), Paragraph(text, True)]
     blocks += [
         Paragraph(f"The budget {each.budget} is not met: {each.refusal}.")
         for each in snapshot.budgets
@@ -52,7 +56,7 @@ def with_budget(section: Section, snapshot: Snapshot) -> Section:
 
 def _master_row(snapshot: Snapshot) -> list[Cell | str]:
     (latency,) = aligned_texts([snapshot.selected.master_ms if snapshot.selected else None])
-    scores = _score_texts(snapshot, "master")
+    scores = _score_texts(snapshot, snapshot, "master")
     return [
         "MasterNet",
         latency,
@@ -74,28 +78,27 @@ def _latencies(snapshot: Snapshot) -> tuple[float | None, ...]:
     return selected.measured_ms, selected.low_ms, selected.high_ms, selected.budget_ms
 
 
-def _budget_row(snapshot: Snapshot, latencies: Sequence[str]) -> list[Cell | str]:
-    selected = snapshot.selected
+def _budget_row(snapshot: Snapshot, budget: Snapshot, latencies: Sequence[str]) -> list[Cell | str]:
+    """The row of one budget. snapshot: The study with all budgets."""
+    selected, scores = budget.selected, _score_texts(snapshot, budget, "winner")
     if selected is None:
-        state = "not met" if snapshot.refusal is not None else "not selected yet"
-        dashes = ["-" for _ in shown_by(snapshot.settings.metric)]
-        return [snapshot.budget, *latencies, "", *dashes, "", Cell(state, "text")]
+        state = "not met" if budget.refusal is not None else "not selected yet"
+        return [budget.budget, *latencies, "", *scores, "", Cell(state, "text")]
     return [
-        snapshot.budget,
+        budget.budget,
         *latencies,
         noise_words(selected),
-        *_score_texts(snapshot, "winner"),
-        Cell(_difference_text(snapshot), "text"),
+        *scores,
+        Cell(_difference_text(budget), "text"),
         Cell(str(selected.structure), "text"),
     ]
 
 
-def _score_texts(snapshot: Snapshot, name: str) -> list[str]:
+def _score_texts(snapshot: Snapshot, budget: Snapshot, name: str) -> list[str]:
     """The scores of `master` or `winner` on the test images, by metric."""
-    record, counts = (snapshot.result or {}).get(name), snapshot.class_counts
-    images = None if counts is None else int(counts.winner.sum())
-    score = None if record is None else Score.from_json({"images": images, **record})
-    return [noisy_score_text(score, metric) for metric in shown_by(snapshot.settings.metric)]
+    quantised = tested_in_int8(snapshot)
+    score = tested_score(budget, name)
+    return noisy_score_texts(score, snapshot.settings.metric, quantised=quantised)
 
 
 def _difference_text(snapshot: Snapshot) -> str:

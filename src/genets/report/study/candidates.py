@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from genets.nas.candidates.training import best_trained
-from genets.nas.study.records import TrainedCandidate
+from genets.nas.study.records import TrainedCandidate, best_first
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.study.facts import own_measured
 from genets.report.wording import (
     aligned_texts,
+    decided_in_int8,
     noise_words,
-    noisy_score_text,
+    noisy_score_texts,
+    score_names,
     scored_images_text,
-    shown_by,
 )
 from genets.training.score import Metric, Score
 
@@ -21,6 +22,16 @@ CANDIDATES_TEXT = (
     "were trained from scratch like the winner{at_own} and scored on {images}; the "
     "range in brackets is the 95 % interval that comes from their number. The candidate with the "
     "best {metric} wins. Each candidate was trained once, with seed {seed}. The best stands first."
+)
+INT8_TEXT = (
+    " The target computes in int8, so each trained candidate was also quantised as the export of "
+    "the winner is, with images of its training split, and scored in the engine of the target: "
+    "these are the scores in int8, and {deciding}. The accuracy model uses the scores before "
+    "quantisation."
+)
+INT8_DECIDES = "they decide"
+INT8_MISSING = (
+    "they decide only where every candidate has them; an older genets did not record them"
 )
 OTHER_BUDGETS_TEXT = (
     " Candidates that were trained for another budget count as well where they meet this one."
@@ -35,8 +46,8 @@ def rounds_section(snapshot: Snapshot) -> Section:
     number = snapshot.latest.number
     blocks: list[Block] = [
         PageTable(
-            _round_header(metric),
-            [_round_row(r, metric, snapshot.master_score) for r in rounds],
+            _round_header(metric, quantised=_is_quantised(snapshot)),
+            [_round_row(r, snapshot) for r in rounds],
             frozenset({number - 1}),
         ),
         Paragraph(
@@ -56,43 +67,46 @@ def rounds_section(snapshot: Snapshot) -> Section:
     return Section("Rounds", blocks)
 
 
-def _round_header(metric: Metric) -> tuple[str, ...]:
-    first, *others = (each.label for each in shown_by(metric))
+def _round_header(metric: Metric, *, quantised: bool) -> tuple[str, ...]:
+    first, *others = score_names(metric, quantised=quantised)
     return ("round", f"MasterNet, validation {first}", *others, "trials", "candidates trained",
             f"best, validation {first}", *others, "MasterNet")  # fmt: skip
 
 
-def _round_row(
-    round_snapshot: RoundSnapshot, metric: Metric, first_master: Score | None
-) -> list[Cell | str]:
+def _is_quantised(snapshot: Snapshot) -> bool:
+    """Whether the study has scores after quantisation on its validation images."""
+    scores = [each.score for each in snapshot.rounds]
+    scores += [each.score for each in snapshot.confirmed if each.status == "done"]
+    return any(score is not None and score.quantised is not None for score in scores)
+
+
+def _round_row(round_snapshot: RoundSnapshot, snapshot: Snapshot) -> list[Cell | str]:
     done = [candidate for candidate in round_snapshot.confirmed if candidate.status == "done"]
-    best = best_trained(done, metric) if done else None
+    best = best_trained(done, snapshot.settings.metric) if done else None
     failed = sum(result.status == "failed" for result in round_snapshot.results)
     return [
         str(round_snapshot.number),
-        *_score_cells(round_snapshot.score, metric, first_master),
+        *_score_cells(round_snapshot.score, snapshot),
         f"{len(round_snapshot.results) - failed}" + f", {failed} failed" * bool(failed),
         str(len(round_snapshot.confirmed)),
-        *_score_cells(best.score if best else None, metric, first_master),
+        *_score_cells(best.score if best else None, snapshot),
         Cell(str(round_snapshot.master), "text"),
     ]
 
 
-def _score_cells(
-    score: Score | None, deciding: Metric, first_master: Score | None
-) -> list[Cell | str]:
+def _score_cells(score: Score | None, snapshot: Snapshot) -> list[Cell | str]:
     """Scores on the validation images, whose number stands in the score of the first MasterNet."""
     if score is not None:
-        score = score.with_images_of(first_master)
-    return [noisy_score_text(score, metric) for metric in shown_by(deciding)]
+        score = score.with_images_of(snapshot.master_score)
+    quantised = _is_quantised(snapshot)
+    return [*noisy_score_texts(score, snapshot.settings.metric, quantised=quantised)]
 
 
 def candidates_section(snapshot: Snapshot) -> Section:
     """A row for each trained candidate, the best first; empty where no candidate was trained."""
     metric = snapshot.settings.metric
     failed = [each for each in snapshot.confirmed if each.status != "done"]
-    done = [each for each in snapshot.confirmed if each.status == "done"]
-    candidates = [*sorted(done, key=lambda each: each.value(metric), reverse=True), *failed]
+    candidates = [*best_first(snapshot.confirmed, metric), *failed]
     if not candidates:
         return Section("Candidates", [])
     winner = snapshot.selected.structure if snapshot.selected else None
@@ -117,21 +131,24 @@ def candidates_section(snapshot: Snapshot) -> Section:
         metric=metric.label,
         seed=settings.seed,
     )
+    quantised = _is_quantised(snapshot)
+    if quantised:
+        decides = decided_in_int8(snapshot.confirmed)
+        text += INT8_TEXT.format(deciding=INT8_DECIDES if decides else INT8_MISSING)
     if snapshot.settings.budgets:
         text += OTHER_BUDGETS_TEXT
     header = ("candidate", "pixels", "ms per image", "times the MasterNet", "noise",
-              *(f"validation {each.label}" for each in shown_by(metric)),
+              *score_names(metric, quantised=quantised, prefix="validation "),
               "epochs", "structure")  # fmt: skip
     table = PageTable(header, rows, frozenset(chosen))
     return Section("Candidates", [table, Paragraph(text)])
 
 
 def _candidate_scores(candidate: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:
-    metric = snapshot.settings.metric
     if candidate.status == "done":
-        return _score_cells(candidate.score, metric, snapshot.master_score)
-    *others, _ = shown_by(metric)
-    return [*["-"] * len(others), Cell(f"failed: {candidate.reason}", "text")]
+        return _score_cells(candidate.score, snapshot)
+    names = score_names(snapshot.settings.metric, quantised=_is_quantised(snapshot))
+    return [*["-"] * (len(names) - 1), Cell(f"failed: {candidate.reason}", "text")]
 
 
 def _latency_cells(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from genets.latency import Budget
+from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate
 from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Code, PageTable, Paragraph, Section
@@ -17,8 +16,8 @@ from genets.report.wording import (
     aligned_texts,
     difference_text,
     noise_words,
-    noisy_score_text,
-    shown_by,
+    noisy_score_texts,
+    score_names,
 )
 from genets.training.score import Metric, Score
 
@@ -40,6 +39,13 @@ SCORES_TEXT = (
 BALANCED_TEXT = (
     " Balanced accuracy is the mean over the classes of the share of right images. Its range comes "
     "from the number of images in classes of equal size that would be as informative."
+)
+INT8_TEXT = (
+    " The target computes in int8. Scores in int8 are those of the network after quantisation, in "
+    "the engine of the target; images of the training split set the value ranges. The other scores "
+    "on this page, and the differences between networks, are those before quantisation. The files "
+    "in the results folder are not quantised; the next steps show the command that writes the int8 "
+    "files."
 )
 PAIRED_TEXT = (
     " The difference in accuracy is paired: both networks were scored on the same {images} test "
@@ -92,19 +98,19 @@ def result_section(snapshot: Snapshot) -> Section:
     selected, result = snapshot.selected, snapshot.result
     if selected is None:
         return Section("Result", [])
-    blocks: list[Block] = [_table(snapshot, selected, result or {})]
+    blocks: list[Block] = [_table(snapshot, selected)]
     blocks += [Paragraph(budget_sentence(snapshot, selected)), Paragraph(WORDS_TEXT, True)]
     if result is not None:
-        balanced = snapshot.settings.metric is Metric.BALANCED_ACCURACY
-        blocks.append(Paragraph(SCORES_TEXT + BALANCED_TEXT * balanced, True))
+        text = SCORES_TEXT + BALANCED_TEXT * (snapshot.settings.metric is Metric.BALANCED_ACCURACY)
+        blocks.append(Paragraph(text + INT8_TEXT * tested_in_int8(snapshot), True))
     own = snapshot.settings.target.resolved()
     blocks += [Paragraph(latency_conditions(t), True) for t in snapshot.targets if t.target == own]
     return Section("Result", blocks)
 
 
-def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -> PageTable:
-    shown = shown_by(snapshot.settings.metric)
-    scores = [f"test {metric.label}" for metric in shown]
+def _table(snapshot: Snapshot, selected: Candidate) -> PageTable:
+    metric, quantised = snapshot.settings.metric, tested_in_int8(snapshot)
+    scores = score_names(metric, quantised=quantised, prefix="test ")
     header = ["network", "ms per image", "low", "high", "noise", *scores]
     low = high = None
     master_noise = ""
@@ -119,14 +125,25 @@ def _table(snapshot: Snapshot, selected: Candidate, result: Mapping[str, Any]) -
         (master_noise, noise_words(selected)),
         strict=True,
     )
-    counts = snapshot.class_counts
-    images = None if counts is None else int(counts.winner.sum())
     rows = []
     for name, latency in zip(("MasterNet", "winner"), columns, strict=True):
-        record = result.get(name.removesuffix("Net").lower())
-        score = None if record is None else Score.from_json({"images": images, **record})
-        rows.append([name, *latency, *(noisy_score_text(score, metric) for metric in shown)])
+        score = tested_score(snapshot, name.removesuffix("Net").lower())
+        rows.append([name, *latency, *noisy_score_texts(score, metric, quantised=quantised)])
     return PageTable(header, rows, frozenset({1}))
+
+
+def tested_score(snapshot: Snapshot, name: str) -> Score | None:
+    """The score of `master` or `winner` on the test split; None before the search ends."""
+    record, counts = (snapshot.result or {}).get(name), snapshot.class_counts
+    images = None if counts is None else int(counts.winner.sum())
+    return None if record is None else Score.from_json({"images": images, **record})
+
+
+def tested_in_int8(snapshot: Snapshot) -> bool:
+    """Whether a network was scored on the test split after quantisation."""
+    scores = [tested_score(each, name) for each in snapshot.each_budget
+              for name in ("master", "winner")]  # fmt: skip
+    return any(score is not None and score.quantised is not None for score in scores)
 
 
 def budget_sentence(snapshot: Snapshot, selected: Candidate) -> str:
@@ -142,6 +159,17 @@ def budget_sentence(snapshot: Snapshot, selected: Candidate) -> str:
         f"winner's interval is {abs(selected.margin):.1%} {side} the budget. The search predicted "
         f"{selected.predicted_ms:.4g} ms before it measured the winner."
     )
+
+
+def _export_options(settings: SearchSettings) -> str:
+    """The options with which `genets export` writes files for an int8 target."""
+    target = settings.target
+    if target.precision != "int8":
+        return ""
+    words = ["--engine", target.engine, "--precision", "int8", "--data", settings.data]
+    if target.provider is not None:
+        words += ["--provider", target.provider]
+    return f"{shlex.join(words)} "
 
 
 def next_steps(snapshot: Snapshot) -> Section:
@@ -162,7 +190,7 @@ def next_steps(snapshot: Snapshot) -> Section:
                   "search:"),
         Code([
             f"genets predict {results} photo.jpg",
-            f"genets export {results} --out deploy",
+            f"genets export {results} {_export_options(snapshot.settings)}--out deploy",
             f"genets select {study} --budget {0.8 * budget:.2g}ms --out faster",
         ]),
     ])  # fmt: skip

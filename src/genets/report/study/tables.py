@@ -17,11 +17,13 @@ from genets.report.study.rivals import rivals_tables
 from genets.report.tables import Fact, facts_table, screen_table
 from genets.report.wording import (
     accuracy_words,
+    decided_in_int8,
     difference_text,
     duration_text,
     folds_text,
     ms_text,
     noise_words,
+    score_names,
     score_text,
     shown_by,
 )
@@ -40,6 +42,7 @@ BUDGETS_TEXT = (
     "Scores on test images. up to: the upper end of the 95 % interval of the latency. compared "
     "with the MasterNet: the difference of top-1, with its 95 % interval over the test images."
 )
+BUDGETS_INT8_TEXT = " in int8: after quantisation; the difference is that before quantisation."
 
 
 def search_tables(result: SearchResult) -> list[Table]:
@@ -62,8 +65,15 @@ def search_tables(result: SearchResult) -> list[Table]:
 
 def _budgets_table(result: SearchResult) -> Table:
     """A line for the MasterNet, for the winner of each budget, and for each refused budget."""
+    tested = [result.master, *(each.winner for each in result.budgets.values())]
+    quantised = any(score.quantised is not None for score in tested)
+
+    def score_texts(score: Score) -> list[str]:
+        texts = _score_texts(score, result.metric)
+        return texts + _score_texts(score.quantised, result.metric) if quantised else texts
+
     rows = [["MasterNet", f"{result.selected.master_ms:.4g}", "-", "-",
-             *_score_texts(result.master, result.metric), "-", "-"]]  # fmt: skip
+             *score_texts(result.master), "-", "-"]]  # fmt: skip
     for budget, each in result.budgets.items():
         selected = each.selected
         difference = each.difference and difference_text(each.difference)
@@ -72,15 +82,16 @@ def _budgets_table(result: SearchResult) -> Table:
             f"{selected.measured_ms:.4g}",
             f"{selected.high_ms:.4g}",
             f"{selected.budget_ms:.4g}",
-            *_score_texts(each.winner, result.metric),
+            *score_texts(each.winner),
             difference or accuracy_words(each.winner.top1 - each.master.top1),
             str(each.results.relative_to(result.folder)),
         ])  # fmt: skip
     header = ["budget", "ms per image", "up to", "budget, ms",
-              *(metric.label for metric in shown_by(result.metric)),
+              *score_names(result.metric, quantised=quantised),
               "compared with the MasterNet", "folder"]  # fmt: skip
     rows += [[budget, "not met", *["-"] * (len(header) - 2)] for budget in result.refused]
-    return screen_table("Budgets", header, rows, fold=("folder",), caption=BUDGETS_TEXT)
+    text = BUDGETS_TEXT + BUDGETS_INT8_TEXT * quantised
+    return screen_table("Budgets", header, rows, fold=("folder",), caption=text)
 
 
 def search_table(result: SearchResult) -> Table:
@@ -119,7 +130,8 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
     epochs = f"validation scores after {counted(result.confirmed[0].epochs, 'epoch')}"
     if result.folds > 1:
         epochs += f", {folds_text(result.folds)}"
-    yield "candidates", f"{'; '.join(scores)}; {epochs}; {result.metric.label} decides"
+    deciding = result.metric.label + " in int8" * decided_in_int8(result.confirmed)
+    yield "candidates", f"{'; '.join(scores)}; {epochs}; {deciding} decides"
 
 
 def _candidate_scores(candidate: TrainedCandidate, metric: Metric) -> str:
@@ -137,13 +149,20 @@ def _round_facts(result: SearchResult) -> Iterable[Fact]:
 
 
 def _scores_text(score: Score, deciding: Metric) -> str:
+    """The scores by name; behind them in brackets, if there are any, those after quantisation."""
     texts = zip(shown_by(deciding), _score_texts(score, deciding), strict=True)
-    return ", ".join(f"{metric.label} {text}" for metric, text in texts)
+    text = ", ".join(f"{metric.label} {text}" for metric, text in texts)
+    if score.quantised is None:
+        return text
+    return f"{text} (in int8: {_scores_text(score.quantised, deciding)})"
 
 
-def _score_texts(score: Score, deciding: Metric) -> list[str]:
+def _score_texts(score: Score | None, deciding: Metric) -> list[str]:
     """The scores of a network in a study. deciding: the metric of the study."""
-    return [score_text(metric_score(score, metric), metric) for metric in shown_by(deciding)]
+    metrics = shown_by(deciding)
+    if score is None:
+        return ["-"] * len(metrics)
+    return [score_text(metric_score(score, metric), metric) for metric in metrics]
 
 
 def _quoted(path: Path) -> str:
