@@ -167,6 +167,15 @@ KEYS: dict[str, dict[str, str]] = {
         "rounds[].candidates[]": SELECTED,
         "rounds[].confirmed[]": CONFIRMED,
     },
+    "search --plan": {
+        "": (
+            "disk_bytes, folder, free_bytes, images, phases, probe_seconds, reasons, seconds, "
+            "settings, warnings, workers"
+        ),
+        "images": "test, train, validation",
+        "disk_bytes": "MasterNet, candidates, other, rivals, trials, winner",
+        "phases[]": "basis, count, epochs, folds, phase, seconds, steps, work",
+    },
     "search, rivals": RIVALS,
     "search, several budgets": {
         "": (

@@ -10,7 +10,10 @@ FOLDER = "reference/api"
 
 # Title of a page and the public names that it documents. Together they are `genets.__all__`.
 MAIN = {
-    "search": ("Search", ("search", "select", "SearchResult", "SearchSettings")),
+    "search": (
+        "Search",
+        ("search", "plan_search", "select", "SearchResult", "SearchPlan", "SearchSettings"),
+    ),
     "latency": ("Latency", ("Target", "measure", "Measurement", "Budget", "LatencyTable")),
     "networks": (
         "Networks",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from genets.latency import Measurement as Measurement
     from genets.latency import Target as Target
     from genets.latency import measure as measure
+    from genets.nas.plan.search_plan import SearchPlan as SearchPlan
+    from genets.nas.plan.search_plan import plan_search as plan_search
     from genets.nas.reselect import select as select
     from genets.nas.result import SearchResult as SearchResult
     from genets.nas.search import search as search
@@ -44,6 +46,7 @@ __all__, __getattr__ = lazy_names(
     {
         "core.errors": ("GenetsError",),
         "latency": ("Budget", "LatencyTable", "Measurement", "Target", "measure"),
+        "nas.plan.search_plan": ("SearchPlan", "plan_search"),
         "nas.reselect": ("select",),
         "nas.result": ("SearchResult",),
         "nas.search": ("search",),

@@ -39,7 +39,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.folds import FoldsRunner
-from genets.nas.trials.run import _make_job
+from genets.nas.trials.run import make_trial_job
 from genets.nas.trials.workers import run_inline
 from genets.networks import build, load_weights, save_weights
 from genets.networks.weights import read_weights
@@ -113,7 +113,7 @@ def test_a_trial_has_the_joint_score_of_its_trainings_in_the_folds(found: Search
     with Study.open(found.folder) as study:
         context = SearchContext(study, 10, workers=1)
         result = study.results()[0]
-        jobs = _make_job(context).each_fold()
+        jobs = make_trial_job(context).each_fold()
         parts = [job.runner().run((result.trial,))[0] for job in jobs]
     assert {part.top1 for part in parts} != {result.top1}
     images = [data.validation for data in folds_of()]
@@ -146,7 +146,7 @@ def test_workers_give_the_same_scores(found: SearchResult) -> None:
         trials = [each for each in study.results() if each.trial.index == 1]
         trained = [each for each in study.trained() if each.structure != MASTER][:1]
         groups = [(each.trial,) for each in trials]
-        again = {each.trial: each for each in run_inline(_make_job(context), groups, 2)}
+        again = {each.trial: each for each in run_inline(make_trial_job(context), groups, 2)}
         job = make_candidate_job(context)
         (other,) = run_inline(job, [(each.structure,) for each in trained], 2)
     assert [again[each.trial].cross_entropy for each in trials] == [

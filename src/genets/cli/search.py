@@ -26,7 +26,7 @@ from genets.cli.options import (
     option,
     preset_names,
 )
-from genets.core.errors import InfeasibleBudgetError
+from genets.core.errors import InfeasibleBudgetError, SettingsError
 from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
@@ -90,6 +90,15 @@ def search(
         ),
     ] = None,
     wait: Wait = DEFAULT_WAIT_MINUTES,
+    plan: Annotated[
+        bool,
+        option(
+            "Print the phases of the search, an estimate of its time on this machine (from a probe "
+            "of about a minute) and its disk space, and end. OUT is not made.",
+            panel=OUTPUT,
+            name="--plan",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Find, train and export the best network within a latency budget.
@@ -101,6 +110,7 @@ def search(
     genets search --data digits --budget 0.5x --preset quick --out runs/demo
     genets search --data photos/ --budget 0.2ms --device cuda --precision fp16 --out runs/photos
     genets search --data photos/ --budgets 0.8x,0.5x,0.3x --out runs/sizes
+    genets search --data photos/ --budget 0.2ms --out runs/photos --plan
     genets search --out runs/photos
     """
     from genets.nas.settings.toml_tables import merge
@@ -110,6 +120,14 @@ def search(
         settings["resolution"] = resolution
     chosen = _merge_settings(out, preset, settings_file, settings, target)
     masters = [] if compare_masters is None else _read_masters(compare_masters, settings)
+    if plan and masters:
+        raise SettingsError(
+            "--plan needs one MasterNet, and --compare-masters trains several to choose one; "
+            "give --master"
+        )
+    if plan:
+        _plan(chosen, out, preset, workers, wait, json)
+        return
     complete = _complete(chosen | ({"master": masters[0]} if masters else {}), out, preset)
     values = dict(complete.values)
     if masters:
@@ -147,8 +165,6 @@ def _read_masters(text: str, given: dict[str, Any]) -> list[str]:
 
     given: The settings that were given as options.
     """
-    from genets.core.errors import SettingsError
-
     if "master" in given:
         raise SettingsError("give --master or --compare-masters, not both")
     structures = [name.strip() for name in text.split(",") if name.strip()]
@@ -168,6 +184,31 @@ def _complete(chosen: dict[str, Any], out: Path, preset: str | None) -> Complete
     for reason in complete.reasons:
         print_remark(reason)
     return complete
+
+
+def _plan(
+    chosen: dict[str, Any],
+    out: Path,
+    preset: str | None,
+    workers: int | None,
+    wait: float,
+    json: bool,
+) -> None:
+    """Print the plan of a search."""
+    _check(chosen)
+    check_writable_folder(out)
+    from genets.cli.output import print_remark, print_result
+    from genets.cli.progress import show_progress
+    from genets.nas.plan.search_plan import plan_search
+    from genets.report.study.plan import plan_sentence, plan_tables
+
+    with show_progress(plain=json) as on_event:
+        plan = plan_search(
+            out=out, preset=preset, workers=workers, wait_minutes=wait, on_event=on_event, **chosen
+        )
+    print_result(json, plan.to_json(), plan_tables(plan), [plan_sentence(plan)])
+    for warning in () if json else plan.warnings:
+        print_remark(f"warning: {warning}")
 
 
 def _run(

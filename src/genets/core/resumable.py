@@ -76,12 +76,20 @@ class ResumableFolder:
             GenetsError: The path is a file, the folder holds something else, another process
                 uses it, or it cannot be written; of class `kind.raises`.
         """
+        self.check_usable()
         with self.explained():
-            if not self.is_begun and self.path.exists():
-                self._check_empty()
             make_folder(self.path)
             self._take_lock()
         return self
+
+    def check_usable(self) -> None:
+        """Raise an error of class `kind.raises` where the path is a file or holds something else.
+
+        Nothing is written.
+        """
+        with self.explained():
+            if not self.is_begun and self.path.exists():
+                self._check_empty()
 
     def resume(self) -> Self:
         """Lock a folder that has been begun.

@@ -8,7 +8,6 @@ selection to export is done for each budget, the largest first.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,46 +15,36 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
 
-import torch
-
 from genets.core.errors import (
     GenetsError,
     InfeasibleBudgetError,
-    SettingsError,
     StudyError,
     check_type,
 )
 from genets.core.files import normal_name
-from genets.core.gpu import check_one_kind
-from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
-from genets.data import ImageData, describe_equal_files, load_data
+from genets.data import ImageData
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
-from genets.nas.calm import check_wait, leaves_threads_open, with_idle_threads
+from genets.nas.calm import leaves_threads_open, with_idle_threads
+from genets.nas.checks import check_search, load_images
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.master_training import train_master
-from genets.nas.new_study import choose_folds, complete_settings
+from genets.nas.new_study import complete_settings
 from genets.nas.result import SearchResult
 from genets.nas.rivals.comparison import compare_rivals
-from genets.nas.rivals.contender import check_rivals
 from genets.nas.rounds import search_rounds
 from genets.nas.selection.fastest import check_feasible
 from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
-from genets.nas.start import (
-    describe_start,
-    load_start,
-    starting_preprocessing,
-)
+from genets.nas.start import describe_start
 from genets.nas.study import layout
 from genets.nas.study.reader import is_study
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
-from genets.nas.trials.workers import check_memory, training_device
-from genets.nas.warnings import balance_advice, join_warnings, study_warnings
+from genets.nas.warnings import join_warnings, study_warnings
 from genets.nas.winner import TrainedMaster, finish_winner, load_result
 from genets.networks import load_blocks
 from genets.structure import Structure
@@ -111,12 +100,15 @@ def search(
     )
 
 
-def _signature_with_settings() -> inspect.Signature:
-    """The signature of `search` with the settings by name, for `help` and for editors.
+def signature_with_settings(function: Callable[..., object]) -> inspect.Signature:
+    """The signature of a function with the settings by name, for `help` and for editors.
 
     A setting without a plain default, such as a table, stands with the default None.
+
+    Args:
+        function: Takes the settings as its last argument, `**settings`.
     """
-    own = inspect.signature(search)
+    own = inspect.signature(function)
     *named, _ = own.parameters.values()
     settings = {name: (field.annotation, field.default)
                 for name, field in SearchSettings.model_fields.items()}  # fmt: skip
@@ -133,7 +125,7 @@ def _signature_with_settings() -> inspect.Signature:
     return own.replace(parameters=[*named, *parameters])
 
 
-search.__signature__ = _signature_with_settings()  # type: ignore[attr-defined]
+search.__signature__ = signature_with_settings(search)  # type: ignore[attr-defined]
 
 
 def run_search(
@@ -162,74 +154,28 @@ def run_search(
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
-    # Checked before the folder is created, so that a wrong name leaves no study behind.
-    if workers is not None and workers < 1:
-        raise SettingsError(f"workers must be at least 1, not {workers}")
-    check_wait(wait_minutes)
-    _check_space(settings)
-    settings.target.check()
-    check_one_kind(torch, settings.target.device)
-    device = training_device(settings.training_device)
-    check_memory(device)
-    check_rivals(settings, Path(out))
-    preprocessing = starting_preprocessing(settings, Path(out))
-    data = _load_images(
-        settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
+    checked = check_search(
+        settings, out, workers=workers, wait_minutes=wait_minutes, on_event=on_event
     )
-    _check_resolutions(settings)
-    if settings.has_starting_weights and not is_study(Path(out)):
-        # Weights that do not fit are refused here.
-        load_start(settings, data, lambda note: warnings.warn(note, stacklevel=2))
-    if advice := balance_advice(settings, data.train.class_counts(), data.class_names):
-        warnings.warn(advice, stacklevel=2)
-    settings, more_reasons = choose_folds(settings, data, Path(out))
-    for reason in more_reasons:
+    settings, data = checked.settings, checked.data
+    for reason in checked.reasons:
         if on_reason is not None:
             on_reason(reason)
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
     with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
-        _log_settings(study, [*reasons, *more_reasons])
+        _log_settings(study, [*reasons, *checked.reasons])
         with _failure_stored(study):
             _check_same_data(study, data)
             if settings.has_starting_weights:
-                study.save_json(layout.START, describe_start(preprocessing))
+                study.save_json(layout.START, describe_start(checked.preprocessing))
             for file in settings.own_blocks:
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
-                study, data.num_classes, lab=lab, preprocessing=preprocessing,
+                study, data.num_classes, lab=lab, preprocessing=checked.preprocessing,
                 workers=workers, wait_minutes=wait_minutes, on_event=on_event,
             )  # fmt: skip
             return _search(context, data)
-
-
-def _load_images(
-    settings: SearchSettings,
-    resolution: int,
-    device: str = "cpu",
-    *,
-    preprocessing: Preprocessing | None = None,
-    check: bool = True,
-    on_event: OnProgress | None = None,
-) -> ImageData:
-    """Load the images at a resolution. Raises DataError.
-
-    `check` reads every image once, and warns of equal files in several splits.
-    """
-    data = load_data(
-        settings.data,
-        resolution,
-        seed=settings.seed,
-        device=device,
-        check=check,
-        on_progress=on_event,
-        max_broken_share=settings.max_broken_share,
-        preprocessing=preprocessing,
-    )
-    equal_files = describe_equal_files(data) if check else ""
-    if equal_files:
-        warnings.warn(equal_files, stacklevel=3)
-    return data
 
 
 def _log_settings(study: Study, reasons: Sequence[str]) -> None:
@@ -329,30 +275,13 @@ def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData
     if winner.resolution == data.resolution:
         return data
     settings = context.settings
-    winner_data = _load_images(
+    winner_data = load_images(
         settings, winner.resolution, context.device,
         preprocessing=context.preprocessing, check=False,
     )  # fmt: skip
     if winner_data.broken and data.broken:
         winner_data.broken.reasons |= data.broken.reasons  # the user has been warned of these
     return winner_data
-
-
-def _check_space(settings: SearchSettings) -> None:
-    """Raise SettingsError where the space holds no structure besides the MasterNet."""
-    space = settings.space.design_space().around(settings.structure)
-    if space.size == len(space.resolutions):
-        raise SettingsError(
-            "the design space holds one structure, the MasterNet's own; give space.blocks more "
-            "blocks, or a wider space.width_range, stem_width_range, head_width_range or "
-            "depth_change"
-        )
-
-
-def _check_resolutions(settings: SearchSettings) -> None:
-    """Raise DataError where the images cannot be loaded at the extreme resolutions."""
-    for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
-        _load_images(settings, resolution, check=False)
 
 
 def _stored_images(record: Any) -> dict[str, Any]:

@@ -222,17 +222,20 @@ def _larger_winner(context: SearchContext) -> tuple[Structure, Path] | None:
 
     The MasterNet is left out, because candidates inherit its weights in any case.
     """
+    study = context.study
+    winners = [
+        (winner, other.winner_weights)
+        for other in study.each_budget()
+        if other.budget != study.budget
+        and (winner := other.selected()) is not None
+        and winner.structure != context.master
+        and other.winner_weights.exists()
+    ]
+    if not winners:
+        return None
     master = context.latency.measure([context.master])[context.master]
     budget_ms = master.budget_ms(context.budget)
-    winners = [
-        (winner, study.winner_weights)
-        for study in context.study.each_budget()
-        if (winner := study.selected()) is not None and study.winner_weights.exists()
-    ]
-    larger = [
-        (winner, weights) for winner, weights in winners
-        if winner.measured_ms > budget_ms and winner.structure != context.master
-    ]  # fmt: skip
+    larger = [each for each in winners if each[0].measured_ms > budget_ms]
     if not larger:
         return None
     winner, weights = min(larger, key=lambda each: each[0].measured_ms)

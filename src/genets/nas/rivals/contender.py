@@ -141,7 +141,7 @@ def check_rivals(settings: SearchSettings, folder: Path) -> None:
             f"none of the default rivals can be compared: {reason}; name rivals with files of "
             f"weights, such as --rivals {names[0]}=FILE, or search without rivals"
         )
-    warnings.warn(f"rivals are left out: {reason}", stacklevel=3)
+    warnings.warn(f"rivals are left out: {reason}", stacklevel=4)
 
 
 def _is_trained(name: RivalName, settings: SearchSettings, folder: Path) -> bool:

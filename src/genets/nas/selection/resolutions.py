@@ -13,6 +13,11 @@ from genets.nas.study.records import Candidate
 from genets.structure import Structure
 
 
+def candidates_at_each(confirm: int, resolutions: int) -> int:
+    """The number of candidates at each resolution, of `confirm` candidates for all."""
+    return math.ceil(confirm / resolutions)
+
+
 def select_at_each_resolution(
     context: SearchContext, model: AccuracyModel, trained: Sequence[Structure] = ()
 ) -> list[Candidate]:
@@ -37,7 +42,7 @@ def select_at_each_resolution(
     """
     resolutions = context.space.resolutions
     several = len(resolutions) > 1
-    top = math.ceil(context.settings.confirm / len(resolutions))
+    top = candidates_at_each(context.settings.confirm, len(resolutions))
     report = context.report("selection")
     candidates: list[Candidate] = []
     faults: list[InfeasibleBudgetError] = []

@@ -20,15 +20,8 @@ _log = get_logger(__name__)
 
 def run_trials(context: SearchContext) -> list[TrialResult]:
     """Run the missing trials of the round, record each when it ends, and give all results."""
-    settings, study, number = context.settings, context.study, context.round.number
-    planned = plan_trials(
-        context.round.space,
-        settings.trials_per_super_block,
-        settings.controls_per_super_block,
-        seed=settings.seed,
-        sampling=settings.sampling,
-        grown_from=study.grown_from,
-    )
+    study, number = context.study, context.round.number
+    planned = plan_round(context)
     missing = study.missing(planned, number, retry_failed=not study.is_selected(number))
     if missing:
         with context.phase("trials"):
@@ -36,7 +29,20 @@ def run_trials(context: SearchContext) -> list[TrialResult]:
     return study.results(number)
 
 
-def _group_size(context: SearchContext, job: TrialJob | InheritedTrialJob) -> int:
+def plan_round(context: SearchContext) -> tuple[Trial, ...]:
+    """Plan the trials of the round."""
+    settings = context.settings
+    return plan_trials(
+        context.round.space,
+        settings.trials_per_super_block,
+        settings.controls_per_super_block,
+        seed=settings.seed,
+        sampling=settings.sampling,
+        grown_from=context.study.grown_from,
+    )
+
+
+def group_size(context: SearchContext, job: TrialJob | InheritedTrialJob) -> int:
     """The number of trials of one super-block that are trained together."""
     if context.settings.trials == "separate":
         return 1
@@ -51,7 +57,8 @@ def _group_size(context: SearchContext, job: TrialJob | InheritedTrialJob) -> in
     )
 
 
-def _make_job(context: SearchContext) -> TrialJob | InheritedTrialJob:
+def make_trial_job(context: SearchContext) -> TrialJob | InheritedTrialJob:
+    """Make the job of the trials of the round."""
     training = context.settings.trial_training
     shared = {
         "master": context.round.master,
@@ -76,7 +83,7 @@ def restore_weights(context: SearchContext, trials: Sequence[Trial], *, in_folds
     Raises:
         GenetsError: The weights cannot be written.
     """
-    job = _make_job(context)
+    job = make_trial_job(context)
     assert isinstance(job, InheritedTrialJob)
     for each in job.each_fold() if in_folds else [replace(job, folds=1)]:
         _restore(context, each, trials)
@@ -90,7 +97,7 @@ def _restore(context: SearchContext, job: InheritedTrialJob, trials: Sequence[Tr
         return
     _log.info("%d trials are run again, because their weights are missing or damaged", len(lost))
     job = replace(job, kept=replace(kept, limit_bytes=sys.maxsize))
-    groups = group_trials(lost, _group_size(context, job))
+    groups = group_trials(lost, group_size(context, job))
     for _ in context.lab.run_trials(job, groups, context.workers):
         pass  # the workers store the weights
     if not all(kept.has(trial) for trial in trials):
@@ -98,10 +105,10 @@ def _restore(context: SearchContext, job: InheritedTrialJob, trials: Sequence[Tr
 
 
 def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:
-    job = _make_job(context)
+    job = make_trial_job(context)
     report, done = context.report("trials"), planned - len(missing)
     report(done, planned)
-    groups = group_trials(missing, _group_size(context, job))
+    groups = group_trials(missing, group_size(context, job))
     for result in context.lab.run_trials(job, groups, context.workers):
         context.study.record(result, context.round.number)
         done += 1

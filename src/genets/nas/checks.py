@@ -1,0 +1,125 @@
+"""The checks before a search, which write nothing: settings, target, weights and images."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from genets.core.errors import SettingsError
+from genets.core.gpu import check_one_kind
+from genets.core.image_facts import Preprocessing
+from genets.core.progress import OnProgress
+from genets.data import ImageData, describe_equal_files, load_data
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
+from genets.nas.calm import check_wait
+from genets.nas.new_study import choose_folds
+from genets.nas.rivals.contender import check_rivals
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.start import load_start, starting_preprocessing
+from genets.nas.study.reader import is_study
+from genets.nas.trials.workers import check_memory, training_device
+from genets.nas.warnings import balance_advice
+
+
+@dataclass(frozen=True)
+class CheckedSearch:
+    """A search that may begin.
+
+    Attributes:
+        settings: All settings, with the number of folds.
+        data: The images at the MasterNet's resolution.
+        preprocessing: How images become inputs; None for the default of the data.
+        reasons: Why settings were chosen by the number of images, line by line.
+    """
+
+    settings: SearchSettings
+    data: ImageData
+    preprocessing: Preprocessing | None
+    reasons: tuple[str, ...]
+
+
+def check_search(
+    settings: SearchSettings,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
+    on_event: OnProgress | None = None,
+) -> CheckedSearch:
+    """Check a search before its folder is made, so that a wrong name leaves no study behind.
+
+    See `run_search` for the arguments.
+
+    Raises:
+        GenetsError: A setting is wrong, or weights, images or the target cannot be used.
+    """
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers must be at least 1, not {workers}")
+    check_wait(wait_minutes)
+    _check_space(settings)
+    settings.target.check()
+    check_one_kind(torch, settings.target.device)
+    device = training_device(settings.training_device)
+    check_memory(device)
+    check_rivals(settings, Path(out))
+    preprocessing = starting_preprocessing(settings, Path(out))
+    data = load_images(
+        settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
+    )
+    _check_resolutions(settings)
+    if settings.has_starting_weights and not is_study(Path(out)):
+        # Weights that do not fit are refused here.
+        load_start(settings, data, lambda note: warnings.warn(note, stacklevel=2))
+    if advice := balance_advice(settings, data.train.class_counts(), data.class_names):
+        warnings.warn(advice, stacklevel=3)
+    settings, reasons = choose_folds(settings, data, Path(out))
+    return CheckedSearch(settings, data, preprocessing, reasons)
+
+
+def load_images(
+    settings: SearchSettings,
+    resolution: int,
+    device: str = "cpu",
+    *,
+    preprocessing: Preprocessing | None = None,
+    check: bool = True,
+    on_event: OnProgress | None = None,
+) -> ImageData:
+    """Load the images at a resolution. Raises DataError.
+
+    `check` reads every image once, and warns of equal files in several splits.
+    """
+    data = load_data(
+        settings.data,
+        resolution,
+        seed=settings.seed,
+        device=device,
+        check=check,
+        on_progress=on_event,
+        max_broken_share=settings.max_broken_share,
+        preprocessing=preprocessing,
+    )
+    equal_files = describe_equal_files(data) if check else ""
+    if equal_files:
+        warnings.warn(equal_files, stacklevel=4)
+    return data
+
+
+def _check_space(settings: SearchSettings) -> None:
+    """Raise SettingsError where the space holds no structure besides the MasterNet."""
+    space = settings.space.design_space().around(settings.structure)
+    if space.size == len(space.resolutions):
+        raise SettingsError(
+            "the design space holds one structure, the MasterNet's own; give space.blocks more "
+            "blocks, or a wider space.width_range, stem_width_range, head_width_range or "
+            "depth_change"
+        )
+
+
+def _check_resolutions(settings: SearchSettings) -> None:
+    """Raise DataError where the images cannot be loaded at the extreme resolutions."""
+    for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
+        load_images(settings, resolution, check=False)

@@ -1,0 +1,257 @@
+"""Estimate: the work of a search, counted from its settings, times the seconds of a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from statistics import fmean
+
+from genets.analysis.comparison.networks import NetworkSize
+from genets.core.errors import GenetsError, counted
+from genets.data import ImageData, steps_per_epoch
+from genets.latency import Budget
+from genets.latency.predictor.builder import CALIBRATION_NETWORKS
+from genets.latency.predictor.items import choose_items, choose_probe_batch_size
+from genets.latency.predictor.preparation import preparing_weights
+from genets.latency.predictor.table import HELD_OUT_NETWORKS
+from genets.latency.timing.drift import MAX_ROUNDS, MIN_ROUNDS
+from genets.nas.candidates.training import make_candidate_job
+from genets.nas.context import RIVALS, SearchContext
+from genets.nas.plan.probe import ProbeTimes, TrainingTime
+from genets.nas.rivals.contender import Rival
+from genets.nas.selection.budget_search import max_networks
+from genets.nas.selection.resolutions import candidates_at_each
+from genets.nas.settings.rival_names import expand_rivals
+from genets.nas.trials.plan import group_trials
+from genets.nas.trials.run import group_size, make_trial_job, plan_round
+from genets.nas.trials.runner import MasterNetRunner
+from genets.structure import Structure
+from genets.structure.cost import multiply_adds
+from genets.training import Recipe, RunRecipe
+
+USUAL_ATTEMPTS = 2  # of a selection, as in searches of the digits demo
+VISIT_S = 0.03  # of a small network, while a latency table is timed
+START_S = 5.0  # until the processes of the workers have imported PyTorch
+MAX_MULTIPLE = 4.0  # of the MasterNet's latency; a larger budget leaves the space its largest
+RIVAL_COPIES = 11  # two exports, and three checkpoints of weights and two moments
+OTHER_BYTES = 2_000_000  # tables, database and log; the digits demo writes 0.2 MB of them
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """A phase of a search that has not begun.
+
+    Attributes:
+        phase: The name, as in `SearchResult.seconds`.
+        work: The work in a few words.
+        seconds: The estimated time.
+        basis: What the estimate follows from.
+        count: The number of MasterNets, trials, candidates, winners or rivals to train.
+        folds: The number of folds in which each trial or candidate is trained; 1 is none.
+        epochs, steps: Of each training; None where nothing is trained.
+    """
+
+    phase: str
+    work: str
+    seconds: float
+    basis: str
+    count: int = 0
+    folds: int = 1
+    epochs: int | None = None
+    steps: int | None = None
+
+
+class Estimate:
+    """The phases and the disk space of a new search.
+
+    Args:
+        context: Of a study that has the files of the probe and no results.
+        data: The images at the MasterNet's resolution.
+        times: The times of the probe.
+    """
+
+    def __init__(self, context: SearchContext, data: ImageData, times: ProbeTimes) -> None:
+        self._context, self._data, self._times = context, data, times
+        self._settings = settings = context.settings
+        self._folds, self._trials = settings.num_folds, plan_round(context)
+        self._start_s = START_S if context.workers > 1 else 0.0
+        self._in_folds = f" in each of {self._folds} folds" if self._folds > 1 else ""
+        resolutions = len(context.space.resolutions)
+        self._top = candidates_at_each(settings.confirm, resolutions)
+        self._candidates = resolutions * self._top
+        if settings.rounds == self._candidates == 1:
+            self._candidates = 0  # the best prediction wins without a training
+        # Images to train on and to score: of the usual splits, and of trials and candidates.
+        self._usual = self._scored = len(data.train), len(data.validation)
+        if self._folds > 1:
+            fold = MasterNetRunner.load_data(
+                make_trial_job(context).each_fold()[0], data.resolution
+            )
+            self._scored = len(fold.train), len(fold.validation)
+
+        self._rivals = list(self._find_rivals())
+
+    def phases(self) -> Iterator[PlannedPhase]:
+        """The phases in the order in which a search runs them."""
+        settings, master_ms = self._settings, self._times.measured.ms_per_image
+        yield self._table()
+        yield self._master()
+        multiples = {budget: Budget.parse(budget).ms_per_image(master_ms) / master_ms
+                     for budget in settings.all_budgets}  # fmt: skip
+        for number, budget in enumerate(sorted(multiples, key=multiples.__getitem__, reverse=True)):
+            multiple = min(MAX_MULTIPLE, multiples[budget])
+            ending = f", {budget}" if settings.budgets else ""
+            if not number:
+                yield self._trial_phase("")
+            yield from self._candidate_phases(ending, multiple)
+            for later in range(2, settings.rounds + 1):
+                yield self._trial_phase(f", round {later}", "up to ")
+                yield from self._candidate_phases(f", round {later}", multiple)
+            yield from self._winner_phases(ending, multiple)
+        if self._rivals:
+            yield self._rival_phase()
+
+    def disk_bytes(self) -> dict[str, int]:
+        """The largest size of the files of the study, by kind, from the files of the probe.
+
+        Candidates are taken to be as large as the MasterNet. Those of folds are not kept.
+        """
+        study, settings, kept = self._context.study, self._settings, self._context.trial_weights
+        sizes = [path.stat().st_size for path in kept.folder.glob("*.safetensors")]
+        trials = len(self._trials) * self._folds * round(fmean(sizes or [0]))
+        budgets, master = len(settings.all_budgets), study.master_weights.stat().st_size
+        exported = sum(path.stat().st_size for path in study.results_folder.iterdir())
+        candidates = self._candidates * settings.rounds * budgets if self._folds == 1 else 0
+        return {
+            "MasterNet": master * (1 if self._folds == 1 else 1 + self._folds),
+            "trials": settings.rounds * min(kept.limit_bytes, trials),
+            "candidates": master * candidates,
+            "winner": budgets * (master + exported),
+            "rivals": sum(4 * RIVAL_COPIES * size.parameters for _, size in self._rivals),
+            "other": OTHER_BYTES,
+        }
+
+    def _table(self) -> PlannedPhase:
+        """Networks and pieces are prepared, and timed in several rounds."""
+        context, times, settings = self._context, self._times, self._settings
+        batch_size, run_s = context.target.batch_size, times.measured.ms_per_batch / 1000
+        size = choose_probe_batch_size(run_s, batch_size)
+        number, is_smaller = CALIBRATION_NETWORKS + HELD_OUT_NETWORKS, size < batch_size
+        items = choose_items(context.space, number, settings.seed, lightest=is_smaller)
+        sized = [(item, batch_size if isinstance(item, Structure) else size) for item in items]
+        weights = preparing_weights(sized, context.target)
+        share = sum(weights.values()) / weights[context.master]
+        networks = sum(isinstance(item, Structure) for item in items)
+        round_s = networks * max(VISIT_S, run_s) + (len(items) - networks) * VISIT_S
+        timing_s = min(max(settings.table_seconds, MIN_ROUNDS * round_s), MAX_ROUNDS * round_s)
+        prepare_s = share * sum(times.measured.seconds.values())
+        return PlannedPhase(
+            "latency table",
+            f"{networks} networks and {len(items) - networks} pieces",
+            prepare_s + timing_s + times.measure_s,
+            f"preparing {prepare_s:.0f} s, as {share:.0f} MasterNets; timing {timing_s:.0f} s",
+        )
+
+    def _master(self) -> PlannedPhase:
+        recipe, times = self._settings.master_training.recipe(), self._times.master
+        # A linear start computes all features, and scores three times.
+        features, scorings = (1, 4) if recipe.linear_start else (0, 1)
+        each_s = [times.seconds(_steps(images, recipe), features * images + scorings * scored)
+                  for images, scored in (self._usual, self._scored)]  # fmt: skip
+        in_folds = self._folds if self._folds > 1 else 0
+        work = counted(1 + in_folds, "training") + f", {in_folds} of them in folds" * bool(in_folds)
+        return PlannedPhase(
+            "MasterNet training", work, each_s[0] + in_folds * each_s[1], _basis(times),
+            1 + in_folds, 1, recipe.epochs, _steps(self._usual[0], recipe),
+        )  # fmt: skip
+
+    def _trial_phase(self, ending: str, words: str = "") -> PlannedPhase:
+        settings, context, times = self._settings, self._context, self._times.groups
+        recipe, (images, scored) = settings.trial_training.recipe(), self._scored
+        per_epoch, epochs = steps_per_epoch(images, recipe.batch_size), recipe.epochs
+        if not settings.from_scratch:
+            epochs = -(-settings.trial_training.feature_steps // per_epoch)
+        slowest = max(times.values(), key=lambda each: each[1].step_s / each[0])
+        groups = group_trials(self._trials, group_size(context, make_trial_job(context)))
+        groups_s = []
+        for group in groups:
+            size, of_group = times.get(group[0].index, slowest)
+            group_s = len(group) / size * of_group.seconds(epochs * per_epoch, scored)
+            groups_s.append(self._folds * group_s)
+        return PlannedPhase(
+            f"trials{ending}",
+            f"{words}{counted(len(self._trials), 'trial')}{self._in_folds}",
+            self._start_s + max(sum(groups_s) / context.workers, *groups_s),
+            f"a group of each super-block, with steps of up to {1000 * slowest[1].step_s:.3g} ms",
+            len(self._trials), self._folds, epochs, epochs * per_epoch,
+        )  # fmt: skip
+
+    def _candidate_phases(self, ending: str, multiple: float) -> Iterator[PlannedPhase]:
+        """Selection of candidates, and their training."""
+        networks = max_networks(self._top) * len(self._context.space.resolutions)
+        times, measure_s = self._times.candidate, self._times.measure_s
+        yield PlannedPhase(
+            f"selection{ending}",
+            f"{USUAL_ATTEMPTS} times {networks} networks are measured",
+            USUAL_ATTEMPTS * networks * measure_s,
+            f"measuring the MasterNet took {measure_s:.2g} s",
+        )
+        if self._candidates:
+            recipe, (images, scored) = make_candidate_job(self._context).recipe, self._scored
+            steps, in_turn = _steps(images, recipe), -(-self._candidates // self._context.workers)
+            one_s = self._folds * times.taught(multiple, recipe).seconds(steps, scored)
+            yield PlannedPhase(
+                f"candidate training{ending}",
+                f"up to {counted(self._candidates, 'candidate')}{self._in_folds}",
+                self._start_s + in_turn * one_s,
+                f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
+                self._candidates, self._folds, recipe.epochs, steps,
+            )  # fmt: skip
+
+    def _winner_phases(self, ending: str, multiple: float) -> Iterator[PlannedPhase]:
+        """The final training, unless the winner is a candidate that was trained as long; export."""
+        times, recipe = self._times.winner, self._settings.final_training.recipe()
+        steps, export_s = _steps(self._usual[0], recipe), self._times.export_s
+        is_equal = make_candidate_job(self._context).recipe == recipe
+        if not (is_equal and self._candidates and self._folds == 1):
+            yield PlannedPhase(
+                f"final training{ending}",
+                "1 training",
+                times.taught(multiple, recipe).seconds(steps),
+                f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
+                1, 1, recipe.epochs, steps,
+            )  # fmt: skip
+        tests_s = (1 + multiple) * len(self._data.test) * times.scoring_s
+        basis = f"exporting the MasterNet took {export_s:.2g} s"
+        yield PlannedPhase(f"export{ending}", "test scores and files", export_s + tests_s, basis)
+
+    def _find_rivals(self) -> Iterator[tuple[RunRecipe, NetworkSize]]:
+        """The recipe and the size of each rival; a default one without weights is left out."""
+        for name in expand_rivals(self._settings.rivals):
+            with suppress(GenetsError):
+                rival = Rival.make(name, self._settings, self._context.master.resolution)
+                if name.is_default:
+                    rival.check()
+                yield rival.run.recipe, rival.for_timing(self._context.num_classes).size
+
+    def _rival_phase(self) -> PlannedPhase:
+        """Each rival is measured beside the MasterNet; a trained one is scored in each epoch."""
+        times, seconds, (images, scored) = self._times.winner, 0.0, self._usual
+        final = self._settings.final_training
+        for recipe, size in self._rivals:
+            share = size.multiply_adds / multiply_adds(self._context.master)
+            step_s = share * times.step_s * recipe.batch_size / final.batch_size
+            scores_s = recipe.epochs * scored * share * times.scoring_s
+            seconds += 2 * self._times.measure_s + _steps(images, recipe) * step_s + scores_s
+        work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
+        basis = "a step of the MasterNet, by multiply-adds"
+        return PlannedPhase(RIVALS, work, seconds, basis, len(self._rivals), 1, final.epochs)
+
+
+def _steps(images: int, recipe: Recipe) -> int:
+    return recipe.epochs * steps_per_epoch(images, recipe.batch_size)
+
+
+def _basis(times: TrainingTime) -> str:
+    return f"{counted(times.steps, 'step')} of {1000 * times.step_s:.3g} ms"

@@ -1,0 +1,173 @@
+"""The plan of a search: what it will do, how long it takes on this machine, and the disk space."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import NoneType
+from typing import Any
+
+from genets.core.errors import GenetsError, StudyError, check_type
+from genets.core.output_folder import check_writable_folder
+from genets.core.progress import OnProgress
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
+from genets.nas.checks import check_search
+from genets.nas.context import SearchContext
+from genets.nas.laboratory import Laboratory
+from genets.nas.new_study import complete_settings
+from genets.nas.plan.estimate import Estimate, PlannedPhase
+from genets.nas.plan.probe import Probe
+from genets.nas.search import signature_with_settings
+from genets.nas.settings.presets import settings_at
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.reader import StudyReader
+from genets.nas.study.study import Study
+from genets.nas.trials.run import plan_round
+
+PROBE_S = 60.0  # the longest probe
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search will do, with estimates for this machine.
+
+    Attributes:
+        folder: The folder of the study, which is not made.
+        settings: All settings.
+        reasons: Why settings were chosen, line by line.
+        images: The number of images of each split.
+        workers: The number of processes that train trials and candidates.
+        phases: The phases in their order.
+        disk_bytes: The largest size of the files, by kind.
+        free_bytes: The free space of the disk.
+        warnings: What disturbed the probe, and whether the disk is too small.
+        probe_seconds: The time of the probe.
+    """
+
+    folder: Path
+    settings: SearchSettings
+    reasons: tuple[str, ...]
+    images: dict[str, int]
+    workers: int
+    phases: tuple[PlannedPhase, ...]
+    disk_bytes: dict[str, int]
+    free_bytes: int
+    warnings: tuple[str, ...]
+    probe_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """The estimated time of the search, without waiting for a calm device."""
+        return sum(each.seconds for each in self.phases)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain values; `seconds` is the time of all phases."""
+        return asdict(self) | {
+            "folder": str(self.folder),
+            "settings": self.settings.to_dict(),
+            "seconds": self.seconds,
+        }
+
+
+def plan_search(
+    *,
+    out: str | Path,
+    preset: str | None = None,
+    workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
+    on_event: OnProgress | None = None,
+    **settings: Any,
+) -> SearchPlan:
+    """Plan a search: its phases, its time on this machine, and its disk space.
+
+    Images and settings are checked as by `search`, and a probe of about a minute times a few steps
+    of each kind of training. The folder of the study is not made.
+
+    Args:
+        out: The folder of the study, which is not made.
+        preset: See `search`.
+        workers: See `search`.
+        wait_minutes: See `search`; the plan itself does not wait.
+        on_event: Called with the progress.
+        **settings: See `search`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        GenetsError: `search` would refuse the settings, the images or the folder, or the folder is
+            a study already.
+    """
+    check_type("workers", workers, (int, NoneType), "an integer or None")
+    complete = complete_settings(settings_at(Path(out), preset, settings), out, preset)
+    return make_plan(
+        SearchSettings(**complete.values), out, preset=preset, reasons=complete.reasons,
+        workers=workers, wait_minutes=wait_minutes, on_event=on_event,
+    )  # fmt: skip
+
+
+plan_search.__signature__ = signature_with_settings(plan_search)  # type: ignore[attr-defined]
+
+
+def make_plan(
+    settings: SearchSettings,
+    out: str | Path,
+    *,
+    preset: str | None = None,
+    workers: int | None = None,
+    wait_minutes: float = DEFAULT_WAIT_MINUTES,
+    reasons: Sequence[str] = (),
+    on_event: OnProgress | None = None,
+    lab: Laboratory | None = None,
+    limit_s: float = PROBE_S,
+) -> SearchPlan:
+    """Plan a search with complete settings; see `plan_search` and `run_search`.
+
+    limit_s: the longest probe.
+    """
+    folder, files = Path(out), StudyReader(out).files
+    if files.is_begun:
+        raise StudyError(
+            f"{out} is a study already, and only a new search can be planned; "
+            f"`genets report {out}` shows what the study has done"
+        )
+    check_writable_folder(out)
+    files.check_usable()
+    checked = check_search(
+        settings, out, workers=workers, wait_minutes=wait_minutes, on_event=on_event
+    )
+    settings, data = checked.settings, checked.data
+    try:
+        temporary = TemporaryDirectory(prefix="genets-plan-")
+    except OSError as error:
+        raise GenetsError(f"the probe needs a temporary folder: {error.strerror}") from error
+    with temporary as place, Study.create_or_resume(place, settings) as study:
+        context = SearchContext(
+            study, data.num_classes, lab=lab, preprocessing=checked.preprocessing, workers=workers
+        )
+        times = Probe(context, data, limit_s, on_event).run(plan_round(context))
+        estimate = Estimate(context, data, times)
+        phases, disk_bytes = tuple(estimate.phases()), estimate.disk_bytes()
+    disk = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+    free_bytes = shutil.disk_usage(disk).free
+    warnings = [f"{cause} during the probe, so the times may be too long"
+                for cause in times.measured.disturbances]  # fmt: skip
+    if sum(disk_bytes.values()) > free_bytes:
+        warnings.append(f"the disk of {disk} is too small for the study")
+    source = f"those of the preset {preset}" if preset else "defaults"
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    return SearchPlan(
+        folder,
+        settings,
+        (*reasons, *checked.reasons, f"other settings: given, or {source}"),
+        {name: len(split) for name, split in splits.items()},
+        context.workers,
+        phases,
+        disk_bytes,
+        free_bytes,
+        tuple(warnings),
+        times.seconds,
+    )

@@ -1,0 +1,401 @@
+"""The plan of a search, compared with what a search does."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from rounds_lab import (
+    MASTER,
+    SETTINGS,
+    ClosedFormLaboratory,
+    ClosedFormLatency,
+    search,
+    settings,
+)
+
+import genets
+from command_line import fails, invoke
+from genets.core.errors import GenetsError
+from genets.data import Batch, ImageData, load_data
+from genets.data.split import Fold
+from genets.latency import Measurement, Target
+from genets.nas.candidates.export import OnnxCheck
+from genets.nas.context import SearchContext
+from genets.nas.plan import search_plan
+from genets.nas.plan.estimate import START_S, USUAL_ATTEMPTS, Estimate, PlannedPhase
+from genets.nas.plan.probe import ProbeTimes, TimedSplit, TrainingTime
+from genets.nas.plan.search_plan import SearchPlan, make_plan
+from genets.nas.search import run_search
+from genets.nas.selection.budget_search import max_networks
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
+from genets.nas.study.study import Study
+from genets.nas.trials.run import make_trial_job, plan_round
+from genets.nas.trials.workers import run_inline
+from genets.networks import build, save_weights
+from genets.structure import Structure
+from genets.training import Recipe
+from json_keys import check_keys
+
+STORED = Path(__file__).parents[1] / "data" / "stored_study"
+ONE_ROUND = {"rounds": 1}
+SHORT = {"epochs": 3, "warmup_epochs": 0.5}
+# With one budget and one round, a search does all that is planned.
+COMPLETE: dict[str, dict[str, Any]] = {
+    "one round": ONE_ROUND,
+    "folds": ONE_ROUND | {"folds": 2},
+    "the best prediction wins": ONE_ROUND | {"confirm": 1},
+    "short candidates": ONE_ROUND | {"final_training": SHORT},
+}
+PARTIAL: dict[str, dict[str, Any]] = {
+    "two rounds": {},
+    "two budgets": ONE_ROUND | {"budget": None, "budgets": ("0.9x", "0.7x")},
+}
+
+
+class Counting(ClosedFormLaboratory):
+    """Counts the networks that a search trains, by phase, and keeps the folds of its trials."""
+
+    def __init__(self, asked: SearchSettings) -> None:
+        super().__init__(asked)
+        self.counts: Counter[str] = Counter()
+        self.epochs: dict[str, int] = {}
+
+    def train(self, net: Any, data: Any, recipe: Recipe, *, teacher: Any, **options: Any) -> None:
+        phase = "MasterNet training" if teacher is None else "final training"
+        self.counts[phase] += 1
+        self.epochs[phase] = recipe.epochs
+        super().train(net, data, recipe, **options)
+
+    def run_trials(
+        self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int
+    ) -> Iterator[TrialResult]:
+        self.counts["trials"] += sum(map(len, groups))
+        self.epochs["trials"] = job.recipe.epochs
+        yield from super().run_trials(job, groups, workers)
+
+    def train_candidates(
+        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: int
+    ) -> Iterator[TrainedCandidate]:
+        self.counts["candidate training"] += len(groups)
+        self.epochs["candidate training"] = job.recipe.epochs
+        for trained in super().train_candidates(job, groups, workers):
+            if job.folds > 1:  # the weights of folds are not kept
+                job.weights_path(trained.structure).unlink()
+            yield trained
+
+
+class Planning(ClosedFormLatency):
+    """Trains for real; exports a file of 1,000 bytes. disturbances: of every measurement."""
+
+    disturbances: tuple[str, ...] = ()
+
+    def export(self, net: Any, structure: Structure, data: ImageData, folder: Path) -> OnnxCheck:
+        (folder / "network.onnx").write_bytes(bytes(1000))
+        return OnnxCheck(0.0)
+
+    def _measurement(self, structure: Structure, target: Target) -> Measurement:
+        measured = super()._measurement(structure, target)
+        return replace(measured, disturbances=self.disturbances)
+
+
+def plan(asked: SearchSettings, folder: Path, **options: Any) -> SearchPlan:
+    usual: dict[str, Any] = {"workers": 2, "lab": Planning(asked), "limit_s": 0.1}
+    return make_plan(asked, folder, **usual | options)
+
+
+def totals(planned: Sequence[PlannedPhase]) -> Counter[str]:
+    """The number of trained networks by phase, of all rounds and budgets."""
+    counts: Counter[str] = Counter()
+    for each in planned:
+        counts[each.phase.partition(",")[0]] += each.count
+    return +counts
+
+
+@pytest.mark.parametrize("case", [*COMPLETE, *PARTIAL])
+def test_the_planned_trainings_are_those_of_a_search(case: str, tmp_path: Path) -> None:
+    asked = settings(**(COMPLETE | PARTIAL)[case])
+    lab = Counting(asked)
+    result = search(asked, tmp_path / "study", lab)
+    planned = plan(asked, tmp_path / "planned").phases
+    counts, epochs = totals(planned), {each.phase: each.epochs for each in planned}
+    names = {name for name in result.seconds if not name.startswith("budget check")}
+    if case in COMPLETE:
+        assert counts == lab.counts
+        assert [each.phase for each in planned] == [
+            each for each in result.seconds if each in names
+        ]
+        assert lab.epochs.items() <= epochs.items()
+    else:  # a structure that is trained already is not trained again
+        assert names <= set(epochs)
+        assert counts.keys() == lab.counts.keys()
+        assert all(lab.counts[name] <= counts[name] for name in counts)
+        assert counts["trials"] == lab.counts["trials"]
+    trials = next(each for each in planned if each.phase == "trials")
+    assert trials.folds == lab.trial_jobs[0].folds == asked.num_folds
+
+
+def second(**changes: Any) -> TrainingTime:
+    """Each step takes a second, and nothing else takes time."""
+    return replace(TrainingTime(1.0, 0.0, 0.0, 9), **changes)
+
+
+def estimated(
+    asked: SearchSettings, folder: Path, times: TrainingTime
+) -> tuple[dict[str, PlannedPhase], ImageData]:
+    """The phases with made-up times, by name, and the images."""
+    data, lab = load_data("digits", asked.resolution), ClosedFormLatency(asked)
+    measured = lab._measurement(asked.structure, asked.target)
+    with Study.create_or_resume(folder, asked) as study:
+        context = SearchContext(study, 10, lab=lab, workers=2)
+        groups = dict.fromkeys(range(2), (2, times))
+        probe = ProbeTimes(measured, 1.0, times, times, times, groups, 0.0, 30.0)
+        return {each.phase: each for each in Estimate(context, data, probe).phases()}, data
+
+
+def test_seconds_are_steps_times_the_time_of_a_step(tmp_path: Path) -> None:
+    asked = settings(**ONE_ROUND, final_training=SHORT, confirm=3)
+    phases, data = estimated(asked, tmp_path, second())
+    per_epoch = len(data.train) // 64
+    assert phases["MasterNet training"].seconds == 36 * per_epoch
+    # Five trials of each of two super-blocks: a group of four and one of one, where the probe had
+    # groups of two. Two processes share them.
+    assert phases["trials"].seconds == START_S + 2 * (4 + 1) / 2 * 6 * per_epoch / 2
+    assert phases["candidate training"].seconds == pytest.approx(START_S + 2 * 0.9 * per_epoch)
+    assert phases["final training"].seconds == pytest.approx(3 * 0.9 * per_epoch)
+    assert phases["selection"].seconds == USUAL_ATTEMPTS * max_networks(3)
+    assert phases["export"].seconds == 0
+
+
+def test_the_teacher_is_called_for_each_image_of_a_step(tmp_path: Path) -> None:
+    asked = settings(**ONE_ROUND)
+    without, data = estimated(asked, tmp_path / "without", second())
+    taught, _ = estimated(asked, tmp_path / "taught", second(scoring_s=0.01))
+    per_epoch, scored = len(data.train) // 64, len(data.validation)
+    more_s = taught["candidate training"].seconds - without["candidate training"].seconds
+    assert more_s == pytest.approx(0.01 * (64 * per_epoch + 0.9 * scored))
+
+
+def test_folds_train_on_their_own_images(tmp_path: Path) -> None:
+    phases, data = estimated(settings(**ONE_ROUND, folds=4), tmp_path, second())
+    in_fold = load_data("digits", 8, fold=Fold(0, 4)).train
+    whole, part = len(data.train) // 64, len(in_fold) // 64
+    assert phases["MasterNet training"].seconds == 36 * (whole + 4 * part)
+    assert phases["candidate training"].seconds == pytest.approx(START_S + 4 * 0.9 * part)
+
+
+def test_inherited_trials_take_whole_epochs_of_feature_steps(tmp_path: Path) -> None:
+    asked = settings(**ONE_ROUND, from_scratch=False, trial_training={"feature_steps": 20})
+    phases, data = estimated(asked, tmp_path, second())
+    per_epoch = len(data.train) // 64
+    assert phases["trials"].epochs == -(-20 // per_epoch)
+    assert phases["trials"].steps == phases["trials"].epochs * per_epoch
+
+
+def test_a_linear_start_computes_features_and_scores(tmp_path: Path) -> None:
+    times = second(step_s=0.0, scoring_s=1.0)
+    recipe = {"linear_start": True}
+    plain, data = estimated(settings(**ONE_ROUND), tmp_path / "plain", times)
+    linear, _ = estimated(settings(**ONE_ROUND, master_training=recipe), tmp_path / "linear", times)
+    assert plain["MasterNet training"].seconds == len(data.validation)
+    assert linear["MasterNet training"].seconds == len(data.train) + 4 * len(data.validation)
+
+
+def test_rivals_are_counted(tmp_path: Path) -> None:
+    rivals = ("timm:test_resnet=scratch", "timm:test_byobnet=scratch")
+    asked = settings(**ONE_ROUND, resolution=32, rivals=rivals)
+    phases, _ = estimated(asked, tmp_path, second())
+    planned = phases["rivals"]
+    assert (planned.count, planned.epochs) == (2, 1)
+    alone, _ = estimated(asked.model_copy(update={"rivals": rivals[:1]}), tmp_path / "a", second())
+    other, _ = estimated(asked.model_copy(update={"rivals": rivals[1:]}), tmp_path / "b", second())
+    assert planned.seconds == pytest.approx(alone["rivals"].seconds + other["rivals"].seconds)
+
+
+def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    threads = torch.get_num_threads()
+    plan(settings(from_scratch=False, rounds=1), tmp_path / "runs" / "study")
+    assert list(tmp_path.iterdir()) == [scratch]
+    assert not list(scratch.iterdir())
+    assert torch.get_num_threads() == threads
+
+
+def test_the_disk_space_is_that_of_the_files(tmp_path: Path) -> None:
+    trials = {"trials_per_super_block": 12, "trial_training": {"feature_steps": 1}}
+    asked = settings(**ONE_ROUND, from_scratch=False, **trials)
+    planned = plan(asked, tmp_path / "planned").disk_bytes
+    with Study.create_or_resume(tmp_path / "study", asked) as study:
+        context = SearchContext(study, 10, workers=1)
+        save_weights(build(asked.structure, 10), study.master_weights, {})
+        job = make_trial_job(context)
+        for _ in run_inline(job, [(trial,) for trial in plan_round(context)], 1):
+            pass
+        kept = [path.stat().st_size for path in context.trial_weights.folder.iterdir()]
+        master = study.master_weights.stat().st_size
+    assert planned["trials"] == pytest.approx(sum(kept), rel=0.3)
+    assert planned["MasterNet"] == pytest.approx(master, rel=0.2)
+    assert planned["winner"] == planned["MasterNet"] + 1000
+    assert planned["candidates"] == 2 * planned["MasterNet"]
+    limited = settings(**ONE_ROUND, from_scratch=False, trial_weights_mb=0)
+    assert plan(limited, tmp_path / "planned").disk_bytes["trials"] == 0
+
+
+def test_a_disturbed_probe_and_a_full_disk_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Planning()
+    lab.disturbances = ("other processes used 1.5 CPUs",)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+    planned = plan(settings(**ONE_ROUND), tmp_path / "study", lab=lab)
+    assert planned.free_bytes == 1000
+    busy, full = planned.warnings
+    assert busy.startswith("other processes used 1.5 CPUs during the probe")
+    assert full == f"the disk of {tmp_path} is too small for the study"
+
+
+def wrong_weights(folder: Path) -> Path:
+    path = folder / "other.safetensors"
+    save_weights(build(Structure.parse("Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"), 10), path, {})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, {"workers": 0}),
+        ({}, {"wait_minutes": -1.0}),
+        ({"space": {"blocks": ["XX3"], "width_range": [1, 1], "depth_change": 0},
+          "master": "Conv3x8s2 XX3x16s2 XX3x16 Conv1x16 @8"}, {}),
+        ({"data": "nowhere/"}, {}),
+        ({"data": "broken"}, {}),
+        ({"weights": "none.safetensors"}, {}),
+        ({"weights": "other"}, {}),
+        ({"rivals": ["timm:no_such_network"]}, {}),
+    ],
+)  # fmt: skip
+def test_a_plan_refuses_what_a_search_refuses(
+    changes: dict[str, Any], options: dict[str, Any], tmp_path: Path
+) -> None:
+    if changes.get("weights") == "other":
+        changes = {"weights": str(wrong_weights(tmp_path))}
+    if changes.get("data") == "broken":
+        for name in ("a/1.png", "a/2.png", "b/1.png"):  # a class of one image cannot be cut
+            (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "images" / name)
+        changes = {"data": str(tmp_path / "images")}
+    asked, folder = settings(**ONE_ROUND | changes), tmp_path / "study"
+    with pytest.raises(GenetsError) as refused:
+        make_plan(asked, folder, **options)
+    with pytest.raises(GenetsError) as real:
+        run_search(asked, folder, **options)
+    assert (type(refused.value), str(refused.value)) == (type(real.value), str(real.value))
+    assert not folder.exists()
+
+
+def test_a_folder_with_other_files_is_refused_as_by_a_search(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(GenetsError, match="neither empty nor a study") as refused:
+        plan(settings(), tmp_path)
+    with pytest.raises(GenetsError) as real:
+        run_search(settings(), tmp_path)
+    assert str(refused.value) == str(real.value)
+
+
+def test_a_study_is_not_planned(tmp_path: Path) -> None:
+    fails(invoke("search", "--out", STORED, "--plan"), "is a study already", "genets report")
+
+
+class Numbers:
+    """A split of ten images, whose passes are recorded."""
+
+    def __init__(self) -> None:
+        self.passes: list[tuple[int, int | None]] = []
+
+    def __len__(self) -> int:
+        return 10
+
+    def batches(
+        self, batch_size: int, *, epoch: int | None = None, seed: int = 0
+    ) -> Iterator[Batch]:
+        self.passes.append((batch_size, epoch))
+        for start in range(0, 10 - 10 % batch_size, batch_size):
+            labels = torch.arange(start, start + batch_size)
+            yield torch.zeros(len(labels), 3, 1, 1), labels
+
+
+def test_a_timed_pass_goes_through_epochs_until_it_has_two_steps_and_its_time() -> None:
+    own: Any = Numbers()
+    split = TimedSplit(own, "cpu", 0.0, largest_batch=6)
+    assert [len(labels) for _, labels in split.batches(8, epoch=3)] == [6, 6]
+    assert own.passes == [(6, 3), (6, 4)]
+    assert (split.images, len(split.steps_s)) == (12, 2)
+    assert [len(labels) for _, labels in split.batches(2)] == [2, 2]  # an evaluation has one pass
+    assert own.passes[2:] == [(2, None)]
+    assert (split.images, len(split.steps_s)) == (4, 2)
+
+
+ARGUMENTS = (
+    "search", "--data", "digits", "--budget", "0.9x", "--master", MASTER, "--blocks", "XX3,DW3r3",
+    "--threads", 1, "--batch-size", 8, "--plan",
+)  # fmt: skip
+
+
+@pytest.fixture
+def quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = partial(make_plan, lab=Planning(), limit_s=0.1)
+    monkeypatch.setattr(search_plan, "make_plan", quick)
+
+
+@pytest.mark.usefixtures("quick_plans")
+def test_the_command_prints_json(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    result = invoke(*ARGUMENTS, "--out", out, "--folds", 2, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    check_keys("search --plan", record)
+    assert record["seconds"] == pytest.approx(sum(each["seconds"] for each in record["phases"]))
+    assert record["settings"]["folds"] == 2
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("quick_plans")
+def test_the_command_prints_tables_and_the_doubt(tmp_path: Path) -> None:
+    result = invoke(*ARGUMENTS, "--preset", "quick", "--out", tmp_path / "study")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    for words in ("MasterNet training", "32 trials", "up to 4 candidates", "36 epochs, batch 64",
+                  "The search takes about", "a factor of 1.5"):  # fmt: skip
+        assert words in text
+
+
+def test_masternets_to_compare_are_refused(tmp_path: Path) -> None:
+    words = [word for word in ARGUMENTS if word not in ("--master", MASTER)]
+    compared = ("--compare-masters", "master_small,genet_light")
+    fails(invoke(*words, *compared, "--out", tmp_path), "--plan needs one MasterNet")
+
+
+@pytest.mark.usefixtures("quick_plans")
+def test_the_function_takes_the_arguments_of_a_search(tmp_path: Path) -> None:
+    asked = SETTINGS | {"rounds": 1}
+    planned = genets.plan_search(**asked, out=tmp_path / "study", workers=1)
+    assert isinstance(planned, genets.SearchPlan)
+    assert planned.settings == settings(rounds=1, folds=1)
+    assert inspect.signature(genets.plan_search).parameters.keys() == (
+        inspect.signature(genets.search).parameters.keys()
+    )
