@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 DOCS_STAMP := .venv-docs/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-avx2 docs notebook benchmarks-tiny check format lock clean
+.PHONY: help setup demo test test-avx2 test-ray docs notebook benchmarks-tiny check format lock clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 - /p' Makefile
@@ -27,6 +27,10 @@ test: setup ## run the tests
 # A CPU with AVX-512 then behaves like a CPU with AVX2, where oneDNN lacks bf16.
 test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(RUN) pytest $(CAPABILITY_TESTS)
+
+# Starts a Ray cluster on this machine, and stops it in the end.
+test-ray: setup ## run the tests of workers on a real Ray cluster
+	GENETS_TEST_RAY=1 $(RUN) pytest tests/nas/test_workers.py
 
 # The pages are collected with genets, and the site is built in an environment of its own, which the
 # other targets do not need. Broken links and other warnings are errors (not so with --quiet).

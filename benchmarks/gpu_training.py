@@ -19,7 +19,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.gpus import StepCost, least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.plan import GROUP_SIZE, changeable_stages, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
-from genets.nas.trials.workers import run_inline
+from genets.nas.workers.local import run_inline
 from genets.networks import build, resolve_network, save_weights
 from genets.structure import SearchSpace
 from genets.training import Recipe, make_optimizer

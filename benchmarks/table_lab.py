@@ -23,6 +23,7 @@ from genets.nas.rounds import search_rounds
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.study.study import Study
+from genets.nas.workers.job import Workers
 from genets.structure import Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 from genets.training import Score
@@ -114,14 +115,14 @@ class TableLaboratory(Laboratory):
         return Score(float(self.scores[row]), float(1 - self.scores[row]), IMAGES)
 
     def run_trials(
-        self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int
+        self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: Workers
     ) -> Iterator[TrialResult]:
         for trial in [trial for group in groups for trial in group]:
             score = self.score(trial.structure(job.master))
             yield TrialResult(trial, "done", score.top1, score.cross_entropy)
 
     def train_candidates(
-        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: int
+        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: Workers
     ) -> Iterator[TrainedCandidate]:
         for structure in [structure for group in groups for structure in group]:
             score = self.score(structure)

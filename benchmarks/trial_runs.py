@@ -26,7 +26,7 @@ from genets.nas.trials.inherited import InheritedTrialJob
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.nas.trials.weights import TrialWeights
-from genets.nas.trials.workers import run_inline
+from genets.nas.workers.local import run_inline
 from genets.networks import build, save_weights
 from genets.structure import Structure, parse_super_block
 from genets.training import Score, evaluate, fitting_threads, train_on

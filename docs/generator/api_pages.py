@@ -12,7 +12,15 @@ FOLDER = "reference/api"
 MAIN = {
     "search": (
         "Search",
-        ("search", "plan_search", "select", "SearchResult", "SearchPlan", "SearchSettings"),
+        (
+            "search",
+            "plan_search",
+            "select",
+            "SearchResult",
+            "SearchPlan",
+            "SearchSettings",
+            "RayCluster",
+        ),
     ),
     "latency": ("Latency", ("Target", "measure", "Measurement", "Budget", "LatencyTable")),
     "networks": (

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from genets.nas.result import SearchResult as SearchResult
     from genets.nas.search import search as search
     from genets.nas.settings.settings import SearchSettings as SearchSettings
+    from genets.nas.workers.ray_cluster import RayCluster as RayCluster
     from genets.networks import export_onnx as export_onnx
     from genets.networks import fold_batchnorm as fold_batchnorm
     from genets.networks import load as load
@@ -51,6 +52,7 @@ __all__, __getattr__ = lazy_names(
         "nas.result": ("SearchResult",),
         "nas.search": ("search",),
         "nas.settings.settings": ("SearchSettings",),
+        "nas.workers.ray_cluster": ("RayCluster",),
         "networks": (
             "export_onnx",
             "fold_batchnorm",

@@ -26,6 +26,7 @@ from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.study.study import Study
+from genets.nas.workers.job import Workers
 from genets.networks import build, save_weights
 from genets.structure import Structure
 from genets.training import Recipe, Score
@@ -153,7 +154,7 @@ class ClosedFormLaboratory(ClosedFormLatency):
         return own, Predictions(labels, (labels + wrong) % 10)
 
     def run_trials(
-        self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: int
+        self, job: Any, groups: Sequence[tuple[Trial, ...]], workers: Workers
     ) -> Iterator[TrialResult]:
         """As the network with the new super-block, and a loss that all trials there have."""
         self.trial_jobs.append(job)
@@ -165,7 +166,7 @@ class ClosedFormLaboratory(ClosedFormLatency):
             )
 
     def train_candidates(
-        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: int
+        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: Workers
     ) -> Iterator[TrainedCandidate]:
         for (structure,) in groups:
             with torch.random.fork_rng(devices=[]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from rounds_lab import (
     settings,
 )
 
-from genets.core.errors import GenetsError, SettingsError
+from genets.core.errors import DataError, GenetsError, SettingsError
 from genets.data import ImageData, load_data
 from genets.data.split import Fold
 from genets.nas.candidates.training import make_candidate_job
@@ -40,7 +41,8 @@ from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.folds import FoldsRunner
 from genets.nas.trials.run import make_trial_job
-from genets.nas.trials.workers import run_inline
+from genets.nas.workers.files import take_outputs, write_inputs
+from genets.nas.workers.local import run_inline
 from genets.networks import build, load_weights, save_weights
 from genets.networks.weights import read_weights
 from genets.report.study.facts import study_record
@@ -153,6 +155,47 @@ def test_workers_give_the_same_scores(found: SearchResult) -> None:
         each.cross_entropy for each in trials
     ]
     assert other.cross_entropy == trained[0].cross_entropy
+
+
+def test_jobs_run_without_the_study_folder(tmp_path: Path, found: SearchResult) -> None:
+    """As on another machine, to which files travel as bytes."""
+    folder, scratch = tmp_path / "study", tmp_path / "scratch"
+    shutil.copytree(found.folder, folder)
+    with Study.open(folder) as study:
+        context = SearchContext(study, 10, workers=1)
+        trials = [each for each in study.results() if each.trial.index == 1]
+        (trained,) = [each for each in study.trained() if each.structure != MASTER][:1]
+        trial_job, candidate_job = make_trial_job(context), make_candidate_job(context)
+    contents = trial_job.inputs([]) | candidate_job.inputs([trained.structure])
+    inputs = write_inputs(scratch, contents)
+    shutil.rmtree(folder)
+    again = trial_job.elsewhere(scratch).runner().run([each.trial for each in trials])
+    assert [replace(each, seconds=0.0) for each in again] == [
+        replace(each, seconds=0.0) for each in trials
+    ]
+    (other,) = candidate_job.elsewhere(scratch).runner().run([trained.structure])
+    assert other.score == trained.score
+    # The weights of the trials come back under their place in the study.
+    assert folder.exists() is False
+    kept = trial_job.kept
+    for path, content in take_outputs(scratch, inputs).items():
+        stored = found.folder / path.relative_to(folder)
+        trial_job.store(path, content)
+        assert path.read_bytes() == content
+        one, two = read_weights(path)[0], read_weights(stored)[0]
+        assert all(torch.equal(one[name], two[name]) for name in one.keys() | two.keys())
+    assert [kept.in_fold(Fold(n, 2)).has(each.trial) for n in range(2) for each in trials] == (
+        [True] * 2 * len(trials)
+    )
+
+
+def test_a_worker_with_other_images_is_refused(tmp_path: Path, found: SearchResult) -> None:
+    with Study.open(found.folder) as study:
+        job = make_trial_job(SearchContext(study, 10, workers=1))
+    assert job.images is not None
+    other = replace(job, images=replace(job.images, test=3, files="other"))
+    with pytest.raises(DataError, match=r"digits are not those of the study \(test: 3 in the st"):
+        other.runner()
 
 
 def test_lost_weights_of_trials_cost_no_result(tmp_path: Path, found: SearchResult) -> None:

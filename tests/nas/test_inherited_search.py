@@ -19,7 +19,8 @@ from command_line import invoke
 from genets.core.errors import GenetsError, SettingsError
 from genets.data import load_data
 from genets.nas.candidates.assembly import nearest_trials, needed_trials
-from genets.nas.candidates.training import CandidateJob, CandidateRunner, make_candidate_job
+from genets.nas.candidates.runner import CandidateJob, CandidateRunner
+from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
@@ -28,6 +29,7 @@ from genets.nas.study import layout
 from genets.nas.study.records import Trial
 from genets.nas.study.study import Study
 from genets.nas.trials.weights import TrialWeights
+from genets.nas.workers.files import take_outputs, write_inputs
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
 from genets.structure import Structure, SuperBlock
@@ -112,6 +114,27 @@ def test_a_trial_starts_from_the_master_net(
         assert [each.top1 for each in controls] == pytest.approx([score.top1] * len(controls),
                                                                  abs=0.05)  # fmt: skip
         assert score.top1 > 0.15  # better than guessing
+
+
+def test_candidates_are_trained_without_the_study_folder(
+    tmp_path: Path, found: SearchResult
+) -> None:
+    """As on another machine: the weights of the trials travel there, and the candidate's back."""
+    folder, scratch = tmp_path / "study", tmp_path / "scratch"
+    shutil.copytree(found.folder, folder)
+    with Study.open(folder) as study:
+        job = make_candidate_job(SearchContext(study, 10, workers=1))
+        trained = next(each for each in study.trained() if each.structure != MASTER)
+    inputs = write_inputs(scratch, job.inputs([trained.structure]))
+    shutil.rmtree(folder)
+    (other,) = job.elsewhere(scratch).runner().run([trained.structure])
+    assert other.score == trained.score
+    ((path, content),) = take_outputs(scratch, inputs).items()
+    assert path == job.weights_path(trained.structure)
+    path.parent.mkdir(parents=True)
+    job.store(path, content)
+    stored = read_weights(found.folder / path.relative_to(folder))[0]
+    assert all(torch.equal(stored[name], own) for name, own in read_weights(path)[0].items())
 
 
 def test_lost_trial_weights_cost_no_result(

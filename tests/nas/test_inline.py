@@ -13,7 +13,7 @@ import pytest
 
 from genets.core.errors import StudyError
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.trials import workers
+from genets.nas.workers import local
 from genets.structure import SuperBlock
 
 # Replaces the real runner in the driver, and in the workers, which get the job.
@@ -33,10 +33,10 @@ class Runner:
 # A shell lets its background processes ignore Ctrl-C, and the tests may run in the background.
 DRIVER = """
 import signal, sys, stubs
-from genets.nas.trials import workers
+from genets.nas.workers import local
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
-    print(*workers.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
+    print(*local.run_inline(stubs.Job(float(sys.argv[1])), [("a",), ("b",)], 2), sep="; ")
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -108,11 +108,11 @@ class KilledRunner:
 
 
 def begin_killed_worker(job: object, *_: object) -> None:
-    workers._runner = KilledRunner(job)  # type: ignore[assignment]
+    local._runner = KilledRunner(job)  # type: ignore[assignment]
 
 
 def test_a_killed_worker_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_begin_worker", begin_killed_worker)
+    monkeypatch.setattr(local, "_begin_worker", begin_killed_worker)
     groups = [(Trial(0, SuperBlock("XX", 1, 8), k),) for k in range(2)]
     with pytest.raises(StudyError, match=r"a worker process died .* every finished trial is kept"):
-        list(workers.run_inline(None, groups, 2))
+        list(local.run_inline(None, groups, 2))

@@ -22,6 +22,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.reader import load_settings
 from genets.nas.study.study import Study
 from genets.nas.trials.runner import TrialJob, TrialRunner
+from genets.nas.workers.files import write_inputs
 from genets.networks import own_blocks, save_weights
 from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES, Structure
@@ -149,4 +150,13 @@ def test_a_worker_process_learns_the_types_from_its_job(tmp_path: Path, files: l
     forget()
     runner = TrialRunner(pickle.loads(sent))
     assert isinstance(runner.job.master, Structure)
+    assert {"RepVGG", "ConvNext"} <= BLOCK_TYPES.keys()
+    # A worker on another machine sees neither the block files nor the weights.
+    contents, sent = job.inputs([]), pickle.dumps(job.elsewhere(tmp_path / "scratch"))
+    assert contents.keys() == {*files, weights}
+    write_inputs(tmp_path / "scratch", contents)
+    forget()
+    for path in contents:
+        path.unlink()
+    TrialRunner(pickle.loads(sent))
     assert {"RepVGG", "ConvNext"} <= BLOCK_TYPES.keys()

@@ -37,6 +37,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import missing_resolutions
+from genets.nas.workers.job import Workers
 from genets.networks.weights import read_weights
 from genets.report.study.page import study_page
 from genets.structure import Structure, SuperBlock
@@ -85,11 +86,13 @@ class ClosedForm(Laboratory):
         score = super().evaluate(net, split, device)
         return replace(score, top1=0.5) if split.purpose == "validation" else score
 
-    def run_trials(self, job: Any, groups: Any, workers: int) -> Iterator[TrialResult]:
+    def run_trials(self, job: Any, groups: Any, workers: Workers) -> Iterator[TrialResult]:
         for trial in [trial for group in groups for trial in group]:
             yield TrialResult(trial, "done", 0.5, 2 - trial.super_block.width / 64)
 
-    def train_candidates(self, job: Any, groups: Any, workers: int) -> Iterator[TrainedCandidate]:
+    def train_candidates(
+        self, job: Any, groups: Any, workers: Workers
+    ) -> Iterator[TrainedCandidate]:
         for trained in super().train_candidates(job, groups, workers):
             pixels = trained.structure.resolution
             yield replace(trained, top1=pixels / 100, cross_entropy=1 / pixels)

@@ -41,6 +41,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.records import TrialResult
 from genets.nas.study.study import Study
+from genets.nas.workers.job import Workers
 
 SETTINGS: dict[str, Any] = {
     "data": "digits",
@@ -242,7 +243,7 @@ def test_an_infeasible_budget_is_refused_before_the_first_training(tmp_path: Pat
 class WithoutDW(ClosedFormLatency):
     """Trials of DW fail, except control trials."""
 
-    def run_trials(self, job: Any, groups: Any, workers: int) -> Iterator[TrialResult]:
+    def run_trials(self, job: Any, groups: Any, workers: Workers) -> Iterator[TrialResult]:
         for trial in [trial for group in groups for trial in group]:
             if trial.super_block.type == "DW" and not trial.is_control(job.master):
                 yield TrialResult(trial, "failed", reason="out of memory")

@@ -44,7 +44,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.trials.run import make_trial_job, plan_round
-from genets.nas.trials.workers import run_inline
+from genets.nas.workers.local import run_inline
 from genets.networks import build, save_weights
 from genets.structure import Structure
 from genets.training import Recipe
@@ -390,12 +390,17 @@ def test_masternets_to_compare_are_refused(tmp_path: Path) -> None:
     fails(invoke(*words, *compared, "--out", tmp_path), "--plan needs one MasterNet")
 
 
+def test_workers_of_a_cluster_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    words = (*ARGUMENTS, "--workers-on", "ray", "--out", tmp_path)
+    fails(invoke(*words), "--plan estimates the time on this machine, not on ray")
+
+
 @pytest.mark.usefixtures("quick_plans")
 def test_the_function_takes_the_arguments_of_a_search(tmp_path: Path) -> None:
     asked = SETTINGS | {"rounds": 1}
     planned = genets.plan_search(**asked, out=tmp_path / "study", workers=1)
     assert isinstance(planned, genets.SearchPlan)
     assert planned.settings == settings(rounds=1, folds=1)
-    assert inspect.signature(genets.plan_search).parameters.keys() == (
-        inspect.signature(genets.search).parameters.keys()
-    )
+    of_search = inspect.signature(genets.search).parameters.keys()
+    assert of_search - inspect.signature(genets.plan_search).parameters.keys() == {"workers_on"}

@@ -37,6 +37,7 @@ from genets.nas.study.reader import StudyReader, load_settings
 from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
+from genets.nas.workers.job import Workers
 from genets.report.study.facts import finished_parts, state_sentences, study_record
 from genets.structure import Structure
 from json_keys import check_keys
@@ -65,7 +66,7 @@ class CountingLaboratory(ClosedFormLaboratory):
         super().train(*words, **options)
 
     def train_candidates(
-        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: int
+        self, job: Any, groups: Sequence[tuple[Structure, ...]], workers: Workers
     ) -> Iterator[TrainedCandidate]:
         for trained in super().train_candidates(job, groups, workers):
             self.trained.append(trained.structure)
@@ -342,7 +343,7 @@ def test_a_failed_trial_is_not_tried_again_after_the_first_selection(tmp_path: P
     """Every budget is selected from the same trials."""
 
     class Failing(CountingLaboratory):
-        def run_trials(self, job: Any, groups: Any, workers: int) -> Iterator[TrialResult]:
+        def run_trials(self, job: Any, groups: Any, workers: Workers) -> Iterator[TrialResult]:
             fails = True
             for result in super().run_trials(job, groups, workers):
                 if fails and not result.trial.is_control(job.master):

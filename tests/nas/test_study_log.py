@@ -24,6 +24,7 @@ from genets.nas.study.reader import load_settings
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.warnings import list_warnings
+from genets.nas.workers.job import Workers
 from genets.report.study.facts import study_record
 
 
@@ -91,7 +92,7 @@ def test_reading_the_images_is_shown(tmp_path: Path) -> None:
 class Interrupted(ClosedFormLaboratory):
     """Ctrl-C after half of a trial."""
 
-    def run_trials(self, job: Any, groups: Any, workers: int) -> Any:
+    def run_trials(self, job: Any, groups: Any, workers: Workers) -> Any:
         yield from super().run_trials(job, groups[:1], workers)
         time.sleep(0.2)
         raise KeyboardInterrupt

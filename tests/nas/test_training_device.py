@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from genets.latency.target import physical_cores
-from genets.nas.trials import workers as processes
-from genets.nas.trials.workers import (
+from genets.nas.workers import devices
+from genets.nas.workers.devices import (
     assign_device,
     fitting_readers,
     fitting_workers,
@@ -45,7 +45,7 @@ def test_on_a_cpu_each_core_has_a_worker() -> None:
 
 
 def test_readers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "count_cpus", lambda: 12)
+    monkeypatch.setattr(devices, "count_cpus", lambda: 12)
     assert [fitting_readers(workers, "cuda") for workers in (1, 2, 4, 99)] == [8, 6, 3, 1]
     assert fitting_readers(2, "cpu") == 0
 

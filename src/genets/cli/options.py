@@ -25,9 +25,12 @@ from genets.latency.target import AUTO, DEVICES, ENGINE_PROVIDERS, PRECISIONS, T
 # The titled panels of `--help`, from the top. Options without a panel stand under "Options".
 START, DATA, TARGET = "Settings", "Data and budget", "Target"
 MASTER, SPACE = "MasterNet", "Search space"
-TRIALS, TRAINING, WEIGHTS = "Trials", "Training", "Weights"
+TRIALS, TRAINING, WORKERS, WEIGHTS = "Trials", "Training", "Workers", "Weights"
 CANDIDATES, OTHER, OUTPUT = "Candidates", "Options", "Output"
-PANELS = (START, DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WEIGHTS, CANDIDATES, OTHER, OUTPUT)
+PANELS = (
+    START, DATA, TARGET, MASTER, SPACE, TRIALS, TRAINING, WORKERS, WEIGHTS, CANDIDATES, OTHER,
+    OUTPUT,
+)  # fmt: skip
 
 # The settings that are options of `genets search`, by panel. Other settings need a settings file.
 SETTINGS = {
@@ -224,7 +227,8 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _parameter(name: str, kind: Any, made: Any) -> Parameter:
+def optional_parameter(name: str, kind: Any, made: Any) -> Parameter:
+    """Make a parameter for an option that may be left out. made: the result of `option`."""
     annotation = Annotated[kind | None, made]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -267,7 +271,7 @@ class TargetOptions:
         if several and self._several:
             more.setdefault("metavar", f"<{kind.__name__}>")
             kind, help = list[kind], f"{help.rstrip('.')}; may be repeated."
-        return _parameter(name, kind, option(help, self._defaults[name], TARGET, **more))
+        return optional_parameter(name, kind, option(help, self._defaults[name], TARGET, **more))
 
     def collect(self, given: dict[str, Any]) -> dict[str, Any]:
         return given
@@ -314,7 +318,7 @@ class SettingOptions:
         if kind is bool:
             more["name"] = f"--{name.replace('_', '-')}"  # a flag without its opposite
         made = option(help, _text(default, kind), self._panels[key], choices=choices, **more)
-        return _parameter(name, kind, made)
+        return optional_parameter(name, kind, made)
 
     def collect(self, given: dict[str, Any]) -> dict[str, Any]:
         settings: dict[str, Any] = {}
@@ -335,7 +339,7 @@ class RecipeOptions:
 
     def parameters(self) -> list[Parameter]:
         return [
-            _parameter(
+            optional_parameter(
                 name,
                 str,
                 option(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from genets.cli.options import (
     START,
     TRAINING,
     TRIALS,
+    WORKERS,
     Json,
     MasterResolution,
     RecipeOptions,
@@ -26,6 +28,7 @@ from genets.cli.options import (
     option,
     preset_names,
 )
+from genets.cli.worker_options import RayOptions, WorkersOn, make_machines, show_worker_options
 from genets.core.errors import InfeasibleBudgetError, SettingsError
 from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from genets.core.progress import OnProgress
     from genets.nas.new_study import CompleteSettings
     from genets.nas.settings.settings import SearchSettings
+    from genets.nas.workers.job import Machines
 
 TRAININGS = 2  # trainings of each compared structure; each has its own seed
 
@@ -46,6 +50,7 @@ def search(
     ],
     recipes: Annotated[dict[str, Any], RecipeOptions()],
     target: Annotated[dict[str, Any], TargetOptions()],
+    ray: Annotated[dict[str, Any], RayOptions()],
     preset: Annotated[
         str | None,
         option(
@@ -85,10 +90,11 @@ def search(
         option(
             "Number of processes that train trials and candidates.",
             "one for each core, or one to four for each GPU",
-            TRAINING,
+            WORKERS,
             min=1,
         ),
     ] = None,
+    workers_on: WorkersOn = "local",
     wait: Wait = DEFAULT_WAIT_MINUTES,
     plan: Annotated[
         bool,
@@ -112,9 +118,11 @@ def search(
     genets search --data photos/ --budgets 0.8x,0.5x,0.3x --out runs/sizes
     genets search --data photos/ --budget 0.2ms --out runs/photos --plan
     genets search --out runs/photos
+    genets search --out runs/photos --workers-on ray --ray-address 10.0.0.1:6379
     """
     from genets.nas.settings.toml_tables import merge
 
+    machines = make_machines(workers_on, ray)
     settings = merge(recipes, settings)
     if resolution is not None:
         settings["resolution"] = resolution
@@ -125,14 +133,20 @@ def search(
             "--plan needs one MasterNet, and --compare-masters trains several to choose one; "
             "give --master"
         )
+    if plan and workers_on != "local":
+        raise SettingsError(
+            f"--plan estimates the time on this machine, not on {workers_on}; "
+            "leave out --workers-on"
+        )
     if plan:
         _plan(chosen, out, preset, workers, wait, json)
         return
     complete = _complete(chosen | ({"master": masters[0]} if masters else {}), out, preset)
     values = dict(complete.values)
     if masters:
-        values["master"] = _choose_master(masters, values, out, plain=json)
-    _run(out, values, complete.reasons, workers, wait, json)
+        values["master"] = _choose_master(masters, values, out, machines, plain=json)
+    with _shown_continuation(out, show_worker_options(workers_on, ray)):
+        _run(out, values, complete.reasons, workers, machines, wait, json)
 
 
 def _merge_settings(
@@ -216,6 +230,7 @@ def _run(
     settings: dict[str, Any],
     reasons: Sequence[str],
     workers: int | None,
+    machines: Machines,
     wait: float,
     json: bool,
 ) -> None:
@@ -233,18 +248,12 @@ def _run(
     if is_study(out):
         parts = finished_parts(out) or ["no phase has ended yet"]
         print_remark(f"Continuing {out}: {', '.join(parts)}.")
-    try:
-        with show_progress(plain=json) as on_event:
-            result = run_search(
-                checked, out, workers=workers, wait_minutes=wait,
-                open_threads=leaves_threads_open(settings), reasons=reasons, on_reason=print_remark,
-                on_event=on_event,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        if is_study(out):
-            again = f"genets search --out {shlex.quote(str(out))}"
-            print_remark(f"The study is kept. To continue: {again}")
-        raise
+    with show_progress(plain=json) as on_event:
+        result = run_search(
+            checked, out, workers=workers, workers_on=machines, wait_minutes=wait,
+            open_threads=leaves_threads_open(settings), reasons=reasons, on_reason=print_remark,
+            on_event=on_event,
+        )  # fmt: skip
     print_result(json, result.to_json(), search_tables(result))
     if not json:
         for warning in result.warnings:
@@ -253,10 +262,26 @@ def _run(
         raise InfeasibleBudgetError(refused_sentence(result.refused))
 
 
+@contextmanager
+def _shown_continuation(out: Path, worker_options: str) -> Iterator[None]:
+    """Show how to continue the search where it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from genets.cli.output import print_remark
+        from genets.nas.study.reader import is_study
+
+        if is_study(out):
+            again = f"genets search --out {shlex.quote(str(out))}{worker_options}"
+            print_remark(f"The study is kept. To continue: {again}")
+        raise
+
+
 def _choose_master(
     structures: Sequence[str],
     merged: dict[str, Any],
     out: Path,
+    machines: Machines,
     *,
     plain: bool,
 ) -> str:
@@ -266,6 +291,7 @@ def _choose_master(
         structures: Zoo names, files or notations.
         merged: The settings of the search; data, resolution, recipe and seeds of the ranking.
         out: The folder of the study, which keeps the ranking.
+        machines: Where the workers of the search will run; checked before any training.
         plain: Whether progress is shown in lines.
 
     Raises:
@@ -275,7 +301,7 @@ def _choose_master(
     from genets.report.study.tables import masters_table
 
     settings = {name: _check({**merged, "master": name}) for name in structures}
-    ranking, latencies = _rank(settings, out, plain=plain)
+    ranking, latencies = _rank(settings, out, machines, plain=plain)
     remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))
     for failed in ranking.failed:
         print_remark(f"{failed.name}: {failed.reason}")
@@ -283,7 +309,7 @@ def _choose_master(
 
 
 def _rank(
-    settings: dict[str, SearchSettings], out: Path, *, plain: bool
+    settings: dict[str, SearchSettings], out: Path, machines: Machines, *, plain: bool
 ) -> tuple[MasterRanking, dict[str, float]]:
     """Train and time the structures; the latencies are ms per image on the target."""
     from genets.analysis.masters import check_masters, rank_masters
@@ -293,7 +319,7 @@ def _rank(
     from genets.data import load_data
     from genets.nas.study import layout
     from genets.nas.study.reader import is_study
-    from genets.nas.trials.workers import training_device
+    from genets.nas.workers.devices import training_device
 
     structures = {name: each.structure for name, each in settings.items()}
     check_masters(structures)
@@ -302,6 +328,7 @@ def _rank(
         raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
     first = next(iter(settings.values()))
     device = training_device(first.training_device)
+    machines.check(device)
     with show_progress(plain=plain) as on_progress:
         data = load_data(
             first.data,

@@ -62,6 +62,10 @@ class StudyError(GenetsError):
     """A study folder is damaged, foreign, or holds other settings."""
 
 
+class WorkersError(GenetsError):
+    """Workers on other machines cannot be reached, differ from this machine, or died."""
+
+
 class InfeasibleBudgetError(GenetsError):
     """No structure of the design space meets the budget.
 

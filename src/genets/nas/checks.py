@@ -20,8 +20,9 @@ from genets.nas.rivals.contender import check_rivals
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import load_start, starting_preprocessing
 from genets.nas.study.reader import is_study
-from genets.nas.trials.workers import check_memory, training_device
 from genets.nas.warnings import balance_advice
+from genets.nas.workers.devices import check_memory, training_device
+from genets.nas.workers.job import Machines
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ def check_search(
     out: str | Path,
     *,
     workers: int | None = None,
+    machines: Machines | None = None,
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
 ) -> CheckedSearch:
     """Check a search before its folder is made, so that a wrong name leaves no study behind.
 
-    See `run_search` for the arguments.
+    See `run_search` for the arguments; `machines` is `workers_on`.
 
     Raises:
         GenetsError: A setting is wrong, or weights, images or the target cannot be used.
@@ -64,6 +66,8 @@ def check_search(
     check_one_kind(torch, settings.target.device)
     device = training_device(settings.training_device)
     check_memory(device)
+    if machines is not None:
+        machines.check(device)
     check_rivals(settings, Path(out))
     preprocessing = starting_preprocessing(settings, Path(out))
     data = load_images(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from genets.core.errors import StudyError, TargetError, TrainingError
-from genets.core.host import count_cpus
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
 from genets.core.progress import OnProgress, PhaseTimer, Progress, Reporter
@@ -31,9 +30,11 @@ from genets.nas.selection.measured import (
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
-from genets.nas.trials.gpus import gpus_of, least_free_bytes, processes_per_gpu, step_cost
+from genets.nas.trials.gpus import least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.weights import TrialWeights
-from genets.nas.trials.workers import fitting_readers, fitting_workers, training_device
+from genets.nas.workers.devices import training_device
+from genets.nas.workers.job import Machines, Workers
+from genets.nas.workers.local import LocalMachine
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
@@ -122,6 +123,7 @@ class SearchContext:
         lab: Laboratory | None = None,
         preprocessing: Preprocessing | None = None,
         workers: int | None = None,
+        machines: Machines | None = None,
         wait_minutes: float = DEFAULT_WAIT_MINUTES,
         on_event: OnProgress | None = None,
     ) -> None:
@@ -136,6 +138,7 @@ class SearchContext:
             preprocessing: How images become inputs; None for the default of the data.
             workers: Processes for trials; by default one for each core, or one to four for each
                 GPU.
+            machines: Where these processes run; by default on this machine.
             wait_minutes: The longest wait for a calm device where a latency decides nothing.
             on_event: Called with the progress of each phase.
         """
@@ -150,7 +153,8 @@ class SearchContext:
         self.space = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
         self.preprocessing = preprocessing
-        self._workers = workers
+        self._count = workers
+        self._machines = machines or LocalMachine()
         self.round = Round(1, self.space, study.master_weights)
         self._wait_limit_s = 60 * check_wait(wait_minutes)
         self._on_event = on_event
@@ -158,21 +162,18 @@ class SearchContext:
         self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
 
     @cached_property
-    def workers(self) -> int:
-        """The number of processes for trials."""
-        if self._workers is not None:
-            return self._workers
-        if self.device == "cpu":
-            return fitting_workers(self.device)
+    def workers(self) -> Workers:
+        """The workers that run trials and train candidates. Raises GenetsError."""
+        return self._machines.workers(self._count, self.device, self._processes_per_gpu)
+
+    def _processes_per_gpu(self, cores: int, gpus: int) -> int:
+        """Choose the number of processes that train on one GPU of a machine.
+
+        The memory of the GPUs of other machines is not known here, and taken as that of this one.
+        """
         recipe = self.settings.trial_training.recipe()
         cost = step_cost(self.master, self.num_classes, recipe)
-        gpus, free = len(gpus_of(self.device)), least_free_bytes(self.device)
-        return fitting_workers(self.device, processes_per_gpu(cost, count_cpus(), gpus, free))
-
-    @cached_property
-    def readers(self) -> int:
-        """The number of processes that read images for each worker."""
-        return fitting_readers(self.workers, self.device)
+        return processes_per_gpu(cost, cores, gpus, least_free_bytes(self.device))
 
     @property
     def trial_weights(self) -> TrialWeights:

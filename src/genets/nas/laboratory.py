@@ -24,7 +24,7 @@ from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.candidates.quantised import score_quantised
 from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
-from genets.nas.trials.workers import Job, run_inline
+from genets.nas.workers.job import Job, Workers
 from genets.networks import load
 from genets.structure import Structure
 from genets.training import Listener, Recipe, RunSettings, Score, evaluate, train_on
@@ -199,19 +199,19 @@ class Laboratory:
         return score_quantised(net, data, split, target)
 
     def run_trials(
-        self, job: Job[Trial, TrialResult], groups: Sequence[tuple[Trial, ...]], workers: int
+        self, job: Job[Trial, TrialResult], groups: Sequence[tuple[Trial, ...]], workers: Workers
     ) -> Iterator[TrialResult]:
         """Run groups of trials, and give each result when its group ends."""
-        return run_inline(job, groups, workers)
+        return workers.run(job, groups)
 
     def train_candidates(
         self,
         job: Job[Structure, TrainedCandidate],
         groups: Sequence[tuple[Structure, ...]],
-        workers: int,
+        workers: Workers,
     ) -> Iterator[TrainedCandidate]:
         """Train and score groups of candidates, and give each result when its group ends."""
-        return run_inline(job, groups, workers)
+        return workers.run(job, groups)
 
     def export(
         self, net: nn.Module, structure: Structure, data: ImageData, folder: Path

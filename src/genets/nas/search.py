@@ -46,6 +46,9 @@ from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.warnings import join_warnings, study_warnings
 from genets.nas.winner import TrainedMaster, finish_winner, load_result
+from genets.nas.workers.job import Machines
+from genets.nas.workers.local import LocalMachine
+from genets.nas.workers.machines import find_machines
 from genets.networks import load_blocks
 from genets.structure import Structure
 
@@ -58,6 +61,7 @@ def search(
     out: str | Path,
     preset: str | None = None,
     workers: int | None = None,
+    workers_on: str | Machines = "local",
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     **settings: Any,
@@ -70,6 +74,9 @@ def search(
             these override the settings of the study. Without a preset, MasterNet, resolution and
             recipes of a new study follow from its images; see `complete_settings`.
         workers: Processes for trials; by default one for each core, or one to four for each GPU.
+        workers_on: Where these processes run: `local` is this machine, `ray` is a Ray cluster that
+            is started on this machine, and `genets.RayCluster(address=...)` is a running one. The
+            results are the same.
         wait_minutes: The longest wait for a calm device. After it, a new search whose target
             leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase. The first one, `reading images`, reads
@@ -94,6 +101,7 @@ def search(
         out,
         reasons=complete.reasons,
         workers=workers,
+        workers_on=workers_on,
         wait_minutes=wait_minutes,
         open_threads=leaves_threads_open(chosen),
         on_event=on_event,
@@ -133,6 +141,7 @@ def run_search(
     out: str | Path,
     *,
     workers: int | None = None,
+    workers_on: str | Machines = "local",
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     open_threads: bool = False,
     reasons: Sequence[str] = (),
@@ -146,6 +155,8 @@ def run_search(
         settings: All settings.
         out: The folder of the study. An interrupted study continues where it stopped.
         workers: Processes for trials; by default one for each core, or one to four for each GPU.
+        workers_on: Where these processes run; see `search`. It is no setting of the study, which
+            may continue on other machines.
         wait_minutes: The longest wait for a calm device.
         open_threads: Whether a new study may use fewer threads than its target has.
         reasons: Why settings were chosen, line by line, for the log of a new study.
@@ -154,8 +165,14 @@ def run_search(
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
+    machines = find_machines(workers_on)
     checked = check_search(
-        settings, out, workers=workers, wait_minutes=wait_minutes, on_event=on_event
+        settings,
+        out,
+        workers=workers,
+        machines=machines,
+        wait_minutes=wait_minutes,
+        on_event=on_event,
     )
     settings, data = checked.settings, checked.data
     for reason in checked.reasons:
@@ -173,8 +190,10 @@ def run_search(
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
                 study, data.num_classes, lab=lab, preprocessing=checked.preprocessing,
-                workers=workers, wait_minutes=wait_minutes, on_event=on_event,
+                workers=workers, machines=machines, wait_minutes=wait_minutes, on_event=on_event,
             )  # fmt: skip
+            if not isinstance(machines, LocalMachine):
+                _ = context.workers  # a cluster without room is noticed before any training
             return _search(context, data)
 
 

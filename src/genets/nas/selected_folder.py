@@ -124,7 +124,8 @@ def write_selected(
 def _write_start(study: StudyReader, structure: Structure, path: Path) -> None:
     """Write the weights that a structure inherits in the last round that selected candidates."""
     from genets.nas.candidates.lost_weights import restore_start
-    from genets.nas.candidates.training import CandidateRunner, make_candidate_job, start_candidate
+    from genets.nas.candidates.runner import CandidateRunner
+    from genets.nas.candidates.training import make_candidate_job, start_candidate
     from genets.nas.context import SearchContext
     from genets.nas.round_start import current_round
     from genets.nas.start import starting_preprocessing

@@ -56,8 +56,13 @@ def save_weights(net: nn.Module, path: str | Path, metadata: Mapping[str, str]) 
         GenetsError: The file cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    write_weights(path, save(tensors, dict(metadata)))
+
+
+def write_weights(path: str | Path, content: bytes) -> None:
+    """Write the content of a safetensors file, completely or not at all. Raises GenetsError."""
     try:
-        write_atomic(path, save(tensors, dict(metadata)))
+        write_atomic(path, content)
     except OSError as error:
         raise GenetsError(f"cannot write weights {str(path)!r}: {error.strerror}") from error
 

@@ -10,189 +10,23 @@ quantisation (see `quantised`), and that score decides.
 
 from __future__ import annotations
 
-import copy
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
-import torch
 from torch import nn
 
-from genets.core.errors import GenetsError, TargetError, TrainingError, first_line
+from genets.core.errors import GenetsError
 from genets.data import ImageData
-from genets.data.seeds import derive_seed, seeded_globals
-from genets.data.split import Fold
-from genets.latency import Target
-from genets.nas.candidates.assembly import assemble, needed_trials
-from genets.nas.candidates.quantised import score_quantised
+from genets.nas.candidates.assembly import needed_trials
+from genets.nas.candidates.runner import CandidateJob, CandidateRunner
 from genets.nas.context import SearchContext
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_first
-from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.run import restore_weights
-from genets.nas.trials.runner import MasterNetJob, MasterNetRunner
-from genets.nas.trials.weights import TrialWeights
-from genets.nas.trials.workers import Runner
-from genets.networks import build, load_weights, save_weights
-from genets.networks.channels import MasterChannels
-from genets.networks.inheritance import inherit
 from genets.structure import Structure
-from genets.training import Score, evaluate, fitting_threads, train_on
-from genets.training.loop import estimate_norm_statistics
 from genets.training.score import Metric
-from genets.training.teacher import TeacherNetwork
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidateJob(MasterNetJob):
-    """What the training of all candidates shares.
-
-    A candidate that is trained as long as the winner gets the same weights as the winner. The
-    weights of a fold are not kept, because the winner is trained on the whole training split.
-
-    Attributes:
-        folder: Where the trained weights are written; see `weights_path`.
-        source: The MasterNet whose weights are inherited: that of the round. The teacher is that of
-            the first round, which is `master`.
-        source_weights: The file of its weights.
-        trials: The trials of the round that ended well.
-        trial_weights: The weights of these trials, which candidates inherit; None where candidates
-            are trained from scratch.
-        larger: The winner of a larger budget and the file of its weights, from which a candidate
-            starts where that is better; None where there is no such winner. Folds have none,
-            because it was trained on their images.
-        int8_target: The target, if candidates are also scored after quantisation for it.
-    """
-
-    folder: Path
-    source: Structure
-    source_weights: Path
-    trials: tuple[Trial, ...] = ()
-    trial_weights: TrialWeights | None = None
-    larger: tuple[Structure, Path] | None = None
-    int8_target: Target | None = None
-
-    @property
-    def inherits(self) -> bool:
-        return self.trial_weights is not None
-
-    def in_fold(self, fold: Fold) -> Self:
-        """See `MasterNetJob.in_fold`."""
-        return replace(
-            super().in_fold(fold),
-            source_weights=layout.in_fold(self.source_weights, fold.number),
-            trial_weights=self.trial_weights and self.trial_weights.in_fold(fold),
-            larger=None,
-        )
-
-    def runner(self, worker: int = 0) -> Runner[Structure, TrainedCandidate]:
-        return run_in_folds(self.at_worker(worker), CandidateRunner)
-
-    def weights_path(self, structure: Structure) -> Path:
-        return self.folder / f"{derive_seed(str(structure)):016x}.safetensors"
-
-
-class CandidateRunner(MasterNetRunner):
-    """Trains candidates of one study."""
-
-    def __init__(self, job: CandidateJob) -> None:
-        super().__init__(job)
-        self.job = job
-        self._other_data: ImageData | None = None  # at the resolution of the last candidate
-
-    def run(self, group: Sequence[Structure]) -> list[TrainedCandidate]:
-        """Train and score each structure.
-
-        A candidate fails whose loss becomes NaN, whose quantisation fails, or for which memory
-        runs out. Raises DataError, and GenetsError where weights cannot be written.
-        """
-        return [self._run(structure) for structure in group]
-
-    def _run(self, structure: Structure) -> TrainedCandidate:
-        start = time.perf_counter()
-        epochs = self.job.recipe.epochs
-        try:
-            score = self._trained_score(structure)
-        except (TrainingError, TargetError, torch.OutOfMemoryError, MemoryError) as error:
-            seconds = time.perf_counter() - start
-            reason = first_line(error)
-            return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
-        seconds = time.perf_counter() - start
-        return TrainedCandidate.of(structure, epochs, score, seconds)
-
-    def _trained_score(self, structure: Structure) -> Score:
-        job, data = self.job, self._data_at(structure.resolution)
-        own = self.data
-        teacher = TeacherNetwork(self.master_net, own.resolution, own.mean, own.std, data)
-        net = self.start(structure, data)
-        with fitting_threads(net, structure.resolution, job.recipe.batch_size):
-            train_on(
-                net,
-                data,
-                job.recipe,
-                seed=job.seed,
-                teacher=teacher.to(job.device),
-                device=job.device,
-            )
-        score = evaluate(net, data.validation, device=job.device)
-        if job.int8_target is not None:
-            quantised = score_quantised(net, data, data.validation, job.int8_target)
-            score = replace(score, quantised=quantised)
-        if job.fold is None:
-            save_weights(net, job.weights_path(structure), {"structure": str(structure)})
-        return score
-
-    def start(self, structure: Structure, data: ImageData) -> nn.Module:
-        """Build a candidate with fresh or inherited weights."""
-        job = self.job
-        with seeded_globals("final", job.seed):
-            net = build(structure, data.num_classes)
-        if job.trial_weights is None:
-            return net
-        starts = [net]
-        if self.larger_channels is not None:
-            starts.append(copy.deepcopy(net))
-            inherit(starts[1], structure, self.larger_channels)
-        assemble(net, structure, self.source_channels, job.trials, job.trial_weights)
-        for start in starts:
-            start.to(job.device)
-            estimate_norm_statistics(start, data.train, job.recipe, seed=job.seed)
-        if len(starts) == 1:
-            return net
-        return min(
-            starts,
-            key=lambda start: evaluate(start, data.validation, device=job.device).cross_entropy,
-        )
-
-    @cached_property
-    def source_channels(self) -> MasterChannels:
-        """The channels of the MasterNet of the round."""
-        job = self.job
-        if job.source == job.master:
-            return self.channels
-        return self._load_channels(job.source, job.source_weights)
-
-    @cached_property
-    def larger_channels(self) -> MasterChannels | None:
-        """The channels of the winner of a larger budget, if there is one."""
-        return None if self.job.larger is None else self._load_channels(*self.job.larger)
-
-    def _load_channels(self, structure: Structure, weights: Path) -> MasterChannels:
-        net = build(structure, self.data.num_classes)
-        load_weights(net, weights)
-        return MasterChannels(net.eval(), structure)
-
-    def _data_at(self, resolution: int) -> ImageData:
-        if resolution == self.data.resolution:
-            return self.data
-        if self._other_data is None or self._other_data.resolution != resolution:
-            self._other_data = None  # its images and its reading processes are released first
-            self._other_data = self.load_data(self.job, resolution)
-        return self._other_data
 
 
 def make_candidate_job(context: SearchContext) -> CandidateJob:

@@ -75,7 +75,7 @@ class Estimate:
         self._context, self._data, self._times = context, data, times
         self._settings = settings = context.settings
         self._folds, self._trials = settings.num_folds, plan_round(context)
-        self._start_s = START_S if context.workers > 1 else 0.0
+        self._start_s = START_S if context.workers.count > 1 else 0.0
         self._in_folds = f" in each of {self._folds} folds" if self._folds > 1 else ""
         resolutions = len(context.space.resolutions)
         self._top = candidates_at_each(settings.confirm, resolutions)
@@ -182,7 +182,7 @@ class Estimate:
         return PlannedPhase(
             f"trials{ending}",
             f"{words}{counted(len(self._trials), 'trial')}{self._in_folds}",
-            self._start_s + max(sum(groups_s) / context.workers, *groups_s),
+            self._start_s + max(sum(groups_s) / context.workers.count, *groups_s),
             f"a group of each super-block, with steps of up to {1000 * slowest[1].step_s:.3g} ms",
             len(self._trials), self._folds, epochs, epochs * per_epoch,
         )  # fmt: skip
@@ -199,7 +199,10 @@ class Estimate:
         )
         if self._candidates:
             recipe, (images, scored) = make_candidate_job(self._context).recipe, self._scored
-            steps, in_turn = _steps(images, recipe), -(-self._candidates // self._context.workers)
+            steps, in_turn = (
+                _steps(images, recipe),
+                -(-self._candidates // self._context.workers.count),
+            )
             one_s = self._folds * times.taught(multiple, recipe).seconds(steps, scored)
             yield PlannedPhase(
                 f"candidate training{ending}",

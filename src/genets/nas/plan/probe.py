@@ -193,7 +193,7 @@ class Probe:
         folder.mkdir(exist_ok=True)
         context.lab.export(net, context.master, data, folder)
         export_s = self._report(3, "candidates and trials") - begun_s
-        with _as_worker(context.workers):
+        with _as_worker(context.workers.count):
             runner = self._make_runner()
             candidate = self._train(net, recipe, runner.data)
             groups = self._time_groups(runner, trials)

@@ -164,7 +164,7 @@ def make_plan(
         settings,
         (*reasons, *checked.reasons, f"other settings: given, or {source}"),
         {name: len(split) for name, split in splits.items()},
-        context.workers,
+        context.workers.count,
         phases,
         disk_bytes,
         free_bytes,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Generic, Protocol, Self, TypeVar
 
 from genets.nas.study.records import TrainedCandidate, TrialResult
-from genets.nas.trials.workers import Runner
+from genets.nas.workers.job import Runner
 from genets.training.score import Score, join_scores
 
 Item = TypeVar("Item")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from timm.models.byobnet import ByobNet
@@ -22,7 +23,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.folds import run_in_folds
 from genets.nas.trials.runner import MasterNetJob, TrialGroups
 from genets.nas.trials.weights import TrialWeights
-from genets.nas.trials.workers import Runner
+from genets.nas.workers.job import Runner
 from genets.networks import build
 from genets.networks.inheritance import inherit
 from genets.networks.surgery import split_at, stage_of
@@ -50,6 +51,19 @@ class InheritedTrialJob(MasterNetJob):
 
     def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
         return run_in_folds(self.at_worker(worker), InheritedTrialRunner)
+
+    def elsewhere(self, scratch: Path) -> Self:
+        """See `workers.job.Job`."""
+        return replace(super().elsewhere(scratch), kept=self.kept.elsewhere(scratch))
+
+    def store(self, path: Path, content: bytes) -> None:
+        """See `workers.job.Job`. Weights that cannot be written cost no result."""
+        folders = {job.kept.folder.absolute(): job.kept for job in self.each_fold()}
+        folders[path.parent].store(path.name, content)
+
+    def failed(self, trial: Trial, reason: str) -> TrialResult:
+        """See `workers.job.Job`."""
+        return TrialResult(trial, "failed", reason=reason)
 
 
 class InheritedTrialRunner(TrialGroups):

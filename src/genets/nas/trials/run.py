@@ -10,7 +10,7 @@ from genets.core.errors import GenetsError
 from genets.core.log import get_logger
 from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.trials.gpus import fitting_group_size, gpus_of, least_free_bytes, step_cost
+from genets.nas.trials.gpus import fitting_group_size, least_free_bytes, step_cost
 from genets.nas.trials.inherited import InheritedTrialJob
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
@@ -50,8 +50,8 @@ def group_size(context: SearchContext, job: TrialJob | InheritedTrialJob) -> int
         return GROUP_SIZE
     return fitting_group_size(
         step_cost(job.master, context.num_classes, job.recipe),
-        context.workers,
-        len(gpus_of(context.device)),
+        context.workers.count,
+        context.workers.gpus,
         least_free_bytes(context.device),
         GROUP_SIZE,
     )

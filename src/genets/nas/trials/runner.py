@@ -22,13 +22,17 @@ from genets.data.seeds import seeded_globals
 from genets.data.split import Fold
 from genets.nas.context import SearchContext
 from genets.nas.study import layout
+from genets.nas.study.images import StudyImages
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.folds import run_in_folds
-from genets.nas.trials.workers import Runner, assign_device, check_memory, use_device
+from genets.nas.workers.devices import assign_device, check_memory, use_device
+from genets.nas.workers.files import read_files, scratch_path
+from genets.nas.workers.job import Runner
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.channels import MasterChannels
 from genets.networks.own_blocks import loaded_block_files
 from genets.networks.surgery import inherit_weights, split_at
+from genets.networks.weights import write_weights
 from genets.structure import Structure
 from genets.training import (
     FeatureSplit,
@@ -61,6 +65,7 @@ class MasterNetJob:
         folds: The number of folds for cross-validation; 1 is none. The files of the job are those
             of the whole training split; see `each_fold`.
         fold: The fold that this job is for; None for the usual splits.
+        images: The images of the study; a runner refuses other ones. None checks nothing.
     """
 
     master: Structure
@@ -75,6 +80,12 @@ class MasterNetJob:
     preprocessing: Preprocessing | None = None
     folds: int = 1
     fold: Fold | None = None
+    images: StudyImages | None = None
+
+    @property
+    def precision(self) -> str:
+        """The precision of the trainings."""
+        return self.recipe.precision
 
     @classmethod
     def in_context(cls, context: SearchContext, **values: Any) -> Self:
@@ -84,11 +95,12 @@ class MasterNetJob:
             data=settings.data,
             seed=settings.seed,
             device=context.device,
-            readers=context.readers,
+            readers=context.workers.readers,
             own_blocks=loaded_block_files(settings.own_blocks),
             max_broken_share=settings.max_broken_share,
             preprocessing=context.preprocessing,
             folds=settings.num_folds,
+            images=context.study.load_json(layout.DATA, StudyImages.from_record),
             **values,
         )
 
@@ -112,6 +124,27 @@ class MasterNetJob:
             readers=self.readers // fold.count,  # those of all folds stay alive side by side
         )
 
+    def inputs(self, items: Sequence[Any]) -> dict[Path, bytes]:
+        """See `workers.job.Job`."""
+        blocks = [load_blocks(file) for file in self.own_blocks]
+        weights = read_files(job.master_weights for job in self.each_fold())
+        return weights | {block.path: block.content for block in blocks}
+
+    def elsewhere(self, scratch: Path) -> Self:
+        """See `workers.job.Job`. The number of a GPU belongs to the machine of the driver."""
+        blocks = [load_blocks(file) for file in self.own_blocks]
+        moved = [replace(block, path=scratch_path(scratch, block.path)) for block in blocks]
+        return replace(
+            self,
+            master_weights=scratch_path(scratch, self.master_weights),
+            device=self.device.partition(":")[0],
+            own_blocks=tuple(map(str, moved)),
+        )
+
+    def store(self, path: Path, content: bytes) -> None:
+        """See `workers.job.Job`."""
+        write_weights(path, content)
+
 
 class MasterNetRunner:
     """Holds the images and the trained MasterNet that all trainings of a job share."""
@@ -122,6 +155,8 @@ class MasterNetRunner:
         use_device(job.device)
         check_memory(job.device)
         self.data = self.load_data(job, job.master.resolution)
+        if job.images is not None:
+            job.images.check(self.data, in_fold=job.fold is not None)
         self._structure = job.master
         self.master_net = build(job.master, self.data.num_classes)
         load_weights(self.master_net, job.master_weights)
@@ -171,6 +206,10 @@ class TrialJob(MasterNetJob):
 
     def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
         return run_in_folds(self.at_worker(worker), TrialRunner)
+
+    def failed(self, trial: Trial, reason: str) -> TrialResult:
+        """See `workers.job.Job`."""
+        return TrialResult(trial, "failed", reason=reason)
 
 
 class TrialGroups(MasterNetRunner, ABC):

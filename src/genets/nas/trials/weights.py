@@ -7,6 +7,7 @@ same weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from genets.data.seeds import derive_seed
 from genets.data.split import Fold
 from genets.nas.study import layout
 from genets.nas.study.records import Trial
+from genets.nas.workers.files import scratch_path
 from genets.networks import save_weights
 from genets.networks.channels import TrainedSuperBlock
-from genets.networks.weights import check_finite, read_weights
+from genets.networks.weights import check_finite, read_weights, write_weights
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class TrialWeights:
         check_finite(tensors, path)
         return TrainedSuperBlock(trial.super_block, tensors)
 
+    def elsewhere(self, scratch: Path) -> Self:
+        """Give the files in the scratch folder of a worker on another machine."""
+        return replace(self, folder=scratch_path(scratch, self.folder))
+
     def save(self, trial: Trial, stage: nn.Module) -> bool:
         """Write the weights of a trial's super-block, and drop the oldest files beyond the limit.
 
@@ -70,20 +76,30 @@ class TrialWeights:
         Returns:
             Whether the weights are on disk.
         """
+        path = self.path(trial)
+        return self._write(path, lambda: save_weights(stage, path, _texts(trial)))
+
+    def store(self, name: str, content: bytes) -> bool:
+        """Write a file that `save` wrote on another machine; see `save`."""
+        path = self.folder / name
+        return self._write(path, lambda: write_weights(path, content))
+
+    def _write(self, path: Path, write: Callable[[], None]) -> bool:
+        """Write a file within the limit. write: Raises GenetsError."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             return False
         while True:
             try:
-                save_weights(stage, self.path(trial), _texts(trial))
+                write()
                 break
             except GenetsError:
                 if not self._drop_oldest():
                     return False
         while self._bytes() > self.limit_bytes and self._drop_oldest():
             pass
-        return self.path(trial).is_file()
+        return path.is_file()
 
     def _bytes(self) -> int:
         return sum(size for _, size, _ in self._files())

@@ -1,8 +1,4 @@
-"""Workers: the processes that run trials and train candidates, and the devices that they use.
-
-A job makes one runner in each worker process, and the runner runs groups of items. The driver
-alone writes to the study. `run_inline` is the one kind of workers: processes of this machine.
-"""
+"""Workers of this machine: processes that end with the driver."""
 
 from __future__ import annotations
 
@@ -16,37 +12,48 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from genets.core.errors import GenetsError, StudyError
-from genets.core.gpu import check_free_memory
 from genets.core.host import count_cpus
-from genets.latency import Target
-from genets.latency.target import physical_cores
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Item_contra = TypeVar("Item_contra", contravariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
-
-
-class Runner(Protocol[Item_contra, Result_co]):
-    """Runs groups of items in one process; holds what they share, such as data and weights."""
-
-    def run(self, group: Sequence[Item_contra], /) -> Sequence[Result_co]: ...
-
-
-class Job(Protocol[Item_contra, Result_co]):
-    """Everything that the items share; small enough to be sent to a worker."""
-
-    def runner(self, worker: int = 0) -> Runner[Item_contra, Result_co]:
-        """Make the runner of one process. worker: the number of the process, from 0."""
-
+from genets.nas.workers.devices import count_gpus, fitting_readers, fitting_workers
+from genets.nas.workers.job import Item, Job, ProcessesPerGpu, Result, Runner
 
 # The runner of this worker process, or the error that prevented it: multiprocessing would lose it.
 _runner: Runner[Any, Any] | GenetsError | None = None
+
+
+class LocalMachine:
+    """This machine; see `Machines`."""
+
+    def check(self, device: str) -> None:
+        """Do nothing: the search checks the device of this machine anyway."""
+
+    def workers(
+        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu
+    ) -> LocalWorkers:
+        """Choose one process for each core, or as many as fit for each GPU."""
+        gpus = count_gpus(device)
+        if count is None:
+            per_gpu = 1 if device == "cpu" else processes_per_gpu(count_cpus(), gpus)
+            count = fitting_workers(device, per_gpu)
+        return LocalWorkers(count, gpus, fitting_readers(count, device))
+
+
+@dataclass(frozen=True)
+class LocalWorkers:
+    """Processes of this machine; see `Workers`."""
+
+    count: int
+    gpus: int = 1
+    readers: int = 0
+
+    def run(self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]]) -> Iterator[Result]:
+        """See `run_inline`."""
+        return run_inline(job, groups, self.count)
 
 
 def run_inline(
@@ -142,69 +149,8 @@ def _run_group(group: tuple[Any, ...]) -> Sequence[Any]:
     return _runner.run(group)
 
 
-def training_device(name: str) -> str:
-    """Resolve `auto`. Raises TargetError where this machine has no such device."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    Target(device=name).check()
-    return name
-
-
-def fitting_workers(device: str, per_gpu: int = 1) -> int:
-    """Give the number of processes that train side by side: one for each core or each GPU.
-
-    Small networks train faster in two processes of one thread than in one process of two threads.
-
-    Args:
-        device: From `training_device`; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
-        per_gpu: The number of processes for each GPU; see `gpus.processes_per_gpu`.
-    """
-    import torch
-
-    if device == "cpu":
-        return physical_cores()
-    return per_gpu * (torch.cuda.device_count() if device == "cuda" else 1)
-
-
-def fitting_readers(workers: int, device: str) -> int:
-    """Give the number of processes that read images for each worker.
-
-    None on a CPU, because all its cores train.
-    """
-    from genets.data import readers_for
-
-    return 0 if device == "cpu" else readers_for(count_cpus() // workers)
-
-
-def use_device(device: str) -> None:
-    """Make this process use its GPU alone; otherwise it would also occupy the first GPU."""
-    if device.startswith("cuda:"):
-        import torch
-
-        torch.cuda.set_device(device)
-
-
-def check_memory(device: str) -> None:
-    """Raise TargetError where a GPU has too little free memory for this process to begin."""
-    if device != "cpu":
-        import torch
-
-        check_free_memory(torch, device)
-
-
 def _release_gpu_memory() -> None:
     """Give memory that PyTorch keeps for later back to the GPU, so that the workers can use it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def assign_device(worker: int, device: str) -> str:
-    """Give the device of a worker, by its number from 0: several workers take the GPUs in turn."""
-    import torch
-
-    if device != "cuda" or torch.cuda.device_count() < 2:
-        return device
-    return f"cuda:{worker % torch.cuda.device_count()}"

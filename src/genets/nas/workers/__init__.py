@@ -1,0 +1,1 @@
+"""Workers: the processes that run trials and train candidates, here or on other machines."""

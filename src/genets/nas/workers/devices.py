@@ -1,0 +1,72 @@
+"""Devices: the CPU or GPU that each worker uses, and how many workers and readers fit."""
+
+from __future__ import annotations
+
+from genets.core.gpu import check_free_memory
+from genets.core.host import count_cpus
+from genets.latency import Target
+from genets.latency.target import physical_cores
+
+
+def training_device(name: str) -> str:
+    """Resolve `auto`. Raises TargetError where this machine has no such device."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    Target(device=name).check()
+    return name
+
+
+def count_gpus(device: str) -> int:
+    """Count the GPUs of this machine that a device of a search stands for; 1 for a CPU."""
+    import torch
+
+    return torch.cuda.device_count() if device == "cuda" else 1
+
+
+def fitting_workers(device: str, per_gpu: int = 1) -> int:
+    """Give the number of processes that train side by side: one for each core or each GPU.
+
+    Small networks train faster in two processes of one thread than in one process of two threads.
+
+    Args:
+        device: From `training_device`; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
+        per_gpu: The number of processes for each GPU; see `gpus.processes_per_gpu`.
+    """
+    return physical_cores() if device == "cpu" else per_gpu * count_gpus(device)
+
+
+def fitting_readers(workers: int, device: str) -> int:
+    """Give the number of processes that read images for each worker.
+
+    None on a CPU, because all its cores train.
+    """
+    from genets.data import readers_for
+
+    return 0 if device == "cpu" else readers_for(count_cpus() // workers)
+
+
+def use_device(device: str) -> None:
+    """Make this process use its GPU alone; otherwise it would also occupy the first GPU."""
+    if device.startswith("cuda:"):
+        import torch
+
+        torch.cuda.set_device(device)
+
+
+def check_memory(device: str) -> None:
+    """Raise TargetError where a GPU has too little free memory for this process to begin."""
+    if device != "cpu":
+        import torch
+
+        check_free_memory(torch, device)
+
+
+def assign_device(worker: int, device: str) -> str:
+    """Give the device of a worker, by its number from 0: several workers take the GPUs in turn."""
+    import torch
+
+    if device != "cuda" or torch.cuda.device_count() < 2:
+        return device
+    return f"cuda:{worker % torch.cuda.device_count()}"

@@ -1,0 +1,115 @@
+"""What workers are: a job makes a runner in each worker, and the runner runs groups of items.
+
+A job is the trials of a round, or the candidates of a round; an item is one trial or one candidate.
+The driver is the process of the search, and it alone writes to the study. A kind of workers is a
+class with the methods of `Workers`, and a class with the methods of `Machines` that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+# Gives the number of processes that train on one GPU, from the CPU cores and GPUs of a machine.
+ProcessesPerGpu = Callable[[int, int], int]
+
+
+class Runner(Protocol[Item_contra, Result_co]):
+    """Runs groups of items in one process; holds what they share, such as data and weights."""
+
+    def run(self, group: Sequence[Item_contra], /) -> Sequence[Result_co]: ...
+
+
+class Job(Protocol[Item_contra, Result_co]):
+    """Everything that the items share; small enough to be sent to a worker.
+
+    Workers of this machine need `runner` alone. The other methods are for workers that do not see
+    the study folder: its files go to a worker and come back as bytes.
+    """
+
+    @property
+    def device(self) -> str:
+        """The device that trains: cpu, cuda or cuda:NUMBER."""
+
+    @property
+    def precision(self) -> str:
+        """The precision of the trainings; see `Recipe`."""
+
+    def runner(self, worker: int = 0) -> Runner[Item_contra, Result_co]:
+        """Make the runner of one process. worker: the number of the process, from 0."""
+
+    def inputs(self, items: Sequence[Item_contra], /) -> dict[Path, bytes]:
+        """Read the files of this machine that the runners of these items need."""
+
+    def elsewhere(self, scratch: Path) -> Self:
+        """Give the job for a worker that has the files in a folder; see `files.scratch_path`."""
+
+    def store(self, path: Path, content: bytes) -> None:
+        """Write a file that a runner wrote elsewhere. Raises GenetsError."""
+
+    def failed(self, item: Item_contra, reason: str) -> Result_co:
+        """Give the result of an item that cannot be run."""
+
+
+class Workers(Protocol):
+    """Worker processes, which begin when a job is run and end with it.
+
+    Attributes:
+        count: The number of processes.
+        gpus: The number of GPUs that they share; 1 where they train on CPUs.
+        readers: The number of processes that read images for each worker.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def gpus(self) -> int: ...
+
+    @property
+    def readers(self) -> int: ...
+
+    def run(self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]]) -> Iterator[Result]:
+        """Run groups of items, and give each result when its group ends.
+
+        Args:
+            job: Makes the runner of each process.
+            groups: The items; a group is run as a whole by one worker.
+
+        Raises:
+            GenetsError: The job cannot make a runner, or too many workers died. Results that were
+                given before are complete.
+        """
+
+
+class Machines(Protocol):
+    """The machines that run workers, as a user names them."""
+
+    def check(self, device: str) -> None:
+        """Raise GenetsError where workers cannot run there, before the study is opened.
+
+        device: The device that trains.
+        """
+
+    def workers(
+        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu
+    ) -> Workers:
+        """Choose the workers of a search.
+
+        Args:
+            count: The number of processes; None for as many as fit.
+            device: The device that trains.
+            processes_per_gpu: Called where it matters.
+
+        Raises:
+            GenetsError: The machines have no room for so many.
+        """
+
+
+AnyJob = Job[Any, Any]

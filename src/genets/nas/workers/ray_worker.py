@@ -1,0 +1,99 @@
+"""One worker process of a Ray cluster. This code runs on the machines of the cluster."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genets.core.errors import GenetsError
+from genets.nas.workers.environment import describe_differences, describe_environment
+from genets.nas.workers.files import take_outputs, write_inputs
+from genets.nas.workers.job import AnyJob, Runner
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A job and the files that it needs, which travel to each machine once.
+
+    Attributes:
+        job: The job of the driver.
+        files: The contents by the driver's path.
+    """
+
+    job: AnyJob
+    files: dict[Path, bytes]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker gives back for a group, or for its preparation.
+
+    Attributes:
+        results: The results of the group.
+        files: The files that the runner wrote, by the driver's path.
+        fault: The sentence of an error that stops the search; empty where there is none.
+    """
+
+    results: tuple[Any, ...] = ()
+    files: dict[Path, bytes] = field(default_factory=dict)
+    fault: str = ""
+
+
+class RayWorker:
+    """Runs groups of one job. Ray makes it an actor, whose calls run one after the other."""
+
+    def __init__(self) -> None:
+        self._place: Path | None = None  # of the files of all workers of the run on this machine
+
+    def begin(
+        self, driver: dict[str, str], device: str, precision: str, folder: str | None, run: str
+    ) -> tuple[str, str]:
+        """Compare this process with the driver, before anything of a job is read.
+
+        Only plain values travel here, because another version of genets may not know the others.
+
+        Args:
+            driver: The environment of the driver; see `describe_environment`.
+            device: The device that trains.
+            precision: The precision of the trainings.
+            folder: The folder for temporary files; None for the usual one of this machine.
+            run: A name that all workers of this run share, and no others.
+
+        Returns:
+            The name of this machine, and the differences, which are empty where there are none.
+        """
+        import torch
+
+        torch.set_num_threads(1)  # as every worker that has others beside it
+        self._place = Path(folder or tempfile.gettempdir()) / f"genets-{run}"
+        self._place.mkdir(exist_ok=True)
+        self._scratch = Path(tempfile.mkdtemp(dir=self._place))
+        own = describe_environment(device.partition(":")[0], precision)
+        return socket.gethostname(), describe_differences(driver, own)
+
+    def prepare(self, parcel: Parcel) -> Outcome:
+        """Make the runner of the job."""
+        try:
+            self._inputs = write_inputs(self._scratch, parcel.files)
+            self._runner: Runner[Any, Any] = parcel.job.elsewhere(self._scratch).runner()
+        except GenetsError as error:
+            return Outcome(fault=str(error))
+        return Outcome()
+
+    def run(self, group: Sequence[Any]) -> Outcome:
+        """Run a group of items."""
+        try:
+            results = tuple(self._runner.run(group))
+        except GenetsError as error:
+            return Outcome(fault=str(error))
+        return Outcome(results, take_outputs(self._scratch, self._inputs))
+
+    def close(self) -> None:
+        """Remove the files of the whole run on this machine, also of workers that died."""
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)

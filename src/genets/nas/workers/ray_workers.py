@@ -1,0 +1,245 @@
+"""Workers on a Ray cluster: each takes the next group when it is free.
+
+A worker that dies is replaced, and its group runs again. A group that was lost twice is cut in
+halves, and an item that was lost twice alone is a failed one, so the search goes past a trial for
+which no machine has the memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic
+from uuid import uuid4
+
+from genets.core.errors import WorkersError, counted, first_line
+from genets.core.log import get_logger
+from genets.data import readers_for
+from genets.nas.workers.environment import describe_environment
+from genets.nas.workers.job import Item, Job, Result
+from genets.nas.workers.ray_plan import WorkerPlan
+from genets.nas.workers.ray_worker import Outcome, Parcel, RayWorker
+
+if TYPE_CHECKING:
+    from genets.nas.workers.ray_cluster import Connection, RayCluster
+
+_log = get_logger(__name__)
+
+MAX_LOSSES = 2  # of a group
+PATIENCE_SECONDS = 30.0  # until the driver asks whether the cluster still has room for a worker
+CLOSE_SECONDS = 5.0  # for the workers to remove their files
+
+
+@dataclass(frozen=True)
+class RayWorkers:
+    """Workers on a Ray cluster; see `Workers`."""
+
+    cluster: RayCluster
+    plan: WorkerPlan
+
+    @property
+    def count(self) -> int:
+        return self.plan.count
+
+    @property
+    def gpus(self) -> int:
+        return self.plan.all_gpus
+
+    @property
+    def readers(self) -> int:
+        return readers_for(self.plan.cpus) if self.plan.gpus else 0
+
+    def run(self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]]) -> Iterator[Result]:
+        """See `Workers.run`."""
+        if not groups:
+            return
+        workers = min(self.plan.count, len(groups))
+        _log.info("%s on %s, %s for each", counted(workers, "worker"), self.cluster, self.plan)
+        cpus, memory = workers * self.plan.cpus, workers * self.plan.memory
+        with self.cluster.connected(cpus, memory) as connection:
+            yield from _Run(connection, self, job, groups).results()
+
+
+@dataclass(frozen=True)
+class _Group(Generic[Item]):
+    """Items that run together, and how often a worker died with them."""
+
+    items: tuple[Item, ...]
+    losses: int = 0
+
+
+@dataclass
+class _Call(Generic[Item]):
+    """A call that a worker has not answered yet.
+
+    Attributes:
+        actor: The worker.
+        step: What it does: begin, prepare or run.
+        host: The name of its machine, once it is known.
+        group: What it runs; None for the other steps.
+    """
+
+    actor: Any
+    step: str
+    host: str = ""
+    group: _Group[Item] | None = None
+
+
+class _Run(Generic[Item, Result]):
+    """One job on a cluster."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        workers: RayWorkers,
+        job: Job[Item, Result],
+        groups: Sequence[tuple[Item, ...]],
+    ) -> None:
+        self._ray, self._folder = connection.ray, connection.folder
+        self._connection, self._workers, self._job = connection, workers, job
+        self._waiting = deque(_Group[Item](tuple(group)) for group in groups)
+        self._calls: dict[Any, _Call[Item]] = {}  # by the reference of the answer
+        self._actors: list[Any] = []
+        self._free: list[_Call[Item]] = []  # the last calls of the workers that wait for a group
+        self._failed_starts = 0  # in a row
+        self._name = uuid4().hex
+        plan = workers.plan
+        self._actor_class = self._ray.remote(RayWorker).options(
+            num_cpus=plan.cpus, num_gpus=plan.gpus, memory=plan.memory or None,
+            max_restarts=0, max_task_retries=0,
+        )  # fmt: skip
+        self._environment = describe_environment(job.device, job.precision)
+        items = [item for group in groups for item in group]
+        self._parcel = self._ray.put(Parcel(job, job.inputs(items)))
+
+    def results(self) -> Iterator[Result]:
+        """Give each result when its group ends."""
+        try:
+            for _ in range(min(self._workers.count, len(self._waiting))):
+                self._start_worker()
+            while self._waiting or any(call.group for call in self._calls.values()):
+                for answer in self._wait():
+                    yield from self._finish(self._calls.pop(answer), answer)
+        finally:
+            self._end_workers()
+
+    def _start_worker(self) -> None:
+        actor = self._actor_class.remote()
+        self._actors.append(actor)
+        answer = actor.begin.remote(
+            self._environment, self._job.device, self._job.precision, self._folder, self._name
+        )
+        self._calls[answer] = _Call(actor, "begin")
+
+    def _wait(self) -> list[Any]:
+        """Wait until a worker answers. Raises WorkersError where none can begin any more."""
+        while True:
+            ended, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=PATIENCE_SECONDS)
+            if ended:
+                return list(ended)
+            if any(call.step != "begin" for call in self._calls.values()):
+                continue
+            _log.info("waiting for room for a worker on %s", self._workers.cluster)
+            if not any(map(self._workers.plan.room, self._connection.nodes())):
+                raise WorkersError(
+                    f"{self._workers.cluster} has no room for a worker with {self._workers.plan} "
+                    "any more; every finished trial is kept, so give the same command again"
+                )
+
+    def _finish(self, call: _Call[Item], answer: Any) -> Iterator[Result]:
+        """Take the answer of a worker, and give it more work."""
+        errors = self._ray.exceptions
+        try:
+            outcome = self._ray.get(answer)
+        except errors.RayError as error:
+            if "failed to import on the worker" in str(error):
+                raise WorkersError(
+                    f"a worker on {self._workers.cluster} cannot import genets, which must be "
+                    "installed on every machine of the cluster, in the same version"
+                ) from error
+            if isinstance(error, errors.RayTaskError):  # an exception in our own code
+                raise
+            yield from self._replace(call, describe_death(error))
+            return
+        if call.step == "begin":
+            self._check_begun(call, *outcome)
+            return
+        yield from self._take(call, outcome)
+
+    def _check_begun(self, call: _Call[Item], host: str, differences: str) -> None:
+        if differences:
+            raise WorkersError(
+                f"the worker on {host} has other versions or another precision than the search "
+                f"({differences}); every machine needs the same"
+            )
+        answer = call.actor.prepare.remote(self._parcel)
+        self._calls[answer] = _Call(call.actor, "prepare", host)
+
+    def _take(self, call: _Call[Item], outcome: Outcome) -> Iterator[Result]:
+        """Store and give the results of a group, and give the worker the next one."""
+        if outcome.fault:
+            raise WorkersError(f"worker on {call.host}: {outcome.fault}")
+        self._failed_starts = 0
+        for path, content in outcome.files.items():
+            self._job.store(path, content)
+        self._free.append(call)
+        self._give_work()  # before the results are given, so that the worker does not wait
+        yield from outcome.results
+
+    def _give_work(self) -> None:
+        """Give waiting groups to free workers."""
+        while self._waiting and self._free:
+            free, group = self._free.pop(), self._waiting.popleft()
+            answer = free.actor.run.remote(group.items)
+            self._calls[answer] = _Call(free.actor, "run", free.host, group)
+
+    def _replace(self, call: _Call[Item], reason: str) -> Iterator[Result]:
+        """Start another worker for one that died, and give the results of what is lost twice."""
+        self._actors.remove(call.actor)
+        where = f"the worker on {call.host or self._workers.cluster}"
+        if call.group is None:
+            self._failed_starts += 1
+            if self._failed_starts > self._workers.count:  # a lost machine takes several
+                raise WorkersError(
+                    f"{where} died before its first group ({reason}); every finished trial is "
+                    "kept, so give the same command again, with fewer --workers if memory ran out"
+                )
+        else:
+            _log.warning("%s died (%s); its group runs again", where, reason)
+            yield from self._run_again(call.group, reason)
+        self._give_work()
+        if self._waiting:
+            self._start_worker()
+
+    def _run_again(self, group: _Group[Item], reason: str) -> Iterator[Result]:
+        losses, items = group.losses + 1, group.items
+        if losses < MAX_LOSSES:
+            self._waiting.appendleft(_Group(items, losses))
+        elif len(items) > 1:
+            half = len(items) // 2
+            self._waiting.extendleft([_Group(items[half:], 1), _Group(items[:half], 1)])
+        else:
+            yield self._job.failed(items[0], f"its worker died {MAX_LOSSES} times ({reason})")
+
+    def _end_workers(self) -> None:
+        """End the workers; those that are free remove the files of the run on their machines."""
+        busy = [call.actor for call in self._calls.values()]
+        free = [actor for actor in self._actors if not any(actor is each for each in busy)]
+        closing = [actor.close.remote() for actor in free]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+
+def describe_death(error: BaseException) -> str:
+    """Give the reason for the death of a worker, as far as Ray knows it."""
+    text = str(error).lower()
+    if "running low on memory" in text or type(error).__name__ == "OutOfMemoryError":
+        return "memory ran out on its machine"
+    if "node" in text and ("node died" in text or "node has died" in text or "node was" in text):
+        return "its machine was lost"
+    if "connection error" in text or "sigkill" in text:
+        return "it was killed, perhaps because memory ran out"
+    return first_line(error)

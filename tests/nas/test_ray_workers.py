@@ -1,0 +1,205 @@
+"""What the driver of Ray workers does when workers die, on a stand-in for Ray in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from workers_lab import INPUT, StubJob, StubResult
+
+from genets.core.errors import WorkersError
+from genets.nas.workers import ray_workers
+from genets.nas.workers.ray_cluster import Connection, RayCluster
+from genets.nas.workers.ray_plan import WorkerPlan
+from genets.nas.workers.ray_workers import RayWorkers, _Run
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    pass
+
+
+class WorkerDeathError(Exception):
+    """Stands for the end of a worker process."""
+
+
+class MortalJob(StubJob):
+    def die(self) -> None:
+        raise WorkerDeathError
+
+
+@dataclass(eq=False)
+class Call:
+    actor: Any
+    method: str
+    arguments: tuple[Any, ...]
+
+
+class Actor:
+    """An actor; its calls run when their answer is taken."""
+
+    def __init__(self, worker: Any, number: int) -> None:
+        self.worker, self.number, self.is_dead = worker, number, False
+
+    def __getattr__(self, method: str) -> Any:
+        return SimpleNamespace(remote=lambda *arguments: Call(self, method, arguments))
+
+
+class FakeRay:
+    """Ray in this process. The first call is answered first.
+
+    Attributes:
+        actors: Every worker that was started.
+        doomed: Whether a worker dies with a call, by its number and the method.
+        stuck: Whether a worker never begins, by its number.
+    """
+
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def __init__(self) -> None:
+        self.actors: list[Actor] = []
+        self.doomed: Callable[[int, str], bool] = lambda number, method: False
+        self.stuck: Callable[[int], bool] = lambda number: False
+        self.resources = [{"CPU": 2.0}]
+
+    def remote(self, worker_class: Any) -> Any:
+        def start() -> Actor:
+            self.actors.append(Actor(worker_class(), len(self.actors)))
+            return self.actors[-1]
+
+        made = SimpleNamespace(remote=start)
+        made.options = lambda **_: made
+        return made
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": each} for each in self.resources]
+
+    def wait(self, calls: list[Call], **_: Any) -> tuple[list[Call], list[Call]]:
+        for call in calls:
+            if call.method == "close":  # nobody takes its answer
+                FakeRay.get(self, call)
+        ended = [call for call in calls if not self.stuck(call.actor.number)]
+        return ended[:1], []
+
+    def get(self, call: Call) -> Any:
+        actor = call.actor
+        actor.is_dead |= self.doomed(actor.number, call.method)
+        try:
+            if actor.is_dead:
+                raise WorkerDeathError
+            return getattr(actor.worker, call.method)(*call.arguments)
+        except WorkerDeathError:
+            actor.is_dead = True
+            raise RayError("Worker exits with a connection error code 2. End of file.") from None
+
+    def kill(self, actor: Actor) -> None:
+        actor.is_dead = True
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> MortalJob:
+    for name in ("study", "marks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "study" / INPUT).write_text("ran")
+    return MortalJob(tmp_path / "study", tmp_path / "marks")
+
+
+@pytest.fixture
+def ray() -> FakeRay:
+    return FakeRay()
+
+
+def run(
+    ray: FakeRay, job: MortalJob, groups: Sequence[tuple[str, ...]], count: int = 2
+) -> list[StubResult]:
+    workers = RayWorkers(RayCluster(), WorkerPlan(count, 0, 1))
+    folder = str(job.marks)  # for the scratch folders
+    return list(_Run(Connection(ray, folder), workers, job, groups).results())
+
+
+KILLED = "(it was killed, perhaps because memory ran out)"
+
+
+def test_an_item_that_kills_its_workers_fails_alone(ray: FakeRay, job: MortalJob) -> None:
+    groups = [("die-once", "a"), ("b", "c", "die", "d", "e")]
+    results = {each.text: each.reason for each in run(ray, job, groups)}
+    done = {f"ran {item}": "" for item in ("die-once", "a", "b", "c", "d", "e")}
+    assert results == done | {"die": f"its worker died 2 times {KILLED}"}
+    # The group as a whole twice, then halves, and the item alone.
+    assert len(ray.actors) == 2 + 1 + 4
+    assert all(actor.is_dead for actor in ray.actors)
+
+
+def test_a_machine_that_is_lost_costs_no_result(ray: FakeRay, job: MortalJob) -> None:
+    ray.doomed = lambda number, method: number < 2 and method == "run"
+    groups = [(f"{letter}1", f"{letter}2") for letter in "abc"]
+    results = run(ray, job, groups)
+    assert sorted(each.text for each in results) == sorted(
+        f"ran {item}" for group in groups for item in group
+    )
+    assert not any(each.reason for each in results)
+
+
+def test_free_workers_take_the_group_of_a_worker_that_died(ray: FakeRay, job: MortalJob) -> None:
+    """A replacement may have no room, where a machine is lost."""
+    ray.stuck = lambda number: number > 1
+    ray.doomed = lambda number, method: number == 1 and method == "run"
+    results = run(ray, job, [("a",), ("b",)])
+    assert {each.text for each in results} == {"ran a", "ran b"}
+
+
+@pytest.mark.parametrize("step", ["begin", "prepare"])
+def test_workers_that_die_at_once_stop_the_search(ray: FakeRay, job: MortalJob, step: str) -> None:
+    ray.doomed = lambda number, method: method == step
+    with pytest.raises(WorkersError, match=r"died before its first group .* every finished trial"):
+        run(ray, job, [("a",)] * 9)
+    assert len(ray.actors) == 4
+
+
+def test_a_cluster_that_lost_its_room_stops_the_search(ray: FakeRay, job: MortalJob) -> None:
+    ray.stuck, ray.resources = lambda number: True, [{"CPU": 0.5}]
+    with pytest.raises(WorkersError, match="has no room for a worker with 1 CPU any more"):
+        run(ray, job, [("a",)])
+
+
+def test_errors_name_the_machine(ray: FakeRay, job: MortalJob) -> None:
+    with pytest.raises(WorkersError, match=r"worker on .*: no weights here"):
+        run(ray, replace(job, fault="no weights here"), [("a",)])
+    results: list[Any] = []
+    with pytest.raises(WorkersError, match=r"worker on .*: no luck today"):
+        results += run(ray, job, [("fail",)])
+    assert all(actor.is_dead for actor in ray.actors)
+
+
+def test_a_worker_with_another_version_is_refused(
+    ray: FakeRay, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ray_workers.describe_environment("cpu", "fp32")
+    monkeypatch.setattr(ray_workers, "describe_environment", lambda *_: own | {"torch": "0.1"})
+    with pytest.raises(WorkersError, match=r"worker on .* other versions .*torch: 0.1 in the sear"):
+        run(ray, job, [("a",)])
+
+
+def test_a_worker_without_genets_is_named(ray: FakeRay, job: MortalJob) -> None:
+    def get(call: Call) -> Any:
+        raise RayTaskError("RayWorker failed to import on the worker: No module named 'genets'")
+
+    ray.get = get  # type: ignore[method-assign]
+    with pytest.raises(WorkersError, match="cannot import genets, which must be installed on ev"):
+        run(ray, job, [("a",)])
+
+
+def test_the_files_of_workers_are_removed(ray: FakeRay, job: MortalJob) -> None:
+    run(ray, job, [("a",), ("die-once",)])
+    left = [path for path in job.marks.iterdir() if path.is_dir()]
+    assert left == []

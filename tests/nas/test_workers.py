@@ -1,0 +1,160 @@
+"""The contract of every kind of workers, and what a Ray cluster survives."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rounds_lab import ClosedFormLatency, settings
+from workers_lab import INPUT, StubJob, StubResult
+
+from genets.core.errors import GenetsError, SettingsError, WorkersError
+from genets.nas.result import SearchResult
+from genets.nas.search import run_search
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.study.study import Study
+from genets.nas.workers.job import Workers
+from genets.nas.workers.machines import MACHINES, find_machines
+from genets.nas.workers.ray_cluster import RayCluster
+from genets.networks.weights import read_weights
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A Ray cluster of two CPUs, to which this process is connected."""
+    if not os.environ.get("GENETS_TEST_RAY"):
+        pytest.skip("`make test-ray` starts a Ray cluster")
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    with pytest.MonkeyPatch.context() as patch:
+        paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # for the stub job
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # for the token of the cluster
+        patch.setenv("RAY_AUTH_MODE", "")
+        patch.delenv("RAY_AUTH_MODE")  # Ray sets it, and it is removed in the end
+        with RayCluster().connected(cpus=2):
+            yield RayCluster()
+
+
+@pytest.fixture(params=sorted(MACHINES))
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
+    return str(request.param)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> StubJob:
+    folder, marks = tmp_path / "study", tmp_path / "marks"
+    folder.mkdir()
+    marks.mkdir()
+    (folder / INPUT).write_text("ran")
+    return StubJob(folder, marks)
+
+
+def workers_of(kind: str, count: int = 2) -> Workers:
+    return find_machines(kind).workers(count, "cpu", lambda cores, gpus: 1)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def assert_ended(processes: set[int]) -> None:
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, processes))
+
+
+def test_groups_run_as_a_whole_and_files_come_back(kind: str, job: StubJob) -> None:
+    groups = [("a1", "a2", "a3"), ("b1",), ("c1", "c2")]
+    results: list[StubResult] = []
+    for result in workers_of(kind).run(job, groups):
+        item = result.text.removeprefix("ran ")
+        assert (job.folder / f"{item}.out").read_text() == result.text, "before the result is given"
+        results.append(result)
+    assert sorted(result.text for result in results) == [
+        f"ran {item}" for group in groups for item in group
+    ]
+    by_item = {result.text.removeprefix("ran "): result.process for result in results}
+    assert all(len({by_item[item] for item in group}) == 1 for group in groups)
+    assert {path.name for path in job.folder.iterdir()} == {
+        INPUT, *(f"{item}.out" for group in groups for item in group)
+    }  # fmt: skip
+    assert os.getpid() not in by_item.values()
+    assert_ended(set(by_item.values()))
+
+
+def test_an_error_of_a_runner_stops_the_search_in_one_sentence(kind: str, job: StubJob) -> None:
+    with pytest.raises(GenetsError, match="no luck today"):
+        list(workers_of(kind, 1).run(job, [("fail",), ("a",)]))
+
+
+def test_a_worker_that_dies_is_replaced(cluster: RayCluster, job: StubJob) -> None:
+    """Its group runs again. `test_ray_workers.py` has the other cases, without a cluster."""
+    results = list(workers_of("ray", 1).run(job, [("a", "die-once")]))
+    assert [each.text for each in results] == ["ran a", "ran die-once"]
+    assert_ended({each.process for each in results})
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused(cluster: RayCluster) -> None:
+    with pytest.raises(WorkersError, match="room for 2 workers with 1 CPU each, not for 3 workers"):
+        workers_of("ray", 3)
+    with pytest.raises(WorkersError, match="has no GPU, and the search trains on cuda"):
+        cluster.workers(1, "cuda", lambda cores, gpus: 1)
+
+
+def asked() -> SearchSettings:
+    training = {"epochs": 6, "warmup_epochs": 0.5, "batch_size": 32}
+    return settings(
+        rounds=1,
+        confirm=1,
+        trials_per_super_block=2,
+        from_scratch=False,
+        master_training=training,
+        trial_training=training | {"epochs": 1, "feature_steps": 1},
+    )
+
+
+def search(folder: Path, **options: Any) -> SearchResult:
+    chosen = asked()
+    return run_search(chosen, folder, lab=ClosedFormLatency(chosen), **options)
+
+
+def scores(folder: Path) -> list[Any]:
+    with Study.open(folder) as study:
+        trials = [replace(each, seconds=0.0) for each in study.results()]
+        return [*trials, *(replace(each, seconds=0.0) for each in study.trained())]
+
+
+def weights(folder: Path) -> dict[str, dict[str, list[Any]]]:
+    return {
+        str(path.relative_to(folder)): {
+            name: tensor.tolist() for name, tensor in read_weights(path)[0].items()
+        }
+        for path in folder.rglob("*.safetensors")
+    }
+
+
+def test_a_search_on_ray_is_bit_equal(cluster: RayCluster, tmp_path: Path) -> None:
+    """The MasterNet travels to the workers, and the weights of the trials travel back."""
+    result = search(tmp_path / "local", workers=1)
+    other = search(tmp_path / "ray", workers=2, workers_on="ray")
+    assert other.selected.structure == result.selected.structure
+    assert scores(other.folder) == scores(result.folder)
+    assert weights(other.folder) == weights(result.folder)
+    assert "2 workers on a Ray cluster" in (other.folder / "study.log").read_text()
+
+
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="unknown kind of workers 'rayy'; did you mean ray"):
+        search(tmp_path / "study", workers_on="rayy")
+    assert not (tmp_path / "study").exists()

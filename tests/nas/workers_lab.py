@@ -1,0 +1,83 @@
+"""A job for the contract of workers: it trains nothing, and its runner can fail and die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from genets.core.errors import GenetsError
+from genets.nas.workers.files import read_files, scratch_path
+
+INPUT = "input.txt"
+
+
+@dataclass(frozen=True)
+class StubJob:
+    """Items are words. `fail` raises an error, and `die` and `die-once` kill the worker.
+
+    Attributes:
+        folder: The study folder, with the file `INPUT`.
+        marks: A folder for the marks of the workers that died; each worker sees it.
+        fault: The error of the runner at its start.
+    """
+
+    folder: Path
+    marks: Path
+    fault: str = ""
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    def runner(self, worker: int = 0) -> StubRunner:
+        if self.fault:
+            raise GenetsError(self.fault)
+        return StubRunner(self)
+
+    def inputs(self, items: Sequence[str]) -> dict[Path, bytes]:
+        return read_files([self.folder / INPUT])
+
+    def elsewhere(self, scratch: Path) -> Self:
+        return replace(self, folder=scratch_path(scratch, self.folder))
+
+    def store(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+
+    def failed(self, item: str, reason: str) -> StubResult:
+        return StubResult(item, 0, reason)
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class StubResult:
+    """The text of an item, and the process that made it; 0 for an item that failed."""
+
+    text: str
+    process: int
+    reason: str = ""
+
+
+class StubRunner:
+    """Writes a file for each item."""
+
+    def __init__(self, job: StubJob) -> None:
+        self.job = job
+        self.text = (job.folder / INPUT).read_text()
+
+    def run(self, group: Sequence[str]) -> list[StubResult]:
+        for item in group:
+            self._misbehave(item)
+            (self.job.folder / f"{item}.out").write_text(f"{self.text} {item}")
+        return [StubResult(f"{self.text} {item}", os.getpid()) for item in group]
+
+    def _misbehave(self, item: str) -> None:
+        mark = self.job.marks / item
+        if item == "fail":
+            raise GenetsError("no luck today")
+        if item == "die" or (item == "die-once" and not mark.exists()):
+            mark.touch()
+            self.job.die()
