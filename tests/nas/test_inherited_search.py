@@ -359,18 +359,19 @@ def test_a_fold_has_no_larger_winner(tmp_path: Path) -> None:
 
 
 def test_the_next_larger_winner_is_the_start_of_smaller_candidates(
-    pretrained: Path, tmp_path: Path
+    pretrained: Path, found: SearchResult, tmp_path: Path
 ) -> None:
-    """The winners are set to use their budgets, and the largest one is the MasterNet."""
+    """The winners use their budgets, and the largest one is the MasterNet."""
     chosen = asked(pretrained, budget=None, budgets=("1.1x", "0.9x", "0.8x", "0.6x"))
-    result = search(tmp_path / "study", chosen)
     others = [MASTER.with_stage(0, replace(MASTER.stage(0), width=width)) for width in (8, 24, 32)]
-    with Study.open(result.folder) as study:
+    with Study.create_or_resume(tmp_path / "study", chosen) as study:
         contexts = SearchContext(study, 10, lab=ClosedFormLatency(chosen)).each_budget()
         for context, structure in zip(contexts, (MASTER, *others), strict=True):
-            selected = result.budgets[context.study.budget].selected
-            slow = replace(selected, structure=structure, measured_ms=0.97 * selected.budget_ms)
-            context.study.save_json(layout.SELECTED, slow.to_json())
+            master_ms = context.latency.measured[MASTER].network.ms_per_image
+            slow_ms = 0.97 * context.budget.ms_per_image(master_ms)
+            winner = replace(found.selected, structure=structure, measured_ms=slow_ms)
+            context.study.save_json(layout.SELECTED, winner.to_json())
+            context.study.winner_weights.touch()
         larger = [make_candidate_job(context).larger for context in contexts]
         weights = [context.study.winner_weights for context in contexts]
         assert larger == [None, None, (others[0], weights[1]), (others[1], weights[2])]
