@@ -68,7 +68,9 @@ def check_options(text: str) -> None:
     if set(shlex.split(text)[1:]) <= GENERAL_OPTIONS:
         return  # such as `genets --version`
     words, arguments = split_command(text)
-    known = {option for each in GROUP.commands[words[-1]].params for option in each.opts}
+    command = GROUP.commands[words[-1]]
+    params = command.get_params(command.context_class(command))  # which builds the options
+    known = {option for each in params for option in each.opts}
     assert {word for word in arguments if word.startswith("-")} <= known
 
 

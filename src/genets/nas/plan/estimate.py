@@ -190,12 +190,14 @@ class Estimate:
     def _candidate_phases(self, ending: str, multiple: float) -> Iterator[PlannedPhase]:
         """Selection of candidates, and their training."""
         networks = max_networks(self._top) * len(self._context.space.resolutions)
-        times, measure_s = self._times.candidate, self._times.measure_s
+        times = self._times.candidate
+        # Networks that are measured in turn often need all the time that they may take.
+        measure_s = max(self._times.measure_s, self._settings.measure_seconds)
         yield PlannedPhase(
             f"selection{ending}",
             f"{USUAL_ATTEMPTS} times {networks} networks are measured",
             USUAL_ATTEMPTS * networks * measure_s,
-            f"measuring the MasterNet took {measure_s:.2g} s",
+            f"measuring a network takes {measure_s:.2g} s",
         )
         if self._candidates:
             recipe, (images, scored) = make_candidate_job(self._context).recipe, self._scored
