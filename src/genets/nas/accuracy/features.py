@@ -221,9 +221,3 @@ class FeatureMap:
         for stage in (ALL, index):
             row[self.columns[Column(RESET_COST, stage, scope)]] = 1.0
         return row
-
-    def candidate_row(self, structure: Structure) -> Floats:
-        """(columns,): a structure that was trained from scratch, and the offset of candidates."""
-        row = self.structure_row(structure)
-        row[self.columns[CANDIDATE_OFFSET]] = 1.0
-        return row
