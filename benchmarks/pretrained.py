@@ -2,8 +2,10 @@
 
 Run from the repository:
     python benchmarks/pretrained.py --photos FOLDER [--per-class 25 100 500] [--seeds 0 1 2]
+        [--studies FOLDER]
 Writes results/pretrained.json after each search; runs in the file stay if they are not run again.
-FOLDER has `train` with a folder for each of ten classes.
+The photographs have a folder `train` with a folder for each of ten classes. With --studies, a
+stopped run continues; its searches, budgets and images are stored there.
 
 master_small at 32 pixels is trained once on six of the classes. The other four classes are the
 task: for each number of images per class and each seed, searches begin with these weights. The two
@@ -21,6 +23,7 @@ All networks are scored on the training photographs of the four classes that no 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 import time
@@ -34,6 +37,7 @@ from torch import nn
 
 from conditions import read_result, write_result
 from genets.core.errors import InfeasibleBudgetError
+from genets.core.files import write_atomic
 from genets.data import ImageData, load_data
 from genets.data.seeds import seeded_globals
 from genets.latency import Target
@@ -42,6 +46,7 @@ from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import starting_preprocessing
+from genets.nas.study.reader import is_study
 from genets.networks import build, load_weights
 from genets.networks.channels import MasterChannels
 from genets.networks.inheritance import inherit
@@ -70,12 +75,13 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, nargs="+", default=[25, 100, 500])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1, help="of the target")
+    parser.add_argument("--studies", type=Path, help="the folder of the studies, which stays")
     options = parser.parse_args()
     if not (options.photos / "train").is_dir():
         raise SystemExit(f"skipped: there are no photographs in {options.photos}/train")
     runs = list((read_result(NAME) or {}).get("runs", []))
     with tempfile.TemporaryDirectory(prefix="genets-pretrained-") as name:
-        folder, target = Path(name), Target(threads=options.threads)
+        folder, target = options.studies or Path(name), Target(threads=options.threads)
         classes = sorted(path for path in (options.photos / "train").iterdir() if path.is_dir())
         start = pretrain(folder / "start", classes[:PRETRAINING_CLASSES])
         for per_class in options.per_class:
@@ -92,10 +98,11 @@ def main() -> None:
 
 def pretrain(folder: Path, classes: Sequence[Path]) -> Path:
     """Train the MasterNet on the classes, and return its results folder."""
+    data = folder / "data"
     for path in classes:
-        copy(sorted(path.iterdir()), folder / "data" / "train" / path.name)
+        copy(sorted(path.iterdir()), data / "train" / path.name)
     recipe = make_recipe({**named_recipe("quick"), "epochs": PRETRAINING_EPOCHS})
-    settings = RunSettings(network=str(MASTER), data=str(folder / "data"), recipe=recipe)
+    settings = RunSettings(network=str(MASTER), data=str(data), recipe=recipe)
     result = train_network(settings, folder / "run", device="cpu")
     print(f"pretrained: {result.test}", flush=True)
     return result.results
@@ -112,9 +119,10 @@ def make_task(folder: Path, classes: Sequence[Path], per_class: int, seed: int) 
 
 
 def copy(files: Sequence[Path], folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        shutil.copyfile(file, folder / file.name)
+        if not (folder / file.name).exists():
+            shutil.copyfile(file, folder / file.name)
 
 
 def compare(data: Path, start: Path, seed: int, target: Target) -> list[dict[str, Any]]:
@@ -125,7 +133,8 @@ def compare(data: Path, start: Path, seed: int, target: Target) -> list[dict[str
     results = {}
     for method in ("inherited", "scratch"):
         out = folder / method
-        shutil.copytree(latency, out / "latency")
+        if not is_study(out):
+            shutil.copytree(latency, out / "latency", dirs_exist_ok=True)
         chosen = given | {"budgets": budgets, "from_scratch": method == "scratch"}
         settings = SearchSettings(**complete_settings(chosen, out).values)
         results[method] = run_search(settings, out)
@@ -144,6 +153,9 @@ def compare(data: Path, start: Path, seed: int, target: Target) -> list[dict[str
 
 def find_budgets(folder: Path, given: dict[str, Any]) -> tuple[list[str], Path]:
     """The budgets as multiples of the MasterNet's latency, and the folder of the latency table."""
+    stored = folder / "budgets.json"
+    if stored.exists():
+        return json.loads(stored.read_text()), folder / "latency"
     chosen = given | {"budget": f"{NO_BUDGET}x"}
     try:
         run_search(SearchSettings(**complete_settings(chosen, folder).values), folder)
@@ -152,7 +164,9 @@ def find_budgets(folder: Path, given: dict[str, Any]) -> tuple[list[str], Path]:
     assert refusal.fastest_ms is not None
     assert refusal.budget_ms is not None
     fastest = NO_BUDGET * refusal.fastest_ms / refusal.budget_ms
-    return [f"{fastest + way * (1 - fastest):.3f}x" for way in WAYS], folder / "latency"
+    budgets = [f"{fastest + way * (1 - fastest):.3f}x" for way in WAYS]
+    write_atomic(stored, json.dumps(budgets))
+    return budgets, folder / "latency"
 
 
 def of_winner(result: SearchResult, whole: SearchResult) -> dict[str, Any]:
