@@ -26,6 +26,7 @@ from genets.nas.settings.from_data import (
 )
 from genets.nas.settings.presets import PRESETS, TRAININGS
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge
 from genets.structure import zoo
 
 GIVEN = {"budget": "0.5x"}
@@ -94,8 +95,8 @@ def test_the_recipes_follow_from_size_number_and_weights() -> None:
     assert not found(500, 32).keys() & {*TRAININGS}
     photos = PRESETS["photos"]
     weights = found(50_000, 300, has_weights=True)
-    assert weights["master_training"] == photos["master_training"]
-    assert weights["final_training"] == photos["final_training"]
+    assert weights["master_training"] == photos["master_training"] | {"epochs": 20}
+    assert weights["final_training"] == photos["final_training"] | {"epochs": 20}
     # 500 steps: of 15 batches of 32 images in an epoch, and of 7 batches of 64 images.
     weights = found(500, 300, has_weights=True)
     assert weights["master_training"] == photos["master_training"] | {"epochs": 34}
@@ -129,7 +130,7 @@ def test_a_folder_of_photographs_is_searched_at_their_size(tmp_path: Path) -> No
         ({"final_training": {"epochs": 3}}, None, 96, 3),
         ({table: {"recipe": "nas", "epochs": 3} for table in TRAININGS}, None, 96, 2),
         ({}, "quick", 16, 0),
-        (PRESETS["photos"], "photos", 96, 2),
+        (PRESETS["photos"], "photos", 96, 3),
         ({**PRESETS["paper"], "master": "net1"}, "paper", 224, 0),
     ],
 )
@@ -143,8 +144,32 @@ def test_given_settings_win(
     assert len(complete.reasons) == reasons
     if "master" in given:
         assert chosen.structure == zoo[given["master"]].with_resolution(resolution)
-    if "final_training" in given:
+    if "epochs" in given.get("final_training", {}):
         assert chosen.final_training.epochs == given["final_training"]["epochs"]
+
+
+def test_the_epochs_of_the_preset_photos_follow_from_the_number_of_images(tmp_path: Path) -> None:
+    data = photographs(tmp_path / "photos", 100)
+    photos = PRESETS["photos"] | {"data": data, "master": "genet_light", **GIVEN}
+    complete = complete_settings(photos, tmp_path / "study", "photos")
+    chosen = SearchSettings(**complete.values)
+    assert chosen.master_training.epochs == chosen.final_training.epochs == 200
+    assert chosen.confirm_epochs == 200
+    assert chosen.final_training.batch_size == photos["final_training"]["batch_size"]
+    assert complete.reasons == (
+        "200 epochs for candidates, because an epoch has few steps: 8 training images",
+    )
+    given = merge(photos, {"final_training": {"epochs": 3}, "confirm_epochs": 2})
+    chosen = SearchSettings(**complete_settings(given, tmp_path / "study", "photos").values)
+    assert (chosen.master_training.epochs, chosen.final_training.epochs) == (200, 3)
+    assert chosen.confirm_epochs == 2
+
+
+def test_many_images_take_the_least_number_of_epochs() -> None:
+    sizes = ImageSizes(MANY_IMAGES, 300)
+    found = settings_from_data(sizes, recipes=False, fine_tuning=True, has_weights=True)
+    assert found.settings["final_training"]["epochs"] == found.settings["confirm_epochs"] == 20
+    assert found.reasons[-1] == "20 epochs for candidates: 100000 training images"
 
 
 def test_digits_and_an_existing_study_stay_as_they_are(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from genets.core.data_name import LOADERS
 from genets.core.errors import SettingsError, counted
 from genets.nas.settings.from_data import settings_from_data
-from genets.nas.settings.presets import OF_SMALL_IMAGES, TRAININGS
+from genets.nas.settings.presets import OF_FINE_TUNING, OF_SMALL_IMAGES, TRAININGS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge_settings
 from genets.nas.settings.training import RECIPE
@@ -47,8 +47,9 @@ def complete_settings(
     """Complete the settings of a new study from the number and the size of its images.
 
     MasterNet and resolution follow from the data unless they are given, and the recipes unless a
-    preset or a table of a training gives them. A study that exists, the preset `quick` and data
-    sets that draw their own images take the defaults.
+    preset or a table of a training gives them; the epochs of the preset `photos` follow from the
+    data, too. A study that exists, the preset `quick` and data sets that draw their own images take
+    the defaults.
 
     Args:
         chosen: The given settings, with those of the preset.
@@ -67,7 +68,8 @@ def complete_settings(
         return CompleteSettings(chosen, (unused,) if unused else ())
     has_master = "master" in chosen
     has_recipes = preset is not None or all(RECIPE in chosen.get(table, {}) for table in TRAININGS)
-    if preset in OF_SMALL_IMAGES or (has_master and has_recipes):
+    fine_tuning = preset in OF_FINE_TUNING
+    if preset in OF_SMALL_IMAGES or (has_master and has_recipes and not fine_tuning):
         return CompleteSettings(chosen)
     from genets.data import load_data
     from genets.data.image_sizes import measure_images
@@ -81,6 +83,7 @@ def complete_settings(
         master=not has_master,
         resolution=settings.resolution if has_master else chosen.get("resolution"),
         recipes=not has_recipes,
+        fine_tuning=fine_tuning,
         has_weights=settings.has_starting_weights,
     )
     return CompleteSettings(merge_settings(found.settings, chosen), found.reasons)

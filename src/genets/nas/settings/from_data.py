@@ -25,6 +25,7 @@ SMALL_BATCH = 64
 # A fine-tuning needs steps even where an epoch has few, above all that of a candidate, which is put
 # together from parts.
 FINE_TUNING_STEPS = 500
+FINE_TUNING_EPOCHS = 20  # the least number
 MAX_FINE_TUNING_EPOCHS = 200
 
 
@@ -47,6 +48,7 @@ def settings_from_data(
     master: bool = True,
     resolution: int | None = None,
     recipes: bool = True,
+    fine_tuning: bool = False,
     has_weights: bool = False,
 ) -> FromData:
     """Choose settings by the number and the size of the images.
@@ -57,6 +59,8 @@ def settings_from_data(
         resolution: The given resolution; None where it follows from the data, or is that of the
             given MasterNet.
         recipes: Whether the recipes follow from the data.
+        fine_tuning: Whether the recipes are those of the preset `photos`, of which only the epochs
+            follow from the data.
         has_weights: Whether the MasterNet starts from pretrained weights. Then it is a GENet, for
             which published weights exist.
     """
@@ -73,7 +77,11 @@ def settings_from_data(
             reasons.append(f"resolution {side}: {median}")
         settings["master"], reason = _choose_master(sizes, side, has_weights=has_weights)
         reasons.append(reason)
-    if recipes:
+    if fine_tuning:
+        trainings, reason = _fine_tuning(sizes.images)
+        settings |= trainings
+        reasons.append(f"{reason}: {counted(sizes.images, 'training image')}")
+    elif recipes:
         trainings, reason = _choose_recipes(sizes, side, has_weights=has_weights)
         settings |= trainings
         reasons.append(reason)
@@ -100,18 +108,9 @@ def _choose_recipes(
 ) -> tuple[dict[str, Any], str]:
     """The trainings of a search, and the reason."""
     if has_weights and sizes.images < MANY_IMAGES:
-        trainings = _trainings("photos")
+        trainings, epochs = _fine_tuning(sizes.images)
         images = counted(sizes.images, "training image")
-        reason = f"recipe finetune: pretrained weights and {images}"
-        for table in ("master_training", "final_training"):
-            epochs = _enough_epochs(sizes.images, trainings[table])
-            if epochs > trainings[table]["epochs"]:
-                trainings[table] = {**trainings[table], "epochs": epochs}
-        epochs = trainings["final_training"]["epochs"]
-        if epochs > trainings["confirm_epochs"]:
-            trainings["confirm_epochs"] = epochs
-            reason += f"; {epochs} epochs for candidates, because an epoch has few steps"
-        return trainings, reason
+        return trainings, f"recipe finetune: pretrained weights and {images}; {epochs}"
     if side < MIN_PHOTO_SIDE:
         return {}, f"recipes of the preset quick: images of {side} pixels are small"
     trainings = _trainings("imagenet")
@@ -125,11 +124,24 @@ def _choose_recipes(
     return trainings, reason
 
 
-def _enough_epochs(images: int, training: Mapping[str, Any]) -> int:
+def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
+    """The trainings of the preset `photos` with enough epochs, and these in words."""
+    trainings = _trainings("photos")
+    for table in ("master_training", "final_training"):
+        epochs = _enough_epochs(images, trainings[table]["batch_size"])
+        trainings[table] = {**trainings[table], "epochs": epochs}
+    # As many for candidates, so that the winner needs no further training.
+    trainings["confirm_epochs"] = epochs
+    few_steps = ", because an epoch has few steps" * (epochs > FINE_TUNING_EPOCHS)
+    return trainings, f"{epochs} epochs for candidates{few_steps}"
+
+
+def _enough_epochs(images: int, batch_size: int) -> int:
     """The epochs in which a fine-tuning takes enough steps."""
-    steps = max(1, images // int(training["batch_size"]))
-    return min(MAX_FINE_TUNING_EPOCHS, -(-FINE_TUNING_STEPS // steps))
+    epochs = -(-FINE_TUNING_STEPS // max(1, images // batch_size))
+    return max(FINE_TUNING_EPOCHS, min(MAX_FINE_TUNING_EPOCHS, epochs))
 
 
 def _trainings(preset: str) -> dict[str, Any]:
-    return {name: PRESETS[preset][name] for name in (*TRAININGS, "confirm_epochs")}
+    names = (*TRAININGS, "confirm_epochs")
+    return {name: value for name, value in PRESETS[preset].items() if name in names}

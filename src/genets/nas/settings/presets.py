@@ -20,6 +20,10 @@ def _training(recipe: str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "precision"}
 
 
+def _without_epochs(training: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in training.items() if name != "epochs"}
+
+
 _MASTER_EPOCHS = 120  # as long as the paper trains the networks of section 4.1
 _OF_MASTER = _training("paper", epochs=_MASTER_EPOCHS, warmup_epochs=5.0)
 
@@ -56,17 +60,16 @@ _IMAGENET: dict[str, Any] = {
     "confirm_epochs": 30,
     "final_training": _training("paper"),
 }
-_FINE_TUNING_EPOCHS = 20  # those of the recipe
+# The epochs of MasterNet, candidates and winner follow from the number of images; see `from_data`.
 _PHOTOS: dict[str, Any] = {
     "pretrained": True,
     "table_seconds": 300.0,
     "measure_seconds": 10.0,
-    "master_training": _training("finetune", epochs=_FINE_TUNING_EPOCHS),
+    "master_training": _without_epochs(_training("finetune")),
     # Of the recipe of a trial that inherits weights, only the batches count.
     "trial_training": {"batch_size": 32},
-    "confirm_epochs": _FINE_TUNING_EPOCHS,  # so the winner needs no further training
     # A candidate is put together from parts, so its weights and statistics have to change a lot.
-    "final_training": _training("quick", epochs=_FINE_TUNING_EPOCHS),
+    "final_training": _without_epochs(_training("quick", epochs=20)),
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -86,6 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 OF_SMALL_IMAGES = ("quick",)  # presets whose MasterNet does not follow from the data
+OF_FINE_TUNING = ("photos",)  # presets whose epochs follow from the data
 
 
 def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> dict[str, Any]:
