@@ -1,4 +1,4 @@
-"""Trained candidates whose weights are missing or damaged are trained again."""
+"""MasterNets and candidates whose weights are missing or damaged are trained again."""
 
 from __future__ import annotations
 
@@ -146,3 +146,26 @@ def test_a_candidate_that_fails_then_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(GenetsError, match=r"are missing or damaged, and its training failed: no m"):
         search(chosen, tmp_path, CountingLaboratory(fails=True))
     search(chosen, tmp_path)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_master_net_of_the_first_round_is_trained_again(tmp_path: Path, damage: str) -> None:
+    chosen = settings(rounds=1)
+    result = search(chosen, tmp_path)
+    path = tmp_path / "master.safetensors"
+    # Cloned, because the tensors are views of the file.
+    before = {name: values.clone() for name, values in read_weights(path)[0].items()}
+    result.files["result"].unlink()
+    DAMAGES[damage](path)
+    lab = CountingLaboratory()
+    again = search(chosen, tmp_path, lab)
+    assert (lab.trained, lab.trainings) == ([], 1)
+    assert (again.master, again.winner, again.confirmed) == (
+        result.master,
+        result.winner,
+        result.confirmed,
+    )
+    after, _ = read_weights(path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    if damage != "missing":
+        assert "so the MasterNet is trained again" in (tmp_path / "study.log").read_text()

@@ -12,6 +12,7 @@ from genets.data.split import Fold
 from genets.nas.context import SearchContext
 from genets.nas.start import load_start
 from genets.nas.study import layout
+from genets.nas.study.study import Study
 from genets.nas.winner import TrainedMaster
 from genets.networks import load_weights, save_weights
 from genets.training import Metric, Score
@@ -28,15 +29,21 @@ def train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
 
     With cross-validation, a MasterNet for each fold is trained as well, and the score is that on
     the images of all folds together. A phase that was interrupted trains those that are missing.
+    Where weights were lost or damaged since, they are trained again, and the stored score stays.
     With an int8 target, the score after quantisation is added where an older genets stored none.
 
     Raises:
         GenetsError: The training failed, or the MasterNet is no better than guessing.
     """
     study, folds = context.study, context.settings.num_folds
-    score = study.master_score()
-    if score is not None and (context.int8_target is None or score.quantised is not None):
-        return TrainedMaster(context, _load(context, study.master_weights), data, score)
+    stored = study.master_score()
+    if stored is not None and context.int8_target is not None and stored.quantised is None:
+        stored = None
+    if stored is not None:
+        nets = [_load(context, path) for path in _weights_paths(study, folds)]
+        if all(nets):
+            assert nets[0] is not None
+            return TrainedMaster(context, nets[0], data, stored)
     with context.phase("MasterNet training"):
         parts = 1 if folds == 1 else 1 + folds
         net = _train_or_load(context, data, study.master_weights, (0, parts))
@@ -46,9 +53,17 @@ def train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
             score = join_scores(
                 [_fold_score(context, data, Fold(number, folds)) for number in range(folds)]
             )
-        _check_learned(score, data.num_classes, context.settings.metric)
-        study.save_json(layout.MASTER, score.to_json())
-    return TrainedMaster(context, net, data, score)
+        if stored is None:
+            _check_learned(score, data.num_classes, context.settings.metric)
+            study.save_json(layout.MASTER, score.to_json())
+    return TrainedMaster(context, net, data, stored or score)
+
+
+def _weights_paths(study: Study, folds: int) -> list[Path]:
+    """The files of weights of all MasterNets; that of the whole training split is the first."""
+    weights = study.master_weights
+    numbers = range(folds) if folds > 1 else ()
+    return [weights, *(layout.in_fold(weights, number) for number in numbers)]
 
 
 def _train_or_load(
@@ -59,8 +74,9 @@ def _train_or_load(
     part: the number of this training in the phase, from 0, and the number of all.
     """
     settings = context.settings
-    if weights.exists():
-        return _load(context, weights)
+    loaded = _load(context, weights)
+    if loaded is not None:
+        return loaded
     net = context.build_network(context.master, "master")
     if settings.has_starting_weights:
         net = load_start(settings, data, _log.info)
@@ -71,9 +87,15 @@ def _train_or_load(
     return net
 
 
-def _load(context: SearchContext, weights: Path) -> nn.Module:
+def _load(context: SearchContext, weights: Path) -> nn.Module | None:
+    """Load a MasterNet; None where its file is missing or damaged."""
     net = context.build_network(context.master, "master")
-    load_weights(net, weights)
+    try:
+        load_weights(net, weights)
+    except GenetsError as error:
+        if weights.exists():
+            _log.info("%s, so the MasterNet is trained again", error)
+        return None
     return net
 
 
