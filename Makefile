@@ -33,9 +33,10 @@ test-ray: setup ## run the tests of workers on a real Ray cluster
 	GENETS_TEST_RAY=1 $(RUN) pytest tests/nas/test_workers.py
 
 # The pages are collected with genets, and the site is built in an environment of its own, which the
-# other targets do not need. Broken links and other warnings are errors (not so with --quiet).
+# other targets do not need. Broken links and other warnings are errors (not so with --quiet). The
+# notebook is run, in about two minutes. DOCS_FLAGS=--stored-notebook shows its stored output instead.
 docs: setup $(DOCS_STAMP) ## build the documentation site: site/html/index.html
-	.venv/bin/python docs/generator/site_pages.py
+	.venv/bin/python docs/generator/site_pages.py $(DOCS_FLAGS)
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 notebook: setup ## run examples/quickstart.ipynb and store its output; needs a calm machine

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
 import genets
@@ -106,7 +108,8 @@ def main() -> None:
             PICTURE.parent.mkdir(parents=True, exist_ok=True)
             title = "XX blocks alone on digits: last 3 x 3 convolution of each stage"
             line = f"{notation}, {RECIPE.epochs} epochs, seed {SEEDS[0]}"
-            PICTURE.write_bytes(draw_spectra(runs[0][1], title, line))
+            with Image.open(BytesIO(draw_spectra(runs[0][1], title, line))) as picture:
+                picture.convert("RGB").quantize(64).save(PICTURE, optimize=True)  # a small file
     write_result("rank", figures)
 
 

@@ -232,9 +232,24 @@ def test_toml_is_valid(text: str) -> None:
     assert tomllib.loads(text)
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))
 def test_a_link_leads_somewhere(link: str) -> None:
-    assert (ROOT / link).is_file()
+    name, _, anchor = link.partition("#")
+    page = ROOT / (name or "README.md")
+    assert page.is_file()
+    if anchor:
+        assert anchor in anchors_in(page.read_text(encoding="utf-8"))
+
+
+def anchors_in(text: str) -> set[str]:
+    """The anchors of the headings of a page, as a repository and the site make them."""
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_anchors_are_made_from_headings() -> None:
+    text = "# A: title, of `code`\n\ntext\n\n## What differs, and why?\n"
+    assert anchors_in(text) == {"a-title-of-code", "what-differs-and-why"}
 
 
 def test_the_statuses_on_the_page_are_those_of_the_errors() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 import tomllib
 from collections import Counter
@@ -25,8 +26,10 @@ sys.path.append(str(ROOT / "docs" / "generator"))
 import api_pages  # noqa: E402
 import command_pages  # noqa: E402
 import evidence_page  # noqa: E402
+import figure5  # noqa: E402
 import markdown_text  # noqa: E402
 import notebook_page  # noqa: E402
+import page_picture  # noqa: E402
 import settings_page  # noqa: E402
 import site_pages  # noqa: E402
 import test_docs  # noqa: E402
@@ -184,6 +187,70 @@ def test_the_page_of_evidence_has_every_file_of_results(generated: dict[str, str
     assert "/tmp/" not in text
 
 
+def test_the_committed_page_of_evidence_has_the_committed_figures() -> None:
+    committed = evidence_page.PAGE.read_text(encoding="utf-8")
+    assert committed == evidence_page.evidence_page(), "run: python docs/generator/evidence_page.py"
+
+
+def test_the_targets_link_to_the_sections_of_their_figures(generated: dict[str, str]) -> None:
+    text = generated["reference/evidence.md"]
+    headings = [evidence_page.slug(title) for title in re.findall(r"^## (.*)$", text, re.MULTILINE)]
+    targets = text.partition("## Figures and their targets\n")[2].partition("\n## ")[0]
+    links = re.findall(r"\(#(.*?)\)", targets)
+    assert len(links) > 10
+    assert set(links) <= set(headings)
+    assert len(headings) == len(set(headings))
+
+
+def test_figure_5_has_the_published_accuracy_of_each_measured_network() -> None:
+    record = {
+        "network": "GENet-large",
+        "resolution": 256,
+        "ms_per_image": 0.5,
+        "low": 0.4,
+        "high": 1,
+    }
+    (row,) = figure5.comparison_rows([record], figure5.GPU)
+    assert (row.top1_percent, row.family, row.ms_per_image) == (81.3, "GENet", 0.5)
+    assert row.measurement is not None
+    assert row.measurement.noisy
+
+
+def test_every_picture_stands_on_a_page() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in site_pages.written_pages())
+    names = [path.name for path in (ROOT / "docs" / "pictures").iterdir()]
+    assert len(names) >= 5
+    assert [name for name in names if f"pictures/{name})" not in pages] == []
+
+
+STUDY_PAGE = (
+    "<html><head></head><body><h1>Two times as fast</h1>"
+    "<section><h2>Result</h2></section><section><h2>Frontier: cpu</h2></section></body></html>"
+)
+
+
+def test_a_picture_hides_the_sections_that_are_not_named() -> None:
+    shown = page_picture.shown_page(STUDY_PAGE, ["Frontier"])
+    assert "section:nth-of-type(1) { display: none; }" in shown
+    assert "nth-of-type(2)" not in shown
+    assert page_picture.CHARTS_ONLY not in shown
+    assert page_picture.CHARTS_ONLY in page_picture.shown_page(
+        STUDY_PAGE, ["Frontier"], charts_only=True
+    )
+
+
+def test_a_picture_of_a_section_that_is_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'Trials'.*'Result', 'Frontier: cpu'"):
+        page_picture.shown_page(STUDY_PAGE, ["Result", "Trials"])
+
+
+def test_a_picture_is_cut_to_its_content() -> None:
+    drawn = page_picture.Image.new("RGB", (60, 400), "white")
+    drawn.paste("black", (10, 5, 30, 100))
+    assert page_picture.trimmed(drawn).size == (60, 100 + page_picture.BORDER)
+    assert page_picture.trimmed(page_picture.Image.new("RGB", (60, 40), "white")).size == (60, 40)
+
+
 def test_figures_are_filled_in() -> None:
     record = {"a": {"b:6": [0.5, 2]}, "c d": 3}
     assert (
@@ -231,13 +298,13 @@ def test_a_notebook_stores_what_its_cells_print(tmp_path: Path) -> None:
         ("code", "open('b', 'w').close()\na += 1"),
         ("code", "print(a)"),
     )
-    notebook_page.run_notebook(path)
+    notebook_page.store_notebook(path)
     assert Path.cwd() == before
     assert not (before / "b").exists()
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert [each.get("execution_count") for each in cells] == [None, 1, 2, 3]
-    assert notebook_page.notebook_page(path) == (
-        "# A title\n\n[Download the notebook](some.ipynb)\n\nText.\n\n"
+    assert notebook_page.notebook_page(notebook_page.read_notebook(path), "A note.") == (
+        "# A title\n\n[Download the notebook](quickstart.ipynb)\n\nA note.\n\nText.\n\n"
         "```python\na = 2\nprint('a is', a)\n```\n\n```text\na is 2\n```\n\n"
         "```python\nopen('b', 'w').close()\na += 1\n```\n\n"
         "```python\nprint(a)\n```\n\n```text\n3\n```\n"
@@ -249,8 +316,52 @@ def test_a_notebook_that_fails_stays_as_it_is(tmp_path: Path) -> None:
     write_notebook(path, ("code", "print(1)"), ("code", "1 / 0"))
     before = path.read_text(encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
-        notebook_page.run_notebook(path)
+        notebook_page.store_notebook(path)
     assert path.read_text(encoding="utf-8") == before
+
+
+def test_the_build_shows_what_a_run_of_the_notebook_prints(tmp_path: Path) -> None:
+    path = tmp_path / "some.ipynb"
+    write_notebook(path, ("markdown", "# A title"), ("code", "print(6 * 7)"))
+    before = path.read_text(encoding="utf-8")
+    text = site_pages.page_of_a_run(path)
+    assert text is not None
+    assert site_pages.RAN in text
+    assert "```text\n42\n```" in text
+    assert path.read_text(encoding="utf-8") == before
+    site_pages.collect_pages(tmp_path / "pages", text)
+    assert (tmp_path / "pages" / site_pages.NOTEBOOK_PLACE).read_text(encoding="utf-8") == text
+
+
+def test_on_a_busy_machine_the_build_shows_the_stored_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some.ipynb"
+    busy = "import genets.core.errors as e\nraise e.BusyDeviceError('the CPU is busy')"
+    write_notebook(path, ("code", busy))
+    assert site_pages.page_of_a_run(path) is None
+    assert "the CPU is busy" in capsys.readouterr().err
+    site_pages.collect_pages(tmp_path / "pages")
+    stored = (tmp_path / "pages" / site_pages.NOTEBOOK_PLACE).read_text(encoding="utf-8")
+    assert site_pages.STORED in stored
+
+
+def test_a_notebook_that_takes_too_long_is_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some.ipynb"
+    endless = "while True:\n    try:\n        sum(range(100))\n    except Exception:\n        pass"
+    write_notebook(path, ("code", endless))
+    assert site_pages.page_of_a_run(path, limit_s=0.01) is None
+    assert "did not end within 0.01 seconds" in capsys.readouterr().err
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_mistake_in_the_notebook_stops_the_build(tmp_path: Path) -> None:
+    path = tmp_path / "some.ipynb"
+    write_notebook(path, ("code", "1 / 0"))
+    with pytest.raises(ZeroDivisionError):
+        site_pages.page_of_a_run(path)
 
 
 def test_the_names_and_calls_of_the_notebook_exist() -> None:

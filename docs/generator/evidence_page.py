@@ -1,7 +1,10 @@
 """The page of evidence, made from the files in benchmarks/results.
 
+    python docs/generator/evidence_page.py     # writes docs/reference/evidence.md
+
 `evidence.toml` says what the figures of a file mean and which of them the page shows. A file that
-it does not name is on the page, too, with its conditions.
+it does not name is on the page, too, with its conditions. The page is committed, so that it can be
+read without the site.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from markdown_text import cell, code, page, table
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 TEXTS = Path(__file__).with_name("evidence.toml")
+PAGE = ROOT / "docs" / "reference" / "evidence.md"
 LIBRARIES = ("torch", "onnxruntime", "openvino", "timm")
 
 INTRODUCTION = """
@@ -28,8 +32,21 @@ made from these files.
 - [What the figures mean](../figures.md) explains the words and the intervals.
 - A figure describes one machine, one data set and the named commit. Run the command on your own
   machine before you rely on the figure.
-- `python benchmarks/ages.py` counts the commits since each figure was measured.
 - "±" is the standard deviation over search seeds, if the text does not say otherwise.
+- Nearly all figures are from two cores of an AMD EPYC without a GPU. genets ran once on a GPU, at
+  an early commit: [GPUs](../gpu.md#what-was-measured-and-what-was-not).
+
+## Which figures are older than the code
+
+The accuracy model predicts from the trials of a search how accurate a network is. This model was
+changed between 2026-11-23 and 2026-11-28.
+
+- Figures of a search that are dated 2026-11-28 or later: the present accuracy model.
+- The winner against a scaled MasterNet: also the present accuracy model, but before the last repair
+  of the choice of candidates.
+- Figures of a search that are dated 2026-11-23 or earlier: an older accuracy model.
+
+`python benchmarks/ages.py` counts the changes of the code since each figure was measured.
 """
 
 
@@ -49,11 +66,37 @@ def evidence_page(results: Path = RESULTS, texts: Path = TEXTS) -> str:
         raise MissingFigureError(
             f"evidence.toml names {missing[0]}, and {results} has no such file"
         )
-    sections = []
+    sections, rows = [], []
     for name in [*described, *(name for name in files if name not in described)]:
         record = json.loads(files[name].read_text(encoding="utf-8"))
         sections.append(section(name, record, described.get(name, {})))
-    return page("Evidence", INTRODUCTION, *sections)
+        rows += summary_rows(name, record, described.get(name, {}))
+    return page("Evidence", INTRODUCTION, summary(rows), *sections)
+
+
+def summary(rows: Iterable[Sequence[str]]) -> str:
+    """Make the table of the figures that have a target."""
+    header = ("figure", "target", "measured", "details")
+    text = "The last column names the program, and leads to its figures, commands and conditions."
+    return f"## Figures and their targets\n\n{text}\n\n{table(header, rows)}"
+
+
+def summary_rows(
+    name: str, record: Mapping[str, Any], described: Mapping[str, Any]
+) -> list[tuple[str, ...]]:
+    """Give the rows of one file of results in the table of targets, with links to its section."""
+    command = next((run["command"] for run in runs(record) if "command" in run), f"{name}.json")
+    program = re.sub(r"^python benchmarks/", "", command).split()[0]
+    link = f"[{program}](#{slug(described.get('title', name))})"
+    return [
+        (*(cell(fill(text, record, name)) for text in row), link)
+        for row in described.get("summary", [])
+    ]
+
+
+def slug(title: str) -> str:
+    """Give the anchor that a heading has on the site and in the repository."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def section(name: str, record: Mapping[str, Any], described: Mapping[str, Any]) -> str:
@@ -131,3 +174,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
 def _plain_command(command: str) -> str:
     """Leave out the place of files outside the project, which no other machine has."""
     return re.sub(r"(?<= )/\S+/", "", command)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(evidence_page(), encoding="utf-8")

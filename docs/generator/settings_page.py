@@ -24,7 +24,7 @@ A search reads its settings from several places. A later place in this list over
 place:
 
 1. the defaults on this page
-2. [settings that follow from the images](../search.md#without-a-preset), in a new study
+2. [settings that follow from the images](../search/settings.md#without-a-preset), in a new study
 3. the settings of the study, if the search continues a study
 4. `--preset NAME`
 5. `--settings FILE.toml`
@@ -73,7 +73,7 @@ def settings_page() -> str:
         INTRODUCTION,
         *(_section(name, model, options) for name, model in tables()),
         "## Presets\n\nA preset is a set of settings to start from. [How a search works]"
-        "(../search.md#presets) says which preset suits which data.",
+        "(../search/settings.md#presets) says which preset suits which data.",
         *presets,
     )
 

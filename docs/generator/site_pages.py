@@ -1,21 +1,29 @@
 """Collects the pages of the documentation site: written pages, and pages made from the code.
 
-    python docs/generator/site_pages.py
+    python docs/generator/site_pages.py [--stored-notebook]
 
-`make docs` calls this program, and then builds the site from the folder `site/pages`.
+`make docs` calls this program, and then builds the site from the folder `site/pages`. The program
+runs the example notebook, which takes about two minutes. With `--stored-notebook`, the page of the
+notebook shows the output that the file of the notebook stores.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import re
 import shutil
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from api_pages import api_pages
 from command_pages import command_pages
 from evidence_page import evidence_page
-from notebook_page import NOTEBOOK, notebook_page
+from genets.core.errors import BusyDeviceError
+from notebook_page import NOTEBOOK, notebook_page, read_notebook, run_notebook
 from settings_page import settings_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,14 +37,28 @@ OTHER_PAGES = {
 }
 EXTRAS = ("pictures", "style")
 NOTEBOOK_PLACE = "guides/quickstart.md"
+TIME_LIMIT_S = 300.0  # on two quiet cores, the notebook takes about two minutes
+RAN = "The build of this site ran the notebook. The output below is from this run."
+STORED = (
+    "The output below is from an earlier run, which the file of the notebook stores. The build of "
+    "this site did not run the notebook."
+)
 
 
-def collect_pages(folder: Path) -> None:
-    """Write all pages of the site into an empty folder."""
+def collect_pages(folder: Path, notebook: str | None = None) -> None:
+    """Write all pages of the site into an empty folder.
+
+    Args:
+        folder: The folder.
+        notebook: Page of the notebook; without it, the page has the stored output.
+    """
     for path in written_pages():
         place = place_of(path)
         _write(folder / place, with_site_links(path.read_text(encoding="utf-8"), path, place))
-    for place, text in generated_pages().items():
+    pages = generated_pages()
+    if notebook is not None:
+        pages[NOTEBOOK_PLACE] = notebook
+    for place, text in pages.items():
         _write(folder / place, text)
     shutil.copy(NOTEBOOK, (folder / NOTEBOOK_PLACE).with_name(NOTEBOOK.name))
     for name in EXTRAS:
@@ -49,10 +71,10 @@ def written_pages() -> list[Path]:
 
 
 def generated_pages() -> dict[str, str]:
-    """Make the pages that come from code, results and the notebook; keys are places."""
+    """Make the pages that come from code, results and the stored notebook; keys are places."""
     return {
         **command_pages(),
-        NOTEBOOK_PLACE: notebook_page(),
+        NOTEBOOK_PLACE: notebook_page(read_notebook(), STORED),
         "reference/settings.md": settings_page(),
         "reference/evidence.md": evidence_page(),
         **api_pages(),
@@ -85,6 +107,55 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-if __name__ == "__main__":
+class NotebookTimeoutError(BaseException):
+    """The run of the notebook takes too long. Like Ctrl-C, it passes through `except Exception`."""
+
+
+def page_of_a_run(path: Path = NOTEBOOK, limit_s: float = TIME_LIMIT_S) -> str | None:
+    """Run a notebook and make its page.
+
+    Args:
+        path: The file of the notebook.
+        limit_s: Longest time of the run in seconds.
+
+    Returns:
+        The page; None if other processes use the device, so that the run cannot end in time.
+    """
+    try:
+        with time_limit(limit_s):
+            return notebook_page(run_notebook(read_notebook(path)), RAN)
+    except BusyDeviceError as error:
+        reason = str(error)
+    except NotebookTimeoutError:
+        reason = f"the run did not end within {limit_s:g} seconds"
+    sys.stderr.write(f"the page of the notebook shows its stored output: {reason}\n")
+    return None
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise NotebookTimeoutError after the given time. Only for the main thread."""
+
+    def stop(*_: object) -> None:
+        raise NotebookTimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Collect the pages of the documentation site.")
+    parser.add_argument("--stored-notebook", action="store_true", help="do not run the notebook")
+    options = parser.parse_args()
+    notebook = None if options.stored_notebook else page_of_a_run()
     shutil.rmtree(SITE_PAGES, ignore_errors=True)
-    collect_pages(SITE_PAGES)
+    collect_pages(SITE_PAGES, notebook)
+
+
+if __name__ == "__main__":
+    main()

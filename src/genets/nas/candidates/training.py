@@ -4,8 +4,8 @@ A linear model of trials holds near the MasterNet only, and the best predicted o
 is likely one whose prediction errs upward. So the best few are trained with the final recipe, at
 its full length or shorter: from fresh weights, or from inherited ones (see `assembly`). Weights
 that are inherited from the MasterNet alone would favour structures that kept their block types;
-`docs/search.md` has figures. For an int8 target, each trained candidate is also scored after
-quantisation (see `quantised`), and that score decides.
+`docs/search/candidates.md` has figures. For an int8 target, each trained candidate is also scored
+after quantisation (see `quantised`), and that score decides.
 """
 
 from __future__ import annotations
