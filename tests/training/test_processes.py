@@ -178,3 +178,19 @@ def test_several_gpus(monkeypatch):
         TrainingError, match="use one GPU each, so the device must be cuda, not cuda:1"
     ):
         processes._gpus(torch.device("cuda:1"), 2)
+
+
+def test_the_tasks_of_a_slurm_job_are_not_its_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also, a machine with SLURM gives no warning about srun."""
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert processes.Processes("cpu").count == 1
+    for name, value in {"JOB_NAME": "search", "NTASKS": "4", "PROCID": "2", "LOCALID": "2",
+                        "NODEID": "1", "JOB_ID": "7", "NODELIST": "a[1-2]"}.items():  # fmt: skip
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    group = processes.Processes("cpu")
+    assert (group.count, group.is_first) == (1, True)

@@ -38,17 +38,25 @@ class Processes:
         self, device: str = "auto", here: int | None = None, precision: str = "fp32"
     ) -> None:
         from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments import (
+            LightningEnvironment,
+            TorchElasticEnvironment,
+        )
 
         chosen = training_device(device)
         here, machines = _layout(here)
         devices: Any = here
         if chosen.type == "cuda":
             devices = _gpus(chosen, here)
+        # Named, because Fabric would take the tasks of a SLURM job as the processes.
+        by_torchrun = TorchElasticEnvironment.detect()
+        environment = TorchElasticEnvironment() if by_torchrun else LightningEnvironment()
         with _quiet():  # Fabric prints a greeting in every process
             self.fabric = Fabric(
                 accelerator=chosen.type,
                 devices=devices,
                 num_nodes=machines,
+                plugins=environment,
                 precision=cast(Any, FABRIC_PRECISIONS[precision]),
             )
             self.fabric.launch()
