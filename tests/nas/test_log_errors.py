@@ -182,7 +182,7 @@ def test_trials_without_any_error_or_without_any_hit_can_be_fitted(
 def test_a_search_gives_the_number_of_images_to_its_model() -> None:
     first_round = SimpleNamespace(number=1, master=MASTER, start=None)
     context: Any = SimpleNamespace(
-        settings=SimpleNamespace(metric=Metric.TOP1, regression="bayes"),
+        settings=SimpleNamespace(metric=Metric.TOP1, regression="bayes", from_scratch=True),
         round=first_round,
         master=MASTER,
         study=SimpleNamespace(starts=list),
@@ -195,7 +195,9 @@ def test_a_search_gives_the_number_of_images_to_its_model() -> None:
 def test_half_an_image_of_balanced_accuracy_is_one_of_the_images_that_count() -> None:
     """Classes of 100 and 5 images are as informative as 19 images in classes of equal size."""
     context: Any = SimpleNamespace(
-        settings=SimpleNamespace(metric=Metric.BALANCED_ACCURACY, regression="bayes"),
+        settings=SimpleNamespace(
+            metric=Metric.BALANCED_ACCURACY, regression="bayes", from_scratch=True
+        ),
         round=SimpleNamespace(number=1, master=MASTER, start=None),
         master=MASTER,
         study=SimpleNamespace(starts=list),

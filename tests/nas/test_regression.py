@@ -10,7 +10,7 @@ from small_networks import FOUR
 
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
-from genets.nas.accuracy.features import TREND, TREND_FLOOR, FeatureMap
+from genets.nas.accuracy.features import SHORTCUT, TREND, TREND_FLOOR, FeatureMap
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
 from genets.nas.accuracy.prior import TREND_MEAN
@@ -154,6 +154,56 @@ def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
     # A wider input costs a super-block more multiply-adds, so the trend depends on the input width.
     narrow, own, wide = feature_map.trend(2, [16, 32, 64], [MASTER.super_blocks[2]])[:, 0]
     assert narrow < own == 0 < wide
+
+
+LINKABLE = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25 DW3x64r3 Conv1x128 @32")
+
+
+def test_an_identity_in_place_of_a_projection_is_an_effect_of_its_own():
+    """Each trial of stride 1 with the width of its input loses 0.2; all others lose nothing."""
+    space = DesignSpace(blocks=BLOCKS, resolutions=()).around(LINKABLE)
+    rng = np.random.default_rng(0)
+    results = []
+    for index, own in enumerate(LINKABLE.super_blocks):
+        choices = space.choices(index)
+        drawn = [own, own, *(choices[n] for n in rng.permutation(len(choices))[:25])]
+        for repeat, super_block in enumerate(drawn):
+            is_linked = super_block.keeps_shape(LINKABLE.input_width(index))
+            fall = -0.2 * is_linked + rng.normal(0, 0.01)
+            score = 1 - 0.08 * math.exp(-fall)
+            results.append(TrialResult(Trial(index, super_block, repeat), "done", score, 0.3))
+
+    def fit(**words):
+        return AccuracyModel.fit(LINKABLE, results, MASTER_TOP1, **words)
+
+    model = fit(inherited=True)
+    effects = model.effects
+    column = effects.feature_map.columns[SHORTCUT]
+    assert -0.22 < effects.posterior.mean[column] < -0.1, "the prior draws it towards zero"
+    assert SHORTCUT not in fit().effects.feature_map.columns
+    # Also a pair of two changed stages: the width of BL is that of DW, which has stride 1.
+    pair = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x64s2r0.25 DW3x64r3 Conv1x128 @32")
+    lost, kept = (
+        model.predict(LINKABLE.with_stage(0, SuperBlock("XX", 1, width))).order
+        for width in (16, 24)
+    )
+    assert lost < kept - 0.1
+    for structure in (pair, LINKABLE.with_stage(0, SuperBlock("BL", 2, 16, ratio=0.25))):
+        row = effects.feature_map.structure_row(structure)
+        assert row[column] == 1
+        parts = [
+            model.stage_gain(index, [8, structure.input_width(index)], [structure.stage(index)])
+            for index in structure.indices
+        ]
+        assert sum(part[1, 0] for part in parts) == pytest.approx(row @ effects.posterior.mean)
+    assert effects.feature_map.structure_row(LINKABLE)[column] == 0
+
+
+def test_a_projection_in_place_of_an_identity_is_the_opposite_effect():
+    linked = LINKABLE.with_stage(0, SuperBlock("XX", 1, 16))
+    feature_map = FeatureMap(linked, BLOCKS, inherited=True)
+    row = feature_map.structure_row(LINKABLE)
+    assert row[feature_map.columns[SHORTCUT]] == -1
 
 
 def test_lower_cross_entropy_is_a_gain():

@@ -60,3 +60,17 @@ def test_widths_are_those_of_the_space() -> None:
     narrow = DesignSpace(width_range=(0.9, 1.0), width_step=16).around(MASTER)
     assert widths(scaled(1000, narrow)) == [16, 32, 64, 128]
     assert scaled(95, narrow) is None
+
+
+@pytest.mark.parametrize(("aim_ms", "expected"), [(56, [24, 32]), (55, [16, 32])])
+def test_a_projection_stays_unless_nothing_else_is_fast_enough(
+    aim_ms: float, expected: list[int]
+) -> None:
+    """With the width of the stem, the first super-block would have an identity as its shortcut."""
+    assert widths(scaled(aim_ms))[1:3] == expected
+
+
+def test_an_identity_stays_an_identity() -> None:
+    linked = Structure.parse("Conv3x32s2 XX3x32 DW3x64s2r3*2 Conv1x128 @32")
+    space = DesignSpace((Block("XX"), Block("DW", 3, 3))).around(linked)
+    assert widths(scaled(96, space))[:2] == [32, 32]

@@ -89,6 +89,7 @@ def fit_model(
         candidates=trained,
         earlier=_earlier_rounds(context),
         images=master.images_of(metric),
+        inherited=not context.settings.from_scratch,
     )
 
 

@@ -81,12 +81,9 @@ class MasterChannels:
 
     def _begins_with_identity(self, index: int) -> bool:
         """Whether the first block of a stage adds its inputs to its outputs as they are."""
-        stage = self.structure.stage(index)
-        return (
-            not isinstance(stage_of(self.net, index), ConvNormAct)
-            and stage.stride == 1
-            and stage.width == self.structure.input_width(index)
-        )
+        is_block = not isinstance(stage_of(self.net, index), ConvNormAct)
+        input_width = self.structure.input_width(index)
+        return is_block and self.structure.stage(index).keeps_shape(input_width)
 
     def _importance(self, index: int) -> Tensor:
         """The importance of each channel of a stage: (width,).

@@ -150,6 +150,10 @@ class SuperBlock:
     def block(self) -> Block:
         return Block(self.type, self.kernel, self.ratio)
 
+    def keeps_shape(self, input_width: int) -> bool:
+        """Whether inputs and outputs have one shape; the first shortcut is then an identity."""
+        return self.stride == 1 and self.width == input_width
+
     def __str__(self) -> str:
         """The one-line notation, such as `BL3x640s2r0.25*6`. Values of 1 are not written."""
         stride = f"s{self.stride}" if self.stride != 1 else ""

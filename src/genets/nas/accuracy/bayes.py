@@ -74,10 +74,11 @@ class DrawnStageGains:
         self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
     ) -> Floats:
         """(draws, input widths, super-blocks): falls of the log of the error, misfit left out."""
-        slope = self.effects[:, self.feature_map.columns[TREND]]
         local: Floats = self.effects @ self.feature_map.stage_rows(index, super_blocks).T
-        trend = self.feature_map.trend(index, input_widths, super_blocks)
-        gains: Floats = local[:, None] + slope[:, None, None] * trend
+        gains = local[:, None]
+        for column, values in self.feature_map.of_pairs(index, input_widths, super_blocks).items():
+            effect = self.effects[:, self.feature_map.columns[column]]
+            gains = gains + effect[:, None, None] * values
         return gains
 
 
@@ -130,7 +131,12 @@ class BayesEffects:
 
     @classmethod
     def fit(
-        cls, master: Structure, observations: Observations, log_errors: LogErrors
+        cls,
+        master: Structure,
+        observations: Observations,
+        log_errors: LogErrors,
+        *,
+        inherited: bool = False,
     ) -> BayesEffects:
         """Fit the scales, then the effects.
 
@@ -138,12 +144,14 @@ class BayesEffects:
             master: the MasterNet.
             observations: what the effects are fitted to.
             log_errors: converts values of the metric to logs of the error.
+            inherited: whether trials inherit weights.
         """
         feature_map = FeatureMap(
             master,
             observations.blocks(),
             candidates=bool(observations.candidates),
             earlier_rounds=len(observations.earlier),
+            inherited=inherited,
         )
         prior = Prior.make(feature_map, observations, log_errors)
         # Repeats measure the noise: the more repeats there are, the less the fit may scale it.

@@ -16,6 +16,12 @@ super-block is a sum of effects, which are all zero for the MasterNet's own supe
 
 Stem and head have one slope each, on their width, and their part of the trend.
 
+Where trials inherit weights, there is one more effect:
+
+- `shortcut`: what a super-block of stride 1 gains where its first shortcut becomes an identity, as
+  its input width is its width, in place of the MasterNet's projection. The weights of the
+  projection are lost then. This effect depends on the input width, too.
+
 Two kinds of effects belong to a training instead of a structure, so predictions leave them out:
 
 - `reset cost`: what a re-initialised super-block loses, as a trial trains it only briefly. Control
@@ -54,6 +60,7 @@ class Column(NamedTuple):
 
 RESET_COST = "reset cost"  # the effect of one column for all stages, and one for each stage
 TREND = Column("trend")
+SHORTCUT = Column("shortcut")
 CANDIDATE_OFFSET = Column("candidate offset")
 
 
@@ -70,6 +77,7 @@ class FeatureMap:
         blocks: the blocks that trials have tried; all other blocks share one column.
         candidates: whether trained candidates are observed beside trials.
         earlier_rounds: the number of earlier rounds whose trials are observed, too.
+        inherited: whether trials inherit weights.
 
     Attributes:
         columns: the number of each column.
@@ -84,6 +92,7 @@ class FeatureMap:
         *,
         candidates: bool = False,
         earlier_rounds: int = 0,
+        inherited: bool = False,
     ) -> None:
         self.master = master
         tried = (block for block in blocks if block.type != "Conv")
@@ -105,6 +114,8 @@ class FeatureMap:
                 priors[Column(RESET_COST, stage, earlier_round(number))] = (FIXED, 1)
         if candidates:
             priors[CANDIDATE_OFFSET] = (FIXED, 1)
+        if inherited:
+            priors[SHORTCUT] = (SCALE_GROUPS.index("block"), 1)
         self.columns = {column: number for number, column in enumerate(priors)}
         self.groups: Integers = np.array([group for group, _ in priors.values()], np.int64)
         self.base_variance: Floats = np.array([variance for _, variance in priors.values()])
@@ -197,13 +208,36 @@ class FeatureMap:
         own = self._master_multiply_adds[index] + self._floor
         return own / self._total * np.log((np.array(adds) + self._floor) / own)
 
+    def _shortcut(
+        self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
+    ) -> Floats:
+        """(input widths, super-blocks): 1 for an identity in place of a projection, -1 vice versa.
+
+        It is 0 where the first shortcut is of the same kind as the MasterNet's.
+        """
+        if index in self._ends:
+            return np.zeros((len(input_widths), len(super_blocks)))
+        own = self.master.stage(index).keeps_shape(self.master.input_width(index))
+        kept = [[each.keeps_shape(width) for each in super_blocks] for width in input_widths]
+        return np.array(kept, float) - own
+
+    def of_pairs(
+        self, index: int, input_widths: Sequence[int], super_blocks: Sequence[SuperBlock]
+    ) -> dict[Column, Floats]:
+        """The effects that depend on the input width, each (input widths, super-blocks)."""
+        pairs = {TREND: self.trend(index, input_widths, super_blocks)}
+        if SHORTCUT in self.columns:
+            pairs[SHORTCUT] = self._shortcut(index, input_widths, super_blocks)
+        return pairs
+
     def rows_by_stage(self, structure: Structure) -> Floats:
         """(stages, columns): the effects of each stage of a structure."""
         rows = np.zeros((len(structure.stages), len(self)))
         for row, index in zip(rows, structure.indices, strict=True):
             stage, width = structure.stage(index), structure.input_width(index)
             row += self.stage_rows(index, [stage])[0]
-            row[self.columns[TREND]] += self.trend(index, [width], [stage])[0, 0]
+            for column, values in self.of_pairs(index, [width], [stage]).items():
+                row[self.columns[column]] += values[0, 0]
         return rows
 
     def structure_row(self, structure: Structure) -> Floats:

@@ -133,6 +133,7 @@ class AccuracyModel:
         candidates: Sequence[TrainedCandidate] = (),
         earlier: Sequence[tuple[Structure, Sequence[TrialResult]]] = (),
         images: float | None = None,
+        inherited: bool = False,
     ) -> AccuracyModel:
         """Fit the model to the results of trials.
 
@@ -143,11 +144,13 @@ class AccuracyModel:
                 trials were scored on.
             metric: the metric to predict.
             form: "bayes", or "paper" for the literal formula of section 4.2.
-            candidates: structures that were trained from scratch. The form "bayes" is fitted to
+            candidates: structures that were trained as candidates. The form "bayes" is fitted to
                 these too; "paper" is literal and ignores them.
             earlier: the MasterNet and the results of each earlier round; "paper" ignores them.
             images: the number of images that all scores are of, see `Score.images_of`; None where
                 it is not known.
+            inherited: whether trials and candidates inherit weights. The form "bayes" then has an
+                effect of lost projections, see `features`.
 
         Raises:
             GenetsError: no result has a finite score, or an argument is not valid.
@@ -165,7 +168,8 @@ class AccuracyModel:
         if form == "paper":
             effects = PaperEffects.fit(master, observations, value)
         else:
-            effects = BayesEffects.fit(master, observations, LogErrors(metric, value, images))
+            log_errors = LogErrors(metric, value, images)
+            effects = BayesEffects.fit(master, observations, log_errors, inherited=inherited)
         return cls(
             master,
             value,

@@ -1,16 +1,19 @@
 """The MasterNet with all widths scaled: a candidate that inherits every block type.
 
 A candidate that inherits weights loses something with each block of another type, and with few
-images a search cannot measure how much. The scaled MasterNet loses nothing but channels.
+images a search cannot measure how much. The scaled MasterNet loses nothing but channels. A width
+that would replace a projection by an identity, and so lose its weights, is taken only where nothing
+else is fast enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from genets.latency import LatencyTable
-from genets.structure import SearchSpace, Structure
+from genets.structure import SearchSpace, Structure, SuperBlock
 
 
 def scale_to_latency(
@@ -27,15 +30,15 @@ def scale_to_latency(
     Returns:
         The widest structure up to the latency; None where all are slower.
     """
-    for structure in _scaled_down(space):
+    for structure in chain(_scaled_down(space, keep=True), _scaled_down(space, keep=False)):
         structure = structure.with_resolution(resolution)
         if table.predict_ms_per_image(structure) <= aim_ms:
             return structure
     return None
 
 
-def _scaled_down(space: SearchSpace) -> Iterator[Structure]:
-    """The scaled MasterNets that differ, the widest first."""
+def _scaled_down(space: SearchSpace, *, keep: bool) -> Iterator[Structure]:
+    """The scaled MasterNets, the widest first. keep: whether they keep the projections."""
     master = space.master
     shares = {
         width / master.stage(index).width
@@ -43,10 +46,21 @@ def _scaled_down(space: SearchSpace) -> Iterator[Structure]:
         for width in space.widths[index]
     }
     for share in sorted(shares, reverse=True):
-        stages = []
+        stages: list[SuperBlock] = []
         for index in master.indices:
-            stage, widths = master.stage(index), space.widths[index]
-            # At least the narrowest width, because a stage cannot be left out.
-            width = max((w for w in widths if w <= share * stage.width), default=widths[0])
-            stages.append(replace(stage, width=width))
+            input_width = stages[-1].width if stages else 0
+            stages.append(_scaled_stage(space, index, share, input_width if keep else 0))
         yield Structure(tuple(stages), master.resolution)
+
+
+def _scaled_stage(space: SearchSpace, index: int, share: float, input_width: int) -> SuperBlock:
+    """The widest stage up to a share of the MasterNet's width; at least the narrowest one.
+
+    Where the MasterNet has a projection there, the width is not `input_width`.
+    """
+    own, widths = space.master.stage(index), space.widths[index]
+    options = [replace(own, width=width) for width in widths]
+    if own.type != "Conv" and not own.keeps_shape(space.master.input_width(index)):
+        options = [each for each in options if not each.keeps_shape(input_width)] or options
+    narrow = [each for each in options if each.width <= share * own.width]
+    return max(narrow or options[:1], key=lambda each: each.width)

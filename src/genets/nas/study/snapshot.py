@@ -326,6 +326,7 @@ def _fit_model(
             candidates=tuple(trained.values()),
             earlier=[(each.master, each.results) for each in rounds[: latest.number - 1]],
             images=rounds[0].score.images_of(settings.metric) if rounds[0].score else None,
+            inherited=not settings.from_scratch,
         )
     except GenetsError as error:
         return None, str(error)
