@@ -169,12 +169,27 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "search --plan": {
         "": (
-            "disk_bytes, folder, free_bytes, images, phases, probe_seconds, reasons, seconds, "
-            "settings, warnings, workers"
+            "disk_bytes, finish_at, folder, free_bytes, gpu_hours, gpus, images, made_at, phases, "
+            "probe_seconds, reasons, seconds, settings, warnings, workers, workers_on"
         ),
         "images": "test, train, validation",
         "disk_bytes": "MasterNet, candidates, other, rivals, trials, winner",
         "phases[]": "basis, count, epochs, folds, phase, seconds, steps, work",
+    },
+    "search --watch": {
+        "": (
+            "failure, frontier, host, metric, phases, process, running, seconds_left, seen_at, "
+            "selected, state, study, trials, trials_per_minute, waiting, warnings, workers"
+        ),
+        "phases[]": "done, phase, seconds, state, total",
+        "trials": "done, failed, planned",
+        "workers": "count, on",
+        "frontier[]": "budgets, high, low, ms_per_image, score, structure",
+    },
+    "search --watch, selected": {
+        "selected[]": "budget, candidate, trained, winner",
+        "selected[].candidate": SELECTED,
+        "selected[].trained": CONFIRMED,
     },
     "search, rivals": RIVALS,
     "search, several budgets": {

@@ -15,9 +15,11 @@ MAIN = {
         (
             "search",
             "plan_search",
+            "read_status",
             "select",
             "SearchResult",
             "SearchPlan",
+            "SearchStatus",
             "SearchSettings",
             "RayCluster",
         ),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from genets.nas.result import SearchResult as SearchResult
     from genets.nas.search import search as search
     from genets.nas.settings.settings import SearchSettings as SearchSettings
+    from genets.nas.watch.status import SearchStatus as SearchStatus
+    from genets.nas.watch.status import read_status as read_status
     from genets.nas.workers.ray_cluster import RayCluster as RayCluster
     from genets.networks import export_onnx as export_onnx
     from genets.networks import fold_batchnorm as fold_batchnorm
@@ -52,6 +54,7 @@ __all__, __getattr__ = lazy_names(
         "nas.result": ("SearchResult",),
         "nas.search": ("search",),
         "nas.settings.settings": ("SearchSettings",),
+        "nas.watch.status": ("SearchStatus", "read_status"),
         "nas.workers.ray_cluster": ("RayCluster",),
         "networks": (
             "export_onnx",

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from workers_lab import INPUT, StubJob, StubResult
 
 from genets.core.errors import StudyError
-from genets.nas.study.records import Trial, TrialResult
 from genets.nas.workers import local
-from genets.structure import SuperBlock
+from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.schedule import TimeLimit
 
 # Replaces the real runner in the driver, and in the workers, which get the job.
 STUBS = """
@@ -98,21 +101,133 @@ def test_workers_end_with_the_driver(driver: list[str], stop_signal: signal.Sign
     assert not any(map(is_alive, workers))
 
 
-class KilledRunner:
-    def __init__(self, job: object) -> None:
-        pass
-
-    def run(self, group: tuple[Trial, ...]) -> list[TrialResult]:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
-
-
-def begin_killed_worker(job: object, *_: object) -> None:
-    local._runner = KilledRunner(job)  # type: ignore[assignment]
+def run_of(tmp_path: Path, groups: Sequence[tuple[str, ...]], **options: Any) -> list[StubResult]:
+    for name in ("study", "marks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "study" / INPUT).write_text("ran")
+    job = StubJob(tmp_path / "study", tmp_path / "marks", **options.pop("job", {}))
+    return list(local.run_inline(job, groups, 2, **options))
 
 
-def test_a_killed_worker_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_begin_worker", begin_killed_worker)
-    groups = [(Trial(0, SuperBlock("XX", 1, 8), k),) for k in range(2)]
-    with pytest.raises(StudyError, match=r"a worker process died .* every finished trial is kept"):
-        list(local.run_inline(None, groups, 2))
+KILLED = "(it was killed, perhaps because memory ran out)"
+
+
+def test_an_item_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
+    faults: list[str] = []
+    groups = [("die-once", "a"), ("b", "die")]
+    results = run_of(tmp_path, groups, monitor=Monitor(on_fault=faults.append))
+    by_text = {each.text: each.reason for each in results}
+    done = {f"ran {item}": "" for item in ("die-once", "a", "b")}
+    assert by_text == done | {"die": f"its worker died 2 times {KILLED}"}
+    assert len(faults) == 1 + 3  # the group twice, and the item alone
+    assert f"a worker process died {KILLED}; it had 2 trainings" in faults
+
+
+def test_workers_that_die_at_once_stop_the_search(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"died before its first group .* every finished trial"):
+        run_of(tmp_path, [("a",)] * 9, job={"fault": "die"})
+
+
+def test_a_group_that_hangs_is_ended_and_runs_again(tmp_path: Path) -> None:
+    limit = TimeLimit(times=0, min_ended=1, min_seconds=0.3)
+    faults: list[str] = []
+    groups = [("a",), ("hang-once",), ("b",), ("hang",), ("c",)]
+    results = run_of(tmp_path, groups, monitor=Monitor(on_fault=faults.append), limit=limit)
+    by_text = {each.text: each.reason for each in results}
+    failed = by_text.pop("hang")
+    assert by_text == {f"ran {item}": "" for item in ("a", "hang-once", "b", "c")}
+    assert failed.startswith("it did not end, 2 times (no result after ")
+    assert len(faults) == 3
+    assert all(each.startswith("a worker process was ended (no result after") for each in faults)
+
+
+def test_a_fault_of_ours_names_its_place(driver: list[str]) -> None:
+    stubs = Path(driver[1]).with_name("stubs.py")
+    stubs.write_text(STUBS.replace("return [f", "raise ZeroDivisionError('ours') #"))
+    done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ZeroDivisionError: ours\nin a worker process:" in done.stderr
+    assert "stubs.py" in done.stderr
+
+
+# The trainings of the two workers end when the file `go` exists.
+INTERRUPTED = """
+import os, signal, sys, time
+from pathlib import Path
+from genets.nas.workers import local
+from genets.nas.workers.monitor import Monitor
+import stubs
+signal.signal(signal.SIGINT, signal.default_int_handler)
+monitor = Monitor(lambda sentence: print(sentence, flush=True))
+try:
+    with monitor.stoppable():
+        for result in local.run_inline(stubs.Job(Path("go")), [(x,) for x in "abcdef"],
+                                       int(sys.argv[1]), monitor):
+            print(result, flush=True)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+    sys.exit(130)
+"""
+WAITING_STUBS = """
+import time
+class Job:
+    def __init__(self, go): self.go = go
+    def runner(self, worker=0): return self
+    def run(self, group):
+        print("runs", *group, flush=True)
+        while not self.go.exists(): time.sleep(0.01)
+        return [f"{name} is done" for name in group]
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
+    tmp_path: Path, workers: int, times: int
+) -> None:
+    """The signal goes to all processes, as that of a terminal does."""
+    (tmp_path / "stubs.py").write_text(WAITING_STUBS)
+    (tmp_path / "torch.py").write_text("def set_num_threads(count): pass")
+    (tmp_path / "driver.py").write_text(INTERRUPTED)
+    with subprocess.Popen(
+        [sys.executable, "driver.py", str(workers)], stdout=subprocess.PIPE, text=True,
+        cwd=tmp_path, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            begun = {process.stdout.readline().strip() for _ in range(workers)}
+            assert begun == {f"runs {name}" for name in "ab"[:workers]}
+            os.killpg(process.pid, signal.SIGINT)
+            noun = "1 running training" if workers == 1 else "2 running trainings"
+            assert process.stdout.readline() == (
+                f"The search stops after {noun}; press Ctrl-C again to stop now.\n"
+            )
+            if times == 2:
+                os.killpg(process.pid, signal.SIGINT)
+            else:
+                (tmp_path / "go").touch()
+            rest = process.stdout.read().splitlines()
+            assert process.wait(timeout=60) == 130
+        finally:
+            process.kill()
+    results = [f"{name} is done" for name in "ab"[:workers]] if times == 1 else []
+    assert sorted(rest) == [*results, "stopped"]
+
+
+def test_ctrl_c_stops_at_once_where_nothing_runs() -> None:
+    sentences: list[str] = []
+    monitor = Monitor(sentences.append)
+    with pytest.raises(KeyboardInterrupt), monitor.stoppable():
+        signal.raise_signal(signal.SIGINT)
+    assert (sentences, signal.getsignal(signal.SIGINT)) == ([], signal.default_int_handler)
+
+
+def test_a_program_keeps_its_own_reaction_to_ctrl_c() -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        with Monitor(print).stoppable():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert received == [signal.SIGINT]

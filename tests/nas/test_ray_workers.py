@@ -13,9 +13,11 @@ from workers_lab import INPUT, StubJob, StubResult
 
 from genets.core.errors import WorkersError
 from genets.nas.workers import ray_workers
+from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_cluster import Connection, RayCluster
 from genets.nas.workers.ray_plan import WorkerPlan
 from genets.nas.workers.ray_workers import RayWorkers, _Run
+from genets.nas.workers.schedule import TimeLimit
 
 
 class RayError(Exception):
@@ -59,6 +61,8 @@ class FakeRay:
         actors: Every worker that was started.
         doomed: Whether a worker dies with a call, by its number and the method.
         stuck: Whether a worker never begins, by its number.
+        hanging: Whether a call never ends.
+        now: The time in seconds; it passes while no call ends.
     """
 
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
@@ -67,6 +71,8 @@ class FakeRay:
         self.actors: list[Actor] = []
         self.doomed: Callable[[int, str], bool] = lambda number, method: False
         self.stuck: Callable[[int], bool] = lambda number: False
+        self.hanging: Callable[[Call], bool] = lambda call: False
+        self.now = 0.0
         self.resources = [{"CPU": 2.0}]
 
     def remote(self, worker_class: Any) -> Any:
@@ -88,7 +94,8 @@ class FakeRay:
         for call in calls:
             if call.method == "close":  # nobody takes its answer
                 FakeRay.get(self, call)
-        ended = [call for call in calls if not self.stuck(call.actor.number)]
+        ended = [c for c in calls if not self.stuck(c.actor.number) and not self.hanging(c)]
+        self.now += 0.1 if ended else 30.0
         return ended[:1], []
 
     def get(self, call: Call) -> Any:
@@ -120,11 +127,16 @@ def ray() -> FakeRay:
 
 
 def run(
-    ray: FakeRay, job: MortalJob, groups: Sequence[tuple[str, ...]], count: int = 2
+    ray: FakeRay,
+    job: MortalJob,
+    groups: Sequence[tuple[str, ...]],
+    count: int = 2,
+    monitor: Monitor | None = None,
 ) -> list[StubResult]:
-    workers = RayWorkers(RayCluster(), WorkerPlan(count, 0, 1))
+    limit = TimeLimit(clock=lambda: ray.now)
+    workers = RayWorkers(RayCluster(), WorkerPlan(count, 0, 1), limit)
     folder = str(job.marks)  # for the scratch folders
-    return list(_Run(Connection(ray, folder), workers, job, groups).results())
+    return list(_Run(Connection(ray, folder), workers, job, groups, monitor).results())
 
 
 KILLED = "(it was killed, perhaps because memory ran out)"
@@ -156,6 +168,57 @@ def test_free_workers_take_the_group_of_a_worker_that_died(ray: FakeRay, job: Mo
     ray.doomed = lambda number, method: number == 1 and method == "run"
     results = run(ray, job, [("a",), ("b",)])
     assert {each.text for each in results} == {"ran a", "ran b"}
+
+
+def test_a_worker_that_hangs_is_ended_and_its_group_runs_again(
+    ray: FakeRay, job: MortalJob
+) -> None:
+    hanging: list[Actor] = []
+
+    def hang(call: Call) -> bool:
+        """Only the first worker with the group hangs."""
+        if call.method == "run" and "b" in call.arguments[0] and not hanging:
+            hanging.append(call.actor)
+        return call.method == "run" and call.actor in hanging
+
+    ray.hanging = hang
+    faults: list[str] = []
+    groups = [(letter,) for letter in "abcdef"]
+    results = run(ray, job, groups, monitor=Monitor(on_fault=faults.append))
+    assert sorted(each.text for each in results) == [f"ran {letter}" for letter in "abcdef"]
+    assert not any(each.reason for each in results)
+    assert [actor.is_dead for actor in hanging] == [True]
+    (fault,) = faults
+    assert fault.startswith("the worker on ")
+    assert 600 < ray.now < 700, "the shortest limit"
+    assert "was ended (no result after 6" in fault
+
+
+def test_an_item_that_always_hangs_fails(ray: FakeRay, job: MortalJob) -> None:
+    ray.hanging = lambda call: call.method == "run" and "b" in call.arguments[0]
+    results = {each.text: each.reason for each in run(ray, job, [(x,) for x in "abcde"])}
+    reason = results.pop("b")
+    assert reason.startswith("it did not end, 2 times (no result after 6")
+    assert results == {f"ran {letter}": "" for letter in "acde"}
+
+
+def test_a_stop_lets_the_running_groups_end(ray: FakeRay, job: MortalJob) -> None:
+    monitor = Monitor()
+    workers = RayWorkers(RayCluster(), WorkerPlan(2, 0, 1))
+    groups = [(letter,) for letter in "abcdef"]
+    results: list[str] = []
+
+    def run_and_stop() -> None:
+        for each in _Run(Connection(ray, str(job.marks)), workers, job, groups, monitor).results():
+            monitor.is_stopping = True
+            results.append(each.text)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_and_stop()
+    # The second worker has begun the second group, and the first one the third group.
+    assert results == ["ran a", "ran b", "ran c"]
+    assert monitor.running == 0
+    assert all(actor.is_dead for actor in ray.actors)
 
 
 @pytest.mark.parametrize("step", ["begin", "prepare"])

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,8 +44,9 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.trials.run import make_trial_job, plan_round
-from genets.nas.workers.local import run_inline
+from genets.nas.workers.local import LocalWorkers, run_inline
 from genets.networks import build, save_weights
+from genets.report.study.plan import plan_sentence
 from genets.structure import Structure
 from genets.training import Recipe
 from json_keys import check_keys
@@ -391,10 +392,46 @@ def test_masternets_to_compare_are_refused(tmp_path: Path) -> None:
     fails(invoke(*words, *compared, "--out", tmp_path), "--plan needs one MasterNet")
 
 
-def test_workers_of_a_cluster_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    words = (*ARGUMENTS, "--workers-on", "ray", "--out", tmp_path)
-    fails(invoke(*words), "--plan estimates the time on this machine, not on ray")
+@dataclass(frozen=True)
+class Cluster:
+    """Machines with four workers on two GPUs, or on CPUs."""
+
+    gpus: int
+
+    def __str__(self) -> str:
+        return "the cluster"
+
+    def check(self, device: str) -> None:
+        pass
+
+    def workers(self, *_: object) -> LocalWorkers:
+        return LocalWorkers(4, self.gpus)
+
+
+def test_a_plan_for_a_cluster_divides_the_work_by_its_workers(tmp_path: Path) -> None:
+    asked = settings(rounds=1)
+    planned = make_plan(
+        asked, tmp_path / "study", workers_on=Cluster(1), lab=Planning(), limit_s=0.1
+    )
+    assert (planned.workers, planned.workers_on, planned.gpus) == (4, "the cluster", 0)
+    assert planned.gpu_hours == 0
+    sentence = plan_sentence(planned)
+    assert "on the cluster, by a probe of" in sentence
+    assert "GPU-hours" not in sentence
+    assert "The machines of the cluster are taken to be as fast as this one." in sentence
+
+
+def test_gpu_hours_count_all_gpus_for_trials_and_candidates_and_one_for_the_rest() -> None:
+    phases = [("latency table", 3600.0), ("trials", 7200.0), ("candidate training, 0.5x", 1800.0),
+              ("final training", 3600.0)]  # fmt: skip
+    planned = SearchPlan(
+        Path("study"), settings(), (), {"train": 1}, 8,
+        tuple(PlannedPhase(name, "", seconds, "") for name, seconds in phases),
+        {"other": 1}, 1, (), 1.0, "the cluster", gpus=8, made_at=0.0,
+    )  # fmt: skip
+    assert planned.gpu_hours == 1 + 8 * 2 + 8 * 0.5 + 1
+    assert planned.finish_at == 3600 * 4.5
+    assert "It uses about 22 GPU-hours, on 8 GPUs." in plan_sentence(planned)
 
 
 @pytest.mark.usefixtures("quick_plans")
@@ -404,4 +441,4 @@ def test_the_function_takes_the_arguments_of_a_search(tmp_path: Path) -> None:
     assert isinstance(planned, genets.SearchPlan)
     assert planned.settings == settings(rounds=1, folds=1)
     of_search = inspect.signature(genets.search).parameters.keys()
-    assert of_search - inspect.signature(genets.plan_search).parameters.keys() == {"workers_on"}
+    assert of_search == inspect.signature(genets.plan_search).parameters.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from rounds_lab import ClosedFormLatency, settings
-from workers_lab import INPUT, StubJob, StubResult
+from workers_lab import GO, INPUT, StubJob, StubResult
 
 from genets.core.errors import GenetsError, SettingsError, WorkersError
 from genets.nas.result import SearchResult
@@ -20,6 +21,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study
 from genets.nas.workers.job import Workers
 from genets.nas.workers.machines import MACHINES, find_machines
+from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_cluster import RayCluster
 from genets.networks.weights import read_weights
 
@@ -98,11 +100,33 @@ def test_an_error_of_a_runner_stops_the_search_in_one_sentence(kind: str, job: S
         list(workers_of(kind, 1).run(job, [("fail",), ("a",)]))
 
 
-def test_a_worker_that_dies_is_replaced(cluster: RayCluster, job: StubJob) -> None:
-    """Its group runs again. `test_ray_workers.py` has the other cases, without a cluster."""
-    results = list(workers_of("ray", 1).run(job, [("a", "die-once")]))
-    assert [each.text for each in results] == ["ran a", "ran die-once"]
+def test_a_worker_that_dies_is_replaced(kind: str, job: StubJob) -> None:
+    """Its group runs again. `test_schedule.py` has the other cases."""
+    faults: list[str] = []
+    monitor = Monitor(on_fault=faults.append)
+    results = list(workers_of(kind).run(job, [("a", "die-once"), ("b",)], monitor))
+    assert sorted(each.text for each in results) == ["ran a", "ran b", "ran die-once"]
+    assert len(faults) == 1
+    assert "it was killed, perhaps because memory ran out" in faults[0]
     assert_ended({each.process for each in results})
+
+
+def test_a_stop_lets_the_running_groups_end(kind: str, job: StubJob) -> None:
+    monitor = Monitor()
+    results: list[StubResult] = []
+
+    def stop_when_both_run() -> None:
+        while not all((job.marks / item).exists() for item in ("wait1", "wait2")):
+            time.sleep(0.05)
+        monitor.is_stopping = True
+        (job.marks / GO).touch()
+
+    stopping = threading.Thread(target=stop_when_both_run, daemon=True)
+    stopping.start()
+    with pytest.raises(KeyboardInterrupt):
+        results.extend(workers_of(kind).run(job, [("wait1",), ("wait2",), ("c",)], monitor))
+    stopping.join()
+    assert sorted(each.text for each in results) == ["ran wait1", "ran wait2"]
 
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused(cluster: RayCluster) -> None:

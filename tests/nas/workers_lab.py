@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +13,20 @@ from typing import Self
 from genets.core.errors import GenetsError
 from genets.nas.workers.files import read_files, scratch_path
 
-INPUT = "input.txt"
+INPUT, GO = "input.txt", "go"
 
 
 @dataclass(frozen=True)
 class StubJob:
     """Items are words. `fail` raises an error, and `die` and `die-once` kill the worker.
 
+    `hang` and `hang-once` never end. `wait` waits until the file `go` is in the folder of the
+    marks.
+
     Attributes:
         folder: The study folder, with the file `INPUT`.
         marks: A folder for the marks of the workers that died; each worker sees it.
-        fault: The error of the runner at its start.
+        fault: The error of the runner at its start; `die` kills the worker there.
     """
 
     folder: Path
@@ -32,6 +36,8 @@ class StubJob:
     precision: str = "fp32"
 
     def runner(self, worker: int = 0) -> StubRunner:
+        if self.fault == "die":
+            self.die()
         if self.fault:
             raise GenetsError(self.fault)
         return StubRunner(self)
@@ -50,6 +56,9 @@ class StubJob:
 
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def hang(self) -> None:
+        time.sleep(3600)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,13 @@ class StubRunner:
         mark = self.job.marks / item
         if item == "fail":
             raise GenetsError("no luck today")
+        if item.startswith("wait"):
+            mark.touch()
+            while not (self.job.marks / GO).exists():
+                time.sleep(0.05)
         if item == "die" or (item == "die-once" and not mark.exists()):
             mark.touch()
             self.job.die()
+        if item == "hang" or (item == "hang-once" and not mark.exists()):
+            mark.touch()
+            self.job.hang()

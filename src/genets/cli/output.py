@@ -114,7 +114,7 @@ def print_json(value: Any) -> None:
 
 
 def print_tables(*tables: RenderableType) -> None:
-    console = _console(stderr=False)
+    console = result_console()
     for table in tables:
         console.print(table)
 
@@ -133,6 +133,11 @@ def print_error(sentence: str) -> None:
 def print_remark(sentence: str) -> None:
     """Print a sentence on standard error, unless the command is quiet."""
     remark_console().print(sentence, markup=False, soft_wrap=True)
+
+
+def result_console() -> Console:
+    """Return the console for results: standard output."""
+    return _console(stderr=False)
 
 
 def error_console() -> Console:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from genets.cli.options import (
     CANDIDATES,
@@ -24,12 +26,14 @@ from genets.cli.options import (
     SettingOptions,
     TargetOptions,
     Wait,
+    check_seconds,
     make_target,
     option,
     preset_names,
 )
+from genets.cli.watch import INTERVAL_S, watch_study
 from genets.cli.worker_options import RayOptions, WorkersOn, make_machines, show_worker_options
-from genets.core.errors import InfeasibleBudgetError, SettingsError
+from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError
 from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
@@ -43,14 +47,29 @@ if TYPE_CHECKING:
 TRAININGS = 2  # trainings of each compared structure; each has its own seed
 
 
+def _check_given(context: typer.Context, out: Path | None) -> Path | None:
+    """Return --out. Ends with the message of a missing option unless --watch is given."""
+    if out is None and context.params.get("watch") is None:
+        context.fail("Missing option '--out'.")
+    return out
+
+
 def search(
-    out: Annotated[Path, option("Folder of the study, new or to be continued.", panel=OUTPUT)],
     settings: Annotated[
         dict[str, Any], SettingOptions(DATA, MASTER, SPACE, TRIALS, TRAINING, CANDIDATES)
     ],
     recipes: Annotated[dict[str, Any], RecipeOptions()],
     target: Annotated[dict[str, Any], TargetOptions()],
     ray: Annotated[dict[str, Any], RayOptions()],
+    out: Annotated[
+        Path | None,
+        option(
+            "Folder of the study, new or to be continued.",
+            "none; needed unless --watch is given",
+            OUTPUT,
+            callback=_check_given,
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         option(
@@ -99,12 +118,33 @@ def search(
     plan: Annotated[
         bool,
         option(
-            "Print the phases of the search, an estimate of its time on this machine (from a probe "
-            "of about a minute) and its disk space, and end. OUT is not made.",
+            "Print the phases of the search, an estimate of its time (from a probe of about a "
+            "minute on this machine), its GPU-hours and its disk space, and end. OUT is not made.",
             panel=OUTPUT,
             name="--plan",
         ),
     ] = False,
+    watch: Annotated[
+        Path | None,
+        option(
+            "Show the search of the study in this folder until it ends: phases, trials, workers, "
+            "time left, and the predicted frontier. It only reads, so it runs in another terminal, "
+            "or on another machine that sees the folder. It takes --interval and --json alone.",
+            "none",
+            OUTPUT,
+            metavar="STUDY",
+            is_eager=True,  # before --out, which depends on it
+        ),
+    ] = None,
+    interval: Annotated[
+        float,
+        option(
+            "Time between two readings of --watch, in seconds.",
+            panel=OUTPUT,
+            metavar="SECONDS",
+            callback=check_seconds,
+        ),
+    ] = INTERVAL_S,
     json: Json = False,
 ) -> None:
     """Find, train and export the best network within a latency budget.
@@ -119,8 +159,23 @@ def search(
     genets search --data photos/ --budget 0.2ms --out runs/photos --plan
     genets search --out runs/photos
     genets search --out runs/photos --workers-on ray --ray-address 10.0.0.1:6379
+    genets search --watch runs/photos
     """
     from genets.nas.settings.toml_tables import merge
+
+    if watch is not None:
+        others = (
+            out, settings, recipes, target, ray, preset, settings_file, resolution,
+            compare_masters, workers, workers_on != "local", wait != DEFAULT_WAIT_MINUTES, plan,
+        )  # fmt: skip
+        if any(each not in (None, {}, False) for each in others):
+            raise SettingsError(
+                "--watch only reads a study, so it takes --interval and --json alone; "
+                "leave out the other options"
+            )
+        watch_study(watch, interval, json)
+        return
+    assert out is not None
 
     machines = make_machines(workers_on, ray)
     settings = merge(recipes, settings)
@@ -133,13 +188,8 @@ def search(
             "--plan needs one MasterNet, and --compare-masters trains several to choose one; "
             "give --master"
         )
-    if plan and workers_on != "local":
-        raise SettingsError(
-            f"--plan estimates the time on this machine, not on {workers_on}; "
-            "leave out --workers-on"
-        )
     if plan:
-        _plan(chosen, out, preset, workers, wait, json)
+        _plan(chosen, out, preset, workers, machines, wait, json)
         return
     complete = _complete(chosen | ({"master": masters[0]} if masters else {}), out, preset)
     values = dict(complete.values)
@@ -205,6 +255,7 @@ def _plan(
     out: Path,
     preset: str | None,
     workers: int | None,
+    machines: Machines,
     wait: float,
     json: bool,
 ) -> None:
@@ -218,8 +269,9 @@ def _plan(
 
     with show_progress(plain=json) as on_event:
         plan = plan_search(
-            out=out, preset=preset, workers=workers, wait_minutes=wait, on_event=on_event, **chosen
-        )
+            out=out, preset=preset, workers=workers, workers_on=machines, wait_minutes=wait,
+            on_event=on_event, **chosen,
+        )  # fmt: skip
     print_result(json, plan.to_json(), plan_tables(plan), [plan_sentence(plan)])
     for warning in () if json else plan.warnings:
         print_remark(f"warning: {warning}")
@@ -236,7 +288,7 @@ def _run(
 ) -> None:
     checked = _check(settings)
     # PyTorch is imported only after the settings are checked.
-    from genets.cli.output import print_remark, print_result
+    from genets.cli.output import print_error, print_remark, print_result
     from genets.cli.progress import show_progress
     from genets.nas.calm import leaves_threads_open
     from genets.nas.search import run_search
@@ -252,7 +304,7 @@ def _run(
         result = run_search(
             checked, out, workers=workers, workers_on=machines, wait_minutes=wait,
             open_threads=leaves_threads_open(settings), reasons=reasons, on_reason=print_remark,
-            on_event=on_event,
+            on_stop=print_error, on_event=on_event,
         )  # fmt: skip
     print_result(json, result.to_json(), search_tables(result))
     if not json:
@@ -264,16 +316,21 @@ def _run(
 
 @contextmanager
 def _shown_continuation(out: Path, worker_options: str) -> Iterator[None]:
-    """Show how to continue the search where it is stopped."""
+    """Show what went wrong in a search that ends without a result, and how to continue it."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GenetsError) as end:
         from genets.cli.output import print_remark
+        from genets.nas.faults import read_faults
         from genets.nas.study.reader import is_study
 
         if is_study(out):
-            again = f"genets search --out {shlex.quote(str(out))}{worker_options}"
-            print_remark(f"The study is kept. To continue: {again}")
+            with suppress(GenetsError):  # the study may be what is damaged
+                for sentence in read_faults(out):
+                    print_remark(f"warning: {sentence}")
+            if isinstance(end, KeyboardInterrupt):
+                again = f"genets search --out {shlex.quote(str(out))}{worker_options}"
+                print_remark(f"The study is kept. To continue: {again}")
         raise
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +35,8 @@ from genets.nas.trials.weights import TrialWeights
 from genets.nas.workers.devices import training_device
 from genets.nas.workers.job import Machines, Workers
 from genets.nas.workers.local import LocalMachine
+from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.monitored import MonitoredWorkers
 from genets.networks import build
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
@@ -126,6 +128,8 @@ class SearchContext:
         machines: Machines | None = None,
         wait_minutes: float = DEFAULT_WAIT_MINUTES,
         on_event: OnProgress | None = None,
+        on_workers: Callable[[int, str], None] | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         """Make the context of the first round.
 
@@ -141,6 +145,9 @@ class SearchContext:
             machines: Where these processes run; by default on this machine.
             wait_minutes: The longest wait for a calm device where a latency decides nothing.
             on_event: Called with the progress of each phase.
+            on_workers: Called with the number of the workers and their machines in words, when the
+                workers are chosen.
+            monitor: Learns what the workers do.
         """
         self.study = study
         self.settings = study.settings
@@ -157,14 +164,18 @@ class SearchContext:
         self._machines = machines or LocalMachine()
         self.round = Round(1, self.space, study.master_weights)
         self._wait_limit_s = 60 * check_wait(wait_minutes)
-        self._on_event = on_event
+        self._on_event, self._on_workers = on_event, on_workers
+        self._monitor = monitor or Monitor()
         self._reporter = Reporter(on_event)
         self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
 
     @cached_property
     def workers(self) -> Workers:
         """The workers that run trials and train candidates. Raises GenetsError."""
-        return self._machines.workers(self._count, self.device, self._processes_per_gpu)
+        workers = self._machines.workers(self._count, self.device, self._processes_per_gpu)
+        if self._on_workers is not None:
+            self._on_workers(workers.count, str(self._machines))
+        return MonitoredWorkers(workers, self._monitor)
 
     def _processes_per_gpu(self, cores: int, gpus: int) -> int:
         """Choose the number of processes that train on one GPU of a machine.

@@ -45,10 +45,12 @@ from genets.nas.study.reader import is_study
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.warnings import join_warnings, study_warnings
+from genets.nas.watch.heartbeat import Heartbeat
 from genets.nas.winner import TrainedMaster, finish_winner, load_result
 from genets.nas.workers.job import Machines
 from genets.nas.workers.local import LocalMachine
 from genets.nas.workers.machines import find_machines
+from genets.nas.workers.monitor import Monitor
 from genets.networks import load_blocks
 from genets.structure import Structure
 
@@ -146,6 +148,7 @@ def run_search(
     open_threads: bool = False,
     reasons: Sequence[str] = (),
     on_reason: Callable[[str], None] | None = None,
+    on_stop: Callable[[str], None] | None = None,
     on_event: OnProgress | None = None,
     lab: Laboratory | None = None,
 ) -> SearchResult:
@@ -162,6 +165,8 @@ def run_search(
         reasons: Why settings were chosen, line by line, for the log of a new study.
         on_reason: Called with the reason of each setting that is chosen here, after the images are
             read.
+        on_stop: Called with a sentence at the first Ctrl-C, which lets the running trials and
+            candidates end; a second one stops them. With None, the first Ctrl-C stops the search.
         on_event: Called with the progress of each phase.
         lab: Times and trains networks; by default the real laboratory.
     """
@@ -180,7 +185,11 @@ def run_search(
             on_reason(reason)
     if open_threads and not is_study(Path(out)):
         settings = with_idle_threads(settings, lab or Laboratory(), wait_minutes, on_event)
-    with Study.create_or_resume(out, settings) as study, log_to_file(study.folder / layout.LOG):
+    with (
+        Study.create_or_resume(out, settings) as study,
+        log_to_file(study.folder / layout.LOG),
+        Heartbeat(study, on_event, monitor := Monitor(on_stop, study.add_fault)) as heartbeat,
+    ):
         _log_settings(study, [*reasons, *checked.reasons])
         with _failure_stored(study):
             _check_same_data(study, data)
@@ -190,7 +199,8 @@ def run_search(
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
                 study, data.num_classes, lab=lab, preprocessing=checked.preprocessing,
-                workers=workers, machines=machines, wait_minutes=wait_minutes, on_event=on_event,
+                workers=workers, machines=machines, wait_minutes=wait_minutes,
+                on_event=heartbeat.step, on_workers=heartbeat.use_workers, monitor=monitor,
             )  # fmt: skip
             if not isinstance(machines, LocalMachine):
                 _ = context.workers  # a cluster without room is noticed before any training

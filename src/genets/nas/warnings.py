@@ -10,6 +10,7 @@ from genets.core.class_balance import describe_imbalance
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
+from genets.nas.faults import describe_faults
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.rival_records import RivalResult
@@ -39,7 +40,7 @@ def list_warnings(study: Snapshot) -> list[str]:
 
 
 def study_warnings(study: Snapshot) -> list[str]:
-    """List the warnings that hold for every budget: about rounds, trials and measurements."""
+    """List the warnings for every budget: about rounds, trials, measurements and faults."""
     warnings = []
     for each in study.rounds:
         warnings += round_warnings(each.number, each.master, each.confirmed)
@@ -49,7 +50,8 @@ def study_warnings(study: Snapshot) -> list[str]:
         warnings += trial_warnings(study.model, study.settings, study.folder)
     elif study.results:
         warnings.append(f"no accuracy model can be fitted: {study.model_failure}")
-    return warnings + _noise_warnings(study)
+    faults = describe_faults(study.faults, study.results, study.confirmed, study.master)
+    return warnings + _noise_warnings(study) + faults
 
 
 def balance_advice(

@@ -27,11 +27,11 @@ Fact = tuple[str, str]
 
 def facts_table(title: str, facts: Iterable[Fact]) -> Table:
     """A table with one line for each fact: its name and its text."""
-    table = Table(title=_screen_text(title), title_justify="left", show_header=False)
+    table = Table(title=screen_text(title), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(_screen_text(name), _screen_text(value))
+        table.add_row(screen_text(name), screen_text(value))
     return table
 
 
@@ -58,15 +58,15 @@ def screen_table(
         The table for rich.
     """
     table = Table(
-        title=_screen_text(title) if title else None,
+        title=screen_text(title) if title else None,
         title_justify="left",
-        caption=_screen_text(caption) if caption else None,
+        caption=screen_text(caption) if caption else None,
         caption_justify="left",
     )
     for number, name in enumerate(header):
         wraps = name in fold
         table.add_column(
-            _screen_text(name),
+            screen_text(name),
             justify="left" if number < left or wraps else "right",
             no_wrap=not wraps,
             overflow="fold" if wraps else "ellipsis",
@@ -79,11 +79,12 @@ def screen_table(
 
 def _screen_cell(cell: Cell | str) -> Text:
     if isinstance(cell, Cell):
-        return _screen_text(cell.text, style="dim" if cell.style == "quiet" else "")
-    return _screen_text(cell)
+        return screen_text(cell.text, style="dim" if cell.style == "quiet" else "")
+    return screen_text(cell)
 
 
-def _screen_text(text: str, style: str = "") -> Text:
+def screen_text(text: str, style: str = "") -> Text:
+    """Text for the screen: without markup, and with escapes for what the screen cannot show."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return Text(printable(encodable(text, encoding)), style=style)
 

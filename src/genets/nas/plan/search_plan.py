@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import NoneType
@@ -26,13 +27,16 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.study import Study
 from genets.nas.trials.run import plan_round
+from genets.nas.workers.job import Machines
+from genets.nas.workers.machines import find_machines
 
 PROBE_S = 60.0  # the longest probe
+SHARED = ("trials", "candidate training")  # phases that all workers share
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a search will do, with estimates for this machine.
+    """What a search will do, with estimates from a probe on this machine.
 
     Attributes:
         folder: The folder of the study, which is not made.
@@ -45,6 +49,9 @@ class SearchPlan:
         free_bytes: The free space of the disk.
         warnings: What disturbed the probe, and whether the disk is too small.
         probe_seconds: The time of the probe.
+        workers_on: The machines of these processes, in words.
+        gpus: The number of GPUs that these processes use; 0 on CPUs.
+        made_at: When the plan was made, in seconds since 1970.
     """
 
     folder: Path
@@ -57,6 +64,22 @@ class SearchPlan:
     free_bytes: int
     warnings: tuple[str, ...]
     probe_seconds: float
+    workers_on: str = "this machine"
+    gpus: int = 0
+    made_at: float = field(default_factory=time.time)
+
+    @property
+    def finish_at(self) -> float:
+        """When the search would end if it began with the plan, in seconds since 1970."""
+        return self.made_at + self.seconds
+
+    @property
+    def gpu_hours(self) -> float:
+        """The GPU-hours: trials and candidates use all GPUs, and the other phases use one."""
+        return sum(
+            each.seconds * (self.gpus if each.phase.startswith(SHARED) else min(1, self.gpus))
+            for each in self.phases
+        ) / 3600  # fmt: skip
 
     @property
     def seconds(self) -> float:
@@ -66,6 +89,8 @@ class SearchPlan:
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values; `seconds` is the time of all phases."""
         return asdict(self) | {
+            "finish_at": self.finish_at,
+            "gpu_hours": self.gpu_hours,
             "folder": str(self.folder),
             "settings": self.settings.to_dict(),
             "seconds": self.seconds,
@@ -77,11 +102,12 @@ def plan_search(
     out: str | Path,
     preset: str | None = None,
     workers: int | None = None,
+    workers_on: str | Machines = "local",
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     **settings: Any,
 ) -> SearchPlan:
-    """Plan a search: its phases, its time on this machine, and its disk space.
+    """Plan a search: its phases, its time on its machines, and its disk space.
 
     Images and settings are checked as by `search`, and a probe of about a minute times a few steps
     of each kind of training. The folder of the study is not made.
@@ -90,6 +116,7 @@ def plan_search(
         out: The folder of the study, which is not made.
         preset: See `search`.
         workers: See `search`.
+        workers_on: See `search`. Machines of a cluster are taken to be as fast as this one.
         wait_minutes: See `search`; the plan itself does not wait.
         on_event: Called with the progress.
         **settings: See `search`.
@@ -105,7 +132,7 @@ def plan_search(
     complete = complete_settings(settings_at(Path(out), preset, settings), out, preset)
     return make_plan(
         SearchSettings(**complete.values), out, preset=preset, reasons=complete.reasons,
-        workers=workers, wait_minutes=wait_minutes, on_event=on_event,
+        workers=workers, workers_on=workers_on, wait_minutes=wait_minutes, on_event=on_event,
     )  # fmt: skip
 
 
@@ -118,6 +145,7 @@ def make_plan(
     *,
     preset: str | None = None,
     workers: int | None = None,
+    workers_on: str | Machines = "local",
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     reasons: Sequence[str] = (),
     on_event: OnProgress | None = None,
@@ -136,9 +164,11 @@ def make_plan(
         )
     check_writable_folder(out)
     files.check_usable()
+    machines = find_machines(workers_on)
     checked = check_search(
-        settings, out, workers=workers, wait_minutes=wait_minutes, on_event=on_event
-    )
+        settings, out, workers=workers, machines=machines, wait_minutes=wait_minutes,
+        on_event=on_event,
+    )  # fmt: skip
     settings, data = checked.settings, checked.data
     try:
         temporary = TemporaryDirectory(prefix="genets-plan-")
@@ -146,8 +176,10 @@ def make_plan(
         raise GenetsError(f"the probe needs a temporary folder: {error.strerror}") from error
     with temporary as place, Study.create_or_resume(place, settings) as study:
         context = SearchContext(
-            study, data.num_classes, lab=lab, preprocessing=checked.preprocessing, workers=workers
-        )
+            study, data.num_classes, lab=lab, preprocessing=checked.preprocessing,
+            workers=workers, machines=machines,
+        )  # fmt: skip
+        gpus = min(context.workers.count, context.workers.gpus) if context.device != "cpu" else 0
         times = Probe(context, data, limit_s, on_event).run(plan_round(context))
         estimate = Estimate(context, data, times)
         phases, disk_bytes = tuple(estimate.phases()), estimate.disk_bytes()
@@ -170,4 +202,6 @@ def make_plan(
         free_bytes,
         tuple(warnings),
         times.seconds,
+        str(machines),
+        gpus,
     )

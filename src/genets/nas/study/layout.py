@@ -27,6 +27,8 @@
     rivals/NAME.json    its score and its predictions for the test images, when its training ends
     seconds.json        wall time of each phase
     failure.json        why the last run stopped
+    run.json            what the last run does, and its last sign of life
+    faults.json         the workers and machines that were lost, in all runs
     grown_from.json     the numbers of trials for each super-block before the study got more
 
 The weights of all rounds are in one folder, `confirmed/`.
@@ -74,6 +76,8 @@ SELECTED = "selected"
 REFUSED = "refused"  # why one of several budgets was refused
 SECONDS = "seconds"
 FAILURE = "failure"
+RUN = "run"
+FAULTS = "faults"
 GROWN_FROM = "grown_from"
 RESULT = f"{RESULTS}/result"
 TEST = f"{RESULTS}/test"  # predictions for the test images, by class

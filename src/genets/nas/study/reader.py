@@ -15,7 +15,7 @@ from genets.core.resumable import ResumableFolder
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.layout import in_round
-from genets.nas.study.records import Candidate, RoundStart, TrainedCandidate
+from genets.nas.study.records import Candidate, Fault, RoundStart, TrainedCandidate
 from genets.training import Score
 
 if TYPE_CHECKING:
@@ -161,6 +161,11 @@ class StudyReader:
     def failure(self) -> str | None:
         """Give the sentence that the last run of the search stopped with."""
         return self.load_json(layout.FAILURE, lambda record: str(record["sentence"]))
+
+    def faults(self) -> list[Fault]:
+        """Give the faults of all runs, the first one first."""
+        faults = self.load_json(layout.FAULTS, lambda rows: [Fault.from_json(row) for row in rows])
+        return faults or []
 
     def seconds(self) -> dict[str, float]:
         """Give the wall time of each phase, over all runs."""

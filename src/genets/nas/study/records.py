@@ -72,6 +72,27 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Something that went wrong and cost no result, such as the death of a worker.
+
+    Attributes:
+        time: When, in seconds since 1970.
+        sentence: What happened.
+    """
+
+    time: float
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"time": self.time, "sentence": self.sentence}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Fault:
+        """The inverse of `to_json`. Raises GenetsError for a foreign record."""
+        return _from_record(cls, record)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A selected structure whose measured latency meets the budget.
 

@@ -19,7 +19,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.reader import StudyReader
-from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
+from genets.nas.study.records import Candidate, Fault, TrainedCandidate, TrialResult
 from genets.nas.study.rival_records import RivalResult
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable_stages
@@ -65,6 +65,7 @@ class Snapshot:
         class_counts: Its test predictions by class.
         failure: The sentence that the last run of the search stopped with.
         seconds: Wall time of each phase.
+        faults: The workers and machines that were lost, in all runs.
         model: The accuracy model of the `latest` round, None where it cannot be fitted.
         model_failure: Why it cannot be fitted.
         refusal: Why the budget was refused, if it is one of several.
@@ -82,6 +83,7 @@ class Snapshot:
     class_counts: ClassCounts | None
     failure: str | None
     seconds: dict[str, float]
+    faults: tuple[Fault, ...]
     model: AccuracyModel | None
     model_failure: str | None
     refusal: str | None = None
@@ -108,6 +110,7 @@ class Snapshot:
             class_counts=budgets[0].class_counts(),
             failure=study.failure(),
             seconds=study.seconds(),
+            faults=tuple(study.faults()),
             model=model,
             model_failure=model_failure,
         )

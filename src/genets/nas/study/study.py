@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,10 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.layout import in_round
 from genets.nas.study.reader import StudyReader, load_settings
-from genets.nas.study.records import RoundStart, Trial, TrialResult
+from genets.nas.study.records import Fault, RoundStart, Trial, TrialResult
 from genets.nas.study.trial_database import TrialDatabase, read_in_order
 
+MAX_FAULTS = 1000  # of a study; study.log has all of them
 INFEASIBLE = "infeasible_budget"  # in the failure file: whether no structure met the budget
 
 
@@ -115,6 +117,11 @@ class Study(StudyReader):
 
     def forget_failure(self) -> None:
         self._remove(f"{layout.FAILURE}.json")
+
+    def add_fault(self, sentence: str) -> None:
+        """Keep what went wrong without the loss of a result. Raises StudyError."""
+        faults = [*self.faults(), Fault(time.time(), sentence)]
+        self.save_json(layout.FAULTS, [each.to_json() for each in faults[-MAX_FAULTS:]])
 
     def save_refusal(self, sentence: str) -> None:
         """Store why this one of several budgets is refused. Raises StudyError."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from genets.core.errors import StudyError, first_line
 from genets.nas.study.records import Trial, TrialResult
@@ -29,6 +30,7 @@ CREATE TABLE trials (
     PRIMARY KEY (super_block, notation, repeat)
 ) STRICT
 """
+MAX_COPIES = 10  # of a database that changes while it is copied; a trial ends every few seconds
 NEW_COLUMN = "balanced_accuracy REAL"
 SCHEMA_1 = SCHEMA.replace(f"    {NEW_COLUMN},\n", "")
 
@@ -127,8 +129,9 @@ class TrialDatabase:
 def read_in_order(path: Path) -> list[TrialResult]:
     """Read every recorded trial in the order in which the trials were first recorded.
 
-    Nothing is written. This works while a search runs, and in a folder that cannot be written.
-    Raises StudyError where the file is damaged or foreign.
+    Nothing is locked, created or written beside the database. This works while a search runs, also
+    on another machine that sees the folder, and in a folder that cannot be written.
+    Raises StudyError where the file is damaged or foreign, or cannot be read.
     """
     if not path.exists():
         return []
@@ -136,26 +139,42 @@ def read_in_order(path: Path) -> list[TrialResult]:
         return [_result(row) for row in _rows_in_order(path)]
     except (sqlite3.DatabaseError, *ROW_ERRORS) as error:
         raise StudyError(f"{path} is damaged or foreign ({first_line(error)})") from error
+    except OSError as error:
+        raise StudyError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
-    try:
-        return _query(path, "mode=ro")
-    except sqlite3.OperationalError as error:
-        log = path.with_name(f"{path.name}-wal")
-        has_more = log.exists() and log.stat().st_size > 0
-        # An error of the sqlite3 module itself, such as text that is not UTF-8, has no code.
-        if has_more or getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN:
-            raise
-        # Even for reading, SQLite creates files beside a database with a write-ahead log. In a
-        # folder that cannot be written nobody else writes, so SQLite may read without them.
-        return _query(path, "immutable=1")
+    """Query a copy: even for reading, SQLite locks a database and creates files beside it."""
+    with TemporaryDirectory(prefix="genets-trials-") as folder:
+        place = Path(folder) / path.name
+        _copy(path, place)
+        with closing(sqlite3.connect(place)) as database:
+            _check_schema(database)
+            return database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
 
 
-def _query(path: Path, access: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True)) as database:
-        _check_schema(database)
-        return database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
+def _copy(path: Path, place: Path) -> None:
+    """Copy a database with its write-ahead log, as they are at one moment.
+
+    While the log stays the same, the database may only get pages that the log holds as well.
+    """
+    for _ in range(MAX_COPIES):
+        log = _read_log(path)
+        place.write_bytes(path.read_bytes())
+        if _read_log(path) == log:
+            break
+    if log:
+        _log_of(place).write_bytes(log)
+
+
+def _read_log(path: Path) -> bytes:
+    with suppress(FileNotFoundError):
+        return _log_of(path).read_bytes()
+    return b""
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def _check_schema(database: sqlite3.Connection) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
+from genets.nas.workers.monitor import Monitor
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Item_contra = TypeVar("Item_contra", contravariant=True)
@@ -75,21 +77,28 @@ class Workers(Protocol):
     @property
     def readers(self) -> int: ...
 
-    def run(self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]]) -> Iterator[Result]:
+    def run(
+        self,
+        job: Job[Item, Result],
+        groups: Sequence[tuple[Item, ...]],
+        monitor: Monitor | None = None,
+    ) -> Iterator[Result]:
         """Run groups of items, and give each result when its group ends.
 
         Args:
             job: Makes the runner of each process.
             groups: The items; a group is run as a whole by one worker.
+            monitor: Learns what runs and what goes wrong, and says when no further group may begin.
 
         Raises:
             GenetsError: The job cannot make a runner, or too many workers died. Results that were
                 given before are complete.
+            KeyboardInterrupt: The monitor asked for a stop, and the running groups have ended.
         """
 
 
 class Machines(Protocol):
-    """The machines that run workers, as a user names them."""
+    """The machines that run workers, as a user names them; as a text, they are in words."""
 
     def check(self, device: str) -> None:
         """Raise GenetsError where workers cannot run there, before the study is opened.

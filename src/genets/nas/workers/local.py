@@ -1,33 +1,30 @@
-"""Workers of this machine: processes that end with the driver."""
+"""Workers of this machine: processes that end with the driver.
+
+A worker that dies, or that gives no result for too long, is replaced; see `schedule`.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import pickle
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.sharedctypes import Synchronized
-from typing import Any
+from multiprocessing.connection import wait
+from typing import Any, Generic
 
-from genets.core.errors import GenetsError, StudyError
+from genets.core.errors import StudyError
 from genets.core.host import count_cpus
 from genets.nas.workers.devices import count_gpus, fitting_readers, fitting_workers
-from genets.nas.workers.job import Item, Job, ProcessesPerGpu, Result, Runner
-
-# The runner of this worker process, or the error that prevented it: multiprocessing would lose it.
-_runner: Runner[Any, Any] | GenetsError | None = None
+from genets.nas.workers.job import Item, Job, ProcessesPerGpu, Result
+from genets.nas.workers.local_process import LocalProcess, Processes
+from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.schedule import TIME_LIMIT, Group, Schedule, TimeLimit
 
 
 class LocalMachine:
     """This machine; see `Machines`."""
+
+    def __str__(self) -> str:
+        return "this machine"
 
     def check(self, device: str) -> None:
         """Do nothing: the search checks the device of this machine anyway."""
@@ -45,19 +42,33 @@ class LocalMachine:
 
 @dataclass(frozen=True)
 class LocalWorkers:
-    """Processes of this machine; see `Workers`."""
+    """Processes of this machine; see `Workers`.
+
+    Attributes:
+        limit: When a group counts as hanging.
+    """
 
     count: int
     gpus: int = 1
     readers: int = 0
+    limit: TimeLimit = TIME_LIMIT
 
-    def run(self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]]) -> Iterator[Result]:
+    def run(
+        self,
+        job: Job[Item, Result],
+        groups: Sequence[tuple[Item, ...]],
+        monitor: Monitor | None = None,
+    ) -> Iterator[Result]:
         """See `run_inline`."""
-        return run_inline(job, groups, self.count)
+        return run_inline(job, groups, self.count, monitor, self.limit)
 
 
 def run_inline(
-    job: Job[Item, Result], groups: Sequence[tuple[Item, ...]], workers: int
+    job: Job[Item, Result],
+    groups: Sequence[tuple[Item, ...]],
+    workers: int,
+    monitor: Monitor | None = None,
+    limit: TimeLimit = TIME_LIMIT,
 ) -> Iterator[Result]:
     """Run groups of items on this machine, and give each result when its group ends.
 
@@ -68,85 +79,109 @@ def run_inline(
         job: Makes the runner of each process.
         groups: The items; a group is run as a whole by one worker.
         workers: The number of processes.
+        monitor: Learns what runs and what goes wrong.
+        limit: When a group counts as hanging. A single worker has no limit, because the search
+            cannot end itself.
 
     Raises:
-        StudyError: A worker process died.
+        StudyError: Worker processes died before their first group.
         GenetsError: The job cannot make a runner, because weights are missing for example.
     """
+    if not groups:
+        return
+    schedule = Schedule(job, groups, monitor := monitor or Monitor(), limit)
     if workers == 1:
         runner = job.runner()
-        for group in groups:
-            yield from runner.run(group)
-        return
-    _release_gpu_memory()
-    # Spawned: a forked child would inherit torch's thread pool and the study's lock.
-    context = multiprocessing.get_context("spawn")
-    life, lifeline = context.Pipe(duplex=False)
-    begin = (pickle.dumps(job), life, context.Value("i", 0))
-    pool = ProcessPoolExecutor(min(workers, len(groups)), context, _begin_worker, begin)
-    try:
-        with _hidden_main():
-            futures = [pool.submit(_run_group, group) for group in groups]
-        for future in as_completed(futures):
-            yield from future.result()
-    except BrokenProcessPool as error:
-        raise StudyError(
-            "a worker process died (out of memory, or killed); every finished trial is kept, "
-            "so give the same command again, with fewer --workers if memory ran out"
-        ) from error
-    except BaseException:
-        lifeline.close()  # the workers end at once, and not after their groups
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        while schedule.has_waiting:
+            group = schedule.take()
+            results = runner.run(group.items)
+            schedule.end(group)
+            yield from results
+    else:
+        _release_gpu_memory()
+        yield from _Run(job, schedule, min(workers, len(groups))).results()
+    monitor.check_stop()
 
 
-@contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Keep spawned processes from running the user's script again; they do not need it."""
-    main = sys.modules["__main__"]
-    names = [name for name in ("__file__", "__spec__") if name in vars(main)]
-    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in names}
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
+class _Run(Generic[Item, Result]):
+    """One job on several processes."""
 
+    def __init__(
+        self, job: Job[Item, Result], schedule: Schedule[Item, Result], count: int
+    ) -> None:
+        self._schedule, self._count = schedule, count
+        self._processes = Processes(job)
+        self._groups: dict[LocalProcess, Group[Item]] = {}
+        self._failed_starts = 0  # in a row
 
-def _begin_worker(pickled_job: bytes, life: Connection, begun: Synchronized[int]) -> None:
-    """Make the runner of a worker process.
+    def results(self) -> Iterator[Result]:
+        """Give each result when its group ends."""
+        with self._processes:
+            for number in range(self._count):
+                self._processes.start(number)
+            while self._schedule.is_open:
+                for process in self._wait():
+                    yield from self._receive(process)
+                yield from self._end_hanging()
 
-    The job is passed pickled because unpickling imports torch, and Ctrl-C must be ignored before.
-    begun: the number of workers that have begun.
-    """
-    global _runner  # noqa: PLW0603 - the only way from the start of a process to its tasks
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it
-    with begun.get_lock():
-        worker = begun.value
-        begun.value += 1
-    threading.Thread(target=_end_with_driver, args=(life,), daemon=True).start()
-    import torch
+    def _wait(self) -> list[LocalProcess]:
+        """Wait until a process answers or dies, or until a group hangs."""
+        by_handle: dict[Any, LocalProcess] = {}
+        for process in self._processes.alive:
+            by_handle |= {process.pipe: process, process.sentinel: process}
+        ready = wait(list(by_handle), self._schedule.seconds_left())
+        return list(dict.fromkeys(by_handle[handle] for handle in ready))
 
-    torch.set_num_threads(1)
-    try:
-        _runner = pickle.loads(pickled_job).runner(worker)
-    except GenetsError as error:
-        _runner = error
+    def _receive(self, process: LocalProcess) -> Iterator[Result]:
+        """Take the answer of a process, and give it the next group."""
+        group = self._groups.pop(process, None)
+        try:
+            results = process.receive()
+        except EOFError:
+            yield from self._replace(process, group)
+            return
+        self._failed_starts = 0
+        if group is not None:
+            self._schedule.end(group)
+        self._give_work(process)  # before the results are given, so that it does not wait
+        yield from results
 
+    def _give_work(self, process: LocalProcess) -> None:
+        if self._schedule.has_waiting:
+            group = self._groups[process] = self._schedule.take()
+            process.send(group.items)
 
-def _end_with_driver(life: Connection) -> None:
-    """End this process when the driver closes its end of the pipe, also because it was killed."""
-    with suppress(EOFError, OSError):
-        life.recv()
-    os._exit(1)
+    def _replace(self, process: LocalProcess, group: Group[Item] | None) -> Iterator[Result]:
+        """Start another process for one that died."""
+        reason = self._processes.remove(process)
+        if group is not None:
+            yield from self._schedule.lose(group, "a worker process", reason)
+        else:
+            self._failed_starts += 1
+            if self._failed_starts > self._count:
+                raise StudyError(
+                    f"a worker process died before its first group ({reason}); every finished "
+                    "trial is kept, so give the same command again, with fewer --workers if "
+                    "memory ran out"
+                )
+        self._fill(process.number)
 
+    def _end_hanging(self) -> Iterator[Result]:
+        for hanging in self._schedule.hanging():
+            process = next(each for each, group in self._groups.items() if group is hanging)
+            del self._groups[process]
+            process.kill()
+            self._processes.remove(process)
+            yield from self._schedule.give_up(hanging, "a worker process")
+            self._fill(process.number)
 
-def _run_group(group: tuple[Any, ...]) -> Sequence[Any]:
-    assert _runner is not None
-    if isinstance(_runner, GenetsError):
-        raise _runner
-    return _runner.run(group)
+    def _fill(self, number: int) -> None:
+        """Give waiting groups to free processes, and start one in place of a lost one."""
+        for process in self._processes.alive:
+            if process.is_ready and process not in self._groups:
+                self._give_work(process)
+        if self._schedule.has_waiting:
+            self._processes.start(number)
 
 
 def _release_gpu_memory() -> None:

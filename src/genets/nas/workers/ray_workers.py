@@ -1,13 +1,10 @@
 """Workers on a Ray cluster: each takes the next group when it is free.
 
-A worker that dies is replaced, and its group runs again. A group that was lost twice is cut in
-halves, and an item that was lost twice alone is a failed one, so the search goes past a trial for
-which no machine has the memory.
+A worker that dies, or that gives no result for too long, is replaced; see `schedule`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
@@ -18,25 +15,33 @@ from genets.core.log import get_logger
 from genets.data import readers_for
 from genets.nas.workers.environment import describe_environment
 from genets.nas.workers.job import Item, Job, Result
+from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_plan import WorkerPlan
 from genets.nas.workers.ray_worker import Outcome, Parcel, RayWorker
+from genets.nas.workers.schedule import TIME_LIMIT, Group, Schedule, TimeLimit
 
 if TYPE_CHECKING:
     from genets.nas.workers.ray_cluster import Connection, RayCluster
 
 _log = get_logger(__name__)
 
-MAX_LOSSES = 2  # of a group
 PATIENCE_SECONDS = 30.0  # until the driver asks whether the cluster still has room for a worker
 CLOSE_SECONDS = 5.0  # for the workers to remove their files
 
 
 @dataclass(frozen=True)
 class RayWorkers:
-    """Workers on a Ray cluster; see `Workers`."""
+    """Workers on a Ray cluster; see `Workers`.
+
+    Attributes:
+        cluster: The cluster.
+        plan: The workers for which it has room.
+        limit: When a group counts as hanging.
+    """
 
     cluster: RayCluster
     plan: WorkerPlan
+    limit: TimeLimit = TIME_LIMIT
 
     @property
     def count(self) -> int:
@@ -50,7 +55,12 @@ class RayWorkers:
     def readers(self) -> int:
         return readers_for(self.plan.cpus) if self.plan.gpus else 0
 
-    def run(self, job: Job[Item, Result], groups: Sequence[tuple[Item, ...]]) -> Iterator[Result]:
+    def run(
+        self,
+        job: Job[Item, Result],
+        groups: Sequence[tuple[Item, ...]],
+        monitor: Monitor | None = None,
+    ) -> Iterator[Result]:
         """See `Workers.run`."""
         if not groups:
             return
@@ -58,15 +68,7 @@ class RayWorkers:
         _log.info("%s on %s, %s for each", counted(workers, "worker"), self.cluster, self.plan)
         cpus, memory = workers * self.plan.cpus, workers * self.plan.memory
         with self.cluster.connected(cpus, memory) as connection:
-            yield from _Run(connection, self, job, groups).results()
-
-
-@dataclass(frozen=True)
-class _Group(Generic[Item]):
-    """Items that run together, and how often a worker died with them."""
-
-    items: tuple[Item, ...]
-    losses: int = 0
+            yield from _Run(connection, self, job, groups, monitor).results()
 
 
 @dataclass
@@ -83,7 +85,7 @@ class _Call(Generic[Item]):
     actor: Any
     step: str
     host: str = ""
-    group: _Group[Item] | None = None
+    group: Group[Item] | None = None
 
 
 class _Run(Generic[Item, Result]):
@@ -95,10 +97,13 @@ class _Run(Generic[Item, Result]):
         workers: RayWorkers,
         job: Job[Item, Result],
         groups: Sequence[tuple[Item, ...]],
+        monitor: Monitor | None = None,
     ) -> None:
+        self._monitor = monitor or Monitor()
+        self._schedule = Schedule(job, groups, self._monitor, workers.limit)
         self._ray, self._folder = connection.ray, connection.folder
         self._connection, self._workers, self._job = connection, workers, job
-        self._waiting = deque(_Group[Item](tuple(group)) for group in groups)
+        self._count = min(workers.count, len(groups))
         self._calls: dict[Any, _Call[Item]] = {}  # by the reference of the answer
         self._actors: list[Any] = []
         self._free: list[_Call[Item]] = []  # the last calls of the workers that wait for a group
@@ -116,11 +121,13 @@ class _Run(Generic[Item, Result]):
     def results(self) -> Iterator[Result]:
         """Give each result when its group ends."""
         try:
-            for _ in range(min(self._workers.count, len(self._waiting))):
+            for _ in range(self._count):
                 self._start_worker()
-            while self._waiting or any(call.group for call in self._calls.values()):
+            while self._schedule.is_open:
                 for answer in self._wait():
                     yield from self._finish(self._calls.pop(answer), answer)
+                yield from self._end_hanging()
+            self._monitor.check_stop()
         finally:
             self._end_workers()
 
@@ -133,8 +140,11 @@ class _Run(Generic[Item, Result]):
         self._calls[answer] = _Call(actor, "begin")
 
     def _wait(self) -> list[Any]:
-        """Wait until a worker answers. Raises WorkersError where none can begin any more."""
-        while True:
+        """Wait until a worker answers, or until a group hangs.
+
+        Raises WorkersError where no worker can begin any more.
+        """
+        while not self._schedule.hanging():
             ended, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=PATIENCE_SECONDS)
             if ended:
                 return list(ended)
@@ -146,6 +156,7 @@ class _Run(Generic[Item, Result]):
                     f"{self._workers.cluster} has no room for a worker with {self._workers.plan} "
                     "any more; every finished trial is kept, so give the same command again"
                 )
+        return []
 
     def _finish(self, call: _Call[Item], answer: Any) -> Iterator[Result]:
         """Take the answer of a worker, and give it more work."""
@@ -181,6 +192,8 @@ class _Run(Generic[Item, Result]):
         if outcome.fault:
             raise WorkersError(f"worker on {call.host}: {outcome.fault}")
         self._failed_starts = 0
+        if call.group is not None:
+            self._schedule.end(call.group)
         for path, content in outcome.files.items():
             self._job.store(path, content)
         self._free.append(call)
@@ -189,8 +202,8 @@ class _Run(Generic[Item, Result]):
 
     def _give_work(self) -> None:
         """Give waiting groups to free workers."""
-        while self._waiting and self._free:
-            free, group = self._free.pop(), self._waiting.popleft()
+        while self._schedule.has_waiting and self._free:
+            free, group = self._free.pop(), self._schedule.take()
             answer = free.actor.run.remote(group.items)
             self._calls[answer] = _Call(free.actor, "run", free.host, group)
 
@@ -206,21 +219,25 @@ class _Run(Generic[Item, Result]):
                     "kept, so give the same command again, with fewer --workers if memory ran out"
                 )
         else:
-            _log.warning("%s died (%s); its group runs again", where, reason)
-            yield from self._run_again(call.group, reason)
-        self._give_work()
-        if self._waiting:
-            self._start_worker()
+            yield from self._schedule.lose(call.group, where, reason)
+        self._fill()
 
-    def _run_again(self, group: _Group[Item], reason: str) -> Iterator[Result]:
-        losses, items = group.losses + 1, group.items
-        if losses < MAX_LOSSES:
-            self._waiting.appendleft(_Group(items, losses))
-        elif len(items) > 1:
-            half = len(items) // 2
-            self._waiting.extendleft([_Group(items[half:], 1), _Group(items[:half], 1)])
-        else:
-            yield self._job.failed(items[0], f"its worker died {MAX_LOSSES} times ({reason})")
+    def _end_hanging(self) -> Iterator[Result]:
+        for hanging in self._schedule.hanging():
+            answer, call = next(
+                (answer, call) for answer, call in self._calls.items() if call.group is hanging
+            )
+            del self._calls[answer]
+            self._actors.remove(call.actor)
+            self._ray.kill(call.actor)
+            yield from self._schedule.give_up(hanging, f"the worker on {call.host}")
+            self._fill()
+
+    def _fill(self) -> None:
+        """Give waiting groups to free workers, and start a worker in place of a lost one."""
+        self._give_work()
+        if self._schedule.has_waiting:
+            self._start_worker()
 
     def _end_workers(self) -> None:
         """End the workers; those that are free remove the files of the run on their machines."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.table import Table
 
+from genets.core.errors import counted
 from genets.nas.plan.search_plan import SearchPlan
 from genets.nas.settings.training import TrainingSettings
+from genets.nas.workers.local import LocalMachine
 from genets.report.tables import facts_table, screen_table
 from genets.report.wording import describe_target
 
@@ -14,6 +18,8 @@ DOUBT = (
     "The sum should be right within a factor of 1.5, and a phase within a factor of 2, if other "
     "programs use the machine as little as during the probe. A wait for a calm device comes on top."
 )
+
+CLUSTER = "The machines of the cluster are taken to be as fast as this one."
 
 
 def plan_tables(plan: SearchPlan) -> list[Table]:
@@ -30,7 +36,10 @@ def plan_tables(plan: SearchPlan) -> list[Table]:
         ("MasterNet training", _training_text(settings.master_training)),
         ("trials", _training_text(trials) if settings.from_scratch else steps),
         ("candidates and winner", _training_text(settings.final_training)),
-        ("workers", f"{plan.workers}, training device {settings.training_device}"),
+        (
+            "workers",
+            f"{plan.workers} on {plan.workers_on}, training device {settings.training_device}",
+        ),
         *(("reason", reason) for reason in plan.reasons),
         (
             "disk",
@@ -52,9 +61,19 @@ def plan_tables(plan: SearchPlan) -> list[Table]:
 
 
 def plan_sentence(plan: SearchPlan) -> str:
-    """The time of the search, and how uncertain it is."""
-    time, probe = _rough_text(plan.seconds), _rough_text(plan.probe_seconds)
-    return f"The search takes about {time} on this machine, by a probe of {probe}. {DOUBT}"
+    """The time of the search, its GPU-hours, and how uncertain the time is."""
+    probe, finish = _rough_text(plan.probe_seconds), time.localtime(plan.finish_at)
+    sentence = (
+        f"The search takes about {_rough_text(plan.seconds)} on {plan.workers_on}, by a probe of "
+        f"{probe}. If it began now, it would end at about "
+        f"{time.strftime('%Y-%m-%d %H:%M', finish)}."
+    )
+    if plan.gpus:
+        gpus = counted(plan.gpus, "GPU")
+        sentence += f" It uses about {plan.gpu_hours:.2g} GPU-hours, on {gpus}."
+    if plan.workers_on != str(LocalMachine()):
+        sentence += f" {CLUSTER}"
+    return f"{sentence} {DOUBT}"
 
 
 def _training_text(training: TrainingSettings) -> str:

@@ -38,10 +38,8 @@ class Processes:
         self, device: str = "auto", here: int | None = None, precision: str = "fp32"
     ) -> None:
         from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments import (
-            LightningEnvironment,
-            TorchElasticEnvironment,
-        )
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
         chosen = training_device(device)
         here, machines = _layout(here)

@@ -1,0 +1,83 @@
+"""What went wrong in a search, in sentences for its end: lost workers, and failed trainings."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from genets.core.errors import counted
+from genets.nas.study import layout
+from genets.nas.study.reader import StudyReader
+from genets.nas.study.records import Fault, TrainedCandidate, TrialResult
+from genets.nas.study.trial_database import read_in_order
+from genets.structure import Structure
+
+MAX_FAULTS = 10  # sentences about lost workers, the newest ones
+MAX_NAMES = 5  # failed trainings in one sentence
+
+
+def describe_faults(
+    faults: Sequence[Fault],
+    results: Iterable[TrialResult],
+    trained: Iterable[TrainedCandidate],
+    master: Structure,
+) -> list[str]:
+    """Describe what went wrong.
+
+    Args:
+        faults: The workers and machines that were lost.
+        results: The trials.
+        trained: The candidates.
+        master: A structure with the stages of the trials.
+
+    Returns:
+        A sentence for each lost worker, and for each reason of failed trials or candidates.
+    """
+    shown = faults[-MAX_FAULTS:]
+    sentences = [f"on {_utc(each.time)}, {each.sentence}" for each in shown]
+    if len(faults) > len(shown):
+        sentences.insert(
+            0, f"{len(faults)} workers were lost, of which the last {len(shown)} are listed here"
+        )
+    trials: defaultdict[str, list[str]] = defaultdict(list)
+    candidates: defaultdict[str, list[str]] = defaultdict(list)
+    for result in results:
+        if result.status == "failed":
+            trial = result.trial
+            trials[result.reason].append(f"{trial.super_block} in {master.stage_name(trial.index)}")
+    for candidate in trained:
+        if candidate.status == "failed":
+            candidates[candidate.reason].append(str(candidate.structure))
+    return sentences + _describe(trials, "trial") + _describe(candidates, "candidate")
+
+
+def read_faults(folder: Path) -> list[str]:
+    """Describe what went wrong so far in a study, which may be unfinished; see `describe_faults`.
+
+    Raises StudyError where the folder is no study or a file is damaged.
+    """
+    study = StudyReader(folder)
+    rounds = range(1, len(study.starts()) + 2)
+    results = [
+        result
+        for number in rounds
+        for result in read_in_order(folder / layout.in_round(number, layout.TRIALS))
+    ]
+    budgets = study.each_budget()
+    trained = [each for number in rounds for of in budgets for each in of.trained(number)]
+    return describe_faults(study.faults(), results, trained, study.settings.structure)
+
+
+def _describe(names_of: Mapping[str, Sequence[str]], noun: str) -> list[str]:
+    sentences = []
+    for reason, names in names_of.items():
+        more = len(names) - MAX_NAMES
+        listed = ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+        sentences.append(f"{counted(len(names), noun)} failed ({reason}): {listed}")
+    return sentences
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d at %H:%M UTC", time.gmtime(seconds))

@@ -1,0 +1,1 @@
+"""A running search, seen from outside: its signs of life, and the state of the study."""

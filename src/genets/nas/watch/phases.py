@@ -1,0 +1,142 @@
+"""The phases of a search as the files of its study show them: done, running or waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from genets.nas.context import RIVALS
+from genets.nas.settings.rival_names import expand_rivals
+from genets.nas.study.reader import StudyReader
+from genets.nas.study.snapshot import RoundSnapshot, Snapshot
+from genets.nas.watch.run_record import RunRecord
+
+PhaseState = Literal["done", "running", "stopped", "waiting", "refused"]
+
+
+@dataclass(frozen=True)
+class PhaseStatus:
+    """A phase of a search.
+
+    Attributes:
+        phase: The name, as in `SearchResult.seconds`.
+        state: "stopped" is a phase that no process works on any more, and "refused" one of a budget
+            that no structure meets.
+        done, total: The steps that have ended, and all of them: trials, candidates, epochs or
+            percent; None where they are not known.
+        seconds: The wall time over all runs; None before the phase has ended once.
+    """
+
+    phase: str
+    state: PhaseState
+    done: float | None = None
+    total: float | None = None
+    seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A phase by the files of the study. is_done: None where its budget is refused."""
+
+    phase: str
+    is_done: bool | None
+    done: float | None = None
+    total: float | None = None
+
+
+def list_phases(
+    study: StudyReader, snapshot: Snapshot, run: RunRecord | None, *, is_running: bool
+) -> tuple[PhaseStatus, ...]:
+    """List the phases in their order.
+
+    A phase that has no result, and that comes before one that has a result, was not needed.
+
+    Args:
+        study: The reader of the study.
+        snapshot: Its content.
+        run: The record of the last run, if there is one.
+        is_running: Whether that run still works on its phase.
+    """
+    parts = list(_list_parts(study, snapshot))
+    current = next((n for n, part in enumerate(parts) if run and part.phase == run.phase), -1)
+    reached = max((n for n, part in enumerate(parts) if part.is_done or n == current), default=-1)
+    phases = []
+    for number, part in enumerate(parts):
+        done, total = part.done, part.total
+        state: PhaseState = "waiting"
+        if part.is_done is None:
+            state = "refused"
+        elif part.is_done or number < reached:
+            state = "done"
+        elif number == current and run is not None:
+            state = "running" if is_running else "stopped"
+            done, total = (run.done, run.total) if total is None else (done, total)
+        phases.append(PhaseStatus(part.phase, state, done, total, snapshot.seconds.get(part.phase)))
+    return tuple(phases)
+
+
+def _list_parts(study: StudyReader, snapshot: Snapshot) -> Iterator[_Part]:
+    own = snapshot.settings.target.resolved()
+    yield _Part("latency table", any(each.target == own for each in snapshot.targets))
+    for of_budget in snapshot.each_budget:  # a check has no file, and is done with the next phase
+        reader = study.at_budget(of_budget.budget if snapshot.settings.budgets else "")
+        yield _of_budget(reader, of_budget, "budget check", False)
+    yield _Part("MasterNet training", snapshot.master_score is not None)
+    first, *later = snapshot.rounds
+    yield _trials(snapshot, first)
+    for of_budget in snapshot.each_budget:
+        reader = study.at_budget(of_budget.budget if snapshot.settings.budgets else "")
+        yield from _candidates(reader, of_budget, first)
+        for each in later:
+            yield _trials(snapshot, each)
+            yield from _candidates(reader, of_budget, each)
+        yield _of_budget(reader, of_budget, "final training", reader.winner_weights.exists())
+        yield _of_budget(reader, of_budget, "export", of_budget.result is not None)
+    if rivals := expand_rivals(snapshot.settings.rivals):
+        compared = [len(each.rivals) for each in snapshot.each_budget if each.refusal is None]
+        yield _Part(RIVALS, min(compared, default=0) == len(rivals))
+
+
+def _trials(snapshot: Snapshot, of_round: RoundSnapshot) -> _Part:
+    planned, ended = snapshot.planned // len(snapshot.rounds), len(of_round.results)
+    return _Part(
+        _in_round("trials", of_round), of_round.selected or ended >= planned, ended, planned
+    )
+
+
+def _candidates(
+    reader: StudyReader, of_budget: Snapshot, of_round: RoundSnapshot
+) -> Iterator[_Part]:
+    """Selection, and the training of what was selected."""
+    number = of_round.number
+    candidates, trained = reader.candidates(number), reader.trained(number)
+    yield _of_budget(reader, of_budget, _in_round("selection", of_round), bool(candidates))
+    name, total = _in_round("candidate training", of_round), len(candidates) or None
+    done = None if total is None else len(trained)
+    yield _of_budget(reader, of_budget, name, reader.is_decided(number), done, total)
+
+
+def _of_budget(
+    reader: StudyReader,
+    of_budget: Snapshot,
+    phase: str,
+    is_done: bool,
+    done: float | None = None,
+    total: float | None = None,
+) -> _Part:
+    name = f"{phase}, {reader.budget}" if reader.budget else phase
+    is_refused = of_budget.refusal is not None and not is_done
+    return _Part(name, None if is_refused else is_done, done, total)
+
+
+def _in_round(phase: str, of_round: RoundSnapshot) -> str:
+    return phase if of_round.number == 1 else f"{phase}, round {of_round.number}"
+
+
+def current_phase(phases: Sequence[PhaseStatus]) -> PhaseStatus | None:
+    """Give the phase that runs."""
+    return next((each for each in phases if each.state == "running"), None)

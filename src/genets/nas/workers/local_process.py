@@ -1,0 +1,193 @@
+"""The worker processes of this machine, as the driver sees them, and the code that they run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Self
+
+from genets.core.errors import GenetsError
+from genets.nas.workers.job import AnyJob
+
+END_SECONDS = 10.0  # for a process that has been asked to end, before it is killed
+
+
+class LocalProcess:
+    """A worker process that runs one group at a time.
+
+    Attributes:
+        number: The number of the worker, from 0; the process in place of a lost one has its number.
+        pipe: Has the answers.
+        is_ready: Whether its runner is made.
+    """
+
+    def __init__(self, number: int, process: BaseProcess, pipe: Connection) -> None:
+        self.number, self.pipe, self.is_ready = number, pipe, False
+        self._process = process
+
+    @property
+    def sentinel(self) -> int:
+        """Ready where the process has ended."""
+        return self._process.sentinel
+
+    def send(self, group: Sequence[Any]) -> None:
+        """Give it a group; one that has died is noticed when it is asked for its answer."""
+        with suppress(OSError):
+            self.pipe.send(group)
+
+    def receive(self) -> Sequence[Any]:
+        """Give the results of its group; none for the first answer, which says that it is ready.
+
+        Raises:
+            EOFError: The process has died.
+            Exception: The error of its runner.
+        """
+        try:
+            if not self.pipe.poll():  # it has ended without an answer
+                raise EOFError
+            answer = self.pipe.recv()
+        except (OSError, pickle.UnpicklingError) as error:  # it died while it answered
+            raise EOFError from error
+        if isinstance(answer, BaseException):
+            raise answer
+        self.is_ready = True
+        results: Sequence[Any] = answer
+        return results
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> str:
+        """Let it end, and give the reason of its end where it has died."""
+        self.pipe.close()
+        self._process.join(END_SECONDS)
+        status = self._process.exitcode
+        if status is None:
+            self._process.kill()
+            return "it did not end"
+        if status == -signal.SIGKILL:
+            return "it was killed, perhaps because memory ran out"
+        return f"it ended with status {status}"
+
+
+class Processes:
+    """The processes of a job. As a context, it ends them; at once where its block fails."""
+
+    def __init__(self, job: AnyJob) -> None:
+        # Spawned: a forked child would inherit torch's thread pool and the study's lock.
+        self._context = multiprocessing.get_context("spawn")
+        self._pickled_job = pickle.dumps(job)
+        self._life, self._lifeline = self._context.Pipe(duplex=False)
+        self.alive: list[LocalProcess] = []
+
+    def start(self, number: int) -> None:
+        """Start the process of a worker."""
+        pipe, far_end = self._context.Pipe()
+        arguments = (self._pickled_job, number, far_end, self._life)
+        process = self._context.Process(target=_work, args=arguments)
+        with _hidden_main(), _held_back(signal.SIGINT):
+            process.start()
+        far_end.close()  # so that the pipe ends with the process
+        self.alive.append(LocalProcess(number, process, pipe))
+
+    def remove(self, process: LocalProcess) -> str:
+        """Forget a process that died or was killed, and give the reason of its death."""
+        self.alive.remove(process)
+        return process.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is not None:
+            self._lifeline.close()  # the processes end at once, and not after their groups
+        for process in self.alive:
+            process.end()
+        self._lifeline.close()
+        self._life.close()
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep spawned processes from running the user's script again; they do not need it."""
+    main = sys.modules["__main__"]
+    names = [name for name in ("__file__", "__spec__") if name in vars(main)]
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in names}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back; a process that is started in the block begins without it, too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(pickled_job: bytes, worker: int, pipe: Connection, life: Connection) -> None:
+    """Make the runner of a worker process, and run groups until the driver closes the pipe.
+
+    The job is passed pickled because unpickling imports torch, and Ctrl-C must be ignored before.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_driver, args=(life,), daemon=True).start()
+    with suppress(EOFError, OSError):  # the driver has ended, or needs no further group
+        for answer in _answers(pickled_job, worker, pipe):
+            pipe.send(answer)
+
+
+def _answers(pickled_job: bytes, worker: int, pipe: Connection) -> Iterator[Any]:
+    """Give an empty answer when the runner is made, then the results of each group, or an error."""
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        runner = pickle.loads(pickled_job).runner(worker)
+    except Exception as error:  # noqa: BLE001 - every error of a runner is one of the driver
+        yield _with_place(error)
+        return
+    yield ()
+    while True:
+        group = pipe.recv()
+        try:
+            results = runner.run(group)
+        except Exception as error:  # noqa: BLE001 - see above
+            yield _with_place(error)
+            return
+        yield results
+
+
+def _with_place(error: Exception) -> Exception:
+    """Give an error that can be sent; one that is a fault of ours has its place as a note."""
+    if isinstance(error, GenetsError):
+        return error
+    place = traceback.format_exc()
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - an error of a foreign library, which cannot be sent
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"in a worker process:\n{place}")
+    return error
+
+
+def _end_with_driver(life: Connection) -> None:
+    """End this process when the driver closes its end of the pipe, also because it was killed."""
+    with suppress(EOFError, OSError):
+        life.recv()
+    os._exit(1)

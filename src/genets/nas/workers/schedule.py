@@ -1,0 +1,156 @@
+"""The schedule of a job: the groups that wait and run, and what happens to a group that is lost.
+
+A group is lost with its worker: a worker that dies, or one that gives no result for too long. A
+lost group runs again. A group that was lost twice is cut in halves, and an item that was lost twice
+alone is a failed one. So a search goes past a trial for which no machine has the memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+from genets.core.errors import counted
+from genets.nas.workers.job import Item, Job, Result
+from genets.nas.workers.monitor import Monitor
+
+MAX_LOSSES = 2  # of a group
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """The time after which a group that gives no result counts as hanging.
+
+    Trials of one job differ in size, and so in time, by a factor of about 4, and another program on
+    the machine may slow one of them. The time limit leaves room for both.
+
+    Attributes:
+        times: The limit, in multiples of the longest item that has ended.
+        min_ended: The number of items that must have ended before there is a limit.
+        min_seconds: The shortest limit.
+        clock: Gives the time in seconds, from any origin.
+    """
+
+    times: float = 10.0
+    min_ended: int = 3
+    min_seconds: float = 600.0
+    clock: Callable[[], float] = time.monotonic
+
+
+TIME_LIMIT = TimeLimit()
+
+
+@dataclass(frozen=True, eq=False)
+class Group(Generic[Item]):
+    """Items that run together, and how often they were lost."""
+
+    items: tuple[Item, ...]
+    losses: int = 0
+
+
+class Schedule(Generic[Item, Result]):
+    """The groups of a job.
+
+    Args:
+        job: Gives the results of failed items.
+        groups: The items; a group is run as a whole by one worker.
+        monitor: Learns what runs and what goes wrong.
+        limit: When a group counts as hanging.
+    """
+
+    def __init__(
+        self,
+        job: Job[Item, Result],
+        groups: Sequence[tuple[Item, ...]],
+        monitor: Monitor,
+        limit: TimeLimit,
+    ) -> None:
+        self._job, self._monitor, self._limit = job, monitor, limit
+        self._waiting = deque(Group[Item](tuple(group)) for group in groups)
+        self._begun_at: dict[Group[Item], float] = {}
+        self._ended, self._longest_s = 0, 0.0  # of all items that ended, for each item
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a group waits for a worker; none does where the search is stopping."""
+        return bool(self._waiting) and not self._monitor.is_stopping
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a group waits or runs."""
+        return self.has_waiting or bool(self._begun_at)
+
+    def take(self) -> Group[Item]:
+        """Begin the next group; one must wait."""
+        group = self._waiting.popleft()
+        self._begun_at[group] = self._limit.clock()
+        self._monitor.running += len(group.items)
+        return group
+
+    def end(self, group: Group[Item]) -> None:
+        """End a group that has given its results."""
+        seconds = self._leave(group) / len(group.items)
+        self._ended += len(group.items)
+        self._longest_s = max(self._longest_s, seconds)
+
+    def lose(self, group: Group[Item], worker: str, reason: str) -> Iterator[Result]:
+        """Run a group again whose worker died; give the results of what was lost twice.
+
+        Args:
+            group: The group.
+            worker: The worker, in words.
+            reason: Why it died.
+        """
+        self._report(f"{worker} died ({reason})", group)
+        yield from self._run_again(group, f"its worker died {MAX_LOSSES} times ({reason})")
+
+    def give_up(self, group: Group[Item], worker: str) -> Iterator[Result]:
+        """Run a group again that hangs; its worker must be ended. See `lose`."""
+        seconds = self._limit.clock() - self._begun_at[group]
+        reason = (
+            f"no result after {seconds:.0f} s, where others took at most "
+            f"{self._longest_s * len(group.items):.0f} s"
+        )
+        self._report(f"{worker} was ended ({reason})", group)
+        yield from self._run_again(group, f"it did not end, {MAX_LOSSES} times ({reason})")
+
+    def hanging(self) -> list[Group[Item]]:
+        """The groups that run for longer than the time limit."""
+        now = self._limit.clock()
+        return [group for group, at in self._begun_at.items() if now - at > self._limit_s(group)]
+
+    def seconds_left(self) -> float | None:
+        """The time until the next group may count as hanging; None where there is no limit."""
+        if self._ended < self._limit.min_ended or not self._begun_at:
+            return None
+        now = self._limit.clock()
+        return max(0.0, min(self._limit_s(g) - (now - at) for g, at in self._begun_at.items()))
+
+    def _limit_s(self, group: Group[Item]) -> float:
+        if self._ended < self._limit.min_ended:
+            return float("inf")
+        usual_s = self._longest_s * len(group.items)
+        return max(self._limit.min_seconds, self._limit.times * usual_s)
+
+    def _leave(self, group: Group[Item]) -> float:
+        """Take a group from those that run, and give its time in seconds."""
+        self._monitor.running -= len(group.items)
+        return self._limit.clock() - self._begun_at.pop(group)
+
+    def _report(self, fault: str, group: Group[Item]) -> None:
+        items = counted(len(group.items), "training")
+        self._monitor.report_fault(f"{fault}; it had {items}")
+
+    def _run_again(self, group: Group[Item], reason: str) -> Iterator[Result]:
+        self._leave(group)
+        losses, items = group.losses + 1, group.items
+        if losses < MAX_LOSSES:
+            self._waiting.appendleft(Group(items, losses))
+        elif len(items) > 1:
+            half = len(items) // 2
+            self._waiting.extendleft([Group(items[half:], 1), Group(items[:half], 1)])
+        else:
+            yield self._job.failed(items[0], reason)

@@ -1,0 +1,120 @@
+"""The schedule of a job: what a lost group costs, when a group hangs, and how a stop ends it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.schedule import Schedule, TimeLimit
+
+
+class Job:
+    """Gives results of failed items as texts."""
+
+    def failed(self, item: str, reason: str) -> str:
+        return f"{item}: {reason}"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    return []
+
+
+def make_schedule(clock: Clock, faults: list[str], *groups: str) -> tuple[Any, Monitor]:
+    monitor = Monitor(on_fault=faults.append)
+    limit = TimeLimit(times=10, min_ended=3, min_seconds=60, clock=clock)
+    return Schedule(Job(), [tuple(group) for group in groups], monitor, limit), monitor  # type: ignore[arg-type,type-var]
+
+
+def test_a_group_that_is_lost_twice_is_halved_and_an_item_fails(
+    clock: Clock, faults: list[str]
+) -> None:
+    """`c` kills every worker."""
+    schedule, monitor = make_schedule(clock, faults, "abcde")
+    results, ran = [], []
+    while schedule.is_open:
+        group = schedule.take()
+        assert monitor.running == len(group.items)
+        if "c" in group.items:
+            results += schedule.lose(group, "worker 7", "killed")
+        else:
+            schedule.end(group)
+            ran += group.items
+    assert sorted(ran) == ["a", "b", "d", "e"]
+    assert results == ["c: its worker died 2 times (killed)"]
+    assert faults[0] == "worker 7 died (killed); it had 5 trainings"
+    assert len(faults) == 2 + 1 + 1  # all, twice; c d e; c alone
+    assert monitor.running == 0
+
+
+def test_there_is_no_limit_before_three_items_have_ended(clock: Clock, faults: list[str]) -> None:
+    schedule, _ = make_schedule(clock, faults, "ab", "c", "d")
+    schedule.end(schedule.take())
+    schedule.take()
+    clock.now = 1e9
+    assert schedule.seconds_left() is None
+    assert schedule.hanging() == []
+    schedule.end(schedule.take())
+    assert [each.items for each in schedule.hanging()] == [("c",)]
+
+
+@pytest.mark.parametrize(("seconds", "limit_s"), [(1.0, 60.0), (30.0, 600.0)])
+def test_the_limit_is_ten_times_the_longest_and_at_least_the_shortest_one(
+    clock: Clock, faults: list[str], seconds: float, limit_s: float
+) -> None:
+    schedule, _ = make_schedule(clock, faults, "ab", "c", "d", "ef")
+    for _ in range(3):
+        group = schedule.take()
+        clock.now += seconds * len(group.items)
+        schedule.end(group)
+    group = schedule.take()  # its two items may take twice as long
+    assert schedule.seconds_left() == limit_s
+    clock.now += limit_s
+    assert (schedule.seconds_left(), schedule.hanging()) == (0.0, [])
+    clock.now = math.nextafter(clock.now, math.inf)
+    assert schedule.hanging() == [group]
+    assert list(schedule.give_up(group, "worker 7")) == []
+    again = schedule.take()
+    assert (again.items, again.losses) == (("e", "f"), 1)
+    assert faults[0].startswith(f"worker 7 was ended (no result after {limit_s:.0f} s, where ")
+
+
+def test_an_item_that_hangs_twice_fails(clock: Clock, faults: list[str]) -> None:
+    schedule, _ = make_schedule(clock, faults, "abc", "d")
+    schedule.end(schedule.take())
+    results: list[str] = []
+    for _ in range(2):
+        group = schedule.take()
+        clock.now += 100
+        results += schedule.give_up(group, "worker 7")
+    assert results == [
+        "d: it did not end, 2 times (no result after 100 s, where others took at most 0 s)"
+    ]
+    assert not schedule.is_open
+
+
+def test_a_stop_begins_no_group_again(clock: Clock, faults: list[str]) -> None:
+    schedule, monitor = make_schedule(clock, faults, "a", "b", "c")
+    first, second = schedule.take(), schedule.take()
+    monitor.is_stopping = True
+    assert (schedule.has_waiting, schedule.is_open) == (False, True)
+    schedule.end(first)
+    assert list(schedule.lose(second, "worker 7", "killed")) == []
+    assert not schedule.is_open
+    with pytest.raises(KeyboardInterrupt):
+        monitor.check_stop()
