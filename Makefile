@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 DOCS_STAMP := .venv-docs/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-avx2 test-ray docs notebook benchmarks-tiny check format lock clean
+.PHONY: help setup demo test test-avx2 test-ray test-slurm docs notebook benchmarks-tiny check format lock clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1 - /p' Makefile
@@ -31,6 +31,11 @@ test-avx2: setup ## run the latency tests as on a CPU with AVX2 and without bf16
 # Starts a Ray cluster on this machine, and stops it in the end.
 test-ray: setup ## run the tests of workers on a real Ray cluster
 	GENETS_TEST_RAY=1 $(RUN) pytest tests/nas/test_workers.py
+
+# Starts slurmctld, slurmd and munge on this machine, and stops them in the end.
+test-slurm: setup ## run the tests of workers on a real SLURM; skipped where its programs are missing
+	GENETS_TEST_SLURM=1 .venv/bin/python tests/slurm/one_machine.py \
+		$(RUN) pytest tests/nas/test_workers.py tests/nas/test_slurm_tasks.py
 
 # The pages are collected with genets, and the site is built in an environment of its own, which the
 # other targets do not need. Broken links and other warnings are errors (not so with --quiet). The

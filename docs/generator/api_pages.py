@@ -22,6 +22,7 @@ MAIN = {
             "SearchStatus",
             "SearchSettings",
             "RayCluster",
+            "SlurmCluster",
         ),
     ),
     "latency": ("Latency", ("Target", "measure", "Measurement", "Budget", "LatencyTable")),

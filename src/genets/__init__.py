@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from genets.nas.watch.status import SearchStatus as SearchStatus
     from genets.nas.watch.status import read_status as read_status
     from genets.nas.workers.ray_cluster import RayCluster as RayCluster
+    from genets.nas.workers.slurm.cluster import SlurmCluster as SlurmCluster
     from genets.networks import export_onnx as export_onnx
     from genets.networks import fold_batchnorm as fold_batchnorm
     from genets.networks import load as load
@@ -56,6 +57,7 @@ __all__, __getattr__ = lazy_names(
         "nas.settings.settings": ("SearchSettings",),
         "nas.watch.status": ("SearchStatus", "read_status"),
         "nas.workers.ray_cluster": ("RayCluster",),
+        "nas.workers.slurm.cluster": ("SlurmCluster",),
         "networks": (
             "export_onnx",
             "fold_batchnorm",

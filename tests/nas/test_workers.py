@@ -1,4 +1,7 @@
-"""The contract of every kind of workers, and what a Ray cluster survives."""
+"""The contract of every kind of workers, and what a Ray cluster survives.
+
+Without SLURM, submitit runs the tasks of SLURM in processes of this machine.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,24 @@ from typing import Any
 
 import pytest
 from rounds_lab import ClosedFormLatency, settings
-from workers_lab import GO, INPUT, StubJob, StubResult
+from workers_lab import GO, INPUT, LocalArrays, StubJob, StubResult
 
 from genets.core.errors import GenetsError, SettingsError, WorkersError
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
 from genets.nas.study.study import Study
 from genets.nas.workers.job import Workers
 from genets.nas.workers.machines import MACHINES, find_machines
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_cluster import RayCluster
+from genets.nas.workers.slurm import workers as slurm_workers
+from genets.nas.workers.slurm.exchange import DRIVER
+from genets.nas.workers.slurm.workers import SlurmWorkers
 from genets.networks.weights import read_weights
+
+IS_SLURM_HERE = "GENETS_TEST_SLURM" in os.environ  # `make test-slurm` sets it
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +53,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 
 @pytest.fixture(params=sorted(MACHINES))
 def kind(request: pytest.FixtureRequest) -> str:
-    if request.param == "ray":
-        request.getfixturevalue("cluster")
+    if request.param != "local":
+        request.getfixturevalue({"ray": "cluster", "slurm": "slurm"}[request.param])
     return str(request.param)
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks find the stub job, and SLURM is asked often."""
+    pytest.importorskip("submitit", reason="needs the extra `slurm`")
+    monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
+    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 
 
 @pytest.fixture
@@ -58,8 +76,12 @@ def job(tmp_path: Path) -> StubJob:
     return StubJob(folder, marks)
 
 
-def workers_of(kind: str, count: int = 2) -> Workers:
-    return find_machines(kind).workers(count, "cpu", lambda cores, gpus: 1)
+def workers_of(kind: str, folder: Path, count: int = 2) -> Workers:
+    workers = find_machines(kind).workers(count, "cpu", lambda cores, gpus: 1, folder)
+    if kind == "slurm" and not IS_SLURM_HERE:
+        assert isinstance(workers, SlurmWorkers)
+        return replace(workers, make_arrays=LocalArrays)
+    return workers
 
 
 def is_alive(process: int) -> bool:
@@ -79,7 +101,7 @@ def assert_ended(processes: set[int]) -> None:
 def test_groups_run_as_a_whole_and_files_come_back(kind: str, job: StubJob) -> None:
     groups = [("a1", "a2", "a3"), ("b1",), ("c1", "c2")]
     results: list[StubResult] = []
-    for result in workers_of(kind).run(job, groups):
+    for result in workers_of(kind, job.folder).run(job, groups):
         item = result.text.removeprefix("ran ")
         assert (job.folder / f"{item}.out").read_text() == result.text, "before the result is given"
         results.append(result)
@@ -97,14 +119,14 @@ def test_groups_run_as_a_whole_and_files_come_back(kind: str, job: StubJob) -> N
 
 def test_an_error_of_a_runner_stops_the_search_in_one_sentence(kind: str, job: StubJob) -> None:
     with pytest.raises(GenetsError, match="no luck today"):
-        list(workers_of(kind, 1).run(job, [("fail",), ("a",)]))
+        list(workers_of(kind, job.folder, 1).run(job, [("fail",), ("a",)]))
 
 
 def test_a_worker_that_dies_is_replaced(kind: str, job: StubJob) -> None:
     """Its group runs again. `test_schedule.py` has the other cases."""
     faults: list[str] = []
     monitor = Monitor(on_fault=faults.append)
-    results = list(workers_of(kind).run(job, [("a", "die-once"), ("b",)], monitor))
+    results = list(workers_of(kind, job.folder).run(job, [("a", "die-once"), ("b",)], monitor))
     assert sorted(each.text for each in results) == ["ran a", "ran b", "ran die-once"]
     assert len(faults) == 1
     assert "it was killed, perhaps because memory ran out" in faults[0]
@@ -119,21 +141,31 @@ def test_a_stop_lets_the_running_groups_end(kind: str, job: StubJob) -> None:
         while not all((job.marks / item).exists() for item in ("wait1", "wait2")):
             time.sleep(0.05)
         monitor.is_stopping = True
+        while kind == "slurm" and not is_closed():  # until then, a task may take the last group
+            time.sleep(0.05)
         (job.marks / GO).touch()
+
+    def is_closed() -> bool:
+        claims = job.folder.glob(f"{layout.SLURM}/*/claims/*")
+        return any(path.is_symlink() and str(path.readlink()) == DRIVER for path in claims)
 
     stopping = threading.Thread(target=stop_when_both_run, daemon=True)
     stopping.start()
     with pytest.raises(KeyboardInterrupt):
-        results.extend(workers_of(kind).run(job, [("wait1",), ("wait2",), ("c",)], monitor))
+        results.extend(
+            workers_of(kind, job.folder).run(job, [("wait1",), ("wait2",), ("c",)], monitor)
+        )
     stopping.join()
     assert sorted(each.text for each in results) == ["ran wait1", "ran wait2"]
 
 
-def test_more_workers_than_the_cluster_has_room_for_are_refused(cluster: RayCluster) -> None:
+def test_more_workers_than_the_cluster_has_room_for_are_refused(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
     with pytest.raises(WorkersError, match="room for 2 workers with 1 CPU each, not for 3 workers"):
-        workers_of("ray", 3)
+        workers_of("ray", tmp_path, 3)
     with pytest.raises(WorkersError, match="has no GPU, and the search trains on cuda"):
-        cluster.workers(1, "cuda", lambda cores, gpus: 1)
+        cluster.workers(1, "cuda", lambda cores, gpus: 1, tmp_path)
 
 
 def asked() -> SearchSettings:
@@ -168,14 +200,21 @@ def weights(folder: Path) -> dict[str, dict[str, list[Any]]]:
     }
 
 
-def test_a_search_on_ray_is_bit_equal(cluster: RayCluster, tmp_path: Path) -> None:
-    """The MasterNet travels to the workers, and the weights of the trials travel back."""
+@pytest.mark.parametrize(("kind", "words"), [("ray", "2 workers on a Ray"), ("slurm", "2 tasks")])
+def test_a_search_on_a_cluster_is_bit_equal(
+    request: pytest.FixtureRequest, kind: str, words: str, tmp_path: Path
+) -> None:
+    """With Ray, the MasterNet travels to the workers, and the weights of the trials travel back."""
+    request.getfixturevalue("cluster" if kind == "ray" else "slurm")
+    if kind == "slurm" and not IS_SLURM_HERE:
+        pytest.skip("`make test-slurm` starts SLURM")
     result = search(tmp_path / "local", workers=1)
-    other = search(tmp_path / "ray", workers=2, workers_on="ray")
+    other = search(tmp_path / kind, workers=2, workers_on=kind)
     assert other.selected.structure == result.selected.structure
     assert scores(other.folder) == scores(result.folder)
     assert weights(other.folder) == weights(result.folder)
-    assert "2 workers on a Ray cluster" in (other.folder / "study.log").read_text()
+    assert words in (other.folder / "study.log").read_text()
+    assert not (other.folder / "slurm").exists()
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:

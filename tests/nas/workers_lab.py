@@ -1,4 +1,7 @@
-"""A job for the contract of workers: it trains nothing, and its runner can fail and die."""
+"""A job for the contract of workers: it trains nothing, and its runner can fail and die.
+
+Also job arrays that submitit runs on this machine, without SLURM.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from uuid import uuid4
 
 from genets.core.errors import GenetsError
 from genets.nas.workers.files import read_files, scratch_path
+from genets.nas.workers.slurm.arrays import TaskState
+from genets.nas.workers.slurm.task import SlurmTask
 
 INPUT, GO = "input.txt", "go"
 
@@ -21,7 +27,7 @@ class StubJob:
     """Items are words. `fail` raises an error, and `die` and `die-once` kill the worker.
 
     `hang` and `hang-once` never end. `wait` waits until the file `go` is in the folder of the
-    marks.
+    marks, and `meet1` and `meet2` wait until both run.
 
     Attributes:
         folder: The study folder, with the file `INPUT`.
@@ -34,6 +40,14 @@ class StubJob:
     fault: str = ""
     device: str = "cpu"
     precision: str = "fp32"
+
+    @property
+    def key(self) -> str:
+        return repr(self)
+
+    @property
+    def result_type(self) -> type[StubResult]:
+        return StubResult
 
     def runner(self, worker: int = 0) -> StubRunner:
         if self.fault == "die":
@@ -87,9 +101,10 @@ class StubRunner:
         mark = self.job.marks / item
         if item == "fail":
             raise GenetsError("no luck today")
-        if item.startswith("wait"):
-            mark.touch()
-            while not (self.job.marks / GO).exists():
+        if item.startswith(("wait", "meet")):
+            mark.write_text(str(os.getpid()))
+            awaited = [GO] if item.startswith("wait") else ["meet1", "meet2"]
+            while not all((self.job.marks / name).exists() for name in awaited):
                 time.sleep(0.05)
         if item == "die" or (item == "die-once" and not mark.exists()):
             mark.touch()
@@ -97,3 +112,33 @@ class StubRunner:
         if item == "hang" or (item == "hang-once" and not mark.exists()):
             mark.touch()
             self.job.hang()
+
+
+class LocalArrays:
+    """Job arrays that submitit runs in processes of this machine; see `Arrays`."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.folder = folder
+        self.jobs: list[Any] = []
+
+    def submit(self, task: SlurmTask, count: int) -> list[str]:
+        from submitit import LocalExecutor
+
+        executor = LocalExecutor(self.folder / uuid4().hex)
+        executor.update_parameters(timeout_min=task.limit_seconds / 60)
+        jobs = executor.submit_array([task] * count)
+        self.jobs += jobs
+        return [job.job_id for job in jobs]
+
+    def states(self) -> dict[str, TaskState]:
+        return {job.job_id: TaskState(self._state(job)) for job in self.jobs}
+
+    def _state(self, job: Any) -> str:
+        if job.state == "RUNNING":
+            return "RUNNING"
+        return "COMPLETED" if job.paths.result_pickle.exists() else "FAILED"
+
+    def cancel(self) -> None:
+        for job in self.jobs:
+            job.cancel()
+            job._process.wait()

@@ -32,7 +32,13 @@ from genets.cli.options import (
     preset_names,
 )
 from genets.cli.watch import INTERVAL_S, watch_study
-from genets.cli.worker_options import RayOptions, WorkersOn, make_machines, show_worker_options
+from genets.cli.worker_options import (
+    RayOptions,
+    SlurmOptions,
+    WorkersOn,
+    make_machines,
+    show_worker_options,
+)
 from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError
 from genets.core.output_folder import check_writable_folder, make_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
@@ -61,6 +67,7 @@ def search(
     recipes: Annotated[dict[str, Any], RecipeOptions()],
     target: Annotated[dict[str, Any], TargetOptions()],
     ray: Annotated[dict[str, Any], RayOptions()],
+    slurm: Annotated[dict[str, Any], SlurmOptions()],
     out: Annotated[
         Path | None,
         option(
@@ -159,13 +166,14 @@ def search(
     genets search --data photos/ --budget 0.2ms --out runs/photos --plan
     genets search --out runs/photos
     genets search --out runs/photos --workers-on ray --ray-address 10.0.0.1:6379
+    genets search --out runs/photos --workers-on slurm --slurm-partition gpu --workers 16
     genets search --watch runs/photos
     """
     from genets.nas.settings.toml_tables import merge
 
     if watch is not None:
         others = (
-            out, settings, recipes, target, ray, preset, settings_file, resolution,
+            out, settings, recipes, target, ray, slurm, preset, settings_file, resolution,
             compare_masters, workers, workers_on != "local", wait != DEFAULT_WAIT_MINUTES, plan,
         )  # fmt: skip
         if any(each not in (None, {}, False) for each in others):
@@ -177,7 +185,8 @@ def search(
         return
     assert out is not None
 
-    machines = make_machines(workers_on, ray)
+    clusters = {"ray": ray, "slurm": slurm}
+    machines = make_machines(workers_on, clusters)
     settings = merge(recipes, settings)
     if resolution is not None:
         settings["resolution"] = resolution
@@ -195,7 +204,7 @@ def search(
     values = dict(complete.values)
     if masters:
         values["master"] = _choose_master(masters, values, out, machines, plain=json)
-    with _shown_continuation(out, show_worker_options(workers_on, ray)):
+    with _shown_continuation(out, show_worker_options(workers_on, clusters)):
         _run(out, values, complete.reasons, workers, machines, wait, json)
 
 

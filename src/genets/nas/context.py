@@ -172,7 +172,8 @@ class SearchContext:
     @cached_property
     def workers(self) -> Workers:
         """The workers that run trials and train candidates. Raises GenetsError."""
-        workers = self._machines.workers(self._count, self.device, self._processes_per_gpu)
+        folder = self.study.folder
+        workers = self._machines.workers(self._count, self.device, self._processes_per_gpu, folder)
         if self._on_workers is not None:
             self._on_workers(workers.count, str(self._machines))
         return MonitoredWorkers(workers, self._monitor)

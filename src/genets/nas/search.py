@@ -77,8 +77,9 @@ def search(
             recipes of a new study follow from its images; see `complete_settings`.
         workers: Processes for trials; by default one for each core, or one to four for each GPU.
         workers_on: Where these processes run: `local` is this machine, `ray` is a Ray cluster that
-            is started on this machine, and `genets.RayCluster(address=...)` is a running one. The
-            results are the same.
+            is started on this machine, `genets.RayCluster(address=...)` is a running one, and
+            `slurm` or `genets.SlurmCluster(partition=...)` are tasks on SLURM. The results are the
+            same.
         wait_minutes: The longest wait for a calm device. After it, a new search whose target
             leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase. The first one, `reading images`, reads

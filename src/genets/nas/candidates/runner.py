@@ -83,6 +83,11 @@ class CandidateJob(MasterNetJob):
             larger=None,
         )
 
+    @property
+    def result_type(self) -> type[TrainedCandidate]:
+        """See `workers.job.Job`."""
+        return TrainedCandidate
+
     def runner(self, worker: int = 0) -> Runner[Structure, TrainedCandidate]:
         return run_in_folds(self.at_worker(worker), CandidateRunner)
 

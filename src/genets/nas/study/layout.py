@@ -26,6 +26,7 @@
     rivals/NAME/        the training of a rival, as `genets train` has it
     rivals/NAME.json    its score and its predictions for the test images, when its training ends
     seconds.json        wall time of each phase
+    slurm/              what a search and its tasks on SLURM exchange; removed when it is complete
     failure.json        why the last run stopped
     run.json            what the last run does, and its last sign of life
     faults.json         the workers and machines that were lost, in all runs
@@ -63,6 +64,7 @@ FOLDS = "folds"
 BUDGETS = "budgets"
 RESULTS = "results"
 RIVALS = "rivals"
+SLURM = "slurm"
 RANKING = "masternets.json"  # how the MasterNet was chosen; written before the study begins
 
 # JSON files, without their suffix.

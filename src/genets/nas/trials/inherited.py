@@ -49,6 +49,11 @@ class InheritedTrialJob(MasterNetJob):
         """See `MasterNetJob.in_fold`."""
         return replace(super().in_fold(fold), kept=self.kept.in_fold(fold))
 
+    @property
+    def result_type(self) -> type[TrialResult]:
+        """See `workers.job.Job`."""
+        return TrialResult
+
     def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
         return run_in_folds(self.at_worker(worker), InheritedTrialRunner)
 

@@ -26,7 +26,7 @@ from genets.nas.study.images import StudyImages
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.folds import run_in_folds
 from genets.nas.workers.devices import assign_device, check_memory, use_device
-from genets.nas.workers.files import read_files, scratch_path
+from genets.nas.workers.files import ROOT, read_files, scratch_path
 from genets.nas.workers.job import Runner
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.channels import MasterChannels
@@ -86,6 +86,11 @@ class MasterNetJob:
     def precision(self) -> str:
         """The precision of the trainings."""
         return self.recipe.precision
+
+    @property
+    def key(self) -> str:
+        """See `workers.job.Job`."""
+        return repr(replace(self.elsewhere(ROOT), readers=0))  # with absolute paths
 
     @classmethod
     def in_context(cls, context: SearchContext, **values: Any) -> Self:
@@ -203,6 +208,11 @@ class TrialJob(MasterNetJob):
     """
 
     thaw: str
+
+    @property
+    def result_type(self) -> type[TrialResult]:
+        """See `workers.job.Job`."""
+        return TrialResult
 
     def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
         return run_in_folds(self.at_worker(worker), TrialRunner)

@@ -31,8 +31,9 @@ class Runner(Protocol[Item_contra, Result_co]):
 class Job(Protocol[Item_contra, Result_co]):
     """Everything that the items share; small enough to be sent to a worker.
 
-    Workers of this machine need `runner` alone. The other methods are for workers that do not see
-    the study folder: its files go to a worker and come back as bytes.
+    Workers of this machine need `runner` alone. Workers that do not see the study folder get its
+    files as bytes, and their files come back as bytes. Workers whose results are files need `key`
+    and `result_type`.
     """
 
     @property
@@ -42,6 +43,14 @@ class Job(Protocol[Item_contra, Result_co]):
     @property
     def precision(self) -> str:
         """The precision of the trainings; see `Recipe`."""
+
+    @property
+    def key(self) -> str:
+        """A text that is equal for jobs whose items give equal results, also in later processes."""
+
+    @property
+    def result_type(self) -> type[Result_co]:
+        """The class of the results, a dataclass of plain values; see `core.validation`."""
 
     def runner(self, worker: int = 0) -> Runner[Item_contra, Result_co]:
         """Make the runner of one process. worker: the number of the process, from 0."""
@@ -107,7 +116,7 @@ class Machines(Protocol):
         """
 
     def workers(
-        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu
+        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu, folder: Path
     ) -> Workers:
         """Choose the workers of a search.
 
@@ -115,6 +124,7 @@ class Machines(Protocol):
             count: The number of processes; None for as many as fit.
             device: The device that trains.
             processes_per_gpu: Called where it matters.
+            folder: The study folder, for files of the workers.
 
         Raises:
             GenetsError: The machines have no room for so many.

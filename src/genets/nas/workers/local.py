@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any, Generic
 
 from genets.core.errors import StudyError
@@ -30,7 +31,7 @@ class LocalMachine:
         """Do nothing: the search checks the device of this machine anyway."""
 
     def workers(
-        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu
+        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu, folder: Path
     ) -> LocalWorkers:
         """Choose one process for each core, or as many as fit for each GPU."""
         gpus = count_gpus(device)

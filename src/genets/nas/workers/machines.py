@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from genets.core.errors import SettingsError, unknown_name
 from genets.core.lazy import import_on_call
 from genets.nas.workers.job import Machines
 
 # Imported when they are called, because the command line needs only the names.
-MACHINES: dict[str, Callable[[], Machines]] = {
+MACHINES: dict[str, Callable[..., Machines]] = {
     "local": import_on_call("genets.nas.workers.local", "LocalMachine"),
     "ray": import_on_call("genets.nas.workers.ray_cluster", "RayCluster"),
+    "slurm": import_on_call("genets.nas.workers.slurm.cluster", "SlurmCluster"),
 }
 
 
-def find_machines(where: str | Machines) -> Machines:
+def find_machines(where: str | Machines, **fields: Any) -> Machines:
     """Give the machines of a name of `MACHINES`; machines that are given stay as they are.
 
+    Args:
+        where: The name, or the machines.
+        fields: What the user says about the machines of the name.
+
     Raises:
-        SettingsError: The name is unknown.
+        GenetsError: The name is unknown, or a field is wrong.
     """
     if not isinstance(where, str):
         return where
     if where not in MACHINES:
         raise SettingsError(unknown_name("kind of workers", where, MACHINES))
-    return MACHINES[where]()
+    return MACHINES[where](**fields)

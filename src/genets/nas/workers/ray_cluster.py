@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genets.core.errors import (
@@ -100,7 +101,7 @@ class RayCluster:
                 nodes_for(connection.nodes(), device, self)
 
     def workers(
-        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu
+        self, count: int | None, device: str, processes_per_gpu: ProcessesPerGpu, folder: Path
     ) -> RayWorkers:
         """See `Machines.workers`."""
         from genets.nas.workers.ray_workers import RayWorkers

@@ -1,0 +1,1 @@
+"""Workers on SLURM: tasks of job arrays, which exchange files with the driver."""

@@ -1,0 +1,365 @@
+"""Workers on SLURM: the tasks of a job array, each of which takes the next group when it is free.
+
+Results arrive as files. A task whose node SLURM takes back waits in the queue and continues later.
+Tasks that died are replaced. A group that was lost twice is cut in halves, and an item that was
+lost twice alone is a failed one. A driver that was killed leaves its tasks behind, and the next
+driver finds them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+from genets.core.errors import GenetsError, WorkersError, counted
+from genets.core.log import get_logger
+from genets.core.validation import from_plain
+from genets.data import readers_for
+from genets.nas.study import layout
+from genets.nas.workers.environment import describe_environment
+from genets.nas.workers.job import Item, Job, Result
+from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.slurm.arrays import Arrays, TaskState
+from genets.nas.workers.slurm.exchange import (
+    DRIVER,
+    Exchange,
+    TaskStatus,
+    digest,
+    group_name,
+    item_text,
+)
+from genets.nas.workers.slurm.task import SlurmTask
+
+_log = get_logger(__name__)
+
+MAX_LOSSES = 2  # of a group
+RESULT_SECONDS = 0.5  # until the driver looks for results again
+STATE_SECONDS = 15.0  # until the driver asks SLURM again
+END_SECONDS = 5.0  # for tasks without a further group
+SILENCE_SECONDS = 1800.0  # without an answer of SLURM
+# Reasons for which SLURM lets a task wait that it has accepted, and which do not pass.
+HOPELESS = {
+    "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed",
+    "InvalidAccount", "InvalidQOS", "QOSMaxWallDurationPerJobLimit",
+    "AssocMaxWallDurationPerJobLimit", "JobHoldMaxRequeue",
+}  # fmt: skip
+ENDS_WITHOUT_FAULT = ("PREEMPTED", "NODE_FAIL", "CANCELLED", "COMPLETED")
+
+
+@dataclass(frozen=True)
+class SlurmWorkers:
+    """Workers on SLURM; see `Workers`.
+
+    Attributes:
+        cluster: The cluster in words.
+        count: The number of workers.
+        per_task: The number of workers of each task.
+        cpus: The cores of each worker.
+        has_gpus: Whether each worker has a GPU.
+        limit_seconds: The time limit of a task.
+        folder: The study folder.
+        make_arrays: Makes the job arrays of a run, from its name and a folder.
+    """
+
+    cluster: str
+    count: int
+    per_task: int
+    cpus: int
+    has_gpus: bool
+    limit_seconds: float
+    folder: Path
+    make_arrays: Callable[[str, Path], Arrays]
+
+    @property
+    def gpus(self) -> int:
+        return self.count if self.has_gpus else 1
+
+    @property
+    def readers(self) -> int:
+        return readers_for(self.cpus) if self.has_gpus else 0
+
+    def run(
+        self,
+        job: Job[Item, Result],
+        groups: Sequence[tuple[Item, ...]],
+        monitor: Monitor | None = None,
+    ) -> Iterator[Result]:
+        """See `Workers.run`."""
+        if groups:
+            yield from _Run(self, job, groups, monitor or Monitor()).results()
+
+
+@dataclass(frozen=True)
+class _Group(Generic[Item]):
+    """Items that run together, and how often a task died with them."""
+
+    items: tuple[Item, ...]
+    losses: int = 0
+
+
+class _Run(Generic[Item, Result]):
+    """One job on SLURM."""
+
+    def __init__(
+        self,
+        workers: SlurmWorkers,
+        job: Job[Item, Result],
+        groups: Sequence[tuple[Item, ...]],
+        monitor: Monitor,
+    ) -> None:
+        self._workers, self._job, self._monitor = workers, job, monitor
+        device = job.device.partition(":")[0]
+        self._environment = describe_environment(device, job.precision)
+        # A driver that continues the job has the same name; the job of another study has not.
+        facts = (str(workers.folder), job.key, str(self._environment))
+        self._name = digest(*facts)
+        self._exchange = Exchange(workers.folder / layout.SLURM / self._name)
+        self._exchange.make()
+        self._arrays = workers.make_arrays(f"genets-{self._name}", self._exchange.arrays)
+        self._given = [tuple(group) for group in groups]
+        self._wanted = {item_text(item): item for group in groups for item in group}
+        self._groups: dict[str, _Group[Item]] = {}  # those whose results are missing
+        self._live: set[str] = set()  # the numbers of tasks that have not ended
+        self._failed_starts = 0  # in a row
+        self._answered = time.monotonic()  # when SLURM last answered
+        self._waits_for = ""  # the reason that SLURM gives
+
+    def results(self) -> Iterator[Result]:
+        """Give each result when its group ends."""
+        try:
+            self._continue()
+            asked = float("-inf")
+            while self._groups:
+                yield from self._take_results()
+                if self._monitor.is_stopping:
+                    self._drop_waiting()
+                if self._groups and time.monotonic() - asked >= STATE_SECONDS:
+                    asked = time.monotonic()
+                    yield from self._check_tasks()
+                if self._groups:
+                    time.sleep(RESULT_SECONDS)
+            self._let_tasks_end()
+            self._monitor.check_stop()
+        finally:
+            self._cancel()
+        self._exchange.remove()
+
+    def _continue(self) -> None:
+        """Find the results and tasks of a driver that was stopped, and plan the other groups."""
+        exchange = self._exchange
+        self._live = {task for task, state in self._arrays.states().items() if state.is_live}
+        plan, finished = exchange.plan(), set(exchange.finished())
+        if not self._live:
+            exchange.forget_tasks()
+        closed = {name for name, owner in exchange.claims().items() if owner == DRIVER}
+        covered: set[str] = set()
+        for name, texts in plan.items():
+            items = tuple(self._wanted[text] for text in texts if text in self._wanted)
+            goes_on = name in finished or (self._live and name not in closed)
+            if items and goes_on and covered.isdisjoint(texts):
+                self._groups[name] = _Group(items)
+                covered.update(texts)
+        if covered:
+            _log.info("%s continue on %s", counted(len(self._groups), "group"), self._cluster)
+        for group in self._given:
+            items = tuple(item for item in group if item_text(item) not in covered)
+            if items:
+                self._add_group(_Group(items))
+        self._save_plan()
+
+    @property
+    def _cluster(self) -> str:
+        return self._workers.cluster
+
+    def _add_group(self, group: _Group[Item]) -> None:
+        name = group_name(group.items)
+        self._exchange.release(name)  # a trial that failed may run again
+        self._groups[name] = group
+
+    def _save_plan(self) -> None:
+        self._exchange.save_plan({name: group.items for name, group in self._groups.items()})
+
+    def _take_results(self) -> Iterator[Result]:
+        """Give the results that have arrived."""
+        for name in self._exchange.finished():
+            group = self._groups.get(name)
+            results = {} if group is None else self._read_results(name)
+            yield from results.values()
+            # Only now, because a driver that is killed before has not recorded them.
+            for text in results:
+                del self._wanted[text]
+            self._exchange.close_group(name)
+            if group is not None:
+                self._failed_starts = 0
+                del self._groups[name]
+                damaged = [item for item in group.items if item_text(item) in self._wanted]
+                if damaged:
+                    lost = _Group(tuple(damaged), group.losses)
+                    yield from self._run_again(lost, "its results are damaged")
+
+    def _read_results(self, name: str) -> dict[str, Result]:
+        """Give the results of a group by the texts of the items, without damaged ones."""
+        results = {}
+        for text, values in self._exchange.results(name).items():
+            if text in self._wanted:
+                with suppress(GenetsError):
+                    results[text] = from_plain(self._job.result_type, values)
+        return results
+
+    def _check_tasks(self) -> Iterator[Result]:
+        """Replace tasks that died, and give the results of what is lost twice."""
+        claims = self._exchange.claims()  # before the states, which may then only be newer
+        states = self._ask()
+        if states is None:
+            return
+        self._log_wait(states)
+        self._monitor.running = sum(
+            len(self._groups[name].items)
+            for name, owner in claims.items()
+            if name in self._groups and owner in states and states[owner].is_live
+        )
+        for name, owner in claims.items():
+            state = states.get(owner)
+            if name in self._groups and state is not None and state.is_waiting:
+                self._free(name)  # SLURM took its node back
+        ended = {task for task in self._live if task not in states or not states[task].is_live}
+        self._live -= ended
+        self._check_cancelled([states[task] for task in ended if task in states])
+        statuses = self._exchange.statuses()
+        for task in sorted(ended):
+            self._check_end(task, statuses.get(task), states.get(task, TaskState("")))
+        for name, owner in claims.items():
+            if owner != DRIVER and owner not in self._live:
+                late = owner in statuses and statuses[owner].state == "late"
+                state = TaskState("TIMEOUT") if late else states.get(owner, TaskState(""))
+                yield from self._lose(name, owner, state)
+        self._submit()
+
+    def _ask(self) -> dict[str, TaskState] | None:
+        """Give the states of all tasks; None where SLURM does not answer for a while."""
+        try:
+            states = self._arrays.states()
+        except WorkersError as error:
+            if time.monotonic() - self._answered > SILENCE_SECONDS:
+                raise
+            _log.warning("%s", error)
+            return None
+        self._answered = time.monotonic()
+        return states
+
+    def _log_wait(self, states: dict[str, TaskState]) -> None:
+        """Log why the tasks wait. Raises WorkersError where they would wait for ever."""
+        live = [state for state in states.values() if state.is_live]
+        reasons = {state.reason for state in live if state.is_waiting}
+        waits_for = ", ".join(sorted(reasons))
+        if all(state.is_waiting for state in live) and reasons & HOPELESS:
+            raise WorkersError(
+                f"the tasks on {self._cluster} would wait for ever ({waits_for}); every finished "
+                "trial is kept, so give the same command with other options"
+            )
+        if waits_for and waits_for != self._waits_for:
+            _log.info("tasks wait in the queue of %s (%s)", self._cluster, waits_for)
+        self._waits_for = waits_for
+
+    def _check_cancelled(self, ended: Sequence[TaskState]) -> None:
+        """Raise WorkersError where someone has cancelled all tasks: they are not wanted again."""
+        if ended and not self._live and all(state.state == "CANCELLED" for state in ended):
+            raise WorkersError(
+                f"the tasks on {self._cluster} were cancelled by someone else; every finished "
+                "trial is kept, so give the same command again to continue"
+            )
+
+    def _check_end(self, task: str, status: TaskStatus | None, state: TaskState) -> None:
+        """Raise WorkersError where a task has ended that must not be replaced."""
+        if status is not None and status.fault:
+            raise WorkersError(f"the worker on {status.host}: {status.fault}")
+        if status is not None or state.state in ENDS_WITHOUT_FAULT:
+            return
+        self._failed_starts += 1
+        if self._failed_starts > self._workers.count:
+            raise WorkersError(
+                f"task {task} on {self._cluster} ended before its first group "
+                f"({self._exchange.last_words(task)}); every finished trial is kept, so give the "
+                "same command again when the reason is gone"
+            )
+
+    def _free(self, name: str) -> None:
+        if not self._exchange.has_results(name):
+            self._exchange.release(name)
+
+    def _lose(self, name: str, task: str, state: TaskState) -> Iterator[Result]:
+        """Run a group again whose task has ended."""
+        group = self._groups.get(name)
+        if group is None or self._exchange.has_results(name):
+            return
+        if state.state == "PREEMPTED":
+            self._free(name)
+            return
+        reason = state.describe_end()
+        items = counted(len(group.items), "training")
+        self._monitor.report_fault(f"task {task} on SLURM ended ({reason}); it had {items}")
+        del self._groups[name]
+        self._exchange.close_group(name)
+        yield from self._run_again(group, f"its task ended {MAX_LOSSES} times ({reason})")
+
+    def _run_again(self, group: _Group[Item], reason: str) -> Iterator[Result]:
+        """Run a group again that is lost. reason: Why an item fails that is lost too often."""
+        if self._monitor.is_stopping:
+            return
+        losses, parts = group.losses + 1, [group.items]
+        if losses >= MAX_LOSSES:
+            if len(group.items) == 1:
+                yield self._job.failed(group.items[0], reason)
+                return
+            half = len(group.items) // 2
+            losses, parts = 1, [group.items[:half], group.items[half:]]
+        for items in parts:
+            self._add_group(_Group(items, losses))
+        self._save_plan()
+
+    def _drop_waiting(self) -> None:
+        """Let no further group begin, because the search is stopping."""
+        claims = self._exchange.claims()
+        for name in [name for name in self._groups if name not in claims]:
+            self._exchange.close_group(name)
+            del self._groups[name]
+
+    def _submit(self) -> None:
+        """Submit tasks where groups are free and workers are missing."""
+        claims = self._exchange.claims()
+        free = [name for name in self._groups if name not in claims]
+        per_task = self._workers.per_task
+        needed = min(self._workers.count, len(self._groups)) - per_task * len(self._live)
+        count = -(-min(needed, len(free)) // per_task)
+        if count <= 0:
+            return
+        groups = {name: group.items for name, group in self._groups.items()}
+        device = self._job.device.partition(":")[0]
+        task = SlurmTask(
+            str(self._exchange.folder), self._environment, device, self._job.precision,
+            per_task, self._workers.limit_seconds, pickle.dumps((self._job, groups)),
+        )  # fmt: skip
+        numbers = self._arrays.submit(task, count)
+        self._live.update(numbers)
+        _log.info("%s on %s: %s", counted(count, "task"), self._cluster, ", ".join(numbers))
+
+    def _let_tasks_end(self) -> None:
+        """Wait for the tasks that find no group any more: SLURM would count them as failed."""
+        deadline = time.monotonic() + END_SECONDS
+        while time.monotonic() < deadline:
+            states = self._ask() or {}
+            if not any(state.is_live and not state.is_waiting for state in states.values()):
+                return
+            time.sleep(RESULT_SECONDS)
+
+    def _cancel(self) -> None:
+        """Cancel the tasks; what is finished stays in the folder for the next driver."""
+        try:
+            self._arrays.cancel()
+        except WorkersError as error:
+            _log.warning("the tasks on %s are not cancelled: %s", self._cluster, error)

@@ -1,0 +1,390 @@
+"""What the driver of workers on SLURM does, on a stand-in for SLURM in this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workers_lab import INPUT, LocalArrays, StubJob, StubResult
+
+from genets.core.errors import WorkersError
+from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.slurm import workers as slurm_workers
+from genets.nas.workers.slurm.arrays import TaskState
+from genets.nas.workers.slurm.task import SlurmTask
+from genets.nas.workers.slurm.workers import SlurmWorkers, _Run
+
+
+class TaskDeathError(Exception):
+    """Stands for the end of a task."""
+
+
+class MortalJob(StubJob):
+    def die(self) -> None:
+        raise TaskDeathError
+
+
+class FakeSlurm:
+    """SLURM in this process. A task runs, from its beginning to its end, when states are asked for.
+
+    Attributes:
+        all: The state of every task that was submitted, by its number.
+        begin: Called with the number of a task in place of the task; by default it runs.
+        queue: The reason why tasks wait; empty where they begin.
+    """
+
+    def __init__(self) -> None:
+        self.all: dict[str, TaskState] = {}
+        self.tasks: dict[str, SlurmTask] = {}
+        self.begin: Callable[[str], None] = self.run
+        self.queue = ""
+        self.cancelled = False
+        self.fault: WorkersError | None = None
+
+    def make(self, name: str, folder: Path) -> FakeSlurm:
+        self.folder = folder
+        return self
+
+    def submit(self, task: SlurmTask, count: int) -> list[str]:
+        numbers = [f"{len(self.all)}_{k}" for k in range(count)]
+        self.all |= dict.fromkeys(numbers, TaskState("PENDING", "Priority"))
+        self.tasks |= {number: replace(task) for number in numbers}
+        return numbers
+
+    def states(self) -> dict[str, TaskState]:
+        if self.fault is not None:
+            raise self.fault
+        for number, state in list(self.all.items()):
+            if state.is_live and self.queue:
+                self.all[number] = TaskState("PENDING", self.queue)
+            elif state.state == "REQUEUED":
+                self.all[number] = TaskState("PENDING", "BeginTime")
+            elif state.state == "PENDING":
+                self.all[number] = TaskState("COMPLETED")
+                try:
+                    self.begin(number)
+                except TaskDeathError:
+                    self.all[number] = TaskState("OUT_OF_MEMORY")
+        return dict(self.all)
+
+    def run(self, number: str) -> None:
+        task = self.tasks[number]
+        task._name = number
+        try:
+            task._run()
+        except ValueError as error:
+            task._say("faulty", str(error))
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_workers, "RESULT_SECONDS", 0.0)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> MortalJob:
+    for name in ("study", "marks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "study" / INPUT).write_text("ran")
+    return MortalJob(tmp_path / "study", tmp_path / "marks")
+
+
+@pytest.fixture
+def slurm() -> FakeSlurm:
+    return FakeSlurm()
+
+
+Groups = Sequence[tuple[str, ...]]
+
+
+def begin(slurm: FakeSlurm, job: MortalJob, groups: Groups, count: int = 2) -> Any:
+    workers = SlurmWorkers("SLURM", count, 1, 1, False, 600.0, job.folder, slurm.make)
+    return _Run(workers, job, groups, Monitor()).results()
+
+
+def run(slurm: FakeSlurm, job: MortalJob, groups: Groups, count: int = 2) -> dict[str, str]:
+    """Give the reason of each result, which is empty for an item that ended well."""
+    results: list[StubResult] = list(begin(slurm, job, groups, count))
+    assert len({each.text for each in results}) == len(results)
+    assert not (job.folder / "slurm").exists()
+    return {each.text: each.reason for each in results}
+
+
+def done(*items: str) -> dict[str, str]:
+    return {f"ran {item}": "" for item in items}
+
+
+def test_each_group_runs_once(slurm: FakeSlurm, job: MortalJob) -> None:
+    assert run(slurm, job, [("a1", "a2"), ("b",), ("c",)]) == done("a1", "a2", "b", "c")
+    assert len(slurm.all) == 2
+    assert slurm.cancelled
+
+
+def test_an_item_that_kills_its_tasks_fails_alone(slurm: FakeSlurm, job: MortalJob) -> None:
+    results = run(slurm, job, [("die-once", "a"), ("b", "c", "die", "d", "e")])
+    failed = {"die": "its task ended 2 times (memory ran out)"}
+    assert results == done("die-once", "a", "b", "c", "d", "e") | failed
+
+
+def test_a_task_in_the_queue_again_gives_its_group_to_others(
+    slurm: FakeSlurm, job: MortalJob
+) -> None:
+    """SLURM took its node back while the group ran."""
+
+    def claim(number: str) -> None:
+        if number == "0_0":
+            exchange = slurm.tasks[number]._exchange
+            assert exchange.take_group(list(exchange.plan()), number) is not None
+            slurm.begin = slurm.run
+            slurm.all[number] = TaskState("REQUEUED", "BeginTime")
+
+    slurm.begin = claim
+    assert run(slurm, job, [("a",), ("b",), ("c",)]) == done("a", "b", "c")
+
+
+@pytest.mark.parametrize(("state", "reason"), [
+    ("PREEMPTED", ""), ("NODE_FAIL", "its node was lost"), ("FAILED", "it was killed, perhaps b"),
+    ("", "SLURM no longer knows why"),
+])  # fmt: skip
+def test_only_a_task_that_died_counts(
+    slurm: FakeSlurm, job: MortalJob, state: str, reason: str
+) -> None:
+    def end(number: str) -> None:
+        exchange = slurm.tasks[number]._exchange
+        exchange.save_status(number, slurm_workers.TaskStatus("node7", "begun"))
+        exchange.take_group(list(exchange.plan()), number)
+        slurm.all[number] = TaskState(state)
+        if len(slurm.all) == 2:
+            slurm.begin = slurm.run
+
+    slurm.begin = end
+    results = run(slurm, job, [("a",)], count=1)
+    if reason:
+        assert results["a"].startswith(f"its task ended 2 times ({reason}")
+    else:
+        assert results == done("a")
+
+
+def test_a_group_that_took_all_the_time_is_lost(slurm: FakeSlurm, job: MortalJob) -> None:
+    def late(number: str) -> None:
+        exchange = slurm.tasks[number]._exchange
+        exchange.take_group(list(exchange.plan()), number)
+        exchange.save_status(number, slurm_workers.TaskStatus("node7", "late"))
+        raise TaskDeathError
+
+    slurm.begin = late
+    results = run(slurm, job, [("a",)])
+    assert results == {"a": "its task ended 2 times (it reached its time limit)"}
+
+
+def test_tasks_that_die_at_once_stop_the_search(slurm: FakeSlurm, job: MortalJob) -> None:
+    def fail(number: str) -> None:
+        log = slurm.folder / "x" / f"{number}_0_log.err"
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(
+            "Traceback ...\nModuleNotFoundError: No module named 'genets'\nsrun: error\n"
+        )
+        raise TaskDeathError
+
+    slurm.begin = fail
+    with pytest.raises(WorkersError, match=r"ended before its first group \(ModuleNotFoundError: "):
+        run(slurm, job, [(f"a{number}",) for number in range(9)])
+    assert len(slurm.all) == 4
+    assert slurm.cancelled
+
+
+def test_a_node_without_the_folder_is_named(slurm: FakeSlurm, job: MortalJob) -> None:
+    def fail(number: str) -> None:
+        raise TaskDeathError
+
+    slurm.begin = fail
+    with pytest.raises(WorkersError, match="so its node may not see this folder, which must be on"):
+        run(slurm, job, [("a",)])
+
+
+def test_tasks_that_a_user_cancels_stop_the_search(slurm: FakeSlurm, job: MortalJob) -> None:
+    def cancel(number: str) -> None:
+        slurm.all[number] = TaskState("CANCELLED")
+
+    slurm.begin = cancel
+    with pytest.raises(WorkersError, match="the tasks on SLURM were cancelled by someone else"):
+        run(slurm, job, [("a",)])
+
+
+def test_tasks_that_would_wait_for_ever_stop_the_search(slurm: FakeSlurm, job: MortalJob) -> None:
+    slurm.queue = "PartitionTimeLimit"
+    with pytest.raises(WorkersError, match=r"would wait for ever \(PartitionTimeLimit\)"):
+        run(slurm, job, [("a",)])
+
+
+def test_errors_name_the_machine(slurm: FakeSlurm, job: MortalJob) -> None:
+    with pytest.raises(WorkersError, match=r"the worker on .*: no weights here"):
+        run(slurm, replace(job, fault="no weights here"), [("a",)])
+    with pytest.raises(WorkersError, match=r"the worker on .*: no luck today"):
+        run(slurm, job, [("fail",)])
+
+
+def test_a_worker_with_another_version_is_refused(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = slurm_workers.describe_environment("cpu", "fp32")
+    monkeypatch.setattr(slurm_workers, "describe_environment", lambda *_: own | {"torch": "0.1"})
+    with pytest.raises(WorkersError, match=r"the worker on .*other versions .*torch: 0.1 in the s"):
+        run(slurm, job, [("a",)])
+
+
+def stop_at_sleep(monkeypatch: pytest.MonkeyPatch, results: Any) -> None:
+    """Stop a driver that waits. The stand-in for SLURM does not end tasks that are cancelled."""
+
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slurm_workers.time, "sleep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            list(results)
+
+
+def test_slurm_may_be_silent_for_a_while(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = WorkersError("SLURM does not answer: connect failure")
+    results = begin(slurm, job, [("a",), ("b",)], count=1)
+    assert next(results).text == "ran a"
+    slurm.fault = fault
+    assert next(results).text == "ran b"
+    results.close()
+    slurm.fault, slurm.queue = None, "Resources"
+    monkeypatch.setattr(slurm_workers, "SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_workers.time, "sleep", lambda _: setattr(slurm, "fault", fault))
+    with pytest.raises(WorkersError, match="connect failure"):
+        run(slurm, job, [("c",)])
+
+
+def test_a_driver_takes_the_results_of_tasks_that_went_on(slurm: FakeSlurm, job: MortalJob) -> None:
+    groups = [("a1", "a2"), ("b",), ("c",)]
+    results = begin(slurm, job, groups, count=1)
+    assert next(results).text == "ran a1"
+    results.close()  # before the driver has recorded a1
+    outputs = sorted(job.folder.glob("*.out"))
+    assert len(outputs) == 4
+    for path in outputs:
+        path.unlink()
+    assert run(slurm, job, groups) == done("a1", "a2", "b", "c")
+    assert not list(job.folder.glob("*.out")), "nothing runs again"
+    assert len(slurm.all) == 1
+
+
+def test_a_driver_finds_the_tasks_that_still_wait(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.queue = "Priority"
+    stop_at_sleep(monkeypatch, begin(slurm, job, [("a", "b"), ("c", "d")]))
+    monkeypatch.setattr(slurm_workers.time, "sleep", lambda _: setattr(slurm, "queue", ""))
+    # Other groups, because `a` has been recorded since.
+    assert run(slurm, job, [("b", "c"), ("d", "e")]) == done("b", "c", "d", "e")
+    assert len(slurm.all) == 3, "the first two tasks run what they were submitted for"
+
+
+def test_a_driver_runs_again_what_tasks_lost_meanwhile(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.queue = "Priority"
+    stop_at_sleep(monkeypatch, begin(slurm, job, [("a",), ("b",)]))
+    exchange = slurm.tasks["0_0"]._exchange
+    assert exchange.take_group(list(exchange.plan()), "0_0") is not None
+    slurm.all["0_0"] = TaskState("FAILED")
+    monkeypatch.setattr(slurm_workers.time, "sleep", lambda _: setattr(slurm, "queue", ""))
+    assert run(slurm, job, [("a",), ("b",)]) == done("a", "b")
+
+
+def test_a_driver_goes_on_after_all_tasks_have_ended(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.queue = "Priority"
+    stop_at_sleep(monkeypatch, begin(slurm, job, [("a",), ("b",)]))
+    exchange = slurm.tasks["0_0"]._exchange
+    assert exchange.take_group(list(exchange.plan()), "0_0") is not None
+    slurm.all, slurm.queue = dict.fromkeys(slurm.all, TaskState("CANCELLED")), ""
+    assert run(slurm, job, [("a", "b")]) == done("a", "b")
+
+
+def test_a_damaged_result_is_computed_again(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.queue = "Priority"
+    stop_at_sleep(monkeypatch, begin(slurm, job, [("a",)]))
+    slurm.queue = ""
+    slurm.states()
+    (path,) = (slurm.folder.parent / "results").iterdir()
+    path.write_text("{")
+    assert run(slurm, job, [("a",)]) == done("a")
+
+
+def test_another_job_takes_no_result_of_this_one(slurm: FakeSlurm, job: MortalJob) -> None:
+    results = begin(slurm, job, [("a",), ("b",)], count=1)
+    next(results)
+    results.close()
+    (job.folder / "b.out").unlink()
+    other = replace(job, precision="bf16")
+    assert list(begin(FakeSlurm(), other, [("a",), ("b",)]))[1].text == "ran b"
+    assert (job.folder / "b.out").exists()
+
+
+def claiming_task(folder: Path, minutes: float, group_minutes: float) -> SlurmTask:
+    """A task with a limit of two hours that began minutes ago, and its group minutes ago."""
+    task = SlurmTask(str(folder), {}, "cpu", "fp32", 1, 7200.0, b"")
+    task._name, task._start = "7", time.monotonic() - 60 * minutes
+    task._exchange.make()
+    assert task._exchange.take_group(["a"], "7") == "a"
+    start = time.time() - 60 * group_minutes
+    os.utime(folder / "claims" / "a", (start, start), follow_symlinks=False)
+    return task
+
+
+@pytest.mark.parametrize(("minutes", "group_minutes"), [(119, 50), (70, 70)])
+def test_a_task_that_is_stopped_continues_in_the_queue(
+    tmp_path: Path, minutes: float, group_minutes: float
+) -> None:
+    """It reached its time limit with a group that had less than half of it, or was preempted."""
+    pytest.importorskip("submitit", reason="needs the extra `slurm`")
+    task = claiming_task(tmp_path / "x", minutes, group_minutes)
+    again = task.checkpoint().function
+    assert again == task
+    assert (again._name, again._start) == ("", 0.0)
+    assert task._exchange.claims() == {}
+
+
+def test_a_group_that_took_most_of_the_time_ends_its_task(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs the extra `slurm`")
+    task = claiming_task(tmp_path / "x", 119, 100)
+    with pytest.raises(SystemExit):
+        task.checkpoint()
+    assert task._exchange.statuses()["7"].state == "late"
+    assert task._exchange.claims() == {"a": "7"}, "the driver counts it as lost"
+
+
+def test_a_task_with_several_gpus_has_several_workers(
+    job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit runs the task in processes of this machine."""
+    pytest.importorskip("submitit", reason="needs the extra `slurm`")
+    monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_workers, "RESULT_SECONDS", 0.1)
+    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    workers = SlurmWorkers("SLURM", 2, 2, 1, False, 600.0, job.folder, LocalArrays)
+    plain = StubJob(job.folder, job.marks)
+    # Each item waits until the other one runs, too.
+    results = list(workers.run(plain, [("meet1",), ("meet2",)]))
+    assert {each.text for each in results} == {"ran meet1", "ran meet2"}
+    assert len({each.process for each in results}) == 2
