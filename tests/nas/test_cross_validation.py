@@ -257,14 +257,14 @@ def test_an_interrupted_phase_trains_only_the_missing_master_nets(tmp_path: Path
     assert score.images == 200  # the laboratory scores on 100 images
 
 
-def test_a_lost_master_net_of_a_fold_is_trained_again(tmp_path: Path) -> None:
-    chosen, lab = asked(from_scratch=True), CountingLaboratory()
-    found = search(tmp_path / "study", chosen)
-    before = StudyReader(tmp_path / "study").master_score()
-    (tmp_path / "study" / "folds" / "2" / "master.safetensors").write_bytes(b"")
-    again = search(tmp_path / "study", chosen, lab)
+def test_a_lost_master_net_of_a_fold_is_trained_again(tmp_path: Path, found: SearchResult) -> None:
+    folder, lab = tmp_path / "study", CountingLaboratory()
+    shutil.copytree(found.folder, folder)
+    before = StudyReader(folder).master_score()
+    (folder / "folds" / "2" / "master.safetensors").write_bytes(b"")
+    again = search(folder, asked(), lab)
     assert lab.trained == [len(folds_of()[1].train)]
-    assert StudyReader(tmp_path / "study").master_score() == before
+    assert StudyReader(folder).master_score() == before
     assert again.confirmed == found.confirmed
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,15 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
     assert sorted(rest) == [*results, "stopped"]
 
 
+@pytest.fixture
+def usual_ctrl_c() -> Iterator[None]:
+    """Python's own reaction to Ctrl-C; another test of this process may have left another one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_ctrl_c")
 def test_ctrl_c_stops_at_once_where_nothing_runs() -> None:
     sentences: list[str] = []
     monitor = Monitor(sentences.append)

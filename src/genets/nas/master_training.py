@@ -93,8 +93,10 @@ def _load(context: SearchContext, weights: Path) -> nn.Module | None:
     try:
         load_weights(net, weights)
     except GenetsError as error:
+        if isinstance(error.__cause__, OSError):  # the file may be whole
+            raise
         if weights.exists():
-            _log.info("%s, so the MasterNet is trained again", error)
+            _log.warning("%s, so the MasterNet is trained again", error)
         return None
     return net
 

@@ -95,9 +95,8 @@ def run_inline(
         runner = job.runner()
         while schedule.has_waiting:
             group = schedule.take()
-            results = runner.run(group.items)
-            schedule.end(group)
-            yield from results
+            yield from runner.run(group.items)
+            schedule.end(group)  # now, because Ctrl-C waits for what runs
     else:
         _release_gpu_memory()
         yield from _Run(job, schedule, min(workers, len(groups))).results()
@@ -142,10 +141,10 @@ class _Run(Generic[Item, Result]):
             yield from self._replace(process, group)
             return
         self._failed_starts = 0
-        if group is not None:
-            self._schedule.end(group)
         self._give_work(process)  # before the results are given, so that it does not wait
         yield from results
+        if group is not None:
+            self._schedule.end(group)  # now, because Ctrl-C waits for what runs
 
     def _give_work(self, process: LocalProcess) -> None:
         if self._schedule.has_waiting:

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
@@ -73,6 +74,7 @@ class LocalProcess:
         status = self._process.exitcode
         if status is None:
             self._process.kill()
+            self._process.join()
             return "it did not end"
         if status == -signal.SIGKILL:
             return "it was killed, perhaps because memory ran out"
@@ -85,6 +87,7 @@ class Processes:
     def __init__(self, job: AnyJob) -> None:
         # Spawned: a forked child would inherit torch's thread pool and the study's lock.
         self._context = multiprocessing.get_context("spawn")
+        resource_tracker.ensure_running()  # its start would end `held_back`
         self._pickled_job = pickle.dumps(job)
         self._life, self._lifeline = self._context.Pipe(duplex=False)
         self.alive: list[LocalProcess] = []
@@ -94,7 +97,7 @@ class Processes:
         pipe, far_end = self._context.Pipe()
         arguments = (self._pickled_job, number, far_end, self._life)
         process = self._context.Process(target=_work, args=arguments)
-        with _hidden_main(), _held_back(signal.SIGINT):
+        with _hidden_main(), held_back(signal.SIGINT):
             process.start()
         far_end.close()  # so that the pipe ends with the process
         self.alive.append(LocalProcess(number, process, pipe))
@@ -110,6 +113,8 @@ class Processes:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is not None:
             self._lifeline.close()  # the processes end at once, and not after their groups
+        for process in self.alive:
+            process.pipe.close()  # of all first, so that they end together
         for process in self.alive:
             process.end()
         self._lifeline.close()
@@ -130,7 +135,7 @@ def _hidden_main() -> Iterator[None]:
 
 
 @contextmanager
-def _held_back(number: signal.Signals) -> Iterator[None]:
+def held_back(number: signal.Signals) -> Iterator[None]:
     """Hold a signal back; a process that is started in the block begins without it, too."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from genets.core.errors import WorkersError, counted, first_line
+from genets.nas.workers.local_process import held_back
 from genets.nas.workers.slurm.task import SlurmTask
 
 MAX_TIMEOUTS = 10**6  # a task that makes progress may run out of time as often as it has to
@@ -126,7 +128,8 @@ def submission(folder: Path, parameters: Mapping[str, Any]) -> Iterator[Any]:
     from submitit.core.utils import FailedJobError
 
     # submitit also prints the error of sbatch.
-    with outside_job(), contextlib.redirect_stderr(io.StringIO()):
+    quiet = contextlib.redirect_stderr(io.StringIO())
+    with outside_job(), quiet, held_back(signal.SIGINT):  # Ctrl-C would end sbatch
         try:
             executor = SlurmExecutor(folder, max_num_timeout=MAX_TIMEOUTS)
             executor.update_parameters(**parameters)
@@ -177,8 +180,9 @@ def run_command(*words: str) -> list[str]:
     """Run a command of SLURM, and give the lines of its output. Raises WorkersError."""
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=SQUEUE_SECONDS, check=True
-        )
+            words, capture_output=True, text=True, timeout=SQUEUE_SECONDS, check=True,
+            start_new_session=True,  # so that Ctrl-C does not reach it
+        )  # fmt: skip
     except subprocess.CalledProcessError as error:
         raise WorkersError(f"SLURM does not answer: {describe_refusal(error.stderr)}") from error
     except (OSError, subprocess.TimeoutExpired) as error:

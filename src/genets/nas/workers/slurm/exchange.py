@@ -208,7 +208,9 @@ class Exchange:
         """Give the last line of the output of a task, or the reason why there is none."""
         others = ("srun:", "slurmstepd:", "submitit ")
         for log in sorted(self.arrays.glob(f"*/{task}_*_log.err")):
-            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            with self._explained():
+                text = log.read_text(errors="replace")
+            lines = [line for line in text.splitlines() if line.strip()]
             if lines:
                 own = [line for line in lines if not line.startswith(others)]
                 return (own or lines)[-1].strip()

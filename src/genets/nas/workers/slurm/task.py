@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import socket
@@ -58,6 +59,8 @@ class SlurmTask:
         from submitit import JobEnvironment
 
         self._start, self._name = time.monotonic(), JobEnvironment().job_id
+        # Where SLURM signals all processes of a task, those that read images must ignore it.
+        os.register_at_fork(after_in_child=_ignore_signal_of_slurm)
         with self._faults_said():
             self._exchange.release_all(self._name)  # SLURM may have stopped this task before
             self._run()
@@ -96,10 +99,15 @@ class SlurmTask:
             for worker in workers:
                 worker.start()
             running: dict[Any, Any] = {worker.sentinel: worker for worker in workers}
+            was_killed = False
             while running:
                 for sentinel in wait(list(running)):
-                    if running.pop(sentinel).exitcode:  # it was killed, or it has said its fault
+                    status = running.pop(sentinel).exitcode
+                    if status > 0:  # it has said its fault
                         sys.exit(1)
+                    was_killed |= status < 0  # the other workers finish their groups
+            if was_killed:
+                sys.exit(1)
         finally:
             for worker in workers:
                 if worker.is_alive():
@@ -107,7 +115,7 @@ class SlurmTask:
 
     def _run_apart(self, worker: int) -> None:
         """Be the process of a worker, by its number."""
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # it is for the process of the task
+        _ignore_signal_of_slurm()
         with self._faults_said():
             self._run_groups(worker)
 
@@ -142,3 +150,8 @@ class SlurmTask:
             sys.exit(1)
         self._exchange.release_all(self._name)
         return DelayedSubmission(replace(self))
+
+
+def _ignore_signal_of_slurm() -> None:
+    """Leave the signal before the time limit to the process of the task."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)

@@ -46,7 +46,7 @@ SILENCE_SECONDS = 1800.0  # without an answer of SLURM
 HOPELESS = {
     "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed",
     "InvalidAccount", "InvalidQOS", "QOSMaxWallDurationPerJobLimit",
-    "AssocMaxWallDurationPerJobLimit", "JobHoldMaxRequeue",
+    "AssocMaxWallDurationPerJobLimit", "JobHoldMaxRequeue", "launch failed requeued held",
 }  # fmt: skip
 ENDS_WITHOUT_FAULT = ("PREEMPTED", "NODE_FAIL", "CANCELLED", "COMPLETED")
 
@@ -336,7 +336,7 @@ class _Run(Generic[Item, Result]):
         per_task = self._workers.per_task
         needed = min(self._workers.count, len(self._groups)) - per_task * len(self._live)
         count = -(-min(needed, len(free)) // per_task)
-        if count <= 0:
+        if count <= 0 or self._monitor.is_stopping:
             return
         groups = {name: group.items for name, group in self._groups.items()}
         device = self._job.device.partition(":")[0]
