@@ -16,6 +16,7 @@ from workers_lab import GO, INPUT, StubJob
 
 from command_line import fails, invoke
 from genets.core.errors import WorkersError
+from genets.nas.study import layout
 from genets.nas.workers.slurm import workers as slurm_workers
 from genets.nas.workers.slurm.arrays import run_command
 from genets.nas.workers.slurm.cluster import SlurmCluster
@@ -132,6 +133,12 @@ def driver(job: StubJob, tmp_path: Path) -> list[str]:
 GROUPS = [("a",), ("wait1",), ("b",), ("wait2",)]
 
 
+def plan_times(job: StubJob) -> list[int]:
+    """When drivers wrote their plans, in ns."""
+    plans = job.folder.glob(f"{layout.SLURM}/*/plan.json")
+    return [plan.stat().st_mtime_ns for plan in plans]
+
+
 @pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGKILL])
 def test_a_driver_that_is_stopped_continues(
     driver: list[str], job: StubJob, stop_signal: signal.Signals
@@ -148,10 +155,17 @@ def test_a_driver_that_is_stopped_continues(
         wait_for(lambda: not live_tasks())
     else:
         assert len(live_tasks()) == 2
-    (job.marks / GO).touch()
-    before = tasks()
+    before, planned = tasks(), plan_times(job)
+
+    def go_on() -> None:
+        wait_for(lambda: plan_times(job) != planned)  # the next driver has found the tasks
+        (job.marks / GO).touch()
+
+    going_on = threading.Thread(target=go_on, daemon=True)
+    going_on.start()
     missing = [group for group in GROUPS if f"ran {group[0]}" not in output]
     assert {*output, *run(job, missing, count=2)} == {f"ran {item}" for (item,) in GROUPS}
+    going_on.join()
     if stop_signal == signal.SIGKILL:
         assert tasks() == before, "the tasks of the first driver did all the rest"
 
