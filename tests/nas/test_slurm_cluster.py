@@ -12,6 +12,7 @@ from rounds_lab import MASTER, SETTINGS, in_closed_form
 
 import genets
 from command_line import fails, invoke
+from genets.cli.worker_options import show_worker_options
 from genets.core.errors import GenetsError, WorkersError
 from genets.nas.candidates.runner import CandidateJob
 from genets.nas.workers.slurm.arrays import describe_refusal, run_command
@@ -153,3 +154,11 @@ def test_a_job_of_a_later_driver_has_the_same_key(
     assert first.key == job(Path(tmp_path.name), device="cuda").key
     assert first.key != replace(first, seed=1).key
     assert first.key != replace(first, source_weights=tmp_path / "b").key
+
+
+def test_the_command_that_continues_has_the_options_of_the_workers() -> None:
+    given = {"slurm": {"partition": "long one", "memory_gb": 4.0}, "ray": {"gpus": 0.5}}
+    assert show_worker_options(None, "local", given) == ""
+    assert show_worker_options(2, "local", given) == " --workers 2"
+    words = " --workers 8 --workers-on slurm --slurm-partition 'long one' --slurm-memory 4.0"
+    assert show_worker_options(8, "slurm", given) == words

@@ -360,7 +360,7 @@ def test_without_a_terminal_a_block_is_printed_for_each_change(
     assert result.exit_code == 0, result.output
     blocks = [line for line in result.stdout.splitlines() if line.startswith("Trials:")]
     assert blocks == [f"Trials: {n} of 20 done, 3 per minute." for n in (0, 4, 20)]
-    assert "Workers: 2 on this machine, which train 2 networks now." in result.stdout
+    assert "2 workers on this machine; in training now: 2 networks." in result.stdout
 
 
 def test_ctrl_c_ends_a_watch_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`genets search`, and the comparison of MasterNets before it (section 4.1 of the paper)."""
+"""`genets search`: a search, its plan, or a look at a running search."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genets.cli.masters import choose_master, read_masters
 from genets.cli.options import (
     CANDIDATES,
     DATA,
@@ -40,17 +41,13 @@ from genets.cli.worker_options import (
     show_worker_options,
 )
 from genets.core.errors import GenetsError, InfeasibleBudgetError, SettingsError
-from genets.core.output_folder import check_writable_folder, make_folder
+from genets.core.output_folder import check_writable_folder
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 
 if TYPE_CHECKING:
-    from genets.analysis.masters import MasterRanking
-    from genets.core.progress import OnProgress
     from genets.nas.new_study import CompleteSettings
     from genets.nas.settings.settings import SearchSettings
     from genets.nas.workers.job import Machines
-
-TRAININGS = 2  # trainings of each compared structure; each has its own seed
 
 
 def _check_given(context: typer.Context, out: Path | None) -> Path | None:
@@ -191,7 +188,7 @@ def search(
     if resolution is not None:
         settings["resolution"] = resolution
     chosen = _merge_settings(out, preset, settings_file, settings, target)
-    masters = [] if compare_masters is None else _read_masters(compare_masters, settings)
+    masters = [] if compare_masters is None else read_masters(compare_masters, settings)
     if plan and masters:
         raise SettingsError(
             "--plan needs one MasterNet, and --compare-masters trains several to choose one; "
@@ -203,8 +200,8 @@ def search(
     complete = _complete(chosen | ({"master": masters[0]} if masters else {}), out, preset)
     values = dict(complete.values)
     if masters:
-        values["master"] = _choose_master(masters, values, out, machines, plain=json)
-    with _shown_continuation(out, show_worker_options(workers_on, clusters)):
+        values["master"] = choose_master(masters, values, out, machines, plain=json)
+    with _shown_continuation(out, show_worker_options(workers, workers_on, clusters)):
         _run(out, values, complete.reasons, workers, machines, wait, json)
 
 
@@ -231,19 +228,6 @@ def _check(settings: dict[str, Any]) -> SearchSettings:
     from genets.nas.settings.settings import SearchSettings
 
     return SearchSettings(**settings)
-
-
-def _read_masters(text: str, given: dict[str, Any]) -> list[str]:
-    """Split the structures to compare. Raises SettingsError.
-
-    given: The settings that were given as options.
-    """
-    if "master" in given:
-        raise SettingsError("give --master or --compare-masters, not both")
-    structures = [name.strip() for name in text.split(",") if name.strip()]
-    if len(set(structures)) < 2:
-        raise SettingsError("--compare-masters needs at least two structures, such as net1,net2")
-    return structures
 
 
 def _complete(chosen: dict[str, Any], out: Path, preset: str | None) -> CompleteSettings:
@@ -334,106 +318,13 @@ def _shown_continuation(out: Path, worker_options: str) -> Iterator[None]:
         from genets.nas.study.reader import is_study
 
         if is_study(out):
+            # A refused budget was shown with all warnings; wrong settings have nothing to do with
+            # the faults of the runs before.
             with suppress(GenetsError):  # the study may be what is damaged
-                for sentence in read_faults(out):
+                is_other = isinstance(end, (InfeasibleBudgetError, SettingsError))
+                for sentence in () if is_other else read_faults(out):
                     print_remark(f"warning: {sentence}")
             if isinstance(end, KeyboardInterrupt):
                 again = f"genets search --out {shlex.quote(str(out))}{worker_options}"
                 print_remark(f"The study is kept. To continue: {again}")
         raise
-
-
-def _choose_master(
-    structures: Sequence[str],
-    merged: dict[str, Any],
-    out: Path,
-    machines: Machines,
-    *,
-    plain: bool,
-) -> str:
-    """Train the named structures, show their ranking, and return the best in the notation.
-
-    Args:
-        structures: Zoo names, files or notations.
-        merged: The settings of the search; data, resolution, recipe and seeds of the ranking.
-        out: The folder of the study, which keeps the ranking.
-        machines: Where the workers of the search will run; checked before any training.
-        plain: Whether progress is shown in lines.
-
-    Raises:
-        GenetsError: The structures cannot be compared, or the study has its MasterNet.
-    """
-    from genets.cli.output import print_remark, remark_console
-    from genets.report.study.tables import masters_table
-
-    settings = {name: _check({**merged, "master": name}) for name in structures}
-    ranking, latencies = _rank(settings, out, machines, plain=plain)
-    remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))
-    for failed in ranking.failed:
-        print_remark(f"{failed.name}: {failed.reason}")
-    return str(ranking.best)
-
-
-def _rank(
-    settings: dict[str, SearchSettings], out: Path, machines: Machines, *, plain: bool
-) -> tuple[MasterRanking, dict[str, float]]:
-    """Train and time the structures; the latencies are ms per image on the target."""
-    from genets.analysis.masters import check_masters, rank_masters
-    from genets.cli.progress import show_progress
-    from genets.core.errors import StudyError
-    from genets.core.progress import Progress
-    from genets.data import load_data
-    from genets.nas.study import layout
-    from genets.nas.study.reader import is_study
-    from genets.nas.workers.devices import training_device
-
-    structures = {name: each.structure for name, each in settings.items()}
-    check_masters(structures)
-    check_writable_folder(out)
-    if is_study(out) and not (out / layout.RANKING).exists():
-        raise StudyError(f"study {out} has a MasterNet; --compare-masters needs a new study")
-    first = next(iter(settings.values()))
-    device = training_device(first.training_device)
-    machines.check(device)
-    with show_progress(plain=plain) as on_progress:
-        data = load_data(
-            first.data,
-            first.resolution,
-            seed=first.seed,
-            device=device,
-            on_progress=on_progress,
-            max_broken_share=first.max_broken_share,
-        )
-        make_folder(out)
-        ranking = rank_masters(
-            structures,
-            data,
-            first.master_training.recipe(),
-            seeds=range(first.seed, first.seed + TRAININGS),
-            metric=first.metric,
-            device=device,
-            keep=out / layout.RANKING,
-            on_training=lambda done, total, name: on_progress(
-                Progress("MasterNets", done, total, name)
-            ),
-        )
-        return ranking, _measure_masters(ranking, first, data.num_classes, on_progress)
-
-
-def _measure_masters(
-    ranking: MasterRanking, settings: SearchSettings, num_classes: int, on_progress: OnProgress
-) -> dict[str, float]:
-    """Time the structures in turn; the latencies are ms per image."""
-    from genets.core.progress import Progress
-    from genets.latency.predictor.probes import build_for_timing
-    from genets.latency.timing.measurement import measure_interleaved
-
-    measured = measure_interleaved(
-        {row.name: build_for_timing(row.structure, num_classes) for row in ranking.ranked},
-        settings.target,
-        settings.resolution,
-        time_limit_s=settings.measure_seconds,
-        on_progress=lambda share: on_progress(Progress("measuring", 100 * share, 100)),
-    )
-    on_progress(Progress("measuring", 100, 100))
-    return {name: measurement.ms_per_image for name, measurement in measured.items()}

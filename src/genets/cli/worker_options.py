@@ -118,11 +118,11 @@ def make_machines(workers_on: str, given: ClusterOptions) -> Machines:
     return find_machines(workers_on, **given.get(workers_on, {}))
 
 
-def show_worker_options(workers_on: str, given: ClusterOptions) -> str:
+def show_worker_options(count: int | None, workers_on: str, given: ClusterOptions) -> str:
     """Give the options as words of a command; empty where they are the default."""
-    if workers_on == "local":
-        return ""
-    words = ["--workers-on", workers_on]
+    words = [] if count is None else ["--workers", str(count)]
+    if workers_on != "local":
+        words += ["--workers-on", workers_on]
     for name, value in given.get(workers_on, {}).items():
         words += [f"--{workers_on}-{name.removesuffix('_gb')}", str(value)]
-    return " " + shlex.join(words)
+    return "".join(f" {shlex.quote(word)}" for word in words)

@@ -28,7 +28,7 @@
     seconds.json        wall time of each phase
     slurm/              what a search and its tasks on SLURM exchange; removed when it is complete
     failure.json        why the last run stopped
-    run.json            what the last run does, and its last sign of life
+    run.json            the phase of the last run, and the time of its last update
     faults.json         the workers and machines that were lost, in all runs
     grown_from.json     the numbers of trials for each super-block before the study got more
 

@@ -1,4 +1,4 @@
-"""The record of the last run of a search: what it does, and its last sign of life."""
+"""The record of the last run of a search: its phase, its workers and the last update."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ class SearchStatus:
 
     Attributes:
         folder: The study.
-        state: "silent" is a search without a sign of life for two minutes: it was killed, its
+        state: "silent" is a search without an update for two minutes: it was killed, its
             machine is gone, or this machine does not see its files. "unknown" is an unfinished
             study of an older genets, which kept no record of its runs.
-        seen_at: The last sign of life, in seconds since 1970; None where there is no record.
+        seen_at: The time of the last update, in seconds since 1970; None where there is no record.
         failure: The sentence with which the last run stopped.
         run: The record of the last run; None in a study of an older genets.
         phases: The phases in their order.

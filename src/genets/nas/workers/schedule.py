@@ -50,6 +50,13 @@ class Group(Generic[Item]):
     items: tuple[Item, ...]
     losses: int = 0
 
+    def after_loss(self) -> list[Group[Item]]:
+        """Give the groups that run again after one more loss; none where a lone item has failed."""
+        losses, half = self.losses + 1, len(self.items) // 2
+        if losses < MAX_LOSSES:
+            return [Group(self.items, losses)]
+        return [Group(self.items[:half], 1), Group(self.items[half:], 1)] if half else []
+
 
 class Schedule(Generic[Item, Result]):
     """The groups of a job.
@@ -146,11 +153,7 @@ class Schedule(Generic[Item, Result]):
 
     def _run_again(self, group: Group[Item], reason: str) -> Iterator[Result]:
         self._leave(group)
-        losses, items = group.losses + 1, group.items
-        if losses < MAX_LOSSES:
-            self._waiting.appendleft(Group(items, losses))
-        elif len(items) > 1:
-            half = len(items) // 2
-            self._waiting.extendleft([Group(items[half:], 1), Group(items[:half], 1)])
-        else:
-            yield self._job.failed(items[0], reason)
+        parts = group.after_loss()
+        self._waiting.extendleft(reversed(parts))
+        if not parts:
+            yield self._job.failed(group.items[0], reason)

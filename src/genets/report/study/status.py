@@ -30,7 +30,7 @@ def state_sentence(status: SearchStatus) -> str:
     when = "" if status.seen_at is None else _clock_text(status.seen_at)
     match status.state:
         case "running":
-            return f"The search runs. Last sign of life: {when}{_place(status)}."
+            return f"The search runs. Last update: {when}{_place(status)}."
         case "silent":
             return (
                 f"No sign of the search since {when}{_place(status)}. It was killed, its machine "
@@ -62,7 +62,8 @@ def status_lines(status: SearchStatus) -> list[str]:
         return lines
     if run.workers is not None:
         trained = counted(status.running, "network")
-        lines.append(f"Workers: {run.workers} on {run.workers_on}, which train {trained} now.")
+        workers = counted(run.workers, "worker")
+        lines.append(f"{workers} on {run.workers_on}; in training now: {trained}.")
     if run.waiting:
         lines.append(f"The search waits for a calm device: {run.waiting}.")
     if running is not None and status.seconds_left is not None:

@@ -204,7 +204,7 @@ class Exchange:
             read = {path.name: _read(path, TaskStatus) for path in _files(self._tasks)}
         return {name: status for name, status in read.items() if status is not None}
 
-    def last_words(self, task: str) -> str:
+    def last_output(self, task: str) -> str:
         """Give the last line of the output of a task, or the reason why there is none."""
         others = ("srun:", "slurmstepd:", "submitit ")
         for log in sorted(self.arrays.glob(f"*/{task}_*_log.err")):
@@ -220,7 +220,7 @@ class Exchange:
         )
 
     def forget_tasks(self) -> None:
-        """Remove the claims and the words of tasks that have all ended."""
+        """Remove the claims and the status files of tasks that have all ended."""
         with self._explained():
             for path in (*_files(self._claims), *_files(self._tasks)):
                 path.unlink()

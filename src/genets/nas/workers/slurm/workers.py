@@ -24,6 +24,7 @@ from genets.nas.study import layout
 from genets.nas.workers.environment import describe_environment
 from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.schedule import MAX_LOSSES, Group
 from genets.nas.workers.slurm.arrays import Arrays, TaskState
 from genets.nas.workers.slurm.exchange import (
     DRIVER,
@@ -37,7 +38,6 @@ from genets.nas.workers.slurm.task import SlurmTask
 
 _log = get_logger(__name__)
 
-MAX_LOSSES = 2  # of a group
 RESULT_SECONDS = 0.5  # until the driver looks for results again
 STATE_SECONDS = 15.0  # until the driver asks SLURM again
 END_SECONDS = 5.0  # for tasks without a further group
@@ -94,14 +94,6 @@ class SlurmWorkers:
             yield from _Run(self, job, groups, monitor or Monitor()).results()
 
 
-@dataclass(frozen=True)
-class _Group(Generic[Item]):
-    """Items that run together, and how often a task died with them."""
-
-    items: tuple[Item, ...]
-    losses: int = 0
-
-
 class _Run(Generic[Item, Result]):
     """One job on SLURM."""
 
@@ -123,7 +115,7 @@ class _Run(Generic[Item, Result]):
         self._arrays = workers.make_arrays(f"genets-{self._name}", self._exchange.arrays)
         self._given = [tuple(group) for group in groups]
         self._wanted = {item_text(item): item for group in groups for item in group}
-        self._groups: dict[str, _Group[Item]] = {}  # those whose results are missing
+        self._groups: dict[str, Group[Item]] = {}  # those whose results are missing
         self._live: set[str] = set()  # the numbers of tasks that have not ended
         self._failed_starts = 0  # in a row
         self._answered = time.monotonic()  # when SLURM last answered
@@ -162,21 +154,21 @@ class _Run(Generic[Item, Result]):
             items = tuple(self._wanted[text] for text in texts if text in self._wanted)
             goes_on = name in finished or (self._live and name not in closed)
             if items and goes_on and covered.isdisjoint(texts):
-                self._groups[name] = _Group(items)
+                self._groups[name] = Group(items)
                 covered.update(texts)
         if covered:
             _log.info("%s continue on %s", counted(len(self._groups), "group"), self._cluster)
         for group in self._given:
             items = tuple(item for item in group if item_text(item) not in covered)
             if items:
-                self._add_group(_Group(items))
+                self._add_group(Group(items))
         self._save_plan()
 
     @property
     def _cluster(self) -> str:
         return self._workers.cluster
 
-    def _add_group(self, group: _Group[Item]) -> None:
+    def _add_group(self, group: Group[Item]) -> None:
         name = group_name(group.items)
         self._exchange.release(name)  # a trial that failed may run again
         self._groups[name] = group
@@ -199,7 +191,7 @@ class _Run(Generic[Item, Result]):
                 del self._groups[name]
                 damaged = [item for item in group.items if item_text(item) in self._wanted]
                 if damaged:
-                    lost = _Group(tuple(damaged), group.losses)
+                    lost = Group(tuple(damaged), group.losses)
                     yield from self._run_again(lost, "its results are damaged")
 
     def _read_results(self, name: str) -> dict[str, Result]:
@@ -284,7 +276,7 @@ class _Run(Generic[Item, Result]):
         if self._failed_starts > self._workers.count:
             raise WorkersError(
                 f"task {task} on {self._cluster} ended before its first group "
-                f"({self._exchange.last_words(task)}); every finished trial is kept, so give the "
+                f"({self._exchange.last_output(task)}); every finished trial is kept, so give the "
                 "same command again when the reason is gone"
             )
 
@@ -307,19 +299,16 @@ class _Run(Generic[Item, Result]):
         self._exchange.close_group(name)
         yield from self._run_again(group, f"its task ended {MAX_LOSSES} times ({reason})")
 
-    def _run_again(self, group: _Group[Item], reason: str) -> Iterator[Result]:
+    def _run_again(self, group: Group[Item], reason: str) -> Iterator[Result]:
         """Run a group again that is lost. reason: Why an item fails that is lost too often."""
         if self._monitor.is_stopping:
             return
-        losses, parts = group.losses + 1, [group.items]
-        if losses >= MAX_LOSSES:
-            if len(group.items) == 1:
-                yield self._job.failed(group.items[0], reason)
-                return
-            half = len(group.items) // 2
-            losses, parts = 1, [group.items[:half], group.items[half:]]
-        for items in parts:
-            self._add_group(_Group(items, losses))
+        parts = group.after_loss()
+        if not parts:
+            yield self._job.failed(group.items[0], reason)
+            return
+        for part in parts:
+            self._add_group(part)
         self._save_plan()
 
     def _drop_waiting(self) -> None:
