@@ -68,7 +68,7 @@ def wait_for(is_so: Callable[[], object]) -> None:
 
 def tasks(state: str = "all") -> list[str]:
     words = ("--array", "--noheader", "--format=%i", f"--states={state}")
-    return run_command("squeue", *words)
+    return sorted(run_command("squeue", *words))
 
 
 def live_tasks() -> list[str]:
