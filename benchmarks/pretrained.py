@@ -46,7 +46,7 @@ from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import starting_preprocessing
-from genets.nas.study.reader import is_study
+from genets.nas.study.reader import is_study, load_settings
 from genets.networks import build, load_weights
 from genets.networks.channels import MasterChannels
 from genets.networks.inheritance import inherit
@@ -144,7 +144,7 @@ def compare(data: Path, start: Path, seed: int, target: Target) -> list[dict[str
         for method, result in results.items():
             row[method] = of_winner(result.budgets[budget], result)
         inherited = results["inherited"]
-        row["scaled"] = of_scaled(settings, inherited, inherited.budgets[budget])
+        row["scaled"] = of_scaled(inherited, inherited.budgets[budget])
         row["master"] = {"test_top1": inherited.master.top1}
         print({"images": data.name, **row}, flush=True)
         runs.append(row)
@@ -181,10 +181,9 @@ def of_winner(result: SearchResult, whole: SearchResult) -> dict[str, Any]:
     }
 
 
-def of_scaled(
-    settings: SearchSettings, whole: SearchResult, result: SearchResult
-) -> dict[str, Any]:
+def of_scaled(whole: SearchResult, result: SearchResult) -> dict[str, Any]:
     """Fine-tune the scaled MasterNet that is as fast as a winner."""
+    settings = load_settings(whole.folder)
     structure = find_rival(result.selected.structure, settings.structure, settings.target)
     data = load_data(
         settings.data, settings.resolution, seed=settings.seed, check=False,
