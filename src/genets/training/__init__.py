@@ -5,6 +5,7 @@
     step.py            one training step: the loss, the optimizer, the gradients
     loop.py            training and scoring without a folder
     student.py         a network in training: optimizer, average of weights, linear start
+    strided_pointwise.py  convolutions that oneDNN may train wrongly
     mixing.py          mix-up and CutMix
     features.py        feature maps of a frozen network as the images of a training
     train_network.py   a training run from its settings to its results (`genets train`)

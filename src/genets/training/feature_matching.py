@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from genets.core.errors import TrainingError
 from genets.data import Split, steps_per_epoch
 from genets.training.step import autocast, move, repeatable, train_mode
+from genets.training.strided_pointwise import subsample_before_pointwise
 
 LEARNING_RATE = 0.01  # of AdamW; in a trial, the best of 0.003 and 0.01 for 20 epochs of 320 images
 WEIGHT_DECAY = 0.01
@@ -72,6 +73,7 @@ def match_features(
     target.eval()
     for learner in learners:
         move(learner.part, device)
+        subsample_before_pointwise(learner.part)
         train_mode(learner.part)
     optimizers = [
         torch.optim.AdamW(learner.part.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)

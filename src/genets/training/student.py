@@ -22,6 +22,7 @@ from genets.training.linear_start import (
 from genets.training.recipe import RunRecipe
 from genets.training.score import Metric, Score
 from genets.training.step import make_optimizer, move, train_mode, train_step
+from genets.training.strided_pointwise import subsample_before_pointwise
 
 Value = TypeVar("Value")
 
@@ -76,6 +77,7 @@ class Student:
         backward: Callable[[Tensor], object] = torch.autograd.backward,
     ) -> None:
         move(net, device, channels_last=recipe.channels_last)
+        subsample_before_pointwise(net)
         self.net = net
         self.recipe = recipe
         self.device = torch.device(device)
