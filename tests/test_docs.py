@@ -241,6 +241,15 @@ def test_a_link_leads_somewhere(link: str) -> None:
         assert anchor in anchors_in(page.read_text(encoding="utf-8"))
 
 
+def test_the_block_file_of_the_guide_works(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "own_blocks.md").read_text(encoding="utf-8")
+    (tmp_path / "my_block.py").write_text(python_in(page)[0], encoding="utf-8")
+    assert genets.load_blocks(tmp_path / "my_block.py").types == ("Sep",)
+    words = next(shlex.split(each) for each in commands_in(page) if " measure " in each)
+    network = genets.build(genets.Structure.parse(words[words.index("measure") + 1]), 10)
+    assert sum(type(module).__name__ == "SeparableBlock" for module in network.modules()) == 2
+
+
 def anchors_in(text: str) -> set[str]:
     """The anchors of the headings of a page, as a repository and the site make them."""
     titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
@@ -268,7 +277,9 @@ def test_the_page_on_citing_agrees_with_the_citation_file() -> None:
     page = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")
     (paper,) = facts["references"]
     authors = [f"{each['family-names']}, {each['given-names']}" for each in paper["authors"]]
-    for text in (facts["title"], facts["license"], paper["title"], " and ".join(authors)):
+    version = facts["version"]
+    for text in (facts["title"], version, facts["license"], paper["title"], " and ".join(authors)):
         assert f"{{{text}}}" in page
+    assert version == genets.__version__
     assert f"{{{paper['year']}}}" in page
     assert paper["identifiers"][0]["value"] in page

@@ -81,7 +81,23 @@ def test_every_link_of_a_page_leads_to_a_page(generated: dict[str, str], places:
             (folder / link).resolve().relative_to(ROOT / "site").as_posix() for link in links
         }
         files = {each for each in targets if (ROOT / "docs" / each).is_file()}
-        assert targets - files <= places | {f"guides/{notebook_page.NOTEBOOK.name}"}, place
+        others = {f"guides/{notebook_page.NOTEBOOK.name}", *site_pages.OTHER_FILES}
+        assert targets - files <= places | others, place
+
+
+@pytest.mark.parametrize("place", ["index.md", "guides/index.md"])
+def test_a_table_of_links_has_the_titles_of_the_pages(
+    place: str, generated: dict[str, str]
+) -> None:
+    folder = ROOT / "docs"
+    rows = [row for row in (folder / place).read_text("utf-8").splitlines() if row[:1] == "|"]
+    links = re.findall(r"\[([^]]+)\]\(([^)#]+)\)", "\n".join(rows))
+    assert len(links) >= 10
+    for words, link in links:
+        path = (folder / place).parent / link
+        name = path.resolve().relative_to(folder).as_posix()
+        text = generated.get(name) or path.read_text(encoding="utf-8")
+        assert text.startswith(f"# {words}\n"), link
 
 
 def test_links_between_the_repository_and_the_site(tmp_path: Path) -> None:
@@ -94,6 +110,10 @@ def test_links_between_the_repository_and_the_site(tmp_path: Path) -> None:
         "[a](../contributing.md#x) [b](../latency.md) [c](https://a.b/c.md) [d](#here) "
         "[e](../reference/settings.md)"
     )
+    cite = ROOT / "docs/cite.md"
+    assert (
+        site_pages.with_site_links("[a](../CITATION.cff)", cite, "cite.md") == "[a](CITATION.cff)"
+    )
     changed = site_pages.with_site_links(
         "[a](docs/latency.md)", ROOT / "CHANGELOG.md", "changelog.md"
     )
@@ -104,7 +124,7 @@ def test_links_between_the_repository_and_the_site(tmp_path: Path) -> None:
 def test_the_pages_are_written_into_a_folder(tmp_path: Path, places: set[str]) -> None:
     site_pages.collect_pages(tmp_path)
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.md")} == places
-    files = [*SITE["extra_css"], *SITE["extra"]["polyfills"]]
+    files = [*SITE["extra_css"], *SITE["extra"]["polyfills"], *site_pages.OTHER_FILES]
     assert all((tmp_path / name).is_file() for name in files)
 
 
@@ -304,7 +324,9 @@ def test_a_notebook_stores_what_its_cells_print(tmp_path: Path) -> None:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert [each.get("execution_count") for each in cells] == [None, 1, 2, 3]
     assert notebook_page.notebook_page(notebook_page.read_notebook(path), "A note.") == (
-        "# A title\n\n[Download the notebook](quickstart.ipynb)\n\nA note.\n\nText.\n\n"
+        "# A title\n\n[Download the notebook](quickstart.ipynb). To run it, install Jupyter in the "
+        "environment of genets (`pip install notebook`), and give the command `jupyter notebook "
+        "quickstart.ipynb`.\n\nA note.\n\nText.\n\n"
         "```python\na = 2\nprint('a is', a)\n```\n\n```text\na is 2\n```\n\n"
         "```python\nopen('b', 'w').close()\na += 1\n```\n\n"
         "```python\nprint(a)\n```\n\n```text\n3\n```\n"

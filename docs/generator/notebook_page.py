@@ -29,7 +29,11 @@ def notebook_page(notebook: Mapping[str, Any], note: str = "") -> str:
     """
     parts = [_part(cell) for cell in notebook["cells"]]
     title, _, rest = parts[0].partition("\n")
-    download = f"[Download the notebook]({NOTEBOOK.name})"
+    download = (
+        f"[Download the notebook]({NOTEBOOK.name}). To run it, install Jupyter in the environment "
+        f"of genets (`pip install notebook`), and give the command `jupyter notebook "
+        f"{NOTEBOOK.name}`."
+    )
     beginning = [each for each in (title, download, note, rest.strip()) if each]
     return "\n\n".join([*beginning, *parts[1:]]) + "\n"
 

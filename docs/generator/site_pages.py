@@ -35,6 +35,8 @@ OTHER_PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
+# Files outside `docs/` to which pages link; their places on the site are the same.
+OTHER_FILES = ("CITATION.cff", "examples/rep_blocks.py", "examples/uib_blocks.py")
 EXTRAS = ("pictures", "style")
 NOTEBOOK_PLACE = "guides/quickstart.md"
 TIME_LIMIT_S = 300.0  # on two quiet cores, the notebook takes about two minutes
@@ -61,6 +63,8 @@ def collect_pages(folder: Path, notebook: str | None = None) -> None:
     for place, text in pages.items():
         _write(folder / place, text)
     shutil.copy(NOTEBOOK, (folder / NOTEBOOK_PLACE).with_name(NOTEBOOK.name))
+    for name in OTHER_FILES:
+        _write(folder / name, (ROOT / name).read_text(encoding="utf-8"))
     for name in EXTRAS:
         shutil.copytree(DOCS / name, folder / name)
 
@@ -82,19 +86,21 @@ def generated_pages() -> dict[str, str]:
 
 
 def place_of(path: Path) -> str:
-    """Give the place of a written page on the site."""
+    """Give the place of a written page or of another file on the site."""
     name = path.relative_to(ROOT).as_posix()
+    if name in OTHER_FILES:
+        return name
     return OTHER_PAGES.get(name) or path.relative_to(DOCS).as_posix()
 
 
 def with_site_links(text: str, path: Path, place: str) -> str:
-    """Let the links of a page that lead to other written pages lead to their places on the site."""
+    """Let the links of a page to written pages and other files lead to their places on the site."""
 
-    pages = set(written_pages())
+    linked = {*written_pages(), *(ROOT / name for name in OTHER_FILES)}
 
     def replace(match: re.Match[str]) -> str:
         target = (path.parent / match[1]).resolve()
-        if target not in pages:
+        if target not in linked:
             return match[0]
         link = os.path.relpath(place_of(target), Path(place).parent)
         return f"]({link}{match[2] or ''})"

@@ -191,6 +191,14 @@ def test_a_recipe_is_named_for_each_training(driver, tmp_path):
     assert line.startswith("genets: unknown trial-recipe 'nsa'")
 
 
+def test_a_file_of_weights_replaces_the_published_weights_of_a_preset(driver, tmp_path):
+    words = ("--preset", "photos", "--master", "genet_light", "--weights", "light.safetensors")
+    assert invoke(*SEARCH, "--out", tmp_path, *words).exit_code == 0
+    settings = driver.asked.settings
+    assert settings.weights.endswith("light.safetensors")
+    assert not settings.pretrained
+
+
 @pytest.mark.parametrize(
     ("words", "key"),
     [

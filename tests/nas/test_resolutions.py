@@ -218,7 +218,7 @@ def test_select_uses_the_resolution_of_the_winner_by_default(
 def test_the_page_compares_resolutions_by_trained_candidates_only(finished: SearchResult) -> None:
     html = study_page(Snapshot.read(finished.folder), "today")
     assert "<h2>Candidates</h2>" in html
-    assert "Predicted accuracy over latency, 12 pixels" in html
+    assert "over latency, 12 pixels" in html
     assert "The predictions are for 12 pixels, the resolution of the trials" in html
     cells = re.findall(r"<td[^>]*>(.*?)</td>", html)
     first = cells.index("input")

@@ -215,12 +215,11 @@ def _merge_settings(
     """Merge the settings of the study at `out`, of the preset, of the file and of the options."""
     from genets.latency import Target
     from genets.nas.settings.presets import settings_at
-    from genets.nas.settings.toml_tables import load_settings_file, merge_settings
+    from genets.nas.settings.toml_tables import load_settings_file
 
-    base = settings_at(out, preset, load_settings_file(file) if file else {})
-    merged = merge_settings(base, settings)
+    merged = settings_at(out, preset, load_settings_file(file) if file else {}, settings)
     if target:
-        merged["target"] = make_target(target, Target.from_json(base.get("target", {})))
+        merged["target"] = make_target(target, Target.from_json(merged.get("target", {})))
     return merged
 
 

@@ -61,6 +61,7 @@ def frontier_section(snapshot: Snapshot, latency: TargetLatency) -> Section:
     when = "when the latency table was made"
     if winner_on(snapshot, latency) is not None:
         when = "when the winner was measured"
+    label = snapshot.settings.metric.label
     text = FRONTIER_TEXT.format(
         images=scored_images_text(snapshot.settings.num_folds),
         budget=_budget_sentence(snapshot, latency),
@@ -68,7 +69,7 @@ def frontier_section(snapshot: Snapshot, latency: TargetLatency) -> Section:
     return Section(title, [
         Paragraph(text),
         *([Paragraph(_resolutions_text(snapshot, resolutions))] if several else []),
-        *(Figure(chart, "Predicted accuracy over latency" + f", {resolution} pixels" * several)
+        *(Figure(chart, f"Predicted {label} over latency" + f", {resolution} pixels" * several)
           for chart, resolution in zip(charts, resolutions, strict=True)),
         Paragraph(SPEED_TEXT.format(when=when), True),
         Paragraph(latency_conditions(latency), True),
