@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from torch import nn
 
 from genets.analysis import ComparedNetwork
+from genets.analysis.comparison import compare
 from genets.core.errors import TargetError
 from genets.latency import Measurement, Target
 
@@ -57,6 +59,15 @@ class Lab:
             found[name] = measurement_of(ms, target, resolution[name], protocol)
         on_progress(1.0)
         return found
+
+
+def in_lab(patch: pytest.MonkeyPatch) -> Lab:
+    """Put a lab in place of the clock."""
+    lab = Lab({})
+    patch.setattr(compare, "measure_interleaved", lab.measure)
+    environment = {"device_name": "a device", "threads": 1, "packages": {}}
+    patch.setattr("genets.analysis.comparison.rows.describe_environment", lambda t: environment)
+    return lab
 
 
 def candidate(name: str, width: int = 8, **facts: Any) -> ComparedNetwork:

@@ -171,7 +171,7 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
 
     def quick(*words, **options):
         built.append(words)
-        return build(*words, **{**options, "time_limit_s": 0.1})
+        return build(*words, **{**options, "time_limit_s": 0.1, "held_out": 3})
 
     monkeypatch.setattr(LatencyTable, "build", quick)
     words = ("--table", NETWORKS[0], "--blocks", "XX3", "--num-classes", 10, "--batch-size", 1,

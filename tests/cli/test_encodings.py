@@ -8,6 +8,8 @@ import sys
 import pytest
 from rich.console import Console
 
+from genets.cli import app
+from genets.cli.output import escape_what_streams_lack
 from genets.report import tables
 from genets.report.files import write_files
 from genets.report.tables import facts_table, screen_table
@@ -17,17 +19,34 @@ ESCAPED = r"\u5c4b\u9876 \U0001f3ef"
 UNDECODED = "sky\udcff"  # as Python names the folder b"sky\xff"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("words", [("zoo", NAME), ("measure", f"{NAME}.toml"), ("report", NAME)])
-def test_errors(tmp_path, encoding, words):
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    command = [sys.executable, "-m", "genets", *words]
-    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 2
-    error = done.stderr.decode(encoding)
+def assert_escaped(error):
     assert error.startswith("genets: ")
     assert ESCAPED in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_the_error_of_a_process(tmp_path, encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "genets", "zoo", NAME]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 2
+    assert_escaped(done.stderr.decode(encoding))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("words", [("measure", f"{NAME}.toml"), ("report", NAME)])
+def test_errors(tmp_path, monkeypatch, encoding, words):
+    """In this process, because these commands import PyTorch."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("stdout", "stderr"):  # strict: a character without an escape is an error
+        stream = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+        monkeypatch.setattr(sys, name, stream)
+    escape_what_streams_lack()
+    with pytest.raises(SystemExit) as end:
+        app(list(words), prog_name="genets")
+    assert end.value.code == 2
+    assert_escaped(sys.stderr.buffer.getvalue().decode(encoding))
 
 
 PROGRAM = f"""

@@ -22,7 +22,8 @@ from genets.nas.selection.alternatives import block_types
 from genets.nas.selection.budget_search import BudgetSearch, OnAttempt
 from genets.nas.selection.chain import Floats, make_chain
 from genets.nas.selection.fastest import NUM_FASTEST, check_feasible
-from genets.nas.selection.measured import MeasuredNetworks, NetworkLatency
+from genets.nas.selection.measured import MeasuredNetworks
+from genets.nas.selection.network_latency import NetworkLatency
 from genets.nas.study.records import Candidate
 from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.folds import FoldsRunner
-from genets.nas.trials.run import make_trial_job
+from genets.nas.trials.run import make_trial_job, restore_weights
 from genets.nas.workers.files import take_outputs, write_inputs
 from genets.nas.workers.local import run_inline
 from genets.networks import build, load_weights, save_weights
@@ -143,18 +144,17 @@ def test_each_fold_has_the_weights_of_its_own_trials(found: SearchResult) -> Non
 
 
 def test_workers_give_the_same_scores(found: SearchResult) -> None:
+    """A worker gets its job as bytes; a process of its own is started for a trial alone."""
     with Study.open(found.folder) as study:
         context = SearchContext(study, 10, workers=2)
-        trials = [each for each in study.results() if each.trial.index == 1][:2]
-        trained = [each for each in study.trained() if each.structure != MASTER][:1]
-        groups = [(each.trial,) for each in trials]
-        again = {each.trial: each for each in run_inline(make_trial_job(context), groups, 2)}
-        job = make_candidate_job(context)
-        (other,) = run_inline(job, [(each.structure,) for each in trained], 2)
-    assert [again[each.trial].cross_entropy for each in trials] == [
-        each.cross_entropy for each in trials
-    ]
-    assert other.cross_entropy == trained[0].cross_entropy
+        trial = next(each for each in study.results() if each.trial.index == 1)
+        trained = next(each for each in study.trained() if each.structure != MASTER)
+        (again,) = run_inline(make_trial_job(context), [(trial.trial,)], 2)
+        job = pickle.loads(pickle.dumps(make_candidate_job(context)))
+        (other,) = job.runner().run([trained.structure])
+    assert again.trial == trial.trial
+    assert again.cross_entropy == trial.cross_entropy
+    assert other.cross_entropy == trained.cross_entropy
 
 
 def test_jobs_run_without_the_study_folder(tmp_path: Path, found: SearchResult) -> None:
@@ -201,6 +201,35 @@ def test_a_worker_with_other_images_is_refused(tmp_path: Path, found: SearchResu
 def test_lost_weights_of_trials_cost_no_result(tmp_path: Path, found: SearchResult) -> None:
     result = search(tmp_path / "study", asked(trial_weights_mb=0))
     assert_same(result, found)
+
+
+class FailingTrials(ClosedFormLatency):
+    """Trials around the MasterNet of all training images fail."""
+
+    def run_trials(self, job: Any, groups: Any, workers: Any) -> Iterator[TrialResult]:
+        if job.fold is None and job.folds == 1:
+            for trial in [trial for group in groups for trial in group]:
+                yield TrialResult(trial, "failed", reason="memory ran out")
+        else:
+            yield from super().run_trials(job, groups, workers)
+
+
+def test_a_trial_that_fails_around_the_whole_master_net_is_named(
+    tmp_path: Path, found: SearchResult
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(found.folder, folder, ignore=shutil.ignore_patterns("*.onnx"))
+    shutil.rmtree(folder / "trials", ignore_errors=True)
+    with Study.open(folder) as study:
+        context = SearchContext(study, 10, lab=FailingTrials(asked()), workers=1)
+        trial = study.results()[0].trial
+        with pytest.raises(GenetsError) as caught:
+            restore_weights(context, [trial], in_folds=False)
+        restore_weights(context, [trial], in_folds=True)  # their weights are stored
+    assert str(caught.value).startswith(
+        f"trial {trial.super_block} of {MASTER.stage_name(trial.index)}, whose weights a candidate "
+        "needs, failed around the MasterNet of all training images: memory ran out; all results"
+    )
 
 
 def test_a_killed_search_gives_the_same_result(
@@ -341,6 +370,7 @@ def test_weights_that_have_seen_the_images_are_not_cross_validated(tmp_path: Pat
         choose_folds(own, few, tmp_path)
 
 
+@pytest.mark.usefixtures("plain")
 def test_screen_and_page_name_the_folds(found: SearchResult) -> None:
     console = Console(width=300)
     with console.capture() as capture:

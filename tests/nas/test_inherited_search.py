@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +27,12 @@ from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
-from genets.nas.study.records import Trial
+from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.trials.weights import TrialWeights
 from genets.nas.workers.files import take_outputs, write_inputs
+from genets.nas.workers.job import Workers
+from genets.nas.workers.local import LocalWorkers
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
 from genets.structure import Structure, SuperBlock
@@ -178,10 +181,17 @@ def test_damaged_candidate_weights_cost_no_result(
     assert (folder / layout.LOG).read_text().count("is trained again") == 1
 
 
+class TrialsHere(ClosedFormLatency):
+    """Runs trials in this process, because a worker process takes seconds to start."""
+
+    def run_trials(self, job: Any, groups: Any, workers: Workers) -> Iterator[TrialResult]:
+        return super().run_trials(job, groups, LocalWorkers(1))
+
+
 def test_a_selection_stores_the_trials_that_it_runs_again(
     pretrained: Path, tmp_path: Path, found: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_closed_form(monkeypatch, ClosedFormLatency(asked(pretrained)))
+    in_closed_form(monkeypatch, TrialsHere(asked(pretrained)))
     folder = tmp_path / "study"
     shutil.copytree(found.folder, folder)
     for path in (folder / layout.TRIAL_WEIGHTS).glob("*"):

@@ -19,6 +19,8 @@ from genets.nas.workers import local
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.schedule import TimeLimit
 
+pytestmark = pytest.mark.usefixtures("quick_processes")
+
 # Replaces the real runner in the driver, and in the workers, which get the job.
 STUBS = """
 import os, time

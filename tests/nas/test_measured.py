@@ -12,7 +12,8 @@ from small_networks import TWO_XX
 
 from genets.core.errors import BusyDeviceError
 from genets.latency import Budget, Measurement, Target
-from genets.nas.selection.measured import MIN_ATTEMPTS, MeasuredNetworks, NetworkLatency
+from genets.nas.selection.measured import MIN_ATTEMPTS, MeasuredNetworks
+from genets.nas.selection.network_latency import NetworkLatency
 from genets.structure import Structure
 
 MASTER = TWO_XX

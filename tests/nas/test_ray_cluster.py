@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rounds_lab import SETTINGS, in_closed_form
+from rounds_lab import SearchCommand
 
 import genets
-from command_line import fails, invoke
+from command_line import fails
 from genets.core.errors import GenetsError, WorkersError
 from genets.nas.workers.environment import describe_differences, describe_environment
 from genets.nas.workers.ray_cluster import RayCluster, describe_failure, split_address
@@ -87,39 +87,36 @@ def test_addresses() -> None:
     assert genets.RayCluster(address="auto").address == "auto"
 
 
-@pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run `genets search` in closed form, with a study of SETTINGS."""
-    in_closed_form(monkeypatch)
-    file = tmp_path / "settings.toml"
-    lines = [f"{name} = {SETTINGS[name]!r}" for name in ("data", "budget", "master")]
-    file.write_text("\n".join(lines))
-    out = tmp_path / "study"
-    return lambda *words: invoke("search", "--settings", file, "--out", out, *words)
-
-
-def test_a_missing_package_is_named(search: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(
+    search_command: SearchCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    fails(search("--workers-on", "ray"), "pip install 'genets[ray]'")
+    fails(search_command("--workers-on", "ray"), "pip install 'genets[ray]'")
 
 
-def test_options_of_ray_need_workers_on_ray(search: Any) -> None:
-    fails(search("--ray-memory", 4), "--ray-memory needs --workers-on ray")
-    fails(search("--workers-on", "rai"), "unknown workers-on 'rai'; did you mean ray")
+def test_options_of_ray_need_workers_on_ray(search_command: SearchCommand) -> None:
+    fails(search_command("--ray-memory", 4), "--ray-memory needs --workers-on ray")
+    fails(search_command("--workers-on", "rai"), "unknown workers-on 'rai'; did you mean ray")
 
 
-def test_gpus_for_workers_on_cpus_are_refused(search: Any) -> None:
+def test_gpus_for_workers_on_cpus_are_refused(search_command: SearchCommand) -> None:
     pytest.importorskip("ray", reason="needs the extra `ray`")
-    fails(search("--workers-on", "ray", "--ray-gpus", 0.5), "its Ray workers cannot have gpus")
+    fails(
+        search_command("--workers-on", "ray", "--ray-gpus", 0.5), "its Ray workers cannot have gpus"
+    )
 
 
-def test_an_address_without_a_cluster_is_named(search: Any, tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_named(
+    search_command: SearchCommand, tmp_path: Path
+) -> None:
     pytest.importorskip("ray", reason="needs the extra `ray`")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     words = ("--workers-on", "ray", "--ray-address")
-    fails(search(*words, address), f"no Ray cluster answers at {address}: Connection refused")
-    fails(search(*words, "127.0.0.1:99999"), "no Ray cluster answers at 127.0.0.1:99999")
+    fails(
+        search_command(*words, address), f"no Ray cluster answers at {address}: Connection refused"
+    )
+    fails(search_command(*words, "127.0.0.1:99999"), "no Ray cluster answers at 127.0.0.1:99999")
     assert not (tmp_path / "study").exists()
 
 

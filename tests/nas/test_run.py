@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rounds_lab
 import torch
 from rounds_lab import ClosedFormLatency
 from small_networks import TINY
@@ -39,9 +40,10 @@ from genets.nas.search import run_search
 from genets.nas.selection.alternatives import block_types
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
-from genets.nas.study.records import TrialResult
+from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.workers.job import Workers
+from genets.nas.workers.local import LocalWorkers
 
 SETTINGS: dict[str, Any] = {
     "data": "digits",
@@ -62,9 +64,16 @@ SETTINGS: dict[str, Any] = {
 
 
 Finished = tuple[Path, SearchResult, list[Progress]]
+Reads = set[tuple[str, str]]  # the purposes of splits, and the phases in which they were read
 
 
-class Idle(ClosedFormLatency):
+class Exporting(ClosedFormLatency):
+    """Exports an ONNX file as well."""
+
+    export = Laboratory.export
+
+
+class Idle(Exporting):
     """Trains nothing: a test fails where a network is trained."""
 
     def train(self, *_: Any, **__: Any) -> None:
@@ -76,11 +85,25 @@ def settings(**changes: Any) -> SearchSettings:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def reads() -> Reads:
+    """The passes over splits in the search of `finished`, which fills it."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, reads: Reads) -> Finished:
     folder = tmp_path_factory.mktemp("runs") / "study"
     events: list[Progress] = []
-    lab = ClosedFormLatency(settings())
-    result = run_search(settings(), folder, workers=1, on_event=events.append, lab=lab)
+    batches = DigitsSplit.batches
+
+    def noted(self: DigitsSplit, *arguments: Any, **options: Any) -> Any:
+        reads.add((self.purpose, events[-1].phase if events else ""))
+        return batches(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DigitsSplit, "batches", noted)
+        lab = Exporting(settings())
+        result = run_search(settings(), folder, workers=1, on_event=events.append, lab=lab)
     return folder, result, events
 
 
@@ -164,6 +187,15 @@ def test_alternatives_need_no_training(finished: Finished) -> None:
         select_top(folder, budget, 0)
 
 
+class TrialProcesses(ClosedFormLatency):
+    """Runs trials in the processes of the workers, and candidates in this process."""
+
+    def train_candidates(
+        self, job: Any, groups: Any, workers: Workers
+    ) -> Iterator[TrainedCandidate]:
+        return super().train_candidates(job, groups, LocalWorkers(1))
+
+
 def test_only_missing_trials_are_run(finished: Finished, tmp_path: Path) -> None:
     """The study is as after a kill. Two worker processes give the scores of one process."""
     folder = tmp_path / "study"
@@ -174,7 +206,7 @@ def test_only_missing_trials_are_run(finished: Finished, tmp_path: Path) -> None
         rows = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
         database.execute("DELETE FROM trials WHERE repeat = 1 OR super_block = 0")
         database.commit()
-    result = run_search(settings(), folder, workers=2, lab=ClosedFormLatency(settings()))
+    result = run_search(settings(), folder, workers=2, lab=TrialProcesses(settings()))
     with sqlite3.connect(folder / "trials.sqlite") as database:
         again = database.execute("SELECT * FROM trials ORDER BY 1, 2, 3").fetchall()
     assert [row[:4] for row in again] == [row[:4] for row in rows]
@@ -207,22 +239,10 @@ def test_a_finished_study_takes_more_trials(finished: Finished, tmp_path: Path) 
         run_search(settings(), folder)
 
 
-def test_only_the_export_reads_the_test_split(
-    tmp_path: Path, lab: Laboratory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads: list[str] = []
-    batches = DigitsSplit.batches
-    phases: list[str] = []
-
-    def watched(self: DigitsSplit, *args: Any, **options: Any) -> Any:
-        reads.append(f"{self.purpose} {phases[-1] if phases else ''}")
-        return batches(self, *args, **options)
-
-    monkeypatch.setattr(DigitsSplit, "batches", watched)
-    run_search(
-        settings(), tmp_path, workers=1, on_event=lambda event: phases.append(event.phase), lab=lab
-    )
-    assert {read for read in reads if read.startswith("test")} == {"test export"}
+@pytest.mark.usefixtures("finished")
+def test_only_the_export_reads_the_test_split(reads: Reads) -> None:
+    assert {phase for purpose, phase in reads if purpose == "test"} == {"export"}
+    assert {phase for purpose, phase in reads if purpose == "train"} >= {"trials", "final training"}
 
 
 def test_an_infeasible_budget_is_refused_before_the_first_training(tmp_path: Path) -> None:
@@ -342,7 +362,7 @@ def test_workers_are_at_least_one(tmp_path: Path, workers: int) -> None:
     assert not (tmp_path / "study").exists()
 
 
-def test_a_search_with_the_regression_of_the_paper(tmp_path: Path, lab: Laboratory) -> None:
-    asked = settings(regression="paper", selection="random")
-    result = run_search(asked, tmp_path, workers=1, lab=lab)
+def test_a_search_with_the_regression_of_the_paper(tmp_path: Path) -> None:
+    asked = rounds_lab.settings(rounds=1, regression="paper", selection="random")
+    result = rounds_lab.search(asked, tmp_path)
     assert result.selected.predicted_accuracy_std is None

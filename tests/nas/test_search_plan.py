@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,13 +29,14 @@ from rounds_lab import (
 
 import genets
 from command_line import fails, invoke
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, StudyError
 from genets.data import Batch, ImageData, load_data
 from genets.data.split import Fold
 from genets.latency import Measurement, Target
 from genets.nas.candidates.export import OnnxCheck
-from genets.nas.context import SearchContext
+from genets.nas.context import PHASES, SearchContext
 from genets.nas.plan import search_plan
+from genets.nas.plan.begun_study import without_ended
 from genets.nas.plan.estimate import START_S, USUAL_ATTEMPTS, Estimate, PlannedPhase
 from genets.nas.plan.probe import ProbeTimes, TimedSplit, TrainingTime
 from genets.nas.plan.search_plan import SearchPlan, make_plan
@@ -319,8 +321,53 @@ def test_a_folder_with_other_files_is_refused_as_by_a_search(tmp_path: Path) -> 
     assert str(refused.value) == str(real.value)
 
 
-def test_a_study_is_not_planned(tmp_path: Path) -> None:
-    fails(invoke("search", "--out", STORED, "--plan"), "is a study already", "genets report")
+class Stopping(Counting):
+    """Ends the search before one of its trials or candidates."""
+
+    def __init__(self, asked: SearchSettings, trials: int, candidates: int) -> None:
+        super().__init__(asked)
+        self.limits = {"trials": trials, "candidates": candidates}
+
+    def run_trials(self, *words: Any) -> Iterator[TrialResult]:
+        yield from islice(super().run_trials(*words), self.limits["trials"])
+        raise KeyboardInterrupt
+
+    def train_candidates(self, *words: Any) -> Iterator[TrainedCandidate]:
+        yield from islice(super().train_candidates(*words), self.limits["candidates"])
+        raise KeyboardInterrupt
+
+
+def test_a_study_that_has_begun_is_planned_to_its_end(tmp_path: Path) -> None:
+    """After 7 of 10 trials, a plan has 3 trials, and the later phases of a plan of all."""
+    asked = settings(**ONE_ROUND)
+    with pytest.raises(KeyboardInterrupt):
+        search(asked, tmp_path / "study", Stopping(asked, 7, 0))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")}
+    left, complete = plan(asked, tmp_path / "study"), plan(asked, tmp_path / "new")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")}
+    assert [each.phase for each in left.phases] == [
+        each.phase for each in complete.phases if each.phase not in PHASES[:3]
+    ]
+    (trials,) = (each for each in left.phases if each.phase == "trials")
+    assert (trials.count, trials.work) == (3, "10 trials, 7 of them done")
+    assert totals(left.phases[1:]) == totals(complete.phases) - Counter(
+        {"MasterNet training": 1, "trials": 10}
+    )
+    assert (left.continued, complete.continued) == (True, False)
+    assert plan_sentence(left).startswith("What is left of the search takes about ")
+    with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
+        plan(settings(**ONE_ROUND, seed=1), tmp_path / "study")
+
+
+def test_a_part_of_a_phase_takes_a_part_of_its_time() -> None:
+    phase = PlannedPhase("trials", "10 trials", 100.0, "", 10)
+    left = without_ended(7.0, 10.0, phase)
+    assert (left.seconds, left.count) == (pytest.approx(30.0), 3)
+    assert without_ended(None, None, phase) == without_ended(0.0, 10.0, phase) == phase
+
+
+def test_a_finished_study_has_no_plan() -> None:
+    fails(invoke("search", "--out", STORED, "--plan"), "has finished", "genets report")
 
 
 class Numbers:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rounds_lab import MASTER, SETTINGS, in_closed_form
+from rounds_lab import MASTER, SearchCommand
 
 import genets
-from command_line import fails, invoke
+from command_line import fails
 from genets.cli.worker_options import show_worker_options
 from genets.core.errors import GenetsError, WorkersError
 from genets.nas.candidates.runner import CandidateJob
@@ -88,36 +88,33 @@ def test_what_a_task_asks_for() -> None:
     assert "gpus_per_node" not in genets.SlurmCluster().parameters("cpu")
 
 
-@pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run `genets search` in closed form, with a study of SETTINGS."""
-    in_closed_form(monkeypatch)
-    file = tmp_path / "settings.toml"
-    lines = [f"{name} = {SETTINGS[name]!r}" for name in ("data", "budget", "master")]
-    file.write_text("\n".join(lines))
-    out = tmp_path / "study"
-    return lambda *words: invoke("search", "--settings", file, "--out", out, *words)
-
-
-def test_a_missing_package_is_named(search: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(
+    search_command: SearchCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
-    fails(search("--workers-on", "slurm"), "pip install 'genets[slurm]'")
+    fails(search_command("--workers-on", "slurm"), "pip install 'genets[slurm]'")
 
 
 def test_a_machine_without_slurm_is_named(
-    search: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    search_command: SearchCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit", reason="needs the extra `slurm`")
     monkeypatch.setenv("PATH", str(tmp_path))
-    fails(search("--workers-on", "slurm"), "this machine has no SLURM: the command sbatch is miss")
+    fails(
+        search_command("--workers-on", "slurm"),
+        "this machine has no SLURM: the command sbatch is miss",
+    )
     assert not (tmp_path / "study").exists()
     with pytest.raises(WorkersError, match=r"SLURM does not answer: .*No such file"):
         run_command("squeue")
 
 
-def test_options_of_slurm_need_workers_on_slurm(search: Any) -> None:
-    fails(search("--slurm-memory", 4), "--slurm-memory needs --workers-on slurm")
-    fails(search("--workers-on", "ray", "--slurm-time", 9), "--slurm-time needs --workers-on slu")
+def test_options_of_slurm_need_workers_on_slurm(search_command: SearchCommand) -> None:
+    fails(search_command("--slurm-memory", 4), "--slurm-memory needs --workers-on slurm")
+    fails(
+        search_command("--workers-on", "ray", "--slurm-time", 9),
+        "--slurm-time needs --workers-on slu",
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,12 @@ from command_line import fails, invoke
 from genets.cli import watch
 from genets.core.errors import InfeasibleBudgetError, StudyError
 from genets.core.progress import Progress
+from genets.latency import LatencyTable
+from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.calm import WAITING
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.study import layout
+from genets.nas.study.records import TrialResult
 from genets.nas.study.study import Study
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.watch.heartbeat import Heartbeat
@@ -391,15 +395,55 @@ def test_wrong_uses_are_refused(tmp_path: Path) -> None:
     fails(invoke("search", "--watch", folder), "has format version 2, and this genets reads")
 
 
-def test_an_unchanged_frontier_is_not_computed_again(
+class Fits:
+    """Counts the fits of accuracy models."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._fit = AccuracyModel.fit
+        monkeypatch.setattr(AccuracyModel, "fit", self)
+
+    def __call__(self, *arguments: Any, **options: Any) -> AccuracyModel:
+        self.count += 1
+        return self._fit(*arguments, **options)
+
+
+def test_the_accuracy_model_is_fitted_once_for_the_same_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped(tmp_path, ASKED, trials=7)
-    reader = StatusReader(tmp_path)
-    first = reader.read()
-    monkeypatch.setattr("genets.nas.watch.status.list_frontier", lambda _: iter(()))
-    assert reader.read().frontier == first.frontier != ()
+    fits, reader = Fits(monkeypatch), StatusReader(tmp_path)
     with Study.open(tmp_path) as study:
+        first = reader.read().frontier
+        assert reader.read().frontier == first != ()
+        assert fits.count == 1
         known = study.results()[0]
-        study.record(replace(known, trial=replace(known.trial, repeat=9)))
-    assert reader.read().frontier == ()
+        failed = TrialResult(replace(known.trial, repeat=9), "failed", reason="memory ran out")
+        study.record(failed)
+        assert reader.read().frontier == first  # a failed trial is left out of the fit
+        assert fits.count == 2
+        study.record(replace(known, trial=failed.trial, cross_entropy=0.1))  # the trial again
+        assert reader.read().frontier != first
+        assert fits.count == 3
+        study.save_json(layout.RUN, {"state": "running"})
+        assert reader.read().run is not None
+        assert fits.count == 3
+
+
+def test_no_accuracy_model_is_fitted_once_structures_are_selected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(tmp_path, ASKED, trials=99, candidates=1)
+    fits = Fits(monkeypatch)
+    assert genets.read_status(tmp_path).selected != ()
+    assert fits.count == 0
+
+
+def test_a_new_latency_table_gives_a_new_frontier(tmp_path: Path) -> None:
+    stopped(tmp_path, ASKED, trials=7)
+    reader = StatusReader(tmp_path)
+    first = reader.read().frontier
+    (path,) = layout.list_tables(tmp_path / layout.LATENCY)
+    table = LatencyTable.load(path)
+    replace(table, timed_ms={probe: 2 * ms for probe, ms in table.timed_ms.items()}).save(path)
+    assert reader.read().frontier != first

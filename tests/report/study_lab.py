@@ -8,7 +8,7 @@ from typing import Any
 
 from closed_form_device import ClosedFormDevice
 from genets.latency import LatencyTable, Measurement
-from genets.nas.selection.measured import NetworkLatency
+from genets.nas.selection.network_latency import NetworkLatency
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.records import Candidate, Trial, TrialResult
 from genets.nas.study.study import Study

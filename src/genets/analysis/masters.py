@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from genets.core.errors import GenetsError, TrainingError, shown
 from genets.core.json_files import read_json, write_json
@@ -134,7 +134,7 @@ class MasterRanking:
         values = self._values
         trainings = values.shape[1]
         freedom = (values.shape[0] - 1) * (trainings - 1)
-        factor = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) if freedom else math.nan
+        factor = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) if freedom else math.nan
         half = factor * self.noise / math.sqrt(trainings)
         means = values.mean(axis=1)
         best = means.max() if self.metric.higher_is_better else means.min()

@@ -19,7 +19,8 @@ from genets.cli.doctor import doctor
 from genets.cli.eval import eval_
 from genets.cli.export import export
 from genets.cli.measure import measure
-from genets.cli.options import PANELS, expand_groups
+from genets.cli.option_groups import expand_groups
+from genets.cli.options import PANELS
 from genets.cli.predict import predict
 from genets.cli.profile import profile
 from genets.cli.rank import rank

@@ -19,7 +19,8 @@ from genets.data.broken_images import broken_files
 from genets.data.folder_layout import find_classes, find_splits
 from genets.data.folder_scan import FolderScan, FoundImage
 from genets.data.pixels import read_rgb
-from genets.data.pool import Pool, PoolOptions, PoolSplit, assemble
+from genets.data.pool import PoolOptions, PoolSplit, assemble
+from genets.data.pool_cuts import Pool
 from genets.data.split import SPLITS, ImageData, name_some
 from genets.data.split_names import suggest_names
 

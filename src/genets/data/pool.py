@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, cast
 
@@ -20,25 +20,22 @@ from genets.core.image_facts import MAX_BROKEN_SHARE, Preprocessing
 from genets.data.broken_images import BrokenImages
 from genets.data.image_reader import ImageReader, Images, Pick, collate, image_name
 from genets.data.pixels import Erasing, normalised
+from genets.data.pool_cuts import Pool, cut_missing_splits, cut_training_fold, needed_cuts
 from genets.data.scoring import DEFAULT, Pixels, make_transform
 from genets.data.seeds import make_generator
 from genets.data.share import WHOLE, Share
 from genets.data.split import (
     CPU,
     SPLITS,
-    VALIDATION_SHARE,
     Batch,
     Fold,
     ImageData,
     check_classes,
     check_positive,
     check_resolution,
-    cut,
-    cut_fold,
     slices,
 )
 
-TEST_SHARE = 0.2
 RESOLUTIONS = (8, 2048)
 FEW_IMAGES = 500
 MAX_READERS = 8
@@ -113,14 +110,6 @@ class PoolOptions(TypedDict, total=False):
     splits: Sequence[str]
     cut_missing: bool
     fold: Fold | None
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """A stored part of a data set: images, and their classes, which need no reading."""
-
-    images: Images
-    labels: Sequence[int]
 
 
 @dataclass(eq=False)
@@ -336,13 +325,13 @@ def assemble(
     """
     check_resolution(resolution, *RESOLUTIONS, name)
     stored = {"train": train, "validation": validation, "test": test}
-    cuts = _needed_cuts(stored, splits) if cut_missing else []
+    cuts = needed_cuts(stored, splits) if cut_missing else []
     needs_train = "train" in splits or bool(cuts)
     labels = train.labels if train is not None and needs_train else None
     check_classes(name, labels, class_names, 1 + len(cuts))
-    parts = _cut_missing(stored, splits, cuts, seed)
+    parts = cut_missing_splits(stored, splits, cuts, seed)
     if fold is not None:
-        parts |= _cut_fold(parts, "validation" in cuts, fold, seed)
+        parts |= cut_training_fold(parts, "validation" in cuts, fold, seed)
     images = sum(len(positions) for _, positions in parts.values())
     usual = _usual_workers(images if labels is None else len(labels), share, device)
     workers = usual if workers is None else workers
@@ -389,55 +378,3 @@ def with_augmentation(data: ImageData, augmentation: Augmentation) -> ImageData:
     transform = augmentation.training_transform(data.resolution)
     augmented = replace(split, training_transform=transform, augmentation=augmentation)
     return replace(data, train=augmented)
-
-
-def _needed_cuts(stored: Mapping[str, Pool | None], splits: Collection[str]) -> list[str]:
-    """The missing splits to cut off the training pool, in this order, for the needed `splits`.
-
-    The test split is cut off first, so the validation split needs both cuts.
-    """
-    missing = [split for split in ("test", "validation") if stored[split] is None]
-    if "train" in splits:
-        return missing
-    last = max((missing.index(split) for split in missing if split in splits), default=-1)
-    return missing[: last + 1]
-
-
-def _cut_fold(
-    parts: Mapping[str, tuple[Pool, Sequence[int]]], with_validation: bool, fold: Fold, seed: int
-) -> dict[str, tuple[Pool, Sequence[int]]]:
-    """Training and validation split of a fold of the training images.
-
-    with_validation: whether the validation split was cut off the training images.
-    """
-    pool, positions = parts["train"]
-    every = sorted([*positions, *(parts["validation"][1] if with_validation else ())])
-    stay, cut_off = cut_fold([pool.labels[position] for position in every], fold, seed=seed)
-    return {
-        "train": (pool, [every[position] for position in stay]),
-        "validation": (pool, [every[position] for position in cut_off]),
-    }
-
-
-def _cut_missing(
-    stored: Mapping[str, Pool | None], splits: Collection[str], cuts: Sequence[str], seed: int
-) -> dict[str, tuple[Pool, Sequence[int]]]:
-    """The pool and the positions in it for each needed split."""
-    parts: dict[str, tuple[Pool, Sequence[int]]] = {
-        split: (pool, range(len(pool.labels))) for split, pool in stored.items() if pool is not None
-    }
-    train = stored["train"]
-    for split in cuts:
-        assert train is not None, "a missing split is cut off the training images"
-        remaining = parts["train"][1]
-        labels = [train.labels[position] for position in remaining]
-        test = split == "test"
-        stay, cut_off = cut(
-            labels,
-            TEST_SHARE if test else VALIDATION_SHARE,
-            purpose=split,
-            seed=0 if test else seed,
-        )
-        parts[split] = train, [remaining[position] for position in cut_off]
-        parts["train"] = train, [remaining[position] for position in stay]
-    return {split: parts[split] for split in SPLITS if split in splits and split in parts}

@@ -14,7 +14,8 @@ from timm.data.dataset_factory import create_dataset
 
 from genets.core.errors import DataError, first_line
 from genets.data.pixels import read_rgb
-from genets.data.pool import Pool, PoolOptions, assemble
+from genets.data.pool import PoolOptions, assemble
+from genets.data.pool_cuts import Pool
 from genets.data.split import SPLITS, ImageData
 
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")

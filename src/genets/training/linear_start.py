@@ -14,8 +14,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from genets.core.errors import TrainingError
@@ -124,6 +122,9 @@ def fit_linear(
     Returns:
         The weight (classes, F) and the bias (classes,) for the features as they are.
     """
+    from sklearn.exceptions import ConvergenceWarning  # a second, which few trainings need
+    from sklearn.linear_model import LogisticRegression
+
     x = features.double().numpy()
     mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), LEAST_DEVIATION)
     model = LogisticRegression(

@@ -87,9 +87,7 @@ def train_network(
     if max_broken_share is not None:
         settings = replace(settings, max_broken_share=max_broken_share)
     out = Path(os.path.expanduser(out))
-    if settings.recipe.precision == "auto":  # a run keeps its precision on another device
-        stored = load_settings(out).recipe.precision if is_run(out) else usual_precision(device)
-        settings = settings.with_precision(stored)
+    settings = _with_precision(settings, out, device)
     team = Processes(device, processes, settings.recipe.precision)
     if team.device.type == "cpu":
         keep_freed_memory()  # every step allocates the same memory again
@@ -100,10 +98,7 @@ def train_network(
         notes.append(text)
         outer.note(text)
 
-    if settings.resolution is None:
-        with torch.random.fork_rng():
-            resolution = resolve_network(settings.network, 2).resolution
-        settings = replace(settings, resolution=resolution)
+    settings = _with_resolution(settings)
     try:
         with ExitStack() as stack:
             # A wrong input must leave no folder behind, so a new folder is begun after loading.
@@ -145,6 +140,23 @@ def train_network(
         if team.is_first:
             raise
         raise TrainingError(f"process {team.share.number + 1} of {team.count}: {error}") from error
+
+
+def _with_precision(settings: RunSettings, out: Path, device: str) -> RunSettings:
+    """Choose the precision where it is `auto`; a run keeps its precision on another device."""
+    if settings.recipe.precision != "auto":
+        return settings
+    stored = load_settings(out).recipe.precision if is_run(out) else usual_precision(device)
+    return settings.with_precision(stored)
+
+
+def _with_resolution(settings: RunSettings) -> RunSettings:
+    """Take the network's own resolution where none is given."""
+    if settings.resolution is not None:
+        return settings
+    with torch.random.fork_rng():
+        resolution = resolve_network(settings.network, 2).resolution
+    return replace(settings, resolution=resolution)
 
 
 def _balance_advice(settings: RunSettings, data: ImageData) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from scipy.stats import spearmanr
-
 from genets.analysis.comparison.networks import PAPER_NAMES
 from genets.analysis.comparison.rows import Comparison, ComparisonRow
 from genets.latency import Target
@@ -61,6 +59,8 @@ def spearman(pairs: Sequence[tuple[Any, Any]]) -> float | None:
     """Rank correlation; None for fewer than 3 pairs or where one side is constant."""
     if len(pairs) < MIN_RANKED or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None
+    from scipy.stats import spearmanr  # half a second, which other commands need not wait for
+
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid
-from scipy.stats import semicircular
 from torch import Tensor
 
 from genets.core.errors import GenetsError
@@ -116,6 +115,8 @@ def random_share(channels: int, fan_in: int, energy: float = ENERGY) -> float:
         fan_in: c_in k^2.
         energy: The share of the energy.
     """
+    from scipy.stats import semicircular  # half a second, which other commands need not wait for
+
     aspect = min(channels, fan_in) / max(channels, fan_in)
     # The energy by square is the density times the square, which is a semicircle.
     angle = np.arccos(semicircular.ppf(1 - energy))

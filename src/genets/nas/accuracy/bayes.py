@@ -26,7 +26,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from genets.core.errors import counted
@@ -242,6 +241,8 @@ class BayesEffects:
         predicted = observed - residual[perturbed]
         spearman = None
         if min(len(np.unique(observed)), len(np.unique(predicted))) >= 3:
+            from scipy.stats import spearmanr  # half a second, which a worker need not wait for
+
             spearman = float(spearmanr(observed, predicted).statistic)
         std = np.sqrt(self.posterior.left_out_variance[:count])
         falls = self.model.target[:count] - residual  # as predicted

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 from threadpoolctl import threadpool_limits
 
 from genets.nas.accuracy.bayes import BayesEffects
@@ -112,7 +112,7 @@ def chance_to_settle(choice: UndecidedChoice, std_left: float) -> float:
     if move == 0.0:
         return 0.0  # the trials change nothing, and the difference is not clear now
     sides = (choice.mean, -choice.mean)
-    return float(sum(norm.cdf((side - CLEAR_STDS * std_left) / move) for side in sides))
+    return float(sum(ndtr((side - CLEAR_STDS * std_left) / move) for side in sides))
 
 
 def trials_to_settle(

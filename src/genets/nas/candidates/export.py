@@ -78,11 +78,7 @@ def export_network(
     Raises:
         GenetsError: A file cannot be written.
     """
-    write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
-    for file in find_block_files(stage.type for stage in structure.stages):
-        file.copy_to(folder)
-    metadata = {"structure": str(structure), **data.weights_metadata()}
-    save_weights(net, folder / WEIGHTS_FILE, metadata)
+    write_network(net, structure, data, folder)
     for name in (CONTRACT_FILE, SCRIPT_FILE, ONNX_FILE):  # of an earlier winner of this study
         (folder / name).unlink(missing_ok=True)
     try:
@@ -106,3 +102,12 @@ def export_network(
     }
     write_contract(folder, contract)
     return OnnxCheck(difference)
+
+
+def write_network(net: nn.Module, structure: Structure, data: ImageData, folder: Path) -> None:
+    """Write the files that `genets.load` reads; see `export_network`."""
+    write_atomic(folder / STRUCTURE_FILE, structure.to_toml())
+    for file in find_block_files(stage.type for stage in structure.stages):
+        file.copy_to(folder)
+    metadata = {"structure": str(structure), **data.weights_metadata()}
+    save_weights(net, folder / WEIGHTS_FILE, metadata)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from types import NoneType
 from typing import Any
 
-from genets.core.errors import GenetsError, StudyError, check_type
+from genets.core.errors import GenetsError, check_type
 from genets.core.output_folder import check_writable_folder
 from genets.core.progress import OnProgress
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
@@ -19,6 +19,7 @@ from genets.nas.checks import check_search
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.new_study import complete_settings
+from genets.nas.plan.begun_study import BegunStudy
 from genets.nas.plan.estimate import Estimate, PlannedPhase
 from genets.nas.plan.probe import Probe
 from genets.nas.search import signature_with_settings
@@ -39,18 +40,19 @@ class SearchPlan:
     """What a search will do, with estimates from a probe on this machine.
 
     Attributes:
-        folder: The folder of the study, which is not made.
+        folder: The folder of the study, to which nothing is written.
         settings: All settings.
         reasons: Why settings were chosen, line by line.
         images: The number of images of each split.
         workers: The number of processes that train trials and candidates.
-        phases: The phases in their order.
+        phases: The phases that are left, in their order.
         disk_bytes: The largest size of the files, by kind.
         free_bytes: The free space of the disk.
         warnings: What disturbed the probe, and whether the disk is too small.
         probe_seconds: The time of the probe.
         workers_on: The machines of these processes, in words.
         gpus: The number of GPUs that these processes use; 0 on CPUs.
+        continued: Whether the study has begun already.
         made_at: When the plan was made, in seconds since 1970.
     """
 
@@ -66,6 +68,7 @@ class SearchPlan:
     probe_seconds: float
     workers_on: str = "this machine"
     gpus: int = 0
+    continued: bool = False
     made_at: float = field(default_factory=time.time)
 
     @property
@@ -110,10 +113,11 @@ def plan_search(
     """Plan a search: its phases, its time on its machines, and its disk space.
 
     Images and settings are checked as by `search`, and a probe of about a minute times a few steps
-    of each kind of training. The folder of the study is not made.
+    of each kind of training. Nothing is written to the folder of the study. Of a study that has
+    begun, the phases that are left are planned.
 
     Args:
-        out: The folder of the study, which is not made.
+        out: The folder of the study, new or to be continued.
         preset: See `search`.
         workers: See `search`.
         workers_on: See `search`. Machines of a cluster are taken to be as fast as this one.
@@ -125,8 +129,8 @@ def plan_search(
         The plan.
 
     Raises:
-        GenetsError: `search` would refuse the settings, the images or the folder, or the folder is
-            a study already.
+        GenetsError: `search` would refuse the settings, the images or the folder; or the search
+            has finished, or the settings differ from those of the study.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
     complete = complete_settings(settings_at(Path(out), preset, settings), out, preset)
@@ -157,11 +161,6 @@ def make_plan(
     limit_s: the longest probe.
     """
     folder, files = Path(out), StudyReader(out).files
-    if files.is_begun:
-        raise StudyError(
-            f"{out} is a study already, and only a new search can be planned; "
-            f"`genets report {out}` shows what the study has done"
-        )
     check_writable_folder(out)
     files.check_usable()
     machines = find_machines(workers_on)
@@ -170,6 +169,7 @@ def make_plan(
         on_event=on_event,
     )  # fmt: skip
     settings, data = checked.settings, checked.data
+    begun = BegunStudy(folder, settings) if files.is_begun else None
     try:
         temporary = TemporaryDirectory(prefix="genets-plan-")
     except OSError as error:
@@ -182,12 +182,13 @@ def make_plan(
         gpus = min(context.workers.count, context.workers.gpus) if context.device != "cpu" else 0
         times = Probe(context, data, limit_s, on_event).run(plan_round(context))
         estimate = Estimate(context, data, times)
-        phases, disk_bytes = tuple(estimate.phases()), estimate.disk_bytes()
+        planned, disk_bytes = estimate.phases(), estimate.disk_bytes()
+        phases = tuple(begun.leave_out_ended(planned) if begun else planned)
     disk = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
     free_bytes = shutil.disk_usage(disk).free
     warnings = [f"{cause} during the probe, so the times may be too long"
                 for cause in times.measured.disturbances]  # fmt: skip
-    if sum(disk_bytes.values()) > free_bytes:
+    if sum(disk_bytes.values()) > free_bytes + (begun.disk_bytes() if begun else 0):
         warnings.append(f"the disk of {disk} is too small for the study")
     source = f"those of the preset {preset}" if preset else "defaults"
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
@@ -204,4 +205,5 @@ def make_plan(
         times.seconds,
         str(machines),
         gpus,
+        begun is not None,
     )

@@ -22,7 +22,7 @@ from genets.latency import Measurement
 from genets.nas.context import RIVALS, Report, SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.rivals.contender import Rival
-from genets.nas.selection.measured import NetworkLatency
+from genets.nas.selection.network_latency import NetworkLatency
 from genets.nas.settings.rival_names import RivalName, expand_rivals
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader

@@ -7,8 +7,9 @@ Read the files in this order:
 3. `alternatives`: the best structures of other block types.
 4. `improvement`: the candidates that are expected to improve most on trained ones.
 5. `scaled`: the MasterNet with all widths scaled, a candidate of a search from trained weights.
-6. `measured`: measured latencies, and what they say about the speed of the device.
-7. `fastest`: whether any structure meets the budget.
-8. `budget_search`: selects, measures and corrects the table until structures meet the budget.
-9. `resolutions`: candidates of several resolutions.
+6. `network_latency`: a latency beside that of the MasterNet, and what it says about a budget.
+7. `measured`: the measured networks of a target, which are measured until a budget is decided.
+8. `fastest`: whether any structure meets the budget.
+9. `budget_search`: selects, measures and corrects the table until structures meet the budget.
+10. `resolutions`: candidates of several resolutions.
 """

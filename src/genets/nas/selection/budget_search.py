@@ -21,7 +21,7 @@ from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.fastest import fastest_of_types, make_infeasible_error
 from genets.nas.selection.frontier import Frontier, frontier, random_selection
 from genets.nas.selection.improvement import DrawnFrontiers, choose_candidates
-from genets.nas.selection.measured import NetworkLatency
+from genets.nas.selection.network_latency import NetworkLatency
 from genets.nas.selection.scaled import scale_to_latency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure

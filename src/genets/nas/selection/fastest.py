@@ -17,7 +17,7 @@ from genets.nas.selection.alternatives import (
 )
 from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.frontier import Frontier, frontier
-from genets.nas.selection.measured import NetworkLatency
+from genets.nas.selection.network_latency import NetworkLatency
 from genets.structure import Structure
 
 # Structures that are measured before a budget is refused: no table knows which one is the fastest.

@@ -49,6 +49,18 @@ class RoundSnapshot:
     selected: bool
 
 
+class ModelFit:
+    """The fit of the accuracy model to the trials that have ended, made when it is first used."""
+
+    def __init__(self, settings: SearchSettings, rounds: Sequence[RoundSnapshot]) -> None:
+        self._settings, self._rounds = settings, rounds
+
+    @cached_property
+    def outcome(self) -> tuple[AccuracyModel | None, str | None]:
+        """The model, or None and the reason why it cannot be fitted."""
+        return _fit_model(self._settings, self._rounds)
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """The content of a study. A part that does not exist yet is None or empty.
@@ -66,8 +78,7 @@ class Snapshot:
         failure: The sentence that the last run of the search stopped with.
         seconds: Wall time of each phase.
         faults: The workers and machines that were lost, in all runs.
-        model: The accuracy model of the `latest` round, None where it cannot be fitted.
-        model_failure: Why it cannot be fitted.
+        fit: The fit of the accuracy model, which the contents of all budgets share.
         refusal: Why the budget was refused, if it is one of several.
         budgets: The content for each of several budgets, the largest first; empty with one budget.
     """
@@ -84,8 +95,7 @@ class Snapshot:
     failure: str | None
     seconds: dict[str, float]
     faults: tuple[Fault, ...]
-    model: AccuracyModel | None
-    model_failure: str | None
+    fit: ModelFit
     refusal: str | None = None
     budgets: tuple[Snapshot, ...] = ()
 
@@ -97,7 +107,6 @@ class Snapshot:
         rounds = tuple(_read_rounds(study, score))
         budgets = study.each_budget()
         _check_one_study(study, rounds, [each.selected() for each in budgets])
-        model, model_failure = _fit_model(study.settings, rounds)
         whole = cls(
             folder=study.folder,
             settings=study.settings,
@@ -111,8 +120,7 @@ class Snapshot:
             failure=study.failure(),
             seconds=study.seconds(),
             faults=tuple(study.faults()),
-            model=model,
-            model_failure=model_failure,
+            fit=ModelFit(study.settings, rounds),
         )
         return whole._with_budgets(budgets) if len(budgets) > 1 else whole
 
@@ -175,6 +183,16 @@ class Snapshot:
     def latest(self) -> RoundSnapshot:
         """The last round that has selected its candidates, or the first round."""
         return _find_latest(self.rounds)
+
+    @property
+    def model(self) -> AccuracyModel | None:
+        """The accuracy model of the `latest` round; None where it cannot be fitted."""
+        return self.fit.outcome[0]
+
+    @property
+    def model_failure(self) -> str | None:
+        """Why it cannot be fitted."""
+        return self.fit.outcome[1]
 
     @property
     def results(self) -> list[TrialResult]:

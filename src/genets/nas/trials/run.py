@@ -81,7 +81,7 @@ def restore_weights(context: SearchContext, trials: Sequence[Trial], *, in_folds
             those around the MasterNet of the whole training split.
 
     Raises:
-        GenetsError: The weights cannot be written.
+        GenetsError: A trial fails, or the weights cannot be written.
     """
     job = make_trial_job(context)
     assert isinstance(job, InheritedTrialJob)
@@ -98,10 +98,26 @@ def _restore(context: SearchContext, job: InheritedTrialJob, trials: Sequence[Tr
     _log.info("%d trials are run again, because their weights are missing or damaged", len(lost))
     job = replace(job, kept=replace(kept, limit_bytes=sys.maxsize))
     groups = group_trials(lost, group_size(context, job))
-    for _ in context.lab.run_trials(job, groups, context.workers):
-        pass  # the workers store the weights
+    results = list(context.lab.run_trials(job, groups, context.workers))  # which store the weights
+    failed = [result for result in results if result.status == "failed"]
+    if failed:
+        raise GenetsError(_describe_failure(context, job, failed[0]))
     if not all(kept.has(trial) for trial in trials):
         raise GenetsError(f"the weights of trials cannot be written to {kept.folder}")
+
+
+def _describe_failure(context: SearchContext, job: InheritedTrialJob, result: TrialResult) -> str:
+    """The sentence for a trial that ended well, and failed when it ran again for its weights."""
+    trial, place = result.trial, ""
+    if context.settings.num_folds > 1:
+        images = "all training images" if job.fold is None else f"fold {job.fold.number + 1}"
+        place = f" around the MasterNet of {images}"
+    return (
+        f"trial {trial.super_block} of {job.master.stage_name(trial.index)}, whose weights a "
+        f"candidate needs, failed{place}: {result.reason}; all results are kept, so give the same "
+        "command again to repeat the trial, or begin another study with other settings of "
+        "trial_training"
+    )
 
 
 def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:

@@ -122,7 +122,11 @@ def read_status(folder: str | Path) -> SearchStatus:
 
 
 class StatusReader:
-    """Reads the status of a study again and again; an unchanged frontier is kept."""
+    """Reads the status of a study again and again.
+
+    The accuracy model is fitted for the frontier alone, and again only when a trial has ended or
+    the latency tables have changed.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
@@ -170,7 +174,12 @@ class StatusReader:
         )
 
     def _read_frontier(self, snapshot: Snapshot) -> tuple[FrontierPoint, ...]:
-        key = len(snapshot.results), len(snapshot.rounds), len(snapshot.targets)
+        latest = snapshot.latest
+        tables = [each.table for each in snapshot.targets]
+        key = (
+            snapshot.settings, latest.number, latest.score, snapshot.results, snapshot.confirmed,
+            tables,
+        )  # fmt: skip
         if self._frontier[0] != key:
             self._frontier = key, tuple(list_frontier(snapshot))
         return self._frontier[1]

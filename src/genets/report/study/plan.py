@@ -63,8 +63,9 @@ def plan_tables(plan: SearchPlan) -> list[Table]:
 def plan_sentence(plan: SearchPlan) -> str:
     """The time of the search, its GPU-hours, and how uncertain the time is."""
     probe, finish = _rough_text(plan.probe_seconds), time.localtime(plan.finish_at)
+    search = "What is left of the search" if plan.continued else "The search"
     sentence = (
-        f"The search takes about {_rough_text(plan.seconds)} on {plan.workers_on}, by a probe of "
+        f"{search} takes about {_rough_text(plan.seconds)} on {plan.workers_on}, by a probe of "
         f"{probe}. If it began now, it would end at about "
         f"{time.strftime('%Y-%m-%d %H:%M', finish)}."
     )
