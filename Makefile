@@ -66,7 +66,8 @@ TINY_BENCHMARKS := \
 	"table3.py --engines torch --time-limit 0.01" \
 	"table_preparation.py --tiny" \
 	"train_kills.py --kills 1" \
-	"trial_cost.py --tiny"
+	"trial_cost.py --tiny" \
+	"worker_model.py --tiny"
 
 benchmarks-tiny: setup ## check that the benchmarks run; the committed results stay
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \

@@ -87,7 +87,7 @@ def trial_run(settings: SearchSettings, stored: Path | None) -> TrialRun:
     lines = stored.read_text().splitlines() if stored is not None and stored.exists() else []
     for entry in map(json.loads, lines):
         if entry["settings"] == relevant:
-            return TrialRun(settings, Score(**entry["master"]), _read(entry["trials"]))
+            return TrialRun(settings, Score(**entry["master"]), read_trials(entry["trials"]))
     run = _run(settings)
     if stored is not None:
         entry = {
@@ -152,7 +152,8 @@ def _row(result: TrialResult) -> list[Any]:
     return [*key, result.status, *scores]
 
 
-def _read(rows: list[list[Any]]) -> tuple[TrialResult, ...]:
+def read_trials(rows: list[list[Any]]) -> tuple[TrialResult, ...]:
+    """The stored trials of a run."""
     return tuple(
         TrialResult(Trial(index, parse_super_block(notation), repeat), *rest)
         for index, notation, repeat, *rest in rows

@@ -170,8 +170,8 @@ KEYS: dict[str, dict[str, str]] = {
     "search --plan": {
         "": (
             "continued, disk_bytes, finish_at, folder, free_bytes, gpu_hours, gpus, images, "
-            "made_at, phases, probe_seconds, reasons, seconds, settings, warnings, workers, "
-            "workers_on"
+            "made_at, phases, probe_seconds, processes, reasons, seconds, settings, warnings, "
+            "workers, workers_on"
         ),
         "images": "test, train, validation",
         "disk_bytes": "MasterNet, candidates, other, rivals, trials, winner",

@@ -134,3 +134,19 @@ def test_separate_trials_are_groups_of_one(space: SearchSpace) -> None:
     planned = plan_trials(space, 3, 2, seed=0)
     assert [len(group) for group in group_trials(planned, 1)] == [1] * len(planned)
     assert {trial for group in group_trials(planned) for trial in group} == set(planned)
+
+
+@pytest.mark.parametrize("workers", [2, 5, 24, 1000])
+def test_groups_are_smaller_towards_the_end(workers: int, space: SearchSpace) -> None:
+    """A group has at most a part of the trials that are left, smaller than a worker's share."""
+    planned = plan_trials(space, 24, 3, seed=1)
+    groups = group_trials(planned, workers=workers)
+    assert [trial for group in groups for trial in group] == [
+        trial for group in group_trials(planned) for trial in group
+    ]
+    left = len(planned)
+    for group in groups:
+        assert len({trial.index for trial in group}) == 1
+        assert len(group) <= min(4, max(1, left / (1.25 * workers)))
+        left -= len(group)
+    assert len(groups) <= len(group_trials(planned)) + 4 * workers

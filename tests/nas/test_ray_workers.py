@@ -13,6 +13,7 @@ from workers_lab import INPUT, StubJob, StubResult
 
 from genets.core.errors import WorkersError
 from genets.nas.workers import ray_workers
+from genets.nas.workers.image_folder import MAX_TRAVELLING_BYTES
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_cluster import Connection, RayCluster
 from genets.nas.workers.ray_plan import WorkerPlan
@@ -266,3 +267,47 @@ def test_the_files_of_workers_are_removed(ray: FakeRay, job: MortalJob) -> None:
     run(ray, job, [("a",), ("die-once",)])
     left = [path for path in job.marks.iterdir() if path.is_dir()]
     assert left == []
+
+
+class Elsewhere(FakeRay):
+    """Workers on another machine, which does not see a folder of images."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder, self.sent = folder, 0
+
+    def put(self, value: Any) -> Any:
+        self.sent += isinstance(value, dict)
+        return value
+
+    def get(self, call: Call) -> Any:
+        if call.method != "prepare":
+            return super().get(call)
+        hidden = self.folder.rename(self.folder.with_name("hidden"))
+        try:
+            return super().get(call)
+        finally:
+            hidden.rename(self.folder)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_bytes(b"1")
+    return tmp_path / "images"
+
+
+def test_images_travel_once_to_workers_that_do_not_see_them(job: MortalJob, images: Path) -> None:
+    ray = Elsewhere(images)
+    assert len(run(ray, replace(job, data=str(images)), [("a",), ("b",)])) == 2
+    places = {actor.worker._runner.job.data for actor in ray.actors}
+    assert (len(ray.actors), len(places), ray.sent) == (2, 1, 1)
+    assert str(images) not in places
+
+
+def test_large_images_do_not_travel(job: MortalJob, images: Path) -> None:
+    with (images / "1.png").open("r+b") as file:
+        file.truncate(MAX_TRAVELLING_BYTES + 1)
+    missing = rf"are not sent to \S+, where {images} is missing \(its files have more than 256 MiB"
+    with pytest.raises(WorkersError, match=missing):
+        run(Elsewhere(images), replace(job, data=str(images)), [("a",)])

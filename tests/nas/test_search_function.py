@@ -68,7 +68,7 @@ def test_faults(tmp_path, changes, message):
 
 def test_the_signature_names_every_setting():
     parameters = inspect.signature(genets.search).parameters
-    names = ["out", "preset", "workers", "workers_on", "wait_minutes", "on_event"]
+    names = ["out", "preset", "workers", "workers_on", "processes", "wait_minutes", "on_event"]
     assert list(parameters) == [*names, *SearchSettings.model_fields, "resolution"]
     assert parameters["confirm"].default == 4
     assert parameters["confirm"].annotation is int

@@ -477,6 +477,7 @@ def test_gpu_hours_count_all_gpus_for_trials_and_candidates_and_one_for_the_rest
         {"other": 1}, 1, (), 1.0, "the cluster", gpus=8, made_at=0.0,
     )  # fmt: skip
     assert planned.gpu_hours == 1 + 8 * 2 + 8 * 0.5 + 1
+    assert replace(planned, processes=4).gpu_hours == 1 + 8 * 2 + 8 * 0.5 + 4
     assert planned.finish_at == 3600 * 4.5
     assert "It uses about 22 GPU-hours, on 8 GPUs." in plan_sentence(planned)
 

@@ -59,8 +59,8 @@ def job(tmp_path: Path) -> StubJob:
     return StubJob(folder, marks)
 
 
-def wait_for(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
+def wait_for(is_so: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -211,3 +211,30 @@ def test_more_gpus_than_a_node_has_are_refused() -> None:
     SlurmCluster(gpus=1, cpus=1).check("cuda")
     with pytest.raises(WorkersError, match=r"3 GPUs\): Requested node configuration is not avail"):
         SlurmCluster(gpus=3, cpus=1).check("cuda")
+
+
+SEARCHES = """
+import sys
+from pathlib import Path
+from test_workers import scores, search
+folder = Path(sys.argv[1])
+local = search(folder / "local", workers=2)
+tasks = search(folder / "slurm", workers=1, workers_on="slurm")
+assert scores(local.folder) == scores(tasks.folder)
+print("equal", flush=True)
+"""
+
+
+def test_a_search_in_an_allocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks of the allocation are no workers of the search, which starts its own."""
+    tests = Path(__file__).parent
+    paths = (str(tests), str(tests.parent), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    script, output = tmp_path / "searches.py", tmp_path / "output"
+    script.write_text(SEARCHES)
+    # One CPU for two tasks, so that a task of the search finds the other CPU.
+    words = f"--ntasks=2 --overcommit --output={output} --wrap"
+    command = f"{sys.executable} {script} {tmp_path}"
+    (submitted,) = run_command("sbatch", "--parsable", *words.split(), command)
+    wait_for(lambda: submitted not in live_tasks(), 3 * WAIT_SECONDS)
+    assert output.read_text().splitlines()[-1] == "equal", output.read_text()

@@ -5,6 +5,7 @@ Without SLURM, submitit runs the tasks of SLURM in processes of this machine.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from photo_lab import make_photos
 from rounds_lab import ClosedFormLatency, settings
 from workers_lab import GO, INPUT, LocalArrays, StubJob, StubResult
 
@@ -170,9 +172,10 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(
         cluster.workers(1, "cuda", lambda cores, gpus: 1, tmp_path)
 
 
-def asked() -> SearchSettings:
+def asked(data: str = "digits") -> SearchSettings:
     training = {"epochs": 6, "warmup_epochs": 0.5, "batch_size": 32}
     return settings(
+        data=data,
         rounds=1,
         confirm=1,
         trials_per_super_block=2,
@@ -182,8 +185,8 @@ def asked() -> SearchSettings:
     )
 
 
-def search(folder: Path, **options: Any) -> SearchResult:
-    chosen = asked()
+def search(folder: Path, data: str = "digits", **options: Any) -> SearchResult:
+    chosen = asked(data)
     return run_search(chosen, folder, lab=ClosedFormLatency(chosen), **options)
 
 
@@ -217,6 +220,26 @@ def test_a_search_on_a_cluster_is_bit_equal(
     assert weights(other.folder) == weights(result.folder)
     assert words in (other.folder / "study.log").read_text()
     assert not (other.folder / "slurm").exists()
+
+
+@pytest.fixture
+def own_photos(tmp_path: Path) -> Iterator[str]:
+    """A folder of images, by a path that exists in this process alone."""
+    folder = os.open(make_photos(tmp_path / "photos", count=40), os.O_RDONLY)
+    number = fcntl.fcntl(folder, fcntl.F_DUPFD_CLOEXEC, 900)  # no other process has so many files
+    yield f"/proc/self/fd/{number}"
+    os.close(number)
+    os.close(folder)
+
+
+def test_images_that_the_machines_of_a_cluster_lack_travel(
+    cluster: RayCluster, own_photos: str, tmp_path: Path
+) -> None:
+    result = search(tmp_path / "local", own_photos, workers=1)
+    other = search(tmp_path / "ray", own_photos, workers=2, workers_on="ray")
+    assert scores(other.folder) == scores(result.folder)
+    assert weights(other.folder) == weights(result.folder)
+    assert f"where {own_photos} is missing" in (other.folder / "study.log").read_text()
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:

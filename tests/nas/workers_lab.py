@@ -40,6 +40,7 @@ class StubJob:
     fault: str = ""
     device: str = "cpu"
     precision: str = "fp32"
+    data: str = "digits"
 
     @property
     def key(self) -> str:
@@ -61,6 +62,9 @@ class StubJob:
 
     def elsewhere(self, scratch: Path) -> Self:
         return replace(self, folder=scratch_path(scratch, self.folder))
+
+    def with_data(self, data: str) -> Self:
+        return replace(self, data=data)
 
     def store(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)

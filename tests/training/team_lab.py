@@ -9,12 +9,17 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from genets.core.errors import GenetsError
+from genets.data import ImageData, load_data, seeded_globals
+from genets.nas.team_training import TeamJob, TeamRunner
+from genets.networks import resolve_network
 from genets.training import Listener, RunRecipe, RunSettings
 from genets.training.run.distributed import is_first_process
 from genets.training.run.state import TrainingState
@@ -59,7 +64,29 @@ def killed(what: RunSettings, out: Path, step: int) -> None:
         run(what, out, processes=2, checkpoint_seconds=0.0)
 
 
+def searched() -> tuple[nn.Module, ImageData]:
+    """A network and the images as a search gives them to several processes."""
+    with seeded_globals("team"):
+        net = resolve_network(BN_FREE, 10).network
+    return net, load_data("digits", 16)
+
+
+def run_as_search(folder: Path) -> None:
+    """Train as a process of a search; the first one writes the losses and the weights."""
+    recipe = replace(DRAWING, precision="fp32")
+    job = TeamJob.of(
+        searched()[0], None, searched()[1], recipe=recipe, seed=0, device="cpu", processes=2,
+        own_blocks=(), port=int(os.environ["MASTER_PORT"]),
+    )  # fmt: skip
+    runner = TeamRunner(job, int(os.environ["LOCAL_RANK"]))
+    losses = [runner.run((epoch,))[0] for epoch in range(recipe.epochs)]
+    for weights in runner.run((recipe.epochs,)):
+        (folder / "search.weights").write_bytes(weights)
+        (folder / "search.json").write_text(json.dumps(losses))
+
+
 def main(folder: Path) -> None:
+    run_as_search(folder)
     run(settings(BN_FREE, DRAWING, resolution=16), folder / "bn-free", processes=2)
     run(settings(WITH_BN, PLAIN), folder / "alone", processes=2)
     for step in (3, 4):

@@ -12,7 +12,7 @@ from torch import nn
 from genets.data import load_data
 from genets.nas.study.class_counts import ClassCounts
 from genets.training import evaluate
-from genets.training.loop import evaluate_images
+from genets.training.evaluation import evaluate_images
 from genets.training.predictions import PairedDifference, Predictions, share_interval
 
 RANDOM = np.random.default_rng(0)

@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ import torch
 from lightning_fabric.strategies.launchers import subprocess_script
 from PIL import Image
 from safetensors.torch import load_file
-from team_lab import BN_FREE, DRAWING, run, settings
+from team_lab import BN_FREE, DRAWING, run, searched, settings
 
 import genets
 from genets.core.errors import TrainingError
 from genets.data import Share, load_data
-from genets.training import evaluate
+from genets.training import evaluate, train_on
 from genets.training.run import distributed as processes
 
 
@@ -65,6 +66,18 @@ def test_same_losses_as_one_process(team, tmp_path):
             (one["top1"], one["steps"], one["images"]), abs=0.002
         )
     alone, together = weights(tmp_path), weights(folder / "bn-free")
+    assert all(torch.allclose(alone[n], together[n], rtol=1e-3, atol=1e-5) for n in alone)
+
+
+def test_the_training_of_a_search_has_the_losses_of_one_process(team):
+    folder, _ = team
+    net, data = searched()
+    losses = []
+    recipe = replace(DRAWING, precision="fp32")
+    train_on(net, data, recipe, seed=0, on_epoch=lambda epoch, loss: losses.append(loss))
+    assert json.loads((folder / "search.json").read_text()) == pytest.approx(losses, rel=1e-5)
+    together = torch.load(folder / "search.weights", weights_only=True)
+    alone = net.state_dict()
     assert all(torch.allclose(alone[n], together[n], rtol=1e-3, atol=1e-5) for n in alone)
 
 

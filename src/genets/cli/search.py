@@ -47,7 +47,6 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 if TYPE_CHECKING:
     from genets.nas.new_study import CompleteSettings
     from genets.nas.settings.settings import SearchSettings
-    from genets.nas.workers.job import Machines
 
 
 def _check_given(context: typer.Context, out: Path | None) -> Path | None:
@@ -118,6 +117,15 @@ def search(
         ),
     ] = None,
     workers_on: WorkersOn = "local",
+    processes: Annotated[
+        int | None,
+        option(
+            "Number of processes of this machine that train the MasterNet and the winner together "
+            "and share each batch, one for each GPU; as in genets train.",
+            "1",
+            WORKERS,
+        ),
+    ] = None,
     wait: Wait = DEFAULT_WAIT_MINUTES,
     plan: Annotated[
         bool,
@@ -171,7 +179,8 @@ def search(
     if watch is not None:
         others = (
             out, settings, recipes, target, ray, slurm, preset, settings_file, resolution,
-            compare_masters, workers, workers_on != "local", wait != DEFAULT_WAIT_MINUTES, plan,
+            compare_masters, workers, workers_on != "local", processes,
+            wait != DEFAULT_WAIT_MINUTES, plan,
         )  # fmt: skip
         if any(each not in (None, {}, False) for each in others):
             raise SettingsError(
@@ -183,7 +192,9 @@ def search(
     assert out is not None
 
     clusters = {"ray": ray, "slurm": slurm}
-    machines = make_machines(workers_on, clusters)
+    places = make_machines(workers_on, clusters)
+    machines = {"workers": workers, "workers_on": places, "processes": processes,
+                "wait_minutes": wait}  # fmt: skip
     settings = merge(recipes, settings)
     if resolution is not None:
         settings["resolution"] = resolution
@@ -195,14 +206,15 @@ def search(
             "give --master"
         )
     if plan:
-        _plan(chosen, out, preset, workers, machines, wait, json)
+        _plan(chosen, out, preset, machines, json)
         return
     complete = _complete(chosen | ({"master": masters[0]} if masters else {}), out, preset)
     values = dict(complete.values)
     if masters:
-        values["master"] = choose_master(masters, values, out, machines, plain=json)
-    with _shown_continuation(out, show_worker_options(workers, workers_on, clusters)):
-        _run(out, values, complete.reasons, workers, machines, wait, json)
+        values["master"] = choose_master(masters, values, out, places, plain=json)
+    again = show_worker_options(workers, workers_on, clusters, processes)
+    with _shown_continuation(out, again):
+        _run(out, values, complete.reasons, machines, json)
 
 
 def _merge_settings(
@@ -246,12 +258,10 @@ def _plan(
     chosen: dict[str, Any],
     out: Path,
     preset: str | None,
-    workers: int | None,
-    machines: Machines,
-    wait: float,
+    machines: dict[str, Any],
     json: bool,
 ) -> None:
-    """Print the plan of a search."""
+    """Print the plan of a search. machines: see `_run`."""
     _check(chosen)
     check_writable_folder(out)
     from genets.cli.output import print_remark, print_result
@@ -260,10 +270,7 @@ def _plan(
     from genets.report.study.plan import plan_sentence, plan_tables
 
     with show_progress(plain=json) as on_event:
-        plan = plan_search(
-            out=out, preset=preset, workers=workers, workers_on=machines, wait_minutes=wait,
-            on_event=on_event, **chosen,
-        )  # fmt: skip
+        plan = plan_search(out=out, preset=preset, on_event=on_event, **machines, **chosen)
     print_result(json, plan.to_json(), plan_tables(plan), [plan_sentence(plan)])
     for warning in () if json else plan.warnings:
         print_remark(f"warning: {warning}")
@@ -273,11 +280,10 @@ def _run(
     out: Path,
     settings: dict[str, Any],
     reasons: Sequence[str],
-    workers: int | None,
-    machines: Machines,
-    wait: float,
+    machines: dict[str, Any],
     json: bool,
 ) -> None:
+    """Run a search. machines: options of `run_search` that are no settings of the study."""
     checked = _check(settings)
     # PyTorch is imported only after the settings are checked.
     from genets.cli.output import print_error, print_remark, print_result
@@ -294,9 +300,8 @@ def _run(
         print_remark(f"Continuing {out}: {', '.join(parts)}.")
     with show_progress(plain=json) as on_event:
         result = run_search(
-            checked, out, workers=workers, workers_on=machines, wait_minutes=wait,
-            open_threads=leaves_threads_open(settings), reasons=reasons, on_reason=print_remark,
-            on_stop=print_error, on_event=on_event,
+            checked, out, open_threads=leaves_threads_open(settings), reasons=reasons,
+            on_reason=print_remark, on_stop=print_error, on_event=on_event, **machines,
         )  # fmt: skip
     print_result(json, result.to_json(), search_tables(result))
     if not json:

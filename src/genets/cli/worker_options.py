@@ -118,11 +118,15 @@ def make_machines(workers_on: str, given: ClusterOptions) -> Machines:
     return find_machines(workers_on, **given.get(workers_on, {}))
 
 
-def show_worker_options(count: int | None, workers_on: str, given: ClusterOptions) -> str:
+def show_worker_options(
+    count: int | None, workers_on: str, given: ClusterOptions, processes: int | None = None
+) -> str:
     """Give the options as words of a command; empty where they are the default."""
     words = [] if count is None else ["--workers", str(count)]
     if workers_on != "local":
         words += ["--workers-on", workers_on]
     for name, value in given.get(workers_on, {}).items():
         words += [f"--{workers_on}-{name.removesuffix('_gb')}", str(value)]
+    if processes is not None:
+        words += ["--processes", str(processes)]
     return "".join(f" {shlex.quote(word)}" for word in words)

@@ -158,6 +158,7 @@ def load_digits(
         preprocessing=Preprocessing(mean=(mean,) * 3, std=(std,) * 3, crop_pct=1.0),
         seed=seed,
         cut_splits=("test", "validation"),
+        fold=fold,
     )
 
 

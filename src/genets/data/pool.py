@@ -364,6 +364,7 @@ def assemble(
         broken=broken,
         fingerprint=fingerprint,
         reading=usual > 0,
+        fold=fold,
     )
 
 

@@ -90,6 +90,7 @@ class ImageData:
         reading: whether processes read images in parallel by default.
         description: how the source was understood and what was left out, in lines for the user;
             empty where that is no question.
+        fold: the fold that is the validation split; None without cross-validation.
     """
 
     name: str
@@ -106,6 +107,7 @@ class ImageData:
     fingerprint: str = ""
     reading: bool = False
     description: str = ""
+    fold: Fold | None = None
 
     @property
     def num_classes(self) -> int:

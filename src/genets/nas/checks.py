@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from genets.core.errors import SettingsError
+from genets.core.errors import SettingsError, TrainingError
 from genets.core.gpu import check_one_kind
 from genets.core.image_facts import Preprocessing
 from genets.core.progress import OnProgress
@@ -23,6 +23,8 @@ from genets.nas.study.reader import is_study
 from genets.nas.warnings import balance_advice
 from genets.nas.workers.devices import check_memory, training_device
 from genets.nas.workers.job import Machines
+from genets.training.run.distributed import check_processes
+from genets.training.run.trainer import check_shares
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def check_search(
     *,
     workers: int | None = None,
     machines: Machines | None = None,
+    processes: int | None = None,
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
 ) -> CheckedSearch:
@@ -66,6 +69,7 @@ def check_search(
     check_one_kind(torch, settings.target.device)
     device = training_device(settings.training_device)
     check_memory(device)
+    check_processes(device, processes)
     if machines is not None:
         machines.check(device)
     check_rivals(settings, Path(out))
@@ -74,6 +78,7 @@ def check_search(
         settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
     )
     _check_resolutions(settings)
+    _check_shares(settings, data, processes or 1)
     if settings.has_starting_weights and not is_study(Path(out)):
         # Weights that do not fit are refused here.
         load_start(settings, data, lambda note: warnings.warn(note, stacklevel=2))
@@ -121,6 +126,21 @@ def _check_space(settings: SearchSettings) -> None:
             "blocks, or a wider space.width_range, stem_width_range, head_width_range or "
             "depth_change"
         )
+
+
+def _check_shares(settings: SearchSettings, data: ImageData, processes: int) -> None:
+    """Raise SettingsError where processes cannot share the batches of MasterNet and winner."""
+    for name in ("master_training", "final_training"):
+        recipe = getattr(settings, name).recipe()
+        try:
+            check_shares(recipe, processes)
+        except TrainingError as error:
+            raise SettingsError(f"{name}: {error}") from error
+        if processes > 1 and recipe.batch_size > len(data.train):
+            raise SettingsError(
+                f"batch_size of {name} must be at most {len(data.train)}, the number of training "
+                f"images, where {processes} processes share it, not {recipe.batch_size}"
+            )
 
 
 def _check_resolutions(settings: SearchSettings) -> None:

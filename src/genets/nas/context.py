@@ -30,6 +30,7 @@ from genets.nas.selection.measured import (
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
+from genets.nas.team_training import TeamJob
 from genets.nas.trials.gpus import least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.weights import TrialWeights
 from genets.nas.workers.devices import training_device
@@ -38,6 +39,7 @@ from genets.nas.workers.local import LocalMachine
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.monitored import MonitoredWorkers
 from genets.networks import build
+from genets.networks.own_blocks import loaded_block_files
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
 from genets.training.predictions import Predictions
@@ -112,6 +114,7 @@ class SearchContext:
         master, space: The MasterNet and search space of the first round. The budget and the latency
             table belong to these.
         device: The device that trains.
+        processes: The number of processes that train the MasterNet and the winner together.
         round: The running round.
     """
 
@@ -126,6 +129,7 @@ class SearchContext:
         preprocessing: Preprocessing | None = None,
         workers: int | None = None,
         machines: Machines | None = None,
+        processes: int | None = None,
         wait_minutes: float = DEFAULT_WAIT_MINUTES,
         on_event: OnProgress | None = None,
         on_workers: Callable[[int, str], None] | None = None,
@@ -143,6 +147,7 @@ class SearchContext:
             workers: Processes for trials; by default one for each core, or one to four for each
                 GPU.
             machines: Where these processes run; by default on this machine.
+            processes: Processes that train the MasterNet and the winner together; by default one.
             wait_minutes: The longest wait for a calm device where a latency decides nothing.
             on_event: Called with the progress of each phase.
             on_workers: Called with the number of the workers and their machines in words, when the
@@ -162,6 +167,7 @@ class SearchContext:
         self.preprocessing = preprocessing
         self._count = workers
         self._machines = machines or LocalMachine()
+        self.processes = processes or 1
         self.round = Round(1, self.space, study.master_weights)
         self._wait_limit_s = 60 * check_wait(wait_minutes)
         self._on_event, self._on_workers = on_event, on_workers
@@ -361,18 +367,24 @@ class SearchContext:
         report = self.report(phase)
         before, total = part[0] * recipe.epochs, part[1] * recipe.epochs
         report(before, total)
-        memory = _explained_memory(recipe.batch_size)
-        threads = fitting_threads(net, data.resolution, recipe.batch_size, reading=data.reading)
-        with memory, threads:
-            self.lab.train(
-                net,
-                data,
-                recipe,
-                seed=self.settings.seed,
-                device=self.device,
-                teacher=teacher,
-                on_epoch=lambda epoch, loss: report(before + epoch + 1, total, f"loss {loss:.3f}"),
-            )
+
+        def on_epoch(epoch: int, loss: float) -> None:
+            report(before + epoch + 1, total, f"loss {loss:.3f}")
+
+        seed, device = self.settings.seed, self.device
+        with _explained_memory(recipe.batch_size):
+            if self.processes > 1:
+                job = TeamJob.of(
+                    net, teacher, data, recipe=recipe, seed=seed, device=device,
+                    processes=self.processes,
+                    own_blocks=loaded_block_files(self.settings.own_blocks),
+                )  # fmt: skip
+                self.lab.train_in_team(net, job, on_epoch)
+                return
+            with fitting_threads(net, data.resolution, recipe.batch_size, reading=data.reading):
+                self.lab.train(
+                    net, data, recipe, seed=seed, device=device, teacher=teacher, on_epoch=on_epoch
+                )
 
     def evaluate(self, net: nn.Module, data: ImageData) -> Score:
         """Score a network on the validation split; with an int8 target also quantised."""

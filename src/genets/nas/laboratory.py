@@ -24,11 +24,12 @@ from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.candidates.quantised import score_quantised
 from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
+from genets.nas.team_training import TeamJob, train_in_team
 from genets.nas.workers.job import Job, Workers
 from genets.networks import load
 from genets.structure import Structure
 from genets.training import Listener, Recipe, RunSettings, Score, evaluate, train_on
-from genets.training.loop import evaluate_images
+from genets.training.evaluation import evaluate_images
 from genets.training.predictions import Predictions
 from genets.training.train_network import train_network
 
@@ -171,6 +172,12 @@ class Laboratory:
             on_epoch=on_epoch,
             device=device,
         )
+
+    def train_in_team(
+        self, net: nn.Module, job: TeamJob, on_epoch: Callable[[int, float], None]
+    ) -> None:
+        """Train the MasterNet or the winner in several processes. Raises TrainingError."""
+        net.load_state_dict(train_in_team(job, on_epoch))
 
     def train_rival(
         self, settings: RunSettings, folder: Path, *, device: str, listener: Listener

@@ -64,6 +64,7 @@ def search(
     preset: str | None = None,
     workers: int | None = None,
     workers_on: str | Machines = "local",
+    processes: int | None = None,
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     **settings: Any,
@@ -80,6 +81,8 @@ def search(
             is started on this machine, `genets.RayCluster(address=...)` is a running one, and
             `slurm` or `genets.SlurmCluster(partition=...)` are tasks on SLURM. The results are the
             same.
+        processes: Processes that train the MasterNet and the winner together, one for each GPU; by
+            default one. A continued search may have another number.
         wait_minutes: The longest wait for a calm device. After it, a new search whose target
             leaves the number of threads open uses fewer threads.
         on_event: Called with the progress of each phase. The first one, `reading images`, reads
@@ -97,6 +100,7 @@ def search(
         BusyDeviceError: The device stayed busy, so no measurement could decide on the budget.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
+    check_type("processes", processes, (int, NoneType), "an integer or None")
     chosen = settings_at(Path(out), preset, settings)
     complete = complete_settings(chosen, out, preset)
     return run_search(
@@ -105,6 +109,7 @@ def search(
         reasons=complete.reasons,
         workers=workers,
         workers_on=workers_on,
+        processes=processes,
         wait_minutes=wait_minutes,
         open_threads=leaves_threads_open(chosen),
         on_event=on_event,
@@ -145,6 +150,7 @@ def run_search(
     *,
     workers: int | None = None,
     workers_on: str | Machines = "local",
+    processes: int | None = None,
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     open_threads: bool = False,
     reasons: Sequence[str] = (),
@@ -161,6 +167,7 @@ def run_search(
         workers: Processes for trials; by default one for each core, or one to four for each GPU.
         workers_on: Where these processes run; see `search`. It is no setting of the study, which
             may continue on other machines.
+        processes: Processes that train the MasterNet and the winner together; see `search`.
         wait_minutes: The longest wait for a calm device.
         open_threads: Whether a new study may use fewer threads than its target has.
         reasons: Why settings were chosen, line by line, for the log of a new study.
@@ -177,6 +184,7 @@ def run_search(
         out,
         workers=workers,
         machines=machines,
+        processes=processes,
         wait_minutes=wait_minutes,
         on_event=on_event,
     )
@@ -200,7 +208,7 @@ def run_search(
                 load_blocks(file).copy_to(study.folder)
             context = SearchContext(
                 study, data.num_classes, lab=lab, preprocessing=checked.preprocessing,
-                workers=workers, machines=machines, wait_minutes=wait_minutes,
+                workers=workers, machines=machines, processes=processes, wait_minutes=wait_minutes,
                 on_event=heartbeat.step, on_workers=heartbeat.use_workers, monitor=monitor,
             )  # fmt: skip
             if not isinstance(machines, LocalMachine):

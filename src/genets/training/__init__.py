@@ -3,8 +3,10 @@
     recipe.py          recipes and learning rates
     score.py           metrics and scores
     step.py            one training step: the loss, the optimizer, the gradients
-    loop.py            training and scoring without a folder
+    loop.py            training without a folder
     student.py         a network in training: optimizer, average of weights, linear start
+    team.py            processes that train one network together
+    evaluation.py      scoring
     strided_pointwise.py  convolutions that oneDNN may train wrongly
     mixing.py          mix-up and CutMix
     features.py        feature maps of a frozen network as the images of a training
@@ -25,8 +27,8 @@ from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.core.progress import Progress as Progress
+    from genets.training.evaluation import evaluate as evaluate
     from genets.training.features import FeatureSplit as FeatureSplit
-    from genets.training.loop import evaluate as evaluate
     from genets.training.loop import train as train
     from genets.training.loop import train_on as train_on
     from genets.training.loop import train_together as train_together
@@ -52,7 +54,8 @@ __all__, __getattr__ = lazy_names(
     {
         "run.epoch_log": ("Progress", "EpochRecord", "Listener"),
         "features": ("FeatureSplit",),
-        "loop": ("evaluate", "train", "train_on", "train_together"),
+        "evaluation": ("evaluate",),
+        "loop": ("train", "train_on", "train_together"),
         "recipe": (
             "Recipe",
             "RunRecipe",

@@ -1,26 +1,25 @@
-"""The training loop, for one network or for several at once, and scoring."""
+"""The training loop, for one network or for several at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import chain, islice
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from genets.core.class_balance import balanced_accuracy, balanced_images
 from genets.core.errors import TrainingError
 from genets.data import ImageData, Split, derive_seed, steps_per_epoch, with_augmentation
+from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
-from genets.training.predictions import Predictions
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
 from genets.training.score import Score
 from genets.training.step import Teacher, class_weights_of, move, repeatable, teacher_logits
 from genets.training.student import Student, rank
+from genets.training.team import ALONE, Team
 
 NORM_IMAGES = 1024  # the statistics of these images hardly differ from those of more
 NORM_PASSES = 4  # further passes over the same images add little
@@ -137,50 +136,88 @@ def train_together(
     Returns:
         The error of each network, or None.
     """
-    recipe = with_all_fields(recipe)
-    batches = mixed_images(split, recipe, num_classes, device)
-    weights = class_weights_of(split, recipe)
-    students = [_Student(net, recipe, device, weights) for net in nets]
-    steps = recipe.epochs * steps_per_epoch(len(split), recipe.batch_size)
-    if isinstance(teacher, nn.Module):
-        teacher.eval()
-    step = 0
-    with _seeded(device, seed), repeatable():
-        if recipe.linear_start:
-            _start_linear(students, split, num_classes, validation)
-        for epoch in range(recipe.epochs):
-            learning = [student for student in students if student.fault is None]
-            if not learning:
-                break
-            for student in learning:
-                student.begin_epoch()
-            for batch in batches.batches(recipe.batch_size, epoch=epoch, seed=seed):
-                images, labels = (part.to(device, non_blocking=True) for part in batch)
-                soft_labels = teacher_logits(teacher, images, recipe)
-                for student in learning:
-                    student.learn(images, labels, soft_labels, lr_at(step, steps, recipe), step + 1)
-                step += 1
-            losses = [student.end_epoch(epoch) for student in students]
+    training = Training(
+        nets,
+        split,
+        recipe,
+        seed=seed,
+        teacher=teacher,
+        device=device,
+        num_classes=num_classes,
+        validation=validation,
+    )
+    with closing(training.epochs()) as epochs:  # also where `on_epoch` raises an error
+        for epoch, losses in enumerate(epochs):
             if on_epoch is not None:
                 on_epoch(epoch, losses)
-    for student in students:
-        student.finish(validation)
-    return [student.fault for student in students]
+    return training.faults
 
 
-def _start_linear(
-    students: Sequence[_Student],
-    split: Split,
-    num_classes: int | None,
-    validation: Split | None,
-) -> None:
-    """Begin with linear models as classifiers. Raises TrainingError where an argument is None."""
-    if num_classes is None or validation is None:
-        raise TrainingError(
-            "num_classes and validation must be given for a recipe with linear_start"
-        )
-    for student in students:
-        student.begin_linear(split, num_classes, validation)
+class Training:
+    """The training of several networks, epoch by epoch; see `train_together`.
+
+    team: the processes that train together. Each has its share of the images, and the same network.
+    """
+
+    def __init__(
+        self,
+        nets: Sequence[nn.Module],
+        split: Split,
+        recipe: Recipe,
+        *,
+        seed: int,
+        teacher: Teacher | None = None,
+        device: str | torch.device = "cpu",
+        num_classes: int | None = None,
+        validation: Split | None = None,
+        team: Team = ALONE,
+    ) -> None:
+        self._recipe = recipe = with_all_fields(recipe)
+        self._batches = mixed_images(split, recipe, num_classes, device)
+        weights = class_weights_of(split, recipe)
+        self._students = [_Student(net, recipe, device, weights, team) for net in nets]
+        self._split, self._seed, self._teacher, self._device = split, seed, teacher, device
+        self._num_classes, self._validation, self._team = num_classes, validation, team
+
+    @property
+    def faults(self) -> list[TrainingError | None]:
+        """The error of each network, or None."""
+        return [student.fault for student in self._students]
+
+    def epochs(self) -> Generator[list[float]]:
+        """Give the mean losses of each epoch. In the end, the networks have their weights."""
+        recipe, step = self._recipe, 0
+        steps = recipe.epochs * steps_per_epoch(len(self._split), recipe.batch_size)
+        if isinstance(self._teacher, nn.Module):
+            self._teacher.eval()
+        with _seeded(self._device, self._seed, self._team.number), repeatable():
+            if recipe.linear_start:
+                self._start_linear()
+            for epoch in range(recipe.epochs):
+                learning = [student for student in self._students if student.fault is None]
+                if not learning:
+                    break
+                for student in learning:
+                    student.begin_epoch()
+                for batch in self._batches.batches(recipe.batch_size, epoch=epoch, seed=self._seed):
+                    images, labels = (part.to(self._device, non_blocking=True) for part in batch)
+                    soft_labels = teacher_logits(self._teacher, images, recipe)
+                    rate = lr_at(step, steps, recipe)
+                    step += 1
+                    for student in learning:
+                        student.learn(images, labels, soft_labels, rate, step)
+                yield [student.end_epoch(epoch) for student in self._students]
+        for student in self._students:
+            student.finish(self._validation)
+
+    def _start_linear(self) -> None:
+        """Begin with linear models as classifiers. Raises TrainingError without an argument."""
+        if self._num_classes is None or self._validation is None:
+            raise TrainingError(
+                "num_classes and validation must be given for a recipe with linear_start"
+            )
+        for student in self._students:
+            student.begin_linear(self._split, self._num_classes, self._validation)
 
 
 class _Student(Student):
@@ -196,8 +233,10 @@ class _Student(Student):
         recipe: RunRecipe,
         device: str | torch.device,
         class_weights: Tensor | None,
+        team: Team,
     ) -> None:
-        super().__init__(net, recipe, device, class_weights)
+        super().__init__(net, recipe, device, class_weights, wrap=team.wrap, backward=team.backward)
+        self._team = team
         self.fault: TrainingError | None = None
         self._losses: list[Tensor] = []
         self._floor: tuple[Score, dict[str, Tensor]] | None = None
@@ -205,7 +244,13 @@ class _Student(Student):
     def begin_linear(self, images: Split, num_classes: int, validation: Split) -> None:
         """Begin with a linear model as classifier; the training never ends below its score."""
         try:
-            start = self.start_linear(images, num_classes, lambda: self._score(validation))
+            start = self.start_linear(
+                images,
+                num_classes,
+                lambda: self._score(validation),
+                gather=self._team.gather,
+                is_first=self._team.number == 0,
+            )
         except TrainingError as error:
             self.fault = error
             return
@@ -222,7 +267,7 @@ class _Student(Student):
         """The mean loss of the epoch. Only here does the host wait for the device's losses."""
         if self.fault is not None:
             return math.nan
-        losses = torch.stack(self._losses).tolist()
+        losses = (self._team.sum(torch.stack(self._losses)) / self._team.count).tolist()
         self._losses = []
         for step, loss in enumerate(losses):
             if not math.isfinite(loss):
@@ -237,6 +282,7 @@ class _Student(Student):
         """Give the network the weights that are scored, in eval mode."""
         if self.average is not None:
             self.net.load_state_dict(self.average.module.state_dict())
+        self._team.spread_buffers(self.net)
         self.net.eval()
         if self.fault is not None or self._floor is None:
             return
@@ -250,8 +296,13 @@ class _Student(Student):
             self.net.load_state_dict(state)
 
     def _score(self, validation: Split) -> Score:
-        channels_last = self.recipe.channels_last
-        return evaluate(self.net, validation, device=self.device, channels_last=channels_last)
+        return evaluate(
+            self.net,
+            validation,
+            device=self.device,
+            channels_last=self.recipe.channels_last,
+            total=self._team.sum,
+        )
 
 
 def estimate_norm_statistics(net: nn.Module, split: Split, recipe: Recipe, *, seed: int) -> None:
@@ -276,109 +327,18 @@ def estimate_norm_statistics(net: nn.Module, split: Split, recipe: Recipe, *, se
     net.eval()
 
 
-def evaluate(
-    net: nn.Module,
-    split: Split,
-    batch_size: int = 256,
-    device: str | torch.device = "cpu",
-    *,
-    channels_last: bool = True,
-    total: Callable[[Tensor], Tensor] = lambda sums: sums,
-) -> Score:
-    """Score a network on every image of a split.
-
-    Args:
-        net: The network; it is moved to `device` and left in eval mode.
-        split: The images.
-        batch_size: Images that are processed together.
-        device: The device to compute on.
-        channels_last: Whether to lay the weights out with their channels last; False leaves the
-            layout as it is.
-        total: Adds up sums over processes, where each process has a share of the split.
-
-    Returns:
-        The score.
-
-    Raises:
-        TrainingError: The outputs of the network are not finite, or no image can be read.
-    """
-    score, _ = _evaluate(net, split, batch_size, device, channels_last, total, keep=False)
-    return score
-
-
-def evaluate_images(
-    net: nn.Module,
-    split: Split,
-    batch_size: int = 256,
-    device: str | torch.device = "cpu",
-) -> tuple[Score, Predictions]:
-    """Score a network as `evaluate` does, and give its prediction for every image."""
-    return _evaluate(net, split, batch_size, device, True, lambda sums: sums, keep=True)
-
-
-def _evaluate(
-    net: nn.Module,
-    split: Split,
-    batch_size: int,
-    device: str | torch.device,
-    channels_last: bool,
-    total: Callable[[Tensor], Tensor],
-    *,
-    keep: bool,
-) -> tuple[Score, Predictions]:
-    """See `evaluate`. keep: whether the predictions are kept; otherwise they are empty."""
-    move(net, device, channels_last=channels_last)
-    net.eval()
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
-    by_class = torch.zeros(2, 0, dtype=torch.float64, device=device)  # images, and right ones
-    pairs = [torch.zeros(2, 0, dtype=torch.int64, device=device)]
-    for batch, labels in split.batches(batch_size):
-        # Not around the loop: tensors made in inference mode, such as images that a split caches,
-        # cannot be trained on.
-        with torch.inference_mode(), repeatable():
-            logits = net(batch.to(device, non_blocking=True)).float()
-            labels = labels.to(device, non_blocking=True)
-            best = logits.argmax(dim=1)
-            right = (best == labels).to(sums)
-            sums[0] += F.cross_entropy(logits, labels, reduction="sum")
-            sums[1] += len(labels)
-            if not by_class.numel():
-                by_class = sums.new_zeros(2, logits.shape[1])
-                sums[2:] = sums.new_tensor([logits.shape[1], 1])
-            by_class[0].index_add_(0, labels, torch.ones_like(right))
-            by_class[1].index_add_(0, labels, right)
-            if keep:
-                pairs.append(torch.stack([labels, best]))
-    entropy, images, outputs, parts = total(sums).tolist()
-    if not images:
-        raise TrainingError("there is no score: none of the images could be read")
-    if not by_class.numel():  # other processes have all images
-        by_class = sums.new_zeros(2, round(outputs / parts))
-    # A copy, because a tensor made in inference mode cannot be changed outside it.
-    counts, right_counts = total(by_class.clone()).tolist()
-    score = Score(
-        sum(right_counts) / images,
-        entropy / images,
-        int(images),
-        balanced_accuracy(right_counts, counts),
-        balanced_images(counts),
-        tuple(zip(counts, right_counts, strict=True)),
-    )
-    if not math.isfinite(score.cross_entropy):
-        raise TrainingError(
-            f"there is no score: the network's cross-entropy is {score.cross_entropy}"
-        )
-    return score, Predictions(*torch.cat(pairs, dim=1).cpu().numpy())
-
-
 @contextmanager
-def _seeded(device: str | torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators, which dropout draws from, and restore them afterwards."""
+def _seeded(device: str | torch.device, seed: int, process: int) -> Iterator[None]:
+    """Seed torch's global generators, which dropout draws from, and restore them afterwards.
+
+    process: the number of this process in its team, as each draws for itself.
+    """
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
+    own = derive_seed("training", seed, *([process] if process else []))
     with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(derive_seed("training", seed))
+        torch.default_generator.manual_seed(own)
         if devices:
             with torch.cuda.device(device):
-                torch.cuda.manual_seed(derive_seed("training", seed))
+                torch.cuda.manual_seed(own)
         yield

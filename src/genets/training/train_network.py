@@ -15,7 +15,7 @@ from genets.core.host import keep_freed_memory
 from genets.data import ImageData
 from genets.networks import resolve_network
 from genets.structure import Structure
-from genets.training.loop import evaluate
+from genets.training.evaluation import evaluate
 from genets.training.resources import fitting_threads, usual_precision
 from genets.training.run.checkpoint import Checkpoints
 from genets.training.run.distributed import Processes, training_device

@@ -69,13 +69,17 @@ class Estimate:
         context: Of a study that has the files of the probe and no results.
         data: The images at the MasterNet's resolution.
         times: The times of the probe.
+        processes: The number of processes that train the MasterNet and the winner together.
     """
 
-    def __init__(self, context: SearchContext, data: ImageData, times: ProbeTimes) -> None:
+    def __init__(
+        self, context: SearchContext, data: ImageData, times: ProbeTimes, processes: int = 1
+    ) -> None:
         self._context, self._data, self._times = context, data, times
         self._settings = settings = context.settings
         self._folds, self._trials = settings.num_folds, plan_round(context)
         self._start_s = START_S if context.workers.count > 1 else 0.0
+        self._processes, self._team_start_s = processes, START_S if processes > 1 else 0.0
         self._in_folds = f" in each of {self._folds} folds" if self._folds > 1 else ""
         resolutions = len(context.space.resolutions)
         self._top = candidates_at_each(settings.confirm, resolutions)
@@ -157,8 +161,12 @@ class Estimate:
         recipe, times = self._settings.master_training.recipe(), self._times.master
         # A linear start computes all features, and scores three times.
         features, scorings = (1, 4) if recipe.linear_start else (0, 1)
-        each_s = [times.seconds(_steps(images, recipe), features * images + scorings * scored)
-                  for images, scored in (self._usual, self._scored)]  # fmt: skip
+        shared = times.shared(self._processes, self._context.device)
+        each_s = [
+            self._team_start_s
+            + shared.seconds(_steps(images, recipe), features * images + scorings * scored)
+            for images, scored in (self._usual, self._scored)
+        ]
         in_folds = self._folds if self._folds > 1 else 0
         work = counted(1 + in_folds, "training") + f", {in_folds} of them in folds" * bool(in_folds)
         return PlannedPhase(
@@ -173,7 +181,8 @@ class Estimate:
         if not settings.from_scratch:
             epochs = -(-settings.trial_training.feature_steps // per_epoch)
         slowest = max(times.values(), key=lambda each: each[1].step_s / each[0])
-        groups = group_trials(self._trials, group_size(context, make_trial_job(context)))
+        size = group_size(context, make_trial_job(context))
+        groups = group_trials(self._trials, size, context.workers.count)
         groups_s = []
         for group in groups:
             size, of_group = times.get(group[0].index, slowest)
@@ -220,10 +229,12 @@ class Estimate:
         steps, export_s = _steps(self._usual[0], recipe), self._times.export_s
         is_equal = make_candidate_job(self._context).recipe == recipe
         if not (is_equal and self._candidates and self._folds == 1):
+            taught = times.taught(multiple, recipe)
+            shared = taught.shared(self._processes, self._context.device)
             yield PlannedPhase(
                 f"final training{ending}",
                 "1 training",
-                times.taught(multiple, recipe).seconds(steps),
+                self._team_start_s + shared.seconds(steps),
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
                 1, 1, recipe.epochs, steps,
             )  # fmt: skip

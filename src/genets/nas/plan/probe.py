@@ -117,6 +117,10 @@ class TrainingTime:
         """The time of a training of so many steps, which then scores so many images."""
         return self.other_s + steps * self.step_s + scored * self.scoring_s
 
+    def shared(self, processes: int, device: str) -> TrainingTime:
+        """The times of a training that processes share: each has a GPU, or a part of the CPU."""
+        return self if device == "cpu" else replace(self, step_s=self.step_s / processes)
+
     def taught(self, multiple: float, recipe: Recipe) -> TrainingTime:
         """The times of a network that is `multiple` times as slow, with the timed one as teacher.
 

@@ -33,6 +33,7 @@ from genets.nas.workers.machines import find_machines
 
 PROBE_S = 60.0  # the longest probe
 SHARED = ("trials", "candidate training")  # phases that all workers share
+TOGETHER = ("MasterNet training", "final training")  # phases that the processes share
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class SearchPlan:
         workers_on: The machines of these processes, in words.
         gpus: The number of GPUs that these processes use; 0 on CPUs.
         continued: Whether the study has begun already.
+        processes: The number of processes that train the MasterNet and the winner together.
         made_at: When the plan was made, in seconds since 1970.
     """
 
@@ -69,6 +71,7 @@ class SearchPlan:
     workers_on: str = "this machine"
     gpus: int = 0
     continued: bool = False
+    processes: int = 1
     made_at: float = field(default_factory=time.time)
 
     @property
@@ -78,11 +81,14 @@ class SearchPlan:
 
     @property
     def gpu_hours(self) -> float:
-        """The GPU-hours: trials and candidates use all GPUs, and the other phases use one."""
-        return sum(
-            each.seconds * (self.gpus if each.phase.startswith(SHARED) else min(1, self.gpus))
-            for each in self.phases
-        ) / 3600  # fmt: skip
+        """The GPU-hours: trials and candidates use all GPUs, and most other phases use one."""
+        return sum(each.seconds * self._gpus_of(each.phase) for each in self.phases) / 3600
+
+    def _gpus_of(self, phase: str) -> int:
+        """The number of GPUs that a phase uses."""
+        if phase.startswith(TOGETHER) and self.gpus:
+            return self.processes
+        return self.gpus if phase.startswith(SHARED) else min(1, self.gpus)
 
     @property
     def seconds(self) -> float:
@@ -106,6 +112,7 @@ def plan_search(
     preset: str | None = None,
     workers: int | None = None,
     workers_on: str | Machines = "local",
+    processes: int | None = None,
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     on_event: OnProgress | None = None,
     **settings: Any,
@@ -121,6 +128,7 @@ def plan_search(
         preset: See `search`.
         workers: See `search`.
         workers_on: See `search`. Machines of a cluster are taken to be as fast as this one.
+        processes: See `search`. GPUs that share a training are taken to divide its steps.
         wait_minutes: See `search`; the plan itself does not wait.
         on_event: Called with the progress.
         **settings: See `search`.
@@ -133,10 +141,12 @@ def plan_search(
             has finished, or the settings differ from those of the study.
     """
     check_type("workers", workers, (int, NoneType), "an integer or None")
+    check_type("processes", processes, (int, NoneType), "an integer or None")
     complete = complete_settings(settings_at(Path(out), preset, settings), out, preset)
     return make_plan(
         SearchSettings(**complete.values), out, preset=preset, reasons=complete.reasons,
-        workers=workers, workers_on=workers_on, wait_minutes=wait_minutes, on_event=on_event,
+        workers=workers, workers_on=workers_on, processes=processes, wait_minutes=wait_minutes,
+        on_event=on_event,
     )  # fmt: skip
 
 
@@ -150,6 +160,7 @@ def make_plan(
     preset: str | None = None,
     workers: int | None = None,
     workers_on: str | Machines = "local",
+    processes: int | None = None,
     wait_minutes: float = DEFAULT_WAIT_MINUTES,
     reasons: Sequence[str] = (),
     on_event: OnProgress | None = None,
@@ -165,8 +176,8 @@ def make_plan(
     files.check_usable()
     machines = find_machines(workers_on)
     checked = check_search(
-        settings, out, workers=workers, machines=machines, wait_minutes=wait_minutes,
-        on_event=on_event,
+        settings, out, workers=workers, machines=machines, processes=processes,
+        wait_minutes=wait_minutes, on_event=on_event,
     )  # fmt: skip
     settings, data = checked.settings, checked.data
     begun = BegunStudy(folder, settings) if files.is_begun else None
@@ -181,7 +192,7 @@ def make_plan(
         )  # fmt: skip
         gpus = min(context.workers.count, context.workers.gpus) if context.device != "cpu" else 0
         times = Probe(context, data, limit_s, on_event).run(plan_round(context))
-        estimate = Estimate(context, data, times)
+        estimate = Estimate(context, data, times, processes or 1)
         planned, disk_bytes = estimate.phases(), estimate.disk_bytes()
         phases = tuple(begun.leave_out_ended(planned) if begun else planned)
     disk = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
@@ -206,4 +217,5 @@ def make_plan(
         str(machines),
         gpus,
         begun is not None,
+        processes or 1,
     )

@@ -17,6 +17,9 @@ T = TypeVar("T")
 Sampling = Literal["design", "balanced", "random"]
 
 GROUP_SIZE = 4  # trials that are fine-tuned together; a kill loses at most one such group
+# A group has at most this part of the trials that are left. By `benchmarks/worker_model.py`, 1 is
+# slower for 64 workers and more, and 2 for 24 workers and fewer.
+PARTS_PER_WORKER = 1.25
 
 
 def plan_trials(
@@ -153,10 +156,27 @@ def _evenly(values: Sequence[T], count: int, rng: np.random.Generator, before: l
     return [drawn[i] for i in rng.permutation(count)]
 
 
-def group_trials(trials: Sequence[Trial], size: int = GROUP_SIZE) -> list[tuple[Trial, ...]]:
-    """Groups of at most `size` trials of one stage; the slow early stages come first."""
-    groups = []
+def group_trials(
+    trials: Sequence[Trial], size: int = GROUP_SIZE, workers: int = 1
+) -> list[tuple[Trial, ...]]:
+    """Group trials of one stage; the slow early stages come first.
+
+    Towards the end, and where there are few trials for so many workers, groups are smaller, so that
+    no worker waits long for the last group (guided self-scheduling, Polychronopoulos and Kuck
+    1987). A trial gives the same numbers in every group.
+
+    Args:
+        trials: The trials.
+        size: The largest number of trials in a group.
+        workers: The number of workers that share the groups.
+    """
+    groups, left = [], len(trials)
+    parts = PARTS_PER_WORKER * workers if workers > 1 else 1
     for index in sorted({trial.index for trial in trials}):
         same_stage = [trial for trial in trials if trial.index == index]
-        groups += [tuple(same_stage[k : k + size]) for k in range(0, len(same_stage), size)]
+        while same_stage:
+            count = min(size, max(1, int(left / parts)), len(same_stage))
+            groups.append(tuple(same_stage[:count]))
+            del same_stage[:count]
+            left -= count
     return groups

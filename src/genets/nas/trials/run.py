@@ -97,7 +97,7 @@ def _restore(context: SearchContext, job: InheritedTrialJob, trials: Sequence[Tr
         return
     _log.info("%d trials are run again, because their weights are missing or damaged", len(lost))
     job = replace(job, kept=replace(kept, limit_bytes=sys.maxsize))
-    groups = group_trials(lost, group_size(context, job))
+    groups = group_trials(lost, group_size(context, job), context.workers.count)
     results = list(context.lab.run_trials(job, groups, context.workers))  # which store the weights
     failed = [result for result in results if result.status == "failed"]
     if failed:
@@ -124,7 +124,7 @@ def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int)
     job = make_trial_job(context)
     report, done = context.report("trials"), planned - len(missing)
     report(done, planned)
-    groups = group_trials(missing, group_size(context, job))
+    groups = group_trials(missing, group_size(context, job), context.workers.count)
     for result in context.lab.run_trials(job, groups, context.workers):
         context.study.record(result, context.round.number)
         done += 1

@@ -146,6 +146,10 @@ class MasterNetJob:
             own_blocks=tuple(map(str, moved)),
         )
 
+    def with_data(self, data: str) -> Self:
+        """See `workers.job.Job`."""
+        return replace(self, data=data)
+
     def store(self, path: Path, content: bytes) -> None:
         """See `workers.job.Job`."""
         write_weights(path, content)

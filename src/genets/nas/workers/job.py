@@ -45,6 +45,10 @@ class Job(Protocol[Item_contra, Result_co]):
         """The precision of the trainings; see `Recipe`."""
 
     @property
+    def data(self) -> str:
+        """The data set; see `load_data`."""
+
+    @property
     def key(self) -> str:
         """A text that is equal for jobs whose items give equal results, also in later processes."""
 
@@ -60,6 +64,9 @@ class Job(Protocol[Item_contra, Result_co]):
 
     def elsewhere(self, scratch: Path) -> Self:
         """Give the job for a worker that has the files in a folder; see `files.scratch_path`."""
+
+    def with_data(self, data: str) -> Self:
+        """Give the job with the same images at another place."""
 
     def store(self, path: Path, content: bytes) -> None:
         """Write a file that a runner wrote elsewhere. Raises GenetsError."""

@@ -14,12 +14,18 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from genets.core.errors import GenetsError
-from genets.nas.workers.job import AnyJob
+from genets.nas.workers.job import Runner
 
 END_SECONDS = 10.0  # for a process that has been asked to end, before it is killed
+
+
+class _Job(Protocol):
+    """The part of a job that a process of this machine needs."""
+
+    def runner(self, worker: int = 0) -> Runner[Any, Any]: ...
 
 
 class LocalProcess:
@@ -84,7 +90,7 @@ class LocalProcess:
 class Processes:
     """The processes of a job. As a context, it ends them; at once where its block fails."""
 
-    def __init__(self, job: AnyJob) -> None:
+    def __init__(self, job: _Job) -> None:
         # Spawned: a forked child would inherit torch's thread pool and the study's lock.
         self._context = multiprocessing.get_context("spawn")
         resource_tracker.ensure_running()  # its start would end `held_back`

@@ -13,6 +13,7 @@ from typing import Any
 from genets.core.errors import GenetsError
 from genets.nas.workers.environment import describe_differences, describe_environment
 from genets.nas.workers.files import take_outputs, write_inputs
+from genets.nas.workers.image_folder import write_folder
 from genets.nas.workers.job import AnyJob, Runner
 
 
@@ -23,10 +24,12 @@ class Parcel:
     Attributes:
         job: The job of the driver.
         files: The contents by the driver's path.
+        folder: The folder of the images; None for a data set by its name.
     """
 
     job: AnyJob
     files: dict[Path, bytes]
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class Outcome:
         results: The results of the group.
         files: The files that the runner wrote, by the driver's path.
         fault: The sentence of an error that stops the search; empty where there is none.
+        lacks_images: Whether the folder of the images is missing, so that they must travel.
     """
 
     results: tuple[Any, ...] = ()
     files: dict[Path, bytes] = field(default_factory=dict)
     fault: str = ""
+    lacks_images: bool = False
 
 
 class RayWorker:
@@ -76,11 +81,20 @@ class RayWorker:
         own = describe_environment(device.partition(":")[0], precision)
         return socket.gethostname(), describe_differences(driver, own)
 
-    def prepare(self, parcel: Parcel) -> Outcome:
-        """Make the runner of the job."""
+    def prepare(self, parcel: Parcel, images: dict[str, bytes] | None = None) -> Outcome:
+        """Make the runner of the job.
+
+        images: The files of the folder of images, once it is known to be missing here.
+        """
+        job = parcel.job.elsewhere(self._scratch)
         try:
+            if parcel.folder is not None and not parcel.folder.is_dir():
+                if images is None:
+                    return Outcome(lacks_images=True)
+                assert self._place is not None
+                job = job.with_data(str(write_folder(self._place, images)))
             self._inputs = write_inputs(self._scratch, parcel.files)
-            self._runner: Runner[Any, Any] = parcel.job.elsewhere(self._scratch).runner()
+            self._runner: Runner[Any, Any] = job.runner()
         except GenetsError as error:
             return Outcome(fault=str(error))
         return Outcome()

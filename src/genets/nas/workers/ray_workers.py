@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 from uuid import uuid4
 
-from genets.core.errors import WorkersError, counted, first_line
+from genets.core.data_name import find_data_path
+from genets.core.errors import GenetsError, WorkersError, counted, first_line
 from genets.core.log import get_logger
 from genets.data import readers_for
 from genets.nas.workers.environment import describe_environment
+from genets.nas.workers.image_folder import read_folder
 from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_plan import WorkerPlan
@@ -116,7 +118,10 @@ class _Run(Generic[Item, Result]):
         )  # fmt: skip
         self._environment = describe_environment(job.device, job.precision)
         items = [item for group in groups for item in group]
-        self._parcel = self._ray.put(Parcel(job, job.inputs(items)))
+        folder = find_data_path(job.data)
+        self._image_folder = folder if folder and folder.is_dir() else None
+        self._parcel = self._ray.put(Parcel(job, job.inputs(items), self._image_folder))
+        self._images: Any = None  # the reference of the images, once a machine lacks them
 
     def results(self) -> Iterator[Result]:
         """Give each result when its group ends."""
@@ -187,10 +192,29 @@ class _Run(Generic[Item, Result]):
         answer = call.actor.prepare.remote(self._parcel)
         self._calls[answer] = _Call(call.actor, "prepare", host)
 
+    def _send_images(self, call: _Call[Item]) -> None:
+        """Prepare a worker with the images; Ray sends them to each machine once."""
+        assert self._image_folder is not None
+        if self._images is None:
+            try:
+                self._images = self._ray.put(read_folder(self._image_folder))
+            except GenetsError as error:
+                raise WorkersError(
+                    f"the images are not sent to {call.host}, where {self._image_folder} is "
+                    f"missing ({error}); the folder must have the same path on each machine, for "
+                    "example on a shared file system"
+                ) from error
+        _log.info("the images are sent to %s, where %s is missing", call.host, self._image_folder)
+        answer = call.actor.prepare.remote(self._parcel, self._images)
+        self._calls[answer] = _Call(call.actor, "prepare", call.host)
+
     def _take(self, call: _Call[Item], outcome: Outcome) -> Iterator[Result]:
         """Store and give the results of a group, and give the worker the next one."""
         if outcome.fault:
             raise WorkersError(f"worker on {call.host}: {outcome.fault}")
+        if outcome.lacks_images:
+            self._send_images(call)
+            return
         self._failed_starts = 0
         if call.group is not None:
             self._schedule.end(call.group)

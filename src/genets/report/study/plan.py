@@ -40,6 +40,11 @@ def plan_tables(plan: SearchPlan) -> list[Table]:
             "workers",
             f"{plan.workers} on {plan.workers_on}, training device {settings.training_device}",
         ),
+        *(
+            [("MasterNet and winner", f"{plan.processes} processes share each batch")]
+            if plan.processes > 1
+            else []
+        ),
         *(("reason", reason) for reason in plan.reasons),
         (
             "disk",

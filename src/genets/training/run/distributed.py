@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from genets.core.errors import GenetsError, TargetError, TrainingError
 from genets.core.gpu import check_free_memory, check_gpu
 from genets.data import Share
+from genets.training.team import Team
 
 Value = TypeVar("Value")
 FABRIC_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -66,6 +67,19 @@ class Processes:
         self.here = here
 
     @property
+    def team(self) -> Team:
+        """This group for a training loop."""
+        return Team(
+            self.share.number,
+            self.share.count,
+            self.fabric.setup_module,
+            self.fabric.backward,
+            self.sum,
+            self.gather,
+            self.spread_buffers,
+        )
+
+    @property
     def count(self) -> int:
         return self.share.count
 
@@ -115,6 +129,13 @@ class Processes:
             raise fault
         if message is not None:
             raise TrainingError(message)
+
+
+def check_processes(device: str, here: int | None) -> None:
+    """Raise TrainingError where `Processes` would, without starting a process."""
+    chosen, (here, _) = training_device(device), _layout(here)
+    if chosen.type == "cuda":
+        _gpus(chosen, here)
 
 
 def training_device(name: str) -> torch.device:

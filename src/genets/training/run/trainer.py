@@ -15,9 +15,9 @@ from genets.core.errors import TrainingError, first_line
 from genets.core.progress import Progress
 from genets.core.validation import from_plain, to_plain
 from genets.data import ImageData, derive_seed, seeded_globals, steps_per_epoch
-from genets.training.loop import evaluate
+from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
-from genets.training.recipe import RunRecipe, lr_at
+from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
 from genets.training.resources import is_out_of_memory, largest_that_fits
 from genets.training.run.checkpoint import Checkpoints, Position
 from genets.training.run.epoch_log import EpochRecord, Listener
@@ -41,7 +41,13 @@ def check_batch_size(recipe: RunRecipe, data: ImageData, processes: int) -> None
             f"{len(data.train)} images; "
             f"--set batch_size={2 ** (len(data.train).bit_length() - 1)} fits"
         )
-    pairs = 2 if recipe.mixup or recipe.cutmix else 1
+    check_shares(recipe, processes)
+
+
+def check_shares(recipe: Recipe, processes: int) -> None:
+    """Raise TrainingError where processes cannot share a batch equally."""
+    whole = with_all_fields(recipe)
+    size, pairs = whole.batch_size, 2 if whole.mixup or whole.cutmix else 1
     if size % (processes * pairs):
         raise TrainingError(
             f"batch_size {size} must be a multiple of {processes * pairs}, because {processes} "
