@@ -54,6 +54,7 @@ TINY_BENCHMARKS := \
 	"budgets.py --tiny" \
 	"busy.py --tiny --threads 1 --budgets 2 --busy 1 --wait 0" \
 	"data_pipeline.py --images 200" \
+	"faults.py --tiny --ray 1 --slurm 0" \
 	"fuzz.py --tiny" \
 	"gpu_campaign.py --device cpu --tiny" \
 	"latency_predictor.py --networks 2 --table-seconds 5 --table-only" \

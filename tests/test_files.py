@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from genets.core.files import FileLock, write_atomic
+from genets.core.files import FileLock, NoLocksError, write_atomic
 
 HOLD = """
 import sys, time
@@ -57,6 +58,20 @@ def test_a_lock_is_held_by_one_and_names_its_owner(tmp_path):
     lock.close()
     lock.close()
     FileLock(tmp_path / "lock").close()
+
+
+def refuse_locks(handle: int, operation: int) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+@pytest.mark.parametrize(
+    ("flock", "reason"),
+    [(refuse_locks, "No locks available"), (lambda *_: None, "its file system ignores locks")],
+)
+def test_a_file_system_without_locks_is_noticed(tmp_path, monkeypatch, flock, reason):
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(NoLocksError, match=reason):
+        FileLock(tmp_path / "lock")
 
 
 def test_a_lock_ends_with_its_process(tmp_path):

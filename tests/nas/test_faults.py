@@ -18,6 +18,7 @@ from genets.nas.study import study as study_module
 from genets.nas.study.records import Fault, TrainedCandidate, Trial, TrialResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
+from genets.nas.study.trial_database import read_in_order
 from genets.report.study.facts import study_record
 
 STORED = Path(__file__).parents[1] / "data/stored_study"
@@ -56,6 +57,32 @@ def test_a_continued_search_knows_the_faults_of_earlier_runs(tmp_path: Path) -> 
     assert death in json.loads(result.files["result"].read_text())["warnings"]
     assert death in study_record(Snapshot.read(tmp_path))["warnings"]
     assert [each for each in result.warnings if each in read_faults(tmp_path)] == [death, failed]
+
+
+class Vanishing(ClosedFormLaboratory):
+    """The folder of the study disappears while trials run, after the first result."""
+
+    def __init__(self, folder: Path, place: Path) -> None:
+        super().__init__(settings(rounds=1))
+        self.folder, self.place = folder, place
+
+    def run_trials(self, *asked: Any) -> Iterator[Any]:
+        for number, result in enumerate(super().run_trials(*asked)):
+            if number == 1:
+                self.folder.rename(self.place)
+            yield result
+
+
+def test_a_study_folder_that_disappears_ends_the_search(tmp_path: Path) -> None:
+    folder, place = tmp_path / "study", tmp_path / "elsewhere"
+    with pytest.raises(StudyError, match=r"trials\.sqlite is gone"):
+        search(settings(rounds=1), folder, Vanishing(folder, place))
+    assert not folder.exists()
+    kept = read_in_order(place / "trials.sqlite")
+    assert len(kept) >= 1
+    place.rename(folder)
+    search(settings(rounds=1), folder)
+    assert read_in_order(folder / "trials.sqlite")[: len(kept)] == kept
 
 
 def failed(number: int, reason: str) -> TrialResult:

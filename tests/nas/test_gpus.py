@@ -146,17 +146,36 @@ def test_a_group_that_does_not_fit_is_halved(runner) -> None:
     assert groups == [7, 3, 1, 2, 4, 2, 2]
 
 
-def test_a_trial_that_does_not_fit_alone_fails(runner) -> None:
+def exhaust_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def exhaust_cpu() -> None:
+    torch.empty(2**60)
+
+
+@pytest.mark.parametrize(
+    ("exhaust", "reason"),
+    [(exhaust_gpu, "CUDA out of memory"), (exhaust_cpu, "DefaultCPUAllocator: can't allocate m")],
+)
+def test_a_trial_that_does_not_fit_alone_fails(
+    runner, exhaust: Callable[[], None], reason: str
+) -> None:
     def fit_some(group: Sequence[Trial]) -> None:
         if len(group) > 1 or group[0].repeat == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            exhaust()
 
     results = runner(fit_some).run(repeated_trials(3))
-    assert [(each.status, each.reason) for each in results] == [
-        ("done", ""),
-        ("failed", "CUDA out of memory"),
-        ("done", ""),
-    ]
+    assert [each.status for each in results] == ["done", "failed", "done"]
+    assert reason in results[1].reason
+
+
+def test_another_error_of_a_trial_is_no_lack_of_memory(runner) -> None:
+    def fail(group: Sequence[Trial]) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        runner(fail).run(repeated_trials(2))
 
 
 def test_the_gpu_with_the_least_free_memory_limits_a_search(monkeypatch) -> None:

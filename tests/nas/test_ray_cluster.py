@@ -153,6 +153,7 @@ def test_differences_between_machines_are_named() -> None:
     [
         ("Task was killed due to the node running low on memory.", "memory ran out on its machine"),
         ("The actor died because its node has died. Node Id: 12", "its machine was lost"),
+        ("All copies of 12 have been lost due to node failure.", "its machine was lost"),
         ("Worker unexpectedly exits with a connection error code 2. End of file. (1) The process "
          "is killed by SIGKILL", "it was killed, perhaps because memory ran out"),
         ("something else\nmore", "something else"),
@@ -160,3 +161,9 @@ def test_differences_between_machines_are_named() -> None:
 )  # fmt: skip
 def test_deaths_have_a_reason(text: str, reason: str) -> None:
     assert describe_death(RuntimeError(text)) == reason
+
+
+def test_ray_knows_later_that_a_machine_is_lost() -> None:
+    exceptions = pytest.importorskip("ray.exceptions", reason="needs the extra `ray`")
+    error = exceptions.ActorUnavailableError("RPC error: Socket closed", None)
+    assert describe_death(error) == "the connection to it was lost"

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from workers_lab import INPUT, StubJob, StubResult
 
-from genets.core.errors import WorkersError
+from genets.core.errors import StudyError, WorkersError
 from genets.nas.workers import ray_workers
+from genets.nas.workers.driver_clock import DriverClock
 from genets.nas.workers.image_folder import MAX_TRAVELLING_BYTES
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_cluster import Connection, RayCluster
 from genets.nas.workers.ray_plan import WorkerPlan
 from genets.nas.workers.ray_workers import RayWorkers, _Run
-from genets.nas.workers.schedule import TimeLimit
+from genets.nas.workers.schedule import MAX_LOST_MACHINES, TimeLimit
 
 
 class RayError(Exception):
@@ -61,6 +62,7 @@ class FakeRay:
     Attributes:
         actors: Every worker that was started.
         doomed: Whether a worker dies with a call, by its number and the method.
+        death: What Ray says about a worker that died.
         stuck: Whether a worker never begins, by its number.
         hanging: Whether a call never ends.
         now: The time in seconds; it passes while no call ends.
@@ -71,6 +73,7 @@ class FakeRay:
     def __init__(self) -> None:
         self.actors: list[Actor] = []
         self.doomed: Callable[[int, str], bool] = lambda number, method: False
+        self.death = "Worker exits with a connection error code 2. End of file."
         self.stuck: Callable[[int], bool] = lambda number: False
         self.hanging: Callable[[Call], bool] = lambda call: False
         self.now = 0.0
@@ -91,12 +94,12 @@ class FakeRay:
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": each} for each in self.resources]
 
-    def wait(self, calls: list[Call], **_: Any) -> tuple[list[Call], list[Call]]:
+    def wait(self, calls: list[Call], timeout: float, **_: Any) -> tuple[list[Call], list[Call]]:
         for call in calls:
             if call.method == "close":  # nobody takes its answer
                 FakeRay.get(self, call)
         ended = [c for c in calls if not self.stuck(c.actor.number) and not self.hanging(c)]
-        self.now += 0.1 if ended else 30.0
+        self.now += 0.1 if ended else timeout
         return ended[:1], []
 
     def get(self, call: Call) -> Any:
@@ -108,7 +111,7 @@ class FakeRay:
             return getattr(actor.worker, call.method)(*call.arguments)
         except WorkerDeathError:
             actor.is_dead = True
-            raise RayError("Worker exits with a connection error code 2. End of file.") from None
+            raise RayError(self.death) from None
 
     def kill(self, actor: Actor) -> None:
         actor.is_dead = True
@@ -133,8 +136,9 @@ def run(
     groups: Sequence[tuple[str, ...]],
     count: int = 2,
     monitor: Monitor | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> list[StubResult]:
-    limit = TimeLimit(clock=lambda: ray.now)
+    limit = TimeLimit(clock=clock or (lambda: ray.now))
     workers = RayWorkers(RayCluster(), WorkerPlan(count, 0, 1), limit)
     folder = str(job.marks)  # for the scratch folders
     return list(_Run(Connection(ray, folder), workers, job, groups, monitor).results())
@@ -153,6 +157,20 @@ def test_an_item_that_kills_its_workers_fails_alone(ray: FakeRay, job: MortalJob
     assert all(actor.is_dead for actor in ray.actors)
 
 
+def test_lost_machines_fail_no_item(ray: FakeRay, job: MortalJob) -> None:
+    ray.doomed = lambda number, method: number < 4 and method == "run"
+    ray.death = "The actor's node has died."
+    (result,) = run(ray, job, [("a",)])
+    assert (result.text, result.reason) == ("ran a", "")
+
+
+def test_machines_that_are_lost_at_once_stop_the_search(ray: FakeRay, job: MortalJob) -> None:
+    ray.doomed, ray.death = lambda number, method: method == "begin", "The actor's node has died."
+    with pytest.raises(WorkersError, match=r"before its first group \(its machine was lost\)"):
+        run(ray, job, [("a",)])
+    assert len(ray.actors) == (2 + 1) * MAX_LOST_MACHINES
+
+
 def test_a_machine_that_is_lost_costs_no_result(ray: FakeRay, job: MortalJob) -> None:
     ray.doomed = lambda number, method: number < 2 and method == "run"
     groups = [(f"{letter}1", f"{letter}2") for letter in "abc"]
@@ -169,6 +187,22 @@ def test_free_workers_take_the_group_of_a_worker_that_died(ray: FakeRay, job: Mo
     ray.doomed = lambda number, method: number == 1 and method == "run"
     results = run(ray, job, [("a",), ("b",)])
     assert {each.text for each in results} == {"ran a", "ran b"}
+
+
+def test_a_free_worker_that_died_costs_a_group_nothing(ray: FakeRay, job: MortalJob) -> None:
+    """The second worker dies with a group, and the first one while it is free."""
+    is_lost = False
+
+    def die(number: int, method: str) -> bool:
+        nonlocal is_lost
+        is_lost |= number == 1 and method == "run"
+        return number in (0, 1) and is_lost
+
+    ray.doomed = die
+    faults: list[str] = []
+    results = run(ray, job, [("a",), ("b",)], monitor=Monitor(on_fault=faults.append))
+    assert {each.text for each in results} == {"ran a", "ran b"}
+    assert len(faults) == 1
 
 
 def test_a_worker_that_hangs_is_ended_and_its_group_runs_again(
@@ -193,6 +227,31 @@ def test_a_worker_that_hangs_is_ended_and_its_group_runs_again(
     assert fault.startswith("the worker on ")
     assert 600 < ray.now < 700, "the shortest limit"
     assert "was ended (no result after 6" in fault
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_driver_that_is_stopped_for_long_loses_nothing(
+    ray: FakeRay, job: MortalJob, is_done: bool
+) -> None:
+    """The last group has ended meanwhile, or it takes a little longer."""
+    stopped_at = 0.0
+
+    def hang(call: Call) -> bool:
+        nonlocal stopped_at
+        if call.method != "run" or "d" not in call.arguments[0]:
+            return False
+        if not stopped_at:  # the driver is stopped while it waits
+            ray.now = stopped_at = ray.now + 3600
+        return not is_done and ray.now < stopped_at + 300
+
+    ray.hanging = hang
+    clock = (lambda: ray.now) if is_done else DriverClock(lambda: ray.now)
+    faults: list[str] = []
+    monitor = Monitor(on_fault=faults.append)
+    results = run(ray, job, [(x,) for x in "abcd"], 1, monitor, clock)
+    assert [each.text for each in results] == [f"ran {letter}" for letter in "abcd"]
+    assert faults == []
+    assert len(ray.actors) == 1
 
 
 def test_an_item_that_always_hangs_fails(ray: FakeRay, job: MortalJob) -> None:
@@ -234,6 +293,19 @@ def test_a_cluster_that_lost_its_room_stops_the_search(ray: FakeRay, job: Mortal
     ray.stuck, ray.resources = lambda number: True, [{"CPU": 0.5}]
     with pytest.raises(WorkersError, match="has no room for a worker with 1 CPU any more"):
         run(ray, job, [("a",)])
+
+
+class FullJob(MortalJob):
+    """Its study is on a full disk."""
+
+    def store(self, path: Path, content: bytes) -> None:
+        raise StudyError("cannot write: No space left on device")
+
+
+def test_a_full_disk_under_the_study_ends_the_workers(ray: FakeRay, job: MortalJob) -> None:
+    with pytest.raises(StudyError, match="No space left on device"):
+        run(ray, FullJob(job.folder, job.marks), [("a",), ("b",)])
+    assert all(actor.is_dead for actor in ray.actors)
 
 
 def test_errors_name_the_machine(ray: FakeRay, job: MortalJob) -> None:

@@ -162,6 +162,17 @@ def test_a_finished_study_gives_the_same_result_at_once(
         assert torch.equal(tensor, weights[name]), name
 
 
+def test_a_finished_study_that_lost_its_masternet_gives_its_result(
+    finished: Finished, tmp_path: Path
+) -> None:
+    folder, result, _ = finished
+    copied = Path(shutil.copytree(folder, tmp_path / "study"))
+    (copied / "master.safetensors").unlink()
+    again = run_search(settings(), copied, workers=1, lab=Idle(settings()))
+    assert again.to_record() | {"seconds": 0} == result.to_record() | {"seconds": 0}
+    assert not (copied / "master.safetensors").exists()
+
+
 def test_other_settings_are_refused_with_the_difference(
     finished: Finished,
 ) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from genets.nas.workers.driver_clock import CHECK_SECONDS, MAX_STEP_SECONDS, DriverClock
 from genets.nas.workers.monitor import Monitor
-from genets.nas.workers.schedule import Schedule, TimeLimit
+from genets.nas.workers.schedule import MAX_LOST_MACHINES, Schedule, TimeLimit
 
 
 class Job:
@@ -67,7 +68,7 @@ def test_there_is_no_limit_before_three_items_have_ended(clock: Clock, faults: l
     schedule.end(schedule.take())
     schedule.take()
     clock.now = 1e9
-    assert schedule.seconds_left() is None
+    assert schedule.wait_seconds() == CHECK_SECONDS
     assert schedule.hanging() == []
     schedule.end(schedule.take())
     assert [each.items for each in schedule.hanging()] == [("c",)]
@@ -83,15 +84,49 @@ def test_the_limit_is_ten_times_the_longest_and_at_least_the_shortest_one(
         clock.now += seconds * len(group.items)
         schedule.end(group)
     group = schedule.take()  # its two items may take twice as long
-    assert schedule.seconds_left() == limit_s
-    clock.now += limit_s
-    assert (schedule.seconds_left(), schedule.hanging()) == (0.0, [])
+    clock.now += limit_s - 1
+    assert schedule.wait_seconds() == 1
+    clock.now += 1
+    assert (schedule.wait_seconds(), schedule.hanging()) == (0.0, [])
     clock.now = math.nextafter(clock.now, math.inf)
     assert schedule.hanging() == [group]
     assert list(schedule.give_up(group, "worker 7")) == []
     again = schedule.take()
-    assert (again.items, again.losses) == (("e", "f"), 1)
+    assert (again.items, again.losses.count) == (("e", "f"), 1)
     assert faults[0].startswith(f"worker 7 was ended (no result after {limit_s:.0f} s, where ")
+
+
+def test_lost_machines_are_no_fault_of_a_group(clock: Clock, faults: list[str]) -> None:
+    """`MAX_LOST_MACHINES` of them count as one loss, so a group that ends machines fails, too."""
+    schedule, _ = make_schedule(clock, faults, "a")
+    results: list[str] = []
+    for number in range(2 * MAX_LOST_MACHINES):
+        assert results == [], number
+        group = schedule.take()
+        results += schedule.lose(group, "worker 7", "its machine was lost", with_machine=True)
+    assert results == ["a: its worker died 2 times (its machine was lost)"]
+    assert not schedule.is_open
+
+
+def test_the_time_in_which_the_driver_is_stopped_does_not_count(faults: list[str]) -> None:
+    wall = Clock()
+    schedule, _ = make_schedule(DriverClock(wall), faults, "a", "b", "c", "d")  # type: ignore[arg-type]
+    assert schedule.wait_seconds() is None
+    wall.now += 1e6  # before anything ran
+    for _ in range(3):
+        group = schedule.take()
+        wall.now += 1
+        schedule.end(group)
+    group = schedule.take()
+    wall.now += 1e6
+    assert schedule.hanging() == []
+    while not schedule.hanging():
+        seconds = schedule.wait_seconds()
+        assert seconds is not None
+        assert seconds <= CHECK_SECONDS
+        wall.now += max(seconds, 1.0)
+    assert wall.now - 2e6 - 3 < 60 + 1, "the limit, which is not longer than the step that counted"
+    assert MAX_STEP_SECONDS >= 60
 
 
 def test_an_item_that_hangs_twice_fails(clock: Clock, faults: list[str]) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from workers_lab import INPUT, LocalArrays, StubJob, StubResult
 
 from genets.core.errors import WorkersError
+from genets.nas.workers.driver_clock import DriverClock
 from genets.nas.workers.monitor import Monitor
+from genets.nas.workers.schedule import MAX_LOST_MACHINES
+from genets.nas.workers.slurm import exchange as exchange_module
 from genets.nas.workers.slurm import workers as slurm_workers
 from genets.nas.workers.slurm.arrays import TaskState
+from genets.nas.workers.slurm.exchange import TaskStatus
 from genets.nas.workers.slurm.task import SlurmTask
 from genets.nas.workers.slurm.workers import SlurmWorkers, _Run
 
@@ -88,6 +96,7 @@ class FakeSlurm:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 0.0)
     monkeypatch.setattr(slurm_workers, "RESULT_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -152,7 +161,7 @@ def test_a_task_in_the_queue_again_gives_its_group_to_others(
 
 
 @pytest.mark.parametrize(("state", "reason"), [
-    ("PREEMPTED", ""), ("NODE_FAIL", "its node was lost"), ("FAILED", "it was killed, perhaps b"),
+    ("PREEMPTED", ""), ("NODE_FAIL", ""), ("FAILED", "it was killed, perhaps b"),
     ("", "SLURM no longer knows why"),
 ])  # fmt: skip
 def test_only_a_task_that_died_counts(
@@ -160,7 +169,7 @@ def test_only_a_task_that_died_counts(
 ) -> None:
     def end(number: str) -> None:
         exchange = slurm.tasks[number]._exchange
-        exchange.save_status(number, slurm_workers.TaskStatus("node7", "begun"))
+        exchange.save_status(number, TaskStatus("node7", "begun"))
         exchange.take_group(list(exchange.plan()), number)
         slurm.all[number] = TaskState(state)
         if len(slurm.all) == 2:
@@ -178,7 +187,7 @@ def test_a_group_that_took_all_the_time_is_lost(slurm: FakeSlurm, job: MortalJob
     def late(number: str) -> None:
         exchange = slurm.tasks[number]._exchange
         exchange.take_group(list(exchange.plan()), number)
-        exchange.save_status(number, slurm_workers.TaskStatus("node7", "late"))
+        exchange.save_status(number, TaskStatus("node7", "late"))
         raise TaskDeathError
 
     slurm.begin = late
@@ -209,6 +218,178 @@ def test_a_node_without_the_folder_is_named(slurm: FakeSlurm, job: MortalJob) ->
     slurm.begin = fail
     with pytest.raises(WorkersError, match="so its node may not see this folder, which must be on"):
         run(slurm, job, [("a",)])
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED"])
+def test_nodes_that_are_lost_for_ever_stop_the_search(
+    slurm: FakeSlurm, job: MortalJob, state: str
+) -> None:
+    slurm.begin = lambda number: slurm.all.update({number: TaskState(state)})
+    reason = {"NODE_FAIL": "its node was lost", "PREEMPTED": "SLURM needed its node"}[state]
+    with pytest.raises(WorkersError, match=rf"ended before its first group \({reason}"):
+        run(slurm, job, [("a",)], count=1)
+    assert len(slurm.all) == 2 * MAX_LOST_MACHINES
+
+
+def test_nodes_that_are_lost_fail_no_item(slurm: FakeSlurm, job: MortalJob) -> None:
+    faults: list[str] = []
+
+    def end(number: str) -> None:
+        exchange = slurm.tasks[number]._exchange
+        exchange.take_group(list(exchange.plan()), number)
+        slurm.all[number] = TaskState("NODE_FAIL")
+        if len(slurm.all) == MAX_LOST_MACHINES - 1:
+            slurm.begin = slurm.run
+
+    slurm.begin = end
+    workers = SlurmWorkers("SLURM", 9, 1, 1, False, 600.0, job.folder, slurm.make)
+    monitor = Monitor(on_fault=faults.append)
+    assert [each.reason for each in workers.run(job, [("a",)], monitor)] == [""]
+    assert len(faults) == MAX_LOST_MACHINES - 1
+    assert faults[0] == "task 0_0 on SLURM ended (its node was lost); it had 1 training"
+
+
+def test_tasks_that_never_finish_a_group_stop_the_search(slurm: FakeSlurm, job: MortalJob) -> None:
+    """Their start takes most of their time limit, and a group does not fit into the rest."""
+
+    def waste(number: str) -> None:
+        exchange = slurm.tasks[number]._exchange
+        exchange.take_group(list(exchange.plan()), number)
+        exchange.save_status(number, TaskStatus("node7", "fruitless"))
+        raise TaskDeathError
+
+    slurm.begin = waste
+    with pytest.raises(WorkersError, match=r"limit, which is 10 minutes.*--slurm-time"):
+        run(slurm, job, [("a",), ("b",)])
+    assert len(slurm.all) == 2 + 2
+    slurm.begin = slurm.run
+    assert run(slurm, job, [("a",), ("b",)]) == done("a", "b")
+
+
+def test_a_study_folder_that_disappears_ends_the_search(slurm: FakeSlurm, job: MortalJob) -> None:
+    slurm.begin = lambda number: shutil.rmtree(job.folder)
+    with pytest.raises(WorkersError, match="the folder for the tasks on SLURM: No such file or d"):
+        run(slurm, job, [("a",)])
+    assert slurm.cancelled
+
+
+def test_a_full_disk_under_the_study_ends_the_search(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tasks cannot store their results, nor say why."""
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def end(number: str) -> None:
+        exchange = slurm.tasks[number]._exchange
+        exchange.take_group(list(exchange.plan()), number)
+        monkeypatch.setattr(exchange_module, "write_json", fill)
+        raise TaskDeathError
+
+    slurm.begin = end
+    with pytest.raises(WorkersError, match="No space left on device; every finished trial is kept"):
+        run(slurm, job, [("a",)])
+    assert slurm.cancelled
+
+
+class NetworkFileSystem:
+    """Shows files late: they are somewhere else until `seconds` have passed, by this clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.now = seconds, 0.0
+        self.hidden: list[tuple[Path, Path]] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += 10.0
+        if self.now > self.seconds:
+            while self.hidden:
+                place, path = self.hidden.pop()
+                place.rename(path)
+
+    def hide(self, path: Path) -> None:
+        self.hidden.append((path.rename(path.with_name(f".{path.name}")), path))
+
+
+@pytest.mark.parametrize("name", ["results", "tasks"])
+@pytest.mark.parametrize("seconds", [60.0, 1e6])
+def test_files_that_are_seen_late_are_waited_for(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch, name: str, seconds: float
+) -> None:
+    """The task that finished the group has ended; after the grace time, the group runs again."""
+    files = NetworkFileSystem(seconds)
+
+    def end(number: str) -> None:
+        slurm.begin = slurm.run
+        task = slurm.tasks[number]
+        task._name = number
+        task._run()
+        for path in (task._exchange.folder / name).iterdir():
+            files.hide(path)
+        raise TaskDeathError
+
+    slurm.begin = end
+    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 90.0)
+    monkeypatch.setattr(slurm_workers, "DriverClock", lambda: files.clock)
+    monkeypatch.setattr(slurm_workers.time, "sleep", files.sleep)
+    faults: list[str] = []
+    workers = SlurmWorkers("SLURM", 1, 1, 1, False, 600.0, job.folder, slurm.make)
+    results = workers.run(job, [("a",)], Monitor(on_fault=faults.append))
+    assert [each.text for each in results] == ["ran a"]
+    is_lost = name == "results" and seconds > 90
+    assert (len(slurm.all), len(faults)) == ((2, 1) if is_lost else (1, 0))
+
+
+def test_a_task_of_a_lost_node_may_be_back_in_the_queue(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(number: str) -> None:
+        exchange = slurm.tasks[number]._exchange
+        exchange.take_group(list(exchange.plan()), number)
+        slurm.all[number] = TaskState("NODE_FAIL")
+
+    def sleep(seconds: float) -> None:
+        now["s"] += 50.0
+        if slurm.begin is end:
+            slurm.begin = slurm.run
+            slurm.all = {number: TaskState("REQUEUED", "BeginTime") for number in slurm.all}
+
+    now = {"s": 0.0}
+    slurm.begin = end
+    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 90.0)
+    monkeypatch.setattr(slurm_workers, "DriverClock", lambda: lambda: now["s"])
+    monkeypatch.setattr(slurm_workers.time, "sleep", sleep)
+    faults: list[str] = []
+    workers = SlurmWorkers("SLURM", 1, 1, 1, False, 600.0, job.folder, slurm.make)
+    results = list(workers.run(job, [("a",)], Monitor(on_fault=faults.append)))
+    assert [each.text for each in results] == ["ran a"]
+    assert (len(slurm.all), faults) == (1, [])
+
+
+def test_a_driver_that_is_stopped_for_long_goes_on(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM does not answer before the driver is stopped, nor just after it continues."""
+    wall = {"now": 0.0}
+
+    def sleep(seconds: float) -> None:
+        wall["now"] += 1e6
+
+    monkeypatch.setattr(slurm_workers, "DriverClock", lambda: DriverClock(lambda: wall["now"]))
+    monkeypatch.setattr(slurm_workers.time, "sleep", sleep)
+    results = begin(slurm, job, [("a",)], count=1)
+    states = slurm.states
+
+    def fail_once_live() -> dict[str, TaskState]:
+        if slurm.all and wall["now"] < 2e6:
+            raise WorkersError("SLURM does not answer: connect failure")
+        return states()
+
+    monkeypatch.setattr(slurm, "states", fail_once_live)
+    assert [each.text for each in results] == ["ran a"]
 
 
 def test_tasks_that_a_user_cancels_stop_the_search(slurm: FakeSlurm, job: MortalJob) -> None:
@@ -340,10 +521,13 @@ def test_another_job_takes_no_result_of_this_one(slurm: FakeSlurm, job: MortalJo
     assert (job.folder / "b.out").exists()
 
 
-def claiming_task(folder: Path, minutes: float, group_minutes: float) -> SlurmTask:
+def claiming_task(
+    folder: Path, minutes: float, group_minutes: float, *, has_finished_group: bool = True
+) -> SlurmTask:
     """A task with a limit of two hours that began minutes ago, and its group minutes ago."""
     task = SlurmTask(str(folder), {}, "cpu", "fp32", 1, 7200.0, b"")
     task._name, task._start = "7", time.monotonic() - 60 * minutes
+    task._has_finished_group = SimpleNamespace(value=has_finished_group)
     task._exchange.make()
     assert task._exchange.take_group(["a"], "7") == "a"
     start = time.time() - 60 * group_minutes
@@ -371,6 +555,18 @@ def test_a_group_that_took_most_of_the_time_ends_its_task(tmp_path: Path) -> Non
         task.checkpoint()
     assert task._exchange.statuses()["7"].state == "late"
     assert task._exchange.claims() == {"a": "7"}, "the driver counts it as lost"
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(119, {"7": "fruitless"}), (70, {})])
+def test_a_task_that_has_finished_no_group_does_not_run_again_at_its_limit(
+    tmp_path: Path, minutes: float, status: dict[str, str]
+) -> None:
+    """Before its limit, SLURM needed the node for another job."""
+    pytest.importorskip("submitit", reason="needs the extra `slurm`")
+    task = claiming_task(tmp_path / "x", minutes, 50, has_finished_group=False)
+    with pytest.raises(SystemExit) if status else nullcontext():
+        assert task.checkpoint().function == task
+    assert {name: each.state for name, each in task._exchange.statuses().items()} == status
 
 
 def test_a_task_with_several_gpus_has_several_workers(

@@ -1,14 +1,20 @@
 """Studies continue after any kill, are locked for other processes, and name damaged files."""
 
+import errno
+import fcntl
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
+import tempfile
 import time
 import unicodedata
 import warnings
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +177,57 @@ def test_a_database_with_another_table_is_refused(study, change):
         Study.open(study.folder)
     with pytest.raises(StudyError, match="it does not hold the table of trials"):
         read_in_order(path)
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    folder = tmp_path / "study"
+    message = f"study {folder} cannot be locked against other processes (its file system ignores l"
+    with pytest.raises(StudyError, match=re.escape(message)) as caught:
+        Study.create_or_resume(folder, SETTINGS)
+    assert str(caught.value).endswith("or on a network file system that has locks")
+
+
+def test_a_database_that_cannot_be_locked_says_what_to_do(study):
+    """Another connection holds the lock, as it seems on a file system without locks."""
+    study.record(done(1))
+    study._trials[1]._connection.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(study.folder / "trials.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StudyError, match="to a file system that has locks, and give the same"):
+            study.record(done(2))
+
+
+def test_a_study_that_disappears_is_one_sentence(study):
+    study.record(done(1))
+    moved = study.folder.rename(study.folder.with_name("moved"))
+    with pytest.raises(StudyError, match=r"trials\.sqlite is gone, so trials cannot be recorded"):
+        study.record(done(2))
+    study.close()
+    with Study.open(moved) as again:
+        assert done(1) in again.results()
+
+
+def test_a_copy_that_cannot_be_written_names_the_folder(study, tmp_path, monkeypatch):
+    """The folder for temporary files is full, or it is gone."""
+    study.record(done(1))
+    place = tmp_path / "temporary"
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    path = study.folder / "trials.sqlite"
+    message = f"cannot copy {path} to the folder for temporary files, {place}: {{}}; free some"
+    with pytest.raises(StudyError, match=re.escape(message.format("No such file or directory"))):
+        read_in_order(path)
+
+    def fill(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill)
+        with pytest.raises(StudyError, match=re.escape(message.format("No space left on device"))):
+            read_in_order(path)
+    assert read_in_order(path) == [done(1)]
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.parametrize("notation", ["'XX3'", "''", "CAST(x'ff' AS TEXT)"])

@@ -30,8 +30,8 @@ from genets.nas.study.study import Study
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.watch.heartbeat import Heartbeat
 from genets.nas.watch.phases import current_phase
-from genets.nas.watch.run_record import MAX_TIMES, RunRecord
-from genets.nas.watch.status import SILENT_SECONDS, SearchStatus, StatusReader
+from genets.nas.watch.run_record import MAX_TIMES, SILENT_SECONDS, RunRecord
+from genets.nas.watch.status import SearchStatus, StatusReader
 from genets.nas.workers.job import Workers
 from genets.training.score import Metric
 from json_keys import check_keys
@@ -185,6 +185,16 @@ def test_a_search_without_a_sign_of_life_does_not_run(tmp_path: Path) -> None:
     assert states(status) == states_until("trials", "stopped")
     (tmp_path / "run.json").unlink()
     assert genets.read_status(tmp_path).state == "unknown"
+
+
+def test_a_search_that_runs_on_another_machine_is_not_begun_again(tmp_path: Path) -> None:
+    """Its lock is not seen here, as on some network file systems."""
+    stopped(tmp_path, ASKED, trials=3)
+    edit_run(tmp_path, state="running", seen_at=time.time() - 60, host="node7", process=123)
+    with pytest.raises(StudyError, match="in use by process 123 on node7, which wrote to it 60 s"):
+        search(ASKED, tmp_path)
+    edit_run(tmp_path, seen_at=time.time() - SILENT_SECONDS - 1)
+    search(ASKED, tmp_path)
 
 
 def test_keys_of_a_newer_genets_are_left_out(tmp_path: Path) -> None:

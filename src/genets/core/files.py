@@ -1,5 +1,6 @@
 """Files that are written completely or not at all, locks between processes, and file names."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -56,6 +57,10 @@ def describe_hidden_folder(name: str, meaning: str) -> str:
     return f"{name} is {meaning}; for the folder of that name, write ./{name}"
 
 
+class NoLocksError(OSError):
+    """The file system of a file cannot lock the file; strerror says why."""
+
+
 class FileLock:
     """A lock on a file that holds until it is closed or this process ends.
 
@@ -67,6 +72,7 @@ class FileLock:
 
         Raises:
             BlockingIOError: another process holds the lock; strerror has its number.
+            NoLocksError: the file system has no locks, or ignores them.
             OSError: the file cannot be created.
         """
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -84,6 +90,10 @@ class FileLock:
         except BlockingIOError as error:
             owner = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             raise BlockingIOError(error.errno, f"in use by process {owner}", str(path)) from error
+        except OSError as error:
+            raise NoLocksError(error.errno, error.strerror, str(path)) from error
+        if _is_locked_again(path):
+            raise NoLocksError(errno.ENOLCK, "its file system ignores locks", str(path))
         with suppress(OSError):  # on a full disk the lock holds, and messages lack the number
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
@@ -99,6 +109,21 @@ class FileLock:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_locked_again(path: str | Path) -> bool:
+    """Whether a locked file can be locked again, as by another process: then a lock does nothing.
+
+    Some network file systems say that they lock a file, and do not.
+    """
+    handle = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 _held: WeakSet[FileLock] = WeakSet()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from genets.core.errors import GenetsError, first_line
-from genets.core.files import FileLock, write_atomic
+from genets.core.files import FileLock, NoLocksError, write_atomic
 from genets.core.json_files import (
     READ_ERRORS,
     FormatVersionError,
@@ -259,13 +259,19 @@ def take_lock(
         The lock, which holds until it is closed or this process ends.
 
     Raises:
-        GenetsError: Another process holds the lock; of class `raises`.
+        GenetsError: Another process holds the lock, or the file system has no locks; of class
+            `raises`.
         OSError: The file cannot be created.
     """
     try:
         return FileLock(lock_path)
     except BlockingIOError as error:
         raise raises(f"{subject} is {error.strerror}; {cure}") from error
+    except NoLocksError as error:
+        raise raises(
+            f"{subject} cannot be locked against other processes ({error.strerror}); take a folder "
+            "on a local disk, or on a network file system that has locks"
+        ) from error
 
 
 def differences(

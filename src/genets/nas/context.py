@@ -426,11 +426,13 @@ class SearchContext:
 @contextmanager
 def _explained_memory(batch_size: int) -> Iterator[None]:
     """Turn a lack of memory into one sentence."""
-    import torch
+    from genets.training.resources import is_out_of_memory
 
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise TrainingError(
             f"memory ran out while training with {batch_size} images in a batch; "
             "take a smaller batch_size, in another study folder"

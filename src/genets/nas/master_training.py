@@ -40,7 +40,7 @@ def train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
     if stored is not None and context.int8_target is not None and stored.quantised is None:
         stored = None
     if stored is not None:
-        nets = [_load(context, path) for path in _weights_paths(study, folds)]
+        nets = [_load(context, path) for path in master_paths(study, folds)]
         if all(nets):
             assert nets[0] is not None
             return TrainedMaster(context, nets[0], data, stored)
@@ -59,7 +59,7 @@ def train_master(context: SearchContext, data: ImageData) -> TrainedMaster:
     return TrainedMaster(context, net, data, stored or score)
 
 
-def _weights_paths(study: Study, folds: int) -> list[Path]:
+def master_paths(study: Study, folds: int) -> list[Path]:
     """The files of weights of all MasterNets; that of the whole training split is the first."""
     weights = study.master_weights
     numbers = range(folds) if folds > 1 else ()

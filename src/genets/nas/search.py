@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ from genets.nas.calm import leaves_threads_open, with_idle_threads
 from genets.nas.checks import check_search, load_images
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
-from genets.nas.master_training import train_master
+from genets.nas.master_training import master_paths, train_master
 from genets.nas.new_study import complete_settings
 from genets.nas.result import SearchResult
 from genets.nas.rivals.comparison import compare_rivals
@@ -231,10 +232,14 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
     refused: dict[str, InfeasibleBudgetError] = {}
     contexts = context.each_budget()
     contexts = [each for each, _ in _each_met(contexts, check_feasible, refused)]
-    master = train_master(context, data)
+    master = cache(lambda: train_master(context, data))
+    paths = master_paths(context.study, context.settings.num_folds)
+    is_lost = not all(path.exists() for path in paths)
 
     def finish(here: SearchContext) -> SearchResult:
-        return load_result(here) or _find_winner(here, data, master)
+        # Otherwise, a study of one budget is checked file by file.
+        result = load_result(here) if here.study.budget or is_lost else None
+        return result or _find_winner(here, data, master())
 
     results = {each.study.budget: result for each, result in _each_met(contexts, finish, refused)}
     if context.settings.budgets:

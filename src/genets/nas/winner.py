@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, StudyError
 from genets.core.files import write_atomic
 from genets.core.log import get_logger
 from genets.data import ImageData
@@ -91,16 +92,23 @@ def finish_winner(
 
 
 def load_result(context: SearchContext) -> SearchResult | None:
-    """Load the result of one of several budgets; None where the winner is not exported yet."""
-    study = context.study
-    if not study.budget:
+    """Load the result of a budget; None where the winner is not exported yet.
+
+    A record of an older genets may lack values; then the winner is exported again.
+    """
+    study, master = context.study, context.study.master_score()
+    try:
+        result = study.load_json(
+            layout.RESULT, lambda record: SearchResult.from_record(record, study.folder)
+        )
+    except StudyError:
         return None
-    result = study.load_json(
-        layout.RESULT, lambda record: SearchResult.from_record(record, study.folder)
-    )
-    if result is None or not all(path.exists() for path in result.files.values()):
+    if result is None or master is None:
         return None
-    return result
+    if not all(path.exists() for path in result.files.values()):
+        return None
+    several = context.settings.rounds > 1
+    return replace(result, rounds=round_results(context, master) if several else ())
 
 
 def _train_winner(

@@ -15,10 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import torch
 from torch import nn
 
-from genets.core.errors import TargetError, TrainingError, first_line
+from genets.core.errors import GenetsError, TargetError, TrainingError, first_line
 from genets.data import ImageData
 from genets.data.seeds import derive_seed, seeded_globals
 from genets.data.split import Fold
@@ -38,6 +37,7 @@ from genets.networks.inheritance import inherit
 from genets.structure import Structure
 from genets.training import Score, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics
+from genets.training.resources import is_out_of_memory
 from genets.training.teacher import TeacherNetwork
 
 
@@ -142,7 +142,9 @@ class CandidateRunner(MasterNetRunner):
         epochs = self.job.recipe.epochs
         try:
             score = self._trained_score(structure)
-        except (TrainingError, TargetError, torch.OutOfMemoryError, MemoryError) as error:
+        except (TrainingError, TargetError, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, GenetsError) or is_out_of_memory(error)):
+                raise
             seconds = time.perf_counter() - start
             reason = first_line(error)
             return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)

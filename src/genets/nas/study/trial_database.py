@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,16 @@ CREATE TABLE trials (
 MAX_COPIES = 10  # of a database that changes while it is copied; a trial ends every few seconds
 NEW_COLUMN = "balanced_accuracy REAL"
 SCHEMA_1 = SCHEMA.replace(f"    {NEW_COLUMN},\n", "")
+
+# Names of errors of SQLite where the place of a copy is full or cannot be used.
+COPY_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+
+# Names of errors of SQLite where a file system has no locks. A study has one writer, and readers
+# read a copy, so the database is never busy otherwise.
+LOCK_ERRORS = (
+    "SQLITE_BUSY", "SQLITE_PROTOCOL", "SQLITE_NOLFS", "SQLITE_IOERR_LOCK", "SQLITE_IOERR_RDLOCK",
+    "SQLITE_IOERR_UNLOCK", "SQLITE_IOERR_CHECKRESERVEDLOCK", "SQLITE_IOERR_SHMLOCK",
+)  # fmt: skip
 
 # Errors of a row that holds other values than ours.
 ROW_ERRORS = (ValueError, TypeError)
@@ -67,9 +78,17 @@ class TrialDatabase:
                 raise
 
     def record(self, result: TrialResult) -> None:
-        """Add one trial that has ended. Raises StudyError where a finished one is recorded."""
+        """Add one trial that has ended.
+
+        Raises StudyError where a finished one is recorded, or where the file is gone.
+        """
         with self._explained():
             cursor = self._connection.execute(RECORD, _row(result))
+        if not self.path.exists():  # SQLite writes to a file that was removed without an error
+            raise StudyError(
+                f"{self.path} is gone, so trials cannot be recorded; bring the folder of the study "
+                "back, and give the same command again"
+            )
         if cursor.rowcount != 1:
             raise StudyError(f"trial {result.trial} is recorded already in {self.path}")
 
@@ -113,9 +132,12 @@ class TrialDatabase:
         try:
             yield
         except sqlite3.OperationalError as error:
+            cure = "make it writable or free some space"
+            if getattr(error, "sqlite_errorname", "") in LOCK_ERRORS:
+                cure = "move the study to a local disk, or to a file system that has locks,"
             raise StudyError(
-                f"cannot write {self.path}: {error}; every recorded trial is kept, "
-                f"so make it writable or free some space and give the same command again"
+                f"cannot write {self.path}: {error}; every recorded trial is kept, so {cure} and "
+                "give the same command again"
             ) from error
         except (sqlite3.DatabaseError, *ROW_ERRORS) as error:
             if isinstance(error, StudyError):
@@ -136,35 +158,56 @@ def read_in_order(path: Path) -> list[TrialResult]:
     if not path.exists():
         return []
     try:
-        return [_result(row) for row in _rows_in_order(path)]
-    except (sqlite3.DatabaseError, *ROW_ERRORS) as error:
-        raise StudyError(f"{path} is damaged or foreign ({first_line(error)})") from error
+        content, log = _read_at_one_moment(path)
     except OSError as error:
         raise StudyError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return [_result(row) for row in _rows_in_order(path.name, content, log)]
+    except OSError as error:
+        raise _no_copy(path, error.strerror or first_line(error)) from error
+    except (sqlite3.DatabaseError, *ROW_ERRORS) as error:
+        if getattr(error, "sqlite_errorname", "").startswith(COPY_ERRORS):
+            raise _no_copy(path, first_line(error)) from error
+        raise StudyError(f"{path} is damaged or foreign ({first_line(error)})") from error
 
 
-def _rows_in_order(path: Path) -> list[tuple[object, ...]]:
-    """Query a copy: even for reading, SQLite locks a database and creates files beside it."""
-    with TemporaryDirectory(prefix="genets-trials-") as folder:
-        place = Path(folder) / path.name
-        _copy(path, place)
+def _no_copy(path: Path, reason: str) -> StudyError:
+    folder = tempfile.tempdir or "which was not found"
+    return StudyError(
+        f"cannot copy {path} to the folder for temporary files, {folder}: {reason}; free some "
+        "space there, or name another folder in the variable TMPDIR"
+    )
+
+
+def _rows_in_order(name: str, content: bytes, log: bytes) -> list[tuple[object, ...]]:
+    """Query a copy: even for reading, SQLite locks a database and creates files beside it.
+
+    Args:
+        name: The name of the copy.
+        content: Of the database.
+        log: Of its write-ahead log; empty where there is none.
+    """
+    with TemporaryDirectory(prefix="genets-trials-", ignore_cleanup_errors=True) as folder:
+        place = Path(folder) / name
+        place.write_bytes(content)
+        if log:
+            _log_of(place).write_bytes(log)
         with closing(sqlite3.connect(place)) as database:
             _check_schema(database)
             return database.execute("SELECT * FROM trials ORDER BY rowid").fetchall()
 
 
-def _copy(path: Path, place: Path) -> None:
-    """Copy a database with its write-ahead log, as they are at one moment.
+def _read_at_one_moment(path: Path) -> tuple[bytes, bytes]:
+    """Read a database with its write-ahead log, as they are at one moment.
 
     While the log stays the same, the database may only get pages that the log holds as well.
     """
     for _ in range(MAX_COPIES):
         log = _read_log(path)
-        place.write_bytes(path.read_bytes())
+        content = path.read_bytes()
         if _read_log(path) == log:
             break
-    if log:
-        _log_of(place).write_bytes(log)
+    return content, log
 
 
 def _read_log(path: Path) -> bytes:

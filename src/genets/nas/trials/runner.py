@@ -42,6 +42,7 @@ from genets.training import (
     train_together,
     with_all_fields,
 )
+from genets.training.resources import is_out_of_memory
 
 _log = get_logger(__name__)
 
@@ -253,7 +254,9 @@ class TrialGroups(MasterNetRunner, ABC):
             resolution, recipe = self.job.master.resolution, self.job.recipe
             with fitting_threads(self.master_net, resolution, recipe.batch_size):
                 outcomes = self._run(group)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if len(group) == 1:
                 outcomes = [TrialResult(group[0], "failed", reason=first_line(error))]
         if outcomes is None:  # outside the handler, whose traceback keeps tensors in memory

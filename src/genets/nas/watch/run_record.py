@@ -13,6 +13,8 @@ from genets.core.progress import Progress
 from genets.core.validation import from_plain
 
 RunState = Literal["running", "finished", "stopped", "failed"]
+# Without a sign for so long, a search counts as gone: eight writes of its record are missing.
+SILENT_SECONDS = 120.0
 MAX_TIMES = 33  # of ended steps: enough for a mean that follows the recent past
 
 

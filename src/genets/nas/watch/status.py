@@ -20,11 +20,9 @@ from genets.nas.watch.networks import (
     list_selected,
 )
 from genets.nas.watch.phases import PhaseStatus, current_phase, list_phases
-from genets.nas.watch.run_record import RunRecord
+from genets.nas.watch.run_record import SILENT_SECONDS, RunRecord
 from genets.training.score import Metric
 
-# Without a sign for so long, a search counts as gone: eight writes of its record are missing.
-SILENT_SECONDS = 120.0
 MAX_WARNINGS = 5
 LOG_BYTES = 1 << 16  # of the end of the log, where the last warnings are
 READ_ATTEMPTS, READ_PAUSE_S = 3, 0.2  # a file may be half written on a network file system

@@ -125,11 +125,11 @@ class _Run(Generic[Item, Result]):
                 yield from self._end_hanging()
 
     def _wait(self) -> list[LocalProcess]:
-        """Wait until a process answers or dies, or until a group hangs."""
+        """Wait for processes that answer or die, but not longer than until a group hangs."""
         by_handle: dict[Any, LocalProcess] = {}
         for process in self._processes.alive:
             by_handle |= {process.pipe: process, process.sentinel: process}
-        ready = wait(list(by_handle), self._schedule.seconds_left())
+        ready = wait(list(by_handle), self._schedule.wait_seconds())
         return list(dict.fromkeys(by_handle[handle] for handle in ready))
 
     def _receive(self, process: LocalProcess) -> Iterator[Result]:
@@ -169,6 +169,8 @@ class _Run(Generic[Item, Result]):
     def _end_hanging(self) -> Iterator[Result]:
         for hanging in self._schedule.hanging():
             process = next(each for each, group in self._groups.items() if group is hanging)
+            if process.has_answered:
+                continue
             del self._groups[process]
             process.kill()
             self._processes.remove(process)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, Self
 
@@ -45,6 +45,11 @@ class LocalProcess:
     def sentinel(self) -> int:
         """Ready where the process has ended."""
         return self._process.sentinel
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether its answer waits, or whether it has died."""
+        return bool(wait([self.pipe, self.sentinel], 0))
 
     def send(self, group: Sequence[Any]) -> None:
         """Give it a group; one that has died is noticed when it is asked for its answer."""

@@ -5,6 +5,7 @@ A worker that dies, or that gives no result for too long, is replaced; see `sche
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
@@ -20,7 +21,7 @@ from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.ray_plan import WorkerPlan
 from genets.nas.workers.ray_worker import Outcome, Parcel, RayWorker
-from genets.nas.workers.schedule import TIME_LIMIT, Group, Schedule, TimeLimit
+from genets.nas.workers.schedule import TIME_LIMIT, Group, Losses, Schedule, TimeLimit
 
 if TYPE_CHECKING:
     from genets.nas.workers.ray_cluster import Connection, RayCluster
@@ -29,6 +30,8 @@ _log = get_logger(__name__)
 
 PATIENCE_SECONDS = 30.0  # until the driver asks whether the cluster still has room for a worker
 CLOSE_SECONDS = 5.0  # for the workers to remove their files
+MACHINE_LOST = "its machine was lost"
+CONNECTION_LOST = "the connection to it was lost"  # Ray notices later that a machine is lost
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class _Call(Generic[Item]):
 
     Attributes:
         actor: The worker.
-        step: What it does: begin, prepare or run.
+        step: What it does: begin, prepare, answer or run.
         host: The name of its machine, once it is known.
         group: What it runs; None for the other steps.
     """
@@ -109,7 +112,7 @@ class _Run(Generic[Item, Result]):
         self._calls: dict[Any, _Call[Item]] = {}  # by the reference of the answer
         self._actors: list[Any] = []
         self._free: list[_Call[Item]] = []  # the last calls of the workers that wait for a group
-        self._failed_starts = 0  # in a row
+        self._failed_starts = Losses()  # in a row
         self._name = uuid4().hex
         plan = workers.plan
         self._actor_class = self._ray.remote(RayWorker).options(
@@ -145,11 +148,13 @@ class _Run(Generic[Item, Result]):
         self._calls[answer] = _Call(actor, "begin")
 
     def _wait(self) -> list[Any]:
-        """Wait until a worker answers, or until a group hangs.
+        """Wait until a worker answers; where a group hangs, only see whether one has answered.
 
         Raises WorkersError where no worker can begin any more.
         """
-        while not self._schedule.hanging():
+        while True:
+            if self._schedule.hanging():
+                return self._answered(list(self._calls))
             ended, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=PATIENCE_SECONDS)
             if ended:
                 return list(ended)
@@ -161,7 +166,11 @@ class _Run(Generic[Item, Result]):
                     f"{self._workers.cluster} has no room for a worker with {self._workers.plan} "
                     "any more; every finished trial is kept, so give the same command again"
                 )
-        return []
+
+    def _answered(self, calls: list[Any]) -> list[Any]:
+        """Give one of the calls that have an answer, which may be on another machine; or none."""
+        ended, _ = self._ray.wait(calls, num_returns=1, timeout=0, fetch_local=False)
+        return list(ended)
 
     def _finish(self, call: _Call[Item], answer: Any) -> Iterator[Result]:
         """Take the answer of a worker, and give it more work."""
@@ -215,7 +224,7 @@ class _Run(Generic[Item, Result]):
         if outcome.lacks_images:
             self._send_images(call)
             return
-        self._failed_starts = 0
+        self._failed_starts = Losses()
         if call.group is not None:
             self._schedule.end(call.group)
         for path, content in outcome.files.items():
@@ -234,16 +243,18 @@ class _Run(Generic[Item, Result]):
     def _replace(self, call: _Call[Item], reason: str) -> Iterator[Result]:
         """Start another worker for one that died, and give the results of what is lost twice."""
         self._actors.remove(call.actor)
+        self._ray.kill(call.actor)  # Ray may have lost the connection to it alone
         where = f"the worker on {call.host or self._workers.cluster}"
+        with_machine = reason in (MACHINE_LOST, CONNECTION_LOST)
         if call.group is None:
-            self._failed_starts += 1
-            if self._failed_starts > self._workers.count:  # a lost machine takes several
+            self._failed_starts = self._failed_starts.plus(with_machine=with_machine)
+            if self._failed_starts.count > self._workers.count:
                 raise WorkersError(
                     f"{where} died before its first group ({reason}); every finished trial is "
                     "kept, so give the same command again, with fewer --workers if memory ran out"
                 )
         else:
-            yield from self._schedule.lose(call.group, where, reason)
+            yield from self._schedule.lose(call.group, where, reason, with_machine=with_machine)
         self._fill()
 
     def _end_hanging(self) -> Iterator[Result]:
@@ -251,6 +262,8 @@ class _Run(Generic[Item, Result]):
             answer, call = next(
                 (answer, call) for answer, call in self._calls.items() if call.group is hanging
             )
+            if self._answered([answer]):
+                continue
             del self._calls[answer]
             self._actors.remove(call.actor)
             self._ray.kill(call.actor)
@@ -258,9 +271,15 @@ class _Run(Generic[Item, Result]):
             self._fill()
 
     def _fill(self) -> None:
-        """Give waiting groups to free workers, and start a worker in place of a lost one."""
-        self._give_work()
+        """Ask free workers whether they live, and start a worker in place of a lost one.
+
+        A worker that answers gets a group. A free worker may have died unseen: it must not cost a
+        group a loss.
+        """
         if self._schedule.has_waiting:
+            while self._free:
+                call = self._free.pop()
+                self._calls[call.actor.answer.remote()] = _Call(call.actor, "answer", call.host)
             self._start_worker()
 
     def _end_workers(self) -> None:
@@ -279,8 +298,10 @@ def describe_death(error: BaseException) -> str:
     text = str(error).lower()
     if "running low on memory" in text or type(error).__name__ == "OutOfMemoryError":
         return "memory ran out on its machine"
-    if "node" in text and ("node died" in text or "node has died" in text or "node was" in text):
-        return "its machine was lost"
+    if re.search(r"node (has )?died|node was|node failure", text):
+        return MACHINE_LOST
+    if type(error).__name__ == "ActorUnavailableError":
+        return CONNECTION_LOST
     if "connection error" in text or "sigkill" in text:
         return "it was killed, perhaps because memory ran out"
     return first_line(error)

@@ -2,22 +2,24 @@
 
 A group is lost with its worker: a worker that dies, or one that gives no result for too long. A
 lost group runs again. A group that was lost twice is cut in halves, and an item that was lost twice
-alone is a failed one. So a search goes past a trial for which no machine has the memory.
+alone is a failed one. So a search goes past a trial for which no machine has the memory. A group
+that is lost with its machine is not at fault: `MAX_LOST_MACHINES` of these losses count as one.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Generic
 
 from genets.core.errors import counted
+from genets.nas.workers.driver_clock import CHECK_SECONDS, DriverClock
 from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
 
 MAX_LOSSES = 2  # of a group
+MAX_LOST_MACHINES = 10  # which count as one loss: a group may kill its machine, too
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,37 @@ class TimeLimit:
         times: The limit, in multiples of the longest item that has ended.
         min_ended: The number of items that must have ended before there is a limit.
         min_seconds: The shortest limit.
-        clock: Gives the time in seconds, from any origin.
+        clock: Gives the time in seconds for which the driver ran, from any origin.
     """
 
     times: float = 10.0
     min_ended: int = 3
     min_seconds: float = 600.0
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = field(default_factory=DriverClock)
 
 
 TIME_LIMIT = TimeLimit()
+
+
+@dataclass(frozen=True)
+class Losses:
+    """How often some work was lost.
+
+    Attributes:
+        count: The losses, of which `MAX_LOST_MACHINES` lost machines are one.
+        machines: The lost machines that are no loss yet.
+    """
+
+    count: int = 0
+    machines: int = 0
+
+    def plus(self, *, with_machine: bool) -> Losses:
+        """Give the losses after one more. with_machine: Whether the machine was lost."""
+        if not with_machine:
+            return replace(self, count=self.count + 1)
+        if self.machines + 1 < MAX_LOST_MACHINES:
+            return replace(self, machines=self.machines + 1)
+        return Losses(self.count + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +71,18 @@ class Group(Generic[Item]):
     """Items that run together, and how often they were lost."""
 
     items: tuple[Item, ...]
-    losses: int = 0
+    losses: Losses = Losses()
 
-    def after_loss(self) -> list[Group[Item]]:
-        """Give the groups that run again after one more loss; none where a lone item has failed."""
-        losses, half = self.losses + 1, len(self.items) // 2
-        if losses < MAX_LOSSES:
-            return [Group(self.items, losses)]
-        return [Group(self.items[:half], 1), Group(self.items[half:], 1)] if half else []
+    def after_loss(self, *, with_machine: bool = False) -> list[Group[Item]]:
+        """Give the groups that run again after one more loss; none where a lone item has failed.
+
+        with_machine: Whether the machine was lost.
+        """
+        losses, half = self.losses.plus(with_machine=with_machine), len(self.items) // 2
+        if losses.count < MAX_LOSSES:
+            return [replace(self, losses=losses)]
+        halves = (self.items[:half], self.items[half:]) if half else ()
+        return [Group(items, Losses(1)) for items in halves]
 
 
 class Schedule(Generic[Item, Result]):
@@ -103,16 +130,20 @@ class Schedule(Generic[Item, Result]):
         self._ended += len(group.items)
         self._longest_s = max(self._longest_s, seconds)
 
-    def lose(self, group: Group[Item], worker: str, reason: str) -> Iterator[Result]:
+    def lose(
+        self, group: Group[Item], worker: str, reason: str, *, with_machine: bool = False
+    ) -> Iterator[Result]:
         """Run a group again whose worker died; give the results of what was lost twice.
 
         Args:
             group: The group.
             worker: The worker, in words.
             reason: Why it died.
+            with_machine: Whether its machine was lost.
         """
         self._report(f"{worker} died ({reason})", group)
-        yield from self._run_again(group, f"its worker died {MAX_LOSSES} times ({reason})")
+        parts = group.after_loss(with_machine=with_machine)
+        yield from self._run_again(group, parts, f"its worker died {MAX_LOSSES} times ({reason})")
 
     def give_up(self, group: Group[Item], worker: str) -> Iterator[Result]:
         """Run a group again that hangs; its worker must be ended. See `lose`."""
@@ -122,19 +153,21 @@ class Schedule(Generic[Item, Result]):
             f"{self._longest_s * len(group.items):.0f} s"
         )
         self._report(f"{worker} was ended ({reason})", group)
-        yield from self._run_again(group, f"it did not end, {MAX_LOSSES} times ({reason})")
+        end = f"it did not end, {MAX_LOSSES} times ({reason})"
+        yield from self._run_again(group, group.after_loss(), end)
 
     def hanging(self) -> list[Group[Item]]:
         """The groups that run for longer than the time limit."""
         now = self._limit.clock()
         return [group for group, at in self._begun_at.items() if now - at > self._limit_s(group)]
 
-    def seconds_left(self) -> float | None:
-        """The time until the next group may count as hanging; None where there is no limit."""
-        if self._ended < self._limit.min_ended or not self._begun_at:
+    def wait_seconds(self) -> float | None:
+        """How long the driver may wait until it asks for hanging groups; None where none runs."""
+        if not self._begun_at:
             return None
         now = self._limit.clock()
-        return max(0.0, min(self._limit_s(g) - (now - at) for g, at in self._begun_at.items()))
+        left = min(self._limit_s(group) - (now - at) for group, at in self._begun_at.items())
+        return max(0.0, min(left, CHECK_SECONDS))
 
     def _limit_s(self, group: Group[Item]) -> float:
         if self._ended < self._limit.min_ended:
@@ -151,9 +184,11 @@ class Schedule(Generic[Item, Result]):
         items = counted(len(group.items), "training")
         self._monitor.report_fault(f"{fault}; it had {items}")
 
-    def _run_again(self, group: Group[Item], reason: str) -> Iterator[Result]:
+    def _run_again(
+        self, group: Group[Item], parts: Sequence[Group[Item]], reason: str
+    ) -> Iterator[Result]:
+        """Run the parts of a lost group. reason: Why its item failed, where there are no parts."""
         self._leave(group)
-        parts = group.after_loss()
         self._waiting.extendleft(reversed(parts))
         if not parts:
             yield self._job.failed(group.items[0], reason)

@@ -32,6 +32,7 @@ ENDS = {
     "OUT_OF_MEMORY": "memory ran out",
     "TIMEOUT": "it reached its time limit",
     "NODE_FAIL": "its node was lost",
+    "PREEMPTED": "SLURM needed its node for other jobs",
     "CANCELLED": "it was cancelled",
     "FAILED": "it was killed, perhaps because memory ran out",
 }

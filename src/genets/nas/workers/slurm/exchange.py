@@ -41,12 +41,13 @@ class TaskStatus:
     Attributes:
         host: The name of its machine.
         state: `begun` when its runner is made, `ended` when no group is left, `late` when the time
-            limit ended a group that had all the time of the task, `faulty` where it must not run.
+            limit ended a group that had all the time of the task, `fruitless` when the time limit
+            came before the task had finished a group, `faulty` where it must not run.
         fault: The sentence of an error that stops the search; empty where there is none.
     """
 
     host: str
-    state: Literal["begun", "ended", "late", "faulty"]
+    state: Literal["begun", "ended", "late", "fruitless", "faulty"]
     fault: str = ""
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from genets.core.errors import GenetsError, first_line
 from genets.nas.workers.environment import describe_differences, describe_environment
@@ -53,6 +53,7 @@ class SlurmTask:
     # Of the running process; no fields, so that they do not travel.
     _start = 0.0
     _name = ""
+    _has_finished_group = cast(Any, None)  # a value that all its processes share
 
     def __call__(self) -> None:
         """Run groups. submitit calls it, again after SLURM put the task back into the queue."""
@@ -84,6 +85,8 @@ class SlurmTask:
 
     def _run(self) -> None:
         """Run groups in one process for each worker, or in this process."""
+        context = multiprocessing.get_context("spawn")
+        self._has_finished_group = context.RawValue("b", False)
         own = describe_environment(self.device, self.precision)
         if differences := describe_differences(self.environment, own):
             raise GenetsError(
@@ -93,8 +96,9 @@ class SlurmTask:
         if self.processes == 1:
             self._run_groups(0)
             return
-        start = multiprocessing.get_context("spawn").Process
-        workers = [start(target=self._run_apart, args=(n,)) for n in range(self.processes)]
+        workers = [
+            context.Process(target=self._run_apart, args=(n,)) for n in range(self.processes)
+        ]
         try:
             for worker in workers:
                 worker.start()
@@ -131,23 +135,30 @@ class SlurmTask:
         while (name := self._exchange.take_group(list(groups), self._name)) is not None:
             results = runner.run(groups[name])
             self._exchange.put_results(name, dict(zip(groups[name], results, strict=True)))
+            self._has_finished_group.value = True
 
-    def _say(self, state: Literal["begun", "late", "ended", "faulty"], fault: str = "") -> None:
+    def _say(
+        self, state: Literal["begun", "ended", "late", "fruitless", "faulty"], fault: str = ""
+    ) -> None:
         self._exchange.save_status(self._name, TaskStatus(socket.gethostname(), state, fault))
 
     def checkpoint(self) -> Any:
         """Give the task that SLURM puts into the queue, when it takes the node back.
 
         A group that took most of the time of this task would not end next time either, so then the
-        task ends, and the driver counts the group as lost.
+        task ends, and the driver counts the group as lost. A task that has finished no group would
+        not do so next time either, so then the driver counts the task as lost.
         """
         from submitit.helpers import DelayedSubmission
 
         left = self.limit_seconds - (time.monotonic() - self._start)
-        age = self._exchange.oldest_claim(self._name)
-        if left < SIGNAL_SECONDS + EARLY_SECONDS and age > LONG_SHARE * self.limit_seconds:
-            self._say("late")
-            sys.exit(1)
+        if left < SIGNAL_SECONDS + EARLY_SECONDS:
+            if self._exchange.oldest_claim(self._name) > LONG_SHARE * self.limit_seconds:
+                self._say("late")
+                sys.exit(1)
+            if self._has_finished_group is None or not self._has_finished_group.value:
+                self._say("fruitless")
+                sys.exit(1)
         self._exchange.release_all(self._name)
         return DelayedSubmission(replace(self))
 

@@ -2,15 +2,15 @@
 
 Results arrive as files. A task whose node SLURM takes back waits in the queue and continues later.
 Tasks that died are replaced. A group that was lost twice is cut in halves, and an item that was
-lost twice alone is a failed one. A driver that was killed leaves its tasks behind, and the next
-driver finds them.
+lost twice alone is a failed one; see `schedule`. A driver that was killed leaves its tasks behind,
+and the next driver finds them.
 """
 
 from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,11 @@ from genets.core.log import get_logger
 from genets.core.validation import from_plain
 from genets.data import readers_for
 from genets.nas.study import layout
+from genets.nas.workers.driver_clock import DriverClock
 from genets.nas.workers.environment import describe_environment
 from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
-from genets.nas.workers.schedule import MAX_LOSSES, Group
+from genets.nas.workers.schedule import MAX_LOSSES, Group, Losses
 from genets.nas.workers.slurm.arrays import Arrays, TaskState
 from genets.nas.workers.slurm.exchange import (
     DRIVER,
@@ -42,13 +43,17 @@ RESULT_SECONDS = 0.5  # until the driver looks for results again
 STATE_SECONDS = 15.0  # until the driver asks SLURM again
 END_SECONDS = 5.0  # for tasks without a further group
 SILENCE_SECONDS = 1800.0  # without an answer of SLURM
+# From the end of a task until its groups count as lost: a network file system shows the files of
+# other machines late. NFS looks at a folder again after at most 60 s (its option acdirmax).
+GRACE_SECONDS = 90.0
 # Reasons for which SLURM lets a task wait that it has accepted, and which do not pass.
 HOPELESS = {
     "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed",
     "InvalidAccount", "InvalidQOS", "QOSMaxWallDurationPerJobLimit",
     "AssocMaxWallDurationPerJobLimit", "JobHoldMaxRequeue", "launch failed requeued held",
 }  # fmt: skip
-ENDS_WITHOUT_FAULT = ("PREEMPTED", "NODE_FAIL", "CANCELLED", "COMPLETED")
+LOST_MACHINES = ("PREEMPTED", "NODE_FAIL")
+ENDED_BY_WILL = ("CANCELLED", "COMPLETED")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,14 @@ class SlurmWorkers:
             yield from _Run(self, job, groups, monitor or Monitor()).results()
 
 
+@dataclass(frozen=True)
+class _End:
+    """The end of a task: when the driver saw it, and what SLURM said."""
+
+    seen_at: float
+    state: TaskState
+
+
 class _Run(Generic[Item, Result]):
     """One job on SLURM."""
 
@@ -117,8 +130,11 @@ class _Run(Generic[Item, Result]):
         self._wanted = {item_text(item): item for group in groups for item in group}
         self._groups: dict[str, Group[Item]] = {}  # those whose results are missing
         self._live: set[str] = set()  # the numbers of tasks that have not ended
-        self._failed_starts = 0  # in a row
-        self._answered = time.monotonic()  # when SLURM last answered
+        self._ends: dict[str, _End] = {}  # of the other tasks
+        self._unexplained: set[str] = set()  # those that may have ended with a fault
+        self._failed_starts = Losses()  # in a row
+        self._clock = DriverClock()
+        self._answered = self._clock()  # when SLURM last answered
         self._waits_for = ""  # the reason that SLURM gives
 
     def results(self) -> Iterator[Result]:
@@ -187,12 +203,12 @@ class _Run(Generic[Item, Result]):
                 del self._wanted[text]
             self._exchange.close_group(name)
             if group is not None:
-                self._failed_starts = 0
+                self._failed_starts = Losses()
                 del self._groups[name]
                 damaged = [item for item in group.items if item_text(item) in self._wanted]
                 if damaged:
                     lost = Group(tuple(damaged), group.losses)
-                    yield from self._run_again(lost, "its results are damaged")
+                    yield from self._run_again(lost, lost.after_loss(), "its results are damaged")
 
     def _read_results(self, name: str) -> dict[str, Result]:
         """Give the results of a group by the texts of the items, without damaged ones."""
@@ -219,29 +235,42 @@ class _Run(Generic[Item, Result]):
             state = states.get(owner)
             if name in self._groups and state is not None and state.is_waiting:
                 self._free(name)  # SLURM took its node back
-        ended = {task for task in self._live if task not in states or not states[task].is_live}
-        self._live -= ended
-        self._check_cancelled([states[task] for task in ended if task in states])
+        self._note_ends(claims, states)
         statuses = self._exchange.statuses()
-        for task in sorted(ended):
-            self._check_end(task, statuses.get(task), states.get(task, TaskState("")))
+        for task in sorted(self._unexplained):
+            self._explain_end(task, statuses.get(task))
         for name, owner in claims.items():
-            if owner != DRIVER and owner not in self._live:
-                late = owner in statuses and statuses[owner].state == "late"
-                state = TaskState("TIMEOUT") if late else states.get(owner, TaskState(""))
-                yield from self._lose(name, owner, state)
+            if self._has_ended_long_ago(owner):
+                yield from self._lose(name, owner, statuses.get(owner))
         self._submit()
+
+    def _note_ends(self, claims: Mapping[str, str], states: Mapping[str, TaskState]) -> None:
+        """Note which tasks have ended, also those of a driver that was stopped."""
+        live = {task for task, state in states.items() if state.is_live}
+        ended, self._live = self._live - live, live
+        self._check_cancelled([states[task] for task in ended if task in states])
+        # A task whose node was lost may be back in the queue.
+        self._unexplained = (self._unexplained | ended) - live
+        self._ends = {task: end for task, end in self._ends.items() if task not in live}
+        for task in (ended | {*claims.values()}) - live - {DRIVER}:
+            state = states.get(task, TaskState(""))
+            self._ends.setdefault(task, _End(self._clock(), state))
+
+    def _has_ended_long_ago(self, task: str) -> bool:
+        """Whether a task has ended, and its files must be seen here by now."""
+        end = self._ends.get(task)
+        return end is not None and self._clock() - end.seen_at >= GRACE_SECONDS
 
     def _ask(self) -> dict[str, TaskState] | None:
         """Give the states of all tasks; None where SLURM does not answer for a while."""
         try:
             states = self._arrays.states()
         except WorkersError as error:
-            if time.monotonic() - self._answered > SILENCE_SECONDS:
+            if self._clock() - self._answered > SILENCE_SECONDS:
                 raise
             _log.warning("%s", error)
             return None
-        self._answered = time.monotonic()
+        self._answered = self._clock()
         return states
 
     def _log_wait(self, states: dict[str, TaskState]) -> None:
@@ -266,44 +295,70 @@ class _Run(Generic[Item, Result]):
                 "trial is kept, so give the same command again to continue"
             )
 
-    def _check_end(self, task: str, status: TaskStatus | None, state: TaskState) -> None:
-        """Raise WorkersError where a task has ended that must not be replaced."""
+    def _explain_end(self, task: str, status: TaskStatus | None) -> None:
+        """Find out why a task ended, where its files say it by now.
+
+        Raises WorkersError where the task must not be replaced.
+        """
+        state = self._ends[task].state.state
+        is_known = state in (*LOST_MACHINES, *ENDED_BY_WILL)
+        is_known |= status is not None and status.state != "begun"
+        if not is_known and not self._has_ended_long_ago(task):
+            return
+        self._unexplained.remove(task)
         if status is not None and status.fault:
             raise WorkersError(f"the worker on {status.host}: {status.fault}")
-        if status is not None or state.state in ENDS_WITHOUT_FAULT:
+        is_fruitless = status is not None and status.state == "fruitless"
+        if (status is None and state not in ENDED_BY_WILL) or is_fruitless:
+            self._count_failed_start(task, state, is_fruitless)
+
+    def _count_failed_start(self, task: str, state: str, is_fruitless: bool) -> None:
+        """Count a task that ended before its first group. Raises WorkersError for too many."""
+        with_machine = state in LOST_MACHINES
+        self._failed_starts = self._failed_starts.plus(with_machine=with_machine)
+        if self._failed_starts.count <= self._workers.count:
             return
-        self._failed_starts += 1
-        if self._failed_starts > self._workers.count:
-            raise WorkersError(
-                f"task {task} on {self._cluster} ended before its first group "
-                f"({self._exchange.last_output(task)}); every finished trial is kept, so give the "
-                "same command again when the reason is gone"
-            )
+        reason, cure = self._exchange.last_output(task), "when the reason is gone"
+        if is_fruitless:
+            minutes = counted(round(self._workers.limit_seconds / 60), "minute")
+            reason = f"its start took too much of its time limit, which is {minutes}"
+            cure = "with a longer --slurm-time"
+        elif with_machine:
+            reason = TaskState(state).describe_end()
+        raise WorkersError(
+            f"task {task} on {self._cluster} ended before its first group ({reason}); every "
+            f"finished trial is kept, so give the same command again {cure}"
+        )
 
     def _free(self, name: str) -> None:
         if not self._exchange.has_results(name):
             self._exchange.release(name)
 
-    def _lose(self, name: str, task: str, state: TaskState) -> Iterator[Result]:
+    def _lose(self, name: str, task: str, status: TaskStatus | None) -> Iterator[Result]:
         """Run a group again whose task has ended."""
         group = self._groups.get(name)
         if group is None or self._exchange.has_results(name):
             return
-        if state.state == "PREEMPTED":
+        if status is not None and status.state == "fruitless":
             self._free(name)
             return
+        is_late = status is not None and status.state == "late"
+        state = TaskState("TIMEOUT") if is_late else self._ends[task].state
         reason = state.describe_end()
-        items = counted(len(group.items), "training")
-        self._monitor.report_fault(f"task {task} on SLURM ended ({reason}); it had {items}")
+        if state.state != "PREEMPTED":
+            items = counted(len(group.items), "training")
+            self._monitor.report_fault(f"task {task} on SLURM ended ({reason}); it had {items}")
         del self._groups[name]
         self._exchange.close_group(name)
-        yield from self._run_again(group, f"its task ended {MAX_LOSSES} times ({reason})")
+        parts = group.after_loss(with_machine=state.state in LOST_MACHINES)
+        yield from self._run_again(group, parts, f"its task ended {MAX_LOSSES} times ({reason})")
 
-    def _run_again(self, group: Group[Item], reason: str) -> Iterator[Result]:
-        """Run a group again that is lost. reason: Why an item fails that is lost too often."""
+    def _run_again(
+        self, group: Group[Item], parts: Sequence[Group[Item]], reason: str
+    ) -> Iterator[Result]:
+        """Run the parts of a lost group. reason: Why its item failed, where there are no parts."""
         if self._monitor.is_stopping:
             return
-        parts = group.after_loss()
         if not parts:
             yield self._job.failed(group.items[0], reason)
             return
@@ -323,7 +378,8 @@ class _Run(Generic[Item, Result]):
         claims = self._exchange.claims()
         free = [name for name in self._groups if name not in claims]
         per_task = self._workers.per_task
-        needed = min(self._workers.count, len(self._groups)) - per_task * len(self._live)
+        missing = min(self._workers.count, len(self._groups))
+        needed = missing - per_task * len(self._live | self._unexplained)
         count = -(-min(needed, len(free)) // per_task)
         if count <= 0 or self._monitor.is_stopping:
             return
