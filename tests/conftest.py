@@ -1,6 +1,8 @@
 """Settings of all tests: one thread for each worker, and the same examples in every run."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 # Test workers share the cores; threads of their own would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -21,6 +23,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in marked:
                 item.add_marker(pytest.mark.skip("needs a CUDA device, and PyTorch finds none"))
+
+
+@pytest.fixture
+def own_block_types() -> Iterator[None]:
+    """Block types that the test registers exist in this test alone."""
+    from genets.networks import own_blocks
+    from genets.networks.build import BLOCKS
+    from genets.structure import BLOCK_TYPES
+
+    tables: tuple[dict[Any, Any], ...] = (BLOCK_TYPES, BLOCKS, own_blocks._loaded)
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
 
 
 @pytest.fixture

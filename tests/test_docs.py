@@ -241,6 +241,7 @@ def test_a_link_leads_somewhere(link: str) -> None:
         assert anchor in anchors_in(page.read_text(encoding="utf-8"))
 
 
+@pytest.mark.usefixtures("own_block_types")
 def test_the_block_file_of_the_guide_works(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "own_blocks.md").read_text(encoding="utf-8")
     (tmp_path / "my_block.py").write_text(python_in(page)[0], encoding="utf-8")

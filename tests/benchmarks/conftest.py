@@ -1,4 +1,4 @@
-"""Benchmarks are imported by their names; their block types exist in these tests alone."""
+"""Benchmarks are imported by their names; what they register exists in these tests alone."""
 
 import sys
 from collections.abc import Iterator
@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
+from genets.core.data_name import LOADERS
 from genets.networks import own_blocks
 from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES
 
-REGISTRIES: tuple[dict[Any, Any], ...] = (BLOCK_TYPES, BLOCKS, own_blocks._loaded)
+REGISTRIES: tuple[dict[Any, Any], ...] = (BLOCK_TYPES, BLOCKS, own_blocks._loaded, LOADERS)
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-# The import registers block types. They would change the accuracy model in the tests of others.
+# The imports register block types and a data set, which would change the tests of others.
 _before = [dict(registry) for registry in REGISTRIES]
+import shapes  # noqa: E402, F401
 import tables  # noqa: E402
 
 _added = [
@@ -29,7 +31,7 @@ for _registry, _names in zip(REGISTRIES, _added, strict=True):
 
 
 @pytest.fixture(autouse=True)
-def _table_blocks() -> Iterator[None]:
+def _registered() -> Iterator[None]:
     before = [dict(registry) for registry in REGISTRIES]
     for registry, added in zip(REGISTRIES, _added, strict=True):
         registry.update(added)

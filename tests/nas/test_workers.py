@@ -64,9 +64,10 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks find the stub job, and SLURM is asked often."""
+    """Tasks find the stub job, SLURM is asked often, and files show at once."""
     pytest.importorskip("submitit", reason="needs the extra `slurm`")
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 0.0)
     paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 

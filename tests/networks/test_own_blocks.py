@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from genets.networks.build import BLOCKS
 from genets.structure import BLOCK_TYPES, Block, DesignSpace, Structure, SuperBlock
 from genets.structure.cost import input_resolutions, stage_multiply_adds
 
+pytestmark = pytest.mark.usefixtures("own_block_types")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NETWORKS = {
     "rep_blocks.py": "Conv3x13s2 RepVGG3x24s2*2 RepVGG5x24*2 MobileOne3x40s2*2 Conv1x64 @33",
@@ -31,16 +33,6 @@ from timm.models.byobnet import BottleneckBlock
 import genets
 genets.register_block("Mine", BottleneckBlock, ratios=(0.25, 2))
 """
-
-
-@pytest.fixture(autouse=True)
-def _types_of_this_test_alone() -> Iterator[None]:
-    tables = (BLOCK_TYPES, BLOCKS, own_blocks._loaded)
-    before = [dict(table) for table in tables]
-    yield
-    for table, old in zip(tables, before, strict=True):
-        table.clear()
-        table.update(old)
 
 
 @pytest.fixture

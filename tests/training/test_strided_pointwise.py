@@ -12,8 +12,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from genets.networks import build
 from genets.structure import zoo
 from genets.training import make_recipe
-from genets.training.strided_pointwise import SubsampledConv2d, subsample_before_pointwise
+from genets.training.strided_pointwise import find_strided_pointwise, subsampling_before
 from genets.training.student import Student
+
+
+class StridedBackward(TorchDispatchMode):
+    """Counts the backward passes of 1x1 convolutions, and of those with a stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pointwise = self.strided = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func is torch.ops.aten.convolution_backward.default:
+            weight, stride = args[2], args[4]
+            if tuple(weight.shape[2:]) == (1, 1):
+                self.pointwise += 1
+                self.strided += stride != [1, 1]
+        return func(*args, **(kwargs or {}))
 
 
 def gradients(conv: nn.Module, images: Tensor) -> list[Tensor]:
@@ -33,10 +49,13 @@ def test_outputs_and_gradients_are_those_of_the_strided_convolution(
     images = torch.randn(2, 5, *size, generator=generator).double()
     images = images.contiguous(memory_format=layout)
     own = nn.Conv2d(5, 3, 1, stride).double()
+    wanted = gradients(own, images)
     other = copy.deepcopy(own)
-    subsample_before_pointwise(other)
-    assert type(other) is SubsampledConv2d
-    found, wanted = gradients(other, images), gradients(own, images)
+    other.zero_grad()
+    with subsampling_before(find_strided_pointwise(other)), StridedBackward() as seen:
+        found = gradients(other, images)
+    assert (seen.pointwise, seen.strided) == (1, 0)
+    assert type(other) is nn.Conv2d
     for one, expected in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, expected)
     if layout is torch.channels_last:
@@ -53,24 +72,7 @@ def test_outputs_and_gradients_are_those_of_the_strided_convolution(
     ],
 )
 def test_other_convolutions_stay(conv: nn.Conv2d) -> None:
-    subsample_before_pointwise(conv)
-    assert type(conv) is nn.Conv2d
-
-
-class StridedBackward(TorchDispatchMode):
-    """Counts the backward passes of 1x1 convolutions, and of those with a stride."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pointwise = self.strided = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if func is torch.ops.aten.convolution_backward.default:
-            weight, stride = args[2], args[4]
-            if tuple(weight.shape[2:]) == (1, 1):
-                self.pointwise += 1
-                self.strided += stride != [1, 1]
-        return func(*args, **(kwargs or {}))
+    assert find_strided_pointwise(conv) == []
 
 
 def test_a_training_step_has_no_strided_pointwise_convolution() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genets.core.errors import TrainingError
 from genets.data import Split, steps_per_epoch
 from genets.training.step import autocast, move, repeatable, train_mode
-from genets.training.strided_pointwise import subsample_before_pointwise
+from genets.training.strided_pointwise import find_strided_pointwise, subsampling_before
 
 LEARNING_RATE = 0.01  # of AdamW; in a trial, the best of 0.003 and 0.01 for 20 epochs of 320 images
 WEIGHT_DECAY = 0.01
@@ -73,7 +73,6 @@ def match_features(
     target.eval()
     for learner in learners:
         move(learner.part, device)
-        subsample_before_pointwise(learner.part)
         train_mode(learner.part)
     optimizers = [
         torch.optim.AdamW(learner.part.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -81,7 +80,8 @@ def match_features(
     ]
     losses = torch.zeros(len(learners), device=device)
     steps, step = epochs * steps_per_epoch(len(split), batch_size), 0
-    with repeatable():
+    convolutions = [each for learner in learners for each in find_strided_pointwise(learner.part)]
+    with repeatable(), subsampling_before(convolutions):
         for epoch in range(epochs):
             for inputs, _ in split.batches(batch_size, epoch=epoch, seed=seed):
                 inputs = inputs.to(device, non_blocking=True)

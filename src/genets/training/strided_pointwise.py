@@ -8,6 +8,8 @@ the maps, such a convolution gives the same outputs, and is at least as fast.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,32 +43,37 @@ class Subsampling(torch.autograd.Function):
 
 
 class SubsampledConv2d(nn.Conv2d):
-    """A 1x1 convolution that takes its stride before it is computed, in training on a CPU."""
+    """A 1x1 convolution that takes its stride before it is computed."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and input.is_cpu):
-            return super().forward(input)
         maps = Subsampling.apply(input, self.stride)
         return F.conv2d(maps, self.weight, self.bias)
 
 
-def subsample_before_pointwise(net: nn.Module) -> None:
-    """Let the 1x1 convolutions of a network take their strides before they are computed.
+def find_strided_pointwise(net: nn.Module) -> list[nn.Conv2d]:
+    """Find the 1x1 convolutions of a network that have a stride; on a GPU, none counts."""
+    return [
+        module
+        for module in net.modules()
+        if type(module) is nn.Conv2d
+        and module.weight.is_cpu
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.padding == (0, 0)
+        and module.groups == 1
+    ]
 
-    In eval mode, the network computes and is exported as before.
 
-    Args:
-        net: The network, which is changed in place; weights and their names stay.
+@contextmanager
+def subsampling_before(convolutions: Sequence[nn.Conv2d]) -> Iterator[None]:
+    """Let 1x1 convolutions take their strides before they are computed, within a block.
+
+    After it they are plain convolutions again, which can be folded, exported and timed.
     """
-    for module in net.modules():
-        if type(module) is nn.Conv2d and _is_strided_pointwise(module):
-            module.__class__ = SubsampledConv2d
-
-
-def _is_strided_pointwise(conv: nn.Conv2d) -> bool:
-    return (
-        conv.kernel_size == (1, 1)
-        and conv.stride != (1, 1)
-        and conv.padding == (0, 0)
-        and conv.groups == 1
-    )
+    for convolution in convolutions:
+        convolution.__class__ = SubsampledConv2d
+    try:
+        yield
+    finally:
+        for convolution in convolutions:
+            convolution.__class__ = nn.Conv2d

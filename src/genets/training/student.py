@@ -22,7 +22,7 @@ from genets.training.linear_start import (
 from genets.training.recipe import RunRecipe
 from genets.training.score import Metric, Score
 from genets.training.step import make_optimizer, move, train_mode, train_step
-from genets.training.strided_pointwise import subsample_before_pointwise
+from genets.training.strided_pointwise import find_strided_pointwise, subsampling_before
 
 Value = TypeVar("Value")
 
@@ -77,8 +77,8 @@ class Student:
         backward: Callable[[Tensor], object] = torch.autograd.backward,
     ) -> None:
         move(net, device, channels_last=recipe.channels_last)
-        subsample_before_pointwise(net)
         self.net = net
+        self._pointwise = find_strided_pointwise(net)
         self.recipe = recipe
         self.device = torch.device(device)
         self.optimizer = make_optimizer(net, recipe)
@@ -112,17 +112,18 @@ class Student:
         Returns:
             The loss, a scalar on the device.
         """
-        loss = train_step(
-            self._forward,
-            self.optimizer,
-            images,
-            labels,
-            soft_labels,
-            self.recipe,
-            rate,
-            class_weights=self._class_weights,
-            backward=self._backward,
-        )
+        with subsampling_before(self._pointwise):
+            loss = train_step(
+                self._forward,
+                self.optimizer,
+                images,
+                labels,
+                soft_labels,
+                self.recipe,
+                rate,
+                class_weights=self._class_weights,
+                backward=self._backward,
+            )
         if self.average is not None:
             self.average.update(self.net, step=number)
         return loss
