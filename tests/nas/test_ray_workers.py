@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from workers_lab import INPUT, StubJob, StubResult
+from workers_lab import StubJob, StubResult
 
 from genets.core.errors import StudyError, WorkersError
 from genets.nas.workers import ray_workers
@@ -119,10 +119,7 @@ class FakeRay:
 
 @pytest.fixture
 def job(tmp_path: Path) -> MortalJob:
-    for name in ("study", "marks"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "study" / INPUT).write_text("ran")
-    return MortalJob(tmp_path / "study", tmp_path / "marks")
+    return MortalJob.within(tmp_path)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workers_lab import GO, INPUT, StubJob
+from workers_lab import GO, StubJob, let_workers_find_labs
 
 from command_line import fails, invoke
 from genets.core.errors import WorkersError
@@ -46,17 +46,12 @@ except KeyboardInterrupt:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
-    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    let_workers_find_labs(monkeypatch)
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> StubJob:
-    folder, marks = tmp_path / "study", tmp_path / "marks"
-    folder.mkdir()
-    marks.mkdir()
-    (folder / INPUT).write_text("ran")
-    return StubJob(folder, marks)
+    return StubJob.within(tmp_path)
 
 
 def wait_for(is_so: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from workers_lab import INPUT, LocalArrays, StubJob, StubResult
+from workers_lab import LocalArrays, StubJob, StubResult, let_workers_find_labs
 
 from genets.core.errors import WorkersError
 from genets.nas.workers.driver_clock import DriverClock
@@ -101,10 +101,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path) -> MortalJob:
-    for name in ("study", "marks"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "study" / INPUT).write_text("ran")
-    return MortalJob(tmp_path / "study", tmp_path / "marks")
+    return MortalJob.within(tmp_path)
 
 
 @pytest.fixture
@@ -576,8 +573,7 @@ def test_a_task_with_several_gpus_has_several_workers(
     pytest.importorskip("submitit", reason="needs the extra `slurm`")
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
     monkeypatch.setattr(slurm_workers, "RESULT_SECONDS", 0.1)
-    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    let_workers_find_labs(monkeypatch)
     workers = SlurmWorkers("SLURM", 2, 2, 1, False, 600.0, job.folder, LocalArrays)
     plain = StubJob(job.folder, job.marks)
     # Each item waits until the other one runs, too.

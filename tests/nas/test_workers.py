@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from photo_lab import make_photos
 from rounds_lab import ClosedFormLatency, settings
-from workers_lab import GO, INPUT, LocalArrays, StubJob, StubResult
+from workers_lab import GO, INPUT, LocalArrays, StubJob, StubResult, let_workers_find_labs
 
 from genets.core.errors import GenetsError, SettingsError, WorkersError
 from genets.nas.result import SearchResult
@@ -44,8 +44,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         pytest.skip("`make test-ray` starts a Ray cluster")
     pytest.importorskip("ray", reason="needs the extra `ray`")
     with pytest.MonkeyPatch.context() as patch:
-        paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # for the stub job
+        let_workers_find_labs(patch)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # for the token of the cluster
         patch.setenv("RAY_AUTH_MODE", "")
         patch.delenv("RAY_AUTH_MODE")  # Ray sets it, and it is removed in the end
@@ -68,17 +67,12 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="needs the extra `slurm`")
     monkeypatch.setattr(slurm_workers, "STATE_SECONDS", 1.0)
     monkeypatch.setattr(slurm_workers, "GRACE_SECONDS", 0.0)
-    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    let_workers_find_labs(monkeypatch)
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> StubJob:
-    folder, marks = tmp_path / "study", tmp_path / "marks"
-    folder.mkdir()
-    marks.mkdir()
-    (folder / INPUT).write_text("ran")
-    return StubJob(folder, marks)
+    return StubJob.within(tmp_path)
 
 
 def workers_of(kind: str, folder: Path, count: int = 2) -> Workers:

@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+import pytest
+
 from genets.core.errors import GenetsError
 from genets.nas.workers.files import read_files, scratch_path
 from genets.nas.workers.slurm.arrays import TaskState
 from genets.nas.workers.slurm.task import SlurmTask
 
 INPUT, GO = "input.txt", "go"
+
+
+def let_workers_find_labs(patch: pytest.MonkeyPatch) -> None:
+    """Processes that this process starts can import the modules of this folder."""
+    patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,15 @@ class StubJob:
     device: str = "cpu"
     precision: str = "fp32"
     data: str = "digits"
+
+    @classmethod
+    def within(cls, place: Path) -> Self:
+        """Make a job with new folders in a place."""
+        job = cls(place / "study", place / "marks")
+        job.folder.mkdir()
+        job.marks.mkdir()
+        (job.folder / INPUT).write_text("ran")
+        return job
 
     @property
     def key(self) -> str:

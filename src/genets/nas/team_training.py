@@ -23,11 +23,12 @@ from genets.core.errors import TrainingError
 from genets.core.host import count_cpus
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
-from genets.data import MAX_BROKEN_SHARE, Share, load_data, with_augmentation
+from genets.data import MAX_BROKEN_SHARE
 from genets.data.split import Fold, ImageData
+from genets.nas.workers.images import load_worker_images
 from genets.nas.workers.local_process import END_SECONDS, LocalProcess, Processes
 from genets.networks import load_blocks
-from genets.training import Recipe, fitting_threads, with_all_fields
+from genets.training import Recipe, fitting_threads
 from genets.training.loop import Training
 from genets.training.run.distributed import Processes as Group
 
@@ -99,7 +100,17 @@ class TeamRunner:
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(job.port),
         }  # fmt: skip
         self._group = group = Group(job.device, job.processes, job.recipe.precision)
-        data = self._load_data(job, group.share)
+        data = load_worker_images(
+            job.data,
+            job.resolution,
+            job.recipe,
+            seed=job.data_seed,
+            device=group.device,
+            share=group.share,
+            max_broken_share=job.max_broken_share,
+            preprocessing=job.preprocessing,
+            fold=job.fold,
+        )
         self._net = net.to(group.device)
         share = job.recipe.batch_size // job.processes
         self._threads = fitting_threads(net, job.resolution, share, reading=data.reading)
@@ -116,24 +127,6 @@ class TeamRunner:
             team=group.team,
         )
         self._epochs = self._training.epochs()
-
-    def _load_data(self, job: TeamJob, share: Share) -> ImageData:
-        data = load_data(
-            job.data,
-            job.resolution,
-            seed=job.data_seed,
-            device=self._group.device,
-            check=False,
-            share=share,
-            max_broken_share=job.max_broken_share,
-            preprocessing=job.preprocessing,
-            fold=job.fold,
-        )
-        if data.broken is not None:  # the search has read all images and has warned
-            data.broken.report = lambda name, reason: _log.info(
-                "image %s cannot be read (%s)", name, reason
-            )
-        return with_augmentation(data, with_all_fields(job.recipe).augmentation())
 
     def run(self, group: Sequence[int]) -> list[Any]:
         """Train for an epoch, and give its mean loss.

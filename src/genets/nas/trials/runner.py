@@ -17,7 +17,7 @@ from torch import nn
 from genets.core.errors import TrainingError, first_line
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
-from genets.data import MAX_BROKEN_SHARE, ImageData, load_data, with_augmentation
+from genets.data import MAX_BROKEN_SHARE, ImageData
 from genets.data.seeds import seeded_globals
 from genets.data.split import Fold
 from genets.nas.context import SearchContext
@@ -27,6 +27,7 @@ from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.folds import run_in_folds
 from genets.nas.workers.devices import assign_device, check_memory, use_device
 from genets.nas.workers.files import ROOT, read_files, scratch_path
+from genets.nas.workers.images import load_worker_images
 from genets.nas.workers.job import Runner
 from genets.networks import build, load_blocks, load_weights
 from genets.networks.channels import MasterChannels
@@ -40,7 +41,6 @@ from genets.training import (
     evaluate,
     fitting_threads,
     train_together,
-    with_all_fields,
 )
 from genets.training.resources import is_out_of_memory
 
@@ -181,22 +181,17 @@ class MasterNetRunner:
 
     @staticmethod
     def load_data(job: MasterNetJob, resolution: int) -> ImageData:
-        data = load_data(
+        return load_worker_images(
             job.data,
             resolution,
+            job.recipe,
             seed=job.seed,
             device=job.device,
             workers=job.readers,
-            check=False,
             max_broken_share=job.max_broken_share,
             preprocessing=job.preprocessing,
             fold=job.fold,
         )
-        if data.broken is not None:  # the search has read all images and has warned
-            data.broken.report = lambda name, reason: _log.info(
-                "image %s cannot be read (%s)", name, reason
-            )
-        return with_augmentation(data, with_all_fields(job.recipe).augmentation())
 
 
 @dataclass(frozen=True, kw_only=True)
