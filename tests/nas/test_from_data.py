@@ -96,13 +96,13 @@ def test_the_recipes_follow_from_size_number_and_weights() -> None:
     photos = PRESETS["photos"]
     weights = found(50_000, 300, has_weights=True)
     assert weights["master_training"] == photos["master_training"] | {"epochs": 20}
-    assert weights["final_training"] == photos["final_training"] | {"epochs": 20}
-    # 500 steps: of 15 batches of 32 images in an epoch, and of 7 batches of 64 images.
+    assert weights["final_training"] == photos["final_training"] | {"epochs": 30}
+    # 500 steps, of 15 batches of 32 images in an epoch.
     weights = found(500, 300, has_weights=True)
     assert weights["master_training"] == photos["master_training"] | {"epochs": 34}
-    assert weights["final_training"] == photos["final_training"] | {"epochs": 72}
-    assert weights["confirm_epochs"] == 72
-    assert found(3, 300, has_weights=True)["confirm_epochs"] == 200
+    assert weights["final_training"] == photos["final_training"] | {"epochs": 51}
+    assert weights["confirm_epochs"] == 17
+    assert found(3, 300, has_weights=True)["confirm_epochs"] == 100
     many = found(MANY_IMAGES, 300, has_weights=True)
     assert many["final_training"] == PRESETS["imagenet"]["final_training"]
     few = found(500, 300)
@@ -153,11 +153,12 @@ def test_the_epochs_of_the_preset_photos_follow_from_the_number_of_images(tmp_pa
     photos = PRESETS["photos"] | {"data": data, "master": "genet_light", **GIVEN}
     complete = complete_settings(photos, tmp_path / "study", "photos")
     chosen = SearchSettings(**complete.values)
-    assert chosen.master_training.epochs == chosen.final_training.epochs == 200
-    assert chosen.confirm_epochs == 200
+    assert chosen.master_training.epochs == 200
+    assert (chosen.confirm_epochs, chosen.final_training.epochs) == (100, 300)
     assert chosen.final_training.batch_size == photos["final_training"]["batch_size"]
     assert complete.reasons == (
-        "200 epochs for candidates, because an epoch has few steps: 8 training images",
+        "200 epochs for the MasterNet, 100 for candidates and 300 for the winner, because an epoch "
+        "has few steps: 8 training images",
     )
     given = merge(photos, {"final_training": {"epochs": 3}, "confirm_epochs": 2})
     chosen = SearchSettings(**complete_settings(given, tmp_path / "study", "photos").values)
@@ -168,8 +169,11 @@ def test_the_epochs_of_the_preset_photos_follow_from_the_number_of_images(tmp_pa
 def test_many_images_take_the_least_number_of_epochs() -> None:
     sizes = ImageSizes(MANY_IMAGES, 300)
     found = settings_from_data(sizes, recipes=False, fine_tuning=True, has_weights=True)
-    assert found.settings["final_training"]["epochs"] == found.settings["confirm_epochs"] == 20
-    assert found.reasons[-1] == "20 epochs for candidates: 100000 training images"
+    assert found.settings["master_training"]["epochs"] == 20
+    assert found.reasons[-1] == (
+        "20 epochs for the MasterNet, 10 for candidates and 30 for the winner: 100000 training "
+        "images"
+    )
 
 
 def test_digits_and_an_existing_study_stay_as_they_are(tmp_path: Path) -> None:

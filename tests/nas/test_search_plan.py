@@ -184,6 +184,33 @@ def test_seconds_are_steps_times_the_time_of_a_step(tmp_path: Path) -> None:
     assert phases["export"].seconds == 0
 
 
+@pytest.mark.parametrize("folds", [1, 2])
+def test_short_trainings_take_steps_and_scores(tmp_path: Path, folds: int) -> None:
+    """Each of six has 50 steps: of the MasterNet, and of the first candidate for all candidates."""
+    auto = {"learning_rate": "auto", "norm_statistics": "auto", "optimizer": "adamw", "epochs": 20}
+    given = auto | {"learning_rate": 0.1, "norm_statistics": "batch"}
+
+    def found(training: dict[str, Any]) -> dict[str, float]:
+        asked = settings(
+            **ONE_ROUND, folds=folds, master_training=training, confirm_epochs=20,
+            final_training=training, budget="1x",
+        )  # fmt: skip
+        times = second(scoring_s=0.01)
+        phases, _ = estimated(asked, tmp_path / str(training["learning_rate"]), times)
+        return {name: phase.seconds for name, phase in phases.items()}
+
+    short, fixed = found(auto), found(given)
+    scored = len(load_data("digits", 8, fold=Fold(0, 2) if folds > 1 else None).validation)
+    scores_s = folds * 6 * 0.01 * scored
+    added_s = {name: short[name] - fixed[name] for name in short}
+    images = 2 if folds > 1 else 1
+    assert added_s["MasterNet training"] == pytest.approx(images * 300 + scores_s, rel=0.01)
+    teaching_s = 0.01 * 64
+    assert added_s["candidate training"] == pytest.approx(
+        images * 300 * (1 + teaching_s) + scores_s, rel=0.01
+    )
+
+
 def test_the_teacher_is_called_for_each_image_of_a_step(tmp_path: Path) -> None:
     asked = settings(**ONE_ROUND)
     without, data = estimated(asked, tmp_path / "without", second())

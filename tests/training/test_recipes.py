@@ -50,9 +50,9 @@ def test_paper_recipe_is_section_5():
 
 def test_presets_of_the_search_follow_the_recipes():
     """A preset has every field of a recipe, but the precision."""
-    paper, nas, finetune, quick = (
+    paper, nas, finetune = (
         {name: value for name, value in full_recipe(name).items() if name != "precision"}
-        for name in ("paper", "nas", "finetune", "quick")
+        for name in ("paper", "nas", "finetune")
     )
     preset = PRESETS["paper"]
     assert preset["master_training"] == paper | {"epochs": 120}
@@ -63,8 +63,7 @@ def test_presets_of_the_search_follow_the_recipes():
     assert literal["final_training"] == PRESETS["imagenet"]["final_training"] == paper
     photos = PRESETS["photos"]
     assert photos["master_training"] | {"epochs": 20} == finetune
-    final = quick | {"epochs": 20, "warmup_epochs": pytest.approx(2 / 3)}
-    assert photos["final_training"] | {"epochs": 20} == final
+    assert photos["final_training"] | {"epochs": 20} == finetune | {"linear_start": False}
 
 
 def test_every_field_has_a_description_and_a_default():
@@ -129,12 +128,17 @@ def test_every_field_can_be_set_to_its_own_value():
         ("epochs", "a change must have the form epochs=10, not 'epochs'"),
         ("epoch=3", "unknown recipe field 'epoch'; did you mean epochs"),
         (f"epochs={'9' * 400}", "epochs must be less than or equal to 1000000000, not 9999"),
-        (f"learning_rate={'9' * 400}", "learning_rate must be a finite number, not 9999"),
-        (f"learning_rate={'9' * 5000}", "learning_rate must be a valid number, not '9999"),
+        (f"learning_rate={'9' * 400}", "learning_rate must be a finite number or 'auto'"),
+        (
+            f"learning_rate={'9' * 5000}",
+            "learning_rate must be a valid number or 'auto', not '9999",
+        ),
         ("decay_norm_and_bias=no", "decay_norm_and_bias must be a valid boolean, not 'no'"),
         ("colour_jitter=1e300", r"colour_jitter must be less than or equal to 10, not 1e\+300"),
         ("epochs=many", "epochs must be a valid integer, not 'many'"),
-        ("learning_rate=nan", "learning_rate must be a finite number, not nan"),
+        ("learning_rate=nan", "learning_rate must be a finite number or 'auto', not nan"),
+        ("learning_rate=0", "learning_rate must be greater than 0 or 'auto', not 0"),
+        ("learning_rate=atuo", "learning_rate must be a valid number or 'auto', not 'atuo'"),
         ("mixup=-1", "mixup must be greater than or equal to 0, not -1"),
         ("erase=2", "erase must be less than or equal to 1, not 2"),
         ("flip=true", "flip must be a valid number, not True"),

@@ -80,10 +80,10 @@ def train(
         int | None, option("Number of images in a training step.", "the recipe's", TRAINING)
     ] = None,
     learning_rate: Annotated[
-        float | None,
+        str | None,
         option(
             "Peak learning rate for a batch of 256 images; the rate used is proportional to the "
-            "batch size.",
+            "batch size. auto: short trainings with several rates decide it.",
             "the recipe's",
             TRAINING,
         ),
@@ -176,6 +176,8 @@ def train(
     genets train genet_light --data photos/ --recipe paper --set mixup=0.1 --set epochs=90
     genets train genet_large --data imagenet/ --recipe paper --processes 8
     """
+    from genets.training.recipe import parse_changes
+
     options = given(
         network=network,
         data=data,
@@ -188,7 +190,9 @@ def train(
         metric=metric,
         max_broken_share=max_broken_share,
     )
-    fields = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    fields = given(epochs=epochs, batch_size=batch_size)
+    if learning_rate is not None:
+        fields |= parse_changes([f"learning_rate={learning_rate}"])
     folder = out or _default_folder(options)
     settings = _merge_settings(options, recipe, recipe_file, changes or [], fields, folder)
     machine = {"device": device, "workers": workers, "processes": processes,

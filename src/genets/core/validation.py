@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, to_json
+from pydantic_core import CoreSchema, ErrorDetails, PydanticSerializationError, core_schema, to_json
 
 from genets.core.errors import GenetsError, SettingsError, first_line, shown, unknown_name
 
@@ -88,10 +88,36 @@ def explain(
         return raises(unknown_name(kind, name, valid))
     if fault["type"].startswith("missing"):
         return raises(f"{kind} {name} must be given")
+    rules = [_rule(fault)]
+    if alternatives := _alternatives(fault, faults, owner, locate):
+        name, rules = ".".join(map(str, location[:-1])), [_rule(each) for each in alternatives]
+    text = " or ".join([rules[0], *(rule.removeprefix("must be ") for rule in rules[1:])])
+    return raises(f"{name or owner.__name__} {text}, not {shown(fault['input'])}")
+
+
+def _rule(fault: ErrorDetails) -> str:
+    """The rule that a value breaks, such as `must be greater than 0`."""
     rule = fault["msg"].removeprefix("Value error, ").partition(", unable")[0]
     rule = re.sub(r"^\w+ should", "must", rule)  # "Input should be", "String should have"
-    rule = rule[0].lower() + rule[1:]
-    return raises(f"{name or owner.__name__} {rule}, not {shown(fault['input'])}")
+    return rule[0].lower() + rule[1:]
+
+
+def _alternatives(
+    fault: ErrorDetails,
+    faults: Sequence[ErrorDetails],
+    owner: type[Any],
+    locate: Callable[[Location], Location],
+) -> list[ErrorDetails]:
+    """The faults of all alternatives of a field such as `float | Literal["auto"]`, or none.
+
+    Their locations end in pydantic's name of the alternative.
+    """
+    location = fault["loc"]
+    if not location or location[-1] in _field_names(owner, locate(location)[:-1]):
+        return []
+    place, value = location[:-1], repr(fault["input"])
+    same = [each for each in faults if (each["loc"][:-1], repr(each["input"])) == (place, value)]
+    return same if len(same) > 1 else []
 
 
 def check_fields(record: Any, *, raises: type[GenetsError] = GenetsError) -> None:

@@ -372,7 +372,7 @@ class SearchContext:
             report(before + epoch + 1, total, f"loss {loss:.3f}")
 
         seed, device = self.settings.seed, self.device
-        with _explained_memory(recipe.batch_size):
+        with explained_memory(recipe.batch_size):
             if self.processes > 1:
                 job = TeamJob.of(
                     net, teacher, data, recipe=recipe, seed=seed, device=device,
@@ -424,7 +424,7 @@ class SearchContext:
 
 
 @contextmanager
-def _explained_memory(batch_size: int) -> Iterator[None]:
+def explained_memory(batch_size: int) -> Iterator[None]:
     """Turn a lack of memory into one sentence."""
     from genets.training.resources import is_out_of_memory
 

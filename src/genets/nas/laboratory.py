@@ -28,10 +28,20 @@ from genets.nas.team_training import TeamJob, train_in_team
 from genets.nas.workers.job import Job, Workers
 from genets.networks import load
 from genets.structure import Structure
-from genets.training import Listener, Recipe, RunSettings, Score, evaluate, train_on
+from genets.training import (
+    Listener,
+    Recipe,
+    RunRecipe,
+    RunSettings,
+    Score,
+    evaluate,
+    train_on,
+)
 from genets.training.evaluation import evaluate_images
 from genets.training.predictions import Predictions
+from genets.training.short_trainings import OnStep, try_variants
 from genets.training.train_network import train_network
+from genets.training.variants import Variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -171,6 +181,22 @@ class Laboratory:
             teacher=teacher,
             on_epoch=on_epoch,
             device=device,
+        )
+
+    def try_variants(
+        self,
+        net: nn.Module,
+        data: ImageData,
+        recipe: RunRecipe,
+        *,
+        seed: int,
+        device: str,
+        teacher: nn.Module | None,
+        on_step: OnStep,
+    ) -> list[Variant]:
+        """Try the variants of a recipe with fields that are `auto`; see the function."""
+        return try_variants(
+            net, data, recipe, seed=seed, device=device, teacher=teacher, on_step=on_step
         )
 
     def train_in_team(

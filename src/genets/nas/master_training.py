@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from genets.core.log import get_logger
 from genets.data import ImageData, load_data
 from genets.data.split import Fold
 from genets.nas.context import SearchContext
+from genets.nas.decided_recipes import Start, decide_fields
 from genets.nas.start import load_start
 from genets.nas.study import layout
 from genets.nas.study.study import Study
@@ -66,6 +68,25 @@ def master_paths(study: Study, folds: int) -> list[Path]:
     return [weights, *(layout.in_fold(weights, number) for number in numbers)]
 
 
+def _starts(context: SearchContext, data: ImageData) -> Iterator[Start]:
+    """The MasterNet before its training, with the images of each fold where there are folds."""
+    folds = context.settings.num_folds
+    every = (
+        [data]
+        if folds == 1
+        else (_fold_images(context, data, Fold(number, folds)) for number in range(folds))
+    )
+    for images in every:
+        yield _start(context, images), images, None
+
+
+def _start(context: SearchContext, data: ImageData) -> nn.Module:
+    """The MasterNet with its starting weights."""
+    if context.settings.has_starting_weights:
+        return load_start(context.settings, data, _log.info)
+    return context.build_network(context.master, "master")
+
+
 def _train_or_load(
     context: SearchContext, data: ImageData, weights: Path, part: tuple[int, int]
 ) -> nn.Module:
@@ -73,14 +94,18 @@ def _train_or_load(
 
     part: the number of this training in the phase, from 0, and the number of all.
     """
-    settings = context.settings
     loaded = _load(context, weights)
     if loaded is not None:
         return loaded
-    net = context.build_network(context.master, "master")
-    if settings.has_starting_weights:
-        net = load_start(settings, data, _log.info)
-    recipe = settings.master_training.recipe()
+    report, total = context.report("MasterNet training"), part[1]
+    decide_fields(
+        context,
+        "master_training",
+        context.study.recipe("master_training"),
+        lambda words: report(part[0], total, words),
+        _starts(context, data),
+    )
+    net, recipe = _start(context, data), context.study.recipe("master_training")
     context.train(net, data, recipe, "MasterNet training", part=part)
     weights.parent.mkdir(parents=True, exist_ok=True)
     save_weights(net, weights, {"structure": str(context.master), **data.weights_metadata()})
@@ -103,6 +128,13 @@ def _load(context: SearchContext, weights: Path) -> nn.Module | None:
 
 def _fold_score(context: SearchContext, data: ImageData, fold: Fold) -> Score:
     """Train the MasterNet of a fold, or load it, and score it on the images of the fold."""
+    images = _fold_images(context, data, fold)
+    path = layout.in_fold(context.study.master_weights, fold.number)
+    net = _train_or_load(context, images, path, (1 + fold.number, 1 + fold.count))
+    return context.evaluate(net, images)
+
+
+def _fold_images(context: SearchContext, data: ImageData, fold: Fold) -> ImageData:
     settings = context.settings
     images = load_data(
         settings.data,
@@ -116,9 +148,7 @@ def _fold_score(context: SearchContext, data: ImageData, fold: Fold) -> Score:
     )
     if images.broken and data.broken:
         images.broken.reasons |= data.broken.reasons  # the user has been warned of these
-    path = layout.in_fold(context.study.master_weights, fold.number)
-    net = _train_or_load(context, images, path, (1 + fold.number, 1 + fold.count))
-    return context.evaluate(net, images)
+    return images
 
 
 def _check_learned(score: Score, num_classes: int, metric: Metric) -> None:

@@ -148,7 +148,7 @@ def _training_settings(study: StudyReader, structure: Structure, start: Path | N
     return RunSettings(
         network=str(structure),
         data=settings.data,
-        recipe=settings.final_training.recipe(),
+        recipe=study.recipe("final_training"),
         recipe_name="quick",  # every field is given, so the name does not matter
         seed=settings.seed,
         weights="" if start is None else str(start.absolute()),

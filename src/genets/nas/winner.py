@@ -15,7 +15,11 @@ from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.nas.candidates.export import EXPORTED, OnnxCheck
 from genets.nas.candidates.lost_weights import restore_candidate
-from genets.nas.candidates.training import make_candidate_job, start_candidate
+from genets.nas.candidates.training import (
+    decide_final_fields,
+    make_candidate_job,
+    start_candidate,
+)
 from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.rounds import round_results
@@ -125,8 +129,7 @@ def _train_winner(
     net = context.build_network(structure, "final")
     if _load_first(net, [study.winner_weights]):
         return net
-    recipe = context.settings.final_training.recipe()
-    job = make_candidate_job(context)
+    recipe, job = study.recipe("final_training"), make_candidate_job(context)
     winners = [(each.selected(), each.winner_weights) for each in study.each_budget()]
     trained = [path for winner, path in winners if winner and winner.structure == structure]
     if job.inherits and structure == context.master:
@@ -140,6 +143,9 @@ def _train_winner(
             net = start_candidate(context, structure, data)
     if not is_trained:
         with context.phase("final training"):
+            report = context.report("final training")
+            decide_final_fields(context, [structure], lambda words: report(0, 1, words))
+            recipe = study.recipe("final_training")
             context.train(net, data, recipe, "final training", teacher)
     save_weights(net, study.winner_weights, {"structure": str(structure)})
     return net

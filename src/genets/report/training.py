@@ -70,8 +70,8 @@ def _curves(values: Sequence[dict[str, Any]], title: str) -> Any:
 
 def _ticks(epochs: int) -> list[int]:
     """At most 12 whole epochs, the last one included; the default axis has halves too."""
-    step = -(-epochs // MAX_TICKS)
-    return list(range(epochs, 0, -step))[::-1]
+    step = max(1, -(-epochs // MAX_TICKS))
+    return list(range(epochs, 0, -step))[::-1] or [0]
 
 
 def training_table(result: RunResult) -> Table:

@@ -1,9 +1,11 @@
 """Training: recipes, the training loop, whole runs with checkpoints, and scores.
 
     recipe.py          recipes and learning rates
+    variants.py        the values that are tried for recipe fields that are `auto`
     score.py           metrics and scores
     step.py            one training step: the loss, the optimizer, the gradients
     loop.py            training without a folder
+    short_trainings.py trainings that decide such fields; training on a data set
     student.py         a network in training: optimizer, average of weights, linear start
     team.py            processes that train one network together
     evaluation.py      scoring
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from genets.training.evaluation import evaluate as evaluate
     from genets.training.features import FeatureSplit as FeatureSplit
     from genets.training.loop import train as train
-    from genets.training.loop import train_on as train_on
     from genets.training.loop import train_together as train_together
     from genets.training.recipe import Recipe as Recipe
     from genets.training.recipe import RunRecipe as RunRecipe
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from genets.training.run.settings import RunSettings as RunSettings
     from genets.training.score import Metric as Metric
     from genets.training.score import Score as Score
+    from genets.training.short_trainings import train_on as train_on
     from genets.training.step import Teacher as Teacher
     from genets.training.step import make_loss as make_loss
     from genets.training.step import make_optimizer as make_optimizer
@@ -55,7 +57,7 @@ __all__, __getattr__ = lazy_names(
         "run.epoch_log": ("Progress", "EpochRecord", "Listener"),
         "features": ("FeatureSplit",),
         "evaluation": ("evaluate",),
-        "loop": ("train", "train_on", "train_together"),
+        "loop": ("train", "train_together"),
         "recipe": (
             "Recipe",
             "RunRecipe",
@@ -68,6 +70,7 @@ __all__, __getattr__ = lazy_names(
         "run.folder": ("RunResult",),
         "run.settings": ("RunSettings",),
         "score": ("Metric", "Score"),
+        "short_trainings": ("train_on",),
         "step": ("Teacher", "make_loss", "make_optimizer"),
     },
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from genets.core.errors import TrainingError
-from genets.data import ImageData, Split, derive_seed, steps_per_epoch, with_augmentation
+from genets.data import Split, derive_seed, steps_per_epoch
 from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
@@ -23,31 +23,6 @@ from genets.training.team import ALONE, Team
 
 NORM_IMAGES = 1024  # the statistics of these images hardly differ from those of more
 NORM_PASSES = 4  # further passes over the same images add little
-
-
-def train_on(
-    net: nn.Module,
-    data: ImageData,
-    recipe: Recipe,
-    *,
-    seed: int,
-    teacher: Teacher | None = None,
-    on_epoch: Callable[[int, float], None] | None = None,
-    device: str | torch.device = "cpu",
-) -> None:
-    """Train a network in place on a data set, with the augmentation of the recipe; see `train`."""
-    augmented = with_augmentation(data, with_all_fields(recipe).augmentation())
-    train(
-        net,
-        augmented.train,
-        recipe,
-        seed=seed,
-        teacher=teacher,
-        on_epoch=on_epoch,
-        device=device,
-        num_classes=data.num_classes,
-        validation=data.validation,
-    )
 
 
 def train(
@@ -156,7 +131,14 @@ def train_together(
 class Training:
     """The training of several networks, epoch by epoch; see `train_together`.
 
-    team: the processes that train together. Each has its share of the images, and the same network.
+    Args:
+        variants: A recipe for each network, in place of `recipe`. They may differ in the fields
+            that a student alone reads, such as the learning rate.
+        steps: The number of steps; by default that of all epochs. The learning rate falls to 0
+            within these steps.
+        on_step: Called with the number of steps done after each step.
+        team: The processes that train together. Each has its share of the images, and the same
+            networks.
     """
 
     def __init__(
@@ -170,14 +152,23 @@ class Training:
         device: str | torch.device = "cpu",
         num_classes: int | None = None,
         validation: Split | None = None,
+        variants: Sequence[RunRecipe] | None = None,
+        steps: int | None = None,
+        on_step: Callable[[int], None] | None = None,
         team: Team = ALONE,
     ) -> None:
         self._recipe = recipe = with_all_fields(recipe)
         self._batches = mixed_images(split, recipe, num_classes, device)
         weights = class_weights_of(split, recipe)
-        self._students = [_Student(net, recipe, device, weights, team) for net in nets]
+        self._students = [
+            _Student(net, variant, device, weights, team)
+            for net, variant in zip(nets, variants or [recipe] * len(nets), strict=True)
+        ]
+        self._epoch_steps = steps_per_epoch(len(split), recipe.batch_size)
+        self._steps = recipe.epochs * self._epoch_steps if steps is None else steps
         self._split, self._seed, self._teacher, self._device = split, seed, teacher, device
         self._num_classes, self._validation, self._team = num_classes, validation, team
+        self._on_step = on_step
 
     @property
     def faults(self) -> list[TrainingError | None]:
@@ -186,26 +177,30 @@ class Training:
 
     def epochs(self) -> Generator[list[float]]:
         """Give the mean losses of each epoch. In the end, the networks have their weights."""
-        recipe, step = self._recipe, 0
-        steps = recipe.epochs * steps_per_epoch(len(self._split), recipe.batch_size)
+        recipe, step, steps, per_epoch = self._recipe, 0, self._steps, self._epoch_steps
         if isinstance(self._teacher, nn.Module):
             self._teacher.eval()
         with _seeded(self._device, self._seed, self._team.number), repeatable():
             if recipe.linear_start:
                 self._start_linear()
-            for epoch in range(recipe.epochs):
+            for epoch in range(-(-steps // per_epoch)):
                 learning = [student for student in self._students if student.fault is None]
                 if not learning:
                     break
                 for student in learning:
                     student.begin_epoch()
-                for batch in self._batches.batches(recipe.batch_size, epoch=epoch, seed=self._seed):
+                batches = self._batches.batches(recipe.batch_size, epoch=epoch, seed=self._seed)
+                if epoch == steps // per_epoch:  # only a part of the last epoch
+                    batches = islice(batches, steps % per_epoch)
+                for batch in batches:
                     images, labels = (part.to(self._device, non_blocking=True) for part in batch)
                     soft_labels = teacher_logits(self._teacher, images, recipe)
-                    rate = lr_at(step, steps, recipe)
-                    step += 1
                     for student in learning:
-                        student.learn(images, labels, soft_labels, rate, step)
+                        rate = lr_at(step, steps, student.recipe)
+                        student.learn(images, labels, soft_labels, rate, step + 1)
+                    step += 1
+                    if self._on_step is not None:
+                        self._on_step(step)
                 yield [student.end_epoch(epoch) for student in self._students]
         for student in self._students:
             student.finish(self._validation)

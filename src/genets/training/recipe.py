@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 REFERENCE_BATCH = 256
+AUTO = "auto"  # the value of a field that is decided before the training
 MAX_COUNT = 10**9  # epochs of a run, and images in a step
 MAX_JITTER = 10  # a larger change leaves only noise
 FIXED_POLICIES = ("original", "v0", "3a")  # timm's, which need no check that imports PyTorch
@@ -37,6 +38,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
 Area = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Recipe:
 
     epochs: Count
     batch_size: Count = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    learning_rate: Rate = 0.1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: ShareBelow1 = 0.9
     weight_decay: NotNegative = 4e-5
@@ -92,7 +94,8 @@ class Recipe:
 
     @property
     def peak_rate(self) -> float:
-        """The highest learning rate, for this batch size."""
+        """The highest learning rate, for this batch size. It must be decided."""
+        assert isinstance(self.learning_rate, float)
         return self.learning_rate * self.batch_size / REFERENCE_BATCH
 
 
@@ -134,6 +137,9 @@ class RunRecipe(Recipe):
         erase: The probability of random erasing.
         ema_decay: The decay of the moving average of the weights; 0 is no average. The average is
             then what is scored and saved. It warms up, so that short runs forget their beginning.
+        learning_rate: As in `Recipe`, or `auto`: short trainings with several rates decide it, by
+            the cross-entropy on the validation images (see `variants`).
+        norm_statistics: As in `Recipe`, or `auto`, which is decided together with the rate.
         precision: `fp32`, `bf16`, or `auto`, which a run or a search replaces when it begins: bf16
             where its GPUs compute it, otherwise fp32.
         linear_start: Whether the classifier starts as a linear model of the features that the
@@ -154,6 +160,8 @@ class RunRecipe(Recipe):
     auto_augment: str = ""
     erase: Share = 0.0
     ema_decay: ShareBelow1 = 0.0
+    learning_rate: Rate | Literal["auto"] = 0.1  # type: ignore[assignment]
+    norm_statistics: Literal["batch", "frozen", "auto"] = "batch"  # type: ignore[assignment]
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # type: ignore[assignment]
     linear_start: bool = False
     channels_last: bool = True

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from genets.core.class_balance import balanced_weights
 from genets.core.errors import GenetsError
 from genets.data import Split
-from genets.training.recipe import Recipe
+from genets.training.recipe import Recipe, with_all_fields
+from genets.training.variants import is_decided
 
 Teacher = Callable[[Tensor], Tensor]
 """Maps images (N, 3, H, W) to logits (N, classes)."""
@@ -135,8 +136,13 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         recipe: The optimizer, its learning rate, momentum and weight decay.
 
     Raises:
-        GenetsError: All parameters are frozen.
+        GenetsError: All parameters are frozen, or a field of the recipe is still `auto`.
     """
+    if not is_decided(with_all_fields(recipe)):
+        raise GenetsError(
+            "learning_rate and norm_statistics must not be auto here; `decide_fields` of "
+            "genets.training.short_trainings decides them"
+        )
     trained = [p for p in net.parameters() if p.requires_grad]
     if not trained:
         raise GenetsError("the network has no parameter to train; all are frozen")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from genets.core.class_balance import describe_imbalance
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
+from genets.core.progress import Progress
 from genets.data import ImageData
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.evaluation import evaluate
-from genets.training.resources import fitting_threads, usual_precision
+from genets.training.recipe import AUTO, RunRecipe
+from genets.training.resources import fitting_threads, is_out_of_memory, usual_precision
 from genets.training.run.checkpoint import Checkpoints
 from genets.training.run.distributed import Processes, training_device
 from genets.training.run.epoch_log import EpochRecord, Listener, TensorBoard, write_log
@@ -31,7 +36,9 @@ from genets.training.run.folder import (
     has_checkpoints,
     is_run,
     load_settings,
+    load_variants,
     open_run,
+    store_variants,
     write_results,
 )
 from genets.training.run.inputs import check_all, load_images, log_broken, make_network
@@ -39,8 +46,16 @@ from genets.training.run.settings import RunSettings
 from genets.training.run.state import TrainingState, scored_tensors
 from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer, check_batch_size
 from genets.training.score import Metric
+from genets.training.short_trainings import try_variants
 from genets.training.step import class_weights_of
 from genets.training.teacher import load_teacher
+from genets.training.variants import (
+    AUTO_FIELDS,
+    announce_variants,
+    best_variant,
+    describe_variants,
+    is_decided,
+)
 
 
 def train_network(
@@ -87,7 +102,7 @@ def train_network(
     if max_broken_share is not None:
         settings = replace(settings, max_broken_share=max_broken_share)
     out = Path(os.path.expanduser(out))
-    settings = _with_precision(settings, out, device)
+    settings = _with_stored_fields(settings, out, device)
     team = Processes(device, processes, settings.recipe.precision)
     if team.device.type == "cpu":
         keep_freed_memory()  # every step allocates the same memory again
@@ -121,6 +136,11 @@ def train_network(
             # `data.reading` and not `workers`, which may change before a run is continued.
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
+            teacher = teacher.to(team.device) if teacher else None
+            recipe = _decided_recipe(
+                settings, out, network, data, teacher, team, replace(outer, note=note)
+            )
+            settings = replace(settings, recipe=recipe)
             trainer = Trainer(
                 TrainingState(
                     network, settings.recipe, team, class_weights_of(data.train, settings.recipe)
@@ -128,7 +148,7 @@ def train_network(
                 data,
                 settings.seed,
                 Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
-                teacher=teacher.to(team.device) if teacher else None,
+                teacher=teacher,
                 metric=settings.deciding_metric,
                 listener=replace(outer, note=note),
                 checkpoint_seconds=checkpoint_seconds,
@@ -142,12 +162,77 @@ def train_network(
         raise TrainingError(f"process {team.share.number + 1} of {team.count}: {error}") from error
 
 
-def _with_precision(settings: RunSettings, out: Path, device: str) -> RunSettings:
-    """Choose the precision where it is `auto`; a run keeps its precision on another device."""
-    if settings.recipe.precision != "auto":
-        return settings
-    stored = load_settings(out).recipe.precision if is_run(out) else usual_precision(device)
-    return settings.with_precision(stored)
+def _with_stored_fields(settings: RunSettings, out: Path, device: str) -> RunSettings:
+    """Replace fields of the recipe that are `auto` by those that the run was begun with.
+
+    So a run keeps its precision on another device. A new run has the precision of its device, and
+    decides the other fields when its images are loaded.
+    """
+    recipe = settings.recipe
+    decided: dict[str, Any] = {"precision": usual_precision(device)}
+    if is_run(out):
+        stored = load_settings(out).recipe
+        names = ("precision", *AUTO_FIELDS) if has_checkpoints(out) else ("precision",)
+        decided = {name: getattr(stored, name) for name in names}
+    decided = {name: value for name, value in decided.items() if getattr(recipe, name) == AUTO}
+    return replace(settings, recipe=replace(recipe, **decided))
+
+
+def _decided_recipe(
+    settings: RunSettings,
+    out: Path,
+    net: nn.Module,
+    data: ImageData,
+    teacher: nn.Module | None,
+    team: Processes,
+    listener: Listener,
+) -> RunRecipe:
+    """The recipe of the run; short trainings decide its fields that are still `auto`.
+
+    A run with checkpoints has decided them.
+    """
+    recipe = settings.recipe
+    if is_decided(recipe):
+        return recipe
+    tried = load_variants(out) if has_checkpoints(out) else None
+    if tried is None:
+        words = announce_variants(recipe)
+
+        def on_step(done: int, steps: int) -> None:
+            listener.progress(Progress("training", 0, 0, f"{words}, step {done} of {steps}"))
+
+        with _explained_faults(recipe, team):
+            tried = try_variants(
+                net,
+                data,
+                recipe,
+                seed=settings.seed,
+                teacher=teacher,
+                device=team.device,
+                on_step=on_step,
+                team=team.team,
+            )
+        listener.note(describe_variants(tried))
+        team.run_on_first(lambda: store_variants(out, tried))
+    return best_variant(tried).of(recipe)
+
+
+@contextmanager
+def _explained_faults(recipe: RunRecipe, team: Processes) -> Iterator[None]:
+    """Turn a lost process and a lack of memory during the short trainings into one sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and team.is_lost(error):
+            reason = "another process of this run has ended during the short trainings"
+        elif is_out_of_memory(error):
+            reason = (
+                f"memory ran out with {recipe.batch_size} images in a batch during the short "
+                "trainings; --batch-size must be smaller"
+            )
+        else:
+            raise
+        raise TrainingError(reason) from error
 
 
 def _with_resolution(settings: RunSettings) -> RunSettings:

@@ -152,19 +152,10 @@ class CandidateRunner(MasterNetRunner):
         return TrainedCandidate.of(structure, epochs, score, seconds)
 
     def _trained_score(self, structure: Structure) -> Score:
-        job, data = self.job, self._data_at(structure.resolution)
-        own = self.data
-        teacher = TeacherNetwork(self.master_net, own.resolution, own.mean, own.std, data)
-        net = self.start(structure, data)
+        job = self.job
+        net, data, teacher = self.start_training(structure)
         with fitting_threads(net, structure.resolution, job.recipe.batch_size):
-            train_on(
-                net,
-                data,
-                job.recipe,
-                seed=job.seed,
-                teacher=teacher.to(job.device),
-                device=job.device,
-            )
+            train_on(net, data, job.recipe, seed=job.seed, teacher=teacher, device=job.device)
         score = evaluate(net, data.validation, device=job.device)
         if job.int8_target is not None:
             quantised = score_quantised(net, data, data.validation, job.int8_target)
@@ -174,6 +165,12 @@ class CandidateRunner(MasterNetRunner):
                 job.folder.mkdir(parents=True, exist_ok=True)
             save_weights(net, job.weights_path(structure), {"structure": str(structure)})
         return score
+
+    def start_training(self, structure: Structure) -> tuple[nn.Module, ImageData, nn.Module]:
+        """Give a candidate before its training, with its images and its teacher."""
+        own, data = self.data, self._data_at(structure.resolution)
+        teacher = TeacherNetwork(self.master_net, own.resolution, own.mean, own.std, data)
+        return self.start(structure, data), data, teacher.to(self.job.device)
 
     def start(self, structure: Structure, data: ImageData) -> nn.Module:
         """Build a candidate with fresh or inherited weights."""

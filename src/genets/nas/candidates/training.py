@@ -11,28 +11,33 @@ after quantisation (see `quantised`), and that score decides.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, TrainingError
+from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.nas.candidates.assembly import needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
 from genets.nas.context import SearchContext
+from genets.nas.decided_recipes import Start, decide_fields
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_first
 from genets.nas.trials.run import restore_weights
 from genets.structure import Structure
+from genets.training import with_all_fields
 from genets.training.score import Metric
+
+_log = get_logger(__name__)
 
 
 def make_candidate_job(context: SearchContext) -> CandidateJob:
     """Make the job with the final recipe, or a shortened one."""
     settings = context.settings
-    recipe, epochs = settings.final_training.recipe(), settings.confirm_epochs
+    recipe, epochs = context.study.recipe("final_training"), settings.confirm_epochs
     if epochs < recipe.epochs:
         warmup = min(recipe.warmup_epochs, epochs / 2)
         recipe = replace(recipe, epochs=epochs, warmup_epochs=warmup)
@@ -89,6 +94,45 @@ def start_candidate(context: SearchContext, structure: Structure, data: ImageDat
     job = make_candidate_job(context)
     restore_weights(context, needed_trials([structure], job.source, job.trials), in_folds=False)
     return CandidateRunner(replace(job, folds=1)).start(structure, data)
+
+
+def decide_final_fields(
+    context: SearchContext, structures: Sequence[Structure], report: Callable[[str], None]
+) -> None:
+    """Decide the fields of the final recipe that are still `auto`.
+
+    Args:
+        context: In the round of the candidates.
+        structures: Candidates; the first whose short trainings do not fail decides.
+        report: Reports the progress in words.
+
+    Raises:
+        TrainingError: The short trainings of all of them failed.
+    """
+    recipe = with_all_fields(make_candidate_job(context).recipe)
+    for structure in structures:
+        try:
+            starts = _starts(context, structure)
+            decide_fields(context, "final_training", recipe, report, starts)
+        except TrainingError as error:
+            _log.warning("the short trainings of candidate %s failed: %s", structure, error)
+            reason = error
+        else:
+            return
+    raise TrainingError(
+        f"the short trainings of all {len(structures)} candidates failed ({reason}); give the "
+        "same command again to retry them, or begin another study with a number as learning_rate "
+        "of final_training"
+    )
+
+
+def _starts(context: SearchContext, structure: Structure) -> Iterator[Start]:
+    """A candidate before its training, with its images and its teacher, in each fold."""
+    job = make_candidate_job(context)
+    if job.inherits:
+        restore_weights(context, needed_trials([structure], job.source, job.trials), in_folds=True)
+    for each in job.each_fold():
+        yield CandidateRunner(each).start_training(structure)
 
 
 def train_candidates(
@@ -171,6 +215,7 @@ def _train_missing(
 ) -> None:
     report, done = context.report("candidate training"), len(structures) - len(missing)
     report(done, len(structures))
+    decide_final_fields(context, missing, lambda words: report(done, len(structures), words))
     for trained in _train(context, make_candidate_job(context), missing):
         ended[trained.structure] = trained
         _save(context, structures, ended)
@@ -194,12 +239,14 @@ def train_again(context: SearchContext, structure: Structure) -> None:
 
     Raises GenetsError where the training fails.
     """
-    job = replace(make_candidate_job(context), int8_target=None)
-    if job.inherits and structure == context.master:
+    if not context.settings.from_scratch and structure == context.master:
         _copy_master_weights(context)
         return
     with context.phase("candidate training"):
-        context.report("candidate training")(0, 1)
+        report = context.report("candidate training")
+        report(0, 1)
+        decide_final_fields(context, [structure], lambda words: report(0, 1, words))
+        job = replace(make_candidate_job(context), int8_target=None)
         (trained,) = _train(context, job, [structure])
     if trained.status == "failed":
         raise GenetsError(

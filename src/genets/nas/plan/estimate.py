@@ -28,7 +28,9 @@ from genets.nas.trials.run import group_size, make_trial_job, plan_round
 from genets.nas.trials.runner import MasterNetRunner
 from genets.structure import Structure
 from genets.structure.cost import multiply_adds
-from genets.training import Recipe, RunRecipe
+from genets.training import Recipe, RunRecipe, with_all_fields
+from genets.training.short_trainings import steps_of_variants
+from genets.training.variants import is_decided, variants_of
 
 USUAL_ATTEMPTS = 2  # of a selection, as in searches of the digits demo
 VISIT_S = 0.03  # of a small network, while a latency table is timed
@@ -99,6 +101,7 @@ class Estimate:
     def phases(self) -> Iterator[PlannedPhase]:
         """The phases in the order in which a search runs them."""
         settings, master_ms = self._settings, self._times.measured.ms_per_image
+        self._is_decided = False  # the recipe of the candidates, by the first of them
         yield self._table()
         yield self._master()
         multiples = {budget: Budget.parse(budget).ms_per_image(master_ms) / master_ms
@@ -168,6 +171,7 @@ class Estimate:
             for images, scored in (self._usual, self._scored)
         ]
         in_folds = self._folds if self._folds > 1 else 0
+        each_s[in_folds > 0] += _deciding_s(recipe, times, *self._scored)
         work = counted(1 + in_folds, "training") + f", {in_folds} of them in folds" * bool(in_folds)
         return PlannedPhase(
             "MasterNet training", work, each_s[0] + in_folds * each_s[1], _basis(times),
@@ -214,11 +218,14 @@ class Estimate:
                 _steps(images, recipe),
                 -(-self._candidates // self._context.workers.count),
             )
-            one_s = self._folds * times.taught(multiple, recipe).seconds(steps, scored)
+            taught = times.taught(multiple, recipe)
+            one_s = self._folds * taught.seconds(steps, scored)
+            deciding_s = 0.0 if self._is_decided else _deciding_s(recipe, taught, *self._scored)
+            self._is_decided = True
             yield PlannedPhase(
                 f"candidate training{ending}",
                 f"up to {counted(self._candidates, 'candidate')}{self._in_folds}",
-                self._start_s + in_turn * one_s,
+                self._start_s + in_turn * one_s + self._folds * deciding_s,
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
                 self._candidates, self._folds, recipe.epochs, steps,
             )  # fmt: skip
@@ -259,10 +266,20 @@ class Estimate:
             share = size.multiply_adds / multiply_adds(self._context.master)
             step_s = share * times.step_s * recipe.batch_size / final.batch_size
             scores_s = recipe.epochs * scored * share * times.scoring_s
-            seconds += 2 * self._times.measure_s + _steps(images, recipe) * step_s + scores_s
+            steps = _steps(images, recipe) + steps_of_variants(recipe, images)
+            seconds += 2 * self._times.measure_s + steps * step_s + scores_s
         work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
         basis = "a step of the MasterNet, by multiply-adds"
         return PlannedPhase(RIVALS, work, seconds, basis, len(self._rivals), 1, final.epochs)
+
+
+def _deciding_s(recipe: Recipe, times: TrainingTime, images: int, scored: int) -> float:
+    """The time of the short trainings that decide a recipe, in one fold."""
+    whole = with_all_fields(recipe)
+    if is_decided(whole):
+        return 0.0
+    scorings = len(variants_of(whole)) * scored
+    return steps_of_variants(whole, images) * times.step_s + scorings * times.scoring_s
 
 
 def _steps(images: int, recipe: Recipe) -> int:

@@ -30,6 +30,7 @@ from genets.nas.trials.run import group_size, make_trial_job
 from genets.networks import save_weights
 from genets.structure.cost import multiply_adds
 from genets.training import Recipe, RunRecipe, with_all_fields
+from genets.training.recipe import AUTO
 
 if TYPE_CHECKING:
     from torch import nn
@@ -304,4 +305,12 @@ def _as_worker(workers: int) -> Iterator[None]:
 def _shortened(recipe: Recipe) -> RunRecipe:
     """The recipe for one pass, which a timed split ends."""
     whole = with_all_fields(recipe)
-    return replace(whole, epochs=1, warmup_epochs=0.0, learning_rate=RATE, linear_start=False)
+    if whole.norm_statistics == AUTO:
+        whole = replace(whole, norm_statistics="batch")
+    return replace(
+        whole,
+        epochs=1,
+        warmup_epochs=0.0,
+        learning_rate=RATE,
+        linear_start=False,
+    )

@@ -127,13 +127,18 @@ def _choose_recipes(
 def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
     """The trainings of the preset `photos` with enough epochs, and these in words."""
     trainings = _trainings("photos")
-    for table in ("master_training", "final_training"):
-        epochs = _enough_epochs(images, trainings[table]["batch_size"])
-        trainings[table] = {**trainings[table], "epochs": epochs}
-    # As many for candidates, so that the winner needs no further training.
-    trainings["confirm_epochs"] = epochs
+    epochs = _enough_epochs(images, trainings["master_training"]["batch_size"])
+    # A candidate is trained for as long as its order among the candidates needs, and the winner
+    # continues from its weights as a candidate.
+    candidates, winner = epochs // 2, epochs * 3 // 2
+    trainings["master_training"] = {**trainings["master_training"], "epochs": epochs}
+    trainings["final_training"] = {**trainings["final_training"], "epochs": winner}
+    trainings["confirm_epochs"] = candidates
     few_steps = ", because an epoch has few steps" * (epochs > FINE_TUNING_EPOCHS)
-    return trainings, f"{epochs} epochs for candidates{few_steps}"
+    return trainings, (
+        f"{epochs} epochs for the MasterNet, {candidates} for candidates and {winner} for the "
+        f"winner{few_steps}"
+    )
 
 
 def _enough_epochs(images: int, batch_size: int) -> int:

@@ -68,8 +68,8 @@ _PHOTOS: dict[str, Any] = {
     "master_training": _without_epochs(_training("finetune")),
     # Of the recipe of a trial that inherits weights, only the batches count.
     "trial_training": {"batch_size": 32},
-    # A candidate is put together from parts, so its weights and statistics have to change a lot.
-    "final_training": _without_epochs(_training("quick", epochs=20)),
+    # A candidate begins with the trained classifier of the MasterNet.
+    "final_training": _without_epochs(_training("finetune", linear_start=False)),
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -11,6 +11,7 @@ from genets.core.errors import GenetsError, SettingsError
 from genets.core.validation import StrictModel
 from genets.latency.target import Target
 from genets.training.recipe import (
+    AUTO,
     DEFAULTS,
     FIELDS,
     RunRecipe,
@@ -18,6 +19,7 @@ from genets.training.recipe import (
     describe_fields,
     full_recipe,
 )
+from genets.training.variants import AUTO_FIELDS, middle_rate
 
 RECIPE = "recipe"  # the key of a table that names a recipe
 
@@ -127,12 +129,25 @@ class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ign
 
     @classmethod
     def _expand(cls, name: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """A trial has the trained classifier of the MasterNet, so it needs no linear start."""
+        """The fields that suit a trial.
+
+        A trial has the trained classifier of the MasterNet, so it needs no linear start. It is a
+        short training itself, so fields that are `auto` get a usual value.
+        """
         fields: dict[str, Any] = super()._expand(name, {"linear_start": False, **changes})
+        if fields["learning_rate"] == AUTO != changes.get("learning_rate"):
+            fields["learning_rate"] = middle_rate(fields["optimizer"])
+        if fields["norm_statistics"] == AUTO != changes.get("norm_statistics"):
+            fields["norm_statistics"] = "batch"
         return fields
 
     def check(self, table: str) -> None:
         super().check(table)
+        for name in AUTO_FIELDS:
+            if getattr(self, name) == AUTO:
+                raise SettingsError(
+                    f"{table}.{name} must not be auto, because a trial is a short training itself"
+                )
         if self.linear_start:
             raise SettingsError(
                 f"{table}.linear_start must be false, because a trial starts with the trained "

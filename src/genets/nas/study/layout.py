@@ -7,6 +7,7 @@
     study.log           settings, phases, times and warnings of every run
     data.json           classes, split sizes and files of the images
     start.json          the preprocessing that belongs to the starting weights of the MasterNet
+    short_trainings.json  the recipe fields that short trainings decided, and their scores
     latency/            for each target a latency table and the networks and rivals that were
                         measured; while a table is built, also its finished timings
     master.safetensors  weights of the trained MasterNet
@@ -71,6 +72,7 @@ RANKING = "masternets.json"  # how the MasterNet was chosen; written before the 
 FORMAT = "format"
 DATA = "data"
 START = "start"
+SHORT_TRAININGS = "short_trainings"
 MASTER = "master"
 CANDIDATES = "candidates"
 CONFIRMED = "confirmed"

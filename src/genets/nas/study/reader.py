@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 from genets.core.errors import BlockFileError
 from genets.core.json_files import check_version
@@ -16,13 +16,15 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.layout import in_round
 from genets.nas.study.records import Candidate, Fault, RoundStart, TrainedCandidate
-from genets.training import Score
+from genets.training import RunRecipe, Score
+from genets.training.variants import Variant, best_variant, is_decided, read_variants
 
 if TYPE_CHECKING:
     from genets.nas.study.class_counts import ClassCounts
     from genets.nas.study.rival_records import TrainedRival
 
 Content = TypeVar("Content")
+Training = Literal["master_training", "final_training"]  # whose recipe short trainings may decide
 
 # The phases that had other names before version 0.2.
 OLD_PHASES = {
@@ -97,6 +99,16 @@ class StudyReader:
     def master_score(self) -> Score | None:
         """Give the score of the first MasterNet on the validation split."""
         return self.load_json(layout.MASTER, Score.from_json)
+
+    def short_trainings(self) -> dict[str, list[Variant]]:
+        """Give the short trainings that decided recipe fields, by the training of the settings."""
+        return self.load_json(layout.SHORT_TRAININGS, _read_short_trainings) or {}
+
+    def recipe(self, training: Training) -> RunRecipe:
+        """Give the recipe of a training; fields that are `auto` as short trainings decided them."""
+        recipe: RunRecipe = getattr(self.settings, training).recipe()
+        tried = self.short_trainings().get(training)
+        return recipe if is_decided(recipe) or tried is None else best_variant(tried).of(recipe)
 
     def candidates(self, number: int = 1) -> list[Candidate]:
         """Give the candidates of a round, ordered by resolution and then by prediction.
@@ -229,6 +241,13 @@ def _read_candidates(rows: Any) -> list[Candidate]:
     if not candidates:
         raise ValueError("it names no candidate")
     return candidates
+
+
+def _read_short_trainings(record: Any) -> dict[str, list[Variant]]:
+    unknown = record.keys() - {*get_args(Training)}
+    if unknown:
+        raise ValueError(f"it has no training {min(unknown)}")
+    return {name: read_variants(rows) for name, rows in record.items()}
 
 
 def _read_trained(rows: Any) -> list[TrainedCandidate]:

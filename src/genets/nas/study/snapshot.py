@@ -25,6 +25,7 @@ from genets.nas.study.trial_database import read_in_order
 from genets.nas.trials.plan import changeable_stages
 from genets.structure import SearchSpace, Structure
 from genets.training.score import Score
+from genets.training.variants import Variant
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,7 @@ class Snapshot:
         class_counts: Its test predictions by class.
         failure: The sentence that the last run of the search stopped with.
         seconds: Wall time of each phase.
+        short_trainings: See `StudyReader.short_trainings`.
         faults: The workers and machines that were lost, in all runs.
         fit: The fit of the accuracy model, which the contents of all budgets share.
         refusal: Why the budget was refused, if it is one of several.
@@ -94,6 +96,7 @@ class Snapshot:
     class_counts: ClassCounts | None
     failure: str | None
     seconds: dict[str, float]
+    short_trainings: dict[str, list[Variant]]
     faults: tuple[Fault, ...]
     fit: ModelFit
     refusal: str | None = None
@@ -119,6 +122,7 @@ class Snapshot:
             class_counts=budgets[0].class_counts(),
             failure=study.failure(),
             seconds=study.seconds(),
+            short_trainings=study.short_trainings(),
             faults=tuple(study.faults()),
             fit=ModelFit(study.settings, rounds),
         )

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from genets.core.errors import StudyError
 from genets.core.json_files import VERSION_KEY
+from genets.core.validation import to_plain
 from genets.latency.budget import Budget
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
@@ -20,6 +21,7 @@ from genets.nas.study.layout import in_round
 from genets.nas.study.reader import StudyReader, load_settings
 from genets.nas.study.records import Fault, RoundStart, Trial, TrialResult
 from genets.nas.study.trial_database import TrialDatabase, read_in_order
+from genets.training.variants import Variant
 
 MAX_FAULTS = 1000  # of a study; study.log has all of them
 INFEASIBLE = "infeasible_budget"  # in the failure file: whether no structure met the budget
@@ -110,6 +112,12 @@ class Study(StudyReader):
     def save_json(self, name: str, value: Any) -> Path:
         """Write `value` to `<name>.json`, completely or not at all. Raises StudyError."""
         return self.files.save_json(layout.at_budget(self.budget, f"{name}.json"), value)
+
+    def save_short_trainings(self, training: str, tried: Sequence[Variant]) -> None:
+        """Store the short trainings that decide the recipe of a training. Raises StudyError."""
+        stored = self.short_trainings() | {training: list(tried)}
+        rows = {name: [to_plain(each) for each in some] for name, some in stored.items()}
+        self.save_json(layout.SHORT_TRAININGS, rows)
 
     def save_failure(self, sentence: str, *, infeasible: bool) -> None:
         """Store why this run stops. Raises StudyError."""

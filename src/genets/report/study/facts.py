@@ -19,6 +19,9 @@ from genets.nas.study.trial_database import read_in_order
 from genets.nas.warnings import list_warnings
 from genets.report.wording import describe_target, duration_text, folds_text, refused_sentence
 from genets.structure import Structure
+from genets.training.variants import describe_variants
+
+TRAININGS = {"master_training": "MasterNet", "final_training": "candidates and winner"}
 
 
 def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
@@ -27,6 +30,8 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
     space = s.space
     done = len(snapshot.results) - len(snapshot.failed)
     failed = f", {len(snapshot.failed)} failed" if snapshot.failed else ""
+    decided = [f"{TRAININGS[name]}: {describe_variants(tried)}"
+               for name, tried in snapshot.short_trainings.items()]  # fmt: skip
     return {
         "study": str(snapshot.folder),
         "data": s.data,
@@ -38,6 +43,7 @@ def study_conditions(snapshot: Snapshot, date: str) -> dict[str, str]:
         f"{space.depth_change}" + _ends(space) + _resolutions(snapshot),
         "trials": f"{done} done of {snapshot.planned}{failed}{_rounds(snapshot)}",
         "prediction": f"{s.metric.label}, regression {s.regression}, selection {s.selection}",
+        **({"recipes": "; ".join(decided)} if decided else {}),
         "seed": str(s.seed),
         "time": _times(snapshot),
         "page made": date,

@@ -12,6 +12,7 @@ from genets.nas.settings.training import TrainingSettings
 from genets.nas.workers.local import LocalMachine
 from genets.report.tables import facts_table, screen_table
 from genets.report.wording import describe_target
+from genets.training.recipe import AUTO
 
 HEADER = ("phase", "work", "epochs", "steps", "time", "estimated from")
 DOUBT = (
@@ -84,7 +85,9 @@ def plan_sentence(plan: SearchPlan) -> str:
 
 def _training_text(training: TrainingSettings) -> str:
     words = f"{training.epochs} epochs, batch {training.batch_size}"
-    return f"{words}, {training.optimizer} at a rate of {training.learning_rate:g}"
+    rate = training.learning_rate
+    text = "that short trainings decide" if rate == AUTO else f"of {rate:g}"
+    return f"{words}, {training.optimizer} at a rate {text}"
 
 
 def _number(number: int | None) -> str:

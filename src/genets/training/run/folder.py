@@ -3,6 +3,7 @@
 .genets            says that genets made the folder (`genets.core.output_folder`)
 settings.json      the settings; they may change until the first checkpoint is written, and
                    the share of broken images also later
+short_trainings.json  the short trainings that decided fields of the recipe
 images.json        the number of images, their classes and their fingerprint
 broken.jsonl       images that cannot be read
 log.jsonl          one record for each epoch
@@ -13,6 +14,7 @@ results/           weights, structure.toml, result.json
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,9 @@ from genets.networks.weights import STRUCTURE_FILE, WEIGHTS_FILE
 from genets.structure import Structure
 from genets.training.run.settings import RunSettings
 from genets.training.score import Score
+from genets.training.variants import Variant, read_variants
 
+VARIANTS = "short_trainings.json"
 IMAGES, BROKEN, LOG = "images.json", "broken.jsonl", "log.jsonl"
 CHECKPOINTS, RESULTS, TENSORBOARD = "checkpoints", "results", "tensorboard"
 RESULT_FILE = "result.json"
@@ -79,6 +83,21 @@ def open_run(path: Path, settings: RunSettings) -> ResumableFolder:
         folder.close()
         raise
     return folder
+
+
+def store_variants(path: Path, tried: Sequence[Variant]) -> None:
+    """Store the short trainings of a run. Raises TrainingError."""
+    ResumableFolder(path, RUN).save_json(VARIANTS, [to_plain(each) for each in tried])
+
+
+def load_variants(path: Path) -> list[Variant]:
+    """The short trainings of a run. Raises TrainingError."""
+    cure = "begin the run in another folder"
+    folder = ResumableFolder(path, RUN)
+    tried = folder.load_json(VARIANTS, read_variants, cure=cure)
+    if tried is None:
+        raise TrainingError(f"{path / VARIANTS} is missing; {cure}")
+    return tried
 
 
 def check_images(path: Path, data: ImageData) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -109,10 +109,6 @@ class RunSettings:
             record["recipe"] = {"precision": "fp32", **record["recipe"]}
         record = {"normalisation": "data", **record}  # the only one of older runs
         return from_plain(cls, record, kind="setting", raises=SettingsError)
-
-    def with_precision(self, precision: Literal["auto", "fp32", "bf16"]) -> Self:
-        """Replace the precision `auto` of the recipe."""
-        return replace(self, recipe=replace(self.recipe, precision=precision))
 
     def comparable(self) -> dict[str, Any]:
         """The values that a run depends on, with the fields of the recipe among them."""

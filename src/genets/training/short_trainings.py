@@ -1,0 +1,208 @@
+"""Short trainings decide the recipe fields that are `auto`, on the validation images.
+
+A training on a data set begins with them, where its recipe has such fields.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from genets.core.errors import TrainingError
+from genets.data import ImageData, steps_per_epoch, with_augmentation
+from genets.training.evaluation import evaluate
+from genets.training.loop import Training, train
+from genets.training.recipe import Recipe, RunRecipe, with_all_fields
+from genets.training.resources import is_out_of_memory
+from genets.training.step import Teacher
+from genets.training.team import ALONE, Team
+from genets.training.variants import Variant, best_variant, is_decided, variants_of
+
+OnStep = Callable[[int, int], None]
+
+SHARE = 0.1  # of the steps of the training
+MIN_STEPS, MAX_STEPS = 50, 1000
+
+
+def steps_of_variant(recipe: RunRecipe, images: int) -> int:
+    """The steps of the short training of each variant. images: in the training split."""
+    whole = recipe.epochs * steps_per_epoch(images, recipe.batch_size)
+    return min(whole, max(MIN_STEPS, min(MAX_STEPS, round(SHARE * whole))))
+
+
+def steps_of_variants(recipe: RunRecipe, images: int) -> int:
+    """The steps of all short trainings; 0 for a recipe that is decided."""
+    return 0 if is_decided(recipe) else len(variants_of(recipe)) * steps_of_variant(recipe, images)
+
+
+def train_on(
+    net: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher: Teacher | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Train a network in place on a data set, with the augmentation of the recipe; see `train`.
+
+    Fields of the recipe that are `auto` are decided first; see `decide_fields`.
+    """
+    whole = decide_fields(net, data, recipe, seed=seed, teacher=teacher, device=device)
+    augmented = with_augmentation(data, whole.augmentation())
+    train(
+        net,
+        augmented.train,
+        whole,
+        seed=seed,
+        teacher=teacher,
+        on_epoch=on_epoch,
+        device=device,
+        num_classes=data.num_classes,
+        validation=data.validation,
+    )
+
+
+def decide_fields(
+    net: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher: Teacher | None = None,
+    device: str | torch.device = "cpu",
+) -> RunRecipe:
+    """Give the recipe with the fields of the best variant; see `try_variants`."""
+    whole = with_all_fields(recipe)
+    if is_decided(whole):
+        return whole
+    tried = try_variants(net, data, whole, seed=seed, teacher=teacher, device=device)
+    return best_variant(tried).of(whole)
+
+
+def try_variants(
+    net: nn.Module,
+    data: ImageData,
+    recipe: RunRecipe,
+    *,
+    seed: int,
+    teacher: Teacher | None = None,
+    device: str | torch.device = "cpu",
+    on_step: OnStep = lambda done, steps: None,
+    team: Team = ALONE,
+) -> list[Variant]:
+    """Train a copy of a network for a few steps with each variant of a recipe, and score it.
+
+    The copies are trained together; where memory runs out, fewer of them at a time. Where the
+    recipe has a linear start, they begin with it.
+
+    Args:
+        net: The network, which does not change.
+        data: The images; the recipe gives their augmentation.
+        recipe: The recipe.
+        seed: The seed of everything that is random.
+        teacher: See `train`.
+        device: The device to train on.
+        on_step: Called with the number of steps done and of all steps; a step trains each copy.
+        team: The processes that train together.
+
+    Returns:
+        The variants with their scores.
+
+    Raises:
+        TrainingError: All of these trainings failed, or the starting weights give features that are
+            not finite.
+        RuntimeError: Memory ran out for one copy.
+    """
+    variants, start = variants_of(recipe), copy.deepcopy(net)
+    data = with_augmentation(data, recipe.augmentation())
+    trainings = _ShortTrainings(data, recipe, seed, teacher, device, on_step, team)
+    if recipe.linear_start:
+        trainings.begin_linear(start, variants[0])
+    scores = trainings.score(start, variants)
+    if all(score is None for score in scores):
+        rates = ", ".join(f"{rate:g}" for rate in sorted({each.learning_rate for each in variants}))
+        raise TrainingError(
+            f"the loss was not finite with a learning_rate of {rates}; give a lower learning_rate"
+        )
+    return [
+        replace(variant, cross_entropy=score)
+        for variant, score in zip(variants, scores, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _ShortTrainings:
+    """The short trainings of one network; the attributes are the arguments of `try_variants`."""
+
+    data: ImageData
+    recipe: RunRecipe
+    seed: int
+    teacher: Teacher | None
+    device: str | torch.device
+    on_step: OnStep
+    team: Team
+
+    def begin_linear(self, net: nn.Module, variant: Variant) -> None:
+        """Give a network the classifier of a linear start. Raises TrainingError."""
+        (fault,) = self._train([net], [variant.of(self.recipe)], 0)
+        if fault is not None:
+            raise fault
+
+    def score(self, start: nn.Module, group: Sequence[Variant]) -> list[float | None]:
+        """Train a copy of a network with each variant, and give the cross-entropies."""
+        recipes = [replace(each.of(self.recipe), linear_start=False) for each in group]
+        try:
+            copies = [copy.deepcopy(start) for _ in group]
+            self._train(copies, recipes, steps_of_variant(self.recipe, len(self.data.train)))
+            return [self._cross_entropy(each) for each in copies]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(group) == 1 or self.team.count > 1:
+                raise
+        torch.cuda.empty_cache()  # outside the handler, whose traceback keeps tensors in memory
+        half = len(group) // 2
+        return [*self.score(start, group[:half]), *self.score(start, group[half:])]
+
+    def _train(
+        self, nets: Sequence[nn.Module], recipes: Sequence[RunRecipe], steps: int
+    ) -> list[TrainingError | None]:
+        """Train networks together, and give the error of each or None."""
+        training = Training(
+            nets,
+            self.data.train,
+            recipes[0],
+            seed=self.seed,
+            teacher=self.teacher,
+            device=self.device,
+            num_classes=self.data.num_classes,
+            validation=self.data.validation,
+            variants=recipes,
+            steps=steps,
+            on_step=lambda done: self.on_step(done, steps),
+            team=self.team,
+        )
+        with closing(training.epochs()) as epochs:
+            for _ in epochs:
+                pass
+        return training.faults
+
+    def _cross_entropy(self, net: nn.Module) -> float | None:
+        """On the validation images; None where it is not finite, as after a failed training."""
+        try:
+            score = evaluate(
+                net,
+                self.data.validation,
+                self.recipe.batch_size,
+                self.device,
+                channels_last=self.recipe.channels_last,
+                total=self.team.sum,
+            )
+        except TrainingError:
+            return None
+        return score.cross_entropy
