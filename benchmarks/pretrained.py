@@ -16,7 +16,7 @@ All networks are scored on the training photographs of the four classes that no 
 - `scratch`: the winner of the same search with `from_scratch`; its MasterNet is fine-tuned, too.
 - `scaled`: the MasterNet with all widths scaled by one factor: the fastest such network that is not
   faster than the inherited winner. It inherits the most important channels, and is fine-tuned by
-  the recipe of the winner, with the MasterNet as teacher.
+  the recipe of the winner, with short trainings of its own and the MasterNet as teacher.
 - `master`: the whole fine-tuned MasterNet.
 """
 
@@ -133,10 +133,12 @@ def compare(data: Path, start: Path, seed: int, target: Target) -> list[dict[str
     results = {}
     for method in ("inherited", "scratch"):
         out = folder / method
-        if not is_study(out):
+        if is_study(out):
+            settings = load_settings(out)
+        else:
             shutil.copytree(latency, out / "latency", dirs_exist_ok=True)
-        chosen = given | {"budgets": budgets, "from_scratch": method == "scratch"}
-        settings = SearchSettings(**complete_settings(chosen, out).values)
+            chosen = given | {"budgets": budgets, "from_scratch": method == "scratch"}
+            settings = SearchSettings(**complete_settings(chosen, out).values)
         results[method] = run_search(settings, out)
     runs = []
     for way, budget in zip(WAYS, budgets, strict=True):
