@@ -93,6 +93,10 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
             (NETWORK, "--data", "digits", "--learning-rate", "nan"),
             "learning_rate must be a finite number",
         ),
+        (
+            (NETWORK, "--data", "digits", "--learning-rate", "atuo"),
+            "learning_rate must be a valid number or 'auto', not 'atuo'",
+        ),
         ((NETWORK, "--data", "digits", "--weights", "gone.pth"), "no weights file 'gone.pth'"),
         ((NETWORK, "--data", "digits", "--resolution", "0"), "resolution for digits must be"),
         (

@@ -30,6 +30,7 @@ WITH_BN = "Conv3x8s2 XX3x16s2 BL3x24r0.5 Conv1x32 @16"
 DRAWING = RunRecipe(  # all that draws random numbers, and all that keeps state
     epochs=2, batch_size=256, learning_rate=0.05, mixup=0.4, ema_decay=0.9, weight_decay=0.01
 )
+UNDECIDED = replace(DRAWING, epochs=1, learning_rate="auto", mixup=0.0, optimizer="adamw")
 PLAIN = RunRecipe(epochs=2, batch_size=256, learning_rate=0.4)
 PHOTOS = RunRecipe(epochs=1, batch_size=32, learning_rate=0.1)
 
@@ -88,6 +89,7 @@ def run_as_search(folder: Path) -> None:
 def main(folder: Path) -> None:
     run_as_search(folder)
     run(settings(BN_FREE, DRAWING, resolution=16), folder / "bn-free", processes=2)
+    run(settings(BN_FREE, UNDECIDED, resolution=16), folder / "undecided", processes=2)
     run(settings(WITH_BN, PLAIN), folder / "alone", processes=2)
     for step in (3, 4):
         killed(settings(WITH_BN, PLAIN), folder / "killed", step)

@@ -13,13 +13,15 @@ import torch
 from lightning_fabric.strategies.launchers import subprocess_script
 from PIL import Image
 from safetensors.torch import load_file
-from team_lab import BN_FREE, DRAWING, run, searched, settings
+from team_lab import BN_FREE, DRAWING, UNDECIDED, WITH_BN, run, searched, settings
 
 import genets
 from genets.core.errors import TrainingError
 from genets.data import Share, load_data
 from genets.training import evaluate, train_on
 from genets.training.run import distributed as processes
+from genets.training.run.folder import load_variants
+from genets.training.variants import RATES, best_variant
 
 
 def make_photos(root):
@@ -67,6 +69,29 @@ def test_same_losses_as_one_process(team, tmp_path):
         )
     alone, together = weights(tmp_path), weights(folder / "bn-free")
     assert all(torch.allclose(alone[n], together[n], rtol=1e-3, atol=1e-5) for n in alone)
+
+
+def test_short_trainings_of_two_processes_decide_as_those_of_one(team, tmp_path):
+    folder, _ = team
+    run(settings(BN_FREE, UNDECIDED, resolution=16), tmp_path)
+    alone, together = load_variants(tmp_path), load_variants(folder / "undecided")
+    assert len(together) == len(RATES["adamw"])
+    for one, two in zip(alone, together, strict=True):
+        assert two.cross_entropy == pytest.approx(one.cross_entropy, rel=1e-3)
+    assert best_variant(together).learning_rate == best_variant(alone).learning_rate
+    assert [each["loss"] for each in log(folder / "undecided")] == pytest.approx(
+        [each["loss"] for each in log(tmp_path)], rel=1e-4
+    )
+
+
+def test_a_process_that_ends_during_the_short_trainings_is_one_sentence(tmp_path, monkeypatch):
+    def lost(*words, **options):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+
+    monkeypatch.setattr("genets.training.train_network.try_variants", lost)
+    monkeypatch.setattr(processes.Processes, "is_lost", lambda self, error: "gloo" in str(error))
+    with pytest.raises(TrainingError, match="another process of this run has ended during"):
+        run(settings(WITH_BN, UNDECIDED), tmp_path)
 
 
 def test_the_training_of_a_search_has_the_losses_of_one_process(team):

@@ -86,6 +86,7 @@ def train(
             "batch size. auto: short trainings with several rates decide it.",
             "the recipe's",
             TRAINING,
+            metavar="<float>|auto",
         ),
     ] = None,
     metric: Annotated[
