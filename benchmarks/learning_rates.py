@@ -2,7 +2,8 @@
 
 Run from the repository:
     python benchmarks/learning_rates.py --photos FOLDER [--per-class 25 500] [--seeds 0]
-        [--studies FOLDER] [--weights FILE --network timm:tf_efficientnet_lite0 --resolution 96 --epochs 10]
+        [--studies FOLDER] [--weights FILE] [--network timm:tf_efficientnet_lite0]
+        [--resolution 96] [--epochs 10]
 Writes results/learning_rates.json; runs in the file stay if they are not run again.
 
 Without --weights, the network is master_small at 32 pixels, trained on six classes of the

@@ -11,7 +11,8 @@ from genets.training import EpochRecord, RunResult, Score
 
 
 def record(epoch):
-    return EpochRecord(epoch, 4 * epoch, 0.1, 1 / epoch, 0.5, 2 / epoch, 3.0, 99.0, True, 10)
+    loss = 1 / (epoch + 1)
+    return EpochRecord(epoch, 4 * epoch, 0.1, loss, 0.5, 2 * loss, 3.0, 99.0, True, 10)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 12, 13, 40, 480])
@@ -29,8 +30,9 @@ def test_the_axis_has_them():
     assert axis["values"] == [1, 2, 3]
 
 
-def test_pictures_whatever_the_folder_is_called(tmp_path):
-    save_curves([record(1), record(2)], "photos\x1b\udcff", tmp_path)
+@pytest.mark.parametrize("epochs", [(1, 2), (0,)], ids=["epochs", "linear start alone"])
+def test_pictures_whatever_the_folder_is_called(tmp_path, epochs):
+    save_curves([*map(record, epochs)], "photos\x1b\udcff", tmp_path)
     for name in ("curves-loss.png", "curves-accuracy.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 

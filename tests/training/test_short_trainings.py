@@ -12,6 +12,7 @@ from test_train_network import NETWORK, PLAIN, KilledError, assert_equal, run, w
 from test_train_network import kill_at as kill_at
 
 from genets.core.errors import GenetsError, TrainingError
+from genets.core.progress import Progress
 from genets.data import load_data
 from genets.networks import build
 from genets.structure import Structure
@@ -234,14 +235,14 @@ def test_a_run_stores_the_short_trainings(tmp_path, short):
 
 
 def test_the_progress_counts_the_steps(tmp_path, short):
-    texts = []
-    listener = Listener(progress=lambda progress: texts.append(progress.detail))
+    seen = []
+    listener = Listener(progress=seen.append)
     train_network(
         RunSettings(network=NETWORK, data="digits", recipe=RUN), tmp_path, device="cpu",
         listener=listener,
     )  # fmt: skip
-    words = "6 short trainings decide learning_rate and norm_statistics"
-    assert texts[:3] == [f"{words}, step {done} of 3" for done in (1, 2, 3)]
+    words = "6 variants of learning_rate and norm_statistics"
+    assert seen[:3] == [Progress("short trainings", done, 3, words) for done in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("step", [1, 6])

@@ -19,9 +19,9 @@ from genets.nas.study.reader import Training
 from genets.training import RunRecipe, fitting_threads
 from genets.training.variants import (
     Variant,
-    announce_variants,
     describe_variants,
     is_decided,
+    name_variants,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def decide_fields(
     """
     if is_decided(recipe):
         return
-    words, folds = announce_variants(recipe), context.settings.num_folds
+    words, folds = f"short trainings, {name_variants(recipe)}", context.settings.num_folds
     of_folds: list[list[Variant]] = []
     for net, data, teacher in starts:
         fold = f", fold {len(of_folds) + 1} of {folds}" if folds > 1 else ""

@@ -51,10 +51,10 @@ from genets.training.step import class_weights_of
 from genets.training.teacher import load_teacher
 from genets.training.variants import (
     AUTO_FIELDS,
-    announce_variants,
     best_variant,
     describe_variants,
     is_decided,
+    name_variants,
 )
 
 
@@ -196,10 +196,10 @@ def _decided_recipe(
         return recipe
     tried = load_variants(out) if has_checkpoints(out) else None
     if tried is None:
-        words = announce_variants(recipe)
+        words = name_variants(recipe)
 
         def on_step(done: int, steps: int) -> None:
-            listener.progress(Progress("training", 0, 0, f"{words}, step {done} of {steps}"))
+            listener.progress(Progress("short trainings", done, steps, words))
 
         with _explained_faults(recipe, team):
             tried = try_variants(

@@ -78,10 +78,10 @@ def middle_rate(optimizer: str) -> float:
     return rates[len(rates) // 2]
 
 
-def announce_variants(recipe: RunRecipe) -> str:
-    """Say what the short trainings of a recipe decide."""
+def name_variants(recipe: RunRecipe) -> str:
+    """The number of variants and the fields in which they differ, in words."""
     names = [name for name in AUTO_FIELDS if getattr(recipe, name) == AUTO]
-    return f"{len(variants_of(recipe))} short trainings decide {' and '.join(names)}"
+    return f"{len(variants_of(recipe))} variants of {' and '.join(names)}"
 
 
 def describe_variants(tried: Sequence[Variant]) -> str:
