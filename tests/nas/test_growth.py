@@ -58,6 +58,7 @@ def test_more_trials_take_back_what_was_concluded_and_nothing_else(tmp_path: Pat
             assert (study.grown_from, study.settings) == (before, more(number))
             assert not any((tmp_path / name).exists() for name in layout.CONCLUSIONS)
             assert (tmp_path / "confirmed.json").exists()
+            assert [path.name for path in (tmp_path / "results_before").iterdir()] == ["3"]
             assert (tmp_path / "master.json").exists()
         assert load_settings(tmp_path) == more(number)
 
@@ -93,6 +94,7 @@ def test_killed_while_it_grows_a_study_has_its_old_plan(
         assert study.grown_from == ()
     with Study.create_or_resume(tmp_path, more(5)) as study:
         assert study.grown_from == (3,)
+    assert (tmp_path / "results_before/3/result.json").read_text() == "[]"
     path = tmp_path / "grown_from.json"
     assert set(json.loads(path.read_text())) == {3}
     path.write_text("{")

@@ -24,6 +24,8 @@
     selected.json       the winner
     winner.safetensors  weights of the trained winner
     results/            the exported network, the result of the search, and its test predictions
+    results_before/14/  a copy of `results/` of 14 trials for each super-block, before the study got
+                        more
     rivals/NAME/        the training of a rival, as `genets train` has it
     rivals/NAME.json    its score and its predictions for the test images, when its training ends
     seconds.json        wall time of each phase
@@ -64,6 +66,7 @@ ROUNDS = "rounds"
 FOLDS = "folds"
 BUDGETS = "budgets"
 RESULTS = "results"
+RESULTS_BEFORE = "results_before"
 RIVALS = "rivals"
 SLURM = "slurm"
 RANKING = "masternets.json"  # how the MasterNet was chosen; written before the study begins

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -234,15 +235,28 @@ class Study(StudyReader):
     def _grow(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take settings with more trials, and remove the conclusions from fewer trials.
 
-        The settings are written last: a study that is killed before continues with fewer trials,
-        and computes the conclusions again.
+        The exported networks are copied first. The settings are written last: a study that is
+        killed before continues with fewer trials, and computes the conclusions again.
         """
+        self._keep_results(stored)
         for budget in ("", *stored.budgets):
             for name in layout.CONCLUSIONS:
                 self.at_budget(budget)._remove(name)
         before = [*StudyReader(self.folder).grown_from, stored.trials_per_super_block]
         self.save_json(layout.GROWN_FROM, before)
         self.files.write_settings(asked.to_toml())
+
+    def _keep_results(self, stored: SearchSettings) -> None:
+        """Copy the exported networks, if a search has finished."""
+        results = self.folder / layout.RESULTS
+        kept = self.folder / layout.RESULTS_BEFORE / str(stored.trials_per_super_block)
+        if kept.exists() or not any(results.rglob(Path(layout.RESULT).name + ".json")):
+            return
+        with self.files.explained():
+            kept.parent.mkdir(exist_ok=True)
+            with TemporaryDirectory(dir=kept.parent) as place:
+                copy = shutil.copytree(results, Path(place) / kept.name)
+                copy.rename(kept)
 
     @contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
