@@ -16,7 +16,7 @@ from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.nas.context import SearchContext, explained_memory
 from genets.nas.study.reader import Training
-from genets.training import RunRecipe, fitting_threads
+from genets.training import fitting_threads
 from genets.training.variants import (
     Variant,
     describe_variants,
@@ -35,7 +35,6 @@ _log = get_logger(__name__)
 def decide_fields(
     context: SearchContext,
     training: Training,
-    recipe: RunRecipe,
     report: Callable[[str], None],
     starts: Iterable[Start],
 ) -> None:
@@ -44,7 +43,6 @@ def decide_fields(
     Args:
         context: The search.
         training: The training.
-        recipe: Its recipe, or a shorter one.
         report: Reports the progress in words.
         starts: A network with its starting weights, the images and the teacher; with
             cross-validation, those of each fold. They are made only where they are needed.
@@ -52,6 +50,7 @@ def decide_fields(
     Raises:
         TrainingError: All short trainings of a fold failed, or memory ran out.
     """
+    recipe = context.study.recipe(training)
     if is_decided(recipe):
         return
     words, folds = f"short trainings, {name_variants(recipe)}", context.settings.num_folds

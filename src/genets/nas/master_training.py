@@ -101,7 +101,6 @@ def _train_or_load(
     decide_fields(
         context,
         "master_training",
-        context.study.recipe("master_training"),
         lambda words: report(part[0], total, words),
         _starts(context, data),
     )

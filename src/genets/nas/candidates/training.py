@@ -28,7 +28,6 @@ from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_first
 from genets.nas.trials.run import restore_weights
 from genets.structure import Structure
-from genets.training import with_all_fields
 from genets.training.score import Metric
 
 _log = get_logger(__name__)
@@ -109,11 +108,9 @@ def decide_final_fields(
     Raises:
         TrainingError: The short trainings of all of them failed.
     """
-    recipe = with_all_fields(make_candidate_job(context).recipe)
     for structure in structures:
         try:
-            starts = _starts(context, structure)
-            decide_fields(context, "final_training", recipe, report, starts)
+            decide_fields(context, "final_training", report, _starts(context, structure))
         except TrainingError as error:
             _log.warning("the short trainings of candidate %s failed: %s", structure, error)
             reason = error

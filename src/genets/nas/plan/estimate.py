@@ -101,7 +101,7 @@ class Estimate:
     def phases(self) -> Iterator[PlannedPhase]:
         """The phases in the order in which a search runs them."""
         settings, master_ms = self._settings, self._times.measured.ms_per_image
-        self._is_decided = False  # the recipe of the candidates, by the first of them
+        self._is_decided = False  # the recipe of candidates and winner
         yield self._table()
         yield self._master()
         multiples = {budget: Budget.parse(budget).ms_per_image(master_ms) / master_ms
@@ -220,15 +220,21 @@ class Estimate:
             )
             taught = times.taught(multiple, recipe)
             one_s = self._folds * taught.seconds(steps, scored)
-            deciding_s = 0.0 if self._is_decided else _deciding_s(recipe, taught, *self._scored)
-            self._is_decided = True
             yield PlannedPhase(
                 f"candidate training{ending}",
                 f"up to {counted(self._candidates, 'candidate')}{self._in_folds}",
-                self._start_s + in_turn * one_s + self._folds * deciding_s,
+                self._start_s + in_turn * one_s + self._decide_s(taught),
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
                 self._candidates, self._folds, recipe.epochs, steps,
             )  # fmt: skip
+
+    def _decide_s(self, taught: TrainingTime) -> float:
+        """The time of the short trainings of candidates or winner, which are run once."""
+        if self._is_decided:
+            return 0.0
+        self._is_decided = True
+        recipe = self._settings.final_training.recipe()
+        return self._folds * _deciding_s(recipe, taught, *self._scored)
 
     def _winner_phases(self, ending: str, multiple: float) -> Iterator[PlannedPhase]:
         """The final training, unless the winner is a candidate that was trained as long; export."""
@@ -241,7 +247,7 @@ class Estimate:
             yield PlannedPhase(
                 f"final training{ending}",
                 "1 training",
-                self._team_start_s + shared.seconds(steps),
+                self._team_start_s + shared.seconds(steps) + self._decide_s(taught),
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
                 1, 1, recipe.epochs, steps,
             )  # fmt: skip
