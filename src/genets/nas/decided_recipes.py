@@ -32,7 +32,7 @@ Start = tuple["nn.Module", ImageData, "nn.Module | None"]
 _log = get_logger(__name__)
 
 
-def decide_fields(
+def decide_recipe(
     context: SearchContext,
     training: Training,
     report: Callable[[str], None],

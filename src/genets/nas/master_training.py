@@ -11,7 +11,7 @@ from genets.core.log import get_logger
 from genets.data import ImageData, load_data
 from genets.data.split import Fold
 from genets.nas.context import SearchContext
-from genets.nas.decided_recipes import Start, decide_fields
+from genets.nas.decided_recipes import Start, decide_recipe
 from genets.nas.start import load_start
 from genets.nas.study import layout
 from genets.nas.study.study import Study
@@ -98,7 +98,7 @@ def _train_or_load(
     if loaded is not None:
         return loaded
     report, total = context.report("MasterNet training"), part[1]
-    decide_fields(
+    decide_recipe(
         context,
         "master_training",
         lambda words: report(part[0], total, words),

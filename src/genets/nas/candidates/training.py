@@ -23,7 +23,7 @@ from genets.data import ImageData
 from genets.nas.candidates.assembly import needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
 from genets.nas.context import SearchContext
-from genets.nas.decided_recipes import Start, decide_fields
+from genets.nas.decided_recipes import Start, decide_recipe
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_first
 from genets.nas.trials.run import restore_weights
@@ -110,7 +110,7 @@ def decide_final_fields(
     """
     for structure in structures:
         try:
-            decide_fields(context, "final_training", report, _starts(context, structure))
+            decide_recipe(context, "final_training", report, _starts(context, structure))
         except TrainingError as error:
             _log.warning("the short trainings of candidate %s failed: %s", structure, error)
             reason = error
