@@ -58,7 +58,8 @@ def main() -> None:
         raise SystemExit(f"skipped: there are no photographs in {options.photos}/train")
     runs = dict((read_result(NAME) or {}).get("runs", {}))
     with tempfile.TemporaryDirectory(prefix="genets-learning-rates-") as name:
-        folder, weights, network = options.studies or Path(name), options.weights, options.network
+        weights, network = options.weights, options.network
+        folder = options.studies if options.studies and weights is None else Path(name)
         classes = sorted(path for path in (options.photos / "train").iterdir() if path.is_dir())
         if weights is None:
             network, weights = (

@@ -235,6 +235,8 @@ def test_trials_need_fields_that_are_decided() -> None:
         asked(trial_training={"learning_rate": "auto"})
     with pytest.raises(SettingsError, match=message):
         asked(trial_training={"recipe": "finetune", "learning_rate": "auto"})
+    with pytest.raises(SettingsError, match=r"trial_training\.optimizer must be 'sgd' or 'adamw'"):
+        asked(trial_training={"recipe": "finetune", "optimizer": "adam"})
     trial = asked(trial_training={"recipe": "finetune"}).trial_training
     assert isinstance(trial, TrialSettings)
     assert trial.learning_rate == middle_rate("adamw")

@@ -15,7 +15,7 @@ from genets.core.errors import TrainingError
 from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.nas.context import SearchContext, explained_memory
-from genets.nas.study.reader import Training
+from genets.nas.study.reader import DecidedTraining
 from genets.training import fitting_threads
 from genets.training.variants import (
     Variant,
@@ -34,7 +34,7 @@ _log = get_logger(__name__)
 
 def decide_recipe(
     context: SearchContext,
-    training: Training,
+    training: DecidedTraining,
     report: Callable[[str], None],
     starts: Iterable[Start],
 ) -> None:

@@ -1,4 +1,4 @@
-"""Variants of a recipe: the values that fields may take which are `auto`.
+"""Variants of a recipe: the values that are tried for its fields that are `auto`.
 
 No learning rate suits all starting weights. Published ImageNet weights lose what they know at a
 rate that weak weights need, and their batch norm keeps its statistics, while weights that change a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -98,9 +99,7 @@ def read_variants(rows: Any) -> list[Variant]:
 
 def best_variant(tried: Sequence[Variant]) -> Variant:
     """The variant with the lowest cross-entropy. Raises ValueError where none has a score."""
-    scored = {
-        each.cross_entropy: each for each in reversed(tried) if each.cross_entropy is not None
-    }
+    scored = [each for each in tried if each.cross_entropy is not None]
     if not scored:
         raise ValueError("no short training has a score")
-    return scored[min(scored)]
+    return min(scored, key=attrgetter("cross_entropy"))

@@ -22,8 +22,7 @@ MIN_PHOTO_SIDE = 96
 MANY_IMAGES = 100_000  # from here on, the larger GENet, and no fine-tuning
 FEW_IMAGES = 10_000  # below, batches of 256 images would leave few steps in an epoch
 SMALL_BATCH = 64
-# A fine-tuning needs steps even where an epoch has few, above all that of a candidate, which is put
-# together from parts.
+# A fine-tuning needs steps even where an epoch has few.
 FINE_TUNING_STEPS = 500
 FINE_TUNING_EPOCHS = 20  # the least number
 MAX_FINE_TUNING_EPOCHS = 200

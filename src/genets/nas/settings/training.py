@@ -19,7 +19,7 @@ from genets.training.recipe import (
     describe_fields,
     full_recipe,
 )
-from genets.training.variants import AUTO_FIELDS, middle_rate
+from genets.training.variants import AUTO_FIELDS, RATES, middle_rate
 
 RECIPE = "recipe"  # the key of a table that names a recipe
 
@@ -135,10 +135,12 @@ class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ign
         short training itself, so fields that are `auto` get a usual value.
         """
         fields: dict[str, Any] = super()._expand(name, {"linear_start": False, **changes})
-        if fields["learning_rate"] == AUTO != changes.get("learning_rate"):
-            fields["learning_rate"] = middle_rate(fields["optimizer"])
-        if fields["norm_statistics"] == AUTO != changes.get("norm_statistics"):
-            fields["norm_statistics"] = "batch"
+        usual: dict[str, Any] = {"norm_statistics": "batch"}
+        if fields["optimizer"] in RATES:  # otherwise the optimizer is refused
+            usual["learning_rate"] = middle_rate(fields["optimizer"])
+        for field, value in usual.items():
+            if fields[field] == AUTO and field not in changes:
+                fields[field] = value
         return fields
 
     def check(self, table: str) -> None:

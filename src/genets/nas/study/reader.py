@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from genets.nas.study.rival_records import TrainedRival
 
 Content = TypeVar("Content")
-Training = Literal["master_training", "final_training"]  # whose recipe short trainings may decide
+# The trainings whose recipe short trainings may decide.
+DecidedTraining = Literal["master_training", "final_training"]
 
 # The phases that had other names before version 0.2.
 OLD_PHASES = {
@@ -104,7 +105,7 @@ class StudyReader:
         """Give the short trainings that decided recipe fields, by the training of the settings."""
         return self.load_json(layout.SHORT_TRAININGS, _read_short_trainings) or {}
 
-    def recipe(self, training: Training) -> RunRecipe:
+    def recipe(self, training: DecidedTraining) -> RunRecipe:
         """Give the recipe of a training; fields that are `auto` as short trainings decided them."""
         recipe: RunRecipe = getattr(self.settings, training).recipe()
         tried = self.short_trainings().get(training)
@@ -244,7 +245,7 @@ def _read_candidates(rows: Any) -> list[Candidate]:
 
 
 def _read_short_trainings(record: Any) -> dict[str, list[Variant]]:
-    unknown = record.keys() - {*get_args(Training)}
+    unknown = record.keys() - {*get_args(DecidedTraining)}
     if unknown:
         raise ValueError(f"it has no training {min(unknown)}")
     return {name: read_variants(rows) for name, rows in record.items()}
