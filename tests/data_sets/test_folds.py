@@ -1,6 +1,7 @@
 """Folds of the training images, for cross-validation."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,23 @@ def test_the_digits_give_folds_of_all_digits_outside_the_test_split() -> None:
     assert joint == drawings + usual.validation.class_counts()
     assert all(data.test.class_counts() == usual.test.class_counts() for data in folds)
     assert [data.mean for data in folds] == [usual.mean] * 2
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "cut", "usual", "deciding"),
+    [
+        (16, 4, ("validation",), 5, 5),
+        (320, 80, ("validation",), 5, 3),  # 240 images are scored
+        (800, 199, ("validation",), 5, 2),
+        (800, 200, ("validation",), 1, 0),
+        (320, 80, (), 5, 4),  # a stored validation split is in no fold
+        (7, 2, ("validation",), 1, 0),  # too few images for folds
+    ],
+)
+def test_few_validation_images_need_folds(
+    train: int, validation: int, cut: tuple[str, ...], usual: int, deciding: int
+) -> None:
+    digits = load_data("digits", 8)
+    data = replace(digits, train=range(train), validation=range(validation), cut_splits=cut)
+    assert data.usual_folds == usual
+    assert data.deciding_folds == [Fold(number, 5) for number in range(deciding)]

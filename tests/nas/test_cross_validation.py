@@ -26,11 +26,11 @@ from rounds_lab import (
 
 from genets.core.errors import DataError, GenetsError, SettingsError
 from genets.data import ImageData, load_data
-from genets.data.split import Fold
+from genets.data.split import FOLDS, Fold
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
-from genets.nas.new_study import FOLDS, choose_folds
+from genets.nas.new_study import choose_folds
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.presets import PRESETS
@@ -326,6 +326,9 @@ class Sizes:
     train: range
     validation: range
     cut_splits: tuple[str, ...] = ("validation",)
+
+    images_for_folds = ImageData.images_for_folds
+    usual_folds = ImageData.usual_folds
 
 
 def chosen_folds(

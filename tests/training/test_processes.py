@@ -88,7 +88,7 @@ def test_a_process_that_ends_during_the_short_trainings_is_one_sentence(tmp_path
     def lost(*words, **options):
         raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
 
-    monkeypatch.setattr("genets.training.train_network.try_variants", lost)
+    monkeypatch.setattr("genets.training.run.decided_recipe.try_variants", lost)
     monkeypatch.setattr(processes.Processes, "is_lost", lambda self, error: "gloo" in str(error))
     with pytest.raises(TrainingError, match="another process of this run has ended during"):
         run(settings(WITH_BN, UNDECIDED), tmp_path)

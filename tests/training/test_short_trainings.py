@@ -5,8 +5,10 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_together import Blobs, small_net
 from test_train_network import NETWORK, PLAIN, KilledError, assert_equal, run, weights
 from test_train_network import kill_at as kill_at
@@ -14,7 +16,7 @@ from test_train_network import kill_at as kill_at
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.progress import Progress
 from genets.data import load_data
-from genets.networks import build
+from genets.networks import build, save_weights
 from genets.structure import Structure
 from genets.training import (
     Listener,
@@ -41,6 +43,7 @@ from genets.training.variants import (
     best_variant,
     describe_variants,
     is_decided,
+    join_folds,
     variants_of,
 )
 
@@ -308,3 +311,89 @@ def test_training_on_a_data_set_decides_the_fields(net, data, short):
     assert_equal(decided.state_dict(), fixed.state_dict())
     with pytest.raises(GenetsError, match="learning_rate and norm_statistics must not be auto"):
         train(copy.deepcopy(net), data.train, recipe, seed=5)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Forty images of two classes, an eighth of which cannot be read."""
+    random = np.random.default_rng(0)
+    for name, level in (("cats", 60), ("dogs", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(20):
+            path = tmp_path / "photos" / name / f"{number}.png"
+            pixels = random.normal(level, 30, (16, 16, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(path)
+            if number % 8 == 7:
+                path.write_bytes(path.read_bytes()[:70])
+    return str(tmp_path / "photos")
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """The images of each call of `try_variants`, which prefers another variant in each fold."""
+    seen = []
+
+    def try_variants(net, data, recipe, *, on_step, **options):
+        on_step(1, 1)
+        names = [{*split.names()} for split in (data.train, data.validation)]
+        for _ in data.train.batches(8, epoch=0):
+            pass
+        seen.append(names)
+        return [
+            replace(variant, cross_entropy=float((number - len(seen)) ** 2))
+            for number, variant in enumerate(variants_of(recipe))
+        ]
+
+    monkeypatch.setattr("genets.training.run.decided_recipe.try_variants", try_variants)
+    return seen
+
+
+def run_on_photos(out, photos, **changes):
+    phases, notes = [], []
+    asked = RunSettings(
+        network=NETWORK, data=photos, recipe=replace(RUN, epochs=1, batch_size=8),
+        max_broken_share=0.5, **changes,
+    )  # fmt: skip
+    listener = Listener(progress=phases.append, note=notes.append)
+    train_network(asked, out, device="cpu", listener=listener)
+    words = [each.detail for each in phases if each.phase == "short trainings"]
+    return words, notes
+
+
+def test_short_trainings_with_few_validation_images_are_cross_validated(tmp_path, photos, tried):
+    words, notes = run_on_photos(tmp_path / "run", photos)
+    assert words == [
+        f"6 variants of learning_rate and norm_statistics, fold {number} of 5"
+        for number in range(1, 6)
+    ]
+    data = load_data(photos, 16, check=False)
+    images = {*data.train.names(), *data.validation.names()}
+    broken = {name for name in images if any(name in note for note in notes)}
+    for train_names, fold in tried:
+        assert not train_names & fold
+        assert (train_names | fold) - broken == images - broken
+    # The sum of (number - fold)² over the folds 1 to 5 is least for the fourth variant.
+    best = variants_of(RUN)[3]
+    assert load_settings(tmp_path / "run").recipe.learning_rate == "auto"
+    assert best_variant(load_variants(tmp_path / "run")).of(RUN) == best.of(RUN)
+    assert f"the best of 6 short trainings had {best}; each was repeated in 5 folds" in notes
+    reported = [note for note in notes if "cannot be read (" in note]
+    assert len(reported) == len({*reported}) == 4  # with one of the test split
+
+
+def test_weights_that_have_seen_the_images_are_not_cross_validated(tmp_path, photos, tried):
+    data = load_data(photos, 16, check=False)
+    path = tmp_path / "own.safetensors"
+    save_weights(build(TINY, 2), path, data.weights_metadata())
+    words, _ = run_on_photos(tmp_path / "run", photos, weights=str(path))
+    assert words == ["6 variants of learning_rate and norm_statistics"]
+    assert tried == [[{*data.train.names()}, {*data.validation.names()}]]
+
+
+def test_a_variant_that_fails_in_a_fold_has_no_mean():
+    scores = [(1.0, None, 5.0), (2.0, 0.1, 1.0)]
+    folds = [[Variant(0.1, "batch", score) for score in fold] for fold in scores]
+    assert [each.cross_entropy for each in join_folds(folds)] == [1.5, None, 3.0]
+    failed = [[Variant(0.1, "batch", None)], [Variant(0.1, "batch", 1.0)]]
+    with pytest.raises(TrainingError, match="each learning rate failed in a fold"):
+        join_folds(failed)

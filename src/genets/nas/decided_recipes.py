@@ -6,12 +6,9 @@ own. All candidates share theirs, and so do the winner and all folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from statistics import fmean
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from genets.core.errors import TrainingError
 from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.nas.context import SearchContext, explained_memory
@@ -21,6 +18,7 @@ from genets.training.variants import (
     Variant,
     describe_variants,
     is_decided,
+    join_folds,
     name_variants,
 )
 
@@ -74,21 +72,6 @@ def decide_recipe(
                     on_step=on_step,
                 )
             )
-    tried = _join(of_folds)
-    if all(each.cross_entropy is None for each in tried):
-        raise TrainingError("each learning rate failed in a fold")
+    tried = join_folds(of_folds)
     _log.info("%s: %s", training, describe_variants(tried))
     context.study.save_short_trainings(training, tried)
-
-
-def _join(folds: Sequence[Sequence[Variant]]) -> list[Variant]:
-    """The mean of each variant over the folds; a variant that failed in one has none."""
-    return [
-        replace(each[0], cross_entropy=_mean([variant.cross_entropy for variant in each]))
-        for each in zip(*folds, strict=True)
-    ]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 MEASURED_AT = 64  # any resolution, because only the sizes of the files are read
 
-# A top-1 of 80 % on 200 images has a standard error of 2.8 points. Good candidates often differ by
-# less, so with fewer images, chance would choose the winner.
-FEW_VALIDATION_IMAGES = 200
-FOLDS = 5  # each training then has four fifths of the images, as with a usual validation split
-
 
 @dataclass(frozen=True, slots=True)
 class CompleteSettings:
@@ -111,12 +106,11 @@ def choose_folds(
     """
     if is_study(out):
         return _with_folds(settings, settings.folds or load_settings(out).folds), ()
-    images = len(data.train) + len(data.validation) * ("validation" in data.cut_splits)
+    images, folds = data.images_for_folds, data.usual_folds
     if settings.folds > images:
         raise SettingsError(
             f"folds must be at most {images}, the number of training images, not {settings.folds}"
         )
-    is_small = len(data.validation) < FEW_VALIDATION_IMAGES and images >= 2 * FOLDS
     is_possible = settings.rounds == 1 and not _were_trained_on(settings, data)
     if settings.folds > 1 and not is_possible:
         raise SettingsError(
@@ -125,13 +119,13 @@ def choose_folds(
         )
     if settings.folds:
         return settings, ()
-    if not (is_small and is_possible):
+    if folds == 1 or not is_possible:
         return _with_folds(settings, 1), ()
     reason = (
-        f"folds {FOLDS}: with {counted(len(data.validation), 'validation image')}, trials and "
+        f"folds {folds}: with {counted(len(data.validation), 'validation image')}, trials and "
         f"candidates are cross-validated on {counted(images, 'training image')}"
     )
-    return _with_folds(settings, FOLDS), (reason,)
+    return _with_folds(settings, folds), (reason,)
 
 
 def _with_folds(settings: SearchSettings, folds: int) -> SearchSettings:
@@ -140,10 +134,6 @@ def _with_folds(settings: SearchSettings, folds: int) -> SearchSettings:
 
 def _were_trained_on(settings: SearchSettings, data: ImageData) -> bool:
     """Whether the starting weights say that they were trained on images of this data."""
-    if not settings.weights:
-        return False
-    from genets.networks.weights import read_metadata
-    from genets.networks.weights_facts import read_facts
+    from genets.networks.weights_facts import were_trained_on
 
-    origin = read_facts(read_metadata(settings.weights), settings.weights).origin
-    return origin is not None and origin.is_same_data(data.origin)
+    return bool(settings.weights) and were_trained_on(settings.weights, data.origin)

@@ -18,6 +18,7 @@ from torch import nn
 from genets.core.errors import GenetsError, shown
 from genets.core.image_facts import ImageOrigin, Preprocessing
 from genets.core.json_files import READ_ERRORS
+from genets.networks.weights import read_metadata
 
 # The entries of timm's configuration that describe a network and not its published weights.
 KEPT = ("architecture", "first_conv", "classifier", "fixed_input_size", "min_input_size")
@@ -74,6 +75,16 @@ def read_facts(metadata: Mapping[str, str], path: str | Path) -> WeightsFacts:
         )
     except GenetsError as error:
         raise GenetsError(f"weights {str(path)!r} state wrong facts: {error}") from error
+
+
+def were_trained_on(path: str | Path, images: ImageOrigin) -> bool:
+    """Whether a file of weights says that they were trained on images of this data.
+
+    Raises:
+        GenetsError: The file is missing or damaged.
+    """
+    origin = read_facts(read_metadata(path), path).origin
+    return origin is not None and origin.is_same_data(images)
 
 
 def _parsed(metadata: Mapping[str, str], name: str, path: str | Path) -> Any:

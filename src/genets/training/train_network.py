@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from genets.core.class_balance import describe_imbalance
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
-from genets.core.progress import Progress
 from genets.data import ImageData
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.evaluation import evaluate
-from genets.training.recipe import AUTO, RunRecipe
-from genets.training.resources import fitting_threads, is_out_of_memory, usual_precision
+from genets.training.recipe import AUTO
+from genets.training.resources import fitting_threads, usual_precision
 from genets.training.run.checkpoint import Checkpoints
+from genets.training.run.decided_recipe import decide_recipe
 from genets.training.run.distributed import Processes, training_device
 from genets.training.run.epoch_log import EpochRecord, Listener, TensorBoard, write_log
 from genets.training.run.folder import (
@@ -36,9 +34,7 @@ from genets.training.run.folder import (
     has_checkpoints,
     is_run,
     load_settings,
-    load_variants,
     open_run,
-    store_variants,
     write_results,
 )
 from genets.training.run.inputs import check_all, load_images, log_broken, make_network
@@ -46,15 +42,10 @@ from genets.training.run.settings import RunSettings
 from genets.training.run.state import TrainingState, scored_tensors
 from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer, check_batch_size
 from genets.training.score import Metric
-from genets.training.short_trainings import try_variants
 from genets.training.step import class_weights_of
 from genets.training.teacher import load_teacher
 from genets.training.variants import (
     AUTO_FIELDS,
-    best_variant,
-    describe_variants,
-    is_decided,
-    name_variants,
 )
 
 
@@ -113,6 +104,7 @@ def train_network(
         notes.append(text)
         outer.note(text)
 
+    reporting = replace(outer, note=note)
     settings = _with_resolution(settings)
     try:
         with ExitStack() as stack:
@@ -137,8 +129,8 @@ def train_network(
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
             teacher = teacher.to(team.device) if teacher else None
-            recipe = _decided_recipe(
-                settings, out, network, data, teacher, team, replace(outer, note=note)
+            recipe = decide_recipe(
+                settings, out, network, data, teacher, team, reporting, workers=workers
             )
             settings = replace(settings, recipe=recipe)
             trainer = Trainer(
@@ -150,7 +142,7 @@ def train_network(
                 Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
                 teacher=teacher,
                 metric=settings.deciding_metric,
-                listener=replace(outer, note=note),
+                listener=reporting,
                 checkpoint_seconds=checkpoint_seconds,
             )
             board = TensorBoard(out / TENSORBOARD) if tensorboard and team.is_first else None
@@ -176,63 +168,6 @@ def _with_stored_fields(settings: RunSettings, out: Path, device: str) -> RunSet
         decided = {name: getattr(stored, name) for name in names}
     decided = {name: value for name, value in decided.items() if getattr(recipe, name) == AUTO}
     return replace(settings, recipe=replace(recipe, **decided))
-
-
-def _decided_recipe(
-    settings: RunSettings,
-    out: Path,
-    net: nn.Module,
-    data: ImageData,
-    teacher: nn.Module | None,
-    team: Processes,
-    listener: Listener,
-) -> RunRecipe:
-    """The recipe of the run; short trainings decide its fields that are still `auto`.
-
-    A run with checkpoints has decided them.
-    """
-    recipe = settings.recipe
-    if is_decided(recipe):
-        return recipe
-    tried = load_variants(out) if has_checkpoints(out) else None
-    if tried is None:
-        words = name_variants(recipe)
-
-        def on_step(done: int, steps: int) -> None:
-            listener.progress(Progress("short trainings", done, steps, words))
-
-        with _explained_faults(recipe, team):
-            tried = try_variants(
-                net,
-                data,
-                recipe,
-                seed=settings.seed,
-                teacher=teacher,
-                device=team.device,
-                on_step=on_step,
-                team=team.team,
-            )
-        listener.note(describe_variants(tried))
-        team.run_on_first(lambda: store_variants(out, tried))
-    return best_variant(tried).of(recipe)
-
-
-@contextmanager
-def _explained_faults(recipe: RunRecipe, team: Processes) -> Iterator[None]:
-    """Turn a lost process and a lack of memory during the short trainings into one sentence."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and team.is_lost(error):
-            reason = "another process of this run has ended during the short trainings"
-        elif is_out_of_memory(error):
-            reason = (
-                f"memory ran out with {recipe.batch_size} images in a batch during the short "
-                "trainings; --batch-size must be smaller"
-            )
-        else:
-            raise
-        raise TrainingError(reason) from error
 
 
 def _with_resolution(settings: RunSettings) -> RunSettings:

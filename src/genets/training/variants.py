@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from genets.core.errors import TrainingError
 from genets.core.validation import check_fields, from_plain
 from genets.training.recipe import AUTO, RunRecipe
 
@@ -95,6 +97,26 @@ def read_variants(rows: Any) -> list[Variant]:
     tried = [from_plain(Variant, row) for row in rows]
     best_variant(tried)
     return tried
+
+
+def join_folds(folds: Sequence[Sequence[Variant]]) -> list[Variant]:
+    """The mean of each variant over folds of equal variants; a failure in a fold is a failure.
+
+    Raises:
+        TrainingError: Each variant failed in a fold.
+    """
+    joined = [
+        replace(each[0], cross_entropy=_mean([variant.cross_entropy for variant in each]))
+        for each in zip(*folds, strict=True)
+    ]
+    if all(each.cross_entropy is None for each in joined):
+        raise TrainingError("each learning rate failed in a fold; give a learning_rate")
+    return joined
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def best_variant(tried: Sequence[Variant]) -> Variant:

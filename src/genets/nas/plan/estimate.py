@@ -268,11 +268,12 @@ class Estimate:
         """Each rival is measured beside the MasterNet; a trained one is scored in each epoch."""
         times, seconds, (images, scored) = self._times.winner, 0.0, self._usual
         final = self._settings.final_training
+        deciding_folds = max(1, len(self._data.deciding_folds))
         for recipe, size in self._rivals:
             share = size.multiply_adds / multiply_adds(self._context.master)
             step_s = share * times.step_s * recipe.batch_size / final.batch_size
             scores_s = recipe.epochs * scored * share * times.scoring_s
-            steps = _steps(images, recipe) + steps_of_variants(recipe, images)
+            steps = _steps(images, recipe) + deciding_folds * steps_of_variants(recipe, images)
             seconds += 2 * self._times.measure_s + steps * step_s + scores_s
         work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
         basis = "a step of the MasterNet, by multiply-adds"

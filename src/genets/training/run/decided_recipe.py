@@ -1,0 +1,138 @@
+"""The recipe of a run: short trainings decide its fields that are `auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+
+from genets.core.errors import TrainingError
+from genets.core.progress import Progress
+from genets.data import ImageData
+from genets.data.split import Fold
+from genets.networks.weights_facts import were_trained_on
+from genets.training.recipe import RunRecipe
+from genets.training.resources import is_out_of_memory
+from genets.training.run.distributed import Processes
+from genets.training.run.epoch_log import Listener
+from genets.training.run.folder import has_checkpoints, load_variants, store_variants
+from genets.training.run.inputs import load_images
+from genets.training.run.settings import RunSettings
+from genets.training.short_trainings import try_variants
+from genets.training.variants import (
+    best_variant,
+    describe_variants,
+    is_decided,
+    join_folds,
+    name_variants,
+)
+
+
+def decide_recipe(
+    settings: RunSettings,
+    out: Path,
+    net: nn.Module,
+    data: ImageData,
+    teacher: nn.Module | None,
+    team: Processes,
+    listener: Listener,
+    *,
+    workers: int | None = None,
+) -> RunRecipe:
+    """Decide and store the fields of a recipe that are still `auto`.
+
+    A run with checkpoints has decided them. With few validation images, the short trainings are
+    cross-validated.
+
+    Args:
+        settings: The settings of the run.
+        out: The folder of the run.
+        net: The network with its starting weights, which does not change.
+        data: The images of the run.
+        teacher: The teacher, if there is one.
+        team: The processes that train together.
+        listener: Called with progress and messages.
+        workers: See `load_data`.
+
+    Raises:
+        TrainingError: All short trainings failed, or memory ran out.
+        DataError: Too many images cannot be read.
+    """
+    recipe = settings.recipe
+    if is_decided(recipe):
+        return recipe
+    if has_checkpoints(out):
+        return best_variant(load_variants(out)).of(recipe)
+    words, folds = name_variants(recipe), _folds(settings, data)
+    of_folds = []
+    for number, images in enumerate(_images(settings, data, team, workers, folds), 1):
+        fold = f", fold {number} of {len(folds)}" if folds else ""
+
+        def on_step(done: int, steps: int, fold: str = fold) -> None:
+            listener.progress(Progress("short trainings", done, steps, f"{words}{fold}"))
+
+        with _explained_faults(recipe, team):
+            of_folds.append(
+                try_variants(
+                    net,
+                    images,
+                    recipe,
+                    seed=settings.seed,
+                    teacher=teacher,
+                    device=team.device,
+                    on_step=on_step,
+                    team=team.team,
+                )
+            )
+    tried = join_folds(of_folds)
+    in_folds = f"; each was repeated in {len(folds)} folds" if folds else ""
+    listener.note(f"{describe_variants(tried)}{in_folds}")
+    team.run_on_first(lambda: store_variants(out, tried))
+    return best_variant(tried).of(recipe)
+
+
+def _folds(settings: RunSettings, data: ImageData) -> list[Fold]:
+    """The folds of the short trainings; empty for no cross-validation.
+
+    Starting weights that were trained on these images would know the images of each fold.
+    """
+    if settings.weights and were_trained_on(settings.weights, data.origin):
+        return []
+    return data.deciding_folds
+
+
+def _images(
+    settings: RunSettings,
+    data: ImageData,
+    team: Processes,
+    workers: int | None,
+    folds: list[Fold],
+) -> Iterator[ImageData]:
+    """The images of each fold, or those of the run."""
+    if not folds:
+        yield data
+    for fold in folds:
+        images = load_images(settings, team, workers, lambda text: None, fold)
+        if images.broken and data.broken:  # each broken image is counted and reported once
+            images.broken.reasons, images.broken.report = data.broken.reasons, data.broken.report
+        yield images
+
+
+@contextmanager
+def _explained_faults(recipe: RunRecipe, team: Processes) -> Iterator[None]:
+    """Turn a lost process and a lack of memory during the short trainings into one sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and team.is_lost(error):
+            reason = "another process of this run has ended during the short trainings"
+        elif is_out_of_memory(error):
+            reason = (
+                f"memory ran out with {recipe.batch_size} images in a batch during the short "
+                "trainings; --batch-size must be smaller"
+            )
+        else:
+            raise
+        raise TrainingError(reason) from error
