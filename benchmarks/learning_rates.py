@@ -10,8 +10,9 @@ Without --weights, the network is master_small at 32 pixels, trained on six clas
 photographs, and the task is that of pretrained.py: four other classes. With --weights, the network
 has the weights of the file, and the task has all classes; its test images are those of the folder.
 The recipe is `finetune`, with the epochs of the preset `photos`, or with those of --epochs where
-there are --weights. Each of its variants is trained whole, and scored on the test images. The
-regret is the distance of the chosen variant from the best one.
+there are --weights. Short trainings choose a variant, with few validation images in folds. Each of
+the variants is trained whole, and scored on the test images. The regret is the distance of the
+chosen variant from the best one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import copy
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from genets.training import RunRecipe, RunSettings, evaluate, fitting_threads, t
 from genets.training.recipe import apply_changes, make_recipe, named_recipe
 from genets.training.run.inputs import preprocessing_of
 from genets.training.short_trainings import try_variants
-from genets.training.variants import best_variant
+from genets.training.variants import best_variant, join_folds
 from pretrained import MASTER, PRETRAINING_CLASSES, make_task, pretrain
 
 NAME = "learning_rates"
@@ -89,10 +91,12 @@ def compare(
     settings = RunSettings(
         network=network, data=str(task), recipe=make_recipe(base), weights=str(weights)
     )
-    data = load_data(
-        str(task), MASTER.resolution if options.weights is None else options.resolution,
+    resolution = MASTER.resolution if options.weights is None else options.resolution
+    load = partial(
+        load_data, str(task), resolution,
         seed=seed, check=False, preprocessing=preprocessing_of(settings),
     )  # fmt: skip
+    data = load()
     epochs = options.epochs
     if options.weights is None:
         epochs = settings_from_data(
@@ -104,7 +108,8 @@ def compare(
     ).network
     with fitting_threads(net, data.resolution, recipe.batch_size):
         began = time.monotonic()
-        tried = try_variants(net, data, recipe, seed=seed)
+        folds = [load(fold=fold) for fold in data.deciding_folds] or [data]
+        tried = join_folds([try_variants(net, images, recipe, seed=seed) for images in folds])
         seconds = time.monotonic() - began
         rows: list[dict[str, Any]] = []
         for variant in tried:
@@ -121,6 +126,7 @@ def compare(
     top1 = [row["test_top1"] for row in rows]
     return {
         "epochs": epochs,
+        "folds": len(folds),
         "short_seconds": seconds,
         "chosen": chosen,
         "test_top1": top1[chosen],

@@ -15,8 +15,9 @@ All networks are scored on the training photographs of the four classes that no 
 - `inherited`: the winner of a search whose trials and candidates inherit weights.
 - `scratch`: the winner of the same search with `from_scratch`; its MasterNet is fine-tuned, too.
 - `scaled`: the MasterNet with all widths scaled by one factor: the fastest such network that is not
-  faster than the inherited winner. It inherits the most important channels, and is fine-tuned by
-  the recipe of the winner, with short trainings of its own and the MasterNet as teacher.
+  faster than the inherited winner. It inherits the most important channels, and is fine-tuned with
+  the MasterNet as teacher, by the recipe of the winner and as long: where the winner continues
+  from its weights as a candidate, for the epochs of both trainings.
 - `master`: the whole fine-tuned MasterNet.
 """
 
@@ -28,6 +29,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,12 @@ from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import starting_preprocessing
-from genets.nas.study.reader import is_study, load_settings
+from genets.nas.study.reader import StudyReader, is_study, load_settings
 from genets.networks import build, load_weights
 from genets.networks.channels import MasterChannels
 from genets.networks.inheritance import inherit
 from genets.structure import Structure, zoo
-from genets.training import RunSettings, evaluate, fitting_threads, train_on
+from genets.training import RunRecipe, RunSettings, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics
 from genets.training.recipe import make_recipe, named_recipe
 from genets.training.teacher import TeacherNetwork
@@ -129,7 +131,7 @@ def compare(data: Path, start: Path, seed: int, target: Target) -> list[dict[str
     """Run both searches and the scaled MasterNet for both budgets."""
     folder = data.parent / f"{data.name}-studies"
     given = {"data": str(data), "master": str(start), "seed": seed, "target": target}
-    budgets, latency = find_budgets(folder / "fastest", given)
+    budgets, latency = find_budgets(data.parent / "fastest", given)
     results = {}
     for method in ("inherited", "scratch"):
         out = folder / method
@@ -154,7 +156,10 @@ def compare(data: Path, start: Path, seed: int, target: Target) -> list[dict[str
 
 
 def find_budgets(folder: Path, given: dict[str, Any]) -> tuple[list[str], Path]:
-    """The budgets as multiples of the MasterNet's latency, and the folder of the latency table."""
+    """The budgets as multiples of the MasterNet's latency, and the folder of the latency table.
+
+    They do not depend on the images, so all searches share them.
+    """
     stored = folder / "budgets.json"
     if stored.exists():
         return json.loads(stored.read_text()), folder / "latency"
@@ -194,7 +199,11 @@ def of_scaled(whole: SearchResult, result: SearchResult) -> dict[str, Any]:
     master = build(settings.structure, data.num_classes)
     load_weights(master, whole.folder / "master.safetensors")
     began = time.monotonic()
-    net = scaled_network(structure, master.eval(), settings, data)
+    recipe = StudyReader(whole.folder).recipe("final_training")
+    if settings.num_folds == 1:
+        assert settings.confirm_epochs is not None
+        recipe = replace(recipe, epochs=recipe.epochs + settings.confirm_epochs)
+    net = scaled_network(structure, master.eval(), recipe, settings.seed, data)
     return {
         "test_top1": evaluate(net, data.test).top1,
         "structure": str(structure),
@@ -203,16 +212,15 @@ def of_scaled(whole: SearchResult, result: SearchResult) -> dict[str, Any]:
 
 
 def scaled_network(
-    structure: Structure, master: ByobNet, settings: SearchSettings, data: ImageData
+    structure: Structure, master: ByobNet, recipe: RunRecipe, seed: int, data: ImageData
 ) -> nn.Module:
-    recipe = settings.final_training.recipe()
-    with seeded_globals("final", settings.seed):
+    with seeded_globals("final", seed):
         net = build(structure, data.num_classes)
-    inherit(net, structure, MasterChannels(master, settings.structure))
+    inherit(net, structure, MasterChannels(master, MASTER))
     teacher = TeacherNetwork(master, data.resolution, data.mean, data.std, data)
     with fitting_threads(net, data.resolution, recipe.batch_size):
-        estimate_norm_statistics(net, data.train, recipe, seed=settings.seed)
-        train_on(net, data, recipe, seed=settings.seed, teacher=teacher)
+        estimate_norm_statistics(net, data.train, recipe, seed=seed)
+        train_on(net, data, recipe, seed=seed, teacher=teacher)
     return net
 
 
