@@ -32,10 +32,10 @@ def widths(structure: Structure | None) -> list[int]:
 
 @pytest.mark.parametrize(
     ("aim_ms", "expected"),
-    [(96, [32, 64]), (95, [24, 56]), (80, [24, 56]), (79, [24, 48]), (48, [16, 32]),
-     (120, [40, 80]), (1000, [64, 128])],
+    [(96, [32, 64]), (95, [24, 64]), (87, [24, 56]), (80, [24, 56]), (79, [24, 48]), (48, [16, 32]),
+     (111, [32, 72]), (120, [40, 80]), (1000, [64, 128])],
 )  # fmt: skip
-def test_the_widest_structure_up_to_the_latency_is_given(aim_ms: float, expected: Any) -> None:
+def test_the_slowest_structure_up_to_the_latency_is_given(aim_ms: float, expected: Any) -> None:
     assert widths(scaled(aim_ms)) == [16, *expected, 128], "the space leaves stem and head alone"
 
 
@@ -68,6 +68,14 @@ def test_a_projection_stays_unless_nothing_else_is_fast_enough(
 ) -> None:
     """With the width of the stem, the first super-block would have an identity as its shortcut."""
     assert widths(scaled(aim_ms))[1:3] == expected
+
+
+def test_no_projection_is_lost_for_a_single_wider_stage() -> None:
+    """Between [24, 32] and [24, 40], a wider stem would make the first shortcut an identity."""
+    space = DesignSpace((Block("XX"),), stem_width_range=(0.5, 1.5)).around(MASTER)
+    for aim_ms in range(48, 193):
+        _, first, _, _ = found = widths(scaled(aim_ms, space))
+        assert found[0] != first or aim_ms < 56
 
 
 def test_an_identity_stays_an_identity() -> None:

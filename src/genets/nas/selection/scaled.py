@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import product
 
 from genets.latency import LatencyTable
 from genets.structure import SearchSpace, Structure, SuperBlock
@@ -21,6 +21,9 @@ def scale_to_latency(
 ) -> Structure | None:
     """Scale the widths of the MasterNet by one factor until a latency is reached.
 
+    Widths have steps, so many of them change at the same factor. Those that fit have the width of
+    the next larger factor.
+
     Args:
         space: The search space; each width is one of its widths.
         table: Predicts latencies.
@@ -28,13 +31,46 @@ def scale_to_latency(
         resolution: The resolution of the structure.
 
     Returns:
-        The widest structure up to the latency; None where all are slower.
+        The slowest such structure up to the latency; None where all are slower.
     """
-    for structure in chain(_scaled_down(space, keep=True), _scaled_down(space, keep=False)):
-        structure = structure.with_resolution(resolution)
-        if table.predict_ms_per_image(structure) <= aim_ms:
-            return structure
+    for keep in (True, False):
+        wider: Structure | None = None
+        for structure in _scaled_down(space, keep=keep):
+            structure = structure.with_resolution(resolution)
+            if table.predict_ms_per_image(structure) <= aim_ms:
+                return _fill(structure, wider or structure, space.master, table, aim_ms)
+            wider = structure
     return None
+
+
+def _fill(
+    structure: Structure, wider: Structure, master: Structure, table: LatencyTable, aim_ms: float
+) -> Structure:
+    """The slowest structure up to a latency that takes each stage from one of two structures.
+
+    No further projection of the MasterNet is lost. structure: it is fast enough.
+    """
+    allowed = _lost_projections(structure, master)
+    pairs = zip(structure.stages, wider.stages, strict=True)
+    mixed = (
+        replace(structure, stages=stages) for stages in product(*(dict.fromkeys(p) for p in pairs))
+    )
+    known = {
+        each: table.predict_ms_per_image(each)
+        for each in mixed
+        if _lost_projections(each, master) <= allowed
+    }
+    return max((each for each in known if known[each] <= aim_ms), key=known.__getitem__)
+
+
+def _lost_projections(structure: Structure, master: Structure) -> set[int]:
+    """The super-blocks whose shortcut is an identity and not a projection as in the MasterNet."""
+    return {
+        index
+        for index in master.indices
+        if structure.stage(index).keeps_shape(structure.input_width(index))
+        and not master.stage(index).keeps_shape(master.input_width(index))
+    }
 
 
 def _scaled_down(space: SearchSpace, *, keep: bool) -> Iterator[Structure]:
