@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from genets.core.class_balance import describe_imbalance
 from genets.core.errors import GenetsError, TrainingError
@@ -44,9 +46,7 @@ from genets.training.run.trainer import CHECKPOINT_SECONDS, Trainer, check_batch
 from genets.training.score import Metric
 from genets.training.step import class_weights_of
 from genets.training.teacher import load_teacher
-from genets.training.variants import (
-    AUTO_FIELDS,
-)
+from genets.training.variants import AUTO_FIELDS
 
 
 def train_network(
@@ -108,19 +108,8 @@ def train_network(
     settings = _with_resolution(settings)
     try:
         with ExitStack() as stack:
-            # A wrong input must leave no folder behind, so a new folder is begun after loading.
-            is_new = not is_run(out)
-            team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
-            data = load_images(settings, team, workers, note)
-            check_batch_size(settings.recipe, data, team.count)
-            if advice := _balance_advice(settings, data):
-                note(advice)
-            network, structure = make_network(settings, data, not has_checkpoints(out), note)
-            teacher = None
-            if settings.teacher:
-                teacher = load_teacher(settings.teacher, data, settings.teacher_weights)
-            team.run_on_first(lambda: is_new and stack.enter_context(open_run(out, settings)))
-            team.run_on_first(lambda: check_images(out, data))
+            inputs = _load_inputs(settings, out, team, workers, note, stack)
+            data, network = inputs.data, inputs.network
             stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
             if check_data:
                 check_all(data, team, note, outer.progress)
@@ -128,15 +117,13 @@ def train_network(
             # `data.reading` and not `workers`, which may change before a run is continued.
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
-            teacher = teacher.to(team.device) if teacher else None
+            teacher = inputs.teacher.to(team.device) if inputs.teacher else None
             recipe = decide_recipe(
                 settings, out, network, data, teacher, team, reporting, workers=workers
             )
             settings = replace(settings, recipe=recipe)
             trainer = Trainer(
-                TrainingState(
-                    network, settings.recipe, team, class_weights_of(data.train, settings.recipe)
-                ),
+                TrainingState(network, recipe, team, class_weights_of(data.train, recipe)),
                 data,
                 settings.seed,
                 Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
@@ -147,11 +134,48 @@ def train_network(
             )
             board = TensorBoard(out / TENSORBOARD) if tensorboard and team.is_first else None
             _train(trainer, out, board)
-            return _finish(trainer, out, structure, settings, notes)
+            return _finish(trainer, out, inputs.structure, settings, notes)
     except GenetsError as error:
         if team.is_first:
             raise
         raise TrainingError(f"process {team.share.number + 1} of {team.count}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The inputs of a run; `structure` is None for a network of another package."""
+
+    data: ImageData
+    network: nn.Module
+    structure: Structure | None
+    teacher: nn.Module | None
+
+
+def _load_inputs(
+    settings: RunSettings,
+    out: Path,
+    team: Processes,
+    workers: int | None,
+    note: Callable[[str], None],
+    stack: ExitStack,
+) -> _Inputs:
+    """Load the inputs, and lock the folder of the run until the stack is closed.
+
+    A wrong input must leave no folder behind, so a new folder is begun after loading.
+    """
+    is_new = not is_run(out)
+    team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
+    data = load_images(settings, team, workers, note)
+    check_batch_size(settings.recipe, data, team.count)
+    if advice := _balance_advice(settings, data):
+        note(advice)
+    network, structure = make_network(settings, data, not has_checkpoints(out), note)
+    teacher = None
+    if settings.teacher:
+        teacher = load_teacher(settings.teacher, data, settings.teacher_weights)
+    team.run_on_first(lambda: is_new and stack.enter_context(open_run(out, settings)))
+    team.run_on_first(lambda: check_images(out, data))
+    return _Inputs(data, network, structure, teacher)
 
 
 def _with_stored_fields(settings: RunSettings, out: Path, device: str) -> RunSettings:
