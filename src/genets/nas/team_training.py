@@ -26,11 +26,11 @@ from genets.core.log import get_logger
 from genets.data import MAX_BROKEN_SHARE
 from genets.data.split import Fold, ImageData
 from genets.nas.workers.images import load_worker_images
-from genets.nas.workers.local_process import END_SECONDS, LocalProcess, Processes
+from genets.nas.workers.local_process import END_SECONDS, LocalProcess, LocalProcesses
 from genets.networks import load_blocks
 from genets.training import Recipe, fitting_threads
 from genets.training.loop import Training
-from genets.training.run.distributed import Processes as Group
+from genets.training.run.distributed import Processes
 
 _log = get_logger(__name__)
 
@@ -99,7 +99,7 @@ class TeamRunner:
             "LOCAL_RANK": str(number), "NODE_RANK": "0",
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(job.port),
         }  # fmt: skip
-        self._group = group = Group(job.device, job.processes, job.recipe.precision)
+        self._group = group = Processes(job.device, job.processes, job.recipe.precision)
         data = load_worker_images(
             job.data,
             job.resolution,
@@ -161,7 +161,7 @@ def train_in_team(job: TeamJob, on_epoch: Callable[[int, float], None]) -> dict[
     """
     if job.device != "cpu":
         torch.cuda.empty_cache()  # what PyTorch keeps for later is free for the processes
-    with Processes(replace(job, port=_free_port())) as processes:
+    with LocalProcesses(replace(job, port=_free_port())) as processes:
         for number in range(job.processes):
             processes.start(number)
         _collect(processes)  # all have loaded the images
@@ -174,7 +174,7 @@ def train_in_team(job: TeamJob, on_epoch: Callable[[int, float], None]) -> dict[
     return weights
 
 
-def _run(processes: Processes, epoch: int) -> Any:
+def _run(processes: LocalProcesses, epoch: int) -> Any:
     """Let all processes train for an epoch, and give the answer of the first one."""
     for process in processes.alive:
         process.send((epoch,))
@@ -182,7 +182,7 @@ def _run(processes: Processes, epoch: int) -> Any:
     return answer
 
 
-def _collect(processes: Processes) -> dict[int, Sequence[Any]]:
+def _collect(processes: LocalProcesses) -> dict[int, Sequence[Any]]:
     """Wait for the answer of each process, and give the answers by the number of the process.
 
     Where a process dies, the others lose it. Its own reason is the better one, so it is awaited.
@@ -207,7 +207,7 @@ def _collect(processes: Processes) -> dict[int, Sequence[Any]]:
     return answers
 
 
-def _death(processes: Processes, process: LocalProcess) -> TrainingError:
+def _death(processes: LocalProcesses, process: LocalProcess) -> TrainingError:
     count, reason = len(processes.alive), processes.remove(process)
     return TrainingError(
         f"process {process.number + 1} of the {count} processes of the training died ({reason}); "

@@ -16,7 +16,7 @@ from genets.core.errors import StudyError
 from genets.core.host import count_cpus
 from genets.nas.workers.devices import count_gpus, fitting_readers, fitting_workers
 from genets.nas.workers.job import Item, Job, ProcessesPerGpu, Result
-from genets.nas.workers.local_process import LocalProcess, Processes
+from genets.nas.workers.local_process import LocalProcess, LocalProcesses
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.schedule import TIME_LIMIT, Group, Schedule, TimeLimit
 
@@ -110,7 +110,7 @@ class _Run(Generic[Item, Result]):
         self, job: Job[Item, Result], schedule: Schedule[Item, Result], count: int
     ) -> None:
         self._schedule, self._count = schedule, count
-        self._processes = Processes(job)
+        self._processes = LocalProcesses(job)
         self._groups: dict[LocalProcess, Group[Item]] = {}
         self._failed_starts = 0  # in a row
 

@@ -92,7 +92,7 @@ class LocalProcess:
         return f"it ended with status {status}"
 
 
-class Processes:
+class LocalProcesses:
     """The processes of a job. As a context, it ends them; at once where its block fails."""
 
     def __init__(self, job: _Job) -> None:
