@@ -1,118 +1,86 @@
-"""Do the scores of assembled candidates predict their scores after full training?
+"""The demo's search from scratch against the same search with inherited weights.
 
-Run from the repository:
-    python benchmarks/assembled.py --study FOLDER [--structures 16]
-Writes results/assembled.json.
+Run from the repository: python benchmarks/assembled.py [--seeds 0 1 2]. Writes
+results/assembled.json after each seed; seeds in the file stay if they are not run again.
 
-FOLDER is a finished study with inherited weights, such as those of pretrained.py. Random structures
-of its space are assembled, trained and scored on the validation images as its candidates were, with
-cross-validation where the study has it. Then each is trained as a winner: from its weights as a
-candidate, or with cross-validation from the assembled ones. The rank correlation is that of the
-candidates' validation scores with the test scores, over all structures and at equal latency.
+Both searches train the MasterNet on digits from scratch, for the same budget and with the same
+latency table. With `from_scratch`, trials and candidates begin with fresh weights. Otherwise trials
+learn feature maps of the MasterNet, and candidates are assembled from their super-blocks. The
+winners are scored on the test split. `training_seconds` is the time of the phases that train.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conditions import write_result
-from genets.core.errors import GenetsError
-from genets.data import load_data
-from genets.latency import Budget
-from genets.nas.candidates.runner import CandidateJob, CandidateRunner
-from genets.nas.candidates.training import make_candidate_job
-from genets.nas.context import SearchContext
-from genets.nas.study.study import Study
-from genets.nas.workers.job import Runner
-from genets.networks import load_weights
-from genets.structure import Structure
-from genets.training import RunRecipe, evaluate, fitting_threads, train_on
-from truth import Truth, training_pool
+from conditions import add_tiny_option, read_result, write_result
+from genets.latency import Target
+from genets.nas.search import run_search
+from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.toml_tables import merge
+from truth import TINY
 
 NAME = "assembled"
+WAYS = {"from scratch": True, "assembled": False}
+TRAINING_PHASES = ("MasterNet training", "trials", "candidate training", "final training")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--study", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--structures", type=int, default=16)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--budget", default="0.5x")
+    parser.add_argument("--threads", type=int, help="of the target [the default of a search]")
+    add_tiny_option(parser)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="genets-assembled-") as name:
-        try:
-            job, recipe, structures = open_study(options.study, Path(name), options.structures)
-        except GenetsError as error:
-            raise SystemExit(f"skipped: {error}") from error
-        jobs = [(job, recipe, structure) for structure in structures]
-        rows = []
-        with training_pool() as pool:
-            for row in pool.map(train_twice, jobs):
-                print(row, flush=True)
-                rows.append(row)
-    write_result(
-        NAME, {"study": options.study.name, **correlations(structures, rows), "rows": rows}
-    )
+    target = Target(threads=options.threads) if options.threads else Target()
+    runs = {} if options.tiny else dict(read_result(NAME).get("runs", {}))
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory(prefix="genets-assembled-") as folder:
+            given = {"data": "digits", "budget": options.budget, "seed": seed, "target": target}
+            runs[str(seed)] = compare(merge(given, TINY if options.tiny else {}), Path(folder))
+        figures = {"budget": options.budget, "mean": summary([*runs.values()]), "runs": runs}
+        if options.tiny:
+            print(figures)
+        else:
+            write_result(NAME, figures, target)
 
 
-def open_study(
-    folder: Path, weights: Path, count: int
-) -> tuple[CandidateJob, RunRecipe, list[Structure]]:
-    """The training of candidates, the recipe of the winner, and random structures."""
-    with Study.open(folder) as study:
-        settings, num_classes = study.settings, study.num_classes()
-        if settings.from_scratch or num_classes is None:
-            raise GenetsError(f"study {folder} has no candidates with inherited weights")
-        context = SearchContext(study, num_classes, budget=Budget.parse("1x"))
-        job = replace(make_candidate_job(context), folder=weights, larger=None, int8_target=None)
-        rng = np.random.default_rng(2020)
-        structures = [context.space.sample(rng) for _ in range(count)]
-        return job, study.recipe("final_training"), structures
+def compare(given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    run: dict[str, Any] = {}
+    table: Path | None = None
+    for way, from_scratch in WAYS.items():
+        out = folder / way
+        if table is not None:
+            shutil.copytree(table, out / "latency")
+        result = run_search(SearchSettings(**given | {"from_scratch": from_scratch}), out)
+        table = out / "latency"
+        run[way] = {
+            "test_top1": result.winner.top1,
+            "test_cross_entropy": result.winner.cross_entropy,
+            "structure": str(result.selected.structure),
+            "ms_per_image": result.selected.measured_ms,
+            "training_seconds": sum(result.seconds.get(name, 0.0) for name in TRAINING_PHASES),
+            "seconds": result.seconds,
+        }
+        print({"seed": given["seed"], way: run[way]}, flush=True)
+    return run
 
 
-@cache
-def runner_of(job: CandidateJob) -> Runner[Structure, Any]:
-    """Load images and MasterNets once for each process."""
-    return job.runner()
-
-
-def train_twice(work: tuple[CandidateJob, RunRecipe, Structure]) -> dict[str, Any]:
-    """Train a structure as a candidate, and then as a winner."""
-    job, recipe, structure = work
-    (candidate,) = runner_of(job).run([structure])
-    whole = CandidateRunner(replace(job, folds=1))
-    net, data, teacher = whole.start_training(structure)
-    if job.folds == 1:
-        load_weights(net, job.weights_path(structure))
-    with fitting_threads(net, structure.resolution, recipe.batch_size):
-        train_on(net, data, recipe, seed=job.seed, teacher=teacher)
-    images = load_data(job.data, structure.resolution, check=False, splits=("test",),
-                       preprocessing=job.preprocessing)  # fmt: skip
-    test = evaluate(net, images.test)
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds."""
     return {
-        "structure": str(structure),
-        "candidate_top1": candidate.top1,
-        "candidate_cross_entropy": candidate.cross_entropy,
-        "test_top1": test.top1,
-        "test_cross_entropy": test.cross_entropy,
-    }
-
-
-def correlations(structures: Sequence[Structure], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Spearman of the candidates' cross-entropy and top-1 with the test scores."""
-    scores = np.array([[(row["test_top1"], row["test_cross_entropy"])] for row in rows])
-    truth = Truth(tuple(structures), scores)
-    return {
-        "by_cross_entropy": truth.correlation([-row["candidate_cross_entropy"] for row in rows]),
-        "by_top1": truth.correlation([row["candidate_top1"] for row in rows]),
+        way: {
+            name: [float(np.mean(values)), float(np.std(values))]
+            for name in ("test_top1", "test_cross_entropy", "training_seconds")
+            for values in [[run[way][name] for run in runs]]
+        }
+        for way in WAYS
     }
 
 
