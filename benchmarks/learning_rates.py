@@ -21,7 +21,6 @@ import argparse
 import copy
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from conditions import read_result, write_result
 from finetune import choose_photos
 from genets.core.image_facts import ImageSizes
 from genets.data import ImageData, load_data
+from genets.data.folds import folds_to_score
 from genets.nas.settings.from_data import settings_from_data
 from genets.networks import resolve_network
 from genets.training import RunRecipe, RunSettings, evaluate, fitting_threads, train_on
@@ -92,11 +92,10 @@ def compare(
         network=network, data=str(task), recipe=make_recipe(base), weights=str(weights)
     )
     resolution = MASTER.resolution if options.weights is None else options.resolution
-    load = partial(
-        load_data, str(task), resolution,
+    data = load_data(
+        str(task), resolution,
         seed=seed, check=False, preprocessing=preprocessing_of(settings),
     )  # fmt: skip
-    data = load()
     epochs = options.epochs
     if options.weights is None:
         epochs = settings_from_data(
@@ -108,7 +107,7 @@ def compare(
     ).network
     with fitting_threads(net, data.resolution, recipe.batch_size):
         began = time.monotonic()
-        folds = [load(fold=fold) for fold in data.deciding_folds] or [data]
+        folds = folds_to_score(data) or [data]
         tried = join_folds([try_variants(net, images, recipe, seed=seed) for images in folds])
         seconds = time.monotonic() - began
         rows: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from folder_lab import fill, write
 
 from genets.core.errors import DataError
 from genets.data import load_data
+from genets.data.folds import choose_num_folds, folds_to_score
 from genets.data.split import Fold, ImageData, cut_fold
 
 LABELS = [0] * 11 + [1] * 7 + [2] * 2
@@ -91,20 +93,50 @@ def test_the_digits_give_folds_of_all_digits_outside_the_test_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "cut", "usual", "deciding"),
+    ("train", "validation", "cut", "expected"),
     [
-        (16, 4, ("validation",), 5, 5),
-        (320, 80, ("validation",), 5, 3),  # 240 images are scored
-        (800, 199, ("validation",), 5, 2),
-        (800, 200, ("validation",), 1, 0),
-        (320, 80, (), 5, 4),  # a stored validation split is in no fold
-        (7, 2, ("validation",), 1, 0),  # too few images for folds
+        (16, 4, ("validation",), 5),
+        (800, 199, ("validation",), 5),
+        (800, 200, ("validation",), 1),
+        (320, 80, (), 5),  # a stored validation split is in no fold
+        (7, 2, ("validation",), 1),  # too few images for folds
     ],
 )
 def test_few_validation_images_need_folds(
-    train: int, validation: int, cut: tuple[str, ...], usual: int, deciding: int
+    train: int, validation: int, cut: tuple[str, ...], expected: int
 ) -> None:
     digits = load_data("digits", 8)
     data = replace(digits, train=range(train), validation=range(validation), cut_splits=cut)
-    assert data.usual_folds == usual
-    assert data.deciding_folds == [Fold(number, 5) for number in range(deciding)]
+    assert choose_num_folds(data) == expected
+
+
+@pytest.mark.parametrize(("count", "folds"), [(10, 5), (150, 4), (240, 3), (490, 2)])
+def test_as_many_folds_are_scored_as_hold_200_images(
+    tmp_path: Path, count: int, folds: int
+) -> None:
+    """There are two classes with as many images each."""
+    data = some_photos(tmp_path, count)
+    scored = folds_to_score(data)
+    assert len(scored) == folds
+    for number, fold in enumerate(scored):
+        loaded = load_data(data.name, 8, seed=3, fold=Fold(number, 5), check=False)
+        for split in ("train", "validation"):
+            assert getattr(fold, split).names() == getattr(loaded, split).names()
+    assert folds == 5 or sum(len(fold.validation) for fold in scored) >= 200
+
+
+def test_a_stored_or_large_validation_split_is_scored_as_it_is(tmp_path: Path) -> None:
+    assert folds_to_score(some_photos(tmp_path / "stored", 30, stored=20)) == []
+    assert folds_to_score(some_photos(tmp_path / "large", 520)) == []
+    assert folds_to_score(replace(load_data("digits", 8), validation=range(100))) == []
+
+
+def some_photos(root: Path, count: int, stored: int = 0) -> ImageData:
+    """Empty files but for the test split. stored: Images of each class for validation."""
+    fill(root / "test", "ab", count=1)
+    for part, images in (("train", count), ("val", stored)):
+        for label, number in product("ab", range(images)):
+            path = root / part / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return load_data(root, 8, seed=3, check=False)

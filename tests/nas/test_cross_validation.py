@@ -26,7 +26,8 @@ from rounds_lab import (
 
 from genets.core.errors import DataError, GenetsError, SettingsError
 from genets.data import ImageData, load_data
-from genets.data.split import FOLDS, Fold
+from genets.data.folds import FOLDS
+from genets.data.split import Fold
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
@@ -326,9 +327,6 @@ class Sizes:
     train: range
     validation: range
     cut_splits: tuple[str, ...] = ("validation",)
-
-    images_for_folds = ImageData.images_for_folds
-    usual_folds = ImageData.usual_folds
 
 
 def chosen_folds(

@@ -22,10 +22,6 @@ from genets.data.seeds import derive_seed
 CPU = torch.device("cpu")
 SPLITS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2  # of the training images of each class, where a data set has no such split
-# A top-1 of 80 % on 200 images has a standard error of 2.8 points. Good networks often differ by
-# less, so with fewer images, chance would decide.
-FEW_VALIDATION_IMAGES = 200
-FOLDS = 5  # each training then has four fifths of the images, as with a usual validation split
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, 3, H, W), float32, normalised, channels last in memory; classes (N,), int64.
@@ -116,28 +112,6 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
-
-    @property
-    def images_for_folds(self) -> int:
-        """The number of images that folds share: all but the test split and a stored validation."""
-        return len(self.train) + len(self.validation) * ("validation" in self.cut_splits)
-
-    @property
-    def usual_folds(self) -> int:
-        """The number of folds for cross-validation, where few validation images would decide.
-
-        1 stands for no cross-validation.
-        """
-        is_small = len(self.validation) < FEW_VALIDATION_IMAGES
-        return FOLDS if is_small and self.images_for_folds >= 2 * FOLDS else 1
-
-    @property
-    def deciding_folds(self) -> list[Fold]:
-        """As many folds as a decision needs images; empty where the validation split is enough."""
-        if self.usual_folds == 1:
-            return []
-        needed = -(-FEW_VALIDATION_IMAGES * FOLDS // self.images_for_folds)
-        return [Fold(number, FOLDS) for number in range(min(FOLDS, needed))]
 
     @property
     def mean(self) -> Colours:

@@ -106,7 +106,9 @@ def choose_folds(
     """
     if is_study(out):
         return _with_folds(settings, settings.folds or load_settings(out).folds), ()
-    images, folds = data.images_for_folds, data.usual_folds
+    from genets.data.folds import choose_num_folds, count_fold_images
+
+    images, folds = count_fold_images(data), choose_num_folds(data)
     if settings.folds > images:
         raise SettingsError(
             f"folds must be at most {images}, the number of training images, not {settings.folds}"

@@ -126,13 +126,15 @@ def try_variants(
     if recipe.linear_start:
         trainings.begin_linear(start, variants[0])
     scores = trainings.score(start, variants)
-    if all(score is None for score in scores):
+    faults = [score for score in scores if isinstance(score, TrainingError)]
+    if len(faults) == len(scores):
         rates = ", ".join(f"{rate:g}" for rate in sorted({each.learning_rate for each in variants}))
         raise TrainingError(
-            f"the loss was not finite with a learning_rate of {rates}; give a lower learning_rate"
+            f"each short training failed, with a learning_rate of {rates} ({faults[0]}); give a "
+            "lower learning_rate"
         )
     return [
-        replace(variant, cross_entropy=score)
+        replace(variant, cross_entropy=None if isinstance(score, TrainingError) else score)
         for variant, score in zip(variants, scores, strict=True)
     ]
 
@@ -155,8 +157,8 @@ class _ShortTrainings:
         if fault is not None:
             raise fault
 
-    def score(self, start: nn.Module, group: Sequence[Variant]) -> list[float | None]:
-        """Train a copy of a network with each variant, and give the cross-entropies."""
+    def score(self, start: nn.Module, group: Sequence[Variant]) -> list[float | TrainingError]:
+        """Train a copy of a network with each variant, and give the cross-entropy or the fault."""
         recipes = [replace(each.of(self.recipe), linear_start=False) for each in group]
         try:
             copies = [copy.deepcopy(start) for _ in group]
@@ -192,8 +194,8 @@ class _ShortTrainings:
                 pass
         return training.faults
 
-    def _cross_entropy(self, net: nn.Module) -> float | None:
-        """On the validation images; None where it is not finite, as after a failed training."""
+    def _cross_entropy(self, net: nn.Module) -> float | TrainingError:
+        """On the validation images; the fault where there is none, as after a failed training."""
         try:
             score = evaluate(
                 net,
@@ -203,6 +205,6 @@ class _ShortTrainings:
                 channels_last=self.recipe.channels_last,
                 total=self.team.sum,
             )
-        except TrainingError:
-            return None
+        except TrainingError as error:
+            return error
         return score.cross_entropy

@@ -118,9 +118,7 @@ def train_network(
             threads = fitting_threads(network, data.resolution, share, reading=data.reading)
             stack.enter_context(threads)
             teacher = inputs.teacher.to(team.device) if inputs.teacher else None
-            recipe = decide_recipe(
-                settings, out, network, data, teacher, team, reporting, workers=workers
-            )
+            recipe = decide_recipe(settings, out, network, data, teacher, team, reporting)
             settings = replace(settings, recipe=recipe)
             trainer = Trainer(
                 TrainingState(network, recipe, team, class_weights_of(data.train, recipe)),

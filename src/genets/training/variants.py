@@ -110,13 +110,13 @@ def join_folds(folds: Sequence[Sequence[Variant]]) -> list[Variant]:
         for each in zip(*folds, strict=True)
     ]
     if all(each.cross_entropy is None for each in joined):
-        raise TrainingError("each learning rate failed in a fold; give a learning_rate")
+        raise TrainingError("each short training failed in a fold; give a lower learning_rate")
     return joined
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
+    finite = [value for value in values if value is not None]
+    return fmean(finite) if len(finite) == len(values) else None
 
 
 def best_variant(tried: Sequence[Variant]) -> Variant:

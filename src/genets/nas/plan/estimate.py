@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from genets.analysis.comparison.networks import NetworkSize
 from genets.core.errors import GenetsError, counted
 from genets.data import ImageData, steps_per_epoch
+from genets.data.folds import folds_to_score
 from genets.latency import Budget
 from genets.latency.predictor.builder import CALIBRATION_NETWORKS
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size
@@ -268,13 +269,17 @@ class Estimate:
         """Each rival is measured beside the MasterNet; a trained one is scored in each epoch."""
         times, seconds, (images, scored) = self._times.winner, 0.0, self._usual
         final = self._settings.final_training
-        deciding_folds = max(1, len(self._data.deciding_folds))
+        decided_on = folds_to_score(self._data) or [self._data]
         for recipe, size in self._rivals:
             share = size.multiply_adds / multiply_adds(self._context.master)
             step_s = share * times.step_s * recipe.batch_size / final.batch_size
             scores_s = recipe.epochs * scored * share * times.scoring_s
-            steps = _steps(images, recipe) + deciding_folds * steps_of_variants(recipe, images)
-            seconds += 2 * self._times.measure_s + steps * step_s + scores_s
+            of_rival = replace(times, step_s=step_s, scoring_s=share * times.scoring_s)
+            seconds += 2 * self._times.measure_s + _steps(images, recipe) * step_s + scores_s
+            seconds += sum(
+                _deciding_s(recipe, of_rival, len(fold.train), len(fold.validation))
+                for fold in decided_on
+            )
         work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
         basis = "a step of the MasterNet, by multiply-adds"
         return PlannedPhase(RIVALS, work, seconds, basis, len(self._rivals), 1, final.epochs)

@@ -8,9 +8,8 @@ else is fast enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
 
 from genets.latency import LatencyTable
 from genets.structure import SearchSpace, Structure, SuperBlock
@@ -21,7 +20,7 @@ def scale_to_latency(
 ) -> Structure | None:
     """Scale the widths of the MasterNet by one factor until a latency is reached.
 
-    Widths have steps, so many of them change at the same factor. Those that fit have the width of
+    Widths have steps, so many of them change at the same factor. As many as fit have their width at
     the next larger factor.
 
     Args:
@@ -31,46 +30,49 @@ def scale_to_latency(
         resolution: The resolution of the structure.
 
     Returns:
-        The slowest such structure up to the latency; None where all are slower.
+        The structure; None where all are slower.
     """
     for keep in (True, False):
         wider: Structure | None = None
         for structure in _scaled_down(space, keep=keep):
             structure = structure.with_resolution(resolution)
             if table.predict_ms_per_image(structure) <= aim_ms:
-                return _fill(structure, wider or structure, space.master, table, aim_ms)
+                return _widen(structure, wider or structure, table, aim_ms)
             wider = structure
     return None
 
 
-def _fill(
-    structure: Structure, wider: Structure, master: Structure, table: LatencyTable, aim_ms: float
-) -> Structure:
-    """The slowest structure up to a latency that takes each stage from one of two structures.
+def _widen(structure: Structure, wider: Structure, table: LatencyTable, aim_ms: float) -> Structure:
+    """Take widths of another structure, the slowest first, as long as the latency allows it.
 
-    No further projection of the MasterNet is lost. structure: it is fast enough.
+    Stages with a common identity shortcut change together, and each shortcut keeps its kind.
     """
-    allowed = _lost_projections(structure, master)
-    pairs = zip(structure.stages, wider.stages, strict=True)
-    mixed = (
-        replace(structure, stages=stages) for stages in product(*(dict.fromkeys(p) for p in pairs))
-    )
-    known = {
-        each: table.predict_ms_per_image(each)
-        for each in mixed
-        if _lost_projections(each, master) <= allowed
-    }
-    return max((each for each in known if known[each] <= aim_ms), key=known.__getitem__)
+    groups: list[list[int]] = []
+    for index, is_linked in zip(structure.indices, _identities(structure), strict=True):
+        groups = [*groups[:-1], [*groups[-1], index]] if is_linked else [*groups, [index]]
+
+    def widened(start: Structure, group: Sequence[int]) -> Structure:
+        for index in group:
+            start = start.with_stage(index, wider.stage(index))
+        return start
+
+    def latency(group: Sequence[int]) -> float:
+        return table.predict_ms_per_image(widened(structure, group))
+
+    for group in sorted(groups, key=latency, reverse=True):
+        tried = widened(structure, group)
+        is_alike = _identities(tried) == _identities(structure)
+        if is_alike and table.predict_ms_per_image(tried) <= aim_ms:
+            structure = tried
+    return structure
 
 
-def _lost_projections(structure: Structure, master: Structure) -> set[int]:
-    """The super-blocks whose shortcut is an identity and not a projection as in the MasterNet."""
-    return {
-        index
-        for index in master.indices
-        if structure.stage(index).keeps_shape(structure.input_width(index))
-        and not master.stage(index).keeps_shape(master.input_width(index))
-    }
+def _identities(structure: Structure) -> list[bool]:
+    """Whether the first shortcut of each stage is an identity."""
+    return [
+        structure.stage(index).keeps_shape(structure.input_width(index))
+        for index in structure.indices
+    ]
 
 
 def _scaled_down(space: SearchSpace, *, keep: bool) -> Iterator[Structure]:

@@ -11,17 +11,17 @@ from torch import nn
 from genets.core.errors import TrainingError
 from genets.core.progress import Progress
 from genets.data import ImageData
-from genets.data.split import Fold
+from genets.data.folds import folds_to_score
 from genets.networks.weights_facts import were_trained_on
 from genets.training.recipe import RunRecipe
 from genets.training.resources import is_out_of_memory
 from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import Listener
 from genets.training.run.folder import has_checkpoints, load_variants, store_variants
-from genets.training.run.inputs import load_images
 from genets.training.run.settings import RunSettings
 from genets.training.short_trainings import try_variants
 from genets.training.variants import (
+    Variant,
     best_variant,
     describe_variants,
     is_decided,
@@ -38,8 +38,6 @@ def decide_recipe(
     teacher: nn.Module | None,
     team: Processes,
     listener: Listener,
-    *,
-    workers: int | None = None,
 ) -> RunRecipe:
     """Decide and store the fields of a recipe that are still `auto`.
 
@@ -54,7 +52,6 @@ def decide_recipe(
         teacher: The teacher, if there is one.
         team: The processes that train together.
         listener: Called with progress and messages.
-        workers: See `load_data`.
 
     Raises:
         TrainingError: All short trainings failed, or memory ran out.
@@ -65,59 +62,50 @@ def decide_recipe(
         return recipe
     if has_checkpoints(out):
         return best_variant(load_variants(out)).of(recipe)
-    words, folds = name_variants(recipe), _folds(settings, data)
-    of_folds = []
-    for number, images in enumerate(_images(settings, data, team, workers, folds), 1):
-        fold = f", fold {number} of {len(folds)}" if folds else ""
-
-        def on_step(done: int, steps: int, fold: str = fold) -> None:
-            listener.progress(Progress("short trainings", done, steps, f"{words}{fold}"))
-
-        with _explained_faults(recipe, team):
-            of_folds.append(
-                try_variants(
-                    net,
-                    images,
-                    recipe,
-                    seed=settings.seed,
-                    teacher=teacher,
-                    device=team.device,
-                    on_step=on_step,
-                    team=team.team,
-                )
-            )
-    tried = join_folds(of_folds)
-    in_folds = f"; each was repeated in {len(folds)} folds" if folds else ""
+    folds = [] if _has_seen(settings, data) else folds_to_score(data)
+    words = [f", fold {number} of {len(folds)}" for number in range(1, len(folds) + 1)]
+    scores = [
+        _try_variants(settings, net, images, teacher, team, listener, fold)
+        for images, fold in zip(folds or [data], words or [""], strict=True)
+    ]
+    tried = join_folds(scores)
+    in_folds = f"; each was scored in {len(folds)} folds" if folds else ""
     listener.note(f"{describe_variants(tried)}{in_folds}")
     team.run_on_first(lambda: store_variants(out, tried))
     return best_variant(tried).of(recipe)
 
 
-def _folds(settings: RunSettings, data: ImageData) -> list[Fold]:
-    """The folds of the short trainings; empty for no cross-validation.
-
-    Starting weights that were trained on these images would know the images of each fold.
-    """
-    if settings.weights and were_trained_on(settings.weights, data.origin):
-        return []
-    return data.deciding_folds
+def _has_seen(settings: RunSettings, data: ImageData) -> bool:
+    """Whether the starting weights were trained on these images, those of each fold included."""
+    return bool(settings.weights) and were_trained_on(settings.weights, data.origin)
 
 
-def _images(
+def _try_variants(
     settings: RunSettings,
+    net: nn.Module,
     data: ImageData,
+    teacher: nn.Module | None,
     team: Processes,
-    workers: int | None,
-    folds: list[Fold],
-) -> Iterator[ImageData]:
-    """The images of each fold, or those of the run."""
-    if not folds:
-        yield data
-    for fold in folds:
-        images = load_images(settings, team, workers, lambda text: None, fold)
-        if images.broken and data.broken:  # each broken image is counted and reported once
-            images.broken.reasons, images.broken.report = data.broken.reasons, data.broken.report
-        yield images
+    listener: Listener,
+    fold: str,
+) -> list[Variant]:
+    """See `try_variants`. fold: The number of the fold in words, for the progress."""
+    words = f"{name_variants(settings.recipe)}{fold}"
+
+    def on_step(done: int, steps: int) -> None:
+        listener.progress(Progress("short trainings", done, steps, words))
+
+    with _explained_faults(settings.recipe, team):
+        return try_variants(
+            net,
+            data,
+            settings.recipe,
+            seed=settings.seed,
+            teacher=teacher,
+            device=team.device,
+            on_step=on_step,
+            team=team.team,
+        )
 
 
 @contextmanager

@@ -26,7 +26,6 @@ from genets.data import (
     seeded_globals,
 )
 from genets.data.scoring import DEFAULT
-from genets.data.split import Fold
 from genets.networks import NetworkSource, resolve_network
 from genets.networks.onnx_export import describe_failure
 from genets.networks.source import PUBLISHED, classifier_name
@@ -41,11 +40,10 @@ def load_images(
     processes: Processes,
     workers: int | None,
     note: Callable[[str], None],
-    fold: Fold | None = None,
 ) -> ImageData:
     """Load this process's share of the images, without checking them. Raises DataError."""
     assert settings.resolution is not None
-    options: dict[str, Any] = {"fold": fold}
+    options: dict[str, Any] = {}
     if settings.data in LOADERS:  # these data sets draw their own images, and disturb them
         unused = describe_unused(settings.data, settings.recipe)
         if unused:

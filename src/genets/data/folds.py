@@ -1,0 +1,38 @@
+"""Cross-validation where few validation images would let chance decide."""
+
+from __future__ import annotations
+
+from genets.data.pool import PoolSplit, in_fold
+from genets.data.split import Fold, ImageData
+
+# A top-1 of 80 % on 200 images has a standard error of 2.8 points. Good networks often differ by
+# less, so with fewer images, chance would decide.
+FEW_VALIDATION_IMAGES = 200
+FOLDS = 5  # each training then has four fifths of the images, as with a usual validation split
+
+
+def count_fold_images(data: ImageData) -> int:
+    """Count the images that folds share: all for training, with a validation split cut off them."""
+    return len(data.train) + len(data.validation) * ("validation" in data.cut_splits)
+
+
+def choose_num_folds(data: ImageData) -> int:
+    """Choose the number of folds for cross-validation; 1 is none."""
+    is_small = len(data.validation) < FEW_VALIDATION_IMAGES
+    return FOLDS if is_small and count_fold_images(data) >= 2 * FOLDS else 1
+
+
+def folds_to_score(data: ImageData) -> list[ImageData]:
+    """Give the images in as many folds as a decision between trainings needs.
+
+    At least two folds hold `FEW_VALIDATION_IMAGES` images together, or all five are given.
+
+    Returns:
+        The images of each fold; empty where the validation split is large enough, is stored, or
+            was not cut off images in files.
+    """
+    is_possible = isinstance(data.train, PoolSplit) and "validation" in data.cut_splits
+    if not is_possible or choose_num_folds(data) == 1:
+        return []
+    needed = -(-FEW_VALIDATION_IMAGES * FOLDS // count_fold_images(data))
+    return [in_fold(data, Fold(number, FOLDS)) for number in range(min(FOLDS, max(2, needed)))]
