@@ -157,7 +157,7 @@ def test_the_epochs_of_the_preset_photos_follow_from_the_number_of_images(tmp_pa
     assert (chosen.confirm_epochs, chosen.final_training.epochs) == (100, 300)
     assert chosen.final_training.batch_size == photos["final_training"]["batch_size"]
     assert complete.reasons == (
-        "200 epochs for the MasterNet, 100 for candidates and 300 for the winner, because an epoch "
+        "200 epochs for the MasterNet, 100 for candidates and 600 for the winner, because an epoch "
         "has few steps: 8 training images",
     )
     given = merge(photos, {"final_training": {"epochs": 3}, "confirm_epochs": 2})
@@ -171,7 +171,7 @@ def test_many_images_take_the_least_number_of_epochs() -> None:
     found = settings_from_data(sizes, recipes=False, fine_tuning=True, has_weights=True)
     assert found.settings["master_training"]["epochs"] == 20
     assert found.reasons[-1] == (
-        "20 epochs for the MasterNet, 10 for candidates and 30 for the winner: 100000 training "
+        "20 epochs for the MasterNet, 10 for candidates and 60 for the winner: 100000 training "
         "images"
     )
 

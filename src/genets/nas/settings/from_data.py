@@ -127,9 +127,10 @@ def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
     """The trainings of the preset `photos` with enough epochs, and these in words."""
     trainings = _trainings("photos")
     epochs = _enough_epochs(images, trainings["master_training"]["batch_size"])
-    # A candidate is trained for as long as its order among the candidates needs, and the winner
-    # continues from its weights as a candidate.
-    candidates, winner = epochs // 2, epochs * 3 // 2
+    # A candidate is trained for as long as its order among the candidates needs. The winner
+    # continues from its weights as a candidate, and gains a point from twice as many epochs; see
+    # `docs/pretrained.md`.
+    candidates, winner = epochs // 2, 3 * epochs
     trainings["master_training"] = {**trainings["master_training"], "epochs": epochs}
     trainings["final_training"] = {**trainings["final_training"], "epochs": winner}
     trainings["confirm_epochs"] = candidates
