@@ -96,11 +96,11 @@ def test_the_recipes_follow_from_size_number_and_weights() -> None:
     photos = PRESETS["photos"]
     weights = found(50_000, 300, has_weights=True)
     assert weights["master_training"] == photos["master_training"] | {"epochs": 20}
-    assert weights["final_training"] == photos["final_training"] | {"epochs": 30}
+    assert weights["final_training"] == photos["final_training"] | {"epochs": 60}
     # 500 steps, of 15 batches of 32 images in an epoch.
     weights = found(500, 300, has_weights=True)
     assert weights["master_training"] == photos["master_training"] | {"epochs": 34}
-    assert weights["final_training"] == photos["final_training"] | {"epochs": 51}
+    assert weights["final_training"] == photos["final_training"] | {"epochs": 102}
     assert weights["confirm_epochs"] == 17
     assert found(3, 300, has_weights=True)["confirm_epochs"] == 100
     many = found(MANY_IMAGES, 300, has_weights=True)
@@ -154,7 +154,7 @@ def test_the_epochs_of_the_preset_photos_follow_from_the_number_of_images(tmp_pa
     complete = complete_settings(photos, tmp_path / "study", "photos")
     chosen = SearchSettings(**complete.values)
     assert chosen.master_training.epochs == 200
-    assert (chosen.confirm_epochs, chosen.final_training.epochs) == (100, 300)
+    assert (chosen.confirm_epochs, chosen.final_training.epochs) == (100, 600)
     assert chosen.final_training.batch_size == photos["final_training"]["batch_size"]
     assert complete.reasons == (
         "200 epochs for the MasterNet, 100 for candidates and 600 for the winner, because an epoch "
