@@ -256,6 +256,25 @@ def test_rivals_are_counted(tmp_path: Path) -> None:
     assert planned.seconds == pytest.approx(alone["rivals"].seconds + other["rivals"].seconds)
 
 
+def test_the_short_trainings_of_a_rival_are_counted_in_each_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = settings(**ONE_ROUND, resolution=32, rivals=("timm:test_resnet=scratch",),
+                     final_training={"learning_rate": "auto", "epochs": 1})  # fmt: skip
+    seconds = []
+    for count in (1, 2, 5):
+
+        def folds(data: ImageData, count: int = count) -> list[ImageData]:
+            return [data] * count
+
+        monkeypatch.setattr("genets.nas.plan.estimate.folds_to_score", folds)
+        phases, _ = estimated(asked, tmp_path / str(count), second())
+        seconds.append(phases["rivals"].seconds)
+    one, two, five = seconds
+    assert two > one
+    assert five - one == pytest.approx(4 * (two - one))
+
+
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
