@@ -99,6 +99,7 @@ def test_the_digits_give_folds_of_all_digits_outside_the_test_split() -> None:
         (800, 199, ("validation",), 5),
         (800, 200, ("validation",), 1),
         (320, 80, (), 5),  # a stored validation split is in no fold
+        (50, 150, (), 1),  # such a split is larger than all folds
         (7, 2, ("validation",), 1),  # too few images for folds
     ],
 )

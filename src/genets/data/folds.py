@@ -17,9 +17,13 @@ def count_fold_images(data: ImageData) -> int:
 
 
 def choose_num_folds(data: ImageData) -> int:
-    """Choose the number of folds for cross-validation; 1 is none."""
+    """Choose the number of folds for cross-validation; 1 is none.
+
+    Folds of fewer images than a stored validation split has would be scored less exactly.
+    """
     is_small = len(data.validation) < FEW_VALIDATION_IMAGES
-    return FOLDS if is_small and count_fold_images(data) >= 2 * FOLDS else 1
+    images = count_fold_images(data)
+    return FOLDS if is_small and images >= max(2 * FOLDS, len(data.validation)) else 1
 
 
 def folds_to_score(data: ImageData) -> list[ImageData]:
