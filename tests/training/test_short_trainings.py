@@ -245,7 +245,7 @@ def test_the_progress_counts_the_steps(tmp_path, short):
         listener=listener,
     )  # fmt: skip
     words = "6 variants of learning_rate and norm_statistics"
-    assert seen[:3] == [Progress("short trainings", done, 3, words) for done in (1, 2, 3)]
+    assert seen[:4] == [Progress("short trainings", done, 3, words) for done in range(4)]
 
 
 @pytest.mark.parametrize("step", [1, 6])
@@ -356,14 +356,15 @@ def run_on_photos(out, photos, **changes):
     )  # fmt: skip
     listener = Listener(progress=phases.append, note=notes.append)
     train_network(asked, out, device="cpu", listener=listener)
-    words = [each.detail for each in phases if each.phase == "short trainings"]
-    return words, notes
+    steps = [each for each in phases if each.phase == "short trainings"]
+    return steps, notes
 
 
 def test_short_trainings_with_few_validation_images_are_cross_validated(tmp_path, photos, tried):
-    words, notes = run_on_photos(tmp_path / "run", photos)
-    assert words == [
-        f"6 variants of learning_rate and norm_statistics, fold {number} of 5"
+    steps, notes = run_on_photos(tmp_path / "run", photos)
+    words = "6 variants of learning_rate and norm_statistics"
+    assert steps == [
+        Progress("short trainings", number, 5, f"{words}, fold {number} of 5")
         for number in range(1, 6)
     ]
     data = load_data(photos, 16, check=False)
@@ -385,8 +386,8 @@ def test_weights_that_have_seen_the_images_are_not_cross_validated(tmp_path, pho
     data = load_data(photos, 16, check=False)
     path = tmp_path / "own.safetensors"
     save_weights(build(TINY, 2), path, data.weights_metadata())
-    words, _ = run_on_photos(tmp_path / "run", photos, weights=str(path))
-    assert words == ["6 variants of learning_rate and norm_statistics"]
+    steps, _ = run_on_photos(tmp_path / "run", photos, weights=str(path))
+    assert [each.detail for each in steps] == ["6 variants of learning_rate and norm_statistics"]
     assert tried == [[{*data.train.names()}, {*data.validation.names()}]]
 
 

@@ -109,7 +109,8 @@ def try_variants(
         seed: The seed of everything that is random.
         teacher: See `train`.
         device: The device to train on.
-        on_step: Called with the number of steps done and of all steps; a step trains each copy.
+        on_step: Called with the number of steps done, from 0, and of all steps; a step trains each
+            copy.
         team: The processes that train together.
 
     Returns:
@@ -123,6 +124,7 @@ def try_variants(
     variants, start = variants_of(recipe), copy.deepcopy(net)
     data = with_augmentation(data, recipe.augmentation())
     trainings = _ShortTrainings(data, recipe, seed, teacher, device, on_step, team)
+    on_step(0, steps_of_variant(recipe, len(data.train)))
     if recipe.linear_start:
         trainings.begin_linear(start, variants[0])
     scores = trainings.score(start, variants)

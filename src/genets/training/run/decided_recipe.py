@@ -21,7 +21,6 @@ from genets.training.run.folder import has_checkpoints, load_variants, store_var
 from genets.training.run.settings import RunSettings
 from genets.training.short_trainings import try_variants
 from genets.training.variants import (
-    Variant,
     best_variant,
     describe_variants,
     is_decided,
@@ -63,11 +62,29 @@ def decide_recipe(
     if has_checkpoints(out):
         return best_variant(load_variants(out)).of(recipe)
     folds = [] if _has_seen(settings, data) else folds_to_score(data)
-    words = [f", fold {number} of {len(folds)}" for number in range(1, len(folds) + 1)]
-    scores = [
-        _try_variants(settings, net, images, teacher, team, listener, fold)
-        for images, fold in zip(folds or [data], words or [""], strict=True)
-    ]
+    parts = folds or [data]
+    scores = []
+    for number, images in enumerate(parts):
+
+        def on_step(done: int, steps: int, number: int = number) -> None:
+            fold = f", fold {number + 1} of {len(folds)}" if folds else ""
+            detail = f"{name_variants(recipe)}{fold}"
+            at, total = number * steps + done, len(parts) * steps
+            listener.progress(Progress("short trainings", at, total, detail))
+
+        with _explained_faults(recipe, team):
+            scores.append(
+                try_variants(
+                    net,
+                    images,
+                    recipe,
+                    seed=settings.seed,
+                    teacher=teacher,
+                    device=team.device,
+                    on_step=on_step,
+                    team=team.team,
+                )
+            )
     tried = join_folds(scores)
     in_folds = f"; each was scored in {len(folds)} folds" if folds else ""
     listener.note(f"{describe_variants(tried)}{in_folds}")
@@ -78,34 +95,6 @@ def decide_recipe(
 def _has_seen(settings: RunSettings, data: ImageData) -> bool:
     """Whether the starting weights were trained on these images, those of each fold included."""
     return bool(settings.weights) and were_trained_on(settings.weights, data.origin)
-
-
-def _try_variants(
-    settings: RunSettings,
-    net: nn.Module,
-    data: ImageData,
-    teacher: nn.Module | None,
-    team: Processes,
-    listener: Listener,
-    fold: str,
-) -> list[Variant]:
-    """See `try_variants`. fold: The number of the fold in words, for the progress."""
-    words = f"{name_variants(settings.recipe)}{fold}"
-
-    def on_step(done: int, steps: int) -> None:
-        listener.progress(Progress("short trainings", done, steps, words))
-
-    with _explained_faults(settings.recipe, team):
-        return try_variants(
-            net,
-            data,
-            settings.recipe,
-            seed=settings.seed,
-            teacher=teacher,
-            device=team.device,
-            on_step=on_step,
-            team=team.team,
-        )
 
 
 @contextmanager

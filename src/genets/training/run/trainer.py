@@ -152,7 +152,7 @@ class Trainer:
         """
         data, began = self.data, time.perf_counter()
         text = f"linear model of {len(data.train)} images"
-        self.listener.progress(Progress("training", 0, 0, text))
+        self.listener.progress(Progress("training", 0, self.recipe.epochs * self.steps, text))
         start = self.state.start_linear(
             data.train,
             data.num_classes,
