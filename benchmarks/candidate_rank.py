@@ -27,10 +27,12 @@ from conditions import write_result
 from genets.core.errors import GenetsError
 from genets.data import load_data
 from genets.latency import Budget
+from genets.nas.candidates.assembly import needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.study.study import Study
+from genets.nas.trials.run import restore_weights
 from genets.nas.workers.job import Runner
 from genets.networks import load_weights
 from genets.structure import Structure
@@ -75,6 +77,9 @@ def open_study(
         job = replace(make_candidate_job(context), folder=weights, larger=None, int8_target=None)
         rng = np.random.default_rng(2020)
         structures = [context.space.sample(rng) for _ in range(count)]
+        needed = needed_trials(structures, job.source, job.trials)
+        for in_folds in {False, settings.num_folds > 1}:
+            restore_weights(context, needed, in_folds=in_folds)
         return job, study.recipe("final_training"), structures
 
 

@@ -482,3 +482,18 @@ def test_several_fast_structures_are_measured_before_a_budget_is_refused() -> No
         Table(scale=1.1, learns=False), Device(structure_slowdown=slowdown), budget
     )
     assert block_types(selected.structure) != block_types(first)
+
+
+def test_a_scaled_master_net_that_measured_too_slow_is_not_proposed_again() -> None:
+    """The table, which never learns, still predicts that it meets the budget."""
+    model: Any = Model()
+    device = Device(structure_slowdown=lambda structure: 1.3)
+    search = BudgetSearch(context(Table(learns=False), device, "0.06ms"), model)
+    proposed: list[Structure] = []
+    while not search._fitting:
+        (scaled,) = search._propose_scaled()
+        assert scaled not in proposed
+        proposed.append(scaled)
+        search._measure([scaled])
+    assert len(proposed) > 1
+    assert search._widest_scaled(list(search._fitting)) == proposed[-1]

@@ -13,16 +13,13 @@ MASTER = Structure.parse("Conv3x16s2 XX3x32 DW3x64s2r3*2 Conv1x128 @32")
 SPACE = DesignSpace((Block("XX"), Block("DW", 3, 3)), resolutions=(24,)).around(MASTER)
 
 
-class Widths:
-    """A latency table in which every channel of a super-block costs 1 ms, at 32 pixels."""
-
-    def predict_ms_per_image(self, structure: Structure) -> float:
-        return sum(stage.width for stage in structure.super_blocks) * structure.resolution / 32
+def channel_ms(structure: Structure) -> float:
+    """A latency in which every channel of a super-block costs 1 ms, at 32 pixels."""
+    return sum(stage.width for stage in structure.super_blocks) * structure.resolution / 32
 
 
 def scaled(aim_ms: float, space: SearchSpace = SPACE, resolution: int = 32) -> Structure | None:
-    table: Any = Widths()
-    return scale_to_latency(space, table, aim_ms, resolution)
+    return scale_to_latency(space, channel_ms, aim_ms, resolution)
 
 
 def widths(structure: Structure | None) -> list[int]:
@@ -96,7 +93,7 @@ def test_widths_that_fit_take_the_next_step() -> None:
     for aim_ms in range(250, 480, 7):
         structure = scaled(aim_ms, space)
         assert structure is not None
-        unused = aim_ms - Widths().predict_ms_per_image(structure)
+        unused = aim_ms - channel_ms(structure)
         assert 0 <= unused < 16
 
 

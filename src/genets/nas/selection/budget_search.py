@@ -284,9 +284,18 @@ class BudgetSearch:
         return [Structure(choice, self._resolution) for choice in best]
 
     def _propose_scaled(self) -> list[Structure]:
-        scaled = scale_to_latency(
-            self._context.space, self._corrected, self._aim_ms, self._resolution
-        )
+        """Propose the scaled MasterNet that is predicted to reach the aim.
+
+        The corrected table may still predict that a network is fast enough which measured too slow.
+        """
+        too_slow = self._measured.keys() - self._fitting.keys()
+
+        def predict_ms(structure: Structure) -> float:
+            if structure in too_slow:
+                return math.inf
+            return self._corrected.predict_ms_per_image(structure)
+
+        scaled = scale_to_latency(self._context.space, predict_ms, self._aim_ms, self._resolution)
         proposed = [] if scaled is None else [scaled]
         self._scaled.update(proposed)
         return proposed

@@ -8,15 +8,16 @@ else is fast enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from genets.latency import LatencyTable
 from genets.structure import SearchSpace, Structure, SuperBlock
+
+PredictMs = Callable[[Structure], float]
 
 
 def scale_to_latency(
-    space: SearchSpace, table: LatencyTable, aim_ms: float, resolution: int
+    space: SearchSpace, predict_ms: PredictMs, aim_ms: float, resolution: int
 ) -> Structure | None:
     """Scale the widths of the MasterNet by one factor until a latency is reached.
 
@@ -25,7 +26,7 @@ def scale_to_latency(
 
     Args:
         space: The search space; each width is one of its widths.
-        table: Predicts latencies.
+        predict_ms: Predicts a latency in ms per image.
         aim_ms: The largest predicted latency.
         resolution: The resolution of the structure.
 
@@ -36,13 +37,15 @@ def scale_to_latency(
         wider: Structure | None = None
         for structure in _scaled_down(space, keep=keep):
             structure = structure.with_resolution(resolution)
-            if table.predict_ms_per_image(structure) <= aim_ms:
-                return _widen(structure, wider or structure, table, aim_ms)
+            if predict_ms(structure) <= aim_ms:
+                return _widen(structure, wider or structure, predict_ms, aim_ms)
             wider = structure
     return None
 
 
-def _widen(structure: Structure, wider: Structure, table: LatencyTable, aim_ms: float) -> Structure:
+def _widen(
+    structure: Structure, wider: Structure, predict_ms: PredictMs, aim_ms: float
+) -> Structure:
     """Take widths of another structure, the slowest first, as long as the latency allows it.
 
     Stages with a common identity shortcut change together, and each shortcut keeps its kind.
@@ -57,12 +60,12 @@ def _widen(structure: Structure, wider: Structure, table: LatencyTable, aim_ms: 
         return start
 
     def latency(group: Sequence[int]) -> float:
-        return table.predict_ms_per_image(widened(structure, group))
+        return predict_ms(widened(structure, group))
 
     for group in sorted(groups, key=latency, reverse=True):
         tried = widened(structure, group)
         is_alike = _identities(tried) == _identities(structure)
-        if is_alike and table.predict_ms_per_image(tried) <= aim_ms:
+        if is_alike and predict_ms(tried) <= aim_ms:
             structure = tried
     return structure
 
