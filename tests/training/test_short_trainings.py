@@ -33,7 +33,12 @@ from genets.training import (
 from genets.training.linear_start import set_classifier
 from genets.training.loop import Training
 from genets.training.run.folder import load_settings, load_variants
-from genets.training.short_trainings import steps_of_variant, steps_of_variants, try_variants
+from genets.training.short_trainings import (
+    images_to_decide,
+    steps_of_variant,
+    steps_of_variants,
+    try_variants,
+)
 from genets.training.train_network import train_network
 from genets.training.variants import (
     OF_BATCH,
@@ -360,7 +365,10 @@ def run_on_photos(out, photos, **changes):
     return steps, notes
 
 
-def test_short_trainings_with_few_validation_images_are_cross_validated(tmp_path, photos, tried):
+def test_short_trainings_with_few_validation_images_are_cross_validated(
+    tmp_path, photos, tried, monkeypatch
+):
+    monkeypatch.setattr(short_trainings, "MAX_SHARE", 1000)
     steps, notes = run_on_photos(tmp_path / "run", photos)
     words = "6 variants of learning_rate and norm_statistics"
     assert steps == [
@@ -380,6 +388,18 @@ def test_short_trainings_with_few_validation_images_are_cross_validated(tmp_path
     assert f"the best of 6 short trainings had {best}; each was scored in 5 folds" in notes
     reported = [note for note in notes if "cannot be read (" in note]
     assert len(reported) == len({*reported}) == 4  # with one of the test split
+
+
+@pytest.mark.parametrize(
+    ("epochs", "folds"), [(1, 1), (66, 1), (67, 2), (100, 3), (134, 4), (167, 5), (2000, 5)]
+)
+def test_short_trainings_take_at_most_three_times_the_training(photos, epochs, folds):
+    """Three steps in an epoch, and six variants of at least 50 steps."""
+    data, recipe = load_data(photos, 16, check=False), replace(RUN, epochs=epochs, batch_size=8)
+    images = images_to_decide(data, recipe)
+    assert len(images) == folds
+    assert images == [data] or all(fold.fold is not None for fold in images)
+    assert folds == 1 or folds * steps_of_variants(recipe, 26) <= 3 * 3 * epochs
 
 
 def test_weights_that_have_seen_the_images_are_not_cross_validated(tmp_path, photos, tried):

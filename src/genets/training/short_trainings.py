@@ -15,6 +15,7 @@ from torch import nn
 
 from genets.core.errors import TrainingError
 from genets.data import ImageData, steps_per_epoch, with_augmentation
+from genets.data.folds import folds_to_score
 from genets.training.evaluation import evaluate
 from genets.training.loop import Training, train
 from genets.training.recipe import Recipe, RunRecipe, with_all_fields
@@ -27,6 +28,7 @@ OnStep = Callable[[int, int], None]
 
 SHARE = 0.1  # of the steps of the training
 MIN_STEPS, MAX_STEPS = 50, 1000
+MAX_SHARE = 3  # of the steps of the training, in all folds together
 
 
 def steps_of_variant(recipe: RunRecipe, images: int) -> int:
@@ -38,6 +40,19 @@ def steps_of_variant(recipe: RunRecipe, images: int) -> int:
 def steps_of_variants(recipe: RunRecipe, images: int) -> int:
     """The steps of all short trainings; 0 for a recipe that is decided."""
     return 0 if is_decided(recipe) else len(variants_of(recipe)) * steps_of_variant(recipe, images)
+
+
+def images_to_decide(data: ImageData, recipe: RunRecipe) -> list[ImageData]:
+    """Give the images of the short trainings, in folds where few validation images would decide.
+
+    There are as many folds as need at most `MAX_SHARE` times the steps of the training. Where that
+    is one, the validation split decides as it is.
+    """
+    images = len(data.train)
+    whole = recipe.epochs * steps_per_epoch(images, recipe.batch_size)
+    affordable = MAX_SHARE * whole // max(1, steps_of_variants(recipe, images))
+    folds = folds_to_score(data)[:affordable]
+    return folds if len(folds) > 1 else [data]
 
 
 def train_on(

@@ -10,7 +10,6 @@ from statistics import fmean
 from genets.analysis.comparison.networks import NetworkSize
 from genets.core.errors import GenetsError, counted
 from genets.data import ImageData, steps_per_epoch
-from genets.data.folds import folds_to_score
 from genets.latency import Budget
 from genets.latency.predictor.builder import CALIBRATION_NETWORKS
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size
@@ -30,7 +29,7 @@ from genets.nas.trials.runner import MasterNetRunner
 from genets.structure import Structure
 from genets.structure.cost import multiply_adds
 from genets.training import Recipe, RunRecipe, with_all_fields
-from genets.training.short_trainings import steps_of_variants
+from genets.training.short_trainings import images_to_decide, steps_of_variants
 from genets.training.variants import is_decided, variants_of
 
 USUAL_ATTEMPTS = 2  # of a selection, as in searches of the digits demo
@@ -269,7 +268,6 @@ class Estimate:
         """Each rival is measured beside the MasterNet; a trained one is scored in each epoch."""
         times, seconds, (images, scored) = self._times.winner, 0.0, self._usual
         final = self._settings.final_training
-        decided_on = folds_to_score(self._data) or [self._data]
         for recipe, size in self._rivals:
             share = size.multiply_adds / multiply_adds(self._context.master)
             step_s = share * times.step_s * recipe.batch_size / final.batch_size
@@ -278,7 +276,7 @@ class Estimate:
             seconds += 2 * self._times.measure_s + _steps(images, recipe) * step_s + scores_s
             seconds += sum(
                 _deciding_s(recipe, of_rival, len(fold.train), len(fold.validation))
-                for fold in decided_on
+                for fold in images_to_decide(self._data, recipe)
             )
         work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
         basis = "a step of the MasterNet, by multiply-adds"

@@ -11,7 +11,6 @@ from torch import nn
 from genets.core.errors import TrainingError
 from genets.core.progress import Progress
 from genets.data import ImageData
-from genets.data.folds import folds_to_score
 from genets.networks.weights_facts import were_trained_on
 from genets.training.recipe import RunRecipe
 from genets.training.resources import is_out_of_memory
@@ -19,7 +18,7 @@ from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import Listener
 from genets.training.run.folder import has_checkpoints, load_variants, store_variants
 from genets.training.run.settings import RunSettings
-from genets.training.short_trainings import try_variants
+from genets.training.short_trainings import images_to_decide, try_variants
 from genets.training.variants import (
     best_variant,
     describe_variants,
@@ -61,15 +60,14 @@ def decide_recipe(
         return recipe
     if has_checkpoints(out):
         return best_variant(load_variants(out)).of(recipe)
-    folds = [] if _has_seen(settings, data) else folds_to_score(data)
-    parts = folds or [data]
+    folds = [data] if _has_seen(settings, data) else images_to_decide(data, recipe)
     scores = []
-    for number, images in enumerate(parts):
+    for number, images in enumerate(folds):
 
         def on_step(done: int, steps: int, number: int = number) -> None:
-            fold = f", fold {number + 1} of {len(folds)}" if folds else ""
+            fold = f", fold {number + 1} of {len(folds)}" if len(folds) > 1 else ""
             detail = f"{name_variants(recipe)}{fold}"
-            at, total = number * steps + done, len(parts) * steps
+            at, total = number * steps + done, len(folds) * steps
             listener.progress(Progress("short trainings", at, total, detail))
 
         with _explained_faults(recipe, team):
@@ -86,7 +84,7 @@ def decide_recipe(
                 )
             )
     tried = join_folds(scores)
-    in_folds = f"; each was scored in {len(folds)} folds" if folds else ""
+    in_folds = f"; each was scored in {len(folds)} folds" if len(folds) > 1 else ""
     listener.note(f"{describe_variants(tried)}{in_folds}")
     team.run_on_first(lambda: store_variants(out, tried))
     return best_variant(tried).of(recipe)
