@@ -30,12 +30,13 @@ from conditions import read_result, write_result
 from finetune import choose_photos
 from genets.core.image_facts import ImageSizes
 from genets.data import ImageData, load_data
+from genets.data.pool import in_fold
 from genets.nas.settings.from_data import settings_from_data
 from genets.networks import resolve_network
 from genets.training import RunRecipe, RunSettings, evaluate, fitting_threads, train_on
 from genets.training.recipe import apply_changes, make_recipe, named_recipe
 from genets.training.run.inputs import preprocessing_of
-from genets.training.short_trainings import images_to_decide, try_variants
+from genets.training.short_trainings import folds_to_decide, try_variants
 from genets.training.variants import best_variant, join_folds
 from pretrained import MASTER, PRETRAINING_CLASSES, make_task, pretrain
 
@@ -106,8 +107,10 @@ def compare(
     ).network
     with fitting_threads(net, data.resolution, recipe.batch_size):
         began = time.monotonic()
-        folds = images_to_decide(data, recipe)
-        tried = join_folds([try_variants(net, images, recipe, seed=seed) for images in folds])
+        folds = folds_to_decide(data, recipe)
+        tried = join_folds(
+            [try_variants(net, in_fold(data, fold), recipe, seed=seed) for fold in folds]
+        )
         seconds = time.monotonic() - began
         rows: list[dict[str, Any]] = []
         for variant in tried:

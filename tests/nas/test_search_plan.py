@@ -264,10 +264,10 @@ def test_the_short_trainings_of_a_rival_are_counted_in_each_fold(
     seconds = []
     for count in (1, 2, 5):
 
-        def folds(data: ImageData, recipe: Any, count: int = count) -> list[ImageData]:
-            return [data] * count
+        def folds(data: ImageData, recipe: Any, count: int = count) -> list[Fold | None]:
+            return [None] * count
 
-        monkeypatch.setattr("genets.nas.plan.estimate.images_to_decide", folds)
+        monkeypatch.setattr("genets.nas.plan.estimate.folds_to_decide", folds)
         phases, _ = estimated(asked, tmp_path / str(count), second())
         seconds.append(phases["rivals"].seconds)
     one, two, five = seconds

@@ -16,6 +16,7 @@ from test_train_network import kill_at as kill_at
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.progress import Progress
 from genets.data import load_data
+from genets.data.split import Fold
 from genets.networks import build, save_weights
 from genets.structure import Structure
 from genets.training import (
@@ -34,7 +35,7 @@ from genets.training.linear_start import set_classifier
 from genets.training.loop import Training
 from genets.training.run.folder import load_settings, load_variants
 from genets.training.short_trainings import (
-    images_to_decide,
+    folds_to_decide,
     steps_of_variant,
     steps_of_variants,
     try_variants,
@@ -396,9 +397,8 @@ def test_short_trainings_with_few_validation_images_are_cross_validated(
 def test_short_trainings_take_at_most_three_times_the_training(photos, epochs, folds):
     """Three steps in an epoch, and six variants of at least 50 steps."""
     data, recipe = load_data(photos, 16, check=False), replace(RUN, epochs=epochs, batch_size=8)
-    images = images_to_decide(data, recipe)
-    assert len(images) == folds
-    assert images == [data] or all(fold.fold is not None for fold in images)
+    decided_on = folds_to_decide(data, recipe)
+    assert decided_on == ([Fold(number, 5) for number in range(folds)] if folds > 1 else [None])
     assert folds == 1 or folds * steps_of_variants(recipe, 26) <= 3 * 3 * epochs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genets.data.pool import PoolSplit, in_fold
+from genets.data.pool import PoolSplit
 from genets.data.split import Fold, ImageData
 
 # A top-1 of 80 % on 200 images has a standard error of 2.8 points. Good networks often differ by
@@ -26,17 +26,17 @@ def choose_num_folds(data: ImageData) -> int:
     return FOLDS if is_small and images >= max(2 * FOLDS, len(data.validation)) else 1
 
 
-def folds_to_score(data: ImageData) -> list[ImageData]:
-    """Give the images in as many folds as a decision between trainings needs.
+def folds_to_score(data: ImageData) -> list[Fold]:
+    """Give as many folds as a decision between trainings needs; see `in_fold`.
 
     At least two folds hold `FEW_VALIDATION_IMAGES` images together, or all five are given.
 
     Returns:
-        The images of each fold; empty where the validation split is large enough, is stored, or
-            was not cut off images in files.
+        The folds; none where the validation split is large enough, is stored, or was not cut off
+            images in files.
     """
     is_possible = isinstance(data.train, PoolSplit) and "validation" in data.cut_splits
     if not is_possible or choose_num_folds(data) == 1:
         return []
     needed = -(-FEW_VALIDATION_IMAGES * FOLDS // count_fold_images(data))
-    return [in_fold(data, Fold(number, FOLDS)) for number in range(min(FOLDS, max(2, needed)))]
+    return [Fold(number, FOLDS) for number in range(min(FOLDS, max(2, needed)))]

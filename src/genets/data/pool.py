@@ -368,12 +368,14 @@ def assemble(
     )
 
 
-def in_fold(data: ImageData, fold: Fold) -> ImageData:
+def in_fold(data: ImageData, fold: Fold | None) -> ImageData:
     """Give images that were loaded with a fold as their validation split; nothing is read again.
 
     data: Its validation split was cut off the training images. The result is that of loading the
-    data with the same fold.
+    data with the same fold. None gives the images as they are.
     """
+    if fold is None:
+        return data
     train, validation = data.train, data.validation
     assert isinstance(train, PoolSplit)
     assert isinstance(validation, PoolSplit)

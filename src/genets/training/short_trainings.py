@@ -16,6 +16,7 @@ from torch import nn
 from genets.core.errors import TrainingError
 from genets.data import ImageData, steps_per_epoch, with_augmentation
 from genets.data.folds import folds_to_score
+from genets.data.split import Fold
 from genets.training.evaluation import evaluate
 from genets.training.loop import Training, train
 from genets.training.recipe import Recipe, RunRecipe, with_all_fields
@@ -42,17 +43,18 @@ def steps_of_variants(recipe: RunRecipe, images: int) -> int:
     return 0 if is_decided(recipe) else len(variants_of(recipe)) * steps_of_variant(recipe, images)
 
 
-def images_to_decide(data: ImageData, recipe: RunRecipe) -> list[ImageData]:
-    """Give the images of the short trainings, in folds where few validation images would decide.
+def folds_to_decide(data: ImageData, recipe: RunRecipe) -> Sequence[Fold | None]:
+    """Give the folds of the short trainings; see `in_fold`.
 
-    There are as many folds as need at most `MAX_SHARE` times the steps of the training. Where that
-    is one, the validation split decides as it is.
+    Where few validation images would decide, there are as many folds as need at most `MAX_SHARE`
+    times the steps of the training. If that is one, or the validation images are enough, these
+    decide as they are: None alone.
     """
     images = len(data.train)
     whole = recipe.epochs * steps_per_epoch(images, recipe.batch_size)
     affordable = MAX_SHARE * whole // max(1, steps_of_variants(recipe, images))
     folds = folds_to_score(data)[:affordable]
-    return folds if len(folds) > 1 else [data]
+    return folds if len(folds) > 1 else [None]
 
 
 def train_on(

@@ -10,6 +10,7 @@ from statistics import fmean
 from genets.analysis.comparison.networks import NetworkSize
 from genets.core.errors import GenetsError, counted
 from genets.data import ImageData, steps_per_epoch
+from genets.data.pool import in_fold
 from genets.latency import Budget
 from genets.latency.predictor.builder import CALIBRATION_NETWORKS
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size
@@ -29,7 +30,7 @@ from genets.nas.trials.runner import MasterNetRunner
 from genets.structure import Structure
 from genets.structure.cost import multiply_adds
 from genets.training import Recipe, RunRecipe, with_all_fields
-from genets.training.short_trainings import images_to_decide, steps_of_variants
+from genets.training.short_trainings import folds_to_decide, steps_of_variants
 from genets.training.variants import is_decided, variants_of
 
 USUAL_ATTEMPTS = 2  # of a selection, as in searches of the digits demo
@@ -275,8 +276,9 @@ class Estimate:
             of_rival = replace(times, step_s=step_s, scoring_s=share * times.scoring_s)
             seconds += 2 * self._times.measure_s + _steps(images, recipe) * step_s + scores_s
             seconds += sum(
-                _deciding_s(recipe, of_rival, len(fold.train), len(fold.validation))
-                for fold in images_to_decide(self._data, recipe)
+                _deciding_s(recipe, of_rival, len(data.train), len(data.validation))
+                for fold in folds_to_decide(self._data, recipe)
+                for data in [in_fold(self._data, fold)]
             )
         work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
         basis = "a step of the MasterNet, by multiply-adds"

@@ -11,6 +11,7 @@ from torch import nn
 from genets.core.errors import TrainingError
 from genets.core.progress import Progress
 from genets.data import ImageData
+from genets.data.pool import in_fold
 from genets.networks.weights_facts import were_trained_on
 from genets.training.recipe import RunRecipe
 from genets.training.resources import is_out_of_memory
@@ -18,7 +19,7 @@ from genets.training.run.distributed import Processes
 from genets.training.run.epoch_log import Listener
 from genets.training.run.folder import has_checkpoints, load_variants, store_variants
 from genets.training.run.settings import RunSettings
-from genets.training.short_trainings import images_to_decide, try_variants
+from genets.training.short_trainings import folds_to_decide, try_variants
 from genets.training.variants import (
     best_variant,
     describe_variants,
@@ -60,9 +61,10 @@ def decide_recipe(
         return recipe
     if has_checkpoints(out):
         return best_variant(load_variants(out)).of(recipe)
-    folds = [data] if _has_seen(settings, data) else images_to_decide(data, recipe)
+    folds = [None] if _has_seen(settings, data) else folds_to_decide(data, recipe)
     scores = []
-    for number, images in enumerate(folds):
+    for number, each in enumerate(folds):
+        images = in_fold(data, each)  # the processes that read the fold before it end here
 
         def on_step(done: int, steps: int, number: int = number) -> None:
             fold = f", fold {number + 1} of {len(folds)}" if len(folds) > 1 else ""
