@@ -63,7 +63,6 @@ TINY_BENCHMARKS := \
 	"repeatability.py --times 2 --time-limit 0.1" \
 	"rounds.py --tiny --seeds 1" \
 	"search_quality.py --tiny" \
-	"several_budgets.py --tiny" \
 	"startup.py" \
 	"table3.py --engines torch --time-limit 0.01" \
 	"table_preparation.py --tiny" \
