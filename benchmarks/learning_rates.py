@@ -30,7 +30,7 @@ from conditions import read_result, write_result
 from finetune import choose_photos
 from genets.core.image_facts import ImageSizes
 from genets.data import ImageData, load_data
-from genets.data.pool import in_fold
+from genets.data.folds import in_fold
 from genets.nas.settings.from_data import settings_from_data
 from genets.networks import resolve_network
 from genets.training import RunRecipe, RunSettings, evaluate, fitting_threads, train_on

@@ -10,8 +10,7 @@ from folder_lab import fill, write
 
 from genets.core.errors import DataError
 from genets.data import load_data
-from genets.data.folds import choose_num_folds, folds_to_score
-from genets.data.pool import in_fold
+from genets.data.folds import choose_num_folds, folds_to_score, in_fold
 from genets.data.split import Fold, ImageData, cut_fold
 
 LABELS = [0] * 11 + [1] * 7 + [2] * 2

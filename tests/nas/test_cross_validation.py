@@ -327,6 +327,7 @@ class Sizes:
     train: range
     validation: range
     cut_splits: tuple[str, ...] = ("validation",)
+    origin: Any = None
 
 
 def chosen_folds(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genets.data.pool import PoolSplit
+from genets.data.pool_cuts import Pool, cut_training_fold
 from genets.data.split import Fold, ImageData
 
 # A top-1 of 80 % on 200 images has a standard error of 2.8 points. Good networks often differ by
@@ -19,7 +22,7 @@ def count_fold_images(data: ImageData) -> int:
 def choose_num_folds(data: ImageData) -> int:
     """Choose the number of folds for cross-validation; 1 is none.
 
-    Folds of fewer images than a stored validation split has would be scored less exactly.
+    A stored validation split stays where it has more images than the folds.
     """
     is_small = len(data.validation) < FEW_VALIDATION_IMAGES
     images = count_fold_images(data)
@@ -40,3 +43,25 @@ def folds_to_score(data: ImageData) -> list[Fold]:
         return []
     needed = -(-FEW_VALIDATION_IMAGES * FOLDS // count_fold_images(data))
     return [Fold(number, FOLDS) for number in range(min(FOLDS, max(2, needed)))]
+
+
+def in_fold(data: ImageData, fold: Fold | None) -> ImageData:
+    """Give images that were loaded with a fold as their validation split; nothing is read again.
+
+    data: Its validation split was cut off the training images. The result is that of loading the
+    data with the same fold. None gives the images as they are.
+    """
+    if fold is None:
+        return data
+    train, validation = data.train, data.validation
+    assert isinstance(train, PoolSplit)
+    assert isinstance(validation, PoolSplit)
+    pool = Pool(train.images, train.labels)
+    parts = {"train": (pool, train.positions), "validation": (pool, validation.positions)}
+    cut = cut_training_fold(parts, True, fold, data.seed)
+    return replace(
+        data,
+        train=replace(train, positions=cut["train"][1]),
+        validation=replace(validation, positions=cut["validation"][1]),
+        fold=fold,
+    )

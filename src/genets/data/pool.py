@@ -368,28 +368,6 @@ def assemble(
     )
 
 
-def in_fold(data: ImageData, fold: Fold | None) -> ImageData:
-    """Give images that were loaded with a fold as their validation split; nothing is read again.
-
-    data: Its validation split was cut off the training images. The result is that of loading the
-    data with the same fold. None gives the images as they are.
-    """
-    if fold is None:
-        return data
-    train, validation = data.train, data.validation
-    assert isinstance(train, PoolSplit)
-    assert isinstance(validation, PoolSplit)
-    pool = Pool(train.images, train.labels)
-    parts = {"train": (pool, train.positions), "validation": (pool, validation.positions)}
-    cut = cut_training_fold(parts, True, fold, data.seed)
-    return replace(
-        data,
-        train=replace(train, positions=cut["train"][1]),
-        validation=replace(validation, positions=cut["validation"][1]),
-        fold=fold,
-    )
-
-
 def with_augmentation(data: ImageData, augmentation: Augmentation) -> ImageData:
     """Give the same images with another augmentation of the training images.
 

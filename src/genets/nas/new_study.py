@@ -107,13 +107,15 @@ def choose_folds(
     if is_study(out):
         return _with_folds(settings, settings.folds or load_settings(out).folds), ()
     from genets.data.folds import choose_num_folds, count_fold_images
+    from genets.networks.weights_facts import were_trained_on
 
     images, folds = count_fold_images(data), choose_num_folds(data)
     if settings.folds > images:
         raise SettingsError(
             f"folds must be at most {images}, the number of training images, not {settings.folds}"
         )
-    is_possible = settings.rounds == 1 and not _were_trained_on(settings, data)
+    has_seen = were_trained_on(settings.weights, data.origin)
+    is_possible = settings.rounds == 1 and not has_seen
     if settings.folds > 1 and not is_possible:
         raise SettingsError(
             f"folds must be 1, not {settings.folds}, because the starting weights were trained on "
@@ -132,10 +134,3 @@ def choose_folds(
 
 def _with_folds(settings: SearchSettings, folds: int) -> SearchSettings:
     return settings.model_copy(update={"folds": folds})
-
-
-def _were_trained_on(settings: SearchSettings, data: ImageData) -> bool:
-    """Whether the starting weights say that they were trained on images of this data."""
-    from genets.networks.weights_facts import were_trained_on
-
-    return bool(settings.weights) and were_trained_on(settings.weights, data.origin)

@@ -80,9 +80,13 @@ def read_facts(metadata: Mapping[str, str], path: str | Path) -> WeightsFacts:
 def were_trained_on(path: str | Path, images: ImageOrigin) -> bool:
     """Whether a file of weights says that they were trained on images of this data.
 
+    path: As in the settings of a training; empty for fresh or published weights.
+
     Raises:
         GenetsError: The file is missing or damaged.
     """
+    if not path:
+        return False
     origin = read_facts(read_metadata(path), path).origin
     return origin is not None and origin.is_same_data(images)
 

@@ -46,9 +46,11 @@ def steps_of_variants(recipe: RunRecipe, images: int) -> int:
 def folds_to_decide(data: ImageData, recipe: RunRecipe) -> Sequence[Fold | None]:
     """Give the folds of the short trainings; see `in_fold`.
 
-    Where few validation images would decide, there are as many folds as need at most `MAX_SHARE`
-    times the steps of the training. If that is one, or the validation images are enough, these
-    decide as they are: None alone.
+    With few validation images, there are as many folds as need at most `MAX_SHARE` times the steps
+    of the training.
+
+    Returns:
+        The folds; None alone where the validation split decides as it is.
     """
     images = len(data.train)
     whole = recipe.epochs * steps_per_epoch(images, recipe.batch_size)

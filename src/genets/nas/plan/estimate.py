@@ -10,7 +10,7 @@ from statistics import fmean
 from genets.analysis.comparison.networks import NetworkSize
 from genets.core.errors import GenetsError, counted
 from genets.data import ImageData, steps_per_epoch
-from genets.data.pool import in_fold
+from genets.data.folds import in_fold
 from genets.latency import Budget
 from genets.latency.predictor.builder import CALIBRATION_NETWORKS
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size

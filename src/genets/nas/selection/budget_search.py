@@ -286,7 +286,7 @@ class BudgetSearch:
     def _propose_scaled(self) -> list[Structure]:
         """Propose the scaled MasterNet that is predicted to reach the aim.
 
-        The corrected table may still predict that a network is fast enough which measured too slow.
+        A network that measured too slow is left out, whatever the corrected table predicts.
         """
         too_slow = self._measured.keys() - self._fitting.keys()
 

@@ -21,8 +21,8 @@ def scale_to_latency(
 ) -> Structure | None:
     """Scale the widths of the MasterNet by one factor until a latency is reached.
 
-    Widths have steps, so many of them change at the same factor. As many as fit have their width at
-    the next larger factor.
+    Widths have steps, so many of them change at the same factor. Widths that still fit are then
+    those of the next larger factor.
 
     Args:
         space: The search space; each width is one of its widths.

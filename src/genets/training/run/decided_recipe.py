@@ -11,7 +11,7 @@ from torch import nn
 from genets.core.errors import TrainingError
 from genets.core.progress import Progress
 from genets.data import ImageData
-from genets.data.pool import in_fold
+from genets.data.folds import in_fold
 from genets.networks.weights_facts import were_trained_on
 from genets.training.recipe import RunRecipe
 from genets.training.resources import is_out_of_memory
@@ -61,7 +61,9 @@ def decide_recipe(
         return recipe
     if has_checkpoints(out):
         return best_variant(load_variants(out)).of(recipe)
-    folds = [None] if _has_seen(settings, data) else folds_to_decide(data, recipe)
+    # Weights that were trained on these images know the images of each fold.
+    has_seen = were_trained_on(settings.weights, data.origin)
+    folds = [None] if has_seen else folds_to_decide(data, recipe)
     scores = []
     for number, each in enumerate(folds):
         images = in_fold(data, each)  # the processes that read the fold before it end here
@@ -90,11 +92,6 @@ def decide_recipe(
     listener.note(f"{describe_variants(tried)}{in_folds}")
     team.run_on_first(lambda: store_variants(out, tried))
     return best_variant(tried).of(recipe)
-
-
-def _has_seen(settings: RunSettings, data: ImageData) -> bool:
-    """Whether the starting weights were trained on these images, those of each fold included."""
-    return bool(settings.weights) and were_trained_on(settings.weights, data.origin)
 
 
 @contextmanager
