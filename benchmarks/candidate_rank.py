@@ -7,8 +7,12 @@ Writes results/candidate_rank.json.
 FOLDER is a finished study with inherited weights, such as those of pretrained.py. Random structures
 of its space are assembled, trained and scored on the validation images as its candidates were, with
 cross-validation where the study has it. Then each is trained as a winner: from its weights as a
-candidate, or with cross-validation from the assembled ones. The rank correlation is that of the
-candidates' validation scores with the test scores, over all structures and at equal latency.
+candidate, or with cross-validation from the assembled ones. The rank correlations are those with
+the test scores, over all structures and at equal latency:
+
+- `by_cross_entropy`, `by_top1`: of the candidates' validation scores.
+- `by_prediction`: of the predictions from the trials of the study.
+- `by_both`: of the predictions from the trials and from the scores of these candidates.
 """
 
 from __future__ import annotations
@@ -31,12 +35,14 @@ from genets.nas.candidates.assembly import needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
+from genets.nas.rounds import fit_model
+from genets.nas.study.records import TrainedCandidate
 from genets.nas.study.study import Study
 from genets.nas.trials.run import restore_weights
 from genets.nas.workers.job import Runner
 from genets.networks import load_weights
 from genets.structure import Structure
-from genets.training import RunRecipe, evaluate, fitting_threads, train_on
+from genets.training import RunRecipe, Score, evaluate, fitting_threads, train_on
 from truth import Truth, training_pool
 
 NAME = "candidate_rank"
@@ -55,14 +61,13 @@ def main() -> None:
         except GenetsError as error:
             raise SystemExit(f"skipped: {error}") from error
         jobs = [(job, recipe, structure) for structure in structures]
-        rows = []
+        trained = []
         with training_pool() as pool:
-            for row in pool.map(train_twice, jobs):
-                print(row, flush=True)
-                rows.append(row)
-    write_result(
-        NAME, {"study": options.study.name, **correlations(structures, rows), "rows": rows}
-    )
+            for candidate, test in pool.map(train_twice, jobs):
+                print(candidate.structure, candidate.score, test, flush=True)
+                trained.append((candidate, test))
+    rows = make_rows(options.study, trained)
+    write_result(NAME, {"study": options.study.name, **correlations(rows), "rows": rows})
 
 
 def open_study(
@@ -89,8 +94,8 @@ def runner_of(job: CandidateJob) -> Runner[Structure, Any]:
     return job.runner()
 
 
-def train_twice(work: tuple[CandidateJob, RunRecipe, Structure]) -> dict[str, Any]:
-    """Train a structure as a candidate, and then as a winner."""
+def train_twice(work: tuple[CandidateJob, RunRecipe, Structure]) -> tuple[TrainedCandidate, Score]:
+    """Train a structure as a candidate, and then as a winner, whose score is the test score."""
     job, recipe, structure = work
     (candidate,) = runner_of(job).run([structure])
     whole = CandidateRunner(replace(job, folds=1))
@@ -101,23 +106,46 @@ def train_twice(work: tuple[CandidateJob, RunRecipe, Structure]) -> dict[str, An
         train_on(net, data, recipe, seed=job.seed, teacher=teacher)
     images = load_data(job.data, structure.resolution, check=False, splits=("test",),
                        preprocessing=job.preprocessing)  # fmt: skip
-    test = evaluate(net, images.test)
-    return {
-        "structure": str(structure),
-        "candidate_top1": candidate.top1,
-        "candidate_cross_entropy": candidate.cross_entropy,
-        "test_top1": test.top1,
-        "test_cross_entropy": test.cross_entropy,
-    }
+    return candidate, evaluate(net, images.test)
 
 
-def correlations(structures: Sequence[Structure], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Spearman of the candidates' cross-entropy and top-1 with the test scores."""
+def make_rows(
+    folder: Path, trained: Sequence[tuple[TrainedCandidate, Score]]
+) -> list[dict[str, Any]]:
+    """The scores of each structure, and its predictions by the model of the study."""
+    with Study.open(folder) as study:
+        num_classes, master = study.num_classes(), study.master_score()
+        assert num_classes is not None
+        assert master is not None
+        context = SearchContext(study, num_classes, budget=Budget.parse("1x"))
+        candidates = [candidate for candidate, _ in trained]
+        from_trials, from_both = (
+            fit_model(context, study.results(), master, known) for known in ([], candidates)
+        )
+    return [
+        {
+            "structure": str(candidate.structure),
+            "candidate_top1": candidate.score.top1,
+            "candidate_cross_entropy": candidate.score.cross_entropy,
+            "predicted": from_trials.predict(candidate.structure).value,
+            "predicted_from_both": from_both.predict(candidate.structure).value,
+            "test_top1": test.top1,
+            "test_cross_entropy": test.cross_entropy,
+        }
+        for candidate, test in trained
+    ]
+
+
+def correlations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Spearman of scores and predictions with the test scores."""
+    structures = tuple(Structure.parse(row["structure"]) for row in rows)
     scores = np.array([[(row["test_top1"], row["test_cross_entropy"])] for row in rows])
-    truth = Truth(tuple(structures), scores)
+    truth = Truth(structures, scores)
     return {
         "by_cross_entropy": truth.correlation([-row["candidate_cross_entropy"] for row in rows]),
         "by_top1": truth.correlation([row["candidate_top1"] for row in rows]),
+        "by_prediction": truth.correlation([row["predicted"] for row in rows]),
+        "by_both": truth.correlation([row["predicted_from_both"] for row in rows]),
     }
 
 
