@@ -79,6 +79,9 @@ class FakeEngine:
         self.device, self.cost_s = device, cost_s
         self.is_open = False
 
+    def table_source(self, target: Target) -> Target | None:
+        return None
+
     def check(self, target: Target) -> None:
         pass
 

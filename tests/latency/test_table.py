@@ -416,3 +416,18 @@ def test_probes_have_the_requested_shapes() -> None:
     assert stem(torch.zeros(1, 3, 16, 16)).shape == (1, 12, 8, 8)
     weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(bool((w != 0).all()) for w in weights)
+
+
+@pytest.mark.parametrize(("depth_change", "networks"), [(0, 1), (1, 4)])
+def test_a_space_of_few_structures_has_a_table(target, tmp_path, depth_change, networks) -> None:
+    """Even there, a network is held out, if there is one beside the MasterNet."""
+    master = Structure.parse("Conv3x16s2 XX3x16 XX3x16 Conv1x64 @16")
+    space = DesignSpace(
+        blocks=(Block("XX"),), width_range=(1.0, 1.0), depth_change=depth_change, resolutions=()
+    )
+    table = LatencyTable.build(master, space, target, CLASSES, time_limit_s=1e-3)
+    table.save(tmp_path / "table.json")
+    loaded = LatencyTable.load(tmp_path / "table.json")
+    assert len(loaded.networks) == loaded.space.size <= networks
+    assert len(loaded.held_out_ms_per_image) == min(1, loaded.space.size - 1)
+    assert loaded.rmspe < 1e-6

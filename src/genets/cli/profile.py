@@ -221,10 +221,12 @@ def _make_table(
         "table": str(path),
         "target": made.target.name,
         "entries": len(made.timed_ms),
+        "source": made.source_name,
         "rmspe": made.rmspe,
     }
+    source = f", made from the table of {made.source_name}" if made.source_name else ""
     sentence = (
-        f"{len(made.timed_ms)} entries for {made.target.name} in {path}; error on held-out "
+        f"{len(made.timed_ms)} entries for {made.target.name} in {path}{source}; error on held-out "
         f"whole networks: {made.rmspe:.1%} RMSPE"
     )
     print_result(json, record, lines=[sentence])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 OnShare = Callable[[float], None]
 
+SOURCE_SHARE = 0.5  # of the progress of a table that is made from the table of another engine
+
 
 class Laboratory:
     """The real laboratory. A test gives a search a subclass that answers in closed form.
@@ -66,7 +69,9 @@ class Laboratory:
     ) -> LatencyTable:
         """Load the latency table at `path`, or build it and save it there.
 
-        A build that is interrupted continues from the file at `layout.visits_path`.
+        A build that is interrupted continues from the file at `layout.visits_path`. Where the
+        engine takes seconds to prepare a network, the table of a faster engine is prepared first;
+        see `Engine.table_source`.
 
         Args:
             path: The file of the table.
@@ -81,6 +86,19 @@ class Laboratory:
         if path.exists():
             cure = f"remove {path.parent} to have it measured here"
             return LatencyTable.load(path, expected, cure=cure)
+        report, source = on_progress or (lambda share: None), None
+        fast = ENGINES[expected.target.engine].table_source(expected.target)
+        if fast is not None:
+            source_path = layout.source_path(path, fast.name)
+            source_path.parent.mkdir(exist_ok=True)
+            source = self.prepare_table(
+                source_path,
+                replace(expected, target=fast),
+                seed=seed,
+                time_limit_s=time_limit_s,
+                on_progress=lambda share: report(SOURCE_SHARE * share),
+            )
+        done = 0.0 if source is None else SOURCE_SHARE
         table = LatencyTable.build(
             expected.space.master,
             expected.space,
@@ -88,8 +106,9 @@ class Laboratory:
             expected.num_classes,
             seed=seed,
             time_limit_s=time_limit_s,
-            on_progress=on_progress,
+            on_progress=lambda share: report(done + (1 - done) * share),
             visits=layout.visits_path(path),
+            source=source,
         )
         table.save(path)
         remove_visits(layout.visits_path(path))

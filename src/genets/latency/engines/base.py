@@ -67,6 +67,13 @@ class Engine(Protocol):
     def footprint(self, target: Target) -> Footprint:
         """How much memory of the device a prepared network takes."""
 
+    def table_source(self, target: Target) -> Target | None:
+        """The target whose latency table the table of `target` is made from.
+
+        An engine that takes seconds to prepare a network has one, on the same device, because a
+        table times some hundred networks. None where the table is timed on `target` itself.
+        """
+
     def check(self, target: Target) -> None:
         """Raise TargetError unless this machine can run `target` with this engine."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,13 @@ class OnnxRuntimeEngine(ConvertedEngine):
                 f"provider {provider} is not part of the installed ONNX Runtime; "
                 "install the package onnxruntime-gpu in place of onnxruntime"
             )
+
+    def table_source(self, target: Target) -> Target | None:
+        """See `Engine.table_source`: TensorRT tries many kernels for each layer."""
+        if get_provider(target) != "tensorrt":
+            return None
+        precision = "fp16" if target.precision == "int8" else target.precision
+        return replace(target, engine="torch-graph", provider=None, precision=precision)
 
     @contextmanager
     def open(self, target: Target) -> Iterator[CpuClock | CudaHostClock]:

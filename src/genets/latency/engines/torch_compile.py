@@ -47,6 +47,10 @@ class TorchCompileEngine(GraphEngine):
         footprint = super().footprint(target)
         return replace(footprint, weight_bytes=2 * footprint.weight_bytes)
 
+    def table_source(self, target: Target) -> Target:
+        """See `Engine.table_source`: the same kernels without a compiler."""
+        return replace(target, engine="torch" if target.is_cpu else "torch-graph")
+
     def start(
         self, network: nn.Module, inputs: Tensor, watch: Stopwatch, *, latency_only: bool = False
     ) -> tuple[Run, Step]:

@@ -111,6 +111,10 @@ class TorchEngine:
             copies += LAYOUT_COPIES
         return Footprint(value_bytes, value_bytes, copies, shares_maps=True)
 
+    def table_source(self, target: Target) -> Target | None:
+        """See `Engine.table_source`: a network is ready in milliseconds."""
+        return None
+
     def make_inputs(self, shape: Shape, target: Target, *, latency_only: bool) -> Tensor:
         """Normal images on the device; latency_only: nobody will write other images into them."""
         images = normal_images(shape, self.place(target))

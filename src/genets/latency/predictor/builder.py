@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -81,11 +81,16 @@ def time_space(
     held_out: int,
     on_progress: Callable[[float], None] | None,
     visits: Path | None = None,
+    networks: Sequence[Structure] = (),
 ) -> TableTimings:
-    """Time the probes and whole networks of a search space; see `LatencyTable.build`."""
+    """Time the probes and whole networks of a search space; see `LatencyTable.build`.
+
+    networks: Where these are given, the MasterNet and they are timed, and no probes; the last ones
+        are held out.
+    """
     on_progress = on_progress or (lambda share: None)
     on_progress(0.0)
-    engine, count = ENGINES[target.engine], CALIBRATION_NETWORKS + held_out
+    engine = ENGINES[target.engine]
     with engine.open(target) as clock:
         watch = ActivityWatch(clock, target.resolved().threads)
         environment = describe_environment(target)
@@ -98,11 +103,16 @@ def time_space(
         reader = DeviceReader(clock.activity, GpuWatch(counters))
         file = VisitFile(visits, settings, environment, reader.take)
         batch_size = file.choices.get("piece_batch_size")
-        if type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
+        if networks:
+            batch_size = target.batch_size
+        elif type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
             master_s = _time_master(engine, clock, target, space.master, num_classes)
             batch_size = choose_probe_batch_size(master_s, target.batch_size)
         environment["piece_batch_size"] = batch_size
-        items = choose_items(space, count, seed, lightest=batch_size < target.batch_size)
+        items: list[Item] = [space.master, *networks]
+        if not networks:
+            count = CALIBRATION_NETWORKS + held_out
+            items = choose_items(space, count, seed, lightest=batch_size < target.batch_size)
         texts = "\n".join(map(str, items))
         digest = hashlib.sha256(texts.encode()).hexdigest()
         file.begin({"piece_batch_size": batch_size, "items": len(items), "digest": digest})
@@ -115,19 +125,21 @@ def time_space(
         finally:
             file.close()
         environment |= file.readings().facts(counters)
-    return _collect(space.master, timed_s, environment, session.seconds)
+    calibrating = len(networks) - held_out if networks else CALIBRATION_NETWORKS
+    return _collect(space.master, timed_s, calibrating, environment, session.seconds)
 
 
 def _collect(
     master: Structure,
     timed_s: Mapping[Item, float],
+    calibrating: int,
     environment: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> TableTimings:
     structures = [item for item in timed_s if isinstance(item, Structure) and item != master]
-    networks = []
+    networks, calibrating = [], min(calibrating, max(0, len(structures) - 1))  # one is held out
     for number, structure in enumerate(structures):
-        use: Use = "calibration" if number < CALIBRATION_NETWORKS else "held-out"
+        use: Use = "calibration" if number < calibrating else "held-out"
         networks.append(WholeNetwork(structure, 1e3 * timed_s[structure], use))
     # A search starts from the MasterNet, so its prediction must fit best.
     networks.append(WholeNetwork(master, 1e3 * timed_s[master], "calibration"))
@@ -243,8 +255,8 @@ class _Session:
     ) -> dict[Item, float]:
         start, already = time.perf_counter(), progress.timed
         before: dict[Item, Run] = {}
-        if self.target.is_cpu:
-            probes = (item for item in runs if not isinstance(item, Structure))
+        probes = [item for item in runs if not isinstance(item, Structure)]
+        if self.target.is_cpu and probes:
             before = dict.fromkeys(probes, prepare_passing(self.engine, self.probe_target))
         part = self.file.next_part()
         recorded = [] if part is None else part.visits

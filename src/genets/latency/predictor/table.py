@@ -19,6 +19,7 @@ from genets.latency.predictor.builder import WholeNetwork, time_space
 from genets.latency.predictor.costs import Calibration, SpaceCosts
 from genets.latency.predictor.probes import Probe
 from genets.latency.predictor.storage import TableSettings, read_fields, table_to_json
+from genets.latency.predictor.transfer import Transfer, choose_networks
 from genets.latency.predictor.work import Array
 from genets.latency.target import Target
 from genets.latency.timing.statistics import rmspe
@@ -63,6 +64,7 @@ class LatencyTable:
         held_out: int = HELD_OUT_NETWORKS,
         on_progress: Callable[[float], None] | None = None,
         visits: Path | None = None,
+        source: LatencyTable | None = None,
     ) -> LatencyTable:
         """Build a table by timing probes and whole networks on this machine.
 
@@ -79,6 +81,9 @@ class LatencyTable:
             visits: A file that keeps the finished timings. Where it holds those of an interrupted
                 call with the same arguments, on the same device and versions, the table continues
                 from them. The caller removes the file when the table is stored.
+            source: The table of a faster engine for the same space, see `Engine.table_source`. The
+                probes then follow from it and from MAX_NETWORKS whole networks, see `transfer`;
+                `held_out` is ignored: a quarter of these networks measure the error.
 
         Returns:
             The table.
@@ -89,16 +94,24 @@ class LatencyTable:
         """
         around = space.around(master) if isinstance(space, DesignSpace) else space
         assert around.master == master
+        networks, unfitted = choose_networks(source, seed) if source else ([], [])
         timings = time_space(
             around,
             target,
             num_classes,
             seed=seed,
             time_limit_s=time_limit_s,
-            held_out=held_out,
+            held_out=len(unfitted) if networks else held_out,
             on_progress=on_progress,
             visits=visits,
+            networks=[*networks, *unfitted],
         )
+        if source is not None and networks:
+            fitted = [network for network in timings.networks if network.use != "held-out"]
+            timings = timings._replace(
+                timed_ms=Transfer.fit(source, fitted).probes(source),
+                environment={**timings.environment, "table_source": source.target.name},
+            )
         return cls(around, target.resolved(), num_classes, *timings)
 
     def predict_ms_per_image(self, structure: Structure) -> float:
@@ -158,8 +171,19 @@ class LatencyTable:
         return self.predict_ms_per_image(master)
 
     @property
+    def source_name(self) -> str | None:
+        """The target of the table that this one was made from; None where all was timed."""
+        name = self.environment.get("table_source")
+        return None if name is None else str(name)
+
+    @property
     def rmspe(self) -> float:
-        """Root mean squared relative error on the whole networks that were never fitted."""
+        """Root mean squared relative error on the whole networks that were never fitted.
+
+        It is 0 in a space of the MasterNet alone, whose latency is fitted.
+        """
+        if not self.held_out_ms_per_image:
+            return 0.0
         predicted, measured = np.array(self.held_out_ms_per_image).T
         return rmspe(predicted, measured)
 
@@ -277,7 +301,8 @@ class LatencyTable:
         Raises:
             ValueError, KeyError: A part is missing, or a prediction is not finite.
         """
-        _ = self.rmspe
+        if len(self.networks) > 1 and not self.held_out_ms_per_image:
+            raise ValueError("no network is held out")
         master = self.space.master
         for resolution, index in product(self.space.resolutions, master.indices):
             stages = [

@@ -11,11 +11,12 @@ from genets.analysis.comparison.networks import NetworkSize
 from genets.core.errors import GenetsError, counted
 from genets.data import ImageData, steps_per_epoch
 from genets.data.folds import in_fold
-from genets.latency import Budget
+from genets.latency import Budget, Measurement
 from genets.latency.predictor.builder import CALIBRATION_NETWORKS
 from genets.latency.predictor.items import choose_items, choose_probe_batch_size
 from genets.latency.predictor.preparation import preparing_weights
 from genets.latency.predictor.table import HELD_OUT_NETWORKS
+from genets.latency.predictor.transfer import MAX_NETWORKS
 from genets.latency.timing.drift import MAX_ROUNDS, MIN_ROUNDS
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import RIVALS, SearchContext
@@ -141,25 +142,51 @@ class Estimate:
         }
 
     def _table(self) -> PlannedPhase:
-        """Networks and pieces are prepared, and timed in several rounds."""
-        context, times, settings = self._context, self._times, self._settings
-        batch_size, run_s = context.target.batch_size, times.measured.ms_per_batch / 1000
-        size = choose_probe_batch_size(run_s, batch_size)
-        number, is_smaller = CALIBRATION_NETWORKS + HELD_OUT_NETWORKS, size < batch_size
-        items = choose_items(context.space, number, settings.seed, lightest=is_smaller)
-        sized = [(item, batch_size if isinstance(item, Structure) else size) for item in items]
-        weights = preparing_weights(sized, context.target)
-        share = sum(weights.values()) / weights[context.master]
-        networks = sum(isinstance(item, Structure) for item in items)
-        round_s = networks * max(VISIT_S, run_s) + (len(items) - networks) * VISIT_S
-        timing_s = min(max(settings.table_seconds, MIN_ROUNDS * round_s), MAX_ROUNDS * round_s)
-        prepare_s = share * sum(times.measured.seconds.values())
+        """Networks and pieces are prepared, and timed in several rounds.
+
+        Where a table is made from that of a faster engine, the pieces run on that engine alone.
+        """
+        times = self._times
+        number, pieces, prepare_s, timing_s, basis = self._timed_space(
+            times.source or times.measured
+        )
+        work = f"{number} networks and {pieces} pieces"
+        if times.source is not None:
+            work += f" on {times.source.target.engine}, {MAX_NETWORKS} networks"
+            own_s = MAX_NETWORKS * sum(times.measured.seconds.values())
+            prepare_s += own_s
+            timing_s += self._rounds_s(MAX_NETWORKS, 0, times.measured)
+            basis += f", and {own_s:.0f} s for the networks"
         return PlannedPhase(
             "latency table",
-            f"{networks} networks and {len(items) - networks} pieces",
+            work,
             prepare_s + timing_s + times.measure_s,
-            f"preparing {prepare_s:.0f} s, as {share:.0f} MasterNets; timing {timing_s:.0f} s",
+            f"preparing {prepare_s:.0f} s, {basis}; timing {timing_s:.0f} s",
         )
+
+    def _timed_space(self, measured: Measurement) -> tuple[int, int, float, float, str]:
+        """The networks and pieces of a table, the seconds of preparing and timing them, and why.
+
+        measured: The MasterNet on the target of the table.
+        """
+        context, batch_size = self._context, self._context.target.batch_size
+        size = choose_probe_batch_size(measured.ms_per_batch / 1000, batch_size)
+        number, is_smaller = CALIBRATION_NETWORKS + HELD_OUT_NETWORKS, size < batch_size
+        items = choose_items(context.space, number, self._settings.seed, lightest=is_smaller)
+        sized = [(item, batch_size if isinstance(item, Structure) else size) for item in items]
+        weights = preparing_weights(sized, measured.target)
+        share = sum(weights.values()) / weights[context.master]
+        networks = sum(isinstance(item, Structure) for item in items)
+        pieces = len(items) - networks
+        timing_s = self._rounds_s(networks, pieces, measured)
+        prepare_s = share * sum(measured.seconds.values())
+        return networks, pieces, prepare_s, timing_s, f"as {share:.0f} MasterNets"
+
+    def _rounds_s(self, networks: int, pieces: int, measured: Measurement) -> float:
+        """The seconds of timing networks as slow as the MasterNet, and pieces."""
+        round_s = networks * max(VISIT_S, measured.ms_per_batch / 1000) + pieces * VISIT_S
+        limit_s = self._settings.table_seconds
+        return min(max(limit_s, MIN_ROUNDS * round_s), MAX_ROUNDS * round_s)
 
     def _master(self) -> PlannedPhase:
         recipe, times = self._settings.master_training.recipe(), self._times.master

@@ -21,7 +21,7 @@ from genets.core.errors import TrainingError
 from genets.core.progress import OnProgress, Progress
 from genets.data import Batch, ImageData, with_augmentation
 from genets.data.split import NamedSplit
-from genets.latency import Measurement
+from genets.latency import ENGINES, Measurement, Target
 from genets.nas.context import SearchContext
 from genets.nas.start import load_start
 from genets.nas.study.records import Trial
@@ -146,6 +146,8 @@ class ProbeTimes:
             alone where the time did not suffice.
         export_s: For exporting the MasterNet.
         seconds: Of the probe itself.
+        source: The MasterNet on the target of a faster engine, see `Engine.table_source`; None
+            where the target has none.
     """
 
     measured: Measurement
@@ -156,6 +158,7 @@ class ProbeTimes:
     groups: dict[int, tuple[int, TrainingTime]]
     export_s: float
     seconds: float
+    source: Measurement | None = None
 
 
 @dataclass
@@ -186,6 +189,7 @@ class Probe:
         context, settings, data = self.context, self.context.settings, self.data
         start_s = self._report(0, "measuring the MasterNet")
         measured, measure_s = self._measure()
+        source = self._measure_source()
         self._report(1, "training the MasterNet")
         net = context.build_network(context.master, "master")
         if settings.has_starting_weights:
@@ -203,7 +207,9 @@ class Probe:
             candidate = self._train(net, recipe, runner.data)
             groups = self._time_groups(runner, trials)
         spent_s = self._report(4, "") - start_s
-        return ProbeTimes(measured, measure_s, master, winner, candidate, groups, export_s, spent_s)
+        return ProbeTimes(
+            measured, measure_s, master, winner, candidate, groups, export_s, spent_s, source
+        )
 
     def _report(self, done: int, words: str) -> float:
         """Report the progress, and give the time."""
@@ -220,13 +226,22 @@ class Probe:
             return measured, seconds
         return self._measure_for(min(limit_s, MEASURING_SHARE * self.limit_s))
 
+    def _measure_source(self) -> Measurement | None:
+        """Measure the MasterNet on the target whose table the latency table is made from."""
+        target = self.context.target
+        source = ENGINES[target.engine].table_source(target)
+        return None if source is None else self._measure_on(source, START_MEASURING_S)
+
     def _measure_for(self, limit_s: float) -> tuple[Measurement, float]:
         context, start_s = self.context, time.monotonic()
-        measured = context.lab.measure(
-            [context.master], context.target, context.num_classes, limit_s
-        )[context.master]
+        measured = self._measure_on(context.target, limit_s)
         longer_s = context.settings.measure_seconds - limit_s if measured.noisy else 0.0
         return measured, time.monotonic() - start_s + longer_s
+
+    def _measure_on(self, target: Target, limit_s: float) -> Measurement:
+        context = self.context
+        measured = context.lab.measure([context.master], target, context.num_classes, limit_s)
+        return measured[context.master]
 
     def _train(self, net: nn.Module, recipe: RunRecipe, images: ImageData) -> TrainingTime:
         context = self.context

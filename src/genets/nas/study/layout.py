@@ -10,6 +10,7 @@
     short_trainings.json  the recipe fields that short trainings decided, and their scores
     latency/            for each target a latency table and the networks and rivals that were
                         measured; while a table is built, also its finished timings
+    latency/sources/    the latency tables of faster engines, from which other tables are made
     master.safetensors  weights of the trained MasterNet
     master.json         its score on the validation split
     trials.sqlite       one row for each trial that ended
@@ -105,6 +106,7 @@ OF_BUDGET = (f"{CANDIDATES}.json", f"{CONFIRMED}.json", f"{SELECTED}.json", f"{R
              WINNER_WEIGHTS)  # fmt: skip
 
 MEASURED = "-measured"
+SOURCES = "sources"  # in the folder of the latency tables
 MAX_WORD = 40  # characters of a rival's name in the name of its folder
 
 KIND = FolderKind(
@@ -184,6 +186,16 @@ def rival_path(name: str, resolution: int | None = None) -> str:
 def visits_path(table: Path) -> Path:
     """Give the file that keeps the timings of a latency table until the table is stored."""
     return table.with_suffix(".visits.jsonl")
+
+
+def source_path(table: Path, target_name: str) -> Path:
+    """Give the file of the latency table that another table is made from.
+
+    It is the table of a target of the study, if there is one. Otherwise it has a folder of its own,
+    because no network of the study is measured on its target.
+    """
+    own = table_path(table.parent, target_name)
+    return own if own.exists() else table_path(table.parent / SOURCES, target_name)
 
 
 def list_tables(latency_folder: Path) -> list[Path]:

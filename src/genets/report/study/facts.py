@@ -105,7 +105,7 @@ def latency_conditions(latency: TargetLatency) -> str:
     packages = environment.get("packages") or {}
     versions = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
     protocols = sorted({m.network.protocol for m in latency.measured.values()})
-    held_out = len(latency.table.held_out_ms_per_image)
+    held_out, source = len(latency.table.held_out_ms_per_image), latency.table.source_name
     error = f"{latency.table.rmspe:.1%} on {held_out} networks that it was not fitted to"
     parts = [
         str(environment.get("device_name") or latency.target.device),
@@ -114,6 +114,7 @@ def latency_conditions(latency: TargetLatency) -> str:
         *([f"protocol {', '.join(protocols)}"] if protocols else []),
         versions,
         f"root mean square error of predictions {error}" if held_out else "no network was held out",
+        *([f"latency table made from that of {source}"] if source else []),
     ]
     return "Latency: " + "; ".join(part for part in parts if part) + "."
 
