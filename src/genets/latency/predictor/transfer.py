@@ -172,13 +172,13 @@ def choose_networks(table: LatencyTable, seed: int) -> tuple[list[Structure], li
     by_latency = sorted(drawn, key=table.predict_ms_per_image)
     fast = by_latency[: max(len(drawn) // 2, MAX_NETWORKS)]
     order = [fast[number] for number in rng.permutation(len(fast))]
-    number = min(HELD_OUT, len(fast) // 4)
-    held_out, pool = order[:number], order[number:]
+    unfitted = min(HELD_OUT, len(fast) // 4)
+    held_out, pool = order[:unfitted], order[unfitted:]
     costs = [network_parts(table, structure) for structure in (master, *pool)]
     columns = _columns(costs)
     rows = np.array([_sum_effects(each, columns) / sum(each.values()) for each in costs])
     design = np.column_stack((rows, np.ones(len(rows))))
-    chosen = _most_informative(design, _variances(columns), MAX_NETWORKS - 1 - number)
+    chosen = _most_informative(design, _variances(columns), MAX_NETWORKS - 1 - unfitted)
     return [pool[number - 1] for number in chosen], held_out
 
 
