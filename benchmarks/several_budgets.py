@@ -5,8 +5,8 @@ Writes results/several_budgets.json after each seed; seeds in the file stay if t
 again.
 
 The searches are those of the demo: digits, from fresh weights. They share one latency table.
-`seconds` is the time of all phases of a search; each counts the time in which the table was made. On
-one thread, no structure of the space meets 0.3x.
+`seconds` is the time of all phases of a search; each counts the time in which the table was made.
+On one thread, no structure of the space meets 0.3x.
 """
 
 from __future__ import annotations
