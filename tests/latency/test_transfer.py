@@ -96,6 +96,7 @@ def test_an_engine_with_other_costs(table, source) -> None:
     assert error < 0.05 < 0.12 < of_one_factor
     assert table.rmspe == pytest.approx(error, abs=0.03)
     assert table.source_name == source.target.name
+    assert "piece_batch_size" in source.environment.keys() - table.environment.keys()
 
 
 def test_it_prepares_few_networks(table, source) -> None:
@@ -162,6 +163,19 @@ def test_a_space_with_few_structures() -> None:
     for network in table.networks:
         predicted = table.predict_ms_per_image(network.structure) * slow.batch_size
         assert predicted == pytest.approx(network.ms_per_batch, rel=0.05)
+
+
+def test_a_space_of_the_masternet_alone() -> None:
+    master = Structure.parse("Conv3x16s2 XX3x16 XX3x32s2 Conv1x64 @16")
+    slow = Target(engine="slow", batch_size=4)
+    source = LatencyTable.build(
+        master, FEW, replace(slow, engine="fast"), CLASSES, time_limit_s=1e-3
+    )
+    with engines(slow=SLOW):
+        table = LatencyTable.build(master, FEW, slow, CLASSES, time_limit_s=1e-3, source=source)
+        assert ENGINES["slow"].prepared == 1
+    assert table.source_name == source.target.name
+    assert table.predict_ms_per_image(master) == pytest.approx(table.master_ms_per_image, rel=0.01)
 
 
 class CompilingEngine(CountingEngine):
