@@ -230,6 +230,22 @@ def test_a_table_of_the_study_is_the_source(compiling, tmp_path) -> None:
     assert not (own.parent / layout.SOURCES).exists()
 
 
+@pytest.mark.parametrize("damage", [("", "{"), ('"device_name": "', '"device_name": "another ')])
+def test_an_unusable_table_of_the_study_stays_and_is_no_source(
+    compiling, tmp_path, caplog, damage: tuple[str, str]
+) -> None:
+    own = layout.table_path(tmp_path / "latency", Target(engine="fast", batch_size=4).name)
+    prepare(own, engine="fast")
+    stored = own.read_text().replace(*damage, 1)
+    own.write_text(stored)
+    with caplog.at_level("WARNING", "genets"):
+        prepare(own.with_name("slow.json"))
+    assert own.read_text() == stored
+    assert layout.source_path(own, own.stem).exists()
+    assert f"{own} is " in caplog.text
+    assert "it is not used" in caplog.text
+
+
 def test_an_interrupted_table_continues(compiling, tmp_path, monkeypatch) -> None:
     path = tmp_path / "latency" / "slow.json"
     complete = prepare(tmp_path / "other" / "slow.json")
