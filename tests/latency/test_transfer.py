@@ -13,7 +13,12 @@ from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.engines.base import Engine
 from genets.latency.predictor import transfer
 from genets.latency.predictor.probes import build_for_timing
-from genets.latency.predictor.transfer import MAX_NETWORKS, choose_networks, network_parts
+from genets.latency.predictor.transfer import (
+    MAX_NETWORKS,
+    Transfer,
+    choose_networks,
+    network_parts,
+)
 from genets.latency.target import ENGINE_PROVIDERS, PRECISIONS
 from genets.latency.timing.statistics import rmspe
 from genets.nas.laboratory import Laboratory
@@ -129,6 +134,24 @@ def test_parts_add_up(source) -> None:
         total = sum(network_parts(source, structure).values()) + source.calibration.offset_ms
         expected = source.predict_ms_per_image(structure) * source.target.batch_size
         assert total == pytest.approx(expected, rel=1e-9)
+
+
+def test_probes_contain_the_calibration_of_the_source_once(source) -> None:
+    """Without effects, the fast engine's table comes back, though its stages are calibrated."""
+    networks = [
+        replace(n, ms_per_batch=n.ms_per_batch * (0.7 + 0.05 * n.structure.super_blocks[0].depth))
+        for n in source.networks
+    ]
+    calibrated = replace(source, networks=tuple(networks))
+    factors = calibrated.calibration.factors
+    assert factors.max() < 0.95
+    assert np.ptp(factors) > 0.02
+    back = replace(source, timed_ms=Transfer(2.0, {}).probes(calibrated), networks=())
+    for network in source.networks:
+        of_stages = (
+            calibrated.predict_ms_per_image(network.structure) - calibrated.offset_ms_per_image
+        )
+        assert back.predict_ms_per_image(network.structure) == pytest.approx(2 * of_stages)
 
 
 def test_chosen_networks(source) -> None:
