@@ -12,7 +12,12 @@ from fake_device import FakeDevice, FakeEngine, layer_costs_s
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.engines.base import Engine
 from genets.latency.predictor import transfer
-from genets.latency.predictor.probes import build_for_timing
+from genets.latency.predictor.probes import (
+    BlockProbe,
+    Probe,
+    StemOrHeadProbe,
+    build_for_timing,
+)
 from genets.latency.predictor.transfer import (
     MAX_NETWORKS,
     Transfer,
@@ -61,7 +66,8 @@ def engines(**prices: dict[str, float]) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def fast_and_slow() -> Iterator[None]:
-    with engines(fast=FAST, slow=SLOW):
+    with engines(fast=FAST, slow=SLOW), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "DRAWN", 300)
         yield
 
 
@@ -154,10 +160,54 @@ def test_probes_contain_the_calibration_of_the_source_once(source) -> None:
         assert back.predict_ms_per_image(network.structure) == pytest.approx(2 * of_stages)
 
 
+def test_an_effect_of_projections_changes_first_blocks_alone(source) -> None:
+    plain = Transfer(1.0, {}).probes(source)
+    dearer = Transfer(1.0, {("projection", "XX"): 0.5}).probes(source)
+    chains = [p for p in plain if isinstance(p, BlockProbe) and p.block.type == "XX"]
+    assert {probe.depth for probe in chains} == {1, 3}
+    changing = [p for p in chains if p.stride > 1 or p.input_width != p.width]
+    assert 0 < len(changing) < len(chains)
+    for probe in changing:
+        added = 0.5 * plain[replace(probe, depth=1)]
+        assert dearer[probe] == pytest.approx(plain[probe] + added)
+    assert all(dearer[probe] == plain[probe] for probe in plain.keys() - set(changing))
+
+
+def test_the_overhead_of_probes_does_not_count(source) -> None:
+    """Entering and leaving a probe takes 0.01 ms more; the head is only entered."""
+
+    def added(probe: Probe) -> float:
+        if isinstance(probe, StemOrHeadProbe):
+            return 0.005 * (probe.name == "head")
+        return 0.01
+
+    timed_ms = {probe: ms + added(probe) for probe, ms in source.timed_ms.items()}
+    expected = Transfer(1.0, {}).probes(source)
+    found = Transfer(1.0, {}).probes(replace(source, timed_ms=timed_ms))
+    assert found == pytest.approx(expected)
+
+
 def test_chosen_networks(source) -> None:
     chosen, held_out = choose_networks(source, seed=1)
     assert (chosen, held_out) == choose_networks(source, seed=1) != choose_networks(source, seed=2)
     assert len({MASTER, *chosen, *held_out}) == MAX_NETWORKS
+    rng = np.random.default_rng(0)
+    drawn = [source.space.sample(rng) for _ in range(300)]
+    by_latency = sorted(drawn, key=source.predict_ms_per_image)
+    slowest = max(map(source.predict_ms_per_image, [*chosen, *held_out]))
+    assert slowest < source.predict_ms_per_image(by_latency[180])
+    others = [by_latency[n] for n in rng.permutation(150)[: len(chosen)]]
+    assert information(source, chosen) > information(source, others) + 5
+
+
+def information(source: LatencyTable, structures: list[Structure]) -> float:
+    """The logarithm of the determinant by which measured networks narrow the effects down."""
+    costs = [network_parts(source, structure) for structure in (MASTER, *structures)]
+    columns = transfer._columns(costs)
+    rows = np.array([transfer._sum_effects(each, columns) / sum(each.values()) for each in costs])
+    rows = np.column_stack((rows, np.ones(len(rows))))
+    spread = (rows * transfer._variances(columns)) @ rows.T / transfer.NOISE_STD**2
+    return float(np.linalg.slogdet(np.eye(len(rows)) + spread)[1])
 
 
 def test_the_choice_is_the_most_informative() -> None:
