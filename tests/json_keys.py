@@ -262,7 +262,7 @@ KEYS: dict[str, dict[str, str]] = {
         "disk[]": "folder, free_bytes",
     },
     "profile --table": {
-        "": "entries, rmspe, table, target",
+        "": "entries, rmspe, source, table, target",
     },
 }
 

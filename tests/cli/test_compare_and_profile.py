@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from command_line import fails, invoke
 from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
 from genets.latency.timing import clock
+from genets.nas import latency_tables
 from genets.nas import search as nas_search
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.study import Study
@@ -197,6 +199,30 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
     assert LatencyTable.load(path).space.master.stages == settings.structure.stages
     own = invoke("profile", "--table", tmp_path, "--width-step", 16)
     fails(own, "has a search space of its own; leave --width-step out")
+
+
+@pytest.mark.parametrize(
+    ("source", "held_out", "rmspe", "words"),
+    [
+        (None, [], None, "; no network was held out"),
+        ("cpu-torch-fp32-b64-t1", [(1.0, 1.0)], 0.25,
+         ", made from the table of cpu-torch-fp32-b64-t1; "
+         "error on held-out whole networks: 25.0% RMSPE"),
+    ],
+)  # fmt: skip
+def test_a_table_says_its_source_and_its_error(
+    source, held_out, rmspe, words, tmp_path, monkeypatch
+):
+    """A table of the MasterNet alone holds out no network, so it has no error."""
+    made = SimpleNamespace(
+        timed_ms={}, target=Target("cpu"), source_name=source, rmspe=rmspe or 0.0,
+        held_out_ms_per_image=held_out,
+    )  # fmt: skip
+    monkeypatch.setattr(latency_tables, "table_ahead", lambda *_, **__: (made, tmp_path))
+    command = ("profile", "--table", NETWORKS[0], "--out", tmp_path)
+    assert invoke(*command).stdout.endswith(f" in {tmp_path}{words}\n")
+    record = json.loads(invoke(*command, "--json").stdout)
+    assert (record["source"], record["rmspe"]) == (source, rmspe)
 
 
 def test_a_table_made_ahead_has_every_option_of_the_search_space(tmp_path, monkeypatch):

@@ -12,8 +12,18 @@ from fake_device import FakeDevice, FakeEngine, layer_costs_s
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.engines.base import Engine
 from genets.latency.predictor import transfer
-from genets.latency.predictor.probes import build_for_timing
-from genets.latency.predictor.transfer import MAX_NETWORKS, choose_networks, network_parts
+from genets.latency.predictor.probes import (
+    BlockProbe,
+    Probe,
+    StemOrHeadProbe,
+    build_for_timing,
+)
+from genets.latency.predictor.transfer import (
+    MAX_NETWORKS,
+    Transfer,
+    choose_networks,
+    network_parts,
+)
 from genets.latency.target import ENGINE_PROVIDERS, PRECISIONS
 from genets.latency.timing.statistics import rmspe
 from genets.nas.laboratory import Laboratory
@@ -56,7 +66,8 @@ def engines(**prices: dict[str, float]) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def fast_and_slow() -> Iterator[None]:
-    with engines(fast=FAST, slow=SLOW):
+    with engines(fast=FAST, slow=SLOW), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "DRAWN", 300)
         yield
 
 
@@ -96,6 +107,7 @@ def test_an_engine_with_other_costs(table, source) -> None:
     assert error < 0.05 < 0.12 < of_one_factor
     assert table.rmspe == pytest.approx(error, abs=0.03)
     assert table.source_name == source.target.name
+    assert "piece_batch_size" in source.environment.keys() - table.environment.keys()
 
 
 def test_it_prepares_few_networks(table, source) -> None:
@@ -130,10 +142,72 @@ def test_parts_add_up(source) -> None:
         assert total == pytest.approx(expected, rel=1e-9)
 
 
+def test_probes_contain_the_calibration_of_the_source_once(source) -> None:
+    """Without effects, the fast engine's table comes back, though its stages are calibrated."""
+    networks = [
+        replace(n, ms_per_batch=n.ms_per_batch * (0.7 + 0.05 * n.structure.super_blocks[0].depth))
+        for n in source.networks
+    ]
+    calibrated = replace(source, networks=tuple(networks))
+    factors = calibrated.calibration.factors
+    assert factors.max() < 0.95
+    assert np.ptp(factors) > 0.02
+    back = replace(source, timed_ms=Transfer(2.0, {}).probes(calibrated), networks=())
+    for network in source.networks:
+        of_stages = (
+            calibrated.predict_ms_per_image(network.structure) - calibrated.offset_ms_per_image
+        )
+        assert back.predict_ms_per_image(network.structure) == pytest.approx(2 * of_stages)
+
+
+def test_an_effect_of_projections_changes_first_blocks_alone(source) -> None:
+    plain = Transfer(1.0, {}).probes(source)
+    dearer = Transfer(1.0, {("projection", "XX"): 0.5}).probes(source)
+    chains = [p for p in plain if isinstance(p, BlockProbe) and p.block.type == "XX"]
+    assert {probe.depth for probe in chains} == {1, 3}
+    changing = [p for p in chains if p.stride > 1 or p.input_width != p.width]
+    assert 0 < len(changing) < len(chains)
+    for probe in changing:
+        added = 0.5 * plain[replace(probe, depth=1)]
+        assert dearer[probe] == pytest.approx(plain[probe] + added)
+    assert all(dearer[probe] == plain[probe] for probe in plain.keys() - set(changing))
+
+
+def test_the_overhead_of_probes_does_not_count(source) -> None:
+    """Entering and leaving a probe takes 0.01 ms more; the head is only entered."""
+
+    def added(probe: Probe) -> float:
+        if isinstance(probe, StemOrHeadProbe):
+            return 0.005 * (probe.name == "head")
+        return 0.01
+
+    timed_ms = {probe: ms + added(probe) for probe, ms in source.timed_ms.items()}
+    expected = Transfer(1.0, {}).probes(source)
+    found = Transfer(1.0, {}).probes(replace(source, timed_ms=timed_ms))
+    assert found == pytest.approx(expected)
+
+
 def test_chosen_networks(source) -> None:
     chosen, held_out = choose_networks(source, seed=1)
     assert (chosen, held_out) == choose_networks(source, seed=1) != choose_networks(source, seed=2)
     assert len({MASTER, *chosen, *held_out}) == MAX_NETWORKS
+    rng = np.random.default_rng(0)
+    drawn = [source.space.sample(rng) for _ in range(300)]
+    by_latency = sorted(drawn, key=source.predict_ms_per_image)
+    slowest = max(map(source.predict_ms_per_image, [*chosen, *held_out]))
+    assert slowest < source.predict_ms_per_image(by_latency[180])
+    others = [by_latency[n] for n in rng.permutation(150)[: len(chosen)]]
+    assert information(source, chosen) > information(source, others) + 5
+
+
+def information(source: LatencyTable, structures: list[Structure]) -> float:
+    """The logarithm of the determinant by which measured networks narrow the effects down."""
+    costs = [network_parts(source, structure) for structure in (MASTER, *structures)]
+    columns = transfer._columns(costs)
+    rows = np.array([transfer._sum_effects(each, columns) / sum(each.values()) for each in costs])
+    rows = np.column_stack((rows, np.ones(len(rows))))
+    spread = (rows * transfer._variances(columns)) @ rows.T / transfer.NOISE_STD**2
+    return float(np.linalg.slogdet(np.eye(len(rows)) + spread)[1])
 
 
 def test_the_choice_is_the_most_informative() -> None:
@@ -162,6 +236,19 @@ def test_a_space_with_few_structures() -> None:
     for network in table.networks:
         predicted = table.predict_ms_per_image(network.structure) * slow.batch_size
         assert predicted == pytest.approx(network.ms_per_batch, rel=0.05)
+
+
+def test_a_space_of_the_masternet_alone() -> None:
+    master = Structure.parse("Conv3x16s2 XX3x16 XX3x32s2 Conv1x64 @16")
+    slow = Target(engine="slow", batch_size=4)
+    source = LatencyTable.build(
+        master, FEW, replace(slow, engine="fast"), CLASSES, time_limit_s=1e-3
+    )
+    with engines(slow=SLOW):
+        table = LatencyTable.build(master, FEW, slow, CLASSES, time_limit_s=1e-3, source=source)
+        assert ENGINES["slow"].prepared == 1
+    assert table.source_name == source.target.name
+    assert table.predict_ms_per_image(master) == pytest.approx(table.master_ms_per_image, rel=0.01)
 
 
 class CompilingEngine(CountingEngine):
@@ -214,6 +301,22 @@ def test_a_table_of_the_study_is_the_source(compiling, tmp_path) -> None:
     prepare(own.with_name("slow.json"))
     assert ENGINES["fast"].prepared == prepared
     assert not (own.parent / layout.SOURCES).exists()
+
+
+@pytest.mark.parametrize("damage", [("", "{"), ('"device_name": "', '"device_name": "another ')])
+def test_an_unusable_table_of_the_study_stays_and_is_no_source(
+    compiling, tmp_path, caplog, damage: tuple[str, str]
+) -> None:
+    own = layout.table_path(tmp_path / "latency", Target(engine="fast", batch_size=4).name)
+    prepare(own, engine="fast")
+    stored = own.read_text().replace(*damage, 1)
+    own.write_text(stored)
+    with caplog.at_level("WARNING", "genets"):
+        prepare(own.with_name("slow.json"))
+    assert own.read_text() == stored
+    assert layout.source_path(own, own.stem).exists()
+    assert f"{own} is " in caplog.text
+    assert "it is not used" in caplog.text
 
 
 def test_an_interrupted_table_continues(compiling, tmp_path, monkeypatch) -> None:

@@ -169,6 +169,27 @@ def estimated(
         return {each.phase: each for each in Estimate(context, data, probe).phases()}, data
 
 
+@pytest.mark.parametrize(("depth_change", "width_range"), [(1, (0.5, 2.0)), (0, (1.0, 1.0))])
+def test_the_table_of_a_slow_engine_is_planned_for_both_engines(
+    tmp_path: Path, depth_change: int, width_range: tuple[float, float]
+) -> None:
+    space = {"blocks": ["XX3"], "depth_change": depth_change, "width_range": width_range}
+    asked = settings(**ONE_ROUND, target=Target("cpu", "torch-compile"), space=space)
+    lab, data = ClosedFormLatency(asked), load_data("digits", asked.resolution)
+    slow = replace(lab._measurement(asked.structure, asked.target), seconds={"compile": 3.0})
+    fast = replace(slow, target=Target("cpu", "torch"), seconds={"load": 0.0})
+    times = ProbeTimes(slow, 1.0, second(), second(), second(), {}, 0.0, 30.0, source=fast)
+    with Study.create_or_resume(tmp_path, asked) as study:
+        context = SearchContext(study, 10, lab=lab, workers=2)
+        phase = Estimate(context, data, times)._table()
+        networks = min(32, context.space.size)
+    assert (networks == 32) == bool(depth_change)
+    assert phase.work.endswith(f"pieces on torch, and {networks} networks on torch-compile")
+    assert phase.basis.startswith("preparing 0 s, as ")
+    assert f"MasterNets, and {3 * networks} s on torch-compile; timing " in phase.basis
+    assert phase.seconds > 3 * networks
+
+
 def test_seconds_are_steps_times_the_time_of_a_step(tmp_path: Path) -> None:
     asked = settings(**ONE_ROUND, final_training=SHORT, confirm=3)
     phases, data = estimated(asked, tmp_path, second())

@@ -222,11 +222,13 @@ def _make_table(
         "target": made.target.name,
         "entries": len(made.timed_ms),
         "source": made.source_name,
-        "rmspe": made.rmspe,
+        "rmspe": made.rmspe if made.held_out_ms_per_image else None,
     }
     source = f", made from the table of {made.source_name}" if made.source_name else ""
-    sentence = (
-        f"{len(made.timed_ms)} entries for {made.target.name} in {path}{source}; error on held-out "
-        f"whole networks: {made.rmspe:.1%} RMSPE"
+    error = (
+        f"error on held-out whole networks: {made.rmspe:.1%} RMSPE"
+        if made.held_out_ms_per_image
+        else "no network was held out"
     )
+    sentence = f"{len(made.timed_ms)} entries for {made.target.name} in {path}{source}; {error}"
     print_result(json, record, lines=[sentence])

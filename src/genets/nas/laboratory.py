@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genets.analysis.comparison.networks import ComparedNetwork
+from genets.core.errors import TargetError
+from genets.core.log import get_logger
 from genets.data import ImageData, Split
 from genets.latency import (
     ENGINES,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 
 OnShare = Callable[[float], None]
 
+_log = get_logger(__name__)
+
 SOURCE_SHARE = 0.5  # of the progress of a table that is made from the table of another engine
 
 
@@ -89,10 +93,8 @@ class Laboratory:
         report, source = on_progress or (lambda share: None), None
         fast = ENGINES[expected.target.engine].table_source(expected.target)
         if fast is not None:
-            source_path = layout.source_path(path, fast.name)
-            source_path.parent.mkdir(exist_ok=True)
-            source = self.prepare_table(
-                source_path,
+            source = self._prepare_source(
+                path,
                 replace(expected, target=fast),
                 seed=seed,
                 time_limit_s=time_limit_s,
@@ -113,6 +115,32 @@ class Laboratory:
         table.save(path)
         remove_visits(layout.visits_path(path))
         return table
+
+    def _prepare_source(
+        self,
+        path: Path,
+        expected: TableSettings,
+        *,
+        seed: int,
+        time_limit_s: float,
+        on_progress: OnShare,
+    ) -> LatencyTable:
+        """Give the table from which the table at `path` is made; see `prepare_table`.
+
+        It is the table of a target of the study, if there is a valid one. Otherwise it has a folder
+        of its own, because no network of the study is measured on its target.
+        """
+        own = layout.table_path(path.parent, expected.target.name)
+        if own.exists():
+            try:
+                return LatencyTable.load(own, expected, cure="it is not used")
+            except TargetError as error:
+                _log.warning("%s", error)
+        source = layout.source_path(path, expected.target.name)
+        source.parent.mkdir(exist_ok=True)
+        return self.prepare_table(
+            source, expected, seed=seed, time_limit_s=time_limit_s, on_progress=on_progress
+        )
 
     def measure(
         self,

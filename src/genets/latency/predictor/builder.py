@@ -81,7 +81,7 @@ def time_space(
     held_out: int,
     on_progress: Callable[[float], None] | None,
     visits: Path | None = None,
-    networks: Sequence[Structure] = (),
+    networks: Sequence[Structure] | None = None,
 ) -> TableTimings:
     """Time the probes and whole networks of a search space; see `LatencyTable.build`.
 
@@ -102,17 +102,17 @@ def time_space(
         counters = None if target.is_cpu else open_gpu(target.device)
         reader = DeviceReader(clock.activity, GpuWatch(counters))
         file = VisitFile(visits, settings, environment, reader.take)
-        batch_size = file.choices.get("piece_batch_size")
-        if networks:
-            batch_size = target.batch_size
-        elif type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
-            master_s = _time_master(engine, clock, target, space.master, num_classes)
-            batch_size = choose_probe_batch_size(master_s, target.batch_size)
-        environment["piece_batch_size"] = batch_size
-        items: list[Item] = [space.master, *networks]
-        if not networks:
+        items: list[Item]
+        if networks is None:
+            batch_size = file.choices.get("piece_batch_size")
+            if type(batch_size) is not int or not 1 <= batch_size <= target.batch_size:
+                master_s = _time_master(engine, clock, target, space.master, num_classes)
+                batch_size = choose_probe_batch_size(master_s, target.batch_size)
+            environment["piece_batch_size"] = batch_size
             count = CALIBRATION_NETWORKS + held_out
             items = choose_items(space, count, seed, lightest=batch_size < target.batch_size)
+        else:
+            batch_size, items = target.batch_size, [space.master, *networks]
         texts = "\n".join(map(str, items))
         digest = hashlib.sha256(texts.encode()).hexdigest()
         file.begin({"piece_batch_size": batch_size, "items": len(items), "digest": digest})
@@ -125,7 +125,7 @@ def time_space(
         finally:
             file.close()
         environment |= file.readings().facts(counters)
-    calibrating = len(networks) - held_out if networks else CALIBRATION_NETWORKS
+    calibrating = CALIBRATION_NETWORKS if networks is None else len(networks) - held_out
     return _collect(space.master, timed_s, calibrating, environment, session.seconds)
 
 

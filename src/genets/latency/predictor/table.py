@@ -94,19 +94,22 @@ class LatencyTable:
         """
         around = space.around(master) if isinstance(space, DesignSpace) else space
         assert around.master == master
-        networks, unfitted = choose_networks(source, seed) if source else ([], [])
+        networks: list[Structure] | None = None
+        if source is not None:
+            chosen, unfitted = choose_networks(source, seed)
+            networks, held_out = [*chosen, *unfitted], len(unfitted)
         timings = time_space(
             around,
             target,
             num_classes,
             seed=seed,
             time_limit_s=time_limit_s,
-            held_out=len(unfitted) if networks else held_out,
+            held_out=held_out,
             on_progress=on_progress,
             visits=visits,
-            networks=[*networks, *unfitted],
+            networks=networks,
         )
-        if source is not None and networks:
+        if source is not None:
             fitted = [network for network in timings.networks if network.use != "held-out"]
             timings = timings._replace(
                 timed_ms=Transfer.fit(source, fitted).probes(source),

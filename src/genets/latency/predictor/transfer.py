@@ -101,11 +101,9 @@ class Transfer:
             stage = 0 if probe.name == "stem" else -1
             return float(source.calibration.factors[stage] * timed_ms[probe] * self.factor(probe))
         first = replace(probe, depth=1)
-        further = replace(first, input_width=probe.width, stride=1,
-                          resolution=-(-probe.resolution // probe.stride))  # fmt: skip
         factor = source.calibration.factors[master.indices.index(probe.index)]
         first_ms = timed_ms[first] * self.factor(first)
-        further_ms = (timed_ms[probe] - timed_ms[first]) * self.factor(further)
+        further_ms = (timed_ms[probe] - timed_ms[first]) * self.factor(_further(first))
         return float(factor * max(first_ms + further_ms, MIN_FACTOR * first_ms))
 
 
@@ -125,13 +123,18 @@ def network_parts(table: LatencyTable, structure: Structure) -> dict[Part, float
             of_stage = [first]
             stages = [replace(stage, depth=1), stage]
             if stage.depth > 1:
-                of_stage.append(replace(first, input_width=stage.width, stride=1,
-                                        resolution=-(-side // stage.stride)))  # fmt: skip
+                of_stage.append(_further(first))
         costs = table.stage_ms_per_image(index, [read], stages, resolution=structure.resolution)
         costs = costs[0] * table.target.batch_size
         for part, ms in zip(of_stage, np.diff(costs, prepend=0.0), strict=False):
             parts[part] = parts.get(part, 0.0) + float(ms)
     return parts
+
+
+def _further(first: BlockProbe) -> BlockProbe:
+    """A further block after the first block of a super-block."""
+    side = -(-first.resolution // first.stride)
+    return replace(first, input_width=first.width, stride=1, resolution=side)
 
 
 @lru_cache(maxsize=100_000)
@@ -157,7 +160,8 @@ def part_effects(part: Part) -> dict[Effect, float]:
 def choose_networks(table: LatencyTable, seed: int) -> tuple[list[Structure], list[Structure]]:
     """Choose the networks to time beside the MasterNet, up to MAX_NETWORKS together.
 
-    All are in the faster half of the drawn structures, because a search ends there.
+    All are in the faster half of the drawn structures. The others are several times as slow as the
+    MasterNet, and no search selects them.
 
     Args:
         table: The table of the fast engine.

@@ -146,26 +146,24 @@ class Estimate:
 
         Where a table is made from that of a faster engine, the pieces run on that engine alone.
         """
-        times = self._times
-        number, pieces, prepare_s, timing_s, basis = self._timed_space(
-            times.source or times.measured
-        )
-        work = f"{number} networks and {pieces} pieces"
+        times, engine = self._times, self._context.target.engine
+        work, prepare_s, timing_s, basis = self._timed_space(times.source or times.measured)
         if times.source is not None:
-            work += f" on {times.source.target.engine}, {MAX_NETWORKS} networks"
-            own_s = MAX_NETWORKS * sum(times.measured.seconds.values())
+            networks = min(MAX_NETWORKS, self._context.space.size)
+            work += f" on {times.source.target.engine}, and {networks} networks on {engine}"
+            own_s = networks * sum(times.measured.seconds.values())
+            basis += f", and {own_s:.0f} s on {engine}"
             prepare_s += own_s
-            timing_s += self._rounds_s(MAX_NETWORKS, 0, times.measured)
-            basis += f", and {own_s:.0f} s for the networks"
+            timing_s += self._rounds_s(networks, 0, times.measured)
         return PlannedPhase(
             "latency table",
             work,
             prepare_s + timing_s + times.measure_s,
-            f"preparing {prepare_s:.0f} s, {basis}; timing {timing_s:.0f} s",
+            f"{basis}; timing {timing_s:.0f} s",
         )
 
-    def _timed_space(self, measured: Measurement) -> tuple[int, int, float, float, str]:
-        """The networks and pieces of a table, the seconds of preparing and timing them, and why.
+    def _timed_space(self, measured: Measurement) -> tuple[str, float, float, str]:
+        """The work of timing all pieces, the seconds of preparing and timing, and their basis.
 
         measured: The MasterNet on the target of the table.
         """
@@ -180,7 +178,8 @@ class Estimate:
         pieces = len(items) - networks
         timing_s = self._rounds_s(networks, pieces, measured)
         prepare_s = share * sum(measured.seconds.values())
-        return networks, pieces, prepare_s, timing_s, f"as {share:.0f} MasterNets"
+        work = f"{networks} networks and {pieces} pieces"
+        return work, prepare_s, timing_s, f"preparing {prepare_s:.0f} s, as {share:.0f} MasterNets"
 
     def _rounds_s(self, networks: int, pieces: int, measured: Measurement) -> float:
         """The seconds of timing networks as slow as the MasterNet, and pieces."""

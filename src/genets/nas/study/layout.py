@@ -189,13 +189,8 @@ def visits_path(table: Path) -> Path:
 
 
 def source_path(table: Path, target_name: str) -> Path:
-    """Give the file of the latency table that another table is made from.
-
-    It is the table of a target of the study, if there is one. Otherwise it has a folder of its own,
-    because no network of the study is measured on its target.
-    """
-    own = table_path(table.parent, target_name)
-    return own if own.exists() else table_path(table.parent / SOURCES, target_name)
+    """Give the file of the latency table that was built for another table to be made from."""
+    return table_path(table.parent / SOURCES, target_name)
 
 
 def list_tables(latency_folder: Path) -> list[Path]:
