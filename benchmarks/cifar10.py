@@ -28,7 +28,10 @@ def cifar10_settings(source: Path | None, folder: Path) -> dict[str, Any]:
         )
     if not folder.exists():
         split_photographs(source / "train", folder)
-    return {"data": str(folder), "master": "master_small", "resolution": RESOLUTION}
+    return {
+        "data": str(folder), "master": "master_small", "resolution": RESOLUTION,
+        "from_scratch": True,
+    }  # fmt: skip
 
 
 def split_photographs(source: Path, folder: Path) -> None:

@@ -63,7 +63,7 @@ def main() -> None:
 def compare(seed: int, budget: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Test scores of the first round's best, of two rounds, and of one round of equal cost."""
     trials, controls = (2, 1) if changes else (TRIALS, CONTROLS)
-    shared = {"data": "digits", "budget": budget, "seed": seed, **changes}
+    shared = {"data": "digits", "budget": budget, "seed": seed, "from_scratch": True, **changes}
     with tempfile.TemporaryDirectory(prefix="genets-rounds-") as folder:
         two = search_with(Path(folder) / "two", shared, 2, trials, controls, CANDIDATES)
         one = search_with(Path(folder) / "one", shared, 1, 2 * trials, 2 * controls, 2 * CANDIDATES)

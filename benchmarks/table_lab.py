@@ -149,6 +149,7 @@ def search_macro(
     settings = SearchSettings(
         **{
             "data": "digits",
+            "from_scratch": True,
             "budget": f"{budget_ms!r}ms",
             "master": master,
             "seed": training,

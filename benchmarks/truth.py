@@ -41,9 +41,10 @@ from shapes import NUISANCE
 T = TypeVar("T")
 
 WORKERS = count_cpus()
+# The true scores are those of networks that are trained from scratch.
 DATA: dict[str, dict[str, Any]] = {
-    "digits": {"data": "digits"},
-    "shapes": {"data": "shapes", "resolution": 24},
+    "digits": {"data": "digits", "from_scratch": True},
+    "shapes": {"data": "shapes", "resolution": 24, "from_scratch": True},
 }
 CIFAR10 = "cifar10"
 NUISANCES = {"digits": Nuisance(), "shapes": NUISANCE}

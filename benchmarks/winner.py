@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def compare(folder: Path, seed: int) -> list[dict[str, Any]]:
-    settings = SearchSettings(data="digits", budget="1.0x", seed=seed)
+    settings = SearchSettings(data="digits", budget="1.0x", seed=seed, from_scratch=True)
     start = time.monotonic()
     run_search(settings, folder)
     print(f"seed {seed}: the search took {time.monotonic() - start:.0f} s", flush=True)

@@ -38,6 +38,7 @@ SearchCommand = Callable[..., Result]
 
 MASTER = "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @8"
 SETTINGS: dict[str, Any] = {
+    "from_scratch": True,
     "data": "digits",
     "budget": "0.9x",
     "master": MASTER,

@@ -42,6 +42,7 @@ STRUCTURES = tuple(
 def settings(**changes: Any) -> SearchSettings:
     values: dict[str, Any] = {
         "data": "digits",
+        "from_scratch": True,
         "budget": "1x",
         "master": MASTER,
         "target": {"threads": 1, "batch_size": 8},

@@ -108,6 +108,8 @@ def test_the_recipes_follow_from_size_number_and_weights() -> None:
     few = found(500, 300)
     assert few["final_training"] == PRESETS["imagenet"]["final_training"] | {"batch_size": 64}
     assert PRESETS["imagenet"]["final_training"]["batch_size"] == 256, "the preset stays"
+    assert "from_scratch" not in many
+    assert few["from_scratch"] is True
 
 
 def test_a_folder_of_photographs_is_searched_at_their_size(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(weights: Path, **changes: Any) -> SearchSettings:
     values: dict[str, Any] = {
         "weights": str(weights), "master_training": SHORT, "trial_training": {"feature_steps": 1},
-        "trials_per_super_block": 3, "rounds": 1,
+        "trials_per_super_block": 3, "rounds": 1, "from_scratch": False,
     }  # fmt: skip
     return settings(**values | changes)
 
@@ -76,13 +76,6 @@ def scores(result: SearchResult) -> list[Any]:
     with Study.open(result.folder) as study:
         trials = [replace(each, seconds=0.0) for each in study.results()]
         return [*trials, *(replace(each, seconds=0.0) for each in study.trained())]
-
-
-def test_starting_weights_choose_the_way_of_training(pretrained: Path) -> None:
-    assert settings().from_scratch is True
-    assert asked(pretrained).from_scratch is False
-    assert asked(pretrained, from_scratch=True).from_scratch is True
-    assert settings(from_scratch=False).from_scratch is False
 
 
 def test_the_settings_of_a_study_are_read_again(pretrained: Path) -> None:
@@ -222,10 +215,9 @@ def test_a_results_folder_as_master_net_gives_structure_and_weights(
     found: SearchResult, tmp_path: Path
 ) -> None:
     results = found.folder / layout.RESULTS
-    chosen = settings(master=str(results))
+    chosen = settings(master=str(results), from_scratch=False)
     assert chosen.structure == found.selected.structure
     assert chosen.weights == str(results / "weights.safetensors")
-    assert chosen.from_scratch is False
     # Given once more for the same study, it is the same setting.
     assert SearchSettings(**{**chosen.to_dict(), "master": str(results)}) == chosen
 

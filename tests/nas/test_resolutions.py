@@ -45,6 +45,7 @@ from genets.structure.cost import input_resolutions, stage_multiply_adds
 from genets.training import Score, evaluate
 
 SETTINGS: dict[str, Any] = {
+    "from_scratch": True,
     "data": "digits",
     "budget": "0.9x",
     "master": "Conv3x8s2 XX3x16s2 DW3x16r3 Conv1x16 @12",

@@ -46,6 +46,7 @@ from genets.nas.workers.job import Workers
 from genets.nas.workers.local import LocalWorkers
 
 SETTINGS: dict[str, Any] = {
+    "from_scratch": True,
     "data": "digits",
     "budget": "5x",
     "master": str(TINY),

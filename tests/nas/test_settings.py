@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from genets.core.errors import DataError, GenetsError, SettingsError, StructureError, TargetError
 from genets.core.resumable import flatten
 from genets.latency import Target
-from genets.nas.settings.presets import PRESETS
+from genets.nas.settings.presets import PRESETS, settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import load_settings_file, merge, merge_settings
 from genets.structure import Block, DesignSpace, zoo
@@ -274,3 +274,20 @@ def test_wrong_trainings_are_one_sentence(table, values, sentence) -> None:
         SearchSettings(**GIVEN, **{f"{table}_training": values})
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper-literal", "imagenet"])
+def test_the_paper_trains_from_scratch_without_starting_weights(preset, tmp_path) -> None:
+    assert settings_at(tmp_path, preset, GIVEN)["from_scratch"] is True
+    for weights in ({"pretrained": True}, {"weights": "w.safetensors"}, {"master": str(tmp_path)}):
+        assert "from_scratch" not in settings_at(tmp_path, preset, GIVEN | weights)
+    again = settings_at(tmp_path, preset, GIVEN | {"pretrained": True, "from_scratch": True})
+    assert again["from_scratch"] is True
+
+
+def test_weights_are_inherited_by_default() -> None:
+    assert SearchSettings(**GIVEN).from_scratch is False
+
+
+def test_a_study_that_did_not_record_the_way_was_trained_from_scratch() -> None:
+    assert SearchSettings.from_toml('data = "digits"\nbudget = "1x"\n').from_scratch is True

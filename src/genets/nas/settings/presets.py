@@ -35,6 +35,7 @@ _PAPER: dict[str, Any] = {
     "measure_seconds": 10.0,
     "master_training": _OF_MASTER,
     "trial_training": _training("nas"),
+    "from_scratch": True,  # as the paper trains; starting weights replace it
     "confirm_epochs": 120,  # as long as the paper trains the networks of each resolution
     "final_training": _training("paper"),
 }
@@ -52,6 +53,7 @@ _LITERAL: dict[str, Any] = {
 # of the paper for fresh weights, because a fresh super-block has to converge in six epochs. The
 # epochs and the rate of a trial are conventions: no search has run on ImageNet.
 _IMAGENET: dict[str, Any] = {
+    "from_scratch": True,  # starting weights replace it
     "space": _PAPER["space"],
     "table_seconds": 300.0,
     "measure_seconds": 10.0,
@@ -109,6 +111,9 @@ def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> di
     stored = load_settings(out).to_dict() if is_study(out) else {}
     chosen = dict(PRESETS[preset]) if preset else {}
     given = merge_settings(*layers)
-    if given.get("weights") or os.path.isdir(str(given.get("master", ""))):
+    has_weights = bool(given.get("weights") or os.path.isdir(str(given.get("master", ""))))
+    if has_weights:
         chosen.pop("pretrained", None)  # other weights replace the published ones
+    if has_weights or given.get("pretrained"):
+        chosen.pop("from_scratch", None)
     return merge_settings(stored, chosen, given)

@@ -39,6 +39,7 @@ OLDER_STUDY_DEFAULTS: dict[str, Any] = {
     "sampling": "balanced",
     "rounds": 1,
     "folds": 1,
+    "from_scratch": True,
     "master_training": {"precision": "fp32"},
     "trial_training": {"precision": "fp32"},
     "final_training": {"precision": "fp32"},
@@ -181,12 +182,10 @@ class SearchSettings(SettingsModel):
         description="Mean and deviation of the images. `weights`: those that the starting weights "
         "were trained with, where they are known. `data`: those of the data.",
     )
-    from_scratch: bool | None = Field(
-        default=None,
-        validate_default=True,
+    from_scratch: bool = Field(
+        default=False,
         description="Train new super-blocks and candidates from fresh weights. Otherwise they "
-        "inherit weights: trials from the MasterNet, and candidates from trials and MasterNet. By "
-        "default, a MasterNet without starting weights is searched from scratch.",
+        "inherit weights: trials from the MasterNet, and candidates from trials and MasterNet.",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the whole search.")
     trials_per_super_block: int = Field(
@@ -404,13 +403,6 @@ class SearchSettings(SettingsModel):
         if value and info.data.get("pretrained"):
             raise SettingsError("give pretrained or weights, not both")
         return os.path.abspath(os.path.expanduser(value)) if value else ""
-
-    @field_validator("from_scratch")
-    @classmethod
-    def _choose_start(cls, value: bool | None, info: ValidationInfo) -> bool:
-        if value is None:
-            return not (info.data.get("pretrained") or info.data.get("weights"))
-        return value
 
     _as_notation = field_validator("master", mode="before")(_structure_text)
 
