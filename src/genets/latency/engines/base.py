@@ -71,7 +71,7 @@ class Engine(Protocol):
         """The target whose latency table the table of `target` is made from.
 
         An engine that takes seconds to prepare a network has one, on the same device, because a
-        table times some hundred networks. None where the table is timed on `target` itself.
+        table times several hundred networks. None where the table is timed on `target` itself.
         """
 
     def check(self, target: Target) -> None:

@@ -48,7 +48,7 @@ class TorchCompileEngine(GraphEngine):
         return replace(footprint, weight_bytes=2 * footprint.weight_bytes)
 
     def table_source(self, target: Target) -> Target:
-        """See `Engine.table_source`: the same kernels without a compiler."""
+        """See `Engine.table_source`: PyTorch without the compiler."""
         return replace(target, engine="torch" if target.is_cpu else "torch-graph")
 
     def start(
