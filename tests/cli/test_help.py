@@ -261,3 +261,12 @@ def test_version_is_that_of_a_checkout_that_is_not_installed(tmp_path):
     command = [sys.executable, "-m", "genets", "--version"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=package.parent)
     assert shown.stdout == "genets 9.9.9\n"
+
+
+def test_a_flag_that_a_preset_sets_has_an_opposite() -> None:
+    names = {name for preset in PRESETS.values() for name, value in preset.items() if value is True}
+    assert names == {"from_scratch", "pretrained"}
+    options = options_of("search")
+    for name in names:
+        flag = name.replace("_", "-")
+        assert options[f"--{flag}"].secondary_opts == [f"--no-{flag}"]

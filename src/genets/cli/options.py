@@ -239,6 +239,7 @@ class SettingOptions:
         return [self._parameter(name, key) for name, key in self._keys.items()]
 
     def _parameter(self, name: str, key: str) -> Parameter:
+        from genets.nas.settings.presets import PRESETS
         from genets.nas.settings.settings import SearchSettings
         from genets.nas.settings.training import TrainingSettings
 
@@ -260,7 +261,7 @@ class SettingOptions:
         more: dict[str, Any] = {"metavar": "LOW HIGH"} if get_origin(kind) is tuple else {}
         if key == "master":
             more["autocompletion"] = complete_structures
-        if kind is bool:
+        if kind is bool and not any(key in preset for preset in PRESETS.values()):
             more["name"] = f"--{name.replace('_', '-')}"  # a flag without its opposite
         made = option(help, _text(default, kind), self._panels[key], choices=choices, **more)
         return optional_parameter(name, kind, made)
