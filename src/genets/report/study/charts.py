@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,12 @@ def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) 
     x = alt.X("ms:Q", title="ms per image (log scale)",
               scale=alt.Scale(type="log", nice=False, padding=12))  # fmt: skip
     where = "" if resolution == own else f" at {own} pixels"
-    y = _score_axis(alt, f"predicted {metric.label}{where} ({SCORE_UNITS[metric]})", metric)
+    y = _score_axis(
+        alt,
+        f"predicted {metric.label}{where} ({SCORE_UNITS[metric]})",
+        metric,
+        _shown_scores([*best, *points], metric, latency.table.num_classes),
+    )
     tooltip = [
         alt.Tooltip("network:N"),
         alt.Tooltip("structure:N"),
@@ -136,10 +141,27 @@ def frontier_chart(snapshot: Snapshot, latency: TargetLatency, resolution: int) 
     return styled(alt.layer(*layers))
 
 
-def _score_axis(alt: Any, title: str, metric: Metric) -> Any:
-    """The axis of the field `score`; better is up."""
-    scale = alt.Scale(zero=False, reverse=not metric.higher_is_better, padding=12)
-    return alt.Y("score:Q", title=title, scale=scale)
+def _score_axis(
+    alt: Any, title: str, metric: Metric, ends: tuple[float, float] | None = None
+) -> Any:
+    """The axis of the field `score`; better is up. Scores beyond the ends are drawn at the ends."""
+    scale = {"padding": 12} if ends is None else {"domain": list(ends), "clamp": True}
+    reverse = not metric.higher_is_better
+    return alt.Y("score:Q", title=title, scale=alt.Scale(zero=False, reverse=reverse, **scale))
+
+
+def _shown_scores(
+    points: Sequence[Mapping[str, Any]], metric: Metric, num_classes: int
+) -> tuple[float, float] | None:
+    """The ends of an axis of cross-entropy, where some values are worse than a random guess.
+
+    None where the axis shows all values.
+    """
+    values = [point[name] for point in points for name in ("score", "low", "high") if name in point]
+    guess = math.log(num_classes)
+    if metric.higher_is_better or max(values) <= guess or min(values) >= guess:
+        return None
+    return min(values), guess
 
 
 def _point(

@@ -33,8 +33,9 @@ FRONTIER_TEXT = (
     "latency table, which holds the measured times of parts of networks. The frontier is the best "
     "predicted structure for every latency, over the whole search space; up and left is better. "
     "The band is the 95 % interval. {budget} Marks are measured networks at the height of their "
-    "prediction. Touch a point, or hover over it, for the structure."
+    "prediction. Touch a point, or hover over it, for the structure.{worst}"
 )
+WORST_TEXT = " A cross-entropy above that of a random guess is drawn at the lower edge."
 SPEED_TEXT = (
     "A machine is not always equally fast. The MasterNet was measured in turn with each network, "
     "and all latencies of the chart are scaled to the speed that the machine had {when}."
@@ -65,6 +66,7 @@ def frontier_section(snapshot: Snapshot, latency: TargetLatency) -> Section:
     text = FRONTIER_TEXT.format(
         images=scored_images_text(snapshot.settings.num_folds),
         budget=_budget_sentence(snapshot, latency),
+        worst="" if snapshot.settings.metric.higher_is_better else WORST_TEXT,
     )
     return Section(title, [
         Paragraph(text),
