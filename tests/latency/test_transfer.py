@@ -367,3 +367,26 @@ def test_sources_are_timed_themselves() -> None:
     assert set(sources) == {
         ("torch-compile", None), ("onnxruntime", "tensorrt"), ("openvino", None)
     }  # fmt: skip
+
+
+def ridge(design: np.ndarray, target: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    precision = design.T @ design / transfer.NOISE_STD**2 + np.diag(1 / prior)
+    return np.linalg.solve(precision, design.T @ target / transfer.NOISE_STD**2)
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.05, 0.4])
+def test_leave_one_out_errors_choose_the_spread_of_the_effects(noise) -> None:
+    """Brute force: every fit without one network."""
+    rng = np.random.default_rng(4)
+    design, variances = rng.normal(size=(24, 6)), np.full(6, 0.04)
+    target = design @ rng.normal(size=6) * 0.2 + rng.normal(size=24) * noise
+    errors = {}
+    for multiple in transfer.MULTIPLES:
+        rest = [np.arange(24) != number for number in range(24)]
+        fits = [ridge(design[each], target[each], multiple * variances) for each in rest]
+        errors[multiple] = sum(
+            float(target[n] - design[n] @ fit) ** 2 for n, fit in enumerate(fits)
+        )
+    best = min(errors, key=errors.__getitem__)
+    expected = ridge(design, target, best * variances)
+    assert transfer._ridge(design, target, variances) == pytest.approx(expected, rel=1e-6)

@@ -9,8 +9,9 @@ then takes on the slow engine
 where cost is that on the fast engine. The effects are those of the block's type, width, resolution,
 ratio, projection and share of depth-wise multiply-adds. They and an offset are fitted to the
 latencies of a few whole networks on the slow engine, by ridge regression: each is normal around
-zero with the deviation in EFFECT_STD. The networks are chosen such that they reveal as much as
-possible about the effects (a greedy Bayesian D-optimal design).
+zero with a multiple of the deviation in EFFECT_STD, and leave-one-out errors choose the multiple.
+The networks are chosen such that they reveal as much as possible about the effects (a greedy
+Bayesian D-optimal design).
 
 More effects (of kernel and stage) gave larger errors with so few networks.
 """
@@ -46,7 +47,8 @@ DRAWN = 1000  # structures from which the networks are chosen
 EFFECT_STD = {"all": 0.5, "type": 0.4, "width": 0.15, "resolution": 0.15, "ratio": 0.08,
               "projection": 0.2, "depth-wise": 0.4}  # fmt: skip
 OFFSET_STD = 0.1
-NOISE_STD = 0.03  # of a network's latency
+NOISE_STD = 0.04  # of a network's latency
+MULTIPLES = (0.03, 0.1, 0.3, 1.0, 3.0)  # of the prior variances, from which the fit chooses
 MIN_FACTOR = 0.05  # the effects never make a block cheaper than this share of the scaled cost
 TYPICAL_WIDTH, TYPICAL_RESOLUTION = 64, 8  # where the effects of width and resolution are zero
 
@@ -76,10 +78,7 @@ class Transfer:
         columns = _columns(costs)
         rows = scale * np.array([_sum_effects(each, columns) for each in costs])
         design = np.column_stack((rows, np.full(len(networks), typical))) / measured[:, None]
-        variance = _variances(columns)
-        missing = 1 - scale * sums / measured
-        covariance = design * variance @ design.T + NOISE_STD**2 * np.eye(len(networks))
-        solution = variance * (design.T @ np.linalg.solve(covariance, missing))
+        solution = _ridge(design, 1 - scale * sums / measured, _variances(columns))
         effects = dict(zip(columns, solution[:-1].tolist(), strict=True))
         return cls(scale, effects)
 
@@ -197,6 +196,22 @@ def _most_informative(rows: Array, variances: Array, count: int) -> list[int]:
         spread[chosen] = -1.0
         chosen.append(int(spread.argmax()))
     return chosen[1:]
+
+
+def _ridge(design: Array, target: Array, variances: Array) -> Array:
+    """(columns,): the effects, which are normal around zero with a multiple of these variances.
+
+    The multiple is the one in MULTIPLES with the smallest leave-one-out error. So a noisy device
+    changes little beside the common factor.
+    """
+    fits = []
+    for multiple in MULTIPLES:
+        prior = multiple * variances
+        precision = np.linalg.inv(design * prior @ design.T + NOISE_STD**2 * np.eye(len(target)))
+        weights = precision @ target
+        left_out = weights / np.diag(precision)
+        fits.append((float(left_out @ left_out), prior * (design.T @ weights)))
+    return min(fits, key=lambda fit: fit[0])[1]
 
 
 def _variances(columns: Sequence[Effect]) -> Array:
