@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--engine", action="append")
     parser.add_argument("--precision", action="append")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--threads", type=int, help="of the target [all physical cores]")
     parser.add_argument("--master", default=MASTER, help="name of a structure in the zoo")
     parser.add_argument("--resolution", type=int, help="instead of the MasterNet's resolution")
     parser.add_argument("--networks", type=int, default=NETWORKS, help="networks held out of fits")
@@ -179,8 +180,12 @@ def main() -> None:
         master = master.with_resolution(options.resolution)
     classes = CLASSES.get(options.master, 1000)
     for engine, precision in product(options.engine or ["torch"], options.precision or ["fp32"]):
-        target = Target(engine=engine, precision=precision, batch_size=options.batch_size)
-        target = target.resolved()
+        target = Target(
+            engine=engine,
+            precision=precision,
+            batch_size=options.batch_size,
+            threads=options.threads,
+        ).resolved()
         try:
             target.check()
         except TargetError as error:
