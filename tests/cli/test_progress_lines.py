@@ -11,6 +11,7 @@ from rich.console import Console
 from genets.cli import progress
 from genets.cli.progress import Lines, show_progress
 from genets.core.progress import Progress
+from genets.networks.onnx_export import quiet
 
 
 class Clock:
@@ -105,3 +106,9 @@ def test_lines_come_while_nothing_is_reported(
         assert shown.wait(60)
     assert threading.active_count() == before
     assert capsys.readouterr().err == ""
+
+
+def test_lines_are_printed_while_an_engine_is_silenced(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress(plain=True) as on_progress, quiet():
+        on_progress(Progress("latency table", 100, 100))
+    assert "latency table: 100 of 100" in capsys.readouterr().err

@@ -5,6 +5,7 @@ A training also shows a line for each epoch, and draws its learning curves.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ def show_progress(*, plain: bool) -> Iterator[OnProgress]:
             each phase. Without a terminal, lines are always printed.
     """
     console = remark_console()
+    console.file = sys.stderr  # this one, also while an engine that compiles silences `sys.stderr`
     if plain or not console.is_terminal:
         lines = Lines(console)
         with _repeated(lines.show_running, LINE_SECONDS):
