@@ -38,7 +38,8 @@ def show_progress(*, plain: bool) -> Iterator[OnProgress]:
             each phase. Without a terminal, lines are always printed.
     """
     console = remark_console()
-    console.file = sys.stderr  # this one, also while an engine that compiles silences `sys.stderr`
+    # An engine that compiles a network replaces `sys.stderr` meanwhile, to silence the compiler.
+    console.file = sys.stderr
     if plain or not console.is_terminal:
         lines = Lines(console)
         with _repeated(lines.show_running, LINE_SECONDS):

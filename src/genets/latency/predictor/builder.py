@@ -85,8 +85,8 @@ def time_space(
 ) -> TableTimings:
     """Time the probes and whole networks of a search space; see `LatencyTable.build`.
 
-    networks: Where these are given, the MasterNet and they are timed, and no probes; the last ones
-        are held out.
+    networks: The whole networks to time beside the MasterNet, without any probes; the last
+        `held_out` of them are held out. None times probes and networks that are chosen here.
     """
     on_progress = on_progress or (lambda share: None)
     on_progress(0.0)

@@ -82,8 +82,8 @@ class LatencyTable:
                 call with the same arguments, on the same device and versions, the table continues
                 from them. The caller removes the file when the table is stored.
             source: The table of a faster engine for the same space, see `Engine.table_source`. The
-                probes then follow from it and from MAX_NETWORKS whole networks, see `transfer`;
-                `held_out` is ignored: a quarter of these networks measure the error.
+                probes then follow from it and from MAX_NETWORKS whole networks, see `transfer`.
+                A quarter of these networks measure the error, and `held_out` is ignored.
 
         Returns:
             The table.

@@ -107,7 +107,7 @@ class Transfer:
 
 
 def network_parts(table: LatencyTable, structure: Structure) -> dict[Part, float]:
-    """The predicted ms per batch of each kind of block of a network; alike blocks are summed."""
+    """The predicted ms per batch of stem, head and each kind of block; equal blocks are summed."""
     parts: dict[Part, float] = {}
     sides = input_resolutions(structure)
     for index, side in zip(structure.indices, sides, strict=True):
@@ -137,8 +137,8 @@ def _further(first: BlockProbe) -> BlockProbe:
 
 
 @lru_cache(maxsize=100_000)
-def part_effects(part: Part) -> dict[Effect, float]:
-    """The effects that a part has, each times its value."""
+def part_effects(part: Part) -> Mapping[Effect, float]:
+    """How often a part has each effect, such as the logarithm of its width; see EFFECT_STD."""
     if isinstance(part, StemOrHeadProbe):
         return {("all", ""): 1.0, ("type", part.name): 1.0}
     block = part.block
@@ -201,8 +201,8 @@ def _most_informative(rows: Array, variances: Array, count: int) -> list[int]:
 def _ridge(design: Array, target: Array, variances: Array) -> Array:
     """(columns,): the effects, which are normal around zero with a multiple of these variances.
 
-    The multiple is the one in MULTIPLES with the smallest leave-one-out error. So a noisy device
-    changes little beside the common factor.
+    Of MULTIPLES, the multiple with the smallest leave-one-out error is taken. On a noisy device it
+    is small, and so are the effects.
     """
     fits = []
     for multiple in MULTIPLES:

@@ -189,7 +189,7 @@ def visits_path(table: Path) -> Path:
 
 
 def source_path(table: Path, target_name: str) -> Path:
-    """Give the file of the latency table that was built for another table to be made from."""
+    """Give the file of the table of a faster engine, from which a latency table is made."""
     return table_path(table.parent / SOURCES, target_name)
 
 

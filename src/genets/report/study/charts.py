@@ -153,9 +153,10 @@ def _score_axis(
 def _shown_scores(
     points: Sequence[Mapping[str, Any]], metric: Metric, num_classes: int
 ) -> tuple[float, float] | None:
-    """The ends of an axis of cross-entropy, where some values are worse than a random guess.
+    """The best cross-entropy of these points and that of a random guess, as the ends of an axis.
 
-    None where the axis shows all values.
+    None where no value is worse than a random guess, and for other metrics: the axis then shows all
+    values.
     """
     values = [point[name] for point in points for name in ("score", "low", "high") if name in point]
     guess = math.log(num_classes)
