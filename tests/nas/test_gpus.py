@@ -154,9 +154,18 @@ def exhaust_cpu() -> None:
     torch.empty(2**60)
 
 
+def exhaust_onednn() -> None:
+    """With little memory, torch itself may fail in other ways, too, so this is its error alone."""
+    raise RuntimeError("could not create a primitive")
+
+
 @pytest.mark.parametrize(
     ("exhaust", "reason"),
-    [(exhaust_gpu, "CUDA out of memory"), (exhaust_cpu, "DefaultCPUAllocator: can't allocate m")],
+    [
+        (exhaust_gpu, "CUDA out of memory"),
+        (exhaust_cpu, "DefaultCPUAllocator: can't allocate m"),
+        (exhaust_onednn, "memory ran out (could not create a primitive)"),
+    ],
 )
 def test_a_trial_that_does_not_fit_alone_fails(
     runner, exhaust: Callable[[], None], reason: str
@@ -170,11 +179,18 @@ def test_a_trial_that_does_not_fit_alone_fails(
     assert reason in results[1].reason
 
 
-def test_another_error_of_a_trial_is_no_lack_of_memory(runner) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        "mat1 and mat2 shapes cannot be multiplied",
+        "could not create a primitive descriptor for the convolution forward propagation primitive",
+    ],
+)
+def test_another_error_of_a_trial_is_no_lack_of_memory(runner, error: str) -> None:
     def fail(group: Sequence[Trial]) -> None:
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        raise RuntimeError(error)
 
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+    with pytest.raises(RuntimeError, match=error):
         runner(fail).run(repeated_trials(2))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -10,17 +11,30 @@ from typing import Literal
 import torch
 from torch import nn
 
+from genets.core.errors import first_line
 from genets.core.gpu import free_bytes, has_bf16
 from genets.networks import count
 
 KEPT_SHARE = 0.25  # of the free memory, for features that are kept between two passes
+# Texts of errors of the CPU's allocator, and of oneDNN where it gets no memory for its code
+# or buffers. The descriptor of a primitive fails for another reason: an unsupported operation.
+CPU_MEMORY_ERRORS = re.compile(
+    r"DefaultCPUAllocator|could not create a (primitive(?! descriptor)|memory object)"
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the memory of a GPU or of the CPU ran out; torch has no type for the latter."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and CPU_MEMORY_ERRORS.search(str(error)) is not None
+
+
+def failure_reason(error: BaseException) -> str:
+    """Describe on one line why a training failed; the line names a lack of memory."""
+    line = first_line(error)
+    named = "memory" in line.lower()
+    return f"memory ran out ({line})" if is_out_of_memory(error) and not named else line
 
 
 def largest_that_fits(attempt: Callable[[int], object], below: int, least: int = 1) -> int | None:

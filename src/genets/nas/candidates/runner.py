@@ -17,7 +17,7 @@ from typing import Self
 
 from torch import nn
 
-from genets.core.errors import GenetsError, TargetError, TrainingError, first_line
+from genets.core.errors import GenetsError, TargetError, TrainingError
 from genets.data import ImageData
 from genets.data.seeds import derive_seed, seeded_globals
 from genets.data.split import Fold
@@ -37,7 +37,7 @@ from genets.networks.inheritance import inherit
 from genets.structure import Structure
 from genets.training import Score, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics
-from genets.training.resources import is_out_of_memory
+from genets.training.resources import failure_reason, is_out_of_memory
 from genets.training.teacher import TeacherNetwork
 
 
@@ -146,7 +146,7 @@ class CandidateRunner(MasterNetRunner):
             if not (isinstance(error, GenetsError) or is_out_of_memory(error)):
                 raise
             seconds = time.perf_counter() - start
-            reason = first_line(error)
+            reason = failure_reason(error)
             return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
         seconds = time.perf_counter() - start
         return TrainedCandidate.of(structure, epochs, score, seconds)

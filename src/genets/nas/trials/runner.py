@@ -42,7 +42,7 @@ from genets.training import (
     fitting_threads,
     train_together,
 )
-from genets.training.resources import is_out_of_memory
+from genets.training.resources import failure_reason, is_out_of_memory
 
 _log = get_logger(__name__)
 
@@ -253,7 +253,7 @@ class TrialGroups(MasterNetRunner, ABC):
             if not is_out_of_memory(error):
                 raise
             if len(group) == 1:
-                outcomes = [TrialResult(group[0], "failed", reason=first_line(error))]
+                outcomes = [TrialResult(group[0], "failed", reason=failure_reason(error))]
         if outcomes is None:  # outside the handler, whose traceback keeps tensors in memory
             torch.cuda.empty_cache()
             half = len(group) // 2
