@@ -114,7 +114,7 @@ def write_selected(
     write_atomic(paths["structure"], selected.structure.to_toml())
     write_atomic(paths["measurement"], json.dumps(record, indent=2, allow_nan=False) + "\n")
     write_atomic(paths["recipe"], format_toml_tables(recipe))
-    write_atomic(paths["command"], f"#!/bin/sh\n{script}\n")
+    write_atomic(paths["command"], f'#!/bin/sh\n{script} "$@"\n')
     if start is not None:  # last, because the other files need no images
         paths["start"] = start
         _write_start(study, selected.structure, start)
