@@ -41,6 +41,7 @@ class DisturbedSearch:
         commands: How often the driver was started.
         sentences: The last line of each driver that ended with an error.
         seen: Every finished trial, as it was first seen.
+        log_begin: Where the output of the last driver begins in the log.
     """
 
     study: Path
@@ -50,6 +51,7 @@ class DisturbedSearch:
     sentences: list[str] = field(default_factory=list)
     seen: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    log_begin: int = 0
 
     @property
     def log(self) -> Path:
@@ -61,6 +63,7 @@ class DisturbedSearch:
             raise FaultyRunError(f"the search does not end after {MAX_COMMANDS} commands")
         self.commands += 1
         with self.log.open("ab") as log:
+            self.log_begin = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, str(PROGRAM), str(self.study), self.where],
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
@@ -116,8 +119,13 @@ class DisturbedSearch:
             self.process.wait()
 
     def _check_end(self, status: int) -> None:
-        """A driver may be killed or interrupted, or end with one sentence."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        """A driver may be killed or interrupted, or end with one sentence.
+
+        Before its command begins and after it has ended, Ctrl-C ends the process by the signal.
+        """
+        if status == -signal.SIGINT:
+            return
+        lines = self.log.read_bytes()[self.log_begin :].decode(errors="replace").splitlines()
         if status not in (-signal.SIGKILL, 130) and not lines[-1].startswith("genets: "):
             raise FaultyRunError(f"a driver ended with status {status}: {lines[-1]}")
         if any(line.startswith("Traceback") for line in lines):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from faulting.disturbed import DRIVER_FAULTS, DisturbedSearch, Fault, processes, send
-from kills import rows
 
 NODES = 2  # with one CPU each, beside the head node
 STARVE_SECONDS = 30.0
@@ -64,7 +63,7 @@ class _RayFaults:
         send(search.wait_for(self._workers), signal.SIGSTOP)
 
     def starve_worker(self, search: DisturbedSearch) -> None:
-        """Give a worker no further memory until it dies or one of its trials fails."""
+        """Give a worker no further memory until it dies or is replaced."""
         worker = search.wait_for(self._workers)
         if worker is None:
             return
@@ -73,8 +72,9 @@ class _RayFaults:
             limit = (pages * resource.getpagesize(), resource.RLIM_INFINITY)
             before = resource.prlimit(worker, resource.RLIMIT_AS, limit)
             deadline = time.monotonic() + STARVE_SECONDS
-            while time.monotonic() < deadline and not _has_failed(search):
+            while time.monotonic() < deadline:
                 time.sleep(0.2)
+                os.kill(worker, 0)  # an OSError where it has ended
             resource.prlimit(worker, resource.RLIMIT_AS, before)
 
     def lose_node(self, search: DisturbedSearch) -> None:
@@ -111,7 +111,3 @@ def _add_node(cluster: Any, cpus: int) -> None:
 def _raylet(node: Any) -> int:
     """The process of a node that starts its workers."""
     return int(node.all_processes["raylet"][0].process.pid)
-
-
-def _has_failed(search: DisturbedSearch) -> bool:
-    return any(row["status"] == "failed" for row in rows(search.study).values())

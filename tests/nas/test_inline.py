@@ -24,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("quick_processes")
 # Replaces the real runner in the driver, and in the workers, which get the job.
 STUBS = """
 import os, time
+class Result(str):
+    lacks_memory = False
 class Job:
     def __init__(self, seconds): self.seconds = seconds
     def runner(self, worker=0): return Runner(self, worker)
@@ -32,7 +34,7 @@ class Runner:
     def run(self, group):
         print(os.getpid(), self.worker, flush=True)
         time.sleep(self.job.seconds)
-        return [f"{name} is done" for name in group]
+        return [Result(f"{name} is done") for name in group]
 """
 # No `if __name__ == "__main__"`: the workers must not run the user's script again.
 # A shell lets its background processes ignore Ctrl-C, and the tests may run in the background.
@@ -145,7 +147,7 @@ def test_a_group_that_hangs_is_ended_and_runs_again(tmp_path: Path) -> None:
 
 def test_a_fault_of_ours_names_its_place(driver: list[str]) -> None:
     stubs = Path(driver[1]).with_name("stubs.py")
-    stubs.write_text(STUBS.replace("return [f", "raise ZeroDivisionError('ours') #"))
+    stubs.write_text(STUBS.replace("return [Result(f", "raise ZeroDivisionError('ours') #"))
     done = subprocess.run([*driver, "0"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "ZeroDivisionError: ours\nin a worker process:" in done.stderr
@@ -172,13 +174,15 @@ except KeyboardInterrupt:
 """
 WAITING_STUBS = """
 import time
+class Result(str):
+    lacks_memory = False
 class Job:
     def __init__(self, go): self.go = go
     def runner(self, worker=0): return self
     def run(self, group):
         print("runs", *group, flush=True)
         while not self.go.exists(): time.sleep(0.01)
-        return [f"{name} is done" for name in group]
+        return [Result(f"{name} is done") for name in group]
 """
 
 

@@ -132,6 +132,19 @@ def test_a_worker_that_dies_is_replaced(kind: str, job: StubJob) -> None:
     assert_ended({each.process for each in results})
 
 
+def test_a_training_without_memory_runs_once_more(kind: str, job: StubJob) -> None:
+    """The other items of its group are not trained again."""
+    faults: list[str] = []
+    groups = [("a", "starve-once", "starve"), ("b",)]
+    results = [*workers_of(kind, job.folder).run(job, groups, Monitor(on_fault=faults.append))]
+    assert sorted(each.text for each in results) == ["ran a", "ran b", "ran starve-once", "starve"]
+    assert [each.reason for each in results if each.lacks_memory] == ["memory ran out"]
+    assert [each.partition(" failed ")[2] for each in faults] == 2 * [
+        "(memory ran out) and runs again"
+    ]
+    assert_ended({each.process for each in results if each.process})
+
+
 def test_a_stop_lets_the_running_groups_end(kind: str, job: StubJob) -> None:
     monitor = Monitor()
     results: list[StubResult] = []

@@ -33,6 +33,8 @@ def let_workers_find_labs(patch: pytest.MonkeyPatch) -> None:
 class StubJob:
     """Items are words. `fail` raises an error, and `die` and `die-once` kill the worker.
 
+    `starve` and `starve-once` get no memory.
+
     `hang` and `hang-once` never end. `wait` waits until the file `go` is in the folder of the
     marks, and `meet1` and `meet2` wait until both run.
 
@@ -102,6 +104,7 @@ class StubResult:
     text: str
     process: int
     reason: str = ""
+    lacks_memory: bool = False
 
 
 class StubRunner:
@@ -115,7 +118,14 @@ class StubRunner:
         for item in group:
             self._misbehave(item)
             (self.job.folder / f"{item}.out").write_text(f"{self.text} {item}")
-        return [StubResult(f"{self.text} {item}", os.getpid()) for item in group]
+        return [self._result(item) for item in group]
+
+    def _result(self, item: str) -> StubResult:
+        mark = self.job.marks / item
+        if item == "starve" or (item == "starve-once" and not mark.exists()):
+            mark.touch()
+            return StubResult(item, 0, "memory ran out", lacks_memory=True)
+        return StubResult(f"{self.text} {item}", os.getpid())
 
     def _misbehave(self, item: str) -> None:
         mark = self.job.marks / item

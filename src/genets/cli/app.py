@@ -232,6 +232,9 @@ def main() -> None:
         if terminated:
             raise SystemExit(TERMINATED) from None
         raise
+    finally:
+        # Ctrl-C while the process ends would print a traceback of whatever is cleaned up then.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _fail(sentence: str, status: int) -> NoReturn:

@@ -143,11 +143,17 @@ class CandidateRunner(MasterNetRunner):
         try:
             score = self._trained_score(structure)
         except (TrainingError, TargetError, RuntimeError, MemoryError) as error:
-            if not (isinstance(error, GenetsError) or is_out_of_memory(error)):
+            lacks_memory = is_out_of_memory(error)
+            if not (isinstance(error, GenetsError) or lacks_memory):
                 raise
-            seconds = time.perf_counter() - start
-            reason = failure_reason(error)
-            return TrainedCandidate(structure, "failed", epochs, seconds=seconds, reason=reason)
+            return TrainedCandidate(
+                structure,
+                "failed",
+                epochs,
+                seconds=time.perf_counter() - start,
+                reason=failure_reason(error),
+                lacks_memory=lacks_memory,
+            )
         seconds = time.perf_counter() - start
         return TrainedCandidate.of(structure, epochs, score, seconds)
 

@@ -51,6 +51,7 @@ class TrialResult:
         seconds: Wall time; trials that were trained together share it equally.
         balanced_accuracy: See `Score`; None also where an older genets recorded the trial.
         by_class: See `Score`; a study does not store it.
+        lacks_memory: Whether the trial failed because memory ran out; a study does not store it.
     """
 
     trial: Trial
@@ -61,6 +62,7 @@ class TrialResult:
     reason: str = ""
     balanced_accuracy: float | None = None
     by_class: ClassSums = field(default=(), compare=False, repr=False)
+    lacks_memory: bool = field(default=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, trial: Trial, score: Score) -> TrialResult:
@@ -169,6 +171,7 @@ class TrainedCandidate:
         cross_entropy: Nats per image.
         balanced_accuracy: See `Score`; None also where an older genets recorded the candidate.
         by_class: See `Score`; a study does not store it.
+        lacks_memory: Whether it failed because memory ran out; a study does not store it.
         quantised: With an int8 target, the scores after quantisation; see `Score`. None also where
             an older genets recorded the candidate.
     """
@@ -182,6 +185,7 @@ class TrainedCandidate:
     reason: str = ""
     balanced_accuracy: float | None = None
     by_class: ClassSums = field(default=(), compare=False, repr=False)
+    lacks_memory: bool = field(default=False, compare=False, repr=False)
     quantised: Score | None = None
 
     @classmethod

@@ -253,7 +253,8 @@ class TrialGroups(MasterNetRunner, ABC):
             if not is_out_of_memory(error):
                 raise
             if len(group) == 1:
-                outcomes = [TrialResult(group[0], "failed", reason=failure_reason(error))]
+                reason = failure_reason(error)
+                outcomes = [TrialResult(group[0], "failed", reason=reason, lacks_memory=True)]
         if outcomes is None:  # outside the handler, whose traceback keeps tensors in memory
             torch.cuda.empty_cache()
             half = len(group) // 2

@@ -13,10 +13,26 @@ from typing import Any, Protocol, Self, TypeVar
 
 from genets.nas.workers.monitor import Monitor
 
+
+class AnyResult(Protocol):
+    """The result of an item, as far as workers read it.
+
+    Attributes:
+        reason: Why the item failed; empty where it did not.
+        lacks_memory: Whether it failed because memory ran out.
+    """
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def lacks_memory(self) -> bool: ...
+
+
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Result = TypeVar("Result", bound=AnyResult)
 Item_contra = TypeVar("Item_contra", contravariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
+Result_co = TypeVar("Result_co", bound=AnyResult, covariant=True)
 
 # Gives the number of processes that train on one GPU, from the CPU cores and GPUs of a machine.
 ProcessesPerGpu = Callable[[int, int], int]

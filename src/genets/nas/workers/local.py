@@ -1,6 +1,7 @@
 """Workers of this machine: processes that end with the driver.
 
-A worker that dies, or that gives no result for too long, is replaced; see `schedule`.
+A worker that dies, that gives no result for too long, or for whose training memory ran out, is
+replaced; see `schedule`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from genets.nas.workers.local_process import LocalProcess, LocalProcesses
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.schedule import TIME_LIMIT, Group, Schedule, TimeLimit
 
+THIS_MACHINE = "this machine"
+
 
 class LocalMachine:
     """This machine; see `Machines`."""
 
     def __str__(self) -> str:
-        return "this machine"
+        return THIS_MACHINE
 
     def check(self, device: str) -> None:
         """Do nothing: the search checks the device of this machine anyway."""
@@ -95,7 +98,7 @@ def run_inline(
         runner = job.runner()
         while schedule.has_waiting:
             group = schedule.take()
-            yield from runner.run(group.items)
+            yield from schedule.sift(group, runner.run(group.items), THIS_MACHINE)
             schedule.end(group)  # now, because Ctrl-C waits for what runs
     else:
         _release_gpu_memory()
@@ -141,8 +144,13 @@ class _Run(Generic[Item, Result]):
             yield from self._replace(process, group)
             return
         self._failed_starts = 0
-        self._give_work(process)  # before the results are given, so that it does not wait
-        yield from results
+        counting = [] if group is None else self._schedule.sift(group, results, THIS_MACHINE)
+        if len(counting) < len(results):  # a new process has memory that this one may lack
+            self._processes.remove(process)
+            self._fill(process.number)
+        else:
+            self._give_work(process)  # before the results are given, so that it does not wait
+        yield from counting
         if group is not None:
             self._schedule.end(group)  # now, because Ctrl-C waits for what runs
 

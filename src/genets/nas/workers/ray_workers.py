@@ -1,6 +1,7 @@
 """Workers on a Ray cluster: each takes the next group when it is free.
 
-A worker that dies, or that gives no result for too long, is replaced; see `schedule`.
+A worker that dies, that gives no result for too long, or for whose training memory ran out, is
+replaced; see `schedule`.
 """
 
 from __future__ import annotations
@@ -225,13 +226,19 @@ class _Run(Generic[Item, Result]):
             self._send_images(call)
             return
         self._failed_starts = Losses()
+        results: Sequence[Result] = outcome.results
         if call.group is not None:
+            results = self._schedule.sift(call.group, results, call.host)
             self._schedule.end(call.group)
         for path, content in outcome.files.items():
             self._job.store(path, content)
-        self._free.append(call)
-        self._give_work()  # before the results are given, so that the worker does not wait
-        yield from outcome.results
+        if len(results) < len(outcome.results):  # a new worker has memory that this one may lack
+            self._remove(call.actor)
+            self._fill()
+        else:
+            self._free.append(call)
+            self._give_work()  # before the results are given, so that the worker does not wait
+        yield from results
 
     def _give_work(self) -> None:
         """Give waiting groups to free workers."""
@@ -242,8 +249,7 @@ class _Run(Generic[Item, Result]):
 
     def _replace(self, call: _Call[Item], reason: str) -> Iterator[Result]:
         """Start another worker for one that died, and give the results of what is lost twice."""
-        self._actors.remove(call.actor)
-        self._ray.kill(call.actor)  # Ray may have lost the connection to it alone
+        self._remove(call.actor)  # Ray may have lost the connection to it alone
         where = f"the worker on {call.host or self._workers.cluster}"
         with_machine = reason in (MACHINE_LOST, CONNECTION_LOST)
         if call.group is None:
@@ -265,10 +271,14 @@ class _Run(Generic[Item, Result]):
             if self._answered([answer]):
                 continue
             del self._calls[answer]
-            self._actors.remove(call.actor)
-            self._ray.kill(call.actor)
+            self._remove(call.actor)
             yield from self._schedule.give_up(hanging, f"the worker on {call.host}")
             self._fill()
+
+    def _remove(self, actor: Any) -> None:
+        """End a worker at once."""
+        self._actors.remove(actor)
+        self._ray.kill(actor)
 
     def _fill(self) -> None:
         """Ask free workers whether they live, and start a worker in place of a lost one.

@@ -4,6 +4,9 @@ A group is lost with its worker: a worker that dies, or one that gives no result
 lost group runs again. A group that was lost twice is cut in halves, and an item that was lost twice
 alone is a failed one. So a search goes past a trial for which no machine has the memory. A group
 that is lost with its machine is not at fault: `MAX_LOST_MACHINES` of these losses count as one.
+
+An item for which a worker got no memory runs once more, alone: another program may have taken the
+memory for a while.
 """
 
 from __future__ import annotations
@@ -84,6 +87,11 @@ class Group(Generic[Item]):
         halves = (self.items[:half], self.items[half:]) if half else ()
         return [Group(items, Losses(1)) for items in halves]
 
+    def without_memory(self, item: Item) -> Group[Item] | None:
+        """Give the group that runs an item again; None where the item was lost alone before."""
+        was_lost = len(self.items) == 1 and self.losses.count > 0
+        return None if was_lost else Group((item,), Losses(1))
+
 
 class Schedule(Generic[Item, Result]):
     """The groups of a job.
@@ -123,6 +131,24 @@ class Schedule(Generic[Item, Result]):
         self._begun_at[group] = self._limit.clock()
         self._monitor.running += len(group.items)
         return group
+
+    def sift(self, group: Group[Item], results: Sequence[Result], machine: str) -> Sequence[Result]:
+        """Give the results of a group that count; items that lacked memory may run again.
+
+        Args:
+            group: The group.
+            results: Its results, in the order of the items.
+            machine: The machine of the worker, in words.
+        """
+        counting = []
+        for item, result in zip(group.items, results, strict=True):
+            again = group.without_memory(item) if result.lacks_memory else None
+            if again is None:
+                counting.append(result)
+            else:
+                self._waiting.append(again)  # at the end, when there may be more memory
+                self._monitor.report_fault(describe_retry(machine, result.reason))
+        return counting
 
     def end(self, group: Group[Item]) -> None:
         """End a group that has given its results."""
@@ -192,3 +218,8 @@ class Schedule(Generic[Item, Result]):
         self._waiting.extendleft(reversed(parts))
         if not parts:
             yield self._job.failed(group.items[0], reason)
+
+
+def describe_retry(machine: str, reason: str) -> str:
+    """Say that a training for which memory ran out runs again. machine: In words."""
+    return f"a training on {machine} failed ({reason}) and runs again"

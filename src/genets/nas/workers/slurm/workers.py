@@ -25,7 +25,7 @@ from genets.nas.workers.driver_clock import DriverClock
 from genets.nas.workers.environment import describe_environment
 from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
-from genets.nas.workers.schedule import MAX_LOSSES, Group, Losses
+from genets.nas.workers.schedule import MAX_LOSSES, Group, Losses, describe_retry
 from genets.nas.workers.slurm.arrays import Arrays, TaskState
 from genets.nas.workers.slurm.exchange import (
     DRIVER,
@@ -197,6 +197,7 @@ class _Run(Generic[Item, Result]):
         for name in self._exchange.finished():
             group = self._groups.get(name)
             results = {} if group is None else self._read_results(name)
+            again = [] if group is None else self._sift(group, results)
             yield from results.values()
             # Only now, because a driver that is killed before has not recorded them.
             for text in results:
@@ -205,10 +206,27 @@ class _Run(Generic[Item, Result]):
             if group is not None:
                 self._failed_starts = Losses()
                 del self._groups[name]
-                damaged = [item for item in group.items if item_text(item) in self._wanted]
+                starved = {item for part in again for item in part.items}
+                if starved:
+                    yield from self._run_again(group, again, "memory ran out")
+                missing = [item for item in group.items if item_text(item) in self._wanted]
+                damaged = tuple(item for item in missing if item not in starved)
                 if damaged:
-                    lost = Group(tuple(damaged), group.losses)
+                    lost = Group(damaged, group.losses)
                     yield from self._run_again(lost, lost.after_loss(), "its results are damaged")
+
+    def _sift(self, group: Group[Item], results: dict[str, Result]) -> list[Group[Item]]:
+        """Take out the results of items that lacked memory, and give the groups that run again."""
+        parts = []
+        for item in group.items:
+            result = results.get(text := item_text(item))
+            if result is not None and result.lacks_memory:
+                part = group.without_memory(item)
+                if part is not None:
+                    parts.append(part)
+                    del results[text]
+                    self._monitor.report_fault(describe_retry(self._cluster, result.reason))
+        return parts
 
     def _read_results(self, name: str) -> dict[str, Result]:
         """Give the results of a group by the texts of the items, without damaged ones."""
