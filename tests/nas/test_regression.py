@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,17 @@ from small_networks import FOUR
 
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
-from genets.nas.accuracy.features import SHORTCUT, TREND, TREND_FLOOR, FeatureMap
+from genets.nas.accuracy.features import (
+    CANDIDATE_OFFSET,
+    SHORTCUT,
+    TREND,
+    TREND_FLOOR,
+    FeatureMap,
+)
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
 from genets.nas.accuracy.prior import TREND_MEAN
-from genets.nas.study.records import Trial, TrialResult
+from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, DesignSpace, Structure, SuperBlock
 from genets.training.score import Metric
 
@@ -154,6 +161,31 @@ def test_the_trend_is_a_weighted_sum_of_logs_of_multiply_adds():
     # A wider input costs a super-block more multiply-adds, so the trend depends on the input width.
     narrow, own, wide = feature_map.trend(2, [16, 32, 64], [MASTER.super_blocks[2]])[:, 0]
     assert narrow < own == 0 < wide
+
+
+def test_the_masternet_is_no_candidate_of_the_model_where_weights_are_inherited():
+    """It has no second training, so it says nothing about the level of the candidates."""
+    results = [
+        TrialResult(Trial(index, block, repeat), "done", 0.9 - 0.01 * repeat, 0.3)
+        for index, block in enumerate(MASTER.super_blocks)
+        for repeat in range(3)
+    ]
+    other = MASTER.with_stage(0, replace(MASTER.super_blocks[0], width=16))
+    trained = [
+        TrainedCandidate(other, "done", 10, 0.95, 0.2),
+        TrainedCandidate(MASTER, "done", 20, MASTER_TOP1, 0.4),
+    ]
+
+    def offset(candidates, **words):
+        effects = AccuracyModel.fit(
+            MASTER, results, MASTER_TOP1, candidates=candidates, **words
+        ).effects
+        return effects.posterior.mean[effects.feature_map.columns[CANDIDATE_OFFSET]]
+
+    assert offset(trained, inherited=True) == offset(trained[:1], inherited=True)
+    assert offset(trained) != pytest.approx(offset(trained[:1]), rel=0.1)
+    later = offset(trained, inherited=True, earlier=[(other, [])])
+    assert later == offset(trained[1:], inherited=True, earlier=[(other, [])])
 
 
 LINKABLE = Structure.parse("Conv3x16s2 XX3x24 XX3x32s2*2 BL3x96s2r0.25 DW3x64r3 Conv1x128 @32")

@@ -145,7 +145,9 @@ class AccuracyModel:
             metric: the metric to predict.
             form: "bayes", or "paper" for the literal formula of section 4.2.
             candidates: structures that were trained as candidates. The form "bayes" is fitted to
-                these too; "paper" is literal and ignores them.
+                these too; "paper" is literal and ignores them. Where weights are inherited, the
+                first MasterNet may be among them; it is left out, because its training is that
+                of no other candidate.
             earlier: the MasterNet and the results of each earlier round; "paper" ignores them.
             images: the number of images that all scores are of, see `Score.images_of`; None where
                 it is not known.
@@ -162,6 +164,9 @@ class AccuracyModel:
             raise GenetsError(
                 f"master_score must be a {metric.label} of at least 0, not {master_score}"
             )
+        if inherited:
+            first = earlier[0][0] if earlier else master
+            candidates = [each for each in candidates if each.structure != first]
         observations = Observations.collect(master, results, metric, candidates, earlier)
         value = metric.oriented(master_score)
         effects: Effects
