@@ -12,7 +12,7 @@ from rounds_lab import ClosedFormLaboratory, search, settings
 
 import genets
 from command_line import invoke
-from genets.core.errors import DataError, GenetsError
+from genets.core.errors import DataError, GenetsError, SettingsError
 from genets.core.image_facts import ImageSizes
 from genets.nas import search as nas_search
 from genets.nas.new_study import complete_settings
@@ -108,8 +108,7 @@ def test_the_recipes_follow_from_size_number_and_weights() -> None:
     few = found(500, 300)
     assert few["final_training"] == PRESETS["imagenet"]["final_training"] | {"batch_size": 64}
     assert PRESETS["imagenet"]["final_training"]["batch_size"] == 256, "the preset stays"
-    assert "from_scratch" not in many
-    assert few["from_scratch"] is True
+    assert "from_scratch" not in many | few
 
 
 def test_a_folder_of_photographs_is_searched_at_their_size(tmp_path: Path) -> None:
@@ -130,7 +129,7 @@ def test_a_folder_of_photographs_is_searched_at_their_size(tmp_path: Path) -> No
         ({"master": "genet_light", "resolution": 128}, None, 128, 1),
         ({"resolution": 32}, None, 32, 2),
         ({"final_training": {"epochs": 3}}, None, 96, 3),
-        ({table: {"recipe": "nas", "epochs": 3} for table in TRAININGS}, None, 96, 2),
+        ({table: {"recipe": "nas"} for table in TRAININGS}, None, 96, 2),
         ({}, "quick", 16, 0),
         (PRESETS["photos"], "photos", 96, 3),
         ({**PRESETS["paper"], "master": "net1"}, "paper", 224, 0),
@@ -186,10 +185,35 @@ def test_digits_and_an_existing_study_stay_as_they_are(tmp_path: Path) -> None:
     assert complete_settings(erased, tmp_path / "study").reasons == (
         "digits has its own disturbances, so erase is unused",
     )
+    trials = {**digits, "trial_training": {"epochs": 12, "batch_size": 32, "ema_decay": 0.0}}
+    assert complete_settings(trials, tmp_path / "study").reasons == (
+        "epochs of trial_training is unused, because trials inherit weights; feature_steps sets "
+        "the length of such a trial",
+    )
+    assert complete_settings(trials | {"from_scratch": True}, tmp_path / "study").reasons == ()
     asked = settings(rounds=1)
     search(asked, tmp_path / "study", ClosedFormLaboratory(asked))
     stored = asked.to_dict() | {"data": photographs(tmp_path / "photos", 100)}
     assert complete_settings(stored, tmp_path / "study").reasons == ()
+
+
+def test_the_preset_photos_needs_trained_weights(tmp_path: Path) -> None:
+    given = PRESETS["photos"] | {"data": "digits", **GIVEN, "pretrained": False}
+    with pytest.raises(SettingsError, match="preset photos fine-tunes trained weights"):
+        complete_settings(given, tmp_path / "study", "photos")
+
+
+@pytest.mark.usefixtures("own_block_types")
+def test_blocks_of_your_own_are_trained_from_scratch(tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "examples" / "rep_blocks.py"
+    blocks = {"blocks": ["XX3", "RepVGG3"]}
+    own = {"data": "digits", **GIVEN, "own_blocks": [str(file)], "space": blocks}
+    complete = complete_settings(own, tmp_path / "study")
+    assert complete.values["from_scratch"] is True
+    assert complete.reasons[0].startswith("from_scratch: blocks of your own inherit weights at ")
+    for given in ({"from_scratch": False}, {"pretrained": True, "master": "genet_light"}):
+        complete = complete_settings(own | given, tmp_path / "study")
+        assert not SearchSettings(**complete.values).from_scratch
 
 
 def test_wrong_settings_are_refused_before_images_are_read(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_a_master_net_within_the_budget_is_a_candidate_as_it_is(
     still = SHORT | {"learning_rate": 1e-9}
     result = search(
         tmp_path / "study", asked(pretrained, budget="2x", master_training=still,
-                                  final_training=still | {"norm_statistics": "frozen"}, confirm=1)
+                                  final_training=still | {"norm_statistics": "frozen"}, confirm=2)
     )  # fmt: skip
     with Study.open(result.folder) as study:
         score = study.master_score()
@@ -314,7 +314,14 @@ def test_a_master_net_within_the_budget_is_a_candidate_as_it_is(
             exported, _ = read_weights(study.winner_weights)
             kept, _ = read_weights(study.master_weights)
             assert all(torch.equal(exported[name], kept[name]) for name in kept)
-            assert any("the fine-tuned MasterNet itself" in each for each in result.warnings)
+            assert any("the trained MasterNet itself" in each for each in result.warnings)
+
+
+def test_a_single_candidate_is_not_compared_with_the_master_net(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    result = search(tmp_path / "study", asked(pretrained, budget="2x", confirm=1))
+    assert result.confirmed == ()
 
 
 def test_one_candidate_is_the_scaled_master_net(found: SearchResult) -> None:

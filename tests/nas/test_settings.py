@@ -12,6 +12,7 @@ from genets.latency import Target
 from genets.nas.settings.presets import PRESETS, settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import load_settings_file, merge, merge_settings
+from genets.nas.study.study import Study
 from genets.structure import Block, DesignSpace, zoo
 from genets.structure.space import PAPER_BLOCKS
 from genets.training import Recipe, RunRecipe, make_recipe, with_all_fields
@@ -283,6 +284,22 @@ def test_the_paper_trains_from_scratch_without_starting_weights(preset, tmp_path
         assert "from_scratch" not in settings_at(tmp_path, preset, GIVEN | weights)
     again = settings_at(tmp_path, preset, GIVEN | {"pretrained": True, "from_scratch": True})
     assert again["from_scratch"] is True
+
+
+def test_a_network_of_the_zoo_is_no_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "genet_light").mkdir()
+    given = GIVEN | {"master": "genet_light"}
+    assert settings_at(tmp_path / "study", "imagenet", given)["from_scratch"] is True
+    assert settings_at(tmp_path / "study", "photos", given)["pretrained"] is True
+
+
+@pytest.mark.parametrize("weights", [{"pretrained": True}, {"from_scratch": False}])
+def test_a_preset_changes_neither_weights_nor_way_of_a_study(weights, tmp_path) -> None:
+    chosen = SearchSettings(**settings_at(tmp_path / "study", "imagenet", GIVEN | weights))
+    with Study.create_or_resume(tmp_path / "study", chosen):
+        pass
+    assert SearchSettings(**settings_at(tmp_path / "study", "imagenet")) == chosen
 
 
 def test_weights_are_inherited_by_default() -> None:

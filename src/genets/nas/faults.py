@@ -14,7 +14,7 @@ from genets.nas.study.records import Fault, TrainedCandidate, TrialResult
 from genets.nas.study.trial_database import read_in_order
 from genets.structure import Structure
 
-MAX_FAULTS = 10  # sentences about lost workers, the newest ones
+MAX_FAULTS = 10  # sentences about faults that cost no result, the newest ones
 MAX_NAMES = 5  # failed trainings in one sentence
 
 
@@ -27,19 +27,19 @@ def describe_faults(
     """Describe what went wrong.
 
     Args:
-        faults: The workers and machines that were lost.
+        faults: Those that cost no result, such as lost workers.
         results: The trials.
         trained: The candidates.
         master: A structure with the stages of the trials.
 
     Returns:
-        A sentence for each lost worker, and for each reason of failed trials or candidates.
+        A sentence for each fault, and for each reason of failed trials or candidates.
     """
     shown = faults[-MAX_FAULTS:]
     sentences = [f"on {_utc(each.time)}, {each.sentence}" for each in shown]
     if len(faults) > len(shown):
         sentences.insert(
-            0, f"{len(faults)} workers were lost, of which the last {len(shown)} are listed here"
+            0, f"{len(faults)} faults cost no result; the last {len(shown)} are listed here"
         )
     trials: defaultdict[str, list[str]] = defaultdict(list)
     candidates: defaultdict[str, list[str]] = defaultdict(list)

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 from genets.core.data_name import LOADERS
 from genets.core.errors import SettingsError, counted
 from genets.nas.settings.from_data import settings_from_data
-from genets.nas.settings.presets import OF_FINE_TUNING, OF_SMALL_IMAGES, TRAININGS
+from genets.nas.settings.presets import (
+    OF_FINE_TUNING,
+    OF_SMALL_IMAGES,
+    PRESETS,
+    TRAININGS,
+    TRIAL_TRAINING,
+)
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge_settings
-from genets.nas.settings.training import RECIPE
+from genets.nas.settings.training import RECIPE, USED_BY_INHERITED_TRIALS, TrialSettings
 from genets.nas.study.reader import is_study, load_settings
 from genets.training.recipe import describe_unused
 
@@ -43,8 +49,9 @@ def complete_settings(
 
     MasterNet and resolution follow from the data unless they are given, and the recipes unless a
     preset or a table of a training gives them; the epochs of the preset `photos` follow from the
-    data, too. A study that exists, the preset `quick` and data sets that draw their own images take
-    the defaults.
+    data, too. The preset `quick` and data sets that draw their own images take the defaults. Where
+    the space has block types of the user's own, trials and candidates are trained from scratch
+    unless the settings say otherwise. A study that exists stays as it is.
 
     Args:
         chosen: The given settings, with those of the preset.
@@ -57,15 +64,66 @@ def complete_settings(
     settings = SearchSettings(**chosen)  # wrong settings are refused before images are read
     if is_study(Path(out)):
         return CompleteSettings(chosen)
+    if preset in OF_FINE_TUNING and not settings.has_starting_weights:
+        raise SettingsError(
+            f"preset {preset} fine-tunes trained weights; give weights, or leave the preset out"
+        )
+    of_data = _settings_of_data(settings, chosen, preset)
+    of_blocks = _settings_of_own_blocks(settings, chosen)
+    values = merge_settings(of_data.values, of_blocks.values, chosen)
+    reasons = (*of_data.reasons, *of_blocks.reasons)
+    unused = _unused_fields_of_trials(SearchSettings(**values), chosen, preset)
+    return CompleteSettings(values, (*reasons, unused) if unused else reasons)
+
+
+def _settings_of_own_blocks(
+    settings: SearchSettings, chosen: Mapping[str, Any]
+) -> CompleteSettings:
+    """Train from scratch where block types of the user's own cannot inherit at other widths."""
+    if not settings.own_blocks or settings.has_starting_weights or "from_scratch" in chosen:
+        return CompleteSettings({})
+    reason = (
+        "from_scratch: blocks of your own inherit weights at equal widths only, so trials and "
+        "candidates are trained from scratch"
+    )
+    return CompleteSettings({"from_scratch": True}, (reason,))
+
+
+def _unused_fields_of_trials(
+    settings: SearchSettings, chosen: Mapping[str, Any], preset: str | None
+) -> str:
+    """Name the given fields of trials that trials with inherited weights do not use."""
+    if settings.from_scratch:
+        return ""
+    usual = TrialSettings().model_dump()
+    usual |= PRESETS[preset].get(TRIAL_TRAINING, {}) if preset else {}
+    unused = [
+        name
+        for name, value in chosen.get(TRIAL_TRAINING, {}).items()
+        if name not in USED_BY_INHERITED_TRIALS and value != usual[name]
+    ]
+    if not unused:
+        return ""
+    verb = "is" if len(unused) == 1 else "are"
+    return (
+        f"{', '.join(unused)} of {TRIAL_TRAINING} {verb} unused, because trials inherit weights; "
+        "feature_steps sets the length of such a trial"
+    )
+
+
+def _settings_of_data(
+    settings: SearchSettings, chosen: Mapping[str, Any], preset: str | None
+) -> CompleteSettings:
+    """Choose what follows from the number and the size of the images; see `complete_settings`."""
     if settings.data in LOADERS:
         recipes = [getattr(settings, table).recipe() for table in TRAININGS]
         unused = describe_unused(settings.data, *recipes)
-        return CompleteSettings(chosen, (unused,) if unused else ())
+        return CompleteSettings({}, (unused,) if unused else ())
     has_master = "master" in chosen
     has_recipes = preset is not None or all(RECIPE in chosen.get(table, {}) for table in TRAININGS)
     fine_tuning = preset in OF_FINE_TUNING
     if preset in OF_SMALL_IMAGES or (has_master and has_recipes and not fine_tuning):
-        return CompleteSettings(chosen)
+        return CompleteSettings({})
     from genets.data import load_data
     from genets.data.image_sizes import measure_images
 
@@ -81,7 +139,7 @@ def complete_settings(
         fine_tuning=fine_tuning,
         has_weights=settings.has_starting_weights,
     )
-    return CompleteSettings(merge_settings(found.settings, chosen), found.reasons)
+    return CompleteSettings(found.settings, found.reasons)
 
 
 def choose_folds(

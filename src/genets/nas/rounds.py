@@ -77,7 +77,7 @@ def fit_model(
         results: Its trials.
         master: The first MasterNet's score. A later MasterNet was trained as a candidate, and
             has the score of that training.
-        trained: Structures that were trained from scratch.
+        trained: Structures that were trained as candidates.
     """
     metric, start = context.settings.metric, context.round.start
     return AccuracyModel.fit(
@@ -116,7 +116,8 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
                 raise
         if start is None:
             selected = {candidate.structure for candidate in candidates}
-            if not context.settings.from_scratch and _meets(context, context.master):
+            is_compared = context.settings.confirm > 1 and not context.settings.from_scratch
+            if is_compared and _meets(context, context.master):
                 within = [*within, context.master]  # it is trained already
             others = [s for s in dict.fromkeys(within) if s not in selected]
             candidates += take_trained(context, model, others)  # which other budgets have trained

@@ -93,7 +93,7 @@ def winner_warnings(study: Snapshot) -> list[str]:
     warnings = []
     if not study.settings.from_scratch and study.selected.structure == study.settings.structure:
         warnings.append(
-            "the winner is the fine-tuned MasterNet itself: it meets the budget, and no candidate "
+            "the winner is the trained MasterNet itself: it meets the budget, and no candidate "
             "is better on the validation images"
         )
     warnings += missing_resolutions(study.around, study.selected, study.confirmed)

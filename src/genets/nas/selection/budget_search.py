@@ -264,7 +264,8 @@ class BudgetSearch:
         if front.best(self._aim_ms) is None:
             return self._fastest()
         pool = [*self._fitting, *self._last_points(front, NUM_PREDICTED)]
-        if count > 1 and not self._context.settings.from_scratch:
+        is_first = self._context.round.number == 1  # later MasterNets have other block types
+        if count > 1 and is_first and not self._context.settings.from_scratch:
             pool += self._propose_scaled()
         if self._context.settings.selection == "exact" and (count > 1 or self._trained):
             pool += self._best_of_draws(front, effects)

@@ -113,8 +113,6 @@ def _choose_recipes(
     if side < MIN_PHOTO_SIDE:
         return {}, f"recipes of the preset quick: images of {side} pixels are small"
     trainings = _trainings("imagenet")
-    if has_weights:
-        del trainings["from_scratch"]
     weights = "pretrained" if has_weights else "fresh"
     reason = f"recipe paper: {weights} weights and images of {side} pixels"
     if sizes.images < FEW_IMAGES:
@@ -150,5 +148,5 @@ def _enough_epochs(images: int, batch_size: int) -> int:
 
 
 def _trainings(preset: str) -> dict[str, Any]:
-    names = (*TRAININGS, "confirm_epochs", "from_scratch")
+    names = (*TRAININGS, "confirm_epochs")
     return {name: value for name, value in PRESETS[preset].items() if name in names}

@@ -8,10 +8,12 @@ from typing import Any
 from genets.core.errors import SettingsError, unknown_name
 from genets.nas.settings.toml_tables import merge, merge_settings
 from genets.nas.study.reader import is_study, load_settings
+from genets.structure import zoo
 from genets.structure.space import PAPER_BLOCKS
 from genets.training.recipe import apply_changes, full_recipe
 
-TRAININGS = ("master_training", "trial_training", "final_training")
+TRIAL_TRAINING = "trial_training"
+TRAININGS = ("master_training", TRIAL_TRAINING, "final_training")
 
 
 def _training(recipe: str, **changes: Any) -> dict[str, Any]:
@@ -68,7 +70,7 @@ _PHOTOS: dict[str, Any] = {
     "table_seconds": 300.0,
     "measure_seconds": 10.0,
     "master_training": _without_epochs(_training("finetune")),
-    # Of the recipe of a trial that inherits weights, only the batches count.
+    # Of the recipe of a trial that inherits weights, only USED_BY_INHERITED_TRIALS counts.
     "trial_training": {"batch_size": 32},
     # A candidate begins with the trained classifier of the MasterNet.
     "final_training": _without_epochs(_training("finetune", linear_start=False)),
@@ -97,6 +99,9 @@ OF_FINE_TUNING = ("photos",)  # presets whose epochs follow from the data
 def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge the settings of a study, of a preset and of further layers; later ones win.
 
+    Starting weights replace those of a preset, and candidates then inherit weights. A study has
+    decided both.
+
     Args:
         out: Folder of a study; a folder without a study contributes nothing.
         preset: Name of a preset, or None.
@@ -111,9 +116,10 @@ def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> di
     stored = load_settings(out).to_dict() if is_study(out) else {}
     chosen = dict(PRESETS[preset]) if preset else {}
     given = merge_settings(*layers)
-    has_weights = bool(given.get("weights") or os.path.isdir(str(given.get("master", ""))))
-    if has_weights:
-        chosen.pop("pretrained", None)  # other weights replace the published ones
-    if has_weights or given.get("pretrained"):
+    master = str(given.get("master", ""))
+    has_weights = given.get("weights") or (master not in zoo and os.path.isdir(master))
+    if stored or has_weights:  # other weights replace the published ones
+        chosen.pop("pretrained", None)
+    if stored or has_weights or given.get("pretrained"):
         chosen.pop("from_scratch", None)
     return merge_settings(stored, chosen, given)

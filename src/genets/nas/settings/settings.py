@@ -283,7 +283,10 @@ class SearchSettings(SettingsModel):
         default=TrainingSettings(), validate_default=True, description="Training of the MasterNet."
     )
     trial_training: TrialSettings = Field(
-        default=TrialSettings(), validate_default=True, description="Training of each trial."
+        default=TrialSettings(),
+        validate_default=True,
+        description="Training of each trial (a trial that inherits weights uses few of the "
+        "fields).",
     )
     final_training: TrainingSettings = Field(
         default=TrainingSettings(), validate_default=True, description="Training of the winner."

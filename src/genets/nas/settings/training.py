@@ -22,6 +22,12 @@ from genets.training.recipe import (
 from genets.training.variants import AUTO_FIELDS, RATES, middle_rate
 
 RECIPE = "recipe"  # the key of a table that names a recipe
+# The fields of trials that count where trials inherit weights, and the name of a recipe, which sets
+# some of them.
+USED_BY_INHERITED_TRIALS = (
+    RECIPE, "feature_steps", "batch_size", "precision",
+    "crop_area", "flip", "colour_jitter", "auto_augment", "erase",
+)  # fmt: skip
 
 
 def _recipe_model(base: type[StrictModel], **defaults: Any) -> Any:
@@ -117,7 +123,7 @@ class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ign
         gt=0,
         description="Training steps of a super-block with inherited weights, which learns the "
         "feature maps of the MasterNet's own super-block; an epoch is completed. Of the other "
-        "fields, only batch_size and precision then count.",
+        "fields, only batch_size, precision and those of augmentation then count.",
     )
     thaw: Literal["block", "after", "all"] = Field(
         default="after",

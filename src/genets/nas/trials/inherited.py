@@ -35,7 +35,7 @@ from genets.training.feature_matching import Learner, match_features
 class InheritedTrialJob(MasterNetJob):
     """What all trials of a round share whose super-blocks inherit weights.
 
-    Of the recipe, only batch size and precision count.
+    Of the recipe, only batch size, precision and augmentation count.
 
     Attributes:
         steps: The least number of training steps; an epoch is completed.

@@ -19,10 +19,12 @@ from genets.training.score import Metric, Score
 
 CANDIDATES_TEXT = (
     "A candidate is a selected structure whose measured latency meets the budget. The candidates "
-    "were trained from scratch like the winner{at_own} and scored on {images}; the "
+    "{trained}{at_own} and scored on {images}; the "
     "range in brackets is the 95 % interval that comes from their number. The candidate with the "
     "best {metric} wins. Each candidate was trained once, with seed {seed}. The best stands first."
 )
+FROM_SCRATCH = "were trained from scratch like the winner"
+INHERITED = "inherited weights from the MasterNet and the trials, and were then trained"
 INT8_TEXT = (
     " The target computes in int8, so each trained candidate was also quantised as the export of "
     "the winner is, with images of its training split, and scored in the engine of the target: "
@@ -126,6 +128,7 @@ def candidates_section(snapshot: Snapshot) -> Section:
     at_own = ", each at its own resolution," * (len(snapshot.around.resolutions) > 1)
     settings = snapshot.settings
     text = CANDIDATES_TEXT.format(
+        trained=FROM_SCRATCH if settings.from_scratch else INHERITED,
         at_own=at_own,
         images=scored_images_text(settings.num_folds),
         metric=metric.label,

@@ -29,7 +29,7 @@ from genets.structure import Structure
 
 FRONTIER_TEXT = (
     "Accuracy is predicted from trials: in a trial, one super-block of the MasterNet is replaced, "
-    "fine-tuned for a few epochs, and scored on {images}. Latency is predicted from a "
+    "trained for a short time, and scored on {images}. Latency is predicted from a "
     "latency table, which holds the measured times of parts of networks. The frontier is the best "
     "predicted structure for every latency, over the whole search space; up and left is better. "
     "The band is the 95 % interval. {budget} Marks are measured networks at the height of their "

@@ -150,10 +150,11 @@ def _trials(snapshot: Snapshot) -> Section:
             suffix = f", round {round_snapshot.number}" * (len(snapshot.rounds) > 1)
             blocks.append(Figure(chart, f"Trials over time{suffix}"))
     if blocks:
+        fresh = " with fresh weights" * snapshot.settings.from_scratch
         text = (
             "A point for each trial, in the order in which they ended. A control trial has the "
-            "MasterNet's own super-block with fresh weights; the other trials of that super-block "
-            "are compared with it. The dashed line is the trained MasterNet."
+            f"MasterNet's own super-block{fresh}; the other trials of that super-block are "
+            "compared with it. The dashed line is the trained MasterNet."
         )
         blocks = [Paragraph(text), *blocks, Paragraph(accuracy_conditions(snapshot), True)]
     failed = snapshot.failed

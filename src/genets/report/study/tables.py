@@ -127,7 +127,9 @@ def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
         + " (winner)" * (candidate.structure == result.selected.structure)
         for candidate in result.confirmed
     ]
-    epochs = f"validation scores after {counted(result.confirmed[0].epochs, 'epoch')}"
+    numbers = sorted({candidate.epochs for candidate in result.confirmed})
+    epochs = " or ".join([*map(str, numbers[:-1]), counted(numbers[-1], "epoch")])
+    epochs = f"validation scores after {epochs}"
     if result.folds > 1:
         epochs += f", {folds_text(result.folds)}"
     deciding = result.metric.label + " in int8" * decided_in_int8(result.confirmed)
