@@ -26,7 +26,7 @@ Two kinds of effects belong to a training instead of a structure, so predictions
 
 - `reset cost`: what a re-initialised super-block loses, as a trial trains it only briefly. Control
   trials measure it.
-- `candidate offset`: what all candidates gain over the MasterNet by their training from scratch.
+- `candidate offset`: what all candidates gain over the MasterNet by their own training.
 """
 
 from __future__ import annotations

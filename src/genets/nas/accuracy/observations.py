@@ -133,7 +133,7 @@ class Observations:
         values: (trials,), top-1 or balanced accuracy from 0 to 1, or minus the cross-entropy in
             nats.
         excluded: the results that failed or have no finite score.
-        candidates: structures that were trained from scratch, in the order of their notations.
+        candidates: structures that were trained as candidates, in the order of their notations.
         candidate_values: (candidates,), in the same unit as `values`.
         earlier: the trials of earlier rounds.
     """
