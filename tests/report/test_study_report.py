@@ -308,6 +308,23 @@ def test_candidates_stand_with_their_latency_at_the_pace_of_their_own_measuring(
     assert table.strong == {0}
 
 
+@pytest.mark.parametrize(
+    ("from_scratch", "candidates", "controls"),
+    [
+        (True, "candidates were trained from scratch like the winner and", "with fresh weights;"),
+        (False, "candidates inherited weights from the MasterNet", "own super-block; the other"),
+    ],
+)
+def test_the_page_says_whether_weights_are_inherited(tmp_path, from_scratch, candidates, controls):
+    folder = make_study(tmp_path / "study", from_scratch=from_scratch)
+    best = Snapshot.read(folder).selected.structure
+    row = TrainedCandidate(best, "done", 3, 0.8, 0.5).to_json()
+    (folder / "confirmed.json").write_text(json.dumps([row]))
+    html = study_page(Snapshot.read(folder), "")
+    assert candidates in html
+    assert controls in html
+
+
 def test_a_search_that_failed_says_why(tmp_path):
     sentence = "the MasterNet did not learn: 10 % <i>are right</i>"
     html = study_page(Snapshot.read(make_study(tmp_path / "a", "table", failure=sentence)), "")
