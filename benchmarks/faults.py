@@ -102,7 +102,7 @@ def run_alone(study: Path, settings: dict[str, Any]) -> None:
         return
     with Study.create_or_resume(study, SearchSettings(**settings)):
         pass
-    subprocess.run([sys.executable, str(PROGRAM), str(study), "local"], check=True)
+    subprocess.run([sys.executable, str(PROGRAM), str(study), "local", "1"], check=True)
 
 
 def run_disturbed(

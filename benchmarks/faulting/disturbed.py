@@ -21,6 +21,7 @@ from kills import rows
 POLL_SECONDS = 0.3
 LIMIT_SECONDS = 1800.0  # without a finished trial or candidate: the search hangs
 MAX_COMMANDS = 20
+WORKERS = "2"
 PROGRAM = Path(__file__).with_name("driver.py")
 
 Fault = Callable[["DisturbedSearch"], None]
@@ -65,7 +66,7 @@ class DisturbedSearch:
         with self.log.open("ab") as log:
             self.log_begin = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(self.study), self.where],
+                [sys.executable, str(PROGRAM), str(self.study), self.where, WORKERS],
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """`genets search` for the campaign of faults.
 
-python benchmarks/faulting/driver.py STUDY local|slurm|HOST:PORT
+python benchmarks/faulting/driver.py STUDY local|slurm|HOST:PORT WORKERS
 
 HOST:PORT is the head node of a Ray cluster whose machines all are 127.0.0.1. Waits are shorter, so
 that a fault costs less time. Latencies come from a formula, because faults do not depend on them:
@@ -23,24 +23,22 @@ SLURM_MINUTES = 6  # the time limit of a task; at least 4
 
 
 def main() -> None:
-    study, where = sys.argv[1:]
+    study, where, workers = sys.argv[1:]
     # A shell lets its background processes ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from genets.nas.workers import schedule
 
     schedule.TIME_LIMIT = schedule.TimeLimit(min_seconds=HANG_SECONDS)
     use_latencies_of_a_formula(Path(study))
-    words = ["search", "--out", study]
+    words = ["search", "--out", study, "--workers", workers]
     if where == "slurm":
-        from genets.nas.workers.slurm import workers
+        from genets.nas.workers.slurm import workers as tasks
 
-        workers.STATE_SECONDS, workers.GRACE_SECONDS = STATE_SECONDS, GRACE_SECONDS
-        words += ["--workers-on", "slurm", "--workers", "2", "--slurm-time", str(SLURM_MINUTES)]
-    elif where == "local":
-        words += ["--workers", "1"]
-    else:
+        tasks.STATE_SECONDS, tasks.GRACE_SECONDS = STATE_SECONDS, GRACE_SECONDS
+        words += ["--workers-on", "slurm", "--slurm-time", str(SLURM_MINUTES)]
+    elif where != "local":
         connect(where)
-        words += ["--workers-on", "ray", "--workers", "2"]
+        words += ["--workers-on", "ray"]
     from genets.cli import main as run_command
 
     sys.argv[1:] = words
