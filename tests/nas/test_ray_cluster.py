@@ -120,7 +120,7 @@ def test_an_address_without_a_cluster_is_named(
     assert not (tmp_path / "study").exists()
 
 
-def test_versions_of_a_cluster_are_named() -> None:
+def test_versions_of_a_cluster_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     utils = pytest.importorskip("ray._private.utils", reason="needs the extra `ray`")
     with pytest.raises(RuntimeError) as caught:
         utils.check_version_info({"ray_version": "1.2", "python_version": "3.7.1"}, "node a")
@@ -134,7 +134,10 @@ def test_versions_of_a_cluster_are_named() -> None:
     wrapped.__cause__ = RuntimeError("no node here.")
     assert describe_failure(wrapped) == "Failed to connect: no node here"
     wrapped.__cause__ = RuntimeError("GCS: InvalidAuthToken: Authentication token is missing")
-    assert "its authentication token is missing here" in describe_failure(wrapped)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert describe_failure(wrapped).startswith("its authentication token is missing here")
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    assert "set RAY_AUTH_MODE=token" in describe_failure(wrapped)
 
 
 def test_differences_between_machines_are_named() -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 ANSWER_SECONDS = 10  # for the head node of a cluster
+AUTH_MODE = "RAY_AUTH_MODE"
+TOKEN_PLACE = "copy ~/.ray/auth_token of its head node to this machine, or set RAY_AUTH_TOKEN"
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"  # to connect to a cluster, despite its name
 
 
@@ -239,10 +241,9 @@ def describe_failure(error: BaseException) -> str:
         each = each.__cause__  # type: ignore[assignment]
     versions = re.findall(r"^\s*(?:Ray|Python): (\S+)$", "\n".join(texts), re.MULTILINE)
     if "authentication" in " ".join(texts).lower():
-        return (
-            "its authentication token is missing here or is another one; see RAY_AUTH_MODE and "
-            "RAY_AUTH_TOKEN in the documentation of Ray"
-        )
+        if AUTH_MODE not in os.environ:  # Ray does not set it for a cluster with an address
+            return f"it asks for an authentication token; set {AUTH_MODE}=token, and {TOKEN_PLACE}"
+        return f"its authentication token is missing here or is another one; {TOKEN_PLACE}"
     if len(versions) < 4:
         lines = (text.partition(" Last connection error:")[0].strip() for text in texts)
         reasons = dict.fromkeys(line.partition("\n")[0].rstrip(".") for line in lines if line)
