@@ -225,7 +225,11 @@ def scaled_network(
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the seeds, for each number of images and each budget."""
+    """Mean and standard deviation over the seeds, for each number of images and each budget.
+
+    `in_fine_tunings` is the training time of a search in fine-tunings of the MasterNet, the least
+    of the seeds, because other programs may slow a phase.
+    """
     rows = []
     for per_class, way in sorted({(run["per_class"], run["way"]) for run in runs}):
         chosen = [run for run in runs if (run["per_class"], run["way"]) == (per_class, way)]
@@ -234,8 +238,8 @@ def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             values = [run[method]["test_top1"] for run in chosen]
             row[method] = {"mean": float(np.mean(values)), "std": float(np.std(values))}
         seconds = [run["inherited"]["training_seconds"] for run in chosen]
-        row["in_fine_tunings"] = float(
-            np.mean([sum(each.values()) / each["MasterNet training"] for each in seconds])
+        row["in_fine_tunings"] = min(
+            sum(each.values()) / each["MasterNet training"] for each in seconds
         )
         rows.append(row)
     return rows
