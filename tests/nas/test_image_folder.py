@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from photo_lab import make_photos
@@ -12,7 +15,7 @@ from workers_lab import INPUT, StubJob
 from genets.core.errors import GenetsError
 from genets.data import load_data
 from genets.nas.workers.image_folder import MAX_TRAVELLING_BYTES, read_folder, write_folder
-from genets.nas.workers.ray_worker import Parcel, RayWorker
+from genets.nas.workers.ray_worker import LEFT_SECONDS, LOCK, Parcel, RayWorker
 
 
 def test_a_folder_arrives_with_the_same_images(tmp_path: Path) -> None:
@@ -72,3 +75,20 @@ def test_a_worker_asks_for_images_that_it_does_not_see(tmp_path: Path) -> None:
     assert read_folder(arrived) == contents
     worker.close()
     assert not arrived.exists()
+
+
+def test_the_files_of_killed_workers_are_removed_by_the_next_run(tmp_path: Path) -> None:
+    """Those of a run whose workers live stay, and so do those of a run that has just begun."""
+    long_ago = time.time() - 2 * LEFT_SECONDS
+    killed, begun, living = (tmp_path / f"genets-{uuid4().hex}" for _ in range(3))
+    for place in (killed, begun):
+        place.mkdir()
+        (place / LOCK).touch()
+        (place / "image.png").touch()
+    worker = RayWorker()
+    worker.begin({}, "cpu", "fp32", str(tmp_path), living.name.removeprefix("genets-"))
+    for place in (killed, living):
+        os.utime(place / LOCK, (long_ago, long_ago))
+    other = RayWorker()
+    other.begin({}, "cpu", "fp32", str(tmp_path), uuid4().hex)
+    assert [place.exists() for place in (killed, begun, living)] == [False, True, True]

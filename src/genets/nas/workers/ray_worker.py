@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,9 @@ from genets.nas.workers.environment import describe_differences, describe_enviro
 from genets.nas.workers.files import take_outputs, write_inputs
 from genets.nas.workers.image_folder import write_folder
 from genets.nas.workers.job import AnyJob, Runner
+
+LOCK = ".lock"
+LEFT_SECONDS = 3600.0  # a worker of a new run takes the lock long before
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,12 @@ class RayWorker:
         import torch
 
         torch.set_num_threads(1)  # as every worker that has others beside it
-        self._place = Path(folder or tempfile.gettempdir()) / f"genets-{run}"
+        places = Path(folder or tempfile.gettempdir())
+        remove_left_places(places)
+        self._place = places / f"genets-{run}"
         self._place.mkdir(exist_ok=True)
+        lock = os.open(self._place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # until this process ends
         self._scratch = Path(tempfile.mkdtemp(dir=self._place))
         own = describe_environment(device.partition(":")[0], precision)
         return socket.gethostname(), describe_differences(driver, own)
@@ -115,3 +126,14 @@ class RayWorker:
         """Remove the files of the whole run on this machine, also of workers that died."""
         if self._place is not None:
             shutil.rmtree(self._place, ignore_errors=True)
+
+
+def remove_left_places(folder: Path) -> None:
+    """Remove the files of earlier runs on this machine whose workers were all killed."""
+    for place in folder.glob(f"genets-{'[0-9a-f]' * 32}"):
+        with suppress(OSError):  # a worker holds the lock, or the folder is another user's
+            lock = place / LOCK
+            if time.time() - lock.stat().st_mtime > LEFT_SECONDS:
+                with lock.open("r+") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(place, ignore_errors=True)
