@@ -126,7 +126,8 @@ class DisturbedSearch:
         """
         if status == -signal.SIGINT:
             return
-        lines = self.log.read_bytes()[self.log_begin :].decode(errors="replace").splitlines()
+        text = self.log.read_bytes()[self.log_begin :].decode(errors="replace")
+        lines = text.splitlines() or ["no output"]
         if status not in (-signal.SIGKILL, 130) and not lines[-1].startswith("genets: "):
             raise FaultyRunError(f"a driver ended with status {status}: {lines[-1]}")
         if any(line.startswith("Traceback") for line in lines):

@@ -85,6 +85,8 @@ def test_an_older_study_keeps_its_metric(tmp_path: Path) -> None:
         ({"metric": "top1"}, True),
         ({"metric": "balanced_accuracy"}, False),
         ({"final_training": {"class_weights": "balanced"}}, False),
+        ({"trial_training": {"class_weights": "balanced"}}, True),
+        ({"trial_training": {"class_weights": "balanced"}, "from_scratch": True}, False),
     ],
 )
 def test_a_search_on_very_unbalanced_classes_gives_advice(

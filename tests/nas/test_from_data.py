@@ -27,6 +27,7 @@ from genets.nas.settings.from_data import (
 from genets.nas.settings.presets import PRESETS, TRAININGS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge
+from genets.nas.settings.training import TrialSettings
 from genets.structure import zoo
 
 GIVEN = {"budget": "0.5x"}
@@ -203,6 +204,13 @@ def test_the_preset_photos_needs_trained_weights(tmp_path: Path) -> None:
         complete_settings(given, tmp_path / "study", "photos")
 
 
+def test_the_training_of_trials_may_be_a_model(tmp_path: Path) -> None:
+    given = {"data": "digits", **GIVEN, "trial_training": TrialSettings(epochs=12)}
+    complete = complete_settings(given, tmp_path / "study")
+    assert complete.reasons[0].startswith("epochs of trial_training is unused, because")
+    assert SearchSettings(**complete.values).trial_training.epochs == 12
+
+
 @pytest.mark.usefixtures("own_block_types")
 def test_blocks_of_your_own_are_trained_from_scratch(tmp_path: Path) -> None:
     file = Path(__file__).parents[2] / "examples" / "rep_blocks.py"
@@ -211,6 +219,8 @@ def test_blocks_of_your_own_are_trained_from_scratch(tmp_path: Path) -> None:
     complete = complete_settings(own, tmp_path / "study")
     assert complete.values["from_scratch"] is True
     assert complete.reasons[0].startswith("from_scratch: blocks of your own inherit weights at ")
+    unused = own | {"space": {"blocks": ["XX3"]}}
+    assert complete_settings(unused, tmp_path / "study").reasons == ()
     for given in ({"from_scratch": False}, {"pretrained": True, "master": "genet_light"}):
         complete = complete_settings(own | given, tmp_path / "study")
         assert not SearchSettings(**complete.values).from_scratch

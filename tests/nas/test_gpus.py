@@ -154,6 +154,10 @@ def exhaust_cpu() -> None:
     torch.empty(2**60)
 
 
+def exhaust_python() -> None:
+    raise MemoryError
+
+
 def exhaust_onednn() -> None:
     """With little memory, torch itself may fail in other ways, too, so this is its error alone."""
     raise RuntimeError("could not create a primitive")
@@ -164,7 +168,8 @@ def exhaust_onednn() -> None:
     [
         (exhaust_gpu, "CUDA out of memory"),
         (exhaust_cpu, "DefaultCPUAllocator: can't allocate m"),
-        (exhaust_onednn, "memory ran out (could not create a primitive)"),
+        (exhaust_python, "memory ran out: MemoryError"),
+        (exhaust_onednn, "memory ran out: could not create a primitive"),
     ],
 )
 def test_a_trial_that_does_not_fit_alone_fails(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,6 +18,15 @@ class Job:
 
     def failed(self, item: str, reason: str) -> str:
         return f"{item}: {reason}"
+
+
+@dataclass
+class Starved:
+    """The result of an item that got no memory."""
+
+    item: str
+    reason: str = "memory ran out"
+    lacks_memory: bool = True
 
 
 class Clock:
@@ -141,6 +151,28 @@ def test_an_item_that_hangs_twice_fails(clock: Clock, faults: list[str]) -> None
         "d: it did not end, 2 times (no result after 100 s, where others took at most 0 s)"
     ]
     assert not schedule.is_open
+
+
+def test_an_item_without_memory_shows_no_usual_time(clock: Clock, faults: list[str]) -> None:
+    """It fails soon, and a long training beside it must not count as hanging."""
+    schedule, monitor = make_schedule(clock, faults, "a", "b", "c", "d")
+    long = schedule.take()
+    counting = []
+    while schedule.has_waiting:
+        group = schedule.take()
+        clock.now += 1
+        results = [Starved(item) for item in group.items]
+        counting += schedule.sift(group, results, "this machine")
+        schedule.end(group, results)
+    assert [each.item for each in counting] == ["b", "c", "d"], "each ran twice"
+    assert len(faults) == 3
+    clock.now += 1e9
+    assert schedule.hanging() == []
+    schedule.end(long)
+    group = make_schedule(clock, faults, "e")[0].take()
+    monitor.is_stopping = True
+    assert list(schedule.sift(group, [Starved("e")], "this machine")) == []
+    assert len(faults) == 3, "it does not run again"
 
 
 def test_a_stop_begins_no_group_again(clock: Clock, faults: list[str]) -> None:

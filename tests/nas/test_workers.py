@@ -132,17 +132,25 @@ def test_a_worker_that_dies_is_replaced(kind: str, job: StubJob) -> None:
     assert_ended({each.process for each in results})
 
 
-def test_a_training_without_memory_runs_once_more(kind: str, job: StubJob) -> None:
-    """The other items of its group are not trained again."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_training_without_memory_runs_once_more(kind: str, count: int, job: StubJob) -> None:
+    """The other items of its group are not trained again. A single local worker is the search."""
     faults: list[str] = []
     groups = [("a", "starve-once", "starve"), ("b",)]
-    results = [*workers_of(kind, job.folder).run(job, groups, Monitor(on_fault=faults.append))]
-    assert sorted(each.text for each in results) == ["ran a", "ran b", "ran starve-once", "starve"]
+    workers = workers_of(kind, job.folder, count)
+    results = [*workers.run(job, groups, Monitor(on_fault=faults.append))]
+    by_text = {each.text: each for each in results}
+    assert sorted(by_text) == ["ran a", "ran b", "ran starve-once", "starve"]
+    assert len(results) == 4
     assert [each.reason for each in results if each.lacks_memory] == ["memory ran out"]
     assert [each.partition(" failed ")[2] for each in faults] == 2 * [
-        "(memory ran out) and runs again"
+        "and runs again: memory ran out"
     ]
-    assert_ended({each.process for each in results if each.process})
+    if (kind, count) != ("local", 1):
+        without_memory = int((job.marks / "starve-once").read_text())
+        if kind != "slurm":  # where the task goes on
+            assert by_text["ran starve-once"].process != without_memory
+        assert_ended({each.process for each in results} | {without_memory})
 
 
 def test_a_stop_lets_the_running_groups_end(kind: str, job: StubJob) -> None:

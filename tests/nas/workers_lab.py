@@ -123,8 +123,8 @@ class StubRunner:
     def _result(self, item: str) -> StubResult:
         mark = self.job.marks / item
         if item == "starve" or (item == "starve-once" and not mark.exists()):
-            mark.touch()
-            return StubResult(item, 0, "memory ran out", lacks_memory=True)
+            mark.write_text(str(os.getpid()))
+            return StubResult(item, os.getpid(), "memory ran out", lacks_memory=True)
         return StubResult(f"{self.text} {item}", os.getpid())
 
     def _misbehave(self, item: str) -> None:

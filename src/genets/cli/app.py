@@ -234,7 +234,8 @@ def main() -> None:
         raise
     finally:
         # Ctrl-C while the process ends would print a traceback of whatever is cleaned up then.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _fail(sentence: str, status: int) -> NoReturn:

@@ -21,6 +21,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge_settings
 from genets.nas.settings.training import RECIPE, USED_BY_INHERITED_TRIALS, TrialSettings
 from genets.nas.study.reader import is_study, load_settings
+from genets.structure import BLOCK_TYPES
 from genets.training.recipe import describe_unused
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def _settings_of_own_blocks(
     settings: SearchSettings, chosen: Mapping[str, Any]
 ) -> CompleteSettings:
     """Train from scratch where block types of the user's own cannot inherit at other widths."""
-    if not settings.own_blocks or settings.has_starting_weights or "from_scratch" in chosen:
+    types = [stage.type for stage in settings.structure.stages]
+    types += [block.type for block in settings.space.design_space().blocks]
+    has_own = any(BLOCK_TYPES[name].layers_at is not None for name in types)
+    if not has_own or settings.has_starting_weights or "from_scratch" in chosen:
         return CompleteSettings({})
     reason = (
         "from_scratch: blocks of your own inherit weights at equal widths only, so trials and "
@@ -97,9 +101,12 @@ def _unused_fields_of_trials(
         return ""
     usual = TrialSettings().model_dump()
     usual |= PRESETS[preset].get(TRIAL_TRAINING, {}) if preset else {}
+    given = chosen.get(TRIAL_TRAINING, {})
+    if isinstance(given, TrialSettings):
+        given = given.model_dump(include=given.model_fields_set)
     unused = [
         name
-        for name, value in chosen.get(TRIAL_TRAINING, {}).items()
+        for name, value in given.items()
         if name not in USED_BY_INHERITED_TRIALS and value != usual[name]
     ]
     if not unused:

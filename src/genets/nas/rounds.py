@@ -129,9 +129,13 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
 
 
 def _within(context: SearchContext, trained: Sequence[TrainedCandidate]) -> list[Structure]:
-    """The trained structures that meet the budget."""
+    """The trained structures that meet the budget.
+
+    A MasterNet whose weights are inherited was not trained as a candidate.
+    """
     done = (each.structure for each in trained if each.status == "done")
-    return [structure for structure in done if _meets(context, structure)]
+    within = [structure for structure in done if _meets(context, structure)]
+    return [s for s in within if context.settings.from_scratch or s != context.master]
 
 
 def _meets(context: SearchContext, structure: Structure) -> bool:

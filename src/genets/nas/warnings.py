@@ -64,14 +64,17 @@ def balance_advice(
         images: The number of training images of each class.
         class_names: The names of the classes.
     """
-    trainings = (settings.master_training, settings.trial_training, settings.final_training)
+    trainings = [settings.master_training, settings.final_training]
+    if settings.from_scratch:
+        trainings.append(settings.trial_training)
     is_weighted = any(each.class_weights == "balanced" for each in trainings)
     if is_weighted or settings.metric is Metric.BALANCED_ACCURACY:
         return ""
     sizes = describe_imbalance(images, class_names)
+    tables = "each training" if settings.from_scratch else "master_training and final_training"
     return sizes and (
         f"{sizes}; to let all classes count the same, give --metric balanced_accuracy, or in a "
-        '--settings file class_weights = "balanced" for each training, or both'
+        f'--settings file class_weights = "balanced" for {tables}, or both'
     )
 
 
@@ -92,9 +95,9 @@ def winner_warnings(study: Snapshot) -> list[str]:
         return []
     warnings = []
     if not study.settings.from_scratch and study.selected.structure == study.settings.structure:
+        compared = ", and no candidate is better on the validation images" * bool(study.confirmed)
         warnings.append(
-            "the winner is the trained MasterNet itself: it meets the budget, and no candidate "
-            "is better on the validation images"
+            f"the winner is the trained MasterNet itself: it meets the budget{compared}"
         )
     warnings += missing_resolutions(study.around, study.selected, study.confirmed)
     warnings += table_warnings(study.selected.table_rmspe)

@@ -33,8 +33,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def failure_reason(error: BaseException) -> str:
     """Describe on one line why a training failed; the line names a lack of memory."""
     line = first_line(error)
-    named = "memory" in line.lower()
-    return f"memory ran out ({line})" if is_out_of_memory(error) and not named else line
+    is_named = re.search("out of memory|allocate memory", line, re.IGNORECASE) is not None
+    return line if is_named or not is_out_of_memory(error) else f"memory ran out: {line}"
 
 
 def largest_that_fits(attempt: Callable[[int], object], below: int, least: int = 1) -> int | None:

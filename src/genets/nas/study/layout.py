@@ -33,7 +33,7 @@
     slurm/              what a search and its tasks on SLURM exchange; removed when it is complete
     failure.json        why the last run stopped
     run.json            the phase of the last run, and the time of its last update
-    faults.json         the workers and machines that were lost, in all runs
+    faults.json         lost workers and machines, and trainings that ran again, in all runs
     grown_from.json     the numbers of trials for each super-block before the study got more
 
 The weights of all rounds are in one folder, `confirmed/`.

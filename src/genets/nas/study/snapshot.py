@@ -79,7 +79,7 @@ class Snapshot:
         failure: The sentence that the last run of the search stopped with.
         seconds: Wall time of each phase.
         short_trainings: See `StudyReader.short_trainings`.
-        faults: The workers and machines that were lost, in all runs.
+        faults: See `StudyReader.faults`.
         fit: The fit of the accuracy model, which the contents of all budgets share.
         refusal: Why the budget was refused, if it is one of several.
         budgets: The content for each of several budgets, the largest first; empty with one budget.

@@ -98,8 +98,9 @@ def run_inline(
         runner = job.runner()
         while schedule.has_waiting:
             group = schedule.take()
-            yield from schedule.sift(group, runner.run(group.items), THIS_MACHINE)
-            schedule.end(group)  # now, because Ctrl-C waits for what runs
+            results = runner.run(group.items)
+            yield from schedule.sift(group, results, THIS_MACHINE)
+            schedule.end(group, results)  # now, because Ctrl-C waits for what runs
     else:
         _release_gpu_memory()
         yield from _Run(job, schedule, min(workers, len(groups))).results()
@@ -145,14 +146,14 @@ class _Run(Generic[Item, Result]):
             return
         self._failed_starts = 0
         counting = [] if group is None else self._schedule.sift(group, results, THIS_MACHINE)
-        if len(counting) < len(results):  # a new process has memory that this one may lack
+        if len(counting) < len(results):  # another process has memory that this one may lack
             self._processes.remove(process)
             self._fill(process.number)
         else:
             self._give_work(process)  # before the results are given, so that it does not wait
         yield from counting
         if group is not None:
-            self._schedule.end(group)  # now, because Ctrl-C waits for what runs
+            self._schedule.end(group, results)  # now, because Ctrl-C waits for what runs
 
     def _give_work(self, process: LocalProcess) -> None:
         if self._schedule.has_waiting:

@@ -24,7 +24,7 @@ class Monitor:
     Args:
         on_stop: Called with a sentence at the first Ctrl-C. With None, the first Ctrl-C stops the
             search at once.
-        on_fault: Called with a sentence for each worker that was lost.
+        on_fault: Called with a sentence for each lost worker and each training that runs again.
 
     Attributes:
         running: The number of trials or candidates that are trained now.

@@ -241,7 +241,8 @@ def describe_failure(error: BaseException) -> str:
         each = each.__cause__  # type: ignore[assignment]
     versions = re.findall(r"^\s*(?:Ray|Python): (\S+)$", "\n".join(texts), re.MULTILINE)
     if "authentication" in " ".join(texts).lower():
-        if AUTH_MODE not in os.environ:  # Ray does not set it for a cluster with an address
+        # Ray does not set it by itself for a cluster with an address.
+        if os.environ.get(AUTH_MODE, "").lower() != "token":
             return f"it asks for an authentication token; set {AUTH_MODE}=token, and {TOKEN_PLACE}"
         return f"its authentication token is missing here or is another one; {TOKEN_PLACE}"
     if len(versions) < 4:

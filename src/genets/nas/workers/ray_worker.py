@@ -87,7 +87,8 @@ class RayWorker:
         self._place = places / f"genets-{run}"
         self._place.mkdir(exist_ok=True)
         lock = os.open(self._place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_SH)  # until this process ends
+        with suppress(OSError):  # a file system without locks, on which nothing is removed
+            fcntl.flock(lock, fcntl.LOCK_SH)  # until this process ends
         self._scratch = Path(tempfile.mkdtemp(dir=self._place))
         own = describe_environment(device.partition(":")[0], precision)
         return socket.gethostname(), describe_differences(driver, own)

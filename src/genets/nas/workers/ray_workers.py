@@ -229,10 +229,11 @@ class _Run(Generic[Item, Result]):
         results: Sequence[Result] = outcome.results
         if call.group is not None:
             results = self._schedule.sift(call.group, results, call.host)
-            self._schedule.end(call.group)
+            self._schedule.end(call.group, outcome.results)
         for path, content in outcome.files.items():
             self._job.store(path, content)
-        if len(results) < len(outcome.results):  # a new worker has memory that this one may lack
+        is_short = len(results) < len(outcome.results)
+        if is_short and self._schedule.has_waiting:  # another worker may have the memory
             self._remove(call.actor)
             self._fill()
         else:

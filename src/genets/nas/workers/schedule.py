@@ -5,8 +5,8 @@ lost group runs again. A group that was lost twice is cut in halves, and an item
 alone is a failed one. So a search goes past a trial for which no machine has the memory. A group
 that is lost with its machine is not at fault: `MAX_LOST_MACHINES` of these losses count as one.
 
-An item for which a worker got no memory runs once more, alone: another program may have taken the
-memory for a while.
+An item for which a worker got no memory runs once more, in a group of its own: another program may
+have taken the memory for a while.
 """
 
 from __future__ import annotations
@@ -147,14 +147,19 @@ class Schedule(Generic[Item, Result]):
                 counting.append(result)
             else:
                 self._waiting.append(again)  # at the end, when there may be more memory
-                self._monitor.report_fault(describe_retry(machine, result.reason))
+                report_retry(self._monitor, machine, result.reason)
         return counting
 
-    def end(self, group: Group[Item]) -> None:
-        """End a group that has given its results."""
+    def end(self, group: Group[Item], results: Sequence[Result] = ()) -> None:
+        """End a group that has given its results.
+
+        results: All of them; items that lacked memory do not show how long an item takes.
+        """
         seconds = self._leave(group) / len(group.items)
-        self._ended += len(group.items)
-        self._longest_s = max(self._longest_s, seconds)
+        ended = len(group.items) - sum(result.lacks_memory for result in results)
+        if ended:
+            self._ended += ended
+            self._longest_s = max(self._longest_s, seconds)
 
     def lose(
         self, group: Group[Item], worker: str, reason: str, *, with_machine: bool = False
@@ -220,6 +225,10 @@ class Schedule(Generic[Item, Result]):
             yield self._job.failed(group.items[0], reason)
 
 
-def describe_retry(machine: str, reason: str) -> str:
-    """Say that a training for which memory ran out runs again. machine: In words."""
-    return f"a training on {machine} failed ({reason}) and runs again"
+def report_retry(monitor: Monitor, machine: str, reason: str) -> None:
+    """Report that a training runs again for which memory ran out, unless the search stops.
+
+    machine: In words.
+    """
+    if not monitor.is_stopping:
+        monitor.report_fault(f"a training on {machine} failed and runs again: {reason}")

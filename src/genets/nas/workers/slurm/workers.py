@@ -25,7 +25,7 @@ from genets.nas.workers.driver_clock import DriverClock
 from genets.nas.workers.environment import describe_environment
 from genets.nas.workers.job import Item, Job, Result
 from genets.nas.workers.monitor import Monitor
-from genets.nas.workers.schedule import MAX_LOSSES, Group, Losses, describe_retry
+from genets.nas.workers.schedule import MAX_LOSSES, Group, Losses, report_retry
 from genets.nas.workers.slurm.arrays import Arrays, TaskState
 from genets.nas.workers.slurm.exchange import (
     DRIVER,
@@ -207,8 +207,8 @@ class _Run(Generic[Item, Result]):
                 self._failed_starts = Losses()
                 del self._groups[name]
                 starved = {item for part in again for item in part.items}
-                if starved:
-                    yield from self._run_again(group, again, "memory ran out")
+                if again:
+                    yield from self._run_again(group, again, "")
                 missing = [item for item in group.items if item_text(item) in self._wanted]
                 damaged = tuple(item for item in missing if item not in starved)
                 if damaged:
@@ -225,7 +225,7 @@ class _Run(Generic[Item, Result]):
                 if part is not None:
                     parts.append(part)
                     del results[text]
-                    self._monitor.report_fault(describe_retry(self._cluster, result.reason))
+                    report_retry(self._monitor, self._cluster, result.reason)
         return parts
 
     def _read_results(self, name: str) -> dict[str, Result]:
