@@ -300,7 +300,7 @@ def test_a_master_net_that_cannot_be_quantised_is_a_failed_candidate(tmp_path: P
             raise TargetError("the engine has no such operator")
 
     chosen = asked(
-        budget="2x", confirm=1, from_scratch=False, trials_per_super_block=2,
+        budget="2x", confirm=2, from_scratch=False, trials_per_super_block=2,
         master_training=TRAINING, trial_training=TRAINING | {"epochs": 1, "feature_steps": 1},
     )  # fmt: skip
     result = run_search(chosen, tmp_path, workers=1, lab=Refusing(chosen))
