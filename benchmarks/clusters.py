@@ -1,4 +1,4 @@
-"""Workers of this machine, on Ray and on SLURM: equal results, and what they cost.
+"""Workers of this machine, on Ray and on SLURM: equal results, and their overhead.
 
 Run from the repository: python benchmarks/clusters.py [--kinds local ray slurm] [--no-searches]
 Writes results/clusters.json. Ray and SLURM run on 127.0.0.1, and end with the script.
@@ -108,7 +108,7 @@ def measure_overhead(kind: str, folder: Path) -> dict[str, float]:
 
 @contextmanager
 def open_workers(kind: str) -> Iterator[None]:
-    """Start what the workers of a kind need, so that its start is not measured."""
+    """Start the cluster of a kind of workers, so that its start is not measured."""
     if kind == "ray":
         with RayCluster().connected(cpus=WORKERS):
             yield

@@ -15,7 +15,7 @@ from workers_lab import INPUT, StubJob
 from genets.core.errors import GenetsError
 from genets.data import load_data
 from genets.nas.workers.image_folder import MAX_TRAVELLING_BYTES, read_folder, write_folder
-from genets.nas.workers.ray_worker import LEFT_SECONDS, LOCK, Parcel, RayWorker
+from genets.nas.workers.ray_worker import ABANDONED_SECONDS, LOCK, Parcel, RayWorker
 
 
 def test_a_folder_arrives_with_the_same_images(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_worker_asks_for_images_that_it_does_not_see(tmp_path: Path) -> None:
 
 def test_the_files_of_killed_workers_are_removed_by_the_next_run(tmp_path: Path) -> None:
     """Those of a run whose workers live stay, and so do those of a run that has just begun."""
-    long_ago = time.time() - 2 * LEFT_SECONDS
+    long_ago = time.time() - 2 * ABANDONED_SECONDS
     killed, begun, living = (tmp_path / f"genets-{uuid4().hex}" for _ in range(3))
     for place in (killed, begun):
         place.mkdir()

@@ -27,7 +27,7 @@ def describe_faults(
     """Describe what went wrong.
 
     Args:
-        faults: Those that cost no result, such as lost workers.
+        faults: The faults that cost no result, such as lost workers.
         results: The trials.
         trained: The candidates.
         master: A structure with the stages of the trials.

@@ -21,7 +21,6 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge_settings
 from genets.nas.settings.training import RECIPE, USED_BY_INHERITED_TRIALS, TrialSettings
 from genets.nas.study.reader import is_study, load_settings
-from genets.structure import BLOCK_TYPES
 from genets.training.recipe import describe_unused
 
 if TYPE_CHECKING:
@@ -81,10 +80,8 @@ def _settings_of_own_blocks(
     settings: SearchSettings, chosen: Mapping[str, Any]
 ) -> CompleteSettings:
     """Train from scratch where block types of the user's own cannot inherit at other widths."""
-    types = [stage.type for stage in settings.structure.stages]
-    types += [block.type for block in settings.space.design_space().blocks]
-    has_own = any(BLOCK_TYPES[name].layers_at is not None for name in types)
-    if not has_own or settings.has_starting_weights or "from_scratch" in chosen:
+    is_decided = settings.has_starting_weights or "from_scratch" in chosen
+    if is_decided or not settings.has_own_types:
         return CompleteSettings({})
     reason = (
         "from_scratch: blocks of your own inherit weights at equal widths only, so trials and "

@@ -111,6 +111,13 @@ def _take_results_folder(values: dict[str, Any]) -> None:
     values |= {"master": results_network(Path(master)), "weights": path}
 
 
+def _own_types(master: Structure, space: SpaceSettings) -> list[str]:
+    """The block types of the user's own in a MasterNet and a search space."""
+    types = [stage.type for stage in master.stages]
+    types += [block.type for block in space.design_space().blocks]
+    return [name for name in types if BLOCK_TYPES[name].layers_at is not None]
+
+
 def _load_blocks(files: Any) -> tuple[str, ...]:
     """Register the block types of the files; the result names each file and its content."""
     from genets.networks import load_blocks
@@ -391,13 +398,12 @@ class SearchSettings(SettingsModel):
         """Add the files of the types in use, so that the study can be resumed without options."""
         if not {"master", "space"} <= info.data.keys():
             return files  # master or space is wrong, and that error is reported
-        used = [stage.type for stage in Structure.parse(info.data["master"]).stages]
-        used += [block.type for block in info.data["space"].design_space().blocks]
-        if all(BLOCK_TYPES[name].layers_at is None for name in used):
+        own = _own_types(Structure.parse(info.data["master"]), info.data["space"])
+        if not own:
             return files
         from genets.networks.own_blocks import find_block_files
 
-        return tuple(dict.fromkeys((*files, *map(str, find_block_files(used)))))
+        return tuple(dict.fromkeys((*files, *map(str, find_block_files(own)))))
 
     @field_validator("weights")
     @classmethod
@@ -423,6 +429,11 @@ class SearchSettings(SettingsModel):
     def has_starting_weights(self) -> bool:
         """Whether the MasterNet starts from trained weights."""
         return self.pretrained or bool(self.weights)
+
+    @property
+    def has_own_types(self) -> bool:
+        """Whether the MasterNet or the search space has block types of the user's own."""
+        return bool(_own_types(self.structure, self.space))
 
     @property
     def structure(self) -> Structure:

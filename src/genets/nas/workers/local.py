@@ -1,7 +1,7 @@
 """Workers of this machine: processes that end with the driver.
 
-A worker that dies, that gives no result for too long, or for whose training memory ran out, is
-replaced; see `schedule`.
+A worker is replaced where it dies, gives no result for too long, or gets no memory for a training;
+see `schedule`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 ANSWER_SECONDS = 10  # for the head node of a cluster
 AUTH_MODE = "RAY_AUTH_MODE"
-TOKEN_PLACE = "copy ~/.ray/auth_token of its head node to this machine, or set RAY_AUTH_TOKEN"
+TOKEN_ADVICE = "copy ~/.ray/auth_token of its head node to this machine, or set RAY_AUTH_TOKEN"
 ATTEMPTS = "RAY_gcs_server_port_wait_time_s"  # to connect to a cluster, despite its name
 
 
@@ -243,8 +243,8 @@ def describe_failure(error: BaseException) -> str:
     if "authentication" in " ".join(texts).lower():
         # Ray does not set it by itself for a cluster with an address.
         if os.environ.get(AUTH_MODE, "").lower() != "token":
-            return f"it asks for an authentication token; set {AUTH_MODE}=token, and {TOKEN_PLACE}"
-        return f"its authentication token is missing here or is another one; {TOKEN_PLACE}"
+            return f"it asks for an authentication token; set {AUTH_MODE}=token, and {TOKEN_ADVICE}"
+        return f"its authentication token is missing here or is another one; {TOKEN_ADVICE}"
     if len(versions) < 4:
         lines = (text.partition(" Last connection error:")[0].strip() for text in texts)
         reasons = dict.fromkeys(line.partition("\n")[0].rstrip(".") for line in lines if line)

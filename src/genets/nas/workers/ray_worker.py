@@ -21,7 +21,7 @@ from genets.nas.workers.image_folder import write_folder
 from genets.nas.workers.job import AnyJob, Runner
 
 LOCK = ".lock"
-LEFT_SECONDS = 3600.0  # a worker of a new run takes the lock long before
+ABANDONED_SECONDS = 3600.0  # a worker of a new run takes the lock long before
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RayWorker:
 
         torch.set_num_threads(1)  # as every worker that has others beside it
         places = Path(folder or tempfile.gettempdir())
-        remove_left_places(places)
+        remove_abandoned_files(places)
         self._place = places / f"genets-{run}"
         self._place.mkdir(exist_ok=True)
         lock = os.open(self._place / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -129,12 +129,12 @@ class RayWorker:
             shutil.rmtree(self._place, ignore_errors=True)
 
 
-def remove_left_places(folder: Path) -> None:
+def remove_abandoned_files(folder: Path) -> None:
     """Remove the files of earlier runs on this machine whose workers were all killed."""
     for place in folder.glob(f"genets-{'[0-9a-f]' * 32}"):
         with suppress(OSError):  # a worker holds the lock, or the folder is another user's
             lock = place / LOCK
-            if time.time() - lock.stat().st_mtime > LEFT_SECONDS:
+            if time.time() - lock.stat().st_mtime > ABANDONED_SECONDS:
                 with lock.open("r+") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(place, ignore_errors=True)

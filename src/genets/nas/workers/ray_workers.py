@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: each takes the next group when it is free.
 
-A worker that dies, that gives no result for too long, or for whose training memory ran out, is
-replaced; see `schedule`.
+A worker is replaced where it dies, gives no result for too long, or gets no memory for a training;
+see `schedule`.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Group(Generic[Item]):
         halves = (self.items[:half], self.items[half:]) if half else ()
         return [Group(items, Losses(1)) for items in halves]
 
-    def without_memory(self, item: Item) -> Group[Item] | None:
+    def after_lack_of_memory(self, item: Item) -> Group[Item] | None:
         """Give the group that runs an item again; None where the item was lost alone before."""
         was_lost = len(self.items) == 1 and self.losses.count > 0
         return None if was_lost else Group((item,), Losses(1))
@@ -142,7 +142,7 @@ class Schedule(Generic[Item, Result]):
         """
         counting = []
         for item, result in zip(group.items, results, strict=True):
-            again = group.without_memory(item) if result.lacks_memory else None
+            again = group.after_lack_of_memory(item) if result.lacks_memory else None
             if again is None:
                 counting.append(result)
             else:

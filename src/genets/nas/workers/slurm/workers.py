@@ -221,7 +221,7 @@ class _Run(Generic[Item, Result]):
         for item in group.items:
             result = results.get(text := item_text(item))
             if result is not None and result.lacks_memory:
-                part = group.without_memory(item)
+                part = group.after_lack_of_memory(item)
                 if part is not None:
                     parts.append(part)
                     del results[text]
