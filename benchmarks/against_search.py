@@ -2,8 +2,10 @@
 
 Run from the repository, one seed at a time or all seeds at once:
     python benchmarks/against_search.py --seeds 0 [--studies FOLDER]
+    python benchmarks/against_search.py --inherited
     python benchmarks/against_search.py --data cifar10 --photos PHOTOGRAPHS --budget 0.5x
-Writes results/against_search.json, or results/against_search_cifar10.json. Seeds already in the
+Writes results/against_search.json, or against_search_inherited.json, or the same names with
+_cifar10. Seeds already in the
 file stay if their settings are the same. With --studies, a stopped run continues: searches,
 trainings of the rivals and final trainings are stored there.
 
@@ -18,6 +20,10 @@ is that of `winner`: the fastest one that is not faster than our winner.
 In the end all four networks are trained equally: from scratch, with the final recipe and the
 MasterNet as teacher (the rivals get the teacher without cost), once per final seed. They are scored
 on the test split and measured in turn.
+
+With --inherited, trials and candidates of the search inherit weights, which is the default of
+genets. Its network is then the exported winner. The networks of the rivals inherit the weights of
+the search's MasterNet without cost, and are fine-tuned as long as the winner was as a candidate.
 """
 
 from __future__ import annotations
@@ -90,6 +96,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=Rules.population)
     parser.add_argument("--tournament", type=int, default=Rules.tournament)
     parser.add_argument("--final-seeds", type=int, default=Rules.final_seeds)
+    parser.add_argument("--inherited", action="store_true", help="the search inherits weights")
     parser.add_argument("--studies", type=Path, help="the folder of the studies, which stays")
     add_data_options(parser)
     add_tiny_option(parser)
@@ -103,7 +110,9 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, rules: Rules, base: dict[str, Any], studies: Path) -> None:
-    name = NAME if options.data == "digits" else f"{NAME}_{options.data}"
+    way = "_inherited" if options.inherited else ""
+    name = f"{NAME}{way}" if options.data == "digits" else f"{NAME}{way}_{options.data}"
+    base = base | {"from_scratch": not options.inherited}
     stored = {} if options.tiny else read_result(name)
     runs = stored.get("runs", {}) if stored.get("rules") == asdict(rules) else {}
     shorter = TINY | {"table_seconds": 10.0, "measure_seconds": 0.5} if options.tiny else {}
@@ -132,7 +141,14 @@ def compare(settings: SearchSettings, rules: Rules, folder: Path) -> dict[str, A
             **rivals,
             "scaled MasterNet": {"structure": str(scaled)},
         }
-        finals = final_scores(settings, folder, rules.final_seeds, methods, pool)
+        finals: Methods = {}
+        if not settings.from_scratch:
+            finals[OURS] = {
+                "test_top1": result.winner.top1,
+                "test_cross_entropy": result.winner.cross_entropy,
+            }
+        untrained = {name: method for name, method in methods.items() if name not in finals}
+        finals |= final_scores(settings, folder, rules.final_seeds, untrained, pool)
     measured = final_latencies(settings, methods)
     return {
         "core_seconds": spent,

@@ -1,4 +1,8 @@
-"""The winners of several methods: equally trained, scored on the test split, measured in turn."""
+"""The winners of several methods: equally trained, scored on the test split, measured in turn.
+
+In a search with `from_scratch`, the final training begins with fresh weights, and otherwise with
+weights of the MasterNet. The MasterNet is the teacher of both.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timm.models.byobnet import ByobNet
 
+from genets.data import ImageData
+from genets.data.seeds import seeded_globals
 from genets.latency import measure_interleaved
 from genets.nas.settings.settings import SearchSettings
 from genets.networks import build
+from genets.networks.channels import MasterChannels
+from genets.networks.inheritance import inherit
 from genets.structure import Structure
+from genets.training import Recipe, evaluate, fitting_threads, train_on
+from genets.training.loop import estimate_norm_statistics
+from genets.training.teacher import TeacherNetwork
 from truth import images
 from winner import load_teacher, train_and_score
 
@@ -58,9 +70,38 @@ def full_training(settings: SearchSettings, folder: Path, key: str) -> tuple[flo
     notation, _, seed = key.rpartition(" ")
     data = images(settings.data, settings.resolution, settings.seed)
     teacher = load_teacher(settings, folder, data.num_classes)
-    with_seed = settings.model_copy(update={"seed": int(seed)})
-    score = train_and_score(Structure.parse(notation), teacher, data, with_seed)
+    structure = Structure.parse(notation)
+    if settings.from_scratch:
+        with_seed = settings.model_copy(update={"seed": int(seed)})
+        score = train_and_score(structure, teacher, data, with_seed)
+    else:
+        recipe = settings.final_training.recipe()
+        net = fine_tune(structure, settings.structure, teacher, recipe, int(seed), data)
+        score = evaluate(net, data.test)
     return score.top1, score.cross_entropy
+
+
+def fine_tune(
+    structure: Structure,
+    master: Structure,
+    teacher: ByobNet,
+    recipe: Recipe,
+    seed: int,
+    data: ImageData,
+) -> ByobNet:
+    """Train a network that inherits weights of the MasterNet.
+
+    teacher: The trained MasterNet.
+    """
+    teacher.eval()
+    with seeded_globals("final", seed):
+        net = build(structure, data.num_classes)
+    inherit(net, structure, MasterChannels(teacher, master))
+    soft_labels = TeacherNetwork(teacher, data.resolution, data.mean, data.std, data)
+    with fitting_threads(net, data.resolution, recipe.batch_size):
+        estimate_norm_statistics(net, data.train, recipe, seed=seed)
+        train_on(net, data, recipe, seed=seed, teacher=soft_labels)
+    return net
 
 
 def final_latencies(settings: SearchSettings, methods: Methods) -> dict[str, dict[str, float]]:

@@ -34,14 +34,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timm.models.byobnet import ByobNet
-from torch import nn
 
 from conditions import read_result, write_result
+from finals import fine_tune
 from genets.core.errors import InfeasibleBudgetError
 from genets.core.files import write_atomic
-from genets.data import ImageData, load_data
-from genets.data.seeds import seeded_globals
+from genets.data import load_data
 from genets.latency import Target
 from genets.nas.new_study import complete_settings
 from genets.nas.result import SearchResult
@@ -50,13 +48,9 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import starting_preprocessing
 from genets.nas.study.reader import StudyReader, is_study, load_settings
 from genets.networks import build, load_weights
-from genets.networks.channels import MasterChannels
-from genets.networks.inheritance import inherit
-from genets.structure import Structure, zoo
-from genets.training import RunRecipe, RunSettings, evaluate, fitting_threads, train_on
-from genets.training.loop import estimate_norm_statistics
+from genets.structure import zoo
+from genets.training import RunSettings, evaluate
 from genets.training.recipe import make_recipe, named_recipe
-from genets.training.teacher import TeacherNetwork
 from genets.training.train_network import train_network
 from winner import find_rival
 
@@ -203,25 +197,12 @@ def of_scaled(whole: SearchResult, result: SearchResult) -> dict[str, Any]:
     if settings.num_folds == 1:
         assert settings.confirm_epochs is not None
         recipe = replace(recipe, epochs=recipe.epochs + settings.confirm_epochs)
-    net = scaled_network(structure, master.eval(), recipe, settings.seed, data)
+    net = fine_tune(structure, MASTER, master, recipe, settings.seed, data)
     return {
         "test_top1": evaluate(net, data.test).top1,
         "structure": str(structure),
         "training_seconds": time.monotonic() - began,
     }
-
-
-def scaled_network(
-    structure: Structure, master: ByobNet, recipe: RunRecipe, seed: int, data: ImageData
-) -> nn.Module:
-    with seeded_globals("final", seed):
-        net = build(structure, data.num_classes)
-    inherit(net, structure, MasterChannels(master, MASTER))
-    teacher = TeacherNetwork(master, data.resolution, data.mean, data.std, data)
-    with fitting_threads(net, data.resolution, recipe.batch_size):
-        estimate_norm_statistics(net, data.train, recipe, seed=seed)
-        train_on(net, data, recipe, seed=seed, teacher=teacher)
-    return net
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

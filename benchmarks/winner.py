@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timm.models.byobnet import ByobNet
 from torch import nn
 
 from conditions import write_result
@@ -94,7 +95,7 @@ def find_rival(winner: Structure, master: Structure, target: Target) -> Structur
     return min(slower, key=ms.__getitem__) if slower else max(scaled, key=ms.__getitem__)
 
 
-def load_teacher(settings: SearchSettings, folder: Path, num_classes: int) -> nn.Module:
+def load_teacher(settings: SearchSettings, folder: Path, num_classes: int) -> ByobNet:
     """The MasterNet with the weights of the study in `folder`."""
     teacher = build(settings.structure, num_classes)
     load_weights(teacher, folder / "master.safetensors")

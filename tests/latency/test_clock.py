@@ -37,6 +37,26 @@ def test_a_constant_cost_takes_exactly_the_samples_of_the_protocol(device) -> No
     assert len(sample_interleaved(device, runs, GENETS_1, min_samples=7)["a"].wall_s) == 7
 
 
+@pytest.mark.parametrize(("cost_s", "names", "per_sample", "samples"), [
+    (2e-3, "a", 1, 100), (5e-4, "a", 2, 50), (1.25e-4, "a", 8, 30), (0.02, "ab", 1, 100),
+    (2.5e-3, "ab", 4, 30), (5e-3, "ab", 2, 50),
+])  # fmt: skip
+def test_a_hundred_runs_in_at_least_thirty_samples(
+    device, cost_s: float, names: str, per_sample: int, samples: int
+) -> None:
+    runs = {name: device.runner(name, cost_s) for name in names}
+    taken = sample_interleaved(device, runs, GENETS_1, time_limit_s=1e9)
+    assert {len(each.wall_s) for each in taken.values()} == {samples}
+    # In turn, a sample is as long as the runs that bring the caches back.
+    assert device.windows[-1] == (names[-1], per_sample)
+
+
+def test_the_fewest_samples_are_enough_for_the_slowest_network(device) -> None:
+    runs = {"fast": device.runner("fast", 1e-3), "slow": device.runner("slow", 5e-3)}
+    taken = sample_interleaved(device, runs, GENETS_1, time_limit_s=1e9)
+    assert {name: len(each.wall_s) for name, each in taken.items()} == {"fast": 50, "slow": 50}
+
+
 def test_the_paper_takes_one_run_for_a_sample(device) -> None:
     sample_interleaved(device, {"a": device.runner("a", 1e-5)}, PROTOCOLS["paper"])
     assert device.windows[-30:] == [("a", 1)] * 30

@@ -75,7 +75,9 @@ def match_features(
         move(learner.part, device)
         train_mode(learner.part)
     optimizers = [
-        torch.optim.AdamW(learner.part.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        torch.optim.AdamW(
+            learner.part.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+        )
         for learner in learners
     ]
     losses = torch.zeros(len(learners), device=device)

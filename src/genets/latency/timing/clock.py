@@ -35,6 +35,7 @@ class Protocol:
 
     Attributes:
         samples: The minimum number of samples.
+        runs: The minimum number of runs in all samples together.
         interval_share: Sampling continues until both ends of the median's 95 % interval are
             within this share of the median. None means that `samples` is the exact number.
         fills_window: Whether a sample is the mean of as many runs in a row as make the timer's
@@ -43,15 +44,16 @@ class Protocol:
     """
 
     samples: int
+    runs: int
     interval_share: float | None
     fills_window: bool
     estimate: Callable[[Array], float]
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "genets-1": Protocol(100, 0.01, True, median),
+    "genets-1": Protocol(30, 100, 0.01, True, median),
     # Paper, section 3.2: 30 repetitions, highest and lowest 10 % dropped, mean of the rest.
-    "paper": Protocol(30, None, False, trimmed_mean),
+    "paper": Protocol(30, 30, None, False, trimmed_mean),
 }
 
 
@@ -155,13 +157,15 @@ def sample_interleaved(
         The samples of each network.
     """
     watch = watch or ActivityWatch(clock)
-    networks = []
+    alone, networks = len(runs) == 1, []
+    # In turn, a sample is as long as the runs before it, which are not timed.
+    window_s = clock.min_window_s if alone else max(clock.min_window_s, REFILL_CACHES_S)
     for run in runs.values():
         per_run = warm_up(clock, run)
-        count = math.ceil(clock.min_window_s / per_run) if protocol.fills_window else 1
+        count = math.ceil(window_s / per_run) if protocol.fills_window else 1
         networks.append(_Sampled(run, max(1, count)))
-    spent, minimum = 0.0, protocol.samples if min_samples is None else min_samples
-    alone, limit = len(networks) == 1, time_limit_s * len(networks)
+    minimum = _least_samples(networks, protocol) if min_samples is None else min_samples
+    spent, limit = 0.0, time_limit_s * len(networks)
     while networks:
         spent += sum(_sample(watch, network, alone=alone) for network in networks)
         count = len(networks[0].wall_s)
@@ -173,6 +177,11 @@ def sample_interleaved(
     has_room = bool(watch.has_room())
     samples = [network.samples(has_room=has_room) for network in networks]
     return dict(zip(runs, samples, strict=True))
+
+
+def _least_samples(networks: list[_Sampled], protocol: Protocol) -> int:
+    runs_per_sample = min((network.runs_per_sample for network in networks), default=1)
+    return max(protocol.samples, math.ceil(protocol.runs / runs_per_sample))
 
 
 def _sample(watch: ActivityWatch, network: _Sampled, *, alone: bool) -> float:

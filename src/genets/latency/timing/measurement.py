@@ -48,7 +48,8 @@ class Measurement:
         p99_ms_per_image: 99th percentile of all samples.
         samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
             a fast network is a mean over several runs.
-        noisy: Whether the interval did not come within 1 % of the median in the given time.
+        noisy: Whether the interval did not come within 1 % of the median, or the share that was
+            asked for, in the given time.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
         protocol: The name of the protocol, `genets-1` or `paper`.
@@ -147,8 +148,8 @@ def measure(
         resolution: Pixels along one side of the input. None means the size that a network of
             `genets.build`, `genets.load` or timm states.
         protocol: `genets-1` or `paper`.
-        min_samples: Replaces the protocol's number of samples (100 for `genets-1`, 30 for
-            `paper`).
+        min_samples: Replaces the protocol's number of samples (30 samples with 100 runs for
+            `genets-1`, 30 for `paper`).
         time_limit_s: Limit of the sampling. A result that is not yet precise is then `noisy`.
         calibration: Images of shape (N, channels, resolution, resolution) that set the ranges of
             int8. None uses normal noise, which is good enough for a latency only.
@@ -202,6 +203,7 @@ def measure_interleaved(
     *,
     protocol: str = "genets-1",
     min_samples: int | None = None,
+    interval_share: float | None = None,
     time_limit_s: float = 10.0,
     calibration: Mapping[str, Tensor] | None = None,
     on_error: Callable[[str, TargetError], None] | None = None,
@@ -215,6 +217,8 @@ def measure_interleaved(
         resolution: Pixels along one side of the input, for all networks or by name.
         protocol: `genets-1` or `paper`.
         min_samples: Replaces the protocol's number of samples.
+        interval_share: Replaces the 1 % of `genets-1`: sampling ends when both ends of the 95 %
+            interval of each network are within this share of the median.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
         on_error: Called with each network that cannot be prepared, which is then left out.
@@ -228,6 +232,8 @@ def measure_interleaved(
         TargetError: See `measure`.
     """
     rule = find_protocol(protocol)
+    if interval_share is not None:
+        rule = replace(rule, interval_share=interval_share)
     if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
         raise TargetError(f"min_samples must be an integer above 0, not {min_samples!r}")
     check_time_limit(time_limit_s)
