@@ -98,6 +98,8 @@ class TableLaboratory(Laboratory):
         num_classes: int,
         time_limit_s: float,
         on_progress: OnShare | None = None,
+        *,
+        relative: bool = False,
     ) -> dict[Structure, Measurement]:
         return {structure: self._measurement(structure, target) for structure in structures}
 

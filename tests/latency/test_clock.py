@@ -9,6 +9,8 @@ from genets.latency.timing.clock import (
     PROTOCOLS,
     WARM_UP_LIMIT_S,
     WARM_UP_S,
+    Samples,
+    is_noisy,
     sample_interleaved,
     warm_up,
 )
@@ -83,6 +85,25 @@ def test_networks_that_alternate_share_a_drift(device) -> None:
     samples = sample_interleaved(device, runs, GENETS_1, min_samples=50, time_limit_s=2.0)
     a, b = (np.median(samples[name].wall_s) for name in "ab")
     assert a == pytest.approx(b, rel=0.03)
+
+
+def test_ratios_to_a_reference_are_precise_where_both_drift_together(device) -> None:
+    device.slowness = lambda now_s: 1 + 0.3 * now_s  # hardly changes between samples of a pair
+    runs = {name: device.runner(name, cost_s) for name, cost_s in (("a", 1e-3), ("b", 2e-3))}
+    alone = sample_interleaved(device, runs, GENETS_1, time_limit_s=5.0)["b"].counted_s
+    assert is_noisy(alone, 0.01)
+    samples = sample_interleaved(device, runs, GENETS_1, reference="a", time_limit_s=3.0)
+    ratios = samples["b"].ratios(samples["a"])
+    assert len(ratios) < len(alone)
+    assert np.median(ratios) == pytest.approx(2, rel=0.01)
+    assert not is_noisy(ratios, 0.01)
+
+
+def test_a_pair_with_an_interrupted_sample_has_no_ratio() -> None:
+    wall_s = np.array([2.0, 4.0, 9.0, 4.0])
+    network = Samples(wall_s, np.array([2.0, 4.0, np.nan, 4.0]))
+    reference = Samples(wall_s, np.array([np.nan, 2.0, 2.0, 4.0]))
+    assert network.ratios(reference).tolist() == [2.0, 1.0]
 
 
 def test_warm_up_lasts_and_waits_for_agreement(device) -> None:

@@ -107,6 +107,33 @@ def test_one_resolution_for_each_network(fake_engine) -> None:
     assert (result["a"].ms_per_image, result["b"].ms_per_image) == pytest.approx((8, 24))
 
 
+def test_ratios_to_a_reference(fake_engine, device) -> None:
+    fake_engine(lambda network, target, resolution: 1e-3 * len(network))
+    device.slowness = lambda now_s: 1 + 0.3 * now_s  # hardly changes between samples in turn
+    deep = {str(n): nn.Sequential(*(nn.Identity() for _ in range(n))) for n in (2, 3, 4)}
+    target = Target(engine="fake", batch_size=1)
+    result = measure_interleaved(deep, target, 8, reference="2", time_limit_s=5)
+    for name, expected in (("2", 1.0), ("3", 1.5), ("4", 2.0)):
+        ratio = result[name].ratio
+        assert ratio is not None
+        assert (ratio.median, ratio.low, ratio.high) == pytest.approx((expected,) * 3, rel=0.02)
+        assert not result[name].noisy
+        assert not result[name].disturbed  # although the speed of the device changed
+    assert Measurement.from_json(json.loads(json.dumps(result["3"].to_json()))) == result["3"]
+    without = measure_interleaved(deep, target, 8, time_limit_s=5)
+    assert {m.ratio for m in without.values()} == {None}
+    assert all(m.noisy for m in without.values())
+
+
+def test_too_few_pairs_give_no_ratio(fake_engine) -> None:
+    fake_engine(lambda *_: 1.0)
+    nets = {"a": nn.Identity(), "b": nn.Identity()}
+    target = Target(engine="fake", batch_size=1)
+    result = measure_interleaved(nets, target, 8, reference="a", min_samples=3, time_limit_s=0.1)
+    assert {m.ratio for m in result.values()} == {None}
+    assert all(m.noisy for m in result.values())
+
+
 def test_json_round_trip() -> None:
     m = quick(build(SMALL, 5), Target(batch_size=2))
     assert Measurement.from_json(json.loads(json.dumps(m.to_json()))) == m

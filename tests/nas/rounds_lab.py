@@ -107,6 +107,8 @@ class ClosedFormLatency(Laboratory):
         num_classes: int,
         time_limit_s: float,
         on_progress: OnShare | None = None,
+        *,
+        relative: bool = False,
     ) -> dict[Structure, Measurement]:
         if on_progress is not None:
             on_progress(0.5)

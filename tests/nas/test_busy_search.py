@@ -42,7 +42,7 @@ class BusyLaboratory(ClosedFormLaboratory):
         return super().prepare_table(path, expected, **more)
 
     def measure(
-        self, structures: Sequence[Structure], *arguments: Any
+        self, structures: Sequence[Structure], *arguments: Any, relative: bool = False
     ) -> dict[Structure, Measurement]:
         self.measurements -= 1
         busy = self.measurements >= 0
@@ -92,10 +92,10 @@ def test_measuring_is_shown_and_logged_in_each_phase_that_measures(tmp_path: Pat
     class BusyTwice(BusyLaboratory):
         calls = 0
 
-        def measure(self, *arguments: Any) -> dict[Structure, Measurement]:
+        def measure(self, *arguments: Any, **more: Any) -> dict[Structure, Measurement]:
             self.calls += 1
             self.measurements = self.calls in (1, 3)
-            return super().measure(*arguments)
+            return super().measure(*arguments, **more)
 
     asked, events = ms_settings(), list[Progress]()
     lab = BusyTwice(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from small_networks import TWO_XX
 
 from genets.core.errors import BusyDeviceError
 from genets.latency import Budget, Measurement, Target
+from genets.latency.timing.measurement import Ratio
 from genets.nas.selection.measured import MIN_ATTEMPTS, MeasuredNetworks
-from genets.nas.selection.network_latency import NetworkLatency
+from genets.nas.selection.network_latency import BUSY_MARGIN, RATIO_DRIFT, NetworkLatency
 from genets.structure import Structure
 
 MASTER = TWO_XX
@@ -229,6 +231,48 @@ def test_an_interval_that_is_wide_below_is_disturbed() -> None:
     ):
         assert latency.disturbed
         assert not latency.meets(Budget.parse("10ms"))
+
+
+def paired(low: float, median: float, high: float, **changes: Any) -> NetworkLatency:
+    """A network whose own interval is wide, but whose ratio to a MasterNet of 4 ms is known."""
+    network = Measurement(
+        2.1, 1.7, 2.6, 2.6, 2.6, (2.1,), False, {}, "genets-1", Target(), 16,
+        ratio=Ratio(median, low, high),
+    )  # fmt: skip
+    return NetworkLatency(replace(network, **changes), 4.0, 3.2, 4.9)
+
+
+def test_the_ratio_decides_on_a_relative_budget() -> None:
+    latency, half = paired(0.485, 0.5, 0.515), Budget.parse("0.5x")
+    assert not latency.disturbed
+    assert latency.has_precise_ratio
+    # The interval of 3 % and the drift of 2 %.
+    width = math.hypot(0.03, RATIO_DRIFT)
+    assert latency.median_ms(half) == pytest.approx(2.0)
+    assert latency.interval_ms(half) == pytest.approx((2 * (1 - width), 2 * (1 + width)))
+    assert latency.budget_ms(half) == pytest.approx(2.0)
+    assert not latency.meets(half)
+    assert latency.meets(Budget.parse(f"{0.5 * (1 + width) + 1e-6}x"))
+    assert not latency.meets(Budget.parse(f"{0.5 * (1 + width) - 1e-6}x"))
+
+
+def test_a_budget_in_ms_is_decided_by_the_latency_itself() -> None:
+    latency = paired(0.485, 0.5, 0.515)
+    assert latency.interval_ms(Budget.parse("2.6ms")) == (1.7, 2.6)
+    assert latency.meets(Budget.parse("2.6ms"))
+    assert not latency.meets(Budget.parse("2.5ms"))
+
+
+def test_on_a_busy_device_a_ratio_must_be_clear_of_the_budget() -> None:
+    busy = paired(0.499, 0.5, 0.501, disturbed=True)
+    width = math.hypot(0.002, RATIO_DRIFT)
+    limit = BUSY_MARGIN * 0.5 * (1 + width)
+    assert busy.meets(Budget.parse(f"{limit + 1e-6}x"))
+    assert not busy.meets(Budget.parse(f"{limit - 1e-6}x"))
+    assert not busy.exceeds(Budget.parse("0.5x"))
+    assert busy.exceeds(Budget.parse(f"{0.5 * (1 - width) / BUSY_MARGIN - 1e-6}x"))
+    assert not paired(0.4, 0.5, 0.501, disturbed=True).decides(Budget.parse("1x"))  # imprecise
+    assert not busy.meets(Budget.parse("9ms"))
 
 
 def test_records_of_older_studies_are_read() -> None:

@@ -72,11 +72,11 @@ def files(tmp_path: Path) -> list[Path]:
 class CalmLaboratory(Laboratory):
     """Times for real, and takes each latency as that of a calm device."""
 
-    def measure(self, *arguments: Any) -> dict[Structure, Measurement]:
+    def measure(self, *arguments: Any, relative: bool = False) -> dict[Structure, Measurement]:
         return {
             structure: replace(
                 m, low_ms_per_image=m.ms_per_image, high_ms_per_image=m.ms_per_image,
-                disturbed=False,
+                disturbed=False, ratio=None,
             )
             for structure, m in super().measure(*arguments).items()
         }  # fmt: skip

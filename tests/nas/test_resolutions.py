@@ -78,7 +78,7 @@ class ClosedForm(Laboratory):
         return super().prepare_table(path, wanted, **_)
 
     def measure(
-        self, structures: Any, target: Target, num_classes: int, time_limit_s: float, *_: Any
+        self, structures: Any, target: Target, num_classes: int, *_: Any, relative: bool = False
     ) -> dict[Structure, Measurement]:
         return {structure: measurement(structure, target) for structure in structures}
 

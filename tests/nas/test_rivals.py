@@ -92,7 +92,7 @@ class RivalLaboratory(ClosedFormLaboratory):
         super().train(*words, **options)
 
     def measure_rival(
-        self, rival: Any, master: Structure, target: Target, *_: Any
+        self, rival: Any, master: Structure, target: Target, *_: Any, relative: bool = False
     ) -> tuple[Measurement, Measurement]:
         self.measured.append(rival.name)
         own = self._measurement(master, target)
@@ -275,7 +275,9 @@ def test_rivals_are_quantised_for_an_int8_target(tmp_path: Path) -> None:
 
 def test_a_rival_that_the_target_cannot_run_has_a_reason(tmp_path: Path) -> None:
     class Refusing(RivalLaboratory):
-        def measure_rival(self, rival: Any, *words: Any) -> tuple[Measurement, Measurement]:
+        def measure_rival(
+            self, rival: Any, *words: Any, relative: bool = False
+        ) -> tuple[Measurement, Measurement]:
             if rival.name == FRESH:
                 raise GenetsError("the engine has no such operator")
             return super().measure_rival(rival, *words)
@@ -289,7 +291,9 @@ def test_a_rival_that_the_target_cannot_run_has_a_reason(tmp_path: Path) -> None
 
 def test_on_a_busy_device_rivals_are_left_undecided(tmp_path: Path) -> None:
     class Busy(RivalLaboratory):
-        def measure_rival(self, *words: Any) -> tuple[Measurement, Measurement]:
+        def measure_rival(
+            self, *words: Any, relative: bool = False
+        ) -> tuple[Measurement, Measurement]:
             rival, master = super().measure_rival(*words)
             return replace(rival, disturbed=True, undelayed=False), master
 

@@ -274,6 +274,7 @@ class SearchContext:
             self.num_classes,
             times_as_long * self.settings.measure_seconds,
             lambda share: self._reporter.action(f"{words}, {share:.0%}"),
+            relative=self.budget.is_relative,
         )
 
     def _wait_before_table(self) -> None:

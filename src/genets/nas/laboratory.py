@@ -153,6 +153,8 @@ class Laboratory:
         num_classes: int,
         time_limit_s: float,
         on_progress: OnShare | None = None,
+        *,
+        relative: bool = False,
     ) -> dict[Structure, Measurement]:
         """Measure networks in turn.
 
@@ -162,6 +164,7 @@ class Laboratory:
             num_classes: The number of classes of the networks.
             time_limit_s: Time for each network; a noisy machine uses all of it.
             on_progress: Called with the share of the sampling that is done, 0 to 1.
+            relative: Whether the ratios to the first network must be precise, not the latencies.
         """
         names = {str(structure): structure for structure in structures}
         device, nets = ENGINES[target.engine].place(target), {}
@@ -173,6 +176,7 @@ class Laboratory:
             nets,
             target,
             resolutions,
+            reference=next(iter(names)) if relative else None,
             interval_share=INTERVAL_SHARE,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
@@ -187,6 +191,8 @@ class Laboratory:
         num_classes: int,
         time_limit_s: float,
         on_progress: OnShare | None = None,
+        *,
+        relative: bool = False,
     ) -> tuple[Measurement, Measurement]:
         """Measure a rival and the MasterNet in turn; see `measure`.
 
@@ -204,6 +210,7 @@ class Laboratory:
             nets,
             target,
             {"rival": rival.resolution, "MasterNet": master.resolution},
+            reference="MasterNet" if relative else None,
             interval_share=INTERVAL_SHARE,
             time_limit_s=time_limit_s,
             on_progress=on_progress,

@@ -90,6 +90,14 @@ class Samples:
             return self.wall_s
         return np.asarray(self.undelayed_s[np.isfinite(self.undelayed_s)])
 
+    def ratios(self, reference: Samples) -> Array:
+        """The ratios to samples that were taken in turn with these, without waiting for a CPU.
+
+        A change of the machine's speed slows both samples of a pair, and hardly their ratio.
+        """
+        ratios = self.undelayed_s / reference.undelayed_s
+        return np.asarray(ratios[np.isfinite(ratios)])
+
     @property
     def interrupted_share(self) -> float:
         """The share of the samples in which a thread waited for a CPU."""
@@ -135,6 +143,7 @@ def sample_interleaved(
     protocol: Protocol,
     *,
     watch: ActivityWatch | None = None,
+    reference: str | None = None,
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
     on_progress: Callable[[float], None] | None = None,
@@ -146,6 +155,8 @@ def sample_interleaved(
         runs: The run of each network, by name.
         protocol: The protocol.
         watch: Notes interrupted samples; by default one for `clock`.
+        reference: The name of a network. Sampling then ends when the ratios to this network are
+            precise, instead of the latencies.
         min_samples: Replaces the protocol's minimum number of samples.
         time_limit_s: Limit of the sampling for each network, without waiting for a CPU; with it,
             MAX_WALL_SHARE times as long. At least MIN_SAMPLES samples are taken anyway (or
@@ -164,6 +175,7 @@ def sample_interleaved(
         per_run = warm_up(clock, run)
         count = math.ceil(window_s / per_run) if protocol.fills_window else 1
         networks.append(_Sampled(run, max(1, count)))
+    base = None if reference is None else networks[list(runs).index(reference)]
     minimum = _least_samples(networks, protocol) if min_samples is None else min_samples
     spent, limit = 0.0, time_limit_s * len(networks)
     while networks:
@@ -172,7 +184,7 @@ def sample_interleaved(
         if on_progress is not None:
             on_progress(min(1.0, max(spent / limit, count / minimum)))
         late = spent >= limit and count >= min(minimum, MIN_SAMPLES)
-        if late or (count >= minimum and _are_enough(networks, watch, protocol)):
+        if late or (count >= minimum and _are_enough(networks, base, watch, protocol)):
             break
     has_room = bool(watch.has_room())
     samples = [network.samples(has_room=has_room) for network in networks]
@@ -213,12 +225,18 @@ def _cost_s(window: tuple[float, float]) -> float:
     return max(undelayed_s, wall_s / MAX_WALL_SHARE)
 
 
-def _are_enough(networks: list[_Sampled], watch: ActivityWatch, protocol: Protocol) -> bool:
+def _are_enough(
+    networks: list[_Sampled], base: _Sampled | None, watch: ActivityWatch, protocol: Protocol
+) -> bool:
+    """Whether the samples are enough. base: The network whose ratios must be precise."""
     share = protocol.interval_share
     if share is None or len(networks[0].wall_s) >= MAX_SAMPLES:
         return True
     has_room = bool(watch.has_room())
     samples = (network.samples(has_room=has_room) for network in networks)
+    if base is not None:
+        reference = base.samples(has_room=has_room)
+        return not any(is_noisy(each.ratios(reference), share) for each in samples)
     return all(
         each.has_enough_undelayed and not is_noisy(each.counted_s, share) for each in samples
     )

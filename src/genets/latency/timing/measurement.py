@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from genets.latency.timing.clock import (
     sample_interleaved,
 )
 from genets.latency.timing.gpu_watch import GpuWatch, watch_gpu
-from genets.latency.timing.statistics import median, median_interval
+from genets.latency.timing.statistics import MIN_SAMPLES, median, median_interval
 from genets.latency.timing.watch import ActivityWatch, fewer_threads
 
 if TYPE_CHECKING:
@@ -34,6 +34,26 @@ NOISY_SHARE = 0.01
 DISTURBED_SHARE = 0.1  # half-width of an interval, as a share of the median
 MAX_INTERRUPTED_SHARE = 0.1  # of the samples of an undisturbed measurement
 LAUNCH_BOUND_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The latency of a network over that of another one, from samples that were taken in turn.
+
+    Attributes:
+        median: The median of the ratios of single samples.
+        low, high: The 95 % interval of the median, from order statistics.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def between(cls, samples: Samples, reference: Samples) -> Ratio | None:
+        """Compare samples; None where waiting for a CPU left too few pairs for an interval."""
+        ratios = samples.ratios(reference)
+        return cls(median(ratios), *median_interval(ratios)) if len(ratios) >= MIN_SAMPLES else None
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,7 @@ class Measurement:
         samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
             a fast network is a mean over several runs.
         noisy: Whether the interval did not come within 1 % of the median, or the share that was
-            asked for, in the given time.
+            asked for, in the given time. With a `ratio`, its interval counts.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
         protocol: The name of the protocol, `genets-1` or `paper`.
@@ -76,6 +96,8 @@ class Measurement:
             if too few samples were free of it; then all samples count.
         other_cpus: How many CPUs other processes used on average during the sampling; None where
             it is unknown, as on a CUDA device.
+        ratio: The ratio to the reference of `measure_interleaved`; None without a reference, and
+            where it is unknown.
     """
 
     ms_per_image: float
@@ -99,6 +121,7 @@ class Measurement:
     undelayed: bool = True
     other_cpus: float | None = None
     disturbances: tuple[str, ...] = ()
+    ratio: Ratio | None = None
 
     @property
     def ms_per_batch(self) -> float:
@@ -202,6 +225,7 @@ def measure_interleaved(
     resolution: int | Mapping[str, int],
     *,
     protocol: str = "genets-1",
+    reference: str | None = None,
     min_samples: int | None = None,
     interval_share: float | None = None,
     time_limit_s: float = 10.0,
@@ -216,6 +240,8 @@ def measure_interleaved(
         target: Device, engine, precision and batch size.
         resolution: Pixels along one side of the input, for all networks or by name.
         protocol: `genets-1` or `paper`.
+        reference: The name of a network. Each measurement then has its ratio to this network, and
+            the ratios must be precise, not the latencies.
         min_samples: Replaces the protocol's number of samples.
         interval_share: Replaces the 1 % of `genets-1`: sampling ends when both ends of the 95 %
             interval of each network are within this share of the median.
@@ -261,6 +287,7 @@ def measure_interleaved(
                 runs,
                 rule,
                 watch=watch,
+                reference=reference,
                 min_samples=min_samples,
                 time_limit_s=time_limit_s,
                 on_progress=on_progress,
@@ -273,6 +300,7 @@ def measure_interleaved(
         name: _summarise(
             samples[name],
             rule,
+            None if reference is None else samples[reference],
             seconds=run.seconds,
             quantisation=run.quantisation,
             memory_bytes=run.memory_bytes,
@@ -297,6 +325,7 @@ def _launch_share(clock: DeviceClock, run: Prepared, samples: Samples) -> float 
 def _summarise(
     samples: Samples,
     rule: Protocol,
+    reference: Samples | None,
     *,
     gpu: GpuWatch,
     has_room: bool | None,
@@ -308,6 +337,7 @@ def _summarise(
     Args:
         samples: The samples of the network.
         rule: The protocol.
+        reference: The samples of the network to which the ratio is given.
         gpu: What was read of the GPU during the sampling.
         has_room: Whether other processes left the runs enough CPUs; None if unknown.
         launch_share: See `Measurement`.
@@ -316,6 +346,8 @@ def _summarise(
     batch_size = conditions["target"].batch_size
     counted, wall = samples.counted_s * 1e3 / batch_size, samples.wall_s * 1e3 / batch_size
     low, high = median_interval(counted)
+    ratio = None if reference is None else Ratio.between(samples, reference)
+    decisive = counted if reference is None else samples.ratios(reference)
     p90, p99 = (float(np.quantile(wall, share)) for share in (0.9, 0.99))
     disturbances = gpu.disturbances()
     if has_room is False:
@@ -323,7 +355,7 @@ def _summarise(
     elif samples.interrupted_share > MAX_INTERRUPTED_SHARE:
         share = f"{100 * MAX_INTERRUPTED_SHARE:.0f} %"
         disturbances.append(f"the runs waited for a CPU in more than {share} of the samples")
-    if not disturbances and is_wide(median(counted), low, high):
+    if not disturbances and is_wide(*(astuple(ratio) if ratio else (median(counted), low, high))):
         share = f"{100 * DISTURBED_SHARE:.0f} %"
         disturbances.append(f"the 95 % interval ended more than {share} away from the median")
     return Measurement(
@@ -333,13 +365,14 @@ def _summarise(
         p90_ms_per_image=p90,
         p99_ms_per_image=p99,
         samples_ms=tuple((samples.wall_s * 1e3).tolist()),
-        noisy=is_noisy(counted, rule.interval_share or NOISY_SHARE),
+        noisy=is_noisy(decisive, rule.interval_share or NOISY_SHARE),
         launch_share=launch_share,
         launch_bound=None if launch_share is None else launch_share > LAUNCH_BOUND_SHARE,
         disturbed=bool(disturbances),
         disturbances=tuple(disturbances),
         interrupted=samples.interrupted_share,
         undelayed=samples.has_enough_undelayed,
+        ratio=ratio,
         **conditions,
     )
 

@@ -208,6 +208,7 @@ class _Comparison:
             context.target,
             context.num_classes,
             times_as_long * context.settings.measure_seconds,
+            relative=context.budget.is_relative,
         )
         return {key: rival, master: of_master}
 
@@ -278,17 +279,17 @@ class _Comparison:
 
 def _with_latency(row: RivalResult, latency: NetworkLatency, context: SearchContext) -> RivalResult:
     """The row with the latency, and whether it meets the budget of the context."""
-    network, meets = latency.network, latency.meets(context.budget)
+    meets, (low_ms, high_ms) = latency.meets(context.budget), latency.interval_ms(context.budget)
     return replace(
         row,
         status=row.status if meets else "above budget",
-        measured_ms=network.ms_per_image,
-        low_ms=network.low_ms_per_image,
-        high_ms=network.high_ms_per_image,
+        measured_ms=latency.median_ms(context.budget),
+        low_ms=low_ms,
+        high_ms=high_ms,
         master_ms=latency.master_ms_per_image,
         budget_ms=latency.budget_ms(context.budget),
         within_budget=meets,
-        noisy=network.noisy,
+        noisy=latency.network.noisy,
         disturbed=latency.disturbed,
     )
 

@@ -183,12 +183,14 @@ class BudgetSearch:
         steady = self._steady
         # As the networks would have measured when the table was built.
         corrections = {
-            structure: m.network.ms_per_image / m.slowdown(self._table)
+            structure: m.median_ms(self._budget) / m.slowdown(self._table)
             for structure, m in steady.items()
         }
         self._corrected = self._table.correct(corrections)
         latest = next(iter(steady.values()))
-        self._aim_ms = self._aim(latest) / max(m.bound_over_median for m in steady.values())
+        self._aim_ms = self._aim(latest) / max(
+            m.bound_ms(self._budget) / m.median_ms(self._budget) for m in steady.values()
+        )
 
     def _aim(self, latest: NetworkLatency) -> float:
         """Convert the budget to the speed that the machine had when the table was built."""
@@ -332,8 +334,7 @@ class BudgetSearch:
         """
         best = max(self._fitting, key=self._predicted_order)
         latency, order = self._measured[best], self._predicted_order(best)
-        used_ms = latency.network.high_ms_per_image
-        if used_ms >= (1 - MAX_UNUSED) * latency.budget_ms(self._budget):
+        if latency.bound_ms(self._budget) >= (1 - MAX_UNUSED) * latency.budget_ms(self._budget):
             return []
         front = self._frontier()
         last = front.best(self._aim_ms)
@@ -356,13 +357,14 @@ class BudgetSearch:
         has_trials = self._resolution == self._model.master.resolution
         std = prediction.std if has_trials else math.nan
         low, high = (None, None) if math.isnan(std) else prediction.interval()
+        low_ms, high_ms = latency.interval_ms(self._budget)
         return Candidate(
             structure=structure,
             budget_ms=latency.budget_ms(self._budget),
             predicted_ms=table.predict_ms_per_image(structure) * latency.slowdown(table),
-            measured_ms=latency.network.ms_per_image,
-            low_ms=latency.network.low_ms_per_image,
-            high_ms=latency.network.high_ms_per_image,
+            measured_ms=latency.median_ms(self._budget),
+            low_ms=low_ms,
+            high_ms=high_ms,
             master_ms=latency.master_ms_per_image,
             noisy=latency.network.noisy,
             predicted_accuracy=prediction.value if has_trials else None,

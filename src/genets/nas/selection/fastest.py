@@ -99,8 +99,8 @@ def make_infeasible_error(
 ) -> InfeasibleBudgetError:
     """Make the error for measured structures none of which meets the budget."""
     assert all(latency.exceeds(budget) for latency in measured.values()), "measure to refuse first"
-    fastest = min(measured, key=lambda structure: measured[structure].network.high_ms_per_image)
-    fastest_ms = measured[fastest].network.high_ms_per_image
+    fastest = min(measured, key=lambda structure: measured[structure].interval_ms(budget)[1])
+    fastest_ms = measured[fastest].interval_ms(budget)[1]
     budget_ms = measured[fastest].budget_ms(budget)
     return InfeasibleBudgetError(
         f"no structure of the design space{where} meets {budget_ms:.4g} ms per image; "

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from genets.latency import Budget, LatencyTable, Measurement
-from genets.latency.timing.measurement import is_wide
+from genets.latency.timing.measurement import Ratio, is_wide
 
 MAX_RATIO_SHARE = 0.05  # half-width of the interval of a ratio that decides on a busy device
 # Other processes slow some networks more than others, by their use of caches and memory: ratios on
 # a busy device differ from those on a quiet one by up to 8 % (python benchmarks/busy.py).
 BUSY_MARGIN = 1.1
+# Ratios drift from minute to minute: 95 % of them stay within this share. The standard deviation of
+# repeated measurements was 0.5 to 1.5 % on two cores of a shared machine.
+RATIO_DRIFT = 0.02
 _MASTER_FIELDS = (
     "master_ms_per_image",
     "master_low_ms_per_image",
@@ -28,8 +32,9 @@ class NetworkLatency:
     """A network's measurement, and the latency of the MasterNet that was measured in turn with it.
 
     A budget of 0.5x is half of the MasterNet's latency of the same moment, because a slow machine
-    slows both. The lower end of the MasterNet's interval counts, so that the budget holds in
-    spite of the noise of both measurements.
+    slows both. The upper end of the interval of the ratio of both must meet it, with the drift of
+    ratios between measurements. Where the ratio is unknown, as in older studies, the upper end of
+    the network's interval must be within half of the lower end of the MasterNet's.
 
     Attributes:
         network: The measurement of the network.
@@ -63,10 +68,33 @@ class NetworkLatency:
             master.disturbances,
         )
 
-    @property
-    def bound_over_median(self) -> float:
-        """The bound that must be within the budget, in multiples of the median."""
-        return self._margin * self.network.high_ms_per_image / self.network.ms_per_image
+    def median_ms(self, budget: Budget) -> float:
+        """The latency for a budget.
+
+        For a multiple of the MasterNet's latency, it is the ratio times the MasterNet's median.
+        """
+        ratio = self._ratio_for(budget)
+        return (
+            self.network.ms_per_image if ratio is None else ratio.median * self.master_ms_per_image
+        )
+
+    def interval_ms(self, budget: Budget) -> tuple[float, float]:
+        """The 95 % interval of `median_ms`; that of a ratio contains the drift of ratios."""
+        ratio = self._ratio_for(budget)
+        if ratio is None:
+            return self.network.low_ms_per_image, self.network.high_ms_per_image
+        below = math.hypot(1 - ratio.low / ratio.median, RATIO_DRIFT)
+        above = math.hypot(ratio.high / ratio.median - 1, RATIO_DRIFT)
+        middle_ms = self.median_ms(budget)
+        return (1 - below) * middle_ms, (1 + above) * middle_ms
+
+    def bound_ms(self, budget: Budget) -> float:
+        """The bound that must be within the budget: the upper end, higher on a busy device."""
+        return self._margin * self.interval_ms(budget)[1]
+
+    def _ratio_for(self, budget: Budget) -> Ratio | None:
+        """The ratio to the MasterNet, where it decides on the budget and is known."""
+        return self.network.ratio if budget.is_relative else None
 
     @property
     def _margin(self) -> float:
@@ -81,11 +109,10 @@ class NetworkLatency:
     def disturbed(self) -> bool:
         """Whether something else used or slowed the device during one of the two measurements."""
         net = self.network
-        return (
-            net.disturbed
-            or self.master_disturbed
-            or is_wide(net.ms_per_image, net.low_ms_per_image, net.high_ms_per_image)
-            or is_wide(self.master_ms_per_image, *self._master_interval)
+        if net.disturbed or self.master_disturbed or net.ratio is not None:
+            return net.disturbed or self.master_disturbed
+        return is_wide(net.ms_per_image, net.low_ms_per_image, net.high_ms_per_image) or is_wide(
+            self.master_ms_per_image, *self._master_interval
         )
 
     @property
@@ -96,7 +123,10 @@ class NetworkLatency:
     @property
     def has_precise_ratio(self) -> bool:
         """Whether the ratio of both latencies is known within MAX_RATIO_SHARE."""
-        net, (low, high) = self.network, self._master_interval
+        net, (low, high), ratio = self.network, self._master_interval, self.network.ratio
+        if ratio is not None:
+            half = max(ratio.high / ratio.median - 1, 1 - ratio.low / ratio.median)
+            return self.is_undelayed and half <= MAX_RATIO_SHARE
         largest = net.high_ms_per_image / net.ms_per_image * self.master_ms_per_image / low
         smallest = net.low_ms_per_image / net.ms_per_image * self.master_ms_per_image / high
         return self.is_undelayed and max(largest - 1, 1 - smallest) <= MAX_RATIO_SHARE
@@ -116,15 +146,17 @@ class NetworkLatency:
         return not self.disturbed or (relative and self.has_precise_ratio)
 
     def budget_ms(self, budget: Budget) -> float:
-        return budget.ms_per_image(self.master_low_ms_per_image)
+        """The budget in ms per image; a relative one is a multiple of the MasterNet's latency."""
+        if self._ratio_for(budget) is None:
+            return budget.ms_per_image(self.master_low_ms_per_image)
+        return budget.ms_per_image(self.master_ms_per_image)
 
     def meets(self, budget: Budget) -> bool:
         """Whether the latency counts, and its upper 95 % bound is within the budget.
 
         On a busy device the bound must be below the budget by BUSY_MARGIN.
         """
-        bound_ms = self._margin * self.network.high_ms_per_image
-        return self.decides(budget) and bound_ms <= self.budget_ms(budget)
+        return self.decides(budget) and self.bound_ms(budget) <= self.budget_ms(budget)
 
     def exceeds(self, budget: Budget) -> bool:
         """Whether the latency shows that the network does not meet the budget.
@@ -133,8 +165,10 @@ class NetworkLatency:
         """
         if not self.disturbed:
             return not self.meets(budget)
-        limit_ms = budget.ms_per_image(self._master_interval[1])
-        return self.decides(budget) and self.network.low_ms_per_image > self._margin * limit_ms
+        limit_ms = self.budget_ms(budget)
+        if self._ratio_for(budget) is None:
+            limit_ms = budget.ms_per_image(self._master_interval[1])
+        return self.decides(budget) and self.interval_ms(budget)[0] > self._margin * limit_ms
 
     def slowdown(self, table: LatencyTable) -> float:
         """How many times slower the machine was than when the table was built."""

@@ -27,7 +27,8 @@ LEAD_TEXT = (
 )
 WORDS_TEXT = (
     "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
-    "the batch size of the target; low and high are the ends of its 95 % interval. A latency is "
+    "the batch size of the target; low and high are the ends of its 95 % interval. With a budget "
+    "in x, the winner's interval is that of the ratio to the MasterNet. A latency is "
     "noisy where an end is more than 2 % away from it, and disturbed where something else used or "
     "slowed the device."
 )
@@ -152,7 +153,7 @@ def budget_sentence(snapshot: Snapshot, selected: Candidate) -> str:
     relative = ""
     if Budget.parse(asked).is_relative:
         factor = asked.strip().rstrip("x")
-        relative = f" ({asked}: {factor} times the low end of the MasterNet's interval)"
+        relative = f" ({asked}: {factor} times the latency of the MasterNet)"
     side = "below" if selected.margin >= 0 else "ABOVE"
     return (
         f"The budget is {selected.budget_ms:.4g} ms per image{relative}. The upper end of the "
