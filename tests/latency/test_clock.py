@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -97,6 +98,30 @@ def test_ratios_to_a_reference_are_precise_where_both_drift_together(device) -> 
     assert len(ratios) < len(alone)
     assert np.median(ratios) == pytest.approx(2, rel=0.01)
     assert not is_noisy(ratios, 0.01)
+
+
+def test_a_network_with_a_precise_ratio_is_sampled_no_longer(device) -> None:
+    rng = np.random.default_rng(0)
+    cost_s = {"base": 2e-3, "steady": 4e-3, "noisy": 2e-3, "slow": 0.5}
+
+    def runner(name: str) -> Callable[[], None]:
+        def run() -> None:
+            device.launches.append(name)
+            device.pending_s += cost_s[name] * (rng.uniform(0.5, 1.5) if name == "noisy" else 1.0)
+
+        return run
+
+    runs = {name: runner(name) for name in ("base", "steady", "noisy")}
+    samples = sample_interleaved(device, runs, GENETS_1, reference="base", time_limit_s=2.0)
+    counts = {name: len(each.wall_s) for name, each in samples.items()}
+    assert counts["steady"] == 34  # three runs in a sample
+    assert counts["noisy"] == counts["base"] > 34
+    assert samples["steady"].ratios(samples["base"]).tolist() == pytest.approx([2.0] * 34)
+    # A slow reference does not make a fast noisy network take longer than both limits.
+    start_s = device.now_s
+    runs = {name: runner(name) for name in ("slow", "noisy")}
+    sample_interleaved(device, runs, GENETS_1, reference="slow", time_limit_s=2.0)
+    assert device.now_s - start_s < 8
 
 
 def test_a_pair_with_an_interrupted_sample_has_no_ratio() -> None:

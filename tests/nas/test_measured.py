@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from genets.core.errors import BusyDeviceError
 from genets.latency import Budget, Measurement, Target
 from genets.latency.timing.measurement import Ratio
 from genets.nas.selection.measured import MIN_ATTEMPTS, MeasuredNetworks
-from genets.nas.selection.network_latency import BUSY_MARGIN, RATIO_DRIFT, NetworkLatency
+from genets.nas.selection.network_latency import BUSY_MARGIN, REPEATED_SPREAD, NetworkLatency
 from genets.structure import Structure
 
 MASTER = TWO_XX
@@ -246,8 +245,7 @@ def test_the_ratio_decides_on_a_relative_budget() -> None:
     latency, half = paired(0.485, 0.5, 0.515), Budget.parse("0.5x")
     assert not latency.disturbed
     assert latency.has_precise_ratio
-    # The interval of 3 % and the drift of 2 %.
-    width = math.hypot(0.03, RATIO_DRIFT)
+    width = REPEATED_SPREAD * 0.03
     assert latency.median_ms(half) == pytest.approx(2.0)
     assert latency.interval_ms(half) == pytest.approx((2 * (1 - width), 2 * (1 + width)))
     assert latency.budget_ms(half) == pytest.approx(2.0)
@@ -265,7 +263,7 @@ def test_a_budget_in_ms_is_decided_by_the_latency_itself() -> None:
 
 def test_on_a_busy_device_a_ratio_must_be_clear_of_the_budget() -> None:
     busy = paired(0.499, 0.5, 0.501, disturbed=True)
-    width = math.hypot(0.002, RATIO_DRIFT)
+    width = REPEATED_SPREAD * 0.002
     limit = BUSY_MARGIN * 0.5 * (1 + width)
     assert busy.meets(Budget.parse(f"{limit + 1e-6}x"))
     assert not busy.meets(Budget.parse(f"{limit - 1e-6}x"))

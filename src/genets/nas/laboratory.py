@@ -53,10 +53,6 @@ OnShare = Callable[[float], None]
 
 _log = get_logger(__name__)
 
-# A network is sampled until both ends of its 95 % interval are within this share of the median. The
-# upper end must meet the budget, so this share of the budget may stay unused. A half takes twice as
-# long to measure, and hardly more accurate networks meet a budget that is 1 % larger.
-INTERVAL_SHARE = 0.02
 SOURCE_SHARE = 0.5  # of the progress of a table that is made from the table of another engine
 
 
@@ -177,7 +173,6 @@ class Laboratory:
             target,
             resolutions,
             reference=next(iter(names)) if relative else None,
-            interval_share=INTERVAL_SHARE,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
         )
@@ -211,7 +206,6 @@ class Laboratory:
             target,
             {"rival": rival.resolution, "MasterNet": master.resolution},
             reference="MasterNet" if relative else None,
-            interval_share=INTERVAL_SHARE,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
         )

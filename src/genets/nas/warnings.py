@@ -224,7 +224,7 @@ def _noise_warnings(study: Snapshot) -> list[str]:
         if noisy := sum(each.network.noisy for each in measured):
             warnings.append(
                 f"{noisy} of {len(measured)} networks measured on {latency.target.name} are noisy: "
-                "their 95 % interval did not come within 2 % of the median in the time given"
+                "their 95 % interval did not come within 1 % of the median in the time given"
             )
     return warnings
 

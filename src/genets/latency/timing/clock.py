@@ -93,9 +93,10 @@ class Samples:
     def ratios(self, reference: Samples) -> Array:
         """The ratios to samples that were taken in turn with these, without waiting for a CPU.
 
-        A change of the machine's speed slows both samples of a pair, and hardly their ratio.
+        A change of the machine's speed slows both samples of a pair, and hardly their ratio. The
+        reference may have been sampled longer.
         """
-        ratios = self.undelayed_s / reference.undelayed_s
+        ratios = self.undelayed_s / reference.undelayed_s[: len(self.undelayed_s)]
         return np.asarray(ratios[np.isfinite(ratios)])
 
     @property
@@ -104,12 +105,16 @@ class Samples:
         return float(np.mean(self.undelayed_s != self.wall_s))  # NaN differs from every number
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Sampled:
-    """A network and its samples, in seconds per run; see `Samples`."""
+    """A network and its samples, in seconds per run; see `Samples`.
+
+    spent_s: The part of the time limit that the samples have used.
+    """
 
     run: Run
     runs_per_sample: int
+    spent_s: float = 0.0
     wall_s: list[float] = field(default_factory=list)
     undelayed_s: list[float] = field(default_factory=list)
 
@@ -148,15 +153,15 @@ def sample_interleaved(
     time_limit_s: float = 10.0,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Samples]:
-    """Warm up, then sample the networks in turn, A B A B.
+    """Warm up, then sample the networks in turn, A B A B, until they have enough samples.
 
     Args:
         clock: The clock of the device.
         runs: The run of each network, by name.
         protocol: The protocol.
         watch: Notes interrupted samples; by default one for `clock`.
-        reference: The name of a network. Sampling then ends when the ratios to this network are
-            precise, instead of the latencies.
+        reference: The name of a network. Each other network is then sampled in turn with it until
+            its ratio is precise, instead of all until their latencies are.
         min_samples: Replaces the protocol's minimum number of samples.
         time_limit_s: Limit of the sampling for each network, without waiting for a CPU; with it,
             MAX_WALL_SHARE times as long. At least MIN_SAMPLES samples are taken anyway (or
@@ -177,15 +182,26 @@ def sample_interleaved(
         networks.append(_Sampled(run, max(1, count)))
     base = None if reference is None else networks[list(runs).index(reference)]
     minimum = _least_samples(networks, protocol) if min_samples is None else min_samples
-    spent, limit = 0.0, time_limit_s * len(networks)
-    while networks:
-        spent += sum(_sample(watch, network, alone=alone) for network in networks)
-        count = len(networks[0].wall_s)
+
+    def is_late(network: _Sampled) -> bool:
+        together = networks if base is None else [network, base]
+        return sum(each.spent_s for each in together) >= time_limit_s * len(together)
+
+    active = networks
+    while active:
+        for network in active if base is None or base in active else [base, *active]:
+            _sample(watch, network, alone=alone)
+        count = len(active[0].wall_s)
         if on_progress is not None:
-            on_progress(min(1.0, max(spent / limit, count / minimum)))
-        late = spent >= limit and count >= min(minimum, MIN_SAMPLES)
-        if late or (count >= minimum and _are_enough(networks, base, watch, protocol)):
-            break
+            spent = sum(network.spent_s for network in networks)
+            on_progress(min(1.0, max(spent / (time_limit_s * len(networks)), count / minimum)))
+        left = active
+        if count >= min(minimum, MIN_SAMPLES):
+            left = [each for each in left if not is_late(each)]
+        if count >= minimum:
+            left = [each for each in left if not _is_enough(each, base, watch, protocol)]
+        # Latencies are comparable only where all networks are sampled over the same time.
+        active = left if base is not None or not left else networks
     has_room = bool(watch.has_room())
     samples = [network.samples(has_room=has_room) for network in networks]
     return dict(zip(runs, samples, strict=True))
@@ -196,15 +212,15 @@ def _least_samples(networks: list[_Sampled], protocol: Protocol) -> int:
     return max(protocol.samples, math.ceil(protocol.runs / runs_per_sample))
 
 
-def _sample(watch: ActivityWatch, network: _Sampled, *, alone: bool) -> float:
-    """Add one sample to the network; return the part of the time limit that it used."""
+def _sample(watch: ActivityWatch, network: _Sampled, *, alone: bool) -> None:
+    """Add one sample to the network."""
     long = bool(network.wall_s) and network.wall_s[-1] > LONG_RUN_S
-    spent = 0.0 if alone or long else _refill_caches(watch, network.run)
+    network.spent_s += 0.0 if alone or long else _refill_caches(watch, network.run)
     window = watch.time_runs(network.run, network.runs_per_sample)
     wall_s, undelayed_s = (seconds / network.runs_per_sample for seconds in window)
     network.wall_s.append(wall_s)
     network.undelayed_s.append(undelayed_s)
-    return spent + _cost_s(window)
+    network.spent_s += _cost_s(window)
 
 
 def _refill_caches(watch: ActivityWatch, run: Run) -> float:
@@ -225,21 +241,18 @@ def _cost_s(window: tuple[float, float]) -> float:
     return max(undelayed_s, wall_s / MAX_WALL_SHARE)
 
 
-def _are_enough(
-    networks: list[_Sampled], base: _Sampled | None, watch: ActivityWatch, protocol: Protocol
+def _is_enough(
+    network: _Sampled, base: _Sampled | None, watch: ActivityWatch, protocol: Protocol
 ) -> bool:
-    """Whether the samples are enough. base: The network whose ratios must be precise."""
+    """Whether a network has enough samples. base: The network to which its ratio is precise."""
     share = protocol.interval_share
-    if share is None or len(networks[0].wall_s) >= MAX_SAMPLES:
+    if share is None or len(network.wall_s) >= MAX_SAMPLES:
         return True
     has_room = bool(watch.has_room())
-    samples = (network.samples(has_room=has_room) for network in networks)
+    samples = network.samples(has_room=has_room)
     if base is not None:
-        reference = base.samples(has_room=has_room)
-        return not any(is_noisy(each.ratios(reference), share) for each in samples)
-    return all(
-        each.has_enough_undelayed and not is_noisy(each.counted_s, share) for each in samples
-    )
+        return not is_noisy(samples.ratios(base.samples(has_room=has_room)), share)
+    return samples.has_enough_undelayed and not is_noisy(samples.counted_s, share)
 
 
 def is_noisy(samples: Array, share: float) -> bool:

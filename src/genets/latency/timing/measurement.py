@@ -68,8 +68,8 @@ class Measurement:
         p99_ms_per_image: 99th percentile of all samples.
         samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
             a fast network is a mean over several runs.
-        noisy: Whether the interval did not come within 1 % of the median, or the share that was
-            asked for, in the given time. With a `ratio`, its interval counts.
+        noisy: Whether the interval did not come within 1 % of the median in the given time. With a
+            `ratio`, its interval counts.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
         protocol: The name of the protocol, `genets-1` or `paper`.
@@ -227,7 +227,6 @@ def measure_interleaved(
     protocol: str = "genets-1",
     reference: str | None = None,
     min_samples: int | None = None,
-    interval_share: float | None = None,
     time_limit_s: float = 10.0,
     calibration: Mapping[str, Tensor] | None = None,
     on_error: Callable[[str, TargetError], None] | None = None,
@@ -243,8 +242,6 @@ def measure_interleaved(
         reference: The name of a network. Each measurement then has its ratio to this network, and
             the ratios must be precise, not the latencies.
         min_samples: Replaces the protocol's number of samples.
-        interval_share: Replaces the 1 % of `genets-1`: sampling ends when both ends of the 95 %
-            interval of each network are within this share of the median.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
         on_error: Called with each network that cannot be prepared, which is then left out.
@@ -258,8 +255,6 @@ def measure_interleaved(
         TargetError: See `measure`.
     """
     rule = find_protocol(protocol)
-    if interval_share is not None:
-        rule = replace(rule, interval_share=interval_share)
     if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
         raise TargetError(f"min_samples must be an integer above 0, not {min_samples!r}")
     check_time_limit(time_limit_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,9 @@ MAX_RATIO_SHARE = 0.05  # half-width of the interval of a ratio that decides on 
 # Other processes slow some networks more than others, by their use of caches and memory: ratios on
 # a busy device differ from those on a quiet one by up to 8 % (python benchmarks/busy.py).
 BUSY_MARGIN = 1.1
-# Ratios drift from minute to minute: 95 % of them stay within this share. The standard deviation of
-# repeated measurements was 0.5 to 1.5 % on two cores of a shared machine.
-RATIO_DRIFT = 0.02
+# The interval of a ratio is widened by this factor, because the machine changes from minute to
+# minute, so repeated measurements of a ratio spread further (python benchmarks/ratios.py).
+REPEATED_SPREAD = 2.0
 _MASTER_FIELDS = (
     "master_ms_per_image",
     "master_low_ms_per_image",
@@ -32,9 +31,9 @@ class NetworkLatency:
     """A network's measurement, and the latency of the MasterNet that was measured in turn with it.
 
     A budget of 0.5x is half of the MasterNet's latency of the same moment, because a slow machine
-    slows both. The upper end of the interval of the ratio of both must meet it, with the drift of
-    ratios between measurements. Where the ratio is unknown, as in older studies, the upper end of
-    the network's interval must be within half of the lower end of the MasterNet's.
+    slows both. The upper end of the interval of the ratio must be within 0.5; see `interval_ms`.
+    Where the ratio is unknown, as in older studies, the upper end of the network's interval must be
+    within half of the lower end of the MasterNet's.
 
     Attributes:
         network: The measurement of the network.
@@ -79,14 +78,15 @@ class NetworkLatency:
         )
 
     def interval_ms(self, budget: Budget) -> tuple[float, float]:
-        """The 95 % interval of `median_ms`; that of a ratio contains the drift of ratios."""
+        """The 95 % interval of `median_ms`; that of a ratio is REPEATED_SPREAD times as wide."""
         ratio = self._ratio_for(budget)
         if ratio is None:
             return self.network.low_ms_per_image, self.network.high_ms_per_image
-        below = math.hypot(1 - ratio.low / ratio.median, RATIO_DRIFT)
-        above = math.hypot(ratio.high / ratio.median - 1, RATIO_DRIFT)
-        middle_ms = self.median_ms(budget)
-        return (1 - below) * middle_ms, (1 + above) * middle_ms
+        ends = (
+            ratio.median + REPEATED_SPREAD * (end - ratio.median) for end in (ratio.low, ratio.high)
+        )
+        low, high = (end * self.master_ms_per_image for end in ends)
+        return low, high
 
     def bound_ms(self, budget: Budget) -> float:
         """The bound that must be within the budget: the upper end, higher on a busy device."""

@@ -43,7 +43,7 @@ SPEED_TEXT = (
 TABLE_TEXT = (
     "Measured networks, the fastest first. Latencies are as they were measured, in ms per image; "
     "low and high are the ends of the 95 % interval. A latency is noisy where an end is more than "
-    "2 % away, and disturbed where something else used or slowed the device. Predicted ms is what "
+    "1 % away, and disturbed where something else used or slowed the device. Predicted ms is what "
     "the latency table predicts at the speed of that measurement. The 95 % interval of a predicted "
     "score leaves out the noise of a measured score."
 )

@@ -29,7 +29,7 @@ WORDS_TEXT = (
     "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
     "the batch size of the target; low and high are the ends of its 95 % interval. With a budget "
     "in x, the winner's interval is that of the ratio to the MasterNet. A latency is "
-    "noisy where an end is more than 2 % away from it, and disturbed where something else used or "
+    "noisy where an end is more than 1 % away from it, and disturbed where something else used or "
     "slowed the device."
 )
 SCORES_TEXT = (
