@@ -4,12 +4,12 @@ Run from the repository: python benchmarks/budgets.py [--study FOLDER]. Writes r
 The benchmark runs one search on digits, or uses the finished study in FOLDER. From its trials,
 `genets.select` selects a network for each budget, given as a multiple of the MasterNet's latency.
 Afterwards a separate process measures all selected networks in turn with the MasterNet, and each
-network is compared with the budget by this second measurement of the MasterNet: `kept` compares
-medians; `surely_kept` compares the network's upper 95 % bound with the MasterNet's lower bound, as
-the search does. `unused` is the share of the budget that the median leaves unused. Two kinds of
-budgets are counted separately. If no structure meets the budget, the fastest measured network is
-measured again, to check that it does not meet the budget. If the most accurate structure of the
-whole space meets the budget, no structure can use the rest of the budget.
+network is compared with the budget by its ratio to this second measurement of the MasterNet: `kept`
+compares the median, and `surely_kept` the upper end of the 95 % interval. `unused` is the share of
+the budget that the median leaves unused. Two kinds of budgets are counted separately. If no
+structure meets the budget, the fastest measured network is measured again, to check that it does
+not meet the budget. If the most accurate structure of the whole space meets the budget, no
+structure can use the rest of the budget.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def measure_again(
 ) -> dict[str, Measurement]:
     resolution = Structure.parse(master).resolution
     nets = {text: build(Structure.parse(text), 10) for text in dict.fromkeys([master, *structures])}
-    return measure_interleaved(nets, target, resolution, time_limit_s=seconds)
+    return measure_interleaved(nets, target, resolution, reference=master, time_limit_s=seconds)
 
 
 def compare_with_budget(
@@ -116,8 +116,11 @@ def compare_with_budget(
 ) -> dict[str, float | bool]:
     """The second measurement, in multiples of the MasterNet's latency."""
     net, reference = measured[row["structure"]], measured[master]
-    share = net.ms_per_image / reference.ms_per_image
-    bound = net.high_ms_per_image / reference.low_ms_per_image
+    if net.ratio is None:
+        share = net.ms_per_image / reference.ms_per_image
+        bound = net.high_ms_per_image / reference.low_ms_per_image
+    else:
+        share, bound = net.ratio.median, net.ratio.high
     return {
         "measured": share,
         "bound": bound,

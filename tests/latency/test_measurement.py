@@ -125,6 +125,40 @@ def test_ratios_to_a_reference(fake_engine, device) -> None:
     assert all(m.noisy for m in without.values())
 
 
+def test_latencies_must_be_precise_beside_a_ratio(fake_engine, device) -> None:
+    fake_engine(lambda network, target, resolution: 1e-3 * len(network))
+    device.slowness = lambda now_s: 1 + 0.3 * now_s
+    nets = {str(n): nn.Sequential(*(nn.Identity() for _ in range(n))) for n in (2, 4)}
+    target = Target(engine="fake", batch_size=1)
+    result = measure_interleaved(nets, target, 8, reference="2", precise_ratios=False)
+    assert result["4"].noisy
+    assert result["4"].ratio is not None
+    assert result["4"].ratio.median == pytest.approx(2.0, rel=0.02)
+
+
+def test_the_reference_alone_is_measured_as_without_a_reference(fake_engine, device) -> None:
+    fake_engine(lambda *_: 1e-3)
+    device.slowness = lambda now_s: 1 + 3 * now_s
+    nets, target = {"a": nn.Identity()}, Target(engine="fake", batch_size=1)
+    result = measure_interleaved(nets, target, 8, reference="a", time_limit_s=2.0)["a"]
+    assert result.noisy
+    assert result.ratio is None
+
+
+def test_a_reference_that_is_unknown_or_fails(fake_engine) -> None:
+    engine = fake_engine(lambda *_: 1e-3)
+    nets, target = {"net": nn.Identity(), "other": nn.Identity()}, Target(engine="fake")
+    with pytest.raises(TargetError, match="unknown reference 'nets'; did you mean net"):
+        measure_interleaved(nets, target, 8, reference="nets")
+
+    def refuse(*_: object) -> None:
+        raise TargetError("it cannot be prepared")
+
+    engine.prepare = refuse
+    with pytest.raises(TargetError, match="it cannot be prepared"):
+        measure_interleaved(nets, target, 8, reference="net", on_error=lambda *_: None)
+
+
 def test_too_few_pairs_give_no_ratio(fake_engine) -> None:
     fake_engine(lambda *_: 1.0)
     nets = {"a": nn.Identity(), "b": nn.Identity()}

@@ -13,6 +13,7 @@ from small_networks import TWO_XX
 from genets.core.errors import BusyDeviceError
 from genets.latency import Budget, Measurement, Target
 from genets.latency.timing.measurement import Ratio
+from genets.nas import laboratory
 from genets.nas.selection.measured import MIN_ATTEMPTS, MeasuredNetworks
 from genets.nas.selection.network_latency import BUSY_MARGIN, REPEATED_SPREAD, NetworkLatency
 from genets.structure import Structure
@@ -255,10 +256,18 @@ def test_the_ratio_decides_on_a_relative_budget() -> None:
 
 
 def test_a_budget_in_ms_is_decided_by_the_latency_itself() -> None:
-    latency = paired(0.485, 0.5, 0.515)
-    assert latency.interval_ms(Budget.parse("2.6ms")) == (1.7, 2.6)
-    assert latency.meets(Budget.parse("2.6ms"))
-    assert not latency.meets(Budget.parse("2.5ms"))
+    wide = paired(0.485, 0.5, 0.515)
+    for text in ("2.5ms", "2.7ms"):
+        budget = Budget.parse(text)
+        assert (wide.decides(budget), wide.meets(budget), wide.exceeds(budget)) == (False,) * 3
+    narrow = replace(
+        paired(0.485, 0.5, 0.515, low_ms_per_image=2.0, high_ms_per_image=2.2),
+        master_low_ms_per_image=3.9, master_high_ms_per_image=4.1,
+    )  # fmt: skip
+    assert narrow.interval_ms(Budget.parse("2.3ms")) == (2.0, 2.2)
+    assert narrow.meets(Budget.parse("2.3ms"))
+    assert narrow.exceeds(Budget.parse("2.1ms"))
+    assert not narrow.exceeds(Budget.parse("2.2ms"))
 
 
 def test_on_a_busy_device_a_ratio_must_be_clear_of_the_budget() -> None:
@@ -281,3 +290,18 @@ def test_records_of_older_studies_are_read() -> None:
     for name in ("high_ms_per_image", "disturbed", "undelayed", "disturbances"):
         del record[f"master_{name}"]
     assert NetworkLatency.from_json(record) == NetworkLatency(latency.network, 2.0, 1.9)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_the_laboratory_gives_ratios_to_the_first_network(
+    monkeypatch: pytest.MonkeyPatch, *, relative: bool
+) -> None:
+    given: dict[str, Any] = {}
+
+    def measure(networks: Any, target: Target, resolution: Any, **options: Any) -> Any:
+        given.update(options)
+        return Engine({})([MASTER, OTHER]) | {str(s): None for s in (MASTER, OTHER)}
+
+    monkeypatch.setattr(laboratory, "measure_interleaved", measure)
+    laboratory.Laboratory().measure([MASTER, OTHER], Target(), 10, 1.0, relative=relative)
+    assert (given["reference"], given["precise_ratios"]) == (str(MASTER), relative)

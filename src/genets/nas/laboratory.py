@@ -172,7 +172,8 @@ class Laboratory:
             nets,
             target,
             resolutions,
-            reference=next(iter(names)) if relative else None,
+            reference=next(iter(names)),
+            precise_ratios=relative,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
         )
@@ -205,7 +206,8 @@ class Laboratory:
             nets,
             target,
             {"rival": rival.resolution, "MasterNet": master.resolution},
-            reference="MasterNet" if relative else None,
+            reference="MasterNet",
+            precise_ratios=relative,
             time_limit_s=time_limit_s,
             on_progress=on_progress,
         )

@@ -164,8 +164,9 @@ def sample_interleaved(
             its ratio is precise, instead of all until their latencies are.
         min_samples: Replaces the protocol's minimum number of samples.
         time_limit_s: Limit of the sampling for each network, without waiting for a CPU; with it,
-            MAX_WALL_SHARE times as long. At least MIN_SAMPLES samples are taken anyway (or
-            `min_samples`, if that is smaller), as fewer give no interval.
+            MAX_WALL_SHARE times as long. Without a reference, the networks share their limits. At
+            least MIN_SAMPLES samples are taken anyway (or `min_samples`, if that is smaller), as
+            fewer give no interval.
         on_progress: Called with the share of the sampling that is done, 0 to 1: the share of the
             time limit or of the minimum number of samples, whichever is larger.
 
@@ -184,8 +185,9 @@ def sample_interleaved(
     minimum = _least_samples(networks, protocol) if min_samples is None else min_samples
 
     def is_late(network: _Sampled) -> bool:
-        together = networks if base is None else [network, base]
-        return sum(each.spent_s for each in together) >= time_limit_s * len(together)
+        if sum(each.spent_s for each in networks) >= time_limit_s * len(networks):
+            return True
+        return base is not None and network.spent_s >= time_limit_s
 
     active = networks
     while active:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genets.core.errors import TargetError, check_type
+from genets.core.errors import TargetError, check_type, unknown_name
 from genets.core.validation import from_plain, to_plain
 from genets.latency.engines import ENGINES, DeviceClock, Prepared
 from genets.latency.engines.activity import SystemActivity
@@ -68,8 +68,8 @@ class Measurement:
         p99_ms_per_image: 99th percentile of all samples.
         samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
             a fast network is a mean over several runs.
-        noisy: Whether the interval did not come within 1 % of the median in the given time. With a
-            `ratio`, its interval counts.
+        noisy: Whether the interval did not come within 1 % of the median in the given time. Where
+            ratios had to be precise, the interval of the ratio counts.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
         protocol: The name of the protocol, `genets-1` or `paper`.
@@ -226,6 +226,7 @@ def measure_interleaved(
     *,
     protocol: str = "genets-1",
     reference: str | None = None,
+    precise_ratios: bool = True,
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
     calibration: Mapping[str, Tensor] | None = None,
@@ -239,8 +240,9 @@ def measure_interleaved(
         target: Device, engine, precision and batch size.
         resolution: Pixels along one side of the input, for all networks or by name.
         protocol: `genets-1` or `paper`.
-        reference: The name of a network. Each measurement then has its ratio to this network, and
-            the ratios must be precise, not the latencies.
+        reference: The name of a network, to which each measurement then has its ratio.
+        precise_ratios: Whether the networks are sampled until the ratios to a reference are
+            precise. Otherwise they are sampled until the latencies are.
         min_samples: Replaces the protocol's number of samples.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
@@ -252,9 +254,11 @@ def measure_interleaved(
         The measurements by name.
 
     Raises:
-        TargetError: See `measure`.
+        TargetError: See `measure`; or the reference is unknown or cannot be prepared.
     """
     rule = find_protocol(protocol)
+    if reference is not None and reference not in networks:
+        raise TargetError(unknown_name("reference", reference, networks))
     if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
         raise TargetError(f"min_samples must be an integer above 0, not {min_samples!r}")
     check_time_limit(time_limit_s)
@@ -271,9 +275,11 @@ def measure_interleaved(
                     network, target, resolutions[name], (calibration or {}).get(name)
                 )
             except TargetError as error:
-                if on_error is None:
+                if on_error is None or name == reference:
                     raise
                 on_error(name, error)
+        # A network that is measured alone has no ratio.
+        base = reference if precise_ratios and len(runs) > 1 else None
         watch = ActivityWatch(clock, target.resolved().threads)
         counters = None if target.is_cpu else open_gpu(target.device)
         with watch_gpu(counters) as gpu:
@@ -282,7 +288,7 @@ def measure_interleaved(
                 runs,
                 rule,
                 watch=watch,
-                reference=reference,
+                reference=base,
                 min_samples=min_samples,
                 time_limit_s=time_limit_s,
                 on_progress=on_progress,
@@ -295,7 +301,8 @@ def measure_interleaved(
         name: _summarise(
             samples[name],
             rule,
-            None if reference is None else samples[reference],
+            None if reference is None or len(runs) == 1 else samples[reference],
+            precise_ratio=base is not None,
             seconds=run.seconds,
             quantisation=run.quantisation,
             memory_bytes=run.memory_bytes,
@@ -322,6 +329,7 @@ def _summarise(
     rule: Protocol,
     reference: Samples | None,
     *,
+    precise_ratio: bool,
     gpu: GpuWatch,
     has_room: bool | None,
     launch_share: float | None,
@@ -333,6 +341,7 @@ def _summarise(
         samples: The samples of the network.
         rule: The protocol.
         reference: The samples of the network to which the ratio is given.
+        precise_ratio: Whether the ratio had to be precise.
         gpu: What was read of the GPU during the sampling.
         has_room: Whether other processes left the runs enough CPUs; None if unknown.
         launch_share: See `Measurement`.
@@ -342,7 +351,9 @@ def _summarise(
     counted, wall = samples.counted_s * 1e3 / batch_size, samples.wall_s * 1e3 / batch_size
     low, high = median_interval(counted)
     ratio = None if reference is None else Ratio.between(samples, reference)
-    decisive = counted if reference is None else samples.ratios(reference)
+    has_to_be_precise = counted
+    if precise_ratio and reference is not None:
+        has_to_be_precise = samples.ratios(reference)
     p90, p99 = (float(np.quantile(wall, share)) for share in (0.9, 0.99))
     disturbances = gpu.disturbances()
     if has_room is False:
@@ -350,7 +361,9 @@ def _summarise(
     elif samples.interrupted_share > MAX_INTERRUPTED_SHARE:
         share = f"{100 * MAX_INTERRUPTED_SHARE:.0f} %"
         disturbances.append(f"the runs waited for a CPU in more than {share} of the samples")
-    if not disturbances and is_wide(*(astuple(ratio) if ratio else (median(counted), low, high))):
+    if not disturbances and is_wide(
+        *(astuple(ratio) if precise_ratio and ratio else (median(counted), low, high))
+    ):
         share = f"{100 * DISTURBED_SHARE:.0f} %"
         disturbances.append(f"the 95 % interval ended more than {share} away from the median")
     return Measurement(
@@ -360,7 +373,7 @@ def _summarise(
         p90_ms_per_image=p90,
         p99_ms_per_image=p99,
         samples_ms=tuple((samples.wall_s * 1e3).tolist()),
-        noisy=is_noisy(decisive, rule.interval_share or NOISY_SHARE),
+        noisy=is_noisy(has_to_be_precise, rule.interval_share or NOISY_SHARE),
         launch_share=launch_share,
         launch_bound=None if launch_share is None else launch_share > LAUNCH_BOUND_SHARE,
         disturbed=bool(disturbances),

@@ -208,7 +208,7 @@ class _Comparison:
             context.target,
             context.num_classes,
             times_as_long * context.settings.measure_seconds,
-            relative=context.budget.is_relative,
+            relative=all(each.budget.is_relative for each in self._contexts.values()),
         )
         return {key: rival, master: of_master}
 

@@ -108,9 +108,13 @@ class NetworkLatency:
     @property
     def disturbed(self) -> bool:
         """Whether something else used or slowed the device during one of the two measurements."""
+        disturbed = self.network.disturbed or self.master_disturbed
+        return disturbed or (self.network.ratio is None and self._is_wide)
+
+    @property
+    def _is_wide(self) -> bool:
+        """Whether an end of one of the two intervals is far from its median."""
         net = self.network
-        if net.disturbed or self.master_disturbed or net.ratio is not None:
-            return net.disturbed or self.master_disturbed
         return is_wide(net.ms_per_image, net.low_ms_per_image, net.high_ms_per_image) or is_wide(
             self.master_ms_per_image, *self._master_interval
         )
@@ -142,8 +146,9 @@ class NetworkLatency:
         A disturbed latency never counts for a budget in ms. It counts for a multiple of the
         MasterNet's latency where the ratio of both is precise.
         """
-        relative = budget is not None and budget.is_relative
-        return not self.disturbed or (relative and self.has_precise_ratio)
+        if budget is not None and budget.is_relative:
+            return not self.disturbed or self.has_precise_ratio
+        return not self.disturbed and not self._is_wide
 
     def budget_ms(self, budget: Budget) -> float:
         """The budget in ms per image; a relative one is a multiple of the MasterNet's latency."""
@@ -164,11 +169,19 @@ class NetworkLatency:
         On a busy device the interval must be above the budget by BUSY_MARGIN.
         """
         if not self.disturbed:
-            return not self.meets(budget)
+            return self.decides(budget) and not self.meets(budget)
         limit_ms = self.budget_ms(budget)
         if self._ratio_for(budget) is None:
             limit_ms = budget.ms_per_image(self._master_interval[1])
         return self.decides(budget) and self.interval_ms(budget)[0] > self._margin * limit_ms
+
+    @property
+    def times_master(self) -> float:
+        """The latency as a multiple of the MasterNet's of the same moment."""
+        ratio = self.network.ratio
+        if ratio is not None:
+            return ratio.median
+        return self.network.ms_per_image / self.master_ms_per_image
 
     def slowdown(self, table: LatencyTable) -> float:
         """How many times slower the machine was than when the table was built."""

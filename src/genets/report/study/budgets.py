@@ -20,10 +20,10 @@ from genets.training.score import Score
 BUDGETS_TEXT = (
     "One search found a network for each budget; latency table, MasterNet and trials are shared. A "
     "latency is the median time for one image, in ms; low and high are the ends of its 95 % "
-    "interval. A budget in x is a multiple of the MasterNet's latency, and the interval is that of "
-    "the ratio to it. The MasterNet's latency was measured in turn with the winner of the largest "
-    "budget. Scores are on the test images; a range in brackets is a 95 % interval. The difference "
-    "from the MasterNet is in points of top-1, paired over the test images."
+    "interval. A budget in x is a multiple of the MasterNet's latency, and the interval is twice "
+    "as wide as that of the ratio to it. The MasterNet's latency was measured in turn with the "
+    "winner of the largest budget. Scores are on the test images; a range in brackets is a 95 % "
+    "interval. The difference from the MasterNet is in points of top-1, paired over the images."
 )
 
 

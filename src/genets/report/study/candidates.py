@@ -164,9 +164,7 @@ def _latency_cells(
     measured = own_measured(snapshot)
     networks = [measured.get(each.structure) for each in candidates]
     ms = [None if n is None else n.network.ms_per_image for n in networks]
-    ratios = [
-        None if n is None else n.network.ms_per_image / n.master_ms_per_image for n in networks
-    ]
+    ratios = [None if n is None else n.times_master for n in networks]
     words = ["" if n is None else noise_words(n.network) for n in networks]
     columns = (aligned_texts(ms), aligned_texts(ratios, 3), words)
     return list(zip(*columns, strict=True))

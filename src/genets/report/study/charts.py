@@ -36,8 +36,7 @@ def ms_at_table_speed(network: NetworkLatency, latency: TargetLatency) -> float:
 
     The MasterNet was measured in turn with each network, so its latency gives the factor.
     """
-    slowdown = network.master_ms_per_image / latency.table.master_ms_per_image
-    return network.network.ms_per_image / slowdown
+    return network.times_master * latency.table.master_ms_per_image
 
 
 def shown_master_ms(snapshot: Snapshot, latency: TargetLatency) -> float:
@@ -65,8 +64,7 @@ def shown_ms(structure: Structure, snapshot: Snapshot, latency: TargetLatency) -
 
 def shown_measured_ms(network: NetworkLatency, snapshot: Snapshot, latency: TargetLatency) -> float:
     """The measured ms per image, scaled to the speed that the page shows."""
-    factor = shown_master_ms(snapshot, latency) / network.master_ms_per_image
-    return network.network.ms_per_image * factor
+    return network.times_master * shown_master_ms(snapshot, latency)
 
 
 def find_role(structure: Structure, snapshot: Snapshot) -> str:
@@ -84,7 +82,7 @@ def budgets_ms(snapshot: Snapshot, latency: TargetLatency) -> list[float]:
     for each in snapshot.each_budget:
         budget, winner = Budget.parse(each.budget), winner_on(each, latency)
         limit_ms = budget.ms_per_image(shown_ms)
-        if winner is not None:  # a budget in x is relative to the low end of an interval
+        if winner is not None:  # in older studies, a budget in x is a multiple of the low end
             slowdown = shown_ms / winner.master_ms if budget.is_relative else 1.0
             limit_ms = winner.budget_ms * slowdown
         limits_ms.append(limit_ms)

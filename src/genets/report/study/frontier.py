@@ -119,7 +119,7 @@ def _measured_table(snapshot: Snapshot, latency: TargetLatency) -> list[Block]:
         aligned_texts(m.low_ms_per_image for m in measured),
         aligned_texts(m.high_ms_per_image for m in measured),
         [noise_words(m) for m in measured],
-        [f"{n.network.ms_per_image / n.master_ms_per_image:.3f}" for _, n in networks],
+        [f"{n.times_master:.3f}" for _, n in networks],
         aligned_texts(predicted),
         ["-" if score is None else unit_text(score, metric) for score, _ in predictions],
         [

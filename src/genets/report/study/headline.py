@@ -28,9 +28,9 @@ LEAD_TEXT = (
 WORDS_TEXT = (
     "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
     "the batch size of the target; low and high are the ends of its 95 % interval. With a budget "
-    "in x, the winner's interval is that of the ratio to the MasterNet. A latency is "
-    "noisy where an end is more than 1 % away from it, and disturbed where something else used or "
-    "slowed the device."
+    "in x, the winner's interval is twice as wide as that of the ratio to the MasterNet. A latency "
+    "is noisy where an end is more than 1 % away from it, and disturbed where something else used "
+    "or slowed the device."
 )
 SCORES_TEXT = (
     "Top-1 is the share of the test images whose most probable class is the right one; the "
