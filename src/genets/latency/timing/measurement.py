@@ -351,9 +351,9 @@ def _summarise(
     counted, wall = samples.counted_s * 1e3 / batch_size, samples.wall_s * 1e3 / batch_size
     low, high = median_interval(counted)
     ratio = None if reference is None else Ratio.between(samples, reference)
-    has_to_be_precise = counted
+    decisive, interval = counted, (median(counted), low, high)
     if precise_ratio and reference is not None:
-        has_to_be_precise = samples.ratios(reference)
+        decisive, interval = samples.ratios(reference), astuple(ratio) if ratio else interval
     p90, p99 = (float(np.quantile(wall, share)) for share in (0.9, 0.99))
     disturbances = gpu.disturbances()
     if has_room is False:
@@ -361,9 +361,7 @@ def _summarise(
     elif samples.interrupted_share > MAX_INTERRUPTED_SHARE:
         share = f"{100 * MAX_INTERRUPTED_SHARE:.0f} %"
         disturbances.append(f"the runs waited for a CPU in more than {share} of the samples")
-    if not disturbances and is_wide(
-        *(astuple(ratio) if precise_ratio and ratio else (median(counted), low, high))
-    ):
+    if not disturbances and is_wide(*interval):
         share = f"{100 * DISTURBED_SHARE:.0f} %"
         disturbances.append(f"the 95 % interval ended more than {share} away from the median")
     return Measurement(
@@ -373,7 +371,7 @@ def _summarise(
         p90_ms_per_image=p90,
         p99_ms_per_image=p99,
         samples_ms=tuple((samples.wall_s * 1e3).tolist()),
-        noisy=is_noisy(has_to_be_precise, rule.interval_share or NOISY_SHARE),
+        noisy=is_noisy(decisive, rule.interval_share or NOISY_SHARE),
         launch_share=launch_share,
         launch_bound=None if launch_share is None else launch_share > LAUNCH_BOUND_SHARE,
         disturbed=bool(disturbances),
