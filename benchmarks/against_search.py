@@ -5,9 +5,8 @@ Run from the repository, one seed at a time or all seeds at once:
     python benchmarks/against_search.py --inherited
     python benchmarks/against_search.py --data cifar10 --photos PHOTOGRAPHS --budget 0.5x
 Writes results/against_search.json, or against_search_inherited.json, or the same names with
-_cifar10. Seeds already in the
-file stay if their settings are the same. With --studies, a stopped run continues: searches,
-trainings of the rivals and final trainings are stored there.
+_cifar10. Seeds already in the file stay if their settings are the same. With --studies, a stopped
+run continues: searches, trainings of the rivals and final trainings are stored there.
 
 For each seed there is one search, with one winner for the budget. Random search and
 evolution (see `evolution`) get the same search space, the same latency table to stay within the

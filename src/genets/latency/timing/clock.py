@@ -246,7 +246,7 @@ def _cost_s(window: tuple[float, float]) -> float:
 def _is_enough(
     network: _Sampled, base: _Sampled | None, watch: ActivityWatch, protocol: Protocol
 ) -> bool:
-    """Whether a network has enough samples. base: The network to which its ratio is precise."""
+    """Whether a network has enough samples. base: The reference of its ratio."""
     share = protocol.interval_share
     if share is None or len(network.wall_s) >= MAX_SAMPLES:
         return True

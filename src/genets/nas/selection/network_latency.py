@@ -73,9 +73,9 @@ class NetworkLatency:
         For a multiple of the MasterNet's latency, it is the ratio times the MasterNet's median.
         """
         ratio = self._ratio_for(budget)
-        return (
-            self.network.ms_per_image if ratio is None else ratio.median * self.master_ms_per_image
-        )
+        if ratio is None:
+            return self.network.ms_per_image
+        return ratio.median * self.master_ms_per_image
 
     def interval_ms(self, budget: Budget) -> tuple[float, float]:
         """The 95 % interval of `median_ms`; that of a ratio is REPEATED_SPREAD times as wide."""
