@@ -40,9 +40,10 @@ class Torch:
         memory: tuple[int, int] | str = (70 * GIB, 80 * GIB),
         own: int = 0,
         used: int = 0,
+        hip: str | None = None,
     ) -> None:
         self.current: str | None = None
-        self.version = SimpleNamespace(cuda=built_for)
+        self.version = SimpleNamespace(cuda=built_for, hip=hip)
         self.cuda: Any = SimpleNamespace(
             is_available=lambda: bool(names),
             device_count=lambda: len(names),
@@ -95,6 +96,11 @@ class Torch:
             Torch(start_error="system not yet initialized"),
             None,
             "this machine has no CUDA device that starts (system not yet initialized)",
+        ),
+        (
+            Torch("AMD Instinct MI300X", built_for=None, hip="6.2"),
+            None,
+            "PyTorch 2.6.0 is a build for AMD GPUs (ROCm), which genets does not support",
         ),
     ],
 )

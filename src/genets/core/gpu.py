@@ -32,8 +32,13 @@ def check_gpu(torch: Any, device: str) -> int:
         device: `cuda` or `cuda:NUMBER`.
 
     Raises:
-        TargetError: PyTorch finds no GPU, or none with this number.
+        TargetError: PyTorch finds no GPU, or none with this number, or is a build for AMD GPUs.
     """
+    if getattr(torch.version, "hip", None) is not None:  # such a build calls an AMD GPU `cuda`
+        raise TargetError(
+            f"device {device!r} is not available: PyTorch {torch.__version__} is a build for AMD "
+            "GPUs (ROCm), which genets does not support"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's text about an old driver; see `_missing_text`
         is_available = torch.cuda.is_available()
