@@ -70,10 +70,10 @@ def select(
 ) -> None:
     """Select a network for another budget or target from a study.
 
-    The network comes from the trials of the study, in seconds. No network is trained without
-    --train; for --out, the study may run a few of its trials again. For a new target, a latency
-    table is measured first. The latencies shown are measured and meet the budget. Each alternative
-    of --top has a combination of block types that no better alternative has.
+    The network comes from the trials of the study, and measuring takes most of the time. No network
+    is trained without --train; for --out, the study may run a few of its trials again. For a new
+    target, a latency table is measured first. The latencies shown are measured and meet the budget.
+    Each alternative of --top has a combination of block types that no better alternative has.
 
     \b
     genets select runs/mine --budget 0.1ms
