@@ -94,7 +94,7 @@ def test_search_prints_the_promise_and_how_to_load(driver, tmp_path):
     assert result.exit_code == 0, result.output
     for part in (
         "0.2 ms per image",
-        "0.18 ms per image; table error 3.1% RMSPE",
+        "0.18 ms per image; the latency table errs by 3.1% (RMSPE)",
         "95 % interval 0.185 to 0.195",
         "2.5% below the budget",
         "top-1 90.00%, cross-entropy 0.3000 on test images",
@@ -404,7 +404,8 @@ def test_select_alternatives(driver, tmp_path):
     assert driver.asked.top == 3
     assert result.stdout.count(str(zoo["master_small"])) == 2
     assert (
-        "note: only 2 of 3: no other combination of block types meets the budget" in result.stderr
+        "note: only 2 of the 3 requested networks are shown, because no other combination of "
+        "block types meets the budget" in result.stderr
     )
     printed = json.loads(invoke("select", tmp_path, "--budget", "1x", "--top", 2, "--json").stdout)
     assert printed["asked"] == 2
@@ -508,7 +509,8 @@ def test_measure_names_what_disturbed_the_latency(monkeypatch):
     result = invoke("measure", "master_small", "--batch-size", 2)
     assert result.stderr.splitlines() == [
         "note: measured on 1 CPU thread in place of 2, because the latency on 2 was disturbed",
-        "warning: other processes used 1.9 CPUs and something; measure again on an idle device",
+        "warning: the measurement was disturbed: other processes used 1.9 CPUs and something; "
+        "measure again when the cause is gone",
     ]
 
 

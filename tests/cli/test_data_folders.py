@@ -215,12 +215,12 @@ def test_equal_images_in_train_and_test_give_one_warning(tmp_path):
     (line,) = [line for line in result.stderr.splitlines() if "equal files" in line]
     assert line.startswith(f"note: {photos} has equal files in several splits: 3 of 11 ")
     record = json.loads((tmp_path / "run" / "results" / "result.json").read_text())
-    assert [note for note in record["notes"] if "3 of 11 test images are train images" in note]
+    assert [note for note in record["notes"] if "3 of 11 test images are also train images" in note]
     (tmp_path / "file").write_text("")
     settings = SearchSettings(data=str(photos), budget="0.5x", resolution=16)
     with (
         pytest.raises(StudyError, match="file is a file"),
-        pytest.warns(UserWarning, match="3 of 11 test images are train images too"),
+        pytest.warns(UserWarning, match="3 of 11 test images are also train images"),
     ):
         run_search(settings, tmp_path / "file")
 

@@ -206,7 +206,8 @@ def test_the_split_of_the_training_is_used_or_said_to_be_unknown(tmp_path) -> No
     assert other["accuracy"] != record["accuracy"]
     assert result.stderr == (
         "The weights were trained with the split of seed 5, and this is the split of seed 4. "
-        "Scored images may have been trained on.\n"
+        "The network may have been trained on some of the scored images, so the scores may be too "
+        "high.\n"
     )
     # A file of weights that says nothing about its training.
     state = load_file(tmp_path / "weights.safetensors")

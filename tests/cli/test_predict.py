@@ -122,12 +122,16 @@ def test_files_that_are_left_out_are_named(trained, tmp_path) -> None:
 
 def test_a_pipe_is_no_image(trained, tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    fails(invoke("predict", trained[0], tmp_path / "pipe.png"), "pipe.png' is no image file")
+    fails(invoke("predict", trained[0], tmp_path / "pipe.png"), "pipe.png' is not an image file")
 
 
 def test_faults(trained, tmp_path) -> None:
     results, _, files = trained
-    fails(invoke("predict", results, tmp_path / "no.png"), "no image file or folder", "no.png")
+    fails(
+        invoke("predict", results, tmp_path / "no.png"),
+        "image file or folder",
+        "no.png' does not exist",
+    )
     (tmp_path / "empty").mkdir()
     fails(invoke("predict", results, tmp_path / "empty"), "holds no image")
     fails(invoke("predict", "master_small", files[0]), "master_small has fresh weights")

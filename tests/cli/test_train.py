@@ -85,7 +85,7 @@ def test_fine_tuning_of_photos_from_a_results_folder(trained, tmp_path) -> None:
     ("words", "sentence"),
     [
         ((), "network must be given, or --out with a run"),
-        (("--out", "gone"), "network must be given, because gone is no run to continue"),
+        (("--out", "gone"), "network must be given, because gone has no run to continue"),
         ((NETWORK,), "data must be given"),
         ((NETWORK, "--data", "digits", "--recipe", "papre"), "'papre'; did you mean paper?"),
         ((NETWORK, "--data", "digits", "--set", "epohcs=3"), "did you mean epochs"),

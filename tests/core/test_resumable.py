@@ -173,9 +173,9 @@ def test_other_settings_are_refused_field_by_field(study: ResumableFolder) -> No
     with pytest.raises(StudyError) as caught:
         study.check_same(stored, asked)
     assert str(caught.value) == (
-        f"{study.path} is a study of other settings (budget: 0.2ms in the study, 0.1ms asked; "
-        f"target.batch_size: 64 in the study, 1 asked); give the same settings to continue it, "
-        f"or another folder"
+        f"study {study.path} was begun with other settings (budget: 0.2ms in the study, 0.1ms "
+        "asked; target.batch_size: 64 in the study, 1 asked); leave the changed settings out to "
+        "continue this study, or give another folder"
     )
 
 

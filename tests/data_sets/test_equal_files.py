@@ -34,11 +34,14 @@ def test_copies_and_hard_links_are_counted(tmp_path, copy):
     sentence = describe_equal_files(load_data(tmp_path, 8))
     assert sentence.startswith(
         f"{tmp_path} has equal files in several splits: "
-        "1 of 13 validation images are train images too; "
-        "2 of 11 test images are train images too; "
-        "1 of 11 test images are validation images too, such as "
+        "1 of 13 validation images are also train images; "
+        "2 of 11 test images are also train images; "
+        "1 of 11 test images are also validation images, such as "
     )
-    assert sentence.endswith("; scores on these images are too good")
+    assert sentence.endswith(
+        "; the scores on these images will be too high, so remove the copies from all splits but "
+        "one"
+    )
     assert "\n" not in sentence
 
 
@@ -54,7 +57,7 @@ def test_splits_that_were_cut(tmp_path):
     }
     count = sum(content in contents["train"] for content in contents["test"])
     assert count > 0
-    assert f"{count} of 16 test images are train images too" in describe_equal_files(data)
+    assert f"{count} of 16 test images are also train images" in describe_equal_files(data)
 
 
 def test_broken_and_empty_files_are_not_compared(tmp_path):

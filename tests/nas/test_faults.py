@@ -23,7 +23,7 @@ from genets.report.study.facts import study_record
 
 STORED = Path(__file__).parents[1] / "data/stored_study"
 MASTER = settings().structure
-DEATH = "a worker process died (it was killed); it had 4 trainings"
+DEATH = "a worker process died (it was killed) while it ran 4 trainings"
 
 
 class Unlucky(ClosedFormLaboratory):
@@ -103,7 +103,7 @@ def test_failures_are_listed_by_their_reasons() -> None:
 def test_of_many_faults_the_last_ones_are_listed() -> None:
     faults = [Fault(60.0 * number, f"worker {number} died") for number in range(30)]
     sentences = describe_faults(faults, [], [], MASTER)
-    assert sentences[0] == "30 faults cost no result; the last 10 are listed here"
+    assert sentences[0] == "30 faults were recorded; the last 10 are listed here"
     assert sentences[-1] == "on 1970-01-01 at 00:29 UTC, worker 29 died"
     assert len(sentences) == 1 + MAX_FAULTS
 

@@ -66,7 +66,7 @@ def test_more_trials_take_back_what_was_concluded_and_nothing_else(tmp_path: Pat
 @pytest.mark.parametrize("asked", [more(2), more(5, seed=1), more(3, controls_per_super_block=4)])
 def test_fewer_trials_and_other_changes_are_refused(tmp_path: Path, asked: SearchSettings) -> None:
     begun(tmp_path)
-    with pytest.raises(StudyError, match="is a study of other settings"):
+    with pytest.raises(StudyError, match="was begun with other settings"):
         Study.create_or_resume(tmp_path, asked)
     assert all((tmp_path / name).exists() for name in layout.CONCLUSIONS)
 

@@ -124,7 +124,7 @@ def test_an_item_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     done = {f"ran {item}": "" for item in ("die-once", "a", "b")}
     assert by_text == done | {"die": f"its worker died 2 times {KILLED}"}
     assert len(faults) == 1 + 3  # the group twice, and the item alone
-    assert f"a worker process died {KILLED}; it had 2 trainings" in faults
+    assert f"a worker process died {KILLED} while it ran 2 trainings" in faults
 
 
 def test_workers_that_die_at_once_stop_the_search(tmp_path: Path) -> None:

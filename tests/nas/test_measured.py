@@ -76,7 +76,7 @@ def test_a_disturbed_master_net_disturbs_what_was_measured_beside_it(tmp_path):
 def test_it_gives_up_on_a_device_that_is_always_busy(tmp_path):
     engine = Engine({str(OTHER): [0.5] * 99})
     networks = networks_on(engine, tmp_path / "measured.json")
-    with pytest.raises(BusyDeviceError, match="give the same command again when the device is ca"):
+    with pytest.raises(BusyDeviceError, match="give the same command again when nothing dis"):
         networks.measure([OTHER, ANOTHER])
     assert len(engine.measured) == MIN_ATTEMPTS
     stored = MeasuredNetworks(tmp_path / "measured.json").stored

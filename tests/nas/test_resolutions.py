@@ -150,7 +150,8 @@ def test_each_resolution_has_a_trained_candidate_and_the_best_one_wins(
     assert [each.top1 for each in finished.confirmed] == [0.08, 0.12, 0.16]
     assert finished.selected == candidates[2]
     assert finished.warnings[0] == (
-        "no structure at 64 pixels was found to meet the budget, so none was trained"
+        "the search found no structure at 64 pixels that meets the budget, so it trained no "
+        "candidate at this resolution"
     )
 
 
@@ -224,7 +225,7 @@ def test_the_page_compares_resolutions_by_trained_candidates_only(finished: Sear
     cells = re.findall(r"<td[^>]*>(.*?)</td>", html)
     first = cells.index("input")
     assert cells[first : first + 3] == ["input", "12 pixels", "16 pixels"]
-    assert "no structure at 64 pixels was found to meet the budget" in html
+    assert "found no structure at 64 pixels that meets the budget" in html
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_a_resolution_with_a_candidate_is_not_reported_as_missing() -> None:
         (
             {"blocks": ["XX3"], "width_range": (1, 1), "depth_change": 0, "resolutions": [8, 16]},
             SettingsError,
-            "the design space holds one structure",
+            "the design space holds no structure besides the MasterNet",
         ),
     ],
 )

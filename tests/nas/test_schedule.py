@@ -68,7 +68,7 @@ def test_a_group_that_is_lost_twice_is_halved_and_an_item_fails(
             ran += group.items
     assert sorted(ran) == ["a", "b", "d", "e"]
     assert results == ["c: its worker died 2 times (killed)"]
-    assert faults[0] == "worker 7 died (killed); it had 5 trainings"
+    assert faults[0] == "worker 7 died (killed) while it ran 5 trainings"
     assert len(faults) == 2 + 1 + 1  # all, twice; c d e; c alone
     assert monitor.running == 0
 

@@ -337,7 +337,7 @@ def test_a_disturbed_probe_and_a_full_disk_are_reported(
     assert planned.free_bytes == 1000
     busy, full = planned.warnings
     assert busy.startswith("other processes used 1.5 CPUs during the probe")
-    assert full == f"the disk of {tmp_path} is too small for the study"
+    assert full.startswith(f"the disk of {tmp_path} has too little free space for the study")
 
 
 def wrong_weights(folder: Path) -> Path:
@@ -421,7 +421,7 @@ def test_a_study_that_has_begun_is_planned_to_its_end(tmp_path: Path) -> None:
         {"MasterNet training": 1, "trials": 10}
     )
     assert (left.continued, complete.continued) == (True, False)
-    assert plan_sentence(left).startswith("What is left of the search takes about ")
+    assert plan_sentence(left).startswith("The rest of the search takes about ")
     with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
         plan(settings(**ONE_ROUND, seed=1), tmp_path / "study")
 
@@ -530,9 +530,9 @@ def test_a_plan_for_a_cluster_divides_the_work_by_its_workers(tmp_path: Path) ->
     assert (planned.workers, planned.workers_on, planned.gpus) == (4, "the cluster", 0)
     assert planned.gpu_hours == 0
     sentence = plan_sentence(planned)
-    assert "on the cluster, by a probe of" in sentence
+    assert "on the cluster, estimated from a probe of" in sentence
     assert "GPU-hours" not in sentence
-    assert "The machines of the cluster are taken to be as fast as this one." in sentence
+    assert "The estimate assumes that the machines of the cluster are as fast as this" in sentence
 
 
 def test_gpu_hours_count_all_gpus_for_trials_and_candidates_and_one_for_the_rest() -> None:

@@ -75,7 +75,7 @@ def test_each_alternative_has_a_folder(study: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     structures = [Structure.load(tmp_path / "two" / n / "structure.toml") for n in "12"]
     assert structures[0] != structures[1]
-    assert result.stdout.count("to train it: genets train") == 2
+    assert result.stdout.count("this command trains the network: genets train") == 2
 
 
 def test_the_time_of_measuring_is_shown_first(study: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_search_that_differs_in_its_budget_alone_names_the_selection(study: Pa
     command = f"genets select {shlex.quote(str(study))} --budget 0.5x"
     fails(other, "budget: 0.9x in the study, 0.5x asked", command)
     several = invoke("search", "--out", study, "--budget", "0.5x", "--seed", 3)
-    fails(several, "is a study of other settings", "seed: 0 in the study, 3 asked")
+    fails(several, "was begun with other settings", "seed: 0 in the study, 3 asked")
 
 
 def test_a_continued_search_says_what_is_complete(study: Path) -> None:

@@ -243,7 +243,7 @@ def test_nodes_that_are_lost_fail_no_item(slurm: FakeSlurm, job: MortalJob) -> N
     monitor = Monitor(on_fault=faults.append)
     assert [each.reason for each in workers.run(job, [("a",)], monitor)] == [""]
     assert len(faults) == MAX_LOST_MACHINES - 1
-    assert faults[0] == "task 0_0 on SLURM ended (its node was lost); it had 1 training"
+    assert faults[0] == "task 0_0 on SLURM ended (its node was lost) while it ran 1 training"
 
 
 def test_tasks_that_never_finish_a_group_stop_the_search(slurm: FakeSlurm, job: MortalJob) -> None:

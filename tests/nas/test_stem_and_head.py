@@ -84,10 +84,10 @@ def test_the_model_learns_the_gain_of_their_widths() -> None:
 def test_an_untried_width_and_a_missing_control_are_reported() -> None:
     model = AccuracyModel.fit(MASTER, synthetic_results(1e-3), 0.9)
     outside = MASTER.with_stage(STEM, replace(MASTER.stem, width=24))
-    assert model.tried.outside(outside) == ("stem: width 24, tried 8 to 16",)
+    assert model.tried.outside(outside) == ("stem: width 24 is outside the tried range (8 to 16)",)
     perturbed = [TrialResult(Trial(STEM, replace(MASTER.stem, width=16)), "done", 0.8, 1.0)]
     warnings = AccuracyModel.fit(MASTER, perturbed, 0.9).trial_warnings()
-    assert "stem has no control trial, so its baseline is only an estimate" in warnings
+    assert "stem has no control trial, so the baseline of stem is only an estimate" in warnings
     assert Observations.collect(MASTER, perturbed, Metric.TOP1).trials[0].index == STEM
 
 

@@ -130,7 +130,7 @@ def test_each_undecided_choice_has_a_warning_and_the_last_is_the_command(tmp_pat
     )  # fmt: skip
     assert any(needed)
     for choice, count in zip(choices, needed, strict=True):
-        number = "more than 50" if count is None else f"about {count}"
+        number = "even 50" if count is None else f"about {count}"
         assert any(s.startswith(f"{choice}; {number} more trials") for s in warnings), warnings
     enough = 6 + max(n for n in needed if n)
     assert warnings[-1].endswith(
@@ -156,16 +156,16 @@ def test_structures_outside_the_range_of_the_trials_are_marked() -> None:
         2, SuperBlock("XX", own[2].depth, own[2].width, 2)
     )
     assert tried.outside(outside) == (
-        "super-block 1: depth 4, tried 1 to 3",
-        "super-block 1: width 16, tried 24 to 32",
-        "super-block 3: no trial of XX3",
+        "super-block 1: depth 4 is outside the tried range (1 to 3)",
+        "super-block 1: width 16 is outside the tried range (24 to 32)",
+        "super-block 3: no trial used the block XX3",
     )
 
 
 def test_a_table_with_large_errors_causes_a_warning() -> None:
     assert table_warnings(0.1) == []
     (sentence,) = table_warnings(0.773)
-    assert sentence.startswith("the latency table is 77% off on networks that it never saw")
+    assert sentence.startswith("the latency table errs by 77% (RMSPE) on networks that")
 
 
 @pytest.mark.parametrize(("times", "warned"), [(1.0, 0), (1.4, 0), (0.7, 0), (15.0, 1), (0.5, 1)])
@@ -175,7 +175,7 @@ def test_a_measurement_far_from_the_prediction_causes_a_warning(times: float, wa
     warnings = measurement_warnings(candidate)
     assert len(warnings) == warned
     if warnings:
-        assert f"{ms:.4g} ms per image, {times:.2g} times what the latency table" in warnings[0]
+        assert f"{ms:.4g} ms per image, is {times:.2g} times the prediction of the" in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,6 @@ def test_a_round_with_one_candidate_causes_a_warning() -> None:
         TrainedCandidate(s, "done", 3, 0.8, 0.5) for s in (MASTER, MASTER.with_resolution(20))
     )
     (sentence,) = round_warnings(2, MASTER, [same])
-    assert sentence.startswith("the MasterNet of round 2 was the round's only candidate")
+    assert sentence.startswith("round 2 had no candidate except its own MasterNet")
     for number, confirmed in ((1, [same]), (2, [other]), (2, [same, other]), (2, [])):
         assert round_warnings(number, MASTER, confirmed) == []

@@ -77,7 +77,7 @@ def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> N
             "resnet10t",
             r"unknown network 'resnet10t'; for timm's network of this name, write timm:r",
         ),
-        ("runs/mine/results", r"no results folder 'runs/mine/results'"),
+        ("runs/mine/results", r"results folder 'runs/mine/results' does not exist"),
         ("absent.toml", r"absent.toml"),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_folder_of_another_kind_says_where_to_look(tmp_path) -> None:
         resolve_network(str(tmp_path))
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "weights.safetensors").touch()
-    with pytest.raises(GenetsError, match=r"is no results folder, but '.*results' is one"):
+    with pytest.raises(GenetsError, match=r"is not a results folder, but '.*results' is one"):
         resolve_network(str(tmp_path))
 
 

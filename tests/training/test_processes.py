@@ -139,7 +139,7 @@ def test_errors_reach_all_processes(team):
     folder, _ = team
     first, second = (json.loads((folder / f"seen-{n}.json").read_text()) for n in (1, 2))
     changed, odd = first["faults"]
-    assert "is a run of other settings" in changed
+    assert "was begun with other settings" in changed
     assert "batch_size 31 must be a multiple of 2, because 2 processes share it" in odd
     assert second["faults"] == [f"process 2 of 2: {fault}" for fault in first["faults"]]
 

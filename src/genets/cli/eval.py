@@ -116,7 +116,10 @@ def eval_(
 
     origin = loaded.split_origin
     if origin.remark and (split != "test" or origin.has_changed or chosen.precision == "int8"):
-        print_remark(f"{origin.remark} Scored images may have been trained on.")
+        print_remark(
+            f"{origin.remark} The network may have been trained on some of the scored images, so "
+            "the scores may be too high."
+        )
     images = loaded.split(split)
     evaluation = _evaluate(loaded, chosen, split, images)
 

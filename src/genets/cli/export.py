@@ -106,8 +106,8 @@ def _write(
 
     if chosen.precision == "int8" and loaded.split_origin.remark:
         print_remark(
-            f"{loaded.split_origin.remark} The images that set the value ranges of int8 may be "
-            "others than those of the training."
+            f"{loaded.split_origin.remark} The images that set the value ranges of int8 may "
+            "not be the training images."
         )
     return export_network(
         loaded.source.network,

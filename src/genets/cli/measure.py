@@ -31,7 +31,9 @@ def measure(
     time_limit: Annotated[
         float,
         option(
-            "Largest number of seconds of sampling; a noisy result says so.", callback=check_seconds
+            "Longest time of sampling, in seconds. A result that is not precise after this time is "
+            "marked noisy.",
+            callback=check_seconds,
         ),
     ] = 10.0,
     seed: Seed = 0,
@@ -77,5 +79,6 @@ def measure(
         )
     if measurement.disturbed:
         print_remark(
-            f"warning: {' and '.join(measurement.disturbances)}; measure again on an idle device"
+            f"warning: the measurement was disturbed: {' and '.join(measurement.disturbances)}; "
+            "measure again when the cause is gone"
         )

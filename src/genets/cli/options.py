@@ -150,7 +150,7 @@ MasterResolution = Annotated[
 Wait = Annotated[
     float,
     option(
-        "Longest wait for a calm device, in minutes, while other processes use it.",
+        "Longest time to wait, in minutes, until other processes leave the device.",
         name="--wait",
         metavar="MINUTES",
         min=0,
@@ -198,7 +198,10 @@ class TargetOptions:
         make = self._parameter
         any_device: dict[str, Any] = {"metavar": "auto|cpu|cuda|cuda:NUMBER"}
         any_device["autocompletion"] = lambda: list(DEVICES)
-        device = "Device that runs the network; auto is CUDA where the target runs on it."
+        device = (
+            "Device that runs the network. auto: CUDA if a GPU of this machine can run the target "
+            "and --threads is not given; otherwise the CPU."
+        )
         engine = "Inference engine; auto is torch-graph on CUDA and torch on a CPU."
         number = "Number format of the network; engine and device limit the choice."
         return [

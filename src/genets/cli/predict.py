@@ -112,7 +112,10 @@ def _classify(
     if not loaded.source.is_trained:
         raise GenetsError(f"{results} has fresh weights; genets predict takes a results folder")
     if preprocessing is None:
-        raise GenetsError(f"the weights in {results} do not state how an image becomes an input")
+        raise GenetsError(
+            f"the weights in {results} do not state how an image becomes an input; train the "
+            "network with genets train, which stores this"
+        )
     given = GivenImages(files, preprocessing, loaded.resolution)
     predicted = classify(
         loaded.source.network,

@@ -75,7 +75,10 @@ def profile(
         ),
     ] = None,
     run_limit: Annotated[
-        float, option("Leave out what is expected to take more than this many seconds per run.")
+        float,
+        option(
+            "Longest expected time of one run, in seconds; slower networks and blocks are left out."
+        ),
     ] = 0.5,
     time_limit: Annotated[
         float, option("Seconds of sampling for each latency.", callback=check_seconds)

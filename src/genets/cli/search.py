@@ -120,8 +120,8 @@ def search(
     processes: Annotated[
         int | None,
         option(
-            "Number of processes of this machine that train the MasterNet and the winner together "
-            "and share each batch, one for each GPU; as in genets train.",
+            "Number of processes that train the MasterNet, and later the winner, on this machine. "
+            "The processes share each batch. Give the number of GPUs.",
             "1",
             WORKERS,
         ),
@@ -141,7 +141,8 @@ def search(
         option(
             "Show the search of the study in this folder until it ends: phases, trials, workers, "
             "time left, and the predicted frontier. It only reads, so it runs in another terminal, "
-            "or on another machine that sees the folder. It takes --interval and --json alone.",
+            "or on another machine that sees the folder. Only --interval and --json may be given "
+            "with --watch.",
             "none",
             OUTPUT,
             metavar="STUDY",

@@ -111,14 +111,16 @@ def select(
         if json:  # the record of what was measured, also where writing or training fails
             print_json(record)
     if not json:
-        print_lines(f"to train it: {folder.command}" for folder in written if not train)
+        print_lines(
+            f"this command trains the network: {folder.command}" for folder in written if not train
+        )
         print_lines([f"written: {out}"] if out else [])
     if trained is not None and not json:
         print_training(trained, json)
     if len(selected) < (top or 1):
         print_remark(
-            f"note: only {len(selected)} of {top}: no other combination of block types meets the "
-            "budget"
+            f"note: only {len(selected)} of the {top} requested networks are shown, because no "
+            "other combination of block types meets the budget"
         )
 
 

@@ -231,7 +231,7 @@ def _merge_settings(
     values |= options | {"recipe_name": name}
     for needed in ("network", "data"):
         if needed not in values:
-            raise SettingsError(f"{needed} must be given, because {out} is no run to continue")
+            raise SettingsError(f"{needed} must be given, because {out} has no run to continue")
     return RunSettings(**values, recipe=make_recipe(base))
 
 
@@ -331,5 +331,5 @@ def print_training(result: RunResult, json: bool) -> None:
     where = shlex.quote(str(result.results))
     line = f"weights of epoch {result.epoch} of {result.epochs}: {where}"
     if result.epoch == 0:
-        line = f"weights of the start, because no epoch was better: {where}"
+        line = f"starting weights, because no epoch had a better validation score: {where}"
     print_result(json, result.to_json(), [training_table(result)], [line])

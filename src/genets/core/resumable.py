@@ -159,8 +159,9 @@ class ResumableFolder:
         changes = differences(stored, asked, self.kind.noun)
         if changes:
             raise self.kind.raises(
-                f"{self.path} is a {self.kind.noun} of other settings ({'; '.join(changes)}); "
-                f"give the same settings to continue it, or another folder"
+                f"{self.kind.noun} {self.path} was begun with other settings "
+                f"({'; '.join(changes)}); leave the changed settings out to continue this "
+                f"{self.kind.noun}, or give another folder"
             )
 
     def save_json(self, name: str, value: Any) -> Path:

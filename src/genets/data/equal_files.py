@@ -33,14 +33,14 @@ def describe_equal_files(data: ImageData) -> str:
         )
         if count:
             total = len(getattr(data, second))
-            texts.append(f"{count} of {total} {second} images are {first} images too")
+            texts.append(f"{count} of {total} {second} images are also {first} images")
     if not texts:
         return ""
     one_per_split = dict(groups[0])
     some = " and ".join(printable(path) for path in list(one_per_split.values())[:2])
     return (
         f"{data.name} has equal files in several splits: {'; '.join(texts)}, such as {some}; "
-        "scores on these images are too good"
+        "the scores on these images will be too high, so remove the copies from all splits but one"
     )
 
 

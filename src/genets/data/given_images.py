@@ -31,9 +31,9 @@ def find_images(places: Sequence[Path], note: Callable[[str], None] = lambda _: 
     files: dict[str, None] = {}
     for place in places:
         if not place.exists():
-            raise DataError(f"no image file or folder {str(place)!r}")
+            raise DataError(f"image file or folder {str(place)!r} does not exist")
         if not (place.is_dir() or place.is_file()):  # to read a pipe would wait for ever
-            raise DataError(f"{str(place)!r} is no image file")
+            raise DataError(f"{str(place)!r} is not an image file")
         below = _images_below(place, note) if place.is_dir() else [str(place)]
         files |= dict.fromkeys(below)
     return list(files)

@@ -213,7 +213,8 @@ class PoolSplit:
             raise DataError(
                 f"a process that reads images of {self.broken.data} has ended "
                 f"({last.partition('. ')[0]}); memory, or shared memory ({SHARED_MEMORY}), "
-                "may be too small; `genets train --workers 0` needs no such process"
+                "may be too small; give this program more of it (with `genets train`, --workers 0 "
+                "also helps)"
             ) from error
         finally:
             if idle.busy:  # the pass was left in the middle

@@ -122,7 +122,7 @@ def _check_space(settings: SearchSettings) -> None:
     space = settings.space.design_space().around(settings.structure)
     if space.size == len(space.resolutions):
         raise SettingsError(
-            "the design space holds one structure, the MasterNet's own; give space.blocks more "
+            "the design space holds no structure besides the MasterNet; give space.blocks more "
             "blocks, or a wider space.width_range, stem_width_range, head_width_range or "
             "depth_change"
         )

@@ -39,7 +39,7 @@ def describe_faults(
     sentences = [f"on {_utc(each.time)}, {each.sentence}" for each in shown]
     if len(faults) > len(shown):
         sentences.insert(
-            0, f"{len(faults)} faults cost no result; the last {len(shown)} are listed here"
+            0, f"{len(faults)} faults were recorded; the last {len(shown)} are listed here"
         )
     trials: defaultdict[str, list[str]] = defaultdict(list)
     candidates: defaultdict[str, list[str]] = defaultdict(list)

@@ -144,7 +144,8 @@ def missing_resolutions(
     """Name the resolutions without a trained candidate, as no structure met the budget there."""
     present = {winner.structure.resolution, *(each.structure.resolution for each in trained)}
     return [
-        f"no structure at {resolution} pixels was found to meet the budget, so none was trained"
+        f"the search found no structure at {resolution} pixels that meets the budget, so it "
+        "trained no candidate at this resolution"
         for resolution in space.resolutions
         if resolution not in present
     ]
@@ -155,9 +156,9 @@ def table_warnings(rmspe: float) -> list[str]:
     if rmspe <= MAX_TABLE_ERROR:
         return []
     return [
-        f"the latency table is {rmspe:.0%} off on networks that it never saw, so better structures "
-        "may have been missed; search again, in another folder, while nothing else runs on "
-        "the device"
+        f"the latency table errs by {rmspe:.0%} (RMSPE) on networks that were not used to make it, "
+        "so the search may have missed better structures; search again, in another folder, while "
+        "nothing else runs on the device"
     ]
 
 
@@ -167,9 +168,10 @@ def measurement_warnings(winner: Candidate) -> list[str]:
     if 1 / MAX_TIMES_PREDICTED < times < MAX_TIMES_PREDICTED:
         return []
     return [
-        f"the winner measured {winner.measured_ms:.4g} ms per image, {times:.2g} times what the "
-        "latency table predicts: something else seems to have used the device, while the table was "
-        "made or since; measure it again (genets measure) before you trust either number"
+        f"the measured latency of the winner, {winner.measured_ms:.4g} ms per image, is "
+        f"{times:.2g} times the prediction of the latency table; other programs probably used the "
+        "device during one of the two measurements; measure the winner again with genets measure "
+        "before you trust either number"
     ]
 
 
@@ -211,9 +213,8 @@ def round_warnings(
     if number == 1 or [trained.structure for trained in confirmed] != [master]:
         return []
     return [
-        f"the MasterNet of round {number} was the round's only candidate, so the round could "
-        "not improve on it; a busy device may be the reason that nothing else seemed to meet the "
-        "budget"
+        f"round {number} had no candidate except its own MasterNet, so this round brought no "
+        "improvement; if the device was busy, other structures may have seemed too slow"
     ]
 
 
@@ -224,7 +225,8 @@ def _noise_warnings(study: Snapshot) -> list[str]:
         if noisy := sum(each.network.noisy for each in measured):
             warnings.append(
                 f"{noisy} of {len(measured)} networks measured on {latency.target.name} are noisy: "
-                "their 95 % interval did not come within 1 % of the median in the time given"
+                "an end of the 95 % interval of their latency is more than 1 % away from the "
+                "median; a noisy network may still meet the budget"
             )
     return warnings
 
@@ -244,9 +246,9 @@ def trial_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path)
     needed = _count_needed_trials(model, settings, choices)
     for choice, more in zip(choices, needed, strict=True):
         cure = (
-            f"more than {MAX_MORE_TRIALS} more trials per super-block would be needed to settle it"
+            f"even {MAX_MORE_TRIALS} more trials for each super-block would probably not show it"
             if more is None
-            else f"about {more} more trials per super-block would settle it"
+            else f"about {more} more trials for each super-block would probably show it"
         )
         warnings.append(f"{choice}; {cure}")
     enough = max((more for more in needed if more is not None), default=0)
@@ -255,9 +257,7 @@ def trial_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path)
             f"genets search --out {shlex.quote(str(folder))} "
             f"--trials-per-super-block {settings.trials_per_super_block + enough}"
         )
-        warnings.append(
-            f"to run {enough} more trials for each super-block in this study: {command}"
-        )
+        warnings.append(f"this command runs {enough} more trials for each super-block: {command}")
     return warnings
 
 

@@ -156,7 +156,7 @@ def check_results(folder: Path) -> None:
     inside = [str(path.parent) for pattern in patterns for path in sorted(folder.glob(pattern))]
     if inside:
         raise GenetsError(
-            f"{str(folder)!r} is no results folder, but {' and '.join(map(repr, inside))} "
+            f"{str(folder)!r} is not a results folder, but {' and '.join(map(repr, inside))} "
             f"{'is one' if len(inside) == 1 else 'are'}"
         )
     reason = f"it has neither {STRUCTURE_FILE} nor {WEIGHTS_FILE}"
@@ -164,7 +164,7 @@ def check_results(folder: Path) -> None:
         reason = "it is an export for deployment; its predict.py classifies images"
     if checkpoints.is_dir():
         reason = f"its training has not ended; files of weights are in {str(checkpoints)!r}"
-    raise GenetsError(f"{str(folder)!r} is no results folder: {reason}")
+    raise GenetsError(f"{str(folder)!r} is not a results folder: {reason}")
 
 
 def stated_number(

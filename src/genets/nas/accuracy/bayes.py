@@ -312,7 +312,9 @@ class BayesEffects:
             name = master.stage_name(index)
             perturbed = [trial for trial in trials if not trial.is_control(master)]
             if trials and len(perturbed) == len(trials):
-                warnings.append(f"{name} has no control trial, so its baseline is only an estimate")
+                warnings.append(
+                    f"{name} has no control trial, so the baseline of {name} is only an estimate"
+                )
             if trials or master.stage(index).type != "Conv":
                 blocks = len({trial.super_block.block for trial in trials})
                 warnings += _few_trials_warning(name, blocks, len(perturbed))
@@ -320,7 +322,8 @@ class BayesEffects:
         spearman = left_out.spearman if left_out else None
         if spearman is not None and spearman < MIN_SPEARMAN:
             warnings.append(
-                f"trials hardly predict one another: leave-one-out Spearman {spearman:.2f}"
+                "the accuracy model predicts the order of the trials poorly, so predicted scores "
+                f"are unreliable (leave-one-out rank correlation {spearman:.2f}; 1 is perfect)"
             )
         return warnings
 
@@ -332,4 +335,7 @@ def _few_trials_warning(name: str, blocks: int, trials: int) -> list[str]:
     count = "no trial"
     if trials:
         count = f"{counted(trials, 'trial')} for {counted(blocks, 'block')}"
-    return [f"{name} has {count}: its predictions rest mostly on the other super-blocks"]
+    return [
+        f"{name} has {count}, so the predictions for {name} depend mostly on trials of the other "
+        "super-blocks"
+    ]

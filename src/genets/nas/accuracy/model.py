@@ -308,8 +308,9 @@ class TriedRange:
     def _stage_outside(self, index: int, stage: SuperBlock) -> Iterator[str]:
         name, tried = self.master.stage_name(index), self.tried[index]
         if stage.block not in {other.block for other in tried}:
-            yield f"{name}: no trial of {stage.block}"
+            yield f"{name}: no trial used the block {stage.block}"
         for field in ("depth", "width"):
             value, values = getattr(stage, field), [getattr(other, field) for other in tried]
             if not min(values) <= value <= max(values):
-                yield f"{name}: {field} {value}, tried {min(values)} to {max(values)}"
+                tried_range = f"{min(values)} to {max(values)}"
+                yield f"{name}: {field} {value} is outside the tried range ({tried_range})"

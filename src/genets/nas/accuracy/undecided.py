@@ -59,8 +59,9 @@ class UndecidedChoice:
     def __str__(self) -> str:
         error, unit = self.log_errors.master_error, self.log_errors.metric.unit
         return (
-            f"{self.best} against {self.other} in super-block {self.index + 1} is within noise "
-            f"({error * self.mean:.2g} ± {error * self.std:.2g} {unit})"
+            f"the trials do not show whether {self.best} or {self.other} is better in super-block "
+            f"{self.index + 1} (predicted difference {error * self.mean:.2g} ± "
+            f"{error * self.std:.2g} {unit})"
         )
 
 

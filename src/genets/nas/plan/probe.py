@@ -295,7 +295,9 @@ class Probe:
         run(replace(data, train=train, validation=validation))
         end_s = time.monotonic()
         if not train.steps_s:
-            raise TrainingError("the memory does not suffice for a step of a training")
+            raise TrainingError(
+                "memory ran out in the first step of a training; take a smaller batch_size"
+            )
         scoring_s = end_s - validation.begun_s if validation.images else 0.0
         return TrainingTime(
             step_s=fmean(train.steps_s[min(WARM_UP, len(train.steps_s) - 1) :]),

@@ -200,7 +200,10 @@ def make_plan(
     warnings = [f"{cause} during the probe, so the times may be too long"
                 for cause in times.measured.disturbances]  # fmt: skip
     if sum(disk_bytes.values()) > free_bytes + (begun.disk_bytes() if begun else 0):
-        warnings.append(f"the disk of {disk} is too small for the study")
+        warnings.append(
+            f"the disk of {disk} has too little free space for the study; free some space, or give "
+            "another --out"
+        )
     source = f"those of the preset {preset}" if preset else "defaults"
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     return SearchPlan(

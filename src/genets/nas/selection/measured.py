@@ -235,21 +235,17 @@ def make_busy_error(
         target: The target of the latencies.
         disturbances: What disturbed the latencies that do not decide on the budget.
     """
-    causes = " and ".join(dict.fromkeys(disturbances))
+    causes = " and ".join(dict.fromkeys(disturbances)) or "other programs kept the device busy"
     decided = f"on the budget{'' if budget is None else f' {budget}'}"
-    kept = f"within {wait_limit_s / 60:g} minutes; finished work is kept, so give the same command"
     alone = target.threads == 1 and budget is not None and budget.is_relative
     advice = (
         ""
         if alone or not target.is_cpu
-        else "; on one thread (--threads 1), a budget such as 0.5x needs no calm device"
+        else "; in another folder, a search with --threads 1 and a budget such as 0.5x needs no "
+        "calm device"
     )
-    if causes:
-        return BusyDeviceError(
-            f"{causes}, so no measurement could decide {decided} {kept} again when nothing "
-            f"disturbs the device, or with a longer --wait{advice}"
-        )
     return BusyDeviceError(
-        f"the device was too busy with something else to decide {decided} {kept} again when the "
-        f"device is calm, or with a longer --wait{advice}"
+        f"{causes}, so no measurement could decide {decided} within {wait_limit_s / 60:g} minutes; "
+        "finished work is kept, so give the same command again when nothing disturbs the device, "
+        f"or with a longer --wait{advice}"
     )

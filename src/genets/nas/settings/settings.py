@@ -84,7 +84,7 @@ def _structure_text(text: Any) -> str:
     if "@" in text or any(character.isspace() for character in text):
         return str(Structure.parse(text))
     if "/" in text and not text.endswith(".toml"):
-        raise SettingsError(f"no results folder {text!r}")
+        raise SettingsError(f"results folder {text!r} does not exist")
     return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
 
 
@@ -204,8 +204,9 @@ class SearchSettings(SettingsModel):
     controls_per_super_block: int = Field(
         default=2,
         gt=0,
-        description="Number of control trials for each super-block: the original super-block, "
-        "started from the same kind of weights as the other trials, fresh or inherited.",
+        description="Number of control trials for each super-block. A control trial trains the "
+        "super-block of the MasterNet itself, from the same kind of weights as the other trials, "
+        "fresh or inherited.",
     )
     metric: Metric = Field(
         default=Metric.CROSS_ENTROPY,
@@ -236,15 +237,16 @@ class SearchSettings(SettingsModel):
     confirm: int = Field(
         default=4,
         gt=0,
-        description="Number of candidates to train before the winner is chosen by validation "
-        "score; 1 skips this step and takes the best prediction. With several resolutions, each "
-        "gets an equal share, rounded up, and at least one.",
+        description="Number of candidates to train; the candidate with the best validation score "
+        "is the winner. 1: the network with the best prediction is the winner. With several "
+        "resolutions, the number is divided by the number of resolutions and rounded up.",
     )
     confirm_epochs: int = Field(
         default=36,
         gt=0,
-        description="Epochs for which each candidate is trained by the recipe of the winner, at "
-        "most those of the winner. If both are equal, the winner needs no further training.",
+        description="Number of epochs for each candidate, with the recipe of the winner. A number "
+        "above the epochs of the winner has no effect. If both numbers are equal, the winner needs "
+        "no further training.",
     )
     trial_weights_mb: int = Field(
         default=2000,

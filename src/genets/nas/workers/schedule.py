@@ -213,7 +213,7 @@ class Schedule(Generic[Item, Result]):
 
     def _report(self, fault: str, group: Group[Item]) -> None:
         items = counted(len(group.items), "training")
-        self._monitor.report_fault(f"{fault}; it had {items}")
+        self._monitor.report_fault(f"{fault} while it ran {items}")
 
     def _run_again(
         self, group: Group[Item], parts: Sequence[Group[Item]], reason: str

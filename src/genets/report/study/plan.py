@@ -16,11 +16,12 @@ from genets.training.recipe import AUTO
 
 HEADER = ("phase", "work", "epochs", "steps", "time", "estimated from")
 DOUBT = (
-    "The sum should be right within a factor of 1.5, and a phase within a factor of 2, if other "
-    "programs use the machine as little as during the probe. A wait for a calm device comes on top."
+    "The total time should be right within a factor of 1.5, and the time of each phase within a "
+    "factor of 2, if other programs use the machine as little as during the probe. The time of "
+    "waiting for a calm device is not included."
 )
 
-CLUSTER = "The machines of the cluster are taken to be as fast as this one."
+CLUSTER = "The estimate assumes that the machines of the cluster are as fast as this machine."
 
 
 def plan_tables(plan: SearchPlan) -> list[Table]:
@@ -69,10 +70,10 @@ def plan_tables(plan: SearchPlan) -> list[Table]:
 def plan_sentence(plan: SearchPlan) -> str:
     """The time of the search, its GPU-hours, and how uncertain the time is."""
     probe, finish = _rough_text(plan.probe_seconds), time.localtime(plan.finish_at)
-    search = "What is left of the search" if plan.continued else "The search"
+    search = "The rest of the search" if plan.continued else "The search"
     sentence = (
-        f"{search} takes about {_rough_text(plan.seconds)} on {plan.workers_on}, by a probe of "
-        f"{probe}. If it began now, it would end at about "
+        f"{search} takes about {_rough_text(plan.seconds)} on {plan.workers_on}, estimated "
+        f"from a probe of {probe}. A search that begins now ends at about "
         f"{time.strftime('%Y-%m-%d %H:%M', finish)}."
     )
     if plan.gpus:

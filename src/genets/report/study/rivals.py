@@ -23,12 +23,15 @@ HEADER = ("network", "start", "ms per image", "up to", "budget, ms", "noise", "t
           IN_INT8, "compared with the winner")  # fmt: skip
 TEXT = (
     "Rivals are published networks. Each rival was measured at {pixels} pixels, the winner's input "
-    "size, in turn with the MasterNet. Rivals within the budget were trained for as many epochs as "
-    "the winner ({epochs}): trained weights by the recipe finetune, fresh weights by the winner's "
-    "recipe, without a teacher. start: the weights that a training started from. up to: the upper "
-    "end of the 95 % interval of the latency. The difference of test top-1 is paired over the "
-    "test images, and has its 95 % interval."
+    "size, in turn with the MasterNet. {training} start: the weights that a training starts from. "
+    "up to: the upper end of the 95 % interval of the latency. The difference of test top-1 is "
+    "paired over the test images, and has its 95 % interval."
 )
+TRAINING_TEXT = (
+    "Rivals within the budget were trained for as many epochs as the winner ({epochs}): trained "
+    "weights by the recipe finetune, fresh weights by the winner's recipe, without a teacher."
+)
+NO_TRAINING_TEXT = "No rival was trained."
 INT8_TEXT = (
     " in int8: after quantisation with images of the training split, in the engine of the target. "
     "The difference compares the networks before quantisation."
@@ -136,8 +139,9 @@ def _outcome(rival: RivalResult) -> str:
 def _text(rivals: Sequence[RivalResult], *, in_int8: bool) -> str:
     epochs = sorted({rival.epochs for rival in rivals if rival.epochs is not None})
     pixels = sorted({rival.resolution for rival in rivals if rival.resolution is not None})
+    training = TRAINING_TEXT if epochs else NO_TRAINING_TEXT
     text = TEXT.format(
         pixels=" and ".join(map(str, pixels)),
-        epochs=" and ".join(map(str, epochs)) or "none was trained",
+        training=training.format(epochs=" and ".join(map(str, epochs))),
     )
     return text + INT8_TEXT * in_int8

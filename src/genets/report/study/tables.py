@@ -212,10 +212,11 @@ def _budget_facts(selected: Candidate) -> list[Fact]:
         ("budget", ms_text(selected.budget_ms)),
         (
             "predicted",
-            f"{ms_text(selected.predicted_ms)}; table error {selected.table_rmspe:.1%} RMSPE",
+            f"{ms_text(selected.predicted_ms)}; the latency table errs by "
+            f"{selected.table_rmspe:.1%} (RMSPE)",
         ),
         ("measured", f"{ms_text(selected.measured_ms)}; {', '.join(filter(None, words))}"),
-        ("bound", ms_text(selected.high_ms)),
+        ("upper end", ms_text(selected.high_ms)),
         ("margin", f"{abs(selected.margin):.1%} {side} the budget"),
     ]
 
@@ -226,7 +227,7 @@ def fastest_table(error: InfeasibleBudgetError) -> Table | None:
         return None
     facts = [("structure", error.fastest)]
     if error.fastest_ms is not None:
-        facts.append(("latency", ms_text(error.fastest_ms)))
+        facts.append(("latency, at most", ms_text(error.fastest_ms)))
     if error.budget_ms is not None:
         facts.append(("budget", ms_text(error.budget_ms)))
     return facts_table("Fastest network of the design space", facts)

@@ -365,7 +365,9 @@ class _Run(Generic[Item, Result]):
         reason = state.describe_end()
         if state.state != "PREEMPTED":
             items = counted(len(group.items), "training")
-            self._monitor.report_fault(f"task {task} on SLURM ended ({reason}); it had {items}")
+            self._monitor.report_fault(
+                f"task {task} on SLURM ended ({reason}) while it ran {items}"
+            )
         del self._groups[name]
         self._exchange.close_group(name)
         parts = group.after_loss(with_machine=state.state in LOST_MACHINES)
