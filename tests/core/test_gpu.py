@@ -17,7 +17,10 @@ from genets.core.gpu import (
     check_one_kind,
     device_memory,
     free_bytes,
+    has_cuda,
 )
+from genets.nas.workers import devices
+from genets.training.run import distributed
 
 GIB = 2**30
 OLD_DRIVER = (
@@ -111,6 +114,19 @@ def test_a_gpu_that_does_not_start(monkeypatch, torch, visible, sentence) -> Non
     with pytest.raises(TargetError) as error:
         check_gpu(torch, "cuda")
     assert str(error.value) == f"device 'cuda' is not available: {sentence}"
+
+
+def test_an_amd_gpu_is_no_cuda_device() -> None:
+    assert has_cuda(Torch("A"))
+    assert not has_cuda(Torch())
+    assert not has_cuda(Torch("AMD Instinct MI300X", built_for=None, hip="6.2"))
+
+
+@pytest.mark.parametrize("training_device", [devices.training_device, distributed.training_device])
+def test_auto_trains_on_the_cpu_beside_an_amd_gpu(monkeypatch, training_device) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.version.hip", "6.2")
+    assert str(training_device("auto")) == "cpu"
 
 
 def test_a_number_that_no_gpu_has(monkeypatch) -> None:

@@ -39,8 +39,7 @@ def test_copies_and_hard_links_are_counted(tmp_path, copy):
         "1 of 11 test images are also validation images, such as "
     )
     assert sentence.endswith(
-        "; the scores on these images will be too high, so remove the copies from all splits but "
-        "one"
+        "; the scores on these images will be too high, so keep one copy of each image"
     )
     assert "\n" not in sentence
 

@@ -264,7 +264,7 @@ def test_an_infeasible_budget_is_refused_before_the_first_training(tmp_path: Pat
     assert caught.value.fastest is not None
     failure = json.loads((tmp_path / "failure.json").read_text())
     assert failure == {"sentence": str(caught.value), "infeasible_budget": True}
-    assert "a larger budget may be given for the same study" in failure["sentence"]
+    assert "give a larger budget, which continues this study" in failure["sentence"]
     with pytest.raises(StudyError, match="seed: 0 in the study, 1 asked"):
         run_search(settings(budget="5x", seed=1), tmp_path)
     with pytest.raises(pytest.fail.Exception, match="trained"):  # the search continues

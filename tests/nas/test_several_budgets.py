@@ -368,14 +368,14 @@ def test_a_budget_that_nothing_meets_is_refused_and_the_others_are_made(tmp_path
     snapshot = Snapshot.read(tmp_path)
     assert snapshot.missing() == []
     (state,) = state_sentences(snapshot)
-    assert state.startswith("This study is finished, but 1 budget is not met (0.01x: no structure")
+    assert state.startswith("This study is finished, but 1 budget is not met: 0.01x (no structure")
     other, lab = run(settings(budgets="0.9x,0.55x"), tmp_path)
     assert (other.refused, lab.trainings, lab.trained, lab.exports) == ({}, 0, [], 0)
 
 
 def test_a_search_whose_budgets_are_all_refused_trains_nothing(tmp_path: Path) -> None:
     lab = CountingLaboratory()
-    with pytest.raises(InfeasibleBudgetError, match="a larger budget may be given"):
+    with pytest.raises(InfeasibleBudgetError, match="give a larger budget"):
         search(settings(budgets="0.01x,0.02x"), tmp_path, lab)
     assert lab.trainings == 0
     result, _ = run(settings(budgets="0.9x,0.02x"), tmp_path)
@@ -513,7 +513,7 @@ def test_the_command_shows_all_budgets_and_refuses_with_status_3(
     assert [row["budget"] for row in printed["refused"]] == ["0.01x"]
     assert [row["budget"] for row in printed["budgets"]] == [*BUDGETS]
     last = refused.stderr.splitlines()[-1]
-    assert last.startswith("genets: 1 budget is not met (0.01x: no structure of the design space")
+    assert last.startswith("genets: 1 budget is not met: 0.01x (no structure of the design space")
     both = invoke("search", "--out", study, "--budgets", "0.9x,0.5x", "--budget", "0.5x")
     fails(both, "give budget or budgets, not both")
 

@@ -203,7 +203,7 @@ def _line(record: EpochRecord, epochs: int) -> str:
     if record.balanced_accuracy is not None and record.score.is_unbalanced:
         scores += f", balanced accuracy {record.balanced_accuracy:.2%}"
     if record.epoch == 0:
-        return f"epoch 0 of {epochs}, before the first training step: {scores}"
+        return f"epoch 0 of {epochs}, the starting weights with their classifier: {scores}"
     return (
         f"epoch {record.epoch} of {epochs}: loss {record.loss:.3f}, {scores}, "
         f"{record.images_per_second:.0f} images/s"

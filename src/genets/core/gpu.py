@@ -24,6 +24,22 @@ TAKEN = ("out of memory", "busy or unavailable")
 NO_GPU = (NO_DRIVER, "No CUDA GPUs", "no CUDA-capable device")
 
 
+def has_cuda(torch: Any) -> bool:
+    """Whether PyTorch can use an NVIDIA GPU of this machine.
+
+    Args:
+        torch: The package PyTorch.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's text about an old driver; see `_missing_text`
+        return bool(torch.cuda.is_available()) and not _is_for_amd(torch)
+
+
+def _is_for_amd(torch: Any) -> bool:
+    """Whether PyTorch is a build for AMD GPUs, which calls such a GPU `cuda`, too."""
+    return getattr(torch.version, "hip", None) is not None
+
+
 def check_gpu(torch: Any, device: str) -> int:
     """Return the number of a CUDA device of this machine.
 
@@ -34,15 +50,7 @@ def check_gpu(torch: Any, device: str) -> int:
     Raises:
         TargetError: PyTorch finds no GPU, or none with this number, or is a build for AMD GPUs.
     """
-    if getattr(torch.version, "hip", None) is not None:  # such a build calls an AMD GPU `cuda`
-        raise TargetError(
-            f"device {device!r} is not available: PyTorch {torch.__version__} is a build for AMD "
-            "GPUs (ROCm), which genets does not support"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's text about an old driver; see `_missing_text`
-        is_available = torch.cuda.is_available()
-    if not is_available:
+    if not has_cuda(torch):
         raise TargetError(f"device {device!r} is not available: {_missing_text(torch)}")
     number = int(device.partition(":")[2] or 0)
     count = torch.cuda.device_count()
@@ -58,6 +66,11 @@ def check_gpu(torch: Any, device: str) -> int:
 
 def _missing_text(torch: Any) -> str:
     """Why PyTorch finds no GPU."""
+    if _is_for_amd(torch):
+        return (
+            f"PyTorch {torch.__version__} is a build for AMD GPUs (ROCm), which genets does not "
+            "support"
+        )
     if torch.version.cuda is None:
         return (
             f"this machine has no CUDA device that PyTorch {torch.__version__}, a build without "

@@ -40,7 +40,7 @@ def describe_equal_files(data: ImageData) -> str:
     some = " and ".join(printable(path) for path in list(one_per_split.values())[:2])
     return (
         f"{data.name} has equal files in several splits: {'; '.join(texts)}, such as {some}; "
-        "the scores on these images will be too high, so remove the copies from all splits but one"
+        "the scores on these images will be too high, so keep one copy of each image"
     )
 
 

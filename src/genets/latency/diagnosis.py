@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from genets.core.errors import TargetError, first_line
-from genets.core.gpu import device_memory
+from genets.core.gpu import device_memory, has_cuda
 from genets.core.host import available_bytes, count_cpus
 from genets.latency.engines import ENGINES
 from genets.latency.engines.activity import Activity, SystemActivity, other_cpus
@@ -63,7 +63,7 @@ def describe_machine(
 def _devices() -> Iterator[dict[str, Any]]:
     here = describe_environment(Target())
     yield {"device": "cpu", **{name: here.get(name) for name in CPU_FACTS}}
-    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+    for number in range(torch.cuda.device_count() if has_cuda(torch) else 0):
         device = f"cuda:{number}"
         there = describe_environment(Target(device=device))
         free: int | None

@@ -24,7 +24,7 @@ ENGINE_PROVIDERS: dict[str, tuple[str, ...]] = {
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda")
-GPU_FILES = ("nvidia*", "nvhost*", "dxg", "kfd")  # NVIDIA, Jetson, Windows' subsystem, AMD
+GPU_FILES = ("nvidia*", "nvhost*", "dxg")  # NVIDIA, Jetson, Windows' subsystem
 MAX_BATCH_SIZE = 65536
 MAX_THREADS = 1024
 

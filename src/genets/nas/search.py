@@ -341,7 +341,10 @@ def _failure_stored(study: Study) -> Iterator[None]:
     except GenetsError as error:
         infeasible = isinstance(error, InfeasibleBudgetError)
         if infeasible:
-            error.args = (f"{error}; a larger budget may be given for the same study",)
+            error.args = (
+                f"{error}; give a larger budget, which continues this study, or search in another "
+                "folder with a smaller MasterNet or a wider width range",
+            )
         _log.error("%s", error)
         with suppress(StudyError):  # a full disk must not hide the error
             study.save_failure(str(error), infeasible=infeasible)

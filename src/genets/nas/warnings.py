@@ -170,8 +170,8 @@ def measurement_warnings(winner: Candidate) -> list[str]:
     return [
         f"the measured latency of the winner, {winner.measured_ms:.4g} ms per image, is "
         f"{times:.2g} times the prediction of the latency table; other programs probably used the "
-        "device during one of the two measurements; measure the winner again with genets measure "
-        "before you trust either number"
+        "device while the latency table was made, or while the winner was measured; measure the "
+        "winner again with genets measure before you trust either number"
     ]
 
 

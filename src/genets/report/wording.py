@@ -62,9 +62,9 @@ def short_conditions(rows: Iterable[ComparisonRow], date: str) -> str:
 
 def refused_sentence(refused: Mapping[str, str]) -> str:
     """Say which of several budgets are not met. refused: the reason, by budget."""
-    reasons = " ".join(f"({budget}: {reason})" for budget, reason in refused.items())
+    reasons = " and ".join(f"{budget} ({reason})" for budget, reason in refused.items())
     noun = "budget is" if len(refused) == 1 else "budgets are"
-    return f"{len(refused)} {noun} not met {reasons}"
+    return f"{len(refused)} {noun} not met: {reasons}"
 
 
 def ms_text(ms_per_image: float) -> str:

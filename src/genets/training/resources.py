@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from genets.core.errors import first_line
-from genets.core.gpu import free_bytes, has_bf16
+from genets.core.gpu import free_bytes, has_bf16, has_cuda
 from genets.networks import count
 
 KEPT_SHARE = 0.25  # of the free memory, for features that are kept between two passes
@@ -80,7 +80,7 @@ def usual_precision(device: str) -> Literal["fp32", "bf16"]:
     Args:
         device: auto, cpu, cuda or cuda:NUMBER. `cuda` stands for all GPUs of this machine.
     """
-    if device == "cpu" or not torch.cuda.is_available():
+    if device == "cpu" or not has_cuda(torch):
         return "fp32"
     count = torch.cuda.device_count()
     number = device.partition(":")[2]

@@ -103,9 +103,8 @@ def make_infeasible_error(
     fastest_ms = measured[fastest].interval_ms(budget)[1]
     budget_ms = measured[fastest].budget_ms(budget)
     return InfeasibleBudgetError(
-        f"no structure of the design space{where} meets {budget_ms:.4g} ms per image (the fastest "
-        f"takes up to {fastest_ms:.4g} ms); give a larger budget, or search in another folder with "
-        "a smaller MasterNet or a wider width range",
+        f"no structure of the design space{where} meets {budget_ms:.4g} ms per image; "
+        f"the fastest takes up to {fastest_ms:.4g} ms",
         fastest=str(fastest),
         fastest_ms=fastest_ms,
         budget_ms=budget_ms,

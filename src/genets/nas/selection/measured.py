@@ -241,8 +241,8 @@ def make_busy_error(
     advice = (
         ""
         if alone or not target.is_cpu
-        else "; in another folder, a search with --threads 1 and a budget such as 0.5x needs no "
-        "calm device"
+        else "; with one thread (--threads 1; for a search, in another folder), a budget such as "
+        "0.5x needs no calm device"
     )
     return BusyDeviceError(
         f"{causes}, so no measurement could decide {decided} within {wait_limit_s / 60:g} minutes; "

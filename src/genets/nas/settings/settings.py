@@ -238,8 +238,8 @@ class SearchSettings(SettingsModel):
         default=4,
         gt=0,
         description="Number of candidates to train; the candidate with the best validation score "
-        "is the winner. 1: the network with the best prediction is the winner. With several "
-        "resolutions, the number is divided by the number of resolutions and rounded up.",
+        "is the winner. With 1, the network with the best prediction wins without this step. With "
+        "several resolutions, each one gets an equal share of the candidates, rounded up.",
     )
     confirm_epochs: int = Field(
         default=36,

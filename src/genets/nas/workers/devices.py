@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genets.core.gpu import check_free_memory
+from genets.core.gpu import check_free_memory, has_cuda
 from genets.core.host import count_cpus
 from genets.latency import Target
 from genets.latency.target import physical_cores
@@ -13,7 +13,7 @@ def training_device(name: str) -> str:
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if has_cuda(torch) else "cpu"
     Target(device=name).check()
     return name
 

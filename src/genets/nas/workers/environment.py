@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from genets.core.gpu import has_cuda
 from genets.core.resumable import differences
 
 PACKAGES = ("torch", "torchvision", "timm")  # their versions may change the numbers of a training
@@ -27,7 +28,7 @@ def describe_environment(device: str, precision: str) -> dict[str, str]:
     facts["precision of matrix products"] = torch.get_float32_matmul_precision()
     if device == "cpu":
         return facts
-    facts["device"] = "cuda" if torch.cuda.is_available() else "no CUDA device"
+    facts["device"] = "cuda" if has_cuda(torch) else "no CUDA device"
     if precision == "bf16":
         from genets.training.resources import usual_precision
 

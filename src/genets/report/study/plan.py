@@ -16,9 +16,9 @@ from genets.training.recipe import AUTO
 
 HEADER = ("phase", "work", "epochs", "steps", "time", "estimated from")
 DOUBT = (
-    "The total time should be right within a factor of 1.5, and the time of each phase within a "
-    "factor of 2, if other programs use the machine as little as during the probe. The time of "
-    "waiting for a calm device is not included."
+    "The total time should be right within a factor of 1.5, and the time of a phase of more than "
+    "20 seconds within a factor of 2, if other programs use the machine as little as during the "
+    "probe. The time of waiting for a calm device is not included."
 )
 
 CLUSTER = "The estimate assumes that the machines of the cluster are as fast as this machine."

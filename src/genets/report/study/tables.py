@@ -216,7 +216,7 @@ def _budget_facts(selected: Candidate) -> list[Fact]:
             f"{selected.table_rmspe:.1%} (RMSPE)",
         ),
         ("measured", f"{ms_text(selected.measured_ms)}; {', '.join(filter(None, words))}"),
-        ("upper end", ms_text(selected.high_ms)),
+        ("up to", ms_text(selected.high_ms)),
         ("margin", f"{abs(selected.margin):.1%} {side} the budget"),
     ]
 

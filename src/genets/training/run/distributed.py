@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from genets.core.errors import GenetsError, TargetError, TrainingError
-from genets.core.gpu import check_free_memory, check_gpu
+from genets.core.gpu import check_free_memory, check_gpu, has_cuda
 from genets.data import Share
 from genets.training.team import Team
 
@@ -139,12 +139,12 @@ def check_processes(device: str, here: int | None) -> None:
 
 
 def training_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is a GPU, and else the CPU.
+    """The device of that name; `auto` is CUDA where there is an NVIDIA GPU, and else the CPU.
 
     Raises TrainingError if this machine has no such device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if has_cuda(torch) else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
