@@ -230,7 +230,7 @@ def test_a_results_folder_without_a_structure_is_refused_as_master_net(tmp_path:
 
 
 def test_a_missing_results_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"results folder '.*/gone' does not exist"):
+    with pytest.raises(SettingsError, match=r"there is no results folder '.*/gone'"):
         settings(master=str(tmp_path / "gone"))
 
 

@@ -77,7 +77,7 @@ def test_results_folder_brings_its_weights_and_classes(tmp_path, randomise) -> N
             "resnet10t",
             r"unknown network 'resnet10t'; for timm's network of this name, write timm:r",
         ),
-        ("runs/mine/results", r"results folder 'runs/mine/results' does not exist"),
+        ("runs/mine/results", r"there is no results folder 'runs/mine/results'"),
         ("absent.toml", r"absent.toml"),
     ],
 )

@@ -111,7 +111,7 @@ def test_load_needs_a_class_count(net, tmp_path, metadata: dict[str, str]) -> No
 
 
 def test_load_without_a_folder(tmp_path) -> None:
-    with pytest.raises(GenetsError, match=r"results folder .* does not exist"):
+    with pytest.raises(GenetsError, match="there is no results folder"):
         load(tmp_path / "absent")
     MASTER.save(tmp_path / "structure.toml")
     with pytest.raises(GenetsError, match="no weights file"):

@@ -211,7 +211,7 @@ def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
     if "@" in text or any(c.isspace() for c in text):
         return _from_structure(text, Structure.parse(text), num_classes, pretrained)
     if "/" in text:
-        raise GenetsError(f"results folder {text!r} does not exist")
+        raise GenetsError(f"there is no results folder {text!r}")
     if text in zoo:
         return _from_structure(text, zoo[text], num_classes, pretrained)
     if text in baselines:
@@ -231,7 +231,7 @@ def _named(text: str, num_classes: int, pretrained: bool) -> NetworkSource:
 def _from_results(folder: Path, name: str) -> NetworkSource:
     """The network of the folder's structure, or of the name that its weights state."""
     if not folder.is_dir():
-        raise GenetsError(f"results folder {str(folder)!r} does not exist")
+        raise GenetsError(f"there is no results folder {str(folder)!r}")
     check_results(folder)
     path = folder / WEIGHTS_FILE
     text = results_network(folder)

@@ -84,7 +84,7 @@ def _structure_text(text: Any) -> str:
     if "@" in text or any(character.isspace() for character in text):
         return str(Structure.parse(text))
     if "/" in text and not text.endswith(".toml"):
-        raise SettingsError(f"results folder {text!r} does not exist")
+        raise SettingsError(f"there is no results folder {text!r}")
     return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
 
 
