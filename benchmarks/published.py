@@ -97,8 +97,7 @@ def compare(rival: Rival, settings: SearchSettings, search: SearchResult) -> dic
             "disturbed": measurement.disturbed,
         }
 
-    return {
-        **latency(network),
+    return latency(network) | {
         MASTER: {"test_top1": search.master.top1, **latency(MASTER)},
         "winners": {
             budget: {"test_top1": each.winner.top1, **latency(budget)}
