@@ -1,6 +1,9 @@
 """Are budgets met? Twenty budgets of one study, with every network measured again afterwards.
 
-Run from the repository: python benchmarks/budgets.py [--study FOLDER]. Writes results/budgets.json.
+Run from the repository:
+    python benchmarks/budgets.py [--study FOLDER] [--threads THREADS]
+Writes results/budgets.json, or with --threads results/budgets_threads_<threads>.json.
+
 The benchmark runs one search on digits, or uses the finished study in FOLDER. From its trials,
 `genets.select` selects a network for each budget, given as a multiple of the MasterNet's latency.
 Afterwards a separate process measures all selected networks in turn with the MasterNet, and each
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,7 @@ def main() -> None:
     parser.add_argument("--range", type=float, nargs=2, default=(0.3, 1.5), metavar=("LOW", "HIGH"))
     parser.add_argument("--seconds", type=float, default=4.0, help="for each later measurement")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="of the target, instead of the study's")
     add_tiny_option(parser)
     options = parser.parse_args()
     low, high = options.range
@@ -52,11 +57,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="genets-budgets-") as folder:
         study = options.study or Path(folder) / "study"
         make_study(study, options.seed, tiny=options.tiny)
-        figures = check_budgets(study, multiples, options.seconds)
+        figures = check_budgets(study, multiples, options.seconds, options.threads)
     if options.tiny:
         print(json.dumps(figures, indent=2))
     else:
-        write_result("budgets", figures, Target.from_json(figures["target"]))
+        name = "budgets" if options.threads is None else f"budgets_threads_{options.threads}"
+        write_result(name, figures, Target.from_json(figures["target"]))
 
 
 def make_study(folder: Path, seed: int, *, tiny: bool, threads: int | None = None) -> None:
@@ -68,15 +74,18 @@ def make_study(folder: Path, seed: int, *, tiny: bool, threads: int | None = Non
         run_search(SearchSettings(**merge(settings, shorter)), folder)
 
 
-def check_budgets(study: Path, multiples: list[float], seconds: float) -> dict[str, Any]:
+def check_budgets(
+    study: Path, multiples: list[float], seconds: float, threads: int | None
+) -> dict[str, Any]:
     settings = load_settings(study)
-    top = select(study, UNLIMITED).structure
-    rows = [selected_row(study, multiple, top) for multiple in multiples]
+    target = settings.target if threads is None else replace(settings.target, threads=threads)
+    top = select(study, UNLIMITED, target=target).structure
+    rows = [selected_row(study, multiple, target, top) for multiple in multiples]
     nets = dict.fromkeys(row["structure"] for row in rows)
-    measured = run_in_new_process(measure_again, settings.master, [*nets], settings.target, seconds)
+    measured = run_in_new_process(measure_again, settings.master, [*nets], target, seconds)
     rows = [row | compare_with_budget(row, measured, settings.master) for row in rows]
     return {
-        "target": settings.target.to_json(),
+        "target": target.to_json(),
         "data": settings.data,
         "seed": settings.seed,
         "most_accurate_of_all": str(top),
@@ -85,10 +94,10 @@ def check_budgets(study: Path, multiples: list[float], seconds: float) -> dict[s
     }
 
 
-def selected_row(study: Path, multiple: float, top: Structure) -> dict[str, Any]:
+def selected_row(study: Path, multiple: float, target: Target, top: Structure) -> dict[str, Any]:
     """The result of `select`; its `kind` is feasible, infeasible, or above the frontier."""
     try:
-        selected = select(study, f"{multiple}x")
+        selected = select(study, f"{multiple}x", target=target)
     except InfeasibleBudgetError as error:
         print(f"{multiple}x: {error}", flush=True)
         return {"budget": multiple, "kind": "infeasible", "structure": error.fastest}
@@ -147,6 +156,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "surely_kept": sum(row["surely_kept"] for row in answered),
         "worst_overshoot": max((-row["unused"] for row in answered), default=None),
         "rightly_infeasible": sum(not row["kept"] for row in rows_of_kind("infeasible")),
+        "unused_median": float(np.median(unused)) if unused else None,
         "unused_mean": float(np.mean(unused)) if unused else None,
         "unused_largest": max(unused, default=None),
         "unused_above_a_tenth": sum(share > MAX_UNUSED for share in unused),

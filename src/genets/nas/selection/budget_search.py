@@ -42,7 +42,7 @@ class BudgetSearch:
     """The search for the most accurate structures of one resolution that meet a budget.
 
     Each attempt selects with the latency table, measures the best few structures, corrects the
-    table with the measurements, and aims as far below the budget as the intervals are wide. The
+    table with the measurements, and aims below the budget by the median width of the intervals. The
     search ends when a structure fits and an attempt proposes nothing new; where much of the budget
     is unused, better predicted structures in between are measured first. The MasterNet, which is
     measured in turn, shows how much slower or faster the machine is than when the table was built.
@@ -188,9 +188,8 @@ class BudgetSearch:
         }
         self._corrected = self._table.correct(corrections)
         latest = next(iter(steady.values()))
-        self._aim_ms = self._aim(latest) / max(
-            m.bound_ms(self._budget) / m.median_ms(self._budget) for m in steady.values()
-        )
+        margins = [m.bound_ms(self._budget) / m.median_ms(self._budget) for m in steady.values()]
+        self._aim_ms = self._aim(latest) / float(np.median(margins))
 
     def _aim(self, latest: NetworkLatency) -> float:
         """Convert the budget to the speed that the machine had when the table was built."""

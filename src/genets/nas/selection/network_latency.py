@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from genets.latency import Budget, LatencyTable, Measurement
@@ -44,6 +45,7 @@ class NetworkLatency:
         master_undelayed: Whether its latency contains no time of waiting for a CPU. A ratio of
             waiting times says nothing about the networks.
         master_disturbances: What disturbed the measurement of the MasterNet.
+        moments: The number of measurements, each at another moment, whose mean this latency is.
     """
 
     network: Measurement
@@ -53,6 +55,7 @@ class NetworkLatency:
     master_disturbed: bool = False
     master_undelayed: bool = True
     master_disturbances: tuple[str, ...] = ()
+    moments: int = 1
 
     @classmethod
     def in_turn(cls, network: Measurement, master: Measurement) -> NetworkLatency:
@@ -91,6 +94,42 @@ class NetworkLatency:
     def bound_ms(self, budget: Budget) -> float:
         """The bound that must be within the budget: the upper end, higher on a busy device."""
         return self._margin * self.interval_ms(budget)[1]
+
+    def may_meet(self, budget: Budget) -> bool:
+        """Whether only the width of the interval of the ratio keeps the network above the budget.
+
+        A more precise ratio may then meet the budget. On a busy device it would not help.
+        """
+        if self._ratio_for(budget) is None or self.disturbed:
+            return False
+        return self.median_ms(budget) <= self.budget_ms(budget) < self.bound_ms(budget)
+
+    def averaged_with(self, later: NetworkLatency) -> NetworkLatency:
+        """Average the ratios of two undisturbed measurements; everything else is the later one's.
+
+        The mean has a narrower interval, and the speed of the machine may differ between the two
+        moments. Independent errors add in quadrature.
+        """
+        own, new = self.network.ratio, later.network.ratio
+        assert own is not None
+        if new is None or later.disturbed:
+            return replace(self, moments=self.moments + later.moments)
+        own_share = self.moments / (self.moments + later.moments)
+
+        def mean(own_value: float, new_value: float) -> float:
+            return own_share * own_value + (1 - own_share) * new_value
+
+        def width(own_width: float, new_width: float) -> float:
+            return math.hypot(own_share * own_width, (1 - own_share) * new_width)
+
+        middle = mean(own.median, new.median)
+        ratio = Ratio(
+            middle,
+            middle - width(own.median - own.low, new.median - new.low),
+            middle + width(own.high - own.median, new.high - new.median),
+        )
+        moments = self.moments + later.moments
+        return replace(later, network=replace(later.network, ratio=ratio), moments=moments)
 
     def _ratio_for(self, budget: Budget) -> Ratio | None:
         """The ratio to the MasterNet, where it decides on the budget and is known."""
@@ -188,7 +227,8 @@ class NetworkLatency:
         return self.master_ms_per_image / table.master_ms_per_image
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.network.to_json(), **{name: getattr(self, name) for name in _MASTER_FIELDS}}
+        own = {name: getattr(self, name) for name in (*_MASTER_FIELDS, "moments")}
+        return {**self.network.to_json(), **own}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> NetworkLatency:
@@ -198,6 +238,7 @@ class NetworkLatency:
         disturbed = bool(values.pop("master_disturbed", False))
         undelayed = bool(values.pop("master_undelayed", True))
         causes = tuple(map(str, values.pop("master_disturbances", ())))
+        moments = int(values.pop("moments", 1))
         high = None if high is None else float(high)
         network = Measurement.from_json(values)
-        return cls(network, median, low, high, disturbed, undelayed, causes)
+        return cls(network, median, low, high, disturbed, undelayed, causes, moments)
