@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,13 @@ from genets.latency import Budget, Measurement, Target
 from genets.latency.timing.measurement import Ratio
 from genets.nas import laboratory
 from genets.nas.selection.measured import MIN_ATTEMPTS, MeasuredNetworks
-from genets.nas.selection.network_latency import BUSY_MARGIN, REPEATED_SPREAD, NetworkLatency
+from genets.nas.selection.network_latency import (
+    BUSY_MARGIN,
+    LEAST_SHARE,
+    LEAST_SHARE_ONE_THREAD,
+    REPEATED_SPREAD,
+    NetworkLatency,
+)
 from genets.structure import Structure
 
 MASTER = TWO_XX
@@ -220,74 +225,6 @@ def test_noise_of_a_calm_device_ends_at_the_limit_too(tmp_path):
     assert len(engine.measured) == MIN_ATTEMPTS
 
 
-class SteadyEngine(Engine):
-    """Measures on a calm device; each ratio to the MasterNet is the next one, within 2 %.
-
-    disturbed: The numbers of the measurements, from 1, that something disturbs.
-    """
-
-    def __init__(self, *ratios: float, disturbed: Sequence[int] = ()) -> None:
-        super().__init__({})
-        self.ratios, self.disturbed = ratios, disturbed
-
-    def _measurement(self, name: str) -> Measurement:
-        number = len(self.measured)
-        middle = 1.0 if name == str(MASTER) else self.ratios[number - 1]
-        half = 0.0 if name == str(MASTER) else 0.02
-        network = super()._measurement(name)
-        ratio = Ratio(middle, (1 - half) * middle, (1 + half) * middle)
-        return replace(
-            network, ms_per_image=middle, low_ms_per_image=0.99 * middle,
-            high_ms_per_image=1.01 * middle, ratio=ratio, disturbed=number in self.disturbed,
-        )  # fmt: skip
-
-
-def at_half(engine: Engine, path: Path, budget: str = "0.5x") -> NetworkLatency:
-    networks = MeasuredNetworks(path / "m.json", MASTER, engine, budget=Budget.parse(budget))
-    return networks.measure([OTHER])[OTHER]
-
-
-def test_a_network_just_below_the_budget_is_measured_at_further_moments(tmp_path: Path) -> None:
-    """A ratio is known within 4 %, the mean of two within 2.8 %, the mean of three within 2.3 %."""
-    engine = SteadyEngine(0.49, 0.485, 0.49)
-    found = at_half(engine, tmp_path)
-    assert len(engine.measured) == found.moments == 3
-    ratio = found.network.ratio
-    assert ratio is not None
-    assert ratio.median == pytest.approx((0.49 + 0.485 + 0.49) / 3)
-    independent = 0.02 * math.hypot(0.49, 0.485, 0.49) / 3
-    assert ratio.high - ratio.median == pytest.approx(independent)
-    assert ratio.median - ratio.low == pytest.approx(independent)
-    assert found.meets(Budget.parse("0.5x"))
-    assert at_half(engine, tmp_path) == found, "the next process measures nothing again"
-
-
-@pytest.mark.parametrize(
-    ("ratios", "moments", "meets"),
-    [((0.47,), 1, True), ((0.51,), 1, False), ((0.489, 0.515), 2, False), ((0.485, 0.47), 2, True)],
-)
-def test_measuring_ends_when_the_mean_decides(
-    tmp_path: Path, ratios: tuple[float, ...], moments: int, *, meets: bool
-) -> None:
-    engine = SteadyEngine(*ratios)
-    found = at_half(engine, tmp_path)
-    assert (found.moments, len(engine.measured)) == (moments, moments)
-    assert found.meets(Budget.parse("0.5x")) is meets
-
-
-def test_a_disturbed_moment_is_left_out_of_the_mean(tmp_path: Path) -> None:
-    found = at_half(SteadyEngine(0.485, 0.6, 0.485, disturbed=[2]), tmp_path)
-    assert (found.moments, found.disturbed) == (3, False)
-    assert found.network.ratio is not None
-    assert found.network.ratio.median == pytest.approx(0.485)
-
-
-def test_latencies_are_not_averaged_for_a_budget_in_ms(tmp_path: Path) -> None:
-    engine = SteadyEngine(0.499)
-    assert not at_half(engine, tmp_path, "0.5ms").meets(Budget.parse("0.5ms"))
-    assert len(engine.measured) == 1
-
-
 def test_an_interval_that_is_wide_below_is_disturbed() -> None:
     """A search once exported "4.876 ms, 95 % interval 0.9528 to 5.187", which takes 0.12 ms."""
     network = Measurement(
@@ -322,6 +259,22 @@ def test_the_ratio_decides_on_a_relative_budget() -> None:
     assert not latency.meets(half)
     assert latency.meets(Budget.parse(f"{0.5 * (1 + width) + 1e-6}x"))
     assert not latency.meets(Budget.parse(f"{0.5 * (1 + width) - 1e-6}x"))
+
+
+@pytest.mark.parametrize(
+    ("target", "share"),
+    [
+        (Target(threads=2), LEAST_SHARE),
+        (Target(threads=1), LEAST_SHARE_ONE_THREAD),
+        (Target(device="cuda"), REPEATED_SPREAD * 0.002),
+    ],
+)
+def test_a_precise_ratio_may_be_another_one_in_another_minute(target: Target, share: float) -> None:
+    precise, half = paired(0.499, 0.5, 0.501, target=target), Budget.parse("0.5x")
+    assert precise.interval_ms(half) == pytest.approx((2 * (1 - share), 2 * (1 + share)))
+    itself = paired(1.0, 1.0, 1.0, target=target)
+    assert itself.interval_ms(half) == (4.0, 4.0)
+    assert itself.meets(Budget.parse("1x"))
 
 
 def test_a_budget_in_ms_is_decided_by_the_latency_itself() -> None:

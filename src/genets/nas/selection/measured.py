@@ -7,8 +7,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -26,7 +25,6 @@ Key = TypeVar("Key")
 
 MIN_ATTEMPTS = 3  # measurements before a budget is left undecided
 MAX_TIMES_AS_LONG = 8  # as the time limit of a measurement, where its ratio is imprecise
-MAX_MOMENTS = 3  # measurements whose mean decides where a network may meet the budget
 
 # Measures networks in turn, A B A B, with the usual time limit times a factor.
 MeasureInTurn = Callable[[Sequence[Key], int], Mapping[Key, Measurement]]
@@ -91,9 +89,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
     ) -> dict[Key, NetworkLatency]:
         """Measure the networks without a stored latency that decides on the budget, and store them.
 
-        A measurement that does not decide is repeated when the device is calm. Where only the width
-        of an interval keeps a network above a relative budget, the network is measured at further
-        moments, and the mean decides.
+        A measurement that does not decide is repeated when the device is calm.
 
         Args:
             structures: The networks.
@@ -106,11 +102,11 @@ class MeasuredInTurn(ABC, Generic[Key]):
         fresh = self.undecided(structures, to_refuse=to_refuse)
         self._repeated -= set(fresh)
         if fresh:
-            with self._saved():
+            try:
                 self._measure_until_decided(fresh, to_refuse)
-        while near := [s for s in dict.fromkeys(structures) if self._is_near(s)]:
-            with self._saved():
-                self._average(near)
+            finally:
+                record = {str(s): latency.to_json() for s, latency in self.stored.items()}
+                write_atomic(self._path, json.dumps(record) + "\n")
         return {structure: self.stored[structure] for structure in structures}
 
     def undecided(self, structures: Iterable[Key], *, to_refuse: bool = False) -> list[Key]:
@@ -130,7 +126,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         while True:
             start_s = time.monotonic()
             self._on_measuring(_describe_measurement(len(fresh), attempts))
-            self.stored |= self._measure_once(fresh, times_as_long)
+            self._measure_once(fresh, times_as_long)
             attempts += 1
             measured, fresh = fresh, self.undecided(fresh, to_refuse=to_refuse)
             _log.info(
@@ -155,18 +151,6 @@ class MeasuredInTurn(ABC, Generic[Key]):
                 target = undecided[0].network.target
                 raise make_busy_error(self._budget, self._wait_limit_s, target, causes)
 
-    def _is_near(self, structure: Key) -> bool:
-        latency = self.stored[structure]
-        if self._budget is None or latency.moments >= MAX_MOMENTS:
-            return False
-        return latency.may_meet(self._budget)
-
-    def _average(self, structures: Sequence[Key]) -> None:
-        """Measure networks at another moment, and average with the stored latencies."""
-        self._on_measuring(f"measuring {counted(len(structures), 'network')} near the budget again")
-        for structure, later in self._measure_once(structures, 1).items():
-            self.stored[structure] = self.stored[structure].averaged_with(later)
-
     def _needs_more_samples(self, structures: Sequence[Key]) -> bool:
         """Whether more samples can make the ratios precise, without a calm device."""
         latencies = [self.stored[structure] for structure in structures]
@@ -175,24 +159,14 @@ class MeasuredInTurn(ABC, Generic[Key]):
             each.is_undelayed and not each.has_precise_ratio for each in latencies
         )
 
-    def _measure_once(
-        self, structures: Sequence[Key], times_as_long: int
-    ) -> dict[Key, NetworkLatency]:
+    def _measure_once(self, structures: Sequence[Key], times_as_long: int) -> None:
         assert self._master is not None
         assert self._measure_in_turn is not None
         together = [*dict.fromkeys([self._master, *structures])]
         measured = self._measure_in_turn(together, times_as_long)
         master = measured[self._master]
-        return {s: NetworkLatency.in_turn(measured[s], master) for s in structures}
-
-    @contextmanager
-    def _saved(self) -> Iterator[None]:
-        """Store the latencies in the file when the block ends, also by an error."""
-        try:
-            yield
-        finally:
-            record = {str(s): latency.to_json() for s, latency in self.stored.items()}
-            write_atomic(self._path, json.dumps(record) + "\n")
+        for structure in structures:
+            self.stored[structure] = NetworkLatency.in_turn(measured[structure], master)
 
     def _load(self) -> dict[Key, NetworkLatency]:
         def read(record: Any) -> dict[Key, NetworkLatency]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from genets.latency import Budget, LatencyTable, Measurement
@@ -17,6 +16,10 @@ BUSY_MARGIN = 1.1
 # The interval of a ratio is widened by this factor, because the machine changes from minute to
 # minute, so repeated measurements of a ratio spread further (python benchmarks/ratios.py).
 REPEATED_SPREAD = 2.0
+# The least half-width of this interval on a CPU, as a share of the ratio, on one thread and on
+# several: a CPU may have another speed some minutes later, which changes ratios that were measured
+# precisely (python benchmarks/budgets.py).
+LEAST_SHARE_ONE_THREAD, LEAST_SHARE = 0.03, 0.04
 _MASTER_FIELDS = (
     "master_ms_per_image",
     "master_low_ms_per_image",
@@ -45,7 +48,6 @@ class NetworkLatency:
         master_undelayed: Whether its latency contains no time of waiting for a CPU. A ratio of
             waiting times says nothing about the networks.
         master_disturbances: What disturbed the measurement of the MasterNet.
-        moments: The number of measurements, each at another moment, whose mean this latency is.
     """
 
     network: Measurement
@@ -55,7 +57,6 @@ class NetworkLatency:
     master_disturbed: bool = False
     master_undelayed: bool = True
     master_disturbances: tuple[str, ...] = ()
-    moments: int = 1
 
     @classmethod
     def in_turn(cls, network: Measurement, master: Measurement) -> NetworkLatency:
@@ -81,59 +82,33 @@ class NetworkLatency:
         return ratio.median * self.master_ms_per_image
 
     def interval_ms(self, budget: Budget) -> tuple[float, float]:
-        """The 95 % interval of `median_ms`; that of a ratio is REPEATED_SPREAD times as wide."""
+        """The 95 % interval of `median_ms`; that of a ratio is wider, as in other minutes.
+
+        The ratio of the MasterNet to itself is exact.
+        """
         ratio = self._ratio_for(budget)
         if ratio is None:
             return self.network.low_ms_per_image, self.network.high_ms_per_image
-        ends = (
-            ratio.median + REPEATED_SPREAD * (end - ratio.median) for end in (ratio.low, ratio.high)
-        )
-        low, high = (end * self.master_ms_per_image for end in ends)
-        return low, high
+        share = self._least_share if ratio.low < ratio.high else 0.0
+        low = min(REPEATED_SPREAD * (ratio.low - ratio.median), -share * ratio.median)
+        high = max(REPEATED_SPREAD * (ratio.high - ratio.median), share * ratio.median)
+        ms = self.master_ms_per_image
+        return (ratio.median + low) * ms, (ratio.median + high) * ms
 
     def bound_ms(self, budget: Budget) -> float:
         """The bound that must be within the budget: the upper end, higher on a busy device."""
         return self._margin * self.interval_ms(budget)[1]
 
-    def may_meet(self, budget: Budget) -> bool:
-        """Whether only the width of the interval of the ratio keeps the network above the budget.
-
-        A more precise ratio may then meet the budget. On a busy device it would not help.
-        """
-        if self._ratio_for(budget) is None or self.disturbed:
-            return False
-        return self.median_ms(budget) <= self.budget_ms(budget) < self.bound_ms(budget)
-
-    def averaged_with(self, later: NetworkLatency) -> NetworkLatency:
-        """Average the ratios of two undisturbed measurements; everything else is the later one's.
-
-        The mean has a narrower interval, and the speed of the machine may differ between the two
-        moments. Independent errors add in quadrature.
-        """
-        own, new = self.network.ratio, later.network.ratio
-        assert own is not None
-        if new is None or later.disturbed:
-            return replace(self, moments=self.moments + later.moments)
-        own_share = self.moments / (self.moments + later.moments)
-
-        def mean(own_value: float, new_value: float) -> float:
-            return own_share * own_value + (1 - own_share) * new_value
-
-        def width(own_width: float, new_width: float) -> float:
-            return math.hypot(own_share * own_width, (1 - own_share) * new_width)
-
-        middle = mean(own.median, new.median)
-        ratio = Ratio(
-            middle,
-            middle - width(own.median - own.low, new.median - new.low),
-            middle + width(own.high - own.median, new.high - new.median),
-        )
-        moments = self.moments + later.moments
-        return replace(later, network=replace(later.network, ratio=ratio), moments=moments)
-
     def _ratio_for(self, budget: Budget) -> Ratio | None:
         """The ratio to the MasterNet, where it decides on the budget and is known."""
         return self.network.ratio if budget.is_relative else None
+
+    @property
+    def _least_share(self) -> float:
+        target = self.network.target
+        if not target.is_cpu or self.disturbed:  # BUSY_MARGIN is larger
+            return 0.0
+        return LEAST_SHARE_ONE_THREAD if target.threads == 1 else LEAST_SHARE
 
     @property
     def _margin(self) -> float:
@@ -227,8 +202,7 @@ class NetworkLatency:
         return self.master_ms_per_image / table.master_ms_per_image
 
     def to_json(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in (*_MASTER_FIELDS, "moments")}
-        return {**self.network.to_json(), **own}
+        return {**self.network.to_json(), **{name: getattr(self, name) for name in _MASTER_FIELDS}}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> NetworkLatency:
@@ -238,7 +212,6 @@ class NetworkLatency:
         disturbed = bool(values.pop("master_disturbed", False))
         undelayed = bool(values.pop("master_undelayed", True))
         causes = tuple(map(str, values.pop("master_disturbances", ())))
-        moments = int(values.pop("moments", 1))
         high = None if high is None else float(high)
         network = Measurement.from_json(values)
-        return cls(network, median, low, high, disturbed, undelayed, causes, moments)
+        return cls(network, median, low, high, disturbed, undelayed, causes)
