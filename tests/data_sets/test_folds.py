@@ -1,7 +1,7 @@
 """Folds of the training images, for cross-validation."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from folder_lab import fill, write
 
 from genets.core.errors import DataError
 from genets.data import load_data
-from genets.data.folds import choose_num_folds, folds_to_score, in_fold
+from genets.data.folds import choose_num_folds, folds_to_score, in_fold, obstacle_to_folds
 from genets.data.split import Fold, ImageData, cut_fold
 
 LABELS = [0] * 11 + [1] * 7 + [2] * 2
@@ -92,6 +92,20 @@ def test_the_digits_give_folds_of_all_digits_outside_the_test_split() -> None:
     assert [data.mean for data in folds] == [usual.mean] * 2
 
 
+@dataclass
+class Images:
+    """A split of images of some classes, equally many of each."""
+
+    count: int
+    classes: int = 2
+
+    def __len__(self) -> int:
+        return self.count
+
+    def class_counts(self) -> Counter[int]:
+        return Counter(number % self.classes for number in range(self.count))
+
+
 @pytest.mark.parametrize(
     ("train", "validation", "cut", "expected"),
     [
@@ -107,8 +121,27 @@ def test_few_validation_images_need_folds(
     train: int, validation: int, cut: tuple[str, ...], expected: int
 ) -> None:
     digits = load_data("digits", 8)
-    data = replace(digits, train=range(train), validation=range(validation), cut_splits=cut)
+    data = replace(digits, train=Images(train), validation=Images(validation), cut_splits=cut)
     assert choose_num_folds(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "validation", "cut", "obstacle"),
+    [
+        (20, 10, (), "20 of 20 classes have one training image"),
+        (13, 10, (), ""),  # 7 of 13 classes have two images
+        (12, 12, (), ""),
+        (20, 20, ("validation",), ""),  # the validation images are a second image of each class
+    ],
+)
+def test_classes_of_one_image_are_not_scored_in_folds(
+    classes: int, validation: int, cut: tuple[str, ...], obstacle: str
+) -> None:
+    """The networks of a fold have never seen the class of its only image."""
+    train, few = Images(20, classes), Images(validation, classes)
+    data = replace(load_data("digits", 8), train=train, validation=few, cut_splits=cut)
+    assert obstacle_to_folds(data) == obstacle
+    assert choose_num_folds(data) == (1 if obstacle else 5)
 
 
 @pytest.mark.parametrize(("count", "folds"), [(10, 5), (150, 4), (240, 3), (490, 2)])

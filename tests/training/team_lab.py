@@ -20,7 +20,7 @@ from genets.core.errors import GenetsError
 from genets.data import ImageData, load_data, seeded_globals
 from genets.nas.team_training import TeamJob, TeamRunner
 from genets.networks import resolve_network
-from genets.training import Listener, RunRecipe, RunSettings
+from genets.training import Listener, Metric, RunRecipe, RunSettings
 from genets.training.run.distributed import is_first_process
 from genets.training.run.state import TrainingState
 from genets.training.train_network import train_network
@@ -77,7 +77,7 @@ def run_as_search(folder: Path) -> None:
     recipe = replace(DRAWING, precision="fp32")
     job = TeamJob.of(
         searched()[0], None, searched()[1], recipe=recipe, seed=0, device="cpu", processes=2,
-        own_blocks=(), port=int(os.environ["MASTER_PORT"]),
+        own_blocks=(), metric=Metric.CROSS_ENTROPY, port=int(os.environ["MASTER_PORT"]),
     )  # fmt: skip
     runner = TeamRunner(job, int(os.environ["LOCAL_RANK"]))
     losses = [runner.run((epoch,))[0] for epoch in range(recipe.epochs)]

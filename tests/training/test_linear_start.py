@@ -14,7 +14,7 @@ from torch import nn
 
 from genets.data import load_data
 from genets.networks import resolve_network, save_weights
-from genets.training import evaluate
+from genets.training import Metric, Score, evaluate, loop, train
 from genets.training.linear_start import (
     classifier_weights,
     features_of,
@@ -122,6 +122,24 @@ def test_no_result_is_worse_than_the_linear_model(tmp_path):
     assert result.validation.top1 == log[0]["top1"]
     net = resolve_network(str(tmp_path / "results")).network
     assert evaluate(net, load_data("digits", 32).validation).top1 == log[0]["top1"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "images", "is_kept"),
+    [("top1", 200, True), ("top1", 199, False), ("cross_entropy", 200, False)],
+)
+def test_the_metric_decides_whether_start_or_end_is_better(metric, images, is_kept, monkeypatch):
+    """The training gains top-1 and loses cross-entropy; on few images, chance decides top-1."""
+    scores = iter([Score(0.1, 2.3), Score(0.6, 1.0), Score(0.7, 1.5)])  # own, linear, trained
+    monkeypatch.setattr(loop, "evaluate", lambda *words, **options: next(scores))
+    net = resolve_network(NETWORK, 10, seed=0).network
+    data, recipe = load_data("digits", 16), replace(LINEAR, epochs=1, ema_decay=0.0)
+    stem = net.stem.conv.weight.clone()
+    train(
+        net, data.train, recipe,
+        seed=0, num_classes=10, validation=range(images), metric=Metric(metric),
+    )  # fmt: skip
+    assert torch.equal(net.stem.conv.weight, stem) is not is_kept
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])

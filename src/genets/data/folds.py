@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from genets.core.errors import counted
+from genets.core.image_facts import FEW_VALIDATION_IMAGES
 from genets.data.pool import PoolSplit
 from genets.data.pool_cuts import Pool, cut_training_fold
 from genets.data.split import Fold, ImageData
 
-# A top-1 of 80 % on 200 images has a standard error of 2.8 points. Good networks often differ by
-# less, so with fewer images, chance would decide.
-FEW_VALIDATION_IMAGES = 200
 FOLDS = 5  # each training then has four fifths of the images, as with a usual validation split
 
 
@@ -20,13 +19,28 @@ def count_fold_images(data: ImageData) -> int:
 
 
 def choose_num_folds(data: ImageData) -> int:
-    """Choose the number of folds for cross-validation; 1 is none.
-
-    A stored validation split stays where it has more images than the folds.
-    """
+    """Choose the number of folds for cross-validation; 1 is none."""
     is_small = len(data.validation) < FEW_VALIDATION_IMAGES
-    images = count_fold_images(data)
-    return FOLDS if is_small and images >= max(2 * FOLDS, len(data.validation)) else 1
+    return FOLDS if is_small and not obstacle_to_folds(data) else 1
+
+
+def obstacle_to_folds(data: ImageData) -> str:
+    """Say why folds cannot take the place of the validation images; empty where they can.
+
+    A stored validation split stays where it has more images than the folds. A class with one image
+    is scored only in a fold whose networks have never seen this class.
+    """
+    images, shared = count_fold_images(data), data.train.class_counts()
+    if "validation" in data.cut_splits:
+        shared += data.validation.class_counts()
+    if images < len(data.validation):
+        return f"the data set has only {counted(images, 'training image')}"
+    if images < 2 * FOLDS:
+        return f"{FOLDS} folds need at least {2 * FOLDS} training images"
+    single = sum(count == 1 for count in shared.values())
+    if 2 * single > len(shared):
+        return f"{single} of {len(shared)} classes have one training image"
+    return ""
 
 
 def folds_to_score(data: ImageData) -> list[Fold]:

@@ -372,20 +372,21 @@ class SearchContext:
         def on_epoch(epoch: int, loss: float) -> None:
             report(before + epoch + 1, total, f"loss {loss:.3f}")
 
-        seed, device = self.settings.seed, self.device
+        seed, device, metric = self.settings.seed, self.device, self.settings.metric
         with explained_memory(recipe.batch_size):
             if self.processes > 1:
                 job = TeamJob.of(
                     net, teacher, data, recipe=recipe, seed=seed, device=device,
-                    processes=self.processes,
+                    processes=self.processes, metric=metric,
                     own_blocks=loaded_block_files(self.settings.own_blocks),
                 )  # fmt: skip
                 self.lab.train_in_team(net, job, on_epoch)
                 return
             with fitting_threads(net, data.resolution, recipe.batch_size, reading=data.reading):
                 self.lab.train(
-                    net, data, recipe, seed=seed, device=device, teacher=teacher, on_epoch=on_epoch
-                )
+                    net, data, recipe, seed=seed, device=device, teacher=teacher,
+                    on_epoch=on_epoch, metric=metric,
+                )  # fmt: skip
 
     def evaluate(self, net: nn.Module, data: ImageData) -> Score:
         """Score a network on the validation split; with an int8 target also quantised."""

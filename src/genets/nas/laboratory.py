@@ -33,6 +33,7 @@ from genets.networks import load
 from genets.structure import Structure
 from genets.training import (
     Listener,
+    Metric,
     Recipe,
     RunRecipe,
     RunSettings,
@@ -231,6 +232,7 @@ class Laboratory:
         device: str,
         teacher: nn.Module | None,
         on_epoch: Callable[[int, float], None],
+        metric: Metric,
     ) -> None:
         """Train the MasterNet or the winner on the training split. Raises TrainingError."""
         train_on(
@@ -241,6 +243,7 @@ class Laboratory:
             teacher=teacher,
             on_epoch=on_epoch,
             device=device,
+            metric=metric,
         )
 
     def try_variants(

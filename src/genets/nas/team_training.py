@@ -28,7 +28,7 @@ from genets.data.split import Fold, ImageData
 from genets.nas.workers.images import load_worker_images
 from genets.nas.workers.local_process import END_SECONDS, LocalProcess, LocalProcesses
 from genets.networks import load_blocks
-from genets.training import Recipe, fitting_threads
+from genets.training import Metric, Recipe, fitting_threads
 from genets.training.loop import Training
 from genets.training.run.distributed import Processes
 
@@ -52,6 +52,7 @@ class TeamJob:
         seed: The seed of the training.
         device: The device that trains: cpu or cuda.
         own_blocks: Files with block types of the user's own.
+        metric: The score on the validation images that decides where a recipe has a linear start.
         port: A free port of this machine, at which the processes meet; see `train_in_team`.
     """
 
@@ -67,6 +68,7 @@ class TeamJob:
     seed: int
     device: str
     own_blocks: tuple[str, ...]
+    metric: Metric
     port: int = 0
 
     @classmethod
@@ -124,6 +126,7 @@ class TeamRunner:
             device=group.device,
             num_classes=data.num_classes,
             validation=data.validation,
+            metric=job.metric,
             team=group.team,
         )
         self._epochs = self._training.epochs()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ from genets.networks import load_weights, save_weights
 from genets.structure import Structure
 from genets.training import Score
 from genets.training.predictions import Predictions
+from genets.training.score import comparable, robust_metric
 from genets.training.teacher import TeacherNetwork
 
 if TYPE_CHECKING:
@@ -122,8 +124,8 @@ def _train_winner(
 
     Where the candidates were trained as long as the winner, its weights exist already. They also
     exist where another budget has the same winner. With inherited weights, the winner continues
-    from its weights as a candidate, and the MasterNet itself is the winner as it is. Lost weights
-    are made again.
+    from its weights as a candidate, unless this makes its validation score worse, and the MasterNet
+    itself is the winner as it is. Lost weights are made again.
     """
     study = context.study
     net = context.build_network(structure, "final")
@@ -134,7 +136,7 @@ def _train_winner(
     trained = [path for winner, path in winners if winner and winner.structure == structure]
     if job.inherits and structure == context.master:
         trained.append(study.master_weights)
-    is_trained = _load_first(net, trained)
+    is_trained, is_loaded = _load_first(net, trained), False
     if not is_trained and (job.inherits or job.recipe == recipe):
         restore_candidate(context, structure)
         is_loaded = _load_first(net, [job.weights_path(structure)])
@@ -146,9 +148,29 @@ def _train_winner(
             report = context.report("final training")
             decide_final_fields(context, [structure], lambda words: report(0, 1, words))
             recipe = study.recipe("final_training")
-            context.train(net, data, recipe, "final training", teacher)
+            with _keep_better(context, net, data) if is_loaded else nullcontext():
+                context.train(net, data, recipe, "final training", teacher)
     save_weights(net, study.winner_weights, {"structure": str(structure)})
     return net
+
+
+@contextmanager
+def _keep_better(context: SearchContext, net: nn.Module, data: ImageData) -> Iterator[None]:
+    """Restore the weights of a candidate where the block makes its validation score worse."""
+    metric = robust_metric(context.settings.metric, len(data.validation))
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    start = context.evaluate(net, data)
+    yield
+    before, after = (score[metric] for score in comparable([start, context.evaluate(net, data)]))
+    if metric.oriented(after) < metric.oriented(before):
+        net.load_state_dict(weights)
+        _log.warning(
+            "the final training changed the %s of the winner on the validation images from %.4g to "
+            "%.4g, which is worse, so the winner keeps its weights as a candidate",
+            metric.label,
+            before,
+            after,
+        )
 
 
 def _load_first(net: nn.Module, paths: Sequence[Path]) -> bool:

@@ -16,7 +16,7 @@ from genets.data import Split, derive_seed, steps_per_epoch
 from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
-from genets.training.score import Score
+from genets.training.score import Metric, Score, robust_metric
 from genets.training.step import Teacher, class_weights_of, move, repeatable, teacher_logits
 from genets.training.student import Student, rank
 from genets.training.team import ALONE, Team
@@ -36,6 +36,7 @@ def train(
     device: str | torch.device = "cpu",
     num_classes: int | None = None,
     validation: Split | None = None,
+    metric: Metric = Metric.TOP1,
 ) -> None:
     """Train a network in place.
 
@@ -55,6 +56,7 @@ def train(
         device: The device to train on.
         num_classes: The number of classes, for mix-up, CutMix and a linear start.
         validation: The validation images, for a linear start.
+        metric: The score on these images that decides whether start or end is better.
 
     Raises:
         TrainingError: The loss is not finite, or the recipe needs an argument that is missing.
@@ -74,6 +76,7 @@ def train(
         device=device,
         num_classes=num_classes,
         validation=validation,
+        metric=metric,
     )
     if fault is not None:
         raise fault
@@ -90,6 +93,7 @@ def train_together(
     device: str | torch.device = "cpu",
     num_classes: int | None = None,
     validation: Split | None = None,
+    metric: Metric = Metric.TOP1,
 ) -> list[TrainingError | None]:
     """Train several networks, each as `train` would, and read each batch once for all of them.
 
@@ -107,6 +111,7 @@ def train_together(
         device: The device to train on.
         num_classes: See `train`.
         validation: See `train`.
+        metric: See `train`.
 
     Returns:
         The error of each network, or None.
@@ -120,6 +125,7 @@ def train_together(
         device=device,
         num_classes=num_classes,
         validation=validation,
+        metric=metric,
     )
     with closing(training.epochs()) as epochs:  # also where `on_epoch` raises an error
         for epoch, losses in enumerate(epochs):
@@ -152,6 +158,7 @@ class Training:
         device: str | torch.device = "cpu",
         num_classes: int | None = None,
         validation: Split | None = None,
+        metric: Metric = Metric.TOP1,
         variants: Sequence[RunRecipe] | None = None,
         steps: int | None = None,
         on_step: Callable[[int], None] | None = None,
@@ -161,7 +168,7 @@ class Training:
         self._batches = mixed_images(split, recipe, num_classes, device)
         weights = class_weights_of(split, recipe)
         self._students = [
-            _Student(net, variant, device, weights, team)
+            _Student(net, variant, device, weights, team, metric)
             for net, variant in zip(nets, variants or [recipe] * len(nets), strict=True)
         ]
         self._epoch_steps = steps_per_epoch(len(split), recipe.batch_size)
@@ -229,20 +236,23 @@ class _Student(Student):
         device: str | torch.device,
         class_weights: Tensor | None,
         team: Team,
+        metric: Metric,
     ) -> None:
         super().__init__(net, recipe, device, class_weights, wrap=team.wrap, backward=team.backward)
-        self._team = team
+        self._team, self._metric = team, metric
         self.fault: TrainingError | None = None
         self._losses: list[Tensor] = []
         self._floor: tuple[Score, dict[str, Tensor]] | None = None
 
     def begin_linear(self, images: Split, num_classes: int, validation: Split) -> None:
         """Begin with a linear model as classifier; the training never ends below its score."""
+        self._metric = robust_metric(self._metric, len(validation))
         try:
             start = self.start_linear(
                 images,
                 num_classes,
                 lambda: self._score(validation),
+                metric=self._metric,
                 gather=self._team.gather,
                 is_first=self._team.number == 0,
             )
@@ -284,7 +294,8 @@ class _Student(Student):
         assert validation is not None
         start, state = self._floor
         try:
-            is_worse = rank(self._score(validation)) < rank(start)
+            end = self._score(validation)
+            is_worse = rank(end, self._metric) < rank(start, self._metric)
         except TrainingError:  # the start is better than weights without a score
             is_worse = True
         if is_worse:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 
 from genets.core.class_balance import balanced_accuracy, balanced_images, is_unbalanced
 from genets.core.errors import GenetsError, unknown_name
+from genets.core.image_facts import FEW_VALIDATION_IMAGES
 
 NOT_RECORDED = "which older versions of genets did not record"
 
@@ -62,6 +63,15 @@ class Metric(StrEnum):
     def oriented(self, score: float) -> float:
         """The value of a score; also the score of a value."""
         return score if self.higher_is_better else -score
+
+
+def robust_metric(metric: Metric, images: int) -> Metric:
+    """The metric that compares two states of a network on so many images.
+
+    Chance would decide top-1 on fewer than FEW_VALIDATION_IMAGES, so cross-entropy replaces it.
+    """
+    is_chance = metric is Metric.TOP1 and images < FEW_VALIDATION_IMAGES
+    return Metric.CROSS_ENTROPY if is_chance else metric
 
 
 _LABELS = {

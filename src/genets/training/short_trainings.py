@@ -21,6 +21,7 @@ from genets.training.evaluation import evaluate
 from genets.training.loop import Training, train
 from genets.training.recipe import Recipe, RunRecipe, with_all_fields
 from genets.training.resources import is_out_of_memory
+from genets.training.score import Metric
 from genets.training.step import Teacher
 from genets.training.team import ALONE, Team
 from genets.training.variants import Variant, best_variant, is_decided, variants_of
@@ -68,6 +69,7 @@ def train_on(
     teacher: Teacher | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
     device: str | torch.device = "cpu",
+    metric: Metric = Metric.TOP1,
 ) -> None:
     """Train a network in place on a data set, with the augmentation of the recipe; see `train`.
 
@@ -85,6 +87,7 @@ def train_on(
         device=device,
         num_classes=data.num_classes,
         validation=data.validation,
+        metric=metric,
     )
 
 

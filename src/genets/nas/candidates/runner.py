@@ -35,7 +35,7 @@ from genets.networks import build, load_weights, save_weights
 from genets.networks.channels import MasterChannels
 from genets.networks.inheritance import inherit
 from genets.structure import Structure
-from genets.training import Score, evaluate, fitting_threads, train_on
+from genets.training import Metric, Score, evaluate, fitting_threads, train_on
 from genets.training.loop import estimate_norm_statistics
 from genets.training.resources import failure_reason, is_out_of_memory
 from genets.training.teacher import TeacherNetwork
@@ -60,6 +60,7 @@ class CandidateJob(MasterNetJob):
             starts where that is better; None where there is no such winner. Folds have none,
             because it was trained on their images.
         int8_target: The target, if candidates are also scored after quantisation for it.
+        metric: The score on the validation images that decides where a recipe has a linear start.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class CandidateJob(MasterNetJob):
     trial_weights: TrialWeights | None = None
     larger: tuple[Structure, Path] | None = None
     int8_target: Target | None = None
+    metric: Metric = Metric.TOP1
 
     @property
     def inherits(self) -> bool:
@@ -161,7 +163,10 @@ class CandidateRunner(MasterNetRunner):
         job = self.job
         net, data, teacher = self.start_training(structure)
         with fitting_threads(net, structure.resolution, job.recipe.batch_size):
-            train_on(net, data, job.recipe, seed=job.seed, teacher=teacher, device=job.device)
+            train_on(
+                net, data, job.recipe,
+                seed=job.seed, teacher=teacher, device=job.device, metric=job.metric,
+            )  # fmt: skip
         score = evaluate(net, data.validation, device=job.device)
         if job.int8_target is not None:
             quantised = score_quantised(net, data, data.validation, job.int8_target)

@@ -52,6 +52,7 @@ def make_candidate_job(context: SearchContext) -> CandidateJob:
         trial_weights=None if settings.from_scratch else context.trial_weights,
         larger=None if settings.from_scratch else _larger_winner(context),
         int8_target=context.int8_target,
+        metric=settings.metric,
     )
 
 
