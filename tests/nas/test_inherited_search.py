@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 import timm
 import torch
 from rounds_lab import SETTINGS, ClosedFormLatency, in_closed_form, settings
+from torch import nn
 
 from command_line import invoke
 from genets.core.errors import GenetsError, SettingsError
@@ -29,6 +31,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.study.study import Study
+from genets.nas.trials.run import run_trials
 from genets.nas.trials.weights import TrialWeights
 from genets.nas.workers.files import take_outputs, write_inputs
 from genets.nas.workers.job import Workers
@@ -140,6 +143,27 @@ def test_lost_trial_weights_cost_no_result(
     result = search(tmp_path / "study", asked(pretrained, trial_weights_mb=0))
     assert result.selected.structure == found.selected.structure
     assert scores(result) == scores(found)
+
+
+def test_dropped_trial_weights_are_said(tmp_path: Path, found: SearchResult) -> None:
+    """A trial is missing, and is run when the weights of two others are gone."""
+    folder = tmp_path / "study"
+    shutil.copytree(found.folder, folder)
+    with sqlite3.connect(folder / layout.TRIALS) as database:
+        database.execute("delete from trials where rowid = (select max(rowid) from trials)")
+    for name in (layout.CANDIDATES, layout.SELECTED):
+        (folder / f"{name}.json").unlink()
+    with Study.open(folder) as study:
+        kept = TrialWeights(folder / layout.TRIAL_WEIGHTS, 10**9)
+        for result in study.results()[:2]:
+            kept.path(result.trial).unlink()
+        context = SearchContext(study, 10, workers=1)
+        count = len(run_trials(context))
+        (fault,) = study.faults()
+        sentence = f"the weights of 2 of {count} trials were dropped, because the disk was full"
+        assert fault.sentence.startswith(sentence)
+        assert len(run_trials(context)) == count
+        assert study.faults() == [fault], "nothing is said twice"
 
 
 def test_damaged_trial_weights_cost_no_result(
@@ -310,11 +334,55 @@ def test_a_master_net_within_the_budget_is_a_candidate_as_it_is(
         assert score is not None
         own = [each for each in study.trained() if each.structure == MASTER]
         assert [each.top1 for each in own] == [score.top1]
-        if result.selected.structure == MASTER:
-            exported, _ = read_weights(study.winner_weights)
-            kept, _ = read_weights(study.master_weights)
-            assert all(torch.equal(exported[name], kept[name]) for name in kept)
-            assert any("the trained MasterNet itself" in each for each in result.warnings)
+        assert result.selected.structure == MASTER
+        exported, _ = read_weights(study.winner_weights)
+        kept, _ = read_weights(study.master_weights)
+        assert all(torch.equal(exported[name], kept[name]) for name in kept)
+        assert any("the trained MasterNet itself" in each for each in result.warnings)
+
+
+class HarmfulTraining(ClosedFormLatency):
+    """The training of a winner sets its classifier to 0."""
+
+    def train(self, net: nn.Module, *words: Any, teacher: nn.Module | None, **options: Any) -> None:
+        super().train(net, *words, teacher=teacher, **options)
+        if teacher is not None:
+            for value in net.get_submodule("head.fc").parameters():
+                nn.init.zeros_(value)
+
+
+@pytest.mark.parametrize("lab", [HarmfulTraining, ClosedFormLatency])
+def test_a_winner_is_never_worse_than_as_a_candidate(
+    pretrained: Path, tmp_path: Path, lab: type[ClosedFormLatency]
+) -> None:
+    longer = SHORT | {"epochs": 3}
+    chosen = asked(pretrained, final_training=longer, confirm_epochs=1)
+    result = run_search(chosen, tmp_path / "study", workers=1, lab=lab(chosen))
+    winner = result.selected.structure
+    with Study.open(result.folder) as study:
+        job = make_candidate_job(SearchContext(study, 10, workers=1))
+        own, kept = (
+            read_weights(path)[0] for path in (study.winner_weights, job.weights_path(winner))
+        )
+        is_kept = all(torch.equal(own[name], kept[name]) for name in kept)
+        confirmed = next(each for each in study.trained() if each.structure == winner)
+    log = (result.folder / layout.LOG).read_text()
+    assert is_kept is ("which is worse, so the winner keeps its weights" in log)
+    assert is_kept or lab is ClosedFormLatency
+    data = load_data("digits", winner.resolution)
+    net = build(winner, 10)
+    net.load_state_dict(own)
+    assert confirmed.cross_entropy is not None
+    assert evaluate(net, data.validation).cross_entropy <= confirmed.cross_entropy + 1e-6
+
+
+@pytest.mark.parametrize("cut", [0, 1000])
+def test_half_a_file_of_weights_begins_no_study(pretrained: Path, tmp_path: Path, cut: int) -> None:
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(pretrained.read_bytes()[:cut])
+    with pytest.raises(GenetsError, match="truncated or not a safetensors file"):
+        search(tmp_path / "study", asked(half))
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_single_candidate_is_not_compared_with_the_master_net(

@@ -47,7 +47,7 @@ from genets.report.study.facts import finished_parts, state_sentences, study_rec
 from genets.report.study.page import study_page
 from genets.report.study.tables import search_tables
 from genets.structure import Structure
-from genets.training import EpochRecord, Listener, RunSettings, Score
+from genets.training import EpochRecord, Listener, Metric, RunSettings, Score
 from genets.training.predictions import Predictions
 from json_keys import check_keys
 
@@ -454,8 +454,29 @@ def test_a_rival_is_trained_as_long_as_the_winner(tmp_path: Path, weights: Path)
     )  # fmt: skip
     assert tuned.recipe.warmup_epochs == pytest.approx(5 / 20)
     assert (tuned.weights, tuned.resolution, tuned.seed) == (str(weights), 16, 3)
+    assert (fresh.metric, tuned.metric) == (Metric.CROSS_ENTROPY,) * 2
     published = Rival.make(RivalName.parse("timm:resnet18"), asked, 16)
     assert (published.run.pretrained, published.start) == (True, "published")
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ({"from_scratch": False}, 7),  # the winner continues from its weights as a candidate
+        ({"from_scratch": False, "confirm": 1}, 5),
+        ({"from_scratch": False, "folds": 5}, 5),
+        ({"from_scratch": False, "confirm_epochs": 5}, 5),  # the candidate is the winner
+        ({"from_scratch": True}, 5),
+    ],
+)
+def test_the_epochs_of_a_rival_include_those_of_the_candidate(
+    changes: dict[str, Any], epochs: int
+) -> None:
+    final = {"epochs": 5, "class_weights": "balanced"}
+    asked = settings(**{"final_training": final, "confirm_epochs": 2, "rivals": [], **changes})
+    for name in (FRESH, "timm:resnet18"):
+        recipe = Rival.make(RivalName.parse(name), asked, 16).run.recipe
+        assert (recipe.epochs, recipe.class_weights) == (epochs, "balanced")
 
 
 def test_a_results_folder_is_a_rival_with_its_own_weights(tmp_path: Path) -> None:
@@ -568,7 +589,7 @@ def test_a_rival_is_trained_for_real(tmp_path: Path, weights: Path) -> None:
     assert rival.difference.top1 == pytest.approx((right - own) / len(images))
     before, after = read_tensors(weights), net.state_dict()
     moved = (after["stem.conv.weight"] - before["stem.conv.weight"]).abs().mean()
-    assert moved < 0.02 * before["stem.conv.weight"].abs().mean(), "it started from the file"
+    assert moved < 0.2 * before["stem.conv.weight"].abs().mean(), "it started from the file"
     again = RivalLaboratory(asked)
     again.faults[BYOBNET] = AssertionError("trained again")
     assert run(asked, tmp_path / "study", again).rivals[0].test == rival.test

@@ -26,10 +26,14 @@ def net_of(classes, seed=0):
         return build(MASTER, classes)
 
 
-def start_from(path, classes):
+def start_from(path, classes, names=()):
     """A network with starting weights, and the messages about them."""
-    source = resolve_network("master_small", classes, weights=path, fit="new classifier", seed=0)
-    data = SimpleNamespace(name="photos", num_classes=classes, mean=(0.5,) * 3, std=(0.5,) * 3)
+    source = resolve_network(
+        "master_small", classes, weights=path, fit="new classifier", class_names=names, seed=0
+    )
+    data = SimpleNamespace(
+        name="photos", num_classes=classes, class_names=names, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
     return source.network, [*starting_notes(source, data)]
 
 
@@ -121,6 +125,22 @@ def test_another_number_of_classes(tmp_path, source):
     assert torch.equal(net.stem.conv.weight, source.stem.conv.weight)
     assert len(notes) == 1
     assert "are for 7 classes: the classifier (head.fc) is new, for 3 classes" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "pair"),
+    [("abc", ""), ("", ""), ("abd", "'c' instead of 'd'"), ("acb", "'b' instead of 'c'")],
+)
+def test_as_many_other_classes(tmp_path, names, pair):
+    """Classes in another order are other classes, and unknown names are the same ones."""
+    trained, path = net_of(3, seed=1), tmp_path / "w.safetensors"
+    save_weights(trained, path, {"class_names": '["a", "b", "c"]'})
+    net, notes = start_from(path, 3, tuple(names))
+    expected = net_of(3) if pair else trained
+    assert torch.equal(net.head.fc.weight, expected.head.fc.weight)
+    assert torch.equal(net.stem.conv.weight, trained.stem.conv.weight)
+    sentence = f"are for other classes, such as {pair}: the classifier (head.fc) is new"
+    assert notes == ([f"weights {str(path)!r} {sentence}"] if pair else [])
 
 
 def test_another_network_is_refused_with_the_first_keys(tmp_path):

@@ -231,7 +231,7 @@ def _log_settings(study: Study, reasons: Sequence[str]) -> None:
 def _search(context: SearchContext, data: ImageData) -> SearchResult:
     refused: dict[str, InfeasibleBudgetError] = {}
     contexts = context.each_budget()
-    contexts = [each for each, _ in _each_met(contexts, check_feasible, refused)]
+    contexts = [each for each, _ in _each_met(contexts, _check_budget, refused)]
     master = cache(lambda: train_master(context, data))
     paths = master_paths(context.study, context.settings.num_folds)
     is_lost = not all(path.exists() for path in paths)
@@ -252,6 +252,15 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
     for warning in result.warnings:
         _log.warning("%s", warning)
     return result
+
+
+def _check_budget(context: SearchContext) -> None:
+    """Check that a structure meets the budget, unless there is a winner.
+
+    Raises InfeasibleBudgetError.
+    """
+    if context.study.selected() is None:
+        check_feasible(context)
 
 
 def _join_results(

@@ -108,25 +108,32 @@ class NetworkSource:
         known = facts.preprocessing is not None or TRAIN_STATE in metadata
         return facts if known or self.structure is not None else published_facts(self.network)
 
+    def other_class_names(self, class_names: Sequence[str]) -> list[tuple[str, str]]:
+        """The pairs of unlike names, of the weights and of the data, of the same output."""
+        return _unlike_names(self.class_names or (), class_names)
+
     def check_classes(self, class_names: Sequence[str], data_name: str) -> None:
         """Raise DataError if the weights were trained for other classes than those of the data."""
-        own, count = self.class_names or (), self.num_classes
+        count, pairs = self.num_classes, self.other_class_names(class_names)
         if count is not None and count != len(class_names):
             raise DataError(
                 f"{self.name} has {count} classes and {data_name} has {len(class_names)}; "
                 f"train this network on {data_name} first"
             )
-        pairs = [
-            (one, other)
-            for one, other in zip(own, class_names, strict=False)
-            if normal_name(one) != normal_name(other)
-        ]
         if pairs:
             raise DataError(
                 f"{self.name} and {data_name} have different names for {len(pairs)} of "
                 f"{len(class_names)} classes, such as {pairs[0][0]!r} and {pairs[0][1]!r}; "
                 f"train this network on {data_name} first"
             )
+
+
+def _unlike_names(names: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:
+    return [
+        (name, other)
+        for name, other in zip(names, others, strict=False)
+        if normal_name(name) != normal_name(other)
+    ]
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -151,6 +158,7 @@ def resolve_network(
     pretrained: bool = False,
     weights: str | Path | None = None,
     fit: Fit = "exact",
+    class_names: Sequence[str] = (),
     seed: int | None = None,
 ) -> NetworkSource:
     """Make the network that a text names.
@@ -164,9 +172,11 @@ def resolve_network(
         pretrained: Load published weights. The classifier is fresh where they are for another
             number of classes. A results folder has its own weights, so this changes nothing.
         weights: A file of weights to load; see `tensors_for`.
-        fit: How the file must fit. "exact": completely. "new classifier": where it is for another
-            number of classes, the classifier stays fresh. "kernels": only the kernels of the
-            convolutions are loaded, and the rest of the file is ignored.
+        fit: How the file must fit. "exact": completely. "new classifier": where it is for other
+            classes, the classifier stays fresh. "kernels": only the kernels of the convolutions are
+            loaded, and the rest of the file is ignored.
+        class_names: The names of the classes, for "new classifier". Without names, a file for as
+            many classes is a file for the same classes.
         seed: The seed of fresh weights; torch's global generator is then left alone. None draws
             from that generator.
 
@@ -188,8 +198,10 @@ def resolve_network(
         raise GenetsError(
             f"{text} is a results folder, which has its own weights; leave the weights file out"
         )
-    file_classes = _load_file(source.network, weights, num_classes, fit)
     path, metadata = Path(weights), read_metadata(weights)
+    known = read_facts(metadata, path).class_names or ()
+    is_for_others = fit == "new classifier" and bool(_unlike_names(known, class_names))
+    file_classes = _load_file(source.network, weights, num_classes, fit, is_for_others)
     if fit != "kernels":
         file_classes = stated_number(metadata, "num_classes", path, str(file_classes))
     facts = source.facts_about(pretrained=False, weights=path)
@@ -301,8 +313,13 @@ def _made(
     return NetworkSource(name, network, structure, resolution, PUBLISHED, num_classes, facts)
 
 
-def _load_file(net: nn.Module, path: str | Path, num_classes: int, fit: Fit) -> int | None:
-    """Load the file, and return the number of its classes; None where it does not matter."""
+def _load_file(
+    net: nn.Module, path: str | Path, num_classes: int, fit: Fit, is_for_others: bool
+) -> int | None:
+    """Load the file, and return the number of its classes; None where it does not matter.
+
+    is_for_others: Whether the file states other class names than those of the data.
+    """
     tensors = tensors_for(net, path)
     if fit == "kernels":
         check_finite(tensors, path)
@@ -320,7 +337,7 @@ def _load_file(net: nn.Module, path: str | Path, num_classes: int, fit: Fit) -> 
             f"weights {str(path)!r} are for {max(other_counts)} classes, not for {num_classes}; "
             "`genets train` can replace the classifier"
         )
-    if other_counts:
+    if other_counts or is_for_others:
         tensors = {**tensors, **{name: own[name] for name in keys}}
     check_finite(tensors, path)
     load_tensors(net, tensors, path)

@@ -308,7 +308,8 @@ class Estimate:
             )
         work = f"up to {counted(len(self._rivals), 'rival')}, each trained if it meets a budget"
         basis = "a step of the MasterNet, by multiply-adds"
-        return PlannedPhase(RIVALS, work, seconds, basis, len(self._rivals), 1, final.epochs)
+        epochs = max((recipe.epochs for recipe, _ in self._rivals), default=0)
+        return PlannedPhase(RIVALS, work, seconds, basis, len(self._rivals), 1, epochs)
 
 
 def _deciding_s(recipe: Recipe, times: TrainingTime, images: int, scored: int) -> float:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from genets.core.errors import GenetsError
+from genets.core.errors import GenetsError, counted
 from genets.core.log import get_logger
 from genets.nas.context import SearchContext
 from genets.nas.study.records import Trial, TrialResult
@@ -14,6 +14,8 @@ from genets.nas.trials.gpus import fitting_group_size, least_free_bytes, step_co
 from genets.nas.trials.inherited import InheritedTrialJob
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
+
+DROPPED = "a trial whose weights a candidate needs is run again, with the same result"
 
 _log = get_logger(__name__)
 
@@ -26,6 +28,8 @@ def run_trials(context: SearchContext) -> list[TrialResult]:
     if missing:
         with context.phase("trials"):
             _run_missing(context, missing, len(planned))
+    if not study.is_selected(number):
+        _note_dropped_weights(context)
     return study.results(number)
 
 
@@ -118,6 +122,23 @@ def _describe_failure(context: SearchContext, job: InheritedTrialJob, result: Tr
         "command again to repeat the trial, or begin another study with other settings of "
         "trial_training"
     )
+
+
+def _note_dropped_weights(context: SearchContext) -> None:
+    """Record once that weights of trials were dropped, unless the settings keep none."""
+    job = make_trial_job(context)
+    if not isinstance(job, InheritedTrialJob) or context.settings.trial_weights_mb == 0:
+        return
+    results, kept = context.study.results(context.round.number), [j.kept for j in job.each_fold()]
+    done = [each.trial for each in results if each.status == "done"]
+    dropped = sum(not all(files.path(trial).is_file() for files in kept) for trial in done)
+    is_noted = any(fault.sentence.endswith(DROPPED) for fault in context.study.faults())
+    if dropped and not is_noted:
+        context.study.add_fault(
+            f"the weights of {dropped} of {counted(len(done), 'trial')} were dropped, because the "
+            f"disk was full or trial_weights_mb ({context.settings.trial_weights_mb}) was "
+            f"reached; {DROPPED}"
+        )
 
 
 def _run_missing(context: SearchContext, missing: Sequence[Trial], planned: int) -> None:

@@ -175,6 +175,7 @@ def make_network(
             pretrained=settings.pretrained and fresh,
             weights=settings.weights or None if fresh else None,
             fit="new classifier",
+            class_names=data.class_names,
         )
     structure = source.structure
     if structure is not None:
@@ -189,19 +190,22 @@ def make_network(
 
 def starting_notes(source: NetworkSource, data: ImageData) -> Iterator[str]:
     """Messages on starting weights that were trained for other classes or other images."""
+    weights, others = f"weights {source.weights!r}", source.other_class_names(data.class_names)
+    if source.weights == PUBLISHED:
+        weights = f"the published weights of {source.name}"
+    classifier = f"the classifier ({classifier_name(source.network)}) is new"
     if source.num_classes not in (None, data.num_classes):
-        weights = f"weights {source.weights!r}"
-        if source.weights == PUBLISHED:
-            weights = f"the published weights of {source.name}"
         yield (
-            f"{weights} are for "
-            f"{source.num_classes} classes: the classifier ({classifier_name(source.network)}) is "
-            f"new, for {data.num_classes} classes"
+            f"{weights} are for {source.num_classes} classes: {classifier}, for "
+            f"{data.num_classes} classes"
         )
+    elif others:
+        pair = "{!r} instead of {!r}".format(*others[0])
+        yield f"{weights} are for other classes, such as {pair}: {classifier}"
     known = source.normalisation or (data.mean, data.std)
-    for name, own, theirs in zip(("mean", "std"), (data.mean, data.std), known, strict=True):
-        if tuple(theirs) != own:
-            yield f"{source.name} was trained with {name} {theirs}, and {data.name} has {own}"
+    for name, own, stated in zip(("mean", "std"), (data.mean, data.std), known, strict=True):
+        if tuple(stated) != own:
+            yield f"{source.name} was trained with {name} {stated}, and {data.name} has {own}"
 
 
 def _check_resolution(source: NetworkSource, data: ImageData) -> None:
