@@ -6,6 +6,8 @@ from typing import Any
 
 # Test workers share the cores; threads of their own would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A search uses published weights that are on this machine, and no test may depend on these.
+os.environ["HF_HUB_CACHE"] = os.path.join(os.path.dirname(__file__), "no-downloads")
 
 import pytest
 from hypothesis import settings

@@ -321,11 +321,24 @@ def test_an_older_study_is_not_cross_validated() -> None:
 
 
 @dataclass
+class FewClasses:
+    """A split of images of two classes."""
+
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def class_counts(self) -> Counter[int]:
+        return Counter(number % 2 for number in range(self.count))
+
+
+@dataclass
 class Sizes:
     """The sizes of a data set whose validation split was cut off."""
 
-    train: range
-    validation: range
+    train: FewClasses
+    validation: FewClasses
     cut_splits: tuple[str, ...] = ("validation",)
     origin: Any = None
 
@@ -333,7 +346,7 @@ class Sizes:
 def chosen_folds(
     train: int, validation: int, out: Path, cut: Sequence[str] = ("validation",), **changes: Any
 ) -> tuple[int, str]:
-    data: Any = Sizes(range(train), range(validation), tuple(cut))
+    data: Any = Sizes(FewClasses(train), FewClasses(validation), tuple(cut))
     chosen, reasons = choose_folds(settings(**{"rounds": 1, **changes}), data, out)
     return chosen.folds, "; ".join(reasons)
 
@@ -345,13 +358,27 @@ def test_few_validation_images_are_cross_validated(tmp_path: Path) -> None:
     )
     assert chosen_folds(800, 199, tmp_path) == (FOLDS, reason)
     assert chosen_folds(800, 200, tmp_path) == (1, "")
-    assert chosen_folds(800, 199, tmp_path, rounds=2) == (1, "")  # rounds exclude folds
-    assert chosen_folds(4, 2, tmp_path) == (1, "")  # too few for folds
     assert chosen_folds(800, 40, tmp_path, ())[1].endswith("on 800 training images")
     assert chosen_folds(800, 500, tmp_path, folds=3) == (3, "")
     assert chosen_folds(800, 10, tmp_path, folds=1) == (1, "")
     with pytest.raises(SettingsError, match="folds must be at most 12, the number of training"):
         chosen_folds(10, 2, tmp_path, folds=13)
+
+
+def test_a_reason_is_given_where_few_validation_images_decide_alone(tmp_path: Path) -> None:
+    def reason(*sizes: int, cut: Sequence[str] = ("validation",), **changes: Any) -> str:
+        number, reason = chosen_folds(*sizes, tmp_path, cut, **changes)
+        assert number == 1
+        return reason
+
+    alone = "validation images decide alone, because"
+    assert reason(800, 199, rounds=2) == (
+        f"folds 1: 199 {alone} a search with several rounds has no folds"
+    )
+    assert reason(4, 2) == f"folds 1: 2 {alone} 5 folds need at least 10 training images"
+    assert reason(20, 40, cut=()) == (
+        f"folds 1: 40 {alone} the data set has only 20 training images"
+    )
 
 
 def test_weights_that_have_seen_the_images_are_not_cross_validated(tmp_path: Path) -> None:

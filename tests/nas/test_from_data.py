@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +17,7 @@ import genets
 from command_line import invoke
 from genets.core.errors import DataError, GenetsError, SettingsError
 from genets.core.image_facts import ImageSizes
+from genets.nas import new_study
 from genets.nas import search as nas_search
 from genets.nas.new_study import complete_settings
 from genets.nas.settings.from_data import (
@@ -28,9 +32,12 @@ from genets.nas.settings.presets import PRESETS, TRAININGS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge
 from genets.nas.settings.training import TrialSettings
-from genets.structure import zoo
+from genets.structure import Structure, zoo
+from genets.training import make_recipe
 
 GIVEN = {"budget": "0.5x"}
+OWN_BLOCKS = str(Path(__file__).parents[2] / "examples" / "rep_blocks.py")
+networks_build = import_module("genets.networks.build")
 
 
 def photographs(folder: Path, side: int, count: int = 6) -> str:
@@ -129,6 +136,7 @@ def test_a_folder_of_photographs_is_searched_at_their_size(tmp_path: Path) -> No
         ({"master": "master_small"}, None, 16, 1),
         ({"master": "genet_light", "resolution": 128}, None, 128, 1),
         ({"resolution": 32}, None, 32, 2),
+        ({"resolution": 128}, None, 128, 3),  # and that no published weights are at hand
         ({"final_training": {"epochs": 3}}, None, 96, 3),
         ({table: {"recipe": "nas"} for table in TRAININGS}, None, 96, 2),
         ({}, "quick", 16, 0),
@@ -148,6 +156,88 @@ def test_given_settings_win(
         assert chosen.structure == zoo[given["master"]].with_resolution(resolution)
     if "epochs" in given.get("final_training", {}):
         assert chosen.final_training.epochs == given["final_training"]["epochs"]
+
+
+@pytest.mark.usefixtures("own_block_types")
+@pytest.mark.parametrize(
+    ("given", "side", "is_used"),
+    [
+        ({}, 100, True),
+        ({}, 64, False),  # a GENet needs larger images
+        ({"resolution": 64}, 100, False),
+        ({"pretrained": False}, 100, False),
+        ({"from_scratch": True}, 100, False),
+        ({"master_training": {"epochs": 3}}, 100, False),
+        ({"own_blocks": [OWN_BLOCKS], "space": {"blocks": ["XX3", "RepVGG3"]}}, 100, False),
+        ({"master": "genet_light", "resolution": 96}, 100, False),
+    ],
+)
+def test_published_weights_at_hand_are_used(
+    given: dict[str, Any], side: int, is_used: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[Structure] = []
+
+    def has_cached_weights(structure: Structure) -> bool:
+        asked_for.append(structure)
+        return True
+
+    monkeypatch.setattr(networks_build, "has_cached_weights", has_cached_weights)
+    data = photographs(tmp_path / "photos", side)
+    complete = complete_settings({"data": data, **GIVEN, **given}, tmp_path / "study")
+    chosen = SearchSettings(**complete.values)
+    assert chosen.pretrained is is_used
+    assert chosen.master_training.linear_start is is_used
+    assert asked_for == [zoo["genet_light"]] * is_used
+    reason = "pretrained: the published weights of genet_light are on this machine"
+    assert (reason in complete.reasons) is is_used
+
+
+def test_cached_weights_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's cache holds a file of one GENet."""
+    repository = tmp_path / "models--timm--gernet_s.idstcv_in1k"
+    (repository / "snapshots/1").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("1")
+    (repository / "snapshots/1/model.safetensors").touch()
+    find = partial(huggingface_hub.try_to_load_from_cache, cache_dir=tmp_path)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", find)
+    cached = [name for name in zoo if networks_build.has_cached_weights(zoo[name])]
+    assert cached == ["genet_light"]
+
+
+@pytest.mark.parametrize("preset", [None, "quick", "imagenet", "paper"])
+def test_a_master_net_with_weights_is_fine_tuned(preset: str | None, tmp_path: Path) -> None:
+    weights = {"weights": "own.pth", "master": "master_small"}
+    chosen = {"data": "digits", **GIVEN, **(PRESETS[preset] if preset else {}), **weights}
+    complete = complete_settings(chosen, tmp_path / "study", preset)
+    settings = SearchSettings(**complete.values)
+    tuned = {**PRESETS["photos"]["master_training"], "epochs": 20, "precision": "fp32"}
+    assert settings.master_training.recipe() == make_recipe(tuned)
+    assert complete.reasons[-1] == (
+        "recipe finetune for the MasterNet: it starts from trained weights"
+    )
+    for changes, is_tuned in (({"recipe": "nas"}, False), ({"epochs": 7, "erase": 0.3}, True)):
+        given = merge(chosen, {"master_training": changes})
+        own = SearchSettings(
+            **complete_settings(given, tmp_path / "study", preset).values
+        ).master_training
+        assert own.linear_start is is_tuned
+        assert not is_tuned or (own.epochs, own.erase) == (7, 0.3)
+
+
+def test_many_images_are_searched_from_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = photographs(tmp_path / "photos", 24)
+    monkeypatch.setattr(new_study, "MANY_IMAGES", 8)
+    complete = complete_settings({"data": data, **GIVEN}, tmp_path / "study")
+    assert complete.values["from_scratch"]
+    assert complete.reasons[-1] == (
+        "from_scratch: inherited weights were tried with fewer images only"
+    )
+    for given in ({"from_scratch": False}, {"pretrained": True}):
+        complete = complete_settings({"data": data, **GIVEN, **given}, tmp_path / "study")
+        assert not SearchSettings(**complete.values).from_scratch
 
 
 def test_the_epochs_of_the_preset_photos_follow_from_the_number_of_images(tmp_path: Path) -> None:
@@ -213,9 +303,8 @@ def test_the_training_of_trials_may_be_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("own_block_types")
 def test_blocks_of_your_own_are_trained_from_scratch(tmp_path: Path) -> None:
-    file = Path(__file__).parents[2] / "examples" / "rep_blocks.py"
     blocks = {"blocks": ["XX3", "RepVGG3"]}
-    own = {"data": "digits", **GIVEN, "own_blocks": [str(file)], "space": blocks}
+    own = {"data": "digits", **GIVEN, "own_blocks": [OWN_BLOCKS], "space": blocks}
     complete = complete_settings(own, tmp_path / "study")
     assert complete.values["from_scratch"] is True
     assert complete.reasons[0].startswith("from_scratch: blocks of your own inherit weights at ")
@@ -244,13 +333,13 @@ def test_the_reasons_are_shown_and_logged(tmp_path: Path, monkeypatch: pytest.Mo
     data = photographs(tmp_path / "photos", 100)
     result = invoke("search", "--data", data, "--budget", "0.5x", "--out", tmp_path / "study")
     lines = result.stderr.splitlines()
-    assert lines[-4:-1] == list(passed["reasons"])
+    assert lines[-5:-1] == list(passed["reasons"])
     assert sum("2 classes" in line for line in lines) <= 1
     assert passed["resolution"] == 96
     passed.clear()
     with pytest.raises(GenetsError, match="stopped"):
         genets.search(data=data, budget="0.5x", out=tmp_path / "study")
-    assert (passed["resolution"], len(passed["reasons"])) == (96, 3)
+    assert (passed["resolution"], len(passed["reasons"])) == (96, 4)
     monkeypatch.undo()
     asked = settings(rounds=1)
     search(asked, tmp_path / "other", reasons=("resolution 16: it fits",))

@@ -206,6 +206,11 @@ def search(
             "--plan needs one MasterNet, and --compare-masters trains several to choose one; "
             "give --master"
         )
+    if masters and (chosen.get("pretrained") or chosen.get("weights")):
+        raise SettingsError(
+            "--compare-masters trains structures from scratch, so it takes no starting weights; "
+            "leave out --pretrained, --weights and the preset photos"
+        )
     if plan:
         _plan(chosen, out, preset, machines, json)
         return
@@ -291,6 +296,7 @@ def _run(
     from genets.cli.progress import show_progress
     from genets.nas.calm import leaves_threads_open
     from genets.nas.search import run_search
+    from genets.nas.settings.from_data import MIN_PHOTO_SIDE
     from genets.nas.study.reader import is_study
     from genets.report.study.facts import finished_parts
     from genets.report.study.tables import search_tables
@@ -308,6 +314,9 @@ def _run(
     if not json:
         for warning in result.warnings:
             print_remark(f"warning: {warning}")
+        if not checked.rivals and checked.structure.resolution >= MIN_PHOTO_SIDE:
+            again = f"genets search --out {shlex.quote(str(out))} --rivals default"
+            print_remark(f"To compare the winner with published networks: {again}")
     if result.refused:
         raise InfeasibleBudgetError(refused_sentence(result.refused))
 

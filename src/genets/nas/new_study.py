@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from genets.core.data_name import LOADERS
 from genets.core.errors import SettingsError, counted
-from genets.nas.settings.from_data import settings_from_data
+from genets.core.image_facts import FEW_VALIDATION_IMAGES
+from genets.nas.settings.from_data import (
+    MANY_IMAGES,
+    MIN_PHOTO_SIDE,
+    PHOTO_MASTER,
+    fitting_resolution,
+    settings_from_data,
+    tuned_master,
+)
 from genets.nas.settings.presets import (
+    MASTER_TRAINING,
     OF_FINE_TUNING,
     OF_SMALL_IMAGES,
     PRESETS,
@@ -19,11 +28,18 @@ from genets.nas.settings.presets import (
 )
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge_settings
-from genets.nas.settings.training import RECIPE, USED_BY_INHERITED_TRIALS, TrialSettings
+from genets.nas.settings.training import (
+    RECIPE,
+    USED_BY_INHERITED_TRIALS,
+    TrainingSettings,
+    TrialSettings,
+)
 from genets.nas.study.reader import is_study, load_settings
+from genets.structure import zoo
 from genets.training.recipe import describe_unused
 
 if TYPE_CHECKING:
+    from genets.core.image_facts import ImageSizes
     from genets.data import ImageData
 
 MEASURED_AT = 64  # any resolution, because only the sizes of the files are read
@@ -49,9 +65,10 @@ def complete_settings(
 
     MasterNet and resolution follow from the data unless they are given, and the recipes unless a
     preset or a table of a training gives them; the epochs of the preset `photos` follow from the
-    data, too. The preset `quick` and data sets that draw their own images take the defaults. Where
-    the space has block types of the user's own, trials and candidates are trained from scratch
-    unless the settings say otherwise. A study that exists stays as it is.
+    data, too. The preset `quick` and data sets that draw their own images take the defaults.
+    Photographs start from published weights that are on this machine. A MasterNet with starting
+    weights is fine-tuned. Where the space has block types of the user's own, trials and candidates
+    are trained from scratch unless the settings say otherwise. A study that exists stays as it is.
 
     Args:
         chosen: The given settings, with those of the preset.
@@ -71,7 +88,9 @@ def complete_settings(
     of_data = _settings_of_data(settings, chosen, preset)
     of_blocks = _settings_of_own_blocks(settings, chosen)
     values = merge_settings(of_data.values, of_blocks.values, chosen)
-    reasons = (*of_data.reasons, *of_blocks.reasons)
+    of_weights = _settings_of_weights(values, chosen, preset)
+    values = merge_settings(values, of_weights.values)
+    reasons = (*of_data.reasons, *of_blocks.reasons, *of_weights.reasons)
     unused = _unused_fields_of_trials(SearchSettings(**values), chosen, preset)
     return CompleteSettings(values, (*reasons, unused) if unused else reasons)
 
@@ -98,12 +117,9 @@ def _unused_fields_of_trials(
         return ""
     usual = TrialSettings().model_dump()
     usual |= PRESETS[preset].get(TRIAL_TRAINING, {}) if preset else {}
-    given = chosen.get(TRIAL_TRAINING, {})
-    if isinstance(given, TrialSettings):
-        given = given.model_dump(include=given.model_fields_set)
     unused = [
         name
-        for name, value in given.items()
+        for name, value in _given_fields(chosen, TRIAL_TRAINING).items()
         if name not in USED_BY_INHERITED_TRIALS and value != usual[name]
     ]
     if not unused:
@@ -113,6 +129,15 @@ def _unused_fields_of_trials(
         f"{', '.join(unused)} of {TRIAL_TRAINING} {verb} unused, because trials inherit weights; "
         "feature_steps sets the length of such a trial"
     )
+
+
+def _given_fields(chosen: Mapping[str, Any], table: str) -> Mapping[str, Any]:
+    """The fields of a table of a training, which may be a model, as they were given."""
+    given = chosen.get(table, {})
+    if isinstance(given, TrainingSettings):
+        given = given.model_dump(include=given.model_fields_set)
+    fields: Mapping[str, Any] = given
+    return fields
 
 
 def _settings_of_data(
@@ -135,15 +160,58 @@ def _settings_of_data(
         settings.data, MEASURED_AT, seed=settings.seed, check=False,
         max_broken_share=settings.max_broken_share,
     )  # fmt: skip
+    sizes = measure_images(data)
+    of_start = CompleteSettings({})
+    if not has_recipes and not has_master:
+        of_start = _settings_of_start(sizes, settings, chosen)
     found = settings_from_data(
-        measure_images(data),
+        sizes,
         master=not has_master,
         resolution=settings.resolution if has_master else chosen.get("resolution"),
         recipes=not has_recipes,
         fine_tuning=fine_tuning,
-        has_weights=settings.has_starting_weights,
+        has_weights=settings.has_starting_weights or "pretrained" in of_start.values,
     )
-    return CompleteSettings(found.settings, found.reasons)
+    return CompleteSettings(
+        {**found.settings, **of_start.values}, (*found.reasons, *of_start.reasons)
+    )
+
+
+def _settings_of_start(
+    sizes: ImageSizes, settings: SearchSettings, chosen: Mapping[str, Any]
+) -> CompleteSettings:
+    """Choose whether a search starts from published weights, and what inherits weights."""
+    is_decided = settings.has_starting_weights or settings.has_own_types
+    if is_decided or chosen.keys() & {"pretrained", "from_scratch", *TRAININGS}:
+        return CompleteSettings({})
+    if sizes.images >= MANY_IMAGES:
+        reason = "from_scratch: inherited weights were tried with fewer images only"
+        return CompleteSettings({"from_scratch": True}, (reason,))
+    if (chosen.get("resolution") or fitting_resolution(sizes.median_side)) < MIN_PHOTO_SIDE:
+        return CompleteSettings({})
+    from genets.networks.build import has_cached_weights
+
+    published = f"the published weights of {PHOTO_MASTER} are"
+    if has_cached_weights(zoo[PHOTO_MASTER]):
+        return CompleteSettings({"pretrained": True}, (f"pretrained: {published} on this machine",))
+    reason = f"fresh weights: {published} not on this machine; the preset photos fetches them"
+    return CompleteSettings({}, (reason,))
+
+
+def _settings_of_weights(
+    values: Mapping[str, Any], chosen: Mapping[str, Any], preset: str | None
+) -> CompleteSettings:
+    """Fine-tune a MasterNet with starting weights, unless its recipe is given."""
+    settings, usual = SearchSettings(**values), PRESETS[preset] if preset else {}
+    is_tuned = settings.master_training.recipe().linear_start
+    if is_tuned or not settings.has_starting_weights:
+        return CompleteSettings({})
+    given, presets = _given_fields(chosen, MASTER_TRAINING), usual.get(MASTER_TRAINING, {})
+    own = {name: value for name, value in given.items() if presets.get(name) != value}
+    if own.keys() & {RECIPE, "optimizer", "learning_rate"}:
+        return CompleteSettings({})
+    reason = "recipe finetune for the MasterNet: it starts from trained weights"
+    return CompleteSettings({MASTER_TRAINING: tuned_master() | own}, (reason,))
 
 
 def choose_folds(
@@ -159,7 +227,8 @@ def choose_folds(
         out: The folder of the study.
 
     Returns:
-        The settings, and the reason where the number of folds follows from the data.
+        The settings, and the reason where the number of folds follows from the data, or where
+        few validation images decide without folds.
 
     Raises:
         SettingsError: There are more folds than images, or the starting weights were trained on
@@ -168,30 +237,37 @@ def choose_folds(
     """
     if is_study(out):
         return _with_folds(settings, settings.folds or load_settings(out).folds), ()
-    from genets.data.folds import choose_num_folds, count_fold_images
+    from genets.data.folds import FOLDS, count_fold_images, obstacle_to_folds
     from genets.networks.weights_facts import were_trained_on
 
-    images, folds = count_fold_images(data), choose_num_folds(data)
+    images = count_fold_images(data)
     if settings.folds > images:
         raise SettingsError(
             f"folds must be at most {images}, the number of training images, not {settings.folds}"
         )
     has_seen = were_trained_on(settings.weights, data.origin)
-    is_possible = settings.rounds == 1 and not has_seen
-    if settings.folds > 1 and not is_possible:
+    if settings.folds > 1 and has_seen:
         raise SettingsError(
             f"folds must be 1, not {settings.folds}, because the starting weights were trained on "
             "images of the same data, and a fold must hold images that the MasterNet has not seen"
         )
     if settings.folds:
         return settings, ()
-    if folds == 1 or not is_possible:
+    obstacle = obstacle_to_folds(data)
+    if settings.rounds > 1:
+        obstacle = "a search with several rounds has no folds"
+    elif has_seen:
+        obstacle = "the starting weights were trained on images of the same data"
+    few = counted(len(data.validation), "validation image")
+    if len(data.validation) >= FEW_VALIDATION_IMAGES:
         return _with_folds(settings, 1), ()
+    if obstacle:
+        return _with_folds(settings, 1), (f"folds 1: {few} decide alone, because {obstacle}",)
     reason = (
-        f"folds {folds}: with {counted(len(data.validation), 'validation image')}, trials and "
-        f"candidates are cross-validated on {counted(images, 'training image')}"
+        f"folds {FOLDS}: with {few}, trials and candidates are cross-validated on "
+        f"{counted(images, 'training image')}"
     )
-    return _with_folds(settings, folds), (reason,)
+    return _with_folds(settings, FOLDS), (reason,)
 
 
 def _with_folds(settings: SearchSettings, folds: int) -> SearchSettings:

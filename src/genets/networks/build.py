@@ -164,16 +164,27 @@ def reach_hub(config: PretrainedCfg) -> None:
 
     The hub's own download would try again for half a minute, with a message each time.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     assert config.hf_hub_id is not None
-    cached = try_to_load_from_cache(config.hf_hub_id, HUB_FILE)
-    if isinstance(cached, str):
+    if _is_cached(config.hf_hub_id):
         return
     try:
         get_hf_file_metadata(hf_hub_url(config.hf_hub_id, HUB_FILE))
     except Exception as error:  # the type depends on the hub's version and its HTTP client
         raise OSError(str(error)) from error
+
+
+def has_cached_weights(structure: Structure) -> bool:
+    """Whether the published weights of a GENet of this structure are on this machine."""
+    hub_id = timm_config(structure, genet_name(structure)).hf_hub_id
+    return hub_id is not None and _is_cached(hub_id)
+
+
+def _is_cached(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, HUB_FILE), str)
 
 
 # timm's name of each block type. `register_block` adds the block types of users.

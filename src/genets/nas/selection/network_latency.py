@@ -82,9 +82,10 @@ class NetworkLatency:
         return ratio.median * self.master_ms_per_image
 
     def interval_ms(self, budget: Budget) -> tuple[float, float]:
-        """The 95 % interval of `median_ms`; that of a ratio is wider, as in other minutes.
+        """The 95 % interval of `median_ms`.
 
-        The ratio of the MasterNet to itself is exact.
+        The interval of a ratio is wider, because the machine changes from minute to minute. The
+        ratio of the MasterNet to itself is exact.
         """
         ratio = self._ratio_for(budget)
         if ratio is None:

@@ -12,14 +12,15 @@ from typing import Any
 
 from genets.core.errors import counted
 from genets.core.image_facts import ImageSizes
-from genets.nas.settings.presets import PRESETS, TRAININGS
+from genets.nas.settings.presets import MASTER_TRAINING, PRESETS, TRAININGS
 
 # Usual input sizes, the largest of which is the usual one on ImageNet.
 RESOLUTIONS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 # The strides of the GENets reduce an image 32 times, so a smaller image ends as a map of less than
 # 3 x 3 values. `master_small` reduces it 16 times.
 MIN_PHOTO_SIDE = 96
-MANY_IMAGES = 100_000  # from here on, the larger GENet, and no fine-tuning
+PHOTO_MASTER = "genet_light"
+MANY_IMAGES = 100_000  # from here on, the larger GENet, and the paper's recipe for the winner
 FEW_IMAGES = 10_000  # below, batches of 256 images would leave few steps in an epoch
 SMALL_BATCH = 64
 # A fine-tuning needs steps even where an epoch has few.
@@ -97,7 +98,7 @@ def _choose_master(sizes: ImageSizes, side: int, *, has_weights: bool) -> tuple[
     if side < MIN_PHOTO_SIDE and not has_weights:
         name, reason = "master_small", f"images of {side} pixels are small"
     else:
-        name = "genet_normal" if sizes.images >= MANY_IMAGES else "genet_light"
+        name = "genet_normal" if sizes.images >= MANY_IMAGES else PHOTO_MASTER
         reason = f"{counted(sizes.images, 'training image')} of {side} pixels"
     return name, f"MasterNet {name}: {reason}"
 
@@ -139,6 +140,11 @@ def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
         f"{epochs} epochs for the MasterNet, {candidates} for candidates and {winner} for the "
         f"winner{few_steps}"
     )
+
+
+def tuned_master() -> dict[str, Any]:
+    """The training of a MasterNet with starting weights, for any number of images."""
+    return {**PRESETS["photos"][MASTER_TRAINING], "epochs": FINE_TUNING_EPOCHS}
 
 
 def _enough_epochs(images: int, batch_size: int) -> int:

@@ -12,8 +12,8 @@ from genets.structure import zoo
 from genets.structure.space import PAPER_BLOCKS
 from genets.training.recipe import apply_changes, full_recipe
 
-TRIAL_TRAINING = "trial_training"
-TRAININGS = ("master_training", TRIAL_TRAINING, "final_training")
+MASTER_TRAINING, TRIAL_TRAINING = "master_training", "trial_training"
+TRAININGS = (MASTER_TRAINING, TRIAL_TRAINING, "final_training")
 
 
 def _training(recipe: str, **changes: Any) -> dict[str, Any]:

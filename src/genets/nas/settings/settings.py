@@ -182,7 +182,7 @@ class SearchSettings(SettingsModel):
     weights: str = Field(
         default="",
         description="File of weights from which the MasterNet starts. The classifier is new where "
-        "the weights are for another number of classes.",
+        "the weights are for other classes.",
     )
     normalisation: Literal["weights", "data"] = Field(
         default="weights",
@@ -251,9 +251,9 @@ class SearchSettings(SettingsModel):
     trial_weights_mb: int = Field(
         default=2000,
         ge=0,
-        description="Most megabytes of disk for the weights of trials, which candidates inherit. "
-        "The oldest weights are dropped first; a trial whose weights a candidate needs is run "
-        "again.",
+        description="Most megabytes of disk for the weights of the trials of a round, which "
+        "candidates inherit. The oldest weights are dropped first; a trial whose weights a "
+        "candidate needs is run again, and the weights of such a trial may exceed the limit.",
     )
     rounds: int = Field(
         default=1,
