@@ -93,6 +93,10 @@ def test_the_best_becomes_the_master(
             ("--compare-masters", "net1,net2", "--master", "net3"),
             "--master or --compare-masters, not both",
         ),
+        (
+            ("--compare-masters", "net1,net2", "--weights", "own.pth"),
+            "from scratch, so it takes no starting weights",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_from(

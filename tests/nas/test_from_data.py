@@ -167,6 +167,7 @@ def test_given_settings_win(
         ({"resolution": 64}, 100, False),
         ({"pretrained": False}, 100, False),
         ({"from_scratch": True}, 100, False),
+        ({"from_scratch": False}, 100, True),
         ({"master_training": {"epochs": 3}}, 100, False),
         ({"own_blocks": [OWN_BLOCKS], "space": {"blocks": ["XX3", "RepVGG3"]}}, 100, False),
         ({"master": "genet_light", "resolution": 96}, 100, False),
@@ -235,9 +236,14 @@ def test_many_images_are_searched_from_scratch(
     assert complete.reasons[-1] == (
         "from_scratch: inherited weights were tried with fewer images only"
     )
-    for given in ({"from_scratch": False}, {"pretrained": True}):
+    for given, is_scratch in (
+        ({"from_scratch": False}, False),
+        ({"pretrained": True}, False),
+        ({"pretrained": False}, True),
+        ({"master": "master_small", "confirm_epochs": 3}, True),
+    ):
         complete = complete_settings({"data": data, **GIVEN, **given}, tmp_path / "study")
-        assert not SearchSettings(**complete.values).from_scratch
+        assert SearchSettings(**complete.values).from_scratch is is_scratch
 
 
 def test_the_epochs_of_the_preset_photos_follow_from_the_number_of_images(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from rounds_lab import SETTINGS, ClosedFormLatency, in_closed_form, settings
 from torch import nn
 
 from command_line import invoke
-from genets.core.errors import GenetsError, SettingsError
+from genets.core.errors import GenetsError, SettingsError, TrainingError
 from genets.data import load_data
 from genets.nas.candidates.assembly import nearest_trials, needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
@@ -39,7 +39,7 @@ from genets.nas.workers.local import LocalWorkers
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
 from genets.structure import Structure, SuperBlock
-from genets.training import Recipe, evaluate, train
+from genets.training import Metric, Recipe, evaluate, train
 
 MASTER = Structure.parse(SETTINGS["master"])
 SHORT = {"epochs": 1, "warmup_epochs": 0.5, "learning_rate": 0.1}
@@ -160,8 +160,7 @@ def test_dropped_trial_weights_are_said(tmp_path: Path, found: SearchResult) -> 
         context = SearchContext(study, 10, workers=1)
         count = len(run_trials(context))
         (fault,) = study.faults()
-        sentence = f"the weights of 2 of {count} trials were dropped, because the disk was full"
-        assert fault.sentence.startswith(sentence)
+        assert fault.sentence.startswith(f"2 of {count} trials left no weights on the disk")
         assert len(run_trials(context)) == count
         assert study.faults() == [fault], "nothing is said twice"
 
@@ -346,12 +345,22 @@ class HarmfulTraining(ClosedFormLatency):
 
     def train(self, net: nn.Module, *words: Any, teacher: nn.Module | None, **options: Any) -> None:
         super().train(net, *words, teacher=teacher, **options)
+        assert options["metric"] is self.asked.metric
         if teacher is not None:
             for value in net.get_submodule("head.fc").parameters():
                 nn.init.zeros_(value)
 
 
-@pytest.mark.parametrize("lab", [HarmfulTraining, ClosedFormLatency])
+class FailingTraining(ClosedFormLatency):
+    """The training of a winner fails after it has changed the network."""
+
+    def train(self, net: nn.Module, *words: Any, teacher: nn.Module | None, **options: Any) -> None:
+        super().train(net, *words, teacher=teacher, **options)
+        if teacher is not None:
+            raise TrainingError("the loss became nan")
+
+
+@pytest.mark.parametrize("lab", [HarmfulTraining, FailingTraining, ClosedFormLatency])
 def test_a_winner_is_never_worse_than_as_a_candidate(
     pretrained: Path, tmp_path: Path, lab: type[ClosedFormLatency]
 ) -> None:
@@ -366,8 +375,9 @@ def test_a_winner_is_never_worse_than_as_a_candidate(
         )
         is_kept = all(torch.equal(own[name], kept[name]) for name in kept)
         confirmed = next(each for each in study.trained() if each.structure == winner)
+        assert job.metric is chosen.metric
     log = (result.folder / layout.LOG).read_text()
-    assert is_kept is ("which is worse, so the winner keeps its weights" in log)
+    assert is_kept is ("the winner keeps its weights as a candidate: the final" in log)
     assert is_kept or lab is ClosedFormLatency
     data = load_data("digits", winner.resolution)
     net = build(winner, 10)
@@ -426,7 +436,7 @@ def candidate_job(
     return CandidateJob(
         master=MASTER, master_weights=master, data="digits", recipe=Recipe(epochs=1), seed=0,
         folder=master.parent, source=MASTER, source_weights=master,
-        trial_weights=TrialWeights(master.parent, 0), larger=larger, **changes,
+        trial_weights=TrialWeights(master.parent, 0), larger=larger, metric=Metric.TOP1, **changes,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from genets.core.errors import (
 )
 from genets.core.progress import Progress
 from genets.data import DigitsSplit
+from genets.nas import search as nas_search
 from genets.nas.context import PHASES, SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.reselect import select_top
@@ -161,6 +162,21 @@ def test_a_finished_study_gives_the_same_result_at_once(
     assert again.winner == result.winner
     for name, tensor in genets.load(folder / "results").state_dict().items():
         assert torch.equal(tensor, weights[name]), name
+
+
+def test_a_finished_study_is_not_refused(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer genets may measure the fastest structure above the budget."""
+
+    def refuse(context: SearchContext) -> None:
+        raise InfeasibleBudgetError("refused")
+
+    monkeypatch.setattr(nas_search, "check_feasible", refuse)
+    folder, result, _ = finished
+    assert run_search(settings(), folder, workers=1, lab=Idle(settings())).winner == result.winner
+    with pytest.raises(InfeasibleBudgetError):
+        run_search(settings(), folder.parent / "new", workers=1, lab=Idle(settings()))
 
 
 def test_a_finished_study_that_lost_its_masternet_gives_its_result(

@@ -18,7 +18,7 @@ from genets.nas.candidates.runner import CandidateJob
 from genets.nas.workers.slurm.arrays import describe_refusal, run_command
 from genets.nas.workers.slurm.cluster import parse_minutes
 from genets.structure import Structure
-from genets.training import Recipe
+from genets.training import Metric, Recipe
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,8 @@ def test_a_job_of_a_later_driver_has_the_same_key(
     def job(folder: Path, **values: Any) -> CandidateJob:
         return CandidateJob(
             master=master, master_weights=folder / "a", data="digits", recipe=Recipe(epochs=2),
-            seed=0, folder=folder, source=master, source_weights=folder / "a", **values,
+            seed=0, folder=folder, source=master, source_weights=folder / "a",
+            metric=Metric.TOP1, **values,
         )  # fmt: skip
 
     first = job(tmp_path, device="cuda:1", readers=4)

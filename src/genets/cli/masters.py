@@ -53,9 +53,15 @@ def choose_master(
     """
     from genets.cli.output import print_remark, remark_console
     from genets.nas.settings.settings import SearchSettings
+    from genets.nas.study.reader import is_study
     from genets.report.study.tables import masters_table
 
     settings = {name: SearchSettings(**{**merged, "master": name}) for name in structures}
+    if not is_study(out) and any(each.has_starting_weights for each in settings.values()):
+        raise SettingsError(
+            "--compare-masters trains structures from scratch, so it takes no starting weights; "
+            "leave out --pretrained, --weights and the preset photos, and name no results folder"
+        )
     ranking, latencies = _rank(settings, out, machines, plain=plain)
     remark_console().print(masters_table(ranking.with_latencies(latencies), ranking.metric))
     for failed in ranking.failed:

@@ -206,11 +206,6 @@ def search(
             "--plan needs one MasterNet, and --compare-masters trains several to choose one; "
             "give --master"
         )
-    if masters and (chosen.get("pretrained") or chosen.get("weights")):
-        raise SettingsError(
-            "--compare-masters trains structures from scratch, so it takes no starting weights; "
-            "leave out --pretrained, --weights and the preset photos"
-        )
     if plan:
         _plan(chosen, out, preset, machines, json)
         return
@@ -302,7 +297,8 @@ def _run(
     from genets.report.study.tables import search_tables
     from genets.report.wording import refused_sentence
 
-    if is_study(out):
+    is_new = not is_study(out)
+    if not is_new:
         parts = finished_parts(out) or ["no phase has ended yet"]
         print_remark(f"Continuing {out}: {', '.join(parts)}.")
     with show_progress(plain=json) as on_event:
@@ -314,9 +310,9 @@ def _run(
     if not json:
         for warning in result.warnings:
             print_remark(f"warning: {warning}")
-        if not checked.rivals and checked.structure.resolution >= MIN_PHOTO_SIDE:
+        if is_new and not checked.rivals and checked.structure.resolution >= MIN_PHOTO_SIDE:
             again = f"genets search --out {shlex.quote(str(out))} --rivals default"
-            print_remark(f"To compare the winner with published networks: {again}")
+            print_remark(f"To fetch published networks and compare the winner with them: {again}")
     if result.refused:
         raise InfeasibleBudgetError(refused_sentence(result.refused))
 

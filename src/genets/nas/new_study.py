@@ -162,7 +162,9 @@ def _settings_of_data(
     )  # fmt: skip
     sizes = measure_images(data)
     of_start = CompleteSettings({})
-    if not has_recipes and not has_master:
+    if not settings.has_starting_weights and sizes.images >= MANY_IMAGES:
+        of_start = _settings_of_many_images(chosen, preset)
+    elif not has_master and not has_recipes:
         of_start = _settings_of_start(sizes, settings, chosen)
     found = settings_from_data(
         sizes,
@@ -177,17 +179,21 @@ def _settings_of_data(
     )
 
 
+def _settings_of_many_images(chosen: Mapping[str, Any], preset: str | None) -> CompleteSettings:
+    """Train from scratch where inherited weights were never tried."""
+    if preset is not None or "from_scratch" in chosen:
+        return CompleteSettings({})
+    reason = "from_scratch: inherited weights were tried with fewer images only"
+    return CompleteSettings({"from_scratch": True}, (reason,))
+
+
 def _settings_of_start(
     sizes: ImageSizes, settings: SearchSettings, chosen: Mapping[str, Any]
 ) -> CompleteSettings:
-    """Choose whether a search starts from published weights, and what inherits weights."""
-    is_decided = settings.has_starting_weights or settings.has_own_types
-    if is_decided or chosen.keys() & {"pretrained", "from_scratch", *TRAININGS}:
-        return CompleteSettings({})
-    if sizes.images >= MANY_IMAGES:
-        reason = "from_scratch: inherited weights were tried with fewer images only"
-        return CompleteSettings({"from_scratch": True}, (reason,))
-    if (chosen.get("resolution") or fitting_resolution(sizes.median_side)) < MIN_PHOTO_SIDE:
+    """Start from published weights that are on this machine, where they fit the images."""
+    is_decided = settings.has_starting_weights or settings.has_own_types or settings.from_scratch
+    side = chosen.get("resolution") or fitting_resolution(sizes.median_side)
+    if is_decided or side < MIN_PHOTO_SIDE or chosen.keys() & {"pretrained", *TRAININGS}:
         return CompleteSettings({})
     from genets.networks.build import has_cached_weights
 

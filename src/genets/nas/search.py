@@ -255,10 +255,11 @@ def _search(context: SearchContext, data: ImageData) -> SearchResult:
 
 
 def _check_budget(context: SearchContext) -> None:
-    """Check that a structure meets the budget, unless there is a winner.
+    """Check that a structure meets the budget, unless the study has a winner for it.
 
-    Raises InfeasibleBudgetError.
+    Raises InfeasibleBudgetError, and StudyError where the latency table is of another machine.
     """
+    _ = context.latency
     if context.study.selected() is None:
         check_feasible(context)
 

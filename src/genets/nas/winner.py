@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genets.core.errors import GenetsError, StudyError
+from genets.core.errors import GenetsError, StudyError, TrainingError
 from genets.core.files import write_atomic
 from genets.core.log import get_logger
 from genets.data import ImageData
@@ -156,21 +156,23 @@ def _train_winner(
 
 @contextmanager
 def _keep_better(context: SearchContext, net: nn.Module, data: ImageData) -> Iterator[None]:
-    """Restore the weights of a candidate where the block makes its validation score worse."""
+    """Restore the weights of a candidate where the block fails or makes its score worse."""
     metric = robust_metric(context.settings.metric, len(data.validation))
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     start = context.evaluate(net, data)
-    yield
-    before, after = (score[metric] for score in comparable([start, context.evaluate(net, data)]))
-    if metric.oriented(after) < metric.oriented(before):
-        net.load_state_dict(weights)
-        _log.warning(
-            "the final training changed the %s of the winner on the validation images from %.4g to "
-            "%.4g, which is worse, so the winner keeps its weights as a candidate",
-            metric.label,
-            before,
-            after,
-        )
+    try:
+        yield
+        end = context.evaluate(net, data)
+    except TrainingError as error:
+        reason = f"failed ({error})"
+    else:
+        before, after = (metric.oriented(score[metric]) for score in comparable([start, end]))
+        if after >= before:
+            return
+        change = f"{metric.oriented(before):.4g} to {metric.oriented(after):.4g}"
+        reason = f"changed the {metric.label} on the validation images from {change}"
+    net.load_state_dict(weights)
+    _log.warning("the winner keeps its weights as a candidate: the final training %s", reason)
 
 
 def _load_first(net: nn.Module, paths: Sequence[Path]) -> bool:

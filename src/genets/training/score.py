@@ -69,6 +69,7 @@ def robust_metric(metric: Metric, images: int) -> Metric:
     """The metric that compares two states of a network on so many images.
 
     Chance would decide top-1 on fewer than FEW_VALIDATION_IMAGES, so cross-entropy replaces it.
+    Cross-entropy cannot replace balanced accuracy, because it counts large classes more.
     """
     is_chance = metric is Metric.TOP1 and images < FEW_VALIDATION_IMAGES
     return Metric.CROSS_ENTROPY if is_chance else metric

@@ -53,6 +53,7 @@ class CandidateJob(MasterNetJob):
         source: The MasterNet whose weights are inherited: that of the round. The teacher is that of
             the first round, which is `master`.
         source_weights: The file of its weights.
+        metric: The score on the validation images that decides where a recipe has a linear start.
         trials: The trials of the round that ended well.
         trial_weights: The weights of these trials, which candidates inherit; None where candidates
             are trained from scratch.
@@ -60,17 +61,16 @@ class CandidateJob(MasterNetJob):
             starts where that is better; None where there is no such winner. Folds have none,
             because it was trained on their images.
         int8_target: The target, if candidates are also scored after quantisation for it.
-        metric: The score on the validation images that decides where a recipe has a linear start.
     """
 
     folder: Path
     source: Structure
     source_weights: Path
+    metric: Metric
     trials: tuple[Trial, ...] = ()
     trial_weights: TrialWeights | None = None
     larger: tuple[Structure, Path] | None = None
     int8_target: Target | None = None
-    metric: Metric = Metric.TOP1
 
     @property
     def inherits(self) -> bool:

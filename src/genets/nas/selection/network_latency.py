@@ -107,7 +107,7 @@ class NetworkLatency:
     @property
     def _least_share(self) -> float:
         target = self.network.target
-        if not target.is_cpu or self.disturbed:  # BUSY_MARGIN is larger
+        if not target.is_cpu or self.disturbed:  # there, BUSY_MARGIN is the reserve
             return 0.0
         return LEAST_SHARE_ONE_THREAD if target.threads == 1 else LEAST_SHARE
 

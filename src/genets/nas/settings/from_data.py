@@ -20,7 +20,9 @@ RESOLUTIONS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 # 3 x 3 values. `master_small` reduces it 16 times.
 MIN_PHOTO_SIDE = 96
 PHOTO_MASTER = "genet_light"
-MANY_IMAGES = 100_000  # from here on, the larger GENet, and the paper's recipe for the winner
+# From here on, the larger GENet, the paper's recipe for the winner, and no inherited weights
+# without starting weights.
+MANY_IMAGES = 100_000
 FEW_IMAGES = 10_000  # below, batches of 256 images would leave few steps in an epoch
 SMALL_BATCH = 64
 # A fine-tuning needs steps even where an epoch has few.

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from genets.core.data_name import make_data_absolute
 from genets.core.errors import SettingsError
-from genets.core.image_facts import FEW_VALIDATION_IMAGES, MAX_BROKEN_SHARE
+from genets.core.image_facts import MAX_BROKEN_SHARE
 from genets.core.validation import check_fields, from_plain
 from genets.networks.folder_name import find_results_folder, is_network_name
 from genets.networks.source import results_network
@@ -92,7 +92,7 @@ class RunSettings:
         for name in ("weights", "teacher_weights"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
 
-    def deciding_metric(self, images: int = FEW_VALIDATION_IMAGES) -> Metric:
+    def deciding_metric(self, images: int) -> Metric:
         """The validation score that decides which epoch is the best one.
 
         images: The number of validation images.
@@ -120,7 +120,9 @@ class RunSettings:
         record = self.to_json()
         del record["recipe_name"], record["max_broken_share"]
         recipe = record.pop("recipe")
-        return {**record, **recipe, "metric": self.deciding_metric()}
+        is_weighted = self.recipe.class_weights == "balanced"
+        metric = self.metric or (Metric.BALANCED_ACCURACY if is_weighted else "default")
+        return {**record, **recipe, "metric": metric}
 
 
 def _portable(text: str) -> tuple[str, str]:
