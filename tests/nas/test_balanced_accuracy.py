@@ -43,7 +43,7 @@ def test_balanced_accuracy_decides_and_is_shown_where_it_is_the_metric(tmp_path:
         StudyReader(tmp_path / "study"), result.selected, asked.target, tmp_path / "selected"
     )
     assert "--metric balanced_accuracy" in written.command
-    assert written.settings.deciding_metric(200) is Metric.BALANCED_ACCURACY
+    assert written.settings.deciding_metric is Metric.BALANCED_ACCURACY
     assert isinstance(model.effects, BayesEffects)
     assert (model.metric, model.effects.log_errors.images) == ("balanced_accuracy", 80.0)
     for metric, expected in ((asked.metric, True), (Metric.TOP1, False)):

@@ -125,12 +125,22 @@ def test_no_result_is_worse_than_the_linear_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("metric", "images", "is_kept"),
-    [("top1", 200, True), ("top1", 199, False), ("cross_entropy", 200, False)],
+    ("metric", "images", "end", "is_kept"),
+    [
+        ("top1", 200, (0.7, 1.5), True),
+        ("top1", 200, (0.5, 0.5), False),
+        ("cross_entropy", 200, (0.7, 1.5), False),
+        ("cross_entropy", 200, (0.5, 0.5), True),
+        # On few images, a worse end is worse by both scores.
+        ("top1", 199, (0.5, 0.5), True),
+        ("cross_entropy", 199, (0.7, 1.5), True),
+        ("cross_entropy", 199, (0.5, 1.5), False),
+    ],
 )
-def test_the_metric_decides_whether_start_or_end_is_better(metric, images, is_kept, monkeypatch):
-    """The training gains top-1 and loses cross-entropy; on few images, chance decides top-1."""
-    scores = iter([Score(0.1, 2.3), Score(0.6, 1.0), Score(0.7, 1.5)])  # own, linear, trained
+def test_the_metric_decides_whether_start_or_end_is_better(
+    metric, images, end, is_kept, monkeypatch
+):
+    scores = iter([Score(0.1, 2.3), Score(0.6, 1.0, images), Score(*end, images)])
     monkeypatch.setattr(loop, "evaluate", lambda *words, **options: next(scores))
     net = resolve_network(NETWORK, 10, seed=0).network
     data, recipe = load_data("digits", 16), replace(LINEAR, epochs=1, ema_decay=0.0)

@@ -93,8 +93,7 @@ def train(
         str | None,
         option(
             "Validation score that decides which epoch is the best one.",
-            "balanced_accuracy with class_weights=balanced; cross_entropy below 200 validation "
-            "images; otherwise top1",
+            "balanced_accuracy with class_weights=balanced, otherwise top1",
             TRAINING,
             choices=metric_names(),
         ),

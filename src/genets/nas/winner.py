@@ -33,7 +33,7 @@ from genets.networks import load_weights, save_weights
 from genets.structure import Structure
 from genets.training import Score
 from genets.training.predictions import Predictions
-from genets.training.score import comparable, robust_metric
+from genets.training.score import comparable, is_worse
 from genets.training.teacher import TeacherNetwork
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _train_winner(
 @contextmanager
 def _keep_better(context: SearchContext, net: nn.Module, data: ImageData) -> Iterator[None]:
     """Restore the weights of a candidate where the block fails or makes its score worse."""
-    metric = robust_metric(context.settings.metric, len(data.validation))
+    metric = context.settings.metric
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     start = context.evaluate(net, data)
     try:
@@ -166,11 +166,11 @@ def _keep_better(context: SearchContext, net: nn.Module, data: ImageData) -> Ite
     except TrainingError as error:
         reason = f"failed ({error})"
     else:
-        before, after = (metric.oriented(score[metric]) for score in comparable([start, end]))
-        if after >= before:
+        if not is_worse(end, start, metric):
             return
-        change = f"{metric.oriented(before):.4g} to {metric.oriented(after):.4g}"
-        reason = f"changed the {metric.label} on the validation images from {change}"
+        before, after = (score[metric] for score in comparable([start, end]))
+        change = f"from {before:.4g} to {after:.4g}"
+        reason = f"changed the {metric.label} on the validation images {change}"
     net.load_state_dict(weights)
     _log.warning("the winner keeps its weights as a candidate: the final training %s", reason)
 

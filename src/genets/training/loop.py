@@ -16,9 +16,9 @@ from genets.data import Split, derive_seed, steps_per_epoch
 from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
-from genets.training.score import Metric, Score, robust_metric
+from genets.training.score import Metric, Score, is_worse
 from genets.training.step import Teacher, class_weights_of, move, repeatable, teacher_logits
-from genets.training.student import Student, rank
+from genets.training.student import Student
 from genets.training.team import ALONE, Team
 
 NORM_IMAGES = 1024  # the statistics of these images hardly differ from those of more
@@ -246,7 +246,6 @@ class _Student(Student):
 
     def begin_linear(self, images: Split, num_classes: int, validation: Split) -> None:
         """Begin with a linear model as classifier; the training never ends below its score."""
-        self._metric = robust_metric(self._metric, len(validation))
         try:
             start = self.start_linear(
                 images,
@@ -294,11 +293,10 @@ class _Student(Student):
         assert validation is not None
         start, state = self._floor
         try:
-            end = self._score(validation)
-            is_worse = rank(end, self._metric) < rank(start, self._metric)
+            is_end_worse = is_worse(self._score(validation), start, self._metric)
         except TrainingError:  # the start is better than weights without a score
-            is_worse = True
-        if is_worse:
+            is_end_worse = True
+        if is_end_worse:
             self.net.load_state_dict(state)
 
     def _score(self, validation: Split) -> Score:

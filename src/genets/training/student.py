@@ -20,16 +20,11 @@ from genets.training.linear_start import (
     set_classifier,
 )
 from genets.training.recipe import RunRecipe
-from genets.training.score import Metric, Score
+from genets.training.score import Metric, Score, rank
 from genets.training.step import make_optimizer, move, train_mode, train_step
 from genets.training.strided_pointwise import find_strided_pointwise, subsampling_before
 
 Value = TypeVar("Value")
-
-
-def rank(score: Score, metric: Metric = Metric.TOP1) -> tuple[float, float]:
-    """Rank by a metric, and by cross-entropy where shares are equal, as on few images."""
-    return metric.oriented(score[metric]), -score.cross_entropy
 
 
 @dataclass(frozen=True, slots=True)

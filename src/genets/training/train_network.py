@@ -126,7 +126,7 @@ def train_network(
                 settings.seed,
                 Checkpoints(out / CHECKPOINTS, note, data.weights_metadata()),
                 teacher=teacher,
-                metric=settings.deciding_metric(len(data.validation)),
+                metric=settings.deciding_metric,
                 listener=reporting,
                 checkpoint_seconds=checkpoint_seconds,
             )
@@ -204,7 +204,7 @@ def _with_resolution(settings: RunSettings) -> RunSettings:
 def _balance_advice(settings: RunSettings, data: ImageData) -> str:
     """Advice for very unbalanced classes where no setting balances them; otherwise empty."""
     is_weighted = settings.recipe.class_weights == "balanced"
-    if is_weighted or settings.metric is Metric.BALANCED_ACCURACY:
+    if is_weighted or settings.deciding_metric is Metric.BALANCED_ACCURACY:
         return ""
     sizes = describe_imbalance(data.train.class_counts(), data.class_names)
     return sizes and (

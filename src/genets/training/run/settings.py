@@ -19,7 +19,7 @@ from genets.networks.source import results_network
 from genets.networks.weights import WEIGHTS_FILE, check_results
 from genets.structure import Structure
 from genets.training.recipe import RunRecipe
-from genets.training.score import Metric, robust_metric
+from genets.training.score import Metric
 
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -45,7 +45,7 @@ class RunSettings:
             starting weights were trained with, where these are known; `data` those of the data.
         metric: The validation score that decides which epoch is the best one; of equal epochs,
             the one with the lower cross-entropy. None is balanced accuracy where the recipe has
-            balanced class weights, cross-entropy below 200 validation images, and otherwise top-1.
+            balanced class weights, and otherwise top-1.
         max_broken_share: The largest share of broken images that is no error; see `load_data`. It
             may change during a run.
 
@@ -92,16 +92,11 @@ class RunSettings:
         for name in ("weights", "teacher_weights"):
             object.__setattr__(self, name, _absolute(getattr(self, name)))
 
-    def deciding_metric(self, images: int) -> Metric:
-        """The validation score that decides which epoch is the best one.
-
-        images: The number of validation images.
-        """
-        if self.metric is not None:
-            return self.metric
-        if self.recipe.class_weights == "balanced":
-            return Metric.BALANCED_ACCURACY
-        return robust_metric(Metric.TOP1, images)
+    @property
+    def deciding_metric(self) -> Metric:
+        """The validation score that decides which epoch is the best one."""
+        is_weighted = self.recipe.class_weights == "balanced"
+        return self.metric or (Metric.BALANCED_ACCURACY if is_weighted else Metric.TOP1)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -120,9 +115,7 @@ class RunSettings:
         record = self.to_json()
         del record["recipe_name"], record["max_broken_share"]
         recipe = record.pop("recipe")
-        is_weighted = self.recipe.class_weights == "balanced"
-        metric = self.metric or (Metric.BALANCED_ACCURACY if is_weighted else "default")
-        return {**record, **recipe, "metric": metric}
+        return {**record, **recipe, "metric": self.deciding_metric}
 
 
 def _portable(text: str) -> tuple[str, str]:

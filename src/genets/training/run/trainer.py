@@ -22,9 +22,8 @@ from genets.training.resources import is_out_of_memory, largest_that_fits
 from genets.training.run.checkpoint import Checkpoints, Position
 from genets.training.run.epoch_log import EpochRecord, Listener
 from genets.training.run.state import TrainingState
-from genets.training.score import Metric, Score
+from genets.training.score import Metric, Score, rank
 from genets.training.step import Teacher
-from genets.training.student import rank
 
 CHECKPOINT_SECONDS = 600.0
 # Modules of the compiler's errors, by name, because importing them takes long.
