@@ -223,9 +223,10 @@ def comparable(scores: Sequence[Score]) -> list[Score]:
 def is_worse(score: Score, other: Score, metric: Metric) -> bool:
     """Whether a state of a network is worse than another state of it.
 
-    Chance decides a single metric on few images: with 80 images, top-1 once preferred a network
-    that has 9 points less on other images, and with 20 images, cross-entropy did. So below
-    FEW_VALIDATION_IMAGES, a worse state is worse by top-1 and by cross-entropy, too.
+    Chance decides a single metric on few images. With 80 images, top-1 once preferred a network
+    that has 9 points less on other images; with 20 images, cross-entropy preferred one that has 3
+    points less. So below FEW_VALIDATION_IMAGES, a worse state is worse by top-1 and by
+    cross-entropy, too.
 
     Args:
         score: The score of the state on validation images.
