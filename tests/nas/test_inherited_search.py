@@ -19,7 +19,7 @@ from rounds_lab import SETTINGS, ClosedFormLatency, in_closed_form, settings
 from torch import nn
 
 from command_line import invoke
-from genets.core.errors import GenetsError, SettingsError, TrainingError
+from genets.core.errors import DivergedError, GenetsError, SettingsError, TrainingError
 from genets.data import load_data
 from genets.nas.candidates.assembly import nearest_trials, needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
@@ -357,7 +357,25 @@ class FailingTraining(ClosedFormLatency):
     def train(self, net: nn.Module, *words: Any, teacher: nn.Module | None, **options: Any) -> None:
         super().train(net, *words, teacher=teacher, **options)
         if teacher is not None:
-            raise TrainingError("the loss became nan")
+            raise DivergedError("the loss became nan")
+
+
+class LosingTraining(ClosedFormLatency):
+    """A process of the training of a winner is lost."""
+
+    def train(self, *words: Any, teacher: nn.Module | None, **options: Any) -> None:
+        if teacher is not None:
+            raise TrainingError("another process of the training has ended")
+        super().train(*words, teacher=teacher, **options)
+
+
+def test_a_lost_process_does_not_decide_the_winner(pretrained: Path, tmp_path: Path) -> None:
+    chosen = asked(pretrained, final_training=SHORT | {"epochs": 3}, confirm_epochs=1)
+    with pytest.raises(TrainingError, match="another process of the training has ended"):
+        run_search(chosen, tmp_path / "study", workers=1, lab=LosingTraining(chosen))
+    assert not (tmp_path / "study" / layout.WINNER_WEIGHTS).exists()
+    result = search(tmp_path / "study", chosen)
+    assert result.files["weights"].exists()
 
 
 @pytest.mark.parametrize("lab", [HarmfulTraining, FailingTraining, ClosedFormLatency])

@@ -50,6 +50,10 @@ class TrainingError(GenetsError):
     """A training cannot continue, or its network gives no finite outputs."""
 
 
+class DivergedError(TrainingError):
+    """The loss or the outputs of a network are not finite."""
+
+
 class TargetError(GenetsError):
     """A target or a budget is malformed, or this machine does not have the target."""
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genets.core.errors import GenetsError, StudyError, TrainingError
+from genets.core.errors import DivergedError, GenetsError, StudyError
 from genets.core.files import write_atomic
 from genets.core.log import get_logger
 from genets.data import ImageData
@@ -156,14 +156,18 @@ def _train_winner(
 
 @contextmanager
 def _keep_better(context: SearchContext, net: nn.Module, data: ImageData) -> Iterator[None]:
-    """Restore the weights of a candidate where the block fails or makes its score worse."""
+    """Restore the weights of a candidate where its training diverges or makes its score worse.
+
+    Other errors, such as a lack of memory or a lost process, are raised: the same command may then
+    train the winner.
+    """
     metric = context.settings.metric
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     start = context.evaluate(net, data)
     try:
         yield
         end = context.evaluate(net, data)
-    except TrainingError as error:
+    except DivergedError as error:
         reason = f"failed ({error})"
     else:
         if not is_worse(end, start, metric):

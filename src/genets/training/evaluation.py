@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genets.core.class_balance import balanced_accuracy, balanced_images
-from genets.core.errors import TrainingError
+from genets.core.errors import DivergedError, TrainingError
 from genets.data import Split
 from genets.training.predictions import Predictions
 from genets.training.score import Score
@@ -106,7 +106,7 @@ def _evaluate(
         tuple(zip(counts, right_counts, strict=True)),
     )
     if not math.isfinite(score.cross_entropy):
-        raise TrainingError(
+        raise DivergedError(
             f"there is no score: the network's cross-entropy is {score.cross_entropy}"
         )
     return score, Predictions(*torch.cat(pairs, dim=1).cpu().numpy())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from genets.core.errors import TrainingError
+from genets.core.errors import DivergedError, TrainingError
 from genets.data import Split, derive_seed, steps_per_epoch
 from genets.training.evaluation import evaluate
 from genets.training.mixing import mixed_images
@@ -275,7 +275,7 @@ class _Student(Student):
         self._losses = []
         for step, loss in enumerate(losses):
             if not math.isfinite(loss):
-                self.fault = TrainingError(
+                self.fault = DivergedError(
                     f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}; "
                     "a lower learning rate may help"
                 )
