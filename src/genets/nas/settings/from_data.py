@@ -145,7 +145,7 @@ def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
 
 
 def tuned_master() -> dict[str, Any]:
-    """The training of a MasterNet with starting weights, for any number of images."""
+    """The training of a MasterNet with starting weights where the images are not counted."""
     return {**PRESETS["photos"][MASTER_TRAINING], "epochs": FINE_TUNING_EPOCHS}
 
 
