@@ -41,6 +41,7 @@ from genets.nas.study import layout
 from genets.nas.study.reader import load_settings
 from genets.nas.study.rival_records import RivalResult
 from genets.nas.study.snapshot import Snapshot
+from genets.nas.warnings import rival_warnings
 from genets.networks import load_weights, save_weights
 from genets.networks.weights import read_tensors
 from genets.report.study.facts import finished_parts, state_sentences, study_record
@@ -271,6 +272,22 @@ def test_rivals_are_quantised_for_an_int8_target(tmp_path: Path) -> None:
         assert "50.00 (40.38 to 59.62) %" in text
         assert "The difference compares the networks before quantisation." in " ".join(text.split())
     assert "test top-1 in int8" in page(tmp_path)
+
+
+def test_a_rival_that_is_better_by_another_score_is_said() -> None:
+    """In int8, and by balanced accuracy, if that is the metric of the study."""
+    own = Score(0.8, 1.0, 100, 0.7, 90.0, quantised=Score(0.78, 1.0, 100, 0.6, 90.0))
+    test = Score(0.8, 0.5, 100, 0.75, 90.0, quantised=Score(0.79, 0.5, 100, 0.64, 90.0))
+    rival = RivalResult(
+        name=FRESH, status="done", measured_ms=1.0, test=test, folder="rivals/one/results"
+    )
+    (warning,) = rival_warnings([rival], own, Metric.CROSS_ENTROPY)
+    assert "may be better than the winner: its test top-1 in int8 is 1.0 points higher; " in warning
+    (warning,) = rival_warnings([rival], own, Metric.BALANCED_ACCURACY)
+    for words in ("accuracy is 5.0", "top-1 in int8 is 1.0", "accuracy in int8 is 4.0"):
+        assert f"{words} points higher" in warning
+    assert not rival_warnings([replace(rival, test=own)], own, Metric.BALANCED_ACCURACY)
+    assert not rival_warnings([replace(rival, test=own)], test, Metric.BALANCED_ACCURACY)
 
 
 def test_a_rival_that_the_target_cannot_run_has_a_reason(tmp_path: Path) -> None:

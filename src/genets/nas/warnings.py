@@ -17,7 +17,7 @@ from genets.nas.study.rival_records import RivalResult
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
-from genets.training.score import Metric, Score, comparable
+from genets.training.score import Metric, Score, comparable, metric_score
 
 MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
@@ -33,7 +33,8 @@ def list_warnings(study: Snapshot) -> list[str]:
         One sentence for each warning.
     """
     of_budgets = {
-        each.budget: winner_warnings(each) + rival_warnings(each.rivals, each.winner_score)
+        each.budget: winner_warnings(each)
+        + rival_warnings(each.rivals, each.winner_score, study.settings.metric)
         for each in study.each_budget
     }
     return join_warnings(of_budgets) + study_warnings(study)
@@ -109,33 +110,59 @@ def winner_warnings(study: Snapshot) -> list[str]:
     return warnings
 
 
-def rival_warnings(rivals: Sequence[RivalResult], winner: Score | None) -> list[str]:
+def rival_warnings(
+    rivals: Sequence[RivalResult], winner: Score | None, metric: Metric
+) -> list[str]:
     """Say which rivals within the budget are better than the winner.
 
     Args:
         rivals: The rivals of one budget.
         winner: The score of the winner on the test split; None before there is one.
+        metric: The metric of the study. Cross-entropy is not compared, because it depends on how
+            sure a network is.
     """
     warnings = []
     for rival in rivals:
         if rival.status != "done" or rival.test is None or winner is None:
             continue
-        difference = rival.difference
-        more = rival.test.top1 - winner.top1 if difference is None else difference.top1
-        if more <= 0:
+        better = _better_scores(rival, rival.test, winner, metric)
+        if not better:
             continue
+        sure = rival.difference is not None and rival.difference.low > 0
+        warnings.append(
+            f"the rival {rival.name}, which meets the budget at {rival.measured_ms:.4g} ms per "
+            f"image, {'is' if sure else 'may be'} better than the winner: {', and '.join(better)}; "
+            f"its trained network is in {rival.folder} of the study"
+        )
+    return warnings
+
+
+def _better_scores(rival: RivalResult, score: Score, winner: Score, metric: Metric) -> list[str]:
+    """The scores on the test split by which a rival is better than the winner, in words."""
+    difference, better = rival.difference, []
+    more = score.top1 - winner.top1 if difference is None else difference.top1
+    if more > 0:
         interval = "its interval is not known, because the two were not scored on the same images"
         if difference is not None:
             ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
             interval = f"95 % interval {ends}, paired over {difference.images} test images"
-        sure = difference is not None and difference.low > 0
-        warnings.append(
-            f"the rival {rival.name}, which meets the budget at {rival.measured_ms:.4g} ms per "
-            f"image, {'is' if sure else 'may be'} better than the winner: its test top-1 is "
-            f"{100 * more:.1f} points higher ({interval}); its trained network is in "
-            f"{rival.folder} of the study"
-        )
-    return warnings
+        better.append(f"its test top-1 is {100 * more:.1f} points higher ({interval})")
+    metrics = [Metric.TOP1]
+    if metric is Metric.BALANCED_ACCURACY:
+        metrics.append(metric)
+        better += _higher_share("", score, winner, metric)
+    if score.quantised is not None and winner.quantised is not None:
+        for each in metrics:
+            better += _higher_share(" in int8", score.quantised, winner.quantised, each)
+    return better
+
+
+def _higher_share(words: str, score: Score, other: Score, metric: Metric) -> list[str]:
+    """A sentence where the first of two scores is higher. words: Stand behind the metric."""
+    own, others = metric_score(score, metric), metric_score(other, metric)
+    if own is None or others is None or own <= others:
+        return []
+    return [f"its test {metric.label}{words} is {100 * (own - others):.1f} points higher"]
 
 
 def missing_resolutions(

@@ -80,9 +80,10 @@ def _with_rivals(
     context: SearchContext, result: SearchResult, rows: Sequence[RivalResult]
 ) -> SearchResult:
     """The result with these rivals in place of others, and with the warnings about them."""
-    stale = rival_warnings(result.rivals, result.winner)
+    metric = context.settings.metric
+    stale = rival_warnings(result.rivals, result.winner, metric)
     warnings = [warning for warning in result.warnings if warning not in stale]
-    warnings += rival_warnings(rows, result.winner)
+    warnings += rival_warnings(rows, result.winner, metric)
     return replace(
         result, rivals=tuple(rows), warnings=tuple(warnings), seconds=dict(context.seconds)
     )
