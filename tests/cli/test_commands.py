@@ -212,17 +212,18 @@ def test_a_file_of_weights_replaces_the_published_weights_of_a_preset(driver, tm
 def test_a_removed_option_names_the_preset_and_the_setting(driver, tmp_path, words, key):
     line = fails(invoke(*SEARCH, "--out", tmp_path / "a", *words), "--preset paper-literal")
     assert line.startswith(f"genets: {words[0].partition('=')[0]} is no longer an option: ")
-    assert f"`{key}`" in line
+    assert f"--set {key}=..." in line
     assert driver.asked is None
     file = tmp_path / "mine.toml"
     table, _, field = key.rpartition(".")
     value = words[-1].rpartition("=")[2]
     file.write_text(f'{f"[{table}]" if table else ""}\n{field} = "{value}"\n')
-    assert invoke(*SEARCH, "--out", tmp_path / "a", "--settings", file).exit_code == 0
-    stored: object = driver.asked.settings
-    for part in key.split("."):
-        stored = getattr(stored, part)
-    assert stored == value
+    for given in (("--settings", file), ("--set", f"{key}={value}")):
+        assert invoke(*SEARCH, "--out", tmp_path / "a", *given).exit_code == 0
+        stored: object = driver.asked.settings
+        for part in key.split("."):
+            stored = getattr(stored, part)
+        assert stored == value
 
 
 def test_a_cautious_selection_is_refused_with_the_reason():
@@ -284,12 +285,34 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
         (("--provider", "tensort"), ("unknown provider 'tensort'; did you mean tensorrt?",)),
         (("--confirm", 0), ("confirm must be greater than 0, not 0",)),
         (("--settings", "/no/such.toml"), ("cannot read settings file /no/such.toml",)),
+        (("--set", "confirm"), ("must have the form NAME=VALUE, not 'confirm'",)),
+        (("--set", "=3"), ("must have the form NAME=VALUE, not '=3'",)),
+        (("--set", "confrm=3"), ("unknown setting 'confrm'; did you mean confirm",)),
+        (("--set", "confirm=nan"), ("confirm must be",)),
+        (("--set", "final_training.mixp=1"), ("did you mean final_training.mixup",)),
+        (("--set", "confirm.epochs=1"), ("confirm must be",)),
+        (("--set", "final_training=3"), ("final_training must be",)),
     ],
 )
 def test_wrong_search_options_are_one_sentence(driver, tmp_path, options, parts):
     fails(invoke(*SEARCH, "--out", tmp_path / "a", *options), *parts)
     fails(invoke(*SEARCH, "--out", tmp_path / "a", *options, "--json"), *parts)
     assert driver.asked is None
+
+
+def test_changes_override_the_file_and_options_override_changes(driver, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("table_seconds = 5.0\n[final_training]\nmixup = 0.3\nerase = 0.1\n")
+    changes = (
+        "final_training.mixup=0.2", "training_device=cuda:1", "confirm=7", "trial_weights_mb=1",
+    )  # fmt: skip
+    words = [word for change in changes for word in ("--set", change)]
+    options = ("--settings", file, *words, "--confirm", 3, "--trial-weights-mb", 50)
+    assert invoke(*SEARCH, "--out", tmp_path / "a", *options).exit_code == 0
+    chosen = driver.asked.settings
+    assert (chosen.final_training.mixup, chosen.final_training.erase) == (0.2, 0.1)
+    assert (chosen.training_device, chosen.table_seconds) == ("cuda:1", 5.0)
+    assert (chosen.confirm, chosen.trial_weights_mb) == (3, 50)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_every_field_can_be_set_to_its_own_value():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs", "a change must have the form epochs=10, not 'epochs'"),
+        ("epochs", "a change must have the form NAME=VALUE, not 'epochs'"),
         ("epoch=3", "unknown recipe field 'epoch'; did you mean epochs"),
         (f"epochs={'9' * 400}", "epochs must be less than or equal to 1000000000, not 9999"),
         (f"learning_rate={'9' * 400}", "learning_rate must be a finite number or 'auto'"),

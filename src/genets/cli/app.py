@@ -42,7 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 RENAMED = {
     "search": {"--masternet": "--compare-masters", "--response": "--metric"},
 }
-_LITERAL = "is no longer an option: use --preset paper-literal, or set `{}` in a --settings file"
+_LITERAL = "is no longer an option: use --preset paper-literal, or --set {}=..."
 _NO_SEED = "is no longer an option: genets {} draws nothing at random"
 REMOVED = {
     "search": {

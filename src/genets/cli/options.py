@@ -23,7 +23,7 @@ PANELS = (
     OUTPUT,
 )  # fmt: skip
 
-# The settings that are options of `genets search`, by panel. Other settings need a settings file.
+# The settings with an option of `genets search`, by panel. `--set` takes all settings.
 SETTINGS = {
     DATA: ("data", "max_broken_share", "budget", "budgets"),
     MASTER: ("master", "pretrained", "weights"),
@@ -31,7 +31,10 @@ SETTINGS = {
         "space.resolutions", "space.blocks", "space.width_range", "space.width_step",
         "space.depth_change", "space.stem_width_range", "space.head_width_range",
     ),
-    TRIALS: ("trials_per_super_block", "controls_per_super_block", "rounds", "folds", "metric"),
+    TRIALS: (
+        "trials_per_super_block", "controls_per_super_block", "rounds", "folds", "metric",
+        "trial_weights_mb",
+    ),
     TRAINING: (
         "master_training.epochs", "trial_training.epochs", "final_training.epochs", "seed",
     ),

@@ -97,6 +97,17 @@ def search(
             name="--settings",
         ),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        option(
+            "Setting and its value, also one without an option, as final_training.mixup=0.2; may "
+            "be repeated. It overrides the file.",
+            "none",
+            START,
+            name="--set",
+            metavar="SETTING=VALUE",
+        ),
+    ] = None,
     resolution: MasterResolution = None,
     compare_masters: Annotated[
         str | None,
@@ -169,6 +180,7 @@ def search(
     genets search --data digits --budget 0.5x --preset quick --out runs/demo
     genets search --data photos/ --budget 0.2ms --device cuda --precision fp16 --out runs/photos
     genets search --data photos/ --budgets 0.8x,0.5x,0.3x --out runs/sizes
+    genets search --data photos/ --budget 0.5x --set final_training.mixup=0.2 --out runs/mixup
     genets search --data photos/ --budget 0.2ms --out runs/photos --plan
     genets search --out runs/photos
     genets search --out runs/photos --workers-on ray --ray-address 10.0.0.1:6379
@@ -179,7 +191,7 @@ def search(
 
     if watch is not None:
         others = (
-            out, settings, recipes, target, ray, slurm, preset, settings_file, resolution,
+            out, settings, recipes, target, ray, slurm, preset, settings_file, changes, resolution,
             compare_masters, workers, workers_on != "local", processes,
             wait != DEFAULT_WAIT_MINUTES, plan,
         )  # fmt: skip
@@ -199,7 +211,7 @@ def search(
     settings = merge(recipes, settings)
     if resolution is not None:
         settings["resolution"] = resolution
-    chosen = _merge_settings(out, preset, settings_file, settings, target)
+    chosen = _merge_settings(out, preset, settings_file, changes or [], settings, target)
     masters = [] if compare_masters is None else read_masters(compare_masters, settings)
     if plan and masters:
         raise SettingsError(
@@ -222,15 +234,17 @@ def _merge_settings(
     out: Path,
     preset: str | None,
     file: Path | None,
+    changes: list[str],
     settings: dict[str, Any],
     target: dict[str, Any],
 ) -> dict[str, Any]:
     """Merge the settings of the study at `out`, of the preset, of the file and of the options."""
     from genets.latency import Target
     from genets.nas.settings.presets import settings_at
-    from genets.nas.settings.toml_tables import load_settings_file
+    from genets.nas.settings.toml_tables import load_settings_file, parse_setting_changes
 
-    merged = settings_at(out, preset, load_settings_file(file) if file else {}, settings)
+    from_file = load_settings_file(file) if file else {}
+    merged = settings_at(out, preset, from_file, parse_setting_changes(changes), settings)
     if target:
         merged["target"] = make_target(target, Target.from_json(merged.get("target", {})))
     return merged

@@ -65,17 +65,17 @@ def balance_advice(
         images: The number of training images of each class.
         class_names: The names of the classes.
     """
-    trainings = [settings.master_training, settings.final_training]
+    tables = ["master_training", "final_training"]
     if settings.from_scratch:
-        trainings.append(settings.trial_training)
-    is_weighted = any(each.class_weights == "balanced" for each in trainings)
+        tables.append("trial_training")
+    is_weighted = any(getattr(settings, each).class_weights == "balanced" for each in tables)
     if is_weighted or settings.metric is Metric.BALANCED_ACCURACY:
         return ""
     sizes = describe_imbalance(images, class_names)
-    tables = "each training" if settings.from_scratch else "master_training and final_training"
+    weighted = " ".join(f"--set {each}.class_weights=balanced" for each in tables)
     return sizes and (
-        f"{sizes}; to let all classes count the same, give --metric balanced_accuracy, or in a "
-        f'--settings file class_weights = "balanced" for {tables}, or both'
+        f"{sizes}; to let all classes count the same, give --metric balanced_accuracy, or "
+        f"{weighted}, or both"
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from genets.core.changes import parse_change
 from genets.core.errors import GenetsError, SettingsError, first_line, shown, unknown_name
 from genets.core.validation import check_fields, from_plain
 
@@ -301,24 +302,15 @@ def read_recipe_file(path: str | Path) -> dict[str, Any]:
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
-    """Parse changes such as `epochs=10`; a value is TOML, or plain text where it is not TOML.
+    """Parse changes such as `epochs=10`; see `parse_change`.
 
     Raises:
         SettingsError: A text is not of the form NAME=VALUE, or its name is no field.
     """
     changes: dict[str, Any] = {}
     for text in texts:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not name:
-            raise SettingsError(f"a change must have the form epochs=10, not {text!r}")
+        name, value = parse_change(text)
         if name not in FIELDS:
             raise SettingsError(unknown_name("recipe field", name, FIELDS))
-        changes[name] = _parse_value(value)
+        changes[name] = value
     return changes
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, KeyError, RecursionError):  # or a number of more than 4300 digits
-        return text

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from genets.core.changes import parse_change
 from genets.core.errors import SettingsError, first_line
 
 
@@ -29,6 +30,21 @@ def load_settings_file(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read settings file {path}: {error}") from error
     return parse_settings(text, f"settings file {path}")
+
+
+def parse_setting_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """Parse changes such as `confirm=6` or `final_training.mixup=0.2`; see `parse_change`.
+
+    Raises:
+        SettingsError: A text is not of the form NAME=VALUE.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, value = parse_change(text)
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        settings = merge_settings(settings, value)
+    return settings
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
