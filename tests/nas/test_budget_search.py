@@ -281,6 +281,27 @@ def test_a_relative_budget_follows_the_speed_of_the_machine(
     assert true_ms(selected.structure) >= 0.6 * true_ms(MASTER)
 
 
+@pytest.mark.parametrize("round_slowdowns", [(1.25, 1.25, 1.0), (1.0, 1.0, 1.25, 1.25, 1.25, 1.25)])
+def test_a_budget_in_ms_follows_the_latest_speed_of_the_machine(
+    round_slowdowns: tuple[float, ...],
+) -> None:
+    """The first attempt fails, because the table predicts half of the latency."""
+    device = Device(round_slowdowns=round_slowdowns)
+    selected = select_best(Table(scale=0.5), device, "0.06ms")
+    limit = 0.06 * 0.97 / 1.01 / round_slowdowns[-1]
+    assert Model().predict(selected.structure).mean >= best_by_brute_force(limit)
+
+
+@pytest.mark.parametrize("scale", [0.8, 0.65])
+def test_a_table_that_never_learns_still_leads_to_structures_near_the_budget(scale: float) -> None:
+    """All proposals are too slow, so the aim falls; with 0.65 only the fastest structures fit."""
+    device = Device()
+    selected = select_best(Table(scale=scale, learns=False), device, "0.06ms")
+    fastest = min(device.order, key=true_ms)
+    assert selected.margin < 0.15
+    assert (selected.structure == fastest) is False
+
+
 def test_the_master_net_shows_that_the_machine_has_become_slower() -> None:
     table = Table()  # exact, but the machine is 1.4 times slower now
     device = Device(slowdown=1.4)

@@ -193,6 +193,40 @@ def test_beside_others_a_ratio_near_the_budget_neither_meets_nor_refuses_it(tmp_
     assert len(engine.measured) == 3
 
 
+class LongerIsNarrower(Engine):
+    """On a calm device the ratio is 0.5; its interval narrows with the length of a measurement."""
+
+    def __call__(
+        self, structures: Sequence[Structure], times_as_long: int = 1
+    ) -> dict[Structure, Measurement]:
+        half = 0.02 / times_as_long
+        ratio = Ratio(0.5, 0.5 - half, 0.5 + half)
+        measured = super().__call__(structures, times_as_long)
+        return {s: each if s == MASTER else replace(each, ratio=ratio)
+                for s, each in measured.items()}  # fmt: skip
+
+
+def test_a_budget_within_the_interval_is_measured_longer_before_it_is_refused(tmp_path):
+    budget, engine = Budget.parse("0.525x"), LongerIsNarrower({})
+    networks = networks_on(engine, tmp_path / "measured.json").for_budget(budget)
+    assert not networks.measure([OTHER])[OTHER].meets(budget)
+    assert engine.times_as_long == [1], "it decides, because other networks may meet the budget"
+    assert networks.measure([OTHER], to_refuse=True)[OTHER].meets(budget)
+    assert engine.times_as_long == [1, 1, 2]
+    far = networks.for_budget(Budget.parse("0.4x"))
+    assert far.measure([MASTER.with_stage(0, MASTER.stage(1))], to_refuse=True)
+    assert engine.times_as_long == [1, 1, 2, 1], "no sample can help"
+
+
+def test_the_master_net_meets_its_own_latency(tmp_path):
+    """Also measured alone, where no ratio is sampled."""
+    networks = networks_on(Engine({}), tmp_path / "measured.json")
+    found = networks.for_budget(Budget.parse("1x")).measure([MASTER])[MASTER]
+    assert found.meets(Budget.parse("1x"))
+    assert not found.meets(Budget.parse("0.99x"))
+    assert MeasuredNetworks(tmp_path / "measured.json").stored[MASTER].meets(Budget.parse("1x"))
+
+
 def test_a_ratio_far_above_the_budget_refuses_it_beside_others(tmp_path):
     others, engine = Others(), BusyEngine(busy=99, half=0.02)
     budget = Budget.parse("0.4x")

@@ -29,6 +29,7 @@ from genets.structure import Structure
 OnAttempt = Callable[[int, int], None]
 
 MAX_ATTEMPTS = 5
+MAX_CLOSER = 3  # further attempts from the fastest structures on, where nothing else fits
 NUM_PROPOSALS = 3
 MIN_SPACING = 0.01
 MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
@@ -45,7 +46,8 @@ class BudgetSearch:
     table with the measurements, and aims below the budget by the median width of the intervals. The
     search ends when a structure fits and an attempt proposes nothing new; where much of the budget
     is unused, better predicted structures in between are measured first. The MasterNet, which is
-    measured in turn, shows how much slower or faster the machine is than when the table was built.
+    measured in turn, shows how much slower or faster the machine is than when the table was built:
+    the latest measurement counts for the aim.
 
     Args:
         context: The budget, the search space and the latency on the target.
@@ -72,6 +74,7 @@ class BudgetSearch:
         self._measured: dict[Structure, NetworkLatency] = {}
         self._drawn: DrawnFrontiers | None = None
         self._scaled: set[Structure] = set()  # scaled MasterNets that were proposed
+        self._lowered = 1.0  # the factor of the aim after attempts that proposed nothing new
         self._aim_ms = self._aim(context.latency.measure([context.master])[context.master])
         # The types that each stage may have.
         self._products = tuple(
@@ -156,13 +159,20 @@ class BudgetSearch:
             if fresh:
                 self._measure(fresh)
             else:
+                self._lowered *= LOWER_AIM
                 self._aim_ms *= LOWER_AIM
         on_attempt(MAX_ATTEMPTS, MAX_ATTEMPTS)
-        if not self._fitting:
-            self._measure([*self._measured, *self._fastest()], to_refuse=True)
+        if self._fitting:
+            return
+        self._measure([*self._measured, *self._fastest()], to_refuse=True)
         if not self._fitting:
             where = f" at {self._asked_resolution} pixels" if self._asked_resolution else ""
             raise make_infeasible_error(self._measured, self._budget, where)
+        for _ in range(MAX_CLOSER):
+            closer = self._propose_closer()
+            if not closer:
+                break
+            self._measure(closer)
 
     def _best_first(self, structures: Iterable[Structure]) -> list[Structure]:
         return sorted(structures, key=self._predicted_order, reverse=True)
@@ -172,24 +182,22 @@ class BudgetSearch:
         """The measured structures that meet the budget."""
         return {structure: m for structure, m in self._measured.items() if m.meets(self._budget)}
 
-    @property
-    def _steady(self) -> dict[Structure, NetworkLatency]:
-        """The undisturbed measurements, because others would teach the disturbance; or all."""
-        return {s: m for s, m in self._measured.items() if not m.disturbed} or self._measured
-
     def _measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
         """Measure structures, correct the table, and move the aim."""
-        self._measured |= self._context.latency.measure(structures, to_refuse=to_refuse)
-        steady = self._steady
+        measured = self._context.latency.measure(structures, to_refuse=to_refuse)
+        self._measured |= measured
+        steady = _undisturbed(self._measured)
         # As the networks would have measured when the table was built.
         corrections = {
             structure: m.median_ms(self._budget) / m.slowdown(self._table)
             for structure, m in steady.items()
         }
         self._corrected = self._table.correct(corrections)
-        latest = next(iter(steady.values()))
+        latest = next(iter(_undisturbed(measured).values()))
         margins = [m.bound_ms(self._budget) / m.median_ms(self._budget) for m in steady.values()]
-        self._aim_ms = self._aim(latest) / float(np.median(margins))
+        if self._fitting:
+            self._lowered = 1.0  # structures between those that fit and the budget come next
+        self._aim_ms = self._lowered * self._aim(latest) / float(np.median(margins))
 
     def _aim(self, latest: NetworkLatency) -> float:
         """Convert the budget to the speed that the machine had when the table was built."""
@@ -374,6 +382,11 @@ class BudgetSearch:
             predicted_accuracy_low=low,
             predicted_accuracy_high=high,
         )
+
+
+def _undisturbed(measured: dict[Structure, NetworkLatency]) -> dict[Structure, NetworkLatency]:
+    """The undisturbed measurements, because others would teach the disturbance; or all."""
+    return {s: m for s, m in measured.items() if not m.disturbed} or measured
 
 
 def max_networks(top: int) -> int:

@@ -8,7 +8,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -17,6 +17,7 @@ from genets.core.files import write_atomic
 from genets.core.json_files import read_json
 from genets.core.log import get_logger
 from genets.latency import Budget, LatencyTable, Measurement, Target
+from genets.latency.timing.measurement import Ratio
 from genets.nas.selection.network_latency import NetworkLatency
 from genets.structure import Structure
 
@@ -77,6 +78,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         self.stored: dict[Key, NetworkLatency] = self._load()
         # The device may be calm now, so what an earlier process left disturbed is measured again.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
+        self._longest: set[Key] = set()  # what this process measured for the longest time
 
     def for_budget(self, budget: Budget) -> Self:
         """Give the same networks, with the same file, for another budget."""
@@ -94,7 +96,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         Args:
             structures: The networks.
             to_refuse: Whether the budget is refused if no network meets it. Then a network that is
-                near the budget is measured until the device is calm.
+                near the budget is measured until the device is calm, and up to eight times as long.
 
         Raises:
             BusyDeviceError: The device stayed busy. The next process measures again.
@@ -119,6 +121,8 @@ class MeasuredInTurn(ABC, Generic[Key]):
             return False
         if budget is None or not to_refuse:
             return True
+        if latency.may_meet(budget) and structure not in self._longest:
+            return False
         return latency.meets(budget) or latency.exceeds(budget)
 
     def _measure_until_decided(self, fresh: list[Key], to_refuse: bool) -> None:
@@ -127,6 +131,8 @@ class MeasuredInTurn(ABC, Generic[Key]):
             start_s = time.monotonic()
             self._on_measuring(_describe_measurement(len(fresh), attempts))
             self._measure_once(fresh, times_as_long)
+            if times_as_long == MAX_TIMES_AS_LONG:
+                self._longest.update(fresh)
             attempts += 1
             measured, fresh = fresh, self.undecided(fresh, to_refuse=to_refuse)
             _log.info(
@@ -152,19 +158,23 @@ class MeasuredInTurn(ABC, Generic[Key]):
                 raise make_busy_error(self._budget, self._wait_limit_s, target, causes)
 
     def _needs_more_samples(self, structures: Sequence[Key]) -> bool:
-        """Whether more samples can make the ratios precise, without a calm device."""
+        """Whether more samples can decide, without a calm device."""
         latencies = [self.stored[structure] for structure in structures]
         relative = self._budget is not None and self._budget.is_relative
-        return relative and all(
-            each.is_undelayed and not each.has_precise_ratio for each in latencies
+        return all(
+            (relative and each.is_undelayed and not each.has_precise_ratio)
+            or each.may_meet(self._budget)
+            for each in latencies
         )
 
     def _measure_once(self, structures: Sequence[Key], times_as_long: int) -> None:
         assert self._master is not None
         assert self._measure_in_turn is not None
         together = [*dict.fromkeys([self._master, *structures])]
-        measured = self._measure_in_turn(together, times_as_long)
-        master = measured[self._master]
+        measured = dict(self._measure_in_turn(together, times_as_long))
+        # A network that is measured alone has no ratio, but that of the MasterNet to itself is 1.
+        master = replace(measured[self._master], ratio=Ratio(1.0, 1.0, 1.0))
+        measured[self._master] = master
         for structure in structures:
             self.stored[structure] = NetworkLatency.in_turn(measured[structure], master)
 

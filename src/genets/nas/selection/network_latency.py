@@ -20,6 +20,7 @@ REPEATED_SPREAD = 2.0
 # several: a CPU may have another speed some minutes later, which changes ratios that were measured
 # precisely (python benchmarks/budgets.py).
 LEAST_SHARE_ONE_THREAD, LEAST_SHARE = 0.03, 0.04
+NARROW_SHARE = 0.01  # half-width of an interval of a latency in ms that more samples seldom narrow
 _MASTER_FIELDS = (
     "master_ms_per_image",
     "master_low_ms_per_image",
@@ -189,6 +190,15 @@ class NetworkLatency:
         if self._ratio_for(budget) is None:
             limit_ms = budget.ms_per_image(self._master_interval[1])
         return self.decides(budget) and self.interval_ms(budget)[0] > self._margin * limit_ms
+
+    def may_meet(self, budget: Budget | None) -> bool:
+        """Whether the budget lies within the interval, and more samples would narrow it."""
+        if budget is None or self.disturbed or self.meets(budget):
+            return False
+        low_ms, high_ms = self.interval_ms(budget)
+        share = self._least_share if self._ratio_for(budget) else NARROW_SHARE
+        is_narrow = high_ms <= (1 + share) * self.median_ms(budget)
+        return low_ms <= self.budget_ms(budget) and not is_narrow
 
     @property
     def times_master(self) -> float:
