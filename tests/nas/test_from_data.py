@@ -215,7 +215,7 @@ def test_a_master_net_with_weights_is_fine_tuned(preset: str | None, tmp_path: P
     tuned = {**PRESETS["photos"]["master_training"], "epochs": 20, "precision": "fp32"}
     assert settings.master_training.recipe() == make_recipe(tuned)
     assert complete.reasons[-1] == (
-        "recipe finetune for the MasterNet: it starts from trained weights"
+        "recipe finetune for the MasterNet: it starts from trained weights; 20 epochs"
     )
     for changes, is_tuned in (({"recipe": "nas"}, False), ({"epochs": 7, "erase": 0.3}, True)):
         given = merge(chosen, {"master_training": changes})
@@ -224,6 +224,18 @@ def test_a_master_net_with_weights_is_fine_tuned(preset: str | None, tmp_path: P
         ).master_training
         assert own.linear_start is is_tuned
         assert not is_tuned or (own.epochs, own.erase) == (7, 0.3)
+
+
+@pytest.mark.parametrize("preset", ["quick", "imagenet", "paper"])
+def test_few_images_give_such_a_master_net_more_epochs(preset: str, tmp_path: Path) -> None:
+    weights = {"weights": "own.pth", "master": "master_small"}
+    data = photographs(tmp_path / "photos", 24)
+    chosen = {**PRESETS[preset], **weights, "data": data, **GIVEN}
+    complete = complete_settings(chosen, tmp_path / "study", preset)
+    assert complete.values["master_training"]["epochs"] == 200
+    assert complete.reasons[-1].endswith("; 200 epochs")
+    kept = SearchSettings(**complete.values).final_training
+    assert kept == SearchSettings(**chosen).final_training
 
 
 def test_many_images_are_searched_from_scratch(

@@ -481,6 +481,8 @@ def test_a_rival_is_trained_as_long_as_the_winner(tmp_path: Path, weights: Path)
     [
         ({"from_scratch": False}, 7),  # the winner continues from its weights as a candidate
         ({"from_scratch": False, "confirm": 1}, 5),
+        ({"from_scratch": False, "confirm": 1, "rounds": 2}, 7),
+        ({"from_scratch": False, "confirm": 1, "space": {"resolutions": [24]}}, 7),
         ({"from_scratch": False, "folds": 5}, 5),
         ({"from_scratch": False, "confirm_epochs": 5}, 5),  # the candidate is the winner
         ({"from_scratch": True}, 5),

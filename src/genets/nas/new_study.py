@@ -85,10 +85,11 @@ def complete_settings(
         raise SettingsError(
             f"preset {preset} fine-tunes trained weights; give weights, or leave the preset out"
         )
-    of_data = _settings_of_data(settings, chosen, preset)
+    sizes = _measure_images(settings, chosen, preset)
+    of_data = _settings_of_data(settings, chosen, preset, sizes)
     of_blocks = _settings_of_own_blocks(settings, chosen)
     values = merge_settings(of_data.values, of_blocks.values, chosen)
-    of_weights = _settings_of_weights(values, chosen, preset)
+    of_weights = _settings_of_weights(values, chosen, preset, sizes)
     values = merge_settings(values, of_weights.values)
     reasons = (*of_data.reasons, *of_blocks.reasons, *of_weights.reasons)
     unused = _unused_fields_of_trials(SearchSettings(**values), chosen, preset)
@@ -140,19 +141,14 @@ def _given_fields(chosen: Mapping[str, Any], table: str) -> Mapping[str, Any]:
     return fields
 
 
-def _settings_of_data(
+def _measure_images(
     settings: SearchSettings, chosen: Mapping[str, Any], preset: str | None
-) -> CompleteSettings:
-    """Choose what follows from the number and the size of the images; see `complete_settings`."""
-    if settings.data in LOADERS:
-        recipes = [getattr(settings, table).recipe() for table in TRAININGS]
-        unused = describe_unused(settings.data, *recipes)
-        return CompleteSettings({}, (unused,) if unused else ())
-    has_master = "master" in chosen
-    has_recipes = preset is not None or all(RECIPE in chosen.get(table, {}) for table in TRAININGS)
-    fine_tuning = preset in OF_FINE_TUNING
-    if preset in OF_SMALL_IMAGES or (has_master and has_recipes and not fine_tuning):
-        return CompleteSettings({})
+) -> ImageSizes | None:
+    """Count and measure the images; None where no setting follows from them."""
+    follows = "master" not in chosen or not _has_recipes(chosen, preset)
+    follows = preset in OF_FINE_TUNING or (follows and preset not in OF_SMALL_IMAGES)
+    if settings.data in LOADERS or not (follows or settings.has_starting_weights):
+        return None
     from genets.data import load_data
     from genets.data.image_sizes import measure_images
 
@@ -160,7 +156,27 @@ def _settings_of_data(
         settings.data, MEASURED_AT, seed=settings.seed, check=False,
         max_broken_share=settings.max_broken_share,
     )  # fmt: skip
-    sizes = measure_images(data)
+    return measure_images(data)
+
+
+def _has_recipes(chosen: Mapping[str, Any], preset: str | None) -> bool:
+    return preset is not None or all(RECIPE in chosen.get(table, {}) for table in TRAININGS)
+
+
+def _settings_of_data(
+    settings: SearchSettings,
+    chosen: Mapping[str, Any],
+    preset: str | None,
+    sizes: ImageSizes | None,
+) -> CompleteSettings:
+    """Choose what follows from the number and the size of the images; see `complete_settings`."""
+    if settings.data in LOADERS:
+        recipes = [getattr(settings, table).recipe() for table in TRAININGS]
+        unused = describe_unused(settings.data, *recipes)
+        return CompleteSettings({}, (unused,) if unused else ())
+    if sizes is None or preset in OF_SMALL_IMAGES:
+        return CompleteSettings({})
+    has_master, has_recipes = "master" in chosen, _has_recipes(chosen, preset)
     of_start = CompleteSettings({})
     if not settings.has_starting_weights and sizes.images >= MANY_IMAGES:
         of_start = _settings_of_many_images(chosen, preset)
@@ -171,7 +187,7 @@ def _settings_of_data(
         master=not has_master,
         resolution=settings.resolution if has_master else chosen.get("resolution"),
         recipes=not has_recipes,
-        fine_tuning=fine_tuning,
+        fine_tuning=preset in OF_FINE_TUNING,
         has_weights=settings.has_starting_weights or "pretrained" in of_start.values,
     )
     return CompleteSettings(
@@ -205,7 +221,10 @@ def _settings_of_start(
 
 
 def _settings_of_weights(
-    values: Mapping[str, Any], chosen: Mapping[str, Any], preset: str | None
+    values: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    preset: str | None,
+    sizes: ImageSizes | None,
 ) -> CompleteSettings:
     """Fine-tune a MasterNet with starting weights, unless its recipe is given."""
     settings, usual = SearchSettings(**values), PRESETS[preset] if preset else {}
@@ -216,8 +235,12 @@ def _settings_of_weights(
     own = {name: value for name, value in given.items() if presets.get(name) != value}
     if own.keys() & {RECIPE, "optimizer", "learning_rate"}:
         return CompleteSettings({})
-    reason = "recipe finetune for the MasterNet: it starts from trained weights"
-    return CompleteSettings({MASTER_TRAINING: tuned_master() | own}, (reason,))
+    training = tuned_master(sizes.images if sizes else None) | own
+    reason = (
+        "recipe finetune for the MasterNet: it starts from trained weights; "
+        f"{counted(training['epochs'], 'epoch')}"
+    )
+    return CompleteSettings({MASTER_TRAINING: training}, (reason,))
 
 
 def choose_folds(

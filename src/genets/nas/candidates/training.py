@@ -24,6 +24,7 @@ from genets.nas.candidates.assembly import needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
 from genets.nas.context import SearchContext
 from genets.nas.decided_recipes import Start, decide_recipe
+from genets.nas.settings.final_training import candidate_recipe
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_first
 from genets.nas.trials.run import restore_weights
@@ -36,15 +37,11 @@ _log = get_logger(__name__)
 def make_candidate_job(context: SearchContext) -> CandidateJob:
     """Make the job with the final recipe, or a shortened one."""
     settings = context.settings
-    recipe, epochs = context.study.recipe("final_training"), settings.confirm_epochs
-    if epochs < recipe.epochs:
-        warmup = min(recipe.warmup_epochs, epochs / 2)
-        recipe = replace(recipe, epochs=epochs, warmup_epochs=warmup)
     return CandidateJob.in_context(
         context,
         master=context.master,
         master_weights=context.study.master_weights,
-        recipe=recipe,
+        recipe=candidate_recipe(settings, context.study.recipe("final_training")),
         folder=context.study.confirmed_folder,
         source=context.round.master,
         source_weights=context.round.weights,

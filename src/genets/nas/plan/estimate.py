@@ -23,7 +23,11 @@ from genets.nas.context import RIVALS, SearchContext
 from genets.nas.plan.probe import ProbeTimes, TrainingTime
 from genets.nas.rivals.contender import Rival
 from genets.nas.selection.budget_search import max_networks
-from genets.nas.selection.resolutions import candidates_at_each
+from genets.nas.settings.final_training import (
+    candidates_at_each,
+    keeps_candidates,
+    num_trained_candidates,
+)
 from genets.nas.settings.rival_names import expand_rivals
 from genets.nas.trials.plan import group_trials
 from genets.nas.trials.run import group_size, make_trial_job, plan_round
@@ -85,11 +89,8 @@ class Estimate:
         self._start_s = START_S if context.workers.count > 1 else 0.0
         self._processes, self._team_start_s = processes, START_S if processes > 1 else 0.0
         self._in_folds = f" in each of {self._folds} folds" if self._folds > 1 else ""
-        resolutions = len(context.space.resolutions)
-        self._top = candidates_at_each(settings.confirm, resolutions)
-        self._candidates = resolutions * self._top
-        if settings.rounds == self._candidates == 1:
-            self._candidates = 0  # the best prediction wins without a training
+        self._top = candidates_at_each(settings.confirm, len(context.space.resolutions))
+        self._candidates = num_trained_candidates(settings)
         # Images to train on and to score: of the usual splits, and of trials and candidates.
         self._usual = self._scored = len(data.train), len(data.validation)
         if self._folds > 1:
@@ -268,7 +269,7 @@ class Estimate:
         times, recipe = self._times.winner, self._settings.final_training.recipe()
         steps, export_s = _steps(self._usual[0], recipe), self._times.export_s
         is_equal = make_candidate_job(self._context).recipe == recipe
-        if not (is_equal and self._candidates and self._folds == 1):
+        if not (is_equal and keeps_candidates(self._settings)):
             taught = times.taught(multiple, recipe)
             shared = taught.shared(self._processes, self._context.device)
             yield PlannedPhase(

@@ -10,6 +10,7 @@ from pathlib import Path
 from genets.analysis.comparison.networks import ComparedNetwork
 from genets.core.errors import GenetsError
 from genets.latency.engines.base import check_resolution
+from genets.nas.settings.final_training import epochs_of_winner
 from genets.nas.settings.rival_names import SCRATCH, RivalName, expand_rivals
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
@@ -101,22 +102,12 @@ def _recipe(settings: SearchSettings, fresh: bool) -> RunRecipe:
 
     Fresh weights take the winner's recipe, and trained weights the recipe `finetune`.
     """
-    final, epochs = settings.final_training.recipe(), _epochs_of_winner(settings)
+    final, epochs = settings.final_training.recipe(), epochs_of_winner(settings)
     if fresh:
         return make_recipe(asdict(final) | {"epochs": epochs})
     changes = {"epochs": epochs, "class_weights": final.class_weights}
     fields = apply_changes(named_recipe("finetune"), changes)
     return make_recipe(fields | {"precision": final.precision})
-
-
-def _epochs_of_winner(settings: SearchSettings) -> int:
-    """The epochs of the winner, which may continue from its weights as a candidate.
-
-    Candidates that are trained in folds keep no weights.
-    """
-    epochs, as_candidate = settings.final_training.recipe().epochs, settings.confirm_epochs
-    is_kept = settings.confirm > 1 and settings.num_folds == 1 and not settings.from_scratch
-    return epochs + as_candidate if is_kept and as_candidate < epochs else epochs
 
 
 def check_rivals(settings: SearchSettings, folder: Path) -> None:

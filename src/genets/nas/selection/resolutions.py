@@ -9,13 +9,9 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.context import Report, SearchContext
 from genets.nas.selection.budget_search import BudgetSearch, OnAttempt, attempt_text
+from genets.nas.settings.final_training import candidates_at_each
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
-
-
-def candidates_at_each(confirm: int, resolutions: int) -> int:
-    """The number of candidates at each resolution, of `confirm` candidates for all."""
-    return math.ceil(confirm / resolutions)
 
 
 def select_at_each_resolution(

@@ -144,9 +144,16 @@ def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
     )
 
 
-def tuned_master() -> dict[str, Any]:
-    """The training of a MasterNet with starting weights where the images are not counted."""
-    return {**PRESETS["photos"][MASTER_TRAINING], "epochs": FINE_TUNING_EPOCHS}
+def tuned_master(images: int | None) -> dict[str, Any]:
+    """The training of a MasterNet with starting weights.
+
+    images: The number of training images; None where they are not counted.
+    """
+    training = PRESETS["photos"][MASTER_TRAINING]
+    epochs = FINE_TUNING_EPOCHS
+    if images is not None:
+        epochs = _enough_epochs(images, training["batch_size"])
+    return {**training, "epochs": epochs}
 
 
 def _enough_epochs(images: int, batch_size: int) -> int:

@@ -1,0 +1,48 @@
+"""The lengths of the trainings of candidates and winner, as the settings decide them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from genets.training.recipe import RunRecipe
+
+if TYPE_CHECKING:
+    from genets.nas.settings.settings import SearchSettings
+
+
+def candidates_at_each(confirm: int, resolutions: int) -> int:
+    """The number of candidates at each resolution, of `confirm` candidates for all."""
+    return math.ceil(confirm / resolutions)
+
+
+def num_trained_candidates(settings: SearchSettings) -> int:
+    """The largest number of candidates that a round trains; 0 where the best prediction wins."""
+    resolutions = len({settings.resolution, *settings.space.resolutions})
+    count = resolutions * candidates_at_each(settings.confirm, resolutions)
+    return 0 if settings.rounds == count == 1 else count
+
+
+def candidate_recipe(settings: SearchSettings, final: RunRecipe) -> RunRecipe:
+    """The recipe of a candidate: that of the winner, or a shortened one.
+
+    final: The recipe of the winner, of which short trainings may have decided some fields.
+    """
+    epochs = settings.confirm_epochs
+    if epochs >= final.epochs:
+        return final
+    return replace(final, epochs=epochs, warmup_epochs=min(final.warmup_epochs, epochs / 2))
+
+
+def keeps_candidates(settings: SearchSettings) -> bool:
+    """Whether the weights of candidates are kept for the winner; those of folds are not."""
+    return num_trained_candidates(settings) > 0 and settings.num_folds == 1
+
+
+def epochs_of_winner(settings: SearchSettings) -> int:
+    """The epochs of the winner, with those as a candidate where it continues from its weights."""
+    final = settings.final_training.recipe()
+    as_candidate = candidate_recipe(settings, final).epochs
+    is_continued = keeps_candidates(settings) and not settings.from_scratch
+    return final.epochs + as_candidate * (is_continued and as_candidate < final.epochs)
