@@ -35,7 +35,6 @@ SCRIPT = Path(__file__).with_name("exported_script.py")
 # The loaded files run in the same engine, so a larger difference is more than rounding.
 TOLERANCE = 1e-3
 BatchDimension = Literal["free", "fixed", "both"]
-BATCH_DIMENSIONS: tuple[BatchDimension, ...] = ("free", "fixed", "both")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,18 @@
 
     build.py         a structure becomes a timm ByobNet
     source.py        any NETWORK text becomes a network with its weights
+    folder_name.py   whether a NETWORK text is a results folder or a name
     weights.py       files of weights: ours, other programs', the authors'
     weights_facts.py what is known about the training of weights
     count.py         parameters and multiply-adds
     fuse.py          batch normalisation folded into convolutions
     surgery.py       networks cut into parts; weights copied between networks
+    inheritance.py   weights that a network inherits from a MasterNet of another structure
+    channels.py      numbers of channels that all structures around a MasterNet share
+    random_weights.py  weights for timing
     onnx_export.py   export to ONNX
     own_blocks.py    block types that users register
+    block_layers.py  the convolutions of such block types
     baselines/       the networks to compare with
     registry.py      the zoo under timm's names
 

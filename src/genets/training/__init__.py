@@ -7,11 +7,14 @@
     loop.py            training without a folder
     short_trainings.py trainings that decide such fields; training on a data set
     student.py         a network in training: optimizer, average of weights, linear start
+    linear_start.py    a linear model of features as the first classifier
     team.py            processes that train one network together
     evaluation.py      scoring
+    predictions.py     predictions for single images, and intervals of shares and differences
     strided_pointwise.py  convolutions that oneDNN may train wrongly
     mixing.py          mix-up and CutMix
     features.py        feature maps of a frozen network as the images of a training
+    feature_matching.py  super-blocks that learn the feature maps of another network
     train_network.py   a training run from its settings to its results (`genets train`)
     run/               the parts of a training run
     teacher.py         trained networks that others learn from

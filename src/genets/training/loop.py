@@ -245,7 +245,7 @@ class _Student(Student):
         self._floor: tuple[Score, dict[str, Tensor]] | None = None
 
     def begin_linear(self, images: Split, num_classes: int, validation: Split) -> None:
-        """Begin with a linear model as classifier; the training never ends below its score."""
+        """Begin with a linear model as classifier, and keep this start in case the end is worse."""
         try:
             start = self.start_linear(
                 images,

@@ -145,7 +145,9 @@ class RunRecipe(Recipe):
             where its GPUs compute it, otherwise fp32.
         linear_start: Whether the classifier starts as a linear model of the features that the
             starting weights compute (see `linear_start`). The network with this classifier counts
-            as the result of epoch 0, so no result scores below it on the validation images.
+            as the result of epoch 0, which is kept if no later result is better on the validation
+            images. In a search, the result is the end of the training unless epoch 0 is better;
+            with fewer than 200 validation images, it must be better by top-1 and by cross-entropy.
         channels_last: Whether weights and images are laid out with the channels last.
         compile: Whether the network runs through torch.compile.
 

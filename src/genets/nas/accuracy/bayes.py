@@ -116,7 +116,7 @@ class BayesEffects:
         model: design matrix, target and priors, with the fitted scales. The trials come first,
             then those of earlier rounds, then the candidates.
         rows: (observations, stages, columns), the effects of each stage of each observation.
-        misfit: the fitted standard deviation of the misfit, see `_unit_misfit`.
+        misfit: the fitted standard deviation of the misfit, see `unit_misfit`.
         posterior: the distribution of the effects.
     """
 

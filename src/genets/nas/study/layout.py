@@ -4,6 +4,7 @@
     format.json         the format version of the folder; a study without it has version 1
     study.toml          all settings; a folder that holds this file is a study
     study.lock          locked while a process uses the study
+    masternets.json     how the MasterNet was chosen, if several were compared
     study.log           settings, phases, times and warnings of every run
     data.json           classes, split sizes and files of the images
     start.json          the preprocessing that belongs to the starting weights of the MasterNet
@@ -40,7 +41,8 @@ The weights of all rounds are in one folder, `confirmed/`.
 
 A study of several budgets has further folders for each budget, such as 0.5x:
 
-    budgets/0.5x/       candidates.json, confirmed.json, selected.json and winner.safetensors
+    budgets/0.5x/       candidates.json, confirmed.json, selected.json and winner.safetensors, and
+                        refused.json: why no structure meets the budget, where none does
     results/0.5x/       the files of `results/` in a study of one budget
 
 Then `results/` itself holds one file, result.json, with the results of all budgets. The weights of

@@ -20,8 +20,8 @@ Positive = Annotated[float, Field(gt=0)]
 class Trial:
     """The MasterNet with its stage `index` replaced by `super_block`.
 
-    A trial of the MasterNet's own super-block is a control trial: it starts with fresh weights
-    like any other trial, and the other trials of that super-block are compared with it.
+    A trial of the MasterNet's own super-block is a control trial: it starts and is trained like any
+    other trial, and the other trials of that super-block are compared with it.
 
     Attributes:
         index: The stage. Super-blocks count from 0; the stem is -1, and the head comes after the
