@@ -238,8 +238,8 @@ class _Student(Student):
         team: Team,
         metric: Metric,
     ) -> None:
-        super().__init__(net, recipe, device, class_weights, wrap=team.wrap, backward=team.backward)
-        self._team, self._metric = team, metric
+        super().__init__(net, recipe, device, class_weights, team)
+        self._metric = metric
         self.fault: TrainingError | None = None
         self._losses: list[Tensor] = []
         self._floor: tuple[Score, dict[str, Tensor]] | None = None
@@ -248,12 +248,7 @@ class _Student(Student):
         """Begin with a linear model as classifier, and keep this start in case the end is worse."""
         try:
             start = self.start_linear(
-                images,
-                num_classes,
-                lambda: self._score(validation),
-                metric=self._metric,
-                gather=self._team.gather,
-                is_first=self._team.number == 0,
+                images, num_classes, lambda: self._score(validation), metric=self._metric
             )
         except TrainingError as error:
             self.fault = error
@@ -271,7 +266,7 @@ class _Student(Student):
         """The mean loss of the epoch. Only here does the host wait for the device's losses."""
         if self.fault is not None:
             return math.nan
-        losses = (self._team.sum(torch.stack(self._losses)) / self._team.count).tolist()
+        losses = (self.team.sum(torch.stack(self._losses)) / self.team.count).tolist()
         self._losses = []
         for step, loss in enumerate(losses):
             if not math.isfinite(loss):
@@ -286,7 +281,7 @@ class _Student(Student):
         """Give the network the weights that are scored, in eval mode."""
         if self.average is not None:
             self.net.load_state_dict(self.average.module.state_dict())
-        self._team.spread_buffers(self.net)
+        self.team.spread_buffers(self.net)
         self.net.eval()
         if self.fault is not None or self._floor is None:
             return
@@ -305,7 +300,7 @@ class _Student(Student):
             validation,
             device=self.device,
             channels_last=self.recipe.channels_last,
-            total=self._team.sum,
+            total=self.team.sum,
         )
 
 

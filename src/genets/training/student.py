@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,7 @@ from genets.training.recipe import RunRecipe
 from genets.training.score import Metric, Score, rank
 from genets.training.step import make_optimizer, move, train_mode, train_step
 from genets.training.strided_pointwise import find_strided_pointwise, subsampling_before
-
-Value = TypeVar("Value")
+from genets.training.team import ALONE, Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +40,6 @@ class LinearStart:
     images: int
 
 
-def _alone(value: Value) -> list[Value]:
-    return [value]
-
-
 class Student:
     """A network in training.
 
@@ -54,8 +48,7 @@ class Student:
         recipe: The recipe.
         device: The device to train on.
         class_weights: See `class_weights_of`; of the whole training split.
-        wrap: Gives the function that computes the outputs of the network.
-        backward: Computes the gradients of a loss.
+        team: The processes that train the network together.
 
     Raises:
         GenetsError: All parameters of the network are frozen.
@@ -67,9 +60,7 @@ class Student:
         recipe: RunRecipe,
         device: str | torch.device,
         class_weights: Tensor | None = None,
-        *,
-        wrap: Callable[[nn.Module], Any] = lambda net: net,
-        backward: Callable[[Tensor], object] = torch.autograd.backward,
+        team: Team = ALONE,
     ) -> None:
         move(net, device, channels_last=recipe.channels_last)
         self.net = net
@@ -77,8 +68,8 @@ class Student:
         self.recipe = recipe
         self.device = torch.device(device)
         self.optimizer = make_optimizer(net, recipe)
-        self._forward = wrap(net)
-        self._backward = backward
+        self.team = team
+        self._forward = team.wrap(net)
         self._class_weights = None if class_weights is None else class_weights.to(self.device)
         self.average = (
             ModelEmaV3(net, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
@@ -117,7 +108,7 @@ class Student:
                 self.recipe,
                 rate,
                 class_weights=self._class_weights,
-                backward=self._backward,
+                backward=self.team.backward,
             )
         if self.average is not None:
             self.average.update(self.net, step=number)
@@ -135,14 +126,7 @@ class Student:
             self.average.set(self.net)
 
     def start_linear(
-        self,
-        images: Split,
-        num_classes: int,
-        score: Callable[[], Score],
-        *,
-        metric: Metric = Metric.TOP1,
-        gather: Callable[[Any], list[Any]] = _alone,
-        is_first: bool = True,
+        self, images: Split, num_classes: int, score: Callable[[], Score], *, metric: Metric
     ) -> LinearStart | None:
         """Begin with a linear model as classifier, unless the network's own is better.
 
@@ -153,8 +137,6 @@ class Student:
             num_classes: The number of classes.
             score: Scores the network on the validation images.
             metric: The score that decides which classifier is better.
-            gather: Gives the values of all processes that train together.
-            is_first: Whether this is the first of these processes.
 
         Returns:
             The start; None where the classifier is not linear, or reads several vectors for an
@@ -176,12 +158,12 @@ class Student:
         if found is None:
             return None
         own, own_score = classifier_weights(classifier), score()
-        features, labels = (torch.cat(each) for each in zip(*gather(found), strict=True))
+        features, labels = (torch.cat(each) for each in zip(*self.team.gather(found), strict=True))
         fitted = None
-        if is_first:
+        if self.team.is_first:
             balanced = recipe.class_weights == "balanced"
             fitted = fit_linear(features, labels, num_classes, balanced=balanced)
-        fitted = gather(fitted)[0]
+        fitted = self.team.gather(fitted)[0]
         assert fitted is not None
         self.start_classifier(*fitted)
         best = score()

@@ -32,5 +32,9 @@ class Team:
     gather: Callable[[Any], list[Any]] = lambda value: [value]
     spread_buffers: Callable[[nn.Module], None] = lambda net: None
 
+    @property
+    def is_first(self) -> bool:
+        return self.number == 0
+
 
 ALONE = Team()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,24 +38,16 @@ class TrainingState(Student):
         processes: Processes,
         class_weights: Tensor | None = None,
     ) -> None:
-        def wrap(net: nn.Module) -> Any:
-            forward: Any = torch.compile(net) if recipe.compile else net
-            return processes.fabric.setup_module(forward)
-
-        super().__init__(
-            net,
-            recipe,
-            processes.device,
-            class_weights,
-            wrap=wrap,
-            backward=processes.fabric.backward,
-        )
+        team = own = processes.team
+        if recipe.compile:
+            team = replace(own, wrap=lambda net: own.wrap(cast(Any, torch.compile(net))))
+        super().__init__(net, recipe, processes.device, class_weights, team)
         self.processes = processes
 
     def begin_scoring(self) -> None:
         """Make batch norm statistics equal; while training, each process has its own."""
         for net in dict.fromkeys((self.net, self.scored)):
-            self.processes.spread_buffers(net)
+            self.team.spread_buffers(net)
 
     def learn(
         self, images: Tensor, labels: Tensor, teacher: Teacher | None, rate: float, number: int

@@ -153,12 +153,7 @@ class Trainer:
         text = f"linear model of {len(data.train)} images"
         self.listener.progress(Progress("training", 0, self.recipe.epochs * self.steps, text))
         start = self.state.start_linear(
-            data.train,
-            data.num_classes,
-            lambda: self._score(0),
-            metric=self.metric,
-            gather=self.processes.gather,
-            is_first=self.processes.is_first,
+            data.train, data.num_classes, lambda: self._score(0), metric=self.metric
         )
         if start is None:
             self.listener.note(
