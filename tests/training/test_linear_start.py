@@ -15,6 +15,7 @@ from torch import nn
 from genets.data import load_data
 from genets.networks import resolve_network, save_weights
 from genets.training import Metric, Score, evaluate, loop, train
+from genets.training.floor import Judge
 from genets.training.linear_start import (
     classifier_weights,
     features_of,
@@ -147,7 +148,7 @@ def test_the_metric_decides_whether_start_or_end_is_better(
     stem = net.stem.conv.weight.clone()
     train(
         net, data.train, recipe,
-        seed=0, num_classes=10, validation=range(images), metric=Metric(metric),
+        seed=0, num_classes=10, judge=Judge(range(images), Metric(metric)),
     )  # fmt: skip
     assert torch.equal(net.stem.conv.weight, stem) is not is_kept
 

@@ -31,6 +31,7 @@ from genets.training import (
     train,
     train_on,
 )
+from genets.training.floor import Judge
 from genets.training.linear_start import set_classifier
 from genets.training.loop import Training
 from genets.training.run.folder import load_settings, load_variants
@@ -171,7 +172,7 @@ def test_short_trainings_begin_with_the_linear_start(net, data, monkeypatch):
     start = copy.deepcopy(net)
     train(
         start, data.train, replace(recipe, learning_rate=1e-30, epochs=1), seed=0,
-        num_classes=10, validation=data.validation,
+        num_classes=10, judge=Judge(data.validation),
     )  # fmt: skip
     expected = evaluate(start, data.validation, 64).cross_entropy
     assert expected != pytest.approx(math.log(10)), "of the classifier of zeros"

@@ -10,6 +10,7 @@ from torch import nn
 from genets.core.errors import TrainingError
 from genets.data import Batch
 from genets.training import FeatureSplit, Recipe, RunRecipe, evaluate, train, train_together
+from genets.training.floor import Judge
 from genets.training.mixing import MixedSplit
 
 
@@ -38,7 +39,7 @@ FULL = RunRecipe(
     epochs=3, batch_size=16, learning_rate=0.05, optimizer="adamw", mixup=0.4, cutmix=1.0,
     ema_decay=0.8, linear_start=True,
 )  # fmt: skip
-OF_IMAGES = {"num_classes": 2, "validation": Blobs()}
+OF_IMAGES = {"num_classes": 2, "judge": Judge(Blobs())}
 
 
 def small_net(seed: int) -> nn.Module:

@@ -29,6 +29,7 @@ from genets.nas.workers.images import load_worker_images
 from genets.nas.workers.local_process import END_SECONDS, LocalProcess, LocalProcesses
 from genets.networks import load_blocks
 from genets.training import Metric, Recipe, fitting_threads
+from genets.training.floor import Judge
 from genets.training.loop import Training
 from genets.training.run.distributed import Processes
 
@@ -125,8 +126,7 @@ class TeamRunner:
             teacher=teacher and teacher.to(group.device),
             device=group.device,
             num_classes=data.num_classes,
-            validation=data.validation,
-            metric=job.metric,
+            judge=Judge(data.validation, job.metric),
             team=group.team,
         )
         self._epochs = self._training.epochs()

@@ -32,8 +32,9 @@ from genets.nas.warnings import study_warnings, winner_warnings
 from genets.networks import load_weights, save_weights
 from genets.structure import Structure
 from genets.training import Score
+from genets.training.floor import Floor
 from genets.training.predictions import Predictions
-from genets.training.score import comparable, is_worse
+from genets.training.score import comparable
 from genets.training.teacher import TeacherNetwork
 
 if TYPE_CHECKING:
@@ -162,21 +163,18 @@ def _keep_better(context: SearchContext, net: nn.Module, data: ImageData) -> Ite
     train the winner.
     """
     metric = context.settings.metric
-    weights = {name: value.clone() for name, value in net.state_dict().items()}
-    start = context.evaluate(net, data)
+    floor, end = Floor.take(net, context.evaluate(net, data), metric), None
     try:
         yield
         end = context.evaluate(net, data)
     except DivergedError as error:
         reason = f"failed ({error})"
     else:
-        if not is_worse(end, start, metric):
-            return
-        before, after = (score[metric] for score in comparable([start, end]))
+        before, after = (score[metric] for score in comparable([floor.score, end]))
         change = f"from {before:.4g} to {after:.4g}"
         reason = f"changed the {metric.label} on the validation images {change}"
-    net.load_state_dict(weights)
-    _log.warning("the winner keeps its weights as a candidate: the final training %s", reason)
+    if floor.restore_if_worse(end):
+        _log.warning("the winner keeps its weights as a candidate: the final training %s", reason)
 
 
 def _load_first(net: nn.Module, paths: Sequence[Path]) -> bool:

@@ -8,6 +8,7 @@
     short_trainings.py trainings that decide such fields; training on a data set
     student.py         a network in training: optimizer, average of weights, linear start
     linear_start.py    a linear model of features as the first classifier
+    floor.py           the start of a training, which is restored where its end is worse
     team.py            processes that train one network together
     evaluation.py      scoring
     predictions.py     predictions for single images, and intervals of shares and differences

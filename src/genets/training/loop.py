@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
 
 import torch
@@ -14,9 +14,10 @@ from torch.optim.swa_utils import update_bn
 from genets.core.errors import DivergedError, TrainingError
 from genets.data import Split, derive_seed, steps_per_epoch
 from genets.training.evaluation import evaluate
+from genets.training.floor import Floor, Judge
 from genets.training.mixing import mixed_images
 from genets.training.recipe import Recipe, RunRecipe, lr_at, with_all_fields
-from genets.training.score import Metric, Score, is_worse
+from genets.training.score import Score
 from genets.training.step import Teacher, class_weights_of, move, repeatable, teacher_logits
 from genets.training.student import Student
 from genets.training.team import ALONE, Team
@@ -35,8 +36,7 @@ def train(
     on_epoch: Callable[[int, float], None] | None = None,
     device: str | torch.device = "cpu",
     num_classes: int | None = None,
-    validation: Split | None = None,
-    metric: Metric = Metric.TOP1,
+    judge: Judge | None = None,
 ) -> None:
     """Train a network in place.
 
@@ -49,14 +49,13 @@ def train(
             parameters are all frozen.
         split: The training images, augmented as the data set was loaded.
         recipe: The recipe. With `ema_decay`, the network ends with the average of its weights.
-            With `linear_start`, it ends as the better of start and end on the validation images.
+            With `linear_start`, it ends as it started where the end is worse; see `is_worse`.
         seed: The seed of everything that is random.
         teacher: A network whose outputs are learned from; it is called without gradients.
         on_epoch: Called with the number of each epoch (from 0) and its mean loss.
         device: The device to train on.
         num_classes: The number of classes, for mix-up, CutMix and a linear start.
-        validation: The validation images, for a linear start.
-        metric: The score on these images that decides whether start or end is better.
+        judge: Decides whether the start or the end is better, for a linear start.
 
     Raises:
         TrainingError: The loss is not finite, or the recipe needs an argument that is missing.
@@ -75,8 +74,7 @@ def train(
         on_epoch=report,
         device=device,
         num_classes=num_classes,
-        validation=validation,
-        metric=metric,
+        judge=judge,
     )
     if fault is not None:
         raise fault
@@ -92,8 +90,7 @@ def train_together(
     on_epoch: Callable[[int, Sequence[float]], None] | None = None,
     device: str | torch.device = "cpu",
     num_classes: int | None = None,
-    validation: Split | None = None,
-    metric: Metric = Metric.TOP1,
+    judge: Judge | None = None,
 ) -> list[TrainingError | None]:
     """Train several networks, each as `train` would, and read each batch once for all of them.
 
@@ -110,8 +107,7 @@ def train_together(
             which is NaN where the network has stopped.
         device: The device to train on.
         num_classes: See `train`.
-        validation: See `train`.
-        metric: See `train`.
+        judge: See `train`.
 
     Returns:
         The error of each network, or None.
@@ -124,8 +120,7 @@ def train_together(
         teacher=teacher,
         device=device,
         num_classes=num_classes,
-        validation=validation,
-        metric=metric,
+        judge=judge,
     )
     with closing(training.epochs()) as epochs:  # also where `on_epoch` raises an error
         for epoch, losses in enumerate(epochs):
@@ -157,8 +152,7 @@ class Training:
         teacher: Teacher | None = None,
         device: str | torch.device = "cpu",
         num_classes: int | None = None,
-        validation: Split | None = None,
-        metric: Metric = Metric.TOP1,
+        judge: Judge | None = None,
         variants: Sequence[RunRecipe] | None = None,
         steps: int | None = None,
         on_step: Callable[[int], None] | None = None,
@@ -168,13 +162,13 @@ class Training:
         self._batches = mixed_images(split, recipe, num_classes, device)
         weights = class_weights_of(split, recipe)
         self._students = [
-            _Student(net, variant, device, weights, team, metric)
+            _Student(net, variant, device, weights, team)
             for net, variant in zip(nets, variants or [recipe] * len(nets), strict=True)
         ]
         self._epoch_steps = steps_per_epoch(len(split), recipe.batch_size)
         self._steps = recipe.epochs * self._epoch_steps if steps is None else steps
         self._split, self._seed, self._teacher, self._device = split, seed, teacher, device
-        self._num_classes, self._validation, self._team = num_classes, validation, team
+        self._num_classes, self._judge, self._team = num_classes, judge, team
         self._on_step = on_step
 
     @property
@@ -210,16 +204,16 @@ class Training:
                         self._on_step(step)
                 yield [student.end_epoch(epoch) for student in self._students]
         for student in self._students:
-            student.finish(self._validation)
+            student.finish(self._judge)
 
     def _start_linear(self) -> None:
         """Begin with linear models as classifiers. Raises TrainingError without an argument."""
-        if self._num_classes is None or self._validation is None:
+        if self._num_classes is None or self._judge is None:
             raise TrainingError(
-                "num_classes and validation must be given for a recipe with linear_start"
+                "num_classes and judge must be given for a recipe with linear_start"
             )
         for student in self._students:
-            student.begin_linear(self._split, self._num_classes, self._validation)
+            student.begin_linear(self._split, self._num_classes, self._judge)
 
 
 class _Student(Student):
@@ -236,26 +230,23 @@ class _Student(Student):
         device: str | torch.device,
         class_weights: Tensor | None,
         team: Team,
-        metric: Metric,
     ) -> None:
         super().__init__(net, recipe, device, class_weights, team)
-        self._metric = metric
         self.fault: TrainingError | None = None
         self._losses: list[Tensor] = []
-        self._floor: tuple[Score, dict[str, Tensor]] | None = None
+        self._floor: Floor | None = None
 
-    def begin_linear(self, images: Split, num_classes: int, validation: Split) -> None:
+    def begin_linear(self, images: Split, num_classes: int, judge: Judge) -> None:
         """Begin with a linear model as classifier, and keep this start in case the end is worse."""
         try:
             start = self.start_linear(
-                images, num_classes, lambda: self._score(validation), metric=self._metric
+                images, num_classes, lambda: self._score(judge.images), metric=judge.metric
             )
         except TrainingError as error:
             self.fault = error
             return
         if start is not None:
-            state = {name: value.clone() for name, value in self.net.state_dict().items()}
-            self._floor = start.score, state
+            self._floor = Floor.take(self.net, start.score, judge.metric)
 
     def learn(
         self, images: Tensor, labels: Tensor, soft_labels: Tensor | None, rate: float, number: int
@@ -277,7 +268,7 @@ class _Student(Student):
                 return math.nan
         return math.fsum(losses) / len(losses)
 
-    def finish(self, validation: Split | None) -> None:
+    def finish(self, judge: Judge | None) -> None:
         """Give the network the weights that are scored, in eval mode."""
         if self.average is not None:
             self.net.load_state_dict(self.average.module.state_dict())
@@ -285,19 +276,16 @@ class _Student(Student):
         self.net.eval()
         if self.fault is not None or self._floor is None:
             return
-        assert validation is not None
-        start, state = self._floor
-        try:
-            is_end_worse = is_worse(self._score(validation), start, self._metric)
-        except TrainingError:  # the start is better than weights without a score
-            is_end_worse = True
-        if is_end_worse:
-            self.net.load_state_dict(state)
+        assert judge is not None
+        end = None
+        with suppress(TrainingError):
+            end = self._score(judge.images)
+        self._floor.restore_if_worse(end)
 
-    def _score(self, validation: Split) -> Score:
+    def _score(self, images: Split) -> Score:
         return evaluate(
             self.net,
-            validation,
+            images,
             device=self.device,
             channels_last=self.recipe.channels_last,
             total=self.team.sum,

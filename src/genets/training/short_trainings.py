@@ -18,6 +18,7 @@ from genets.data import ImageData, steps_per_epoch, with_augmentation
 from genets.data.folds import folds_to_score
 from genets.data.split import Fold
 from genets.training.evaluation import evaluate
+from genets.training.floor import Judge
 from genets.training.loop import Training, train
 from genets.training.recipe import Recipe, RunRecipe, with_all_fields
 from genets.training.resources import is_out_of_memory
@@ -86,8 +87,7 @@ def train_on(
         on_epoch=on_epoch,
         device=device,
         num_classes=data.num_classes,
-        validation=data.validation,
-        metric=metric,
+        judge=Judge(data.validation, metric),
     )
 
 
@@ -207,7 +207,7 @@ class _ShortTrainings:
             teacher=self.teacher,
             device=self.device,
             num_classes=self.data.num_classes,
-            validation=self.data.validation,
+            judge=Judge(self.data.validation),
             variants=recipes,
             steps=steps,
             on_step=lambda done: self.on_step(done, steps),
