@@ -11,10 +11,10 @@ from genets.core.log import get_logger
 from genets.data import ImageData, load_data
 from genets.data.split import Fold
 from genets.nas.context import SearchContext
-from genets.nas.decided_recipes import Start, decide_recipe
 from genets.nas.start import load_start
 from genets.nas.study import layout
 from genets.nas.study.study import Study
+from genets.nas.study_recipes import Start, decide_study_recipe
 from genets.nas.winner import TrainedMaster
 from genets.networks import load_weights, save_weights
 from genets.training import Metric, Score
@@ -98,7 +98,7 @@ def _train_or_load(
     if loaded is not None:
         return loaded
     report, total = context.report("MasterNet training"), part[1]
-    decide_recipe(
+    decide_study_recipe(
         context,
         "master_training",
         lambda words: report(part[0], total, words),

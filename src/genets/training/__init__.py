@@ -5,7 +5,8 @@
     score.py           metrics and scores
     step.py            one training step: the loss, the optimizer, the gradients
     loop.py            training without a folder
-    short_trainings.py trainings that decide such fields; training on a data set
+    short_trainings.py trainings that decide such fields
+    data_set_training.py  training on a data set, after its recipe is decided
     student.py         a network in training: optimizer, average of weights, linear start
     linear_start.py    a linear model of features as the first classifier
     floor.py           the start of a training, which is restored where its end is worse
@@ -33,6 +34,7 @@ from genets.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from genets.core.progress import Progress as Progress
+    from genets.training.data_set_training import train_on as train_on
     from genets.training.evaluation import evaluate as evaluate
     from genets.training.features import FeatureSplit as FeatureSplit
     from genets.training.loop import train as train
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from genets.training.run.settings import RunSettings as RunSettings
     from genets.training.score import Metric as Metric
     from genets.training.score import Score as Score
-    from genets.training.short_trainings import train_on as train_on
     from genets.training.step import Teacher as Teacher
     from genets.training.step import make_loss as make_loss
     from genets.training.step import make_optimizer as make_optimizer
@@ -59,6 +60,7 @@ __all__, __getattr__ = lazy_names(
     __name__,
     {
         "run.epoch_log": ("Progress", "EpochRecord", "Listener"),
+        "data_set_training": ("train_on",),
         "features": ("FeatureSplit",),
         "evaluation": ("evaluate",),
         "loop": ("train", "train_together"),
@@ -74,7 +76,6 @@ __all__, __getattr__ = lazy_names(
         "run.folder": ("RunResult",),
         "run.settings": ("RunSettings",),
         "score": ("Metric", "Score"),
-        "short_trainings": ("train_on",),
         "step": ("Teacher", "make_loss", "make_optimizer"),
     },
 )

@@ -1,7 +1,4 @@
-"""Short trainings decide the recipe fields that are `auto`, on the validation images.
-
-A training on a data set begins with them, where its recipe has such fields.
-"""
+"""Short trainings decide the recipe fields that are `auto`, on the validation images."""
 
 from __future__ import annotations
 
@@ -19,10 +16,9 @@ from genets.data.folds import folds_to_score
 from genets.data.split import Fold
 from genets.training.evaluation import evaluate
 from genets.training.floor import Judge
-from genets.training.loop import Training, train
+from genets.training.loop import Training
 from genets.training.recipe import Recipe, RunRecipe, with_all_fields
 from genets.training.resources import is_out_of_memory
-from genets.training.score import Metric
 from genets.training.step import Teacher
 from genets.training.team import ALONE, Team
 from genets.training.variants import Variant, best_variant, is_decided, variants_of
@@ -59,36 +55,6 @@ def folds_to_decide(data: ImageData, recipe: RunRecipe) -> Sequence[Fold | None]
     affordable = MAX_SHARE * whole // max(1, steps_of_variants(recipe, images))
     folds = folds_to_score(data)[:affordable]
     return folds if len(folds) > 1 else [None]
-
-
-def train_on(
-    net: nn.Module,
-    data: ImageData,
-    recipe: Recipe,
-    *,
-    seed: int,
-    teacher: Teacher | None = None,
-    on_epoch: Callable[[int, float], None] | None = None,
-    device: str | torch.device = "cpu",
-    metric: Metric = Metric.TOP1,
-) -> None:
-    """Train a network in place on a data set, with the augmentation of the recipe; see `train`.
-
-    Fields of the recipe that are `auto` are decided first; see `decide_fields`.
-    """
-    whole = decide_fields(net, data, recipe, seed=seed, teacher=teacher, device=device)
-    augmented = with_augmentation(data, whole.augmentation())
-    train(
-        net,
-        augmented.train,
-        whole,
-        seed=seed,
-        teacher=teacher,
-        on_epoch=on_epoch,
-        device=device,
-        num_classes=data.num_classes,
-        judge=Judge(data.validation, metric),
-    )
 
 
 def decide_fields(

@@ -23,10 +23,10 @@ from genets.data import ImageData
 from genets.nas.candidates.assembly import needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
 from genets.nas.context import SearchContext
-from genets.nas.decided_recipes import Start, decide_recipe
 from genets.nas.settings.final_training import candidate_recipe
 from genets.nas.study import layout
 from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_first
+from genets.nas.study_recipes import Start, decide_study_recipe
 from genets.nas.trials.run import restore_weights
 from genets.structure import Structure
 from genets.training.score import Metric
@@ -108,7 +108,7 @@ def decide_final_fields(
     """
     for structure in structures:
         try:
-            decide_recipe(context, "final_training", report, _starts(context, structure))
+            decide_study_recipe(context, "final_training", report, _starts(context, structure))
         except TrainingError as error:
             _log.warning("the short trainings of candidate %s failed: %s", structure, error)
             reason = error

@@ -30,7 +30,7 @@ Start = tuple["nn.Module", ImageData, "nn.Module | None"]
 _log = get_logger(__name__)
 
 
-def decide_recipe(
+def decide_study_recipe(
     context: SearchContext,
     training: DecidedTraining,
     report: Callable[[str], None],
