@@ -12,7 +12,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -274,6 +274,22 @@ def make_recipe(values: Mapping[str, Any]) -> RunRecipe:
         GenetsError: A field is unknown, missing or out of range.
     """
     return from_plain(RunRecipe, dict(values), kind="recipe field", raises=SettingsError)
+
+
+# The warm-up follows another number of epochs by one of three rules:
+# - `apply_changes`, where a recipe is changed: it keeps its share of the epochs;
+# - `with_fewer_epochs`, where a training is shortened: it keeps its length, up to half the epochs;
+# - `fitting_warmup`, where both numbers are given: it keeps its length if it fits.
+
+
+def with_fewer_epochs(recipe: RunRecipe, epochs: int) -> RunRecipe:
+    """Shorten a training. The warm-up keeps its length, but takes at most half of the epochs."""
+    return replace(recipe, epochs=epochs, warmup_epochs=min(recipe.warmup_epochs, epochs / 2))
+
+
+def fitting_warmup(warmup_epochs: float, epochs: float) -> float:
+    """The warm-up as it is, or half of the epochs where it does not fit into them."""
+    return epochs / 2 if warmup_epochs >= epochs else warmup_epochs
 
 
 def apply_changes(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genets.training.recipe import RunRecipe
+from genets.training.recipe import RunRecipe, with_fewer_epochs
 
 if TYPE_CHECKING:
     from genets.nas.settings.settings import SearchSettings
@@ -30,9 +29,7 @@ def candidate_recipe(settings: SearchSettings, final: RunRecipe) -> RunRecipe:
     final: The recipe of the winner, of which short trainings may have decided some fields.
     """
     epochs = settings.confirm_epochs
-    if epochs >= final.epochs:
-        return final
-    return replace(final, epochs=epochs, warmup_epochs=min(final.warmup_epochs, epochs / 2))
+    return with_fewer_epochs(final, epochs) if epochs < final.epochs else final
 
 
 def keeps_candidates(settings: SearchSettings) -> bool:

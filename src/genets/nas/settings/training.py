@@ -17,6 +17,7 @@ from genets.training.recipe import (
     RunRecipe,
     apply_changes,
     describe_fields,
+    fitting_warmup,
     full_recipe,
 )
 from genets.training.variants import AUTO_FIELDS, RATES, middle_rate
@@ -74,8 +75,8 @@ class TrainingSettings(_recipe_model(StrictModel, **_DEFAULTS)):  # type: ignore
         names = ("epochs", "warmup_epochs")
         epochs, warmup = (values.get(name, cls.model_fields[name].default) for name in names)
         numbers = all(type(number) in (int, float) for number in (epochs, warmup))
-        if numbers and warmup >= epochs > 0:
-            values["warmup_epochs"] = epochs / 2
+        if numbers and epochs > 0 and (fitting := fitting_warmup(warmup, epochs)) != warmup:
+            values["warmup_epochs"] = fitting
         return values
 
     @classmethod
