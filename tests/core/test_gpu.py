@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from genets.core import gpu
-from genets.core.errors import TargetError
+from genets.core.errors import TargetError, TrainingError
 from genets.core.gpu import (
     check_free_memory,
     check_gpu,
@@ -19,7 +19,7 @@ from genets.core.gpu import (
     free_bytes,
     has_cuda,
 )
-from genets.nas.workers import devices
+from genets.training import resources
 from genets.training.run import distributed
 
 GIB = 2**30
@@ -122,11 +122,20 @@ def test_an_amd_gpu_is_no_cuda_device() -> None:
     assert not has_cuda(Torch("AMD Instinct MI300X", built_for=None, hip="6.2"))
 
 
-@pytest.mark.parametrize("training_device", [devices.training_device, distributed.training_device])
+@pytest.mark.parametrize("training_device", [resources.training_device, distributed.find_device])
 def test_auto_trains_on_the_cpu_beside_an_amd_gpu(monkeypatch, training_device) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.version.hip", "6.2")
     assert str(training_device("auto")) == "cpu"
+
+
+@pytest.mark.parametrize("name", ["tpu", "cpu:0", "cuda:-1", "cuda:01"])
+def test_no_training_uses_a_device_of_another_name(name) -> None:
+    message = f"device must be auto, cpu, cuda or cuda:NUMBER, not '{name}'"
+    with pytest.raises(TargetError, match=message):
+        resources.training_device(name)
+    with pytest.raises(TrainingError, match=message):
+        distributed.find_device(name)
 
 
 def test_a_number_that_no_gpu_has(monkeypatch) -> None:

@@ -80,7 +80,7 @@ def _rank(
     from genets.data import load_data
     from genets.nas.study import layout
     from genets.nas.study.reader import is_study
-    from genets.nas.workers.devices import training_device
+    from genets.training.resources import training_device
 
     structures = {name: each.structure for name, each in settings.items()}
     check_masters(structures)

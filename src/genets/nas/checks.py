@@ -21,8 +21,9 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import load_start, starting_preprocessing
 from genets.nas.study.reader import is_study
 from genets.nas.warnings import balance_advice
-from genets.nas.workers.devices import check_memory, training_device
+from genets.nas.workers.devices import check_memory
 from genets.nas.workers.job import Machines
+from genets.training.resources import training_device
 from genets.training.run.distributed import check_processes
 from genets.training.run.trainer import check_shares
 

@@ -33,7 +33,6 @@ from genets.nas.study.study import Study
 from genets.nas.team_training import TeamJob
 from genets.nas.trials.gpus import least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.weights import TrialWeights
-from genets.nas.workers.devices import training_device
 from genets.nas.workers.job import Machines, Workers
 from genets.nas.workers.local import LocalMachine
 from genets.nas.workers.monitor import Monitor
@@ -43,6 +42,7 @@ from genets.networks.own_blocks import loaded_block_files
 from genets.structure import SearchSpace, Structure
 from genets.training import Recipe, Score, fitting_threads
 from genets.training.predictions import Predictions
+from genets.training.resources import training_device
 
 if TYPE_CHECKING:
     from torch import nn

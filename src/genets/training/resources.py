@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from genets.core.errors import first_line
-from genets.core.gpu import free_bytes, has_bf16, has_cuda
+from genets.core.errors import TargetError, first_line
+from genets.core.gpu import check_gpu, free_bytes, has_bf16, has_cuda
 from genets.networks import count
 
 KEPT_SHARE = 0.25  # of the free memory, for features that are kept between two passes
@@ -66,6 +66,24 @@ def _fits(attempt: Callable[[int], object], size: int) -> bool:
             return False
         raise
     return True
+
+
+def training_device(name: str) -> str:
+    """The device that trains; `auto` is CUDA where there is an NVIDIA GPU, otherwise the CPU.
+
+    Args:
+        name: auto, cpu, cuda or cuda:NUMBER.
+
+    Raises:
+        TargetError: The name is another one, or this machine has no such device.
+    """
+    if name == "auto":
+        return "cuda" if has_cuda(torch) else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d{0,2}))?", name):
+        raise TargetError(f"device must be auto, cpu, cuda or cuda:NUMBER, not {name!r}")
+    if name != "cpu":
+        check_gpu(torch, name)
+    return name
 
 
 def max_kept_bytes(device: str | torch.device) -> float:

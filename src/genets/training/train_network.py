@@ -23,7 +23,7 @@ from genets.training.recipe import AUTO
 from genets.training.resources import fitting_threads, usual_precision
 from genets.training.run.checkpoint import Checkpoints
 from genets.training.run.decided_recipe import decide_recipe
-from genets.training.run.distributed import Processes, training_device
+from genets.training.run.distributed import Processes, find_device
 from genets.training.run.epoch_log import EpochRecord, Listener, TensorBoard, write_log
 from genets.training.run.folder import (
     BROKEN,
@@ -89,7 +89,7 @@ def train_network(
         GenetsError: A setting, the data, the folder or the device is wrong, or the training
             fails.
     """
-    training_device(device)  # refuses a wrong device before anything else
+    find_device(device)  # refuses a wrong device before anything else
     if max_broken_share is not None:
         settings = replace(settings, max_broken_share=max_broken_share)
     out = Path(os.path.expanduser(out))

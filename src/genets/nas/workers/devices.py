@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from genets.core.gpu import check_free_memory, has_cuda
+from genets.core.gpu import check_free_memory
 from genets.core.host import count_cpus
-from genets.latency import Target
 from genets.latency.target import physical_cores
-
-
-def training_device(name: str) -> str:
-    """Resolve `auto`. Raises TargetError where this machine has no such device."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if has_cuda(torch) else "cpu"
-    Target(device=name).check()
-    return name
 
 
 def count_gpus(device: str) -> int:
@@ -31,7 +20,7 @@ def fitting_workers(device: str, per_gpu: int = 1) -> int:
     Small networks train faster in two processes of one thread than in one process of two threads.
 
     Args:
-        device: From `training_device`; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
+        device: Of the training; "cuda" means all GPUs, and "cuda:1" means this GPU alone.
         per_gpu: The number of processes for each GPU; see `gpus.processes_per_gpu`.
     """
     return physical_cores() if device == "cpu" else per_gpu * count_gpus(device)

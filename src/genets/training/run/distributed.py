@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from genets.core.errors import GenetsError, TargetError, TrainingError
-from genets.core.gpu import check_free_memory, check_gpu, has_cuda
+from genets.core.gpu import check_free_memory
 from genets.data import Share
+from genets.training.resources import training_device
 from genets.training.team import Team
 
 Value = TypeVar("Value")
@@ -42,7 +43,7 @@ class Processes:
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
         from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-        chosen = training_device(device)
+        chosen = find_device(device)
         here, machines = _layout(here)
         devices: Any = here
         if chosen.type == "cuda":
@@ -133,28 +134,15 @@ class Processes:
 
 def check_processes(device: str, here: int | None) -> None:
     """Raise TrainingError where `Processes` would, without starting a process."""
-    chosen, (here, _) = training_device(device), _layout(here)
+    chosen, (here, _) = find_device(device), _layout(here)
     if chosen.type == "cuda":
         _gpus(chosen, here)
 
 
-def training_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is an NVIDIA GPU, and else the CPU.
-
-    Raises TrainingError if this machine has no such device.
-    """
-    if name == "auto":
-        name = "cuda" if has_cuda(torch) else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise TrainingError(f"device must be auto, cpu, cuda or cuda:NUMBER, not {name!r}")
-    if device.type == "cuda":
-        with _as_training_error():
-            check_gpu(torch, name)
-    return device
+def find_device(name: str) -> torch.device:
+    """The device of a run; see `training_device`. Raises TrainingError in place of TargetError."""
+    with _as_training_error():
+        return torch.device(training_device(name))
 
 
 @contextmanager
