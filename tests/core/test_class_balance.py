@@ -10,10 +10,10 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 
 from genets.core.class_balance import (
+    balance_advice,
     balanced_accuracy,
     balanced_images,
     balanced_weights,
-    describe_imbalance,
     is_unbalanced,
 )
 
@@ -63,8 +63,10 @@ def test_classes_of_equal_size_have_as_many_images_as_there_are() -> None:
 
 def test_only_very_different_sizes_are_described() -> None:
     names = ("ant", "bee", "cat")
-    assert describe_imbalance({0: 50, 1: 10, 2: 12}, names) == ""
-    assert describe_imbalance({}, names) == ""
-    assert describe_imbalance({0: 12, 1: 51, 2: 10}, names) == (
-        "class bee has 51 training images, and class cat has 10"
+    assert balance_advice({0: 50, 1: 10, 2: 12}, names, "--cure") == ""
+    assert balance_advice({}, names, "--cure") == ""
+    assert balance_advice({0: 12, 1: 51, 2: 10}, names, "") == ""
+    assert balance_advice({0: 12, 1: 51, 2: 10}, names, "--cure") == (
+        "class bee has 51 training images, and class cat has 10; to let all classes count the "
+        "same, give --cure"
     )

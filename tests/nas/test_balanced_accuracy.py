@@ -14,6 +14,7 @@ from rounds_lab import in_closed_form, search, settings
 from test_stored_study import STORED, StoredLaboratory
 
 from command_line import fails, invoke
+from genets.core.class_balance import balance_advice
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.master_training import _check_learned
@@ -22,7 +23,7 @@ from genets.nas.selected_folder import write_selected
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.snapshot import Snapshot
-from genets.nas.warnings import balance_advice
+from genets.nas.warnings import balance_cure
 from genets.report.study.tables import search_tables
 from genets.training import Metric, Score
 
@@ -92,9 +93,9 @@ def test_an_older_study_keeps_its_metric(tmp_path: Path) -> None:
 def test_a_search_on_very_unbalanced_classes_gives_advice(
     changes: dict[str, Any], is_given: bool
 ) -> None:
-    asked = SearchSettings(data="digits", budget="0.5x", **changes)
-    assert balance_advice(asked, {0: 50, 1: 10}, ("cat", "dog")) == ""
-    advice = balance_advice(asked, {0: 51, 1: 10}, ("cat", "dog"))
+    cure = balance_cure(SearchSettings(data="digits", budget="0.5x", **changes))
+    assert balance_advice({0: 50, 1: 10}, ("cat", "dog"), cure) == ""
+    advice = balance_advice({0: 51, 1: 10}, ("cat", "dog"), cure)
     assert bool(advice) == is_given
     if is_given:
         assert advice.startswith("class cat has 51 training images, and class dog has 10; to let")

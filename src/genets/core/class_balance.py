@@ -58,19 +58,21 @@ def balanced_weights(images: Sequence[int]) -> list[float]:
     return [sum(images) / (classes * count) if count else 0.0 for count in images]
 
 
-def describe_imbalance(images: Mapping[int, int], class_names: Sequence[str]) -> str:
-    """Name the largest and the smallest class where they differ much; otherwise empty.
+def balance_advice(images: Mapping[int, int], class_names: Sequence[str], cure: str) -> str:
+    """Advice where the largest and the smallest class differ much; otherwise empty.
 
     Args:
         images: The number of training images of each class.
         class_names: The names of the classes.
+        cure: The options that make all classes count the same; empty where they are given.
     """
-    if not images:
+    if not images or not cure:
         return ""
     largest, smallest = max(images, key=images.__getitem__), min(images, key=images.__getitem__)
     if images[largest] <= MAX_RATIO * images[smallest]:
         return ""
     return (
         f"class {class_names[largest]} has {images[largest]} training images, and class "
-        f"{class_names[smallest]} has {images[smallest]}"
+        f"{class_names[smallest]} has {images[smallest]}; to let all classes count the same, give "
+        f"{cure}"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from genets.core.class_balance import balance_advice
 from genets.core.errors import SettingsError, TrainingError
 from genets.core.gpu import check_one_kind
 from genets.core.image_facts import Preprocessing
@@ -20,7 +21,7 @@ from genets.nas.rivals.contender import check_rivals
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import load_start, starting_preprocessing
 from genets.nas.study.reader import is_study
-from genets.nas.warnings import balance_advice
+from genets.nas.warnings import balance_cure
 from genets.nas.workers.devices import check_memory
 from genets.nas.workers.job import Machines
 from genets.training.resources import training_device
@@ -83,7 +84,8 @@ def check_search(
     if settings.has_starting_weights and not is_study(Path(out)):
         # Weights that do not fit are refused here.
         load_start(settings, data, lambda note: warnings.warn(note, stacklevel=2))
-    if advice := balance_advice(settings, data.train.class_counts(), data.class_names):
+    cure = balance_cure(settings)
+    if advice := balance_advice(data.train.class_counts(), data.class_names, cure):
         warnings.warn(advice, stacklevel=3)
     settings, reasons = choose_folds(settings, data, Path(out))
     return CheckedSearch(settings, data, preprocessing, reasons)

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from genets.core.class_balance import describe_imbalance
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
@@ -55,28 +54,16 @@ def study_warnings(study: Snapshot) -> list[str]:
     return warnings + _noise_warnings(study) + faults
 
 
-def balance_advice(
-    settings: SearchSettings, images: Mapping[int, int], class_names: Sequence[str]
-) -> str:
-    """Give advice for very unbalanced classes where no setting balances them; otherwise empty.
-
-    Args:
-        settings: The settings of the search.
-        images: The number of training images of each class.
-        class_names: The names of the classes.
-    """
+def balance_cure(settings: SearchSettings) -> str:
+    """The options that make all classes count the same; empty where a setting does so already."""
     tables = ["master_training", "final_training"]
     if settings.from_scratch:
         tables.append("trial_training")
     is_weighted = any(getattr(settings, each).class_weights == "balanced" for each in tables)
     if is_weighted or settings.metric is Metric.BALANCED_ACCURACY:
         return ""
-    sizes = describe_imbalance(images, class_names)
     weighted = " ".join(f"--set {each}.class_weights=balanced" for each in tables)
-    return sizes and (
-        f"{sizes}; to let all classes count the same, give --metric balanced_accuracy, or "
-        f"{weighted}, or both"
-    )
+    return f"--metric balanced_accuracy, or {weighted}, or both"
 
 
 def join_warnings(of_budgets: Mapping[str, Sequence[str]]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from genets.core.class_balance import describe_imbalance
+from genets.core.class_balance import balance_advice
 from genets.core.errors import GenetsError, TrainingError
 from genets.core.host import keep_freed_memory
 from genets.data import ImageData
@@ -165,7 +165,8 @@ def _load_inputs(
     team.run_on_first(lambda: is_new or stack.enter_context(open_run(out, settings)))
     data = load_images(settings, team, workers, note)
     check_batch_size(settings.recipe, data, team.count)
-    if advice := _balance_advice(settings, data):
+    cure = _balance_cure(settings)
+    if advice := balance_advice(data.train.class_counts(), data.class_names, cure):
         note(advice)
     network, structure = make_network(settings, data, not has_checkpoints(out), note)
     teacher = None
@@ -201,16 +202,12 @@ def _with_resolution(settings: RunSettings) -> RunSettings:
     return replace(settings, resolution=resolution)
 
 
-def _balance_advice(settings: RunSettings, data: ImageData) -> str:
-    """Advice for very unbalanced classes where no setting balances them; otherwise empty."""
+def _balance_cure(settings: RunSettings) -> str:
+    """The options that make all classes count the same; empty where a setting does so already."""
     is_weighted = settings.recipe.class_weights == "balanced"
     if is_weighted or settings.deciding_metric is Metric.BALANCED_ACCURACY:
         return ""
-    sizes = describe_imbalance(data.train.class_counts(), data.class_names)
-    return sizes and (
-        f"{sizes}; to let all classes count the same, give --set class_weights=balanced, "
-        "--metric balanced_accuracy, or both"
-    )
+    return "--set class_weights=balanced, --metric balanced_accuracy, or both"
 
 
 def _train(trainer: Trainer, out: Path, board: TensorBoard | None) -> None:
