@@ -1,13 +1,14 @@
 """Folds of the training images, for cross-validation."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 from folder_lab import fill, write
 
+from counted_images import CountedImages
 from genets.core.errors import DataError
 from genets.data import load_data
 from genets.data.folds import choose_num_folds, folds_to_score, in_fold, obstacle_to_folds
@@ -92,20 +93,6 @@ def test_the_digits_give_folds_of_all_digits_outside_the_test_split() -> None:
     assert [data.mean for data in folds] == [usual.mean] * 2
 
 
-@dataclass
-class Images:
-    """A split of images of some classes, equally many of each."""
-
-    count: int
-    classes: int = 2
-
-    def __len__(self) -> int:
-        return self.count
-
-    def class_counts(self) -> Counter[int]:
-        return Counter(number % self.classes for number in range(self.count))
-
-
 @pytest.mark.parametrize(
     ("train", "validation", "cut", "expected"),
     [
@@ -121,7 +108,9 @@ def test_few_validation_images_need_folds(
     train: int, validation: int, cut: tuple[str, ...], expected: int
 ) -> None:
     digits = load_data("digits", 8)
-    data = replace(digits, train=Images(train), validation=Images(validation), cut_splits=cut)
+    data = replace(
+        digits, train=CountedImages(train), validation=CountedImages(validation), cut_splits=cut
+    )
     assert choose_num_folds(data) == expected
 
 
@@ -138,7 +127,7 @@ def test_classes_of_one_image_are_not_scored_in_folds(
     classes: int, validation: int, cut: tuple[str, ...], obstacle: str
 ) -> None:
     """The networks of a fold have never seen the class of its only image."""
-    train, few = Images(20, classes), Images(validation, classes)
+    train, few = CountedImages(20, classes), CountedImages(validation, classes)
     data = replace(load_data("digits", 8), train=train, validation=few, cut_splits=cut)
     assert obstacle_to_folds(data) == obstacle
     assert choose_num_folds(data) == (1 if obstacle else 5)

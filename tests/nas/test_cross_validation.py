@@ -24,6 +24,7 @@ from rounds_lab import (
     settings,
 )
 
+from counted_images import CountedImages
 from genets.core.errors import DataError, GenetsError, SettingsError
 from genets.data import ImageData, load_data
 from genets.data.folds import FOLDS
@@ -321,24 +322,11 @@ def test_an_older_study_is_not_cross_validated() -> None:
 
 
 @dataclass
-class FewClasses:
-    """A split of images of two classes."""
-
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def class_counts(self) -> Counter[int]:
-        return Counter(number % 2 for number in range(self.count))
-
-
-@dataclass
 class Sizes:
     """The sizes of a data set whose validation split was cut off."""
 
-    train: FewClasses
-    validation: FewClasses
+    train: CountedImages
+    validation: CountedImages
     cut_splits: tuple[str, ...] = ("validation",)
     origin: Any = None
 
@@ -346,7 +334,7 @@ class Sizes:
 def chosen_folds(
     train: int, validation: int, out: Path, cut: Sequence[str] = ("validation",), **changes: Any
 ) -> tuple[int, str]:
-    data: Any = Sizes(FewClasses(train), FewClasses(validation), tuple(cut))
+    data: Any = Sizes(CountedImages(train), CountedImages(validation), tuple(cut))
     chosen, reasons = choose_folds(settings(**{"rounds": 1, **changes}), data, out)
     return chosen.folds, "; ".join(reasons)
 
