@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rounds_lab import SETTINGS, ClosedFormLaboratory, search, settings
 
 import genets
 from command_line import fails, invoke
-from genets.cli import watch
+from genets.cli import app, watch
 from genets.core.errors import InfeasibleBudgetError, StudyError
 from genets.core.progress import Progress
 from genets.latency import LatencyTable
@@ -389,13 +390,23 @@ def test_a_study_that_stays_unreadable_ends_the_watch(monkeypatch: pytest.Monkey
     assert result.stderr.splitlines()[-1] == "genets: the folder is gone"
 
 
+def test_every_other_option_is_refused_also_with_its_usual_value() -> None:
+    group: Any = typer.main.get_command(app)
+    context = group.commands["search"].make_context("search", [], resilient_parsing=True)
+    params = [each for each in context.command.get_params(context)
+              if each.name not in ("watch", "interval", "json", "help")]  # fmt: skip
+    assert {"out", "budget", "precision", "ray_gpus", "wait"} < {each.name for each in params}
+    for each in params:
+        choice = each.metavar.split("|")[0] if "|" in (each.metavar or "") else "1"
+        words = (each.opts[0], *([] if each.is_flag else [choice] * each.nargs))
+        result = invoke("search", "--watch", STORED, *words)
+        fails(result, "--watch only reads a study", "leave out the other options")
+
+
 def test_wrong_uses_are_refused(tmp_path: Path) -> None:
     fails(invoke("search", "--watch", tmp_path / "none"), "is not a study folder")
     fails(invoke("search", "--watch", tmp_path, "--json"), "is not a study folder")
     words = ("search", "--watch", STORED)
-    for more in (("--out", "x"), ("--budget", "0.5x"), ("--workers", 2), ("--plan",),
-                 ("--precision", "fp16"), ("--ray-gpus", 0.5), ("--wait", 1)):  # fmt: skip
-        fails(invoke(*words, *more), "--watch only reads a study", "leave out the other options")
     for seconds in ("0", "nan", "-1"):
         fails(invoke(*words, "--interval", seconds), "--interval must be above 0 and finite")
     result = invoke("search", "--budget", "0.5x")

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from genets.nas.settings.settings import SearchSettings
 
 
+WATCH_OPTIONS = {"watch", "interval", "json"}
+
+
 def _check_given(context: typer.Context, out: Path | None) -> Path | None:
     """Return --out. Ends with the message of a missing option unless --watch is given."""
     if out is None and context.params.get("watch") is None:
@@ -56,7 +59,19 @@ def _check_given(context: typer.Context, out: Path | None) -> Path | None:
     return out
 
 
+def _check_alone(context: typer.Context) -> None:
+    """Raise SettingsError where an option is given that --watch would ignore."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    if given - WATCH_OPTIONS:
+        raise SettingsError(
+            "--watch only reads a study, so it takes --interval and --json alone; leave out the "
+            "other options"
+        )
+
+
 def search(
+    context: typer.Context,
     settings: Annotated[
         dict[str, Any], SettingOptions(DATA, MASTER, SPACE, TRIALS, TRAINING, CANDIDATES)
     ],
@@ -190,16 +205,7 @@ def search(
     from genets.nas.settings.toml_tables import merge
 
     if watch is not None:
-        others = (
-            out, settings, recipes, target, ray, slurm, preset, settings_file, changes, resolution,
-            compare_masters, workers, workers_on != "local", processes,
-            wait != DEFAULT_WAIT_MINUTES, plan,
-        )  # fmt: skip
-        if any(each not in (None, {}, False) for each in others):
-            raise SettingsError(
-                "--watch only reads a study, so it takes --interval and --json alone; "
-                "leave out the other options"
-            )
+        _check_alone(context)
         watch_study(watch, interval, json)
         return
     assert out is not None
