@@ -3,6 +3,7 @@
 settings.py      its settings
 folder.py        its folder, and the results folder in it
 inputs.py        its images and its network
+decided_recipe.py  the recipe fields that short trainings decide
 trainer.py       the training
 state.py         the network, the optimizer and the average of the weights
 checkpoint.py    checkpoints
