@@ -339,7 +339,7 @@ def test_changed_images_are_refused(finished: Finished, tmp_path: Path) -> None:
     record = json.loads((folder / "data.json").read_text())
     (folder / "data.json").write_text(json.dumps(record | {"train": 999}))
     with pytest.raises(
-        StudyError, match=r"images in digits have changed .*train: 999 then, 1078 now"
+        StudyError, match=r"images in digits have changed .*train: 999 in the study, 1078 now"
     ):
         run_search(settings(), folder)
 

@@ -22,7 +22,6 @@ from genets.core.errors import (
     StudyError,
     check_type,
 )
-from genets.core.files import normal_name
 from genets.core.log import get_logger, log_to_file
 from genets.core.progress import OnProgress
 from genets.core.resumable import flatten
@@ -42,6 +41,7 @@ from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.start import describe_start
 from genets.nas.study import layout
+from genets.nas.study.images import StudyImages
 from genets.nas.study.reader import is_study
 from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
@@ -337,11 +337,6 @@ def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData
     return winner_data
 
 
-def _stored_images(record: Any) -> dict[str, Any]:
-    """The stored facts about the images; an older genets stored names as the file system did."""
-    return {**record, "class_names": [normal_name(name) for name in record["class_names"]]}
-
-
 @contextmanager
 def _failure_stored(study: Study) -> Iterator[None]:
     """Store the sentence that a search stops with in the study, for its report."""
@@ -366,23 +361,12 @@ def _check_same_data(study: Study, data: ImageData) -> None:
 
     Other images would be split differently: the search could score on images that it trained on.
     """
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    now = {
-        "class_names": list(data.class_names),
-        **{name: len(split) for name, split in splits.items()},
-        "files": data.fingerprint,
-    }
-    before = study.load_json(layout.DATA, _stored_images)
+    now = StudyImages.of(data)
+    before = study.load_json(layout.DATA, StudyImages.from_record)
     if before is None:
-        study.save_json(layout.DATA, now)
-        return
-    changed = [
-        f"{name}: {before.get(name)} then, {value} now"
-        for name, value in now.items()
-        if before.get(name) != value
-    ]
-    if changed:
+        study.save_json(layout.DATA, now.to_record())
+    elif changes := before.changes(now):
         raise StudyError(
             f"the images in {data.name} have changed since study {study.folder} began "
-            f"({'; '.join(changed)}); begin another study"
+            f"({'; '.join(changes)}); begin another study"
         )

@@ -1,8 +1,8 @@
-"""The images of a study, as a worker on another machine recognises them."""
+"""The images of a study, as a continued search and a worker on another machine recognise them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -40,15 +40,32 @@ class StudyImages:
         names = tuple(map(normal_name, record["class_names"]))
         return cls(names, *(record[name] for name in (*SPLITS, "files")))
 
+    def to_record(self) -> dict[str, Any]:
+        """Give the record that `from_record` reads."""
+        return asdict(self)
+
+    def changes(
+        self, other: StudyImages, *, now: str = "now", left_out: Iterable[str] = ()
+    ) -> list[str]:
+        """Describe the differences from other images, such as `train: 80 in the study, 90 now`.
+
+        Args:
+            other: The images that were loaded.
+            now: The word for them.
+            left_out: Facts that are not compared.
+        """
+        stored, loaded = asdict(self), asdict(other)
+        for name in left_out:
+            del stored[name], loaded[name]
+        return differences(stored, loaded, "study", now=now)
+
     def check(self, data: ImageData, *, in_fold: bool) -> None:
         """Raise DataError where other images were loaded than those of the study.
 
         in_fold: Whether a fold was loaded, whose training and validation split are its own.
         """
-        own, loaded = asdict(self), asdict(StudyImages.of(data))
-        for name in ("train", "validation") if in_fold else ():
-            del own[name], loaded[name]
-        changes = differences(own, loaded, "study", now="here")
+        own_splits = ("train", "validation") if in_fold else ()
+        changes = self.changes(StudyImages.of(data), now="here", left_out=own_splits)
         if changes:
             raise DataError(
                 f"the images in {data.name} are not those of the study ({'; '.join(changes)}); "
