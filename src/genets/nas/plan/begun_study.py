@@ -30,7 +30,7 @@ class BegunStudy:
         self.folder, reader = folder, StudyReader(folder)
         asked = with_stored_budgets(settings, reader.settings)
         reader.files.check_same(reader.settings.to_dict(), asked.to_dict())
-        phases = list_phases(reader, Snapshot.read(folder), None, is_running=False)
+        phases = list_phases(Snapshot.read(folder), None, is_running=False)
         self._status: dict[str, PhaseStatus] = {each.phase: each for each in phases}
         if all(_has_ended(each) for each in phases):
             raise StudyError(

@@ -154,19 +154,24 @@ class Snapshot:
 
     def _size(self, budget: str) -> float:
         """The budget in ms per image, to compare it with others."""
-        own = [each for each in self.targets if each.target == self.settings.target.resolved()]
-        return Budget.parse(budget).ms_per_image(own[0].table.master_ms_per_image if own else 1.0)
+        own = self.own_latency
+        return Budget.parse(budget).ms_per_image(own.table.master_ms_per_image if own else 1.0)
 
     @property
     def each_budget(self) -> tuple[Snapshot, ...]:
         """The content for each of several budgets; with one budget, this content alone."""
         return self.budgets or (self,)
 
+    @cached_property
+    def reader(self) -> StudyReader:
+        """The reader of the study at the budget of this content."""
+        return StudyReader(self.folder).at_budget(self.budget if self.settings.budgets else "")
+
     @property
-    def results_folder(self) -> Path:
-        """The folder of the exported winner."""
-        study = StudyReader(self.folder)
-        return study.at_budget(self.budget if self.settings.budgets else "").results_folder
+    def own_latency(self) -> TargetLatency | None:
+        """The latency on the target of the search; None before its table is stored."""
+        own = self.settings.target.resolved()
+        return next((each for each in self.targets if each.target == own), None)
 
     @property
     def master(self) -> Structure:
@@ -226,12 +231,11 @@ class Snapshot:
 
     def missing(self) -> list[str]:
         """List the missing parts, in the order of the phases; a finished study lacks none."""
-        own = [t for t in self.targets if t.target == self.settings.target.resolved()]
         ended = len(self.results) - len(self.failed)
         shared = [
             sentence
             for absent, sentence in (
-                (not own, "the latency table has not been measured yet"),
+                (self.own_latency is None, "the latency table has not been measured yet"),
                 (self.master_score is None, "the MasterNet has not been trained yet"),
                 (
                     len(self.results) < self.planned,

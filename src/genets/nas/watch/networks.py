@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
-from genets.nas.selection.measured import TargetLatency
-from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.snapshot import Snapshot
 from genets.structure import Structure
@@ -68,11 +66,8 @@ class SelectedNetwork:
 
 def list_frontier(snapshot: Snapshot) -> Iterator[FrontierPoint]:
     """Some points of the frontier: the best for each budget, and others between the ends."""
-    own = snapshot.settings.target.resolved()
-    latency: TargetLatency | None = next(
-        (each for each in snapshot.targets if each.target == own), None
-    )
-    model, resolution = snapshot.model, snapshot.latest.master.resolution
+    latency, model = snapshot.own_latency, snapshot.model
+    resolution = snapshot.latest.master.resolution
     front = latency and snapshot.frontier(latency.table, resolution)
     if model is None or latency is None or not front:
         return
@@ -95,10 +90,10 @@ def list_frontier(snapshot: Snapshot) -> Iterator[FrontierPoint]:
         )  # fmt: skip
 
 
-def list_selected(study: StudyReader, snapshot: Snapshot) -> Iterator[SelectedNetwork]:
+def list_selected(snapshot: Snapshot) -> Iterator[SelectedNetwork]:
     """List the candidates of the last round of each budget; the winner is marked."""
     for of_budget in snapshot.each_budget:
-        reader = study.at_budget(of_budget.budget if snapshot.settings.budgets else "")
+        reader = of_budget.reader
         trained = {each.structure: each for each in of_budget.confirmed}
         last = max((n for n in range(1, len(snapshot.rounds) + 1) if reader.candidates(n)),
                    default=0)  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from genets.nas.context import RIVALS
 from genets.nas.settings.rival_names import expand_rivals
-from genets.nas.study.reader import StudyReader
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.nas.watch.run_record import RunRecord
 
@@ -49,19 +48,18 @@ class _Part:
 
 
 def list_phases(
-    study: StudyReader, snapshot: Snapshot, run: RunRecord | None, *, is_running: bool
+    snapshot: Snapshot, run: RunRecord | None, *, is_running: bool
 ) -> tuple[PhaseStatus, ...]:
     """List the phases in their order.
 
     A phase that has no result, and that comes before one that has a result, was not needed.
 
     Args:
-        study: The reader of the study.
-        snapshot: Its content.
+        snapshot: The content of the study.
         run: The record of the last run, if there is one.
         is_running: Whether that run still works on its phase.
     """
-    parts = list(_list_parts(study, snapshot))
+    parts = list(_list_parts(snapshot))
     current = next((n for n, part in enumerate(parts) if run and part.phase == run.phase), -1)
     reached = max((n for n, part in enumerate(parts) if part.is_done or n == current), default=-1)
     phases = []
@@ -79,23 +77,21 @@ def list_phases(
     return tuple(phases)
 
 
-def _list_parts(study: StudyReader, snapshot: Snapshot) -> Iterator[_Part]:
-    own = snapshot.settings.target.resolved()
-    yield _Part("latency table", any(each.target == own for each in snapshot.targets))
+def _list_parts(snapshot: Snapshot) -> Iterator[_Part]:
+    yield _Part("latency table", snapshot.own_latency is not None)
     for of_budget in snapshot.each_budget:  # a check has no file, and is done with the next phase
-        reader = study.at_budget(of_budget.budget if snapshot.settings.budgets else "")
-        yield _of_budget(reader, of_budget, "budget check", False)
+        yield _of_budget(of_budget, "budget check", False)
     yield _Part("MasterNet training", snapshot.master_score is not None)
     first, *later = snapshot.rounds
     yield _trials(snapshot, first)
     for of_budget in snapshot.each_budget:
-        reader = study.at_budget(of_budget.budget if snapshot.settings.budgets else "")
-        yield from _candidates(reader, of_budget, first)
+        yield from _candidates(of_budget, first)
         for each in later:
             yield _trials(snapshot, each)
-            yield from _candidates(reader, of_budget, each)
-        yield _of_budget(reader, of_budget, "final training", reader.winner_weights.exists())
-        yield _of_budget(reader, of_budget, "export", of_budget.result is not None)
+            yield from _candidates(of_budget, each)
+        has_weights = of_budget.reader.winner_weights.exists()
+        yield _of_budget(of_budget, "final training", has_weights)
+        yield _of_budget(of_budget, "export", of_budget.result is not None)
     if rivals := expand_rivals(snapshot.settings.rivals):
         compared = [len(each.rivals) for each in snapshot.each_budget if each.refusal is None]
         yield _Part(RIVALS, min(compared, default=0) == len(rivals))
@@ -108,27 +104,25 @@ def _trials(snapshot: Snapshot, of_round: RoundSnapshot) -> _Part:
     )
 
 
-def _candidates(
-    reader: StudyReader, of_budget: Snapshot, of_round: RoundSnapshot
-) -> Iterator[_Part]:
+def _candidates(of_budget: Snapshot, of_round: RoundSnapshot) -> Iterator[_Part]:
     """Selection, and the training of what was selected."""
-    number = of_round.number
+    reader, number = of_budget.reader, of_round.number
     candidates, trained = reader.candidates(number), reader.trained(number)
-    yield _of_budget(reader, of_budget, _in_round("selection", of_round), bool(candidates))
+    yield _of_budget(of_budget, _in_round("selection", of_round), bool(candidates))
     name, total = _in_round("candidate training", of_round), len(candidates) or None
     done = None if total is None else len(trained)
-    yield _of_budget(reader, of_budget, name, reader.is_decided(number), done, total)
+    yield _of_budget(of_budget, name, reader.is_decided(number), done, total)
 
 
 def _of_budget(
-    reader: StudyReader,
     of_budget: Snapshot,
     phase: str,
     is_done: bool,
     done: float | None = None,
     total: float | None = None,
 ) -> _Part:
-    name = f"{phase}, {reader.budget}" if reader.budget else phase
+    budget = of_budget.reader.budget
+    name = f"{phase}, {budget}" if budget else phase
     is_refused = of_budget.refusal is not None and not is_done
     return _Part(name, None if is_refused else is_done, done, total)
 

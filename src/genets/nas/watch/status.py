@@ -148,8 +148,8 @@ class StatusReader:
         snapshot = Snapshot.read(self._folder)
         state = _find_state(snapshot, run, now)
         is_running = state == "running"
-        phases = list_phases(study, snapshot, run, is_running=is_running)
-        selected = tuple(list_selected(study, snapshot))
+        phases = list_phases(snapshot, run, is_running=is_running)
+        selected = tuple(list_selected(snapshot))
         is_at_trials = is_running and run is not None and run.phase.startswith("trials")
         rate = run.steps_per_second(now) if is_at_trials and run else None
         return SearchStatus(

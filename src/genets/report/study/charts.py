@@ -52,8 +52,7 @@ def shown_master_ms(snapshot: Snapshot, latency: TargetLatency) -> float:
 
 def winner_on(snapshot: Snapshot, latency: TargetLatency) -> Candidate | None:
     """The winner with its measurement, on the target of the search alone."""
-    is_own = latency.target == snapshot.settings.target.resolved()
-    return snapshot.selected if is_own else None
+    return snapshot.selected if latency is snapshot.own_latency else None
 
 
 def shown_ms(structure: Structure, snapshot: Snapshot, latency: TargetLatency) -> float:

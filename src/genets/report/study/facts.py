@@ -79,8 +79,7 @@ def _resolutions(snapshot: Snapshot) -> str:
 
 def own_measured(snapshot: Snapshot) -> Mapping[Structure, NetworkLatency]:
     """The measured networks on the target of the search."""
-    own = snapshot.settings.target.resolved()
-    return next((each.measured for each in snapshot.targets if each.target == own), {})
+    return {} if snapshot.own_latency is None else snapshot.own_latency.measured
 
 
 def pixels_text(resolutions: Sequence[int]) -> str:

@@ -104,8 +104,8 @@ def result_section(snapshot: Snapshot) -> Section:
     if result is not None:
         text = SCORES_TEXT + BALANCED_TEXT * (snapshot.settings.metric is Metric.BALANCED_ACCURACY)
         blocks.append(Paragraph(text + INT8_TEXT * tested_in_int8(snapshot), True))
-    own = snapshot.settings.target.resolved()
-    blocks += [Paragraph(latency_conditions(t), True) for t in snapshot.targets if t.target == own]
+    if snapshot.own_latency is not None:
+        blocks.append(Paragraph(latency_conditions(snapshot.own_latency), True))
     return Section("Result", blocks)
 
 
@@ -181,7 +181,7 @@ def next_steps(snapshot: Snapshot) -> Section:
             Paragraph("This command continues the search:"),
             Code([f"genets search --out {study}"]),
         ])  # fmt: skip
-    folder = snapshot.results_folder
+    folder = snapshot.reader.results_folder
     results = shlex.quote(str(folder))
     budget = snapshot.selected.budget_ms if snapshot.selected else 1.0
     return Section("Next steps", [
