@@ -262,7 +262,7 @@ def test_a_search_that_is_stopped_before_it_begins_keeps_nothing(run_command, mo
     def stop(*words, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("genets.nas.checks.load_data", stop)
+    monkeypatch.setattr("genets.nas.image_loading.load_data", stop)
     result = run_command("search")
     assert result.exit_code == 130
     assert "kept" not in result.stderr

@@ -77,7 +77,7 @@ def _rank(
     from genets.cli.progress import show_progress
     from genets.core.errors import StudyError
     from genets.core.progress import Progress
-    from genets.data import load_data
+    from genets.nas.image_loading import load_images
     from genets.nas.study import layout
     from genets.nas.study.reader import is_study
     from genets.training.resources import training_device
@@ -91,14 +91,7 @@ def _rank(
     device = training_device(first.training_device)
     machines.check(device)
     with show_progress(plain=plain) as on_progress:
-        data = load_data(
-            first.data,
-            first.resolution,
-            seed=first.seed,
-            device=device,
-            on_progress=on_progress,
-            max_broken_share=first.max_broken_share,
-        )
+        data = load_images(first, first.resolution, device, check=True, on_progress=on_progress)
         make_folder(out)
         ranking = rank_masters(
             structures,

@@ -13,9 +13,10 @@ from genets.core.errors import SettingsError, TrainingError
 from genets.core.gpu import check_one_kind
 from genets.core.image_facts import Preprocessing
 from genets.core.progress import OnProgress
-from genets.data import ImageData, describe_equal_files, load_data
+from genets.data import ImageData, describe_equal_files
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait
+from genets.nas.image_loading import load_images
 from genets.nas.new_study import choose_folds
 from genets.nas.rivals.contender import check_rivals
 from genets.nas.settings.settings import SearchSettings
@@ -77,8 +78,11 @@ def check_search(
     check_rivals(settings, Path(out))
     preprocessing = starting_preprocessing(settings, Path(out))
     data = load_images(
-        settings, settings.resolution, device, preprocessing=preprocessing, on_event=on_event
-    )
+        settings, settings.resolution, device, preprocessing=preprocessing, check=True,
+        on_progress=on_event,
+    )  # fmt: skip
+    if equal_files := describe_equal_files(data):
+        warnings.warn(equal_files, stacklevel=3)
     _check_resolutions(settings)
     _check_shares(settings, data, processes or 1)
     if settings.has_starting_weights and not is_study(Path(out)):
@@ -89,35 +93,6 @@ def check_search(
         warnings.warn(advice, stacklevel=3)
     settings, reasons = choose_folds(settings, data, Path(out))
     return CheckedSearch(settings, data, preprocessing, reasons)
-
-
-def load_images(
-    settings: SearchSettings,
-    resolution: int,
-    device: str = "cpu",
-    *,
-    preprocessing: Preprocessing | None = None,
-    check: bool = True,
-    on_event: OnProgress | None = None,
-) -> ImageData:
-    """Load the images at a resolution. Raises DataError.
-
-    `check` reads every image once, and warns of equal files in several splits.
-    """
-    data = load_data(
-        settings.data,
-        resolution,
-        seed=settings.seed,
-        device=device,
-        check=check,
-        on_progress=on_event,
-        max_broken_share=settings.max_broken_share,
-        preprocessing=preprocessing,
-    )
-    equal_files = describe_equal_files(data) if check else ""
-    if equal_files:
-        warnings.warn(equal_files, stacklevel=4)
-    return data
 
 
 def _check_space(settings: SearchSettings) -> None:
@@ -149,4 +124,4 @@ def _check_shares(settings: SearchSettings, data: ImageData, processes: int) -> 
 def _check_resolutions(settings: SearchSettings) -> None:
     """Raise DataError where the images cannot be loaded at the extreme resolutions."""
     for resolution in {*settings.space.resolutions[:1], *settings.space.resolutions[-1:]}:
-        load_images(settings, resolution, check=False)
+        load_images(settings, resolution)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from genets.core.errors import GenetsError
 from genets.core.log import get_logger
-from genets.data import ImageData, load_data
+from genets.data import ImageData
 from genets.data.split import Fold
 from genets.nas.context import SearchContext
+from genets.nas.image_loading import load_images
 from genets.nas.start import load_start
 from genets.nas.study import layout
 from genets.nas.study.study import Study
@@ -134,20 +135,10 @@ def _fold_score(context: SearchContext, data: ImageData, fold: Fold) -> Score:
 
 
 def _fold_images(context: SearchContext, data: ImageData, fold: Fold) -> ImageData:
-    settings = context.settings
-    images = load_data(
-        settings.data,
-        data.resolution,
-        seed=settings.seed,
-        device=context.device,
-        check=False,
-        max_broken_share=settings.max_broken_share,
-        preprocessing=context.preprocessing,
-        fold=fold,
-    )
-    if images.broken and data.broken:
-        images.broken.reasons |= data.broken.reasons  # the user has been warned of these
-    return images
+    return load_images(
+        context.settings, data.resolution, context.device,
+        preprocessing=context.preprocessing, fold=fold, known=data,
+    )  # fmt: skip
 
 
 def _check_learned(score: Score, num_classes: int, metric: Metric) -> None:

@@ -149,14 +149,10 @@ def _measure_images(
     follows = preset in OF_FINE_TUNING or (follows and preset not in OF_SMALL_IMAGES)
     if settings.data in LOADERS or not (follows or settings.has_starting_weights):
         return None
-    from genets.data import load_data
     from genets.data.image_sizes import measure_images
+    from genets.nas.image_loading import load_images
 
-    data = load_data(
-        settings.data, MEASURED_AT, seed=settings.seed, check=False,
-        max_broken_share=settings.max_broken_share,
-    )  # fmt: skip
-    return measure_images(data)
+    return measure_images(load_images(settings, MEASURED_AT))
 
 
 def _has_recipes(chosen: Mapping[str, Any], preset: str | None) -> bool:

@@ -28,8 +28,9 @@ from genets.core.resumable import flatten
 from genets.data import ImageData
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import leaves_threads_open, with_idle_threads
-from genets.nas.checks import check_search, load_images
+from genets.nas.checks import check_search
 from genets.nas.context import SearchContext
+from genets.nas.image_loading import load_images
 from genets.nas.laboratory import Laboratory
 from genets.nas.master_training import master_paths, train_master
 from genets.nas.new_study import complete_settings
@@ -327,14 +328,10 @@ def _load_winner_data(context: SearchContext, winner: Structure, data: ImageData
     """Load the images at the winner's resolution. data: those at the MasterNet's."""
     if winner.resolution == data.resolution:
         return data
-    settings = context.settings
-    winner_data = load_images(
-        settings, winner.resolution, context.device,
-        preprocessing=context.preprocessing, check=False,
+    return load_images(
+        context.settings, winner.resolution, context.device,
+        preprocessing=context.preprocessing, known=data,
     )  # fmt: skip
-    if winner_data.broken and data.broken:
-        winner_data.broken.reasons |= data.broken.reasons  # the user has been warned of these
-    return winner_data
 
 
 @contextmanager

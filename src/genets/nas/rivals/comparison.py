@@ -17,9 +17,10 @@ from typing import Any
 from genets.core.errors import GenetsError, first_line
 from genets.core.files import write_atomic
 from genets.core.log import get_logger
-from genets.data import ImageData, load_data
+from genets.data import ImageData
 from genets.latency import Measurement
 from genets.nas.context import RIVALS, Report, SearchContext
+from genets.nas.image_loading import load_images
 from genets.nas.result import SearchResult
 from genets.nas.rivals.contender import Rival
 from genets.nas.selection.network_latency import NetworkLatency
@@ -233,20 +234,13 @@ class _Comparison:
 
     def _load_images(self, rival: Rival) -> ImageData:
         """Load the images at the rival's resolution, with the normalisation of its weights."""
-        run = rival.run
-        data = load_data(
-            run.data,
+        return load_images(
+            self._context.settings,
             rival.resolution,
-            seed=run.seed,
-            device=self._context.device,
-            check=False,
-            preprocessing=preprocessing_of(run),
-            max_broken_share=run.max_broken_share,
+            self._context.device,
+            preprocessing=preprocessing_of(rival.run),
+            known=self._images(next(iter(self._results.values())).selected.structure),
         )
-        known = self._images(next(iter(self._results.values())).selected.structure)
-        if data.broken and known.broken:
-            data.broken.reasons |= known.broken.reasons  # the user has been warned of these
-        return data
 
     def _compared(self, row: RivalResult, trained: TrainedRival, budget: str) -> RivalResult:
         """Compare a trained rival with the winner of a budget that it meets."""
