@@ -14,7 +14,7 @@ from genets.core.errors import BusyDeviceError, InfeasibleBudgetError
 from genets.core.progress import Progress
 from genets.latency import Measurement, Target
 from genets.nas import reselect, search
-from genets.nas.context import PHASES
+from genets.nas.phase_names import PHASES
 from genets.nas.result import SearchResult
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings

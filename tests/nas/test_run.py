@@ -33,8 +33,9 @@ from genets.core.errors import (
 from genets.core.progress import Progress
 from genets.data import DigitsSplit
 from genets.nas import search as nas_search
-from genets.nas.context import PHASES, SearchContext
+from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
+from genets.nas.phase_names import PHASES
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search

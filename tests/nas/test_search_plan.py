@@ -34,7 +34,8 @@ from genets.data import Batch, ImageData, load_data
 from genets.data.split import Fold
 from genets.latency import Measurement, Target
 from genets.nas.candidates.export import OnnxCheck
-from genets.nas.context import PHASES, SearchContext
+from genets.nas.context import SearchContext
+from genets.nas.phase_names import PHASES
 from genets.nas.plan import search_plan
 from genets.nas.plan.begun_study import without_ended
 from genets.nas.plan.estimate import START_S, USUAL_ATTEMPTS, Estimate, PlannedPhase

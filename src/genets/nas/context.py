@@ -20,6 +20,7 @@ from genets.latency import Budget, LatencyTable, Measurement, TableSettings, Tar
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.calm import check_wait, wait_for_calm
 from genets.nas.laboratory import Laboratory
+from genets.nas.phase_names import phase_name
 from genets.nas.selection.measured import (
     MeasuredNetworks,
     MeasuredRivals,
@@ -49,25 +50,6 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-PHASES = (
-    "latency table",
-    "budget check",
-    "MasterNet training",
-    "trials",
-    "selection",
-    "candidate training",
-    "final training",
-    "export",
-)
-
-
-# The phases that a search of several budgets runs once for each budget.
-PHASES_OF_BUDGET = (
-    "budget check", "selection", "candidate training", "final training", "export",
-)  # fmt: skip
-
-RIVALS = "rivals"  # a phase of a search that has rivals
-
 TABLE_PERCENT = 99  # of the phase `latency table`; the rest is the measurement of the MasterNet
 
 
@@ -96,10 +78,6 @@ class Round:
     @property
     def master(self) -> Structure:
         return self.space.master
-
-    def phase(self, name: str) -> str:
-        """Give the name of a phase in this round, such as `trials, round 2`."""
-        return name if self.number == 1 else f"{name}, round {self.number}"
 
 
 class SearchContext:
@@ -330,11 +308,7 @@ class SearchContext:
         return self._timer.phase(self._phase_name(phase))
 
     def _phase_name(self, phase: str) -> str:
-        """Give the name with the round or the budget, such as `selection, 0.5x`."""
-        assert phase in (*PHASES, RIVALS), phase
-        if self.study.budget and phase in PHASES_OF_BUDGET:
-            return f"{phase}, {self.study.budget}"
-        return self.round.phase(phase)
+        return phase_name(phase, round_number=self.round.number, budget=self.study.budget)
 
     def build_network(self, structure: Structure, purpose: str) -> nn.Module:
         """Build a network whose initial weights depend on the seed and the purpose alone."""

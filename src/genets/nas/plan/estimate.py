@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
 from genets.analysis.comparison.networks import NetworkSize
@@ -19,7 +20,8 @@ from genets.latency.predictor.table import HELD_OUT_NETWORKS
 from genets.latency.predictor.transfer import MAX_NETWORKS
 from genets.latency.timing.drift import MAX_ROUNDS, MIN_ROUNDS
 from genets.nas.candidates.training import make_candidate_job
-from genets.nas.context import RIVALS, SearchContext
+from genets.nas.context import SearchContext
+from genets.nas.phase_names import RIVALS, phase_name
 from genets.nas.plan.probe import ProbeTimes, TrainingTime
 from genets.nas.rivals.contender import Rival
 from genets.nas.selection.budget_search import max_networks
@@ -44,6 +46,8 @@ START_S = 5.0  # until the processes of the workers have imported PyTorch
 MAX_MULTIPLE = 4.0  # of the MasterNet's latency; a larger budget leaves the space its largest
 RIVAL_COPIES = 11  # two exports, and three checkpoints of weights and two moments
 OTHER_BYTES = 2_000_000  # tables, database and log; the digits demo writes 0.2 MB of them
+
+NameOf = Callable[[str], str]  # the name of a phase in a round, or for a budget
 
 
 @dataclass(frozen=True)
@@ -109,16 +113,15 @@ class Estimate:
         yield self._master()
         multiples = {budget: Budget.parse(budget).ms_per_image(master_ms) / master_ms
                      for budget in settings.all_budgets}  # fmt: skip
-        for number, budget in enumerate(sorted(multiples, key=multiples.__getitem__, reverse=True)):
+        yield self._trial_phase()
+        for budget in sorted(multiples, key=multiples.__getitem__, reverse=True):
             multiple = min(MAX_MULTIPLE, multiples[budget])
-            ending = f", {budget}" if settings.budgets else ""
-            if not number:
-                yield self._trial_phase("")
-            yield from self._candidate_phases(ending, multiple)
+            of_budget = partial(phase_name, budget=budget if settings.budgets else "")
+            yield from self._candidate_phases(of_budget, multiple)
             for later in range(2, settings.rounds + 1):
-                yield self._trial_phase(f", round {later}", "up to ")
-                yield from self._candidate_phases(f", round {later}", multiple)
-            yield from self._winner_phases(ending, multiple)
+                yield self._trial_phase(later)
+                yield from self._candidate_phases(partial(phase_name, round_number=later), multiple)
+            yield from self._winner_phases(of_budget, multiple)
         if self._rivals:
             yield self._rival_phase()
 
@@ -206,7 +209,8 @@ class Estimate:
             1 + in_folds, 1, recipe.epochs, _steps(self._usual[0], recipe),
         )  # fmt: skip
 
-    def _trial_phase(self, ending: str, words: str = "") -> PlannedPhase:
+    def _trial_phase(self, number: int = 1) -> PlannedPhase:
+        """The trials of a round, by its number from 1; a search may end before a later round."""
         settings, context, times = self._settings, self._context, self._times.groups
         recipe, (images, scored) = settings.trial_training.recipe(), self._scored
         per_epoch, epochs = steps_per_epoch(images, recipe.batch_size), recipe.epochs
@@ -221,21 +225,21 @@ class Estimate:
             group_s = len(group) / size * of_group.seconds(epochs * per_epoch, scored)
             groups_s.append(self._folds * group_s)
         return PlannedPhase(
-            f"trials{ending}",
-            f"{words}{counted(len(self._trials), 'trial')}{self._in_folds}",
+            phase_name("trials", round_number=number),
+            "up to " * (number > 1) + counted(len(self._trials), "trial") + self._in_folds,
             self._start_s + max(sum(groups_s) / context.workers.count, *groups_s),
             f"a group of each super-block, with steps of up to {1000 * slowest[1].step_s:.3g} ms",
             len(self._trials), self._folds, epochs, epochs * per_epoch,
         )  # fmt: skip
 
-    def _candidate_phases(self, ending: str, multiple: float) -> Iterator[PlannedPhase]:
+    def _candidate_phases(self, name: NameOf, multiple: float) -> Iterator[PlannedPhase]:
         """Selection of candidates, and their training."""
         networks = max_networks(self._top) * len(self._context.space.resolutions)
         times = self._times.candidate
         # Networks that are measured in turn often need all the time that they may take.
         measure_s = max(self._times.measure_s, self._settings.measure_seconds)
         yield PlannedPhase(
-            f"selection{ending}",
+            name("selection"),
             f"{USUAL_ATTEMPTS} times {networks} networks are measured",
             USUAL_ATTEMPTS * networks * measure_s,
             f"measuring a network takes {measure_s:.2g} s",
@@ -249,7 +253,7 @@ class Estimate:
             taught = times.taught(multiple, recipe)
             one_s = self._folds * taught.seconds(steps, scored)
             yield PlannedPhase(
-                f"candidate training{ending}",
+                name("candidate training"),
                 f"up to {counted(self._candidates, 'candidate')}{self._in_folds}",
                 self._start_s + in_turn * one_s + self._decide_s(taught),
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
@@ -264,7 +268,7 @@ class Estimate:
         recipe = self._settings.final_training.recipe()
         return self._folds * _deciding_s(recipe, taught, *self._scored)
 
-    def _winner_phases(self, ending: str, multiple: float) -> Iterator[PlannedPhase]:
+    def _winner_phases(self, name: NameOf, multiple: float) -> Iterator[PlannedPhase]:
         """The final training, unless the winner is a candidate that was trained as long; export."""
         times, recipe = self._times.winner, self._settings.final_training.recipe()
         steps, export_s = _steps(self._usual[0], recipe), self._times.export_s
@@ -273,7 +277,7 @@ class Estimate:
             taught = times.taught(multiple, recipe)
             shared = taught.shared(self._processes, self._context.device)
             yield PlannedPhase(
-                f"final training{ending}",
+                name("final training"),
                 "1 training",
                 self._team_start_s + shared.seconds(steps) + self._decide_s(taught),
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
@@ -281,7 +285,7 @@ class Estimate:
             )  # fmt: skip
         tests_s = (1 + multiple) * len(self._data.test) * times.scoring_s
         basis = f"exporting the MasterNet took {export_s:.2g} s"
-        yield PlannedPhase(f"export{ending}", "test scores and files", export_s + tests_s, basis)
+        yield PlannedPhase(name("export"), "test scores and files", export_s + tests_s, basis)
 
     def _find_rivals(self) -> Iterator[tuple[RunRecipe, NetworkSize]]:
         """The recipe and the size of each rival; a default one without weights is left out."""

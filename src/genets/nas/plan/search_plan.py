@@ -19,6 +19,7 @@ from genets.nas.checks import check_search
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.new_study import complete_settings
+from genets.nas.phase_names import phase_of
 from genets.nas.plan.begun_study import BegunStudy
 from genets.nas.plan.estimate import Estimate, PlannedPhase
 from genets.nas.plan.probe import Probe
@@ -84,11 +85,12 @@ class SearchPlan:
         """The GPU-hours: trials and candidates use all GPUs, and most other phases use one."""
         return sum(each.seconds * self._gpus_of(each.phase) for each in self.phases) / 3600
 
-    def _gpus_of(self, phase: str) -> int:
+    def _gpus_of(self, name: str) -> int:
         """The number of GPUs that a phase uses."""
-        if phase.startswith(TOGETHER) and self.gpus:
+        phase = phase_of(name)
+        if phase in TOGETHER and self.gpus:
             return self.processes
-        return self.gpus if phase.startswith(SHARED) else min(1, self.gpus)
+        return self.gpus if phase in SHARED else min(1, self.gpus)
 
     @property
     def seconds(self) -> float:

@@ -19,8 +19,9 @@ from genets.core.files import write_atomic
 from genets.core.log import get_logger
 from genets.data import ImageData
 from genets.latency import Measurement
-from genets.nas.context import RIVALS, Report, SearchContext
+from genets.nas.context import Report, SearchContext
 from genets.nas.image_loading import load_images
+from genets.nas.phase_names import RIVALS
 from genets.nas.result import SearchResult
 from genets.nas.rivals.contender import Rival
 from genets.nas.selection.network_latency import NetworkLatency

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from genets.nas.context import RIVALS
+from genets.nas.phase_names import RIVALS, phase_name
 from genets.nas.settings.rival_names import expand_rivals
 from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.nas.watch.run_record import RunRecord
@@ -80,7 +80,7 @@ def list_phases(
 def _list_parts(snapshot: Snapshot) -> Iterator[_Part]:
     yield _Part("latency table", snapshot.own_latency is not None)
     for of_budget in snapshot.each_budget:  # a check has no file, and is done with the next phase
-        yield _of_budget(of_budget, "budget check", False)
+        yield _of_budget(of_budget, "budget check", is_done=False)
     yield _Part("MasterNet training", snapshot.master_score is not None)
     first, *later = snapshot.rounds
     yield _trials(snapshot, first)
@@ -90,8 +90,8 @@ def _list_parts(snapshot: Snapshot) -> Iterator[_Part]:
             yield _trials(snapshot, each)
             yield from _candidates(of_budget, each)
         has_weights = of_budget.reader.winner_weights.exists()
-        yield _of_budget(of_budget, "final training", has_weights)
-        yield _of_budget(of_budget, "export", of_budget.result is not None)
+        yield _of_budget(of_budget, "final training", is_done=has_weights)
+        yield _of_budget(of_budget, "export", is_done=of_budget.result is not None)
     if rivals := expand_rivals(snapshot.settings.rivals):
         compared = [len(each.rivals) for each in snapshot.each_budget if each.refusal is None]
         yield _Part(RIVALS, min(compared, default=0) == len(rivals))
@@ -99,36 +99,34 @@ def _list_parts(snapshot: Snapshot) -> Iterator[_Part]:
 
 def _trials(snapshot: Snapshot, of_round: RoundSnapshot) -> _Part:
     planned, ended = snapshot.planned // len(snapshot.rounds), len(of_round.results)
-    return _Part(
-        _in_round("trials", of_round), of_round.selected or ended >= planned, ended, planned
-    )
+    name = phase_name("trials", round_number=of_round.number)
+    return _Part(name, of_round.selected or ended >= planned, ended, planned)
 
 
 def _candidates(of_budget: Snapshot, of_round: RoundSnapshot) -> Iterator[_Part]:
     """Selection, and the training of what was selected."""
     reader, number = of_budget.reader, of_round.number
     candidates, trained = reader.candidates(number), reader.trained(number)
-    yield _of_budget(of_budget, _in_round("selection", of_round), bool(candidates))
-    name, total = _in_round("candidate training", of_round), len(candidates) or None
-    done = None if total is None else len(trained)
-    yield _of_budget(of_budget, name, reader.is_decided(number), done, total)
+    yield _of_budget(of_budget, "selection", number, is_done=bool(candidates))
+    yield _of_budget(
+        of_budget, "candidate training", number, is_done=reader.is_decided(number),
+        done=len(trained) if candidates else None, total=len(candidates) or None,
+    )  # fmt: skip
 
 
 def _of_budget(
     of_budget: Snapshot,
     phase: str,
+    number: int = 1,
+    *,
     is_done: bool,
     done: float | None = None,
     total: float | None = None,
 ) -> _Part:
-    budget = of_budget.reader.budget
-    name = f"{phase}, {budget}" if budget else phase
+    """A phase of a budget in a round. number: The round, from 1."""
+    name = phase_name(phase, round_number=number, budget=of_budget.reader.budget)
     is_refused = of_budget.refusal is not None and not is_done
     return _Part(name, None if is_refused else is_done, done, total)
-
-
-def _in_round(phase: str, of_round: RoundSnapshot) -> str:
-    return phase if of_round.number == 1 else f"{phase}, round {of_round.number}"
 
 
 def current_phase(phases: Sequence[PhaseStatus]) -> PhaseStatus | None:

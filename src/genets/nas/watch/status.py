@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genets.core.errors import StudyError
+from genets.nas.phase_names import phase_of
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import TrainedCandidate, TrialResult
@@ -150,7 +151,7 @@ class StatusReader:
         is_running = state == "running"
         phases = list_phases(snapshot, run, is_running=is_running)
         selected = tuple(list_selected(snapshot))
-        is_at_trials = is_running and run is not None and run.phase.startswith("trials")
+        is_at_trials = is_running and run is not None and phase_of(run.phase) == "trials"
         rate = run.steps_per_second(now) if is_at_trials and run else None
         return SearchStatus(
             folder=self._folder,
@@ -203,9 +204,9 @@ def _estimate_left(
         return None
     missing = phase.total - phase.done
     ended: Sequence[TrialResult | TrainedCandidate] = ()
-    if phase.phase.startswith("trials"):
+    if phase_of(phase.phase) == "trials":
         ended = snapshot.rounds[-1].results
-    elif phase.phase.startswith("candidate training"):
+    elif phase_of(phase.phase) == "candidate training":
         ended = snapshot.confirmed
     seconds = [each.seconds for each in ended if each.status == "done"]
     if seconds and run.workers:
