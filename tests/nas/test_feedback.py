@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 from small_networks import THREE
 
 from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.accuracy.features import EFFECT_STD
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.accuracy.prior import EFFECT_STD
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.structure import Block, DesignSpace
 

@@ -46,7 +46,10 @@ UNSEEN = "unseen"  # stands for every block without a trial: only the prior desc
 
 TREND_FLOOR = 0.2  # f, as a share of the MasterNet's mean multiply-adds of a super-block
 
-SCALE_GROUPS = ("block", "local block", "slope", "local slope")
+# Prior standard deviations of the effects, by scale group, as multiples of the spread of the
+# trials' values.
+EFFECT_STD = {"block": 0.5, "local block": 0.5, "slope": 0.5, "local slope": 0.25}
+SCALE_GROUPS = tuple(EFFECT_STD)
 FIXED = -1  # the group of effects whose prior is not scaled
 
 
@@ -122,6 +125,15 @@ class FeatureMap:
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    def effect_variance(self, spread: float = 1.0) -> Floats:
+        """(columns,): the prior variances of the effects; 0 for those of the group `FIXED`.
+
+        spread: the standard deviation of the values of trials.
+        """
+        stds = np.array([*EFFECT_STD.values(), 0.0]) * spread
+        variance: Floats = self.base_variance * stds[self.groups] ** 2
+        return variance
 
     def multiply_adds(self, index: int, input_width: int, super_block: SuperBlock) -> int:
         return stage_multiply_adds(super_block, input_width, self._resolutions[index])

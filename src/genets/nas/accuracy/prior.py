@@ -15,7 +15,6 @@ from genets.nas.accuracy.features import (
     ALL,
     CANDIDATE_OFFSET,
     RESET_COST,
-    SCALE_GROUPS,
     TREND,
     FeatureMap,
     earlier_round,
@@ -24,10 +23,6 @@ from genets.nas.accuracy.gaussian import Floats, LinearModel
 from genets.nas.accuracy.observations import LogErrors, Observations, RepeatNoise
 from genets.nas.study.records import Trial
 from genets.structure import Structure
-
-# Prior standard deviations of the effects, by scale group, as multiples of the spread of the
-# trials' values.
-EFFECT_STD = {"block": 0.5, "local block": 0.5, "slope": 0.5, "local slope": 0.25}
 
 MIN_SPREAD = 0.1  # of the log of the error; counts as two more trials
 
@@ -100,8 +95,7 @@ def _effects(feature_map: FeatureMap, spread: float, widest: float) -> tuple[Flo
 
     widest: a variance that hardly restricts an effect.
     """
-    stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0]) * spread
-    variance = feature_map.base_variance * stds[feature_map.groups] ** 2
+    variance = feature_map.effect_variance(spread)
     mean = np.zeros(len(feature_map))
     for column, number in feature_map.columns.items():
         # Wide: trials of any super-block may lose a lot, and candidates have another recipe.
@@ -159,8 +153,7 @@ def unit_misfit(feature_map: FeatureMap, rows: Floats, others: Floats) -> Floats
         rows: (rows, stages, columns), the effects by stage of some structures.
         others: (others, stages, columns), the effects by stage of other structures.
     """
-    stds = np.array([EFFECT_STD[name] for name in SCALE_GROUPS] + [0.0])
-    stds = stds[feature_map.groups] * np.sqrt(feature_map.base_variance)
+    stds = np.sqrt(feature_map.effect_variance())
     used = stds > 0
     first, second = ((each[:, :, used] * stds[used]).swapaxes(0, 1) for each in (rows, others))
     by_stage = first @ second.swapaxes(1, 2)  # (stages, rows, others)

@@ -19,15 +19,14 @@ from itertools import islice
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from genets.nas.accuracy.features import RESET_COST, SCALE_GROUPS, TREND, FeatureMap
+from genets.nas.accuracy.features import RESET_COST, TREND, FeatureMap
 from genets.nas.accuracy.gaussian import Floats
-from genets.nas.accuracy.prior import EFFECT_STD
 from genets.structure import SearchSpace, SuperBlock
 
 # Prior standard deviations and noise, as multiples of the spread of the trials' values. The
 # accuracy model has its own priors, and scales them; the design depends little on them.
 RESET_COST_STD = 3.0
-TREND_STD = 0.5
+DESIGN_TREND_STD = 0.5
 NOISE_STD = 0.25
 
 MAX_SWEEPS = 4
@@ -127,11 +126,10 @@ class Information:
 
 def prior_variance(feature_map: FeatureMap) -> Floats:
     """(columns,): the prior variances V."""
-    stds = np.array([*(EFFECT_STD[name] for name in SCALE_GROUPS), 0.0])
-    variance: Floats = feature_map.base_variance * stds[feature_map.groups] ** 2
+    variance = feature_map.effect_variance()
     for column, number in feature_map.columns.items():
         if column.effect == RESET_COST:
             variance[number] = RESET_COST_STD**2
         elif column == TREND:
-            variance[number] = TREND_STD**2
+            variance[number] = DESIGN_TREND_STD**2
     return variance
