@@ -119,9 +119,7 @@ def make_rows(
         assert master is not None
         context = SearchContext(study, num_classes, budget=Budget.parse("1x"))
         candidates = [candidate for candidate, _ in trained]
-        from_trials, from_both = (
-            fit_model(context, study.results(), master, known) for known in ([], candidates)
-        )
+        from_trials, from_both = (fit_model(context, master, known) for known in ([], candidates))
     return [
         {
             "structure": str(candidate.structure),

@@ -18,7 +18,7 @@ from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel, Prediction
 from genets.nas.accuracy.observations import LogErrors, PredictedFall
-from genets.nas.rounds import fit_model
+from genets.nas.accuracy.round_trials import RoundTrials, fit_rounds
 from genets.nas.study.records import TrialResult
 from genets.training.score import Metric, Score
 
@@ -180,31 +180,22 @@ def test_trials_without_any_error_or_without_any_hit_can_be_fitted(
 
 
 def test_a_search_gives_the_number_of_images_to_its_model() -> None:
-    first_round = SimpleNamespace(number=1, master=MASTER, start=None)
-    context: Any = SimpleNamespace(
-        settings=SimpleNamespace(metric=Metric.TOP1, regression="bayes", from_scratch=True),
-        round=first_round,
-        master=MASTER,
-        study=SimpleNamespace(starts=list),
-    )
+    settings: Any = SimpleNamespace(metric=Metric.TOP1, regression="bayes", from_scratch=True)
     for images in (50, 360, None):
-        model = fit_model(context, trials(), Score(0.9, 0.3, images), [])
+        trained = RoundTrials(MASTER, Score(0.9, 0.3, images), tuple(trials()))
+        model = fit_rounds(settings, [trained], [])
         assert bayes(model).log_errors.images == images
 
 
 def test_half_an_image_of_balanced_accuracy_is_one_of_the_images_that_count() -> None:
     """Classes of 100 and 5 images are as informative as 19 images in classes of equal size."""
-    context: Any = SimpleNamespace(
-        settings=SimpleNamespace(
-            metric=Metric.BALANCED_ACCURACY, regression="bayes", from_scratch=True
-        ),
-        round=SimpleNamespace(number=1, master=MASTER, start=None),
-        master=MASTER,
-        study=SimpleNamespace(starts=list),
+    settings: Any = SimpleNamespace(
+        metric=Metric.BALANCED_ACCURACY, regression="bayes", from_scratch=True
     )
-    results = [replace(r, balanced_accuracy=r.top1) for r in trials()]
+    results = tuple(replace(r, balanced_accuracy=r.top1) for r in trials())
     counted = 4 / (1 / 100 + 1 / 5)
-    model = fit_model(context, results, Score(0.9, 0.3, 105, 0.8, counted), [])
+    trained = RoundTrials(MASTER, Score(0.9, 0.3, 105, 0.8, counted), results)
+    model = fit_rounds(settings, [trained], [])
     assert bayes(model).log_errors.master_error == pytest.approx(0.2 + 0.5 / counted)
     assert bayes(model).log_errors.target(np.array([1.0])) == pytest.approx(
         math.log((0.2 + 0.5 / counted) / (0.5 / counted))

@@ -59,7 +59,7 @@ def read_faults(folder: Path) -> list[str]:
     Raises StudyError where the folder is no study or a file is damaged.
     """
     study = StudyReader(folder)
-    rounds = range(1, len(study.starts()) + 2)
+    rounds = study.round_numbers
     results = [
         result
         for number in rounds

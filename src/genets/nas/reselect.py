@@ -100,7 +100,7 @@ def select_top(
         # The model of the last round that has selected, with all candidates trained since.
         here = context.in_round(current_round(context, selected=True))
         number = here.round.number
-        model = fit_model(here, study.results(number), score, study.trained_before(number + 1))
+        model = fit_model(here, score, study.trained_before(number + 1))
         search = BudgetSearch(context, model, _check_resolution(context, resolution))
         with context.phase("selection"):
             report, detail = context.report("selection"), attempt_text(context, top)

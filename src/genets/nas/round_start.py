@@ -21,7 +21,7 @@ def current_round(context: SearchContext, *, selected: bool = False) -> Round:
     Raises:
         StudyError: A file is damaged, or a MasterNet is outside the search space.
     """
-    number = len(context.study.starts()) + 1
+    number = context.study.round_numbers[-1]
     while selected and number > 1 and not context.study.has_candidates(number):
         number -= 1
     return round_of(context, number)

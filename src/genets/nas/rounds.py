@@ -12,19 +12,14 @@ from collections.abc import Sequence
 
 from genets.core.errors import InfeasibleBudgetError
 from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.round_trials import RoundTrials, fit_rounds
 from genets.nas.candidates.lost_weights import restore_start
 from genets.nas.candidates.training import best_trained, train_candidates
 from genets.nas.context import SearchContext
 from genets.nas.round_start import current_round
 from genets.nas.selection.resolutions import select_at_each_resolution, take_trained
 from genets.nas.study import layout
-from genets.nas.study.records import (
-    Candidate,
-    RoundResult,
-    RoundStart,
-    TrainedCandidate,
-    TrialResult,
-)
+from genets.nas.study.records import Candidate, RoundResult, RoundStart, TrainedCandidate
 from genets.nas.trials.run import run_trials
 from genets.structure import Structure
 from genets.training import Score
@@ -65,49 +60,32 @@ def search_rounds(context: SearchContext, master: Score) -> Candidate:
 
 
 def fit_model(
-    context: SearchContext,
-    results: Sequence[TrialResult],
-    master: Score,
-    trained: Sequence[TrainedCandidate],
+    context: SearchContext, master: Score, trained: Sequence[TrainedCandidate]
 ) -> AccuracyModel:
     """Fit the accuracy model of a round.
 
     Args:
         context: In the round.
-        results: Its trials.
-        master: The first MasterNet's score. A later MasterNet was trained as a candidate, and
-            has the score of that training.
+        master: The first MasterNet's score.
         trained: Structures that were trained as candidates.
     """
-    metric, start = context.settings.metric, context.round.start
-    return AccuracyModel.fit(
-        context.round.master,
-        results,
-        start.confirmed.score[metric] if start else master[metric],
-        metric=metric,
-        form=context.settings.regression,
-        candidates=trained,
-        earlier=_earlier_rounds(context),
-        images=master.images_of(metric),
-        inherited=not context.settings.from_scratch,
-    )
-
-
-def _earlier_rounds(context: SearchContext) -> list[tuple[Structure, list[TrialResult]]]:
-    """The MasterNet and the trials of each round before the running one."""
-    study, before = context.study, context.round.number - 1
-    masters = [context.master, *(start.structure for start in study.starts())][:before]
-    return [(master, study.results(number)) for number, master in enumerate(masters, start=1)]
+    study = context.study
+    masters = study.masters(master)[: context.round.number]
+    rounds = [
+        RoundTrials(structure, score, tuple(study.results(number)))
+        for number, (structure, score) in enumerate(masters, start=1)
+    ]
+    return fit_rounds(context.settings, rounds, trained)
 
 
 def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]:
     """Run the trials of a round and select candidates, unless they are stored."""
     study, start, number = context.study, context.round.start, context.round.number
-    results = run_trials(context)
+    run_trials(context)
     candidates = study.candidates(number)
     if not candidates:
         trained = study.trained_before(number)
-        model = fit_model(context, results, master, trained)
+        model = fit_model(context, master, trained)
         within = _within(context, trained)
         try:
             candidates = select_at_each_resolution(context, model, within)
@@ -174,10 +152,8 @@ def _is_better_start(context: SearchContext, best: RoundStart, master: Score) ->
 def round_results(context: SearchContext, master: Score) -> tuple[RoundResult, ...]:
     """Give the results of all rounds, in order. master: the first MasterNet's score."""
     study = context.study
-    masters = [(context.master, master)]
-    masters += [(start.structure, start.confirmed.score) for start in study.starts()]
     rounds = []
-    for number, (structure, score) in enumerate(masters, start=1):
+    for number, (structure, score) in enumerate(study.masters(master), start=1):
         results, candidates = study.results(number), study.candidates(number)
         structures = {candidate.structure for candidate in candidates}
         rounds.append(

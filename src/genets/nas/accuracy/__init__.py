@@ -12,5 +12,6 @@ Read the files in this order:
 4. `gaussian`: Bayesian linear regression in closed form, without any knowledge of networks.
 5. `bayes`: the default regression, made of 2 to 4.
 6. `paper_formula`: the literal formula of the paper (section 4.2).
-7. `undecided`: choices of a block that the trials leave open, and how many more trials they need.
+7. `round_trials`: the rounds of a search, and the fit to them.
+8. `undecided`: choices of a block that the trials leave open, and how many more trials they need.
 """

@@ -50,7 +50,7 @@ def restore_candidate(context: SearchContext, structure: Structure) -> None:
 def _round_that_trained(context: SearchContext, structure: Structure) -> int | None:
     """The first round with a trained candidate of this structure; None where there is none."""
     study = context.study
-    for number in range(1, len(study.starts()) + 2):
+    for number in study.round_numbers:
         done = (each.structure for each in study.trained(number) if each.status == "done")
         if structure in done:
             return number

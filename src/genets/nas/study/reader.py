@@ -16,6 +16,7 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.layout import in_round
 from genets.nas.study.records import Candidate, Fault, RoundStart, TrainedCandidate
+from genets.structure import Structure
 from genets.training import RunRecipe, Score
 from genets.training.variants import Variant, best_variant, is_decided, read_variants
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from genets.nas.study.rival_records import TrainedRival
 
 Content = TypeVar("Content")
+FirstScore = TypeVar("FirstScore", bound=Score | None)
 # The trainings whose recipe short trainings may decide.
 DecidedTraining = Literal["master_training", "final_training"]
 
@@ -140,6 +142,19 @@ class StudyReader:
         ):
             starts.append(start)
         return starts
+
+    @property
+    def round_numbers(self) -> range:
+        """The numbers of the rounds that have begun, from 1."""
+        return range(1, len(self.starts()) + 2)
+
+    def masters(self, score: FirstScore) -> list[tuple[Structure, Score | FirstScore]]:
+        """Give the MasterNet of each round that has begun, with its score.
+
+        score: That of the first MasterNet.
+        """
+        masters: list[tuple[Structure, Score | FirstScore]] = [(self.settings.structure, score)]
+        return masters + [(start.structure, start.confirmed.score) for start in self.starts()]
 
     def selected(self) -> Candidate | None:
         """Give the winner."""

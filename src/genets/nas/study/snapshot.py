@@ -11,6 +11,7 @@ from typing import Any
 from genets.core.errors import GenetsError, StudyError, counted
 from genets.latency import Budget, LatencyTable
 from genets.nas.accuracy.model import AccuracyModel
+from genets.nas.accuracy.round_trials import RoundTrials, fit_rounds
 from genets.nas.selection.chain import make_chain
 from genets.nas.selection.frontier import Frontier, frontier
 from genets.nas.selection.measured import MeasuredNetworks, TargetLatency
@@ -29,23 +30,16 @@ from genets.training.variants import Variant
 
 
 @dataclass(frozen=True, eq=False)
-class RoundSnapshot:
-    """The content of a round.
+class RoundSnapshot(RoundTrials):
+    """The content of a round; its trials are in the order in which they ended.
 
     Attributes:
         number: Counted from 1.
-        master: The structure around which the trials are taken.
-        results: The trials, in the order in which they ended.
-        score: The score of the round's MasterNet on the validation split; None before its
-            training ends.
         confirmed: The candidates that have been trained so far.
         selected: Whether the round has selected its candidates.
     """
 
     number: int
-    master: Structure
-    results: tuple[TrialResult, ...]
-    score: Score | None
     confirmed: tuple[TrainedCandidate, ...]
     selected: bool
 
@@ -284,9 +278,7 @@ class Snapshot:
 
 
 def _read_rounds(study: StudyReader, score: Score | None) -> Iterator[RoundSnapshot]:
-    masters = [(study.settings.structure, score)]
-    masters += [(start.structure, start.confirmed.score) for start in study.starts()]
-    for number, (master, own_score) in enumerate(masters, start=1):
+    for number, (master, own_score) in enumerate(study.masters(score), start=1):
         trials = study.folder / layout.in_round(number, layout.TRIALS)
         yield RoundSnapshot(
             number=number,
@@ -346,20 +338,9 @@ def _fit_model(
         if candidate.status == "done"
     }
     try:
-        model = AccuracyModel.fit(
-            latest.master,
-            latest.results,
-            latest.score[settings.metric],
-            metric=settings.metric,
-            form=settings.regression,
-            candidates=tuple(trained.values()),
-            earlier=[(each.master, each.results) for each in rounds[: latest.number - 1]],
-            images=rounds[0].score.images_of(settings.metric) if rounds[0].score else None,
-            inherited=not settings.from_scratch,
-        )
+        return fit_rounds(settings, rounds[: latest.number], tuple(trained.values())), None
     except GenetsError as error:
         return None, str(error)
-    return model, None
 
 
 def _read_targets(study: StudyReader) -> Iterator[TargetLatency]:

@@ -155,7 +155,7 @@ def finished_parts(folder: Path) -> list[str]:
     Raises StudyError where the folder is no study or a file is damaged.
     """
     study = StudyReader(folder)
-    rounds = range(1, len(study.starts()) + 2)
+    rounds = study.round_numbers
     paths = (study.folder / layout.in_round(number, layout.TRIALS) for number in rounds)
     trials = [result for path in paths for result in read_in_order(path)]
     done = sum(result.status == "done" for result in trials)
