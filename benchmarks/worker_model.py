@@ -37,10 +37,10 @@ from typing import Any
 import numpy as np
 
 from conditions import ROOT, add_tiny_option, write_result
-from genets.nas.settings.presets import settings_at
+from genets.nas.new_study import settings_at
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.trial_database import TrialDatabase
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.workers.monitor import Monitor

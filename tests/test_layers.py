@@ -27,6 +27,8 @@ LEVELS = (  # from the top; layers on one level do not import each other
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 ABOVE_ALL = {"__init__", "__main__"}  # the public API and `python -m genets`
+# The first folders of `nas`: each imports from `nas` itself and the folders before it alone.
+FIRST_OF_NAS = ("settings", "study", "accuracy")
 # Sizes of the import circles that a layer may have. A circle may only shrink: change its size here.
 ALLOWED_CIRCLES: dict[str, list[int]] = {}
 
@@ -111,6 +113,18 @@ def test_imports_go_down(path):
 )
 def test_the_rule_of_imports(layer, source, expected):
     assert violations(layer, imported_modules(source, f"genets.{layer}")) == expected
+
+
+@pytest.mark.parametrize("folder", FIRST_OF_NAS)
+def test_the_first_folders_of_a_search_import_earlier_ones_alone(folder: str) -> None:
+    imported = {
+        module.split(".")[2]
+        for path in (PACKAGE / "nas" / folder).rglob("*.py")
+        for module in list_imports(path)
+        if module.startswith("genets.nas.")
+    }
+    assert folder in imported
+    assert imported <= {*FIRST_OF_NAS[: FIRST_OF_NAS.index(folder) + 1]}
 
 
 def test_structure_imports_no_torch():

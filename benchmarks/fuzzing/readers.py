@@ -30,11 +30,11 @@ from genets.data import load_data
 from genets.latency import Target
 from genets.latency.engines.base import explain_failures
 from genets.latency.engines.onnxruntime_engine import OnnxFiles, OnnxRuntimeEngine
-from genets.nas.settings.presets import settings_at
+from genets.nas.new_study import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import load_settings_file
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.reader import StudyReader
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.networks import build, load_weights, resolve_network
 from genets.networks.weights import read_tensors

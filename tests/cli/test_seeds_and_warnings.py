@@ -45,7 +45,7 @@ def test_warnings_are_one_line(monkeypatch) -> None:
 def speaking(monkeypatch):
     """`genets report` logs, warns, shows progress and remarks, and prints a result."""
     from genets.cli.progress import show_progress
-    from genets.nas.study.snapshot import Snapshot
+    from genets.nas.snapshot import Snapshot
 
     def read(folder):
         log = get_logger("genets.test")

@@ -21,8 +21,8 @@ from genets.nas.master_training import _check_learned
 from genets.nas.result import SearchResult
 from genets.nas.selected_folder import write_selected
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.reader import StudyReader
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import balance_cure
 from genets.report.study.tables import search_tables
 from genets.training import Metric, Score

@@ -23,8 +23,8 @@ from genets.nas.candidates.training import (
 from genets.nas.context import SearchContext
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.training import TrainingSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate, TrainedCandidate
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights

@@ -37,10 +37,10 @@ from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.folds import FoldsRunner
 from genets.nas.trials.run import make_trial_job, restore_weights

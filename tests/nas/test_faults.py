@@ -14,9 +14,9 @@ from rounds_lab import ClosedFormLaboratory, search, settings
 from command_line import invoke
 from genets.core.errors import StudyError, WorkersError
 from genets.nas.faults import MAX_FAULTS, describe_faults, read_faults
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import study as study_module
 from genets.nas.study.records import Fault, TrainedCandidate, Trial, TrialResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.study.trial_database import read_in_order
 from genets.report.study.facts import study_record

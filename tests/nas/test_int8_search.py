@@ -39,8 +39,8 @@ from genets.nas.candidates.training import (
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import TrainedCandidate
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.folds import FoldsRunner
 from genets.networks import build, load_weights
 from genets.report.study.page import study_page

@@ -34,8 +34,8 @@ from genets.nas.search import run_search
 from genets.nas.selection import resolutions
 from genets.nas.selection.budget_search import OnAttempt
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate, TrainedCandidate, TrialResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import missing_resolutions
 from genets.nas.workers.job import Workers
 from genets.networks.weights import read_weights

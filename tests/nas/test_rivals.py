@@ -32,15 +32,15 @@ from genets.data import ImageData, Split, load_data
 from genets.latency import Measurement, Target
 from genets.nas.candidates.export import EXPORTED, OnnxCheck
 from genets.nas.laboratory import Laboratory
+from genets.nas.new_study import settings_at
 from genets.nas.result import SearchResult
 from genets.nas.rivals.contender import Rival
-from genets.nas.settings.presets import settings_at
 from genets.nas.settings.rival_names import DEFAULT_RIVALS, RivalName, expand_rivals, read_rivals
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout
 from genets.nas.study.reader import load_settings
 from genets.nas.study.rival_records import RivalResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import rival_warnings
 from genets.networks import load_weights, save_weights
 from genets.networks.weights import read_tensors

@@ -8,7 +8,8 @@ from rounds_lab import SETTINGS, in_closed_form, search, settings
 import genets
 from genets.core.errors import SettingsError
 from genets.nas import search as nas_search
-from genets.nas.settings.presets import PRESETS, settings_at
+from genets.nas.new_study import settings_at
+from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.reader import load_settings
 

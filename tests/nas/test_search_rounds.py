@@ -15,7 +15,7 @@ from genets.core.errors import SettingsError, StudyError
 from genets.core.progress import Progress
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
-from genets.nas.study.snapshot import Snapshot
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.networks.weights import read_weights
 from genets.structure import Structure

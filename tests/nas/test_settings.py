@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from genets.core.errors import DataError, GenetsError, SettingsError, StructureError, TargetError
 from genets.core.resumable import flatten
 from genets.latency import Target
-from genets.nas.settings.presets import PRESETS, settings_at
+from genets.nas.new_study import settings_at
+from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import load_settings_file, merge, merge_settings
 from genets.nas.study.study import Study

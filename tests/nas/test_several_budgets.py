@@ -28,14 +28,14 @@ from genets.core.progress import Progress
 from genets.core.resumable import ResumableFolder
 from genets.data import ImageData
 from genets.nas.candidates.export import EXPORTED, OnnxCheck
+from genets.nas.new_study import settings_at
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
-from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader, load_settings
 from genets.nas.study.records import TrainedCandidate, TrialResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.workers.job import Workers
 from genets.report.study.facts import finished_parts, state_sentences, study_record

@@ -14,8 +14,8 @@ from genets.core.errors import StructureError
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations
 from genets.nas.result import SearchResult
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Trial, TrialResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.trials.plan import Sampling, plan_trials
 from genets.report.study.page import study_page

@@ -20,8 +20,8 @@ from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.reader import load_settings
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.warnings import list_warnings
 from genets.nas.workers.job import Workers

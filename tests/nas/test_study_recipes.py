@@ -17,9 +17,9 @@ from genets.nas.search import run_search
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.training import TrialSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.report.study.facts import study_conditions
 from genets.training import RunRecipe

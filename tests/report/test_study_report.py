@@ -12,9 +12,9 @@ from study_lab import DEVICE, make_study
 
 from command_line import fails, invoke
 from genets.core.errors import StudyError
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.records import TrainedCandidate
-from genets.nas.study.snapshot import Snapshot
 from genets.report import html as html_page
 from genets.report.study import page as page_file
 from genets.report.study.candidates import candidates_section

@@ -31,7 +31,7 @@ def report(
     from genets.cli.output import print_json, print_lines
     from genets.core.errors import GenetsError
     from genets.core.output_folder import check_writable_file
-    from genets.nas.study.snapshot import Snapshot
+    from genets.nas.snapshot import Snapshot
     from genets.report.files import current_date
     from genets.report.study.facts import state_sentences, study_record
     from genets.report.study.page import write_study_page

@@ -246,7 +246,7 @@ def _merge_settings(
 ) -> dict[str, Any]:
     """Merge the settings of the study at `out`, of the preset, of the file and of the options."""
     from genets.latency import Target
-    from genets.nas.settings.presets import settings_at
+    from genets.nas.new_study import settings_at
     from genets.nas.settings.toml_tables import load_settings_file, parse_setting_changes
 
     from_file = load_settings_file(file) if file else {}

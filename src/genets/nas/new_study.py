@@ -1,14 +1,15 @@
-"""The settings of a new study, completed by what follows from its data."""
+"""The settings of a new study: merged from a preset and options, and completed from its data."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genets.core.data_name import LOADERS
-from genets.core.errors import SettingsError, counted
+from genets.core.errors import SettingsError, counted, unknown_name
 from genets.core.image_facts import FEW_VALIDATION_IMAGES
 from genets.nas.settings.from_data import (
     MANY_IMAGES,
@@ -56,6 +57,35 @@ class CompleteSettings:
 
     values: Mapping[str, Any]
     reasons: tuple[str, ...] = ()
+
+
+def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the settings of a study, of a preset and of further layers; later ones win.
+
+    Starting weights replace those of a preset, and candidates then inherit weights. A study has
+    decided both.
+
+    Args:
+        out: Folder of a study; a folder without a study contributes nothing.
+        preset: Name of a preset, or None.
+        layers: Partial settings.
+
+    Raises:
+        SettingsError: The preset is unknown.
+        StudyError: The study is damaged.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise SettingsError(unknown_name("preset", preset, PRESETS))
+    stored = load_settings(out).to_dict() if is_study(out) else {}
+    chosen = dict(PRESETS[preset]) if preset else {}
+    given = merge_settings(*layers)
+    master = str(given.get("master", ""))
+    has_weights = given.get("weights") or (master not in zoo and os.path.isdir(master))
+    if stored or has_weights:  # other weights replace the published ones
+        chosen.pop("pretrained", None)
+    if stored or has_weights or given.get("pretrained"):
+        chosen.pop("from_scratch", None)
+    return merge_settings(stored, chosen, given)
 
 
 def complete_settings(

@@ -33,18 +33,17 @@ from genets.nas.context import SearchContext
 from genets.nas.image_loading import load_images
 from genets.nas.laboratory import Laboratory
 from genets.nas.master_training import master_paths, train_master
-from genets.nas.new_study import complete_settings
+from genets.nas.new_study import complete_settings, settings_at
 from genets.nas.result import SearchResult
 from genets.nas.rivals.comparison import compare_rivals
 from genets.nas.rounds import search_rounds
 from genets.nas.selection.fastest import check_feasible
-from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.start import describe_start
 from genets.nas.study import layout
 from genets.nas.study.images import StudyImages
 from genets.nas.study.reader import is_study
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import Study
 from genets.nas.warnings import join_warnings, study_warnings
 from genets.nas.watch.heartbeat import Heartbeat

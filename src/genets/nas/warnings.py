@@ -11,9 +11,9 @@ from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.undecided import MAX_MORE_TRIALS, UndecidedChoice, trials_to_settle
 from genets.nas.faults import describe_faults
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate, TrainedCandidate
 from genets.nas.study.rival_records import RivalResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
 from genets.training.score import Metric, Score, comparable, metric_score

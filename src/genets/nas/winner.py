@@ -24,10 +24,10 @@ from genets.nas.candidates.training import (
 from genets.nas.context import SearchContext
 from genets.nas.result import SearchResult
 from genets.nas.rounds import round_results
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout
 from genets.nas.study.class_counts import ClassCounts
 from genets.nas.study.records import Candidate
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.warnings import study_warnings, winner_warnings
 from genets.networks import load_weights, save_weights
 from genets.structure import Structure

@@ -9,8 +9,8 @@ from pathlib import Path
 from genets.core.errors import StudyError
 from genets.nas.plan.estimate import PlannedPhase
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.reader import StudyReader
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.study import with_stored_budgets
 from genets.nas.watch.phases import PhaseStatus, list_phases
 

@@ -18,13 +18,12 @@ from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.checks import check_search
 from genets.nas.context import SearchContext
 from genets.nas.laboratory import Laboratory
-from genets.nas.new_study import complete_settings
+from genets.nas.new_study import complete_settings, settings_at
 from genets.nas.phase_names import phase_of
 from genets.nas.plan.begun_study import BegunStudy
 from genets.nas.plan.estimate import Estimate, PlannedPhase
 from genets.nas.plan.probe import Probe
 from genets.nas.search import signature_with_settings
-from genets.nas.settings.presets import settings_at
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.study import Study

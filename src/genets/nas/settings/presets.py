@@ -1,14 +1,8 @@
 """Presets: settings for common purposes. A settings file and options override a preset."""
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from genets.core.errors import SettingsError, unknown_name
-from genets.nas.settings.toml_tables import merge, merge_settings
-from genets.nas.study.reader import is_study, load_settings
-from genets.structure import zoo
+from genets.nas.settings.toml_tables import merge
 from genets.structure.space import PAPER_BLOCKS
 from genets.training.recipe import apply_changes, full_recipe
 
@@ -94,32 +88,3 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 OF_SMALL_IMAGES = ("quick",)  # presets whose MasterNet does not follow from the data
 OF_FINE_TUNING = ("photos",)  # presets whose epochs follow from the data
-
-
-def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the settings of a study, of a preset and of further layers; later ones win.
-
-    Starting weights replace those of a preset, and candidates then inherit weights. A study has
-    decided both.
-
-    Args:
-        out: Folder of a study; a folder without a study contributes nothing.
-        preset: Name of a preset, or None.
-        layers: Partial settings.
-
-    Raises:
-        SettingsError: The preset is unknown.
-        StudyError: The study is damaged.
-    """
-    if preset is not None and preset not in PRESETS:
-        raise SettingsError(unknown_name("preset", preset, PRESETS))
-    stored = load_settings(out).to_dict() if is_study(out) else {}
-    chosen = dict(PRESETS[preset]) if preset else {}
-    given = merge_settings(*layers)
-    master = str(given.get("master", ""))
-    has_weights = given.get("weights") or (master not in zoo and os.path.isdir(master))
-    if stored or has_weights:  # other weights replace the published ones
-        chosen.pop("pretrained", None)
-    if stored or has_weights or given.get("pretrained"):
-        chosen.pop("from_scratch", None)
-    return merge_settings(stored, chosen, given)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from genets.latency import Budget
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate, TrainedCandidate
-from genets.nas.study.snapshot import Snapshot
 from genets.structure import Structure
 
 FRONTIER_ROWS = 6

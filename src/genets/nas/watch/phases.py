@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from genets.nas.phase_names import RIVALS, phase_name
 from genets.nas.settings.rival_names import expand_rivals
-from genets.nas.study.snapshot import RoundSnapshot, Snapshot
+from genets.nas.snapshot import RoundSnapshot, Snapshot
 from genets.nas.watch.run_record import RunRecord
 
 PhaseState = Literal["done", "running", "stopped", "waiting", "refused"]

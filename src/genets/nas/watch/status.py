@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from genets.core.errors import StudyError
 from genets.nas.phase_names import phase_of
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import TrainedCandidate, TrialResult
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.watch.networks import (
     FrontierPoint,
     SelectedNetwork,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genets.nas.study.snapshot import Snapshot
+from genets.nas.snapshot import Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.study.headline import INT8_TEXT, tested_in_int8, tested_score
 from genets.report.wording import (

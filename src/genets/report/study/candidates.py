@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from genets.nas.candidates.training import best_trained
+from genets.nas.snapshot import RoundSnapshot, Snapshot
 from genets.nas.study.records import TrainedCandidate, best_first
-from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.study.facts import own_measured
 from genets.report.wording import (

@@ -12,8 +12,8 @@ from genets.latency import Budget
 from genets.nas.accuracy.model import DEVIATIONS_95
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.selection.network_latency import NetworkLatency
+from genets.nas.snapshot import RoundSnapshot, Snapshot
 from genets.nas.study.records import Candidate
-from genets.nas.study.snapshot import RoundSnapshot, Snapshot
 from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.wording import (
     SCORE_UNITS,

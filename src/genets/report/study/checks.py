@@ -7,7 +7,7 @@ from typing import Any
 
 from genets.nas.accuracy.observations import Observations
 from genets.nas.selection.measured import TargetLatency
-from genets.nas.study.snapshot import Snapshot
+from genets.nas.snapshot import Snapshot
 from genets.report.charts import colours, make_chart, shapes, styled
 from genets.report.html import Block, Figure, Paragraph, Section
 from genets.report.study.charts import GREY, ms_at_table_speed

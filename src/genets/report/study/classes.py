@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.class_counts import ClassCounts
-from genets.nas.study.snapshot import Snapshot
 from genets.report.evaluation.confusion import confusion_chart, confusion_table
 from genets.report.html import Cell, Figure, PageTable, Paragraph, Section
 from genets.report.wording import share_text

@@ -12,9 +12,9 @@ from genets.nas.selection.budget_search import MAX_ATTEMPTS, max_networks
 from genets.nas.selection.measured import TargetLatency
 from genets.nas.selection.network_latency import NetworkLatency
 from genets.nas.settings.space import SpaceSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
-from genets.nas.study.snapshot import Snapshot
 from genets.nas.study.trial_database import read_in_order
 from genets.nas.warnings import list_warnings
 from genets.report.wording import describe_target, duration_text, folds_text, refused_sentence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genets.nas.selection.measured import TargetLatency
-from genets.nas.study.snapshot import Snapshot
+from genets.nas.snapshot import Snapshot
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section
 from genets.report.study.charts import (
     budgets_ms,

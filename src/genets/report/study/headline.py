@@ -7,8 +7,8 @@ import shlex
 
 from genets.latency import Budget
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate
-from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Block, Code, PageTable, Paragraph, Section
 from genets.report.study.facts import latency_conditions, own_measured
 from genets.report.wording import (

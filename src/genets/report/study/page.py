@@ -6,7 +6,7 @@ from pathlib import Path
 
 from genets.core.errors import encodable
 from genets.core.files import write_atomic
-from genets.nas.study.snapshot import Snapshot
+from genets.nas.snapshot import Snapshot
 from genets.nas.warnings import list_warnings
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.study.budgets import budgets_section, with_budget

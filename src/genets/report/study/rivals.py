@@ -9,9 +9,9 @@ from rich.table import Table
 
 from genets.nas.result import SearchResult
 from genets.nas.settings.rival_names import RivalName
+from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate
 from genets.nas.study.rival_records import RivalResult
-from genets.nas.study.snapshot import Snapshot
 from genets.report.html import Cell, PageTable, Paragraph, Section
 from genets.report.study.headline import tested_score
 from genets.report.tables import screen_table
