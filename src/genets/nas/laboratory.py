@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OnShare = Callable[[float], None]
+BuildOn = Callable[[str], "nn.Module"]  # builds a network on a device
 
 _log = get_logger(__name__)
 
@@ -163,22 +165,15 @@ class Laboratory:
             on_progress: Called with the share of the sampling that is done, 0 to 1.
             relative: Whether the ratios to the first network must be precise, not the latencies.
         """
-        names = {str(structure): structure for structure in structures}
-        device, nets = ENGINES[target.engine].place(target), {}
-        for name, structure in names.items():
-            with explain_failures(target, structure.resolution):
-                nets[name] = build_for_timing(structure, num_classes, device)
-        resolutions = {name: structure.resolution for name, structure in names.items()}
-        measured = measure_interleaved(
-            nets,
-            target,
-            resolutions,
-            reference=next(iter(names)),
-            precise_ratios=relative,
-            time_limit_s=time_limit_s,
-            on_progress=on_progress,
-        )
-        return {structure: measured[name] for name, structure in names.items()}
+        networks: dict[str, tuple[BuildOn, int]] = {
+            str(each): (partial(build_for_timing, each, num_classes), each.resolution)
+            for each in structures
+        }
+        measured = _measure_in_turn(
+            networks, target, time_limit_s, on_progress,
+            reference=next(iter(networks)), relative=relative,
+        )  # fmt: skip
+        return {structure: measured[str(structure)] for structure in structures}
 
     def measure_rival(
         self,
@@ -199,18 +194,16 @@ class Laboratory:
         Raises:
             GenetsError: The rival cannot run on the target.
         """
-        device = ENGINES[target.engine].place(target)
-        with explain_failures(target, rival.resolution):
-            nets = {"rival": rival.network(device)}
-        nets["MasterNet"] = build_for_timing(master, num_classes, device)
-        measured = measure_interleaved(
-            nets,
+        measured = _measure_in_turn(
+            {
+                "rival": (rival.network, rival.resolution),
+                "MasterNet": (partial(build_for_timing, master, num_classes), master.resolution),
+            },
             target,
-            {"rival": rival.resolution, "MasterNet": master.resolution},
+            time_limit_s,
+            on_progress,
             reference="MasterNet",
-            precise_ratios=relative,
-            time_limit_s=time_limit_s,
-            on_progress=on_progress,
+            relative=relative,
         )
         return measured["rival"], measured["MasterNet"]
 
@@ -314,3 +307,37 @@ class Laboratory:
     ) -> OnnxCheck:
         """Write a trained network to `folder`; see `export_network`."""
         return export_network(net, structure, data, folder)
+
+
+def _measure_in_turn(
+    networks: Mapping[str, tuple[BuildOn, int]],
+    target: Target,
+    time_limit_s: float,
+    on_progress: OnShare | None,
+    *,
+    reference: str,
+    relative: bool,
+) -> dict[str, Measurement]:
+    """Build networks on the device of a target, and measure them in turn.
+
+    Args:
+        networks: The function that builds each network, and its resolution.
+        target: See `Laboratory.measure`.
+        time_limit_s: See `Laboratory.measure`.
+        on_progress: See `Laboratory.measure`.
+        reference: The network for the ratios.
+        relative: Whether the ratios to it must be precise, not the latencies.
+    """
+    device, nets = ENGINES[target.engine].place(target), {}
+    for name, (build, resolution) in networks.items():
+        with explain_failures(target, resolution):
+            nets[name] = build(device)
+    return measure_interleaved(
+        nets,
+        target,
+        {name: resolution for name, (_, resolution) in networks.items()},
+        reference=reference,
+        precise_ratios=relative,
+        time_limit_s=time_limit_s,
+        on_progress=on_progress,
+    )

@@ -21,7 +21,7 @@ from genets.data.seeds import seeded_globals
 from genets.data.split import Fold
 from genets.nas.study.records import Trial, TrialResult
 from genets.nas.trials.folds import run_in_folds
-from genets.nas.trials.runner import MasterNetJob, TrialGroups
+from genets.nas.trials.runner import BaseTrialJob, TrialGroups
 from genets.nas.trials.weights import TrialWeights
 from genets.nas.workers.job import Runner
 from genets.networks import build
@@ -32,7 +32,7 @@ from genets.training.feature_matching import Learner, match_features
 
 
 @dataclass(frozen=True, kw_only=True)
-class InheritedTrialJob(MasterNetJob):
+class InheritedTrialJob(BaseTrialJob):
     """What all trials of a round share whose super-blocks inherit weights.
 
     Of the recipe, only batch size, precision and augmentation count.
@@ -49,11 +49,6 @@ class InheritedTrialJob(MasterNetJob):
         """See `MasterNetJob.in_fold`."""
         return replace(super().in_fold(fold), kept=self.kept.in_fold(fold))
 
-    @property
-    def result_type(self) -> type[TrialResult]:
-        """See `workers.job.Job`."""
-        return TrialResult
-
     def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
         return run_in_folds(self.at_worker(worker), InheritedTrialRunner)
 
@@ -65,10 +60,6 @@ class InheritedTrialJob(MasterNetJob):
         """See `workers.job.Job`. Weights that cannot be written cost no result."""
         folders = {job.kept.folder.absolute(): job.kept for job in self.each_fold()}
         folders[path.parent].store(path.name, content)
-
-    def failed(self, trial: Trial, reason: str) -> TrialResult:
-        """See `workers.job.Job`."""
-        return TrialResult(trial, "failed", reason=reason)
 
 
 class InheritedTrialRunner(TrialGroups):

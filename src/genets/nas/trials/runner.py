@@ -194,8 +194,21 @@ class MasterNetRunner:
         )
 
 
+class BaseTrialJob(MasterNetJob):
+    """A job whose items are trials."""
+
+    @property
+    def result_type(self) -> type[TrialResult]:
+        """See `workers.job.Job`."""
+        return TrialResult
+
+    def failed(self, trial: Trial, reason: str) -> TrialResult:
+        """See `workers.job.Job`."""
+        return TrialResult(trial, "failed", reason=reason)
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrialJob(MasterNetJob):
+class TrialJob(BaseTrialJob):
     """What all trials of a round share.
 
     Initial weights derive from the seed of the study and from the trial's key; the images and
@@ -209,17 +222,8 @@ class TrialJob(MasterNetJob):
 
     thaw: str
 
-    @property
-    def result_type(self) -> type[TrialResult]:
-        """See `workers.job.Job`."""
-        return TrialResult
-
     def runner(self, worker: int = 0) -> Runner[Trial, TrialResult]:
         return run_in_folds(self.at_worker(worker), TrialRunner)
-
-    def failed(self, trial: Trial, reason: str) -> TrialResult:
-        """See `workers.job.Job`."""
-        return TrialResult(trial, "failed", reason=reason)
 
 
 class TrialGroups(MasterNetRunner, ABC):

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from genets.nas.snapshot import Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
-from genets.report.study.headline import INT8_TEXT, tested_in_int8, tested_score
+from genets.report.study.headline import (
+    INT8_TEXT,
+    accuracy_outcome,
+    tested_in_int8,
+    tested_score,
+)
 from genets.report.wording import (
-    accuracy_words,
     aligned_texts,
-    difference_text,
     noise_words,
     noisy_score_texts,
     score_names,
 )
-from genets.training.score import Score
 
 BUDGETS_TEXT = (
     "One search found a network for each budget; latency table, MasterNet and trials are shared. A "
@@ -89,7 +91,7 @@ def _budget_row(snapshot: Snapshot, budget: Snapshot, latencies: Sequence[str]) 
         *latencies,
         noise_words(selected),
         *scores,
-        Cell(_difference_text(budget), "text"),
+        Cell(accuracy_outcome(budget), "text"),
         Cell(str(selected.structure), "text"),
     ]
 
@@ -99,13 +101,3 @@ def _score_texts(snapshot: Snapshot, budget: Snapshot, name: str) -> list[str]:
     quantised = tested_in_int8(snapshot)
     score = tested_score(budget, name)
     return noisy_score_texts(score, snapshot.settings.metric, quantised=quantised)
-
-
-def _difference_text(snapshot: Snapshot) -> str:
-    counts, result = snapshot.class_counts, snapshot.result
-    if counts is not None and counts.difference is not None:
-        return difference_text(counts.difference)
-    if result is None:
-        return "not trained yet"
-    master, winner = (Score.from_json(result[name]) for name in ("master", "winner"))
-    return accuracy_words(winner.top1 - master.top1)

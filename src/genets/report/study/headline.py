@@ -70,18 +70,24 @@ def headline(snapshot: Snapshot) -> str:
 
 
 def _outcome(snapshot: Snapshot) -> str:
-    """The winner compared with the MasterNet."""
-    selected, counts = snapshot.selected, snapshot.class_counts
+    """The speed and the accuracy of the winner compared with the MasterNet."""
+    selected = snapshot.selected
     if selected is None:
         return "not met"
     times = selected.master_ms / selected.measured_ms
     speed = f"{times:.{1 if times >= 1 else 2}f} times as fast as the MasterNet"
+    return f"{speed}, {accuracy_outcome(snapshot)}"
+
+
+def accuracy_outcome(snapshot: Snapshot) -> str:
+    """The accuracy of the winner compared with the MasterNet, in words."""
+    counts, result = snapshot.class_counts, snapshot.result
     if counts is not None and counts.difference is not None:
-        return f"{speed}, {difference_text(counts.difference)}"
-    if snapshot.result is None:
-        return f"{speed}, not trained yet"
-    master, winner = (Score.from_json(snapshot.result[name]) for name in ("master", "winner"))
-    return f"{speed}, {accuracy_words(winner.top1 - master.top1)} (interval not stored)"
+        return difference_text(counts.difference)
+    if result is None:
+        return "not trained yet"
+    master, winner = (Score.from_json(result[name]) for name in ("master", "winner"))
+    return f"{accuracy_words(winner.top1 - master.top1)} (interval not stored)"
 
 
 def lead(snapshot: Snapshot) -> str:
