@@ -262,6 +262,25 @@ def test_the_page_has_one_budget(tmp_path):
     assert winner["ms"] == pytest.approx(snapshot.selected.measured_ms)
 
 
+@pytest.mark.parametrize(
+    ("from_scratch", "length"),
+    [(False, "77 steps or more with inherited weights"), (True, "9 epochs")],
+)
+def test_the_page_says_how_long_trials_are_trained(tmp_path, from_scratch, length):
+    """Trials that inherit weights ignore their epochs."""
+    training = {"epochs": 9, "feature_steps": 77}
+    folder = make_study(tmp_path / "study", from_scratch=from_scratch, trial_training=training)
+    html = study_page(Snapshot.read(folder), "today")
+    assert f"16 pixels; trials of {length}, inside a MasterNet that was trained for" in html
+
+
+def test_the_page_says_how_wide_the_interval_of_a_budget_in_x_is(html):
+    assert (
+        "at least twice as wide as that of the ratio to the MasterNet, and on a calm CPU it "
+        "reaches at least 3 % to each side with one thread, and 4 % with several threads" in html
+    )
+
+
 def test_a_study_in_use_can_be_reported(selected):
     from genets.nas.study.study import Study
 

@@ -8,6 +8,7 @@ from genets.nas.snapshot import Snapshot
 from genets.report.html import Block, Cell, PageTable, Paragraph, Section
 from genets.report.study.headline import (
     INT8_TEXT,
+    RATIO_INTERVAL_TEXT,
     accuracy_outcome,
     tested_in_int8,
     tested_score,
@@ -22,10 +23,10 @@ from genets.report.wording import (
 BUDGETS_TEXT = (
     "One search found a network for each budget; latency table, MasterNet and trials are shared. A "
     "latency is the median time for one image, in ms; low and high are the ends of its 95 % "
-    "interval. A budget in x is a multiple of the MasterNet's latency, and the interval is twice "
-    "as wide as that of the ratio to it. The MasterNet's latency was measured in turn with the "
-    "winner of the largest budget. Scores are on the test images; a range in brackets is a 95 % "
-    "interval. The difference from the MasterNet is in points of top-1, paired over the images."
+    "interval. A budget in x is a multiple of the MasterNet's latency, and the interval is then "
+    f"{RATIO_INTERVAL_TEXT}. The MasterNet's latency was measured in turn with the winner of the "
+    "largest budget. Scores are on the test images; a range in brackets is a 95 % interval. The "
+    "difference from the MasterNet is in points of top-1, paired over the images."
 )
 
 

@@ -125,11 +125,14 @@ def accuracy_conditions(snapshot: Snapshot) -> str:
     if s.num_folds > 1:
         of_data = f"training images of {s.data}, {folds_text(s.num_folds)}"
     images = f"{score.images} {of_data}" if score else of_data
-    trial, master = s.trial_training, s.master_training
+    trial, epochs = s.trial_training, counted(s.master_training.epochs, "epoch")
+    # Trials that inherit weights ignore their epochs, as the plan of a search says.
+    length = f"{trial.feature_steps} steps or more with inherited weights"
+    if s.from_scratch:
+        length = counted(trial.epochs, "epoch")
     return (
-        f"Accuracy: {images}, {s.structure.resolution} pixels; trials of "
-        f"{trial.epochs} epochs inside a MasterNet trained for {master.epochs}, one training each, "
-        f"seed {s.seed}."
+        f"Accuracy: {images}, {s.structure.resolution} pixels; trials of {length}, inside a "
+        f"MasterNet that was trained for {epochs}; one training each, seed {s.seed}."
     )
 
 

@@ -6,6 +6,7 @@ import json
 import shlex
 
 from genets.latency import Budget
+from genets.nas.selection.network_latency import LEAST_SHARE, LEAST_SHARE_ONE_THREAD
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.snapshot import Snapshot
 from genets.nas.study.records import Candidate
@@ -25,12 +26,16 @@ LEAD_TEXT = (
     "The MasterNet is the network that the search started from. The winner is the network that the "
     "search exports. The budget is the largest latency that was allowed."
 )
+RATIO_INTERVAL_TEXT = (
+    "at least twice as wide as that of the ratio to the MasterNet, and on a calm CPU it reaches at "
+    f"least {100 * LEAST_SHARE_ONE_THREAD:g} % to each side with one thread, and "
+    f"{100 * LEAST_SHARE:g} % with several threads"
+)
 WORDS_TEXT = (
     "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
     "the batch size of the target; low and high are the ends of its 95 % interval. With a budget "
-    "in x, the winner's interval is twice as wide as that of the ratio to the MasterNet. A latency "
-    "is noisy where an end is more than 1 % away from it, and disturbed where something else used "
-    "or slowed the device."
+    f"in x, the winner's interval is {RATIO_INTERVAL_TEXT}. A latency is noisy where an end is "
+    "more than 1 % away from it, and disturbed where something else used or slowed the device."
 )
 SCORES_TEXT = (
     "Top-1 is the share of the test images whose most probable class is the right one; the "
