@@ -310,9 +310,13 @@ def test_a_network_that_cannot_be_exported(name, network, named, capfd) -> None:
 @pytest.mark.parametrize(
     ("fields", "missing", "sentence"),
     [
-        ({"engine": "onnxruntime"}, "onnxscript", "pip install 'genets[onnx]'"),
-        ({"engine": "openvino"}, "openvino", "pip install 'genets[openvino]'"),
-        ({"engine": "openvino", "precision": "int8"}, "nncf", "pip install 'genets[openvino]'"),
+        ({"engine": "onnxruntime"}, "onnxscript", "clone of genets: pip install ."),
+        ({"engine": "openvino"}, "openvino", "clone of genets: pip install '.[openvino]'"),
+        (
+            {"engine": "openvino", "precision": "int8"},
+            "nncf",
+            "clone of genets: pip install '.[openvino]'",
+        ),
     ],
 )
 def test_a_package_that_is_missing(fields, missing, sentence, monkeypatch) -> None:

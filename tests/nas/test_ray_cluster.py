@@ -91,7 +91,7 @@ def test_a_missing_package_is_named(
     search_command: SearchCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    fails(search_command("--workers-on", "ray"), "pip install 'genets[ray]'")
+    fails(search_command("--workers-on", "ray"), "in the clone of genets: pip install '.[ray]'")
 
 
 def test_options_of_ray_need_workers_on_ray(search_command: SearchCommand) -> None:

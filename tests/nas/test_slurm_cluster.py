@@ -92,7 +92,7 @@ def test_a_missing_package_is_named(
     search_command: SearchCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
-    fails(search_command("--workers-on", "slurm"), "pip install 'genets[slurm]'")
+    fails(search_command("--workers-on", "slurm"), "in the clone of genets: pip install '.[slurm]'")
 
 
 def test_a_machine_without_slurm_is_named(

@@ -65,7 +65,9 @@ def test_missing_extra(net, tmp_path, monkeypatch) -> None:
     )
     with pytest.raises(GenetsError) as error:
         export_onnx(net, tmp_path / "net.onnx", 32)
-    assert str(error.value) == "ONNX export needs the package onnxruntime; install genets[onnx]"
+    assert str(error.value) == (
+        "ONNX export needs the package onnxruntime; in the clone of genets: pip install ."
+    )
 
 
 class Awkward(nn.Module):

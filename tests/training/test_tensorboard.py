@@ -39,6 +39,6 @@ def test_without_the_package(tmp_path, monkeypatch):
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(TrainingError, match=r"install genets\[tensorboard\]"):
+    with pytest.raises(TrainingError, match=r"pip install '\.\[tensorboard\]'"):
         train_network(SETTINGS, tmp_path, device="cpu", tensorboard=True)
     assert not list(tmp_path.rglob("*.safetensors")), "it was trained before the package was missed"

@@ -134,6 +134,12 @@ def encodable(text: str, encoding: str = "utf-8") -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def install_hint(extra: str = "") -> str:
+    """How to install genets with an extra. No package of genets is published."""
+    place = f"'.[{extra}]'" if extra else "."
+    return f"in the clone of genets: pip install {place}"
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str], remark: str = "") -> str:
     """One sentence for an unknown name, with the nearest valid names or a short list of all.
 

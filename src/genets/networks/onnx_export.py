@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genets.core.errors import GenetsError, first_line
+from genets.core.errors import GenetsError, first_line, install_hint
 from genets.core.files import write_atomic
 from genets.networks.count import input_channels
 from genets.networks.fuse import fold_batchnorm
@@ -75,9 +75,7 @@ def check_export_installed() -> None:
     """Raise GenetsError unless the packages that the export needs are installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise GenetsError(
-            f"ONNX export needs the package {', '.join(missing)}; install genets[onnx]"
-        )
+        raise GenetsError(f"ONNX export needs the package {', '.join(missing)}; {install_hint()}")
 
 
 def to_onnx(net: nn.Module, images: torch.Tensor, *, free_batch: bool = False) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from genets.core.errors import GenetsError, TargetError, first_line
+from genets.core.errors import GenetsError, TargetError, first_line, install_hint
 from genets.core.gpu import check_free_memory
 from genets.networks.count import input_channels
 
@@ -237,8 +237,8 @@ def check_packages(engine: str, extra: str, packages: tuple[str, ...]) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise TargetError(
-            f"engine {engine} needs the package {', '.join(missing)}, which is not installed: "
-            f"pip install 'genets[{extra}]'"
+            f"engine {engine} needs the package {', '.join(missing)}, which is not installed; "
+            f"{install_hint(extra)}"
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
-from genets.core.errors import first_line
+from genets.core.errors import first_line, install_hint
 from genets.core.log import get_logger
 
 _log = get_logger(__name__)
@@ -218,7 +218,7 @@ def _import_nvml() -> Any:
     except ImportError:
         _warn_once(
             "figures are recorded without the clocks and the power of the GPU, because the package "
-            "nvidia-ml-py is missing: pip install 'genets[gpu]'"
+            f"nvidia-ml-py is missing; {install_hint('gpu')}"
         )
         return None
 

@@ -57,7 +57,7 @@ class OnnxRuntimeEngine(ConvertedEngine):
             needed = "device cpu" if provider == "cpu" else "a CUDA device"
             raise TargetError(f"provider {provider} needs {needed}, not device {target.device!r}")
         check_precision(target, precisions)
-        check_packages("onnxruntime", "onnx", NEEDED)
+        check_packages("onnxruntime", "", NEEDED)
         if not target.is_cpu:
             check_device(target.device)
         import onnxruntime

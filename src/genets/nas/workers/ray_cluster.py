@@ -23,6 +23,7 @@ from genets.core.errors import (
     WorkersError,
     check_type,
     first_line,
+    install_hint,
     shown,
 )
 from genets.core.host import available_bytes, count_cpus
@@ -196,9 +197,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise WorkersError(
-            "workers on Ray need the package ray: pip install 'genets[ray]'"
-        ) from error
+        raise WorkersError(f"workers on Ray need the package ray; {install_hint('ray')}") from error
     return ray
 
 

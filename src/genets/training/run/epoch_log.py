@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import TrainingError
+from genets.core.errors import TrainingError, install_hint
 from genets.core.files import write_atomic
 from genets.core.json_files import READ_ERRORS, describe_damage
 from genets.core.progress import Progress
@@ -102,7 +102,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise TrainingError(
-                "TensorBoard files need the package tensorboard; install genets[tensorboard]"
+                f"TensorBoard files need the package tensorboard; {install_hint('tensorboard')}"
             ) from error
         self._make_writer: Any = SummaryWriter
         self._folder = folder

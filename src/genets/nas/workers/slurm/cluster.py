@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genets.core.errors import SettingsError, WorkersError, check_type, counted, shown
+from genets.core.errors import SettingsError, WorkersError, check_type, counted, install_hint, shown
 from genets.nas.workers.job import ProcessesPerGpu
 from genets.nas.workers.slurm.arrays import SlurmArrays, run_command, submission
 from genets.nas.workers.slurm.task import EARLY_SECONDS, SIGNAL_SECONDS
@@ -193,7 +193,7 @@ def import_submitit() -> Any:
         import submitit
     except ImportError as error:
         raise WorkersError(
-            "workers on SLURM need the package submitit: pip install 'genets[slurm]'"
+            f"workers on SLURM need the package submitit; {install_hint('slurm')}"
         ) from error
     return submitit
 
