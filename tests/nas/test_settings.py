@@ -126,6 +126,11 @@ def test_toml_gives_back_any_values(data, seed, rate, threads):
         ({"master": "master_smal"}, StructureError, "did you mean master_small"),
         ({"master": "Conv3x16s2 YY3x8 @32"}, StructureError, "YY"),
         ({"master": 7}, SettingsError, "master must be a name, a file or a notation, not 7"),
+        (
+            {"master": "timm:resnet50"},
+            SettingsError,
+            "--rivals timm:resnet50 compares this network",
+        ),
         ({"resolution": "big"}, StructureError, "resolution must be an integer"),
         ({"space": {"blocks": "XX3,ZZ3"}}, StructureError, "unknown block type 'ZZ'"),
         ({"space": {"blocks": "XX"}}, StructureError, "a block is written as XX3"),

@@ -29,6 +29,7 @@ from genets.nas.settings.training import TrainingSettings, TrialSettings
 from genets.structure import BLOCK_TYPES, Structure, zoo
 from genets.training.score import Metric
 
+TIMM_PREFIX = "timm:"
 MAX_ROUNDS = 10  # each round costs as many trials as the first
 MAX_FOLDS = 20  # every training of trials and candidates is repeated in each fold
 MAX_BUDGETS = 16  # candidates and a winner are trained for each budget
@@ -83,6 +84,12 @@ def _structure_text(text: Any) -> str:
         raise SettingsError(f"master must be a name, a file or a notation, not {shown(text)}")
     if "@" in text or any(character.isspace() for character in text):
         return str(Structure.parse(text))
+    if text.startswith(TIMM_PREFIX):
+        raise SettingsError(
+            f"master must be a structure of genets (`genets zoo` lists names), not {text!r}, "
+            f"because a search changes structures of genets only; --rivals {text} compares this "
+            "network with the winner"
+        )
     if "/" in text and not text.endswith(".toml"):
         raise SettingsError(f"there is no results folder {text!r}")
     return str(Structure.load(text) if text.endswith(".toml") else zoo[text])
