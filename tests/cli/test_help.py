@@ -14,9 +14,12 @@ from typer.testing import CliRunner
 import genets
 from genets.cli import app
 from genets.cli.app import COMMANDS, REMOVED, RENAMED
-from genets.cli.options import PANELS, SETTINGS
+from genets.cli.options import FROM_IMAGES, PANELS, SETTINGS
+from genets.core.image_facts import ImageSizes
 from genets.latency.target import ENGINE_PROVIDERS
 from genets.latency.timing.clock import PROTOCOLS
+from genets.nas.new_study import _settings_of_many_images
+from genets.nas.settings.from_data import settings_from_data
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.networks.baselines import SETS
@@ -74,6 +77,13 @@ def test_every_command_has_json_and_an_example(command):
     assert first in help_of(), "the summary is cut off in the list of commands"
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_help_shows_an_escape(command):
+    """A line may end in a backslash, as in a shell."""
+    lines = CliRunner().invoke(app, [command, "--help"]).stdout.splitlines()
+    assert not [line for line in lines if "\\" in line.removesuffix(" \\")]
+
+
 def test_commands_that_draw_have_a_seed_and_no_others():
     assert [command for command in COMMANDS if "--seed" in options_of(command)] == [
         command for command in COMMANDS if command in SEEDED
@@ -129,7 +139,23 @@ def test_options_of_the_search_come_from_the_settings(key):
     if not info.is_required() and not isinstance(info.default, tuple) and key != "master":
         default = "no" if info.default is False else info.default
         default = "none" if default in (None, "") else default
-        assert f"[default: {default}]" in record
+        shown = f"from the images; {default} for " if key in FROM_IMAGES else f"{default}]"
+        assert f"[default: {shown}" in record
+
+
+def test_settings_that_follow_from_the_images_say_so():
+    """Every setting with an option that a new study without a preset takes from photographs."""
+    found = dict(settings_from_data(ImageSizes(1600, 300), has_weights=True).settings)
+    many = dict(_settings_of_many_images({}, None).values)
+    keys = {key for keys in SETTINGS.values() for key in keys}
+    chosen = {"pretrained", *found, *many}
+    chosen |= {f"{name}.epochs" for name in found if "epochs" in str(found[name])}
+    assert keys & chosen == FROM_IMAGES.keys()
+    text = help_of("search")
+    assert "[default: from the images; master_small for small images]" in text
+    assert "[default: from the images; 36 for small images]" in text
+    assert "only with --from-scratch: passes" in record_of("search", "--trial-epochs")
+    assert "Without --from-scratch, only batch size, precision and augmentation" in text
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,9 @@ app = typer.Typer(
     quoted notation or a results folder. Latencies are ms per image at the target's batch size.
 
     Exit status: 0 done; 2 wrong input, explained in one sentence on standard error (also with
-    --json); 3 no network meets the budget, or one of several budgets; 4 the device stayed busy, so
-    no measurement could decide on the budget; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
+    --json); 3 no network meets the budget; with several budgets, at least one budget is not met;
+    4 the device stayed busy, so no measurement could decide on the budget; 130 stopped by Ctrl-C;
+    143 stopped by SIGTERM.
     """,
 )
 

@@ -31,8 +31,8 @@ def compare(
     networks: Annotated[
         list[str] | None,
         network_argument(
-            help="Names of Table 7 of the paper, zoo names, timm:NAME, structure files or quoted "
-            "notations."
+            help="Names of Table 7 of the paper, zoo names, timm:NAME, structure files, quoted "
+            "notations or results folders."
         ),
     ] = None,
     set_name: Annotated[
@@ -68,6 +68,7 @@ def compare(
     genets compare --set paper34 --batch-size 1 --batch-size 64 --device cuda --precision fp16 \\
         --out runs/table7
     genets compare genet_light timm:resnet18 mine.toml --batch-size 1
+    genets compare runs/mine/results timm:resnet18 --batch-size 1
     """
     targets = make_targets(target)
     if out is not None:

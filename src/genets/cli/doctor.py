@@ -8,8 +8,9 @@ from genets.cli.options import Json
 def doctor(json: Json = False) -> None:
     """Show what this machine has and can run, for a bug report.
 
-    Shows versions, devices, the precisions that each engine can run and the reason for each other
-    one, the instruction sets of the CPU, threads, load, free memory and free disk.
+    Shows versions, devices, the precisions that each engine can run, and the reason for each
+    precision that it cannot run. Also shows the instruction sets of the CPU, threads, load, free
+    memory and free disk.
 
     \b
     genets doctor

@@ -69,8 +69,8 @@ def eval_(
 ) -> None:
     """Score a network in an engine and precision, beside PyTorch in fp32.
 
-    Both score the same images, prepared as the weights were trained and split as in their
-    training. Shows top-1, top-5 and cross-entropy, and for each class the share of correct images
+    Both engines score the same images. The images are prepared and split as in the training of the
+    network. Shows top-1, top-5 and cross-entropy, and for each class the share of correct images
     and the most frequent confusions. With int8, images of the training split set the value ranges.
     --out writes all classes, all confusions, and a picture of the confusions for each target.
 

@@ -42,6 +42,20 @@ SETTINGS = {
 }  # fmt: skip
 
 
+# The settings that follow from the images of a new study (`genets.nas.settings.from_data`), and the
+# images for which they have the default of `SearchSettings`.
+FROM_IMAGES = {
+    "master": "small images",
+    "pretrained": "small images",
+    "master_training.epochs": "small images",
+    "final_training.epochs": "small images",
+    "confirm_epochs": "small images",
+    "from_scratch": "fewer than 100,000 images",
+}
+# Where the option says more than the description of the table of settings.
+SUBJECTS = {"trial_training.epochs": "Training of each trial, only with --from-scratch"}
+
+
 def option(
     help: str,
     default: object = None,
@@ -148,7 +162,12 @@ MaxBrokenShare = Annotated[
     ),
 ]
 MasterResolution = Annotated[
-    int | None, option("Input size of the MasterNet in pixels.", "the MasterNet's", MASTER)
+    int | None,
+    option(
+        "Input size of the MasterNet in pixels.",
+        "that of --master; without --master, from the images",
+        MASTER,
+    ),
 ]
 Wait = Annotated[
     float,
@@ -255,7 +274,8 @@ class SettingOptions:
         info = model.model_fields[field]
         help = info.description
         if outer and issubclass(model, TrainingSettings):
-            help = f"{str(outer.description).rstrip('.')}: {help[0].lower()}{help[1:]}"
+            subject = SUBJECTS.get(key, str(outer.description).rstrip("."))
+            help = f"{subject}: {help[0].lower()}{help[1:]}"
         if self._remark:
             help = f"{help} {self._remark}"
         default: Any = "none; a new study needs it" if info.is_required() else info.default
@@ -269,7 +289,10 @@ class SettingOptions:
             more["autocompletion"] = complete_structures
         if kind is bool and not any(key in preset for preset in PRESETS.values()):
             more["name"] = f"--{name.replace('_', '-')}"  # a flag without its opposite
-        made = option(help, _text(default, kind), self._panels[key], choices=choices, **more)
+        shown = _text(default, kind)
+        if key in FROM_IMAGES:
+            shown = f"from the images; {shown} for {FROM_IMAGES[key]}"
+        made = option(help, shown, self._panels[key], choices=choices, **more)
         return optional_parameter(name, kind, made)
 
     def collect(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -288,6 +311,10 @@ class RecipeOptions:
         "trial_recipe": ("trial_training", "each trial"),
         "final_recipe": ("final_training", "candidates and winner"),
     }
+    CONDITIONS: ClassVar = {
+        "trial_recipe": " Without --from-scratch, only batch size, precision and augmentation of "
+        "the recipe count.",
+    }
 
     def parameters(self) -> list[Parameter]:
         return [
@@ -295,9 +322,10 @@ class RecipeOptions:
                 name,
                 str,
                 option(
-                    f"Recipe that trains {subject}, as --recipe of `genets train`; it replaces "
-                    "every setting of this training that the preset has.",
-                    "the preset's",
+                    f"Recipe that trains {subject}, as --recipe of `genets train`. The recipe "
+                    "replaces every setting of this training that the preset has."
+                    + self.CONDITIONS.get(name, ""),
+                    "from the preset or the images",
                     TRAINING,
                     choices=recipe_names(),
                 ),

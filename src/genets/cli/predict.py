@@ -44,7 +44,7 @@ def predict(
     The images are prepared as in the training of the network. Shows the best classes of each image
     with their probabilities. An image that cannot be read is named on standard error and left out.
 
-    \\b
+    \b
     genets predict runs/photos/results cat.jpg holidays/
     genets predict runs/photos/results holidays/ --csv > holidays.csv
     genets predict runs/photos/results cat.jpg --engine onnxruntime --top 5 --json

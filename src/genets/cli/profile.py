@@ -98,12 +98,12 @@ def profile(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Show what latency depends on, on your device (Figures 2 and 3).
+    """Show how latency depends on batch, network size and block type.
 
-    The figures of the paper: latency of networks by batch size, multiply-adds and parameters; and
-    latency of XX, BL and DW blocks by width, ratio and parameters. The default figures take some
-    minutes on a CPU. You can stop the command at any moment: finished rows are kept in OUT, and the
-    same command continues.
+    Makes Figures 2 and 3 of the paper: latency of networks by batch size, multiply-adds and
+    parameters; and latency of XX, BL and DW blocks by width, ratio and parameters. The default
+    figures take some minutes on a CPU. You can stop the command at any moment: finished rows are
+    kept in OUT, and the same command continues.
 
     --table makes the latency table that a search needs. A later search in OUT uses the table if
     target, MasterNet, search space and number of classes are the same. With --table STUDY, target

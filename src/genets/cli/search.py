@@ -105,8 +105,7 @@ def search(
     settings_file: Annotated[
         Path | None,
         option(
-            "TOML file of settings, also of those without an option. The file overrides the "
-            "preset; options override the file.",
+            "TOML file of any settings. The file overrides the preset; options override the file.",
             "none",
             START,
             name="--settings",
@@ -115,8 +114,8 @@ def search(
     changes: Annotated[
         list[str] | None,
         option(
-            "Setting and its value, also one without an option, as final_training.mixup=0.2; may "
-            "be repeated. It overrides the file.",
+            "Any setting and its value, such as final_training.mixup=0.2; may be repeated. --set "
+            "overrides the settings file; other options override --set.",
             "none",
             START,
             name="--set",
@@ -127,8 +126,8 @@ def search(
     compare_masters: Annotated[
         str | None,
         option(
-            "Structures to compare, as net1,net2, in place of --master: each is trained, and "
-            "the best becomes the MasterNet.",
+            "Structures to compare, such as net1,net2, in place of --master. Each structure is "
+            "trained twice from scratch, and the best structure becomes the MasterNet.",
             "none",
             MASTER,
         ),
@@ -166,9 +165,9 @@ def search(
         Path | None,
         option(
             "Show the search of the study in this folder until it ends: phases, trials, workers, "
-            "time left, and the predicted frontier. It only reads, so it runs in another terminal, "
-            "or on another machine that sees the folder. Only --interval and --json may be given "
-            "with --watch.",
+            "time left, and the predicted frontier. --watch only reads, so it works in another "
+            "terminal, or on another machine that sees the folder. Only --interval and --json may "
+            "be given with --watch.",
             "none",
             OUTPUT,
             metavar="STUDY",
@@ -196,7 +195,7 @@ def search(
     genets search --data photos/ --budget 0.2ms --device cuda --precision fp16 --out runs/photos
     genets search --data photos/ --budgets 0.8x,0.5x,0.3x --out runs/sizes
     genets search --data photos/ --budget 0.5x --set final_training.mixup=0.2 --out runs/mixup
-    genets search --data photos/ --budget 0.2ms --out runs/photos --plan
+    genets search --data photos/ --budget 0.5x --out runs/photos --plan
     genets search --out runs/photos
     genets search --out runs/photos --workers-on ray --ray-address 10.0.0.1:6379
     genets search --out runs/photos --workers-on slurm --slurm-partition gpu --workers 16

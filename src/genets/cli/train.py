@@ -53,7 +53,7 @@ def train(
         option(
             "Recipe to start from. quick: fresh weights and small images, 30 epochs. finetune: "
             "trained weights and few images, 20 epochs. paper: fresh weights, 480 epochs (section "
-            "5). nas: the paper's fine-tuning of a perturbed super-block, 30 epochs.",
+            "5). nas: the paper's recipe for trials of a search, 30 epochs.",
             "finetune for a network with weights, quick for fresh weights",
             TRAINING,
             choices=recipe_names(),
@@ -66,7 +66,7 @@ def train(
     changes: Annotated[
         list[str] | None,
         option(
-            "Field of the recipe and its value, as mixup=0.2; may be repeated.",
+            "Field of the recipe and its value, such as mixup=0.2; may be repeated.",
             "none",
             TRAINING,
             name="--set",

@@ -155,7 +155,9 @@ class SearchSettings(SettingsModel):
     other_names: ClassVar = ("resolution",)
 
     data: str = Field(
-        min_length=1, description="Name of a data set (digits), or a folder of images."
+        min_length=1,
+        description="Data set: digits, a folder of images, or timm's name of a data set, such as "
+        "torch/cifar10, which is downloaded.",
     )
     max_broken_share: float = Field(
         default=MAX_BROKEN_SHARE,
@@ -193,8 +195,8 @@ class SearchSettings(SettingsModel):
     )
     normalisation: Literal["weights", "data"] = Field(
         default="weights",
-        description="Mean and deviation of the images. `weights`: those that the starting weights "
-        "were trained with, where they are known. `data`: those of the data.",
+        description="Mean and deviation of the images. `weights`: use the values of the starting "
+        "weights, if the values are known. `data`: use the values of the data set.",
     )
     from_scratch: bool = Field(
         default=False,
@@ -301,8 +303,7 @@ class SearchSettings(SettingsModel):
     trial_training: TrialSettings = Field(
         default=TrialSettings(),
         validate_default=True,
-        description="Training of each trial (a trial that inherits weights uses few of the "
-        "fields).",
+        description="Training of each trial. A trial that inherits weights uses few of the fields.",
     )
     final_training: TrainingSettings = Field(
         default=TrainingSettings(), validate_default=True, description="Training of the winner."
@@ -311,8 +312,8 @@ class SearchSettings(SettingsModel):
         default=(),
         description="Published networks to show beside the winner, such as timm:resnet18. Each is "
         "measured, and trained as long as the winner if it meets the budget. NETWORK=FILE takes a "
-        "file of weights, and NETWORK=scratch fresh weights. `default`: a few small networks whose "
-        "weights are at hand.",
+        "file of weights, and NETWORK=scratch fresh weights. `default`: a few small networks, "
+        "whose published weights are downloaded unless this machine has them.",
     )
     own_blocks: tuple[str, ...] = Field(
         default=(),
