@@ -76,8 +76,8 @@ def select(
     Each alternative of --top has a combination of block types that no better alternative has.
 
     \b
-    genets select runs/mine --budget 0.1ms
-    genets select runs/mine --budget 0.1ms --out runs/faster --train
+    genets select runs/mine --budget 0.3x
+    genets select runs/mine --budget 0.3x --out runs/faster --train
     genets select runs/mine --budget 0.5x --device cuda --precision fp16
     genets select runs/mine --budget 0.5x --top 5
     """
