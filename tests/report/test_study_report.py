@@ -276,8 +276,8 @@ def test_the_page_says_how_long_trials_are_trained(tmp_path, from_scratch, lengt
 
 def test_the_page_says_how_wide_the_interval_of_a_budget_in_x_is(html):
     assert (
-        "at least twice as wide as that of the ratio to the MasterNet, and on a calm CPU it "
-        "reaches at least 3 % to each side with one thread, and 4 % with several threads" in html
+        "at least twice as wide as the interval of the ratio to the MasterNet, and reaches on a "
+        "calm CPU at least 3 % to each side with one thread, and 4 % with several threads" in html
     )
 
 

@@ -107,7 +107,7 @@ def profile(
 
     --table makes the latency table that a search needs. A later search in OUT uses the table if
     target, MasterNet, search space and number of classes are the same. With --table STUDY, target
-    options that are left out are those of the study.
+    options that you leave out come from the study.
 
     \b
     genets profile --out runs/profile

@@ -97,7 +97,7 @@ def search(
             "with the method of genets. paper-literal: the scale and the method of the paper, for "
             "comparison.",
             "none: MasterNet, resolution and recipes follow from the images, and the other "
-            "defaults are those of quick",
+            "defaults are as in quick",
             START,
             choices=preset_names(),
         ),

@@ -28,7 +28,7 @@ def zoo(
 ) -> None:
     """List the structures of the zoo and the baselines.
 
-    The figures of a baseline are published ones. Parameters are counted with 1000 classes, and
+    The figures of a baseline are published figures. Parameters are counted with 1000 classes, and
     multiply-adds for one image at the network's own resolution.
 
     \b

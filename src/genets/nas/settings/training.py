@@ -124,7 +124,7 @@ class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ign
         gt=0,
         description="Training steps of a super-block with inherited weights, which learns the "
         "feature maps of the MasterNet's own super-block; an epoch is completed. Of the other "
-        "fields, only batch_size, precision and those of augmentation then count.",
+        "fields, only batch_size, precision and the fields of augmentation then count.",
     )
     thaw: Literal["block", "after", "all"] = Field(
         default="after",

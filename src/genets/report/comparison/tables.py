@@ -171,9 +171,9 @@ def legend(rows: Sequence[ComparisonRow]) -> list[str]:
     rated = (row for row in rows if row.measurement and row.top1_percent is not None)
     if any(row.target.precision == "int8" for row in rated):
         lines.append(
-            "Accuracies beside INT8 latencies are published ones of the full-precision networks. "
-            "The networks that were timed have initial weights and were quantised only for their "
-            "latency."
+            "Accuracies beside INT8 latencies are published accuracies of the full-precision "
+            "networks. The networks that were timed have initial weights and were quantised only "
+            "for their latency."
         )
     return lines
 

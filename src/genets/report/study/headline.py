@@ -27,8 +27,8 @@ LEAD_TEXT = (
     "search exports. The budget is the largest latency that was allowed."
 )
 RATIO_INTERVAL_TEXT = (
-    "at least twice as wide as that of the ratio to the MasterNet, and on a calm CPU it reaches at "
-    f"least {100 * LEAST_SHARE_ONE_THREAD:g} % to each side with one thread, and "
+    "at least twice as wide as the interval of the ratio to the MasterNet, and reaches on a calm "
+    f"CPU at least {100 * LEAST_SHARE_ONE_THREAD:g} % to each side with one thread, and "
     f"{100 * LEAST_SHARE:g} % with several threads"
 )
 WORDS_TEXT = (

@@ -141,7 +141,7 @@ def _selected_table(networks: tuple[SelectedNetwork, ...], metric: Metric) -> Ta
     header = ("budget", "role", "ms per image", "predicted", "trained", "structure")
     return screen_table(
         f"Selected structures, {_score_words(metric)}", header, rows, left=2, fold=("structure",),
-        caption="The latencies are measured; the scores are those on validation images",
+        caption="The latencies are measured; the scores are computed on validation images",
     )  # fmt: skip
 
 
