@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,10 +40,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from conditions import add_tiny_option, read_result, write_result
 from evolution import Evaluation, Proposals, Propose, read_history, spend
 from finals import Methods, final_latencies, final_scores
+from genets.core.files import write_atomic
 from genets.data.seeds import seeded_globals
 from genets.latency import Budget, LatencyTable, Measurement
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
@@ -179,10 +182,9 @@ def run_rival(
     budget = Budget.parse(rules.budget)
     space = settings.space.design_space().around(settings.structure)
     ended = read_history(stored := folder / f"{name}-history.jsonl")
-    rng = np.random.default_rng([settings.seed, len(name), len(ended)])
     limit_ms = budget.ms_per_image(table.master_ms_per_image)
     seen = [evaluation.structure for evaluation in ended]
-    proposals = Proposals(space, table, limit_ms, rng, seen)
+    proposals = Proposals(space, table, limit_ms, [settings.seed, len(name)], seen)
     propose: Propose = proposals.random
     if name == "evolution":
         propose = proposals.evolution(rules.population, rules.tournament)
@@ -191,7 +193,10 @@ def run_rival(
     def evaluate_all(structures: Sequence[Structure]) -> list[Evaluation]:
         return [*pool.map(job, structures)]
 
-    full_seconds = full_training_seconds(settings, rules, pool)
+    timed = folder / "full-seconds.json"  # once for both rivals, and for a continued run
+    if not timed.exists():
+        write_atomic(timed, json.dumps(full_training_seconds(settings, rules, pool)))
+    full_seconds = json.loads(timed.read_text())
     history = spend(propose, evaluate_all, seconds - full_seconds, WORKERS, stored)
     best = find_first_within(budget, history, settings, folder / f"{name}-measured.json")
     return {
@@ -238,7 +243,9 @@ def find_first_within(
         structures: Sequence[Structure], times_as_long: int
     ) -> dict[Structure, Measurement]:
         seconds = times_as_long * settings.measure_seconds
-        return lab.measure(structures, settings.target, num_classes, seconds)
+        return lab.measure(
+            structures, settings.target, num_classes, seconds, relative=budget.is_relative
+        )
 
     networks = MeasuredNetworks(
         path,
@@ -261,7 +268,11 @@ def find_first_within(
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation of each figure over the seeds, and the lead of our winner."""
+    """Mean and standard deviation of each figure over the seeds, and the lead of our winner.
+
+    `significant_lead` is the smallest mean lead that differs from 0 at the 5 % level, by a paired
+    t-test over the seeds.
+    """
     fields = ("test_top1", "test_cross_entropy", "times_master", "core_seconds")
     figures: dict[str, Any] = {"seeds": len(runs)}
     for name in runs[0]["methods"]:
@@ -275,6 +286,10 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             ours = [run["methods"][OURS]["test_top1"] for run in runs]
             ahead = [own - m["test_top1"] for own, m in zip(ours, methods, strict=True)]
             figures[name]["ours_ahead_top1"] = mean_and_std(ahead)
+            if len(ahead) > 1:
+                quantile = float(student_t.ppf(0.975, len(ahead) - 1))
+                error = float(np.std(ahead, ddof=1)) / math.sqrt(len(ahead))
+                figures[name]["significant_lead"] = quantile * error
     return figures
 
 

@@ -27,7 +27,10 @@ def cifar10_settings(source: Path | None, folder: Path) -> dict[str, Any]:
             f"skipped: there are no photographs in {source}/train; give --photos FOLDER"
         )
     if not folder.exists():
-        split_photographs(source / "train", folder)
+        copied = folder.with_name(f"{folder.name}-copied")
+        shutil.rmtree(copied, ignore_errors=True)  # of a run that was stopped
+        split_photographs(source / "train", copied)
+        copied.rename(folder)
     return {
         "data": str(folder), "master": "master_small", "resolution": RESOLUTION,
         "from_scratch": True,

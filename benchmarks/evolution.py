@@ -76,7 +76,7 @@ class Proposals:
         space: the search space.
         table: predicts the latency.
         limit_ms: the largest allowed prediction, ms per image.
-        rng: draws the structures.
+        seed: seeds each proposal, together with its number, so a continued run proposes the same.
         seen: structures that are not proposed again.
     """
 
@@ -85,17 +85,19 @@ class Proposals:
         space: SearchSpace,
         table: LatencyTable,
         limit_ms: float,
-        rng: np.random.Generator,
+        seed: Sequence[int],
         seen: Iterable[Structure] = (),
     ) -> None:
         self.space = space
         self.table = table
         self.limit_ms = limit_ms
-        self.rng = rng
+        self._seed = seed
         self._seen = set(seen)
+        self.rng = np.random.default_rng(seed)
 
     def random(self, history: Sequence[Evaluation]) -> Structure:
         """Draw uniformly from the space, independent of the history."""
+        self._begin_proposal()
         return self._first_new(lambda: self.space.sample(self.rng))
 
     def evolution(self, population: int, tournament: int) -> Propose:
@@ -104,12 +106,16 @@ class Proposals:
         def propose(history: Sequence[Evaluation]) -> Structure:
             if len(history) < population:
                 return self.random(history)
+            self._begin_proposal()
             alive = history[-population:]
             numbers = self.rng.choice(len(alive), tournament, replace=False)
             winner = max((alive[n] for n in numbers), key=lambda evaluation: evaluation.value)
             return self._first_new(lambda: self.mutate(winner.structure))
 
         return propose
+
+    def _begin_proposal(self) -> None:
+        self.rng = np.random.default_rng([*self._seed, len(self._seen)])
 
     def mutate(self, parent: Structure) -> Structure:
         """Change the block, the depth or the width of one super-block."""
