@@ -92,7 +92,6 @@ def time_space(
     on_progress(0.0)
     engine = ENGINES[target.engine]
     with engine.open(target) as clock:
-        watch = ActivityWatch(clock, target.resolved().threads)
         environment = describe_environment(target)
         settings = {
             "target": target.resolved().to_json(), "master": str(space.master),
@@ -117,7 +116,7 @@ def time_space(
         digest = hashlib.sha256(texts.encode()).hexdigest()
         file.begin({"piece_batch_size": batch_size, "items": len(items), "digest": digest})
         session = _Session(
-            engine, clock, watch, target, replace(target, batch_size=batch_size), num_classes,
+            engine, clock, target, replace(target, batch_size=batch_size), num_classes,
             seed, time_limit_s / len(items), file, reader,
         )  # fmt: skip
         try:
@@ -178,7 +177,6 @@ class _Session:
 
     engine: Engine
     clock: DeviceClock
-    watch: ActivityWatch
     target: Target
     probe_target: Target
     num_classes: int
@@ -274,7 +272,8 @@ class _Session:
                 self.clock,
                 runs,
                 rng=np.random.default_rng((self.seed, part_number)),
-                watch=self.watch,
+                # Others are watched from here on, and not while the networks are prepared.
+                watch=ActivityWatch(self.clock, self.target.resolved().threads),
                 before=before,
                 time_limit_s=self.seconds_per_item * len(runs),
                 on_progress=on_share,
