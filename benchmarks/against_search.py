@@ -77,6 +77,7 @@ class Rules:
         population: size of the population of the evolution.
         tournament: size of a tournament of the evolution.
         final_seeds: the number of final trainings of each winner.
+        version: of the comparison; results of another version are not kept beside new ones.
     """
 
     budget: str = "0.7x"
@@ -84,6 +85,7 @@ class Rules:
     population: int = 16
     tournament: int = 5
     final_seeds: int = 2
+    version: int = 2
 
 
 def main() -> None:
@@ -103,7 +105,8 @@ def main() -> None:
     add_data_options(parser)
     add_tiny_option(parser)
     options = parser.parse_args()
-    rules = Rules(**{name: getattr(options, name) for name in Rules.__annotations__})
+    names = Rules.__annotations__.keys() - {"version"}
+    rules = Rules(**{name: getattr(options, name) for name in names})
     with (
         tempfile.TemporaryDirectory(prefix="genets-against-") as folder,
         data_settings(options, options.studies) as base,
@@ -193,7 +196,9 @@ def run_rival(
     def evaluate_all(structures: Sequence[Structure]) -> list[Evaluation]:
         return [*pool.map(job, structures)]
 
-    timed = folder / "full-seconds.json"  # once for both rivals, and for a continued run
+    timed = (
+        folder / f"full-seconds-{rules.short_epochs}.json"
+    )  # once for both rivals, and for a continued run
     if not timed.exists():
         write_atomic(timed, json.dumps(full_training_seconds(settings, rules, pool)))
     full_seconds = json.loads(timed.read_text())

@@ -29,6 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
+    if options.seeds[0] != 0:
+        parser.error("the first seed must be 0, that of `make demo`")
     hidden = ("VIRTUAL_ENV", "PYTHONPATH")  # so that the demo uses only its own environment
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     with tempfile.TemporaryDirectory(prefix="genets-demo-") as folder:
@@ -80,11 +82,15 @@ def summarise(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def spread(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Mean, standard deviation, least and largest value of each figure over the seeds."""
+    """Mean, standard deviation, least and largest value of each figure over several seeds."""
+    if len(rows) < 2:
+        return {}
     names = ("seconds", "winner_top1", "master_top1", "unused")
     columns = {name: np.array([row[name] for row in rows]) for name in names}
     return {
-        name: [float(each) for each in (values.mean(), values.std(), values.min(), values.max())]
+        name: [
+            float(each) for each in (values.mean(), values.std(ddof=1), values.min(), values.max())
+        ]
         for name, values in columns.items()
     }
 

@@ -27,7 +27,7 @@ LEVELS = (  # from the top; layers on one level do not import each other
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 ABOVE_ALL = {"__init__", "__main__"}  # the public API and `python -m genets`
-# The first folders of `nas`: each imports from `nas` itself and the folders before it alone.
+# The first folders of `nas`: each imports, of `nas`, the folders before it alone.
 FIRST_OF_NAS = ("settings", "study", "accuracy")
 # Sizes of the import circles that a layer may have. A circle may only shrink: change its size here.
 ALLOWED_CIRCLES: dict[str, list[int]] = {}

@@ -292,6 +292,11 @@ def test_search_goes_on_with_the_settings_of_the_study(driver, tmp_path):
         (("--set", "final_training.mixp=1"), ("did you mean final_training.mixup",)),
         (("--set", "confirm.epochs=1"), ("confirm must be",)),
         (("--set", "final_training=3"), ("final_training must be",)),
+        (("--set", "target=3", "--threads", 1), ("a target must be a table of fields, not 3",)),
+        (
+            ("--set", "master=net1", "--compare-masters", "net1,net2"),
+            ("give --master or --compare-masters",),
+        ),
     ],
 )
 def test_wrong_search_options_are_one_sentence(driver, tmp_path, options, parts):
@@ -313,6 +318,19 @@ def test_changes_override_the_file_and_options_override_changes(driver, tmp_path
     assert (chosen.final_training.mixup, chosen.final_training.erase) == (0.2, 0.1)
     assert (chosen.training_device, chosen.table_seconds) == ("cuda:1", 5.0)
     assert (chosen.confirm, chosen.trial_weights_mb) == (3, 50)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--final-recipe", "paper", "--set", "final_training.mixup=0.3"),
+        ("--set", "final_training.mixup=0.3", "--set", "final_training.recipe=paper"),
+    ],
+)
+def test_changes_belong_to_the_named_recipe_in_any_order(driver, tmp_path, words):
+    assert invoke(*SEARCH, "--out", tmp_path / "a", *words).exit_code == 0
+    training = driver.asked.settings.final_training
+    assert (training.mixup, training.epochs) == (0.3, 480)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_a_folder_with_other_files_is_not_marked(photos, run_command):
 
 WORK = {
     "search": "genets.nas.search.run_search",
-    "search --compare-masters": "genets.data.load_data",
+    "search --compare-masters": "genets.nas.image_loading.load_data",
     "train": "genets.training.train_network.load_images",
     "eval": "genets.cli.networks.load_network",
     "export": "genets.cli.networks.load_network",

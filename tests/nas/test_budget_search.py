@@ -156,7 +156,7 @@ def context(table: Table, device: Device, budget: str, space: SearchSpace = AROU
         master=MASTER,
         space=space,
         budget=Budget.parse(budget),
-        latency=SimpleNamespace(table=table, measure=device.measure),
+        latency=SimpleNamespace(table=table, measure=device.measure, measured=device.measured),
         settings=SimpleNamespace(selection="exact"),
         report=lambda phase: lambda *step: None,
         phase=lambda phase: nullcontext(),
@@ -300,6 +300,19 @@ def test_a_table_that_never_learns_still_leads_to_structures_near_the_budget(sca
     fastest = min(device.order, key=true_ms)
     assert selected.margin < 0.15
     assert (selected.structure == fastest) is False
+
+
+def test_a_fault_after_a_structure_fits_costs_no_result() -> None:
+    class Ending(Device):
+        def measure(
+            self, structures: Sequence[Structure], *, to_refuse: bool = False
+        ) -> dict[Structure, NetworkLatency]:
+            if any(network.meets(Budget.parse("0.06ms")) for network in self.measured.values()):
+                raise BusyDeviceError("others keep the device busy")
+            return super().measure(structures, to_refuse=to_refuse)
+
+    selected = select_best(Table(scale=0.3, learns=False), Ending(), "0.06ms")
+    assert selected.high_ms <= 0.06
 
 
 def test_the_master_net_shows_that_the_machine_has_become_slower() -> None:

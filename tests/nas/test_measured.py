@@ -218,6 +218,52 @@ def test_a_budget_within_the_interval_is_measured_longer_before_it_is_refused(tm
     assert engine.times_as_long == [1, 1, 2, 1], "no sample can help"
 
 
+def test_no_network_is_measured_longer_if_another_one_meets_the_budget(tmp_path):
+    engine = LongerIsNarrower({})
+    networks = networks_on(engine, tmp_path / "measured.json").for_budget(Budget.parse("1x"))
+    wide = networks.for_budget(Budget.parse("0.525x"))
+    assert not wide.undecided(wide.measure([OTHER]))
+    assert wide.undecided([OTHER], to_refuse=True) == [OTHER]
+    networks.measure([MASTER])
+    assert not networks.undecided([OTHER, MASTER], to_refuse=True)
+
+
+def test_a_disturbed_longer_measurement_replaces_no_calm_one(tmp_path):
+    """Then the first measurement decides, and the budget is refused without a wait."""
+
+    class Disturbed(LongerIsNarrower):
+        def __call__(
+            self, structures: Sequence[Structure], times_as_long: int = 1
+        ) -> dict[Structure, Measurement]:
+            measured = super().__call__(structures, times_as_long)
+            return {s: replace(m, disturbed=times_as_long > 1) for s, m in measured.items()}
+
+    budget, engine = Budget.parse("0.525x"), Disturbed({})
+    networks = networks_on(engine, tmp_path / "measured.json").for_budget(budget)
+    found = networks.measure([OTHER], to_refuse=True)[OTHER]
+    assert engine.times_as_long == [1, 2]
+    assert (found.disturbed, found.exceeds(budget)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("target", "half", "may"),
+    [
+        (Target(threads=2), 0.019, False),  # the least half-width decides, whatever is measured
+        (Target(threads=2), 0.03, True),
+        (Target(device="cuda"), 0.009, False),  # as precise as a measurement gets
+        (Target(device="cuda"), 0.03, True),
+    ],
+)
+def test_more_samples_help_only_where_they_narrow_the_interval(
+    target: Target, half: float, may: bool
+) -> None:
+    ratio = 0.4873
+    near = paired((1 - half) * ratio, ratio, (1 + half) * ratio, target=target)
+    assert near.may_meet(Budget.parse(f"{ratio + 1e-4}x")) is may
+    assert not near.may_meet(Budget.parse("0.2x"))
+    assert not near.may_meet(Budget.parse("0.9x")), "it meets the budget"
+
+
 def test_the_master_net_meets_its_own_latency(tmp_path):
     """Also measured alone, where no ratio is sampled."""
     networks = networks_on(Engine({}), tmp_path / "measured.json")

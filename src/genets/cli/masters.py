@@ -21,7 +21,7 @@ TRAININGS = 2  # trainings of each compared structure; each has its own seed
 def read_masters(text: str, given: dict[str, Any]) -> list[str]:
     """Split the structures to compare. Raises SettingsError.
 
-    given: The settings that were given as options.
+    given: The settings of the command, from its settings file and its options.
     """
     if "master" in given:
         raise SettingsError("give --master or --compare-masters, not both")

@@ -201,8 +201,6 @@ def search(
     genets search --out runs/photos --workers-on slurm --slurm-partition gpu --workers 16
     genets search --watch runs/photos
     """
-    from genets.nas.settings.toml_tables import merge
-
     if watch is not None:
         _check_alone(context)
         watch_study(watch, interval, json)
@@ -213,11 +211,11 @@ def search(
     places = make_machines(workers_on, clusters)
     machines = {"workers": workers, "workers_on": places, "processes": processes,
                 "wait_minutes": wait}  # fmt: skip
-    settings = merge(recipes, settings)
     if resolution is not None:
         settings["resolution"] = resolution
-    chosen = _merge_settings(out, preset, settings_file, changes or [], settings, target)
-    masters = [] if compare_masters is None else read_masters(compare_masters, settings)
+    given = _given_settings(settings_file, recipes, changes or [], settings)
+    chosen = _merge_settings(out, preset, given, target)
+    masters = [] if compare_masters is None else read_masters(compare_masters, given)
     if plan and masters:
         raise SettingsError(
             "--plan needs one MasterNet, and --compare-masters trains several to choose one; "
@@ -235,21 +233,28 @@ def search(
         _run(out, values, complete.reasons, machines, json)
 
 
-def _merge_settings(
-    out: Path,
-    preset: str | None,
-    file: Path | None,
-    changes: list[str],
-    settings: dict[str, Any],
-    target: dict[str, Any],
+def _given_settings(
+    file: Path | None, recipes: dict[str, Any], changes: list[str], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Merge the settings of the study at `out`, of the preset, of the file and of the options."""
-    from genets.latency import Target
-    from genets.nas.new_study import settings_at
-    from genets.nas.settings.toml_tables import load_settings_file, parse_setting_changes
+    """Merge the settings of the file and of the options; --set changes the named recipes."""
+    from genets.nas.settings.toml_tables import (
+        load_settings_file,
+        merge_settings,
+        parse_setting_changes,
+    )
 
     from_file = load_settings_file(file) if file else {}
-    merged = settings_at(out, preset, from_file, parse_setting_changes(changes), settings)
+    return merge_settings(from_file, recipes, parse_setting_changes(changes), settings)
+
+
+def _merge_settings(
+    out: Path, preset: str | None, given: dict[str, Any], target: dict[str, Any]
+) -> dict[str, Any]:
+    """Merge the settings of the study at `out`, of the preset, and the given ones."""
+    from genets.latency import Target
+    from genets.nas.new_study import settings_at
+
+    merged = settings_at(out, preset, given)
     if target:
         merged["target"] = make_target(target, Target.from_json(merged.get("target", {})))
     return merged

@@ -133,6 +133,8 @@ class Target:
         Raises:
             TargetError: A field is unknown or its value is wrong.
         """
+        if not isinstance(record, Mapping):
+            raise TargetError(f"a target must be a table of fields, not {record!r}")
         names = [field.name for field in fields(cls)]
         unknown = set(record) - set(names)
         if unknown:

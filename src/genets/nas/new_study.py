@@ -177,7 +177,8 @@ def _measure_images(
     """Count and measure the images; None where no setting follows from them."""
     follows = "master" not in chosen or not _has_recipes(chosen, preset)
     follows = preset in OF_FINE_TUNING or (follows and preset not in OF_SMALL_IMAGES)
-    if settings.data in LOADERS or not (follows or settings.has_starting_weights):
+    follows |= _fields_of_tuned_master(settings, chosen, preset) is not None
+    if settings.data in LOADERS or not follows:
         return None
     from genets.data.image_sizes import measure_images
     from genets.nas.image_loading import load_images
@@ -253,20 +254,28 @@ def _settings_of_weights(
     sizes: ImageSizes | None,
 ) -> CompleteSettings:
     """Fine-tune a MasterNet with starting weights, unless its recipe is given."""
-    settings, usual = SearchSettings(**values), PRESETS[preset] if preset else {}
-    is_tuned = settings.master_training.recipe().linear_start
-    if is_tuned or not settings.has_starting_weights:
+    given = _fields_of_tuned_master(SearchSettings(**values), chosen, preset)
+    if given is None:
         return CompleteSettings({})
-    given, presets = _given_fields(chosen, MASTER_TRAINING), usual.get(MASTER_TRAINING, {})
-    own = {name: value for name, value in given.items() if presets.get(name) != value}
-    if own.keys() & {RECIPE, "optimizer", "learning_rate"}:
-        return CompleteSettings({})
-    training = tuned_master(sizes.images if sizes else None) | own
+    training = tuned_master(sizes.images if sizes else None, given)
     reason = (
         "recipe finetune for the MasterNet: it starts from trained weights; "
         f"{counted(training['epochs'], 'epoch')}"
     )
     return CompleteSettings({MASTER_TRAINING: training}, (reason,))
+
+
+def _fields_of_tuned_master(
+    settings: SearchSettings, chosen: Mapping[str, Any], preset: str | None
+) -> dict[str, Any] | None:
+    """The given fields of the MasterNet's training; None where it keeps its recipe."""
+    is_tuned = settings.master_training.recipe().linear_start
+    if is_tuned or not settings.has_starting_weights:
+        return None
+    usual = PRESETS[preset].get(MASTER_TRAINING, {}) if preset else {}
+    given = _given_fields(chosen, MASTER_TRAINING)
+    own = {name: value for name, value in given.items() if usual.get(name) != value}
+    return None if own.keys() & {RECIPE, "optimizer", "learning_rate"} else own
 
 
 def choose_folds(

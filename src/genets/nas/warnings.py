@@ -18,6 +18,7 @@ from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
 from genets.training.score import Metric, Score, comparable, metric_score
 
+LEAST_SHOWN = 0.0005  # a difference of two shares that is shown as 0.1 points
 MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
 
@@ -117,11 +118,16 @@ def rival_warnings(
             continue
         sure = rival.difference is not None and rival.difference.low > 0
         warnings.append(
-            f"the rival {rival.name}, which meets the budget at {rival.measured_ms:.4g} ms per "
-            f"image, {'is' if sure else 'may be'} better than the winner: {', and '.join(better)}; "
+            f"{rival_subject(rival)} at {rival.measured_ms:.4g} ms per image, "
+            f"{'is' if sure else 'may be'} better than the winner: {', and '.join(better)}; "
             f"its trained network is in {rival.folder} of the study"
         )
     return warnings
+
+
+def rival_subject(rival: RivalResult) -> str:
+    """The words with which each warning about a rival begins."""
+    return f"the rival {rival.name}, which meets the budget"
 
 
 def _better_scores(rival: RivalResult, score: Score, winner: Score, metric: Metric) -> list[str]:
@@ -145,9 +151,12 @@ def _better_scores(rival: RivalResult, score: Score, winner: Score, metric: Metr
 
 
 def _higher_share(words: str, score: Score, other: Score, metric: Metric) -> list[str]:
-    """A sentence where the first of two scores is higher. words: Stand behind the metric."""
+    """A part of a sentence where the first of two scores is higher.
+
+    words: The words behind the name of the metric.
+    """
     own, others = metric_score(score, metric), metric_score(other, metric)
-    if own is None or others is None or own <= others:
+    if own is None or others is None or own - others < LEAST_SHOWN:
         return []
     return [f"its test {metric.label}{words} is {100 * (own - others):.1f} points higher"]
 

@@ -29,7 +29,7 @@ from genets.nas.settings.rival_names import RivalName, expand_rivals
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.rival_records import RivalResult, TrainedRival
-from genets.nas.warnings import rival_warnings
+from genets.nas.warnings import rival_subject, rival_warnings
 from genets.networks import load_weights
 from genets.structure import Structure
 from genets.training import EpochRecord, Listener
@@ -82,10 +82,9 @@ def _with_rivals(
     context: SearchContext, result: SearchResult, rows: Sequence[RivalResult]
 ) -> SearchResult:
     """The result with these rivals in place of others, and with the warnings about them."""
-    metric = context.settings.metric
-    stale = rival_warnings(result.rivals, result.winner, metric)
-    warnings = [warning for warning in result.warnings if warning not in stale]
-    warnings += rival_warnings(rows, result.winner, metric)
+    stale = tuple(rival_subject(rival) for rival in result.rivals)
+    warnings = [warning for warning in result.warnings if not warning.startswith(stale)]
+    warnings += rival_warnings(rows, result.winner, context.settings.metric)
     return replace(
         result, rivals=tuple(rows), warnings=tuple(warnings), seconds=dict(context.seconds)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from genets.structure import Structure
 OnAttempt = Callable[[int, int], None]
 
 MAX_ATTEMPTS = 5
-MAX_CLOSER = 3  # further attempts from the fastest structures on, where nothing else fits
+MAX_CLOSER = 3  # further attempts where the fastest structures alone meet the budget
 NUM_PROPOSALS = 3
 MIN_SPACING = 0.01
 MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
@@ -73,9 +74,11 @@ class BudgetSearch:
         self._corrected = self._table
         self._measured: dict[Structure, NetworkLatency] = {}
         self._drawn: DrawnFrontiers | None = None
+        self._drawn_up_to_ms = 0.0
         self._scaled: set[Structure] = set()  # scaled MasterNets that were proposed
         self._lowered = 1.0  # the factor of the aim after attempts that proposed nothing new
-        self._aim_ms = self._aim(context.latency.measure([context.master])[context.master])
+        self._latest = context.latency.measure([context.master])[context.master]
+        self._aim_ms = self._aim()
         # The types that each stage may have.
         self._products = tuple(
             frozenset(block.type for block in blocks if (index, block) not in model.failed)
@@ -152,12 +155,11 @@ class BudgetSearch:
         for number in range(MAX_ATTEMPTS):
             on_attempt(number, MAX_ATTEMPTS)
             fresh = [s for s in propose() if s not in self._measured]
-            if not fresh and self._fitting:
-                fresh = self._propose_closer()
-                if not fresh:
-                    break
             if fresh:
                 self._measure(fresh)
+            elif self._fitting:
+                if not self._measure_closer():
+                    break
             else:
                 self._lowered *= LOWER_AIM
                 self._aim_ms *= LOWER_AIM
@@ -169,10 +171,20 @@ class BudgetSearch:
             where = f" at {self._asked_resolution} pixels" if self._asked_resolution else ""
             raise make_infeasible_error(self._measured, self._budget, where)
         for _ in range(MAX_CLOSER):
-            closer = self._propose_closer()
-            if not closer:
+            if not self._measure_closer():
                 break
-            self._measure(closer)
+
+    def _measure_closer(self) -> bool:
+        """Measure structures that use more of the budget; False where there are none.
+
+        A failure is no error, such as that of a busy device, because a structure fits already.
+        """
+        with suppress(GenetsError):
+            closer = self._propose_closer()
+            if closer:
+                self._measure(closer)
+                return True
+        return False
 
     def _best_first(self, structures: Iterable[Structure]) -> list[Structure]:
         return sorted(structures, key=self._predicted_order, reverse=True)
@@ -184,8 +196,12 @@ class BudgetSearch:
 
     def _measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
         """Measure structures, correct the table, and move the aim."""
-        measured = self._context.latency.measure(structures, to_refuse=to_refuse)
-        self._measured |= measured
+        latency = self._context.latency
+        before = dict(latency.measured)
+        found = latency.measure(structures, to_refuse=to_refuse)
+        self._measured |= found
+        measured_now = {s: m for s, m in found.items() if before.get(s) is not m}
+        self._latest = next(iter(_undisturbed(measured_now).values()), self._latest)
         steady = _undisturbed(self._measured)
         # As the networks would have measured when the table was built.
         corrections = {
@@ -193,15 +209,14 @@ class BudgetSearch:
             for structure, m in steady.items()
         }
         self._corrected = self._table.correct(corrections)
-        latest = next(iter(_undisturbed(measured).values()))
         margins = [m.bound_ms(self._budget) / m.median_ms(self._budget) for m in steady.values()]
         if self._fitting:
             self._lowered = 1.0  # structures between those that fit and the budget come next
-        self._aim_ms = self._lowered * self._aim(latest) / float(np.median(margins))
+        self._aim_ms = self._lowered * self._aim() / float(np.median(margins))
 
-    def _aim(self, latest: NetworkLatency) -> float:
+    def _aim(self) -> float:
         """Convert the budget to the speed that the machine had when the table was built."""
-        return latest.budget_ms(self._budget) / latest.slowdown(self._table)
+        return self._latest.budget_ms(self._budget) / self._latest.slowdown(self._table)
 
     def _predicted_order(self, structure: Structure) -> float:
         return self._model.predict(structure).order
@@ -285,10 +300,11 @@ class BudgetSearch:
     def _best_of_draws(self, front: Frontier, effects: BayesEffects) -> list[Structure]:
         """The best structures up to the aim, by gains that are drawn from their distribution."""
         offset_ms = self._corrected.offset_ms_per_image
-        if self._drawn is None:
+        if self._drawn is None or self._aim_ms > self._drawn_up_to_ms:
             indices, seed = self._context.master.indices, self._context.settings.seed
+            self._drawn_up_to_ms = DRAWN_LIMIT * self._aim_ms
             self._drawn = DrawnFrontiers.compute(
-                effects, front.stages, indices, offset_ms, DRAWN_LIMIT * self._aim_ms, seed=seed
+                effects, front.stages, indices, offset_ms, self._drawn_up_to_ms, seed=seed
             )
         best = self._drawn.best(front.stages, offset_ms, self._aim_ms)
         return [Structure(choice, self._resolution) for choice in best]

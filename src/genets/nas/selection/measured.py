@@ -44,8 +44,8 @@ class MeasuredInTurn(ABC, Generic[Key]):
         measure_in_turn: Measures networks. A reader leaves out this and the following arguments.
         budget: The budget that the latencies decide on.
         wait_for_calm: Waits for a calm device.
-        wait_limit_s: The longest time for one decision, counted from the first measurement that
-            does not decide.
+        wait_limit_s: The longest time for one decision, counted from the first wait for a calm
+            device.
         on_measuring: Called before each measurement, with a few words on it.
 
     Raises:
@@ -105,7 +105,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         self._repeated -= set(fresh)
         if fresh:
             try:
-                self._measure_until_decided(fresh, to_refuse)
+                self._measure_until_decided(structures, to_refuse)
             finally:
                 record = {str(s): latency.to_json() for s, latency in self.stored.items()}
                 write_atomic(self._path, json.dumps(record) + "\n")
@@ -113,7 +113,11 @@ class MeasuredInTurn(ABC, Generic[Key]):
 
     def undecided(self, structures: Iterable[Key], *, to_refuse: bool = False) -> list[Key]:
         """List the networks that `measure` would measure."""
-        return [s for s in dict.fromkeys(structures) if not self._is_decided(s, to_refuse)]
+        structures = list(dict.fromkeys(structures))
+        if to_refuse and self._budget is not None:
+            known = [self.stored[structure] for structure in structures if structure in self.stored]
+            to_refuse = not any(latency.meets(self._budget) for latency in known)
+        return [structure for structure in structures if not self._is_decided(structure, to_refuse)]
 
     def _is_decided(self, structure: Key, to_refuse: bool) -> bool:
         latency, budget = self.stored.get(structure), self._budget
@@ -125,8 +129,9 @@ class MeasuredInTurn(ABC, Generic[Key]):
             return False
         return latency.meets(budget) or latency.exceeds(budget)
 
-    def _measure_until_decided(self, fresh: list[Key], to_refuse: bool) -> None:
+    def _measure_until_decided(self, structures: Sequence[Key], to_refuse: bool) -> None:
         attempts, times_as_long, end_s = 0, 1, math.inf
+        fresh = self.undecided(structures, to_refuse=to_refuse)
         while True:
             start_s = time.monotonic()
             self._on_measuring(_describe_measurement(len(fresh), attempts))
@@ -134,7 +139,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
             if times_as_long == MAX_TIMES_AS_LONG:
                 self._longest.update(fresh)
             attempts += 1
-            measured, fresh = fresh, self.undecided(fresh, to_refuse=to_refuse)
+            measured, fresh = fresh, self.undecided(structures, to_refuse=to_refuse)
             _log.info(
                 "measured %s in %.1f s, measurement %d; without a decision on the budget: %d",
                 counted(len(measured), "network"),
@@ -144,11 +149,11 @@ class MeasuredInTurn(ABC, Generic[Key]):
             )
             if not fresh:
                 return
-            if attempts == 1:
-                end_s = time.monotonic() + self._wait_limit_s
             if times_as_long < MAX_TIMES_AS_LONG and self._needs_more_samples(fresh):
                 times_as_long *= 2
                 continue
+            if end_s == math.inf:
+                end_s = time.monotonic() + self._wait_limit_s
             left_s = end_s - time.monotonic()
             calm = self._wait_for_calm(max(0.0, left_s))
             if attempts >= MIN_ATTEMPTS and (left_s <= 0 or not calm):
@@ -176,7 +181,13 @@ class MeasuredInTurn(ABC, Generic[Key]):
         master = replace(measured[self._master], ratio=Ratio(1.0, 1.0, 1.0))
         measured[self._master] = master
         for structure in structures:
-            self.stored[structure] = NetworkLatency.in_turn(measured[structure], master)
+            latency = NetworkLatency.in_turn(measured[structure], master)
+            before = self.stored.get(structure)
+            is_better = before is None or before.disturbed or not latency.disturbed
+            if times_as_long == 1 or is_better:
+                self.stored[structure] = latency
+            else:  # something disturbed the longer measurement of a network on a calm device
+                self._longest.add(structure)
 
     def _load(self) -> dict[Key, NetworkLatency]:
         def read(record: Any) -> dict[Key, NetworkLatency]:

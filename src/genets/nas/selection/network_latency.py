@@ -20,7 +20,7 @@ REPEATED_SPREAD = 2.0
 # several: a CPU may have another speed some minutes later, which changes ratios that were measured
 # precisely (python benchmarks/budgets.py).
 LEAST_SHARE_ONE_THREAD, LEAST_SHARE = 0.03, 0.04
-NARROW_SHARE = 0.01  # half-width of an interval of a latency in ms that more samples seldom narrow
+NARROW_SHARE = 0.01  # the half-width of an interval at which a measurement ends
 _MASTER_FIELDS = (
     "master_ms_per_image",
     "master_low_ms_per_image",
@@ -195,10 +195,13 @@ class NetworkLatency:
         """Whether the budget lies within the interval, and more samples would narrow it."""
         if budget is None or self.disturbed or self.meets(budget):
             return False
-        low_ms, high_ms = self.interval_ms(budget)
-        share = self._least_share if self._ratio_for(budget) else NARROW_SHARE
-        is_narrow = high_ms <= (1 + share) * self.median_ms(budget)
-        return low_ms <= self.budget_ms(budget) and not is_narrow
+        ratio, net, share = self._ratio_for(budget), self.network, NARROW_SHARE
+        median, high = net.ms_per_image, net.high_ms_per_image
+        if ratio is not None:
+            median, high = ratio.median, ratio.high
+            share = max(share, self._least_share / REPEATED_SPREAD)
+        is_narrow = high <= (1 + share) * median
+        return self.interval_ms(budget)[0] <= self.budget_ms(budget) and not is_narrow
 
     @property
     def times_master(self) -> float:

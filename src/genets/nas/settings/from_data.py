@@ -144,16 +144,17 @@ def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
     )
 
 
-def tuned_master(images: int | None) -> dict[str, Any]:
+def tuned_master(images: int | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The training of a MasterNet with starting weights.
 
-    images: The number of training images; None where they are not counted.
+    Args:
+        images: The number of training images; None where they are not counted.
+        given: The given fields of this training.
     """
-    training = PRESETS["photos"][MASTER_TRAINING]
-    epochs = FINE_TUNING_EPOCHS
-    if images is not None:
-        epochs = _enough_epochs(images, training["batch_size"])
-    return {**training, "epochs": epochs}
+    training = {**PRESETS["photos"][MASTER_TRAINING], "epochs": FINE_TUNING_EPOCHS, **given}
+    if images is not None and "epochs" not in given:
+        training["epochs"] = _enough_epochs(images, training["batch_size"])
+    return training
 
 
 def _enough_epochs(images: int, batch_size: int) -> int:

@@ -43,7 +43,7 @@ def parse_setting_changes(texts: Iterable[str]) -> dict[str, Any]:
         name, value = parse_change(text)
         for part in reversed(name.split(".")):
             value = {part: value}
-        settings = merge_settings(settings, value)
+        settings = merge(settings, value)
     return settings
 
 

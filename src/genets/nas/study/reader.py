@@ -151,7 +151,7 @@ class StudyReader:
     def masters(self, score: FirstScore) -> list[tuple[Structure, Score | FirstScore]]:
         """Give the MasterNet of each round that has begun, with its score.
 
-        score: That of the first MasterNet.
+        score: The score of the first MasterNet.
         """
         masters: list[tuple[Structure, Score | FirstScore]] = [(self.settings.structure, score)]
         return masters + [(start.structure, start.confirmed.score) for start in self.starts()]
