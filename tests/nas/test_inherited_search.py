@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 from rounds_lab import SETTINGS, ClosedFormLatency, in_closed_form, settings
+from safetensors.torch import save_file
 from torch import nn
 
 from command_line import invoke
@@ -38,7 +39,7 @@ from genets.nas.workers.job import Workers
 from genets.nas.workers.local import LocalWorkers
 from genets.networks import build, save_weights
 from genets.networks.weights import read_weights
-from genets.structure import Structure, SuperBlock
+from genets.structure import Structure, SuperBlock, zoo
 from genets.training import Metric, Recipe, evaluate, train
 
 MASTER = Structure.parse(SETTINGS["master"])
@@ -84,6 +85,48 @@ def scores(result: SearchResult) -> list[Any]:
 def test_the_settings_of_a_study_are_read_again(pretrained: Path) -> None:
     chosen = asked(pretrained)
     assert SearchSettings.from_toml(chosen.to_toml()) == chosen
+
+
+@pytest.mark.filterwarnings("ignore:.* was trained with:UserWarning")
+def test_a_search_starts_from_published_weights(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the cache of the hub, by timm's own code; the MasterNet stands for a GENet."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    entry = replace(zoo.entry("genet_light"), structure=MASTER)
+    monkeypatch.setitem(zoo._entries, "genet_light", entry)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        published = build(MASTER, 1000)
+    known, _ = read_weights(pretrained)
+    known = {name: value for name, value in known.items() if not name.startswith("head")}
+    published.load_state_dict(known, strict=False)
+    repository = tmp_path / "hub" / "models--timm--gernet_s.idstcv_in1k"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    save_file(published.state_dict(), snapshot / "model.safetensors")
+
+    still = {**SHORT, "learning_rate": 1e-9, "weight_decay": 0.0, "linear_start": True}
+    chosen = settings(
+        pretrained=True, master_training=still, trial_training={"feature_steps": 1},
+        trials_per_super_block=3, rounds=1, from_scratch=False,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="are for 1000 classes: the classifier .* is new"):
+        result = search(tmp_path / "study", chosen)
+    trained, _ = read_weights(result.folder / "master.safetensors")
+    expected = published.state_dict()
+    for name in ("stem.conv.weight", "stages.1.0.conv2_kxk.conv.weight"):
+        torch.testing.assert_close(trained[name], expected[name])
+    assert len(trained["head.fc.bias"]) == 10
+    assert result.winner.top1 > 0
+    (tmp_path / "hub").rename(tmp_path / "lost")
+    again = search(tmp_path / "study", chosen)
+    assert again.selected == result.selected, "a study needs the published weights once"
 
 
 def test_two_sources_of_weights_are_refused(pretrained: Path) -> None:
