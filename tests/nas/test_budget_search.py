@@ -292,9 +292,9 @@ def test_a_budget_in_ms_follows_the_latest_speed_of_the_machine(
     assert Model().predict(selected.structure).mean >= best_by_brute_force(limit)
 
 
-@pytest.mark.parametrize("scale", [0.8, 0.65])
+@pytest.mark.parametrize("scale", [0.8, 0.4])
 def test_a_table_that_never_learns_still_leads_to_structures_near_the_budget(scale: float) -> None:
-    """All proposals are too slow, so the aim falls; with 0.65 only the fastest structures fit."""
+    """All proposals are too slow, so the aim falls; with 0.4, only the fastest structures fit."""
     device = Device()
     selected = select_best(Table(scale=scale, learns=False), device, "0.06ms")
     fastest = min(device.order, key=true_ms)
@@ -307,11 +307,12 @@ def test_a_fault_after_a_structure_fits_costs_no_result() -> None:
         def measure(
             self, structures: Sequence[Structure], *, to_refuse: bool = False
         ) -> dict[Structure, NetworkLatency]:
-            if any(network.meets(Budget.parse("0.06ms")) for network in self.measured.values()):
+            others = [m for structure, m in self.measured.items() if structure != MASTER]
+            if any(latency.meets(Budget.parse("0.06ms")) for latency in others):
                 raise BusyDeviceError("others keep the device busy")
             return super().measure(structures, to_refuse=to_refuse)
 
-    selected = select_best(Table(scale=0.3, learns=False), Ending(), "0.06ms")
+    selected = select_best(Table(scale=0.4, learns=False), Ending(), "0.06ms")
     assert selected.high_ms <= 0.06
 
 
@@ -545,10 +546,10 @@ def test_a_scaled_master_net_that_measured_too_slow_is_not_proposed_again() -> N
     device = Device(structure_slowdown=lambda structure: 1.3)
     search = BudgetSearch(context(Table(learns=False), device, "0.06ms"), model)
     proposed: list[Structure] = []
-    while not search._fitting:
+    while not search._learned.fitting:
         (scaled,) = search._propose_scaled()
         assert scaled not in proposed
         proposed.append(scaled)
-        search._measure([scaled])
+        search._learned.measure([scaled])
     assert len(proposed) > 1
-    assert search._widest_scaled(list(search._fitting)) == proposed[-1]
+    assert search._widest_scaled(list(search._learned.fitting)) == proposed[-1]

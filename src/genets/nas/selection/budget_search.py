@@ -22,7 +22,7 @@ from genets.nas.selection.chain import ChainStage, make_chain
 from genets.nas.selection.fastest import fastest_of_types, make_infeasible_error
 from genets.nas.selection.frontier import Frontier, frontier, random_selection
 from genets.nas.selection.improvement import DrawnFrontiers, choose_candidates
-from genets.nas.selection.network_latency import NetworkLatency
+from genets.nas.selection.learned_latency import LearnedLatency
 from genets.nas.selection.scaled import scale_to_latency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
@@ -34,7 +34,6 @@ MAX_CLOSER = 3  # further attempts where the fastest structures alone meet the b
 NUM_PROPOSALS = 3
 MIN_SPACING = 0.01
 MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
-LOWER_AIM = 0.9  # the factor of the aim where nothing fits and nothing new is proposed
 RANDOM_SAMPLES = 100_000  # structures that selection "random" draws
 DRAWN_LIMIT = 1.1  # drawn frontiers reach so many times as far as the aim, which may rise
 NUM_PREDICTED = 24  # of the best predicted structures that may become candidates
@@ -43,12 +42,10 @@ NUM_PREDICTED = 24  # of the best predicted structures that may become candidate
 class BudgetSearch:
     """The search for the most accurate structures of one resolution that meet a budget.
 
-    Each attempt selects with the latency table, measures the best few structures, corrects the
-    table with the measurements, and aims below the budget by the median width of the intervals. The
-    search ends when a structure fits and an attempt proposes nothing new; where much of the budget
-    is unused, better predicted structures in between are measured first. The MasterNet, which is
-    measured in turn, shows how much slower or faster the machine is than when the table was built:
-    the latest measurement counts for the aim.
+    Each attempt selects with the latency table and measures the best few structures, which correct
+    the table and move the aim; see `LearnedLatency`. The search ends when a structure fits and an
+    attempt proposes nothing new; where much of the budget is unused, better predicted structures in
+    between are measured first.
 
     Args:
         context: The budget, the search space and the latency on the target.
@@ -71,14 +68,10 @@ class BudgetSearch:
         self._asked_resolution = resolution
         self._resolution = resolution or context.master.resolution
         self._table = context.latency.table
-        self._corrected = self._table
-        self._measured: dict[Structure, NetworkLatency] = {}
+        self._learned = LearnedLatency(context.latency, context.budget, context.master)
         self._drawn: DrawnFrontiers | None = None
         self._drawn_up_to_ms = 0.0
         self._scaled: set[Structure] = set()  # scaled MasterNets that were proposed
-        self._lowered = 1.0  # the factor of the aim after attempts that proposed nothing new
-        self._latest = context.latency.measure([context.master])[context.master]
-        self._aim_ms = self._aim()
         # The types that each stage may have.
         self._products = tuple(
             frozenset(block.type for block in blocks if (index, block) not in model.failed)
@@ -102,7 +95,7 @@ class BudgetSearch:
             InfeasibleBudgetError: No structure meets the budget; the error has the fastest one.
         """
         self._find(lambda: self._propose(top), on_attempt)
-        best = self._best_first(self._fitting)
+        best = self._best_first(self._learned.fitting)
         first_of_types = {block_types(structure): structure for structure in reversed(best)}
         chosen = [structure for structure in best if structure in first_of_types.values()]
         return [self._make_candidate(structure) for structure in chosen[:top]]
@@ -139,12 +132,12 @@ class BudgetSearch:
             return [*chosen[: count - 1], scaled]
 
         self._find(lambda: self._propose_improving(effects, count, choose), on_attempt)
-        chosen = self._best_first(choose(list(self._fitting)))
+        chosen = self._best_first(choose(list(self._learned.fitting)))
         return [self._make_candidate(structure) for structure in chosen]
 
     def take_trained(self, structure: Structure) -> Candidate:
         """Make a candidate of a trained structure whose stored latency meets the budget."""
-        self._measured[structure] = self._context.latency.measured[structure]
+        self._learned.take(structure)
         return self._make_candidate(structure)
 
     def _find(self, propose: Callable[[], Sequence[Structure]], on_attempt: OnAttempt) -> None:
@@ -154,22 +147,21 @@ class BudgetSearch:
         """
         for number in range(MAX_ATTEMPTS):
             on_attempt(number, MAX_ATTEMPTS)
-            fresh = [s for s in propose() if s not in self._measured]
+            fresh = [s for s in propose() if s not in self._learned.measured]
             if fresh:
-                self._measure(fresh)
-            elif self._fitting:
+                self._learned.measure(fresh)
+            elif self._learned.fitting:
                 if not self._measure_closer():
                     break
             else:
-                self._lowered *= LOWER_AIM
-                self._aim_ms *= LOWER_AIM
+                self._learned.lower_aim()
         on_attempt(MAX_ATTEMPTS, MAX_ATTEMPTS)
-        if self._fitting:
+        if self._learned.fitting:
             return
-        self._measure([*self._measured, *self._fastest()], to_refuse=True)
-        if not self._fitting:
+        self._learned.measure([*self._learned.measured, *self._fastest()], to_refuse=True)
+        if not self._learned.fitting:
             where = f" at {self._asked_resolution} pixels" if self._asked_resolution else ""
-            raise make_infeasible_error(self._measured, self._budget, where)
+            raise make_infeasible_error(self._learned.measured, self._budget, where)
         for _ in range(MAX_CLOSER):
             if not self._measure_closer():
                 break
@@ -182,7 +174,7 @@ class BudgetSearch:
         with suppress(GenetsError):
             closer = self._propose_closer()
             if closer:
-                self._measure(closer)
+                self._learned.measure(closer)
                 return True
         return False
 
@@ -190,33 +182,8 @@ class BudgetSearch:
         return sorted(structures, key=self._predicted_order, reverse=True)
 
     @property
-    def _fitting(self) -> dict[Structure, NetworkLatency]:
-        """The measured structures that meet the budget."""
-        return {structure: m for structure, m in self._measured.items() if m.meets(self._budget)}
-
-    def _measure(self, structures: Sequence[Structure], *, to_refuse: bool = False) -> None:
-        """Measure structures, correct the table, and move the aim."""
-        latency = self._context.latency
-        before = dict(latency.measured)
-        found = latency.measure(structures, to_refuse=to_refuse)
-        self._measured |= found
-        measured_now = {s: m for s, m in found.items() if before.get(s) is not m}
-        self._latest = next(iter(_undisturbed(measured_now).values()), self._latest)
-        steady = _undisturbed(self._measured)
-        # As the networks would have measured when the table was built.
-        corrections = {
-            structure: m.median_ms(self._budget) / m.slowdown(self._table)
-            for structure, m in steady.items()
-        }
-        self._corrected = self._table.correct(corrections)
-        margins = [m.bound_ms(self._budget) / m.median_ms(self._budget) for m in steady.values()]
-        if self._fitting:
-            self._lowered = 1.0  # structures between those that fit and the budget come next
-        self._aim_ms = self._lowered * self._aim() / float(np.median(margins))
-
-    def _aim(self) -> float:
-        """Convert the budget to the speed that the machine had when the table was built."""
-        return self._latest.budget_ms(self._budget) / self._latest.slowdown(self._table)
+    def _aim_ms(self) -> float:
+        return self._learned.aim_ms
 
     def _predicted_order(self, structure: Structure) -> float:
         return self._model.predict(structure).order
@@ -226,7 +193,7 @@ class BudgetSearch:
 
         used: Types whose structures are left out.
         """
-        settings, offset_ms = self._context.settings, self._corrected.offset_ms_per_image
+        settings, offset_ms = self._context.settings, self._learned.table.offset_ms_per_image
 
         def solve(stages: Sequence[ChainStage]) -> Frontier:
             if settings.selection == "exact":
@@ -236,7 +203,7 @@ class BudgetSearch:
 
         chain = make_chain(
             self._context.space,
-            self._corrected,
+            self._learned.table,
             self._model.stage_gain,
             self._model.failed,
             resolution=self._resolution,
@@ -261,7 +228,7 @@ class BudgetSearch:
         near = max(2, NUM_PROPOSALS + 1 - top)  # other types are measured beside them
         proposed = self._best_near_the_aim(front, near)
         used = [block_types(proposed[0])]
-        solved = {block_types(structure) for structure in self._fitting}
+        solved = {block_types(structure) for structure in self._learned.fitting}
         while len(used) < top and products_without(self._products, used):
             front = self._frontier(used)
             point = front.best(self._aim_ms)
@@ -287,7 +254,7 @@ class BudgetSearch:
         front = self._frontier()
         if front.best(self._aim_ms) is None:
             return self._fastest()
-        pool = [*self._fitting, *self._last_points(front, NUM_PREDICTED)]
+        pool = [*self._learned.fitting, *self._last_points(front, NUM_PREDICTED)]
         is_first = self._context.round.number == 1  # later MasterNets have other block types
         if count > 1 and is_first and not self._context.settings.from_scratch:
             pool += self._propose_scaled()
@@ -299,7 +266,7 @@ class BudgetSearch:
 
     def _best_of_draws(self, front: Frontier, effects: BayesEffects) -> list[Structure]:
         """The best structures up to the aim, by gains that are drawn from their distribution."""
-        offset_ms = self._corrected.offset_ms_per_image
+        offset_ms = self._learned.table.offset_ms_per_image
         if self._drawn is None or self._aim_ms > self._drawn_up_to_ms:
             indices, seed = self._context.master.indices, self._context.settings.seed
             self._drawn_up_to_ms = DRAWN_LIMIT * self._aim_ms
@@ -314,12 +281,12 @@ class BudgetSearch:
 
         A network that measured too slow is left out, whatever the corrected table predicts.
         """
-        too_slow = self._measured.keys() - self._fitting.keys()
+        too_slow = self._learned.measured.keys() - self._learned.fitting.keys()
 
         def predict_ms(structure: Structure) -> float:
             if structure in too_slow:
                 return math.inf
-            return self._corrected.predict_ms_per_image(structure)
+            return self._learned.table.predict_ms_per_image(structure)
 
         scaled = scale_to_latency(self._context.space, predict_ms, self._aim_ms, self._resolution)
         proposed = [] if scaled is None else [scaled]
@@ -355,8 +322,8 @@ class BudgetSearch:
         A structure that was predicted to reach the budget may have turned out too slow. Between
         that and the best one are others that are predicted better; some are taken, evenly spread.
         """
-        best = max(self._fitting, key=self._predicted_order)
-        latency, order = self._measured[best], self._predicted_order(best)
+        best = max(self._learned.fitting, key=self._predicted_order)
+        latency, order = self._learned.measured[best], self._predicted_order(best)
         if latency.bound_ms(self._budget) >= (1 - MAX_UNUSED) * latency.budget_ms(self._budget):
             return []
         front = self._frontier()
@@ -365,7 +332,7 @@ class BudgetSearch:
         better = [
             structure
             for structure in (front.structure(point, self._resolution) for point in points)
-            if structure not in self._measured and self._predicted_order(structure) > order
+            if structure not in self._learned.measured and self._predicted_order(structure) > order
         ]
         spread = np.linspace(0, len(better) - 1, min(NUM_PROPOSALS, len(better)))
         return [better[number] for number in spread.round().astype(int)]
@@ -374,7 +341,7 @@ class BudgetSearch:
         return fastest_of_types(self._frontier, self._products, self._resolution)
 
     def _make_candidate(self, structure: Structure) -> Candidate:
-        latency, table = self._measured[structure], self._table
+        latency, table = self._learned.measured[structure], self._table
         prediction = self._model.predict(structure)
         # Trials show which structure is better at any resolution, but not how good it is there.
         has_trials = self._resolution == self._model.master.resolution
@@ -398,11 +365,6 @@ class BudgetSearch:
             predicted_accuracy_low=low,
             predicted_accuracy_high=high,
         )
-
-
-def _undisturbed(measured: dict[Structure, NetworkLatency]) -> dict[Structure, NetworkLatency]:
-    """The undisturbed measurements, because others would teach the disturbance; or all."""
-    return {s: m for s, m in measured.items() if not m.disturbed} or measured
 
 
 def max_networks(top: int) -> int:
