@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from genets.core.errors import GenetsError
 from genets.core.log import get_logger
@@ -35,6 +36,12 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+class Report(Protocol):
+    """Reports the progress of one phase."""
+
+    def __call__(self, done: float, total: int, detail: str = "") -> None: ...
 
 
 class Reporter:

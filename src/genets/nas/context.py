@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from genets.core.errors import StudyError, TargetError, TrainingError
+from genets.core.errors import TargetError, TrainingError
 from genets.core.image_facts import Preprocessing
 from genets.core.log import get_logger
-from genets.core.progress import OnProgress, PhaseTimer, Progress, Reporter
+from genets.core.progress import OnProgress, PhaseTimer, Progress, Report, Reporter
 from genets.data import ImageData, Split
 from genets.data.seeds import seeded_globals
-from genets.latency import Budget, LatencyTable, Measurement, TableSettings, Target
+from genets.latency import Budget, Target
 from genets.latency.budget import DEFAULT_WAIT_MINUTES
-from genets.nas.calm import check_wait, wait_for_calm
+from genets.nas.calm import check_wait
 from genets.nas.laboratory import Laboratory
 from genets.nas.phase_names import phase_name
 from genets.nas.selection.measured import (
-    MeasuredNetworks,
     MeasuredRivals,
     MeasureInTurn,
     TargetLatency,
-    make_busy_error,
 )
 from genets.nas.study import layout
 from genets.nas.study.records import RoundStart
 from genets.nas.study.study import Study
+from genets.nas.target_latencies import TargetLatencies
 from genets.nas.team_training import TeamJob
 from genets.nas.trials.gpus import least_free_bytes, processes_per_gpu, step_cost
 from genets.nas.trials.weights import TrialWeights
@@ -49,14 +48,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _log = get_logger(__name__)
-
-TABLE_PERCENT = 99  # of the phase `latency table`; the rest is the measurement of the MasterNet
-
-
-class Report(Protocol):
-    """Reports the progress of one phase."""
-
-    def __call__(self, done: float, total: int, detail: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -186,88 +177,29 @@ class SearchContext:
     def latency(self) -> TargetLatency:
         """The latency table and measured networks of the target.
 
-        The first use is the phase `latency table`, which loads or builds the table and measures
-        the MasterNet.
-
-        Raises:
-            StudyError: A stored table is damaged or of another machine.
-            BusyDeviceError: The device stayed busy, and the budget is in ms.
+        The first use is the phase `latency table`; see `TargetLatencies.prepare`.
         """
-        path = layout.table_path(self.study.latency_folder, self.target.name)
-        networks = MeasuredNetworks(
-            layout.measured_path(path),
-            self.master,
-            self._measure,
-            budget=self.budget,
-            wait_for_calm=self._wait_for_calm,
-            wait_limit_s=self._wait_limit_s,
-            on_measuring=self._reporter.action,
-        )
         with self.phase("latency table"):
-            report = self.report("latency table")
-            if not path.exists():
-                self._wait_before_table()
-            elif networks.undecided([self.master]):
-                report(TABLE_PERCENT, 100)
-            table = self._prepare_table(path, report)
-            networks.measure([self.master])
-            report(100, 100)
-        return TargetLatency(table, networks)
+            return self._latencies.prepare(self.report("latency table"))
 
     def measured_rivals(self, measure_in_turn: MeasureInTurn[str]) -> MeasuredRivals:
         """Give the measured rivals of the target. measure_in_turn: Measures further rivals."""
-        table = layout.table_path(self.study.latency_folder, self.target.name)
-        return MeasuredRivals(
-            layout.measured_rivals_path(table),
-            str(self.master),
-            measure_in_turn,
-            budget=self.budget,
-            wait_for_calm=self._wait_for_calm,
-            wait_limit_s=self._wait_limit_s,
-            on_measuring=self._reporter.action,
-        )
+        return self._latencies.rivals(measure_in_turn)
 
-    def _prepare_table(self, path: Path, report: Report) -> LatencyTable:
-        """Load or build the latency table. Raises StudyError and TargetError."""
-        try:
-            return self.lab.prepare_table(
-                path,
-                TableSettings(self.space, self.target, self.num_classes),
-                seed=self.settings.seed,
-                time_limit_s=self.settings.table_seconds,
-                on_progress=lambda share: report(TABLE_PERCENT * share, 100),
-            )
-        except TargetError as error:
-            if not path.exists():
-                raise
-            raise StudyError(str(error)) from error
-
-    def _measure(
-        self, structures: Sequence[Structure], times_as_long: int
-    ) -> dict[Structure, Measurement]:
-        words = self._reporter.words
-        return self.lab.measure(
-            structures,
+    @cached_property
+    def _latencies(self) -> TargetLatencies:
+        return TargetLatencies(
+            self.study.latency_folder,
+            self.settings,
+            self.lab,
             self.target,
+            self.budget,
+            self.space,
             self.num_classes,
-            times_as_long * self.settings.measure_seconds,
-            lambda share: self._reporter.action(f"{words}, {share:.0%}"),
-            relative=self.budget.is_relative,
+            wait_limit_s=self._wait_limit_s,
+            reporter=self._reporter,
+            on_event=self._on_event,
         )
-
-    def _wait_before_table(self) -> None:
-        """Do not build a table on a busy device.
-
-        The table of one thread can be built, because its thread waits for no other one, and it
-        serves budgets in multiples of the MasterNet's latency.
-        """
-        if self.budget.is_relative and self.target.threads == 1:
-            return
-        if not self._wait_for_calm(self._wait_limit_s):
-            raise make_busy_error(self.budget, self._wait_limit_s, self.target)
-
-    def _wait_for_calm(self, limit_s: float) -> bool:
-        return wait_for_calm(self.lab, self.target, limit_s, self._on_event)
 
     def each_budget(self) -> list[SearchContext]:
         """Give the context of each budget of the study, the largest budget first.

@@ -17,9 +17,10 @@ from typing import Any
 from genets.core.errors import GenetsError, first_line
 from genets.core.files import write_atomic
 from genets.core.log import get_logger
+from genets.core.progress import Report
 from genets.data import ImageData
 from genets.latency import Measurement
-from genets.nas.context import Report, SearchContext
+from genets.nas.context import SearchContext
 from genets.nas.image_loading import load_images
 from genets.nas.phase_names import RIVALS
 from genets.nas.result import SearchResult

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from genets.core.errors import InfeasibleBudgetError
+from genets.core.progress import Report
 from genets.nas.accuracy.model import AccuracyModel
-from genets.nas.context import Report, SearchContext
+from genets.nas.context import SearchContext
 from genets.nas.selection.budget_search import BudgetSearch, OnAttempt, attempt_text
 from genets.nas.settings.final_training import candidates_at_each
 from genets.nas.study.records import Candidate
