@@ -196,9 +196,8 @@ def run_rival(
     def evaluate_all(structures: Sequence[Structure]) -> list[Evaluation]:
         return [*pool.map(job, structures)]
 
-    timed = (
-        folder / f"full-seconds-{rules.short_epochs}.json"
-    )  # once for both rivals, and for a continued run
+    # Timed once, for both rivals and for a continued run.
+    timed = folder / f"full-seconds-{rules.short_epochs}.json"
     if not timed.exists():
         write_atomic(timed, json.dumps(full_training_seconds(settings, rules, pool)))
     full_seconds = json.loads(timed.read_text())

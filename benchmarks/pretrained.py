@@ -217,7 +217,8 @@ def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"per_class": per_class, "way": way, "seeds": len(chosen)}
         for method in METHODS:
             values = [run[method]["test_top1"] for run in chosen]
-            row[method] = {"mean": float(np.mean(values)), "std": float(np.std(values))}
+            std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            row[method] = {"mean": float(np.mean(values)), "std": std}
         seconds = [run["inherited"]["training_seconds"] for run in chosen]
         row["in_fine_tunings"] = min(
             sum(each.values()) / each["MasterNet training"] for each in seconds

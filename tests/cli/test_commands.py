@@ -325,6 +325,7 @@ def test_changes_override_the_file_and_options_override_changes(driver, tmp_path
     [
         ("--final-recipe", "paper", "--set", "final_training.mixup=0.3"),
         ("--set", "final_training.mixup=0.3", "--set", "final_training.recipe=paper"),
+        ("--final-recipe", "paper", "--set", "final_training={recipe='nas', mixup=0.3}"),
     ],
 )
 def test_changes_belong_to_the_named_recipe_in_any_order(driver, tmp_path, words):

@@ -302,7 +302,7 @@ def test_a_table_that_never_learns_still_leads_to_structures_near_the_budget(sca
     assert (selected.structure == fastest) is False
 
 
-def test_a_fault_after_a_structure_fits_costs_no_result() -> None:
+def test_a_fault_in_the_search_for_closer_structures_costs_no_result() -> None:
     class Ending(Device):
         def measure(
             self, structures: Sequence[Structure], *, to_refuse: bool = False

@@ -219,17 +219,35 @@ def test_a_budget_within_the_interval_is_measured_longer_before_it_is_refused(tm
 
 
 def test_no_network_is_measured_longer_if_another_one_meets_the_budget(tmp_path):
-    engine = LongerIsNarrower({})
-    networks = networks_on(engine, tmp_path / "measured.json").for_budget(Budget.parse("1x"))
-    wide = networks.for_budget(Budget.parse("0.525x"))
-    assert not wide.undecided(wide.measure([OTHER]))
-    assert wide.undecided([OTHER], to_refuse=True) == [OTHER]
-    networks.measure([MASTER])
-    assert not networks.undecided([OTHER, MASTER], to_refuse=True)
+    fast = MASTER.with_stage(0, MASTER.stage(1))
+
+    class OneIsFast(LongerIsNarrower):
+        def __call__(
+            self, structures: Sequence[Structure], times_as_long: int = 1
+        ) -> dict[Structure, Measurement]:
+            measured = super().__call__(structures, times_as_long)
+            if fast in measured:
+                measured[fast] = replace(measured[fast], ratio=Ratio(0.3, 0.29, 0.31))
+            return measured
+
+    networks = networks_on(OneIsFast({}), tmp_path / "measured.json")
+    networks = networks.for_budget(Budget.parse("0.525x"))
+    networks.measure([OTHER, fast])
+    assert networks.undecided([OTHER], to_refuse=True) == [OTHER]
+    assert not networks.undecided([OTHER, fast], to_refuse=True)
+
+
+def test_what_stayed_disturbed_is_tried_again_for_a_budget_in_x(tmp_path):
+    """Its precise ratio decides, but a calm device gives a better one."""
+    busy, calm = BusyEngine(busy=9, half=0.02), BusyEngine(busy=0, half=1e-3)
+    first = networks_beside(Others(), busy, tmp_path, "0.7x").measure([OTHER])[OTHER]
+    again = networks_beside(Others(), calm, tmp_path, "0.7x").measure([OTHER])[OTHER]
+    assert (first.disturbed, again.disturbed) == (True, False)
+    assert calm.times_as_long == [1]
 
 
 def test_a_disturbed_longer_measurement_replaces_no_calm_one(tmp_path):
-    """Then the first measurement decides, and the budget is refused without a wait."""
+    """Then the first measurement decides in the end, and the budget is refused without a wait."""
 
     class Disturbed(LongerIsNarrower):
         def __call__(
@@ -241,7 +259,7 @@ def test_a_disturbed_longer_measurement_replaces_no_calm_one(tmp_path):
     budget, engine = Budget.parse("0.525x"), Disturbed({})
     networks = networks_on(engine, tmp_path / "measured.json").for_budget(budget)
     found = networks.measure([OTHER], to_refuse=True)[OTHER]
-    assert engine.times_as_long == [1, 2]
+    assert engine.times_as_long == [1, 2, 4, 8]
     assert (found.disturbed, found.exceeds(budget)) == (False, True)
 
 

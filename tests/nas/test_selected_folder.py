@@ -81,7 +81,7 @@ def test_each_alternative_has_a_folder(study: Path, tmp_path: Path) -> None:
 def test_the_time_of_measuring_is_shown_first(study: Path) -> None:
     result = invoke("select", study, "--budget", "0.7x")
     lines = result.stderr.splitlines()
-    assert lines[0] == "Measuring takes up to 10 s for each of usually at most 5 attempts."
+    assert lines[0] == "Measuring usually takes at most 5 attempts of up to 10 s each."
     assert "predicted cross-entropy" in result.stdout
     new = invoke("select", study, "--budget", "0.7x", "--batch-size", 4)
     assert "First the latency table of cpu-torch-fp32-b4-t1 is measured, which takes" in new.stderr

@@ -236,15 +236,17 @@ def search(
 def _given_settings(
     file: Path | None, recipes: dict[str, Any], changes: list[str], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Merge the settings of the file and of the options; --set changes the named recipes."""
+    """Merge the settings of the file and of the options; --set changes fields of the recipes."""
     from genets.nas.settings.toml_tables import (
         load_settings_file,
+        merge,
         merge_settings,
         parse_setting_changes,
     )
 
     from_file = load_settings_file(file) if file else {}
-    return merge_settings(from_file, recipes, parse_setting_changes(changes), settings)
+    merged = merge_settings(from_file, recipes, parse_setting_changes(changes), settings)
+    return merge(merged, recipes)
 
 
 def _merge_settings(

@@ -134,7 +134,7 @@ def _better_scores(rival: RivalResult, score: Score, winner: Score, metric: Metr
     """The scores on the test split by which a rival is better than the winner, in words."""
     difference, better = rival.difference, []
     more = score.top1 - winner.top1 if difference is None else difference.top1
-    if more > 0:
+    if more >= LEAST_SHOWN:
         interval = "its interval is not known, because the two were not scored on the same images"
         if difference is not None:
             ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"

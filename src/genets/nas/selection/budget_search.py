@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
 import numpy as np
 
 from genets.core.errors import GenetsError
+from genets.core.log import get_logger
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.context import SearchContext
@@ -26,6 +26,8 @@ from genets.nas.selection.learned_latency import LearnedLatency
 from genets.nas.selection.scaled import scale_to_latency
 from genets.nas.study.records import Candidate
 from genets.structure import Structure
+
+_log = get_logger(__name__)
 
 OnAttempt = Callable[[int, int], None]
 
@@ -169,14 +171,16 @@ class BudgetSearch:
     def _measure_closer(self) -> bool:
         """Measure structures that use more of the budget; False where there are none.
 
-        A failure is no error, such as that of a busy device, because a structure fits already.
+        A failure, such as that of a busy device, costs no result, because a structure fits already.
         """
-        with suppress(GenetsError):
+        try:
             closer = self._propose_closer()
             if closer:
                 self._learned.measure(closer)
-                return True
-        return False
+        except GenetsError as error:
+            _log.warning("no structure closer to the budget could be measured: %s", error)
+            return False
+        return bool(closer)
 
     def _best_first(self, structures: Iterable[Structure]) -> list[Structure]:
         return sorted(structures, key=self._predicted_order, reverse=True)

@@ -79,7 +79,7 @@ class DrawnFrontiers:
         """Give the best structures of each draw up to `aim_ms`.
 
         Their latencies are predicted anew, because measurements correct the latency table. The
-        frontiers stay, because these corrections are small.
+        frontiers stay while the aim is within their limit, because these corrections are small.
 
         Args:
             stages: the chain with the corrected latencies.

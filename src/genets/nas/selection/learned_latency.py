@@ -20,7 +20,7 @@ class LearnedLatency:
     Measurements correct the latency table, and move the predicted latency at which a search aims:
     the budget, less the median width of the intervals. The MasterNet, which is measured in turn,
     shows how much slower or faster the machine is than when the table was built; the latest
-    measurement counts.
+    measurement of this search counts.
 
     Args:
         latency: The table, and the networks that any search of the study has measured.

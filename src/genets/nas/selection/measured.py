@@ -102,7 +102,6 @@ class MeasuredInTurn(ABC, Generic[Key]):
             BusyDeviceError: The device stayed busy. The next process measures again.
         """
         fresh = self.undecided(structures, to_refuse=to_refuse)
-        self._repeated -= set(fresh)
         if fresh:
             try:
                 self._measure_until_decided(structures, to_refuse)
@@ -136,6 +135,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
             start_s = time.monotonic()
             self._on_measuring(_describe_measurement(len(fresh), attempts))
             self._measure_once(fresh, times_as_long)
+            self._repeated -= set(fresh)
             if times_as_long == MAX_TIMES_AS_LONG:
                 self._longest.update(fresh)
             attempts += 1
@@ -183,11 +183,8 @@ class MeasuredInTurn(ABC, Generic[Key]):
         for structure in structures:
             latency = NetworkLatency.in_turn(measured[structure], master)
             before = self.stored.get(structure)
-            is_better = before is None or before.disturbed or not latency.disturbed
-            if times_as_long == 1 or is_better:
+            if before is None or before.disturbed or not latency.disturbed:
                 self.stored[structure] = latency
-            else:  # something disturbed the longer measurement of a network on a calm device
-                self._longest.add(structure)
 
     def _load(self) -> dict[Key, NetworkLatency]:
         def read(record: Any) -> dict[Key, NetworkLatency]:

@@ -190,8 +190,8 @@ def measuring_sentence(study: StudyReader, target: Target, top: int) -> str:
     """
     seconds = study.settings.measure_seconds * max_networks(top)
     sentence = (
-        f"Measuring takes up to {duration_text(seconds)} for each of usually at most "
-        f"{MAX_ATTEMPTS} attempts."
+        f"Measuring usually takes at most {MAX_ATTEMPTS} attempts of up to "
+        f"{duration_text(seconds)} each."
     )
     if layout.table_path(study.latency_folder, target.name).exists():
         return sentence
