@@ -18,7 +18,7 @@ from genets.nas.trials.plan import plan_more_trials
 from genets.structure import SearchSpace, Structure
 from genets.training.score import Metric, Score, comparable, metric_score
 
-LEAST_SHOWN = 0.0005  # a difference of two shares that is shown as 0.1 points
+LEAST_SHOWN = 0.0005  # the least difference of two shares that is not shown as 0.0 points
 MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
 

@@ -20,7 +20,8 @@ REPEATED_SPREAD = 2.0
 # several: a CPU may have another speed some minutes later, which changes ratios that were measured
 # precisely (python benchmarks/budgets.py).
 LEAST_SHARE_ONE_THREAD, LEAST_SHARE = 0.03, 0.04
-NARROW_SHARE = 0.01  # the half-width of an interval at which a measurement ends
+# The half-width of an interval at which a measurement ends.
+NARROW_SHARE = 0.01
 _MASTER_FIELDS = (
     "master_ms_per_image",
     "master_low_ms_per_image",

@@ -38,7 +38,7 @@ def keeps_candidates(settings: SearchSettings) -> bool:
 
 
 def epochs_of_winner(settings: SearchSettings) -> int:
-    """The epochs of the winner; its epochs as a candidate count if it continues from there."""
+    """The epochs of the winner, and those of the candidate from whose weights it continues."""
     final = settings.final_training.recipe()
     as_candidate = candidate_recipe(settings, final).epochs
     is_continued = keeps_candidates(settings) and not settings.from_scratch
