@@ -2,7 +2,8 @@
 
 Run from the repository:
     python benchmarks/candidate_rank.py --study FOLDER [--structures 16]
-Writes results/candidate_rank.json.
+Writes results/candidate_rank.json, or for a study of a folder of images
+results/candidate_rank_photos.json.
 
 FOLDER is a finished study with inherited weights, such as those of pretrained.py. Random structures
 of its space are assembled, trained and scored on the validation images as its candidates were, with
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from conditions import write_result
+from genets.core.data_name import LOADERS
 from genets.core.errors import GenetsError
 from genets.data import load_data
 from genets.latency import Budget
@@ -67,7 +69,8 @@ def main() -> None:
                 print(candidate.structure, candidate.score, test, flush=True)
                 trained.append((candidate, test))
     rows = make_rows(options.study, trained)
-    write_result(NAME, {"study": options.study.name, **correlations(rows), "rows": rows})
+    name = NAME if job.data in LOADERS else f"{NAME}_photos"
+    write_result(name, {"study": options.study.name, **correlations(rows), "rows": rows})
 
 
 def open_study(

@@ -13,11 +13,12 @@ from genets.nas.new_study import settings_at
 from genets.nas.settings.presets import PRESETS
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import load_settings_file, merge, merge_settings
+from genets.nas.settings.training import SEARCH_FIELDS
 from genets.nas.study.study import Study
 from genets.structure import Block, DesignSpace, zoo
 from genets.structure.space import PAPER_BLOCKS
 from genets.training import Recipe, RunRecipe, make_recipe, with_all_fields
-from genets.training.recipe import FIELDS, apply_changes, full_recipe
+from genets.training.recipe import apply_changes, full_recipe
 
 GIVEN = {"data": "digits", "budget": "0.2ms"}
 
@@ -225,7 +226,7 @@ def test_the_defaults_of_the_trainings_are_those_of_older_studies() -> None:
     assert settings.trial_training.recipe() == with_all_fields(trial)
     assert settings.final_training.recipe() == with_all_fields(master)
     lines = settings.to_toml().splitlines()
-    new = {*FIELDS} - {"epochs", "learning_rate", "warmup_epochs", *older}
+    new = {*SEARCH_FIELDS} - {"epochs", "learning_rate", "warmup_epochs", *older}
     text = "\n".join(line for line in lines if line.partition(" = ")[0] not in new)
     assert len(text.splitlines()) < len(lines)
     assert SearchSettings.from_toml(text) == settings
@@ -243,6 +244,14 @@ def test_a_training_starts_from_a_named_recipe() -> None:
     assert (settings.trial_training.epochs, settings.trial_training.thaw) == (20, "block")
     assert "recipe" not in settings.to_toml()
     assert SearchSettings.from_toml(settings.to_toml()) == settings
+
+
+def test_no_training_of_a_search_is_lengthened() -> None:
+    table = {"recipe": "finetune"}
+    assert SearchSettings(**GIVEN, master_training=table).master_training.recipe().least_steps == 0
+    for fields in ({"least_steps": 9}, {**table, "least_steps": 9}):
+        with pytest.raises(SettingsError, match=r"unknown setting 'master_training\.least_steps'"):
+            SearchSettings(**GIVEN, master_training=fields)
 
 
 def test_a_named_recipe_replaces_the_fields_of_a_layer_before() -> None:

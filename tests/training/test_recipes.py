@@ -1,7 +1,7 @@
 """Named recipes, and changes to them."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,13 +11,16 @@ from timm.loss import SoftTargetCrossEntropy
 
 from genets.core.errors import GenetsError, SettingsError
 from genets.nas.settings.presets import PRESETS
+from genets.nas.settings.training import SEARCH_FIELDS
 from genets.training import Recipe, RunRecipe, make_loss, make_recipe, named_recipe
 from genets.training.recipe import (
     FIELDS,
     FIXED_POLICIES,
+    MAX_LENGTHENED,
     apply_changes,
     describe_fields,
     full_recipe,
+    lengthened,
     parse_changes,
     read_recipe_file,
     recipes,
@@ -49,9 +52,9 @@ def test_paper_recipe_is_section_5():
 
 
 def test_presets_of_the_search_follow_the_recipes():
-    """A preset has every field of a recipe, but the precision."""
+    """A preset has every field of a recipe that a search has, but the precision."""
     paper, nas, finetune = (
-        {name: value for name, value in full_recipe(name).items() if name != "precision"}
+        {field: full_recipe(name)[field] for field in SEARCH_FIELDS if field != "precision"}
         for name in ("paper", "nas", "finetune")
     )
     preset = PRESETS["paper"]
@@ -119,7 +122,7 @@ def test_every_field_can_be_set_to_its_own_value():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text = str(list(value)) if isinstance(value, tuple) else text
         assert make_recipe({"epochs": 2} | parse_changes([f"{name}={text}"])).epochs == 2
-    assert len(FIELDS) == 24
+    assert len(FIELDS) == 25
 
 
 @pytest.mark.parametrize(
@@ -191,6 +194,38 @@ def test_mixed_and_smoothed_labels_are_timms():
     expected = SoftTargetCrossEntropy()(logits, theirs).item()
     assert make_loss(logits, ours, recipe).item() == pytest.approx(expected, rel=1e-6)
     assert math.isfinite(expected)
+
+
+@pytest.mark.parametrize(
+    ("least", "images", "epochs"),
+    [
+        (0, 160, 20),
+        (500, 160, 100),
+        (500, 161, 100),
+        (500, 31, 200),
+        (500, 800, 20),
+        (101, 160, 21),
+    ],
+)
+def test_few_images_lengthen_a_recipe(least, images, epochs):
+    given = RunRecipe(epochs=20, batch_size=32, warmup_epochs=1.0, least_steps=least)
+    longer = lengthened(given, images)
+    assert longer == replace(given, epochs=epochs, warmup_epochs=epochs / 20)
+    assert lengthened(longer, images) == longer
+
+
+def test_no_recipe_is_shortened():
+    recipe = RunRecipe(epochs=MAX_LENGTHENED + 1, least_steps=10**9)
+    assert lengthened(recipe, 1) == recipe
+
+
+def test_given_epochs_are_not_lengthened():
+    base = named_recipe("finetune")
+    changed = make_recipe(apply_changes(base, {"epochs": 3}))
+    assert (changed.epochs, changed.least_steps) == (3, 0)
+    changed = make_recipe(apply_changes(base, {"epochs": 3, "least_steps": 40}))
+    assert (changed.epochs, changed.least_steps) == (3, 40)
+    assert make_recipe(apply_changes(base, {"ema_decay": 0.5})).least_steps == base["least_steps"]
 
 
 def test_the_warm_up_scales_with_the_epochs():

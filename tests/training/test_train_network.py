@@ -77,6 +77,20 @@ def test_a_run_trains_as_a_search_does(tmp_path):
     assert_equal(weights(tmp_path), net.state_dict())
 
 
+def test_few_images_give_more_epochs(tmp_path, kill_at):
+    recipe = replace(PLAIN, epochs=1, least_steps=2 * STEPS)
+    kill_at(STEPS + 1)
+    notes: list[str] = []
+    with pytest.raises(KilledError):
+        run(tmp_path, recipe, notes=notes)
+    assert load_settings(tmp_path).recipe == replace(recipe, precision="fp32")
+    assert notes[0].startswith("2 epochs in place of 1, because an epoch has few steps")
+    result = run(tmp_path, recipe)
+    longer = run(tmp_path / "longer", PLAIN)
+    assert result.epochs == longer.epochs == 2
+    assert_equal(weights(tmp_path), weights(tmp_path / "longer"))
+
+
 @pytest.fixture
 def kill_at(monkeypatch):
     """Raise an error at the beginning of a step of this process (counted from 1)."""

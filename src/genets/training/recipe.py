@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 REFERENCE_BATCH = 256
 AUTO = "auto"  # the value of a field that is decided before the training
 MAX_COUNT = 10**9  # epochs of a run, and images in a step
+MAX_LENGTHENED = 200  # epochs up to which a run is lengthened
 MAX_JITTER = 10  # a larger change leaves only noise
 FIXED_POLICIES = ("original", "v0", "3a")  # timm's, which need no check that imports PyTorch
 
 Count = Annotated[int, Field(gt=0, le=MAX_COUNT)]
+NotNegativeCount = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelow1 = Annotated[float, Field(ge=0, lt=1)]
@@ -126,6 +128,8 @@ class RunRecipe(Recipe):
     crop_area, flip, colour_jitter, auto_augment and erase.
 
     Attributes:
+        least_steps: A run with few images has more than `epochs` epochs, up to 200, until it takes
+            this many steps; the warm-up keeps its share of the epochs. 0 is no such number.
         mixup: The alpha of mix-up; a larger value mixes more, and 0 switches it off. With mixup
             and cutmix both, they take turns.
         cutmix: The alpha of CutMix, in the same way.
@@ -155,6 +159,7 @@ class RunRecipe(Recipe):
         GenetsError: A field is out of range.
     """
 
+    least_steps: NotNegativeCount = 0
     mixup: NotNegative = 0.0
     cutmix: NotNegative = 0.0
     crop_area: tuple[Area, Area] = (0.08, 1.0)
@@ -277,7 +282,7 @@ def make_recipe(values: Mapping[str, Any]) -> RunRecipe:
 
 
 # The warm-up follows another number of epochs by one of three rules:
-# - `apply_changes`, where a recipe is changed: it keeps its share of the epochs;
+# - `apply_changes` and `lengthened`, where a recipe is changed: it keeps its share of the epochs;
 # - `with_fewer_epochs`, where a training is shortened: it keeps its length, up to half the epochs;
 # - `fitting_warmup`, where both numbers are given: it keeps its length if it fits.
 
@@ -285,6 +290,28 @@ def make_recipe(values: Mapping[str, Any]) -> RunRecipe:
 def with_fewer_epochs(recipe: RunRecipe, epochs: int) -> RunRecipe:
     """Shorten a training. The warm-up keeps its length, but takes at most half of the epochs."""
     return replace(recipe, epochs=epochs, warmup_epochs=min(recipe.warmup_epochs, epochs / 2))
+
+
+def enough_epochs(epochs: int, least_steps: int, images: int, batch_size: int) -> int:
+    """The epochs in which a training takes `least_steps` steps, at least `epochs`.
+
+    Only a given number of epochs is above `MAX_LENGTHENED`.
+
+    Args:
+        epochs: The number of epochs, which may have fewer steps.
+        least_steps: The least number of steps.
+        images: The number of training images.
+        batch_size: The images in a step.
+    """
+    needed = -(-least_steps // max(1, images // batch_size))
+    return max(epochs, min(MAX_LENGTHENED, needed))
+
+
+def lengthened(recipe: RunRecipe, images: int) -> RunRecipe:
+    """The recipe with the epochs in which `images` images give its least number of steps."""
+    epochs = enough_epochs(recipe.epochs, recipe.least_steps, images, recipe.batch_size)
+    warmup = recipe.warmup_epochs * epochs / recipe.epochs
+    return replace(recipe, epochs=epochs, warmup_epochs=warmup)
 
 
 def fitting_warmup(warmup_epochs: float, epochs: float) -> float:
@@ -295,10 +322,13 @@ def fitting_warmup(warmup_epochs: float, epochs: float) -> float:
 def apply_changes(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Change fields of a recipe.
 
-    Where the changes have `epochs` and no `warmup_epochs`, the warm-up keeps its share of the
-    epochs.
+    Where the changes have `epochs`, the recipe has this number of epochs also with few images,
+    unless the changes have `least_steps`, too. Without `warmup_epochs`, the warm-up keeps its share
+    of the epochs.
     """
     values = {**base, **changes}
+    if "epochs" in changes and "least_steps" not in changes:
+        values.pop("least_steps", None)
     before, after = base.get("epochs"), changes.get("epochs")
     if "warmup_epochs" not in changes and before and isinstance(after, int) and after <= MAX_COUNT:
         values["warmup_epochs"] = base.get("warmup_epochs", 0.0) * after / before

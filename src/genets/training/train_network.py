@@ -19,7 +19,7 @@ from genets.data import ImageData
 from genets.networks import resolve_network
 from genets.structure import Structure
 from genets.training.evaluation import evaluate
-from genets.training.recipe import AUTO
+from genets.training.recipe import AUTO, lengthened
 from genets.training.resources import fitting_threads, usual_precision
 from genets.training.run.checkpoint import Checkpoints
 from genets.training.run.decided_recipe import decide_recipe
@@ -110,6 +110,7 @@ def train_network(
         with ExitStack() as stack:
             inputs = _load_inputs(settings, out, team, workers, note, stack)
             data, network = inputs.data, inputs.network
+            settings = _with_enough_epochs(settings, len(data.train), note)
             stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
             if check_data:
                 check_all(data, team, note, outer.progress)
@@ -200,6 +201,19 @@ def _with_resolution(settings: RunSettings) -> RunSettings:
     with torch.random.fork_rng():
         resolution = resolve_network(settings.network, 2).resolution
     return replace(settings, resolution=resolution)
+
+
+def _with_enough_epochs(
+    settings: RunSettings, images: int, note: Callable[[str], None]
+) -> RunSettings:
+    """Replace the epochs of the recipe by more where the images give too few steps."""
+    given, recipe = settings.recipe, lengthened(settings.recipe, images)
+    if recipe.epochs > given.epochs:
+        note(
+            f"{recipe.epochs} epochs in place of {given.epochs}, because an epoch has few steps; "
+            "--epochs sets another number"
+        )
+    return replace(settings, recipe=recipe)
 
 
 def _balance_cure(settings: RunSettings) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from genets.core.errors import counted
 from genets.core.image_facts import ImageSizes
 from genets.nas.settings.presets import MASTER_TRAINING, PRESETS, TRAININGS
+from genets.training.recipe import enough_epochs, named_recipe
 
 # Usual input sizes, the largest of which is the usual one on ImageNet.
 RESOLUTIONS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
@@ -25,10 +26,7 @@ PHOTO_MASTER = "genet_light"
 MANY_IMAGES = 100_000
 FEW_IMAGES = 10_000  # below, batches of 256 images would leave few steps in an epoch
 SMALL_BATCH = 64
-# A fine-tuning needs steps even where an epoch has few.
-FINE_TUNING_STEPS = 500
-FINE_TUNING_EPOCHS = 20  # the least number
-MAX_FINE_TUNING_EPOCHS = 200
+FINE_TUNING = named_recipe("finetune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ def _fine_tuning(images: int) -> tuple[dict[str, Any], str]:
     trainings["master_training"] = {**trainings["master_training"], "epochs": epochs}
     trainings["final_training"] = {**trainings["final_training"], "epochs": winner}
     trainings["confirm_epochs"] = candidates
-    few_steps = ", because an epoch has few steps" * (epochs > FINE_TUNING_EPOCHS)
+    few_steps = ", because an epoch has few steps" * (epochs > FINE_TUNING["epochs"])
     return trainings, (
         f"{epochs} epochs for the MasterNet, {candidates} for candidates and {winner} for the "
         f"winner{few_steps}"
@@ -151,16 +149,17 @@ def tuned_master(images: int | None, given: Mapping[str, Any]) -> dict[str, Any]
         images: The number of training images; None where they are not counted.
         given: The given fields of this training.
     """
-    training = {**PRESETS["photos"][MASTER_TRAINING], "epochs": FINE_TUNING_EPOCHS, **given}
+    epochs = FINE_TUNING["epochs"]
+    training = {**PRESETS["photos"][MASTER_TRAINING], "epochs": epochs, **given}
     if images is not None and "epochs" not in given:
         training["epochs"] = _enough_epochs(images, training["batch_size"])
     return training
 
 
 def _enough_epochs(images: int, batch_size: int) -> int:
-    """The epochs in which a fine-tuning takes enough steps."""
-    epochs = -(-FINE_TUNING_STEPS // max(1, images // batch_size))
-    return max(FINE_TUNING_EPOCHS, min(MAX_FINE_TUNING_EPOCHS, epochs))
+    """The epochs in which the recipe `finetune` takes enough steps."""
+    least_steps: int = FINE_TUNING["least_steps"]
+    return enough_epochs(FINE_TUNING["epochs"], least_steps, images, batch_size)
 
 
 def _trainings(preset: str) -> dict[str, Any]:

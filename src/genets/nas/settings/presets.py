@@ -3,8 +3,8 @@
 from typing import Any
 
 from genets.nas.settings.toml_tables import merge
+from genets.nas.settings.training import recipe_table
 from genets.structure.space import PAPER_BLOCKS
-from genets.training.recipe import apply_changes, full_recipe
 
 MASTER_TRAINING, TRIAL_TRAINING = "master_training", "trial_training"
 TRAININGS = (MASTER_TRAINING, TRIAL_TRAINING, "final_training")
@@ -12,7 +12,7 @@ TRAININGS = (MASTER_TRAINING, TRIAL_TRAINING, "final_training")
 
 def _training(recipe: str, **changes: Any) -> dict[str, Any]:
     """All fields of a named recipe with changes, but the precision, which the device decides."""
-    fields = apply_changes(full_recipe(recipe), changes)
+    fields = recipe_table(recipe, changes)
     return {name: value for name, value in fields.items() if name != "precision"}
 
 

@@ -23,12 +23,25 @@ from genets.training.recipe import (
 from genets.training.variants import AUTO_FIELDS, RATES, middle_rate
 
 RECIPE = "recipe"  # the key of a table that names a recipe
+# The epochs of a search follow from the number of images before it begins, so no training of a
+# search is lengthened.
+SEARCH_FIELDS = tuple(name for name in FIELDS if name != "least_steps")
 # The fields of trials that count where trials inherit weights, and the name of a recipe, which sets
 # some of them.
 USED_BY_INHERITED_TRIALS = (
     RECIPE, "feature_steps", "batch_size", "precision",
     "crop_area", "flip", "colour_jitter", "auto_augment", "erase",
 )  # fmt: skip
+
+
+def recipe_table(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a named recipe with changes, as a table of a search has them.
+
+    Raises:
+        SettingsError: No recipe has this name.
+    """
+    fields = full_recipe(name)
+    return apply_changes({field: fields[field] for field in SEARCH_FIELDS}, changes)
 
 
 def _recipe_model(base: type[StrictModel], **defaults: Any) -> Any:
@@ -42,7 +55,7 @@ def _recipe_model(base: type[StrictModel], **defaults: Any) -> Any:
     defaults = {**DEFAULTS, **defaults}
     made: dict[str, Any] = {
         name: (hints[name], Field(default=defaults[name], description=texts[name]))
-        for name in FIELDS
+        for name in SEARCH_FIELDS
     }
     return create_model("RecipeFields", __base__=base, __module__=__name__, **made)
 
@@ -82,7 +95,7 @@ class TrainingSettings(_recipe_model(StrictModel, **_DEFAULTS)):  # type: ignore
     @classmethod
     def _expand(cls, name: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a named recipe with changes. Raises SettingsError."""
-        return apply_changes(full_recipe(str(name)), changes)
+        return recipe_table(str(name), changes)
 
     def check(self, table: str) -> None:
         """Raise SettingsError where a search cannot train so. table: the name of these settings."""
@@ -98,7 +111,7 @@ class TrainingSettings(_recipe_model(StrictModel, **_DEFAULTS)):  # type: ignore
 
     def recipe(self) -> RunRecipe:
         """Return the recipe. Outside a search, the precision `auto` is fp32."""
-        values = {name: getattr(self, name) for name in FIELDS}
+        values = {name: getattr(self, name) for name in SEARCH_FIELDS}
         return RunRecipe(**values | {"precision": self.precision.replace("auto", "fp32")})
 
     def on_device(self, device: str) -> Self:
