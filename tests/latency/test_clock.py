@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import binom, trim_mean
 
 from genets.core.errors import TargetError
+from genets.latency.engines import Prepared
 from genets.latency.timing.clock import (
     PROTOCOLS,
     WARM_UP_LIMIT_S,
@@ -52,6 +53,20 @@ def test_a_hundred_runs_in_at_least_thirty_samples(
     assert {len(each.wall_s) for each in taken.values()} == {samples}
     # In turn, a sample is as long as the runs that bring the caches back.
     assert device.windows[-1] == (names[-1], per_sample)
+
+
+@pytest.mark.parametrize(("protocol", "moves"), [("genets-1", 30), ("paper", 0)])
+def test_a_network_is_moved_in_memory_before_each_sample(device, protocol: str, moves: int) -> None:
+    moved = []
+    run = Prepared(
+        device.runner("a", 5e-3), lambda images: images, (1, 3, 8, 8),
+        move=lambda: moved.append(len(device.windows)),
+    )  # fmt: skip
+    taken = sample_interleaved(device, {"a": run}, PROTOCOLS[protocol], min_samples=30)["a"]
+    assert len(taken.wall_s) == 30
+    assert len(moved) == moves
+    if moves:  # the caches are filled again, in windows that are no samples
+        assert {after - before for before, after in itertools.pairwise(moved)} == {3}
 
 
 def test_the_fewest_samples_are_enough_for_the_slowest_network(device) -> None:

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from genets.latency.engines import Prepared
 from genets.latency.timing.drift import (
     MAX_ROUNDS,
     MIN_ROUNDS,
     SAMPLES,
     VISIT_S,
+    Visit,
     remove_drift,
     time_in_rounds,
 )
@@ -29,6 +31,20 @@ def rounds(device, costs: dict[str, float], time_limit_s: float) -> dict[str, fl
 def test_known_costs_are_recovered(device) -> None:
     costs = {"a": 1e-5, "b": 3e-3, "c": 0.2}
     assert rounds(device, costs, 1.0) == pytest.approx(costs, rel=1e-9)
+
+
+def test_a_network_is_moved_in_memory_before_each_visit(device) -> None:
+    moved: list[None] = []
+    run = Prepared(
+        device.runner("a", 1e-3), lambda images: images, (1, 3, 8, 8),
+        move=lambda: moved.append(None),
+    )  # fmt: skip
+    visits: list[Visit] = []
+    time_in_rounds(
+        device, {"a": run}, rng=np.random.default_rng(0), time_limit_s=1.0,
+        on_progress=lambda share: None, on_visit=visits.append,
+    )  # fmt: skip
+    assert len(moved) == len(visits) > 0
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1e-9, MIN_ROUNDS), (1e9, MAX_ROUNDS)])

@@ -22,8 +22,8 @@ import genets.latency.engines
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, Target
 from genets.latency.engines import Prepared, memory, openvino_engine, torch_compile
-from genets.latency.engines.base import Stopwatch, normal_images
-from genets.latency.engines.torch_engine import cpu_has_bf16
+from genets.latency.engines.base import Stopwatch, find_move, normal_images
+from genets.latency.engines.torch_engine import EagerRun, cpu_has_bf16
 from genets.networks import build
 from genets.structure import Structure
 
@@ -173,6 +173,24 @@ def test_the_timed_run_computes_the_normal_images(name, outputs, network) -> Non
     assert len(junk) == 200
     expected = prepared.predict(normal_images((BATCH, 3, SIDE, SIDE))).numpy()
     assert outputs(prepared.run) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_network_that_is_moved_in_memory_computes_the_same(network) -> None:
+    target, engine = Target(batch_size=BATCH, threads=1), ENGINES["torch"]
+    with engine.open(target):
+        prepared = engine.prepare(network, target, SIDE)
+        move, run = find_move(prepared), prepared.run
+        assert isinstance(run, EagerRun)
+        before, outputs = run.tensors(), run()
+        move()
+        after = run.tensors()
+        assert torch.equal(run(), outputs)
+    assert len(before) == len(after) > 1
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old, new)
+        assert old.stride() == new.stride()
+        assert old.data_ptr() != new.data_ptr()
+    assert torch.equal(prepared.predict(normal_images((BATCH, 3, SIDE, SIDE))), outputs)
 
 
 def test_the_callers_network_is_not_changed(case, network) -> None:

@@ -143,6 +143,7 @@ class Prepared:
         memory_bytes: Peak device memory of a run, with weights and inputs, but without the
             preparation; None where it is unknown.
         files: Writes the model to files; None for engines that write no files.
+        move: Moves weights and inputs to other addresses in memory; None where the engine cannot.
     """
 
     run: Run
@@ -152,6 +153,7 @@ class Prepared:
     quantisation: dict[str, Any] | None = None
     memory_bytes: int | None = None
     files: ModelFiles | None = None
+    move: Callable[[], None] | None = None
 
     def __call__(self) -> object:
         return self.run()
@@ -176,6 +178,24 @@ class Prepared:
         if self.files is None:
             raise TargetError("this engine writes no files; onnxruntime and openvino do")
         return self.files.save(folder, name)
+
+
+def find_move(run: Run) -> Callable[[], None] | None:
+    """`Prepared.move` of a run; None for any other function.
+
+    The addresses that a network got when it was prepared change its latency on several threads of a
+    CPU by some percent (python benchmarks/addresses.py).
+    """
+    return run.move if isinstance(run, Prepared) else None
+
+
+def move_in_memory(move: Callable[[], None] | None) -> float:
+    """Move a network to other addresses; return the seconds that this took."""
+    if move is None:
+        return 0.0
+    start = time.perf_counter()
+    move()
+    return time.perf_counter() - start
 
 
 def predict_in_batches(

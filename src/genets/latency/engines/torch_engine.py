@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,6 +42,8 @@ from genets.networks import fold_batchnorm
 
 if TYPE_CHECKING:
     from genets.latency.target import Target
+
+MAX_GAP_BYTES = 2**18  # between tensors that are moved in memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -98,7 +102,8 @@ class TorchEngine:
                     check_memory(folded, shape, dtype)
                 inputs = self.make_inputs(shape, target, latency_only=latency_only)
             run, predict = self.start(folded, inputs, watch, latency_only=latency_only)
-        return Prepared(run, predict, shape, watch.seconds, memory_bytes=memory.bytes)
+        move = run.move if isinstance(run, EagerRun) and target.is_cpu else None
+        return Prepared(run, predict, shape, watch.seconds, memory_bytes=memory.bytes, move=move)
 
     def place(self, target: Target) -> str:
         """See `Engine.place`."""
@@ -129,7 +134,32 @@ class TorchEngine:
         forget_peak(inputs.device)
         if inputs.is_cuda:
             network(inputs)  # a run without a search for algorithms shows the memory of later runs
-        return lambda: network(inputs), lambda images: predict_eagerly(network, images, inputs)
+        predict = partial(predict_eagerly, network, inputs=inputs)
+        return EagerRun(network, inputs), predict
+
+
+class EagerRun:
+    """A run of fixed inputs."""
+
+    def __init__(self, network: nn.Module, inputs: Tensor) -> None:
+        self._network, self._inputs = network, inputs
+        self._rng = random.Random(0)
+
+    def __call__(self) -> Tensor:
+        outputs: Tensor = self._network(self._inputs)
+        return outputs
+
+    def tensors(self) -> list[Tensor]:
+        """The weights and the inputs."""
+        network = self._network
+        return [each.data for each in (*network.parameters(), *network.buffers(), self._inputs)]
+
+    def move(self) -> None:
+        """Move weights and inputs to other addresses; see `Prepared.move`."""
+        gaps = []  # kept until all is moved
+        for each in (*self._network.parameters(), *self._network.buffers(), self._inputs):
+            gaps.append(torch.empty(self._rng.randrange(MAX_GAP_BYTES), dtype=torch.uint8))
+            each.data = each.data.clone()
 
 
 def predict_eagerly(step: Step, images: Tensor, inputs: Tensor) -> Tensor:

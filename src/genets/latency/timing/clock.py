@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from genets.core.errors import TargetError, unknown_name
-from genets.latency.engines.base import DeviceClock, Run
+from genets.latency.engines.base import DeviceClock, Run, find_move, move_in_memory
 from genets.latency.timing.statistics import (
     MIN_SAMPLES,
     Array,
@@ -39,7 +39,8 @@ class Protocol:
         interval_share: Sampling continues until both ends of the median's 95 % interval are
             within this share of the median. None means that `samples` is the exact number.
         fills_window: Whether a sample is the mean of as many runs in a row as make the timer's
-            error negligible. Otherwise a sample is one run.
+            error negligible, at other addresses in memory where the engine can move a network.
+            Otherwise a sample is one run.
         estimate: Maps all samples to the latency.
     """
 
@@ -109,11 +110,15 @@ class Samples:
 class _Sampled:
     """A network and its samples, in seconds per run; see `Samples`.
 
+    move: Moves the network to other addresses in memory before each sample.
+    is_cold: Whether the caches have something else before each sample.
     spent_s: The part of the time limit that the samples have used.
     """
 
     run: Run
     runs_per_sample: int
+    move: Callable[[], None] | None
+    is_cold: bool
     spent_s: float = 0.0
     wall_s: list[float] = field(default_factory=list)
     undelayed_s: list[float] = field(default_factory=list)
@@ -174,13 +179,15 @@ def sample_interleaved(
         The samples of each network.
     """
     watch = watch or ActivityWatch(clock)
-    alone, networks = len(runs) == 1, []
-    # In turn, a sample is as long as the runs before it, which are not timed.
-    window_s = clock.min_window_s if alone else max(clock.min_window_s, REFILL_CACHES_S)
+    networks = []
     for run in runs.values():
         per_run = warm_up(clock, run)
+        move = find_move(run) if protocol.fills_window else None
+        is_cold = len(runs) > 1 or move is not None
+        # Such a sample is as long as the runs before it, which are not timed.
+        window_s = max(clock.min_window_s, REFILL_CACHES_S if is_cold else 0.0)
         count = math.ceil(window_s / per_run) if protocol.fills_window else 1
-        networks.append(_Sampled(run, max(1, count)))
+        networks.append(_Sampled(run, max(1, count), move, is_cold))
     base = None if reference is None else networks[list(runs).index(reference)]
     minimum = _least_samples(networks, protocol) if min_samples is None else min_samples
 
@@ -192,7 +199,7 @@ def sample_interleaved(
     active = networks
     while active:
         for network in active if base is None or base in active else [base, *active]:
-            _sample(watch, network, alone=alone)
+            _sample(watch, network)
         count = len(active[0].wall_s)
         if on_progress is not None:
             spent = sum(network.spent_s for network in networks)
@@ -214,10 +221,12 @@ def _least_samples(networks: list[_Sampled], protocol: Protocol) -> int:
     return max(protocol.samples, math.ceil(protocol.runs / runs_per_sample))
 
 
-def _sample(watch: ActivityWatch, network: _Sampled, *, alone: bool) -> None:
+def _sample(watch: ActivityWatch, network: _Sampled) -> None:
     """Add one sample to the network."""
-    long = bool(network.wall_s) and network.wall_s[-1] > LONG_RUN_S
-    network.spent_s += 0.0 if alone or long else _refill_caches(watch, network.run)
+    network.spent_s += move_in_memory(network.move)
+    is_long = bool(network.wall_s) and network.wall_s[-1] > LONG_RUN_S
+    if network.is_cold and not is_long:
+        network.spent_s += _refill_caches(watch, network.run)
     window = watch.time_runs(network.run, network.runs_per_sample)
     wall_s, undelayed_s = (seconds / network.runs_per_sample for seconds in window)
     network.wall_s.append(wall_s)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from genets.latency.engines.base import DeviceClock, Run
+from genets.latency.engines.base import DeviceClock, Run, find_move, move_in_memory
 from genets.latency.timing.clock import warm_up
 from genets.latency.timing.statistics import Array
 from genets.latency.timing.watch import ActivityWatch
@@ -240,10 +240,12 @@ def _visit(
     clock: DeviceClock, watch: ActivityWatch, run: Run, before: Run | None
 ) -> tuple[float, float]:
     """The seconds of one run, and the seconds that the visit took."""
+    moving_s = move_in_memory(find_move(run))
     first = watch.time_runs(run, 1)
-    per_run = spent = max(_typical_s([first], watch), 1e-9)
+    per_run = max(_typical_s([first], watch), 1e-9)
     if per_run >= VISIT_S and (watch.has_room() or not math.isnan(first[1])):
-        return per_run, first[0]
+        return per_run, moving_s + first[0]
+    spent = moving_s + per_run
     if per_run < UNTIMED_S:
         count = math.ceil((UNTIMED_S - per_run) / per_run)
         spent += clock.time_runs(run, count)
