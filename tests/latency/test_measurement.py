@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import re
 
@@ -123,6 +124,23 @@ def test_ratios_to_a_reference(fake_engine, device) -> None:
     without = measure_interleaved(deep, target, 8, time_limit_s=5)
     assert {m.ratio for m in without.values()} == {None}
     assert all(m.noisy for m in without.values())
+
+
+def test_a_wider_interval_needs_fewer_samples(fake_engine, device) -> None:
+    fake_engine(lambda network, target, resolution: 1e-3 * len(network))
+    noise = itertools.cycle([1.0, 1.03, 0.98, 1.01, 0.97, 1.02, 0.99])
+    device.slowness = lambda now_s: next(noise)
+    nets = {str(n): nn.Sequential(*(nn.Identity() for _ in range(n))) for n in (2, 4)}
+    target = Target(engine="fake", batch_size=1)
+
+    def measure_within(share: float) -> Measurement:
+        return measure_interleaved(nets, target, 8, reference="2", interval_share=share)["4"]
+
+    narrow, wide = measure_within(0.001), measure_within(0.05)
+    assert len(wide.samples_ms) < len(narrow.samples_ms)
+    assert wide.ratio is not None
+    assert wide.ratio.high <= 1.05 * wide.ratio.median
+    assert not wide.noisy
 
 
 def test_latencies_must_be_precise_beside_a_ratio(fake_engine, device) -> None:

@@ -413,8 +413,9 @@ def test_records_of_older_studies_are_read() -> None:
 
 
 @pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize(("threads", "share"), [(1, 0.015), (2, 0.02)])
 def test_the_laboratory_gives_ratios_to_the_first_network(
-    monkeypatch: pytest.MonkeyPatch, *, relative: bool
+    monkeypatch: pytest.MonkeyPatch, threads: int, share: float, *, relative: bool
 ) -> None:
     given: dict[str, Any] = {}
 
@@ -423,5 +424,7 @@ def test_the_laboratory_gives_ratios_to_the_first_network(
         return Engine({})([MASTER, OTHER]) | {str(s): None for s in (MASTER, OTHER)}
 
     monkeypatch.setattr(laboratory, "measure_interleaved", measure)
-    laboratory.Laboratory().measure([MASTER, OTHER], Target(), 10, 1.0, relative=relative)
+    target = Target(threads=threads)
+    laboratory.Laboratory().measure([MASTER, OTHER], target, 10, 1.0, relative=relative)
     assert (given["reference"], given["precise_ratios"]) == (str(MASTER), relative)
+    assert given["interval_share"] == (share if relative else None)

@@ -26,6 +26,7 @@ from genets.latency.predictor.visits import remove_visits
 from genets.latency.timing.calm import OnWait, count_idle_threads, wait_until_calm
 from genets.nas.candidates.export import OnnxCheck, export_network
 from genets.nas.candidates.quantised import score_quantised
+from genets.nas.selection.network_latency import narrow_share
 from genets.nas.study import layout
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
 from genets.nas.team_training import TeamJob, train_in_team
@@ -338,6 +339,7 @@ def _measure_in_turn(
         {name: resolution for name, (_, resolution) in networks.items()},
         reference=reference,
         precise_ratios=relative,
+        interval_share=narrow_share(target.resolved()) if relative else None,
         time_limit_s=time_limit_s,
         on_progress=on_progress,
     )

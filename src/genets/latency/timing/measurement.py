@@ -68,8 +68,9 @@ class Measurement:
         p99_ms_per_image: 99th percentile of all samples.
         samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
             a fast network is a mean over several runs.
-        noisy: Whether the interval did not come within 1 % of the median in the given time. Where
-            ratios had to be precise, the interval of the ratio counts.
+        noisy: Whether the interval did not come within 1 % of the median, or within another share
+            that was asked for, in the given time. Where ratios had to be precise, the interval of
+            the ratio counts.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
         protocol: The name of the protocol, `genets-1` or `paper`.
@@ -227,6 +228,7 @@ def measure_interleaved(
     protocol: str = "genets-1",
     reference: str | None = None,
     precise_ratios: bool = True,
+    interval_share: float | None = None,
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
     calibration: Mapping[str, Tensor] | None = None,
@@ -243,6 +245,8 @@ def measure_interleaved(
         reference: The name of a network, to which each measurement then has its ratio.
         precise_ratios: Whether the networks are sampled until the ratios to a reference are
             precise. Otherwise they are sampled until the latencies are.
+        interval_share: Replaces the protocol's `interval_share`, within which a latency or a ratio
+            is precise.
         min_samples: Replaces the protocol's number of samples.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
@@ -257,6 +261,8 @@ def measure_interleaved(
         TargetError: See `measure`; or the reference is unknown or cannot be prepared.
     """
     rule = find_protocol(protocol)
+    if interval_share is not None:
+        rule = replace(rule, interval_share=interval_share)
     if reference is not None and reference not in networks:
         raise TargetError(unknown_name("reference", reference, networks))
     if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):

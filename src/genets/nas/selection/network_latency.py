@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from genets.latency import Budget, LatencyTable, Measurement
+from genets.latency import Budget, LatencyTable, Measurement, Target
 from genets.latency.timing.measurement import Ratio, is_wide
 
 MAX_RATIO_SHARE = 0.05  # half-width of the interval of a ratio that decides on a busy device
@@ -20,8 +20,7 @@ REPEATED_SPREAD = 2.0
 # several: a CPU may have another speed some minutes later, which changes ratios that were measured
 # precisely (python benchmarks/budgets.py).
 LEAST_SHARE_ONE_THREAD, LEAST_SHARE = 0.03, 0.04
-# The half-width of an interval at which a measurement ends.
-NARROW_SHARE = 0.01
+NARROW_SHARE = 0.01  # the half-width of the interval of a latency at which a measurement ends
 _MASTER_FIELDS = (
     "master_ms_per_image",
     "master_low_ms_per_image",
@@ -30,6 +29,24 @@ _MASTER_FIELDS = (
     "master_undelayed",
     "master_disturbances",
 )
+
+
+def least_share(target: Target) -> float:
+    """The least half-width of `NetworkLatency.interval_ms`, as a share of the ratio.
+
+    target: With its number of threads, as `Target.resolved` gives it.
+    """
+    if not target.is_cpu:
+        return 0.0
+    return LEAST_SHARE_ONE_THREAD if target.threads == 1 else LEAST_SHARE
+
+
+def narrow_share(target: Target) -> float:
+    """The half-width of the interval of a ratio at which a measurement ends.
+
+    More samples would not make `NetworkLatency.interval_ms` narrower. target: See `least_share`.
+    """
+    return max(NARROW_SHARE, least_share(target) / REPEATED_SPREAD)
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,9 @@ class NetworkLatency:
         ratio = self._ratio_for(budget)
         if ratio is None:
             return self.network.low_ms_per_image, self.network.high_ms_per_image
-        share = self._least_share if ratio.low < ratio.high else 0.0
+        # On a busy device, BUSY_MARGIN is the reserve.
+        has_reserve = self.disturbed or ratio.low == ratio.high
+        share = 0.0 if has_reserve else least_share(self.network.target)
         low = min(REPEATED_SPREAD * (ratio.low - ratio.median), -share * ratio.median)
         high = max(REPEATED_SPREAD * (ratio.high - ratio.median), share * ratio.median)
         ms = self.master_ms_per_image
@@ -105,13 +124,6 @@ class NetworkLatency:
     def _ratio_for(self, budget: Budget) -> Ratio | None:
         """The ratio to the MasterNet, where it decides on the budget and is known."""
         return self.network.ratio if budget.is_relative else None
-
-    @property
-    def _least_share(self) -> float:
-        target = self.network.target
-        if not target.is_cpu or self.disturbed:  # there, BUSY_MARGIN is the reserve
-            return 0.0
-        return LEAST_SHARE_ONE_THREAD if target.threads == 1 else LEAST_SHARE
 
     @property
     def _margin(self) -> float:
@@ -199,8 +211,7 @@ class NetworkLatency:
         ratio, net, share = self._ratio_for(budget), self.network, NARROW_SHARE
         median, high = net.ms_per_image, net.high_ms_per_image
         if ratio is not None:
-            median, high = ratio.median, ratio.high
-            share = max(share, self._least_share / REPEATED_SPREAD)
+            median, high, share = ratio.median, ratio.high, narrow_share(net.target)
         is_narrow = high <= (1 + share) * median
         return self.interval_ms(budget)[0] <= self.budget_ms(budget) and not is_narrow
 

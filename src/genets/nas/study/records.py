@@ -107,7 +107,8 @@ class Candidate:
         measured_ms: Median of the measurement.
         low_ms, high_ms: The 95 % interval of the median.
         master_ms: The MasterNet's median, measured in turn with this network.
-        noisy: Whether the interval stayed wider than 1 % of the median until the time limit.
+        noisy: Whether the interval of the measurement stayed wide until the time limit; see
+            `Measurement`.
         predicted_accuracy: The accuracy model's prediction on validation images: top-1 (0 to 1),
             balanced accuracy (0 to 1), or minus the cross-entropy (nats), as the study's
             `metric` says. None at a resolution without trials.
