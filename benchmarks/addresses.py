@@ -34,9 +34,9 @@ from genets.latency.timing.clock import sample_interleaved
 from genets.latency.timing.measurement import Ratio
 from genets.structure import DesignSpace, zoo
 
-NETWORKS, CLASSES, SAMPLES = 5, 10, 60
+NETWORKS, CLASSES, SAMPLES = 5, 10, 40
 # The number of samples decides, and no interval.
-PROTOCOL = replace(PROTOCOLS["genets-1"], samples=SAMPLES, interval_share=None)
+PROTOCOL = replace(PROTOCOLS["genets-1"], samples=SAMPLES, runs=SAMPLES, interval_share=None)
 Runs = dict[str, Prepared]
 
 
