@@ -1,13 +1,14 @@
 """Do the addresses of a network in memory change its latency, and does a measurement average this?
 
-    python benchmarks/addresses.py [--times 8] [--threads 1 2]
+    python benchmarks/addresses.py [--times 6] [--threads 1 2] [--engine torch]
 
 Five random structures of the space of the demo are measured in turn with the MasterNet, again and
 again, in three ways that take turns:
 
 - `prepared once`: the networks stay where they are in memory.
 - `prepared anew`: they are prepared again for each measurement, as in another process.
-- `moved`: they are also moved to other addresses before each sample, as genets measures.
+- `moved`: they are also moved to other addresses before each sample, as genets measures; only for
+  an engine that can move networks.
 
 For each way and number of threads, all relative and means over the networks:
 
@@ -15,7 +16,7 @@ For each way and number of threads, all relative and means over the networks:
 - `spread_of_mean`: the same of the mean ratio of all five; it shows the part of the MasterNet.
 - `half_width_of_ratio`: the half-width of the 95 % interval of the ratio in one measurement.
 
-Writes benchmarks/results/addresses.json.
+Writes benchmarks/results/addresses.json, or for another engine than torch addresses_<engine>.json.
 """
 
 from __future__ import annotations
@@ -44,16 +45,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--times", type=int, default=8)
+    parser.add_argument("--times", type=int, default=6)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--engine", default="torch")
     options = parser.parse_args()
-    figures = {f"{threads} threads": repeat(threads, options.times) for threads in options.threads}
-    write_result("addresses", {"times": options.times, "samples": SAMPLES, **figures})
+    targets = [Target(engine=options.engine, threads=threads) for threads in options.threads]
+    figures = {f"{each.threads} threads": repeat(each, options.times) for each in targets}
+    name = "addresses" if options.engine == "torch" else f"addresses_{options.engine}"
+    write_result(name, {"times": options.times, "samples": SAMPLES, **figures}, targets[-1])
 
 
-def repeat(threads: int, times: int) -> dict[str, dict[str, float]]:
+def repeat(target: Target, times: int) -> dict[str, dict[str, float]]:
     """Measure all networks several times in each way."""
-    target = Target(threads=threads).resolved()
+    target = target.resolved()
     master, rng = zoo["master_small"].with_resolution(16), np.random.default_rng(0)
     space, engine = DesignSpace().around(master), ENGINES[target.engine]
     structures = [master, *(space.sample(rng) for _ in range(NETWORKS))]
@@ -68,8 +72,9 @@ def repeat(threads: int, times: int) -> dict[str, dict[str, float]]:
         ways: dict[str, Callable[[], Runs]] = {
             "prepared once": lambda: once,
             "prepared anew": lambda: prepare(moves=False),
-            "moved": lambda: prepare(moves=True),
         }
+        if all(run.move for run in prepare(moves=True).values()):
+            ways["moved"] = lambda: prepare(moves=True)
         ratios: dict[str, list[list[Ratio]]] = {way: [] for way in ways}
         for _ in range(times):
             for way, runs in ways.items():
