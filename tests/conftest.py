@@ -1,8 +1,10 @@
 """Settings of all tests: one thread for each worker, and the same examples in every run."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 # Test workers share the cores; threads of their own would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -11,6 +13,9 @@ os.environ["HF_HUB_CACHE"] = os.path.join(os.path.dirname(__file__), "no-downloa
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from fake_device import FakeDevice, FakeEngine
 
 settings.register_profile("genets", derandomize=True, deadline=None, database=None)
 settings.load_profile("genets")
@@ -25,6 +30,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in marked:
                 item.add_marker(pytest.mark.skip("needs a CUDA device, and PyTorch finds none"))
+
+
+@pytest.fixture
+def device() -> FakeDevice:
+    from fake_device import FakeDevice
+
+    return FakeDevice()
+
+
+@pytest.fixture
+def fake_engine(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[..., float]], FakeEngine]:
+    """Adds an engine named `fake` with the given costs."""
+    from fake_device import FakeEngine
+    from genets.latency import ENGINES
+    from genets.latency.target import ENGINE_PROVIDERS
+
+    def put(cost_s: Callable[..., float]) -> FakeEngine:
+        engine = FakeEngine(device, cost_s)
+        monkeypatch.setitem(ENGINES, "fake", engine)
+        monkeypatch.setitem(ENGINE_PROVIDERS, "fake", ())
+        return engine
+
+    return put
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_device import FakeActivity, FakeDevice
 from torch import nn
 
+from fake_device import FakeActivity, FakeDevice
 from genets.latency import Measurement, Target, measure, measure_interleaved
 from genets.latency.engines.activity import SystemActivity, other_cpus
 from genets.latency.timing.calm import CHECK_S, count_idle_threads, wait_until_calm

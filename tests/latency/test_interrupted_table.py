@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fake_device import FakeActivity, FakeDevice, FakeEngine, layer_costs_s
 
+from fake_device import FakeActivity, FakeDevice, FakeEngine, layer_costs_s
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target
 from genets.latency.engines.nvml import GpuReading
@@ -404,7 +404,7 @@ def test_recorded_visits_must_be_those_of_the_generator(device) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path[:0] = [{folder!r}]
+sys.path[:0] = {folders!r}
 import pytest
 import test_interrupted_table as lab
 from genets.latency import ENGINES
@@ -426,7 +426,8 @@ lab.build(Path({file!r}))
 
 def test_a_process_that_is_killed(engine, complete, device, tmp_path) -> None:
     file = tmp_path / "t.visits.jsonl"
-    script = KILLED.format(folder=str(Path(__file__).parent), file=str(file))
+    folders = [str(folder) for folder in Path(__file__).parents[:2]]
+    script = KILLED.format(folders=folders, file=str(file))
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert json.loads(file.read_text().splitlines()[0])["version"] == visits.VERSION

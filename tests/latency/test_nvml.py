@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from fake_device import FakeDevice
 from torch import nn
 
+from fake_device import FakeDevice
 from genets.latency import ENGINES, LatencyTable, Target, measure
 from genets.latency.engines import Prepared, nvml
 from genets.latency.engines.nvml import GpuReading, NvmlCounters, open_gpu

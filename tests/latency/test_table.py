@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeEngine, layer_costs_s
 from torch import nn
 
+from fake_device import FakeDevice, FakeEngine, layer_costs_s
 from genets.core.errors import TargetError
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.environment import describe_environment

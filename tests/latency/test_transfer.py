@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeEngine, layer_costs_s
 
+from fake_device import FakeDevice, FakeEngine, layer_costs_s
 from genets.latency import ENGINES, LatencyTable, TableSettings, Target, measure
 from genets.latency.engines.base import Engine
 from genets.latency.predictor import transfer
