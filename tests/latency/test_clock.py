@@ -139,6 +139,42 @@ def test_a_network_with_a_precise_ratio_is_sampled_no_longer(device) -> None:
     assert device.now_s - start_s < 8
 
 
+def test_latencies_and_ratios_are_precise(device) -> None:
+    """A ratio of two networks, each with its own noise, needs more samples than one latency."""
+    rng = np.random.default_rng(0)
+
+    def run() -> None:
+        device.launches.append("noisy")
+        device.pending_s += 0.02 * rng.uniform(0.9, 1.1)
+
+    runs = dict.fromkeys("abc", run)
+    latencies, both = (
+        sample_interleaved(device, runs, GENETS_1, reference="a", precise=precise, time_limit_s=1e9)
+        for precise in ("latencies", "both")
+    )
+    assert any(is_noisy(each.ratios(latencies["a"]), 0.01) for each in latencies.values())
+    for each in both.values():
+        assert not is_noisy(each.counted_s, 0.01)
+        assert not is_noisy(each.ratios(both["a"]), 0.01)
+    assert len({len(each.wall_s) for each in both.values()}) == 1
+    assert len(both["a"].wall_s) > len(latencies["a"].wall_s)
+
+
+def test_imprecise_latencies_beside_precise_ratios_are_sampled_until_the_limit(device) -> None:
+    device.slowness = lambda now_s: 1 + 0.03 * now_s
+    runs = {name: device.runner(name, cost_s) for name, cost_s in (("a", 0.01), ("b", 0.05))}
+    counts = {}
+    for precise in ("ratios", "latencies", "both"):
+        device.now_s = 0.0
+        taken = sample_interleaved(
+            device, runs, GENETS_1, reference="a", precise=precise, time_limit_s=20.0
+        )
+        counts[precise] = [len(each.wall_s) for each in taken.values()]
+    assert counts["ratios"] == [100, 100]
+    assert counts["both"] == counts["latencies"]
+    assert counts["both"][0] == counts["both"][1] > 200
+
+
 def test_a_pair_with_an_interrupted_sample_has_no_ratio() -> None:
     wall_s = np.array([2.0, 4.0, 9.0, 4.0])
     network = Samples(wall_s, np.array([2.0, 4.0, np.nan, 4.0]))

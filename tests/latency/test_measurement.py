@@ -143,12 +143,13 @@ def test_a_wider_interval_needs_fewer_samples(fake_engine, device) -> None:
     assert not wide.noisy
 
 
-def test_latencies_must_be_precise_beside_a_ratio(fake_engine, device) -> None:
+@pytest.mark.parametrize("precise", ["latencies", "both"])
+def test_latencies_must_be_precise_beside_a_ratio(fake_engine, device, precise: str) -> None:
     fake_engine(lambda network, target, resolution: 1e-3 * len(network))
     device.slowness = lambda now_s: 1 + 0.3 * now_s
     nets = {str(n): nn.Sequential(*(nn.Identity() for _ in range(n))) for n in (2, 4)}
     target = Target(engine="fake", batch_size=1)
-    result = measure_interleaved(nets, target, 8, reference="2", precise_ratios=False)
+    result = measure_interleaved(nets, target, 8, reference="2", precise=precise)
     assert result["4"].noisy
     assert result["4"].ratio is not None
     assert result["4"].ratio.median == pytest.approx(2.0, rel=0.02)
@@ -163,18 +164,35 @@ def test_the_reference_alone_is_measured_as_without_a_reference(fake_engine, dev
     assert result.ratio is None
 
 
-def test_a_reference_that_is_unknown_or_fails(fake_engine) -> None:
-    engine = fake_engine(lambda *_: 1e-3)
+def test_an_unknown_reference(fake_engine) -> None:
+    fake_engine(lambda *_: 1e-3)
     nets, target = {"net": nn.Identity(), "other": nn.Identity()}, Target(engine="fake")
     with pytest.raises(TargetError, match="unknown reference 'nets'; did you mean net"):
         measure_interleaved(nets, target, 8, reference="nets")
 
-    def refuse(*_: object) -> None:
-        raise TargetError("it cannot be prepared")
 
-    engine.prepare = refuse
+def test_without_its_reference_a_network_is_measured_as_if_none_was_asked_for(
+    fake_engine, device
+) -> None:
+    def cost_s(network: nn.Module, *_: object) -> float:
+        if isinstance(network, nn.ReLU):
+            raise TargetError("it cannot be prepared")
+        return 1e-3
+
+    fake_engine(cost_s)
+    device.slowness = lambda now_s: 1 + 0.3 * now_s
+    nets = {"a": nn.ReLU(), "b": nn.Identity(), "c": nn.Identity()}
+    target, errors = Target(engine="fake", batch_size=1), dict[str, str]()
+    result = measure_interleaved(
+        nets, target, 8, reference="a", time_limit_s=2.0,
+        on_error=lambda name, error: errors.update({name: str(error)}),
+    )  # fmt: skip
+    assert errors == {"a": "it cannot be prepared"}
+    assert {name: (m.ratio, m.noisy) for name, m in result.items()} == {
+        "b": (None, True), "c": (None, True),
+    }  # fmt: skip
     with pytest.raises(TargetError, match="it cannot be prepared"):
-        measure_interleaved(nets, target, 8, reference="net", on_error=lambda *_: None)
+        measure_interleaved(nets, target, 8, reference="a")
 
 
 def test_too_few_pairs_give_no_ratio(fake_engine) -> None:

@@ -426,5 +426,6 @@ def test_the_laboratory_gives_ratios_to_the_first_network(
     monkeypatch.setattr(laboratory, "measure_interleaved", measure)
     target = Target(threads=threads)
     laboratory.Laboratory().measure([MASTER, OTHER], target, 10, 1.0, relative=relative)
-    assert (given["reference"], given["precise_ratios"]) == (str(MASTER), relative)
+    precise = "ratios" if relative else "latencies"
+    assert (given["reference"], given["precise"]) == (str(MASTER), precise)
     assert given["interval_share"] == (share if relative else None)

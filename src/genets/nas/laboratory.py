@@ -338,7 +338,7 @@ def _measure_in_turn(
         target,
         {name: resolution for name, (_, resolution) in networks.items()},
         reference=reference,
-        precise_ratios=relative,
+        precise="ratios" if relative else "latencies",
         interval_share=narrow_share(target.resolved()) if relative else None,
         time_limit_s=time_limit_s,
         on_progress=on_progress,

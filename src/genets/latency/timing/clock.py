@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,8 @@ MAX_SAMPLES = 10_000
 REFILL_CACHES_S = 0.01
 MAX_WALL_SHARE = 4.0  # of the time limit: the wall time of samples that wait for a CPU
 LONG_RUN_S = 0.5  # for a run of this length, earlier contents of the caches do not matter
+
+Precise = Literal["latencies", "ratios", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ def sample_interleaved(
     *,
     watch: ActivityWatch | None = None,
     reference: str | None = None,
+    precise: Precise = "ratios",
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
     on_progress: Callable[[float], None] | None = None,
@@ -165,13 +169,15 @@ def sample_interleaved(
         runs: The run of each network, by name.
         protocol: The protocol.
         watch: Notes interrupted samples; by default one for `clock`.
-        reference: The name of a network. Each other network is then sampled in turn with it until
-            its ratio is precise, instead of all until their latencies are.
+        reference: The name of the network for the ratios.
+        precise: What must be precise; without a reference, the latencies. With "ratios", each
+            network is sampled in turn with the reference until its own ratio is precise.
+            Otherwise all networks are sampled over the same time.
         min_samples: Replaces the protocol's minimum number of samples.
         time_limit_s: Limit of the sampling for each network, without waiting for a CPU; with it,
-            MAX_WALL_SHARE times as long. Without a reference, the networks share their limits. At
-            least MIN_SAMPLES samples are taken anyway (or `min_samples`, if that is smaller), as
-            fewer give no interval.
+            MAX_WALL_SHARE times as long. Networks that are sampled over the same time share their
+            limits. At least MIN_SAMPLES samples are taken anyway (or `min_samples`, if that is
+            smaller), as fewer give no interval.
         on_progress: Called with the share of the sampling that is done, 0 to 1: the share of the
             time limit or of the minimum number of samples, whichever is larger.
 
@@ -188,13 +194,16 @@ def sample_interleaved(
         window_s = max(clock.min_window_s, REFILL_CACHES_S if is_cold else 0.0)
         count = math.ceil(window_s / per_run) if protocol.fills_window else 1
         networks.append(_Sampled(run, max(1, count), move, is_cold))
-    base = None if reference is None else networks[list(runs).index(reference)]
+    base = None
+    if reference is not None and precise != "latencies":
+        base = networks[list(runs).index(reference)]
+    ratios_alone = base is not None and precise == "ratios"
     minimum = _least_samples(networks, protocol) if min_samples is None else min_samples
 
     def is_late(network: _Sampled) -> bool:
         if sum(each.spent_s for each in networks) >= time_limit_s * len(networks):
             return True
-        return base is not None and network.spent_s >= time_limit_s
+        return ratios_alone and network.spent_s >= time_limit_s
 
     active = networks
     while active:
@@ -208,9 +217,12 @@ def sample_interleaved(
         if count >= min(minimum, MIN_SAMPLES):
             left = [each for each in left if not is_late(each)]
         if count >= minimum:
-            left = [each for each in left if not _is_enough(each, base, watch, protocol)]
+            left = [
+                each for each in left
+                if not _is_enough(each, base, watch, protocol, ratios_alone=ratios_alone)
+            ]  # fmt: skip
         # Latencies are comparable only where all networks are sampled over the same time.
-        active = left if base is not None or not left else networks
+        active = left if ratios_alone or not left else networks
     has_room = bool(watch.has_room())
     samples = [network.samples(has_room=has_room) for network in networks]
     return dict(zip(runs, samples, strict=True))
@@ -253,16 +265,31 @@ def _cost_s(window: tuple[float, float]) -> float:
 
 
 def _is_enough(
-    network: _Sampled, base: _Sampled | None, watch: ActivityWatch, protocol: Protocol
+    network: _Sampled,
+    base: _Sampled | None,
+    watch: ActivityWatch,
+    protocol: Protocol,
+    *,
+    ratios_alone: bool,
 ) -> bool:
-    """Whether a network has enough samples. base: The reference of its ratio."""
+    """Whether a network has enough samples.
+
+    Args:
+        network: The network.
+        base: The reference, if the ratio to it must be precise.
+        watch: See `sample_interleaved`.
+        protocol: See `sample_interleaved`.
+        ratios_alone: Whether the latencies need not be precise.
+    """
     share = protocol.interval_share
     if share is None or len(network.wall_s) >= MAX_SAMPLES:
         return True
     has_room = bool(watch.has_room())
     samples = network.samples(has_room=has_room)
-    if base is not None:
-        return not is_noisy(samples.ratios(base.samples(has_room=has_room)), share)
+    if base is not None and is_noisy(samples.ratios(base.samples(has_room=has_room)), share):
+        return False
+    if ratios_alone:
+        return True
     return samples.has_enough_undelayed and not is_noisy(samples.counted_s, share)
 
 

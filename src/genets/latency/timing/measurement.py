@@ -17,6 +17,7 @@ from genets.latency.engines.nvml import open_gpu
 from genets.latency.environment import describe_environment
 from genets.latency.target import Target
 from genets.latency.timing.clock import (
+    Precise,
     Protocol,
     Samples,
     find_protocol,
@@ -69,8 +70,8 @@ class Measurement:
         samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
             a fast network is a mean over several runs.
         noisy: Whether the interval did not come within 1 % of the median, or within another share
-            that was asked for, in the given time. Where ratios had to be precise, the interval of
-            the ratio counts.
+            that was asked for, in the given time. Where ratios alone had to be precise, the
+            interval of the ratio counts.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
         protocol: The name of the protocol, `genets-1` or `paper`.
@@ -227,7 +228,7 @@ def measure_interleaved(
     *,
     protocol: str = "genets-1",
     reference: str | None = None,
-    precise_ratios: bool = True,
+    precise: Precise = "ratios",
     interval_share: float | None = None,
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
@@ -243,22 +244,25 @@ def measure_interleaved(
         resolution: Pixels along one side of the input, for all networks or by name.
         protocol: `genets-1` or `paper`.
         reference: The name of a network, to which each measurement then has its ratio.
-        precise_ratios: Whether the networks are sampled until the ratios to a reference are
-            precise. Otherwise they are sampled until the latencies are.
+        precise: What must be precise before the sampling ends: "ratios" to the reference,
+            "latencies", or "both". Latencies of different networks can be compared only if
+            latencies must be precise, because all networks are then sampled over the same time.
+            Without a ratio, latencies must be precise.
         interval_share: Replaces the protocol's `interval_share`, within which a latency or a ratio
             is precise.
         min_samples: Replaces the protocol's number of samples.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
-        on_error: Called with each network that cannot be prepared, which is then left out.
-            Without `on_error` such a network raises its error.
+        on_error: Called with each network that cannot be prepared, which is then left out. If the
+            reference is left out, there are no ratios. Without `on_error` such a network raises
+            its error.
         on_progress: Called with the share of the sampling that is done, 0 to 1.
 
     Returns:
         The measurements by name.
 
     Raises:
-        TargetError: See `measure`; or the reference is unknown or cannot be prepared.
+        TargetError: See `measure`; or the reference is unknown.
     """
     rule = find_protocol(protocol)
     if interval_share is not None:
@@ -281,11 +285,11 @@ def measure_interleaved(
                     network, target, resolutions[name], (calibration or {}).get(name)
                 )
             except TargetError as error:
-                if on_error is None or name == reference:
+                if on_error is None:
                     raise
                 on_error(name, error)
         # A network that is measured alone has no ratio.
-        base = reference if precise_ratios and len(runs) > 1 else None
+        base = reference if reference in runs and len(runs) > 1 else None
         watch = ActivityWatch(clock, target.resolved().threads)
         counters = None if target.is_cpu else open_gpu(target.device)
         with watch_gpu(counters) as gpu:
@@ -295,6 +299,7 @@ def measure_interleaved(
                 rule,
                 watch=watch,
                 reference=base,
+                precise=precise,
                 min_samples=min_samples,
                 time_limit_s=time_limit_s,
                 on_progress=on_progress,
@@ -307,8 +312,8 @@ def measure_interleaved(
         name: _summarise(
             samples[name],
             rule,
-            None if reference is None or len(runs) == 1 else samples[reference],
-            precise_ratio=base is not None,
+            None if base is None else samples[base],
+            ratio_decides=precise == "ratios",
             seconds=run.seconds,
             quantisation=run.quantisation,
             memory_bytes=run.memory_bytes,
@@ -335,7 +340,7 @@ def _summarise(
     rule: Protocol,
     reference: Samples | None,
     *,
-    precise_ratio: bool,
+    ratio_decides: bool,
     gpu: GpuWatch,
     has_room: bool | None,
     launch_share: float | None,
@@ -347,7 +352,7 @@ def _summarise(
         samples: The samples of the network.
         rule: The protocol.
         reference: The samples of the network to which the ratio is given.
-        precise_ratio: Whether the ratio had to be precise.
+        ratio_decides: Whether the ratio, if there is one, had to be precise, not the latency.
         gpu: What was read of the GPU during the sampling.
         has_room: Whether other processes left the runs enough CPUs; None if unknown.
         launch_share: See `Measurement`.
@@ -358,7 +363,7 @@ def _summarise(
     low, high = median_interval(counted)
     ratio = None if reference is None else Ratio.between(samples, reference)
     decisive, interval = counted, (median(counted), low, high)
-    if precise_ratio and reference is not None:
+    if ratio_decides and reference is not None:
         decisive, interval = samples.ratios(reference), astuple(ratio) if ratio else interval
     p90, p99 = (float(np.quantile(wall, share)) for share in (0.9, 0.99))
     disturbances = gpu.disturbances()
