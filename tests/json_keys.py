@@ -56,11 +56,11 @@ KEYS: dict[str, dict[str, str]] = {
         "conditions": CONDITIONS,
         "rows[]": (
             "batch_size, device, disturbed, engine, error, family, high_ms_per_image, "
-            "launch_bound, low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, "
-            "noisy, "
-            "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
-            "precision, prepare_seconds, provider, published_top1_percent, resolution, run, "
-            "samples, threads"
+            "high_times_reference, launch_bound, low_ms_per_image, low_times_reference, "
+            "memory_bytes, ms_per_image, multiply_adds, network, noisy, p90_ms_per_image, "
+            "p99_ms_per_image, paper_ms_per_image, paper_table, parameters, precision, "
+            "prepare_seconds, provider, published_top1_percent, reference, reference_resolution, "
+            "resolution, run, samples, threads, times_reference"
         ),
         "findings[]": "frontier, note, rank_correlation, speed_ups, target",
         "findings[].target": TARGET,
@@ -70,11 +70,11 @@ KEYS: dict[str, dict[str, str]] = {
         "conditions": CONDITIONS,
         "rows[]": (
             "batch_size, device, disturbed, engine, error, family, figure, high_ms_per_image, "
-            "launch_bound, "
-            "low_ms_per_image, memory_bytes, ms_per_image, multiply_adds, network, noisy, "
-            "p90_ms_per_image, p99_ms_per_image, paper_ms_per_image, paper_table, parameters, "
-            "precision, prepare_seconds, provider, published_top1_percent, ratio, resolution, "
-            "run, samples, threads, type, width"
+            "high_times_reference, launch_bound, low_ms_per_image, low_times_reference, "
+            "memory_bytes, ms_per_image, multiply_adds, network, noisy, p90_ms_per_image, "
+            "p99_ms_per_image, paper_ms_per_image, paper_table, parameters, precision, "
+            "prepare_seconds, provider, published_top1_percent, ratio, reference, "
+            "reference_resolution, resolution, run, samples, threads, times_reference, type, width"
         ),
         "findings": "figure2a, figure2bc, figure3, noisy",
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from genets.analysis import ComparedNetwork
 from genets.analysis.comparison import compare
 from genets.core.errors import TargetError
 from genets.latency import Measurement, Target
+from genets.latency.timing.measurement import Ratio
 
 
 def measurement_of(
@@ -42,6 +43,7 @@ class Lab:
         resolution: Mapping[str, int],
         *,
         protocol: str,
+        reference: str | None,
         on_error: Callable[[str, TargetError], None],
         on_progress: Callable[[float], None],
         **_: object,
@@ -58,7 +60,13 @@ class Lab:
             ms = self.ms[name] * (1 + 1 / target.batch_size)
             found[name] = measurement_of(ms, target, resolution[name], protocol)
         on_progress(1.0)
-        return found
+        if reference not in found or len(found) == 1:
+            return found
+        ratios = {name: m.ms_per_image / found[reference].ms_per_image for name, m in found.items()}
+        return {
+            name: replace(m, ratio=Ratio(ratios[name], 0.99 * ratios[name], 1.02 * ratios[name]))
+            for name, m in found.items()
+        }
 
 
 def in_lab(patch: pytest.MonkeyPatch) -> Lab:

@@ -3,15 +3,24 @@
 import errno
 import json
 import os
-from dataclasses import replace
+from dataclasses import astuple, replace
 
+import numpy as np
 import pytest
 from analysis_lab import candidate
+from scipy.stats import binom
 from torch import nn
 
-from genets.analysis import ComparedNetwork, Timing, compare, find_networks, run_note
+from genets.analysis import (
+    ComparedNetwork,
+    Comparison,
+    Timing,
+    compare,
+    find_networks,
+    run_note,
+)
 from genets.analysis.comparison.compare import in_chunks
-from genets.analysis.comparison.rows import load_rows, lock_rows
+from genets.analysis.comparison.rows import ReferenceNetwork, load_rows, lock_rows
 from genets.core.errors import GenetsError, TargetError
 from genets.latency import Target
 from genets.networks.baselines import baselines
@@ -22,6 +31,10 @@ SMALL, LARGE = (Target(batch_size=size, threads=1) for size in (1, 4))
 def limit_memory(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     name = "genets.analysis.comparison.compare.max_prepared_bytes"
     monkeypatch.setattr(name, lambda target: limit)
+
+
+def references(found: Comparison) -> list[str | None]:
+    return [row.reference and row.reference.name for row in found.rows]
 
 
 def test_all_networks_of_a_target_share_a_run(lab):
@@ -55,7 +68,138 @@ def test_a_network_that_fits_alone_is_measured_alone(lab):
     found = compare([candidate("a"), candidate("b")], [LARGE])
     assert [row.ms_per_image for row in found.rows] == [1.25, 2.5]
     assert found.rows[0].run != found.rows[1].run
+    assert set(references(found)) == {None}
     assert "2 runs" in run_note(found, LARGE)
+
+
+def test_rows_have_their_ratio_to_the_reference(lab):
+    lab.ms = {"a": 1.0, "b": 2.0, "c": 4.0}
+    networks = [candidate(name, 8 + 8 * (name != "b")) for name in "abc"]
+    found = compare(networks, [SMALL, LARGE])
+    assert references(found) == ["b"] * 6  # the smallest network
+    assert [row.ratio.median for row in found.on(LARGE)] == [0.5, 1.0, 2.0]
+    chosen = compare(networks, [SMALL, LARGE], reference="c")
+    assert references(chosen) == ["c"] * 6
+    assert [row.ratio.median for row in chosen.on(LARGE)] == [0.25, 0.5, 1.0]
+    assert [record["times_reference"] for record in chosen.summary()[:3]] == [0.25, 0.25, 0.5]
+    assert lab.runs[-1] == (LARGE, ["c", "a", "b"])
+
+
+def test_ratios_are_those_of_the_stored_samples(fake_engine, device, tmp_path):
+    rng, file = np.random.default_rng(0), tmp_path / "rows.json"
+    fake_engine(lambda network, *_: 1e-3 * network.out_channels)
+    device.slowness = lambda now_s: rng.uniform(1.0, 1.2)
+    networks = [candidate(name, width) for name, width in (("a", 5), ("b", 2), ("c", 8))]
+    compare(networks, [Target(engine="fake", batch_size=1)], file=file)
+    rows = {row.network: row for row in load_rows(file).rows}
+    for row in rows.values():
+        samples, others = (rows[name].measurement.samples_ms for name in (row.network, "b"))
+        ratios = sorted(a / b for a, b in zip(samples, others, strict=True))
+        count = len(ratios)
+        rank = max(k for k in range(1, count) if 2 * binom.cdf(k - 1, count, 0.5) <= 0.05)
+        middle, low, high = np.median(ratios), ratios[rank - 1], ratios[count - rank]
+        assert astuple(row.ratio) == pytest.approx((middle, low, high))
+        assert max(high - middle, middle - low) <= 0.01 * middle
+        assert not row.measurement.noisy
+        assert row.reference == ReferenceNetwork("b", 8)
+
+
+@pytest.mark.parametrize("step", ["prepare", "build"])
+def test_a_reference_that_fails_fails_no_other_row(fake_engine, monkeypatch, step):
+    build = ComparedNetwork.network
+
+    def fail_at(reached, is_reference):
+        if is_reference and reached == step:
+            raise TargetError("no memory is left")
+
+    def build_network(network, device):
+        fail_at("build", network.name == "a")
+        return build(network, device)
+
+    def cost_s(network, *_):
+        fail_at("prepare", network.out_channels == 2)
+        return 1e-3
+
+    monkeypatch.setattr(ComparedNetwork, "network", build_network)
+    fake_engine(cost_s)
+    networks = [candidate("a", 2), candidate("b"), candidate("c")]
+    found = compare(networks, [Target(engine="fake", batch_size=1)])
+    assert [row.error for row in found.rows] == ["no memory is left", None, None]
+    assert {(row.ratio, row.reference) for row in found.rows} == {(None, None)}
+    assert {row["times_reference"] for row in found.summary()} == {None}
+
+
+def test_an_unknown_reference_is_refused_before_anything_is_measured(lab, tmp_path):
+    file = tmp_path / "new" / "rows.json"
+    with pytest.raises(GenetsError, match="unknown reference 'genet_lite'; did you mean genet_l"):
+        compare(
+            [candidate("genet_light"), candidate("b")], [SMALL], reference="genet_lite", file=file
+        )
+    assert not lab.runs
+    assert not file.parent.exists()
+
+
+def test_a_reference_that_does_not_run_at_all_is_replaced(lab, tmp_path):
+    lab.ms, file = {"a": 1.0, "b": 2.0}, tmp_path / "rows.json"
+    broken = ComparedNetwork("broken", "x", 1, lambda: nn.Conv2d(3, 4, 3))
+    networks = [candidate("a"), candidate("b"), broken]
+    for _ in range(2):  # the second time, all rows but the failed one are in the file
+        found = compare(networks, [SMALL], reference="broken", file=file)
+        assert references(found) == ["a", "a", None]
+    assert len(lab.runs) == 1
+
+
+def test_a_file_continues_with_its_reference(lab, tmp_path):
+    lab.ms, file = dict.fromkeys("abc", 1.0), tmp_path / "rows.json"
+    networks = [candidate("a", 16), candidate("b", 32)]
+    first = compare(networks, [SMALL], reference="b", file=file)
+    found = compare([*networks, candidate("c", 8)], [SMALL], file=file)
+    assert lab.runs[-1] == (SMALL, ["b", "c"])
+    assert found.rows[:2] == first.rows
+    assert references(found) == ["b"] * 3
+    # Where the file's reference is not compared, rows say to which network their ratio is.
+    lab.ms["d"] = 1.0
+    found = compare([networks[0], candidate("c", 8), candidate("d", 64)], [SMALL], file=file)
+    assert references(found) == ["b", "b", "c"]
+    assert found.references_on(SMALL) == (ReferenceNetwork("b", 8), ReferenceNetwork("c", 8))
+
+
+def test_a_reference_at_another_resolution_is_another_reference(lab, tmp_path):
+    lab.ms, file = {"a": 1.0, "b": 2.0}, tmp_path / "rows.json"
+    small, b = candidate("a"), candidate("b", 64)
+    compare([small, b], [SMALL], file=file)
+    large = replace(small, resolution=16)
+    found = compare([large, b], [SMALL], file=file)
+    assert [row.reference for row in found.rows] == [None, ReferenceNetwork("a", 8)]
+    with pytest.raises(GenetsError, match=r"reference\.resolution: 8 in the file, 16 here"):
+        compare([large, b], [SMALL], reference="a", file=file)
+
+
+def test_ratios_to_another_reference_are_refused(lab, tmp_path):
+    lab.ms, file = dict.fromkeys("abc", 1.0), tmp_path / "rows.json"
+    networks = [candidate("a"), candidate("b", 16)]
+    first = compare(networks, [SMALL], file=file)
+    with pytest.raises(GenetsError, match=r"reference\.name: a in the file, b here; remove it, or"):
+        compare([*networks, candidate("c")], [SMALL, LARGE], reference="b", file=file)
+    assert len(lab.runs) == 1
+    assert compare(networks, [SMALL], reference="a", file=file) == first
+    compare(networks, [LARGE], reference="b", file=file)  # no row of this target has a ratio yet
+
+
+def test_rows_of_older_files_have_no_ratio_and_are_not_measured_again(lab, tmp_path):
+    lab.ms, file = dict.fromkeys("abc", 1.0), tmp_path / "rows.json"
+    networks = [candidate("a"), candidate("b", 16)]
+    compare(networks, [SMALL], file=file)
+    content = json.loads(file.read_text())
+    for row in content["rows"]:
+        del row["reference"], row["measurement"]["ratio"]
+    file.write_text(json.dumps(content))
+    for reference in (None, "b"):
+        found = compare(networks, [SMALL], reference=reference, file=file)
+        assert [(row.reference, row.ratio) for row in found.rows] == [(None, None)] * 2
+    assert len(lab.runs) == 1
+    found = compare([*networks, candidate("c")], [SMALL], reference="b", file=file)
+    assert references(found) == [None, None, "b"]
 
 
 def test_a_failing_reference_is_tried_once_alone(lab, monkeypatch):
@@ -108,6 +252,11 @@ def test_chunks_share_the_reference(lab, monkeypatch):
     note = run_note(found, LARGE)
     assert "2 runs" in note
     assert "b, the reference in 2 of them, took 1.25 to 1.25 ms" in note
+    lab.runs.clear()
+    limit_memory(monkeypatch, 0)
+    chosen = compare(networks, [LARGE], reference="d")
+    assert [names for _, names in lab.runs] == [["d", "a"], ["d", "b"], ["d", "c"]]
+    assert references(chosen) == ["d"] * 4
 
 
 def test_in_chunks_keeps_every_key_once():

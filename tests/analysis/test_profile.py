@@ -186,7 +186,7 @@ def test_findings(complete, monkeypatch):
 
 
 def test_a_rise_after_the_best_batch_size_is_shown(complete):
-    rows = [r if r.target.batch_size < 8 else replace(r, measurement=measurement_of(
+    rows = [r if r.target.batch_size < 8 else replace(r, reference=None, measurement=measurement_of(
         40.0, r.target, 8)) for r in complete.batches.rows]  # fmt: skip
     findings = batch_findings(replace(complete, batches=Comparison(tuple(rows))))
     assert find(findings, "a, batch 4", "batch 1").ratio.times == pytest.approx(8 / 5)

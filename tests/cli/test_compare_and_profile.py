@@ -9,6 +9,7 @@ import pytest
 from command_line import fails, invoke
 from genets.core.errors import TargetError
 from genets.latency import LatencyTable, Target
+from genets.latency.engines import devices
 from genets.latency.timing import clock
 from genets.nas import latency_tables
 from genets.nas import search as nas_search
@@ -27,9 +28,10 @@ def quick_clock(monkeypatch):
         monkeypatch.setattr(clock, name, seconds)
 
 
-def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
+def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "SystemActivity", lambda: None)  # no sample counts as interrupted
     out = tmp_path / "new [folder]"
-    result = invoke(*COMPARE, "--out", out)
+    result = invoke(*COMPARE, "--reference", NETWORKS[1], "--out", out)
     assert result.exit_code == 0, result.output
     assert "ms per image: cpu, torch, fp32, 1 thread" in result.stdout
     assert str(out / "comparison.html") in result.stdout
@@ -49,6 +51,10 @@ def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path):
         float(record["ms_per_image"]) for record in records
     ]
     assert "samples_ms" not in printed["rows"][0]
+    assert {row["reference"] for row in printed["rows"]} == {NETWORKS[1]}
+    assert [row["times_reference"] for row in printed["rows"][2:]] == [1.0, 1.0]
+    other = invoke(*COMPARE, "--reference", NETWORKS[0], "--out", out)
+    fails(other, f"reference.name: {NETWORKS[1]} in the file, {NETWORKS[0]} here")
 
 
 def test_compare_keeps_finished_rows_on_ctrl_c(quick_clock, tmp_path, monkeypatch):
@@ -126,6 +132,7 @@ def test_where_no_network_can_be_measured_it_fails_after_its_rows(plain, tmp_pat
         (("compare",), ("name the networks to compare, or a set: paper34, modern, genets",)),
         (("compare", "genet_lite"), ("did you mean genet_light",)),
         (("compare", "--set", "moden"), ("did you mean modern",)),
+        (("compare", "genet_light", "--reference", "genet_lite"), ("did you mean genet_light",)),
         (("compare", NETWORKS[0], "--batch-size", 0), ("batch_size must be an integer from 1",)),
         (("compare", NETWORKS[0], "--engine", "torhc"), ("unknown engine 'torhc'",)),
         (("compare", NETWORKS[0], "--precision", "fp31"), ("did you mean fp32",)),

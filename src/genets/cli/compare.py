@@ -13,6 +13,7 @@ from genets.cli.options import (
     Seed,
     TargetOptions,
     check_seconds,
+    complete_networks,
     make_targets,
     network_argument,
     option,
@@ -49,6 +50,15 @@ def compare(
     time_limit: Annotated[
         float, option("Seconds of sampling for each network and target.", callback=check_seconds)
     ] = 10.0,
+    reference: Annotated[
+        str | None,
+        option(
+            "Reference of the ratios: a network, by its name in the table.",
+            "the reference in OUT, or the smallest network that runs",
+            metavar="NETWORK",
+            autocompletion=complete_networks,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         option("Folder for page, pictures, CSV and JSON, new or to be continued.", "none", OUTPUT),
@@ -58,11 +68,11 @@ def compare(
 ) -> None:
     """Compare the latencies of many networks on one or several targets.
 
-    Shows latencies beside the paper's, the frontier, and speed-ups at equal accuracy. The networks
-    of one target are timed in turn, A B A B, in one run. Every combination of the engines,
-    precisions and batch sizes is a target. A network that cannot be measured gets a row with the
-    reason. You can stop the command at any moment: finished rows are kept in OUT, and the same
-    command continues with the missing rows.
+    Shows latencies beside the paper's, also as multiples of the latency of one network, the
+    frontier, and speed-ups at equal accuracy. The networks of one target are timed in turn,
+    A B A B, in one run. Every combination of the engines, precisions and batch sizes is a target. A
+    network that cannot be measured gets a row with the reason. You can stop the command at any
+    moment: finished rows are kept in OUT, and the same command continues with the missing rows.
 
     \b
     genets compare --set paper34 --batch-size 1 --batch-size 64 --device cuda --precision fp16 \\
@@ -91,6 +101,7 @@ def compare(
                 candidates,
                 targets,
                 timing=timing,
+                reference=reference,
                 file=out / ROWS if out else None,
                 on_progress=on_progress,
                 on_rows=finished.append,

@@ -17,12 +17,13 @@ from genets.analysis.comparison.rows import (
     ComparisonRow,
     OnUnsaved,
     Reference,
+    ReferenceNetwork,
     RowFile,
     Timing,
     check_same_conditions,
     open_rows,
 )
-from genets.core.errors import GenetsError, TargetError
+from genets.core.errors import GenetsError, TargetError, unknown_name
 from genets.core.progress import OnProgress, Progress
 from genets.latency import ENGINES, Measurement, Target, measure_interleaved
 from genets.latency.engines.base import explain_failures
@@ -36,6 +37,7 @@ def compare(
     targets: Sequence[Target],
     *,
     timing: Timing | None = None,
+    reference: str | None = None,
     file: Path | None = None,
     on_progress: OnProgress | None = None,
     on_rows: Callable[[Comparison], None] | None = None,
@@ -44,14 +46,17 @@ def compare(
     """Measure every network on every target.
 
     The networks of one target are sampled in turn in one run. Where they do not fit into memory
-    together, there are several runs, which have one network in common: the reference. A network
-    that cannot be measured becomes a row with the reason. A file that cannot be written costs no
-    row: there is a warning, and measuring continues.
+    together, there are several runs, which have one network in common: the reference. Rows have
+    the ratio of their latency to the latency of the reference, unless the reference could not be
+    measured beside them. A network that cannot be measured becomes a row with the reason. A file
+    that cannot be written costs no row: there is a warning, and measuring continues.
 
     Args:
         networks: The networks.
         targets: The targets; duplicates are dropped.
         timing: How each network is timed.
+        reference: The name of the reference. None, and a network that does not run at all, mean
+            the reference of the rows that `file` holds, or else the smallest network that runs.
         file: Keeps the rows as they finish. Rows that the file holds are not measured again;
             failed rows are. Its folder is made after the targets are checked.
         on_progress: Called with the progress in rows.
@@ -64,15 +69,19 @@ def compare(
 
     Raises:
         TargetError: This machine has none of the targets.
-        GenetsError: The rows of `file` are from other conditions or other networks, the file is
-            damaged, or another process writes it.
+        GenetsError: The reference is unknown. The rows of `file` are from other conditions or other
+            networks, or have their ratios to another network than `reference`; the file is damaged,
+            or another process writes it.
     """
+    names = [network.name for network in networks]
+    if reference is not None and reference not in names:
+        raise GenetsError(unknown_name("reference", reference, names))
     target_errors = _find_target_errors(targets)
     if target_errors and all(target_errors.values()):
         raise next(filter(None, target_errors.values()))
     with open_rows(file) as kept:
         result = measure_rows(
-            networks, target_errors, timing or Timing(), kept, on_progress, on_rows
+            networks, target_errors, timing or Timing(), kept, on_progress, on_rows, reference
         )
     kept.report(on_unsaved)
     return result
@@ -85,6 +94,7 @@ def measure_rows(
     kept: RowFile,
     on_progress: OnProgress | None,
     on_rows: Callable[[Comparison], None] | None = None,
+    reference: str | None = None,
 ) -> Comparison:
     """Measure the rows that a file lacks; see `compare`.
 
@@ -95,21 +105,23 @@ def measure_rows(
         kept: The file of the rows.
         on_progress: Called with the progress in rows.
         on_rows: Called with all finished rows after each run.
+        reference: The name of the reference, if it was chosen.
     """
     network_errors = _find_network_errors(networks)
     keys = [
         (network.name, target, network.resolution) for network in networks for target in targets
     ]
     runnable = [network for network in networks if network.name not in network_errors]
+    chosen = next((_as_reference(n) for n in runnable if n.name == reference), None)
     seeds = {network.name: network.seed for network in networks}
-    check_same_conditions(kept.rows.only(keys), timing, seeds, kept.path)
+    check_same_conditions(kept.rows.only(keys), timing, seeds, kept.path, chosen)
     _check_same_networks(kept.rows.only(keys), runnable, kept.path)
     counter = _RowCounter(len(keys), on_progress)
     for target, target_error in targets.items():
         errors = dict(network_errors)
         if target_error is not None:
             errors = dict.fromkeys((n.name for n in networks), str(target_error))
-        comparison = _TargetComparison(target, timing, errors, counter)
+        comparison = _TargetComparison(target, timing, errors, counter, chosen)
         for run in comparison.runs(networks, kept.rows):
             kept.add(run)
             if on_rows:
@@ -139,6 +151,10 @@ def _find_network_errors(networks: Sequence[ComparedNetwork]) -> dict[str, str]:
         except GenetsError as error:
             errors[network.name] = str(error)
     return errors
+
+
+def _as_reference(network: ComparedNetwork) -> ReferenceNetwork:
+    return ReferenceNetwork(network.name, network.resolution)
 
 
 def _check_same_networks(
@@ -178,12 +194,18 @@ class _RowCounter:
 
 @dataclass(frozen=True)
 class _TargetComparison:
-    """The runs on one target. errors: the reasons, by name, for networks that are not measured."""
+    """The runs on one target.
+
+    Attributes:
+        errors: The reasons, by name, for networks that are not measured.
+        reference: The chosen reference, if it runs.
+    """
 
     target: Target
     timing: Timing
     errors: Mapping[str, str]
     counter: _RowCounter
+    reference: ReferenceNetwork | None
 
     def runs(self, networks: Sequence[ComparedNetwork], stored: Comparison) -> Iterator[Comparison]:
         """Measure the rows that are missing, run by run."""
@@ -199,7 +221,7 @@ class _TargetComparison:
             self.counter.add(len(failed))
         names = [network.name for network in missing if network.name in runnable]
         finished: set[str] = set()
-        for chunk in self._chunks(runnable, names):
+        for chunk in self._chunks(runnable, names, stored):
             run = self._run([runnable[name] for name in chunk], number)
             # A network that fails beside others is tried once more alone.
             final = [row for row in run.rows if row.measurement or len(chunk) == 1]
@@ -215,9 +237,9 @@ class _TargetComparison:
                 number += 1
 
     def _chunks(
-        self, runnable: Mapping[str, ComparedNetwork], names: Sequence[str]
+        self, runnable: Mapping[str, ComparedNetwork], names: Sequence[str], stored: Comparison
     ) -> Iterator[list[str]]:
-        """Chunks with the smallest runnable network as the reference, also where it has a row."""
+        """Chunks that begin with the reference, also where it has a row."""
         if not names:
             return
         engine, batch_size = ENGINES[self.target.engine], self.target.batch_size
@@ -234,30 +256,36 @@ class _TargetComparison:
             limit -= max(maps.values())
         else:
             sizes = {name: sizes[name] + maps[name] for name in sizes}
-        reference = min(sizes, key=sizes.__getitem__)
+        references = {_as_reference(network): name for name, network in runnable.items()}
+        preferred = (self.reference, *stored.references_on(self.target))
+        smallest = min(sizes, key=sizes.__getitem__)
+        reference = next((references[each] for each in preferred if each in references), smallest)
         chunk_sizes = {name: sizes[name] for name in dict.fromkeys((reference, *names))}
         yield from in_chunks(chunk_sizes, limit, reference)
 
     def _run(self, networks: Sequence[ComparedNetwork], number: int) -> Comparison:
         """Measure networks in turn; the first one is the reference."""
         outcomes: dict[str, Measurement | str] = {}
+        reference = _as_reference(networks[0])
         detail = f"{self.target.name}, {len(networks)} in turn"
         self.counter.report(detail=f"{detail}: preparing")
+        built = self._build(networks, outcomes)
         outcomes |= measure_interleaved(
-            self._build(networks, outcomes),
+            built,
             self.target,
             {n.name: n.resolution for n in networks},
             protocol=self.timing.protocol,
+            reference=reference.name if reference.name in built else None,
+            precise="both",
             time_limit_s=self.timing.time_limit_s,
             on_error=lambda name, error: outcomes.update({name: str(error)}),
             on_progress=lambda share: self.counter.report(share * len(networks), detail),
         )
-        rows = tuple(self._make_row(n, number, outcomes[n.name]) for n in networks)
-        first = rows[0]
-        if first.ms_per_image is None:
+        rows = tuple(self._make_row(n, number, outcomes[n.name], reference) for n in networks)
+        reference_ms = rows[0].ms_per_image
+        if reference_ms is None:
             return Comparison(rows)
-        reference = Reference(number, self.target, first.network, first.ms_per_image)
-        return Comparison(rows, (reference,))
+        return Comparison(rows, (Reference(number, self.target, reference.name, reference_ms),))
 
     def _build(
         self, networks: Sequence[ComparedNetwork], outcomes: dict[str, Measurement | str]
@@ -273,8 +301,13 @@ class _TargetComparison:
         return built
 
     def _make_row(
-        self, network: ComparedNetwork, run: int, outcome: Measurement | str
+        self,
+        network: ComparedNetwork,
+        run: int,
+        outcome: Measurement | str,
+        reference: ReferenceNetwork | None = None,
     ) -> ComparisonRow:
+        measurement = None if isinstance(outcome, str) else outcome
         size = None if network.name in self.errors else network.size
         table = find_paper_table(self.target)
         return ComparisonRow(
@@ -290,8 +323,9 @@ class _TargetComparison:
             run=run,
             time_limit_s=self.timing.time_limit_s,
             seed=network.seed,
-            measurement=None if isinstance(outcome, str) else outcome,
+            measurement=measurement,
             error=outcome if isinstance(outcome, str) else None,
+            reference=reference if measurement and measurement.ratio else None,
         )
 
 

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from genets.core.validation import from_plain, to_plain
 from genets.latency import Measurement, Target
 from genets.latency.environment import describe_environment
 from genets.latency.timing.clock import find_protocol
-from genets.latency.timing.measurement import check_time_limit
+from genets.latency.timing.measurement import Ratio, check_time_limit
 
 Key = tuple[str, Target, int]
 OnUnsaved = Callable[[Path, OSError], None]
@@ -29,6 +29,7 @@ VERSION = 2
 ENVIRONMENT_FIELDS = ("device_name", "threads", "packages")
 LATENCY_FIELDS = ("ms_per_image", "low_ms_per_image", "high_ms_per_image", "p90_ms_per_image",
                   "p99_ms_per_image", "noisy", "disturbed")  # fmt: skip
+RATIO_FIELDS = ("times_reference", "low_times_reference", "high_times_reference")
 CURE = "remove it, or take another folder"
 
 
@@ -52,6 +53,14 @@ class Timing:
         check_time_limit(self.time_limit_s)
 
 
+@dataclass(frozen=True, slots=True)
+class ReferenceNetwork:
+    """The network to whose latency a ratio is. resolution: Input size in pixels."""
+
+    name: str
+    resolution: int
+
+
 @dataclass(frozen=True)
 class ComparisonRow:
     """One network on one target: either a measurement, or the reason why it failed.
@@ -66,6 +75,8 @@ class ComparisonRow:
         run: Number of the run. The rows of one run were timed in turn, A B A B.
         time_limit_s: Longest time of sampling for this row.
         seed: Seed of the network's weights.
+        reference: The network to whose latency the measurement has its ratio; None where it has no
+            ratio, as in files of older versions.
     """
 
     network: str
@@ -82,9 +93,11 @@ class ComparisonRow:
     seed: int
     measurement: Measurement | None = None
     error: str | None = None
+    reference: ReferenceNetwork | None = None
 
     def __post_init__(self) -> None:
         assert (self.measurement is None) != (self.error is None)
+        assert (self.ratio is None) == (self.reference is None)
 
     @property
     def key(self) -> Key:
@@ -94,9 +107,14 @@ class ComparisonRow:
     def ms_per_image(self) -> float | None:
         return self.measurement.ms_per_image if self.measurement else None
 
+    @property
+    def ratio(self) -> Ratio | None:
+        return self.measurement.ratio if self.measurement else None
+
     def summary(self) -> dict[str, Any]:
         """The row without samples and environment, for tables."""
         m = self.measurement
+        ratio = astuple(self.ratio) if self.ratio else (None,) * len(RATIO_FIELDS)
         return {
             "network": self.network,
             "family": self.family,
@@ -106,6 +124,9 @@ class ComparisonRow:
             "multiply_adds": self.multiply_adds,
             "published_top1_percent": self.top1_percent,
             **{name: getattr(m, name, None) for name in LATENCY_FIELDS},
+            "reference": self.reference.name if self.reference else None,
+            "reference_resolution": self.reference.resolution if self.reference else None,
+            **dict(zip(RATIO_FIELDS, ratio, strict=True)),
             "samples": len(m.samples_ms) if m else None,
             **{name: getattr(m, name, None) for name in ("launch_bound", "memory_bytes")},
             "prepare_seconds": sum(m.seconds.values()) if m else None,
@@ -146,6 +167,10 @@ class Comparison:
 
     def measured_on(self, target: Target) -> tuple[ComparisonRow, ...]:
         return tuple(row for row in self.on(target) if row.measurement)
+
+    def references_on(self, target: Target) -> tuple[ReferenceNetwork, ...]:
+        """The networks to whose latencies the rows of a target have their ratios."""
+        return tuple(dict.fromkeys(row.reference for row in self.on(target) if row.reference))
 
     def row(self, network: str, target: Target) -> ComparisonRow | None:
         return next((r for r in self.on(target) if r.network == network), None)
@@ -259,7 +284,11 @@ def load_rows(path: Path) -> Comparison:
 
 
 def check_same_conditions(
-    stored: Comparison, timing: Timing, seeds: Mapping[str, int], path: Path | None
+    stored: Comparison,
+    timing: Timing,
+    seeds: Mapping[str, int],
+    path: Path | None,
+    reference: ReferenceNetwork | None,
 ) -> None:
     """Check that stored rows were measured under the conditions of this call.
 
@@ -268,6 +297,8 @@ def check_same_conditions(
         timing: How this call measures.
         seeds: Seed of the weights by network.
         path: The file of the rows, for the message.
+        reference: The network to whose latency the ratios must be. A row without a ratio fits
+            every reference; None fits every row.
 
     Raises:
         GenetsError: A condition of a stored row differs; the message lists each difference.
@@ -279,10 +310,13 @@ def check_same_conditions(
             assert m is not None
             then = {name: m.environment.get(name) for name in ENVIRONMENT_FIELDS} | {
                 "protocol": m.protocol, "time limit": row.time_limit_s, "seed": row.seed,
+                "reference": row.reference and asdict(row.reference),
             }  # fmt: skip
+            wanted = reference if reference and row.reference else row.reference
             now = {name: environment.get(name) for name in ENVIRONMENT_FIELDS} | {
                 "protocol": timing.protocol, "time limit": timing.time_limit_s,
                 "seed": seeds[row.network],
+                "reference": wanted and asdict(wanted),
             }  # fmt: skip
             changes = differences(then, now, "file", now="here")
             if changes:
