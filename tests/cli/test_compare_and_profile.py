@@ -33,6 +33,7 @@ def test_compare_writes_everything_and_goes_on(plain, quick_clock, tmp_path, mon
     out = tmp_path / "new [folder]"
     result = invoke(*COMPARE, "--reference", NETWORKS[1], "--out", out)
     assert result.exit_code == 0, result.output
+    assert "x Conv3x8s2 XX3x16s..." in result.stdout
     assert "ms per image: cpu, torch, fp32, 1 thread" in result.stdout
     assert str(out / "comparison.html") in result.stdout
     assert NETWORKS[1].replace("&", "&amp;") in (out / "comparison.html").read_text()

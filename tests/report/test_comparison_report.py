@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from genets.analysis import Comparison, ComparisonRow
+from genets.analysis.comparison.rows import RATIO_FIELDS, ReferenceNetwork
 from genets.analysis.profile.profile import Profile, ProfileSettings, make_chains
 from genets.latency import Measurement, Target
+from genets.latency.timing.measurement import Ratio
 from genets.networks.baselines import baselines
 from genets.report.comparison import charts as comparison_charts
 from genets.report.comparison import page as comparison_page
@@ -50,8 +52,17 @@ def comparison():
     return Comparison((*rows, row("OFANet-9ms", MANY, 0, "operator <odd> is not exported")))
 
 
-def text_of(shown):
-    console = Console(width=200, file=StringIO())
+def with_ratio(row, reference, ratio):
+    measurement = replace(row.measurement, ratio=Ratio(*ratio))
+    return replace(row, measurement=measurement, reference=ReferenceNetwork(reference, 224))
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip("│┃ ").replace("┃", "│").split("│")]
+
+
+def text_of(shown, width=200):
+    console = Console(width=width, file=StringIO())
     for part in shown:
         console.print(part)
     return console.file.getvalue()
@@ -60,7 +71,7 @@ def text_of(shown):
 def test_the_screen_shows_networks_by_batch_sizes(comparison):
     text = text_of(shown_tables(comparison))
     line = next(line for line in text.splitlines() if "ResNet-34" in line)
-    assert [cell.strip() for cell in line.strip("│ ").split("│")] == [
+    assert cells_of(line) == [
         "ResNet-34", "224", "74.4 %", "8 ± 0.0 %", "4 ± 0.0 %", "5.13", "0.22",
     ]  # fmt: skip
     assert "paper's V100 FP16, batch 1" in text
@@ -68,6 +79,75 @@ def test_the_screen_shows_networks_by_batch_sizes(comparison):
     assert "12 ± 0.0 % noisy" in text
     assert "noisy: an end of the 95 % interval is more than 1 % away from the median." in text
     assert "OFANet-9ms on cpu, torch, fp32, batch 64, 2 threads: operator <odd>" in text
+
+
+def test_ratios_stand_beside_the_latencies(plain):
+    target = Target(batch_size=64, threads=2)
+    rows = (
+        with_ratio(row("mine", target, 4.0), "mine", (1.0, 1.0, 1.0)),
+        with_ratio(row("timm:b", target, 6.0), "mine", (1.5, 1.494, 1.503)),
+        with_ratio(row("c", target, 3.0), "timm:b", (0.5, 0.4975, 0.505)),
+        row("older", target, 8.0),
+        row("failed", target, 0, "no memory"),
+    )
+    shown = text_of(shown_tables(Comparison(rows)), width=100)
+    lines = {cells_of(line)[0]: cells_of(line)[3:] for line in shown.splitlines() if "│" in line}
+    header = next(cells_of(line) for line in shown.splitlines() if "network" in line)
+    assert header[3:] == ["batch 64", "x mine", "x timm:b"]
+    assert lines == {
+        "mine": ["4 ± 0.0 %", "1", "-"],
+        "timm:b": ["6 ± 0.0 %", "1.5 ± 0.4 %", "1"],
+        "c": ["3 ± 0.0 %", "-", "0.5 ± 1.0 %"],
+        "older": ["8 ± 0.0 %", "-", "-"],
+        "failed": ["-", "-", "-"],
+    }
+    for name in ("mine", "timm:b"):
+        assert f"x {name}: the latency as a multiple of the latency of {name}" in shown
+    page = comparison_page.comparison_page(Comparison(rows), "today")
+    assert "<th scope=col>x mine</th>" in page
+    assert ">1.5 ± 0.4 %</td>" in page
+    records = list(csv.DictReader(StringIO(csv_text(Comparison(rows).summary()))))
+    names = ("reference", "reference_resolution", *RATIO_FIELDS)
+    assert [tuple(record[name] for name in names) for record in records[1:4]] == [
+        ("mine", "224", "1.5", "1.494", "1.503"), ("timm:b", "224", "0.5", "0.4975", "0.505"),
+        ("",) * 5,
+    ]  # fmt: skip
+
+
+def test_rows_without_ratios_have_no_column_of_ratios(comparison):
+    assert " x " not in text_of(shown_tables(comparison))
+
+
+@pytest.mark.parametrize(("sizes", "width"), [((64,), 80), ((1, 64), 120)])
+def test_the_table_of_own_networks_fits_on_the_screen(sizes, width):
+    targets = [Target(batch_size=size, threads=2) for size in sizes]
+    rows = [
+        with_ratio(row(name, target, 1.234), "timm:resnet18", (1.234, 1.2, 1.25))
+        for name in ("timm:resnet18", "genet_light")
+        for target in targets
+    ]
+    text = text_of(shown_tables(Comparison(tuple(rows))), width)
+    assert text.count("x timm:resnet18 ") == len(sizes)
+    assert text.count("1.234 ± 0.0 %") == 2 * len(sizes)
+    assert text.count("1.234 ± 2.8 %") == len(sizes)
+
+
+def test_a_reference_at_another_resolution_has_its_resolution(plain):
+    rows = [with_ratio(row("b", MANY, 4.0), "a", (2.0, 2.0, 2.0)), row("a", MANY, 3.0)]
+    rows[1] = replace(rows[1], resolution=256)
+    shown = text_of(shown_tables(Comparison(tuple(rows))))
+    lines = {cells_of(line)[0]: cells_of(line)[-1] for line in shown.splitlines() if "│" in line}
+    assert lines == {"b": "2 ± 0.0 %", "a": "-"}
+    assert " x a at 224 pixels " in shown
+    assert "x a at 224 pixels: the latency as a multiple of" in shown
+
+
+def test_a_long_name_is_cut_in_the_header_alone():
+    name = "Conv3x32s2 XX3x128s2 XX3x192s2*2 Conv1x2560 @256"
+    rows = (with_ratio(row("a", MANY, 1.0), name, (2.0, 2.0, 2.0)),)
+    text = text_of(shown_tables(Comparison(rows)))
+    assert " x Conv3x32s2 XX3x12... " in text
+    assert f"x {name}: the latency as a multiple of" in text
 
 
 def test_speed_ups_within_the_noise_are_marked(comparison):
@@ -100,8 +180,7 @@ def test_the_screen_shows_speed_ups_and_agreement(comparison):
     text = text_of(shown_tables(comparison))
     assert "Speed-ups at equal accuracy (Table 3): cpu, torch, fp32, batch 64" in text
     line = [line for line in text.splitlines() if "ResNet-34" in line][-1]
-    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
-    assert cells == ["ResNet-34", "74.4 %", "4", "GENet-light", "2", "2.00", "2.2",
+    assert cells_of(line) == ["ResNet-34", "74.4 %", "4", "GENet-light", "2", "2.00", "2.2",
                      "GENet-light", "2.00"]  # fmt: skip
     assert "rank correlation 1.00 with the paper's Table 7 (V100, PyTorch, FP16)" in text
     assert "over 3 networks" in text

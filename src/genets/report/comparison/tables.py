@@ -6,7 +6,7 @@ The screen and the page show the same cells.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from rich.table import Table
@@ -22,6 +22,7 @@ from genets.analysis import (
     speed_ups,
 )
 from genets.analysis.comparison.findings import find_paper_table, paper_title
+from genets.analysis.comparison.rows import ReferenceNetwork
 from genets.latency import Measurement, Target
 from genets.report.html import Cell, PageTable
 from genets.report.tables import screen_table
@@ -38,6 +39,7 @@ from genets.structure.published import published_tables
 LAUNCH_BOUND = "^"
 FAILED = "-"
 UNCLEAR = "≈"
+MAX_NAME = 20  # letters of a network in the header of a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,17 @@ def comparison_tables(comparison: Comparison) -> list[Table | Text]:
 
 def latency_header(comparison: Comparison, setting: Setting) -> list[str]:
     accuracy = accuracy_name(setting.targets[0])
-    sizes = [f"batch {target.batch_size}" for target in setting.targets]
+    ours = list[str]()
+    for target in setting.targets:
+        references = comparison.references_on(target)
+        names = (_short(_reference_name(each, comparison.rows)) for each in references)
+        ours += [f"batch {target.batch_size}", *(f"x {name}" for name in names)]
     paper = [f"{paper_device(t)}, batch {t.batch_size}" for t in _with_paper(comparison, setting)]
-    return ["network", "pixels", accuracy, *sizes, *paper]
+    return ["network", "pixels", accuracy, *ours, *paper]
 
 
 def latency_rows(comparison: Comparison, setting: Setting) -> list[list[Cell | str]]:
-    """For each network its ms per image by batch size, then the paper's."""
+    """For each network its ms per image and ratio by batch size, then the paper's ms per image."""
     paper_targets = _with_paper(comparison, setting)
     lines: list[list[Cell | str]] = []
     for name in comparison.networks:
@@ -101,7 +107,10 @@ def latency_rows(comparison: Comparison, setting: Setting) -> list[list[Cell | s
         if first is None:
             continue
         accuracy = "" if first.top1_percent is None else f"{first.top1_percent:.1f} %"
-        ours = [interval_cell(rows.get(target)) for target in setting.targets]
+        ours = list[str]()
+        for target in setting.targets:
+            row, references = rows.get(target), comparison.references_on(target)
+            ours += [interval_cell(row), *(ratio_cell(row, each) for each in references)]
         paper = [Cell(_paper_text(rows.get(target)), "quiet") for target in paper_targets]
         lines.append([name, str(first.resolution), accuracy, *ours, *paper])
     return lines
@@ -153,6 +162,13 @@ def legend(rows: Sequence[ComparisonRow]) -> list[str]:
             "±: half of the 95 % interval of the median, at its wider side, in percent of it."
         )
     lines += [
+        f"x {name}: the latency as a multiple of the latency of {name}, from samples that were "
+        f"taken in turn; {FAILED} without such samples."
+        for name in dict.fromkeys(
+            _reference_name(row.reference, rows) for row in rows if row.reference
+        )
+    ]
+    lines += [
         f"{word}: {text}."
         for word, text in NOISE_TEXTS.items()
         if any(getattr(m, word) for m in measured)
@@ -197,6 +213,17 @@ def page_table(header: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> P
     return PageTable(header, rows, frozenset(strong))
 
 
+def _reference_name(reference: ReferenceNetwork, rows: Iterable[ComparisonRow]) -> str:
+    """The name, with the resolution where rows have the network at another resolution."""
+    pixels = {row.resolution for row in rows if row.network == reference.name}
+    at_other = pixels and reference.resolution not in pixels
+    return f"{reference.name} at {reference.resolution} pixels" if at_other else reference.name
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
+
+
 def _with_paper(comparison: Comparison, setting: Setting) -> list[Target]:
     return [t for t in setting.targets if any(r.paper_ms is not None for r in comparison.on(t))]
 
@@ -212,8 +239,23 @@ def interval_cell(row: ComparisonRow | None) -> str:
     m = row.measurement if row else None
     if m is None:
         return latency_cell(row)
-    half = max(m.high_ms_per_image - m.ms_per_image, m.ms_per_image - m.low_ms_per_image)
-    return _latency_text(m, f"± {100 * half / m.ms_per_image:.1f} %")
+    interval = _half_text(m.ms_per_image, m.low_ms_per_image, m.high_ms_per_image)
+    return _latency_text(m, interval)
+
+
+def ratio_cell(row: ComparisonRow | None, reference: ReferenceNetwork) -> str:
+    """The ratio of a latency to that of the reference, such as `1.234 ± 0.4 %`.
+
+    Empty where no measurement was asked for.
+    """
+    if row is None:
+        return ""
+    if row.measurement and (row.network, row.resolution) == astuple(reference):
+        return "1"
+    if row.ratio is None or row.reference != reference:
+        return FAILED
+    middle, low, high = astuple(row.ratio)
+    return f"{middle:.4g} {_half_text(middle, low, high)}"
 
 
 def latency_cell(row: ComparisonRow | None) -> str:
@@ -221,6 +263,11 @@ def latency_cell(row: ComparisonRow | None) -> str:
     if row is None or row.measurement is None:
         return "" if row is None else FAILED
     return _latency_text(row.measurement)
+
+
+def _half_text(middle: float, low: float, high: float) -> str:
+    """Half of an interval, at its wider side, in percent of the value in its middle."""
+    return f"± {100 * max(high - middle, middle - low) / middle:.1f} %"
 
 
 def _latency_text(m: Measurement, *interval: str) -> str:
