@@ -39,6 +39,7 @@ NETWORKS, CLASSES, SAMPLES = 5, 10, 40
 # The number of samples decides, and no interval.
 PROTOCOL = replace(PROTOCOLS["genets-1"], samples=SAMPLES, runs=SAMPLES, interval_share=None)
 Runs = dict[str, Prepared]
+UNKNOWN = Ratio(np.nan, np.nan, np.nan)  # other programs left too few pairs of samples
 
 
 def main() -> None:
@@ -86,17 +87,17 @@ def measure(clock: DeviceClock, runs: Runs) -> list[Ratio]:
     """The ratio of each network to the first one."""
     first, *others = runs
     samples = sample_interleaved(clock, runs, PROTOCOL, reference=first, time_limit_s=60)
-    ratios = [Ratio.between(samples[name], samples[first]) for name in others]
-    return [ratio for ratio in ratios if ratio is not None]
+    return [Ratio.between(samples[name], samples[first]) or UNKNOWN for name in others]
 
 
 def summary(measured: list[list[Ratio]]) -> dict[str, float]:
     logarithms = np.log([[ratio.median for ratio in ratios] for ratios in measured])
     halves = [(r.high - r.low) / 2 / r.median for ratios in measured for r in ratios]
     return {
-        "spread_of_ratio": float(logarithms.std(axis=0, ddof=1).mean()),
-        "spread_of_mean": float(logarithms.mean(axis=1).std(ddof=1)),
-        "half_width_of_ratio": float(np.mean(halves)),
+        "spread_of_ratio": float(np.nanstd(logarithms, axis=0, ddof=1).mean()),
+        "spread_of_mean": float(np.nanstd(logarithms.mean(axis=1), ddof=1)),
+        "half_width_of_ratio": float(np.nanmean(halves)),
+        "unknown_ratios": int(np.isnan(halves).sum()),
     }
 
 
