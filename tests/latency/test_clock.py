@@ -8,6 +8,7 @@ from scipy.stats import binom, trim_mean
 from genets.core.errors import TargetError
 from genets.latency.engines import Prepared
 from genets.latency.timing.clock import (
+    MAX_MOVED_RUN_S,
     PROTOCOLS,
     WARM_UP_LIMIT_S,
     WARM_UP_S,
@@ -55,11 +56,16 @@ def test_a_hundred_runs_in_at_least_thirty_samples(
     assert device.windows[-1] == (names[-1], per_sample)
 
 
-@pytest.mark.parametrize(("protocol", "moves"), [("genets-1", 30), ("paper", 0)])
-def test_a_network_is_moved_in_memory_before_each_sample(device, protocol: str, moves: int) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "run_s", "moves"),
+    [("genets-1", 5e-3, 30), ("genets-1", 2 * MAX_MOVED_RUN_S, 0), ("paper", 5e-3, 0)],
+)
+def test_a_network_is_moved_in_memory_before_each_sample(
+    device, protocol: str, run_s: float, moves: int
+) -> None:
     moved = []
     run = Prepared(
-        device.runner("a", 5e-3), lambda images: images, (1, 3, 8, 8),
+        device.runner("a", run_s), lambda images: images, (1, 3, 8, 8),
         move=lambda: moved.append(len(device.windows)),
     )  # fmt: skip
     taken = sample_interleaved(device, {"a": run}, PROTOCOLS[protocol], min_samples=30)["a"]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from genets.latency.engines import Prepared
+from genets.latency.timing.clock import MAX_MOVED_RUN_S
 from genets.latency.timing.drift import (
     MAX_ROUNDS,
     MIN_ROUNDS,
@@ -33,10 +34,11 @@ def test_known_costs_are_recovered(device) -> None:
     assert rounds(device, costs, 1.0) == pytest.approx(costs, rel=1e-9)
 
 
-def test_a_network_is_moved_in_memory_before_each_visit(device) -> None:
+@pytest.mark.parametrize(("run_s", "share"), [(1e-3, 1.0), (2 * MAX_MOVED_RUN_S, 0.0)])
+def test_a_network_is_moved_in_memory_between_visits(device, run_s: float, share: float) -> None:
     moved: list[None] = []
     run = Prepared(
-        device.runner("a", 1e-3), lambda images: images, (1, 3, 8, 8),
+        device.runner("a", run_s), lambda images: images, (1, 3, 8, 8),
         move=lambda: moved.append(None),
     )  # fmt: skip
     visits: list[Visit] = []
@@ -44,7 +46,8 @@ def test_a_network_is_moved_in_memory_before_each_visit(device) -> None:
         device, {"a": run}, rng=np.random.default_rng(0), time_limit_s=1.0,
         on_progress=lambda share: None, on_visit=visits.append,
     )  # fmt: skip
-    assert len(moved) == len(visits) > 0
+    assert len(visits) > 1
+    assert len(moved) == share * (len(visits) - 1)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1e-9, MIN_ROUNDS), (1e9, MAX_ROUNDS)])

@@ -1,6 +1,6 @@
 import copy
-import itertools
 import json
+import math
 import re
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from fake_device import FakeActivity
 from genets.core.errors import TargetError
 from genets.latency import Measurement, Target, measure, measure_interleaved
 from genets.latency.engines.devices import CpuClock
@@ -126,21 +127,26 @@ def test_ratios_to_a_reference(fake_engine, device) -> None:
     assert all(m.noisy for m in without.values())
 
 
-def test_a_wider_interval_needs_fewer_samples(fake_engine, device) -> None:
+@pytest.mark.parametrize(("others", "is_shorter"), [(0.0, True), (2.0, False)])
+def test_on_a_calm_device_a_wider_interval_is_enough(
+    fake_engine, device, others: float, *, is_shorter: bool
+) -> None:
     fake_engine(lambda network, target, resolution: 1e-3 * len(network))
-    noise = itertools.cycle([1.0, 1.03, 0.98, 1.01, 0.97, 1.02, 0.99])
-    device.slowness = lambda now_s: next(noise)
+    device.activity = FakeActivity(device, others=others)
     nets = {str(n): nn.Sequential(*(nn.Identity() for _ in range(n))) for n in (2, 4)}
-    target = Target(engine="fake", batch_size=1)
+    target = Target(engine="fake", batch_size=1, threads=1)
 
-    def measure_within(share: float) -> Measurement:
-        return measure_interleaved(nets, target, 8, reference="2", interval_share=share)["4"]
+    def measure_within(share: float | None) -> Measurement:
+        noise = np.random.default_rng(0)
+        device.slowness = lambda now_s: math.exp(noise.normal(0, 0.1))
+        return measure_interleaved(nets, target, 8, reference="2", calm_share=share)["4"]
 
-    narrow, wide = measure_within(0.001), measure_within(0.05)
-    assert len(wide.samples_ms) < len(narrow.samples_ms)
-    assert wide.ratio is not None
-    assert wide.ratio.high <= 1.05 * wide.ratio.median
+    usual, wide = measure_within(None), measure_within(0.05)
+    assert (len(wide.samples_ms) < len(usual.samples_ms)) == is_shorter
     assert not wide.noisy
+    assert wide.ratio is not None
+    share = 0.05 if is_shorter else 0.01
+    assert wide.ratio.high <= (1 + share) * wide.ratio.median
 
 
 @pytest.mark.parametrize("precise", ["latencies", "both"])

@@ -428,4 +428,4 @@ def test_the_laboratory_gives_ratios_to_the_first_network(
     laboratory.Laboratory().measure([MASTER, OTHER], target, 10, 1.0, relative=relative)
     precise = "ratios" if relative else "latencies"
     assert (given["reference"], given["precise"]) == (str(MASTER), precise)
-    assert given["interval_share"] == (share if relative else None)
+    assert given["calm_share"] == (share if relative else None)

@@ -339,7 +339,7 @@ def _measure_in_turn(
         {name: resolution for name, (_, resolution) in networks.items()},
         reference=reference,
         precise="ratios" if relative else "latencies",
-        interval_share=narrow_share(target.resolved()) if relative else None,
+        calm_share=narrow_share(target.resolved()) if relative and len(nets) > 1 else None,
         time_limit_s=time_limit_s,
         on_progress=on_progress,
     )

@@ -248,8 +248,8 @@ def _noise_warnings(study: Snapshot) -> list[str]:
         if noisy := sum(each.network.noisy for each in measured):
             warnings.append(
                 f"{noisy} of {len(measured)} networks measured on {latency.target.name} are noisy: "
-                "the 95 % interval of their latency is wider than a quiet device gives; a noisy "
-                "network may still meet the budget"
+                "the 95 % interval was still too wide when the time limit passed; a noisy network "
+                "may still meet the budget"
             )
     return warnings
 

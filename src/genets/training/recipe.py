@@ -128,8 +128,9 @@ class RunRecipe(Recipe):
     crop_area, flip, colour_jitter, auto_augment and erase.
 
     Attributes:
-        least_steps: A run with few images has more than `epochs` epochs, up to 200, until it takes
-            this many steps; the warm-up keeps its share of the epochs. 0 is no such number.
+        least_steps: `genets train` with few images has more epochs than `epochs`, up to 200, until
+            it takes this many steps; the warm-up keeps its share of the epochs. 0: the epochs do
+            not change.
         mixup: The alpha of mix-up; a larger value mixes more, and 0 switches it off. With mixup
             and cutmix both, they take turns.
         cutmix: The alpha of CutMix, in the same way.
@@ -310,6 +311,8 @@ def enough_epochs(epochs: int, least_steps: int, images: int, batch_size: int) -
 def lengthened(recipe: RunRecipe, images: int) -> RunRecipe:
     """The recipe with the epochs in which `images` images give its least number of steps."""
     epochs = enough_epochs(recipe.epochs, recipe.least_steps, images, recipe.batch_size)
+    if epochs == recipe.epochs:
+        return recipe
     warmup = recipe.warmup_epochs * epochs / recipe.epochs
     return replace(recipe, epochs=epochs, warmup_epochs=warmup)
 

@@ -110,7 +110,7 @@ def train_network(
         with ExitStack() as stack:
             inputs = _load_inputs(settings, out, team, workers, note, stack)
             data, network = inputs.data, inputs.network
-            settings = _with_enough_epochs(settings, len(data.train), note)
+            settings = _with_enough_epochs(settings, len(data.train), out, note)
             stack.enter_context(log_broken(data, out / BROKEN, team, outer.note))
             if check_data:
                 check_all(data, team, note, outer.progress)
@@ -204,15 +204,14 @@ def _with_resolution(settings: RunSettings) -> RunSettings:
 
 
 def _with_enough_epochs(
-    settings: RunSettings, images: int, note: Callable[[str], None]
+    settings: RunSettings, images: int, out: Path, note: Callable[[str], None]
 ) -> RunSettings:
     """Replace the epochs of the recipe by more where the images give too few steps."""
     given, recipe = settings.recipe, lengthened(settings.recipe, images)
     if recipe.epochs > given.epochs:
-        note(
-            f"{recipe.epochs} epochs in place of {given.epochs}, because an epoch has few steps; "
-            "--epochs sets another number"
-        )
+        cure = "" if has_checkpoints(out) else "; --epochs sets another number"
+        reason = "because an epoch has few steps"
+        note(f"{recipe.epochs} epochs in place of {given.epochs}, {reason}{cure}")
     return replace(settings, recipe=recipe)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from genets.analysis.comparison.rows import (
     Comparison,
     ComparisonRow,
     OnUnsaved,
-    Reference,
+    ReferenceLatency,
     ReferenceNetwork,
     RowFile,
     Timing,
@@ -28,6 +29,7 @@ from genets.core.progress import OnProgress, Progress
 from genets.latency import ENGINES, Measurement, Target, measure_interleaved
 from genets.latency.engines.base import explain_failures
 from genets.latency.engines.memory import VALUE_BYTES, max_prepared_bytes
+from genets.latency.timing.clock import Precise
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -55,8 +57,9 @@ def compare(
         networks: The networks.
         targets: The targets; duplicates are dropped.
         timing: How each network is timed.
-        reference: The name of the reference. None, and a network that does not run at all, mean
-            the reference of the rows that `file` holds, or else the smallest network that runs.
+        reference: The name of the reference. None means the reference of the rows that `file`
+            holds, or else the smallest network that runs. So does a network that does not run at
+            all; there is then a warning.
         file: Keeps the rows as they finish. Rows that the file holds are not measured again;
             failed rows are. Its folder is made after the targets are checked.
         on_progress: Called with the progress in rows.
@@ -95,6 +98,7 @@ def measure_rows(
     on_progress: OnProgress | None,
     on_rows: Callable[[Comparison], None] | None = None,
     reference: str | None = None,
+    precise: Precise = "both",
 ) -> Comparison:
     """Measure the rows that a file lacks; see `compare`.
 
@@ -106,6 +110,7 @@ def measure_rows(
         on_progress: Called with the progress in rows.
         on_rows: Called with all finished rows after each run.
         reference: The name of the reference, if it was chosen.
+        precise: See `measure_interleaved`.
     """
     network_errors = _find_network_errors(networks)
     keys = [
@@ -113,6 +118,9 @@ def measure_rows(
     ]
     runnable = [network for network in networks if network.name not in network_errors]
     chosen = next((_as_reference(n) for n in runnable if n.name == reference), None)
+    if reference is not None and chosen is None:
+        reason = network_errors[reference]
+        warnings.warn(f"another network is the reference, because {reason}", stacklevel=2)
     seeds = {network.name: network.seed for network in networks}
     check_same_conditions(kept.rows.only(keys), timing, seeds, kept.path, chosen)
     _check_same_networks(kept.rows.only(keys), runnable, kept.path)
@@ -121,7 +129,7 @@ def measure_rows(
         errors = dict(network_errors)
         if target_error is not None:
             errors = dict.fromkeys((n.name for n in networks), str(target_error))
-        comparison = _TargetComparison(target, timing, errors, counter, chosen)
+        comparison = _TargetComparison(target, timing, errors, counter, chosen, precise)
         for run in comparison.runs(networks, kept.rows):
             kept.add(run)
             if on_rows:
@@ -199,6 +207,7 @@ class _TargetComparison:
     Attributes:
         errors: The reasons, by name, for networks that are not measured.
         reference: The chosen reference, if it runs.
+        precise: See `measure_interleaved`.
     """
 
     target: Target
@@ -206,6 +215,7 @@ class _TargetComparison:
     errors: Mapping[str, str]
     counter: _RowCounter
     reference: ReferenceNetwork | None
+    precise: Precise
 
     def runs(self, networks: Sequence[ComparedNetwork], stored: Comparison) -> Iterator[Comparison]:
         """Measure the rows that are missing, run by run."""
@@ -276,7 +286,7 @@ class _TargetComparison:
             {n.name: n.resolution for n in networks},
             protocol=self.timing.protocol,
             reference=reference.name if reference.name in built else None,
-            precise="both",
+            precise=self.precise,
             time_limit_s=self.timing.time_limit_s,
             on_error=lambda name, error: outcomes.update({name: str(error)}),
             on_progress=lambda share: self.counter.report(share * len(networks), detail),
@@ -285,7 +295,9 @@ class _TargetComparison:
         reference_ms = rows[0].ms_per_image
         if reference_ms is None:
             return Comparison(rows)
-        return Comparison(rows, (Reference(number, self.target, reference.name, reference_ms),))
+        return Comparison(
+            rows, (ReferenceLatency(number, self.target, reference.name, reference_ms),)
+        )
 
     def _build(
         self, networks: Sequence[ComparedNetwork], outcomes: dict[str, Measurement | str]

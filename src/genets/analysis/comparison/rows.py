@@ -55,7 +55,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceNetwork:
-    """The network to whose latency a ratio is. resolution: Input size in pixels."""
+    """The network that a ratio is relative to. resolution: Input size in pixels."""
 
     name: str
     resolution: int
@@ -75,8 +75,8 @@ class ComparisonRow:
         run: Number of the run. The rows of one run were timed in turn, A B A B.
         time_limit_s: Longest time of sampling for this row.
         seed: Seed of the network's weights.
-        reference: The network to whose latency the measurement has its ratio; None where it has no
-            ratio, as in files of older versions.
+        reference: The network that the ratio is relative to; None where the row has no ratio, as in
+            files of older versions.
     """
 
     network: str
@@ -138,7 +138,7 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ReferenceLatency:
     """The latency of the reference network in one run, at the target's batch size."""
 
     run: int
@@ -152,7 +152,7 @@ class Comparison:
     """Rows in the order of the request, and the reference of each run."""
 
     rows: tuple[ComparisonRow, ...] = ()
-    references: tuple[Reference, ...] = ()
+    references: tuple[ReferenceLatency, ...] = ()
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -176,7 +176,7 @@ class Comparison:
         return next((r for r in self.on(target) if r.network == network), None)
 
     def with_rows(
-        self, rows: Iterable[ComparisonRow], references: Iterable[Reference] = ()
+        self, rows: Iterable[ComparisonRow], references: Iterable[ReferenceLatency] = ()
     ) -> Comparison:
         """Add rows; a row replaces the earlier one with the same key."""
         merged = {row.key: row for row in self.rows} | {row.key: row for row in rows}
@@ -277,7 +277,7 @@ def load_rows(path: Path) -> Comparison:
         check_version(record, newest=VERSION, oldest=VERSION)
         return Comparison(
             tuple(from_plain(ComparisonRow, row) for row in record["rows"]),
-            tuple(from_plain(Reference, r) for r in record["references"]),
+            tuple(from_plain(ReferenceLatency, r) for r in record["references"]),
         )
 
     return read_json(path, read, cure=CURE) or Comparison()

@@ -295,5 +295,6 @@ class _Profiler:
         if not networks:
             return Comparison()
         return measure_rows(
-            networks, {target: None}, self.settings.timing, self.files[name], report
-        )
+            networks, {target: None}, self.settings.timing, self.files[name], report,
+            precise="latencies",
+        )  # fmt: skip

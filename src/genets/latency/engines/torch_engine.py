@@ -151,13 +151,12 @@ class EagerRun:
 
     def tensors(self) -> list[Tensor]:
         """The weights and the inputs."""
-        network = self._network
-        return [each.data for each in (*network.parameters(), *network.buffers(), self._inputs)]
+        return [*self._network.parameters(), *self._network.buffers(), self._inputs]
 
     def move(self) -> None:
         """Move weights and inputs to other addresses; see `Prepared.move`."""
         gaps = []  # kept until all is moved
-        for each in (*self._network.parameters(), *self._network.buffers(), self._inputs):
+        for each in self.tensors():
             gaps.append(torch.empty(self._rng.randrange(MAX_GAP_BYTES), dtype=torch.uint8))
             each.data = each.data.clone()
 

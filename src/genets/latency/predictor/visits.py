@@ -27,7 +27,7 @@ from genets.latency.timing.drift import Visit
 
 _log = get_logger(__name__)
 
-VERSION = 1
+VERSION = 2
 FLUSH_S = 2.0  # a process that is killed loses at most the visits of this time
 PART, READINGS, END = "part", "readings", "end"
 # The conditions under which the times of two processes belong together; see the environment.

@@ -28,6 +28,9 @@ MAX_SAMPLES = 10_000
 REFILL_CACHES_S = 0.01
 MAX_WALL_SHARE = 4.0  # of the time limit: the wall time of samples that wait for a CPU
 LONG_RUN_S = 0.5  # for a run of this length, earlier contents of the caches do not matter
+# A network whose run takes longer stays where it is in memory: moving its weights could take as
+# long as a sample.
+MAX_MOVED_RUN_S = 0.05
 
 Precise = Literal["latencies", "ratios", "both"]
 
@@ -41,6 +44,7 @@ class Protocol:
         runs: The minimum number of runs in all samples together.
         interval_share: Sampling continues until both ends of the median's 95 % interval are
             within this share of the median. None means that `samples` is the exact number.
+        calm_share: Replaces `interval_share` where the CPUs have room; None for the same.
         fills_window: Whether a sample is the mean of as many runs in a row as make the timer's
             error negligible, at other addresses in memory where the engine can move a network.
             Otherwise a sample is one run.
@@ -52,6 +56,13 @@ class Protocol:
     interval_share: float | None
     fills_window: bool
     estimate: Callable[[Array], float]
+    calm_share: float | None = None
+
+    def share(self, *, has_room: bool | None) -> float | None:
+        """The share that counts. has_room: See `ActivityWatch.has_room`."""
+        if has_room and self.interval_share is not None and self.calm_share is not None:
+            return self.calm_share
+        return self.interval_share
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -114,7 +125,7 @@ class _Sampled:
     """A network and its samples, in seconds per run; see `Samples`.
 
     move: Moves the network to other addresses in memory before each sample.
-    is_cold: Whether the caches have something else before each sample.
+    is_cold: Whether the caches hold other data before each sample.
     spent_s: The part of the time limit that the samples have used.
     """
 
@@ -188,9 +199,10 @@ def sample_interleaved(
     networks = []
     for run in runs.values():
         per_run = warm_up(clock, run)
-        move = find_move(run) if protocol.fills_window else None
+        is_moved = protocol.fills_window and per_run <= MAX_MOVED_RUN_S
+        move = find_move(run) if is_moved else None
         is_cold = len(runs) > 1 or move is not None
-        # Such a sample is as long as the runs before it, which are not timed.
+        # A sample of a cold network is as long as the runs before it, which are not timed.
         window_s = max(clock.min_window_s, REFILL_CACHES_S if is_cold else 0.0)
         count = math.ceil(window_s / per_run) if protocol.fills_window else 1
         networks.append(_Sampled(run, max(1, count), move, is_cold))
@@ -281,10 +293,10 @@ def _is_enough(
         protocol: See `sample_interleaved`.
         ratios_alone: Whether the latencies need not be precise.
     """
-    share = protocol.interval_share
+    has_room = bool(watch.has_room())
+    share = protocol.share(has_room=has_room)
     if share is None or len(network.wall_s) >= MAX_SAMPLES:
         return True
-    has_room = bool(watch.has_room())
     samples = network.samples(has_room=has_room)
     if base is not None and is_noisy(samples.ratios(base.samples(has_room=has_room)), share):
         return False

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from genets.latency.engines.base import DeviceClock, Run, find_move, move_in_memory
-from genets.latency.timing.clock import warm_up
+from genets.latency.timing.clock import MAX_MOVED_RUN_S, warm_up
 from genets.latency.timing.statistics import Array
 from genets.latency.timing.watch import ActivityWatch
 
@@ -137,6 +137,7 @@ class _Rounds(Generic[Key]):
         self.recorded, self.on_visit = recorded, on_visit
         self.number = {key: number for number, key in enumerate(runs)}
         self.visits: list[Visit] = []
+        self.latest_s: dict[int, float] = {}  # of one run, by number of the network
         self.spent_s = 0.0
         self.is_warm = False
 
@@ -154,6 +155,7 @@ class _Rounds(Generic[Key]):
         for which in self.rng.permutation(len(ordered)):
             visit = self._recorded_visit(ordered[which]) or self._make_visit(ordered[which])
             self.visits.append(visit)
+            self.latest_s[visit.number] = visit.seconds
             self.spent_s += visit.cost_s
             on_visit()
 
@@ -169,8 +171,12 @@ class _Rounds(Generic[Key]):
         if not self.is_warm:
             warm_up(self.clock, next(iter(self.runs.values())))
             self.is_warm = True
-        seconds, cost_s = _visit(self.clock, self.watch, self.runs[key], self.before.get(key))
-        visit = Visit(self.number[key], seconds, cost_s)
+        number, run = self.number[key], self.runs[key]
+        # A network stays where it was prepared until a visit has shown how long a run is.
+        is_moved = self.latest_s.get(number, math.inf) <= MAX_MOVED_RUN_S
+        moving_s = move_in_memory(find_move(run)) if is_moved else 0.0
+        seconds, cost_s = _visit(self.clock, self.watch, run, self.before.get(key))
+        visit = Visit(number, seconds, moving_s + cost_s)
         self.on_visit(visit)
         return visit
 
@@ -240,12 +246,10 @@ def _visit(
     clock: DeviceClock, watch: ActivityWatch, run: Run, before: Run | None
 ) -> tuple[float, float]:
     """The seconds of one run, and the seconds that the visit took."""
-    moving_s = move_in_memory(find_move(run))
     first = watch.time_runs(run, 1)
-    per_run = max(_typical_s([first], watch), 1e-9)
+    per_run = spent = max(_typical_s([first], watch), 1e-9)
     if per_run >= VISIT_S and (watch.has_room() or not math.isnan(first[1])):
-        return per_run, moving_s + first[0]
-    spent = moving_s + per_run
+        return per_run, first[0]
     if per_run < UNTIMED_S:
         count = math.ceil((UNTIMED_S - per_run) / per_run)
         spent += clock.time_runs(run, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -69,9 +69,9 @@ class Measurement:
         p99_ms_per_image: 99th percentile of all samples.
         samples_ms: Every sample, in ms per batch, with the time of waiting for a CPU. A sample of
             a fast network is a mean over several runs.
-        noisy: Whether the interval did not come within 1 % of the median, or within another share
-            that was asked for, in the given time. Where ratios alone had to be precise, the
-            interval of the ratio counts.
+        noisy: Whether the 95 % interval was still too wide when the time limit passed: more than
+            1 % to one side, or more than the `calm_share` of `measure_interleaved`. Where ratios
+            alone had to be precise, the interval of the ratio counts.
         seconds: Seconds of each step before the first timed run: fold, export, quantise, compile,
             load, graph or first_run, as the engine has them. They are not part of the latency.
         protocol: The name of the protocol, `genets-1` or `paper`.
@@ -229,7 +229,7 @@ def measure_interleaved(
     protocol: str = "genets-1",
     reference: str | None = None,
     precise: Precise = "ratios",
-    interval_share: float | None = None,
+    calm_share: float | None = None,
     min_samples: int | None = None,
     time_limit_s: float = 10.0,
     calibration: Mapping[str, Tensor] | None = None,
@@ -248,8 +248,8 @@ def measure_interleaved(
             "latencies", or "both". Latencies of different networks can be compared only if
             latencies must be precise, because all networks are then sampled over the same time.
             Without a ratio, latencies must be precise.
-        interval_share: Replaces the protocol's `interval_share`, within which a latency or a ratio
-            is precise.
+        calm_share: The half-width of an interval, as a share of the median, at which a latency or a
+            ratio is precise where the CPUs have room. None is that of the protocol.
         min_samples: Replaces the protocol's number of samples.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
@@ -264,9 +264,9 @@ def measure_interleaved(
     Raises:
         TargetError: See `measure`; or the reference is unknown.
     """
-    rule = find_protocol(protocol)
-    if interval_share is not None:
-        rule = replace(rule, interval_share=interval_share)
+    rule = replace(find_protocol(protocol), calm_share=calm_share)
+    if precise not in (choices := get_args(Precise)):
+        raise TargetError(unknown_name("precise", precise, choices))
     if reference is not None and reference not in networks:
         raise TargetError(unknown_name("reference", reference, networks))
     if min_samples is not None and (not isinstance(min_samples, int) or min_samples < 1):
@@ -382,7 +382,7 @@ def _summarise(
         p90_ms_per_image=p90,
         p99_ms_per_image=p99,
         samples_ms=tuple((samples.wall_s * 1e3).tolist()),
-        noisy=is_noisy(decisive, rule.interval_share or NOISY_SHARE),
+        noisy=is_noisy(decisive, rule.share(has_room=has_room) or NOISY_SHARE),
         launch_share=launch_share,
         launch_bound=None if launch_share is None else launch_share > LAUNCH_BOUND_SHARE,
         disturbed=bool(disturbances),

@@ -42,7 +42,7 @@ def least_share(target: Target) -> float:
 
 
 def narrow_share(target: Target) -> float:
-    """The half-width of the interval of a ratio at which a measurement ends.
+    """The half-width of the interval of a ratio at which a measurement on a calm device ends.
 
     More samples would not make `NetworkLatency.interval_ms` narrower. target: See `least_share`.
     """
@@ -110,8 +110,8 @@ class NetworkLatency:
         if ratio is None:
             return self.network.low_ms_per_image, self.network.high_ms_per_image
         # On a busy device, BUSY_MARGIN is the reserve.
-        has_reserve = self.disturbed or ratio.low == ratio.high
-        share = 0.0 if has_reserve else least_share(self.network.target)
+        needs_none = self.disturbed or ratio.low == ratio.high
+        share = 0.0 if needs_none else least_share(self.network.target)
         low = min(REPEATED_SPREAD * (ratio.low - ratio.median), -share * ratio.median)
         high = max(REPEATED_SPREAD * (ratio.high - ratio.median), share * ratio.median)
         ms = self.master_ms_per_image

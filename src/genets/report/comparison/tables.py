@@ -37,7 +37,7 @@ from genets.report.wording import (
 from genets.structure.published import published_tables
 
 LAUNCH_BOUND = "^"
-FAILED = "-"
+ABSENT = "-"
 UNCLEAR = "≈"
 MAX_NAME = 20  # letters of a network in the header of a column
 
@@ -91,7 +91,7 @@ def latency_header(comparison: Comparison, setting: Setting) -> list[str]:
     ours = list[str]()
     for target in setting.targets:
         references = comparison.references_on(target)
-        names = (_short(_reference_name(each, comparison.rows)) for each in references)
+        names = (_reference_name(each, comparison.rows, MAX_NAME) for each in references)
         ours += [f"batch {target.batch_size}", *(f"x {name}" for name in names)]
     paper = [f"{paper_device(t)}, batch {t.batch_size}" for t in _with_paper(comparison, setting)]
     return ["network", "pixels", accuracy, *ours, *paper]
@@ -129,8 +129,8 @@ def speed_up_rows(speeds: Iterable[SpeedUp]) -> list[list[Cell | str]]:
             f"{s.top1_percent:.1f} %",
             f"{s.reference_ms:.4g}",
             s.genet,
-            FAILED if s.genet_ms is None else f"{s.genet_ms:.4g}",
-            FAILED if s.times is None else f"{s.times:.2f}{UNCLEAR * (not s.clear)}",
+            ABSENT if s.genet_ms is None else f"{s.genet_ms:.4g}",
+            ABSENT if s.times is None else f"{s.times:.2f}{UNCLEAR * (not s.clear)}",
             Cell(f"{s.paper_times:.1f}", "quiet"),
             s.fastest,
             f"{s.fastest_times:.2f}{UNCLEAR * (not s.fastest_clear)}",
@@ -163,7 +163,7 @@ def legend(rows: Sequence[ComparisonRow]) -> list[str]:
         )
     lines += [
         f"x {name}: the latency as a multiple of the latency of {name}, from samples that were "
-        f"taken in turn; {FAILED} without such samples."
+        f"taken in turn; {ABSENT} without such samples."
         for name in dict.fromkeys(
             _reference_name(row.reference, rows) for row in rows if row.reference
         )
@@ -213,15 +213,19 @@ def page_table(header: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> P
     return PageTable(header, rows, frozenset(strong))
 
 
-def _reference_name(reference: ReferenceNetwork, rows: Iterable[ComparisonRow]) -> str:
-    """The name, with the resolution where rows have the network at another resolution."""
+def _reference_name(
+    reference: ReferenceNetwork, rows: Iterable[ComparisonRow], letters: int | None = None
+) -> str:
+    """The name, with the resolution where rows have the network at another resolution.
+
+    letters: The largest number of letters of the name; None for the whole name.
+    """
+    name = reference.name
+    if letters is not None and len(name) > letters:
+        name = f"{name[: letters - 3]}..."
     pixels = {row.resolution for row in rows if row.network == reference.name}
     at_other = pixels and reference.resolution not in pixels
-    return f"{reference.name} at {reference.resolution} pixels" if at_other else reference.name
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
+    return f"{name} at {reference.resolution} pixels" if at_other else name
 
 
 def _with_paper(comparison: Comparison, setting: Setting) -> list[Target]:
@@ -253,7 +257,7 @@ def ratio_cell(row: ComparisonRow | None, reference: ReferenceNetwork) -> str:
     if row.measurement and (row.network, row.resolution) == astuple(reference):
         return "1"
     if row.ratio is None or row.reference != reference:
-        return FAILED
+        return ABSENT
     middle, low, high = astuple(row.ratio)
     return f"{middle:.4g} {_half_text(middle, low, high)}"
 
@@ -261,7 +265,7 @@ def ratio_cell(row: ComparisonRow | None, reference: ReferenceNetwork) -> str:
 def latency_cell(row: ComparisonRow | None) -> str:
     """ms per image with its mark and words; empty where no measurement was asked for."""
     if row is None or row.measurement is None:
-        return "" if row is None else FAILED
+        return "" if row is None else ABSENT
     return _latency_text(row.measurement)
 
 

@@ -42,9 +42,9 @@ SPEED_TEXT = (
 )
 TABLE_TEXT = (
     "Measured networks, the fastest first. Latencies are as they were measured, in ms per image; "
-    "low and high are the ends of the 95 % interval. A latency is noisy where this interval is "
-    "wider than a quiet device gives, and disturbed where something else used or slowed the "
-    "device. Predicted ms is the latency from the latency table, scaled to the speed that the "
+    "low and high are the ends of the 95 % interval. A latency is noisy where this interval was "
+    "still too wide when the time limit passed, and disturbed where something else used or slowed "
+    "the device. Predicted ms is the latency from the latency table, scaled to the speed that the "
     "machine had during the measurement. The 95 % interval of a predicted score leaves out the "
     "noise of a measured score."
 )

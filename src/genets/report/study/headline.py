@@ -35,8 +35,8 @@ WORDS_TEXT = (
     "Both networks were measured in turn. A latency is the median time for one image, in ms, at "
     "the batch size of the target; low and high are the ends of its 95 % interval. With a budget "
     f"in x, the winner's interval is {RATIO_INTERVAL_TEXT}. A latency is noisy where its interval "
-    "is wider than a quiet device gives, and disturbed where something else used or slowed the "
-    "device."
+    "was still too wide when the time limit passed, and disturbed where something else used or "
+    "slowed the device."
 )
 SCORES_TEXT = (
     "Top-1 is the share of the test images whose most probable class is the right one; the "

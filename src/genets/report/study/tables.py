@@ -34,8 +34,8 @@ ALTERNATIVES_HEADER = ("95 %", "budget", "predicted", "measured", "noise", "x Ma
 ALTERNATIVES_TEXT = (
     "{metric}: predicted for validation images. 95 %: the interval of this prediction. up to: the "
     "upper end of the 95 % interval of the latency. below: the share of the budget that this end "
-    "leaves. noisy: the interval is wider than a quiet device gives. disturbed: something else "
-    "used or slowed the device. *: the prediction is extrapolated beyond the trials"
+    "leaves. noisy: the interval was still too wide when the time limit passed. disturbed: "
+    "something else used or slowed the device. *: the prediction is extrapolated beyond the trials"
 )
 
 BUDGETS_TEXT = (
