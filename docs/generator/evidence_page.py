@@ -46,6 +46,9 @@ changed between 2026-11-23 and 2026-11-28.
   of the choice of candidates.
 - Figures of a search that are dated 2026-11-23 or earlier: an older accuracy model.
 
+Since commit e0fd033 (2026-11-30), the engine torch on a CPU moves a network in memory before each
+sample. Latencies at earlier commits were measured without that.
+
 `python benchmarks/ages.py` counts the changes of the code since each figure was measured.
 """
 
@@ -102,7 +105,7 @@ def slug(title: str) -> str:
 def section(name: str, record: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     """Make the section of one file of results."""
     rows = [
-        (cell(label), cell(fill(text, record, name))) for label, text in described.get("rows", [])
+        tuple(cell(fill(text, record, name)) for text in row) for row in described.get("rows", [])
     ]
     parts = [
         f"## {described.get('title', name)}",

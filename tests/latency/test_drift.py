@@ -42,12 +42,21 @@ def test_a_network_is_moved_in_memory_between_visits(device, run_s: float, share
         move=lambda: moved.append(None),
     )  # fmt: skip
     visits: list[Visit] = []
-    time_in_rounds(
-        device, {"a": run}, rng=np.random.default_rng(0), time_limit_s=1.0,
-        on_progress=lambda share: None, on_visit=visits.append,
-    )  # fmt: skip
+
+    def time_it(recorded: list[Visit]) -> None:
+        time_in_rounds(
+            device, {"a": run}, rng=np.random.default_rng(0), time_limit_s=1.0,
+            on_progress=lambda share: None, on_visit=visits.append, recorded=recorded,
+        )  # fmt: skip
+
+    time_it([])
     assert len(visits) > 1
     assert len(moved) == share * (len(visits) - 1)
+    first = visits[:1]
+    moved.clear()
+    visits.clear()
+    time_it(first)  # continues after an interruption
+    assert len(moved) == share * len(visits)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1e-9, MIN_ROUNDS), (1e9, MAX_ROUNDS)])

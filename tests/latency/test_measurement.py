@@ -147,6 +147,12 @@ def test_on_a_calm_device_a_wider_interval_is_enough(
     assert wide.ratio is not None
     share = 0.05 if is_shorter else 0.01
     assert wide.ratio.high <= (1 + share) * wide.ratio.median
+    few = measure_interleaved(nets, target, 8, reference="2", calm_share=0.05, time_limit_s=1e-3)[
+        "4"
+    ]
+    assert few.noisy
+    with pytest.raises(TargetError, match="unknown precise 'ratio'; did you mean ratios"):
+        measure_interleaved(nets, target, 8, precise="ratio")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("precise", ["latencies", "both"])

@@ -429,3 +429,5 @@ def test_the_laboratory_gives_ratios_to_the_first_network(
     precise = "ratios" if relative else "latencies"
     assert (given["reference"], given["precise"]) == (str(MASTER), precise)
     assert given["calm_share"] == (share if relative else None)
+    laboratory.Laboratory().measure([MASTER], target, 10, 1.0, relative=relative)
+    assert given["calm_share"] is None, "the MasterNet alone has no ratio"

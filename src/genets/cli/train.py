@@ -52,9 +52,9 @@ def train(
         str | None,
         option(
             "Recipe to start from. quick: fresh weights and small images, 30 epochs. finetune: "
-            "trained weights and few images, 20 epochs, or up to 200 until 500 steps. paper: fresh "
-            "weights, 480 epochs (section 5). nas: the paper's recipe for trials of a search, 30 "
-            "epochs.",
+            "trained weights and few images, 20 epochs, or up to 200 where 20 epochs are less than "
+            "500 steps. paper: fresh weights, 480 epochs (section 5). nas: the paper's recipe for "
+            "trials of a search, 30 epochs.",
             "finetune for a network with weights, quick for fresh weights",
             TRAINING,
             choices=recipe_names(),

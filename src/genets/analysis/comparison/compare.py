@@ -120,7 +120,7 @@ def measure_rows(
     chosen = next((_as_reference(n) for n in runnable if n.name == reference), None)
     if reference is not None and chosen is None:
         reason = network_errors[reference]
-        warnings.warn(f"another network is the reference, because {reason}", stacklevel=2)
+        warnings.warn(f"another network is the reference, because {reason}", stacklevel=3)
     seeds = {network.name: network.seed for network in networks}
     check_same_conditions(kept.rows.only(keys), timing, seeds, kept.path, chosen)
     _check_same_networks(kept.rows.only(keys), runnable, kept.path)

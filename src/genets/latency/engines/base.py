@@ -183,8 +183,8 @@ class Prepared:
 def find_move(run: Run) -> Callable[[], None] | None:
     """`Prepared.move` of a run; None for any other function.
 
-    The addresses that a network got when it was prepared change its latency on a CPU by some
-    percent (python benchmarks/addresses.py).
+    A network that is prepared anew has other addresses, and may have another latency on a CPU
+    (python benchmarks/addresses.py).
     """
     return run.move if isinstance(run, Prepared) else None
 

@@ -2,8 +2,7 @@
 
 It holds one JSON value for each line. The first line has the settings and conditions of the table.
 Then, for each part of the items that was timed together, come the number of its items, its visits
-with the readings of the device between them and, where the part was finished, a mark. Older files
-have no readings.
+with the readings of the device between them and, where the part was finished, a mark.
 """
 
 from __future__ import annotations

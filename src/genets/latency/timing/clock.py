@@ -28,8 +28,8 @@ MAX_SAMPLES = 10_000
 REFILL_CACHES_S = 0.01
 MAX_WALL_SHARE = 4.0  # of the time limit: the wall time of samples that wait for a CPU
 LONG_RUN_S = 0.5  # for a run of this length, earlier contents of the caches do not matter
-# A network whose run takes longer stays where it is in memory: moving its weights could take as
-# long as a sample.
+# A network whose run takes longer stays where it is in memory: it gets few samples, and no run in
+# between that would fill the caches again.
 MAX_MOVED_RUN_S = 0.05
 
 Precise = Literal["latencies", "ratios", "both"]

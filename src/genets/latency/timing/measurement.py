@@ -249,7 +249,8 @@ def measure_interleaved(
             latencies must be precise, because all networks are then sampled over the same time.
             Without a ratio, latencies must be precise.
         calm_share: The half-width of an interval, as a share of the median, at which a latency or a
-            ratio is precise where the CPUs have room. None is that of the protocol.
+            ratio is precise where the CPUs have room. None is that of the protocol, which also
+            counts on a busy CPU, on a GPU, and where it is unknown what else uses the CPUs.
         min_samples: Replaces the protocol's number of samples.
         time_limit_s: Limit of the sampling for each network.
         calibration: Images for int8 by name; see `measure`.
@@ -264,7 +265,9 @@ def measure_interleaved(
     Raises:
         TargetError: See `measure`; or the reference is unknown.
     """
-    rule = replace(find_protocol(protocol), calm_share=calm_share)
+    rule = find_protocol(protocol)
+    if calm_share is not None:
+        rule = replace(rule, calm_share=calm_share)
     if precise not in (choices := get_args(Precise)):
         raise TargetError(unknown_name("precise", precise, choices))
     if reference is not None and reference not in networks:
