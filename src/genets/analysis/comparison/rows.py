@@ -169,7 +169,7 @@ class Comparison:
         return tuple(row for row in self.on(target) if row.measurement)
 
     def references_on(self, target: Target) -> tuple[ReferenceNetwork, ...]:
-        """The networks to whose latencies the rows of a target have their ratios."""
+        """The networks that the ratios on a target are relative to."""
         return tuple(dict.fromkeys(row.reference for row in self.on(target) if row.reference))
 
     def row(self, network: str, target: Target) -> ComparisonRow | None:
@@ -297,8 +297,8 @@ def check_same_conditions(
         timing: How this call measures.
         seeds: Seed of the weights by network.
         path: The file of the rows, for the message.
-        reference: The network to whose latency the ratios must be. A row without a ratio fits
-            every reference; None fits every row.
+        reference: The network that the ratios must be relative to. A row without a ratio fits every
+            reference; None fits every row.
 
     Raises:
         GenetsError: A condition of a stored row differs; the message lists each difference.

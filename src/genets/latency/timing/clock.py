@@ -44,11 +44,11 @@ class Protocol:
         runs: The minimum number of runs in all samples together.
         interval_share: Sampling continues until both ends of the median's 95 % interval are
             within this share of the median. None means that `samples` is the exact number.
-        calm_share: Replaces `interval_share` where the CPUs have room; None for the same.
         fills_window: Whether a sample is the mean of as many runs in a row as make the timer's
             error negligible, at other addresses in memory where the engine can move a network.
             Otherwise a sample is one run.
         estimate: Maps all samples to the latency.
+        calm_share: Replaces `interval_share` where the CPUs have room. None: `interval_share`.
     """
 
     samples: int
@@ -124,7 +124,7 @@ class Samples:
 class _Sampled:
     """A network and its samples, in seconds per run; see `Samples`.
 
-    move: Moves the network to other addresses in memory before each sample.
+    move: Moves the network to other addresses in memory before each sample; None where it stays.
     is_cold: Whether the caches hold other data before each sample.
     spent_s: The part of the time limit that the samples have used.
     """
