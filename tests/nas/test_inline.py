@@ -79,7 +79,7 @@ def test_an_error_at_the_start_of_a_worker_is_the_error_of_the_driver(driver: li
 def is_alive(process: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second, where it ends during the read
         return False
 
 

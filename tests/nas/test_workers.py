@@ -86,7 +86,7 @@ def workers_of(kind: str, folder: Path, count: int = 2) -> Workers:
 def is_alive(process: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second, where it ends during the read
         return False
 
 
