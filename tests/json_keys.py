@@ -153,7 +153,7 @@ KEYS: dict[str, dict[str, str]] = {
     "search": {
         "": (
             "confirmed, difference, files, folder, folds, master, response, rivals, rounds, "
-            "seconds, selected, trials_done, trials_failed, warnings, winner"
+            "screened, seconds, selected, trials_done, trials_failed, warnings, winner"
         ),
         "selected": SELECTED,
         "master": "balanced_accuracy, cross_entropy, top1",
@@ -196,7 +196,7 @@ KEYS: dict[str, dict[str, str]] = {
     "search, several budgets": {
         "": (
             "budgets, confirmed, difference, files, folder, folds, master, refused, response, "
-            "rivals, seconds, selected, trials_done, trials_failed, warnings, winner"
+            "rivals, screened, seconds, selected, trials_done, trials_failed, warnings, winner"
         ),
         "budgets[]": (
             "budget, confirmed, difference, files, master, rivals, selected, warnings, winner"
@@ -221,7 +221,7 @@ KEYS: dict[str, dict[str, str]] = {
     "report": {
         "": (
             "accuracy_model, confirmed, failure, finished, folds, missing, page, rivals, rounds, "
-            "selected, study, targets, trials, warnings"
+            "screened, selected, study, targets, trials, warnings"
         ),
         "trials": "done, failed, planned",
         "targets[]": "measured_networks, table_rmspe, target",
@@ -241,9 +241,10 @@ KEYS: dict[str, dict[str, str]] = {
     "report, several budgets": {
         "": (
             "accuracy_model, budgets, confirmed, failure, finished, folds, missing, page, rivals, "
-            "rounds, selected, study, targets, trials, warnings"
+            "rounds, screened, selected, study, targets, trials, warnings"
         ),
-        "budgets[]": "budget, confirmed, difference, master, refusal, rivals, selected, winner",
+        "budgets[]": "budget, confirmed, difference, master, refusal, rivals, screened, selected, "
+        "winner",
         "budgets[].selected": SELECTED,
         "budgets[].master": "balanced_accuracy, cross_entropy, top1",
         "budgets[].winner": "balanced_accuracy, cross_entropy, top1",

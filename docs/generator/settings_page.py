@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from genets.cli.options import SETTINGS, option_name
 from genets.latency.target import Target
 from genets.nas.settings.presets import PRESETS
-from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.settings import DEFAULTS_IN_WORDS, SearchSettings
 from genets.nas.settings.toml_tables import format_toml_tables
 from genets.nas.settings.training import RECIPE
 from markdown_text import cell, code, page, table
@@ -113,6 +113,7 @@ def fields_of(model: Any, name: str) -> list[tuple[str, str, str]]:
         if name or field not in others:
             value = getattr(default, field) if name else info.default
             text = "none; a new study needs it" if info.is_required() else _text(value)
+            text = text if name else DEFAULTS_IN_WORDS.get(field, text)
             rows.append((field, text, str(info.description)))
     return rows
 

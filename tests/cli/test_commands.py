@@ -168,7 +168,8 @@ def test_a_preset_has_the_literal_method_of_the_paper(driver, tmp_path):
     assert (chosen.confirm, chosen.confirm_epochs, chosen.final_training.epochs) == (1, 7, 9)
     assert chosen.trials_per_super_block == 108, "the scale is the paper's"
     assert invoke(*SEARCH, "--out", tmp_path, "--preset", "paper").exit_code == 0
-    ours, defaults = driver.asked.settings, SearchSettings(data="digits", budget="0.5x")
+    ours = driver.asked.settings
+    defaults = SearchSettings(data="digits", budget="0.5x", from_scratch=True)
     assert ours.trials_per_super_block == 108
     for name in ("sampling", "trials", "regression", "selection", "confirm"):
         assert getattr(ours, name) == getattr(defaults, name)

@@ -21,7 +21,7 @@ from genets.latency.timing.clock import PROTOCOLS
 from genets.nas.new_study import _settings_of_many_images
 from genets.nas.settings.from_data import settings_from_data
 from genets.nas.settings.presets import PRESETS
-from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.settings import DEFAULTS_IN_WORDS, SearchSettings
 from genets.networks.baselines import SETS
 from genets.training.recipe import recipes
 from genets.training.score import Metric
@@ -140,6 +140,7 @@ def test_options_of_the_search_come_from_the_settings(key):
         default = "no" if info.default is False else info.default
         default = "none" if default in (None, "") else default
         shown = f"from the images; {default} for " if key in FROM_IMAGES else f"{default}]"
+        shown = DEFAULTS_IN_WORDS.get(key, shown)
         assert f"[default: {shown}" in record
 
 

@@ -93,7 +93,7 @@ def test_failures_are_listed_by_their_reasons() -> None:
     results = [*(failed(n, "out of memory") for n in range(7)), failed(7, "the loss became NaN")]
     candidate = TrainedCandidate(MASTER, "failed", 3, reason="its worker died 2 times (killed)")
     name = f"{MASTER.stage(0)} in super-block 1"
-    assert describe_faults([], results, [candidate], MASTER) == [
+    assert describe_faults([], results, [], [candidate], MASTER) == [
         f"7 trials failed (out of memory): {', '.join([name] * 5)} and 2 more",
         f"1 trial failed (the loss became NaN): {name}",
         f"1 candidate failed (its worker died 2 times (killed)): {MASTER}",
@@ -102,7 +102,7 @@ def test_failures_are_listed_by_their_reasons() -> None:
 
 def test_of_many_faults_the_last_ones_are_listed() -> None:
     faults = [Fault(60.0 * number, f"worker {number} died") for number in range(30)]
-    sentences = describe_faults(faults, [], [], MASTER)
+    sentences = describe_faults(faults, [], [], [], MASTER)
     assert sentences[0] == "30 faults were recorded; the last 10 are listed here"
     assert sentences[-1] == "on 1970-01-01 at 00:29 UTC, worker 29 died"
     assert len(sentences) == 1 + MAX_FAULTS

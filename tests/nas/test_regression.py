@@ -12,11 +12,11 @@ from small_networks import FOUR
 from genets.core.errors import GenetsError
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.accuracy.features import (
-    CANDIDATE_OFFSET,
     SHORTCUT,
     TREND,
     TREND_FLOOR,
     FeatureMap,
+    candidate_offset,
 )
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.observations import Observations, RepeatNoise
@@ -173,14 +173,14 @@ def test_the_masternet_is_no_candidate_of_the_model_where_weights_are_inherited(
     other = MASTER.with_stage(0, replace(MASTER.super_blocks[0], width=16))
     trained = [
         TrainedCandidate(other, "done", 10, 0.95, 0.2),
-        TrainedCandidate(MASTER, "done", 20, MASTER_TOP1, 0.4),
+        TrainedCandidate(MASTER, "done", 10, MASTER_TOP1, 0.4),
     ]
 
     def offset(candidates, **words):
         effects = AccuracyModel.fit(
             MASTER, results, MASTER_TOP1, candidates=candidates, **words
         ).effects
-        return effects.posterior.mean[effects.feature_map.columns[CANDIDATE_OFFSET]]
+        return effects.posterior.mean[effects.feature_map.columns[candidate_offset(10)]]
 
     assert offset(trained, inherited=True) == offset(trained[:1], inherited=True)
     assert offset(trained) != pytest.approx(offset(trained[:1]), rel=0.1)

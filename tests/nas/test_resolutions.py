@@ -238,9 +238,11 @@ def test_every_resolution_has_the_same_number_of_candidates(
     steps: list[tuple[int, int, str]] = []
 
     class Search:
-        def __init__(self, context: Any, model: Any, resolution: int, trained: Any) -> None:
+        def __init__(
+            self, context: Any, model: Any, resolution: int, trained: Any, screened: Any
+        ) -> None:
             self.resolution = resolution
-            assert trained == []
+            assert trained == screened == []
 
         def find_candidates(self, count: int, on_attempt: OnAttempt) -> list[Any]:
             on_attempt(5, 5)

@@ -71,7 +71,7 @@ def test_the_signature_names_every_setting():
     parameters = inspect.signature(genets.search).parameters
     names = ["out", "preset", "workers", "workers_on", "processes", "wait_minutes", "on_event"]
     assert list(parameters) == [*names, *SearchSettings.model_fields, "resolution"]
-    assert parameters["confirm"].default == 4
+    assert parameters["confirm"].default == 2
     assert parameters["confirm"].annotation is int
     assert parameters["data"].default is None  # an unfinished study needs no settings
     assert all(each.kind is each.KEYWORD_ONLY for each in parameters.values())

@@ -496,8 +496,8 @@ def test_the_command_prints_tables_and_the_doubt(tmp_path: Path) -> None:
     result = invoke(*ARGUMENTS, "--preset", "quick", "--out", tmp_path / "study")
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
-    for words in ("MasterNet training", "32 trials", "up to 4 candidates", "36 epochs, batch 64",
-                  "The search takes about", "a factor of 1.5"):  # fmt: skip
+    for words in ("MasterNet training", "6 trials", "up to 32 structures", "up to 2 candidates",
+                  "36 epochs, batch 64", "The search takes about", "a factor of 1.5"):  # fmt: skip
         assert words in text
 
 

@@ -179,7 +179,7 @@ def test_a_study_continues_after_all_candidates_failed(tmp_path: Path) -> None:
     lab = Failing(asked())
     lab.failures = 2
     message = (
-        r"short trainings of all 2 candidates failed \(the loss was not finite\); give the same"
+        r"short trainings of all 2 structures failed \(the loss was not finite\); give the same"
     )
     with pytest.raises(TrainingError, match=message):
         search(tmp_path / "study", lab)

@@ -38,7 +38,7 @@ from genets.training.score import Metric
 SETTINGS = SearchSettings(
     data="digits", budget="0.5x", metric="top1",
     master=str(THREE),
-    space={"blocks": ["XX3", "BL3r0.5", "DW3r3"]}, trials_per_super_block=6,
+    space={"blocks": ["XX3", "BL3r0.5", "DW3r3"]}, trials_per_super_block=6, screen=0,
 )  # fmt: skip
 MASTER = SETTINGS.structure
 SPACE = SETTINGS.space.design_space().around(MASTER)
@@ -202,3 +202,9 @@ def test_a_round_with_one_candidate_causes_a_warning() -> None:
     assert sentence.startswith("round 2 had no candidate except its own MasterNet")
     for number, confirmed in ((1, [same]), (2, [other]), (2, [same, other]), (2, [])):
         assert round_warnings(number, MASTER, confirmed) == []
+
+
+def test_where_structures_are_screened_no_trials_are_asked_for(tmp_path: Path) -> None:
+    model = fit(0.05, noise=0.02)
+    assert model.undecided_choices()
+    assert trial_warnings(model, SETTINGS, tmp_path, screened=True) == model.trial_warnings()

@@ -56,6 +56,7 @@ def make_study(
         "target": {"batch_size": 8, "threads": 1},
         "space": {"blocks": ["XX3", "BL3r0.5", "DW3r3"], "depth_change": 1},
         "trials_per_super_block": 6,
+        "controls_per_super_block": 2,
     }
     settings = SearchSettings(**values | changes)
     master = settings.structure

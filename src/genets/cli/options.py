@@ -38,7 +38,7 @@ SETTINGS = {
     TRAINING: (
         "master_training.epochs", "trial_training.epochs", "final_training.epochs", "seed",
     ),
-    CANDIDATES: ("confirm", "confirm_epochs", "from_scratch", "rivals"),
+    CANDIDATES: ("screen", "confirm", "confirm_epochs", "from_scratch", "rivals"),
 }  # fmt: skip
 
 
@@ -265,7 +265,7 @@ class SettingOptions:
 
     def _parameter(self, name: str, key: str) -> Parameter:
         from genets.nas.settings.presets import PRESETS
-        from genets.nas.settings.settings import SearchSettings
+        from genets.nas.settings.settings import DEFAULTS_IN_WORDS, SearchSettings
         from genets.nas.settings.training import TrainingSettings
 
         table, _, field = key.rpartition(".")
@@ -289,7 +289,7 @@ class SettingOptions:
             more["autocompletion"] = complete_structures
         if kind is bool and not any(key in preset for preset in PRESETS.values()):
             more["name"] = f"--{name.replace('_', '-')}"  # a flag without its opposite
-        shown = _text(default, kind)
+        shown = DEFAULTS_IN_WORDS.get(key, _text(default, kind))
         if key in FROM_IMAGES:
             shown = f"from the images; {shown} for {FROM_IMAGES[key]}"
         made = option(help, shown, self._panels[key], choices=choices, **more)

@@ -21,6 +21,7 @@ MAX_NAMES = 5  # failed trainings in one sentence
 def describe_faults(
     faults: Sequence[Fault],
     results: Iterable[TrialResult],
+    screened: Iterable[TrainedCandidate],
     trained: Iterable[TrainedCandidate],
     master: Structure,
 ) -> list[str]:
@@ -29,11 +30,12 @@ def describe_faults(
     Args:
         faults: The faults that cost no result, such as lost workers.
         results: The trials.
+        screened: The screened structures.
         trained: The candidates.
         master: A structure with the stages of the trials.
 
     Returns:
-        A sentence for each fault, and for each reason of failed trials or candidates.
+        A sentence for each fault, and for each reason of failed trials, structures or candidates.
     """
     shown = faults[-MAX_FAULTS:]
     sentences = [f"on {_utc(each.time)}, {each.sentence}" for each in shown]
@@ -42,15 +44,25 @@ def describe_faults(
             0, f"{len(faults)} faults were recorded; the last {len(shown)} are listed here"
         )
     trials: defaultdict[str, list[str]] = defaultdict(list)
-    candidates: defaultdict[str, list[str]] = defaultdict(list)
     for result in results:
         if result.status == "failed":
             trial = result.trial
             trials[result.reason].append(f"{trial.super_block} in {master.stage_name(trial.index)}")
+    return [
+        *sentences,
+        *_describe(trials, "trial"),
+        *_describe(_failed(screened), "screened structure"),
+        *_describe(_failed(trained), "candidate"),
+    ]
+
+
+def _failed(trained: Iterable[TrainedCandidate]) -> Mapping[str, Sequence[str]]:
+    """The structures whose training failed, by the reason."""
+    structures: defaultdict[str, list[str]] = defaultdict(list)
     for candidate in trained:
         if candidate.status == "failed":
-            candidates[candidate.reason].append(str(candidate.structure))
-    return sentences + _describe(trials, "trial") + _describe(candidates, "candidate")
+            structures[candidate.reason].append(str(candidate.structure))
+    return structures
 
 
 def read_faults(folder: Path) -> list[str]:
@@ -66,8 +78,10 @@ def read_faults(folder: Path) -> list[str]:
         for result in read_in_order(folder / layout.in_round(number, layout.TRIALS))
     ]
     budgets = study.each_budget()
-    trained = [each for number in rounds for of in budgets for each in of.trained(number)]
-    return describe_faults(study.faults(), results, trained, study.settings.structure)
+    pairs = [(budget, number) for number in rounds for budget in budgets]
+    screened = [each for budget, number in pairs for each in budget.screened(number)]
+    trained = [each for budget, number in pairs for each in budget.trained(number)]
+    return describe_faults(study.faults(), results, screened, trained, study.settings.structure)
 
 
 def _describe(names_of: Mapping[str, Sequence[str]], noun: str) -> list[str]:

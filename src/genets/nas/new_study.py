@@ -85,7 +85,13 @@ def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> di
         chosen.pop("pretrained", None)
     if stored or has_weights or given.get("pretrained"):
         chosen.pop("from_scratch", None)
-    return merge_settings(stored, chosen, given)
+    merged = merge_settings(stored, chosen, given)
+    if stored and "screen" not in chosen | given:
+        # A study screens no structure after such a change, so the change itself is the difference.
+        others = {name: value for name, value in merged.items() if name != "screen"}
+        if not SearchSettings(**others).screen:
+            merged["screen"] = 0
+    return merged
 
 
 def complete_settings(

@@ -7,6 +7,7 @@ PHASES = (
     "budget check",
     "MasterNet training",
     "trials",
+    "screening",
     "selection",
     "candidate training",
     "final training",
@@ -15,7 +16,7 @@ PHASES = (
 
 # The phases that a search of several budgets runs once for each budget.
 PHASES_OF_BUDGET = (
-    "budget check", "selection", "candidate training", "final training", "export",
+    "budget check", "screening", "selection", "candidate training", "final training", "export",
 )  # fmt: skip
 
 RIVALS = "rivals"  # a phase of a search that has rivals

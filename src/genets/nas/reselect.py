@@ -97,10 +97,11 @@ def select_top(
             study, num_classes, budget=asked, target=target, lab=lab,
             wait_minutes=wait_minutes, on_event=on_event,
         )  # fmt: skip
-        # The model of the last round that has selected, with all candidates trained since.
+        # The model of the last round that has selected, with everything that was trained since.
         here = context.in_round(current_round(context, selected=True))
         number = here.round.number
-        model = fit_model(here, score, study.trained_before(number + 1))
+        screened = (*study.screened(number), *study.screened_elsewhere(number))
+        model = fit_model(here, score, [*study.trained_before(number + 1), *screened])
         search = BudgetSearch(context, model, _check_resolution(context, resolution))
         with context.phase("selection"):
             report, detail = context.report("selection"), attempt_text(context, top)

@@ -25,6 +25,7 @@ class SearchResult:
         selected: The winner, with its predicted and measured latency.
         master, winner: Scores on the test split, such as `winner.top1` or `winner["top1"]`.
         trials_done, trials_failed: The numbers of trials, in all rounds.
+        screened: The number of structures that were screened, in all rounds and for all budgets.
         folder: The study.
         files: The exported files, by name: "structure", "weights", "onnx", "contract",
             "script", "result". A network that ONNX does not support has only the others.
@@ -60,6 +61,7 @@ class SearchResult:
     budgets: Mapping[str, SearchResult] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     folds: int = 1
+    screened: int = 0
 
     @property
     def results(self) -> Path:
@@ -99,6 +101,7 @@ class SearchResult:
             difference=difference and PairedDifference.from_json(difference),
             rivals=tuple(map(RivalResult.from_json, record.get("rivals", ()))),
             folds=int(record.get("folds", 1)),
+            screened=int(record.get("screened", 0)),
         )
 
     def _record(self, root: Path) -> dict[str, Any]:
@@ -107,6 +110,7 @@ class SearchResult:
             **self._winner_record(root),
             "trials_done": self.trials_done,
             "trials_failed": self.trials_failed,
+            "screened": self.screened,
             "seconds": self.seconds,
             "folder": str(root),
             "metric": self.metric,

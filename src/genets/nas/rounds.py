@@ -14,6 +14,7 @@ from genets.core.errors import InfeasibleBudgetError
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.accuracy.round_trials import RoundTrials, fit_rounds
 from genets.nas.candidates.lost_weights import restore_start
+from genets.nas.candidates.screening import screen
 from genets.nas.candidates.training import best_trained, train_candidates
 from genets.nas.context import SearchContext
 from genets.nas.round_start import current_round
@@ -85,10 +86,12 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
     candidates = study.candidates(number)
     if not candidates:
         trained = study.trained_before(number)
-        model = fit_model(context, master, trained)
+        screened = screen(context, lambda known: fit_model(context, master, [*trained, *known]))
+        model = fit_model(context, master, [*trained, *screened])
         within = _within(context, trained)
+        structures = [each.structure for each in screened]
         try:
-            candidates = select_at_each_resolution(context, model, within)
+            candidates = select_at_each_resolution(context, model, within, structures)
         except InfeasibleBudgetError:
             if start is None and not within:
                 raise

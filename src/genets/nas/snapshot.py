@@ -35,11 +35,13 @@ class RoundSnapshot(RoundTrials):
 
     Attributes:
         number: Counted from 1.
+        screened: The structures that have been screened so far.
         confirmed: The candidates that have been trained so far.
         selected: Whether the round has selected its candidates.
     """
 
     number: int
+    screened: tuple[TrainedCandidate, ...]
     confirmed: tuple[TrainedCandidate, ...]
     selected: bool
 
@@ -131,6 +133,7 @@ class Snapshot:
                 rounds=(
                     replace(
                         self.rounds[0],
+                        screened=tuple(study.screened()),
                         confirmed=tuple(study.trained()),
                         selected=study.has_candidates(),
                     ),
@@ -209,6 +212,11 @@ class Snapshot:
         return tuple({candidate.structure: candidate for candidate in ended}.values())
 
     @property
+    def num_screened(self) -> int:
+        """The number of structures that were screened, in all rounds and for all budgets."""
+        return sum(len(each.screened) for each in self.rounds)
+
+    @property
     def failed(self) -> list[TrialResult]:
         return [result for result in self.results if result.status == "failed"]
 
@@ -285,22 +293,23 @@ def _read_rounds(study: StudyReader, score: Score | None) -> Iterator[RoundSnaps
             master=master,
             results=tuple(read_in_order(trials)),
             score=own_score,
-            confirmed=tuple(_read_trained(study, number)),
+            screened=_each_once(each.screened(number) for each in study.each_budget()),
+            confirmed=_each_once(each.trained(number) for each in study.each_budget()),
             selected=any(each.has_candidates(number) for each in study.each_budget()),
         )
 
 
-def _read_trained(study: StudyReader, number: int) -> Iterable[TrainedCandidate]:
-    """The candidates of a round whose training has ended, each structure once.
+def _each_once(by_budget: Iterable[Sequence[TrainedCandidate]]) -> tuple[TrainedCandidate, ...]:
+    """The structures that were trained for all budgets, each once.
 
-    A candidate that failed for one budget may have been trained for another one.
+    A structure whose training failed for one budget may have been trained for another one.
     """
     ended: dict[Structure, TrainedCandidate] = {}
-    for budget in study.each_budget():
-        for each in budget.trained(number):
+    for trained in by_budget:
+        for each in trained:
             if each.structure not in ended or each.status == "done":
                 ended[each.structure] = each
-    return ended.values()
+    return tuple(ended.values())
 
 
 def _check_one_study(
@@ -309,7 +318,9 @@ def _check_one_study(
     """Raise StudyError where a structure or a trial has no place in the MasterNet's stages."""
     indices = study.settings.structure.indices
     structures = [each.master for each in rounds]
-    structures += [trained.structure for each in rounds for trained in each.confirmed]
+    structures += [
+        trained.structure for each in rounds for trained in (*each.screened, *each.confirmed)
+    ]
     structures += [winner.structure for winner in winners if winner]
     trials = [result.trial for each in rounds for result in each.results]
     foreign = [str(structure) for structure in structures if structure.indices != indices]
@@ -337,8 +348,9 @@ def _fit_model(
         for candidate in each.confirmed
         if candidate.status == "done"
     }
+    known = (*trained.values(), *latest.screened)
     try:
-        return fit_rounds(settings, rounds[: latest.number], tuple(trained.values())), None
+        return fit_rounds(settings, rounds[: latest.number], known), None
     except GenetsError as error:
         return None, str(error)
 

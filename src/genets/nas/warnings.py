@@ -22,6 +22,12 @@ LEAST_SHOWN = 0.0005  # the least difference of two shares that is not shown as 
 MAX_TABLE_ERROR = 0.2  # RMSPE; on a machine left alone tables err by 2 to 10 %
 MAX_TIMES_PREDICTED = 1.5
 
+NOTHING_SCREENED = (
+    "no structure was screened, because none at the MasterNet's resolution is predicted to meet "
+    "the budget; the trials alone predict which structures are good, and a larger "
+    "--trials-per-super-block gives this search more of them"
+)
+
 
 def list_warnings(study: Snapshot) -> list[str]:
     """List the conclusions that the trials and measurements of a study do not support.
@@ -45,13 +51,18 @@ def study_warnings(study: Snapshot) -> list[str]:
     warnings = []
     for each in study.rounds:
         warnings += round_warnings(each.number, each.master, each.confirmed)
+    unscreened = [each.selected and not each.screened for each in study.rounds]
+    if study.settings.screen and any(unscreened):
+        warnings.append(NOTHING_SCREENED)
     if study.model is not None and len(study.results) < study.planned:
         warnings += study.model.warnings()
     elif study.model is not None:
-        warnings += trial_warnings(study.model, study.settings, study.folder)
+        screened = bool(study.latest.screened)
+        warnings += trial_warnings(study.model, study.settings, study.folder, screened=screened)
     elif study.results:
         warnings.append(f"no accuracy model can be fitted: {study.model_failure}")
-    faults = describe_faults(study.faults, study.results, study.confirmed, study.master)
+    tried = [each for of_round in study.rounds for each in of_round.screened]
+    faults = describe_faults(study.faults, study.results, tried, study.confirmed, study.master)
     return warnings + _noise_warnings(study) + faults
 
 
@@ -254,13 +265,24 @@ def _noise_warnings(study: Snapshot) -> list[str]:
     return warnings
 
 
-def trial_warnings(model: AccuracyModel, settings: SearchSettings, folder: Path) -> list[str]:
+def trial_warnings(
+    model: AccuracyModel, settings: SearchSettings, folder: Path, *, screened: bool = False
+) -> list[str]:
     """List the conclusions that the trials do not support, after all trials have ended.
 
     Where two blocks are within noise, the warning says how many more trials would likely
     distinguish them. The last sentence is the command that runs as many trials as the choices
     need.
+
+    Args:
+        model: The accuracy model.
+        settings: The settings of the study.
+        folder: The folder of the study.
+        screened: Whether structures were screened. Then the trials do not decide alone, and no
+            choice is named.
     """
+    if screened:
+        return model.trial_warnings()
     if model.master != settings.structure:
         return model.warnings()  # of a later round, for which a study takes no more trials
     warnings, choices = model.trial_warnings(), model.undecided_choices()

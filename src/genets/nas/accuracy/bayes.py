@@ -148,7 +148,7 @@ class BayesEffects:
         feature_map = FeatureMap(
             master,
             observations.blocks(),
-            candidates=bool(observations.candidates),
+            candidate_epochs=observations.candidate_epochs,
             earlier_rounds=len(observations.earlier),
             inherited=inherited,
         )
@@ -317,7 +317,10 @@ class BayesEffects:
                 )
             if trials or master.stage(index).type != "Conv":
                 blocks = len({trial.super_block.block for trial in trials})
-                warnings += _few_trials_warning(name, blocks, len(perturbed))
+                trained = [structure.stage(index) for structure in self.observations.candidates]
+                others = sum(super_block != master.stage(index) for super_block in trained)
+                if len(perturbed) + others < 1.5 * blocks or not trials:
+                    warnings.append(_few_trials_warning(name, blocks, len(perturbed)))
         left_out = self.leave_one_out()
         spearman = left_out.spearman if left_out else None
         if spearman is not None and spearman < MIN_SPEARMAN:
@@ -328,14 +331,10 @@ class BayesEffects:
         return warnings
 
 
-def _few_trials_warning(name: str, blocks: int, trials: int) -> list[str]:
+def _few_trials_warning(name: str, blocks: int, trials: int) -> str:
     """Three trials of each block would determine its g0, g1 and g2; less than half is too few."""
-    if trials and trials >= 1.5 * blocks:
-        return []
-    count = "no trial"
-    if trials:
-        count = f"{counted(trials, 'trial')} for {counted(blocks, 'block')}"
-    return [
+    count = f"{counted(trials, 'trial')} for {counted(blocks, 'block')}" if trials else "no trial"
+    return (
         f"{name} has {count}, so the predictions for {name} depend mostly on trials of the other "
         "super-blocks"
-    ]
+    )

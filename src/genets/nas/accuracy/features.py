@@ -26,7 +26,8 @@ Two kinds of effects belong to a training instead of a structure, so predictions
 
 - `reset cost`: what a re-initialised super-block loses, as a trial trains it only briefly. Control
   trials measure it.
-- `candidate offset`: what all candidates gain over the MasterNet by their own training.
+- `candidate offset`: what all networks gain over the MasterNet that were trained as candidates for
+  the same number of epochs.
 """
 
 from __future__ import annotations
@@ -64,7 +65,12 @@ class Column(NamedTuple):
 RESET_COST = "reset cost"  # the effect of one column for all stages, and one for each stage
 TREND = Column("trend")
 SHORTCUT = Column("shortcut")
-CANDIDATE_OFFSET = Column("candidate offset")
+CANDIDATE_OFFSET = "candidate offset"  # the effect of one column for each number of epochs
+
+
+def candidate_offset(epochs: int) -> Column:
+    """The effect of being trained as a candidate for so many epochs."""
+    return Column(CANDIDATE_OFFSET, block=f"{epochs} epochs")
 
 
 def earlier_round(number: int) -> str:
@@ -78,7 +84,7 @@ class FeatureMap:
     Args:
         master: the MasterNet.
         blocks: the blocks that trials have tried; all other blocks share one column.
-        candidates: whether trained candidates are observed beside trials.
+        candidate_epochs: the epochs of the trained candidates that are observed beside trials.
         earlier_rounds: the number of earlier rounds whose trials are observed, too.
         inherited: whether trials inherit weights.
 
@@ -93,7 +99,7 @@ class FeatureMap:
         master: Structure,
         blocks: Iterable[Block],
         *,
-        candidates: bool = False,
+        candidate_epochs: Iterable[int] = (),
         earlier_rounds: int = 0,
         inherited: bool = False,
     ) -> None:
@@ -115,8 +121,8 @@ class FeatureMap:
         for number in range(earlier_rounds):
             for stage in (ALL, *master.indices):
                 priors[Column(RESET_COST, stage, earlier_round(number))] = (FIXED, 1)
-        if candidates:
-            priors[CANDIDATE_OFFSET] = (FIXED, 1)
+        for epochs in sorted(set(candidate_epochs)):
+            priors[candidate_offset(epochs)] = (FIXED, 1)
         if inherited:
             priors[SHORTCUT] = (SCALE_GROUPS.index("block"), 1)
         self.columns = {column: number for number, column in enumerate(priors)}

@@ -275,11 +275,12 @@ def _failed_blocks(master: Structure, observations: Observations) -> FailedBlock
 
 @dataclass(frozen=True)
 class TriedRange:
-    """What the finished trials tried at each stage; beyond it, predictions are extrapolations.
+    """What was tried at each stage; beyond it, predictions are extrapolations.
 
     Attributes:
         master: the MasterNet.
-        tried: by stage the super-blocks of all trials, and those of the MasterNets.
+        tried: by stage the super-blocks of all finished trials, of the trained structures and of
+            the MasterNets.
     """
 
     master: Structure
@@ -290,6 +291,9 @@ class TriedRange:
         tried = {index: [master.stage(index)] for index in master.indices}
         for trial in observations.trials:
             tried[trial.index].append(trial.super_block)
+        for structure in observations.candidates:
+            for index in master.indices:
+                tried[index].append(structure.stage(index))
         for each in observations.earlier:
             for index in master.indices:
                 tried[index].append(each.master.stage(index))

@@ -133,7 +133,9 @@ class Observations:
         values: (trials,), top-1 or balanced accuracy from 0 to 1, or minus the cross-entropy in
             nats.
         excluded: the results that failed or have no finite score.
-        candidates: structures that were trained as candidates, in the order of their notations.
+        candidates: structures that were trained as candidates, in the order of their notations. A
+            structure that was trained for several numbers of epochs is there once for each.
+        candidate_epochs: (candidates,), the epochs of each training.
         candidate_values: (candidates,), in the same unit as `values`.
         earlier: the trials of earlier rounds.
     """
@@ -142,6 +144,7 @@ class Observations:
     values: Floats
     excluded: tuple[TrialResult, ...]
     candidates: tuple[Structure, ...]
+    candidate_epochs: tuple[int, ...]
     candidate_values: Floats
     earlier: tuple[EarlierTrials, ...] = ()
 
@@ -172,8 +175,8 @@ class Observations:
         _check_recorded([*results, *candidates], metric)
         trials, values = _collect_trials(results, metric)
         value_by_candidate = {
-            candidate.structure: metric_value(candidate, metric)
-            for candidate in sorted(candidates, key=lambda candidate: str(candidate.structure))
+            (candidate.structure, candidate.epochs): metric_value(candidate, metric)
+            for candidate in sorted(candidates, key=lambda each: (str(each.structure), each.epochs))
             if _usable(candidate, metric) and candidate.structure.resolution == master.resolution
         }
         if not trials and not value_by_candidate:
@@ -186,7 +189,8 @@ class Observations:
             trials,
             values,
             tuple(result for result in results if not _usable(result, metric)),
-            tuple(value_by_candidate),
+            tuple(structure for structure, _ in value_by_candidate),
+            tuple(epochs for _, epochs in value_by_candidate),
             np.array(list(value_by_candidate.values())),
             tuple(
                 EarlierTrials(own_master, *_collect_trials(own_results, metric))

@@ -17,6 +17,7 @@ from genets.nas.accuracy.features import (
     RESET_COST,
     TREND,
     FeatureMap,
+    candidate_offset,
     earlier_round,
 )
 from genets.nas.accuracy.gaussian import Floats, LinearModel
@@ -99,7 +100,7 @@ def _effects(feature_map: FeatureMap, spread: float, widest: float) -> tuple[Flo
     mean = np.zeros(len(feature_map))
     for column, number in feature_map.columns.items():
         # Wide: trials of any super-block may lose a lot, and candidates have another recipe.
-        if column.effect in (RESET_COST, CANDIDATE_OFFSET.effect):
+        if column.effect in (RESET_COST, CANDIDATE_OFFSET):
             variance[number] = widest
         elif column == TREND:
             mean[number], variance[number] = TREND_MEAN, TREND_STD**2
@@ -134,10 +135,12 @@ def _observed(
             rows.append(feature_map.rows_by_stage(trial.structure(master)))
             features.append(rows[-1].sum(axis=0) + feature_map.reset_row(trial.index, scope))
             noise.append(stage_noise[indices.index(trial.index)])
-    for structure in observations.candidates:
+    for structure, epochs in zip(
+        observations.candidates, observations.candidate_epochs, strict=True
+    ):
         rows.append(feature_map.rows_by_stage(structure))
         features.append(rows[-1].sum(axis=0))
-        features[-1][feature_map.columns[CANDIDATE_OFFSET]] = 1.0
+        features[-1][feature_map.columns[candidate_offset(epochs)]] = 1.0
         noise.append(float(stage_noise.mean()))
     return np.array(rows), np.array(features), np.array(noise)
 

@@ -49,7 +49,7 @@ class CandidateJob(MasterNetJob):
     weights of a fold are not kept, because the winner is trained on the whole training split.
 
     Attributes:
-        folder: Where the trained weights are written; see `weights_path`.
+        folder: Where the trained weights are written, see `weights_path`; None keeps none.
         source: The MasterNet whose weights are inherited: that of the round. The teacher is that of
             the first round, which is `master`.
         source_weights: The file of its weights.
@@ -63,7 +63,7 @@ class CandidateJob(MasterNetJob):
         int8_target: The target, if candidates are also scored after quantisation for it.
     """
 
-    folder: Path
+    folder: Path | None
     source: Structure
     source_weights: Path
     metric: Metric
@@ -109,7 +109,7 @@ class CandidateJob(MasterNetJob):
         """See `workers.job.Job`."""
         return replace(
             super().elsewhere(scratch),
-            folder=scratch_path(scratch, self.folder),
+            folder=self.folder and scratch_path(scratch, self.folder),
             source_weights=scratch_path(scratch, self.source_weights),
             trial_weights=self.trial_weights and self.trial_weights.elsewhere(scratch),
             larger=self.larger and (self.larger[0], scratch_path(scratch, self.larger[1])),
@@ -120,6 +120,8 @@ class CandidateJob(MasterNetJob):
         return TrainedCandidate(structure, "failed", self.recipe.epochs, reason=reason)
 
     def weights_path(self, structure: Structure) -> Path:
+        """The file of the trained weights; `folder` must not be None."""
+        assert self.folder is not None
         return self.folder / f"{derive_seed(str(structure)):016x}.safetensors"
 
 
@@ -171,7 +173,7 @@ class CandidateRunner(MasterNetRunner):
         if job.int8_target is not None:
             quantised = score_quantised(net, data, data.validation, job.int8_target)
             score = replace(score, quantised=quantised)
-        if job.fold is None:
+        if job.folder is not None and job.fold is None:
             with suppress(OSError):  # a worker on another machine has no such folder yet
                 job.folder.mkdir(parents=True, exist_ok=True)
             save_weights(net, job.weights_path(structure), {"structure": str(structure)})

@@ -29,6 +29,7 @@ from genets.nas.study.records import Candidate, TrainedCandidate, Trial, best_fi
 from genets.nas.study_recipes import Start, decide_study_recipe
 from genets.nas.trials.run import restore_weights
 from genets.structure import Structure
+from genets.training import RunRecipe
 from genets.training.score import Metric
 
 _log = get_logger(__name__)
@@ -37,18 +38,29 @@ _log = get_logger(__name__)
 def make_candidate_job(context: SearchContext) -> CandidateJob:
     """Make the job with the final recipe, or a shortened one."""
     settings = context.settings
+    return replace(
+        make_assembled_job(
+            context, candidate_recipe(settings, context.study.recipe("final_training"))
+        ),
+        folder=context.study.confirmed_folder,
+        larger=None if settings.from_scratch else _larger_winner(context),
+        int8_target=context.int8_target,
+    )
+
+
+def make_assembled_job(context: SearchContext, recipe: RunRecipe) -> CandidateJob:
+    """Make the job of structures that start as candidates do, and whose weights are not kept."""
+    settings = context.settings
     return CandidateJob.in_context(
         context,
         master=context.master,
         master_weights=context.study.master_weights,
-        recipe=candidate_recipe(settings, context.study.recipe("final_training")),
-        folder=context.study.confirmed_folder,
+        recipe=recipe,
+        folder=None,
         source=context.round.master,
         source_weights=context.round.weights,
         trials=_done_trials(context),
         trial_weights=None if settings.from_scratch else context.trial_weights,
-        larger=None if settings.from_scratch else _larger_winner(context),
-        int8_target=context.int8_target,
         metric=settings.metric,
     )
 
@@ -115,7 +127,7 @@ def decide_final_fields(
         else:
             return
     raise TrainingError(
-        f"the short trainings of all {len(structures)} candidates failed ({reason}); give the "
+        f"the short trainings of all {len(structures)} structures failed ({reason}); give the "
         "same command again to retry them, or begin another study with a number as learning_rate "
         "of final_training"
     )
@@ -198,7 +210,7 @@ def _copy_master_weights(context: SearchContext) -> None:
     """Store the weights of the MasterNet as those of a candidate."""
     study, job = context.study, make_candidate_job(context)
     with study.files.explained():
-        job.folder.mkdir(exist_ok=True)
+        study.confirmed_folder.mkdir(exist_ok=True)
         shutil.copyfile(study.master_weights, job.weights_path(context.master))
 
 
@@ -211,18 +223,19 @@ def _train_missing(
     report, done = context.report("candidate training"), len(structures) - len(missing)
     report(done, len(structures))
     decide_final_fields(context, missing, lambda words: report(done, len(structures), words))
-    for trained in _train(context, make_candidate_job(context), missing):
+    for trained in train_structures(context, make_candidate_job(context), missing):
         ended[trained.structure] = trained
         _save(context, structures, ended)
         done += 1
         report(done, len(structures), str(trained.structure))
 
 
-def _train(
+def train_structures(
     context: SearchContext, job: CandidateJob, structures: Sequence[Structure]
 ) -> Iterator[TrainedCandidate]:
     """Train candidates, after the lost trials whose weights they inherit were run again."""
-    job.folder.mkdir(exist_ok=True)
+    if job.folder is not None:
+        job.folder.mkdir(exist_ok=True)
     if job.inherits:
         restore_weights(context, needed_trials(structures, job.source, job.trials), in_folds=True)
     groups = [(structure,) for structure in structures]
@@ -242,7 +255,7 @@ def train_again(context: SearchContext, structure: Structure) -> None:
         report(0, 1)
         decide_final_fields(context, [structure], lambda words: report(0, 1, words))
         job = replace(make_candidate_job(context), int8_target=None)
-        (trained,) = _train(context, job, [structure])
+        (trained,) = train_structures(context, job, [structure])
     if trained.status == "failed":
         raise GenetsError(
             f"the weights of candidate {structure} are missing or damaged, and its training "

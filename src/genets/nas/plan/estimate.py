@@ -19,6 +19,7 @@ from genets.latency.predictor.preparation import preparing_weights
 from genets.latency.predictor.table import HELD_OUT_NETWORKS
 from genets.latency.predictor.transfer import MAX_NETWORKS
 from genets.latency.timing.drift import MAX_ROUNDS, MIN_ROUNDS
+from genets.nas.candidates.screening import BATCH
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.phase_names import RIVALS, phase_name
@@ -29,6 +30,7 @@ from genets.nas.settings.final_training import (
     candidates_at_each,
     keeps_candidates,
     num_trained_candidates,
+    screening_recipe,
 )
 from genets.nas.settings.rival_names import expand_rivals
 from genets.nas.trials.plan import group_trials
@@ -42,6 +44,7 @@ from genets.training.variants import is_decided, variants_of
 
 USUAL_ATTEMPTS = 2  # of a selection, as in searches of the digits demo
 VISIT_S = 0.03  # of a small network, while a latency table is timed
+CHOICE_S = 2.0  # of a batch to screen, by a fit of the accuracy model
 START_S = 5.0  # until the processes of the workers have imported PyTorch
 MAX_MULTIPLE = 4.0  # of the MasterNet's latency; a larger budget leaves the space its largest
 RIVAL_COPIES = 11  # two exports, and three checkpoints of weights and two moments
@@ -59,8 +62,10 @@ class PlannedPhase:
         work: The work in a few words.
         seconds: The estimated time.
         basis: What the estimate follows from.
-        count: The number of MasterNets, trials, candidates, winners or rivals to train.
-        folds: The number of folds in which each trial or candidate is trained; 1 is none.
+        count: The number of MasterNets, trials, screened structures, candidates, winners or rivals
+            to train.
+        folds: The number of folds in which each trial, screened structure or candidate is trained;
+            1 is none.
         epochs, steps: Of each training; None where nothing is trained.
     """
 
@@ -233,9 +238,10 @@ class Estimate:
         )  # fmt: skip
 
     def _candidate_phases(self, name: NameOf, multiple: float) -> Iterator[PlannedPhase]:
-        """Selection of candidates, and their training."""
+        """Screening, selection of candidates, and their training."""
         networks = max_networks(self._top) * len(self._context.space.resolutions)
         times = self._times.candidate
+        yield from self._screening_phase(name, multiple)
         # Networks that are measured in turn often need all the time that they may take.
         measure_s = max(self._times.measure_s, self._settings.measure_seconds)
         yield PlannedPhase(
@@ -259,6 +265,26 @@ class Estimate:
                 f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
                 self._candidates, self._folds, recipe.epochs, steps,
             )  # fmt: skip
+
+    def _screening_phase(self, name: NameOf, multiple: float) -> Iterator[PlannedPhase]:
+        """The short trainings of screened structures, in batches."""
+        count, times = self._settings.screen, self._times.candidate
+        if not count:
+            return
+        final, (images, scored) = self._settings.final_training.recipe(), self._scored
+        recipe = screening_recipe(self._settings, final, self._usual[0])
+        taught, workers = times.taught(multiple, recipe), self._context.workers.count
+        # The statistics of batch norm take a pass without gradients before the training.
+        one_s = self._folds * taught.seconds(_steps(images, recipe), images + scored)
+        batches = [min(BATCH, count - begin) for begin in range(0, count, BATCH)]
+        in_turn = sum(-(-batch // workers) for batch in batches)
+        yield PlannedPhase(
+            name("screening"),
+            f"up to {counted(count, 'structure')}{self._in_folds}",
+            len(batches) * (self._start_s + CHOICE_S) + in_turn * one_s + self._decide_s(taught),
+            f"{_basis(times)} for the MasterNet, times {multiple:.2g}, and the teacher",
+            count, self._folds, recipe.epochs, _steps(images, recipe),
+        )  # fmt: skip
 
     def _decide_s(self, taught: TrainingTime) -> float:
         """The time of the short trainings of candidates or winner, which are run once."""

@@ -32,7 +32,7 @@ from genets.nas.workers.job import Machines
 from genets.nas.workers.machines import find_machines
 
 PROBE_S = 60.0  # the longest probe
-SHARED = ("trials", "candidate training")  # phases that all workers share
+SHARED = ("trials", "screening", "candidate training")  # phases that all workers share
 TOGETHER = ("MasterNet training", "final training")  # phases that the processes share
 
 
@@ -81,7 +81,7 @@ class SearchPlan:
 
     @property
     def gpu_hours(self) -> float:
-        """The GPU-hours: trials and candidates use all GPUs, and most other phases use one."""
+        """The GPU-hours: the phases in `SHARED` use all GPUs, and most other phases use one."""
         return sum(each.seconds * self._gpus_of(each.phase) for each in self.phases) / 3600
 
     def _gpus_of(self, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -38,6 +38,7 @@ MIN_SPACING = 0.01
 MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
 RANDOM_SAMPLES = 100_000  # structures that selection "random" draws
 DRAWN_LIMIT = 1.1  # drawn frontiers reach so many times as far as the aim, which may rise
+NUM_DRAWN = 200  # random structures that may be screened
 NUM_PREDICTED = 24  # of the best predicted structures that may become candidates
 
 
@@ -54,6 +55,7 @@ class BudgetSearch:
         model: Predicts accuracy.
         resolution: The resolution of the structures; by default the MasterNet's.
         trained: Trained candidates that meet the budget.
+        screened: Structures that were screened; see `candidates.screening`.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class BudgetSearch:
         model: AccuracyModel,
         resolution: int | None = None,
         trained: Sequence[Structure] = (),
+        screened: Sequence[Structure] = (),
     ) -> None:
         self._context = context
         self._model = model
         self._trained = trained
+        self._screened = screened
         self._budget = context.budget
         self._asked_resolution = resolution
         self._resolution = resolution or context.master.resolution
@@ -107,7 +111,8 @@ class BudgetSearch:
     ) -> list[Candidate]:
         """Find up to `count` structures to train, see `improvement`.
 
-        Where candidates inherit weights, one of several is the scaled MasterNet, see `scaled`.
+        Where candidates inherit weights, one of several is the scaled MasterNet, see `scaled`. It
+        has no such place where it was screened.
 
         Args:
             count: How many. The literal formula of the paper gives no distribution; with it, the
@@ -129,13 +134,68 @@ class BudgetSearch:
         def choose(structures: Sequence[Structure]) -> list[Structure]:
             chosen = choose_candidates(effects, structures, count, self._trained, seed=seed)
             scaled = self._widest_scaled(structures)
-            if scaled is None or scaled in chosen:
+            was_screened = not self._scaled.isdisjoint(self._screened)
+            if scaled is None or scaled in chosen or was_screened:
                 return chosen
             return [*chosen[: count - 1], scaled]
 
         self._find(lambda: self._propose_improving(effects, count, choose), on_attempt)
         chosen = self._best_first(choose(list(self._learned.fitting)))
         return [self._make_candidate(structure) for structure in chosen]
+
+    def propose_to_screen(self, count: int, left_out: Collection[Structure]) -> list[Structure]:
+        """Choose up to `count` structures that are predicted to meet the budget.
+
+        They are chosen as candidates are, but none of them is measured. The scaled MasterNet is
+        the first one. Where too few are predicted to meet the budget, others are predicted to
+        exceed it by a little, because the table may err.
+
+        Args:
+            count: How many.
+            left_out: Structures that are not chosen.
+        """
+        effects, seed = self._model.effects, self._context.settings.seed
+        assert isinstance(effects, BayesEffects)
+        left_out = {*left_out, *self._screened}
+        chosen = [structure for structure in self._propose_scaled() if structure not in left_out]
+        for limit_ms in (self._aim_ms, DRAWN_LIMIT * self._aim_ms):
+            if len(chosen) < count:
+                left_out.update(chosen)
+                pool = self._pool_to_screen(effects, limit_ms, seed=len(left_out))
+                free = [structure for structure in pool if structure not in left_out]
+                known = [*self._screened_within(limit_ms), *chosen]
+                chosen += choose_candidates(effects, free, count - len(chosen), known, seed=seed)
+        return chosen
+
+    def _pool_to_screen(
+        self, effects: BayesEffects, limit_ms: float, *, seed: int
+    ) -> list[Structure]:
+        """The best predicted structures up to a predicted latency, and some random ones."""
+        pool = []
+        if self._context.settings.selection == "exact":
+            front = self._frontier(limit_ms=limit_ms)
+            pool += self._last_points(front, NUM_PREDICTED, limit_ms)
+            pool += self._best_of_draws(front, effects, limit_ms)
+        rng = np.random.default_rng([self._context.settings.seed, seed])
+        drawn = (self._context.space.sample(rng) for _ in range(NUM_DRAWN))
+        structures = (structure.with_resolution(self._resolution) for structure in drawn)
+        predict_ms = self._learned.table.predict_ms_per_image
+        pool += [s for s in structures if predict_ms(s) <= limit_ms and not self._has_failed(s)]
+        return pool
+
+    def _screened_within(self, limit_ms: float) -> list[Structure]:
+        """The screened structures up to a predicted latency.
+
+        A network that measured too slow is left out, whatever the corrected table predicts.
+        """
+        predict_ms = self._learned.table.predict_ms_per_image
+        too_slow = self._learned.measured.keys() - self._learned.fitting.keys()
+        return [s for s in self._screened if s not in too_slow and predict_ms(s) <= limit_ms]
+
+    def _has_failed(self, structure: Structure) -> bool:
+        """Whether all trials of one of its blocks failed."""
+        blocks = ((index, structure.stage(index).block) for index in structure.indices)
+        return not self._model.failed.isdisjoint(blocks)
 
     def take_trained(self, structure: Structure) -> Candidate:
         """Make a candidate of a trained structure whose stored latency meets the budget."""
@@ -192,18 +252,23 @@ class BudgetSearch:
     def _predicted_order(self, structure: Structure) -> float:
         return self._model.predict(structure).order
 
-    def _frontier(self, used: Sequence[BlockTypes] = ()) -> Frontier:
-        """Predict the frontier up to the aim.
+    def _frontier(
+        self, used: Sequence[BlockTypes] = (), *, limit_ms: float | None = None
+    ) -> Frontier:
+        """Predict the frontier up to a latency.
 
-        used: Types whose structures are left out.
+        Args:
+            used: Types whose structures are left out.
+            limit_ms: The largest predicted latency; by default the aim.
         """
+        limit_ms = self._aim_ms if limit_ms is None else limit_ms
         settings, offset_ms = self._context.settings, self._learned.table.offset_ms_per_image
 
         def solve(stages: Sequence[ChainStage]) -> Frontier:
             if settings.selection == "exact":
-                return frontier(stages, offset_ms, max_latency_ms=self._aim_ms)
+                return frontier(stages, offset_ms, max_latency_ms=limit_ms)
             rng = np.random.default_rng(settings.seed)
-            return random_selection(stages, self._aim_ms, RANDOM_SAMPLES, rng, offset_ms)
+            return random_selection(stages, limit_ms, RANDOM_SAMPLES, rng, offset_ms)
 
         chain = make_chain(
             self._context.space,
@@ -216,7 +281,7 @@ class BudgetSearch:
         if not len(front) and not used:
             raise GenetsError(
                 f"none of {RANDOM_SAMPLES} random structures is predicted to meet "
-                f"{self._aim_ms:.4g} ms per image; selection 'exact' finds the fastest structure"
+                f"{limit_ms:.4g} ms per image; selection 'exact' finds the fastest structure"
             )
         return front
 
@@ -258,18 +323,24 @@ class BudgetSearch:
         front = self._frontier()
         if front.best(self._aim_ms) is None:
             return self._fastest()
-        pool = [*self._learned.fitting, *self._last_points(front, NUM_PREDICTED)]
+        pool = [*self._learned.fitting, *self._last_points(front, NUM_PREDICTED, self._aim_ms)]
+        pool += self._screened_within(self._aim_ms)
         is_first = self._context.round.number == 1  # later MasterNets have other block types
         if count > 1 and is_first and not self._context.settings.from_scratch:
             pool += self._propose_scaled()
         if self._context.settings.selection == "exact" and (count > 1 or self._trained):
-            pool += self._best_of_draws(front, effects)
+            pool += self._best_of_draws(front, effects, self._aim_ms)
         if len(set(pool) - set(self._trained)) < count:
             pool += self._propose(count + len(self._trained))
         return [*self._best_near_the_aim(front, 2), *choose(pool)]
 
-    def _best_of_draws(self, front: Frontier, effects: BayesEffects) -> list[Structure]:
-        """The best structures up to the aim, by gains that are drawn from their distribution."""
+    def _best_of_draws(
+        self, front: Frontier, effects: BayesEffects, limit_ms: float
+    ) -> list[Structure]:
+        """The best structures up to a latency, by gains that are drawn from their distribution.
+
+        limit_ms: The aim, or up to DRAWN_LIMIT times the aim.
+        """
         offset_ms = self._learned.table.offset_ms_per_image
         if self._drawn is None or self._aim_ms > self._drawn_up_to_ms:
             indices, seed = self._context.master.indices, self._context.settings.seed
@@ -277,7 +348,7 @@ class BudgetSearch:
             self._drawn = DrawnFrontiers.compute(
                 effects, front.stages, indices, offset_ms, self._drawn_up_to_ms, seed=seed
             )
-        best = self._drawn.best(front.stages, offset_ms, self._aim_ms)
+        best = self._drawn.best(front.stages, offset_ms, limit_ms)
         return [Structure(choice, self._resolution) for choice in best]
 
     def _propose_scaled(self) -> list[Structure]:
@@ -302,9 +373,9 @@ class BudgetSearch:
         untrained = [s for s in structures if s in self._scaled and s not in self._trained]
         return max(untrained, key=self._table.predict_ms_per_image, default=None)
 
-    def _last_points(self, front: Frontier, count: int) -> list[Structure]:
-        """The best structures up to the aim; all others on the frontier are faster and worse."""
-        last = front.best(self._aim_ms)
+    def _last_points(self, front: Frontier, count: int, limit_ms: float) -> list[Structure]:
+        """The best structures up to a latency; all others on the frontier are faster and worse."""
+        last = front.best(limit_ms)
         if last is None:
             return []
         points = range(max(0, last + 1 - count), last + 1)

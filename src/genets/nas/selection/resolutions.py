@@ -16,7 +16,10 @@ from genets.structure import Structure
 
 
 def select_at_each_resolution(
-    context: SearchContext, model: AccuracyModel, trained: Sequence[Structure] = ()
+    context: SearchContext,
+    model: AccuracyModel,
+    trained: Sequence[Structure] = (),
+    screened: Sequence[Structure] = (),
 ) -> list[Candidate]:
     """Select the candidates of a round, by resolution (section 4.2, Searching for Resolution).
 
@@ -28,6 +31,7 @@ def select_at_each_resolution(
         context: In the round of the candidates.
         model: Predicts accuracy.
         trained: Trained candidates that meet the budget.
+        screened: Structures that were screened.
 
     Returns:
         The same number per resolution, because the best of a larger group would win by chance;
@@ -47,7 +51,8 @@ def select_at_each_resolution(
         for number, resolution in enumerate(resolutions):
             of_resolution = [s for s in trained if s.resolution == resolution]
             asked = resolution if several else None
-            search = BudgetSearch(context, model, asked, of_resolution)
+            screened_here = [s for s in screened if s.resolution == resolution]
+            search = BudgetSearch(context, model, asked, of_resolution, screened_here)
             detail = f"{resolution} pixels, " * several + attempt_text(context, top)
             on_attempt = _as_part(report, number, len(resolutions), detail)
             try:

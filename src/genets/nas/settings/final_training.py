@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from genets.training.recipe import RunRecipe, with_fewer_epochs
+from genets.training.recipe import RunRecipe, enough_epochs, with_fewer_epochs
 
 if TYPE_CHECKING:
     from genets.nas.settings.settings import SearchSettings
@@ -29,6 +29,18 @@ def candidate_recipe(settings: SearchSettings, final: RunRecipe) -> RunRecipe:
     final: The recipe of the winner, of which short trainings may have decided some fields.
     """
     epochs = settings.confirm_epochs
+    return with_fewer_epochs(final, epochs) if epochs < final.epochs else final
+
+
+def screening_recipe(settings: SearchSettings, final: RunRecipe, images: int) -> RunRecipe:
+    """The recipe of a screened structure: that of the winner for a few epochs.
+
+    final: The recipe of the winner. images: The number of training images, of which a fold leaves
+    some out.
+    """
+    folds = settings.num_folds
+    images = images if folds == 1 else images * (folds - 1) // folds
+    epochs = enough_epochs(1, settings.screen_steps, images, final.batch_size)
     return with_fewer_epochs(final, epochs) if epochs < final.epochs else final
 
 

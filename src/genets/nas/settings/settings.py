@@ -34,9 +34,25 @@ MAX_ROUNDS = 10  # each round costs as many trials as the first
 MAX_FOLDS = 20  # every training of trials and candidates is repeated in each fold
 MAX_BUDGETS = 16  # candidates and a winner are trained for each budget
 
+# Defaults of a search that screens no structure: its trials alone show which structures are good.
+UNSCREENED_DEFAULTS: dict[str, Any] = {
+    "trials_per_super_block": 14,
+    "controls_per_super_block": 2,
+    "confirm": 4,
+}
+_UNSCREENED = {name: f"{value} without screening" for name, value in UNSCREENED_DEFAULTS.items()}
+# The defaults that follow from other settings, in words.
+DEFAULTS_IN_WORDS = {
+    "screen": "32; 0 with --from-scratch or the regression paper",
+    "trials_per_super_block": f"one for each block; {_UNSCREENED['trials_per_super_block']}",
+    "controls_per_super_block": f"1; {_UNSCREENED['controls_per_super_block']}",
+    "confirm": f"2; {_UNSCREENED['confirm']}",
+}
+
 # Defaults for settings that older studies did not record.
 OLDER_STUDY_DEFAULTS: dict[str, Any] = {
     "confirm": 1,
+    "screen": 0,
     "sampling": "balanced",
     "rounds": 1,
     "folds": 1,
@@ -205,13 +221,13 @@ class SearchSettings(SettingsModel):
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the whole search.")
     trials_per_super_block: int = Field(
-        default=14,
+        default=5,  # with the default space, see `_choose_defaults`
         gt=0,
         description="Number of trials for each super-block, control trials not counted; the "
         "blocks of the search space take turns.",
     )
     controls_per_super_block: int = Field(
-        default=2,
+        default=1,
         gt=0,
         description="Number of control trials for each super-block. A control trial trains the "
         "super-block of the MasterNet itself, from the same kind of weights as the other trials, "
@@ -244,7 +260,7 @@ class SearchSettings(SettingsModel):
         "`separate`: each alone, as in the paper.",
     )
     confirm: int = Field(
-        default=4,
+        default=2,
         gt=0,
         description="Number of candidates to train; the candidate with the best validation score "
         "is the winner. With 1, the network with the best prediction wins without this step. With "
@@ -256,6 +272,18 @@ class SearchSettings(SettingsModel):
         description="Number of epochs for each candidate, with the recipe of the winner. A number "
         "above the epochs of the winner has no effect. If both numbers are equal, the winner needs "
         "no further training.",
+    )
+    screen: int = Field(
+        default=32,
+        ge=0,
+        description="Number of structures to screen for each budget: they are assembled as "
+        "candidates are, and trained for a short time, before candidates are selected.",
+    )
+    screen_steps: int = Field(
+        default=32,
+        gt=0,
+        description="Least number of training steps of each screened structure, with the recipe "
+        "of the winner; an epoch is completed.",
     )
     trial_weights_mb: int = Field(
         default=2000,
@@ -372,6 +400,39 @@ class SearchSettings(SettingsModel):
     @classmethod
     def _check_rivals(cls, value: Any) -> tuple[str, ...]:
         return read_rivals(value)
+
+    @model_validator(mode="after")
+    def _choose_defaults(self) -> Self:
+        """Choose the defaults that follow from other settings; see `DEFAULTS_IN_WORDS`.
+
+        Each block of a super-block has a trial, because candidates inherit the weights of trials.
+        """
+        given, chosen = self.model_fields_set, {"screen": self.screen}
+        if "screen" not in given and (self.from_scratch or self.regression == "paper"):
+            chosen["screen"] = 0
+        if chosen["screen"] == 0:
+            chosen |= UNSCREENED_DEFAULTS
+        elif "trials_per_super_block" not in given:
+            blocks = self.space.design_space().around(self.structure).blocks
+            chosen["trials_per_super_block"] = max(map(len, blocks.values()))
+        for name in chosen.keys() - given:
+            object.__setattr__(self, name, chosen[name])  # the model is frozen
+        return self
+
+    @model_validator(mode="after")
+    def _check_screen(self) -> Self:
+        if self.screen and self.from_scratch:
+            raise SettingsError(
+                f"screen must be 0 with from_scratch, not {self.screen}, because a short training "
+                "from fresh weights does not show which structure is good; leave screen out, or "
+                "give --no-from-scratch"
+            )
+        if self.screen and self.regression == "paper":
+            raise SettingsError(
+                f"screen must be 0 with the regression paper, not {self.screen}, because the "
+                "formula of the paper does not learn from trained structures"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_rounds(self) -> Self:

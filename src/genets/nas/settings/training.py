@@ -133,7 +133,7 @@ class TrialSettings(_recipe_model(TrainingSettings, **_OF_TRIALS)):  # type: ign
     """How a trial is fine-tuned."""
 
     feature_steps: int = Field(
-        default=100,
+        default=50,
         gt=0,
         description="Training steps of a super-block with inherited weights, which learns the "
         "feature maps of the MasterNet's own super-block; an epoch is completed. Of the other "

@@ -16,6 +16,7 @@
     master.json         its score on the validation split
     trials.sqlite       one row for each trial that ended
     trials/             weights of the super-blocks of the trials, which candidates inherit
+    screened.json       the structures that were trained for a short time, and their scores
     candidates.json     the selected structures, all measured within the budget
     confirmed.json      their scores after training
     confirmed/          their trained weights
@@ -41,8 +42,9 @@ The weights of all rounds are in one folder, `confirmed/`.
 
 A study of several budgets has further folders for each budget, such as 0.5x:
 
-    budgets/0.5x/       candidates.json, confirmed.json, selected.json and winner.safetensors, and
-                        refused.json: why no structure meets the budget, where none does
+    budgets/0.5x/       screened.json, candidates.json, confirmed.json, selected.json and
+                        winner.safetensors, and refused.json: why no structure meets the budget,
+                        where none does
     results/0.5x/       the files of `results/` in a study of one budget
 
 Then `results/` itself holds one file, result.json, with the results of all budgets. The weights of
@@ -82,6 +84,7 @@ SHORT_TRAININGS = "short_trainings"
 MASTER = "master"
 CANDIDATES = "candidates"
 CONFIRMED = "confirmed"
+SCREENED = "screened"
 SELECTED = "selected"
 REFUSED = "refused"  # why one of several budgets was refused
 SECONDS = "seconds"
@@ -103,9 +106,9 @@ CONCLUSIONS = (
     f"{CANDIDATES}.json",
 )
 
-# The files of which a study of several budgets has one for each budget, beside those in `results/`.
-OF_BUDGET = (f"{CANDIDATES}.json", f"{CONFIRMED}.json", f"{SELECTED}.json", f"{REFUSED}.json",
-             WINNER_WEIGHTS)  # fmt: skip
+# The files that a study of several budgets has for each budget, beside those in `results/`.
+OF_BUDGET = (f"{SCREENED}.json", f"{CANDIDATES}.json", f"{CONFIRMED}.json", f"{SELECTED}.json",
+             f"{REFUSED}.json", WINNER_WEIGHTS)  # fmt: skip
 
 MEASURED = "-measured"
 SOURCES = "sources"  # in the folder of the latency tables

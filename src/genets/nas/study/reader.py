@@ -124,6 +124,19 @@ class StudyReader:
         """Give the candidates of a round whose training has ended, in the order of candidates."""
         return self.load_json(in_round(number, layout.CONFIRMED), _read_trained) or []
 
+    def screened(self, number: int = 1) -> list[TrainedCandidate]:
+        """Give the structures that a round has screened.
+
+        They are in the order in which they were chosen last. Those that were chosen with fewer
+        trials alone come last.
+        """
+        return self.load_json(in_round(number, layout.SCREENED), _read_trained) or []
+
+    def screened_elsewhere(self, number: int = 1) -> list[TrainedCandidate]:
+        """Give the structures that a round has screened for all other budgets."""
+        others = (each for each in self.each_budget() if each.budget != self.budget)
+        return [screened for each in others for screened in each.screened(number)]
+
     def trained_before(self, number: int) -> list[TrainedCandidate]:
         """Give the candidates of all earlier rounds and of all other budgets, without failed ones.
 

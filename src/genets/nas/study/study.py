@@ -185,7 +185,7 @@ class Study(StudyReader):
     def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take several budgets in place of the stored ones, or one in place of several.
 
-        A budget that has candidates must stay. Raises StudyError.
+        A budget that has screened structures or candidates must stay. Raises StudyError.
         """
         begun = [budget for budget in stored.all_budgets if self._has_begun(budget, stored)]
         if missing := [budget for budget in begun if budget not in asked.all_budgets]:
@@ -200,7 +200,8 @@ class Study(StudyReader):
             self.files.write_settings(asked.to_toml())
 
     def _has_begun(self, budget: str, stored: SearchSettings) -> bool:
-        return self.at_budget(budget if stored.budgets else "").has_candidates()
+        study = self.at_budget(budget if stored.budgets else "")
+        return study.has_candidates() or bool(study.screened())
 
     def _move_budget(self, budget: str, asked: SearchSettings) -> None:
         """Move the files of the only budget, so that it becomes one of several.

@@ -104,9 +104,15 @@ def _trials(snapshot: Snapshot, of_round: RoundSnapshot) -> _Part:
 
 
 def _candidates(of_budget: Snapshot, of_round: RoundSnapshot) -> Iterator[_Part]:
-    """Selection, and the training of what was selected."""
+    """Screening and selection, and the training of the selected structures."""
     reader, number = of_budget.reader, of_round.number
     candidates, trained = reader.candidates(number), reader.trained(number)
+    if count := of_budget.settings.screen:
+        screened = reader.screened(number)
+        yield _of_budget(
+            of_budget, "screening", number, is_done=bool(candidates),
+            done=min(len(screened), count), total=count,
+        )  # fmt: skip
     yield _of_budget(of_budget, "selection", number, is_done=bool(candidates))
     yield _of_budget(
         of_budget, "candidate training", number, is_done=reader.is_decided(number),

@@ -176,8 +176,8 @@ class StatusReader:
         latest = snapshot.latest
         tables = [each.table for each in snapshot.targets]
         key = (
-            snapshot.settings, latest.number, latest.score, snapshot.results, snapshot.confirmed,
-            tables,
+            snapshot.settings, latest.number, latest.score, snapshot.results, latest.screened,
+            snapshot.confirmed, tables,
         )  # fmt: skip
         if self._frontier[0] != key:
             self._frontier = key, tuple(list_frontier(snapshot))
@@ -197,7 +197,8 @@ def _estimate_left(
 ) -> float | None:
     """The seconds that the running phase still takes.
 
-    Trials and candidates take as long as those that have ended; other steps as those of this run.
+    Trials, screened structures and candidates take as long as those that have ended; other steps
+    as those of this run.
     """
     phase = current_phase(phases)
     if phase is None or run is None or phase.done is None or phase.total is None:
@@ -206,6 +207,8 @@ def _estimate_left(
     ended: Sequence[TrialResult | TrainedCandidate] = ()
     if phase_of(phase.phase) == "trials":
         ended = snapshot.rounds[-1].results
+    elif phase_of(phase.phase) == "screening":
+        ended = snapshot.rounds[-1].screened
     elif phase_of(phase.phase) == "candidate training":
         ended = snapshot.confirmed
     seconds = [each.seconds for each in ended if each.status == "done"]

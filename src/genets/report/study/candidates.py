@@ -1,7 +1,8 @@
-"""The rounds of a study and its trained candidates, as sections of the page."""
+"""The rounds of a study, its screened structures and its candidates, as sections of the page."""
 
 from __future__ import annotations
 
+from genets.core.errors import counted
 from genets.nas.candidates.training import best_trained
 from genets.nas.snapshot import RoundSnapshot, Snapshot
 from genets.nas.study.records import TrainedCandidate, best_first
@@ -37,6 +38,14 @@ INT8_MISSING = (
 )
 OTHER_BUDGETS_TEXT = (
     " Candidates that were trained for another budget count as well where they meet this one."
+)
+
+
+SCREENED_TEXT = (
+    "Screened structures were predicted to meet the budget. They were assembled from the weights "
+    "of the MasterNet and the trials, trained for {epochs} by the recipe of the winner, and scored "
+    "on {images}. The accuracy model learned from their scores before it chose the candidates. "
+    "The best stands first."
 )
 
 
@@ -145,6 +154,28 @@ def candidates_section(snapshot: Snapshot) -> Section:
               "epochs", "structure")  # fmt: skip
     table = PageTable(header, rows, frozenset(chosen))
     return Section("Candidates", [table, Paragraph(text)])
+
+
+def screening_section(snapshot: Snapshot) -> Section:
+    """A row for each screened structure of the latest round, the best first."""
+    screened, settings = snapshot.latest.screened, snapshot.settings
+    failed = [each for each in screened if each.status != "done"]
+    ordered = [*best_first(screened, settings.metric), *failed]
+    if not ordered:
+        return Section("Screened structures", [])
+    own = snapshot.own_latency
+    predicted = [own.table.predict_ms_per_image(s.structure) if own else None for s in ordered]
+    rows = [
+        [str(n + 1), ms, *_candidate_scores(each, snapshot), Cell(str(each.structure), "text")]
+        for n, (each, ms) in enumerate(zip(ordered, aligned_texts(predicted), strict=True))
+    ]
+    quantised = _is_quantised(snapshot)
+    scores = score_names(settings.metric, quantised=quantised, prefix="validation ")
+    text = SCREENED_TEXT.format(
+        epochs=counted(ordered[0].epochs, "epoch"), images=scored_images_text(settings.num_folds)
+    )
+    header = ("structure", "predicted ms per image", *scores, "notation")
+    return Section("Screened structures", [PageTable(header, rows), Paragraph(text)])
 
 
 def _candidate_scores(candidate: TrainedCandidate, snapshot: Snapshot) -> list[Cell | str]:

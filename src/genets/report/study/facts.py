@@ -165,6 +165,7 @@ def finished_parts(folder: Path) -> list[str]:
     budgets = study.each_budget()
     ended = [each for budget in budgets for n in rounds for each in budget.trained(n)]
     trained = {each.structure for each in ended if each.status == "done"}
+    screened = sum(len(budget.screened(n)) for budget in budgets for n in rounds)
     winners = sum(budget.winner_weights.exists() for budget in budgets)
     winner_words = "winner trained" if len(budgets) == 1 else f"{winners} winners trained"
     rivals = len([*(study.folder / layout.RIVALS).glob("*.json")])
@@ -175,6 +176,7 @@ def finished_parts(folder: Path) -> list[str]:
             (table.exists(), "latency table complete"),
             (study.master_score() is not None, "MasterNet trained"),
             (done > 0, f"{done} trials complete"),
+            (screened > 0, f"{counted(screened, 'structure')} screened"),
             (bool(trained), f"{len(trained)} candidates trained"),
             (winners > 0, winner_words),
             (rivals > 0, f"{counted(rivals, 'rival')} trained"),
@@ -212,6 +214,7 @@ def _budget_record(snapshot: Snapshot) -> dict[str, Any]:
         "refusal": snapshot.refusal,
         "selected": snapshot.selected and snapshot.selected.to_json(),
         **{name: result.get(name) for name in ("master", "winner", "difference")},
+        "screened": [structure.to_json() for structure in snapshot.latest.screened],
         "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
         "rivals": [rival.to_json() for rival in snapshot.rivals],
     }
@@ -240,6 +243,7 @@ def study_record(snapshot: Snapshot) -> dict[str, Any]:
             for latency in snapshot.targets
         ],
         "selected": selected and selected.to_json(),
+        "screened": [structure.to_json() for structure in snapshot.latest.screened],
         "confirmed": [candidate.to_json() for candidate in snapshot.confirmed],
         "rivals": [rival.to_json() for rival in snapshot.rivals],
         **(

@@ -10,7 +10,11 @@ from genets.nas.snapshot import Snapshot
 from genets.nas.warnings import list_warnings
 from genets.report.html import Block, Cell, Figure, PageTable, Paragraph, Section, page
 from genets.report.study.budgets import budgets_section, with_budget
-from genets.report.study.candidates import candidates_section, rounds_section
+from genets.report.study.candidates import (
+    candidates_section,
+    rounds_section,
+    screening_section,
+)
 from genets.report.study.charts import gradient_chart, structure_chart, trials_chart
 from genets.report.study.checks import checks_section
 from genets.report.study.classes import classes_section
@@ -64,7 +68,7 @@ def study_page(snapshot: Snapshot, date: str) -> str:
         *([] if snapshot.budgets else [rivals_section(snapshot), classes_section(snapshot)]),
         *([] if snapshot.budgets else [_structures(snapshot)]),
         *(frontier_section(snapshot, latency) for latency in snapshot.targets),
-        *([] if snapshot.budgets else [candidates_section(snapshot)]),
+        *([] if snapshot.budgets else [candidates_section(snapshot), screening_section(snapshot)]),
         rounds_section(snapshot),
         _trials(snapshot),
         _gradients(snapshot),
@@ -88,6 +92,7 @@ def _sections_of_budgets(snapshot: Snapshot) -> list[Section]:
             classes_section(each),
             _structures(each),
             candidates_section(each),
+            screening_section(each),
         )
     ]
 

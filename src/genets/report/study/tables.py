@@ -52,6 +52,7 @@ def search_tables(result: SearchResult) -> list[Table]:
     failed = f", {result.trials_failed} failed" if result.trials_failed else ""
     shared = [
         ("trials", f"{result.trials_done} done{failed}"),
+        *_screening_facts(result),
         ("time", duration_text(sum(result.seconds.values()))),
         ("study", str(result.folder)),
         ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
@@ -109,11 +110,17 @@ def search_table(result: SearchResult) -> Table:
             *_candidate_facts(result),
             *_round_facts(result),
             ("trials", f"{result.trials_done} done{failed}"),
+            *_screening_facts(result),
             ("time", duration_text(sum(result.seconds.values()))),
             *((name, str(path)) for name, path in result.files.items()),
             ("in Python", f"import genets; network = genets.load({_quoted(result.results)})"),
         ],
     )
+
+
+def _screening_facts(result: SearchResult) -> Iterable[Fact]:
+    if result.screened:
+        yield ("screened", counted(result.screened, "structure"))
 
 
 def _candidate_facts(result: SearchResult) -> Iterable[Fact]:
