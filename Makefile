@@ -51,6 +51,7 @@ notebook: setup ## run examples/quickstart.ipynb and store its output; needs a c
 TINY_BENCHMARKS := \
 	"against_search.py --tiny" \
 	"assembled.py --tiny --seeds 0" \
+	"screening.py --tiny --seeds 0" \
 	"budgets.py --tiny" \
 	"busy.py --tiny --threads 1 --budgets 2 --busy 1 --wait 0" \
 	"data_pipeline.py --images 200" \

@@ -11,10 +11,10 @@ run continues: searches, trainings of the rivals and final trainings are stored 
 For each seed there is one search, with one winner for the budget. Random search and
 evolution (see `evolution`) get the same search space, the same latency table to stay within the
 budget, and the same compute: the core-seconds that the search spent on training its MasterNet,
-trials and candidates. They train each structure from scratch for a short time and rank the
-structures by validation cross-entropy. Their winner is the first structure in this order whose
-measured latency meets the budget; its full training is part of their compute. The scaled MasterNet
-is that of `winner`: the fastest one that is not faster than our winner.
+trials, screened structures and candidates. They train each structure from scratch for a short time
+and rank the structures by validation cross-entropy. Their winner is the first structure in this
+order whose measured latency meets the budget; its full training is part of their compute. The
+scaled MasterNet is that of `winner`: the fastest one that is not faster than our winner.
 
 In the end all four networks are trained equally: from scratch, with the final recipe and the
 MasterNet as teacher (the rivals get the teacher without cost), once per final seed. They are scored
@@ -85,7 +85,7 @@ class Rules:
     population: int = 16
     tournament: int = 5
     final_seeds: int = 2
-    version: int = 2
+    version: int = 3
 
 
 def main() -> None:
@@ -165,9 +165,11 @@ def core_seconds(result: SearchResult) -> dict[str, float]:
     """The core-seconds that the search spent on each kind of training."""
     with Study.open(result.folder) as study:
         trials = sum(trial.seconds for trial in study.results())
+        screened = sum(structure.seconds for structure in study.screened())
     return {
         "MasterNet": result.seconds["MasterNet training"],
         "trials": trials,
+        "screening": screened,
         "candidates": sum(candidate.seconds for candidate in result.confirmed),
         "final training": result.seconds.get("final training", 0.0),
     }

@@ -28,7 +28,9 @@ from truth import TINY
 
 NAME = "assembled"
 WAYS = {"from scratch": True, "assembled": False}
-TRAINING_PHASES = ("MasterNet training", "trials", "candidate training", "final training")
+TRAINING_PHASES = (
+    "MasterNet training", "trials", "screening", "candidate training", "final training",
+)  # fmt: skip
 
 
 def main() -> None:

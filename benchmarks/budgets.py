@@ -69,7 +69,7 @@ def make_study(folder: Path, seed: int, *, tiny: bool, threads: int | None = Non
     """Run the search unless the study exists; no candidates are trained, as with `select`."""
     if not (folder / "study.toml").exists():
         shorter = TINY | {"table_seconds": 10.0, "measure_seconds": 0.5} if tiny else {}
-        settings = {"data": "digits", "budget": "1.5x", "seed": seed, "confirm": 1,
+        settings = {"data": "digits", "budget": "1.5x", "seed": seed, "confirm": 1, "screen": 0,
                     "target": {"threads": threads}}  # fmt: skip
         run_search(SearchSettings(**merge(settings, shorter)), folder)
 

@@ -12,6 +12,7 @@ candidate, or with cross-validation from the assembled ones. The rank correlatio
 the test scores, over all structures and at equal latency:
 
 - `by_cross_entropy`, `by_top1`: of the candidates' validation scores.
+- `by_screening`: of the validation cross-entropy after the short training of screened structures.
 - `by_prediction`: of the predictions from the trials of the study.
 - `by_both`: of the predictions from the trials and from the scores of these candidates.
 """
@@ -35,6 +36,7 @@ from genets.data import load_data
 from genets.latency import Budget
 from genets.nas.candidates.assembly import needed_trials
 from genets.nas.candidates.runner import CandidateJob, CandidateRunner
+from genets.nas.candidates.screening import make_screening_job
 from genets.nas.candidates.training import make_candidate_job
 from genets.nas.context import SearchContext
 from genets.nas.rounds import fit_model
@@ -59,15 +61,17 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genets-candidate-rank-") as name:
         try:
-            job, recipe, structures = open_study(options.study, Path(name), options.structures)
+            job, short, recipe, structures = open_study(
+                options.study, Path(name), options.structures
+            )
         except GenetsError as error:
             raise SystemExit(f"skipped: {error}") from error
-        jobs = [(job, recipe, structure) for structure in structures]
+        jobs = [(job, short, recipe, structure) for structure in structures]
         trained = []
         with training_pool() as pool:
-            for candidate, test in pool.map(train_twice, jobs):
-                print(candidate.structure, candidate.score, test, flush=True)
-                trained.append((candidate, test))
+            for each in pool.map(train_each, jobs):
+                print(each, flush=True)
+                trained.append(each)
     rows = make_rows(options.study, trained)
     name = NAME if job.data in LOADERS else f"{NAME}_photos"
     write_result(name, {"study": options.study.name, **correlations(rows), "rows": rows})
@@ -75,8 +79,10 @@ def main() -> None:
 
 def open_study(
     folder: Path, weights: Path, count: int
-) -> tuple[CandidateJob, RunRecipe, list[Structure]]:
-    """The training of candidates, the recipe of the winner, and random structures."""
+) -> tuple[CandidateJob, CandidateJob, RunRecipe, list[Structure]]:
+    """The trainings of candidates and of screened structures, the recipe of the winner, and random
+    structures.
+    """
     with Study.open(folder) as study:
         settings, num_classes = study.settings, study.num_classes()
         if settings.from_scratch or num_classes is None:
@@ -88,7 +94,7 @@ def open_study(
         needed = needed_trials(structures, job.source, job.trials)
         for in_folds in {False, settings.num_folds > 1}:
             restore_weights(context, needed, in_folds=in_folds)
-        return job, study.recipe("final_training"), structures
+        return job, make_screening_job(context), study.recipe("final_training"), structures
 
 
 @cache
@@ -97,9 +103,12 @@ def runner_of(job: CandidateJob) -> Runner[Structure, Any]:
     return job.runner()
 
 
-def train_twice(work: tuple[CandidateJob, RunRecipe, Structure]) -> tuple[TrainedCandidate, Score]:
-    """Train a structure as a candidate, and then as a winner, whose score is the test score."""
-    job, recipe, structure = work
+def train_each(
+    work: tuple[CandidateJob, CandidateJob, RunRecipe, Structure],
+) -> tuple[TrainedCandidate, TrainedCandidate, Score]:
+    """Screen a structure, train it as a candidate, and then as a winner, which is tested."""
+    job, short, recipe, structure = work
+    (screened,) = runner_of(short).run([structure])
     (candidate,) = runner_of(job).run([structure])
     whole = CandidateRunner(replace(job, folds=1))
     net, data, teacher = whole.start_training(structure)
@@ -109,11 +118,11 @@ def train_twice(work: tuple[CandidateJob, RunRecipe, Structure]) -> tuple[Traine
         train_on(net, data, recipe, seed=job.seed, teacher=teacher)
     images = load_data(job.data, structure.resolution, check=False, splits=("test",),
                        preprocessing=job.preprocessing)  # fmt: skip
-    return candidate, evaluate(net, images.test)
+    return screened, candidate, evaluate(net, images.test)
 
 
 def make_rows(
-    folder: Path, trained: Sequence[tuple[TrainedCandidate, Score]]
+    folder: Path, trained: Sequence[tuple[TrainedCandidate, TrainedCandidate, Score]]
 ) -> list[dict[str, Any]]:
     """The scores of each structure, and its predictions by the model of the study."""
     with Study.open(folder) as study:
@@ -121,11 +130,14 @@ def make_rows(
         assert num_classes is not None
         assert master is not None
         context = SearchContext(study, num_classes, budget=Budget.parse("1x"))
-        candidates = [candidate for candidate, _ in trained]
+        candidates = [candidate for _, candidate, _ in trained]
         from_trials, from_both = (fit_model(context, master, known) for known in ([], candidates))
     return [
         {
             "structure": str(candidate.structure),
+            "screened_cross_entropy": screened.score.cross_entropy,
+            "screened_seconds": screened.seconds,
+            "candidate_seconds": candidate.seconds,
             "candidate_top1": candidate.score.top1,
             "candidate_cross_entropy": candidate.score.cross_entropy,
             "predicted": from_trials.predict(candidate.structure).value,
@@ -133,7 +145,7 @@ def make_rows(
             "test_top1": test.top1,
             "test_cross_entropy": test.cross_entropy,
         }
-        for candidate, test in trained
+        for screened, candidate, test in trained
     ]
 
 
@@ -144,6 +156,7 @@ def correlations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     truth = Truth(structures, scores)
     return {
         "by_cross_entropy": truth.correlation([-row["candidate_cross_entropy"] for row in rows]),
+        "by_screening": truth.correlation([-row["screened_cross_entropy"] for row in rows]),
         "by_top1": truth.correlation([row["candidate_top1"] for row in rows]),
         "by_prediction": truth.correlation([row["predicted"] for row in rows]),
         "by_both": truth.correlation([row["predicted_from_both"] for row in rows]),

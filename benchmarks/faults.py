@@ -52,6 +52,7 @@ SETTINGS: dict[str, Any] = {
     "master_training": TRAINING,
     "trial_training": TRAINING | {"epochs": 20, "feature_steps": 20},
     "final_training": TRAINING,
+    "screen": 8,
     "confirm": 3,
     "rounds": 1,
 }
@@ -176,8 +177,9 @@ def compare(alone: Path, study: Path, search: DisturbedSearch) -> dict[str, Any]
 
 
 def candidates(study: Path) -> list[dict[str, Any]]:
-    """The trained candidates and their scores, without their times."""
-    rows = json.loads((study / "confirmed.json").read_text())
+    """The screened structures and the candidates with their scores, without their times."""
+    names = ("screened.json", "confirmed.json")
+    rows = [row for name in names for row in json.loads((study / name).read_text())]
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 

@@ -59,7 +59,9 @@ MASTER = zoo["master_small"].with_resolution(32)
 PRETRAINING_CLASSES, TEST_IMAGES, PRETRAINING_EPOCHS = 6, 1500, 20
 WAYS = (0.5, 0.25)  # from the fastest network to the MasterNet
 METHODS = ("inherited", "scratch", "scaled", "master")
-TRAINING_PHASES = ("MasterNet training", "trials", "candidate training", "final training")
+TRAINING_PHASES = (
+    "MasterNet training", "trials", "screening", "candidate training", "final training",
+)  # fmt: skip
 NO_BUDGET = 1e-3  # times the MasterNet's latency; no network meets it
 
 

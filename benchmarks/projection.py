@@ -21,8 +21,9 @@ these epochs. No network was trained on ImageNet here, and none on a GPU.
 
 `from_pretrained` is a search for several budgets from published weights: the MasterNet is
 fine-tuned, a trial learns the feature maps of the MasterNet's super-block for one epoch and is then
-scored on the validation images, and the candidates of each budget inherit weights. The candidates
-count as above, although those of a small budget cost less.
+scored on the validation images, and the screened structures and the candidates of each budget
+inherit weights. A screened structure is trained for one epoch. These structures count as candidates
+above, although those of a small budget cost less. The numbers are the defaults of such a search.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ import torch
 from conditions import read_result, write_result
 from genets.data import load_data
 from genets.nas.settings.settings import SearchSettings
+from genets.nas.settings.space import SpaceSettings
 from genets.nas.study.records import Trial
 from genets.nas.trials.plan import GROUP_SIZE, group_trials, plan_trials
 from genets.nas.trials.runner import TrialJob
 from genets.networks import build, save_weights
 from genets.structure import DesignSpace, Structure, zoo
 from genets.structure.cost import input_resolutions, stage_multiply_adds
+from genets.structure.space import PAPER_BLOCKS
 from genets.training import Recipe, train
 
 VALIDATION_IMAGES = 50_000
@@ -74,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    defaults = SearchSettings(data="digits", budget="1x")
+    defaults = SearchSettings(data="digits", budget="1x", from_scratch=True)
     parser.add_argument("--master", default="genet_large", choices=SPEEDS)
     parser.add_argument("--gpu", default="v100", help=f"{', '.join(GPUS)}, or a GPU of known speed")
     parser.add_argument("--images-per-second", type=float, help="speed of --gpu in full training")
@@ -116,7 +119,7 @@ def projection(
     options: argparse.Namespace, name: str, gpu: str, images_per_second: float | None = None
 ) -> dict[str, Any]:
     speed = images_per_second or assumed_speed(name, gpu)
-    master, planned = plan(options, name)
+    master, planned = plan(name, options.trials, options.controls)
     trial = mean_cost(master, group_trials(planned))
     epoch_hours = TRAINED_IMAGES / speed / 3600
     by_epochs = {
@@ -152,24 +155,29 @@ def assumed_speed(name: str, gpu: str) -> float:
     return SPEEDS[name][1] * GPUS[gpu] / GPUS["rtx3090"]
 
 
-def plan(options: argparse.Namespace, name: str) -> tuple[Structure, tuple[Trial, ...]]:
-    """The MasterNet, and the trials of a search in the paper's space."""
+def plan(name: str, trials: int, controls: int) -> tuple[Structure, tuple[Trial, ...]]:
+    """The MasterNet, and the trials of each super-block of a search in the paper's space."""
     master = zoo[name].with_resolution(SPEEDS[name][0])
     space = DesignSpace(resolutions=()).around(master)
-    return master, plan_trials(space, options.trials, options.controls, seed=0)
+    return master, plan_trials(space, trials, controls, seed=0)
 
 
 def pretrained_hours(options: argparse.Namespace, name: str, gpu: str) -> dict[str, float]:
     """Hours by phase of a search for several budgets from published weights."""
-    master, planned = plan(options, name)
+    space = SpaceSettings(blocks=tuple(map(str, PAPER_BLOCKS)))
+    settings = SearchSettings(data="digits", budget="1x", space=space)
+    counts = settings.trials_per_super_block, settings.controls_per_super_block
+    master, planned = plan(name, *counts)
     image_hours = 1 / assumed_speed(name, gpu) / 3600  # of a full training step
     epoch_hours = TRAINED_IMAGES * image_hours
     costs = [cost for group in group_trials(planned) for cost in feature_costs(master, group)]
     scoring = VALIDATION_IMAGES * image_hours / (1 + BACKWARD)
-    candidates = options.budgets * options.candidates * options.candidate_epochs
+    candidates = options.budgets * settings.confirm * options.candidate_epochs
+    screened = options.budgets * settings.screen  # of one epoch each
     hours = {
         "MasterNet": options.fine_tuning_epochs * epoch_hours,
         "trials": sum(costs) * epoch_hours + len(planned) * scoring,
+        "screening": screened * CANDIDATE * epoch_hours,
         "candidates": candidates * CANDIDATE * epoch_hours,
     }
     return hours | {"all": sum(hours.values())}

@@ -49,8 +49,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half the rate": {"trial_training": {"learning_rate": 0.4}},
     "twice the rate": {"trial_training": {"learning_rate": 1.6}},
     # A new super-block learns feature maps of the MasterNet.
-    "inherited": {"from_scratch": False},
-    "inherited, 300 steps": {"from_scratch": False, "trial_training": {"feature_steps": 300}},
+    "inherited": {
+        "from_scratch": False,
+        "screen": 0,
+        "trial_training": {"feature_steps": 100},
+    },
+    "inherited, 300 steps": {
+        "from_scratch": False,
+        "screen": 0,
+        "trial_training": {"feature_steps": 300},
+    },
 }
 FORMS: tuple[tuple[Form, Metric], ...] = (
     ("bayes", Metric.TOP1),
