@@ -49,6 +49,9 @@ changed between 2026-11-23 and 2026-11-28.
 Since commit e0fd033 (2026-11-30), the engine torch on a CPU moves a network in memory before each
 sample. Latencies at earlier commits were measured without that.
 
+Since commit f0673a5 (2026-11-30), a search that inherits weights screens structures, and has fewer
+trials and candidates. Searches at earlier commits had no screening.
+
 `python benchmarks/ages.py` counts the changes of the code since each figure was measured.
 """
 
