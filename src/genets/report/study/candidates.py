@@ -174,7 +174,7 @@ def screening_section(snapshot: Snapshot) -> Section:
     text = SCREENED_TEXT.format(
         epochs=counted(ordered[0].epochs, "epoch"), images=scored_images_text(settings.num_folds)
     )
-    header = ("structure", "predicted ms per image", *scores, "notation")
+    header = ("place", "predicted ms per image", *scores, "structure")
     return Section("Screened structures", [PageTable(header, rows), Paragraph(text)])
 
 

@@ -29,11 +29,12 @@ from genets.structure import Structure
 
 FRONTIER_TEXT = (
     "Accuracy is predicted from trials: in a trial, one super-block of the MasterNet is replaced, "
-    "trained for a short time, and scored on {images}. Latency is predicted from a "
-    "latency table, which holds the measured times of parts of networks. The frontier is the best "
-    "predicted structure for every latency, over the whole search space; up and left is better. "
-    "The band is the 95 % interval. {budget} Marks are measured networks at the height of their "
-    "prediction. Touch a point, or hover over it, for the structure.{worst}"
+    "trained for a short time, and scored on {images}. Whole structures that were trained inform "
+    "the predictions, too. Latency is predicted from a latency table, which holds the measured "
+    "times of parts of networks. The frontier is the best predicted structure for every latency, "
+    "over the whole search space; up and left is better. The band is the 95 % interval. {budget} "
+    "Marks are measured networks at the height of their prediction. Touch a point, or hover over "
+    "it, for the structure.{worst}"
 )
 WORST_TEXT = " A cross-entropy above that of a random guess is drawn at the lower edge."
 SPEED_TEXT = (
