@@ -26,8 +26,8 @@ Two kinds of effects belong to a training instead of a structure, so predictions
 
 - `reset cost`: what a re-initialised super-block loses, as a trial trains it only briefly. Control
   trials measure it.
-- `candidate offset`: what all networks gain over the MasterNet that were trained as candidates for
-  the same number of epochs.
+- `candidate offset`: what the training of a candidate gains over the MasterNet. All candidates with
+  the same number of epochs share it; screened structures count as candidates with few epochs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ CANDIDATE_OFFSET = "candidate offset"  # the effect of one column for each numbe
 
 
 def candidate_offset(epochs: int) -> Column:
-    """The effect of being trained as a candidate for so many epochs."""
+    """The effect of the training of a candidate, by its number of epochs."""
     return Column(CANDIDATE_OFFSET, block=f"{epochs} epochs")
 
 

@@ -39,9 +39,9 @@ def screen(context: SearchContext, fit: FitModel) -> list[TrainedCandidate]:
     """Screen as many structures as the settings ask for; those that are stored are not repeated.
 
     Fewer are screened where no further structure is predicted to meet the budget. A structure that
-    was screened for another budget takes its score from there. Each score is
-    recorded when its training ends. A training that failed is not repeated. A study that has got
-    more trials, or another budget, chooses structures again, and keeps the stored scores.
+    was screened for another budget takes its score from there. Each score is recorded when its
+    training ends. A training that failed is not repeated. After more trials, or for another budget,
+    a study chooses structures again, and keeps the stored scores.
 
     Args:
         context: In the round of the structures.

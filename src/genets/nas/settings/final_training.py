@@ -28,19 +28,24 @@ def candidate_recipe(settings: SearchSettings, final: RunRecipe) -> RunRecipe:
 
     final: The recipe of the winner, of which short trainings may have decided some fields.
     """
-    epochs = settings.confirm_epochs
-    return with_fewer_epochs(final, epochs) if epochs < final.epochs else final
+    return _shortened(final, settings.confirm_epochs)
 
 
 def screening_recipe(settings: SearchSettings, final: RunRecipe, images: int) -> RunRecipe:
     """The recipe of a screened structure: that of the winner for a few epochs.
 
-    final: The recipe of the winner. images: The number of training images, of which a fold leaves
-    some out.
+    Args:
+        settings: The settings of the search.
+        final: The recipe of the winner.
+        images: The number of training images, of which a fold leaves some out.
     """
     folds = settings.num_folds
     images = images if folds == 1 else images * (folds - 1) // folds
-    epochs = enough_epochs(1, settings.screen_steps, images, final.batch_size)
+    return _shortened(final, enough_epochs(1, settings.screen_steps, images, final.batch_size))
+
+
+def _shortened(final: RunRecipe, epochs: int) -> RunRecipe:
+    """The recipe of the winner, for at most so many epochs."""
     return with_fewer_epochs(final, epochs) if epochs < final.epochs else final
 
 

@@ -221,7 +221,7 @@ class SearchSettings(SettingsModel):
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Random seed of the whole search.")
     trials_per_super_block: int = Field(
-        default=5,  # with the default space, see `_choose_defaults`
+        default=5,  # with the default space; `_choose_defaults` counts the blocks of another one
         gt=0,
         description="Number of trials for each super-block, control trials not counted; the "
         "blocks of the search space take turns.",
@@ -282,8 +282,8 @@ class SearchSettings(SettingsModel):
     screen_steps: int = Field(
         default=32,
         gt=0,
-        description="Least number of training steps of each screened structure, with the recipe "
-        "of the winner; an epoch is completed.",
+        description="Training steps of each screened structure, with the recipe of the winner. An "
+        "epoch is completed, and no training is longer than that of the winner.",
     )
     trial_weights_mb: int = Field(
         default=2000,

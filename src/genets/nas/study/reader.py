@@ -127,8 +127,8 @@ class StudyReader:
     def screened(self, number: int = 1) -> list[TrainedCandidate]:
         """Give the structures that a round has screened.
 
-        They are in the order in which they were chosen last. Those that were chosen with fewer
-        trials alone come last.
+        They are in the order in which they were chosen. After more trials, the structures that are
+        no longer chosen come last.
         """
         return self.load_json(in_round(number, layout.SCREENED), _read_trained) or []
 
