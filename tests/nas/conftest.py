@@ -20,20 +20,17 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def quick_processes(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Worker processes find a stand-in for PyTorch, whose import takes seconds.
+def quick_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that this process starts find a stand-in for PyTorch, whose import takes seconds.
 
-    For jobs that train nothing. Spawned processes get the `sys.path` of this process, and tasks of
-    submitit its environment.
+    For jobs that train nothing.
     """
     folder = tmp_path_factory.mktemp("stand-in")
     (folder / "torch.py").write_text(
         "def set_num_threads(count): pass\n"
         f"def get_float32_matmul_precision(): return {torch.get_float32_matmul_precision()!r}\n"
+        "def __getattr__(name): raise ImportError(name)\n"
     )
-    monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
 

@@ -19,8 +19,6 @@ from genets.nas.workers import local
 from genets.nas.workers.monitor import Monitor
 from genets.nas.workers.schedule import TimeLimit
 
-pytestmark = pytest.mark.usefixtures("quick_processes")
-
 # Replaces the real runner in the driver, and in the workers, which get the job.
 STUBS = """
 import os, time
@@ -50,10 +48,9 @@ except KeyboardInterrupt:
 
 
 @pytest.fixture
-def driver(tmp_path: Path) -> list[str]:
+def driver(tmp_path: Path, quick_torch: None) -> list[str]:
     """A command without its last argument, the number of seconds that a trial takes."""
     (tmp_path / "stubs.py").write_text(STUBS)
-    (tmp_path / "torch.py").write_text("def set_num_threads(count): pass")  # quick to import
     (tmp_path / "driver.py").write_text(DRIVER)
     return [sys.executable, str(tmp_path / "driver.py")]
 
@@ -186,6 +183,7 @@ class Job:
 """
 
 
+@pytest.mark.usefixtures("quick_torch")
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
@@ -193,7 +191,6 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
 ) -> None:
     """The signal goes to all processes, as that of a terminal does."""
     (tmp_path / "stubs.py").write_text(WAITING_STUBS)
-    (tmp_path / "torch.py").write_text("def set_num_threads(count): pass")
     (tmp_path / "driver.py").write_text(INTERRUPTED)
     with subprocess.Popen(
         [sys.executable, "driver.py", str(workers)], stdout=subprocess.PIPE, text=True,

@@ -56,8 +56,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 def kind(request: pytest.FixtureRequest) -> str:
     if request.param != "local":
         request.getfixturevalue({"ray": "cluster", "slurm": "slurm"}[request.param])
-    if request.param == "local" or (request.param == "slurm" and not IS_SLURM_HERE):
-        request.getfixturevalue("quick_processes")
+    if request.param == "slurm" and not IS_SLURM_HERE:
+        request.getfixturevalue("quick_torch")
     return str(request.param)
 
 

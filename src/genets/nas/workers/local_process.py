@@ -1,4 +1,10 @@
-"""The worker processes of this machine, as the driver sees them, and the code that they run."""
+"""The worker processes of this machine, as the driver sees them, and the code that they run.
+
+On Linux, they are forked from a server process that has imported the code of the jobs. The import
+takes seconds, and so only the first processes wait for it. Elsewhere each process imports the code
+itself, because some libraries of other systems do not survive a fork. The driver is never forked: a
+fork would inherit the thread pools of PyTorch and the lock of the study.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +16,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, Self
 
@@ -20,6 +27,8 @@ from genets.core.errors import GenetsError
 from genets.nas.workers.job import Runner
 
 END_SECONDS = 10.0  # for a process that has been asked to end, before it is killed
+IS_FORKED = sys.platform == "linux"
+CODE_OF_JOBS = "genets.nas.candidates.training"  # imports the code of the other jobs, too
 
 
 class _Job(Protocol):
@@ -96,9 +105,12 @@ class LocalProcesses:
     """The processes of a job. As a context, it ends them; at once where its block fails."""
 
     def __init__(self, job: _Job) -> None:
-        # Spawned: a forked child would inherit torch's thread pool and the study's lock.
-        self._context = multiprocessing.get_context("spawn")
-        resource_tracker.ensure_running()  # its start would end `held_back`
+        self._context: ForkServerContext | SpawnContext = (
+            multiprocessing.get_context("forkserver")
+            if IS_FORKED
+            else multiprocessing.get_context("spawn")
+        )
+        _ensure_servers()
         self._pickled_job = pickle.dumps(job)
         self._life, self._lifeline = self._context.Pipe(duplex=False)
         self.alive: list[LocalProcess] = []
@@ -106,9 +118,10 @@ class LocalProcesses:
     def start(self, number: int) -> None:
         """Start the process of a worker."""
         pipe, far_end = self._context.Pipe()
-        arguments = (self._pickled_job, number, far_end, self._life)
+        arguments = (self._pickled_job, number, dict(os.environ), far_end, self._life)
         process = self._context.Process(target=_work, args=arguments)
-        with _hidden_main(), held_back(signal.SIGINT):
+        # A forked process holds the signal back as its server does, for which it may wait here.
+        with _hidden_main(), nullcontext() if IS_FORKED else held_back(signal.SIGINT):
             process.start()
         far_end.close()  # so that the pipe ends with the process
         self.alive.append(LocalProcess(number, process, pipe))
@@ -155,13 +168,31 @@ def held_back(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pickled_job: bytes, worker: int, pipe: Connection, life: Connection) -> None:
+def _ensure_servers() -> None:
+    """Start the processes that `multiprocessing` needs, unless they run."""
+    resource_tracker.ensure_running()  # its start would end `held_back`
+    if IS_FORKED:
+        multiprocessing.set_forkserver_preload([CODE_OF_JOBS])
+        with _hidden_main(), held_back(signal.SIGINT):
+            forkserver.ensure_running()
+
+
+def _work(
+    pickled_job: bytes,
+    worker: int,
+    environment: dict[str, str],
+    pipe: Connection,
+    life: Connection,
+) -> None:
     """Make the runner of a worker process, and run groups until the driver closes the pipe.
 
     The job is passed pickled because unpickling imports torch, and Ctrl-C must be ignored before.
+    The environment is passed because that of the server is as old as the server.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ.clear()
+    os.environ.update(environment)
     threading.Thread(target=_end_with_driver, args=(life,), daemon=True).start()
     with suppress(EOFError, OSError):  # the driver has ended, or needs no further group
         for answer in _answers(pickled_job, worker, pipe):
