@@ -30,8 +30,10 @@ import numpy as np
 
 from conditions import add_tiny_option, read_result, write_result
 from genets.latency import LatencyTable, Measurement, TableSettings, Target
+from genets.latency.timing.measurement import Ratio
 from genets.nas.laboratory import Laboratory
 from genets.nas.search import run_search
+from genets.nas.selection.network_latency import narrow_share
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.settings.toml_tables import merge
 from genets.structure import Structure
@@ -70,10 +72,15 @@ class TableLaboratory(Laboratory):
         return {structure: self._predict(structure, target) for structure in structures}
 
     def _predict(self, structure: Structure, target: Target) -> Measurement:
-        ms = self.table.predict_ms_per_image(structure)
+        """The predicted latency; its ratio to the MasterNet has the interval of a calm CPU."""
+        table = self.table
+        ms = table.predict_ms_per_image(structure)
+        half = 0.0 if structure == table.space.master else narrow_share(target)
+        ratio = ms / table.master_ms_per_image
         return Measurement(
-            ms, ms, ms, ms, ms, (ms,), False, {}, "predicted", target, structure.resolution
-        )
+            ms, ms, ms, ms, ms, (ms,), False, {}, "predicted", target, structure.resolution,
+            ratio=Ratio(ratio, ratio * (1 - half), ratio * (1 + half)),
+        )  # fmt: skip
 
 
 def main() -> None:

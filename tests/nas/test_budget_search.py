@@ -22,8 +22,9 @@ from genets.nas.selection.alternatives import block_types
 from genets.nas.selection.budget_search import BudgetSearch, OnAttempt
 from genets.nas.selection.chain import Floats, make_chain
 from genets.nas.selection.fastest import NUM_FASTEST, check_feasible
+from genets.nas.selection.learned_latency import LearnedLatency
 from genets.nas.selection.measured import MeasuredNetworks
-from genets.nas.selection.network_latency import NetworkLatency
+from genets.nas.selection.network_latency import LEAST_SHARE, NetworkLatency
 from genets.nas.study.records import Candidate
 from genets.structure import Block, DesignSpace, SearchSpace, Structure, SuperBlock
 
@@ -553,3 +554,17 @@ def test_a_scaled_master_net_that_measured_too_slow_is_not_proposed_again() -> N
         search._learned.measure([scaled])
     assert len(proposed) > 1
     assert search._widest_scaled(list(search._learned.fitting)) == proposed[-1]
+
+
+@pytest.mark.parametrize(("budget", "bound"), [("0.5x", 1 + LEAST_SHARE), ("0.02ms", 1.01)])
+def test_before_any_measurement_the_aim_leaves_room_for_the_least_interval(
+    budget: str, bound: float
+) -> None:
+    """Screened structures are chosen then, and must meet the budget when they are measured."""
+    device, asked = Device(half_width=0.0), Budget.parse(budget)
+    latency: Any = SimpleNamespace(table=Table(), measured=device.measured, measure=device.measure)
+    learned = LearnedLatency(latency, asked, MASTER)
+    budget_ms = asked.ms_per_image(true_ms(MASTER))
+    assert learned.aim_ms == pytest.approx(budget_ms / bound)
+    learned.measure([MASTER.with_stage(0, MASTER.stage(1))])
+    assert learned.aim_ms == pytest.approx(budget_ms), "the intervals of this device have no width"

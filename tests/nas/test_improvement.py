@@ -48,6 +48,22 @@ def test_the_first_choice_is_the_best_predicted_and_the_second_is_not_its_twin()
     assert choose(effects, 9) == [0, 2, 1]
 
 
+def test_the_choice_is_the_same_for_eigenvectors_of_another_sign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Libraries of linear algebra differ in these signs."""
+    vectors = np.random.default_rng(1).normal(size=(12, 12))
+    effects = KnownEffects(sample(12), np.linspace(0, 0.1, 12), vectors @ vectors.T / 12)
+    chosen, eigh = choose(effects, 6), np.linalg.eigh
+
+    def flipped(matrix: Any) -> tuple[Any, Any]:
+        variances, directions = eigh(matrix)
+        return variances, directions * np.where(np.arange(len(matrix)) % 2, 1.0, -1.0)
+
+    monkeypatch.setattr(np.linalg, "eigh", flipped)
+    assert choose(effects, 6) == chosen
+
+
 def test_a_singular_covariance_is_no_error() -> None:
     """Trained structures without noise are certain; rounding makes eigenvalues negative."""
     structures = sample(4)

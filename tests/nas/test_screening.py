@@ -21,11 +21,15 @@ from rounds_lab import (
 )
 
 from genets.core.errors import SettingsError, StudyError
+from genets.data import load_data
+from genets.data.split import Fold
 from genets.latency import Measurement, Target
 from genets.nas.accuracy.model import AccuracyModel
 from genets.nas.candidates import screening
+from genets.nas.context import SearchContext
 from genets.nas.new_study import settings_at
 from genets.nas.plan.search_plan import make_plan
+from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
 from genets.nas.search import run_search
 from genets.nas.settings.final_training import screening_recipe
@@ -33,6 +37,8 @@ from genets.nas.settings.settings import SearchSettings
 from genets.nas.snapshot import Snapshot
 from genets.nas.study.reader import StudyReader
 from genets.nas.study.records import TrainedCandidate, Trial, TrialResult
+from genets.nas.study.study import Study
+from genets.nas.warnings import NOTHING_SCREENED
 from genets.nas.watch.phases import list_phases
 from genets.nas.workers.job import Workers
 from genets.report.study.page import study_page
@@ -168,6 +174,61 @@ def test_an_interrupted_screening_continues_where_it_stopped(
     assert not again.batches, "a finished study repeats nothing"
 
 
+def test_a_batch_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A continued search trains the rest of the stored batch, whatever it would choose now."""
+    stopped, rest = Screens(asked()), Screens(asked())
+    stopped.stop_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        search(asked(), tmp_path, stopped)
+    screened = StudyReader(tmp_path).screening()
+    assert screened.chosen == tuple(stopped.batches[0])
+    assert screened.num_ended == 2
+    monkeypatch.setattr(screening, "_choose", lambda *args: [])
+    search(asked(), tmp_path, rest)
+    assert rest.batches == [stopped.batches[0][2:]]
+
+
+def test_a_continued_search_repeats_the_screening_that_failed(
+    tmp_path: Path, whole: tuple[Screens, SearchResult]
+) -> None:
+    class Stopped(Screens):
+        def measure(self, *args: Any, **words: Any) -> dict[Structure, Measurement]:
+            if self.screened:
+                raise KeyboardInterrupt
+            return super().measure(*args, **words)
+
+    failing, rest = Stopped(asked(screen=4)), Screens(asked(screen=4))
+    failing.failing = set(whole[0].batches[0])
+    with pytest.raises(KeyboardInterrupt):
+        search(asked(screen=4), tmp_path, failing)
+    search(asked(screen=4), tmp_path, rest)
+    assert rest.batches == failing.batches
+    assert {each.status for each in StudyReader(tmp_path).screened()} == {"done"}
+
+
+def test_the_trials_decide_alone_where_every_screening_fails(
+    tmp_path: Path, whole: tuple[Screens, SearchResult]
+) -> None:
+    failing = Screens(asked(screen=4))
+    failing.failing = set(whole[0].batches[0])
+    result = search(asked(screen=4), tmp_path, failing)
+    assert NOTHING_SCREENED in result.warnings
+
+
+def test_a_study_of_an_older_version_keeps_its_scores(
+    tmp_path: Path, whole: tuple[Screens, SearchResult]
+) -> None:
+    """Its file has the scores alone."""
+    stopped, rest = Screens(asked()), Screens(asked())
+    stopped.stop_after = 4
+    with pytest.raises(KeyboardInterrupt):
+        search(asked(), tmp_path, stopped)
+    file = tmp_path / "screened.json"
+    file.write_text(json.dumps(json.loads(file.read_text())["ended"]))
+    assert search(asked(), tmp_path, rest).selected == whole[1].selected
+    assert rest.batches == whole[0].batches[1:]
+
+
 def test_a_search_that_is_stopped_in_the_selection_screens_nothing_again(
     tmp_path: Path, whole: tuple[Screens, SearchResult]
 ) -> None:
@@ -225,13 +286,22 @@ def test_a_structure_that_fails_is_left_out(
     assert "3 screened structures failed (its loss is NaN)" in text
 
 
-def test_all_that_meet_a_small_budget_are_screened(tmp_path: Path) -> None:
-    """Fewer are screened than the settings ask for, and the search goes on."""
-    chosen = asked(screen=EVERYTHING, budget="0.7x")
+@pytest.mark.parametrize("selection", ["exact", "random"])
+def test_fewer_are_screened_where_too_few_meet_the_budget(tmp_path: Path, selection: str) -> None:
+    chosen = asked(screen=EVERYTHING, budget="0.7x", selection=selection)
     lab = Screens(chosen)
     result = search(chosen, tmp_path, lab)
-    assert 0 < len(lab.screened) < EVERYTHING
+    limit_ms = 0.7 * DEVICE.network_ms(chosen.structure)
+    within = [s for s in structures_of(chosen) if DEVICE.network_ms(s) <= limit_ms]
+    assert 0.7 * len(within) < len(lab.screened) < EVERYTHING
     assert loss(result.selected.structure) <= best_within(chosen, 0.7) + 0.02
+
+
+def test_select_takes_a_screened_structure(whole: tuple[Screens, SearchResult]) -> None:
+    """It is at least as good as the winner, which was chosen for the same budget."""
+    chosen, (_, result) = asked(), whole
+    (selected,) = select_top(result.folder, "0.9x", 1, lab=Screens(chosen))
+    assert loss(selected.structure) <= loss(result.selected.structure)
 
 
 def test_a_budget_learns_from_the_structures_of_other_budgets(tmp_path: Path) -> None:
@@ -308,6 +378,10 @@ def test_each_round_screens_around_its_own_masternet(tmp_path: Path) -> None:
     assert len(result.rounds) == 2
     assert [len(study.screened(number)) for number in (1, 2)] == [10, 10]
     assert result.rounds[1].master not in [each.structure for each in study.screened(2)]
+    first, second = ([each.structure for each in study.screened(n)] for n in (1, 2))
+    scaled = first[0]
+    assert [b.type for b in scaled.super_blocks] == [b.type for b in chosen.structure.super_blocks]
+    assert second[0] != scaled, "later MasterNets have other block types"
     assert "screening, round 2" in result.seconds
 
 
@@ -360,10 +434,10 @@ def test_the_page_and_the_phases_show_the_screening(
     ("steps", "images", "epochs"), [(1, 1000, 1), (32, 1000, 3), (32, 100_000, 1), (9999, 640, 20)]
 )
 def test_a_screened_structure_takes_enough_steps(steps: int, images: int, epochs: int) -> None:
-    """Batches of 64; an epoch is completed, and the recipe of the winner is the limit."""
-    fields = {**named_recipe("quick"), "epochs": 20, "batch_size": 64}
-    recipe = screening_recipe(asked(screen_steps=steps), make_recipe(fields), images)
-    assert recipe.epochs == epochs
+    """Batches of 64; an epoch is completed, and the recipe of a candidate is the limit."""
+    fields = {**named_recipe("quick"), "epochs": 90, "batch_size": 64}
+    chosen = asked(screen_steps=steps, confirm_epochs=20)
+    assert screening_recipe(chosen, make_recipe(fields), images).epochs == epochs
 
 
 def test_each_length_of_training_has_a_level_of_its_own() -> None:
@@ -461,5 +535,10 @@ def test_a_real_search_screens_assembled_structures(tmp_path: Path, folds: int) 
     assert all(each.seconds > 0 for each in screened)
     assert result.winner.top1 > 0
     assert not [*tmp_path.glob("confirmed/*")], "the weights of screened structures are not kept"
-    rows = json.loads((tmp_path / "screened.json").read_text())
-    assert [row["structure"] for row in rows] == [str(each.structure) for each in screened]
+    fold = load_data(chosen.data, 8, fold=Fold(0, folds) if folds > 1 else None)
+    recipe = screening_recipe(chosen, chosen.final_training.recipe(), len(fold.train))
+    with Study.open(tmp_path) as study:
+        assert screening.make_screening_job(SearchContext(study, 10)).recipe == recipe
+    record = json.loads((tmp_path / "screened.json").read_text())
+    assert record["chosen"] == [str(each.structure) for each in screened]
+    assert [row["structure"] for row in record["ended"]] == record["chosen"]

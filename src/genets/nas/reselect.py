@@ -101,8 +101,11 @@ def select_top(
         here = context.in_round(current_round(context, selected=True))
         number = here.round.number
         screened = (*study.screened(number), *study.screened_elsewhere(number))
-        model = fit_model(here, score, [*study.trained_before(number + 1), *screened])
-        search = BudgetSearch(context, model, _check_resolution(context, resolution))
+        scored = [*study.trained_before(number + 1), *screened]
+        model, pixels = fit_model(here, score, scored), _check_resolution(context, resolution)
+        at_pixels = pixels or context.master.resolution
+        structures = [s for each in scored if (s := each.structure).resolution == at_pixels]
+        search = BudgetSearch(context, model, pixels, screened=structures)
         with context.phase("selection"):
             report, detail = context.report("selection"), attempt_text(context, top)
             selected = search.run(top, lambda done, total: report(done, total, detail))

@@ -68,7 +68,7 @@ def fit_model(
     Args:
         context: In the round.
         master: The first MasterNet's score.
-        trained: Structures that were trained as candidates.
+        trained: Structures that were trained as candidates or screened.
     """
     study = context.study
     masters = study.masters(master)[: context.round.number]
@@ -86,9 +86,13 @@ def _select_candidates(context: SearchContext, master: Score) -> list[Candidate]
     candidates = study.candidates(number)
     if not candidates:
         trained = study.trained_before(number)
-        screened = screen(context, lambda known: fit_model(context, master, [*trained, *known]))
-        model = fit_model(context, master, [*trained, *screened])
         within = _within(context, trained)
+
+        def fit(screened: Sequence[TrainedCandidate]) -> AccuracyModel:
+            return fit_model(context, master, [*trained, *screened])
+
+        screened = screen(context, fit, within)
+        model = fit(screened)
         structures = [each.structure for each in screened]
         try:
             candidates = select_at_each_resolution(context, model, within, structures)

@@ -45,6 +45,11 @@ class RoundSnapshot(RoundTrials):
     confirmed: tuple[TrainedCandidate, ...]
     selected: bool
 
+    @property
+    def has_screened(self) -> bool:
+        """Whether the accuracy model learns from a screened structure."""
+        return any(each.status == "done" for each in self.screened)
+
 
 class ModelFit:
     """The fit of the accuracy model to the trials that have ended, made when it is first used."""

@@ -51,13 +51,13 @@ def study_warnings(study: Snapshot) -> list[str]:
     warnings = []
     for each in study.rounds:
         warnings += round_warnings(each.number, each.master, each.confirmed)
-    unscreened = [each.selected and not each.screened for each in study.rounds]
+    unscreened = [each.selected and not each.has_screened for each in study.rounds]
     if study.settings.screen and any(unscreened):
         warnings.append(NOTHING_SCREENED)
     if study.model is not None and len(study.results) < study.planned:
         warnings += study.model.warnings()
     elif study.model is not None:
-        screened = bool(study.latest.screened)
+        screened = study.latest.has_screened
         warnings += trial_warnings(study.model, study.settings, study.folder, screened=screened)
     elif study.results:
         warnings.append(f"no accuracy model can be fitted: {study.model_failure}")

@@ -26,8 +26,9 @@ from genets.nas.context import SearchContext
 from genets.nas.selection.budget_search import BudgetSearch
 from genets.nas.settings.final_training import screening_recipe
 from genets.nas.study import layout
-from genets.nas.study.images import StudyImages
-from genets.nas.study.records import TrainedCandidate
+from genets.nas.study.records import Screening, TrainedCandidate
+from genets.nas.trials.run import make_trial_job
+from genets.nas.trials.runner import MasterNetRunner
 from genets.structure import Structure
 
 BATCH = 16  # structures between two fits of the model
@@ -35,37 +36,44 @@ BATCH = 16  # structures between two fits of the model
 FitModel = Callable[[Sequence[TrainedCandidate]], AccuracyModel]
 
 
-def screen(context: SearchContext, fit: FitModel) -> list[TrainedCandidate]:
+def screen(
+    context: SearchContext, fit: FitModel, trained: Sequence[Structure]
+) -> list[TrainedCandidate]:
     """Screen as many structures as the settings ask for; those that are stored are not repeated.
 
-    Fewer are screened where no further structure is predicted to meet the budget. A structure that
-    was screened for another budget takes its score from there. Each score is recorded when its
-    training ends. A training that failed is not repeated. After more trials, or for another budget,
-    a study chooses structures again, and keeps the stored scores.
+    Fewer are screened where too few structures are predicted to meet the budget. The choice is
+    stored before the trainings, and each score when its training ends. A training that failed is
+    repeated when the search continues. With more trials, or for another budget, a study chooses
+    structures again, and keeps the stored scores.
 
     Args:
         context: In the round of the structures.
         fit: Fits the accuracy model of the round to its trials and to some screened structures.
+        trained: Trained candidates that meet the budget.
 
     Returns:
         The structures that the round has screened for all budgets, without failed ones.
     """
-    study, number = context.study, context.round.number
-    others, count = _done(study.screened_elsewhere(number)), context.settings.screen
-    ended = {each.structure: each for each in (*others, *study.screened(number))}
-    chosen: list[Structure] = []
+    study, number, count = context.study, context.round.number, context.settings.screen
+    elsewhere = _done(study.screened_elsewhere(number))
+    stored = study.screening(number)
+    ended = {each.structure: each for each in _done(stored.ended)}
+    chosen = list(stored.chosen)
     if count:
         with context.phase("screening"):
-            while len(chosen) < count:
-                known = _done([ended[structure] for structure in chosen])
-                batch = _choose(context, fit(known), known, min(BATCH, count - len(chosen)), chosen)
+            _train_missing(context, chosen, ended)
+            while (left := count - len(chosen)) > 0:
+                known = [*elsewhere, *_done([ended[structure] for structure in chosen])]
+                size = min(BATCH, left)
+                batch = _choose(context, fit(known), known, trained, size, chosen)
                 chosen += batch
                 _train_missing(context, chosen, ended)
-                if len(batch) < BATCH:
+                if len(batch) < size:
                     break
-            context.report("screening")(count, count)
+            context.report("screening")(len(chosen), len(chosen))
+    by_structure = {each.structure: each for each in (*elsewhere, *_done(list(ended.values())))}
     # The order is that of the notations, and not the one in which the trainings have ended.
-    return sorted(_done([*ended.values()]), key=lambda each: str(each.structure))
+    return [by_structure[structure] for structure in sorted(by_structure, key=str)]
 
 
 def _done(screened: Sequence[TrainedCandidate]) -> list[TrainedCandidate]:
@@ -75,40 +83,39 @@ def _done(screened: Sequence[TrainedCandidate]) -> list[TrainedCandidate]:
 def _choose(
     context: SearchContext,
     model: AccuracyModel,
-    known: Sequence[TrainedCandidate],
+    screened: Sequence[TrainedCandidate],
+    trained: Sequence[Structure],
     count: int,
-    tried: Sequence[Structure],
+    chosen: Sequence[Structure],
 ) -> list[Structure]:
-    """Choose up to `count` structures to screen, whatever other budgets have screened.
-
-    MasterNets and the candidates of earlier rounds are left out, because they are trained already.
-    """
-    study, master = context.study, context.round.master
-    trained = [each for number in range(1, context.round.number) for each in study.trained(number)]
-    search = BudgetSearch(
-        context, model, master.resolution, screened=[each.structure for each in known]
-    )
-    left_out = {*tried, context.master, master, *(each.structure for each in trained)}
-    return search.propose_to_screen(count, left_out)
+    """Choose up to `count` structures to screen that were neither screened nor trained before."""
+    study, round_ = context.study, context.round
+    resolution = round_.master.resolution
+    of_resolution = [structure for structure in trained if structure.resolution == resolution]
+    structures = [each.structure for each in screened]
+    search = BudgetSearch(context, model, resolution, of_resolution, structures)
+    before = (each.structure for each in study.trained_before(round_.number))
+    return search.propose_to_screen(count, {*chosen, context.master, round_.master, *before})
 
 
 def _train_missing(
     context: SearchContext, chosen: Sequence[Structure], ended: dict[Structure, TrainedCandidate]
 ) -> None:
+    """Train the chosen structures whose training has not ended, and store the choice before."""
     missing, count = [s for s in chosen if s not in ended], context.settings.screen
     report = context.report("screening")
     report(len(chosen) - len(missing), count)
+    _save(context, chosen, ended)
     if not missing:
-        _save(context, chosen, ended)
         return
     decide_final_fields(
         context, missing, lambda words: report(len(chosen) - len(missing), count, words)
     )
-    for trained in train_structures(context, make_screening_job(context), missing):
-        ended[trained.structure] = trained
+    for screened in train_structures(context, make_screening_job(context), missing):
+        ended[screened.structure] = screened
         _save(context, chosen, ended)
         done = sum(structure in ended for structure in chosen)
-        report(done, count, str(trained.structure))
+        report(done, count, str(screened.structure))
 
 
 def _save(
@@ -116,17 +123,29 @@ def _save(
     chosen: Sequence[Structure],
     ended: Mapping[Structure, TrainedCandidate],
 ) -> None:
-    """Store the chosen structures that have ended, and those that were stored before."""
+    """Store the chosen structures, and those that have ended."""
     study, number = context.study, context.round.number
-    stored = (each.structure for each in study.screened(number))
-    rows = [ended[s].to_json() for s in dict.fromkeys([*chosen, *stored]) if s in ended]
-    study.save_json(layout.in_round(number, layout.SCREENED), rows)
+    in_order = (
+        ended[structure] for structure in dict.fromkeys([*chosen, *ended]) if structure in ended
+    )
+    screening = Screening(tuple(chosen), tuple(in_order))
+    record = screening.to_json(study.screening_conditions)
+    study.save_json(layout.in_round(number, layout.SCREENED), record)
 
 
 def make_screening_job(context: SearchContext) -> CandidateJob:
-    """Make the job of assembled structures with a short training."""
-    images = context.study.load_json(layout.DATA, StudyImages.from_record)
-    assert images is not None
-    final = context.study.recipe("final_training")
-    recipe = screening_recipe(context.settings, final, images.train)
-    return make_assembled_job(context, recipe)
+    """Make the job of assembled structures with a short training.
+
+    They start from the MasterNet and the trials for each budget, so their scores can be compared.
+    """
+    final, images = context.study.recipe("final_training"), _count_training_images(context)
+    return make_assembled_job(context, screening_recipe(context.settings, final, images))
+
+
+def _count_training_images(context: SearchContext) -> int:
+    """Count the images of a training: in a fold, those of the other folds."""
+    job = make_trial_job(context)
+    if job.images is not None and job.folds == 1:
+        return job.images.train
+    fold = MasterNetRunner.load_data(job.each_fold()[0], context.round.master.resolution)
+    return len(fold.train)

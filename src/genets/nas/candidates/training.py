@@ -49,7 +49,10 @@ def make_candidate_job(context: SearchContext) -> CandidateJob:
 
 
 def make_assembled_job(context: SearchContext, recipe: RunRecipe) -> CandidateJob:
-    """Make the job of structures that start as candidates do, and whose weights are not kept."""
+    """Make the job of structures that are assembled from the MasterNet and the trials.
+
+    Their weights are not kept, and no larger winner is another start.
+    """
     settings = context.settings
     return CandidateJob.in_context(
         context,

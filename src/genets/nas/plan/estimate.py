@@ -143,7 +143,9 @@ class Estimate:
         candidates = self._candidates * settings.rounds * budgets if self._folds == 1 else 0
         return {
             "MasterNet": master * (1 if self._folds == 1 else 1 + self._folds),
-            "trials": settings.rounds * min(kept.limit_bytes, trials),
+            # Screened structures need the weights of nearly all trials, whatever the limit.
+            "trials": settings.rounds
+            * (trials if settings.screen else min(kept.limit_bytes, trials)),
             "candidates": master * candidates,
             "winner": budgets * (master + exported),
             "rivals": sum(4 * RIVAL_COPIES * size.parameters for _, size in self._rivals),
@@ -272,7 +274,7 @@ class Estimate:
         if not count:
             return
         final, (images, scored) = self._settings.final_training.recipe(), self._scored
-        recipe = screening_recipe(self._settings, final, self._usual[0])
+        recipe = screening_recipe(self._settings, final, images)
         taught, workers = times.taught(multiple, recipe), self._context.workers.count
         # The statistics of batch norm take a pass without gradients before the training.
         one_s = self._folds * taught.seconds(_steps(images, recipe), images + scored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -38,8 +39,10 @@ MIN_SPACING = 0.01
 MAX_UNUSED = 0.05  # of the budget; where the best leaves more, some in between are measured too
 RANDOM_SAMPLES = 100_000  # structures that selection "random" draws
 DRAWN_LIMIT = 1.1  # drawn frontiers reach so many times as far as the aim, which may rise
-NUM_DRAWN = 200  # random structures that may be screened
 NUM_PREDICTED = 24  # of the best predicted structures that may become candidates
+SCREENED_LIMIT = 1.1  # of the aim: the table may err, so a slower structure may meet the budget
+NUM_RANDOM = 200  # random structures that may be screened
+MAX_DRAWN = 2000  # to find them
 
 
 class BudgetSearch:
@@ -146,9 +149,9 @@ class BudgetSearch:
     def propose_to_screen(self, count: int, left_out: Collection[Structure]) -> list[Structure]:
         """Choose up to `count` structures that are predicted to meet the budget.
 
-        They are chosen as candidates are, but none of them is measured. The scaled MasterNet is
-        the first one. Where too few are predicted to meet the budget, others are predicted to
-        exceed it by a little, because the table may err.
+        They are chosen as candidates are, but none of them is measured. In the first round, the
+        scaled MasterNet is the first one. Where too few are predicted to meet the budget, others
+        are predicted to exceed it by a little, because the table may err.
 
         Args:
             count: How many.
@@ -157,31 +160,31 @@ class BudgetSearch:
         effects, seed = self._model.effects, self._context.settings.seed
         assert isinstance(effects, BayesEffects)
         left_out = {*left_out, *self._screened}
-        chosen = [structure for structure in self._propose_scaled() if structure not in left_out]
-        for limit_ms in (self._aim_ms, DRAWN_LIMIT * self._aim_ms):
+        scaled = self._propose_scaled() if self._may_be_scaled else []
+        chosen = [structure for structure in scaled if structure not in left_out]
+        for limit_ms in (self._aim_ms, SCREENED_LIMIT * self._aim_ms):
             if len(chosen) < count:
                 left_out.update(chosen)
-                pool = self._pool_to_screen(effects, limit_ms, seed=len(left_out))
-                free = [structure for structure in pool if structure not in left_out]
-                known = [*self._screened_within(limit_ms), *chosen]
-                chosen += choose_candidates(effects, free, count - len(chosen), known, seed=seed)
+                pool = self._pool_to_screen(effects, limit_ms, left_out)
+                ended = [*self._trained, *self._screened_within(limit_ms), *chosen]
+                chosen += choose_candidates(effects, pool, count - len(chosen), ended, seed=seed)
         return chosen
 
     def _pool_to_screen(
-        self, effects: BayesEffects, limit_ms: float, *, seed: int
+        self, effects: BayesEffects, limit_ms: float, left_out: Collection[Structure]
     ) -> list[Structure]:
         """The best predicted structures up to a predicted latency, and some random ones."""
-        pool = []
+        front = self._frontier(limit_ms=limit_ms)
+        pool = self._last_points(front, NUM_PREDICTED + len(left_out), limit_ms)
         if self._context.settings.selection == "exact":
-            front = self._frontier(limit_ms=limit_ms)
-            pool += self._last_points(front, NUM_PREDICTED, limit_ms)
             pool += self._best_of_draws(front, effects, limit_ms)
-        rng = np.random.default_rng([self._context.settings.seed, seed])
-        drawn = (self._context.space.sample(rng) for _ in range(NUM_DRAWN))
+        rng = np.random.default_rng([self._context.settings.seed, len(left_out)])
+        drawn = (self._context.space.sample(rng) for _ in range(MAX_DRAWN))
         structures = (structure.with_resolution(self._resolution) for structure in drawn)
         predict_ms = self._learned.table.predict_ms_per_image
-        pool += [s for s in structures if predict_ms(s) <= limit_ms and not self._has_failed(s)]
-        return pool
+        within = (s for s in structures if predict_ms(s) <= limit_ms and not self._has_failed(s))
+        pool += itertools.islice(within, NUM_RANDOM)
+        return [structure for structure in pool if structure not in left_out]
 
     def _screened_within(self, limit_ms: float) -> list[Structure]:
         """The screened structures up to a predicted latency.
@@ -289,13 +292,15 @@ class BudgetSearch:
         """Propose the best predicted at the aim and a little below it, and the best of other types.
 
         Types of which a structure already meets the budget are not proposed again, except the
-        best ones. Where nothing is predicted to reach the aim, the fastest are proposed.
+        best ones. The best screened structures are proposed, too: the model knows how well their
+        changes fit together. Where nothing is predicted to reach the aim, the fastest are proposed.
         """
         front = self._frontier()
         if front.best(self._aim_ms) is None:
             return self._fastest()
         near = max(2, NUM_PROPOSALS + 1 - top)  # other types are measured beside them
         proposed = self._best_near_the_aim(front, near)
+        proposed += self._best_first(self._screened_within(self._aim_ms))[:near]
         used = [block_types(proposed[0])]
         solved = {block_types(structure) for structure in self._learned.fitting}
         while len(used) < top and products_without(self._products, used):
@@ -325,8 +330,7 @@ class BudgetSearch:
             return self._fastest()
         pool = [*self._learned.fitting, *self._last_points(front, NUM_PREDICTED, self._aim_ms)]
         pool += self._screened_within(self._aim_ms)
-        is_first = self._context.round.number == 1  # later MasterNets have other block types
-        if count > 1 and is_first and not self._context.settings.from_scratch:
+        if count > 1 and self._may_be_scaled:
             pool += self._propose_scaled()
         if self._context.settings.selection == "exact" and (count > 1 or self._trained):
             pool += self._best_of_draws(front, effects, self._aim_ms)
@@ -350,6 +354,11 @@ class BudgetSearch:
             )
         best = self._drawn.best(front.stages, offset_ms, limit_ms)
         return [Structure(choice, self._resolution) for choice in best]
+
+    @property
+    def _may_be_scaled(self) -> bool:
+        """Whether scaled MasterNets are proposed: later MasterNets have other block types."""
+        return self._context.round.number == 1 and not self._context.settings.from_scratch
 
     def _propose_scaled(self) -> list[Structure]:
         """Propose the scaled MasterNet that is predicted to reach the aim.

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from genets.nas.accuracy.bayes import BayesEffects
+from genets.nas.accuracy.gaussian import Floats
 from genets.nas.selection.chain import ChainStage, Integers, totals
 from genets.nas.selection.frontier import frontier
 from genets.structure import Structure, SuperBlock
@@ -108,8 +110,8 @@ def choose_candidates(
         effects: Predicts the errors.
         structures: The structures to choose from.
         count: How many to choose.
-        trained: Trained structures that meet the budget; the model has their scores. They are not
-            chosen. Without any, the first choice is the best predicted structure.
+        trained: Structures that are chosen or trained already, and so are not chosen again.
+            Without any, the first choice is the best predicted structure.
         seed: Seed of the draws.
 
     Returns:
@@ -119,13 +121,10 @@ def choose_candidates(
     free = [structure for structure in dict.fromkeys(structures) if structure not in set(known)]
     if not free:
         return []
-    mean, covariance = effects.joint([*known, *free])
-    # The covariance of trained structures without noise is singular, so it may have no factor of
-    # Cholesky; this square root always exists.
-    variances, directions = np.linalg.eigh(covariance)
-    factor = directions * np.sqrt(variances.clip(min=0))
-    normal = np.random.default_rng(seed).normal(size=(DRAWS, len(mean)))
-    drawn = mean + normal @ factor.T  # (draws, structures)
+    with threadpool_limits(limits=1, user_api="blas"):  # the same choice on any machine
+        mean, covariance = effects.joint([*known, *free])
+        normal = np.random.default_rng(seed).normal(size=(DRAWS, len(mean)))
+        drawn = mean + normal @ _square_root(covariance)  # (draws, structures)
     best, options = drawn[:, : len(known)].max(axis=1, initial=-np.inf), drawn[:, len(known) :]
     left = [*range(len(free))]
     chosen: list[int] = []
@@ -138,3 +137,13 @@ def choose_candidates(
         chosen.append(left.pop(int(np.lexsort((mean[len(known) :][left], value))[-1])))
         best = np.maximum(best, options[:, chosen[-1]])
     return [free[number] for number in chosen]
+
+
+def _square_root(covariance: Floats) -> Floats:
+    """The symmetric square root of a covariance, shape (n, n).
+
+    It is unique, and exists also where structures without noise make the covariance singular.
+    """
+    variances, directions = np.linalg.eigh(covariance)
+    root: Floats = (directions * np.sqrt(variances.clip(min=0))) @ directions.T
+    return root

@@ -8,7 +8,7 @@ import numpy as np
 
 from genets.latency import Budget
 from genets.nas.selection.measured import TargetLatency
-from genets.nas.selection.network_latency import NetworkLatency
+from genets.nas.selection.network_latency import NetworkLatency, least_bound
 from genets.structure import Structure
 
 LOWER_AIM = 0.9  # the factor of the aim where nothing fits and nothing new is proposed
@@ -18,7 +18,8 @@ class LearnedLatency:
     """The measured structures of a budget search.
 
     Measurements correct the latency table, and move the predicted latency at which a search aims:
-    the budget, less the median width of the intervals. The MasterNet, which is measured in turn,
+    the budget, less the median width of the intervals. Before any measurement, it is less the least
+    width. The MasterNet, which is measured in turn,
     shows how much slower or faster the machine is than when the table was built; the latest
     measurement of this search counts.
 
@@ -39,7 +40,7 @@ class LearnedLatency:
         self.table = self._first_table = latency.table
         self._lowered = 1.0  # the factor of the aim after attempts that proposed nothing new
         self._latest = latency.measure([master])[master]
-        self.aim_ms = self._budget_ms()
+        self.aim_ms = self._budget_ms() / least_bound(budget, self._latest.network.target)
 
     @property
     def fitting(self) -> dict[Structure, NetworkLatency]:

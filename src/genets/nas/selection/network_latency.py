@@ -41,6 +41,14 @@ def least_share(target: Target) -> float:
     return LEAST_SHARE_ONE_THREAD if target.threads == 1 else LEAST_SHARE
 
 
+def least_bound(budget: Budget, target: Target) -> float:
+    """The bound of a precise latency on a calm device, in multiples of the latency.
+
+    See `NetworkLatency.bound_ms`. target: See `least_share`.
+    """
+    return 1 + (least_share(target) if budget.is_relative else NARROW_SHARE)
+
+
 def narrow_share(target: Target) -> float:
     """The half-width of the interval of a ratio at which a measurement on a calm device ends.
 

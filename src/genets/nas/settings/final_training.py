@@ -32,16 +32,15 @@ def candidate_recipe(settings: SearchSettings, final: RunRecipe) -> RunRecipe:
 
 
 def screening_recipe(settings: SearchSettings, final: RunRecipe, images: int) -> RunRecipe:
-    """The recipe of a screened structure: that of the winner for a few epochs.
+    """The recipe of a screened structure: that of a candidate for a few epochs.
 
     Args:
         settings: The settings of the search.
         final: The recipe of the winner.
-        images: The number of training images, of which a fold leaves some out.
+        images: The number of images that it is trained on; in a fold, those of the other folds.
     """
-    folds = settings.num_folds
-    images = images if folds == 1 else images * (folds - 1) // folds
-    return _shortened(final, enough_epochs(1, settings.screen_steps, images, final.batch_size))
+    epochs = enough_epochs(1, settings.screen_steps, images, final.batch_size)
+    return _shortened(candidate_recipe(settings, final), epochs)
 
 
 def _shortened(final: RunRecipe, epochs: int) -> RunRecipe:

@@ -15,7 +15,7 @@ from genets.core.resumable import ResumableFolder
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
 from genets.nas.study.layout import in_round
-from genets.nas.study.records import Candidate, Fault, RoundStart, TrainedCandidate
+from genets.nas.study.records import Candidate, Fault, RoundStart, Screening, TrainedCandidate
 from genets.structure import Structure
 from genets.training import RunRecipe, Score
 from genets.training.variants import Variant, best_variant, is_decided, read_variants
@@ -124,13 +124,23 @@ class StudyReader:
         """Give the candidates of a round whose training has ended, in the order of candidates."""
         return self.load_json(in_round(number, layout.CONFIRMED), _read_trained) or []
 
-    def screened(self, number: int = 1) -> list[TrainedCandidate]:
-        """Give the structures that a round has screened.
+    def screening(self, number: int = 1) -> Screening:
+        """Give the structures that a round screens, as far as they are chosen and trained."""
+        conditions = self.screening_conditions
+        name = in_round(number, layout.SCREENED)
+        stored = self.load_json(name, lambda record: Screening.from_json(record, conditions))
+        return stored or Screening()
 
-        They are in the order in which they were chosen. After more trials, the structures that are
-        no longer chosen come last.
-        """
-        return self.load_json(in_round(number, layout.SCREENED), _read_trained) or []
+    @property
+    def screening_conditions(self) -> dict[str, Any]:
+        """The settings on which the choice of screened structures depends, and which may change."""
+        settings = self.settings
+        budget = self.budget or settings.all_budgets[0]
+        return {"budget": budget, "trials_per_super_block": settings.trials_per_super_block}
+
+    def screened(self, number: int = 1) -> list[TrainedCandidate]:
+        """Give the structures that a round has screened; see `Screening.ended`."""
+        return list(self.screening(number).ended)
 
     def screened_elsewhere(self, number: int = 1) -> list[TrainedCandidate]:
         """Give the structures that a round has screened for all other budgets."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
@@ -231,6 +231,41 @@ class TrainedCandidate:
         if candidate.status == "done":
             candidate.score.check()
         return candidate
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The structures that a round screens for a budget.
+
+    Attributes:
+        chosen: The structures that are chosen so far, in their order.
+        ended: The structures whose training has ended. The chosen ones come first; the others were
+            chosen with fewer trials or for another budget.
+    """
+
+    chosen: tuple[Structure, ...] = ()
+    ended: tuple[TrainedCandidate, ...] = ()
+
+    @property
+    def num_ended(self) -> int:
+        """The number of chosen structures whose training has ended."""
+        return len({each.structure for each in self.ended}.intersection(self.chosen))
+
+    @classmethod
+    def from_json(cls, record: Any, conditions: Mapping[str, Any]) -> Self:
+        """Read a record; structures that were chosen under other conditions are not chosen."""
+        if isinstance(record, list):  # of an older genets
+            record = {"conditions": {}, "chosen": [], "ended": record}
+        is_valid = record["conditions"] == conditions
+        chosen = map(Structure.parse, record["chosen"] if is_valid else ())
+        return cls(tuple(chosen), tuple(map(TrainedCandidate.from_json, record["ended"])))
+
+    def to_json(self, conditions: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "conditions": dict(conditions),
+            "chosen": [str(structure) for structure in self.chosen],
+            "ended": [each.to_json() for each in self.ended],
+        }
 
 
 def best_first(trained: Sequence[TrainedCandidate], metric: Metric) -> list[TrainedCandidate]:

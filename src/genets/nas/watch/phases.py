@@ -108,11 +108,10 @@ def _candidates(of_budget: Snapshot, of_round: RoundSnapshot) -> Iterator[_Part]
     reader, number = of_budget.reader, of_round.number
     candidates, trained = reader.candidates(number), reader.trained(number)
     if count := of_budget.settings.screen:
-        screened = reader.screened(number)
+        done = reader.screening(number).num_ended
         yield _of_budget(
-            of_budget, "screening", number, is_done=bool(candidates),
-            done=min(len(screened), count), total=count,
-        )  # fmt: skip
+            of_budget, "screening", number, is_done=bool(candidates), done=done, total=count
+        )
     yield _of_budget(of_budget, "selection", number, is_done=bool(candidates))
     yield _of_budget(
         of_budget, "candidate training", number, is_done=reader.is_decided(number),
