@@ -165,6 +165,15 @@ def test_a_driver_that_is_stopped_continues(
         assert tasks() == before, "the tasks of the first driver did all the rest"
 
 
+def test_the_next_run_of_an_equal_job_begins_while_the_tasks_of_the_last_end(
+    job: StubJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the batches of a screening do."""
+    monkeypatch.setattr(slurm_workers, "END_SECONDS", 0.0)  # so the task is cancelled
+    for item in ("a", "b", "c"):
+        assert run(job, [(item,)]) == [f"ran {item}"]
+
+
 def test_tasks_that_someone_cancels_stop_the_search(job: StubJob) -> None:
     def cancel() -> None:
         wait_for((job.marks / "wait").exists)

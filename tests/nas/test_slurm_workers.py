@@ -473,6 +473,22 @@ def test_a_driver_finds_the_tasks_that_still_wait(
     assert len(slurm.all) == 3, "the first two tasks run what they were submitted for"
 
 
+def test_the_next_run_of_an_equal_job_leaves_out_the_tasks_of_the_last(
+    slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM needs some seconds to end tasks that were cancelled."""
+    assert run(slurm, job, [("a",), ("b",)]) == done("a", "b")
+    earlier = set(slurm.all)
+    slurm.all = dict.fromkeys(earlier, TaskState("COMPLETING"))
+
+    def end_earlier(seconds: float) -> None:
+        slurm.all |= dict.fromkeys(earlier, TaskState("CANCELLED"))
+
+    monkeypatch.setattr(slurm_workers.time, "sleep", end_earlier)
+    assert run(slurm, job, [("c",), ("d",)]) == done("c", "d")
+    assert len(slurm.all) == 2 + 2, "the second run has as many workers as the first"
+
+
 def test_a_driver_runs_again_what_tasks_lost_meanwhile(
     slurm: FakeSlurm, job: MortalJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

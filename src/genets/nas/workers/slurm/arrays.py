@@ -72,10 +72,10 @@ class Arrays(Protocol):
         """Submit a task several times as one array, and give the numbers of the tasks."""
 
     def states(self) -> dict[str, TaskState]:
-        """Give the state of each task of the run that SLURM still knows."""
+        """Give the state of each task of this name that SLURM still knows."""
 
     def cancel(self) -> None:
-        """Cancel all tasks of the run."""
+        """Cancel all tasks of this name."""
 
 
 class SlurmArrays:
@@ -84,7 +84,7 @@ class SlurmArrays:
     SLURM finds them by their name, so that a driver that continues a search finds them, too.
 
     Args:
-        name: A name that no other run has.
+        name: A name that only runs of equal jobs have.
         folder: The folder for the files of submitit.
         parameters: The parameters of submitit for a task.
     """

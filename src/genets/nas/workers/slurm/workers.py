@@ -120,7 +120,8 @@ class _Run(Generic[Item, Result]):
         self._workers, self._job, self._monitor = workers, job, monitor
         device = job.device.partition(":")[0]
         self._environment = describe_environment(device, job.precision)
-        # A driver that continues the job has the same name; the job of another study has not.
+        # A driver that continues the job has the same name, and so has a later run of an equal job,
+        # such as the next structures of a screening. The job of another study has another name.
         facts = (str(workers.folder), job.key, str(self._environment))
         self._name = digest(*facts)
         self._exchange = Exchange(workers.folder / layout.SLURM / self._name)
@@ -129,8 +130,9 @@ class _Run(Generic[Item, Result]):
         self._given = [tuple(group) for group in groups]
         self._wanted = {item_text(item): item for group in groups for item in group}
         self._groups: dict[str, Group[Item]] = {}  # those whose results are missing
-        self._live: set[str] = set()  # the numbers of tasks that have not ended
-        self._ends: dict[str, _End] = {}  # of the other tasks
+        self._foreign: set[str] = set()  # the numbers of tasks of an earlier run with the same name
+        self._live: set[str] = set()  # of the other tasks, those that have not ended
+        self._ends: dict[str, _End] = {}  # of tasks that have ended
         self._unexplained: set[str] = set()  # those that may have ended with a fault
         self._failed_starts = Losses()  # in a row
         self._clock = DriverClock()
@@ -160,8 +162,13 @@ class _Run(Generic[Item, Result]):
     def _continue(self) -> None:
         """Find the results and tasks of a driver that was stopped, and plan the other groups."""
         exchange = self._exchange
-        self._live = {task for task, state in self._arrays.states().items() if state.is_live}
+        states = self._arrays.states()
         plan, finished = exchange.plan(), set(exchange.finished())
+        if not plan:
+            # A driver stores its plan before it submits tasks, and removes it when its job is done.
+            # So these tasks belong to a run that is done, and SLURM is still ending some of them.
+            self._foreign = set(states)
+        self._live = {task for task, state in self._own(states).items() if state.is_live}
         if not self._live:
             exchange.forget_tasks()
         closed = {name for name, owner in exchange.claims().items() if owner == DRIVER}
@@ -179,6 +186,10 @@ class _Run(Generic[Item, Result]):
             if items:
                 self._add_group(Group(items))
         self._save_plan()
+
+    def _own(self, states: Mapping[str, TaskState]) -> dict[str, TaskState]:
+        """Leave out the tasks of an earlier run."""
+        return {task: state for task, state in states.items() if task not in self._foreign}
 
     @property
     def _cluster(self) -> str:
@@ -280,9 +291,9 @@ class _Run(Generic[Item, Result]):
         return end is not None and self._clock() - end.seen_at >= GRACE_SECONDS
 
     def _ask(self) -> dict[str, TaskState] | None:
-        """Give the states of all tasks; None where SLURM does not answer for a while."""
+        """Give the states of the run's tasks; None where SLURM does not answer for a while."""
         try:
-            states = self._arrays.states()
+            states = self._own(self._arrays.states())
         except WorkersError as error:
             if self._clock() - self._answered > SILENCE_SECONDS:
                 raise
