@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -143,6 +145,7 @@ def test_where_no_network_can_be_measured_it_fails_after_its_rows(plain, tmp_pat
         (("profile", "--network", "genet_lite"), ("did you mean genet_light",)),
         (("profile", "--table", "master_small"), ("needs --out",)),
         (("profile", "--depth-change", 1), ("--depth-change needs --table MASTERNET",)),
+        (("profile", "--num-classes", 10), ("--num-classes needs --table MASTERNET",)),
         (("profile", "--table", "no/such", "--out", "x"), ("no/such",)),
     ],
 )
@@ -205,8 +208,39 @@ def test_a_table_made_ahead_is_found_by_the_search(tmp_path, monkeypatch):
     assert none.exit_code == 2
     assert "num-classes" in none.stderr
     assert LatencyTable.load(path).space.master.stages == settings.structure.stages
-    own = invoke("profile", "--table", tmp_path, "--width-step", 16)
-    fails(own, "has a search space of its own; leave --width-step out")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--sweep", 1), ("--network", NETWORKS[0]), ("--width", 16), ("--ratio", 1),
+     ("--block-resolution", 4), ("--run-limit", 0.5), ("--time-limit", 2.0)],
+)  # fmt: skip
+def test_a_table_takes_no_option_of_the_figures(option, tmp_path):
+    """Also with the value that is the default."""
+    made = invoke("profile", "--table", NETWORKS[0], *option, "--out", tmp_path / "table")
+    fails(made, f"{option[0]} is for the figures; leave it out with --table")
+    assert not (tmp_path / "table").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "owned"),
+    [
+        ("--out", "other", "a folder"),
+        ("--resolution", 16, "a search space"),
+        ("--width-step", 16, "a search space"),
+        ("--num-classes", 1000, "a number of classes"),
+        ("--seed", 0, "a seed"),
+    ],
+)
+def test_the_table_of_a_study_takes_target_options_alone(
+    option, value, owned, tmp_path, monkeypatch
+):
+    study = tmp_path / "study"
+    shutil.copytree(Path(__file__).parents[1] / "data" / "stored_study", study)
+    monkeypatch.chdir(tmp_path)
+    made = invoke("profile", "--table", study, option, value)
+    fails(made, f"study {study} has {owned} of its own; leave {option} out")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

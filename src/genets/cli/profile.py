@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from genets.cli.options import (
     OUTPUT,
     SPACE,
@@ -23,9 +25,20 @@ from genets.core.errors import SettingsError
 from genets.core.output_folder import check_writable_folder
 
 CPU_BLOCK_RESOLUTION = 112
+FIGURE_OPTIONS = (
+    "sweep", "network", "width", "ratio", "block_resolution", "run_limit", "time_limit",
+)  # fmt: skip
+# What a study has of its own, by the option that sets it for a table of a MasterNet.
+STUDY_HAS = {
+    "out": "a folder",
+    "resolution": "a search space",
+    "num_classes": "a number of classes",
+    "seed": "a seed",
+}
 
 
 def profile(
+    context: typer.Context,
     target: Annotated[dict[str, Any], TargetOptions(batch_size="64; 1 for figures on a CPU")],
     space: Annotated[dict[str, Any], SettingOptions(SPACE, remark="Only with --table MASTERNET.")],
     out: Annotated[
@@ -106,8 +119,9 @@ def profile(
     kept in OUT, and the same command continues.
 
     --table makes the latency table that a search needs. A later search in OUT uses the table if
-    target, MasterNet, search space and number of classes are the same. With --table STUDY, target
-    options that you leave out come from the study.
+    target, MasterNet, search space and number of classes are the same. With --table STUDY, give
+    target options alone; those that you leave out come from the study. --table takes no options of
+    the figures.
 
     \b
     genets profile --out runs/profile
@@ -117,11 +131,10 @@ def profile(
     """
     if out is not None:
         check_writable_folder(out)
+    _check_options(context, table, space)
     if table is not None:
         _make_table(table, out, target, space, resolution, num_classes, seed, json)
         return
-    if space:
-        raise SettingsError(f"{_flag(space)} needs --table MASTERNET")
     figures = given(
         resolution=resolution,
         batch_sizes=sweep,
@@ -134,9 +147,24 @@ def profile(
     _make_figures(out, target, figures | {"run_limit_s": run_limit, "seed": seed}, time_limit, json)
 
 
-def _flag(space: dict[str, Any]) -> str:
-    """The first given option of the search space."""
-    return f"--{next(iter(space['space']))}".replace("_", "-")
+def _check_options(context: typer.Context, table: str | None, space: dict[str, Any]) -> None:
+    """Raise SettingsError for a given option that would do nothing."""
+    from genets.nas.study.reader import is_study
+
+    of_study = STUDY_HAS | dict.fromkeys(space.get("space", ()), "a search space")
+    of_master = of_study.keys() - {"out", "resolution", "seed"}  # the figures have these three, too
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        flag = f"--{name}".replace("_", "-")
+        if table is None:
+            if name in of_master:
+                raise SettingsError(f"{flag} needs --table MASTERNET")
+        elif name in FIGURE_OPTIONS:
+            raise SettingsError(f"{flag} is for the figures; leave it out with --table")
+        elif name in of_study and is_study(Path(table)):
+            raise SettingsError(f"study {table} has {of_study[name]} of its own; leave {flag} out")
 
 
 def _make_figures(
@@ -190,9 +218,6 @@ def _make_table(
     from genets.nas.study.reader import is_study, load_settings
 
     if is_study(Path(name)):
-        if space or resolution is not None:
-            flag = _flag(space) if space else "--resolution"
-            raise SettingsError(f"study {name} has a search space of its own; leave {flag} out")
         base = load_settings(Path(name)).target
         chosen = make_target(target, base) if target else None
         settings = None
