@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from command_line import invoke
+from command_line import fails, invoke
 from genets.analysis import masters as master_training
 from genets.analysis.masters import MasterScore
 from genets.latency.predictor import probes
@@ -128,3 +128,11 @@ def test_own_blocks_are_for_every_command(tmp_path: Path, searched: list[Any]) -
     result = invoke("--own-blocks", tmp_path / "none.py", "zoo")
     assert result.exit_code == 2
     assert "cannot read block file" in result.stderr
+
+
+def test_own_blocks_may_be_in_the_home_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell leaves `~` in `--own-blocks=~/none.py`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fails(invoke("--own-blocks=~/none.py", "zoo"), f"{tmp_path / 'none.py'}")

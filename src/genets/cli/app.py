@@ -19,7 +19,7 @@ from genets.cli.doctor import doctor
 from genets.cli.eval import eval_
 from genets.cli.export import export
 from genets.cli.measure import measure
-from genets.cli.option_groups import expand_groups
+from genets.cli.option_groups import expand_groups, expand_home
 from genets.cli.options import PANELS
 from genets.cli.predict import predict
 from genets.cli.profile import profile
@@ -208,7 +208,7 @@ def _general(
     if own_blocks:
         from genets.networks import load_blocks
 
-        for path in own_blocks:
+        for path in expand_home(own_blocks):
             load_blocks(path)
 
 

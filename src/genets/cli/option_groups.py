@@ -50,15 +50,15 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
         for name, (group, names) in groups.items():
             options = {each: values.pop(each) for each in names}
             values[name] = group.collect(given(**options))
-        command(**{name: _expand_home(value) for name, value in values.items()})
+        command(**{name: expand_home(value) for name, value in values.items()})
 
     expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {each.name: each.annotation for each in parameters}
     return expanded
 
 
-def _expand_home(value: Any) -> Any:
+def expand_home(value: Any) -> Any:
     """A path without `~`, or a list of such paths; other values as they are."""
     if isinstance(value, list):
-        return [_expand_home(each) for each in value]
+        return [expand_home(each) for each in value]
     return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
