@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,13 @@ import pytest
 import torch
 from rounds_lab import SETTINGS
 
-from genets.core.errors import GenetsError
+from genets.core.errors import FullDiskError, GenetsError
+from genets.core.files import write_atomic
 from genets.nas.study.records import Trial
 from genets.nas.trials import weights as kept_weights
 from genets.nas.trials.weights import TrialWeights
-from genets.networks import build, save_weights
+from genets.networks import build
+from genets.networks import weights as weights_files
 from genets.structure import Structure, SuperBlock
 
 MASTER = Structure.parse(SETTINGS["master"])
@@ -42,8 +46,9 @@ def test_the_oldest_weights_are_dropped_beyond_the_limit(tmp_path: Path) -> None
     assert [kept.has(each) for each in trials] == [False, False, True, True]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_drops_the_oldest_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     kept = TrialWeights(tmp_path / "trials", 10**9)
     trials = [trial(repeat) for repeat in range(3)]
@@ -52,19 +57,36 @@ def test_a_full_disk_drops_the_oldest_weights(
 
     def full(*args: Any) -> None:
         if kept.has(trials[0]):
-            raise GenetsError("cannot write weights: No space left on device")
-        save_weights(*args)
+            raise OSError(number, os.strerror(number))
+        write_atomic(*args)
 
-    monkeypatch.setattr(kept_weights, "save_weights", full)
+    monkeypatch.setattr(weights_files, "write_atomic", full)
     assert kept.save(trials[2], stage(1))
     assert [kept.has(each) for each in trials] == [False, True, True]
+
+
+def test_another_error_of_the_disk_drops_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = TrialWeights(tmp_path / "trials", 10**9)
+    trials = [trial(repeat) for repeat in range(3)]
+    kept.save(trials[0], stage(0))
+    kept.save(trials[1], stage(0))
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(weights_files, "write_atomic", fail)
+    assert not kept.save(trials[2], stage(1))
+    assert not kept.store(kept.path(trials[2]).name, b"")
+    assert [kept.has(each) for each in trials] == [True, True, False]
 
 
 def test_a_disk_without_any_room_costs_no_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
-        raise GenetsError("cannot write weights: No space left on device")
+        raise FullDiskError("cannot write weights: No space left on device")
 
     monkeypatch.setattr(kept_weights, "save_weights", full)
     assert not TrialWeights(tmp_path / "trials", 10**9).save(trial(), stage(0))
@@ -108,12 +130,12 @@ def test_a_folder_that_cannot_be_made_costs_no_trial(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_removed_end_the_search_for_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a disk that has become read-only."""
+    """As on a full disk where the files belong to another user."""
     kept = TrialWeights(tmp_path, 10**9)
     assert kept.save(trial(0), stage(0))
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(30, "Read-only file system")
+        raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(Path, "unlink", refuse)
     monkeypatch.setattr(kept_weights, "save_weights", _refuse_to_write)
@@ -122,4 +144,4 @@ def test_weights_that_cannot_be_removed_end_the_search_for_room(
 
 
 def _refuse_to_write(*_: Any) -> None:
-    raise GenetsError("cannot write weights: Read-only file system")
+    raise FullDiskError("cannot write weights: No space left on device")

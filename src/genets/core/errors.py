@@ -70,6 +70,10 @@ class WorkersError(GenetsError):
     """Workers on other machines cannot be reached, differ from this machine, or died."""
 
 
+class FullDiskError(GenetsError):
+    """A file cannot be written, because the disk is full or the user's quota is used up."""
+
+
 class InfeasibleBudgetError(GenetsError):
     """No structure of the design space meets the budget.
 

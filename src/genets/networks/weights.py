@@ -16,6 +16,7 @@ Position 2 is the stem's activation, so super-blocks begin at 3.
 
 from __future__ import annotations
 
+import errno
 import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,9 +29,10 @@ from safetensors.torch import save
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from genets.core.errors import GenetsError, first_line, shown
+from genets.core.errors import FullDiskError, GenetsError, first_line, shown
 from genets.core.files import write_atomic
 
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 STRUCTURE_FILE = "structure.toml"
 WEIGHTS_FILE = "weights.safetensors"
 # The prefixes of names in the checkpoints of `genets train`. Averaged weights are preferred.
@@ -53,18 +55,24 @@ def save_weights(net: nn.Module, path: str | Path, metadata: Mapping[str, str]) 
             not 3, `in_channels`.
 
     Raises:
-        GenetsError: The file cannot be written.
+        GenetsError: The file cannot be written; see `write_weights`.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     write_weights(path, save(tensors, dict(metadata)))
 
 
 def write_weights(path: str | Path, content: bytes) -> None:
-    """Write the content of a safetensors file, completely or not at all. Raises GenetsError."""
+    """Write the content of a safetensors file, completely or not at all.
+
+    Raises:
+        FullDiskError: The disk is full.
+        GenetsError: The file cannot be written for another reason.
+    """
     try:
         write_atomic(path, content)
     except OSError as error:
-        raise GenetsError(f"cannot write weights {str(path)!r}: {error.strerror}") from error
+        kind = FullDiskError if error.errno in FULL_DISK else GenetsError
+        raise kind(f"cannot write weights {str(path)!r}: {error.strerror}") from error
 
 
 def load_weights(net: nn.Module, path: str | Path) -> dict[str, str]:

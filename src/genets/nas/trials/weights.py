@@ -15,7 +15,7 @@ from typing import Self
 
 from torch import nn
 
-from genets.core.errors import GenetsError
+from genets.core.errors import FullDiskError, GenetsError
 from genets.data.seeds import derive_seed
 from genets.data.split import Fold
 from genets.nas.study import layout
@@ -94,9 +94,11 @@ class TrialWeights:
             try:
                 write()
                 break
-            except GenetsError:
+            except FullDiskError:
                 if not self._drop_oldest():
                     return False
+            except GenetsError:  # such as an error of the device, for which no file makes room
+                return False
         while self._bytes() > self.limit_bytes and self._drop_oldest():
             pass
         return path.is_file()
