@@ -28,6 +28,7 @@ from genets.core.progress import Progress
 from genets.core.resumable import ResumableFolder
 from genets.data import ImageData
 from genets.nas.candidates.export import EXPORTED, OnnxCheck
+from genets.nas.context import SearchContext
 from genets.nas.new_study import settings_at
 from genets.nas.reselect import select_top
 from genets.nas.result import SearchResult
@@ -38,12 +39,24 @@ from genets.nas.study.reader import StudyReader, load_settings
 from genets.nas.study.records import TrainedCandidate, TrialResult
 from genets.nas.study.study import Study
 from genets.nas.workers.job import Workers
+from genets.nas.workers.local import LocalMachine, LocalWorkers
 from genets.report.study.facts import finished_parts, state_sentences, study_record
 from genets.structure import Structure
 from json_keys import check_keys
 
 BUDGETS = ("0.9x", "0.7x", "0.55x")
 OF_BUDGET = ("candidates.json", "confirmed.json", "selected.json", "winner.safetensors")
+
+
+class CountingMachine(LocalMachine):
+    """Counts how often a search chooses its workers."""
+
+    def __init__(self) -> None:
+        self.choices = 0
+
+    def workers(self, *words: Any) -> LocalWorkers:
+        self.choices += 1
+        return super().workers(*words)
 
 
 class CountingLaboratory(ClosedFormLaboratory):
@@ -128,6 +141,17 @@ def test_table_masternet_and_trials_are_shared(finished: Finished) -> None:
     assert (lab.tables, lab.trainings, len(lab.trial_jobs), lab.exports) == (1, 1, 1, 3)
     assert len(set(lab.trained)) == len(lab.trained), "no candidate was trained twice"
     assert result.trials_done == 10
+
+
+def test_rounds_and_budgets_share_the_workers(study: Path) -> None:
+    """On a GPU, their number depends on the memory that is free when they are chosen."""
+    machine, lab = CountingMachine(), CountingLaboratory()
+    with Study.open(study) as opened:
+        contexts = SearchContext(opened, 10, lab=lab, machines=machine).each_budget()
+        workers = [here.in_round(here.round).workers for here in contexts]
+    assert len(workers) == len(BUDGETS)
+    assert all(each is workers[0] for each in workers)
+    assert machine.choices == 1
 
 
 def test_the_largest_budget_comes_first_and_equals_a_search_of_its_own(

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +134,7 @@ class SearchContext:
         self.space = self.settings.space.design_space().around(self.master)
         self.device = training_device(self.settings.training_device)
         self.preprocessing = preprocessing
-        self._count = workers
+        self._num_workers = workers
         self._machines = machines or LocalMachine()
         self.processes = processes or 1
         self.round = Round(1, self.space, study.master_weights)
@@ -143,12 +143,21 @@ class SearchContext:
         self._monitor = monitor or Monitor()
         self._reporter = Reporter(on_event)
         self._timer = PhaseTimer(study.seconds(), lambda s: study.save_json(layout.SECONDS, s))
+        # The copies of this context, for rounds and budgets, share this function and its result.
+        self._shared_workers = cache(self._choose_workers)
 
-    @cached_property
+    @property
     def workers(self) -> Workers:
-        """The workers that run trials and train candidates. Raises GenetsError."""
-        folder = self.study.folder
-        workers = self._machines.workers(self._count, self.device, self._processes_per_gpu, folder)
+        """The workers that run trials and train candidates, the same in all rounds and budgets.
+
+        The first use chooses them, because their number depends on the memory that is free then.
+        Raises GenetsError.
+        """
+        return self._shared_workers()
+
+    def _choose_workers(self) -> Workers:
+        folder, count = self.study.folder, self._num_workers
+        workers = self._machines.workers(count, self.device, self._processes_per_gpu, folder)
         if self._on_workers is not None:
             self._on_workers(workers.count, str(self._machines))
         return MonitoredWorkers(workers, self._monitor)
