@@ -20,7 +20,7 @@ from rounds_lab import (
     settings,
 )
 
-from genets.core.errors import SettingsError, StudyError
+from genets.core.errors import InfeasibleBudgetError, SettingsError, StudyError
 from genets.data import load_data
 from genets.data.split import Fold
 from genets.latency import Measurement, Target
@@ -352,6 +352,54 @@ def test_a_budget_that_was_screened_becomes_one_of_several(tmp_path: Path) -> No
     assert len(study.at_budget("0.9x").screened()) == 10
     assert not study.screened(), "its file has moved"
     assert not set(lab.screened[:6]) & set(rest.screened)
+
+
+class SlowAfterScreening(Screens):
+    """Networks meet a budget by the table, and are measured after screening as slow as this.
+
+    limit: The latency of every network but the MasterNet, as a factor of the MasterNet's.
+    """
+
+    limit = 0.6
+
+    def _measurement(self, structure: Structure, target: Target) -> Measurement:
+        measured = super()._measurement(structure, target)
+        slowest_ms = self.limit * DEVICE.network_ms(self.asked.structure) / target.batch_size
+        factor = max(1.0, slowest_ms / measured.ms_per_image)
+        values = ("ms_per_image", "low_ms_per_image", "high_ms_per_image")
+        return replace(measured, **{n: factor * getattr(measured, n) for n in values})
+
+
+def test_a_budget_that_is_refused_after_screening_can_be_replaced(tmp_path: Path) -> None:
+    both = asked(budget=None, budgets=("0.9x", "0.55x"))
+    first = SlowAfterScreening(both)
+    result = search(both, tmp_path, first)
+    assert list(result.refused) == ["0.55x"]
+    assert StudyReader(tmp_path).at_budget("0.55x").screened()
+    other = asked(budget=None, budgets=("0.9x", "0.65x"))
+    result = search(other, tmp_path, SlowAfterScreening(other))
+    assert (list(result.budgets), result.refused) == (["0.9x", "0.65x"], {})
+    with pytest.raises(StudyError, match=r"has results for 0\.65x, so give"):
+        search(both, tmp_path)
+
+
+@pytest.mark.parametrize("budgets", [("0.7x", "0.65x"), ("0.7x", "0.55x")])
+def test_one_budget_that_is_refused_after_screening_gives_way_to_several(
+    tmp_path: Path, budgets: tuple[str, str]
+) -> None:
+    """The structures that were screened for it are not screened again if it is among them."""
+    alone, several = asked(budget="0.55x"), asked(budget=None, budgets=budgets)
+    first, second = SlowAfterScreening(alone), SlowAfterScreening(several)
+    with pytest.raises(InfeasibleBudgetError, match="give a larger budget, which continues"):
+        search(alone, tmp_path, first)
+    assert first.screened
+    result = search(several, tmp_path, second)
+    assert [*result.budgets, *result.refused] == [*budgets]
+    study = StudyReader(tmp_path)
+    assert not study.screened(), "its file has moved"
+    screened = study.at_budget("0.55x").screened()
+    assert {each.structure for each in screened} >= set(first.screened)
+    assert "0.55x" not in budgets or not set(first.screened) & set(second.screened)
 
 
 def test_a_structure_that_is_too_slow_takes_no_place(tmp_path: Path) -> None:

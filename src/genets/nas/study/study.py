@@ -185,7 +185,8 @@ class Study(StudyReader):
     def _take_budgets(self, stored: SearchSettings, asked: SearchSettings) -> None:
         """Take several budgets in place of the stored ones, or one in place of several.
 
-        A budget that has screened structures or candidates must stay. Raises StudyError.
+        A budget that has screened structures or candidates must stay, unless it is refused. Raises
+        StudyError.
         """
         begun = [budget for budget in stored.all_budgets if self._has_begun(budget, stored)]
         if missing := [budget for budget in begun if budget not in asked.all_budgets]:
@@ -194,14 +195,18 @@ class Study(StudyReader):
                 f"study {self.folder} has results for {' and '.join(missing)}, so give the budgets "
                 f"of the study as well: --budgets {shlex.quote(every)}"
             )
-        if asked.budgets and not stored.budgets and begun:
-            self._move_budget(begun[0], asked)
+        if asked.budgets and not stored.budgets:
+            # Also a budget that does not stay, because its scores are used if it is given again.
+            self._move_budget(stored.all_budgets[0], asked)
         elif asked.budgets or not begun:
             self.files.write_settings(asked.to_toml())
 
     def _has_begun(self, budget: str, stored: SearchSettings) -> bool:
         study = self.at_budget(budget if stored.budgets else "")
-        return study.has_candidates() or bool(study.screened())
+        if study.has_candidates():
+            return True
+        is_refused = study.refusal() is not None if stored.budgets else self._found_no_structure()
+        return not is_refused and bool(study.screened())
 
     def _move_budget(self, budget: str, asked: SearchSettings) -> None:
         """Move the files of the only budget, so that it becomes one of several.
