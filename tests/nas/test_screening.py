@@ -41,6 +41,7 @@ from genets.nas.study.study import Study
 from genets.nas.warnings import NOTHING_SCREENED
 from genets.nas.watch.phases import list_phases
 from genets.nas.workers.job import Workers
+from genets.report.study.facts import finished_parts
 from genets.report.study.page import study_page
 from genets.structure import Structure
 from genets.training import named_recipe
@@ -313,7 +314,15 @@ def test_a_budget_learns_from_the_structures_of_other_budgets(tmp_path: Path) ->
     assert [each.structure for each in larger.screened()] == lab.screened[:10]
     structures = [each.structure for each in smaller.screened()]
     assert [s for s in structures if s not in lab.screened[:10]] == lab.screened[10:]
-    assert result.screened == len(set(lab.screened)) == len(lab.screened)
+    assert result.screened == len(set(lab.screened)) == len(lab.screened) < 20
+    assert [each.screened for each in result.budgets.values()] == [10, 10]
+    assert f"{result.screened} structures screened" in finished_parts(tmp_path)
+    assert [result.screened, 10, 10] == [
+        json.loads((tmp_path / "results" / folder / "result.json").read_text())["screened"]
+        for folder in (".", "0.9x", "0.8x")
+    ]
+    again = search(chosen, tmp_path, Screens(chosen))
+    assert [each.screened for each in again.budgets.values()] == [10, 10]
     assert smaller.screened_elsewhere() == larger.screened()
     assert study.screened_elsewhere() == [*larger.screened(), *smaller.screened()]
     snapshot = Snapshot.read(tmp_path)

@@ -18,14 +18,16 @@ from genets.training.score import Metric, Score
 class SearchResult:
     """The result of one search.
 
-    With several budgets, the attributes are those of the largest budget that is met, and `budgets`
-    has the result of each budget.
+    With several budgets, the attributes are those of the largest budget that is met, apart from
+    `screened`, and `budgets` has the result of each budget.
 
     Attributes:
         selected: The winner, with its predicted and measured latency.
         master, winner: Scores on the test split, such as `winner.top1` or `winner["top1"]`.
         trials_done, trials_failed: The numbers of trials, in all rounds.
-        screened: The number of structures that were screened, in all rounds and for all budgets.
+        screened: The number of structures that were screened, in all rounds. With several budgets,
+            it is the number for all of them, where a structure that they share counts once. Each
+            result in `budgets` has the number for its budget alone.
         folder: The study.
         files: The exported files, by name: "structure", "weights", "onnx", "contract",
             "script", "result". A network that ONNX does not support has only the others.

@@ -271,13 +271,12 @@ def _join_results(
 ) -> SearchResult:
     """Join the results of several budgets, the largest first, and store the joint record."""
     of_budgets = join_warnings({budget: each.warnings for budget, each in results.items()})
-    snapshot = Snapshot.read(context.study.folder)
-    of_study = study_warnings(snapshot)
+    of_study = study_warnings(Snapshot.read(context.study.folder))
     result = replace(
         next(iter(results.values())),
         seconds=context.seconds,
         warnings=(*of_budgets, *of_study),
-        screened=snapshot.num_screened,
+        screened=context.study.num_screened,
         budgets=results,
         refused={budget: str(error) for budget, error in refused.items()},
     )

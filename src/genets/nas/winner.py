@@ -235,5 +235,5 @@ def _make_result(
         rounds=rounds if context.settings.rounds > 1 else (),
         difference=counts.difference,
         folds=context.settings.num_folds,
-        screened=snapshot.num_screened,
+        screened=study.num_screened,
     )

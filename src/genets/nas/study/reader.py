@@ -147,6 +147,19 @@ class StudyReader:
         others = (each for each in self.each_budget() if each.budget != self.budget)
         return [screened for each in others for screened in each.screened(number)]
 
+    @property
+    def num_screened(self) -> int:
+        """The number of structures that were screened, in all rounds.
+
+        Where no one of several budgets has been chosen, the structures of all budgets count, and a
+        structure that budgets share counts once in each round.
+        """
+        budgets = [self] if self.budget else self.each_budget()
+        return sum(
+            len({each.structure for budget in budgets for each in budget.screened(number)})
+            for number in self.round_numbers
+        )
+
     def trained_before(self, number: int) -> list[TrainedCandidate]:
         """Give the candidates of all earlier rounds and of all other budgets, without failed ones.
 

@@ -165,7 +165,7 @@ def finished_parts(folder: Path) -> list[str]:
     budgets = study.each_budget()
     ended = [each for budget in budgets for n in rounds for each in budget.trained(n)]
     trained = {each.structure for each in ended if each.status == "done"}
-    screened = sum(len(budget.screened(n)) for budget in budgets for n in rounds)
+    screened = study.num_screened
     winners = sum(budget.winner_weights.exists() for budget in budgets)
     winner_words = "winner trained" if len(budgets) == 1 else f"{winners} winners trained"
     rivals = len([*(study.folder / layout.RIVALS).glob("*.json")])
