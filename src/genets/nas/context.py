@@ -198,8 +198,7 @@ class SearchContext:
     @cached_property
     def _latencies(self) -> TargetLatencies:
         return TargetLatencies(
-            self.study.latency_folder,
-            self.settings,
+            self.study,
             self.lab,
             self.target,
             self.budget,

@@ -107,7 +107,8 @@ def _train_or_load(
     )
     net, recipe = _start(context, data), context.study.recipe("master_training")
     context.train(net, data, recipe, "MasterNet training", part=part)
-    weights.parent.mkdir(parents=True, exist_ok=True)
+    with context.study.files.explained():
+        weights.parent.mkdir(parents=True, exist_ok=True)
     save_weights(net, weights, {"structure": str(context.master), **data.weights_metadata()})
     return net
 

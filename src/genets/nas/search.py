@@ -206,7 +206,8 @@ def run_search(
             if settings.has_starting_weights:
                 study.save_json(layout.START, describe_start(checked.preprocessing))
             for file in settings.own_blocks:
-                load_blocks(file).copy_to(study.folder)
+                with study.files.explained():
+                    load_blocks(file).copy_to(study.folder)
             context = SearchContext(
                 study, data.num_classes, lab=lab, preprocessing=checked.preprocessing,
                 workers=workers, machines=machines, processes=processes, wait_minutes=wait_minutes,

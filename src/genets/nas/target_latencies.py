@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from genets.core.errors import StudyError, TargetError
@@ -19,8 +18,8 @@ from genets.nas.selection.measured import (
     TargetLatency,
     make_busy_error,
 )
-from genets.nas.settings.settings import SearchSettings
 from genets.nas.study import layout
+from genets.nas.study.reader import StudyReader
 from genets.structure import SearchSpace, Structure
 
 TABLE_PERCENT = 99  # of the phase `latency table`; the rest is the measurement of the MasterNet
@@ -30,8 +29,7 @@ class TargetLatencies:
     """Prepares the latencies of a study on a target.
 
     Args:
-        folder: The folder of the study for latencies.
-        settings: The settings of the study.
+        study: The study.
         lab: Times networks.
         target: The target.
         budget: The budget that the latencies decide on.
@@ -44,8 +42,7 @@ class TargetLatencies:
 
     def __init__(
         self,
-        folder: Path,
-        settings: SearchSettings,
+        study: StudyReader,
         lab: Laboratory,
         target: Target,
         budget: Budget,
@@ -56,16 +53,18 @@ class TargetLatencies:
         reporter: Reporter,
         on_event: OnProgress | None,
     ) -> None:
-        self._settings, self._lab, self._target, self._budget = settings, lab, target, budget
+        self._study, self._lab, self._target, self._budget = study, lab, target, budget
+        self._settings = study.settings
         self._space, self._num_classes = space, num_classes
         self._wait_limit_s, self._reporter, self._on_event = wait_limit_s, reporter, on_event
-        self._table_path = layout.table_path(folder, target.name)
+        self._table_path = layout.table_path(study.latency_folder, target.name)
 
     def prepare(self, report: Report) -> TargetLatency:
         """Load or build the table, and measure the MasterNet.
 
         Raises:
-            StudyError: A stored table is damaged or of another machine.
+            StudyError: A stored table is damaged or of another machine, or a file cannot be
+                written.
             BusyDeviceError: The device stayed busy, and the budget is in ms.
         """
         path, master = self._table_path, self._space.master
@@ -94,18 +93,20 @@ class TargetLatencies:
             "wait_for_calm": self._wait_for_calm,
             "wait_limit_s": self._wait_limit_s,
             "on_measuring": self._reporter.action,
+            "explained": self._study.files.explained,
         }
 
     def _prepare_table(self, report: Report) -> LatencyTable:
         """Load or build the latency table. Raises StudyError and TargetError."""
         try:
-            return self._lab.prepare_table(
-                self._table_path,
-                TableSettings(self._space, self._target, self._num_classes),
-                seed=self._settings.seed,
-                time_limit_s=self._settings.table_seconds,
-                on_progress=lambda share: report(TABLE_PERCENT * share, 100),
-            )
+            with self._study.files.explained():
+                return self._lab.prepare_table(
+                    self._table_path,
+                    TableSettings(self._space, self._target, self._num_classes),
+                    seed=self._settings.seed,
+                    time_limit_s=self._settings.table_seconds,
+                    on_progress=lambda share: report(TABLE_PERCENT * share, 100),
+                )
         except TargetError as error:
             if not self._table_path.exists():
                 raise

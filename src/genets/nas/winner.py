@@ -74,6 +74,9 @@ def finish_winner(
         selected: The winner.
         master: The first MasterNet, which is the teacher.
         data: The images at the resolution of the winner.
+
+    Raises:
+        GenetsError: The training failed, or a file cannot be written.
     """
     structure, own = selected.structure, master.data
     teacher = TeacherNetwork(master.net, own.resolution, own.mean, own.std, data)
@@ -87,13 +90,15 @@ def finish_winner(
         counts = ClassCounts.count(own.class_names, of_master, of_winner)
         folder = context.study.results_folder
         text = json.dumps(counts.to_json())  # on one line, as there may be many thousand numbers
-        write_atomic(context.study.path(f"{layout.TEST}.json"), text + "\n")
-        onnx = context.lab.export(net, structure, data, folder)
+        with context.study.files.explained():
+            write_atomic(context.study.path(f"{layout.TEST}.json"), text + "\n")
+            onnx = context.lab.export(net, structure, data, folder)
         result = _make_result(context, selected, master, (master_test, winner_test), counts, onnx)
         record = result.to_record()
         record["input"] = data.input_contract(structure.resolution)
         record["onnx_largest_difference"] = onnx.largest_difference
-        write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
+        with context.study.files.explained():
+            write_atomic(result.files["result"], json.dumps(record, indent=2) + "\n")
         report(1, 1)
     return result
 

@@ -238,7 +238,8 @@ def train_structures(
 ) -> Iterator[TrainedCandidate]:
     """Train candidates, after the lost trials whose weights they inherit were run again."""
     if job.folder is not None:
-        job.folder.mkdir(exist_ok=True)
+        with context.study.files.explained():
+            job.folder.mkdir(exist_ok=True)
     if job.inherits:
         restore_weights(context, needed_trials(structures, job.source, job.trials), in_folds=True)
     groups = [(structure,) for structure in structures]

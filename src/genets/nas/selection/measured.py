@@ -8,6 +8,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -47,6 +48,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         wait_limit_s: The longest time for one decision, counted from the first wait for a calm
             device.
         on_measuring: Called before each measurement, with a few words on it.
+        explained: Turns an OSError of the block, such as a full disk, into a StudyError.
 
     Raises:
         StudyError: The file is damaged.
@@ -67,6 +69,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         wait_for_calm: WaitForCalm = lambda limit_s: False,
         wait_limit_s: float = 0.0,
         on_measuring: OnMeasuring = lambda words: None,
+        explained: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._path = path
         self._master = master
@@ -75,6 +78,7 @@ class MeasuredInTurn(ABC, Generic[Key]):
         self._wait_for_calm = wait_for_calm
         self._wait_limit_s = wait_limit_s
         self._on_measuring = on_measuring
+        self._explained = explained
         self.stored: dict[Key, NetworkLatency] = self._load()
         # The device may be calm now, so what an earlier process left disturbed is measured again.
         self._repeated = {s for s, latency in self.stored.items() if latency.disturbed}
@@ -100,15 +104,23 @@ class MeasuredInTurn(ABC, Generic[Key]):
 
         Raises:
             BusyDeviceError: The device stayed busy. The next process measures again.
+            StudyError: The file cannot be written.
         """
         fresh = self.undecided(structures, to_refuse=to_refuse)
         if fresh:
             try:
                 self._measure_until_decided(structures, to_refuse)
-            finally:
-                record = {str(s): latency.to_json() for s, latency in self.stored.items()}
-                write_atomic(self._path, json.dumps(record) + "\n")
+            except BaseException:
+                with suppress(OSError, StudyError):  # a full disk must not hide the error
+                    self._store()
+                raise
+            self._store()
         return {structure: self.stored[structure] for structure in structures}
+
+    def _store(self) -> None:
+        record = {str(s): latency.to_json() for s, latency in self.stored.items()}
+        with self._explained():
+            write_atomic(self._path, json.dumps(record) + "\n")
 
     def undecided(self, structures: Iterable[Key], *, to_refuse: bool = False) -> list[Key]:
         """List the networks that `measure` would measure."""
