@@ -16,10 +16,11 @@ from test_stored_study import STORED, StoredLaboratory
 from command_line import fails, invoke
 from genets.core.class_balance import balance_advice
 from genets.core.errors import GenetsError
+from genets.latency import Budget
 from genets.nas.accuracy.bayes import BayesEffects
 from genets.nas.master_training import _check_learned
 from genets.nas.result import SearchResult
-from genets.nas.selected_folder import write_selected
+from genets.nas.selected_folder import Selection, write_selected
 from genets.nas.settings.settings import SearchSettings
 from genets.nas.snapshot import Snapshot
 from genets.nas.study.reader import StudyReader
@@ -40,9 +41,8 @@ def test_balanced_accuracy_decides_and_is_shown_where_it_is_the_metric(tmp_path:
     assert SearchResult.from_record(stored, tmp_path / "study").winner == result.winner
     model = Snapshot.read(tmp_path / "study").model
     assert model is not None
-    written = write_selected(
-        StudyReader(tmp_path / "study"), result.selected, asked.target, tmp_path / "selected"
-    )
+    selection = Selection(result.selected, Budget.parse("0.9x"), asked.target)
+    written = write_selected(StudyReader(tmp_path / "study"), selection, tmp_path / "selected")
     assert "--metric balanced_accuracy" in written.command
     assert written.settings.deciding_metric is Metric.BALANCED_ACCURACY
     assert isinstance(model.effects, BayesEffects)

@@ -12,12 +12,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from rounds_lab import in_closed_form
+from rounds_lab import ClosedFormLaboratory, in_closed_form, search, settings
 from test_stored_study import STORED, StoredLaboratory
 
 import genets
 from command_line import fails, invoke
 from genets.core.output_folder import MARKER
+from genets.latency import Budget
+from genets.nas.candidates import training
+from genets.nas.context import SearchContext
 from genets.structure import Structure
 from json_keys import check_keys
 
@@ -99,6 +102,34 @@ def test_faults(study: Path, tmp_path: Path) -> None:
     other = invoke("select", study, "--budget", "0.5x", "--out", tmp_path / "c")
     assert other.exit_code == 2
     assert "holds another structure than the selected" in other.stderr
+
+
+@pytest.mark.parametrize("batch_size", [8, 4])
+def test_it_starts_from_a_winner_that_is_too_slow_for_its_own_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """Also on another target, where that winner has not been measured."""
+    budgets = ("0.9x", "0.55x")
+    asked = settings(rounds=1, from_scratch=False, budget=None, budgets=budgets)
+    in_closed_form(monkeypatch, ClosedFormLaboratory(asked))
+    monkeypatch.setattr(training, "restore_weights", lambda *args, **words: None)
+    result = search(asked, tmp_path / "study")
+    starts = []
+
+    def start(context: SearchContext, structure: Structure, data: object) -> object:
+        starts.append((context, training.make_candidate_job(context).larger))
+        return context.build_network(structure, "final")
+
+    monkeypatch.setattr(training, "start_candidate", start)
+    words = ("--budget", "0.7x", "--batch-size", batch_size, "--wait", 2)
+    done = invoke("select", result.folder, *words, "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    ((context, larger),) = starts
+    assert (context.budget, context.target.batch_size) == (Budget.parse("0.7x"), batch_size)
+    winner = result.budgets["0.9x"].selected
+    assert winner.measured_ms > 0.7 * winner.master_ms
+    assert larger is not None
+    assert larger[0] == winner.structure
 
 
 def test_a_search_that_differs_in_its_budget_alone_names_the_selection(study: Path) -> None:

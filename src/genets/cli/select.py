@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from genets.latency import Target
-    from genets.nas.selected_folder import SelectedFolder
+    from genets.nas.selected_folder import SelectedFolder, Selection
     from genets.nas.settings.settings import SearchSettings
     from genets.nas.study.reader import StudyReader
     from genets.nas.study.records import Candidate
@@ -85,10 +85,10 @@ def select(
         raise GenetsError("--train needs --out, and trains one network, so leave --top out")
     from genets.cli.output import print_json, print_lines, print_remark, print_tables
     from genets.cli.train import print_training
-    from genets.nas.selected_folder import check_folder
+    from genets.nas.selected_folder import Selection, check_folder
     from genets.nas.study.reader import StudyReader, load_settings
 
-    Budget.parse(budget)
+    asked = Budget.parse(budget)
     settings = load_settings(study)
     chosen = make_target(target, settings.target) if target else None
     reader, used = StudyReader(study), (chosen or settings.target).resolved()
@@ -102,7 +102,8 @@ def select(
     folders = _folders(out, len(selected), several=top is not None)
     record, trained = _record(reader, selected, [], top), None
     try:
-        written = _write(reader, selected, used, folders)
+        selections = [Selection(each, asked, used, wait) for each in selected]
+        written = _write(reader, selections, folders)
         record = _record(reader, selected, written, top)
         if train:
             trained = _train(written[0], settings, plain=json)
@@ -175,15 +176,15 @@ def _folders(out: Path | None, number: int, *, several: bool) -> list[Path]:
 
 
 def _write(
-    study: StudyReader, selected: list[Candidate], target: Target, folders: list[Path]
+    study: StudyReader, selections: list[Selection], folders: list[Path]
 ) -> list[SelectedFolder]:
     """Write each structure to its folder, after all folders are checked."""
     from genets.nas.selected_folder import check_folder, write_selected
 
-    pairs = list(zip(selected, folders, strict=False))  # without --out there are no folders
-    for candidate, folder in pairs:
-        check_folder(folder, candidate.structure)
-    return [write_selected(study, candidate, target, folder) for candidate, folder in pairs]
+    pairs = list(zip(selections, folders, strict=False))  # without --out there are no folders
+    for selection, folder in pairs:
+        check_folder(folder, selection.candidate.structure)
+    return [write_selected(study, selection, folder) for selection, folder in pairs]
 
 
 def _record(

@@ -12,7 +12,8 @@ from genets.core.errors import StudyError
 from genets.core.files import write_atomic
 from genets.core.log import log_to_file
 from genets.core.output_folder import check_writable_folder, is_free, make_folder
-from genets.latency import Target
+from genets.latency import Budget, Target
+from genets.latency.budget import DEFAULT_WAIT_MINUTES
 from genets.nas.settings.toml_tables import format_toml_tables
 from genets.nas.study import layout
 from genets.nas.study.reader import StudyReader
@@ -68,9 +69,24 @@ def check_folder(folder: Path, structure: Structure | None = None) -> None:
         )
 
 
-def write_selected(
-    study: StudyReader, selected: Candidate, target: Target, folder: Path
-) -> SelectedFolder:
+@dataclass(frozen=True)
+class Selection:
+    """A selected structure, and how it was selected.
+
+    Attributes:
+        candidate: The structure and its measurement.
+        budget: The budget that it meets.
+        target: The target of the measurement.
+        wait_minutes: The longest wait for a calm device.
+    """
+
+    candidate: Candidate
+    budget: Budget
+    target: Target
+    wait_minutes: float = DEFAULT_WAIT_MINUTES
+
+
+def write_selected(study: StudyReader, selection: Selection, folder: Path) -> SelectedFolder:
     """Write a selected structure to a folder.
 
     The training has the recipe, the images and the seed of the study's winner, and the MasterNet of
@@ -79,8 +95,7 @@ def write_selected(
 
     Args:
         study: The study of the selection.
-        selected: The structure and its measurement.
-        target: The target of the measurement.
+        selection: The structure.
         folder: A new or empty folder, or one with an earlier selection of the same structure.
 
     Raises:
@@ -88,6 +103,7 @@ def write_selected(
         GenetsError: The structure inherits weights, and the images cannot be read.
         OSError: A file cannot be written.
     """
+    selected = selection.candidate
     check_folder(folder, selected.structure)
     start = None if study.settings.from_scratch else folder / START
     settings = _training_settings(study, selected.structure, start)
@@ -104,7 +120,7 @@ def write_selected(
     script = shlex.join([sys.executable, "-m", "genets", *words])  # genets may not be on PATH
     record = {
         "study": str(study.folder.absolute()),
-        "target": target.to_json(),
+        "target": selection.target.to_json(),
         "metric": study.settings.metric,
         **selected.to_json(),
         "train": command,
@@ -117,11 +133,11 @@ def write_selected(
     write_atomic(paths["command"], f'#!/bin/sh\n{script} "$@"\n')
     if start is not None:  # last, because the other files need no images
         paths["start"] = start
-        _write_start(study, selected.structure, start)
+        _write_start(study, selection, start)
     return SelectedFolder(paths, settings, out, command)
 
 
-def _write_start(study: StudyReader, structure: Structure, path: Path) -> None:
+def _write_start(study: StudyReader, selection: Selection, path: Path) -> None:
     """Write the weights that a structure inherits in the last round that selected candidates."""
     from genets.nas.candidates.lost_weights import restore_start
     from genets.nas.candidates.runner import CandidateRunner
@@ -132,10 +148,13 @@ def _write_start(study: StudyReader, structure: Structure, path: Path) -> None:
     from genets.nas.study.study import Study
 
     preprocessing = starting_preprocessing(study.settings, study.folder)
-    num_classes = study.num_classes()
+    structure, num_classes = selection.candidate.structure, study.num_classes()
     assert num_classes is not None, "the study has trials"
     with Study.open(study.folder) as opened, log_to_file(study.folder / layout.LOG):
-        first = SearchContext(opened, num_classes, preprocessing=preprocessing)
+        first = SearchContext(
+            opened, num_classes, budget=selection.budget, target=selection.target,
+            preprocessing=preprocessing, wait_minutes=selection.wait_minutes,
+        )  # fmt: skip
         here = first.in_round(current_round(first, selected=True))
         restore_start(here)
         data = CandidateRunner.load_data(make_candidate_job(here), structure.resolution)

@@ -86,10 +86,18 @@ def _larger_winner(context: SearchContext) -> tuple[Structure, Path] | None:
         return None
     master = context.latency.measure([context.master])[context.master]
     budget_ms = master.budget_ms(context.budget)
-    larger = [each for each in winners if each[0].measured_ms > budget_ms]
+    own, table = context.settings.target.resolved(), context.latency.table
+
+    def latency_ms(winner: Candidate) -> float:
+        """Measured on the target of the search; on another target, it is predicted."""
+        if context.target == own:
+            return winner.measured_ms
+        return table.predict_ms_per_image(winner.structure) * master.slowdown(table)
+
+    larger = [each for each in winners if latency_ms(each[0]) > budget_ms]
     if not larger:
         return None
-    winner, weights = min(larger, key=lambda each: each[0].measured_ms)
+    winner, weights = min(larger, key=lambda each: latency_ms(each[0]))
     return winner.structure, weights
 
 
