@@ -71,8 +71,10 @@ def settings_at(out: Path, preset: str | None, *layers: Mapping[str, Any]) -> di
         layers: Partial settings.
 
     Raises:
-        SettingsError: The preset is unknown.
-        StudyError: The study is damaged.
+        SettingsError: The preset is unknown, or for a study, a setting is unknown or wrong.
+        StudyError: The study is damaged or of a newer version.
+        BlockFileError: A file with own block types is missing, fails or has changed.
+        GenetsError: For a study, a budget, the target or the MasterNet is wrong.
     """
     if preset is not None and preset not in PRESETS:
         raise SettingsError(unknown_name("preset", preset, PRESETS))
@@ -215,7 +217,7 @@ def _settings_of_data(
         of_start = _settings_of_many_images(chosen, preset)
     elif not has_master and not has_recipes:
         of_start = _settings_of_start(sizes, settings, chosen)
-    found = settings_from_data(
+    of_sizes = settings_from_data(
         sizes,
         master=not has_master,
         resolution=settings.resolution if has_master else chosen.get("resolution"),
@@ -224,7 +226,7 @@ def _settings_of_data(
         has_weights=settings.has_starting_weights or "pretrained" in of_start.values,
     )
     return CompleteSettings(
-        {**found.settings, **of_start.values}, (*found.reasons, *of_start.reasons)
+        {**of_sizes.settings, **of_start.values}, (*of_sizes.reasons, *of_start.reasons)
     )
 
 
