@@ -152,7 +152,7 @@ def test_another_budget_is_selected_from_it(study: Path) -> None:
     check_keys("select", selected)
     check_keys("select --top", printed("select", study, "--budget", "0.7x", "--top", 2))
     assert selected["high_ms"] <= selected["budget_ms"] < stored_result()["selected"]["budget_ms"]
-    assert selected["structure"] == "Conv3x8s2 XX3x8s2*2 DW3x8r3 Conv1x16 @8"
+    assert selected["structure"] == "Conv3x8s2 XX3x8s2 DW3x8r3*2 Conv1x16 @8"
 
 
 @pytest.mark.usefixtures("nothing_is_trained", "plain")

@@ -217,11 +217,6 @@ class Snapshot:
         return tuple({candidate.structure: candidate for candidate in ended}.values())
 
     @property
-    def num_screened(self) -> int:
-        """The number of structures that were screened, in all rounds and for all budgets."""
-        return sum(len(each.screened) for each in self.rounds)
-
-    @property
     def failed(self) -> list[TrialResult]:
         return [result for result in self.results if result.status == "failed"]
 
