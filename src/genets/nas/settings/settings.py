@@ -282,15 +282,16 @@ class SearchSettings(SettingsModel):
     screen_steps: int = Field(
         default=32,
         gt=0,
-        description="Training steps of each screened structure, with the recipe of the winner. An "
-        "epoch is completed, and no training is longer than that of the winner.",
+        description="Least number of training steps of each screened structure, with the recipe of "
+        "the winner. An epoch is completed, and no training is longer than that of a candidate.",
     )
     trial_weights_mb: int = Field(
         default=2000,
         ge=0,
         description="Most megabytes of disk for the weights of the trials of a round, which "
         "candidates inherit. The oldest weights are dropped first; a trial whose weights a "
-        "candidate needs is run again, and the weights of such a trial may exceed the limit.",
+        "screened structure or a candidate needs is run again, and the weights of such a trial "
+        "may exceed the limit.",
     )
     rounds: int = Field(
         default=1,
